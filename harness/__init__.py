@@ -1,0 +1,167 @@
+"""Train and serve the same model on the same data under different frameworks; report quality and cost together.
+
+Plugin authors and scripts use the names in ``__all__``; nothing else is public. Names are loaded on first use, so
+``import harness`` costs nothing that is not asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.api import Results, load, run
+    from harness.errors import (
+        BadResultError,
+        CombinationError,
+        DataError,
+        HarnessError,
+        PluginError,
+        RecordError,
+        UnknownNameError,
+        UnsupportedError,
+        UsageError,
+    )
+    from harness.hookspecs import hookimpl
+    from harness.protocols import (
+        Backend,
+        Batch,
+        Binding,
+        Dataset,
+        DeviceInfo,
+        Metric,
+        Model,
+        Network,
+        NetworkRef,
+        NoOptions,
+        Parameter,
+        PreparedData,
+        RawData,
+        Reporter,
+        Session,
+        SessionRequest,
+        Split,
+        Task,
+    )
+    from harness.types import (
+        DataInfo,
+        DeviceMemory,
+        EpochEnded,
+        Failure,
+        InputSpec,
+        Protocol,
+        Recipe,
+        RunRecord,
+        RunSpec,
+        Success,
+    )
+
+_HOME = {
+    "harness.api": ("Results", "load", "run"),
+    "harness.errors": (
+        "BadResultError",
+        "CombinationError",
+        "DataError",
+        "HarnessError",
+        "PluginError",
+        "RecordError",
+        "UnknownNameError",
+        "UnsupportedError",
+        "UsageError",
+    ),
+    "harness.hookspecs": ("hookimpl",),
+    "harness.protocols": (
+        "Backend",
+        "Batch",
+        "Binding",
+        "Dataset",
+        "DeviceInfo",
+        "Metric",
+        "Model",
+        "Network",
+        "NetworkRef",
+        "NoOptions",
+        "Parameter",
+        "PreparedData",
+        "RawData",
+        "Reporter",
+        "Session",
+        "SessionRequest",
+        "Split",
+        "Task",
+    ),
+    "harness.types": (
+        "DataInfo",
+        "DeviceMemory",
+        "EpochEnded",
+        "Failure",
+        "InputSpec",
+        "Protocol",
+        "Recipe",
+        "RunRecord",
+        "RunSpec",
+        "Success",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Backend",
+    "BadResultError",
+    "Batch",
+    "Binding",
+    "CombinationError",
+    "DataError",
+    "DataInfo",
+    "Dataset",
+    "DeviceInfo",
+    "DeviceMemory",
+    "EpochEnded",
+    "Failure",
+    "HarnessError",
+    "InputSpec",
+    "Metric",
+    "Model",
+    "Network",
+    "NetworkRef",
+    "NoOptions",
+    "Parameter",
+    "PluginError",
+    "PreparedData",
+    "Protocol",
+    "RawData",
+    "Recipe",
+    "RecordError",
+    "Reporter",
+    "Results",
+    "RunRecord",
+    "RunSpec",
+    "Session",
+    "SessionRequest",
+    "Split",
+    "Success",
+    "Task",
+    "UnknownNameError",
+    "UnsupportedError",
+    "UsageError",
+    "__version__",
+    "hookimpl",
+    "load",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("harness")
+    if name in _MODULE_OF:
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

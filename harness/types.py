@@ -1,0 +1,339 @@
+"""The frozen records that travel between the rooms of the harness. Units are in the names.
+
+Everything here that reaches disk is a `msgspec.Struct`: it is validated on read, and its JSON Schema
+is published in ``docs/record.schema.json``. Arrays travel in the plain dataclasses of `harness.protocols`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+SCHEMA_VERSION = 1
+
+Objective = Literal["classification", "regression"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+FailureKind = Literal["oom", "timeout", "crash", "error", "unsupported", "bad_result", "interrupted"]
+
+
+class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a model is trained. Every backend gives these the meaning stated here.
+
+    Optimizers, with gradient g, learning rate a (scheduled), weight decay w, step t from 1:
+
+    - ``sgd``: g += w p; v = momentum v + g; p -= a v (with ``nesterov``: p -= a (g + momentum v)).
+    - ``rmsprop``: g += w p; s = 0.99 s + 0.01 g^2; p -= a g / (sqrt(s) + epsilon).
+    - ``adam`` (Kingma and Ba 2015): g += w p; m, s are the moving averages; m^ = m / (1 - beta1^t),
+      s^ = s / (1 - beta2^t); p -= a m^ / (sqrt(s^) + epsilon).
+    - ``adamw`` (Loshchilov and Hutter 2019): p -= a w p first, then the Adam step without w in g.
+
+    Decay is applied to the parameters whose `Parameter.decay` is true only.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: Literal["sgd", "rmsprop", "adam", "adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    momentum: float = 0.0
+    nesterov: bool = False
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Shape after warm-up: constant, or decaying to zero at the last step."""
+    warmup_fraction: float = 0.0
+    """Share of all steps over which the rate rises linearly from zero."""
+    clip_norm: float | None = None
+    """Gradients are scaled so that their global 2-norm is at most this."""
+    label_smoothing: float = 0.0
+    dropout: float = 0.0
+    """Probability used at every dropout place of the model; 0 for models that have none."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError("epochs and batch_size must be at least 1")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError("learning_rate must be positive and finite")
+        for name in ("warmup_fraction", "label_smoothing", "dropout", "momentum", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) <= (1 if name == "warmup_fraction" else 0.999999):
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError("clip_norm must be positive; leave it out for no clipping")
+        if self.weight_decay < 0 or self.epsilon < 0:
+            raise ValueError("weight_decay and epsilon must not be negative")
+
+
+class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How speed is measured; see ``docs/measuring.md``."""
+
+    window_s: float = 0.5
+    """Target length of a timed window of training steps; the device is synchronised at its edges only."""
+    warmup_windows: int = 2
+    """Windows after the very first step that are kept but not counted as steady state."""
+    inference_s: float = 2.0
+    """Length of the timed inference phase for throughput, and the least length for latency."""
+    latency_batches: int = 662
+    """Batches timed one by one for latency (662 is what a p99 needs), unless the budget ends first."""
+    latency_budget_s: float = 4.0
+
+    def __post_init__(self) -> None:
+        if min(self.window_s, self.inference_s, self.latency_budget_s) <= 0:
+            raise ValueError("window_s, inference_s and latency_budget_s must be positive")
+        if self.warmup_windows < 0 or self.latency_batches < 1:
+            raise ValueError("warmup_windows must be at least 0 and latency_batches at least 1")
+
+
+class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one run does, completely resolved. Same spec, same `key`."""
+
+    task: str
+    dataset: str
+    model: str
+    """Variant name, such as ``bert-tiny``."""
+    backend: str
+    device: str = "auto"
+    """``cpu``, ``cuda`` or ``cuda:N``; ``auto`` only until the worker has chosen one."""
+    precision: Precision = "fp32"
+    compile: bool = False
+    seed: int = 0
+    threads: int = 1
+    recipe: Recipe
+    protocol: Protocol = Protocol()
+    task_options: dict[str, Any] = {}
+    dataset_options: dict[str, Any] = {}
+    model_options: dict[str, Any] = {}
+
+    @property
+    def key(self) -> str:
+        """SHA-256 (hex) of the spec's canonical JSON: the run's identity."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+
+    @property
+    def group_key(self) -> str:
+        """`key` with the seed left out: runs that are repeats of one row share it."""
+        return msgspec.structs.replace(self, seed=0).key
+
+
+class PluginRef(Struct, frozen=True, kw_only=True):
+    """One entry point, enough to load the plugin again in another process."""
+
+    name: str
+    value: str
+    """Entry-point value, ``module`` or ``module:attribute``."""
+    distribution: str
+    version: str
+
+
+# ---- what a task hands to a model -------------------------------------------------------------------------
+
+
+class InputSpec(Struct, frozen=True, kw_only=True):
+    """One input array: shape of a single example (no batch axis) and numpy dtype name."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class DataInfo(Struct, frozen=True, kw_only=True):
+    """What a model needs to know of the prepared data."""
+
+    kind: str
+    """``tokens``, ``image``, ``waveform``, ``features`` or a plugin's own."""
+    inputs: dict[str, InputSpec]
+    objective: Objective
+    outputs: int
+    """Number of classes, or of regression targets."""
+    label_names: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    """Regression: training mean and scale that standardised the targets; scores undo it."""
+    target_scale: tuple[float, ...] = ()
+    details: dict[str, bool | int | float | str] = {}
+    """What the preprocessing found: ``vocab_size``, ``pad_id``, ``sample_rate_hz``, ``truncated_share`` ..."""
+
+
+# ---- what a run tells while it goes on --------------------------------------------------------------------
+
+
+class PhaseStarted(Struct, frozen=True, kw_only=True, tag="phase"):
+    phase: str
+
+
+class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
+    epoch: int
+    epochs: int
+    step: int
+    """Optimizer steps done so far, out of `steps` in the whole training."""
+    steps: int
+    loss: float
+    samples_per_s: float
+
+
+class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
+    epoch: int
+    epochs: int
+    step: int
+    train_s: float
+    """Seconds of training so far, validation left out."""
+    train_loss: float
+    """Mean over the epoch's batches."""
+    validation: dict[str, float | None]
+
+
+Event = PhaseStarted | Progress | EpochEnded
+
+
+# ---- the record -------------------------------------------------------------------------------------------
+
+
+class ClassScore(Struct, frozen=True, kw_only=True):
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    roc_auc: float | None
+    """One against the rest; None where the split has no example or only this class."""
+    support: int
+
+
+class Scores(Struct, frozen=True, kw_only=True):
+    """Quality, computed by the core from the predictions, for every backend by the same code."""
+
+    primary: str
+    """Name of the metric that the task is judged by."""
+    test: dict[str, float | None]
+    validation: dict[str, float | None]
+    reference: dict[str, float | None] | None = None
+    """Test scores of the model's closed-form solution, where it has one."""
+    per_class: list[ClassScore] = []
+    confusion: list[list[int]] = []
+    """Rows are true classes, columns predicted ones."""
+
+
+class Speed(Struct, frozen=True, kw_only=True):
+    """Medians over the steady-state windows; the windows themselves are in the run's arrays."""
+
+    train_samples_per_s: float | None
+    inference_samples_per_s: float | None
+    first_step_s: float
+    """The first training step: compilation, allocation, first batch."""
+    train_windows: int
+    """Number of steady-state windows behind the median."""
+    inference_windows: int
+    train_flops_per_s: float | None = None
+    """`train_samples_per_s` times three times the forward FLOPs of a sample (backward counted as two forwards)."""
+
+
+class Latency(Struct, frozen=True, kw_only=True):
+    """Nearest-rank percentiles of single batches, input on the host to output on the host.
+
+    A percentile is None where there are too few samples for it (p50 11, p90 64, p99 662).
+    """
+
+    batch_size: int
+    samples: int
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+
+
+class DeviceMemory(Struct, frozen=True, kw_only=True):
+    """Peaks of the accelerator's memory; each None where the framework or driver does not tell."""
+
+    allocator_peak_bytes: int | None
+    reserved_peak_bytes: int | None
+    driver_peak_bytes: int | None
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    host_peak_bytes: int
+    host_peak_by_phase_bytes: dict[str, int]
+    host_counter: str
+    """Where the host figures come from, such as ``VmHWM, reset at each phase``."""
+    device: DeviceMemory | None = None
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    parameters: int
+    """Trainable scalars."""
+    flops_per_sample: float
+    """Floating-point operations (a multiply-add is two) of one example's forward pass, by the model's formula."""
+
+
+class Success(Struct, frozen=True, kw_only=True, tag="success"):
+    scores: Scores
+    curves: list[EpochEnded]
+    speed: Speed
+    latency: Latency
+    memory: Memory
+    model: ModelInfo
+    phases_s: dict[str, float]
+    """Seconds by phase: import, data, build, train, validate, score, inference."""
+    examples: dict[str, int]
+    """Examples in each split."""
+
+
+class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
+    kind: FailureKind
+    message: str
+    log_tail: str = ""
+    phase: str = ""
+
+
+Outcome = Success | Failure
+
+
+class Gpu(Struct, frozen=True, kw_only=True):
+    name: str
+    memory_bytes: int
+    driver: str
+
+
+class Environment(Struct, frozen=True, kw_only=True):
+    """The machine and the software, as found where the run took place."""
+
+    os: str
+    kernel: str
+    python: str
+    cpu: str
+    cores: int
+    """Cores that this process may use."""
+    memory_bytes: int
+    gpus: list[Gpu]
+    packages: dict[str, str]
+    load_1min: float | None
+    """Load average before the run started: other work on the machine shows here."""
+    git_commit: str | None = None
+    """Commit of the harness checkout that ran; ends in ``+dirty`` when it was modified."""
+
+
+class Provenance(Struct, frozen=True, kw_only=True):
+    dataset_digest: str | None = None
+    """SHA-256 over the prepared splits: every array's name, dtype, shape and bytes."""
+    initial_weights_digest: str | None = None
+    final_weights_digest: str | None = None
+    plugins: list[PluginRef] = []
+    data: DataInfo | None = None
+    device_name: str | None = None
+    notes: dict[str, str] = {}
+    """What the backend set: thread counts, TF32 flags, compile mode, determinism."""
+
+
+class RunRecord(Struct, frozen=True, kw_only=True):
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    """Name of the run's directory."""
+    key: str
+    repeat: int
+    """1 for the first run of this spec in this results directory."""
+    started_at: str
+    """UTC, ISO 8601."""
+    wall_s: float
+    """The whole child process, imports and all."""
+    spec: RunSpec
+    environment: Environment
+    provenance: Provenance
+    outcome: Outcome
