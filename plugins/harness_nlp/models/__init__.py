@@ -1,0 +1,26 @@
+"""Text models as data: sizes, canonical parameters and cost. Their networks live in the backends' packages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness import PluginError
+
+if TYPE_CHECKING:
+    from harness import DataInfo
+
+
+def data_vocab_size(info: DataInfo) -> int:
+    """Number of token ids in the prepared data. Raises `harness.PluginError` where the task did not say."""
+    size = info.details.get("vocab_size")
+    if not isinstance(size, int):
+        raise PluginError("token data must state DataInfo.details['vocab_size'], the number of token ids")
+    return size
+
+
+def sequence_length(info: DataInfo) -> int:
+    """Tokens of one padded example. Raises `harness.PluginError` where there is no ``input_ids`` of shape [L]."""
+    spec = info.inputs.get("input_ids")
+    if spec is None or len(spec.shape) != 1:
+        raise PluginError("token data must have an input 'input_ids' with the shape [tokens]")
+    return spec.shape[0]

@@ -1,0 +1,143 @@
+"""BERT for sequence classification (Devlin et al. 2019, arXiv:1810.04805).
+
+The small sizes are the compact models of Turc et al. 2019 (arXiv:1908.08962). Names and shapes are those of
+``transformers.BertForSequenceClassification``, so its checkpoints are canonical weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+from harness import DataInfo, Model, Parameter, UsageError
+from harness_nlp.models import data_vocab_size, sequence_length
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sizes; fields are named as in ``transformers.BertConfig``."""
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    vocab_size: int | None = None
+    """None: as many as the data has (`DataInfo.details`)."""
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    """Standard deviation of the initial matrices and embeddings."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.vocab_size is not None and self.vocab_size < 1:
+            raise ValueError(f"vocab_size must be at least 1, got {self.vocab_size}; leave it out to take the data's")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
+            )
+        if self.layer_norm_eps <= 0 or self.initializer_range <= 0:
+            raise ValueError("layer_norm_eps and initializer_range must be positive")
+
+
+def _size(layers: int, hidden: int) -> dict[str, int]:
+    """Published sizes have heads of 64 units and a feed-forward layer four times as wide."""
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": hidden // 64,
+        "intermediate_size": 4 * hidden,
+    }
+
+
+class Bert(Model):
+    name = "bert"
+    summary = "Transformer encoder; the first token's pooled state is classified (Devlin et al. 2019)"
+    accepts = ("tokens",)
+    objectives = ("classification", "regression")
+    Config: ClassVar[type[Struct]] = Config
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "bert-tiny": _size(2, 128),
+        "bert-mini": _size(4, 256),
+        "bert-small": _size(4, 512),
+        "bert-base": _size(12, 768),
+    }
+    has_dropout = True
+
+    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
+        """Every array of ``BertForSequenceClassification``, initialised as BERT's authors do: matrices and embeddings
+        from a truncated normal, biases 0, norms 1.
+
+        Raises `harness.UsageError` where the data has longer sequences or more token ids than `config` allows.
+        """
+        return tuple(_parameters(config, _vocab_size(config, info), info.outputs))
+
+    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+        """FLOPs of one example's forward pass: multiply-adds of the matrix products, two each.
+
+        With T tokens (padding included), hidden size H, feed-forward size I, N layers and C outputs::
+
+            N (8 T H^2 + 4 T^2 H + 4 T H I) + 2 H^2 + 2 H C
+
+        query, key, value and output projections; scores and weighted sum; feed-forward; pooler; classifier.
+        Embedding look-ups, norms, activations and softmax are left out.
+        """
+        t, h, i = sequence_length(info), config.hidden_size, config.intermediate_size
+        layer = 8 * t * h**2 + 4 * t**2 * h + 4 * t * h * i
+        return float(config.num_hidden_layers * layer + 2 * h**2 + 2 * h * info.outputs)
+
+
+def _vocab_size(config: Config, info: DataInfo) -> int:
+    length, ids = sequence_length(info), data_vocab_size(info)
+    if length > config.max_position_embeddings:
+        raise UsageError(
+            f"bert has {config.max_position_embeddings} positions, the data has sequences of {length} tokens; "
+            f"set model.max_position_embeddings={length} or a smaller task.max_length"
+        )
+    if config.vocab_size is not None and config.vocab_size < ids:
+        raise UsageError(
+            f"model.vocab_size is {config.vocab_size}, the data has {ids} token ids; leave it out or set at least {ids}"
+        )
+    return config.vocab_size or ids
+
+
+def _parameters(config: Config, vocab_size: int, outputs: int) -> Iterator[Parameter]:
+    hidden, std = config.hidden_size, config.initializer_range
+
+    def matrix(name: str, *shape: int) -> Parameter:
+        return Parameter(name=f"{name}.weight", shape=shape, init="truncated_normal", scale=std, decay=True)
+
+    def dense(name: str, inputs: int, units: int) -> Iterator[Parameter]:
+        yield matrix(name, units, inputs)
+        yield Parameter(name=f"{name}.bias", shape=(units,))
+
+    def norm(name: str) -> Iterator[Parameter]:
+        yield Parameter(name=f"{name}.weight", shape=(hidden,), init="ones")
+        yield Parameter(name=f"{name}.bias", shape=(hidden,))
+
+    yield matrix("bert.embeddings.word_embeddings", vocab_size, hidden)
+    yield matrix("bert.embeddings.position_embeddings", config.max_position_embeddings, hidden)
+    yield matrix("bert.embeddings.token_type_embeddings", config.type_vocab_size, hidden)
+    yield from norm("bert.embeddings.LayerNorm")
+    for index in range(config.num_hidden_layers):
+        layer = f"bert.encoder.layer.{index}"
+        for projection in ("query", "key", "value"):
+            yield from dense(f"{layer}.attention.self.{projection}", hidden, hidden)
+        yield from dense(f"{layer}.attention.output.dense", hidden, hidden)
+        yield from norm(f"{layer}.attention.output.LayerNorm")
+        yield from dense(f"{layer}.intermediate.dense", hidden, config.intermediate_size)
+        yield from dense(f"{layer}.output.dense", config.intermediate_size, hidden)
+        yield from norm(f"{layer}.output.LayerNorm")
+    yield from dense("bert.pooler.dense", hidden, hidden)
+    yield from dense("classifier", hidden, outputs)

@@ -1,0 +1,79 @@
+"""A unidirectional LSTM classifier (Hochreiter and Schmidhuber 1997; gates as ``torch.nn.LSTM``).
+
+Embedding, LSTM layers, the top layer's hidden states max-pooled over the valid tokens, a dense classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+from harness import DataInfo, Model, Parameter
+from harness_nlp.models import data_vocab_size, sequence_length
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    embedding_size: int = 128
+    hidden_size: int = 256
+    num_layers: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_size", "hidden_size", "num_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+class Lstm(Model):
+    name = "lstm"
+    summary = "Embedding, LSTM, max-pooling over the tokens, dense classifier"
+    accepts = ("tokens",)
+    objectives = ("classification", "regression")
+    Config: ClassVar[type[Struct]] = Config
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "lstm": {"embedding_size": 128, "hidden_size": 256, "num_layers": 1},
+        "lstm-large": {"embedding_size": 256, "hidden_size": 512, "num_layers": 2},
+    }
+    has_dropout = True
+
+    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
+        """``embedding.weight`` [vocabulary, embedding_size]; for each layer k ``lstm.weight_ih_l{k}`` [4 H, inputs],
+        ``lstm.weight_hh_l{k}`` [4 H, H] and ``lstm.bias_l{k}`` [4 H], gates in the order i, f, g, o;
+        ``classifier.weight`` [outputs, H] and ``classifier.bias``.
+
+        Initialised as `torch.nn` does: the embedding from a standard normal, everything else uniform within
+        1 / sqrt(H). Torch's second bias adds nothing to the function and is not listed.
+        """
+        return tuple(_parameters(config, data_vocab_size(info), info.outputs))
+
+    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+        """FLOPs of one example's forward pass: multiply-adds of the matrix products, two each.
+
+        With T tokens (padding included), embedding size E, hidden size H, N layers and C outputs::
+
+            T (8 H (E + H) + (N - 1) 16 H^2) + 2 H C
+
+        Gate activations, pooling and the embedding look-up are left out.
+        """
+        hidden, layers = config.hidden_size, config.num_layers
+        token = 8 * hidden * (config.embedding_size + hidden) + (layers - 1) * 16 * hidden**2
+        return float(sequence_length(info) * token + 2 * hidden * info.outputs)
+
+
+def _parameters(config: Config, vocab_size: int, outputs: int) -> Iterator[Parameter]:
+    hidden = config.hidden_size
+    bound = hidden**-0.5
+
+    def uniform(name: str, *shape: int) -> Parameter:
+        return Parameter(name=name, shape=shape, init="uniform", scale=bound, decay=len(shape) > 1)
+
+    embedding = (vocab_size, config.embedding_size)
+    yield Parameter(name="embedding.weight", shape=embedding, init="normal", scale=1.0, decay=True)
+    for layer in range(config.num_layers):
+        inputs = hidden if layer else config.embedding_size
+        yield uniform(f"lstm.weight_ih_l{layer}", 4 * hidden, inputs)
+        yield uniform(f"lstm.weight_hh_l{layer}", 4 * hidden, hidden)
+        yield uniform(f"lstm.bias_l{layer}", 4 * hidden)
+    yield uniform("classifier.weight", outputs, hidden)
+    yield uniform("classifier.bias", outputs)
