@@ -1,0 +1,1 @@
+"""Model families for feature vectors, one file each."""

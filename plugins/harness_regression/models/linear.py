@@ -1,0 +1,70 @@
+"""A linear map with bias: linear regression, or multinomial logistic regression on the logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from harness import DataInfo, Model, Parameter, Split
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Nothing to choose: the data give both sizes."""
+
+
+class Linear(Model):
+    """``outputs = x W^T + b``; the one input array is flattened in the host's order (an image as ``[H, W, C]``)."""
+
+    name = "linear"
+    summary = "linear or logistic regression"
+    accepts = ("features", "image")
+    objectives = ("classification", "regression")
+    Config = Config
+    variants = {"linear": {}}
+
+    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
+        """``linear.weight`` ``[outputs, F]`` and ``linear.bias`` ``[outputs]``, both from U(-1/sqrt(F), 1/sqrt(F)), as
+        ``torch.nn.Linear`` starts."""
+        features = _features(info)
+        bound = 1 / math.sqrt(features)
+        return [
+            Parameter(name="linear.weight", shape=(info.outputs, features), init="uniform", scale=bound, decay=True),
+            Parameter(name="linear.bias", shape=(info.outputs,), init="uniform", scale=bound),
+        ]
+
+    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+        """2 F outputs; the additions of the bias are left out."""
+        return float(2 * _features(info) * info.outputs)
+
+    def solve(self, config: Any, info: DataInfo, train: Split) -> dict[str, NDArray[np.float32]] | None:
+        """Ordinary least squares with intercept on the prepared training split, computed in float64.
+
+        Where features are linearly dependent, the solution of least norm among the best ones, as scikit-learn's
+        ``LinearRegression``. None for classification, which has no closed form.
+        """
+        if info.objective != "regression":
+            return None
+        import numpy as np
+
+        (inputs,) = train.inputs.values()
+        x = inputs.reshape(len(train), -1).astype(np.float64)
+        y = train.targets.astype(np.float64)
+        x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
+        weight, *_ = np.linalg.lstsq(x - x_mean, y - y_mean, rcond=None)
+        return {
+            "linear.weight": np.ascontiguousarray(weight.T, np.float32),
+            "linear.bias": (y_mean - x_mean @ weight).astype(np.float32),
+        }
+
+
+def _features(info: DataInfo) -> int:
+    """Numbers in one example of the only input."""
+    (spec,) = info.inputs.values()
+    return math.prod(spec.shape)

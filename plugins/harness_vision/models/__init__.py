@@ -1,0 +1,1 @@
+"""Image model families, one file each."""
