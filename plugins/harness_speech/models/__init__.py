@@ -1,0 +1,1 @@
+"""Speech models as data: sizes, canonical parameters, cost. One file a family."""

@@ -1,0 +1,218 @@
+"""wav2vec 2.0 (Baevski et al. 2020) as a classifier of raw waveforms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from harness import CombinationError, DataInfo, Model, Parameter
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sizes, named as in Hugging Face's ``Wav2Vec2Config``; the defaults are those of ``facebook/wav2vec2-base``."""
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    conv_dim: tuple[int, ...] = (512, 512, 512, 512, 512, 512, 512)
+    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    conv_bias: bool = False
+    feat_extract_norm: Literal["group", "layer"] = "group"
+    """``group``: instance normalisation over time after the first convolution only; ``layer``: layer normalisation
+    over channels after every convolution. Both with epsilon 1e-5, whatever `layer_norm_eps` is."""
+    num_conv_pos_embeddings: int = 128
+    """Kernel of the positional convolution; padded by half of it on both sides, the last frame dropped if even."""
+    num_conv_pos_embedding_groups: int = 16
+    do_stable_layer_norm: bool = False
+    """True normalises before each block (pre-norm) instead of after it."""
+    classifier_proj_size: int = 256
+    layer_norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride):
+            raise ValueError("conv_dim, conv_kernel and conv_stride need one entry for each convolution")
+        sizes = (self.hidden_size, self.num_attention_heads, self.intermediate_size, self.classifier_proj_size)
+        positional = (self.num_conv_pos_embeddings, self.num_conv_pos_embedding_groups)
+        if min(*sizes, *positional, *self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1:
+            raise ValueError("sizes, kernels, strides, heads and groups must be at least 1")
+        if self.num_hidden_layers < 0:
+            raise ValueError("num_hidden_layers must not be negative")
+        for name in ("num_attention_heads", "num_conv_pos_embedding_groups"):
+            if self.hidden_size % getattr(self, name):
+                raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {name} {getattr(self, name)}")
+
+
+def frames(config: Config, samples: int) -> list[int]:
+    """Length of the output of every convolution, for a waveform of `samples`; the last is the encoder's length.
+
+    Raises `harness.CombinationError` for a waveform too short for one frame.
+    """
+    lengths = []
+    length = samples
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        length = (length - kernel) // stride + 1
+        if length < 1:
+            raise CombinationError(
+                f"waveforms of {samples} samples are too short for wav2vec2's {len(config.conv_kernel)} convolutions; "
+                "use longer ones (--set task.seconds=) or fewer convolutions"
+            )
+        lengths.append(length)
+    return lengths
+
+
+def _dense(name: str, outputs: int, inputs: int) -> Iterator[Parameter]:
+    yield Parameter(name=f"{name}.weight", shape=(outputs, inputs), init="normal", scale=0.02, decay=True)
+    yield Parameter(name=f"{name}.bias", shape=(outputs,))
+
+
+def _norm(name: str, size: int) -> Iterator[Parameter]:
+    yield Parameter(name=f"{name}.weight", shape=(size,), init="ones")
+    yield Parameter(name=f"{name}.bias", shape=(size,))
+
+
+def _feature_encoder(config: Config) -> Iterator[Parameter]:
+    """Convolutions: He et al. 2015 normal over the fan in, as in the reference; biases uniform as torch's default."""
+    channels = 1
+    for layer, (width, kernel) in enumerate(zip(config.conv_dim, config.conv_kernel, strict=True)):
+        name = f"wav2vec2.feature_extractor.conv_layers.{layer}"
+        fan_in = channels * kernel
+        yield Parameter(
+            name=f"{name}.conv.weight",
+            shape=(width, channels, kernel),
+            init="normal",
+            scale=math.sqrt(2 / fan_in),
+            decay=True,
+        )
+        if config.conv_bias:
+            yield Parameter(name=f"{name}.conv.bias", shape=(width,), init="uniform", scale=1 / math.sqrt(fan_in))
+        if config.feat_extract_norm == "layer" or layer == 0:
+            yield from _norm(f"{name}.layer_norm", width)
+        channels = width
+
+    name = "wav2vec2.feature_projection"
+    bound = 1 / math.sqrt(channels)
+    yield from _norm(f"{name}.layer_norm", channels)
+    yield Parameter(
+        name=f"{name}.projection.weight",
+        shape=(config.hidden_size, channels),
+        init="uniform",
+        scale=bound,
+        decay=True,
+    )
+    yield Parameter(name=f"{name}.projection.bias", shape=(config.hidden_size,), init="uniform", scale=bound)
+
+
+def _positional_convolution(config: Config) -> Iterator[Parameter]:
+    """Weight-normalised (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each tap.
+
+    The reference draws the weight with std ``2 / sqrt(kernel * hidden)`` and then sets g to the norm of v, tap by
+    tap. The constant here is that norm's expectation, ``std * sqrt(elements of a tap)``; the drawn norms differ
+    from it by about ``1 / sqrt(2 * elements)``, relatively: 0.4% for base, 1.5% for tiny.
+    """
+    name = "wav2vec2.encoder.pos_conv_embed.conv"
+    hidden, kernel = config.hidden_size, config.num_conv_pos_embeddings
+    inputs = hidden // config.num_conv_pos_embedding_groups
+    std = 2 / math.sqrt(kernel * hidden)
+    yield Parameter(
+        name=f"{name}.weight_g", shape=(1, 1, kernel), init="constant", scale=std * math.sqrt(hidden * inputs)
+    )
+    yield Parameter(name=f"{name}.weight_v", shape=(hidden, inputs, kernel), init="normal", scale=std, decay=True)
+    yield Parameter(name=f"{name}.bias", shape=(hidden,))
+
+
+class Wav2Vec2(Model):
+    """Waveform -> convolutions -> Transformer -> projector -> mean over frames -> classifier.
+
+    Names, shapes and initialisation are those of Hugging Face's ``Wav2Vec2ForSequenceClassification``, with the
+    positional convolution's weight norm as in published checkpoints (``weight_g``, ``weight_v``) and without the
+    embedding for masked frames, which only pretraining and SpecAugment use.
+
+    Input: ``input_values`` float32 ``[B, samples]``, zero-padded, without a mask (as ``facebook/wav2vec2-base``,
+    whose feature extractor returns none). GELU is the exact one.
+    """
+
+    name = "wav2vec2"
+    summary = "wav2vec 2.0: convolutions and a Transformer on the raw waveform (Baevski et al. 2020)"
+    accepts = ("waveform",)
+    objectives = ("classification", "regression")
+    Config = Config
+    has_dropout = True
+    variants = {
+        "wav2vec2-tiny": {
+            "hidden_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 192,
+            "conv_dim": (32, 48, 64, 64, 64, 64),
+            "conv_kernel": (10, 3, 3, 3, 3, 3),
+            "conv_stride": (5, 2, 2, 2, 2, 2),
+            "feat_extract_norm": "layer",
+            "num_conv_pos_embeddings": 16,
+            "num_conv_pos_embedding_groups": 4,
+            "do_stable_layer_norm": True,
+            "classifier_proj_size": 96,
+        },
+        "wav2vec2-base": {},
+    }
+    recipes = {
+        # Keyword spotting with wav2vec2-base in Hugging Face's examples/pytorch/audio-classification.
+        "wav2vec2-base": {
+            "epochs": 5,
+            "batch_size": 32,
+            "optimizer": "adamw",
+            "learning_rate": 3e-5,
+            "schedule": "linear",
+            "warmup_fraction": 0.1,
+            "dropout": 0.1,
+        },
+    }
+
+    def parameters(self, config: Any, info: DataInfo) -> tuple[Parameter, ...]:
+        """Raises `harness.CombinationError` where the waveform is too short for the convolutions."""
+        frames(config, info.inputs["input_values"].shape[0])
+        hidden = config.hidden_size
+        found = [
+            *_feature_encoder(config),
+            *_positional_convolution(config),
+            *_norm("wav2vec2.encoder.layer_norm", hidden),
+        ]
+        for layer in range(config.num_hidden_layers):
+            name = f"wav2vec2.encoder.layers.{layer}"
+            for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
+                found += _dense(f"{name}.attention.{projection}", hidden, hidden)
+            found += _norm(f"{name}.layer_norm", hidden)
+            found += _dense(f"{name}.feed_forward.intermediate_dense", config.intermediate_size, hidden)
+            found += _dense(f"{name}.feed_forward.output_dense", hidden, config.intermediate_size)
+            found += _norm(f"{name}.final_layer_norm", hidden)
+        found += _dense("projector", config.classifier_proj_size, hidden)
+        found += _dense("classifier", info.outputs, config.classifier_proj_size)
+        return tuple(found)
+
+    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+        """Multiply-adds count two; normalisation, activations, softmax, biases and additions are left out.
+
+        With convolution i of kernel K_i, channels C_i and output length T_i (C_0 = 1), encoder length T, hidden H,
+        intermediate I, positional kernel K in G groups, projector P, outputs O and N layers::
+
+            sum_i 2 T_i K_i C_(i-1) C_i                      feature encoder
+            + 2 T C H                                        feature projection
+            + 2 T K H H / G                                  positional convolution
+            + N (8 T H H + 4 T T H + 4 T H I)                attention projections, attention, feed-forward
+            + 2 T H P + 2 P O                                projector at every frame, classifier
+        """
+        lengths = frames(config, info.inputs["input_values"].shape[0])
+        channels = (1, *config.conv_dim)
+        convolutions = sum(
+            2 * length * kernel * before * after
+            for length, kernel, before, after in zip(lengths, config.conv_kernel, channels, channels[1:], strict=False)
+        )
+        t, h, p = lengths[-1], config.hidden_size, config.classifier_proj_size
+        positional = 2 * t * config.num_conv_pos_embeddings * h * h // config.num_conv_pos_embedding_groups
+        layer = 8 * t * h * h + 4 * t * t * h + 4 * t * h * config.intermediate_size
+        head = 2 * t * h * p + 2 * p * info.outputs
+        return float(convolutions + 2 * t * channels[-1] * h + positional + config.num_hidden_layers * layer + head)
