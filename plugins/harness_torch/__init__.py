@@ -1,1 +1,70 @@
-"""Placeholder."""
+"""PyTorch backend, on the CPU and on CUDA devices, and the PyTorch networks of the models that ship with harness.
+
+To bring a network of your own to this backend, yield a `harness.NetworkRef` with ``backend="torch"`` and a ``build``
+that returns a `harness.Network`:
+
+- ``module`` is a ``torch.nn.Module`` on the CPU, with float32 parameters. It is called as ``module(**inputs)`` with the
+  prepared inputs under their names and in their dtypes, each ``[B, ...]`` (images as ``pixel_values``
+  ``[B, H, W, C]``, channels last), and returns the outputs ``[B, info.outputs]``: logits, or standardised regression
+  targets. Under ``bf16`` and ``fp16`` it runs inside ``torch.autocast``. Loss, optimizer and device are the session's.
+- ``bindings`` names every parameter of the module that requires a gradient, and its running statistics;
+  `harness_torch.networks.bindings` does it for a module whose own names are the canonical ones.
+- Dropout follows ``module.training``. A ``forward`` that reads a tensor's value on the host (``.item()``, ``if mask.all()``)
+  stalls a GPU at every step and breaks ``torch.compile``'s graph.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import harness
+
+if TYPE_CHECKING:
+    from harness import DeviceInfo, NetworkRef, Session, SessionRequest
+
+_INSTALL = "pip install 'harness[torch]'"
+
+
+class TorchBackend(harness.Backend):
+    name = "torch"
+    summary = "PyTorch on the CPU and on CUDA devices"
+    requires = {"torch": _INSTALL, "transformers": _INSTALL}
+    packages = ("torch", "transformers")
+    environment = {
+        "TRANSFORMERS_VERBOSITY": "error",
+        # A compilation cache on disk would make a repeat's first step cheaper than the first run's.
+        "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+    }
+
+    def devices(self) -> Sequence[DeviceInfo]:
+        from harness_torch.devices import find_devices
+
+        return find_devices()
+
+    def open(self, request: SessionRequest) -> Session:
+        from harness_torch.session import TorchSession
+
+        return TorchSession(request)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Also true for an allocation that failed inside CUDA's own libraries, or on the host."""
+        torch = sys.modules.get("torch")
+        if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+            return True
+        if not isinstance(error, RuntimeError):
+            return False
+        signs = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+        return any(sign in str(error) for sign in signs)
+
+
+@harness.hookimpl
+def harness_backends() -> Iterator[harness.Backend]:
+    yield TorchBackend()
+
+
+@harness.hookimpl
+def harness_networks() -> Iterator[NetworkRef]:
+    for model in ("linear", "mlp", "lstm", "bert", "resnet", "wav2vec2"):
+        yield harness.NetworkRef(model=model, backend="torch", build=f"harness_torch.networks.{model}:build")

@@ -1,0 +1,46 @@
+"""BERT: ``transformers.BertForSequenceClassification``, built from its sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import BertConfig, BertForSequenceClassification
+
+from harness import DataInfo, Network
+from harness_torch.networks import bindings
+
+
+class Bert(nn.Module):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.model = BertForSequenceClassification(config)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        # Given a [B, L] mask, transformers asks on the host whether it has any padding, which waits for the GPU.
+        batch, length = input_ids.shape
+        mask = attention_mask.bool()[:, None, None, :].expand(batch, 1, length, length)
+        return self.model(input_ids=input_ids, attention_mask=mask).logits
+
+
+def build(config: Any, info: DataInfo, dropout: float) -> Network:
+    module = Bert(
+        BertConfig(
+            vocab_size=config.vocab_size or int(info.details["vocab_size"]),
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            intermediate_size=config.intermediate_size,
+            max_position_embeddings=config.max_position_embeddings,
+            type_vocab_size=config.type_vocab_size,
+            layer_norm_eps=config.layer_norm_eps,
+            hidden_act="gelu",
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            num_labels=info.outputs,
+            # Padding is masked out: its embedding gets no gradient in any case.
+            pad_token_id=None,
+            attn_implementation="sdpa",
+        )
+    )
+    return Network(module=module, bindings=bindings(module.model))

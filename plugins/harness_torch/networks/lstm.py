@@ -1,0 +1,49 @@
+"""LSTM text classifier: embedding, LSTM, maximum over the tokens, dense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from harness import DataInfo, Network
+from harness_torch.networks import bindings
+
+
+class Lstm(nn.Module):
+    """Shapes: B batch, L tokens, E embedding, H hidden."""
+
+    def __init__(self, config: Any, vocab_size: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        layers = config.num_layers
+        self.embedding = nn.Embedding(vocab_size, config.embedding_size)
+        self.lstm = nn.LSTM(
+            config.embedding_size,
+            config.hidden_size,
+            layers,
+            batch_first=True,
+            dropout=dropout if layers > 1 else 0.0,
+        )
+        for layer in range(layers):
+            # torch adds two biases; the model has one.
+            bias = getattr(self.lstm, f"bias_hh_l{layer}")
+            nn.init.zeros_(bias)
+            bias.requires_grad_(False)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(config.hidden_size, outputs)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        x_ble = self.dropout(self.embedding(input_ids))
+        # Padding is on the right, so it cannot reach a valid token's state; it only has to stay out of the maximum.
+        states_blh, _ = self.lstm(x_ble)
+        padding_bl1 = attention_mask.unsqueeze(-1) == 0
+        pooled_bh = states_blh.masked_fill(padding_bl1, float("-inf")).amax(1)
+        return self.classifier(self.dropout(pooled_bh))
+
+
+def build(config: Any, info: DataInfo, dropout: float) -> Network:
+    module = Lstm(config, int(info.details["vocab_size"]), info.outputs, dropout)
+    bound = {
+        name.replace("bias_ih", "bias"): binding for name, binding in bindings(module).items() if "bias_hh" not in name
+    }
+    return Network(module=module, bindings=bound)

@@ -1,0 +1,194 @@
+"""One model on one device, trained and run by PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+
+import harness
+from harness import Batch, DeviceMemory, Session, SessionRequest
+from harness_torch.devices import require
+from harness_torch.optimizers import build_optimizer, implementation
+from harness_torch.weights import place
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchSession(Session):
+    """A bare training loop's step, and what the recipe adds to it. Weights stay float32 at every precision.
+
+    Raises `harness.UnsupportedError` for a device or precision that is not there, and at the first step or prediction
+    where ``torch.compile`` does not work; `harness.PluginError` where the network's bindings are incomplete.
+    """
+
+    def __init__(self, request: SessionRequest) -> None:
+        self._request = request
+        self._device = torch.device(require(request.device, request.precision).name)
+        self._on_gpu = self._device.type == "cuda"
+        _set_process_flags(request)
+        if self._on_gpu:
+            torch.cuda.set_device(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+        network = request.build(request.config, request.info, request.recipe.dropout)
+        self._weights = place(network, request.parameters, self._device)
+        self._module: torch.nn.Module = network.module
+        self._trainable = self._weights.trainable
+        self._forward: Callable[..., torch.Tensor] = _compiled(self._module) if request.compile else self._module
+        self._module.train()
+        self._training = True
+        self._loss = _loss(request)
+        self._clip_norm = request.recipe.clip_norm
+        dtype = _AUTOCAST.get(request.precision)
+        self._autocast: contextlib.AbstractContextManager[Any] = (
+            torch.autocast(self._device.type, dtype) if dtype else contextlib.nullcontext()
+        )
+        self._start_optimizer()
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        self._weights.write(weights)
+        self._start_optimizer()
+
+    def get_weights(self) -> dict[str, Array]:
+        return self._weights.read()
+
+    def train_step(self, batch: Batch, learning_rate: float) -> torch.Tensor:
+        if not self._training:
+            self._module.train()
+            self._training = True
+        if learning_rate != self._learning_rate:
+            self._learning_rate = learning_rate
+            for group in self._optimizer.param_groups:
+                group["lr"] = learning_rate
+        inputs = self._upload(batch.inputs)
+        targets = self._to_device(batch.targets)
+        for parameter in self._trainable:
+            parameter.grad = None
+        with self._autocast:
+            outputs = self._forward(**inputs)
+        loss = self._loss(outputs.float(), targets)
+        if self._scaler is None:
+            loss.backward()
+            if self._clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self._trainable, self._clip_norm)
+            self._optimizer.step()
+        else:
+            self._scaler.scale(loss).backward()
+            if self._clip_norm is not None:
+                self._scaler.unscale_(self._optimizer)
+                torch.nn.utils.clip_grad_norm_(self._trainable, self._clip_norm)
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        return loss.detach()
+
+    @torch.inference_mode()
+    def predict(self, inputs: Mapping[str, Array]) -> torch.Tensor:
+        if self._training:
+            self._module.eval()
+            self._training = False
+        with self._autocast:
+            outputs = self._forward(**self._upload(inputs))
+        return outputs.float()
+
+    def fetch(self, handle: torch.Tensor) -> Array:
+        return handle.cpu().numpy()
+
+    def synchronize(self) -> None:
+        if self._on_gpu:
+            torch.cuda.synchronize(self._device)
+
+    def device_memory(self) -> DeviceMemory | None:
+        if not self._on_gpu:
+            return None
+        return DeviceMemory(
+            allocator_peak_bytes=torch.cuda.max_memory_allocated(self._device),
+            reserved_peak_bytes=torch.cuda.max_memory_reserved(self._device),
+            driver_peak_bytes=None,
+        )
+
+    def notes(self) -> dict[str, str]:
+        request = self._request
+        dtype = _AUTOCAST.get(request.precision)
+        notes = {
+            "intra_op_threads": str(torch.get_num_threads()),
+            "inter_op_threads": str(torch.get_num_interop_threads()),
+            "matmul_precision": torch.get_float32_matmul_precision(),
+            "cudnn_tf32": str(torch.backends.cudnn.allow_tf32),
+            "cudnn_benchmark": str(torch.backends.cudnn.benchmark),
+            "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()),
+            "autocast": str(dtype).removeprefix("torch.") if dtype else "off",
+            "gradient_scaling": "dynamic" if self._scaler else "off",
+            "compile": "torch.compile, default mode" if request.compile else "off",
+            "optimizer": implementation(request.recipe),
+        }
+        if self._on_gpu:
+            notes["cuda"] = str(torch.version.cuda)
+            notes["cudnn"] = str(torch.backends.cudnn.version())
+        return notes
+
+    def close(self) -> None:
+        for name in ("_module", "_forward", "_weights", "_trainable", "_optimizer", "_scaler"):
+            self.__dict__.pop(name, None)
+        if self._request.compile:
+            torch.compiler.reset()
+        if self._on_gpu:
+            torch.cuda.empty_cache()
+
+    def _start_optimizer(self) -> None:
+        recipe = self._request.recipe
+        self._optimizer = build_optimizer(recipe, self._weights.decayed, self._weights.not_decayed)
+        self._learning_rate = recipe.learning_rate
+        self._scaler = torch.amp.GradScaler(self._device.type) if self._request.precision == "fp16" else None
+
+    def _upload(self, arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+        return {name: self._to_device(array) for name, array in arrays.items()}
+
+    def _to_device(self, array: Array) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(self._device, non_blocking=True) if self._on_gpu else tensor
+
+
+def _set_process_flags(request: SessionRequest) -> None:
+    torch.set_num_threads(request.threads)
+    # torch lets a process set this once; between its operators nothing here runs in parallel.
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
+    tf32 = request.precision == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    # Trying algorithms at every new shape would change timings and memory from run to run.
+    torch.backends.cudnn.benchmark = False
+    torch.manual_seed(request.seed)
+
+
+def _loss(request: SessionRequest) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    if request.info.objective == "regression":
+        return F.mse_loss
+    return functools.partial(F.cross_entropy, label_smoothing=request.recipe.label_smoothing)
+
+
+def _compiled(module: torch.nn.Module) -> Callable[..., torch.Tensor]:
+    """`module` under ``torch.compile``, which compiles at the first call, and then asks for a C++ compiler or Triton."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    compiled = torch.compile(module)
+
+    def forward(**inputs: torch.Tensor) -> torch.Tensor:
+        try:
+            return compiled(**inputs)
+        except TorchDynamoException as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise harness.UnsupportedError(
+                f"torch.compile cannot compile this model here: {reason}; run without --compile"
+            ) from error
+
+    return forward

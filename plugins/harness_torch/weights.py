@@ -1,0 +1,128 @@
+"""Canonical weights in and out of a PyTorch module."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import harness
+from harness import Binding, Network, Parameter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class BoundWeights:
+    """Every canonical parameter with the binding to its tensor on the device."""
+
+    pairs: Sequence[tuple[Parameter, Binding]]
+
+    @property
+    def trainable(self) -> list[torch.nn.Parameter]:
+        return [binding.variable for parameter, binding in self.pairs if parameter.trainable]
+
+    @property
+    def decayed(self) -> list[torch.nn.Parameter]:
+        return [binding.variable for parameter, binding in self.pairs if parameter.trainable and parameter.decay]
+
+    @property
+    def not_decayed(self) -> list[torch.nn.Parameter]:
+        return [binding.variable for parameter, binding in self.pairs if parameter.trainable and not parameter.decay]
+
+    @torch.no_grad()
+    def write(self, weights: Mapping[str, Array]) -> None:
+        """Copy float32 arrays in. Raises `harness.PluginError` unless names and shapes are exactly the model's."""
+        shapes = {parameter.name: parameter.shape for parameter, _ in self.pairs}
+        problems = [f"missing {name}" for name in shapes if name not in weights]
+        problems += [f"unexpected {name}" for name in weights if name not in shapes]
+        problems += [
+            f"{name} has shape {tuple(array.shape)}, not {shapes[name]}"
+            for name, array in weights.items()
+            if name in shapes and tuple(array.shape) != shapes[name]
+        ]
+        _refuse("weights do not fit the model", problems)
+        for parameter, binding in self.pairs:
+            own = np.ascontiguousarray(binding.to_own(weights[parameter.name]), np.float32)
+            binding.variable.copy_(torch.from_numpy(own))
+
+    def read(self) -> dict[str, Array]:
+        """Copies, float32 and C-contiguous, in the canonical shapes."""
+        return {
+            parameter.name: np.array(
+                binding.to_canonical(binding.variable.detach().cpu().numpy(), parameter.shape), np.float32, order="C"
+            )
+            for parameter, binding in self.pairs
+        }
+
+
+def place(network: Network, parameters: Sequence[Parameter], device: torch.device) -> BoundWeights:
+    """Move the network's module to `device` and pair the canonical parameters with its tensors there.
+
+    Raises `harness.PluginError` unless the bindings name exactly the canonical parameters, each a parameter or buffer
+    of the module with a fitting shape, and leave out no tensor that training would change.
+    """
+    names = {id(tensor): name for name, tensor in _tensors(network.module)}
+    _refuse("the torch network does not implement the model", _problems(network, parameters, names))
+    # Moving a module keeps its parameters, but makes new buffers.
+    tensors = dict(_tensors(network.module.to(device)))
+    return BoundWeights(
+        [
+            (parameter, dataclasses.replace(binding, variable=tensors[names[id(binding.variable)]]))
+            for parameter in parameters
+            for binding in (network.bindings[parameter.name],)
+        ]
+    )
+
+
+def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _problems(network: Network, parameters: Sequence[Parameter], names: Mapping[int, str]) -> list[str]:
+    canonical = {parameter.name for parameter in parameters}
+    problems = [f"{name} is bound but no parameter of the model" for name in network.bindings.keys() - canonical]
+    bound = {id(binding.variable) for binding in network.bindings.values()}
+    problems += [
+        f"the module's {name} is trainable but has no binding"
+        for name, tensor in network.module.named_parameters()
+        if tensor.requires_grad and id(tensor) not in bound
+    ]
+    for parameter in parameters:
+        binding = network.bindings.get(parameter.name)
+        if binding is None:
+            problems.append(f"{parameter.name} has no binding")
+        elif id(binding.variable) not in names:
+            problems.append(f"{parameter.name} is bound to something that is no parameter or buffer of the module")
+        elif misfit := _misfit(parameter, binding):
+            problems.append(f"{parameter.name} {misfit}")
+    return sorted(problems)
+
+
+def _misfit(parameter: Parameter, binding: Binding) -> str | None:
+    own = tuple(binding.variable.shape)
+    try:
+        wanted = binding.to_own(np.empty(parameter.shape, np.float32)).shape
+    except ValueError as error:
+        return f"of shape {parameter.shape} does not go through its binding: {error}"
+    if wanted != own:
+        return f"arrives with shape {wanted}, its tensor has {own}"
+    if parameter.trainable and not binding.variable.requires_grad:
+        return "is trainable, but its tensor requires no gradient"
+    if binding.variable.requires_grad and not parameter.trainable:
+        return "is not trainable, but its tensor requires a gradient"
+    return None
+
+
+def _refuse(what: str, problems: Sequence[str]) -> None:
+    if problems:
+        more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise harness.PluginError(f"{what}: {'; '.join(problems[:8])}{more}")
