@@ -14,7 +14,6 @@ from msgspec import Struct
 from harness.types import DataInfo, DeviceMemory, Objective, Precision, Recipe
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     Array = NDArray[Any]

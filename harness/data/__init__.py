@@ -1,1 +1,1 @@
-
+"""Data on its way to a session: batches and digests."""

@@ -1,0 +1,128 @@
+"""The harness from Python: `run` and `load`, for notebooks and scripts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from harness.types import RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.compare import Table
+
+
+class Results(Sequence[RunRecord]):
+    """Records in the order in which they started, with their comparison.
+
+    `problems` names each file that could not be read, and why.
+    """
+
+    def __init__(self, records: Iterable[RunRecord], problems: Iterable[str] = ()) -> None:
+        self.records = tuple(records)
+        self.problems = tuple(problems)
+
+    @overload
+    def __getitem__(self, index: int) -> RunRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Results: ...
+    def __getitem__(self, index: int | slice) -> RunRecord | Results:
+        return Results(self.records[index], self.problems) if isinstance(index, slice) else self.records[index]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[RunRecord]:
+        return iter(self.records)
+
+    def table(self) -> Table:
+        """The comparison: one row per task, dataset, model, backend, device and precision, over its seeds."""
+        from harness.compare import tabulate
+
+        return tabulate(self.records)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The comparison as a pandas DataFrame, numbers as numbers, half-widths of 95% intervals beside them."""
+        return self.table().frame()
+
+    def __repr__(self) -> str:
+        """The comparison as text, so that a notebook shows it."""
+        from harness.report.text import render
+
+        return render(self.table()) if self.records else "no runs"
+
+
+def run(
+    task: str | Iterable[str],
+    backend: str | Iterable[str] = (),
+    *,
+    dataset: str | Iterable[str] = (),
+    model: str | Iterable[str] = (),
+    device: str | Iterable[str] = "auto",
+    precision: str | Iterable[str] = "fp32",
+    compile: bool = False,  # noqa: A002 - the field's word, and the option's name on the command line
+    seed: int | Iterable[int] = 0,
+    threads: int | None = None,
+    overrides: Iterable[str] = (),
+    results: str | os.PathLike[str] | None = None,
+    timeout_s: float | None = None,
+) -> Results:
+    """Carry out runs as ``harness run`` does, each in a process of its own, and return their records.
+
+    Every selection takes one name or several; all their combinations are run. `overrides` are strings such as
+    ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`, not an exception.
+
+    Raises `harness.UsageError` for a wrong request and `harness.RecordError` when results cannot be written.
+
+    Example::
+
+        results = harness.run(task="nlp", backend=["torch", "tensorflow"])
+        results.to_frame()
+    """
+    from harness.execute.local import DEFAULT_TIMEOUT_S, run_all
+    from harness.plan import Selection, expand
+    from harness.plugins import discover
+    from harness.store import Store, results_dir
+
+    catalog = discover()
+    selection = Selection(
+        tasks=_names(task),
+        backends=_names(backend),
+        datasets=_names(dataset),
+        models=_names(model),
+        devices=_names(device),
+        precisions=_names(precision),
+        compile=compile,
+        seeds=(seed,) if isinstance(seed, int) else tuple(seed),
+        threads=threads,
+        overrides=tuple(overrides),
+    )
+    specs = expand(selection, catalog)
+    store = Store(results_dir(results))
+    return Results(run_all(specs, catalog, store, timeout_s=timeout_s or DEFAULT_TIMEOUT_S))
+
+
+def load(path: str | os.PathLike[str] | None = None) -> Results:
+    """Every run of a results directory (default: ``HARNESS_RESULTS`` or ``results``).
+
+    Raises `harness.UsageError` where there is no such directory.
+
+    Example::
+
+        harness.load("results/").to_frame()
+    """
+    from harness.errors import UsageError
+    from harness.store import Store, results_dir
+
+    directory = Path(results_dir(path))
+    if not directory.is_dir():
+        raise UsageError(f"{directory}: there is no such results directory")
+    loaded = Store(directory).load()
+    return Results([run.record for run in loaded.runs], loaded.problems)
+
+
+def _names(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)

@@ -1,0 +1,41 @@
+"""Batches: the same for every backend, in the same order, drawn from (seed, epoch) by numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.protocols import Batch, Split
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Whole batches in an epoch; one batch of everything where there are fewer examples than `batch_size`."""
+    return max(1, examples // batch_size)
+
+
+def training_batches(split: Split, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
+    """One epoch in an order drawn from (seed, epoch).
+
+    All batches have one size, so that no backend compiles twice: the examples that do not fill the last batch wait
+    for another epoch's order.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(split))
+    size = min(batch_size, len(split))
+    for step in range(steps_per_epoch(len(split), batch_size)):
+        index = order[step * size : (step + 1) * size]
+        yield Batch({name: array[index] for name, array in split.inputs.items()}, split.targets[index])
+
+
+def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
+    """The split in its own order, as (inputs, valid): each of `batch_size` examples, of which the first `valid`
+    count; the last batch is filled up by repeating its last example."""
+    for start in range(0, len(split), batch_size):
+        valid = min(batch_size, len(split) - start)
+        inputs = {name: array[start : start + valid] for name, array in split.inputs.items()}
+        if valid < batch_size:
+            filler = {name: np.repeat(array[-1:], batch_size - valid, axis=0) for name, array in inputs.items()}
+            inputs = {name: np.concatenate([array, filler[name]]) for name, array in inputs.items()}
+        yield inputs, valid

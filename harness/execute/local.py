@@ -1,0 +1,174 @@
+"""Runs one after another, each in a child process of its own. What goes wrong in one is a record; the others go on."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from harness.errors import RecordError
+from harness.execute.child import Ended, run_child
+from harness.measure.environment import collect
+from harness.plugins import Catalog
+from harness.store import LOG, RECORD, Store, read_record, write_json
+from harness.types import EpochEnded, Event, Failure, Outcome, Provenance, RunRecord, RunSpec
+from harness.worker import Job
+
+DEFAULT_TIMEOUT_S = 3600.0
+LOG_TAIL_LINES = 40
+
+
+class Listener(Protocol):
+    """Hears of runs as they go on."""
+
+    def run_started(self, index: int, total: int, spec: RunSpec) -> None: ...
+
+    def event(self, spec: RunSpec, event: Event) -> None: ...
+
+    def run_finished(self, index: int, total: int, record: RunRecord) -> None: ...
+
+
+class Silent:
+    """The listener that does nothing."""
+
+    def run_started(self, index: int, total: int, spec: RunSpec) -> None:
+        pass
+
+    def event(self, spec: RunSpec, event: Event) -> None:
+        pass
+
+    def run_finished(self, index: int, total: int, record: RunRecord) -> None:
+        pass
+
+
+def run_all(
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    store: Store,
+    *,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    listener: Listener | None = None,
+) -> list[RunRecord]:
+    """Carry out `specs` in order and keep every record in `store`.
+
+    Raises KeyboardInterrupt after the interrupted run was ended and recorded, and `harness.RecordError` when the store
+    cannot be written.
+    """
+    listener = listener or Silent()
+    store.prepare()
+    records = []
+    for index, spec in enumerate(specs, start=1):
+        listener.run_started(index, len(specs), spec)
+        catalog.notify("harness_run_started", spec=spec)
+        record = run_one(spec, catalog, store, timeout_s=timeout_s, listener=listener)
+        records.append(record)
+        listener.run_finished(index, len(specs), record)
+        catalog.notify("harness_run_finished", record=record)
+        if isinstance(record.outcome, Failure) and record.outcome.kind == "interrupted":
+            raise KeyboardInterrupt
+    return records
+
+
+def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, listener: Listener) -> RunRecord:
+    """One run in one child process; always ends in a stored record, whatever becomes of the child."""
+
+    def on_line(line: bytes) -> None:
+        event = msgspec.json.decode(line, type=Event)
+        listener.event(spec, event)
+        if isinstance(event, EpochEnded):
+            catalog.notify("harness_epoch_ended", spec=spec, epoch=event)
+
+    with store.scratch() as scratch:
+        job = Job(spec=spec, plugins=catalog.refs_for(spec))
+        write_json(scratch / "job.json", job)
+        started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        kills_before = _kernel_oom_kills()
+        try:
+            ended = run_child(
+                "harness.worker",
+                [str(scratch / "job.json"), str(scratch / RECORD)],
+                log=scratch / LOG,
+                timeout_s=timeout_s,
+                on_line=on_line,
+                environment=_child_environment(spec),
+            )
+        except KeyboardInterrupt:
+            ended = None
+        (scratch / "job.json").unlink()
+        written = _written_record(scratch / RECORD) if ended is not None and ended.status == 0 else None
+        if written is not None and ended is not None:
+            record = msgspec.structs.replace(written, wall_s=ended.seconds)
+        else:
+            oom = _kernel_oom_kills() > kills_before
+            record = RunRecord(
+                run_id="",
+                key="",
+                repeat=0,
+                started_at=started_at,
+                wall_s=ended.seconds if ended else 0.0,
+                spec=spec,
+                environment=collect(catalog.backend(spec.backend).packages),
+                provenance=Provenance(plugins=list(job.plugins)),
+                outcome=_explain(ended, timeout_s, scratch / LOG, oom),
+            )
+        record = _with_log_tail(record, scratch / LOG)
+        return store.commit(scratch, record).record
+
+
+def _child_environment(spec: RunSpec) -> dict[str, str]:
+    """What must be set before a numerical library loads, the same for every backend."""
+    count = str(spec.threads)
+    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
+    return {**dict.fromkeys(pools, count), "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+
+
+def _written_record(path: Path) -> RunRecord | None:
+    try:
+        return read_record(path)
+    except RecordError:
+        return None
+
+
+def _explain(ended: Ended | None, timeout_s: float, log: Path, oom: bool) -> Outcome:
+    if ended is None:
+        return Failure(kind="interrupted", message="stopped by the user")
+    if ended.timed_out:
+        return Failure(kind="timeout", message=f"did not end within {timeout_s:g} s; --timeout gives it more")
+    if ended.status < 0:
+        name = signal.Signals(-ended.status).name
+        if oom:
+            return Failure(kind="oom", message=f"killed by {name}: the kernel ran out of memory")
+        hint = " (the kernel sends it when memory runs out)" if name == "SIGKILL" else ""
+        return Failure(kind="crash", message=f"killed by {name}{hint}")
+    if ended.status == 0:
+        return Failure(kind="crash", message="ended with status 0 but left no valid record")
+    lines = [line for line in _tail(log).splitlines() if line.strip()]
+    return Failure(kind="error", message=lines[-1][:500] if lines else f"exit status {ended.status}")
+
+
+def _with_log_tail(record: RunRecord, log: Path) -> RunRecord:
+    if not isinstance(record.outcome, Failure):
+        return record
+    return msgspec.structs.replace(record, outcome=msgspec.structs.replace(record.outcome, log_tail=_tail(log)))
+
+
+def _tail(log: Path) -> str:
+    """The log's last lines; of a long log only the end is read."""
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - 16_384))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+    return ""
+
+
+def _kernel_oom_kills() -> int:
+    """How often the kernel's out-of-memory killer has struck since boot (``oom_kill`` in /proc/vmstat); 0 elsewhere."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

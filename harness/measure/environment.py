@@ -1,0 +1,108 @@
+"""The machine and the software that a run happens on. Nothing heavy is imported: versions come from metadata."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.plan import available_cores
+from harness.types import Environment, Gpu
+
+CORE_PACKAGES = ("harness", "msgspec", "numpy", "pandas", "scikit-learn", "scipy")
+
+
+def collect(packages: Iterable[str] = ()) -> Environment:
+    """Describe this machine; `packages` are the distributions, besides the core's, whose versions are wanted."""
+    return Environment(
+        os=_os_name(),
+        kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        cpu=_cpu_name(),
+        cores=available_cores(),
+        memory_bytes=_memory_bytes(),
+        gpus=gpus(),
+        packages=versions((*CORE_PACKAGES, *packages)),
+        load_1min=_load_1min(),
+        git_commit=git_commit(),
+    )
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Installed versions; distributions that are not installed are left out."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def gpus() -> list[Gpu]:
+    """The NVIDIA GPUs that the driver shows, by ``nvidia-smi``; none where there is no driver."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    out = _output(query)
+    found = []
+    for line in (out or "").splitlines():
+        name, memory_mib, driver = (part.strip() for part in line.split(","))
+        found.append(Gpu(name=name, memory_bytes=int(memory_mib) * 2**20, driver=driver))
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this harness runs from; None for an installed copy."""
+    home = Path(__file__).resolve().parents[2]
+    if not (home / ".git").exists():
+        return None
+    commit = _output(["git", "-C", str(home), "rev-parse", "HEAD"])
+    if not commit:
+        return None
+    changed = _output(["git", "-C", str(home), "status", "--porcelain", "--untracked-files=no"])
+    return commit.strip() + ("+dirty" if changed else "")
+
+
+def _output(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _os_name() -> str:
+    if sys.platform == "darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.system()
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        named = _output(["sysctl", "-n", "machdep.cpu.brand_string"])
+        if named:
+            return named.strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def _load_1min() -> float | None:
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return None

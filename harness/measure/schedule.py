@@ -1,0 +1,23 @@
+"""The learning rate at each step, the same for every backend."""
+
+from __future__ import annotations
+
+import math
+
+from harness.types import Recipe
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Rate of optimizer step `step` (from 0) out of `steps`.
+
+    Linear warm-up reaches the full rate at the first step after it; ``linear`` and ``cosine`` (Loshchilov and Hutter
+    2017, without restarts) then fall, and would reach zero one step after the last.
+    """
+    warmup = round(recipe.warmup_fraction * steps)
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / (warmup + 1)
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    done = (step - warmup) / max(1, steps - warmup)
+    shape = 1 - done if recipe.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return recipe.learning_rate * shape

@@ -1,0 +1,211 @@
+"""From what the user selected to the runs it means: pure, and complete before anything starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from harness.errors import CombinationError, UnknownNameError, UsageError
+from harness.plugins import Catalog, missing
+from harness.protocols import Dataset, Model, Task
+from harness.types import Precision, Protocol, Recipe, RunSpec
+
+SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What a user asked for; empty tuples mean the defaults."""
+
+    tasks: tuple[str, ...]
+    backends: tuple[str, ...] = ()
+    """Empty: every backend that can run here."""
+    datasets: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ("auto",)
+    precisions: tuple[str, ...] = ("fp32",)
+    compile: bool = False
+    seeds: tuple[int, ...] = (0,)
+    threads: int | None = None
+    """None: every core that this process may use."""
+    overrides: tuple[str, ...] = field(default=())
+    """``section.key=value``, values in JSON or plain text."""
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
+    """The runs of a selection. Backends vary fastest, so that the runs to be compared alternate (A B A B).
+
+    Raises `harness.UsageError` for an unknown name, an impossible combination or a wrong value; nothing has run then.
+    """
+    if not selection.tasks:
+        raise UsageError(f"no task given; known: {', '.join(sorted(catalog.tasks))}")
+    precisions = [_precision(name) for name in selection.precisions]
+    for device in selection.devices:
+        _check_device(device)
+    if selection.threads is not None and selection.threads < 1:
+        raise UsageError(f"threads must be at least 1, got {selection.threads}")
+    if any(seed < 0 for seed in selection.seeds):
+        raise UsageError("seeds must not be negative")
+    overrides = parse_overrides(selection.overrides)
+    backends = _backends(selection, catalog)
+    specs = []
+    for task_name in selection.tasks:
+        task = catalog.task(task_name)
+        for dataset_name in selection.datasets or (task.default_dataset,):
+            dataset = catalog.dataset(dataset_name)
+            _check_dataset(task, dataset)
+            for model_name in selection.models or (task.default_model,):
+                model, variant = catalog.model(model_name)
+                _check_model(task, model, variant)
+                settings = _settings(task, dataset, model, variant, overrides)
+                for backend in backends:
+                    _check_network(catalog, model, backend)
+                specs += [
+                    RunSpec(
+                        task=task_name,
+                        dataset=dataset_name,
+                        model=variant,
+                        backend=backend,
+                        device=device,
+                        precision=precision,
+                        compile=selection.compile,
+                        seed=seed,
+                        threads=selection.threads or available_cores(),
+                        **settings,
+                    )
+                    for device in selection.devices
+                    for precision in precisions
+                    for seed in selection.seeds
+                    for backend in backends
+                ]
+    return tuple({spec.key: spec for spec in specs}.values())
+
+
+def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """``["recipe.epochs=3"]`` -> ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError`."""
+    parsed: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        section, dot, key = path.strip().partition(".")
+        if not (equals and dot and key):
+            raise UsageError(f"cannot read the override {text!r}; write it as section.key=value, as in recipe.epochs=3")
+        if section not in parsed:
+            raise UnknownNameError("section", section, SECTIONS, hint=f"(in the override {text!r})")
+        try:
+            parsed[section][key] = msgspec.json.decode(value.encode())
+        except msgspec.DecodeError:
+            parsed[section][key] = value
+    return parsed
+
+
+def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
+    """An instance of `kind` from layers of values, later ones winning.
+
+    Raises `harness.UnknownNameError` for a key that `kind` lacks and `harness.UsageError` for a wrong value.
+    """
+    values: dict[str, Any] = {}
+    known = [f"{section}.{name}" for name in kind.__struct_fields__]
+    for layer in layers:
+        for key, value in layer.items():
+            if f"{section}.{key}" not in known:
+                raise UnknownNameError("option", f"{section}.{key}", known)
+            values[key] = value
+    try:
+        return msgspec.convert(values, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"wrong value in {section!r}: {error}".replace("$.", f"{section}.")) from None
+
+
+def recipe_for(task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any]) -> Recipe:
+    """The task's recipe as its model, then its dataset, then the user change it."""
+    layers = [source.recipes.get(name, {}) for source in (model, dataset) for name in (model.name, variant)]
+    recipe: Recipe = merge(Recipe, "recipe", msgspec.to_builtins(task.recipe), *layers, changes)
+    if recipe.dropout and not model.has_dropout:
+        if changes.get("dropout"):
+            raise CombinationError(f"model {variant!r} has no dropout; leave recipe.dropout out")
+        recipe = msgspec.structs.replace(recipe, dropout=0.0)
+    return recipe
+
+
+def _settings(
+    task: Task, dataset: Dataset, model: Model, variant: str, overrides: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "recipe": recipe_for(task, dataset, model, variant, overrides["recipe"]),
+        "protocol": merge(Protocol, "protocol", overrides["protocol"]),
+        "model_options": msgspec.to_builtins(merge(model.Config, "model", model.variants[variant], overrides["model"])),
+        "task_options": msgspec.to_builtins(merge(task.Options, "task", overrides["task"])),
+        "dataset_options": msgspec.to_builtins(merge(dataset.Options, "dataset", overrides["dataset"])),
+    }
+
+
+def _backends(selection: Selection, catalog: Catalog) -> list[str]:
+    if selection.backends:
+        for name in selection.backends:
+            reason = missing(catalog.backend(name).requires)
+            if reason:
+                raise UsageError(f"backend {name!r} is not available here: {reason}")
+        return list(dict.fromkeys(selection.backends))
+    reasons = {name: missing(provided.value.requires) for name, provided in catalog.backends.items()}
+    usable = [name for name, reason in reasons.items() if reason is None]
+    if not usable:
+        told = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
+        raise UsageError(f"no backend can run here{told or '; none is installed'}")
+    return usable
+
+
+def _precision(name: str) -> Precision:
+    try:
+        precision: Precision = msgspec.convert(name, Precision)
+    except msgspec.ValidationError:
+        raise UnknownNameError("precision", name, ("fp32", "tf32", "bf16", "fp16")) from None
+    return precision
+
+
+def _check_device(name: str) -> None:
+    kind, colon, number = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (colon and (kind != "cuda" or not number.isdigit())):
+        raise UnknownNameError("device", name, ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))
+
+
+def _check_dataset(task: Task, dataset: Dataset) -> None:
+    if (dataset.kind, dataset.objective) != (task.kind, task.objective):
+        raise CombinationError(
+            f"dataset {dataset.name!r} ({dataset.kind}, {dataset.objective}) does not suit task {task.name!r} "
+            f"({task.kind}, {task.objective}); its default is {task.default_dataset!r}"
+        )
+    reason = missing(dataset.requires)
+    if reason:
+        raise UsageError(f"dataset {dataset.name!r} is not available here: {reason}")
+
+
+def _check_model(task: Task, model: Model, variant: str) -> None:
+    if task.produces not in model.accepts or task.objective not in model.objectives:
+        raise CombinationError(
+            f"model {variant!r} (takes {', '.join(model.accepts)}; {', '.join(model.objectives)}) does not suit task "
+            f"{task.name!r} ({task.produces}, {task.objective}); its default is {task.default_model!r}"
+        )
+
+
+def _check_network(catalog: Catalog, model: Model, backend: str) -> None:
+    if catalog.network(model.name, backend) is None:
+        conflict = catalog.conflicts.get(("network", f"{model.name}/{backend}"))
+        others = sorted(b for family, b in catalog.networks if family == model.name)
+        raise CombinationError(
+            conflict
+            or f"no plugin brings model {model.name!r} to backend {backend!r}; it runs on: "
+            f"{', '.join(others) or 'none'}"
+        )

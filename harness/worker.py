@@ -1,0 +1,292 @@
+"""The child's main: one job in, one `RunRecord` out.
+
+``python -m harness.worker JOB RECORD EVENTS_FD`` reads the job, does the run as a straight line, writes the record (its
+name and repeat number are the parent's to give) beside ``arrays.npz``, and ends with status 0. What it can explain
+(unsupported, out of memory, an unusable result) is a record too; anything else is an uncaught exception.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness import plugins
+from harness.errors import BadResultError, HarnessError, PluginError, UnsupportedError
+from harness.measure.environment import CORE_PACKAGES, collect, versions
+from harness.measure.phases import Emit, Phases
+from harness.protocols import Backend, DeviceInfo, Model, PreparedData, Session, SessionRequest
+from harness.store import ARRAYS, write_json
+from harness.types import (
+    Event,
+    Failure,
+    FailureKind,
+    Latency,
+    Memory,
+    ModelInfo,
+    Outcome,
+    PluginRef,
+    Provenance,
+    RunRecord,
+    RunSpec,
+    Speed,
+    Success,
+)
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    spec: RunSpec
+    plugins: tuple[PluginRef, ...]
+
+
+class Run:
+    """One run and what is known of it so far, so that a failure can still tell."""
+
+    def __init__(self, job: Job, emit: Emit, directory: Path) -> None:
+        self.spec = job.spec
+        self.provenance = Provenance(plugins=list(job.plugins))
+        self.phases = Phases(emit)
+        self._emit = emit
+        self._directory = directory
+        self._catalog = plugins.load(job.plugins)
+        if self._catalog.failures:
+            raise PluginError("; ".join(f"plugin {f.ref.name!r}: {f.message}" for f in self._catalog.failures))
+        self.task = self._catalog.task(self.spec.task)
+        self.backend = self._catalog.backend(self.spec.backend)
+
+    def learn(self, **known: Any) -> None:
+        self.provenance = msgspec.structs.replace(self.provenance, **known)
+
+    def go(self) -> Success:
+        """The straight line of a run."""
+        os.environ.update(self.backend.environment)
+        with self.phases("import"):
+            device = self._device(self.backend)
+        with self.phases("data"):
+            data = self._data()
+        model, config, request = self._request(data, device)
+        with self.phases("build"):
+            session = self.backend.open(request)
+            self._initialise(session, request)
+        try:
+            return self._measure(session, model, config, data, request)
+        finally:
+            session.close()
+
+    def _device(self, backend: Backend) -> DeviceInfo:
+        devices = {device.name: device for device in backend.devices()}
+        wanted = {"auto": next(iter(devices), "cpu"), "cuda": "cuda:0"}.get(self.spec.device, self.spec.device)
+        if wanted not in devices:
+            raise UnsupportedError(
+                f"backend {backend.name!r} finds no device {self.spec.device!r} here; "
+                f"it has: {', '.join(devices) or 'none'}"
+            )
+        device = devices[wanted]
+        if self.spec.precision not in device.precisions:
+            raise UnsupportedError(
+                f"backend {backend.name!r} cannot compute in {self.spec.precision} on {wanted} "
+                f"({device.description}); it can in: {', '.join(device.precisions)}"
+            )
+        self.spec = msgspec.structs.replace(self.spec, device=wanted)
+        self.learn(device_name=device.description)
+        return device
+
+    def _data(self) -> PreparedData:
+        from harness.data.prepared import check, dataset_digest
+
+        dataset = self._catalog.dataset(self.spec.dataset)
+        raw = dataset.load(msgspec.convert(self.spec.dataset_options, dataset.Options))
+        data = self.task.prepare(raw, msgspec.convert(self.spec.task_options, self.task.Options))
+        check(data)
+        self.learn(dataset_digest=dataset_digest(data), data=data.info)
+        return data
+
+    def _request(self, data: PreparedData, device: DeviceInfo) -> tuple[Model, Any, SessionRequest]:
+        spec = self.spec
+        model, _ = self._catalog.model(spec.model)
+        config = msgspec.convert(spec.model_options, model.Config)
+        network = self._catalog.network(model.name, spec.backend)
+        assert network is not None, "the plan checked that the model runs on this backend"
+        request = SessionRequest(
+            build=plugins.resolve(network.build),
+            config=config,
+            info=data.info,
+            parameters=tuple(model.parameters(config, data.info)),
+            recipe=spec.recipe,
+            device=device.name,
+            precision=spec.precision,
+            compile=spec.compile,
+            seed=spec.seed,
+            threads=spec.threads,
+        )
+        return model, config, request
+
+    def _initialise(self, session: Session, request: SessionRequest) -> None:
+        from harness.weights import digest, initial_weights
+
+        weights = initial_weights(request.parameters, self.spec.seed)
+        session.set_weights(weights)
+        self.learn(initial_weights_digest=digest(weights), notes=session.notes())
+
+    def _measure(
+        self, session: Session, model: Model, config: Any, data: PreparedData, request: SessionRequest
+    ) -> Success:
+        import numpy as np
+
+        from harness.measure import inference, training
+        from harness.metrics import scorer
+        from harness.weights import check, digest
+
+        spec, phases = self.spec, self.phases
+        metrics = [self._catalog.metric(name) for name in self.task.metrics]
+        judge = scorer(data.info, self.task.metric, metrics)
+        batch_size = spec.recipe.batch_size
+        trained = training.train(session, data, spec, judge, phases, self._emit)
+        with phases("inference"):
+            timed = inference.measure(session, data.test, batch_size, spec.protocol)
+        with phases("score"):
+            weights = session.get_weights()
+            check(weights, request.parameters)
+            self.learn(final_weights_digest=digest(weights))
+            test = inference.predict(session, data.test, batch_size)
+            validation = inference.predict(session, data.validation, batch_size)
+            device_memory = session.device_memory()
+            reference = self._reference(session, model, config, data)
+            scores = judge.scores(
+                (data.test.targets, test),
+                (data.validation.targets, validation),
+                None if reference is None else (data.test.targets, reference),
+            )
+        steady = trained.steady(spec.protocol.warmup_windows)
+        info = ModelInfo(
+            parameters=sum(int(np.prod(p.shape)) for p in request.parameters if p.trainable),
+            flops_per_sample=float(model.flops_per_sample(config, data.info)),
+        )
+        np.savez(
+            self._directory / ARRAYS,
+            train_window_steps=np.array([steps for steps, _ in trained.windows]),
+            train_window_s=np.array([seconds for _, seconds in trained.windows]),
+            train_losses=np.array(trained.losses),
+            inference_window_batches=np.array([count for count, _ in timed.windows]),
+            inference_window_s=np.array([seconds for _, seconds in timed.windows]),
+            latencies_s=np.array(timed.latencies_s),
+            test_outputs=test,
+            test_targets=data.test.targets,
+        )
+        return Success(
+            scores=scores,
+            curves=trained.curves,
+            speed=_speed(trained, timed, steady, info),
+            latency=_latency(timed),
+            memory=Memory(
+                host_peak_bytes=max(phases.memory.by_phase_bytes.values()),
+                host_peak_by_phase_bytes=phases.memory.by_phase_bytes,
+                host_counter=phases.memory.counter,
+                device=device_memory,
+            ),
+            model=info,
+            phases_s=phases.seconds,
+            examples={"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        )
+
+    def _reference(self, session: Session, model: Model, config: Any, data: PreparedData) -> Any:
+        """Test outputs of the model's closed-form solution, computed by the same session; None if it has none."""
+        from harness.measure.inference import predict
+
+        solution = model.solve(config, data.info, data.train)
+        if solution is None:
+            return None
+        session.set_weights(solution)
+        return predict(session, data.test, self.spec.recipe.batch_size)
+
+
+def _speed(trained: Any, timed: Any, steady: list[tuple[int, float]], info: ModelInfo) -> Speed:
+    from statistics import median
+
+    train = [steps * trained.batch_size / seconds for steps, seconds in steady]
+    infer = [count * timed.batch_size / seconds for count, seconds in timed.windows]
+    train_rate = median(train) if train else None
+    return Speed(
+        train_samples_per_s=train_rate,
+        inference_samples_per_s=median(infer),
+        first_step_s=trained.first_step_s,
+        train_windows=len(train),
+        inference_windows=len(infer),
+        train_flops_per_s=None if train_rate is None else train_rate * 3 * info.flops_per_sample,
+    )
+
+
+def _latency(timed: Any) -> Latency:
+    from harness.stats import percentile
+
+    samples_ms = [1e3 * seconds for seconds in timed.latencies_s]
+    return Latency(
+        batch_size=timed.batch_size,
+        samples=len(samples_ms),
+        p50_ms=percentile(samples_ms, 50),
+        p90_ms=percentile(samples_ms, 90),
+        p99_ms=percentile(samples_ms, 99),
+    )
+
+
+def _failure(error: Exception, run: Run | None) -> Failure:
+    """The failures that a worker can explain by itself; any other exception is raised again."""
+    kind: FailureKind
+    if isinstance(error, UnsupportedError):
+        kind = "unsupported"
+    elif isinstance(error, BadResultError):
+        kind = "bad_result"
+    elif isinstance(error, MemoryError) or (run is not None and run.backend.is_out_of_memory(error)):
+        kind = "oom"
+    elif isinstance(error, HarnessError):
+        kind = "error"
+    else:
+        raise error
+    text = str(error).strip() or type(error).__name__
+    return Failure(kind=kind, message=text.splitlines()[0][:500], phase=run.phases.current if run else "")
+
+
+def main(job_path: str, record_path: str, events_fd: int) -> None:
+    os.set_inheritable(events_fd, False)
+    start = time.perf_counter()
+    started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    job = msgspec.json.decode(Path(job_path).read_bytes(), type=Job)
+
+    def emit(event: Event) -> None:
+        os.write(events_fd, msgspec.json.encode(event) + b"\n")
+
+    run: Run | None = None
+    outcome: Outcome
+    environment = collect()  # before the run, so that the load average is not our own
+    try:
+        run = Run(job, emit, Path(record_path).parent)
+        outcome = run.go()
+    except Exception as error:
+        outcome = _failure(error, run)
+        import traceback
+
+        traceback.print_exc()
+    if run is not None:
+        packages = versions((*CORE_PACKAGES, *run.backend.packages))
+        environment = msgspec.structs.replace(environment, packages=packages)
+    record = RunRecord(
+        run_id="",
+        key="",
+        repeat=0,
+        started_at=started_at,
+        wall_s=time.perf_counter() - start,
+        spec=run.spec if run else job.spec,
+        environment=environment,
+        provenance=run.provenance if run else Provenance(plugins=list(job.plugins)),
+        outcome=outcome,
+    )
+    write_json(Path(record_path), record)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
