@@ -1,1 +1,16 @@
+"""Formats of the comparison table. The core's own are `Reporter` records like any plugin's."""
 
+from __future__ import annotations
+
+from harness.protocols import Reporter
+
+BUILTIN: tuple[Reporter, ...] = (
+    Reporter(
+        name="text",
+        render="harness.report.text:render",
+        summary="for a terminal; a block for each task",
+    ),
+    Reporter(name="markdown", render="harness.report.markdown:render", summary="the same blocks as markdown tables"),
+    Reporter(name="csv", render="harness.report.data:csv_text", summary="every column, one line a row"),
+    Reporter(name="json", render="harness.report.data:json_text", summary="every column, with a schema version"),
+)

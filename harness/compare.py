@@ -1,0 +1,250 @@
+"""From run records to the comparison table: one row over its seeds, quality beside cost, failures included.
+
+A row is a task, dataset, model, backend, device and precision, and whatever else differs: settings, the machine, the
+versions of the packages. Repeats of one seed are averaged first; then the seeds give a mean and its 95% interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from harness import stats
+from harness.metrics import BUILTIN as METRICS
+from harness.report.table import COLUMNS, Cell, Row, Table, one_line
+from harness.types import Failure, RunRecord, RunSpec, Success
+
+_MIB = 2**20
+_MEASURED = tuple(c.name for c in COLUMNS if c.kind == "number" and not c.name.endswith("_ratio"))
+_IDENTITY = ("task", "dataset", "model", "backend", "device", "precision")
+
+
+def tabulate(records: Sequence[RunRecord]) -> Table:
+    """The table of these runs. Each run counts in exactly one row.
+
+    Rows appear in the order of their first run. Ratios are to the first backend, in that order, among the rows that
+    share everything but the backend and its packages; a ratio's half-width follows from those of its two means as
+    if they were independent.
+    """
+    groups = _group(records)
+    measured = _means(groups)
+    options = _options([_representative(group) for group in groups])
+    rivals: dict[tuple[str, ...], list[int]] = {}
+    for index, group in enumerate(groups):
+        rivals.setdefault(_rival_key(group[0]), []).append(index)
+    rows = []
+    for indices in rivals.values():
+        for index in indices:
+            cells = _identity(groups[index], options[index]) | measured[index]
+            for ratio, speed in (
+                ("train_ratio", "train_samples_per_s"),
+                ("inference_ratio", "inference_samples_per_s"),
+            ):
+                cells[ratio] = _ratio(measured[index][speed], measured[indices[0]][speed], index == indices[0])
+            rows.append(Row({column.name: cells[column.name] for column in COLUMNS}))
+    return Table(COLUMNS, tuple(rows))
+
+
+def _group(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    records = _with_known_devices(records)
+    succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for record in records:
+        known = succeeded.setdefault(_setting(record), [])
+        if isinstance(record.outcome, Success) and _software(record) not in known:
+            known.append(_software(record))
+    groups: dict[tuple[str, ...], list[RunRecord]] = {}
+    for record in records:
+        software = _software(record)
+        if isinstance(record.outcome, Failure):
+            # A run that broke off early may know only some of its packages: it joins the row that these agree with.
+            agreeing = [known for known in succeeded[_setting(record)] if software.items() <= known.items()]
+            software = agreeing[0] if len(agreeing) == 1 else software
+        versions = [f"{name} {version}" for name, version in sorted(software.items())]
+        groups.setdefault((*_setting(record), *versions), []).append(record)
+    return list(groups.values())
+
+
+def _with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """A run that failed before it chose its device joins its siblings, where all of those ran on one."""
+    devices: dict[str, set[str]] = {}
+    for record in records:
+        if record.spec.device != "auto":
+            undecided = msgspec.structs.replace(record.spec, device="auto")
+            devices.setdefault(undecided.group_key, set()).add(record.spec.device)
+    placed = []
+    for record in records:
+        known = devices.get(record.spec.group_key, set()) if record.spec.device == "auto" else set()
+        spec = msgspec.structs.replace(record.spec, device=next(iter(known))) if len(known) == 1 else record.spec
+        placed.append(msgspec.structs.replace(record, spec=spec))
+    return placed
+
+
+def _representative(group: list[RunRecord]) -> RunRecord:
+    return next((record for record in group if isinstance(record.outcome, Success)), group[0])
+
+
+def _setting(record: RunRecord) -> tuple[str, ...]:
+    """The spec without its seed, and the machine."""
+    return (record.spec.group_key, *_machine(record).values())
+
+
+def _machine(record: RunRecord) -> dict[str, str]:
+    environment = record.environment
+    gpus = Counter(gpu.name for gpu in environment.gpus)
+    return {
+        "cpu": environment.cpu,
+        "cores": str(environment.cores),
+        "gpu": " + ".join(f"{n} x {name}" if n > 1 else name for name, n in sorted(gpus.items())) or "none",
+    }
+
+
+def _software(record: RunRecord) -> dict[str, str]:
+    """What may change under an unchanged spec: versions, and the data that its name stands for."""
+    digest = record.provenance.dataset_digest
+    data = {"data": digest[:8]} if digest else {}
+    return {**record.environment.packages, "python": record.environment.python, **data}
+
+
+def _rival_key(record: RunRecord) -> tuple[str, ...]:
+    return (msgspec.structs.replace(record.spec, backend="").group_key, *_machine(record).values())
+
+
+def _means(groups: list[list[RunRecord]]) -> list[dict[str, Cell]]:
+    import pandas as pd
+
+    runs = pd.DataFrame(
+        [
+            {"group": index, "seed": record.spec.seed, **_figures(record.outcome)}
+            for index, group in enumerate(groups)
+            for record in group
+            if isinstance(record.outcome, Success)
+        ],
+        columns=["group", "seed", *_MEASURED],
+    )
+    runs[list(_MEASURED)] = runs[list(_MEASURED)].astype("float64")
+    cells = [dict.fromkeys(_MEASURED, Cell(None)) for _ in groups]
+    for index, seeds in runs.groupby(["group", "seed"]).mean().groupby(level="group"):
+        for name in _MEASURED:
+            values = seeds[name].dropna()
+            if len(values):
+                mean = stats.mean(values.tolist())
+                cells[index][name] = Cell(mean.value, mean.ci95)
+    return cells
+
+
+def _figures(outcome: Success) -> dict[str, float | None]:
+    scores, speed, latency, memory = outcome.scores, outcome.speed, outcome.latency, outcome.memory
+    device = memory.device
+    figures = {
+        "quality": scores.test.get(scores.primary),
+        "reference": (scores.reference or {}).get(scores.primary),
+        "train_samples_per_s": speed.train_samples_per_s,
+        "inference_samples_per_s": speed.inference_samples_per_s,
+        "p50_ms": latency.p50_ms,
+        "p90_ms": latency.p90_ms,
+        "p99_ms": latency.p99_ms,
+        "host_peak_mib": memory.host_peak_bytes / _MIB,
+        "device_peak_mib": _mib(device.allocator_peak_bytes) if device else None,
+        "driver_peak_mib": _mib(device.driver_peak_bytes) if device else None,
+    }
+    figures |= {name: scores.test.get(name) for name in ("f1_macro", "r2") if name != scores.primary}
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
+
+
+def _mib(size: int | None) -> float | None:
+    return None if size is None else size / _MIB
+
+
+def _identity(group: list[RunRecord], options: str) -> dict[str, Cell]:
+    spec = group[0].spec
+    done = [record for record in group if isinstance(record.outcome, Success)]
+    metric, unit = _metric(done)
+    return {name: Cell(getattr(spec, name)) for name in _IDENTITY} | {
+        "options": Cell(options),
+        "batch_size": Cell(spec.recipe.batch_size),
+        "seeds": Cell(len({record.spec.seed for record in done})),
+        "runs": Cell(len(group)),
+        "metric": Cell(metric),
+        "metric_unit": Cell(unit),
+        "status": Cell(_status(group)),
+        "failures": Cell("; ".join(_explain(record) for record in group if isinstance(record.outcome, Failure))),
+    }
+
+
+def _metric(done: list[RunRecord]) -> tuple[str, str]:
+    """Name of the primary metric, and its unit where it is the target's own."""
+    for record in done:
+        if isinstance(record.outcome, Success):
+            name, data = record.outcome.scores.primary, record.provenance.data
+            in_target_unit = any(metric.name == name and metric.unit == "target" for metric in METRICS)
+            return name, str(data.details.get("target_unit", "")) if data and in_target_unit else ""
+    return "", ""
+
+
+def _status(group: list[RunRecord]) -> str:
+    kinds = Counter(record.outcome.kind for record in group if isinstance(record.outcome, Failure))
+    if not kinds:
+        return "ok"
+    counted = ", ".join(kind if n == 1 else f"{n} {kind}" for kind, n in sorted(kinds.items()))
+    failed = sum(kinds.values())
+    return f"failed: {counted}" if failed == len(group) else f"{len(group) - failed}/{len(group)} ok, {counted}"
+
+
+def _explain(record: RunRecord) -> str:
+    assert isinstance(record.outcome, Failure)
+    return f"seed {record.spec.seed}: {record.outcome.kind}: {one_line(record.outcome.message)}"
+
+
+def _ratio(mean: Cell, base: Cell, is_base: bool) -> Cell:
+    if not isinstance(mean.value, float) or not isinstance(base.value, float) or not mean.value or not base.value:
+        return Cell(None)
+    if is_base:
+        return Cell(1.0)
+    ratio = mean.value / base.value
+    if mean.ci95 is None or base.ci95 is None:
+        return Cell(ratio)
+    return Cell(ratio, ratio * math.hypot(mean.ci95 / mean.value, base.ci95 / base.value))
+
+
+def _options(firsts: list[RunRecord]) -> list[str]:
+    """For each row, the settings in which it differs from the rows of the same task, dataset, model, device and
+    precision: any setting or the machine; and, from rows of the same backend, package versions."""
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for index, record in enumerate(firsts):
+        alike.setdefault(tuple(getattr(record.spec, name) for name in _IDENTITY if name != "backend"), []).append(index)
+    texts = [""] * len(firsts)
+    for indices in alike.values():
+        settings = {index: _settings(firsts[index].spec) | _machine(firsts[index]) for index in indices}
+        software = {index: _software(firsts[index]) for index in indices}
+        differing = _differing(list(settings.values()))
+        for index in indices:
+            backend = firsts[index].spec.backend
+            same_backend = [software[other] for other in indices if firsts[other].spec.backend == backend]
+            shown = {name: settings[index].get(name, "none") for name in differing}
+            shown |= {name: software[index].get(name, "none") for name in _differing(same_backend)}
+            compiled = shown.pop("compile", "false") == "true"
+            texts[index] = ", ".join(["compile"] * compiled + [f"{name}={value}" for name, value in shown.items()])
+    return texts
+
+
+def _settings(spec: RunSpec) -> dict[str, str]:
+    sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}_options": s for s in ("task", "dataset", "model")}
+    flat = {}
+    for name, value in msgspec.to_builtins(spec).items():
+        if name in sections:
+            flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
+        elif name not in (*_IDENTITY, "seed"):
+            flat[name] = _plain(value)
+    return flat
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
+
+
+def _differing(settings: list[dict[str, str]]) -> list[str]:
+    names = dict.fromkeys(name for one in settings for name in one)
+    return [name for name in names if len({one.get(name) for one in settings}) > 1]

@@ -1,0 +1,48 @@
+"""The table as GitHub-flavoured markdown: a heading and a pipe table for each block."""
+
+from __future__ import annotations
+
+import re
+
+from tabulate import tabulate
+
+from harness.report.layout import Block, blocks, legend
+from harness.report.table import Cell, Column, Table, one_line
+
+
+def render(table: Table) -> str:
+    parts = [_block(block) for block in blocks(table)]
+    parts += ["  \n".join(legend(table))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _block(block: Block) -> str:
+    rows = [[_cell(row.cells[column.name], column) for column in block.columns] for row in block.rows]
+    grid = tabulate(
+        rows,
+        headers=[
+            escape(f"{column.title} ({column.unit})" if column.unit else column.title) for column in block.columns
+        ],
+        tablefmt="pipe",
+        colalign=["left" if column.kind == "text" else "right" for column in block.columns],
+        disable_numparse=True,
+    )
+    parts = [f"### {escape(block.heading)}", grid]
+    if block.failures:
+        parts.append("\n".join(f"- failed: {escape(text)}" for text in block.failures))
+    return "\n\n".join(parts)
+
+
+def _header(column: Column) -> str:
+    return escape(f"{column.title} ({column.unit})" if column.unit else column.title)
+
+
+def _cell(cell: Cell, column: Column) -> str:
+    if column.kind == "number":
+        return f"{cell.shown} ± {cell.shown_ci95}" if cell.shown_ci95 else cell.shown or "–"
+    return escape(cell.shown)
+
+
+def escape(text: str) -> str:
+    """`text` on one line with everything that markdown would take for markup made literal."""
+    return re.sub(r"([\\`*|<>\[\]#]|(?<!\w)_|_(?!\w))", r"\\\1", one_line(text, limit=10_000))

@@ -1,0 +1,48 @@
+"""The table for a terminal: figures above their intervals, so that a block stays narrow."""
+
+from __future__ import annotations
+
+import textwrap
+
+from tabulate import tabulate
+
+from harness.report.layout import Block, blocks, legend
+from harness.report.table import Cell, Column, Table, one_line
+
+_WIDTH = 100
+
+
+def render(table: Table) -> str:
+    """Blocks separated by blank lines, then the legend; no colour."""
+    parts = [_block(block) for block in blocks(table)]
+    parts.append("\n".join(legend(table)))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _block(block: Block) -> str:
+    headers = [_header(column) for column in block.columns]
+    height = max(header.count("\n") for header in headers) + 1
+    # The header goes in as a row, because tabulate pads real headers by two more columns each.
+    grid = tabulate(
+        [["\n" * (height - 1 - header.count("\n")) + header for header in headers]]
+        + [[_cell(row.cells[column.name], column) for column in block.columns] for row in block.rows],
+        tablefmt="plain",
+        colalign=["left" if column.kind == "text" else "right" for column in block.columns],
+        disable_numparse=True,
+    )
+    lines = [line.rstrip() for line in grid.splitlines()]
+    lines.insert(height, "─" * max(map(len, lines)))
+    failures = [textwrap.fill(f"! {text}", _WIDTH, subsequent_indent="  ") for text in block.failures]
+    return "\n".join([block.heading, "", *lines, *failures])
+
+
+def _header(column: Column) -> str:
+    return "\n".join([*column.title.split(), *([column.unit] if column.unit else [])])
+
+
+def _cell(cell: Cell, column: Column) -> str:
+    if column.kind == "number":
+        return f"{cell.shown}\n±{cell.shown_ci95}" if cell.shown_ci95 else cell.shown or "–"
+    if column.name == "options":
+        return "\n".join(one_line(part) for part in cell.shown.split(", "))
+    return one_line(cell.shown)
