@@ -1,0 +1,49 @@
+# Every target makes the environment it needs in .venv and installs what was tested (constraints.txt).
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup demo run-demo test test-slow test-gpu lint check bench schema clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
+	@touch $(READY)
+
+setup: $(READY)  ## make .venv with everything in it
+
+demo: $(READY)  ## run the NLP task on both backends and print the comparison
+	$(BIN)/harness run --task nlp --backend torch,tensorflow
+
+test: $(READY)  ## the fast tests (PyTorch and TensorFlow never share a process)
+	$(PYTEST) -q -m "not slow and not gpu and not torch and not tensorflow"
+	$(PYTEST) -q -m "torch and not tensorflow and not slow and not gpu"
+	$(PYTEST) -q -m "tensorflow and not torch and not slow and not gpu"
+
+test-slow: $(READY)  ## the long tests: the default runs at full length, and their quality
+	$(PYTEST) -q -m "slow and not gpu"
+
+test-gpu: $(READY)  ## the tests that need a GPU
+	$(PYTEST) -q -rs -m "gpu and not tensorflow"
+	$(PYTEST) -q -rs -m "gpu and tensorflow"
+
+lint: $(READY)  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check:  ## what CI runs
+	.ci/run
+
+bench: $(READY)  ## the harness's own cost against bare loops (pytest-benchmark)
+	$(BIN)/python -m benchmarks
+
+schema: $(READY)  ## write docs/record.schema.json again
+	$(BIN)/python -c 'from harness.store import record_schema; print(record_schema())' > docs/record.schema.json
+
+clean:  ## remove .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
