@@ -12,7 +12,7 @@ from harness.types import RunRecord
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.compare import Table
+    from harness.report.table import Table
 
 
 class Results(Sequence[RunRecord]):

@@ -162,7 +162,7 @@ class Run:
                 (data.validation.targets, validation),
                 None if reference is None else (data.test.targets, reference),
             )
-        steady = trained.steady(spec.protocol.warmup_windows)
+        steady = trained.steady()
         info = ModelInfo(
             parameters=sum(int(np.prod(p.shape)) for p in request.parameters if p.trainable),
             flops_per_sample=float(model.flops_per_sample(config, data.info)),

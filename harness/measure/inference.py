@@ -91,6 +91,6 @@ def _latencies(session: Session, cycle: Any, protocol: Protocol) -> list[float]:
         now = time.perf_counter()
         latencies.append(now - start)
         elapsed = now - begin
-        enough = len(latencies) >= protocol.latency_batches and elapsed >= protocol.inference_s / 2
-        if enough or elapsed >= protocol.latency_budget_s:
+        lasted = elapsed >= protocol.inference_s / 2 or len(latencies) >= 10 * protocol.latency_batches
+        if (len(latencies) >= protocol.latency_batches and lasted) or elapsed >= protocol.latency_budget_s:
             return latencies

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
-
-import numpy as np
 
 from harness.data.batches import steps_per_epoch, training_batches
 from harness.errors import BadResultError
@@ -17,27 +15,6 @@ from harness.measure.schedule import learning_rate
 from harness.metrics import Scorer
 from harness.protocols import PreparedData, Session
 from harness.types import EpochEnded, Progress, RunSpec
-
-
-@dataclass
-class Training:
-    """What the loop saw. `windows` are (steps, seconds), the very first step alone in the first one."""
-
-    windows: list[tuple[int, float]] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    """Mean loss of every batch, in order."""
-    curves: list[EpochEnded] = field(default_factory=list)
-    batch_size: int = 0
-
-    @property
-    def first_step_s(self) -> float:
-        return self.windows[0][1]
-
-    def steady(self, warmup_windows: int) -> list[tuple[int, float]]:
-        """The windows after the first step and `warmup_windows` more; fewer are left out of a short training, so
-        that at least one remains where there is more than the first step."""
-        later = self.windows[1:]
-        return later[min(warmup_windows, max(0, len(later) - 1)) :]
 
 
 class _WindowLength:
@@ -54,66 +31,93 @@ class _WindowLength:
         self.steps = max(1, grown)
 
 
+class Training:
+    """A training in progress, and what it has seen so far.
+
+    `windows` are (steps, seconds), the very first step alone in the first one; `losses` the mean loss of every batch;
+    `curves` an entry for each epoch.
+    """
+
+    def __init__(self, session: Session, data: PreparedData, spec: RunSpec, emit: Emit) -> None:
+        self._session, self._split, self._spec, self._emit = session, data.train, spec, emit
+        self._per_epoch = steps_per_epoch(len(data.train), spec.recipe.batch_size)
+        self._steps = self._per_epoch * spec.recipe.epochs
+        self._length = _WindowLength(spec.protocol.window_s)
+        self.batch_size = min(spec.recipe.batch_size, len(data.train))
+        self.windows: list[tuple[int, float]] = []
+        self.losses: list[float] = []
+        self.curves: list[EpochEnded] = []
+
+    @property
+    def first_step_s(self) -> float:
+        return self.windows[0][1]
+
+    def steady(self) -> list[tuple[int, float]]:
+        """The windows after the first step and the protocol's warm-up; fewer are left out of a short training, so
+        that at least one remains where there is more than the first step."""
+        later = self.windows[1:]
+        return later[min(self._spec.protocol.warmup_windows, max(0, len(later) - 1)) :]
+
+    def run_epoch(self, epoch: int) -> None:
+        """All steps of an epoch (from 1). Raises `harness.BadResultError` when a loss is not finite."""
+        session, recipe = self._session, self._spec.recipe
+        step = len(self.losses)
+        pending: list[Any] = []
+        start = time.perf_counter()
+        for index, batch in enumerate(training_batches(self._split, recipe.batch_size, self._spec.seed, epoch)):
+            pending.append(session.train_step(batch, learning_rate(recipe, step + index, self._steps)))
+            if len(pending) < self._length.steps and index + 1 < self._per_epoch:
+                continue
+            session.synchronize()
+            self._close_window(epoch, pending, time.perf_counter() - start)
+            pending = []
+            start = time.perf_counter()
+
+    def end_epoch(self, epoch: int, validation: dict[str, float | None]) -> None:
+        ended = EpochEnded(
+            epoch=epoch,
+            epochs=self._spec.recipe.epochs,
+            step=len(self.losses),
+            train_s=sum(seconds for _, seconds in self.windows),
+            train_loss=fmean(self.losses[-self._per_epoch :]),
+            validation=validation,
+        )
+        self.curves.append(ended)
+        self._emit(ended)
+
+    def _close_window(self, epoch: int, pending: list[Any], seconds: float) -> None:
+        self._length.learn(len(pending), seconds, first=not self.windows)
+        self.windows.append((len(pending), seconds))
+        for handle in pending:
+            self.losses.append(float(self._session.fetch(handle)))
+            if not math.isfinite(self.losses[-1]):
+                raise BadResultError(
+                    f"the training loss became {self.losses[-1]} at step {len(self.losses)}; "
+                    "a lower recipe.learning_rate or recipe.clip_norm=1 may help"
+                )
+        self._emit(
+            Progress(
+                epoch=epoch,
+                epochs=self._spec.recipe.epochs,
+                step=len(self.losses),
+                steps=self._steps,
+                loss=self.losses[-1],
+                samples_per_s=len(pending) * self.batch_size / seconds,
+            )
+        )
+
+
 def train(session: Session, data: PreparedData, spec: RunSpec, scorer: Scorer, phases: Phases, emit: Emit) -> Training:
     """Train by the spec's recipe.
 
     Training time is counted in the phase ``train``, validation in ``validate``. Raises `harness.BadResultError` when a
     loss is not finite.
     """
-    recipe = spec.recipe
-    per_epoch = steps_per_epoch(len(data.train), recipe.batch_size)
-    steps = per_epoch * recipe.epochs
-    result = Training(batch_size=min(recipe.batch_size, len(data.train)))
-    length = _WindowLength(spec.protocol.window_s)
-    step, train_s = 0, 0.0
-    for epoch in range(1, recipe.epochs + 1):
+    training = Training(session, data, spec, emit)
+    for epoch in range(1, spec.recipe.epochs + 1):
         with phases("train"):
-            pending: list[Any] = []
-            start = time.perf_counter()
-            for index, batch in enumerate(training_batches(data.train, recipe.batch_size, spec.seed, epoch)):
-                pending.append(session.train_step(batch, learning_rate(recipe, step, steps)))
-                step += 1
-                if len(pending) < length.steps and index + 1 < per_epoch:
-                    continue
-                session.synchronize()
-                seconds = time.perf_counter() - start
-                length.learn(len(pending), seconds, first=not result.windows)
-                result.windows.append((len(pending), seconds))
-                train_s += seconds
-                _collect(session, pending, step, result.losses)
-                emit(
-                    Progress(
-                        epoch=epoch,
-                        epochs=recipe.epochs,
-                        step=step,
-                        steps=steps,
-                        loss=result.losses[-1],
-                        samples_per_s=len(pending) * result.batch_size / seconds,
-                    )
-                )
-                pending = []
-                start = time.perf_counter()
+            training.run_epoch(epoch)
         with phases("validate"):
-            outputs = predict(session, data.validation, recipe.batch_size)
-            ended = EpochEnded(
-                epoch=epoch,
-                epochs=recipe.epochs,
-                step=step,
-                train_s=train_s,
-                train_loss=float(np.mean(result.losses[-per_epoch:])),
-                validation=scorer.quick(data.validation.targets, outputs),
-            )
-        result.curves.append(ended)
-        emit(ended)
-    return result
-
-
-def _collect(session: Session, pending: list[Any], step: int, losses: list[float]) -> None:
-    for offset, handle in enumerate(pending):
-        loss = float(session.fetch(handle))
-        losses.append(loss)
-        if not math.isfinite(loss):
-            raise BadResultError(
-                f"the training loss became {loss} at step {step - len(pending) + offset + 1}; "
-                "a lower recipe.learning_rate or recipe.clip_norm=1 may help"
-            )
+            outputs = predict(session, data.validation, spec.recipe.batch_size)
+            training.end_epoch(epoch, scorer.quick(data.validation.targets, outputs))
+    return training
