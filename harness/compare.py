@@ -17,6 +17,8 @@ from harness.metrics import BUILTIN as METRICS
 from harness.report.table import COLUMNS, Cell, Row, Table, one_line
 from harness.types import Failure, RunRecord, RunSpec, Success
 
+__all__ = ["Table", "tabulate"]
+
 _MIB = 2**20
 _MEASURED = tuple(c.name for c in COLUMNS if c.kind == "number" and not c.name.endswith("_ratio"))
 _IDENTITY = ("task", "dataset", "model", "backend", "device", "precision")
@@ -126,12 +128,13 @@ def _means(groups: list[list[RunRecord]]) -> list[dict[str, Cell]]:
     )
     runs[list(_MEASURED)] = runs[list(_MEASURED)].astype("float64")
     cells = [dict.fromkeys(_MEASURED, Cell(None)) for _ in groups]
-    for index, seeds in runs.groupby(["group", "seed"]).mean().groupby(level="group"):
+    by_seed = runs.groupby(["group", "seed"]).mean().reset_index()
+    for index, seeds in by_seed.groupby("group"):
         for name in _MEASURED:
             values = seeds[name].dropna()
             if len(values):
                 mean = stats.mean(values.tolist())
-                cells[index][name] = Cell(mean.value, mean.ci95)
+                cells[int(index)][name] = Cell(mean.value, mean.ci95)
     return cells
 
 
@@ -232,7 +235,7 @@ def _options(firsts: list[RunRecord]) -> list[str]:
 
 def _settings(spec: RunSpec) -> dict[str, str]:
     sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}_options": s for s in ("task", "dataset", "model")}
-    flat = {}
+    flat: dict[str, str] = {}
     for name, value in msgspec.to_builtins(spec).items():
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}

@@ -95,11 +95,12 @@ class Table:
         for column in self.columns:
             values = [row.cells[column.name].value for row in self.rows]
             if column.kind == "number":
-                data[column.name] = pd.array(values, dtype="float64")
+                data[column.name] = pd.Series(values, dtype="float64")
                 ci95 = [row.cells[column.name].ci95 for row in self.rows]
-                data[f"{column.name}_ci95"] = pd.array(ci95, dtype="float64")
+                data[f"{column.name}_ci95"] = pd.Series(ci95, dtype="float64")
             else:
-                data[column.name] = pd.array(values, dtype="int64" if column.kind == "count" else "str")
+                dtype: Any = "int64" if column.kind == "count" else "str"
+                data[column.name] = pd.Series(values, dtype=dtype)
         return pd.DataFrame(data)
 
 

@@ -1,0 +1,130 @@
+"""``harness doctor``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from harness.cli import options
+from harness.types import Environment
+
+if TYPE_CHECKING:
+    from harness.plugins import Catalog
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    description: str
+    precisions: tuple[str, ...]
+
+
+class BackendState(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    devices: list[Device]
+    problem: str | None
+    """Why it cannot run here, and what to type; None if it can."""
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``harness doctor --format json`` prints."""
+
+    harness: str
+    environment: Environment
+    backends: list[BackendState]
+    plugin_problems: dict[str, str]
+    results_dir: str
+    results_problem: str | None
+
+
+@click.command(short_help="What can run on this machine, and why not.")
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="text or json [text].")
+@options.results
+def doctor(format_: str, results: str | None) -> None:
+    """Describe this machine: versions, the devices of each backend, plugins that do not load, the results directory.
+
+    Each backend is asked for its devices in a process of its own. The exit status is 1 if no backend can run here or
+    results cannot be kept.
+
+    \b
+    Examples:
+      harness doctor
+      harness doctor --format json
+    """
+    found = diagnose(results)
+    text = render(found) if format_ == "text" else msgspec.json.format(msgspec.json.encode(found), indent=1).decode()
+    click.echo(text)
+    if found.results_problem or not any(backend.devices for backend in found.backends):
+        raise click.exceptions.Exit(1)
+
+
+def diagnose(results: str | None) -> Diagnosis:
+    from importlib.metadata import version
+
+    from harness.errors import RecordError
+    from harness.measure.environment import collect
+    from harness.plugins import discover
+    from harness.store import Store, results_dir
+
+    catalog = discover()
+    packages = {name for provided in catalog.backends.values() for name in provided.value.packages}
+    directory = results_dir(results)
+    results_problem = None
+    try:
+        Store(directory).prepare()
+    except RecordError as error:
+        results_problem = str(error)
+    return Diagnosis(
+        harness=version("harness"),
+        environment=collect(sorted(packages)),
+        backends=[_ask(name, catalog) for name in sorted(catalog.backends)],
+        plugin_problems={failure.ref.name: failure.message for failure in catalog.failures}
+        | {f"{kind} {name}": explanation for (kind, name), explanation in catalog.conflicts.items()},
+        results_dir=str(directory.resolve()),
+        results_problem=results_problem,
+    )
+
+
+def _ask(name: str, catalog: Catalog) -> BackendState:
+    from harness.execute.probe import probe
+    from harness.plugins import missing
+
+    provided = catalog.backends[name]
+    problem = missing(provided.value.requires)
+    if problem:
+        return BackendState(name=name, devices=[], problem=problem)
+    answer = probe(name, provided.plugin)
+    devices = [
+        Device(name=device.name, description=device.description, precisions=tuple(device.precisions))
+        for device in answer.devices
+    ]
+    return BackendState(
+        name=name, devices=devices, problem=answer.error or (None if devices else "it has no device here")
+    )
+
+
+def render(found: Diagnosis) -> str:
+    env = found.environment
+    lines = [
+        f"harness {found.harness}, {env.python}",
+        f"{env.os}, {env.kernel}",
+        f"{env.cpu}, {env.cores} cores, {env.memory_bytes / 2**30:.1f} GiB",
+        *(f"{gpu.name}, {gpu.memory_bytes / 2**30:.1f} GiB, driver {gpu.driver}" for gpu in env.gpus),
+        *([] if env.gpus else ["no NVIDIA GPU found"]),
+        "",
+        "packages",
+        *(f"  {name} {version}" for name, version in env.packages.items()),
+        "",
+        "backends",
+    ]
+    for backend in found.backends:
+        lines.append(f"  {backend.name}: {'cannot run here: ' + backend.problem if backend.problem else 'can run'}")
+        lines += [f"    {d.name}  {d.description}  {', '.join(d.precisions)}" for d in backend.devices]
+    if not found.backends:
+        lines.append("  none: no plugin provides one")
+    if found.plugin_problems:
+        lines += ["", "plugins that do not load"]
+        lines += [f"  {name}: {message}" for name, message in found.plugin_problems.items()]
+    lines += ["", f"results in {found.results_dir}: {found.results_problem or 'can be written'}"]
+    return "\n".join(lines)

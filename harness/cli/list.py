@@ -1,0 +1,112 @@
+"""``harness list``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from harness.plugins import Catalog
+
+_KINDS = ("tasks", "datasets", "models", "backends", "metrics", "plugins")
+
+
+@click.command("list", short_help="What can be run: tasks, datasets, models, backends, metrics, plugins.")
+@click.argument("kind", required=False, metavar="[tasks|datasets|models|backends|metrics|plugins]")
+def list_(kind: str | None) -> None:
+    """Tell what the installed plugins provide; of one kind in full, or of all kinds in short.
+
+    What cannot be used here is listed too, with the reason and the command that installs what is missing.
+
+    \b
+    Examples:
+      harness list
+      harness list models
+    """
+    from harness.errors import UnknownNameError
+    from harness.plugins import discover
+
+    if kind is not None and kind not in _KINDS:
+        raise UnknownNameError("kind", kind, _KINDS)
+    catalog = discover()
+    sections = [_section(name, catalog, full=kind is not None) for name in _KINDS if kind in (None, name)]
+    click.echo("\n\n".join(sections))
+
+
+def _section(kind: str, catalog: Catalog, *, full: bool) -> str:
+    from tabulate import tabulate
+
+    header, rows = _TABLES[kind](catalog)
+    if not full:
+        rows = [[row[0], row[1 if kind == "models" else -1]] for row in rows]
+    if not rows:
+        return f"{kind}\n  none"
+    grid = tabulate(rows, headers=header, tablefmt="simple") if full else tabulate(rows, tablefmt="plain")
+    return "\n".join([kind, *(f"  {line}".rstrip() for line in grid.splitlines())])
+
+
+_Rows = tuple[list[str], list[list[str]]]
+
+
+def _tasks(catalog: Catalog) -> _Rows:
+    header = ["name", "objective", "metric", "dataset", "model", "what it is"]
+    values = [catalog.task(name) for name in sorted(catalog.tasks)]
+    return header, [[t.name, t.objective, t.metric, t.default_dataset, t.default_model, t.summary] for t in values]
+
+
+def _datasets(catalog: Catalog) -> _Rows:
+    header = ["name", "kind", "objective", "licence", "what it is"]
+    values = [catalog.dataset(name) for name in sorted(catalog.datasets)]
+    return header, [[d.name, d.kind, d.objective, d.licence, _available(d.summary, d.requires)] for d in values]
+
+
+def _models(catalog: Catalog) -> _Rows:
+    header = ["name", "variants", "takes", "backends", "what it is"]
+    rows = []
+    for name in sorted(catalog.models):
+        model = catalog.models[name].value
+        backends = sorted(backend for family, backend in catalog.networks if family == name)
+        rows.append([name, _join(model.variants), _join(model.accepts), _join(backends), model.summary])
+    return header, rows
+
+
+def _backends(catalog: Catalog) -> _Rows:
+    values = [catalog.backend(name) for name in sorted(catalog.backends)]
+    return ["name", "what it is"], [[b.name, _available(b.summary, b.requires)] for b in values]
+
+
+def _metrics(catalog: Catalog) -> _Rows:
+    values = [catalog.metric(name) for name in sorted(catalog.metrics)]
+    header = ["name", "objective", "better", "what it is"]
+    return header, [[m.name, m.objective, "higher" if m.higher_is_better else "lower", m.summary] for m in values]
+
+
+def _plugins(catalog: Catalog) -> _Rows:
+    loaded = [(plugin.ref, "loaded") for plugin in catalog.plugins]
+    failed = [(failure.ref, f"NOT LOADED: {failure.message}") for failure in catalog.failures]
+    rows = [[ref.name, ref.distribution, ref.version, ref.value, state] for ref, state in [*loaded, *failed]]
+    rows += [["-", "", "", "", f"CONFLICT: {explanation}"] for explanation in catalog.conflicts.values()]
+    return ["name", "distribution", "version", "module", "state"], rows
+
+
+_TABLES = {
+    "tasks": _tasks,
+    "datasets": _datasets,
+    "models": _models,
+    "backends": _backends,
+    "metrics": _metrics,
+    "plugins": _plugins,
+}
+
+
+def _available(summary: str, requires: object) -> str:
+    from harness.plugins import missing
+
+    reason = missing(requires)  # type: ignore[arg-type]
+    return f"{summary} [unavailable: {reason}]" if reason else summary
+
+
+def _join(names: Iterable[str]) -> str:
+    return ", ".join(names)

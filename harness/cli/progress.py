@@ -1,0 +1,197 @@
+"""What is seen on stderr while runs go on: a live display on a terminal, plain lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.types import EpochEnded, Event, Failure, PhaseStarted, Progress, RunRecord, RunSpec
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+
+_REFRESH_S = 0.25
+
+
+def listener(*, quiet: bool) -> Quiet:
+    """The listener that suits stderr."""
+    if quiet:
+        return Quiet()
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return Live()
+    return Plain()
+
+
+class Quiet:
+    """Keeps the finished records and says nothing."""
+
+    def __init__(self) -> None:
+        self.records: list[RunRecord] = []
+
+    def run_started(self, index: int, total: int, spec: RunSpec) -> None:
+        pass
+
+    def event(self, spec: RunSpec, event: Event) -> None:
+        pass
+
+    def run_finished(self, index: int, total: int, record: RunRecord) -> None:
+        self.records.append(record)
+
+    def close(self) -> None:
+        pass
+
+
+class Plain(Quiet):
+    """A line for each phase that a run enters, each epoch and each result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._prefix = ""
+        self._phases: set[str] = set()
+
+    def run_started(self, index: int, total: int, spec: RunSpec) -> None:
+        self._prefix = f"[{index}/{total}] {title(spec)}: "
+        self._phases.clear()
+
+    def event(self, spec: RunSpec, event: Event) -> None:
+        if isinstance(event, EpochEnded):
+            click.echo(self._prefix + describe_epoch(event), err=True)
+        elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
+            self._phases.add(event.phase)  # training and validation alternate; the epochs tell of that
+            click.echo(self._prefix + event.phase, err=True)
+
+    def run_finished(self, index: int, total: int, record: RunRecord) -> None:
+        super().run_finished(index, total, record)
+        click.echo(self._prefix + describe_result(record), err=True)
+
+
+class Live(Quiet):
+    """A display that is redrawn when an event arrives, at most every quarter of a second.
+
+    There is no refresh thread: the parent sleeps while the run, whose speed is being measured, computes.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = console or Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._index = self._total = 0
+        self._spec: RunSpec | None = None
+        self._phase = "starting"
+        self._progress: Progress | None = None
+        self._epoch: EpochEnded | None = None
+        self._started = self._first = self._drawn = 0.0
+        self._first_step = 0
+
+    def run_started(self, index: int, total: int, spec: RunSpec) -> None:
+        self._index, self._total, self._spec = index, total, spec
+        self._phase, self._progress, self._epoch = "starting", None, None
+        self._started = time.monotonic()
+        self._live.start()
+        self._draw()
+
+    def event(self, spec: RunSpec, event: Event) -> None:
+        if isinstance(event, PhaseStarted):
+            self._phase = event.phase
+        elif isinstance(event, EpochEnded):
+            self._epoch = event
+        else:
+            if self._progress is None:
+                self._first, self._first_step = time.monotonic(), event.step
+            self._progress = event
+            if time.monotonic() - self._drawn < _REFRESH_S:
+                return
+        self._draw()
+
+    def run_finished(self, index: int, total: int, record: RunRecord) -> None:
+        super().run_finished(index, total, record)
+        from rich.text import Text
+
+        failed = isinstance(record.outcome, Failure)
+        line = Text(f"[{index}/{total}] {title(record.spec)}: ")
+        line.append(describe_result(record), style="red" if failed else "green")
+        self._console.print(line)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        self._live.update(self._render(), refresh=True)
+
+    def _render(self) -> Group:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        assert self._spec is not None
+        done, total = (self._progress.step, self._progress.steps) if self._progress else (0, 1)
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            Text(f"[{self._index}/{self._total}] {title(self._spec)}", style="bold"),
+            ProgressBar(total=total, completed=done, width=24),
+            Text(self._time_left()),
+        )
+        return Group(head, Text("  " + "  ".join(self._details())))
+
+    def _details(self) -> list[str]:
+        details = [self._phase]
+        if self._progress:
+            p = self._progress
+            details += [f"epoch {p.epoch}/{p.epochs}", f"step {p.step}/{p.steps}", f"loss {p.loss:.4g}"]
+            details += [f"{p.samples_per_s:.4g} samples/s"]
+        if self._epoch:
+            details += [f"{name} {value:.4g}" for name, value in _shown(self._epoch.validation)]
+        return details
+
+    def _time_left(self) -> str:
+        """Of this run's training, from its pace so far; and of the other runs, from those that finished."""
+        now, parts = time.monotonic(), []
+        if self._progress and self._progress.step > self._first_step:
+            pace_s = (now - self._first) / (self._progress.step - self._first_step)
+            parts.append(f"training {clock(pace_s * (self._progress.steps - self._progress.step))} left")
+        if self.records:
+            mean_s = sum(record.wall_s for record in self.records) / len(self.records)
+            rest_s = mean_s * (self._total - self._index) + max(mean_s - (now - self._started), 0.0)
+            parts.append(f"all about {clock(rest_s)}")
+        return ", ".join(parts)
+
+
+def title(spec: RunSpec) -> str:
+    return " · ".join([spec.task, spec.model, spec.backend, f"seed {spec.seed}"])
+
+
+def describe_epoch(event: EpochEnded) -> str:
+    parts = [f"epoch {event.epoch}/{event.epochs}", f"loss {event.train_loss:.4g}"]
+    parts += [f"{name} {value:.4g}" for name, value in _shown(event.validation)]
+    return "  ".join([*parts, f"{event.train_s:.1f} s"])
+
+
+def _shown(validation: dict[str, float | None]) -> list[tuple[str, float]]:
+    return [(name, value) for name, value in validation.items() if value is not None][:2]
+
+
+def describe_result(record: RunRecord) -> str:
+    if isinstance(record.outcome, Failure):
+        from harness.report.table import one_line
+
+        return f"failed: {record.outcome.kind}: {one_line(record.outcome.message)}"
+    primary = record.outcome.scores.primary
+    value = record.outcome.scores.test.get(primary)
+    score = "undefined" if value is None else f"{value:.4g}"
+    return f"{primary} {score} in {record.wall_s:.1f} s"
+
+
+def clock(seconds: float) -> str:
+    """``75.2`` -> ``1:15``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

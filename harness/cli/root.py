@@ -1,0 +1,87 @@
+"""The command group: which command lives where, and what becomes of an error."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+from typing import Any
+
+import click
+
+from harness.errors import HarnessError, UnknownNameError
+
+_COMMANDS = {
+    "run": "harness.cli.run:run",
+    "list": "harness.cli.list:list_",
+    "show": "harness.cli.show:show",
+    "report": "harness.cli.report:report",
+    "doctor": "harness.cli.doctor:doctor",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when the command is looked up, and turns errors into messages."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+            ctx.fail(str(UnknownNameError("command", args[0], _COMMANDS)))
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted", err=True)
+            ctx.exit(130)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of a pipe went away; click ends quietly
+                raise
+            self._report(ctx, error)
+        except Exception as error:
+            self._report(ctx, error)
+
+    def _report(self, ctx: click.Context, error: Exception) -> None:
+        expected = isinstance(error, HarnessError)
+        if ctx.params["debug"]:
+            import traceback
+
+            click.echo(traceback.format_exc(), err=True, nl=False)
+        elif expected:
+            click.echo(f"Error: {error}", err=True)
+        else:
+            name = type(error).__name__
+            click.echo(f"Error: {name}: {error}\nThis was not foreseen; `harness --debug ...` shows where.", err=True)
+        ctx.exit(error.exit_status if isinstance(error, HarnessError) else 1)
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Documentation of a command, with examples: harness COMMAND --help",
+)
+@click.version_option(package_name="harness", message="%(package)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Train and serve the same model on the same data under different frameworks, and compare what each one
+    scores and what it costs.
+
+    \b
+    Examples:
+      harness run --task nlp                         every backend that can run here
+      harness run --task nlp,vision --backend torch,tensorflow --seed 0,1,2
+      harness report                                 the comparison table of all results
+    """

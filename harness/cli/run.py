@@ -1,0 +1,132 @@
+"""``harness run``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.store import Store
+    from harness.types import RunRecord, RunSpec
+
+
+@click.command(short_help="Train and measure; print the comparison.")
+@options.names("--task", "What to do; `harness list tasks` names them.")
+@options.names("--backend", "Framework; without it every one that can run here.")
+@options.names("--dataset", "Data; without it the task's default.")
+@options.names("--model", "Model or family; without it the task's default.")
+@options.names("--device", "auto, cpu, cuda or cuda:N [auto].")
+@options.names("--precision", "fp32, tf32, bf16 or fp16 [fp32].")
+@click.option("--compile", "compile_", is_flag=True, help="Compile the model by the backend's compiler.")
+@click.option(
+    "--seed",
+    multiple=True,
+    metavar="N[,N]",
+    callback=options.split_whole_numbers,
+    help="Each seed is a run of its own [0].",
+)
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of a run [all available cores].")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting: recipe.epochs=3, model.hidden_size=256, protocol.window_s=1. May be repeated.",
+)
+@options.results
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End a run that takes longer."
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print the table and errors only.")
+@click.option("--dry-run", is_flag=True, help="Print the runs that are planned, and run nothing.")
+def run(
+    task: tuple[str, ...],
+    backend: tuple[str, ...],
+    dataset: tuple[str, ...],
+    model: tuple[str, ...],
+    device: tuple[str, ...],
+    precision: tuple[str, ...],
+    compile_: bool,
+    seed: tuple[int, ...],
+    threads: int | None,
+    overrides: tuple[str, ...],
+    results: str | None,
+    timeout: float,
+    quiet: bool,
+    dry_run: bool,
+) -> None:
+    """Train a model on each backend, score it, measure its speed, latency and memory, and print the comparison.
+
+    Each run is a process of its own and is kept in the results directory, failed ones too. Progress goes to
+    stderr, the table to stdout. The exit status is 0 if every run succeeded, 1 if one failed, 2 if the request is
+    wrong (nothing was run then), 130 after Ctrl-C.
+
+    \b
+    Examples:
+      harness run --task nlp --backend torch
+      harness run --task nlp,vision,speech,regression --backend torch,tensorflow --seed 0,1,2
+      harness run --task nlp --model bert-mini --set recipe.batch_size=128 --device cuda --precision bf16
+      harness run --task vision --seed 0,1,2 --dry-run
+    """
+    from harness.plan import Selection, expand
+    from harness.plugins import discover
+    from harness.store import Store, results_dir
+    from harness.types import Failure
+
+    catalog = discover()
+    selection = Selection(
+        tasks=task,
+        backends=backend,
+        datasets=dataset,
+        models=model,
+        devices=device or ("auto",),
+        precisions=precision or ("fp32",),
+        compile=compile_,
+        seeds=seed or (0,),
+        threads=threads,
+        overrides=overrides,
+    )
+    specs = expand(selection, catalog)
+    if dry_run:
+        _print_plan(specs)
+        return
+
+    from harness.cli.progress import listener
+    from harness.execute.local import run_all
+
+    store = Store(results_dir(results))
+    progress = listener(quiet=quiet)
+    try:
+        run_all(specs, catalog, store, timeout_s=timeout, listener=progress)
+    finally:
+        progress.close()
+        _print_finished(progress.records, store, quiet)
+    if any(isinstance(record.outcome, Failure) for record in progress.records):
+        raise click.exceptions.Exit(1)
+
+
+def _print_finished(records: list[RunRecord], store: Store, quiet: bool) -> None:
+    """Also after Ctrl-C or a full disk: what was measured until then is shown."""
+    if not records:
+        return
+    from harness.compare import tabulate
+    from harness.report.text import render
+
+    click.echo(render(tabulate(records)))
+    if not quiet:
+        click.echo(f"{len(records)} run{'s' * (len(records) != 1)} kept in {store.path}", err=True)
+
+
+def _print_plan(specs: tuple[RunSpec, ...]) -> None:
+    from tabulate import tabulate
+
+    names = ("task", "dataset", "model", "backend", "device", "precision", "compile", "threads", "seed")
+    rows = [
+        [*(getattr(spec, name) for name in names), spec.recipe.epochs, spec.recipe.batch_size, spec.key[:8]]
+        for spec in specs
+    ]
+    click.echo(tabulate(rows, headers=[*names, "epochs", "batch", "key"], tablefmt="simple"))
+    click.echo(f"\n{len(specs)} run{'s' * (len(specs) != 1)} planned; nothing was run")
