@@ -58,13 +58,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("epochs and batch_size must be at least 1")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError("learning_rate must be positive and finite")
-        for name in ("warmup_fraction", "label_smoothing", "dropout", "momentum", "beta1", "beta2"):
-            if not 0 <= getattr(self, name) <= (1 if name == "warmup_fraction" else 0.999999):
+        if not 0 <= self.warmup_fraction <= 1:
+            raise ValueError(f"warmup_fraction must lie in [0, 1], got {self.warmup_fraction}")
+        for name in ("label_smoothing", "dropout", "momentum", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError("clip_norm must be positive; leave it out for no clipping")
-        if self.weight_decay < 0 or self.epsilon < 0:
-            raise ValueError("weight_decay and epsilon must not be negative")
+        if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
+            raise ValueError("clip_norm must be positive and finite; leave it out for no clipping")
+        if not (0 <= self.weight_decay < float("inf") and 0 <= self.epsilon < float("inf")):
+            raise ValueError("weight_decay and epsilon must be finite and not negative")
 
 
 class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,14 +77,14 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     warmup_windows: int = 2
     """Windows after the very first step that are kept but not counted as steady state."""
     inference_s: float = 2.0
-    """Length of the timed inference phase for throughput, and the least length for latency."""
+    """Length of the timed inference phase for throughput; latency is timed for at least half as long."""
     latency_batches: int = 662
     """Batches timed one by one for latency (662 is what a p99 needs), unless the budget ends first."""
     latency_budget_s: float = 4.0
 
     def __post_init__(self) -> None:
-        if min(self.window_s, self.inference_s, self.latency_budget_s) <= 0:
-            raise ValueError("window_s, inference_s and latency_budget_s must be positive")
+        if not all(0 < seconds < float("inf") for seconds in (self.window_s, self.inference_s, self.latency_budget_s)):
+            raise ValueError("window_s, inference_s and latency_budget_s must be positive and finite")
         if self.warmup_windows < 0 or self.latency_batches < 1:
             raise ValueError("warmup_windows must be at least 0 and latency_batches at least 1")
 
@@ -289,6 +291,7 @@ Outcome = Success | Failure
 class Gpu(Struct, frozen=True, kw_only=True):
     name: str
     memory_bytes: int
+    """0 where the driver does not tell."""
     driver: str
 
 
