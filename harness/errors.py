@@ -42,7 +42,7 @@ class UnknownNameError(UsageError):
         if near:
             advice = f"did you mean {near[0]!r}?"
         elif self.known:
-            advice = f"known: {', '.join(self.known)}"
+            advice = f"known: {', '.join(self.known[:30])}{' ...' if len(self.known) > 30 else ''}"
         else:
             advice = "none is known"
         super().__init__(f"unknown {kind} {name!r}; {advice}{' ' + hint if hint else ''}")
