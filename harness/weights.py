@@ -80,7 +80,7 @@ def digest(arrays: Mapping[str, Array]) -> str:
     """SHA-256 (hex) over every array's name, dtype, shape and bytes, in the order of the names."""
     sha = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")  # ascontiguousarray would make () and (1,) the same shape
         sha.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
         sha.update(array.data if array.size else b"")
     return sha.hexdigest()
