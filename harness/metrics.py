@@ -125,7 +125,8 @@ def roc_auc(targets: Array, outputs: Array, info: DataInfo) -> float | None:
 
 
 def rmse(targets: Array, outputs: Array, info: DataInfo) -> float:
-    return float(((outputs - targets) ** 2).mean() ** 0.5)
+    """Mean over the targets' columns."""
+    return float((((outputs - targets) ** 2).mean(axis=0) ** 0.5).mean())
 
 
 def mae(targets: Array, outputs: Array, info: DataInfo) -> float:
@@ -136,7 +137,8 @@ def r2(targets: Array, outputs: Array, info: DataInfo) -> float | None:
     """Mean over the targets' columns; None where a target does not vary."""
     residual = ((targets - outputs) ** 2).sum(axis=0)
     total = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
-    return float((1 - residual / total).mean()) if (total > 0).all() else None
+    varies = targets.min(axis=0) < targets.max(axis=0)  # rounding may leave a constant column a total above zero
+    return float((1 - residual / total).mean()) if varies.all() and (total > 0).all() else None
 
 
 class Scorer:
