@@ -26,7 +26,8 @@ def training_batches(split: Split, batch_size: int, seed: int, epoch: int) -> It
     size = min(batch_size, len(split))
     for step in range(steps_per_epoch(len(split), batch_size)):
         index = order[step * size : (step + 1) * size]
-        yield Batch({name: array[index] for name, array in split.inputs.items()}, split.targets[index])
+        inputs = {name: np.ascontiguousarray(array[index]) for name, array in split.inputs.items()}
+        yield Batch(inputs, np.ascontiguousarray(split.targets[index]))
 
 
 def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
@@ -34,7 +35,7 @@ def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str,
     count; the last batch is filled up by repeating its last example."""
     for start in range(0, len(split), batch_size):
         valid = min(batch_size, len(split) - start)
-        inputs = {name: array[start : start + valid] for name, array in split.inputs.items()}
+        inputs = {name: np.ascontiguousarray(array[start : start + valid]) for name, array in split.inputs.items()}
         if valid < batch_size:
             filler = {name: np.repeat(array[-1:], batch_size - valid, axis=0) for name, array in inputs.items()}
             inputs = {name: np.concatenate([array, filler[name]]) for name, array in inputs.items()}
