@@ -24,6 +24,10 @@ def dataset_digest(data: PreparedData) -> str:
 
 def check(data: PreparedData) -> None:
     """Raise `harness.DataError` (nothing to learn from, not finite) or `harness.PluginError` (not as declared)."""
+    for field in ("label_names", "target_mean", "target_scale"):
+        length = len(getattr(data.info, field))
+        if length not in (0, data.info.outputs):
+            raise PluginError(f"the prepared data have {length} {field} for {data.info.outputs} outputs")
     for name, split in _splits(data):
         if len(split) == 0:
             raise DataError(f"the {name} split is empty")
