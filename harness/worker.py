@@ -153,8 +153,8 @@ class Run:
             weights = session.get_weights()
             check(weights, request.parameters)
             self.learn(final_weights_digest=digest(weights))
-            test = inference.predict(session, data.test, batch_size)
-            validation = inference.predict(session, data.validation, batch_size)
+            test = inference.predict(session, data.test, batch_size, data.info.outputs)
+            validation = inference.predict(session, data.validation, batch_size, data.info.outputs)
             device_memory = session.device_memory()
             reference = self._reference(session, model, config, data)
             scores = judge.scores(
@@ -202,7 +202,7 @@ class Run:
         if solution is None:
             return None
         session.set_weights(solution)
-        return predict(session, data.test, self.spec.recipe.batch_size)
+        return predict(session, data.test, self.spec.recipe.batch_size, data.info.outputs)
 
 
 def _speed(trained: Any, timed: Any, steady: list[tuple[int, float]], info: ModelInfo) -> Speed:

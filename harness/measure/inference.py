@@ -18,22 +18,22 @@ from harness.types import Protocol
 WARMUP_BATCHES = 3
 
 
-def predict(session: Session, split: Split, batch_size: int) -> NDArray[Any]:
-    """Outputs of every example, float32 ``[N, outputs]``, in the split's order.
+def predict(session: Session, split: Split, batch_size: int, outputs: int) -> NDArray[Any]:
+    """Predictions for every example, float32 ``[N, outputs]``, in the split's order.
 
-    Raises `harness.BadResultError` for outputs that are not finite or of which there are too few.
+    Raises `harness.BadResultError` for predictions of another shape, or that are not finite.
     """
     parts = []
     for inputs, valid in inference_batches(split, batch_size):
-        outputs = session.fetch(session.predict(inputs))
-        if len(outputs) != batch_size:
-            raise BadResultError(f"the backend returned {len(outputs)} outputs for a batch of {batch_size}")
-        parts.append(np.asarray(outputs[:valid], np.float32))
-    outputs = np.concatenate(parts)
-    if not np.isfinite(outputs).all():
-        bad = int((~np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)).sum())
-        raise BadResultError(f"{bad} of {len(outputs)} predictions are not finite")
-    return outputs
+        part = np.asarray(session.fetch(session.predict(inputs)), np.float32)
+        if part.shape != (batch_size, outputs):
+            raise BadResultError(f"the backend's predictions have the shape {part.shape}, not {(batch_size, outputs)}")
+        parts.append(part[:valid])
+    predictions = np.concatenate(parts)
+    bad = int((~np.isfinite(predictions).all(axis=1)).sum())
+    if bad:
+        raise BadResultError(f"{bad} of {len(predictions)} predictions are not finite")
+    return predictions
 
 
 @dataclass(frozen=True)

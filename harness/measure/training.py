@@ -118,6 +118,6 @@ def train(session: Session, data: PreparedData, spec: RunSpec, scorer: Scorer, p
         with phases("train"):
             training.run_epoch(epoch)
         with phases("validate"):
-            outputs = predict(session, data.validation, spec.recipe.batch_size)
+            outputs = predict(session, data.validation, spec.recipe.batch_size, data.info.outputs)
             training.end_epoch(epoch, scorer.quick(data.validation.targets, outputs))
     return training
