@@ -49,8 +49,10 @@ def gpus() -> list[Gpu]:
     out = _output(query)
     found = []
     for line in (out or "").splitlines():
-        name, memory_mib, driver = (part.strip() for part in line.split(","))
-        found.append(Gpu(name=name, memory_bytes=int(memory_mib) * 2**20, driver=driver))
+        name, memory_mib, driver = (part.strip() for part in line.rsplit(",", 2))
+        # Where host and device share their memory the driver answers [N/A].
+        memory_bytes = int(memory_mib) * 2**20 if memory_mib.isdigit() else 0
+        found.append(Gpu(name=name, memory_bytes=memory_bytes, driver=driver))
     return found
 
 
