@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from harness import hookspecs
-from harness.errors import HarnessError, PluginError, UnknownNameError
+from harness.errors import HarnessError, PluginError, UnknownNameError, UsageError
 from harness.protocols import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
 from harness.types import PluginRef, RunSpec
 
@@ -84,6 +85,8 @@ class Catalog:
 
     def model(self, name: str) -> tuple[Model, str]:
         """The family and the variant that `name`, a variant or a family, stands for."""
+        if ("model", name) in self.conflicts:
+            raise self._unknown("model", name, ())
         if name in self.variants:
             return self.models[self.variants[name]].value, name
         if name in self.models:
@@ -117,7 +120,7 @@ class Catalog:
             try:
                 wanted = inspect.signature(function).parameters
                 function(**{name: value for name, value in arguments.items() if name in wanted})
-            except Exception as error:  # a tracker's trouble must not end a benchmark
+            except (Exception, SystemExit) as error:  # a tracker's trouble must not end a benchmark
                 print(f"harness: plugin {plugin.ref.name!r} failed in {hook}: {_describe(error)}", file=sys.stderr)
 
     def _get(self, kind: str, known: dict[str, Provided[T]], name: str) -> Provided[T]:
@@ -149,16 +152,22 @@ def missing(requires: Mapping[str, str]) -> str | None:
 def _importable(module: str) -> bool:
     if module in sys.modules:
         return sys.modules[module] is not None
-    return importlib.util.find_spec(module) is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # of "a.b" the package a is absent, or is no package
+        return False
 
 
 def resolve(reference: str) -> Callable[..., Any]:
     """The object that ``"module:attribute"`` names. Raises `harness.PluginError` where it cannot be had."""
     module_name, _, attribute = reference.partition(":")
     try:
-        value: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
-    except AttributeError:
-        raise PluginError(f"{reference!r}: module {module_name!r} has no attribute {attribute!r}") from None
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise PluginError(f"{reference!r} cannot be imported: {_describe(error)}") from error
+    value: Callable[..., Any] | None = getattr(module, attribute, None)
+    if value is None:
+        raise PluginError(f"{reference!r}: module {module_name!r} has no attribute {attribute!r}")
     return value
 
 
@@ -180,15 +189,29 @@ def discover() -> Catalog:
                 version=dist.version if dist else "unknown",
             )
         )
-    limit_s = float(os.environ.get("HARNESS_PLUGIN_TIMEOUT", LOAD_LIMIT_S))
-    return load(sorted(set(refs), key=lambda ref: (ref.name, ref.distribution)), limit_s=limit_s)
+    return load(sorted(set(refs), key=lambda ref: (ref.name, ref.distribution, ref.value)))
 
 
-def load(refs: Iterable[PluginRef], *, limit_s: float = LOAD_LIMIT_S) -> Catalog:
-    """A catalog of exactly these plugins and the core's own metrics and reporters."""
+def _limit_s() -> float:
+    text = os.environ.get("HARNESS_PLUGIN_TIMEOUT") or LOAD_LIMIT_S
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        raise UsageError(f"HARNESS_PLUGIN_TIMEOUT must be a positive number of seconds, got {text!r}")
+    return seconds
+
+
+def load(refs: Iterable[PluginRef]) -> Catalog:
+    """A catalog of exactly these plugins and the core's own metrics and reporters.
+
+    Raises `harness.UsageError` where ``HARNESS_PLUGIN_TIMEOUT`` is no number of seconds.
+    """
     from harness.metrics import BUILTIN as METRICS
     from harness.report import BUILTIN as REPORTERS
 
+    limit_s = _limit_s()
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     offers: list[tuple[PluginRef, str, Any]] = [(_CORE, "harness_metrics", metric) for metric in METRICS]
@@ -248,6 +271,10 @@ _YIELDS: dict[str, tuple[type, tuple[str, ...]]] = {
 }
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+"""Names are typed in comma-separated lists and become parts of file names."""
+
+
 def _load_one(manager: pluggy.PluginManager, ref: PluginRef) -> tuple[Any, list[tuple[str, Any]]]:
     point = importlib.metadata.EntryPoint(ref.name, ref.value, hookspecs.GROUP)
     module = point.load()
@@ -264,18 +291,36 @@ def _load_one(manager: pluggy.PluginManager, ref: PluginRef) -> tuple[Any, list[
             absent = [name for name in attributes if not hasattr(value, name)]
             if absent:
                 raise PluginError(f"{hook} yielded a {kind.__name__} without {', '.join(absent)}")
+            _check_names(hook, value)
             offered.append((hook, value))
     return module, offered
 
 
+def _check_names(hook: str, value: Any) -> None:
+    names = [value.model, value.backend] if isinstance(value, NetworkRef) else [value.name]
+    if isinstance(value, Model):
+        if not isinstance(value.variants, Mapping) or not value.variants:
+            raise PluginError(
+                f"model {value.name!r} has no variants; it needs at least one, as {{{value.name!r}: {{}}}}"
+            )
+        names += value.variants
+    for name in names:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise PluginError(f"{hook} yielded the name {name!r}; names consist of letters, digits and . _ + -")
+    if isinstance(value, Task) and value.metric not in value.metrics:
+        raise PluginError(f"task {value.name!r} has the primary metric {value.metric!r}, which its metrics lack")
+
+
 def _is_hook(function: object) -> bool:
-    return hasattr(function, f"{hookspecs.GROUP}_impl")
+    # Some objects answer to every attribute, so the mark's type counts, as it does for pluggy.
+    return isinstance(getattr(function, f"{hookspecs.GROUP}_impl", None), dict)
 
 
 def _check_hook_names(module: Any) -> None:
     """Raise for a marked function that is no hook, and for a hook's name without the mark."""
     known = {name for name in vars(hookspecs) if name.startswith("harness_")}
-    for name, value in list(vars(module).items()):
+    for name in dir(module):
+        value = getattr(module, name, None)
         if callable(value) and _is_hook(value) and name not in known:
             raise UnknownNameError("hook", name, known)
         if name in known and callable(value) and not _is_hook(value):
@@ -305,16 +350,16 @@ def _fill(catalog: Catalog, offers: list[tuple[PluginRef, str, Any]]) -> None:
             known[name] = Provided(value, ref)
     owners: dict[str, list[str]] = {}
     for family, provided in catalog.models.items():
-        for variant in provided.value.variants:
-            owners.setdefault(variant, []).append(family)
-    for variant, families in owners.items():
+        for name in dict.fromkeys((family, *provided.value.variants)):
+            owners.setdefault(name, []).append(family)
+    for name, families in owners.items():
         if len(families) > 1:
-            _conflict(catalog, "model", variant, [catalog.models[family].plugin for family in families])
-        else:
-            catalog.variants[variant] = families[0]
+            _conflict(catalog, "model", name, [catalog.models[family].plugin for family in families])
+        elif name in catalog.models[families[0]].value.variants:
+            catalog.variants[name] = families[0]
 
 
 def _conflict(catalog: Catalog, kind: str, name: Any, refs: list[PluginRef]) -> None:
     who = " and ".join(f"{ref.name!r} of distribution {ref.distribution}" for ref in refs)
     shown = "/".join(name) if isinstance(name, tuple) else name
-    catalog.conflicts[kind, shown] = f"the {kind} {shown!r} is provided by two plugins, {who}; uninstall one of them"
+    catalog.conflicts[kind, shown] = f"the {kind} {shown!r} is provided more than once, by {who}; uninstall all but one"
