@@ -60,10 +60,12 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     if any(seed < 0 for seed in selection.seeds):
         raise UsageError("seeds must not be negative")
     overrides = parse_overrides(selection.overrides)
-    backends = _backends(selection, catalog)
+    available = _backends(selection, catalog)
     specs = []
     for task_name in selection.tasks:
         task = catalog.task(task_name)
+        for metric in task.metrics:
+            catalog.metric(metric)
         for dataset_name in selection.datasets or (task.default_dataset,):
             dataset = catalog.dataset(dataset_name)
             _check_dataset(task, dataset)
@@ -71,8 +73,10 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                 model, variant = catalog.model(model_name)
                 _check_model(task, model, variant)
                 settings = _settings(task, dataset, model, variant, overrides)
-                for backend in backends:
-                    _check_network(catalog, model, backend)
+                backends = [name for name in available if catalog.network(model.name, name)]
+                if selection.backends or not backends:
+                    for name in available:
+                        _check_network(catalog, model, name)
                 specs += [
                     RunSpec(
                         task=task_name,
@@ -108,6 +112,8 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
             parsed[section][key] = msgspec.json.decode(value.encode())
         except msgspec.DecodeError:
             parsed[section][key] = value
+        except (UnicodeEncodeError, RecursionError):
+            raise UsageError(f"cannot read the override {text!r}") from None
     return parsed
 
 
@@ -146,10 +152,16 @@ def _settings(
     return {
         "recipe": recipe_for(task, dataset, model, variant, overrides["recipe"]),
         "protocol": merge(Protocol, "protocol", overrides["protocol"]),
-        "model_options": msgspec.to_builtins(merge(model.Config, "model", model.variants[variant], overrides["model"])),
-        "task_options": msgspec.to_builtins(merge(task.Options, "task", overrides["task"])),
-        "dataset_options": msgspec.to_builtins(merge(dataset.Options, "dataset", overrides["dataset"])),
+        "model_options": _plain(merge(model.Config, "model", model.variants[variant], overrides["model"])),
+        "task_options": _plain(merge(task.Options, "task", overrides["task"])),
+        "dataset_options": _plain(merge(dataset.Options, "dataset", overrides["dataset"])),
     }
+
+
+def _plain(options: Struct) -> dict[str, Any]:
+    """As JSON would give it back, so that a spec equals itself after a round trip through a file."""
+    values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(options))
+    return values
 
 
 def _backends(selection: Selection, catalog: Catalog) -> list[str]:
