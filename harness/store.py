@@ -74,7 +74,7 @@ def read_record(path: Path) -> RunRecord:
                 raise RecordError(f"{path}: has the unknown schema version {version}")
             raw = MIGRATIONS[step](raw)
         return msgspec.convert(raw, RunRecord)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError, LookupError, TypeError) as error:  # the last two from a migration of damage
         raise RecordError(f"{path}: is not a valid record: {error}") from None
 
 
@@ -189,8 +189,18 @@ class Store:
             return []
         except OSError as error:
             raise RecordError(f"{self.path}: cannot be read: {error.strerror}") from None
-        paths = [self.path / name for name in sorted(names)]
-        return [path for path in paths if (path / RECORD).exists()]
+        return [self.path / name for name in sorted(names) if _may_hold_record(self.path / name)]
+
+
+def _may_hold_record(path: Path) -> bool:
+    """False for what is no run at all; a record that cannot even be looked at is told as a problem when it is read."""
+    try:
+        (path / RECORD).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
