@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,8 @@ def _listen(process: subprocess.Popen[bytes], fd: int, deadline: float, on_line:
             if remaining <= 0:
                 return False
             # Without an exit signal (macOS) the process is asked twice a second.
-            ready = {key.fd for key, _ in selector.select(remaining if exit_fd is not None else min(0.5, remaining))}
+            patience_s = 3600 if exit_fd is not None else 0.5  # an hour, because the system's limit is 24 days
+            ready = {key.fd for key, _ in selector.select(min(patience_s, remaining))}
             ended = process.poll() is not None
             while pipe_open and (fd in ready or ended):
                 try:
@@ -97,7 +98,7 @@ def _listen(process: subprocess.Popen[bytes], fd: int, deadline: float, on_line:
 
 
 @contextlib.contextmanager
-def _exit_signal(process: subprocess.Popen[bytes]):  # type: ignore[no-untyped-def]
+def _exit_signal(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
     """A descriptor that becomes readable when the process ends; None where the system has none (pidfd_open(2))."""
     if not hasattr(os, "pidfd_open"):
         yield None
@@ -115,11 +116,13 @@ def _exit_signal(process: subprocess.Popen[bytes]):  # type: ignore[no-untyped-d
 
 def end_group(process: subprocess.Popen[bytes]) -> int:
     """End the process and everything it started; returns its exit status."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(TERM_WAIT_S)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(TERM_WAIT_S)
+    finally:  # a second Ctrl-C ends the wait, and must not leave the group behind
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     return process.wait()
