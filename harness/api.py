@@ -102,7 +102,7 @@ def run(
     )
     specs = expand(selection, catalog)
     store = Store(results_dir(results))
-    return Results(run_all(specs, catalog, store, timeout_s=timeout_s or DEFAULT_TIMEOUT_S))
+    return Results(run_all(specs, catalog, store, timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s))
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Results:

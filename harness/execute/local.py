@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import datetime
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from harness.errors import RecordError
+from harness.errors import RecordError, UsageError
 from harness.execute.child import Ended, run_child
 from harness.measure.environment import collect
 from harness.plugins import Catalog
-from harness.store import LOG, RECORD, Store, read_record, write_json
+from harness.store import ARRAYS, LOG, RECORD, Store, read_record, write_json
 from harness.types import EpochEnded, Event, Failure, Outcome, Provenance, RunRecord, RunSpec
 from harness.worker import Job
 
@@ -56,9 +57,11 @@ def run_all(
 ) -> list[RunRecord]:
     """Carry out `specs` in order and keep every record in `store`.
 
-    Raises KeyboardInterrupt after the interrupted run was ended and recorded, and `harness.RecordError` when the store
-    cannot be written.
+    Raises KeyboardInterrupt after the interrupted run was ended and recorded, `harness.RecordError` when the store
+    cannot be written, and `harness.UsageError` for a time limit that is not positive.
     """
+    if not timeout_s > 0:
+        raise UsageError(f"the time limit of a run must be positive, got {timeout_s}")
     listener = listener or Silent()
     store.prepare()
     records = []
@@ -78,7 +81,10 @@ def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, 
     """One run in one child process; always ends in a stored record, whatever becomes of the child."""
 
     def on_line(line: bytes) -> None:
-        event = msgspec.json.decode(line, type=Event)
+        try:
+            event = msgspec.json.decode(line, type=Event)
+        except (msgspec.DecodeError, UnicodeDecodeError):  # a plugin wrote to the pipe: its run goes on all the same
+            return
         listener.event(spec, event)
         if isinstance(event, EpochEnded):
             catalog.notify("harness_epoch_ended", spec=spec, epoch=event)
@@ -86,12 +92,13 @@ def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, 
     with store.scratch() as scratch:
         job = Job(spec=spec, plugins=catalog.refs_for(spec))
         write_json(scratch / "job.json", job)
+        start = time.monotonic()
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         kills_before = _kernel_oom_kills()
         try:
             ended = run_child(
                 "harness.worker",
-                [str(scratch / "job.json"), str(scratch / RECORD)],
+                [str((scratch / name).absolute()) for name in ("job.json", RECORD)],
                 log=scratch / LOG,
                 timeout_s=timeout_s,
                 on_line=on_line,
@@ -99,18 +106,19 @@ def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, 
             )
         except KeyboardInterrupt:
             ended = None
-        (scratch / "job.json").unlink()
+        (scratch / "job.json").unlink(missing_ok=True)
         written = _written_record(scratch / RECORD) if ended is not None and ended.status == 0 else None
         if written is not None and ended is not None:
             record = msgspec.structs.replace(written, wall_s=ended.seconds)
         else:
+            (scratch / ARRAYS).unlink(missing_ok=True)  # cut off, perhaps
             oom = _kernel_oom_kills() > kills_before
             record = RunRecord(
                 run_id="",
                 key="",
                 repeat=0,
                 started_at=started_at,
-                wall_s=ended.seconds if ended else 0.0,
+                wall_s=time.monotonic() - start,
                 spec=spec,
                 environment=collect(catalog.backend(spec.backend).packages),
                 provenance=Provenance(plugins=list(job.plugins)),
@@ -140,15 +148,21 @@ def _explain(ended: Ended | None, timeout_s: float, log: Path, oom: bool) -> Out
     if ended.timed_out:
         return Failure(kind="timeout", message=f"did not end within {timeout_s:g} s; --timeout gives it more")
     if ended.status < 0:
-        name = signal.Signals(-ended.status).name
-        if oom:
-            return Failure(kind="oom", message=f"killed by {name}: the kernel ran out of memory")
-        hint = " (the kernel sends it when memory runs out)" if name == "SIGKILL" else ""
-        return Failure(kind="crash", message=f"killed by {name}{hint}")
+        if ended.status == -signal.SIGKILL and oom:
+            return Failure(kind="oom", message="killed by SIGKILL: the kernel ran out of memory")
+        hint = " (the kernel sends it when memory runs out)" if ended.status == -signal.SIGKILL else ""
+        return Failure(kind="crash", message=f"killed by {_signal_name(-ended.status)}{hint}")
     if ended.status == 0:
         return Failure(kind="crash", message="ended with status 0 but left no valid record")
     lines = [line for line in _tail(log).splitlines() if line.strip()]
     return Failure(kind="error", message=lines[-1][:500] if lines else f"exit status {ended.status}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
 
 
 def _with_log_tail(record: RunRecord, log: Path) -> RunRecord:

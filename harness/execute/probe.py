@@ -39,7 +39,10 @@ def probe(backend: str, plugin: PluginRef) -> Probe:
         if ended.timed_out:
             return Probe([], f"did not answer within {PROBE_LIMIT_S:g} s")
         if ended.status == 0 and len(lines) == 1:
-            return Probe(msgspec.json.decode(lines[0], type=list[DeviceInfo]))
+            try:
+                return Probe(msgspec.json.decode(lines[0], type=list[DeviceInfo]))
+            except msgspec.DecodeError as error:
+                return Probe([], f"answered with something else than devices: {error}")
         said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         return Probe([], said[-1] if said else f"ended with status {ended.status}")
 
