@@ -1,8 +1,8 @@
 """The child's main: one job in, one `RunRecord` out.
 
 ``python -m harness.worker JOB RECORD EVENTS_FD`` reads the job, does the run as a straight line, writes the record (its
-name and repeat number are the parent's to give) beside ``arrays.npz``, and ends with status 0. What it can explain
-(unsupported, out of memory, an unusable result) is a record too; anything else is an uncaught exception.
+name and repeat number are the parent's to give) beside ``arrays.npz``, and ends with status 0. An exception is a record
+too, with all that was known by then; what ends the process leaves none, and the parent explains it.
 """
 
 from __future__ import annotations
@@ -235,19 +235,17 @@ def _latency(timed: Any) -> Latency:
 
 
 def _failure(error: Exception, run: Run | None) -> Failure:
-    """The failures that a worker can explain by itself; any other exception is raised again."""
-    kind: FailureKind
+    """What went wrong, in the first line of the exception's own words; the log has the traceback."""
+    kind: FailureKind = "error"
+    text = str(error).strip() or type(error).__name__
     if isinstance(error, UnsupportedError):
         kind = "unsupported"
     elif isinstance(error, BadResultError):
         kind = "bad_result"
     elif isinstance(error, MemoryError) or (run is not None and run.backend.is_out_of_memory(error)):
         kind = "oom"
-    elif isinstance(error, HarnessError):
-        kind = "error"
-    else:
-        raise error
-    text = str(error).strip() or type(error).__name__
+    elif not isinstance(error, HarnessError):
+        text = f"{type(error).__name__}: {error}"
     return Failure(kind=kind, message=text.splitlines()[0][:500], phase=run.phases.current if run else "")
 
 
