@@ -1,0 +1,198 @@
+"""Backends that go wrong, each in its own way, in the fifth training step unless they say otherwise."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness_toy import NumpyBackend, NumpySession
+
+import harness
+from harness import Batch, DeviceInfo, NetworkRef, SessionRequest, UnsupportedError
+
+BAD_STEP = 5
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang() -> None:
+    print("hanging", flush=True)
+    time.sleep(3600)
+
+
+def hang_ignoring_term() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    hang()
+
+
+def hang_with_grandchild() -> None:
+    """The grandchild's process id goes to the file that ``TOY_PID_FILE`` names."""
+    _start_grandchild()
+    hang()
+
+
+def leave_grandchild() -> None:
+    _start_grandchild()
+
+
+def _start_grandchild() -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+    Path(os.environ["TOY_PID_FILE"]).write_text(str(sleeper.pid))
+
+
+def raise_value_error() -> None:
+    raise ValueError("the toy broke\nand this is its second line")
+
+
+def raise_memory_error() -> None:
+    raise MemoryError
+
+
+def raise_unsupported() -> None:
+    raise UnsupportedError("this toy has no wheels")
+
+
+def exit_silently() -> None:
+    os._exit(0)
+
+
+def exit_with_status() -> None:
+    os._exit(3)
+
+
+def sys_exit() -> None:
+    sys.exit("the toy has had enough")
+
+
+def write_garbage() -> None:
+    """Leave something that is no record where the record belongs, and end as if all were well."""
+    Path(sys.argv[2]).write_text('{"schema_version": 1, "run_id": "nonsense"')
+    os._exit(0)
+
+
+def send_garbage() -> None:
+    os.write(int(sys.argv[3]), b'not json\n{"type": "epoch"}\n\xff\xfe\n')
+
+
+def close_pipe() -> None:
+    os.close(int(sys.argv[3]))
+
+
+def chatter() -> None:
+    for number in range(2000):
+        print(f"toy chatter on stdout, line {number}")
+        print(f"toy chatter on stderr, line {number}", file=sys.stderr)
+    os.write(1, b"toy chatter past Python\n")
+
+
+def change_directory() -> None:
+    os.chdir("/")
+
+
+def remove_job() -> None:
+    Path(sys.argv[1]).unlink()
+
+
+FAULTS = {
+    "toy-segfault": segfault,
+    "toy-killed": killed,
+    "toy-hang": hang,
+    "toy-hang-ignoring-term": hang_ignoring_term,
+    "toy-hang-with-grandchild": hang_with_grandchild,
+    "toy-leave-grandchild": leave_grandchild,
+    "toy-value-error": raise_value_error,
+    "toy-memory-error": raise_memory_error,
+    "toy-unsupported": raise_unsupported,
+    "toy-exit-silently": exit_silently,
+    "toy-exit-with-status": exit_with_status,
+    "toy-sys-exit": sys_exit,
+    "toy-write-garbage": write_garbage,
+    "toy-send-garbage": send_garbage,
+    "toy-close-pipe": close_pipe,
+    "toy-chatter": chatter,
+    "toy-change-directory": change_directory,
+    "toy-remove-job": remove_job,
+}
+
+
+class FaultySession(NumpySession):
+    def __init__(self, request: SessionRequest, fault: str) -> None:
+        super().__init__(request)
+        self.fault = fault
+
+    def train_step(self, batch: Batch, learning_rate: float) -> Any:
+        loss = super().train_step(batch, learning_rate)
+        if self.steps == BAD_STEP:
+            if self.fault == "toy-nan-loss":
+                return loss * float("nan")
+            if self.fault in FAULTS:
+                FAULTS[self.fault]()
+        return loss
+
+    def predict(self, inputs: Mapping[str, Any]) -> Any:
+        outputs = super().predict(inputs)
+        match self.fault:
+            case "toy-nan-predictions":
+                outputs[0] = float("nan")
+            case "toy-few-predictions":
+                return outputs[:-1]
+            case "toy-flat-predictions":
+                return outputs[:, 0]
+        return outputs
+
+    def get_weights(self) -> dict[str, Any]:
+        weights = super().get_weights()
+        if self.fault == "toy-lost-weight":
+            del weights["linear.bias"]
+        return weights
+
+
+class FaultyBackend(NumpyBackend):
+    summary = "a backend that goes wrong"
+
+    def __init__(self, fault: str) -> None:
+        self.name = fault  # type: ignore[misc] # one class serves them all
+
+    def open(self, request: SessionRequest) -> NumpySession:
+        return FaultySession(request, self.name)
+
+    def devices(self) -> Sequence[DeviceInfo]:
+        if self.name == "toy-no-devices":
+            return []
+        return super().devices()
+
+
+NAMES = (
+    *FAULTS,
+    "toy-nan-loss",
+    "toy-nan-predictions",
+    "toy-few-predictions",
+    "toy-flat-predictions",
+    "toy-lost-weight",
+    "toy-no-devices",
+)
+
+
+@harness.hookimpl
+def harness_backends() -> Iterable[harness.Backend]:
+    for name in NAMES:
+        yield FaultyBackend(name)
+
+
+@harness.hookimpl
+def harness_networks() -> Iterable[NetworkRef]:
+    for name in NAMES:
+        yield NetworkRef(model="toy", backend=name, build="harness_toy:build")
