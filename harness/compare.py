@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -127,15 +128,18 @@ def _means(groups: list[list[RunRecord]]) -> list[dict[str, Cell]]:
         columns=["group", "seed", *_MEASURED],
     )
     runs[list(_MEASURED)] = runs[list(_MEASURED)].astype("float64")
-    cells = [dict.fromkeys(_MEASURED, Cell(None)) for _ in groups]
-    by_seed = runs.groupby(["group", "seed"]).mean().reset_index()
-    for index, seeds in by_seed.groupby("group"):
-        for name in _MEASURED:
-            values = seeds[name].dropna()
-            if len(values):
-                mean = stats.mean(values.tolist())
-                cells[int(index)][name] = Cell(mean.value, mean.ci95)
-    return cells
+    seeds: list[list[dict[Hashable, Any]]] = [[] for _ in groups]
+    for row in runs.groupby(["group", "seed"]).mean().reset_index().to_dict("records"):
+        seeds[int(row["group"])].append(row)
+    return [{name: _mean([row[name] for row in rows]) for name in _MEASURED} for rows in seeds]
+
+
+def _mean(values: list[float]) -> Cell:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return Cell(None)
+    mean = stats.mean(known)
+    return Cell(mean.value, mean.ci95)
 
 
 def _figures(outcome: Success) -> dict[str, float | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -62,19 +64,13 @@ def doctor(format_: str, results: str | None) -> None:
 def diagnose(results: str | None) -> Diagnosis:
     from importlib.metadata import version
 
-    from harness.errors import RecordError
     from harness.measure.environment import collect
     from harness.plugins import discover
-    from harness.store import Store, results_dir
+    from harness.store import results_dir
 
     catalog = discover()
     packages = {name for provided in catalog.backends.values() for name in provided.value.packages}
     directory = results_dir(results)
-    results_problem = None
-    try:
-        Store(directory).prepare()
-    except RecordError as error:
-        results_problem = str(error)
     return Diagnosis(
         harness=version("harness"),
         environment=collect(sorted(packages)),
@@ -82,8 +78,18 @@ def diagnose(results: str | None) -> Diagnosis:
         plugin_problems={failure.ref.name: failure.message for failure in catalog.failures}
         | {f"{kind} {name}": explanation for (kind, name), explanation in catalog.conflicts.items()},
         results_dir=str(directory.resolve()),
-        results_problem=results_problem,
+        results_problem=_problem_with(directory),
     )
+
+
+def _problem_with(directory: Path) -> str | None:
+    """Why results cannot be kept there; nothing is created to find out."""
+    existing = next(path for path in (directory, *directory.resolve().parents) if path.exists())
+    if not existing.is_dir():
+        return f"{existing} is not a directory; choose another with --results DIR"
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return f"{existing} cannot be written; choose another with --results DIR"
+    return None
 
 
 def _ask(name: str, catalog: Catalog) -> BackendState:

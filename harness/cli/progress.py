@@ -149,7 +149,7 @@ class Live(Quiet):
             details += [f"epoch {p.epoch}/{p.epochs}", f"step {p.step}/{p.steps}", f"loss {p.loss:.4g}"]
             details += [f"{p.samples_per_s:.4g} samples/s"]
         if self._epoch:
-            details += [f"{name} {value:.4g}" for name, value in _shown(self._epoch.validation)]
+            details += describe_validation(self._epoch)
         return details
 
     def _time_left(self) -> str:
@@ -170,13 +170,13 @@ def title(spec: RunSpec) -> str:
 
 
 def describe_epoch(event: EpochEnded) -> str:
-    parts = [f"epoch {event.epoch}/{event.epochs}", f"loss {event.train_loss:.4g}"]
-    parts += [f"{name} {value:.4g}" for name, value in _shown(event.validation)]
+    parts = [f"epoch {event.epoch}/{event.epochs}", f"loss {event.train_loss:.4g}", *describe_validation(event)]
     return "  ".join([*parts, f"{event.train_s:.1f} s"])
 
 
-def _shown(validation: dict[str, float | None]) -> list[tuple[str, float]]:
-    return [(name, value) for name, value in validation.items() if value is not None][:2]
+def describe_validation(event: EpochEnded) -> list[str]:
+    known = [f"{name} {value:.4g}" for name, value in event.validation.items() if value is not None]
+    return [f"validation {', '.join(known[:2])}"] if known else []
 
 
 def describe_result(record: RunRecord) -> str:

@@ -38,7 +38,11 @@ if TYPE_CHECKING:
 )
 @options.results
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End a run that takes longer."
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    default=3600.0,
+    help="End a run that takes longer [3600].",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print the table and errors only.")
 @click.option("--dry-run", is_flag=True, help="Print the runs that are planned, and run nothing.")
@@ -115,7 +119,7 @@ def _print_finished(records: list[RunRecord], store: Store, quiet: bool) -> None
     from harness.compare import tabulate
     from harness.report.text import render
 
-    click.echo(render(tabulate(records)))
+    click.echo(render(tabulate(records)), nl=False)
     if not quiet:
         click.echo(f"{len(records)} run{'s' * (len(records) != 1)} kept in {store.path}", err=True)
 

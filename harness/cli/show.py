@@ -92,7 +92,11 @@ def _run(record: RunRecord) -> Section:
         "dataset": spec.dataset_options,
         "model": spec.model_options,
     }
-    rows += [(f"{group}.{name}", value) for group, values in groups.items() for name, value in values.items()]
+    rows += [
+        (f"{group}.{name}", "none" if value is None else value)
+        for group, values in groups.items()
+        for name, value in values.items()
+    ]
     started: list[tuple[str, object]] = [
         ("started", record.started_at),
         ("whole process", f"{record.wall_s:.1f} s"),
@@ -127,18 +131,17 @@ def _per_class(outcome: Success) -> str:
     if not outcome.scores.per_class:
         return ""
     rows = [
-        [
-            s.label,
-            *(f"{v:.4f}" for v in (s.precision, s.recall, s.f1)),
-            _text(s.roc_auc and round(s.roc_auc, 4)),
-            s.support,
-        ]
-        for s in outcome.scores.per_class
+        [score.label, *map(_share, (score.precision, score.recall, score.f1, score.roc_auc)), score.support]
+        for score in outcome.scores.per_class
     ]
     header = ["class", "precision", "recall", "f1", "roc_auc", "support"]
     align = ["left", *["right"] * 5]
     grid = tabulate(rows, headers=header, tablefmt="plain", colalign=align, disable_numparse=True)
     return "\n".join(["per class, test split", *(f"  {line}".rstrip() for line in grid.splitlines())])
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _success(outcome: Success) -> Iterator[Section]:

@@ -37,7 +37,7 @@ def _block(table: Table, rows: tuple[Row, ...]) -> Block:
     columns = tuple(
         _titled(column, rows)
         for column in table.columns
-        if column.name not in (*shared, *_NEVER_SHOWN) and any(row.text(column.name) for row in rows)
+        if column.name not in (*shared, *_NEVER_SHOWN) and _tells(column, rows)
     )
     failures = tuple(
         one_line(f"{_label(row, shared)}, {row.text('failures')}", limit=500) for row in rows if row.text("failures")
@@ -74,14 +74,23 @@ def _label(row: Row, shared: dict[str, str]) -> str:
     return " ".join(row.text(name) for name in names if name not in shared and row.text(name))
 
 
-def legend(table: Table) -> list[str]:
-    """What a reader must know of the figures that this table holds."""
-    cells = [row.cells for row in table.rows]
+def _tells(column: Column, rows: tuple[Row, ...]) -> bool:
+    """Whether a column says something here. Ratios do from two backends up, or where something else was compared."""
+    shown = {row.text(column.name) for row in rows} - {""}
+    if column.name.endswith("_ratio") and len({row.text("backend") for row in rows}) == 1:
+        return len(shown) > 1
+    return bool(shown)
+
+
+def legend(shown: list[Block]) -> list[str]:
+    """What a reader must know of the figures in these blocks."""
+    names = {column.name for block in shown for column in block.columns}
+    cells = [row.cells[name] for block in shown for row in block.rows for name in names]
     lines = []
-    if any(cell.ci95 is not None for row in cells for cell in row.values()):
+    if any(cell.ci95 is not None for cell in cells):
         lines.append("± is the half-width of the 95% interval of the mean over seeds (Student t).")
-    if any(row["train_ratio"].value is not None or row["inference_ratio"].value is not None for row in cells):
+    if names & {"train_ratio", "inference_ratio"}:
         lines.append("× is the ratio to the first backend of the same model and settings.")
-    if any(row["p50_ms"].value is not None for row in cells):
+    if names & {"p50_ms", "p90_ms", "p99_ms"}:
         lines.append("p50, p90, p99: latency of one batch; each needs 11, 64, 662 samples in a run to be given.")
     return lines

@@ -11,8 +11,9 @@ from harness.report.table import Cell, Column, Table, one_line
 
 
 def render(table: Table) -> str:
-    parts = [_block(block) for block in blocks(table)]
-    parts += ["  \n".join(legend(table))]
+    shown = blocks(table)
+    parts = [_block(block) for block in shown]
+    parts += ["  \n".join(legend(shown))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -14,8 +14,9 @@ _WIDTH = 100
 
 def render(table: Table) -> str:
     """Blocks separated by blank lines, then the legend; no colour."""
-    parts = [_block(block) for block in blocks(table)]
-    parts.append("\n".join(legend(table)))
+    shown = blocks(table)
+    parts = [_block(block) for block in shown]
+    parts.append("\n".join(legend(shown)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
