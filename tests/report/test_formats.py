@@ -1,0 +1,124 @@
+"""Golden files hold what people and programs read. `HARNESS_UPDATE_GOLDEN=1 pytest tests/report` writes them anew."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from sample_records import comparison, failure, record, success
+
+from harness.compare import tabulate
+from harness.plugins import resolve
+from harness.report import BUILTIN
+from harness.types import RunRecord
+
+GOLDEN = Path(__file__).parent / "golden"
+SUFFIX = {"text": "txt", "markdown": "md", "csv": "csv", "json": "json"}
+
+
+def render(name: str, records: list[RunRecord]) -> str:
+    reporter = next(reporter for reporter in BUILTIN if reporter.name == name)
+    text = resolve(reporter.render)(tabulate(records))
+    assert isinstance(text, str)
+    return text
+
+
+@pytest.mark.parametrize("name", SUFFIX)
+def test_golden(name: str) -> None:
+    actual = render(name, comparison())
+    path = GOLDEN / f"comparison.{SUFFIX[name]}"
+    if os.environ.get("HARNESS_UPDATE_GOLDEN"):
+        path.write_text(actual, encoding="utf-8")
+    assert actual == path.read_text(encoding="utf-8")
+
+
+def test_the_core_registers_its_formats_like_a_plugin() -> None:
+    assert [reporter.name for reporter in BUILTIN] == list(SUFFIX)
+
+
+@pytest.mark.parametrize("name", SUFFIX)
+def test_no_rows(name: str) -> None:
+    assert render(name, []).count("\n") < 250
+
+
+def test_every_format_prints_the_same_numbers() -> None:
+    table = tabulate(comparison())
+    numbers = [column.name for column in table.columns if column.kind == "number"]
+    from_csv = list(csv.DictReader(io.StringIO(render("csv", comparison()))))
+    from_json = json.loads(render("json", comparison()))["rows"]
+    text, markdown = render("text", comparison()), render("markdown", comparison())
+    for row, csv_row, json_row in zip(table.rows, from_csv, from_json, strict=True):
+        for name in numbers:
+            shown = row.cells[name].shown
+            assert csv_row[name] == shown
+            assert json_row[name] == (float(shown) if shown else None)
+            assert csv_row[f"{name}_ci95"] == row.cells[name].shown_ci95
+            assert re.search(rf"(?<![\d.]){re.escape(shown)}(?![\d.])", text)
+            assert re.search(rf"(?<![\d.]){re.escape(shown)}(?![\d.])", markdown)
+
+
+def test_text_with_all_that_a_cpu_run_has_fits_a_terminal() -> None:
+    outcomes = [success(0.7 + seed / 100, train=1000.0 + seed * 9, p99_ms=15.0 + seed) for seed in range(3)]
+    records = [record(o, seed=seed, backend=b) for seed, o in enumerate(outcomes) for b in ("torch", "tensorflow")]
+    text = render("text", records)
+    assert "· 3 seeds\n" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_ratios_are_left_out_where_one_backend_ran() -> None:
+    assert "×" not in render("text", [record(model="lstm"), record(model="bert-tiny")])
+    assert "×" in render("text", [record(), record(backend="tensorflow")])
+
+
+def test_nothing_failed_is_hidden() -> None:
+    text = render(
+        "text", [record(failure("crash", "killed by SIGSEGV")), record(failure("timeout", "too slow"), seed=1)]
+    )
+    assert "failed: crash, timeout" in text
+    assert "! torch, seed 0: crash: killed by SIGSEGV; seed 1: timeout: too slow" in text
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+cmd|' /C calc'!A0", "-2", "@SUM(A1)", " =1", "\t=1"])
+def test_csv_keeps_spreadsheets_from_running_names(name: str) -> None:
+    rows = list(csv.DictReader(io.StringIO(render("csv", [record(model=name, dataset=name)]))))
+    assert rows[0]["model"] == rows[0]["dataset"] == f"'{name}"
+
+
+def test_csv_leaves_negative_numbers_alone() -> None:
+    found = render("csv", [record(success(0.5, test={"accuracy": -0.25}))])
+    assert ",-0.2500," in found
+
+
+def test_csv_reads_back_with_commas_quotes_and_lines() -> None:
+    name = 'a,"b"\nc'
+    rows = list(csv.DictReader(io.StringIO(render("csv", [record(dataset=name)]))))
+    assert rows[0]["dataset"] == name
+
+
+def test_markdown_makes_markup_literal() -> None:
+    text = render("markdown", [record(model="a|b\nc`*<x>", dataset="#1"), record(model="two", dataset="#1")])
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 4
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
+    assert r"a\|b c\`\*\<x\>" in text
+    assert r"\#1" in text
+
+
+def test_text_keeps_control_characters_from_the_terminal() -> None:
+    text = render("text", [record(failure("error", "\x1b[31mred\x07\nnext"), model="m\x1b[2J")])
+    assert text.replace("\n", "").isprintable()
+    assert "next" in text
+
+
+def test_json_says_what_its_columns_are() -> None:
+    document = json.loads(render("json", comparison()))
+    assert document["schema_version"] == 1
+    units = {column["name"]: column["unit"] for column in document["columns"]}
+    assert (units["train_samples_per_s"], units["p90_ms"], units["host_peak_mib"]) == ("samples/s", "ms", "MiB")
+    names = {name for row in document["rows"] for name in row}
+    assert {name.removesuffix("_ci95") for name in names} == set(units)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.stats import MINIMUM_SAMPLES, mean, percentile
+
+values = st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=30)
+
+
+def test_mean_of_a_textbook_sample() -> None:
+    # s = 2.1381, n = 8, t(0.975, 7) = 2.364624
+    result = mean([2, 4, 4, 4, 5, 5, 7, 9])
+    assert result.value == 5
+    assert result.ci95 == pytest.approx(2.364624 * 2.1380899 / math.sqrt(8), rel=1e-6)
+    assert result.n == 8
+
+
+def test_one_value_has_no_interval() -> None:
+    assert mean([3.5]) == (3.5, None, 1)
+
+
+@given(st.floats(-1e9, 1e9), st.integers(2, 20))
+@settings(deadline=None)
+def test_equal_values_have_an_interval_of_exactly_zero(value: float, n: int) -> None:
+    assert mean([value] * n) == (value, 0.0, n)
+
+
+@given(values)
+@settings(deadline=None)  # the first example imports scipy
+def test_mean_lies_within_the_values_and_agrees_with_scipy(sample: list[float]) -> None:
+    result = mean(sample)
+    slack = 1e-12 * max(map(abs, sample))
+    assert min(sample) - slack <= result.value <= max(sample) + slack
+    if len(sample) > 1 and max(sample) - min(sample) > 1e-6:
+        from scipy import stats
+
+        low, high = stats.t.interval(0.95, len(sample) - 1, loc=result.value, scale=stats.sem(sample))
+        assert result.ci95 == pytest.approx((high - low) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [[], [1.0, float("nan")], [float("inf")]])
+def test_mean_refuses_what_has_none(wrong: list[float]) -> None:
+    with pytest.raises(ValueError, match="a mean needs"):
+        mean(wrong)
+
+
+@pytest.mark.parametrize(("percent", "least"), [(50, 11), (90, 64), (95, 130), (99, 662), (99.9, 6636)])
+def test_a_percentile_needs_its_samples(percent: float, least: int) -> None:
+    assert percentile(range(least - 1), percent) is None
+    assert percentile(range(1, least + 1), percent) == math.ceil(round(percent / 100 * least, 9))
+
+
+@pytest.mark.parametrize("percent", MINIMUM_SAMPLES)
+def test_minimum_samples_follow_the_rule_that_is_documented(percent: float) -> None:
+    def chance_that_the_second_largest_is_too_small(n: int) -> float:
+        q = percent / 100
+        return q**n + n * (1 - q) * q ** (n - 1)
+
+    least = MINIMUM_SAMPLES[percent]
+    assert chance_that_the_second_largest_is_too_small(least) <= 0.01
+    assert chance_that_the_second_largest_is_too_small(least - 1) > 0.01
+
+
+def test_rank_is_exact_where_floating_point_is_not() -> None:
+    assert percentile(range(1, 10_001), 99.9) == 9990
+    assert percentile(range(1, 1001), 99) == 990
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=64, max_size=200))
+def test_percentile_is_a_sample_with_enough_samples_on_both_sides(samples: list[float]) -> None:
+    found = percentile(samples, 90)
+    assert found in samples
+    assert sum(sample <= found for sample in samples) >= 0.9 * len(samples)
+    assert sum(sample >= found for sample in samples) >= 0.1 * len(samples)
+
+
+def test_other_percentiles_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"must be one of 50, 90, 95, 99, 99\.9, got 42"):
+        percentile(range(1000), 42)
