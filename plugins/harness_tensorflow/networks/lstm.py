@@ -1,0 +1,73 @@
+"""LSTM text classifier: embedding, LSTM, maximum over the tokens, dense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from harness import Binding, DataInfo, Network
+from harness_tensorflow.layers import Dense, Dropout, compute_dtype, parameter, prefixed
+
+
+class Lstm(tf.Module):
+    """Shapes: B batch, L tokens, E embedding, H hidden."""
+
+    def __init__(self, config: Any, vocab_size: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.embedding = parameter(vocab_size, config.embedding_size)
+        sizes = [config.embedding_size] + [hidden] * (config.num_layers - 1)
+        self.kernels = [parameter(size, 4 * hidden) for size in sizes]
+        self.recurrent_kernels = [parameter(hidden, 4 * hidden) for _ in sizes]
+        self.biases = [parameter(4 * hidden) for _ in sizes]
+        self.dropouts = [Dropout(dropout) for _ in range(config.num_layers + 1)]
+        self.classifier = Dense(hidden, outputs)
+        self.bindings = {
+            "embedding.weight": Binding(self.embedding),
+            **prefixed("classifier", self.classifier.bindings),
+        }
+        for layer in range(config.num_layers):
+            self.bindings |= {
+                f"lstm.weight_ih_l{layer}": Binding(self.kernels[layer], (1, 0)),
+                f"lstm.weight_hh_l{layer}": Binding(self.recurrent_kernels[layer], (1, 0)),
+                f"lstm.bias_l{layer}": Binding(self.biases[layer]),
+            }
+
+    def __call__(self, inputs: dict[str, Any], training: bool) -> Any:
+        x_ble = tf.cast(tf.gather(self.embedding, inputs["input_ids"]), compute_dtype())
+        *below, last = self.dropouts
+        # Padding is on the right, so it cannot reach a valid token's state; it only has to stay out of the maximum.
+        for dropout, kernel, recurrent, bias in zip(
+            below, self.kernels, self.recurrent_kernels, self.biases, strict=True
+        ):
+            x_ble = recurrence(dropout(x_ble, training), kernel, recurrent, bias)
+        padding_bl1 = inputs["attention_mask"][:, :, None] == 0
+        pooled_bh = tf.reduce_max(tf.where(padding_bl1, x_ble.dtype.min, x_ble), axis=1)
+        return tf.cast(self.classifier(last(pooled_bh, training)), tf.float32)
+
+
+def recurrence(x_ble: Any, kernel: Any, recurrent: Any, bias: Any) -> Any:
+    """Hidden states ``[B, L, H]`` from zero states; gates in the order i, f, g, o.
+
+    Unrolled over the tokens, with the inputs' part of the gates as one matrix product.
+    """
+    batch, length, size = x_ble.shape
+    hidden = recurrent.shape[0]
+    kernel, recurrent, bias = (tf.cast(variable, x_ble.dtype) for variable in (kernel, recurrent, bias))
+    x_lbe = tf.transpose(x_ble, [1, 0, 2])
+    gates = tf.nn.bias_add(tf.matmul(tf.reshape(x_lbe, [-1, size]), kernel), bias)
+    states = []
+    h = cell = None
+    for gates_bg in tf.unstack(tf.reshape(gates, [length, batch, 4 * hidden])):
+        i, f, g, o = tf.split(gates_bg if h is None else gates_bg + tf.matmul(h, recurrent), 4, axis=1)
+        new = tf.sigmoid(i) * tf.tanh(g)
+        cell = new if cell is None else new + tf.sigmoid(f) * cell
+        h = tf.sigmoid(o) * tf.tanh(cell)
+        states.append(h)
+    return tf.stack(states, axis=1)
+
+
+def build(config: Any, info: DataInfo, dropout: float) -> Network:
+    module = Lstm(config, int(info.details["vocab_size"]), info.outputs, dropout)
+    return Network(module=module, bindings=module.bindings)

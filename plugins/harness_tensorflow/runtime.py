@@ -1,0 +1,65 @@
+"""Devices, thread pools and numeric modes: what TensorFlow sets once a process."""
+
+from __future__ import annotations
+
+import os
+
+import tensorflow as tf
+
+import harness
+
+
+def devices() -> list[harness.DeviceInfo]:
+    """GPUs in TensorFlow's order, then the CPU, each with the precisions that it computes in."""
+    found = []
+    for index, gpu in enumerate(tf.config.list_physical_devices("GPU")):
+        details = tf.config.experimental.get_device_details(gpu)
+        ampere = details.get("compute_capability", (0, 0)) >= (8, 0)
+        precisions = ("fp32", "tf32", "bf16", "fp16") if ampere else ("fp32", "fp16")
+        found.append(
+            harness.DeviceInfo(
+                name=f"cuda:{index}", description=details.get("device_name", gpu.name), precisions=precisions
+            )
+        )
+    found.append(harness.DeviceInfo(name="cpu", description="host processor", precisions=("fp32", "bf16")))
+    return found
+
+
+def configure(device: str, precision: harness.Precision, threads: int) -> harness.DeviceInfo:
+    """Make `device` the only one that TensorFlow uses, and set its threads and TF32 mode.
+
+    Raises `harness.UnsupportedError` for an unknown device, a precision it lacks, or settings that differ from those
+    that TensorFlow already started with in this process.
+    """
+    known = {info.name: info for info in devices()}
+    info = known.get(device)
+    if info is None:
+        raise harness.UnsupportedError(f"TensorFlow sees no device {device!r} here; it sees {', '.join(known)}")
+    if precision not in info.precisions:
+        raise harness.UnsupportedError(
+            f"TensorFlow does not compute in {precision} on {device} ({info.description}); "
+            f"choose one of {', '.join(info.precisions)}"
+        )
+    gpus = tf.config.list_physical_devices("GPU")
+    visible = [] if device == "cpu" else [gpus[int(device.partition(":")[2])]]
+    try:
+        tf.config.set_visible_devices(visible, "GPU")
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError as error:
+        raise harness.UnsupportedError(
+            f"TensorFlow fixes devices and threads once a process, and this one started with others: {error}"
+        ) from error
+    tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+    return info
+
+
+def notes() -> dict[str, str]:
+    """The numeric modes in force, for the record."""
+    return {
+        "intra_op_threads": str(tf.config.threading.get_intra_op_parallelism_threads()),
+        "inter_op_threads": str(tf.config.threading.get_inter_op_parallelism_threads()),
+        "tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()).lower(),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+        "op_determinism": str(tf.config.experimental.is_op_determinism_enabled()).lower(),
+    }

@@ -1,0 +1,194 @@
+"""One network on one device: the `harness.Session` of the TensorFlow backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import harness
+from harness_tensorflow import runtime
+from harness_tensorflow.optimizers import LossScale, Optimizer
+
+_POLICIES = {"fp32": "float32", "tf32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
+
+
+class TensorFlowSession(harness.Session):
+    """Trains by one `tf.function` a step, traced once per batch size and called as a concrete function, so that
+    nothing is traced again unnoticed."""
+
+    def __init__(self, request: harness.SessionRequest) -> None:
+        self._request = request
+        runtime.configure(request.device, request.precision, request.threads)
+        self._gpu = None if request.device == "cpu" else "GPU:0"
+        if self._gpu:
+            tf.config.experimental.reset_memory_stats(self._gpu)
+        keras.utils.set_random_seed(request.seed)
+        keras.mixed_precision.set_global_policy(_POLICIES[request.precision])
+
+        network = request.build(request.config, request.info, request.recipe.dropout)
+        self._module = network.module
+        self._bindings = _checked_bindings(network, request.parameters)
+        trained = [parameter for parameter in request.parameters if parameter.trainable]
+        self._trained_names = [parameter.name for parameter in trained]
+        self._trained = [_tf_variable(self._bindings[parameter.name].variable) for parameter in trained]
+        self._optimizer = Optimizer(request.recipe, self._trained, [parameter.decay for parameter in trained])
+        self._loss_scale = LossScale() if request.precision == "fp16" else None
+
+        self._input_names = tuple(request.info.inputs)
+        self._train_functions: dict[int, Callable[..., Any]] = {}
+        self._predict_functions: dict[int, Callable[..., Any]] = {}
+        self._learning_rate = tf.constant(0.0)
+        self._learning_rate_value = 0.0
+
+    def set_weights(self, weights: Mapping[str, Any]) -> None:
+        for name, binding in self._bindings.items():
+            _tf_variable(binding.variable).assign(binding.to_own(np.asarray(weights[name], np.float32)))
+        self._optimizer.reset()
+        if self._loss_scale:
+            self._loss_scale.reset()
+
+    def get_weights(self) -> dict[str, Any]:
+        return {
+            parameter.name: np.ascontiguousarray(
+                binding.to_canonical(_tf_variable(binding.variable).numpy(), parameter.shape), np.float32
+            )
+            for parameter in self._request.parameters
+            for binding in (self._bindings[parameter.name],)
+        }
+
+    def train_step(self, batch: harness.Batch, learning_rate: float) -> Any:
+        function = self._train_functions.get(len(batch.targets))
+        if function is None:
+            function = self._train_functions[len(batch.targets)] = self._trace_train(batch)
+        if learning_rate != self._learning_rate_value:
+            self._learning_rate_value = learning_rate
+            self._learning_rate = tf.constant(learning_rate, tf.float32)
+        convert = tf.convert_to_tensor
+        inputs = batch.inputs
+        return function(
+            self._learning_rate, convert(batch.targets), *[convert(inputs[name]) for name in self._input_names]
+        )
+
+    def predict(self, inputs: Mapping[str, Any]) -> Any:
+        size = len(inputs[self._input_names[0]])
+        function = self._predict_functions.get(size)
+        if function is None:
+            function = self._predict_functions[size] = self._trace_predict(size)
+        return function(*[tf.convert_to_tensor(inputs[name]) for name in self._input_names])
+
+    def fetch(self, handle: Any) -> Any:
+        return np.asarray(handle.numpy(), np.float32)
+
+    def synchronize(self) -> None:
+        if self._gpu:  # on the CPU a function has finished when its call returns
+            tf.test.experimental.sync_devices()
+
+    def device_memory(self) -> harness.DeviceMemory | None:
+        if self._gpu is None:
+            return None
+        return harness.DeviceMemory(
+            allocator_peak_bytes=tf.config.experimental.get_memory_info(self._gpu)["peak"],
+            reserved_peak_bytes=None,
+            driver_peak_bytes=None,
+        )
+
+    def notes(self) -> dict[str, str]:
+        return runtime.notes() | {
+            "dtype_policy": _POLICIES[self._request.precision],
+            "xla": str(self._request.compile).lower(),
+            "loss_scaling": "dynamic" if self._loss_scale else "none",
+            "train_batch_sizes_traced": ", ".join(map(str, self._train_functions)),
+            "predict_batch_sizes_traced": ", ".join(map(str, self._predict_functions)),
+        }
+
+    def close(self) -> None:
+        self._train_functions.clear()
+        self._predict_functions.clear()
+        del self._module, self._bindings, self._trained, self._optimizer
+        keras.mixed_precision.set_global_policy("float32")
+        keras.backend.clear_session()
+
+    def _input_specs(self, batch_size: int) -> list[Any]:
+        return [
+            tf.TensorSpec((batch_size, *spec.shape), tf.as_dtype(spec.dtype), name=name)
+            for name, spec in self._request.info.inputs.items()
+        ]
+
+    def _trace_train(self, batch: harness.Batch) -> Callable[..., Any]:
+        def step(learning_rate: Any, targets: Any, *inputs: Any) -> Any:
+            with tf.GradientTape() as tape:
+                outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)
+                loss = self._loss(outputs, targets)
+                minimised = self._loss_scale.scale(loss) if self._loss_scale else loss
+            gradients = self._dense(tape.gradient(minimised, self._trained))
+            if self._loss_scale:
+                self._loss_scale.apply(self._optimizer, gradients, learning_rate)
+            else:
+                self._optimizer.apply(gradients, learning_rate)
+            return loss
+
+        size = len(batch.targets)
+        specs = [
+            tf.TensorSpec((), tf.float32, name="learning_rate"),
+            tf.TensorSpec((size, *batch.targets.shape[1:]), tf.as_dtype(batch.targets.dtype), name="targets"),
+            *self._input_specs(size),
+        ]
+        return self._function(step).get_concrete_function(*specs)  # type: ignore[no-any-return]
+
+    def _trace_predict(self, size: int) -> Callable[..., Any]:
+        def forward(*inputs: Any) -> Any:
+            return self._module(dict(zip(self._input_names, inputs, strict=True)), training=False)
+
+        return self._function(forward).get_concrete_function(*self._input_specs(size))  # type: ignore[no-any-return]
+
+    def _function(self, function: Callable[..., Any]) -> Any:
+        return tf.function(function, autograph=False, jit_compile=self._request.compile)
+
+    def _loss(self, outputs: Any, targets: Any) -> Any:
+        if self._request.info.objective == "regression":
+            return tf.reduce_mean(tf.math.squared_difference(outputs, targets))
+        smoothing = self._request.recipe.label_smoothing
+        if not smoothing:
+            return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=outputs))
+        classes = self._request.info.outputs
+        off = smoothing / classes
+        labels = tf.one_hot(targets, classes, on_value=1 - smoothing + off, off_value=off)
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=outputs))
+
+    def _dense(self, gradients: list[Any]) -> list[Any]:
+        """Embeddings' sparse gradients made dense, so that every row's moments decay at every step."""
+        unused = [name for name, gradient in zip(self._trained_names, gradients, strict=True) if gradient is None]
+        if unused:
+            raise harness.PluginError(f"the network's loss does not depend on {', '.join(unused[:8])}")
+        return [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def _tf_variable(variable: Any) -> Any:
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _checked_bindings(network: harness.Network, parameters: Any) -> dict[str, harness.Binding]:
+    """The bindings in the parameters' order. Raises `harness.PluginError` where names, shapes or variables differ."""
+    bindings = network.bindings
+    wanted = {parameter.name: parameter for parameter in parameters}
+    problems = [f"no binding for {name}" for name in wanted if name not in bindings]
+    problems += [f"binding {name} is no parameter of the model" for name in bindings if name not in wanted]
+    bound = {id(_tf_variable(binding.variable)) for binding in bindings.values()}
+    problems += [
+        f"trainable variable {getattr(variable, 'path', variable.name)} is not bound"
+        for variable in network.module.trainable_variables
+        if id(_tf_variable(variable)) not in bound
+    ]
+    for name, parameter in wanted.items():
+        if name in bindings:
+            own = bindings[name].to_own(np.empty(parameter.shape, np.float32)).shape
+            variable = tuple(_tf_variable(bindings[name].variable).shape)
+            if own != variable:
+                problems.append(f"{name} {parameter.shape} arrives as {own}, its variable has shape {variable}")
+    if problems:
+        raise harness.PluginError(f"the TensorFlow network does not fit the model: {'; '.join(problems[:8])}")
+    return {name: bindings[name] for name in wanted}
