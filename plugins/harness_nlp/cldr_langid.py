@@ -1,0 +1,103 @@
+"""``cldr-langid``: which language is this name written in?"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from harness import Dataset, RawData, Split
+
+LANGUAGES = (
+    *("cs", "da", "de", "en", "es", "et", "fi", "fr", "hu", "id"),
+    *("it", "lt", "nl", "pl", "pt", "ro", "sv", "sw", "tr", "vi"),
+)
+
+
+class CldrLangid(Dataset):
+    """Language identification of single names: 20 languages, all in Latin script.
+
+    Source: the Unicode Common Locale Data Repository as carried by ``babel``: every language's names of
+    territories, languages, scripts and currencies (``Kreikka``, ``arabialainen``, ``sambijská kwacha``). Names are
+    brought to NFC. A name is kept if it has three letters or more and no other of the 20 languages has it
+    (compared without case). Within a language, names that differ in case, digits or punctuation only are one.
+
+    Splits are stratified, 80 / 10 / 10 percent of every language; a name's place follows from its SHA-256, so
+    the splits depend on nothing but the names, and a later release of CLDR moves few of them. The same
+    item may be in several splits in several languages (``Greece``, ``Kreikka``); the same name never is.
+
+    With babel 2.18: 15,734 names, 12,586 / 1,574 / 1,574 in training, validation and test; 518 (Danish) to 1,135
+    (Lithuanian) a language, 787 on average; always answering the largest class gives an accuracy of 0.07. Logistic
+    regression on TF-IDF of character 1- to 5-grams (scikit-learn, C = 10 to 100) reaches 0.83 to 0.85 on the test
+    split.
+
+    Inputs: ``text``, object array of str [N]. Targets: int64 [N], the place in ``label_names``, which are ISO
+    639-1 codes.
+    """
+
+    name = "cldr-langid"
+    kind = "text"
+    objective = "classification"
+    summary = "the language of a territory's, language's, script's or currency's name (20 languages, CLDR)"
+    licence = "Unicode License v3 (https://www.unicode.org/license.txt)"
+
+    def load(self, options: object) -> RawData:
+        """Read the names from babel's data files; no download."""
+        from importlib.metadata import version
+
+        splits: tuple[list[_Example], ...] = ([], [], [])
+        for label, names in enumerate(names_by_language().values()):
+            ordered = sorted((hashlib.sha256(name.encode()).digest(), name, label) for name in names)
+            tenth = round(len(ordered) / 10)
+            splits[0].extend(ordered[2 * tenth :])
+            splits[1].extend(ordered[:tenth])
+            splits[2].extend(ordered[tenth : 2 * tenth])
+        train, validation, test = (_split(sorted(examples)) for examples in splits)
+        return RawData(
+            train=train,
+            validation=validation,
+            test=test,
+            label_names=LANGUAGES,
+            details={"babel_version": version("babel")},
+        )
+
+
+_Example = tuple[bytes, str, int]
+
+
+def names_by_language() -> dict[str, list[str]]:
+    """The names that one language only has, in CLDR's order of items."""
+    names = {code: _distinct(_names(code)) for code in LANGUAGES}
+    speakers: dict[str, set[str]] = {}
+    for code in LANGUAGES:
+        for name in names[code]:
+            speakers.setdefault(name.casefold(), set()).add(code)
+    return {code: [name for name in names[code] if len(speakers[name.casefold()]) == 1] for code in LANGUAGES}
+
+
+def _names(code: str) -> Iterator[str]:
+    from babel import Locale
+
+    locale = Locale(code)
+    for items in (locale.territories, locale.languages, locale.scripts, locale.currencies):
+        for _, name in sorted(items.items()):
+            yield unicodedata.normalize("NFC", " ".join(name.split()))
+
+
+def _distinct(names: Iterator[str]) -> list[str]:
+    """The first name of each sequence of letters; none with fewer than three."""
+    first: dict[str, str] = {}
+    for name in names:
+        letters = "".join(filter(str.isalpha, name.casefold()))
+        if len(letters) >= 3:
+            first.setdefault(letters, name)
+    return list(first.values())
+
+
+def _split(examples: Sequence[_Example]) -> Split:
+    import numpy as np
+
+    return Split(
+        inputs={"text": np.array([name for _, name, _ in examples], dtype=object)},
+        targets=np.array([label for _, _, label in examples], dtype=np.int64),
+    )

@@ -1,0 +1,127 @@
+"""Text classification with a vocabulary learned on the training split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec import Struct
+
+from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
+from harness_nlp import text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    vocab_size: int = 4000
+    """At most so many pieces, special tokens included."""
+    max_length: int | None = None
+    """Tokens of an example, ``[CLS]`` and ``[SEP]`` included. None: enough for 99 percent of the training texts,
+    rounded up to a multiple of 8, at most 512."""
+    lowercase: bool = True
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 16:
+            raise ValueError(f"vocab_size must be at least 16, got {self.vocab_size}")
+        if self.max_length is not None and self.max_length < 3:
+            raise ValueError(f"max_length must leave room for [CLS], a token and [SEP]: 3, got {self.max_length}")
+
+
+class TextClassification(Task):
+    """Cleans the text, learns a WordPiece vocabulary on the training split, cuts and pads to one length.
+
+    Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
+    `DataInfo.details`: ``vocab_size`` and ``pad_id``; ``truncated_share``, the share of training texts that were cut;
+    ``unknown_share``, the share of ``[UNK]`` among the validation split's tokens before cutting.
+    """
+
+    name = "nlp"
+    kind = "text"
+    produces = "tokens"
+    objective = "classification"
+    summary = "text classification"
+    default_dataset = "cldr-langid"
+    default_model = "bert-tiny"
+    metric = "accuracy"
+    metrics = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro", "recall_macro", "roc_auc")
+    recipe = Recipe(
+        epochs=5,
+        batch_size=64,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        schedule="linear",
+        warmup_fraction=0.1,
+        clip_norm=1.0,
+        dropout=0.1,
+    )
+    Options: ClassVar[type[Struct]] = Options
+
+    def prepare(self, data: RawData, options: Any) -> PreparedData:
+        """Raises `harness.DataError` for a value that is no text, a target that is no class, or a training split
+        without any text."""
+        named = {"training": data.train, "validation": data.validation, "test": data.test}
+        for name, split in named.items():
+            _check(name, split, len(data.label_names))
+        train, validation, test = (_cleaned(split) for split in named.values())
+        if not any(train):
+            raise DataError("the training split holds no text to learn a vocabulary from")
+        vocabulary = text.learn_vocabulary(train, options.vocab_size, lowercase=options.lowercase)
+        ids = [text.encode(texts, vocabulary, lowercase=options.lowercase) for texts in (train, validation, test)]
+        lengths = [len(row) + 2 for row in ids[0]]
+        max_length = options.max_length or _covering_length(lengths)
+        splits = [
+            Split(inputs=text.pad(rows, vocabulary, max_length), targets=_classes(split.targets), groups=split.groups)
+            for rows, split in zip(ids, named.values(), strict=True)
+        ]
+        return PreparedData(
+            train=splits[0],
+            validation=splits[1],
+            test=splits[2],
+            info=DataInfo(
+                kind=self.produces,
+                inputs={name: InputSpec(shape=(max_length,), dtype="int32") for name in splits[0].inputs},
+                objective=self.objective,
+                outputs=len(data.label_names),
+                label_names=data.label_names,
+                details={
+                    "vocab_size": len(vocabulary),
+                    "pad_id": vocabulary.index(text.PAD),
+                    "truncated_share": sum(length > max_length for length in lengths) / len(lengths),
+                    "unknown_share": _share(ids[1], vocabulary.index(text.UNKNOWN)),
+                },
+            ),
+        )
+
+
+def _check(name: str, split: Split, classes: int) -> None:
+    for number, value in enumerate(split.inputs["text"]):
+        if not isinstance(value, str):
+            raise DataError(f"{name} example {number} is {value!r}, not a text")
+    outside = set(split.targets.tolist()) - set(range(classes))
+    if outside:
+        raise DataError(f"{name} targets {sorted(outside)[:5]} are not among the {classes} named classes")
+
+
+def _cleaned(split: Split) -> list[str]:
+    return [text.clean(value) for value in split.inputs["text"]]
+
+
+def _classes(targets: NDArray[Any]) -> NDArray[np.int64]:
+    return targets.astype("int64")
+
+
+def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = 512) -> int:
+    """The length that covers `share` of the examples (nearest rank), a multiple of 8, at most `limit`."""
+    import math
+
+    covering = sorted(lengths)[math.ceil(share * len(lengths)) - 1]
+    return min(limit, 8 * math.ceil(covering / 8))
+
+
+def _share(rows: Sequence[Sequence[int]], token: int) -> float:
+    total = sum(map(len, rows))
+    return sum(row.count(token) for row in rows) / total if total else 0.0

@@ -1,0 +1,85 @@
+"""From text to token ids, in three steps: `clean`, `learn_vocabulary`, `encode`.
+
+The vocabulary is WordPiece as in BERT: a word is cut into the longest pieces that the vocabulary has, pieces after
+the first carry ``##``.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PAD, UNKNOWN, START, END = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+CONTINUATION = "##"
+
+
+def clean(text: str) -> str:
+    """Unicode NFC, every run of white space one blank, none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tuple[str, ...]:
+    """At most `size` pieces, the token id of each being its place; the first four are `SPECIAL_TOKENS`.
+
+    The same texts give the same vocabulary in every process. Characters that would need more than `size` pieces are
+    left out, the rarest first; a word that has one becomes ``[UNK]``.
+    """
+    from tokenizers import trainers
+
+    tokenizer = _tokenizer({UNKNOWN: 0}, lowercase)
+    counts = Counter(character for text in texts for character in tokenizer.normalizer.normalize_str(text))
+    by_count = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
+    alphabet = sorted(by_count[: (size - len(SPECIAL_TOKENS)) // 2])
+    # The trainer numbers "##x" in the order of a randomly seeded hash map and breaks ties between pairs by these
+    # numbers; naming them as special tokens fixes the order.
+    single = [*SPECIAL_TOKENS, *(CONTINUATION + character for character in alphabet)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        special_tokens=single,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        continuing_subword_prefix=CONTINUATION,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer=trainer)
+    ids = tokenizer.get_vocab(with_added_tokens=False)
+    return tuple(sorted(ids, key=ids.__getitem__))
+
+
+def encode(texts: Sequence[str], vocabulary: Sequence[str], *, lowercase: bool) -> list[list[int]]:
+    """Token ids of each text, without special tokens, neither cut nor padded."""
+    tokenizer = _tokenizer({piece: number for number, piece in enumerate(vocabulary)}, lowercase)
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def pad(ids: Iterable[Sequence[int]], vocabulary: Sequence[str], max_length: int) -> dict[str, NDArray[np.int32]]:
+    """``[CLS]`` ids ``[SEP]``, cut and right-padded to `max_length` tokens.
+
+    Returns ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length].
+    """
+    import numpy as np
+
+    start, end = vocabulary.index(START), vocabulary.index(END)
+    rows = [[start, *row[: max_length - 2], end] for row in ids]
+    input_ids = np.full((len(rows), max_length), vocabulary.index(PAD), np.int32)
+    attention_mask = np.zeros((len(rows), max_length), np.int32)
+    for number, row in enumerate(rows):
+        input_ids[number, : len(row)] = row
+        attention_mask[number, : len(row)] = 1
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def _tokenizer(ids: dict[str, int], lowercase: bool) -> Any:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUATION))
+    # Accents are kept: they are letters of their own in most languages.
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
