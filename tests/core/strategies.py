@@ -1,0 +1,213 @@
+"""Hypothesis strategies for the records and the arrays of the core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from harness.types import (
+    ClassScore,
+    DataInfo,
+    DeviceMemory,
+    Environment,
+    EpochEnded,
+    Failure,
+    Gpu,
+    InputSpec,
+    Latency,
+    Memory,
+    ModelInfo,
+    PluginRef,
+    Protocol,
+    Provenance,
+    Recipe,
+    RunRecord,
+    RunSpec,
+    Scores,
+    Speed,
+    Success,
+)
+
+# Surrogates cannot be written as UTF-8.
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+words = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=12)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+counts = st.integers(0, 2**53)
+shares = st.floats(0, 1, exclude_max=True)
+positive = st.floats(1e-9, 1e9)
+scores = st.dictionaries(words, st.none() | numbers, max_size=3)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | numbers | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=5,
+)
+options = st.dictionaries(words, json_values, max_size=3)
+
+recipes = st.builds(
+    Recipe,
+    epochs=st.integers(1, 1000),
+    batch_size=st.integers(1, 4096),
+    optimizer=st.sampled_from(["sgd", "rmsprop", "adam", "adamw"]),
+    learning_rate=positive,
+    momentum=shares,
+    nesterov=st.booleans(),
+    beta1=shares,
+    beta2=shares,
+    epsilon=st.floats(0, 1),
+    weight_decay=st.floats(0, 1),
+    schedule=st.sampled_from(["constant", "linear", "cosine"]),
+    warmup_fraction=st.floats(0, 1),
+    clip_norm=st.none() | positive,
+    label_smoothing=shares,
+    dropout=shares,
+)
+protocols = st.builds(
+    Protocol,
+    window_s=positive,
+    warmup_windows=st.integers(0, 9),
+    inference_s=positive,
+    latency_batches=st.integers(1, 9999),
+    latency_budget_s=positive,
+)
+specs = st.builds(
+    RunSpec,
+    task=words,
+    dataset=words,
+    model=words,
+    backend=words,
+    device=st.sampled_from(["auto", "cpu", "cuda", "cuda:1"]),
+    precision=st.sampled_from(["fp32", "tf32", "bf16", "fp16"]),
+    compile=st.booleans(),
+    seed=st.integers(0, 2**53),
+    threads=st.integers(1, 256),
+    recipe=recipes,
+    protocol=protocols,
+    task_options=options,
+    dataset_options=options,
+    model_options=options,
+)
+
+plugin_refs = st.builds(PluginRef, name=text, value=text, distribution=text, version=text)
+data_infos = st.builds(
+    DataInfo,
+    kind=words,
+    inputs=st.dictionaries(
+        words, st.builds(InputSpec, shape=st.lists(counts, max_size=3).map(tuple), dtype=words), max_size=2
+    ),
+    objective=st.sampled_from(["classification", "regression"]),
+    outputs=counts,
+    label_names=st.lists(text, max_size=3).map(tuple),
+    target_mean=st.lists(numbers, max_size=2).map(tuple),
+    target_scale=st.lists(numbers, max_size=2).map(tuple),
+    details=st.dictionaries(words, st.booleans() | st.integers(-(2**53), 2**53) | numbers | text, max_size=3),
+)
+epochs = st.builds(
+    EpochEnded, epoch=counts, epochs=counts, step=counts, train_s=numbers, train_loss=numbers, validation=scores
+)
+class_scores = st.builds(
+    ClassScore,
+    label=text,
+    precision=numbers,
+    recall=numbers,
+    f1=numbers,
+    roc_auc=st.none() | numbers,
+    support=counts,
+)
+maybe = st.none() | numbers
+maybe_bytes = st.none() | counts
+successes = st.builds(
+    Success,
+    scores=st.builds(
+        Scores,
+        primary=words,
+        test=scores,
+        validation=scores,
+        reference=st.none() | scores,
+        per_class=st.lists(class_scores, max_size=2),
+        confusion=st.lists(st.lists(counts, max_size=2), max_size=2),
+    ),
+    curves=st.lists(epochs, max_size=2),
+    speed=st.builds(
+        Speed,
+        train_samples_per_s=maybe,
+        inference_samples_per_s=maybe,
+        first_step_s=numbers,
+        train_windows=counts,
+        inference_windows=counts,
+        train_flops_per_s=maybe,
+    ),
+    latency=st.builds(Latency, batch_size=counts, samples=counts, p50_ms=maybe, p90_ms=maybe, p99_ms=maybe),
+    memory=st.builds(
+        Memory,
+        host_peak_bytes=counts,
+        host_peak_by_phase_bytes=st.dictionaries(words, counts, max_size=2),
+        host_counter=text,
+        device=st.none()
+        | st.builds(
+            DeviceMemory,
+            allocator_peak_bytes=maybe_bytes,
+            reserved_peak_bytes=maybe_bytes,
+            driver_peak_bytes=maybe_bytes,
+        ),
+    ),
+    model=st.builds(ModelInfo, parameters=counts, flops_per_sample=numbers),
+    phases_s=st.dictionaries(words, numbers, max_size=2),
+    examples=st.dictionaries(words, counts, max_size=2),
+)
+failures = st.builds(
+    Failure,
+    kind=st.sampled_from(["oom", "timeout", "crash", "error", "unsupported", "bad_result", "interrupted"]),
+    message=text,
+    log_tail=text,
+    phase=text,
+)
+environments = st.builds(
+    Environment,
+    os=text,
+    kernel=text,
+    python=text,
+    cpu=text,
+    cores=counts,
+    memory_bytes=counts,
+    gpus=st.lists(st.builds(Gpu, name=text, memory_bytes=counts, driver=text), max_size=2),
+    packages=st.dictionaries(words, text, max_size=2),
+    load_1min=maybe,
+    git_commit=st.none() | text,
+)
+maybe_text = st.none() | text
+provenances = st.builds(
+    Provenance,
+    dataset_digest=maybe_text,
+    initial_weights_digest=maybe_text,
+    final_weights_digest=maybe_text,
+    plugins=st.lists(plugin_refs, max_size=2),
+    data=st.none() | data_infos,
+    device_name=maybe_text,
+    notes=st.dictionaries(words, text, max_size=2),
+)
+records = st.builds(
+    RunRecord,
+    run_id=text,
+    key=text,
+    repeat=counts,
+    started_at=text,
+    wall_s=numbers,
+    spec=specs,
+    environment=environments,
+    provenance=provenances,
+    outcome=successes | failures,
+)
+
+
+@st.composite
+def predictions(draw: st.DrawFn) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Targets int64 ``[N]`` and logits float32 ``[N, C]``."""
+    classes, examples = draw(st.integers(2, 5)), draw(st.integers(1, 30))
+    targets = draw(st.lists(st.integers(0, classes - 1), min_size=examples, max_size=examples))
+    logit = st.floats(-50, 50, width=32)
+    rows = st.lists(logit, min_size=classes, max_size=classes)
+    logits = draw(st.lists(rows, min_size=examples, max_size=examples))
+    return np.array(targets, np.int64), np.array(logits, np.float32)

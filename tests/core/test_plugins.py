@@ -1,0 +1,406 @@
+"""Discovery: what plugins bring, and what becomes of those that are broken, slow or in each other's way."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from core.conftest import FAULTS_REF, TOY_REF
+from sample_records import record
+
+from harness import plugins
+from harness.errors import PluginError, UnknownNameError, UsageError
+from harness.plugins import Catalog, discover, load, missing, resolve
+from harness.types import PluginRef
+
+Install = Callable[..., PluginRef]
+_numbers = itertools.count()
+
+METRIC = """
+import harness
+
+@harness.hookimpl
+def harness_metrics():
+    yield harness.Metric(name={name!r}, objective="regression", function="{function}", higher_is_better=True, summary="")
+"""
+
+
+def metric(name: str, function: str = "math:fsum") -> str:
+    return METRIC.format(name=name, function=function)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a distribution with one plugin module, given as source; returns its reference."""
+    made: list[str] = []
+
+    def install(source: str, *, distribution: str = "made", attribute: str = "", name: str = "") -> PluginRef:
+        module = f"made_plugin_{next(_numbers)}"
+        made.append(module)
+        site = tmp_path / f"site{len(made)}"
+        info = site / f"{distribution.replace('-', '_')}-2.0.dist-info"
+        info.mkdir(parents=True)
+        (site / f"{module}.py").write_text(textwrap.dedent(source))
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.0\n")
+        ref = PluginRef(name=name or module, value=module + attribute, distribution=distribution, version="2.0")
+        (info / "entry_points.txt").write_text(f"[harness]\n{ref.name} = {ref.value}\n")
+        monkeypatch.syspath_prepend(str(site))
+        return ref
+
+    yield install
+    for module in made:
+        sys.modules.pop(module, None)
+
+
+def failure(catalog: Catalog, ref: PluginRef) -> str:
+    """Why this plugin is not loaded; it must be the only one of its name."""
+    (message,) = [failure.message for failure in catalog.failures if failure.ref == ref]
+    return message
+
+
+# ---- what works -------------------------------------------------------------------------------------------
+
+
+def test_toy_is_discovered(toy: Path) -> None:
+    catalog = discover()
+    assert {TOY_REF, FAULTS_REF} <= {plugin.ref for plugin in catalog.plugins}
+    assert catalog.tasks["toy-regress"].plugin == TOY_REF
+    assert catalog.backends["toy-segfault"].plugin == FAULTS_REF
+    assert catalog.metrics["toy_share"].plugin == TOY_REF
+    assert "toy-count" in catalog.reporters
+    assert not {"made", "harness-toy"} & {failure.ref.distribution for failure in catalog.failures}
+
+
+def test_toy_is_discovered_by_a_child(toy: Path) -> None:
+    code = "from harness.plugins import discover; print(sorted(discover().tasks))"
+    said = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "'toy-regress'" in said
+
+
+def test_core_brings_metrics_and_reporters_by_itself() -> None:
+    catalog = load([])
+    assert {"accuracy", "rmse"} <= set(catalog.metrics)
+    assert {"text", "json"} <= set(catalog.reporters)
+    assert catalog.metrics["rmse"].plugin.distribution == "harness"
+    assert not catalog.tasks
+
+
+def test_order_of_plugins_does_not_matter(toy: Path) -> None:
+    one, other = load([TOY_REF, FAULTS_REF]), load([FAULTS_REF, TOY_REF])
+    for kind in ("tasks", "datasets", "models", "networks", "backends", "metrics", "variants"):
+        assert set(getattr(one, kind)) == set(getattr(other, kind))
+
+
+def test_family_stands_for_its_first_variant(catalog: Catalog) -> None:
+    model, variant = catalog.model("toy")
+    assert (model.name, variant) == ("toy", "toy-linear")
+    assert catalog.model("toy-through-origin") == (model, "toy-through-origin")
+
+
+def test_worker_gets_only_the_plugins_that_its_run_needs(catalog: Catalog) -> None:
+    spec = record(task="toy-regress", dataset="toy-numbers", model="toy-linear", backend="toy-numpy").spec
+    assert catalog.refs_for(spec) == (TOY_REF,)
+    assert set(catalog.refs_for(msgspec.structs.replace(spec, backend="toy-killed"))) == {TOY_REF, FAULTS_REF}
+
+
+def test_plugin_may_be_an_object(install: Install) -> None:
+    source = metric("by_object").replace("def harness_metrics():", "def harness_metrics(self):")
+    body = textwrap.indent(source.replace("import harness\n", ""), "    ")
+    catalog = load([install(f"import harness\nclass Plugin:\n{body}\nplugin = Plugin()\n", attribute=":plugin")])
+    assert catalog.failures == ()
+    assert "by_object" in catalog.metrics
+
+
+def test_hooks_may_give_nothing(install: Install) -> None:
+    ref = install("import harness\n@harness.hookimpl\ndef harness_tasks():\n    return None\n")
+    assert load([ref]).failures == ()
+
+
+# ---- what is broken ---------------------------------------------------------------------------------------
+
+BROKEN = {
+    "import of an absent module": ("import no_such_module_anywhere", "ModuleNotFoundError", "no_such_module_anywhere"),
+    "syntax error": ("def harness_tasks(:", "SyntaxError"),
+    "exit at import": ("import sys\nsys.exit('not today')", "SystemExit", "not today"),
+    "exception at import": ("1 / 0", "ZeroDivisionError"),
+    "misspelt hook": (
+        "import harness\n@harness.hookimpl\ndef harness_task():\n    yield None\n",
+        "harness_task'",
+        "did you mean 'harness_tasks'?",
+    ),
+    "hook without its mark": ("def harness_tasks():\n    yield None\n", "harness_tasks", "@harness.hookimpl"),
+    "wrong argument": (
+        "import harness\n@harness.hookimpl\ndef harness_run_finished(recrod): ...\n",
+        "recrod",
+        "harness_run_finished",
+    ),
+    "wrong type": (
+        "import harness\n@harness.hookimpl\ndef harness_tasks():\n    yield 'nlp'\n",
+        "harness_tasks yielded a str",
+        "harness.Task",
+    ),
+    "class instead of instance": (
+        "import harness\nclass T(harness.Task): ...\n@harness.hookimpl\ndef harness_tasks():\n    yield T\n",
+        "harness.Task",
+    ),
+    "missing attributes": (
+        "import harness\nclass B(harness.Backend):\n    name = 'b'\n    summary = ''\n"
+        "@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
+        "Backend without requires, packages",
+    ),
+    "exception in a hook": (
+        "import harness\n@harness.hookimpl\ndef harness_models():\n    raise KeyError('lost')\n    yield\n",
+        "KeyError",
+        "lost",
+    ),
+    "exception after the first yield": (metric("half") + "    raise OSError('torn')\n", "OSError", "torn"),
+    "no iterable": ("import harness\n@harness.hookimpl\ndef harness_tasks():\n    return 3\n", "TypeError"),
+    "name that is no text": (metric("x").replace("'x'", "['x']"), "['x']", "names consist of"),
+    "name that is a path": (metric("../x"), "'../x'", "names consist of"),
+    "name with a comma": (metric("a,b"), "'a,b'"),
+    "empty name": (metric(""), "names consist of"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_plugin_is_listed_and_the_others_work(case: str, install: Install, toy: Path) -> None:
+    source, *expected = BROKEN[case]
+    broken = install(source, distribution="broken-one")
+    sound = install(metric("sound"))
+    catalog = load([broken, TOY_REF, sound])
+    message = failure(catalog, broken)
+    for words in expected:
+        assert words in message
+    assert {"sound", "toy_share", "rmse"} <= set(catalog.metrics)
+    assert "half" not in catalog.metrics
+
+
+def test_model_without_variants_is_listed(install: Install) -> None:
+    ref = install("""
+        import harness
+        class M(harness.Model):
+            name, summary, accepts, objectives = "m", "", (), ()
+            Config = harness.NoOptions
+            variants = {}
+        @harness.hookimpl
+        def harness_models():
+            yield M()
+    """)
+    assert "model 'm' has no variants" in failure(load([ref]), ref)
+
+
+def test_task_whose_primary_metric_is_not_among_its_metrics(install: Install) -> None:
+    ref = install("""
+        import harness
+        class T(harness.Task):
+            name, kind, produces, objective, summary = "t", "x", "x", "regression", ""
+            default_dataset, default_model, metric, metrics = "d", "m", "rmse", ("mae",)
+        @harness.hookimpl
+        def harness_tasks():
+            yield T()
+    """)
+    assert "'rmse'" in failure(load([ref]), ref)
+
+
+def test_misspelt_hook_of_an_object_is_seen(install: Install) -> None:
+    source = "import harness\nclass P:\n    @harness.hookimpl\n    def harness_metric(self): ...\np = P()\n"
+    ref = install(source, attribute=":p")
+    assert "did you mean 'harness_metrics'?" in failure(load([ref]), ref)
+
+
+def test_objects_that_answer_to_every_attribute_are_no_hooks(install: Install) -> None:
+    assert load([install("from unittest.mock import call\n" + metric("beside_a_mock"))]).failures == ()
+
+
+def test_entry_point_to_nowhere(install: Install) -> None:
+    ref = install("", attribute=":plugin")
+    assert "plugin" in failure(load([ref]), ref)
+
+
+def test_hanging_import_is_left_behind(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", "0.2")
+    ref, sound = install("import time\ntime.sleep(60)\n"), install(metric("quick"))
+    start = time.monotonic()
+    catalog = load([ref, sound])
+    assert time.monotonic() - start < 3
+    assert failure(catalog, ref) == "did not load within 0.2 s (HARNESS_PLUGIN_TIMEOUT sets the limit)"
+    assert "quick" in catalog.metrics
+
+
+def test_hanging_plugin_does_not_keep_the_process_alive(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = install("import time\ntime.sleep(60)\n")
+    code = "import sys, msgspec; from harness.plugins import load; from harness.types import PluginRef;"
+    code += "sys.path.insert(0, sys.argv[2]); load([msgspec.json.decode(sys.argv[1], type=PluginRef)])"
+    site = next(path for path in sys.path if (Path(path) / f"{ref.value}.py").exists())
+    monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", "0.2")
+    subprocess.run([sys.executable, "-c", code, msgspec.json.encode(ref).decode(), site], check=True, timeout=10)
+
+
+def test_slow_import_within_the_limit_is_waited_for(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", "20")
+    assert "slow" in load([install("import time\ntime.sleep(0.3)\n" + metric("slow"))]).metrics
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "-1", "nan", "inf"])
+def test_limit_that_is_no_time(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", value)
+    with pytest.raises(UsageError, match="HARNESS_PLUGIN_TIMEOUT"):
+        load([])
+
+
+def test_keyboard_interrupt_is_the_users(install: Install) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        load([install("raise KeyboardInterrupt")])
+
+
+def test_asking_for_what_a_broken_plugin_would_have_brought(install: Install) -> None:
+    ref = install("import no_such_module_anywhere\n" + metric("kappa"), distribution="harness-kappa")
+    with pytest.raises(UnknownNameError) as caught:
+        load([ref]).metric("kappa")
+    message = str(caught.value)
+    assert "unknown metric 'kappa'" in message
+    assert f"plugin {ref.name!r} (harness-kappa) is not loaded" in message
+    assert "No module named 'no_such_module_anywhere'" in message
+
+
+def test_unknown_name_offers_the_nearest(catalog: Catalog) -> None:
+    with pytest.raises(UnknownNameError, match="unknown task 'toy-regres'; did you mean 'toy-regress'\\?"):
+        catalog.task("toy-regres")
+    with pytest.raises(UnknownNameError, match="unknown dataset 'qqqq'; known: toy-colours, toy-numbers"):
+        catalog.dataset("qqqq")
+    with pytest.raises(UnknownNameError, match="'toy-linear'"):
+        catalog.model("toy-linaer")
+
+
+# ---- names that two plugins claim -------------------------------------------------------------------------
+
+
+def test_duplicate_names_both_distributions(install: Install) -> None:
+    one = install(metric("twin"), distribution="harness-one")
+    second_yield = metric("single").splitlines(keepends=True)[-1]
+    two = install(metric("twin") + second_yield, distribution="harness-two")
+    three = install(metric("alone"))
+    catalog = load([one, two, three])
+    assert catalog.failures == ()
+    with pytest.raises(PluginError, match=r"metric 'twin'.*harness-one.*harness-two"):
+        catalog.metric("twin")
+    assert "twin" not in catalog.metrics
+    assert catalog.metric("single").name == "single"
+    assert catalog.metric("alone").name == "alone"
+
+
+MODEL = """
+import harness
+class M(harness.Model):
+    name, summary, accepts, objectives = {name!r}, "", (), ()
+    Config = harness.NoOptions
+    variants = {{{variants}: {{}}, {name!r} + "-own": {{}}}}
+@harness.hookimpl
+def harness_models():
+    yield M()
+"""
+
+
+def test_two_families_with_one_variant(install: Install) -> None:
+    one = install(MODEL.format(name="first", variants="'shared'"), distribution="harness-one")
+    two = install(MODEL.format(name="second", variants="'shared'"), distribution="harness-two")
+    catalog = load([one, two])
+    with pytest.raises(PluginError, match=r"model 'shared'.*harness-one.*harness-two"):
+        catalog.model("shared")
+    assert catalog.model("first-own")[1] == "first-own"
+
+
+def test_variant_named_as_another_family(install: Install) -> None:
+    """Else the family's name would silently stand for the other plugin's model."""
+    one = install(MODEL.format(name="first", variants="'second'"), distribution="harness-one")
+    two = install(MODEL.format(name="second", variants="'second-large'"), distribution="harness-two")
+    catalog = load([one, two])
+    with pytest.raises(PluginError, match=r"model 'second'.*harness-one.*harness-two"):
+        catalog.model("second")
+    assert catalog.model("second-large")[0].name == "second"
+
+
+def test_one_module_under_two_entry_points(install: Install) -> None:
+    ref = install(metric("once"))
+    again = msgspec.structs.replace(ref, name="again")
+    catalog = load([ref, again])
+    assert "once" in catalog.metrics
+    assert [failure.ref for failure in catalog.failures] == [again]
+
+
+# ---- events -----------------------------------------------------------------------------------------------
+
+
+def test_events_that_raise_are_told_and_the_others_hear(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    hook = "import harness\nheard = []\n@harness.hookimpl\ndef harness_run_finished({argument}):\n    {body}\n"
+    loud = install(hook.format(argument="record", body="raise ValueError('no tracker')"))
+    leaving = install(hook.format(argument="", body="raise SystemExit(3)"))
+    sound = install(hook.format(argument="record", body="heard.append(record.run_id)"))
+    catalog = load([loud, leaving, sound])
+    assert catalog.failures == ()
+    finished = record()
+    catalog.notify("harness_run_finished", record=finished)
+    assert sys.modules[sound.value].heard == [finished.run_id]
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"plugin {loud.name!r} failed in harness_run_finished: ValueError: no tracker" in told.err
+    assert f"plugin {leaving.name!r} failed in harness_run_finished: SystemExit: 3" in told.err
+
+
+# ---- availability and references --------------------------------------------------------------------------
+
+
+def test_missing_gives_the_command() -> None:
+    assert missing({}) is None
+    assert missing({"json": "pip install json"}) is None
+    assert missing({"no_such_thing": "pip install a"}) == "no_such_thing is not installed; run: pip install a"
+    both = missing({"no_such_thing": "pip install a", "json": "pip install j", "no_other": "pip install a"})
+    assert both == "no_such_thing and no_other are not installed; run: pip install a"
+
+
+def test_missing_looks_into_packages() -> None:
+    assert missing({"importlib.metadata": "x"}) is None
+    assert missing({"no_such_thing.inside": "pip install a"}) is not None
+    assert missing({"json.decoder.inside": "pip install a"}) is not None
+
+
+def test_missing_imports_nothing() -> None:
+    sys.modules.pop("this", None)
+    assert missing({"this": "x"}) is None
+    assert "this" not in sys.modules
+
+
+def test_resolve() -> None:
+    assert resolve("math:sqrt")(9) == 3
+    for reference in ("math:no_such", "no_such_module:f", "math", ":f", ""):
+        with pytest.raises(PluginError, match="no_such|math|''|':f'"):
+            resolve(reference)
+
+
+def test_resolve_tells_a_broken_module_from_an_absent_attribute(install: Install) -> None:
+    ref = install("import math\nmath.no_such\n")
+    with pytest.raises(AttributeError, match="no_such"):
+        resolve(f"{ref.value}:build")
+
+
+def test_discover_survives_everything_at_once(install: Install, toy: Path) -> None:
+    for source, *_ in BROKEN.values():
+        install(source, distribution=f"broken-{next(_numbers)}")
+    catalog = discover()
+    broken = [failure for failure in catalog.failures if failure.ref.distribution.startswith("broken-")]
+    assert len(broken) == len(BROKEN)
+    assert "toy-regress" in catalog.tasks
+
+
+def test_every_kind_of_offer_is_checked() -> None:
+    from harness import hookspecs
+
+    plural = {name for name in vars(hookspecs) if name.startswith("harness_") and not name.startswith("harness_run_")}
+    assert set(plugins._YIELDS) == plural - {"harness_epoch_ended"}
