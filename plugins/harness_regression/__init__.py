@@ -1,1 +1,30 @@
-"""Placeholder."""
+"""Regression on tables: the task `regression`, its datasets, and linear models and perceptrons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness import Dataset, Model, Task, hookimpl
+
+
+@hookimpl
+def harness_tasks() -> Iterable[Task]:
+    from harness_regression.task import RegressionTask
+
+    yield RegressionTask()
+
+
+@hookimpl
+def harness_datasets() -> Iterable[Dataset]:
+    from harness_regression.diabetes import Diabetes
+
+    yield Diabetes()
+
+
+@hookimpl
+def harness_models() -> Iterable[Model]:
+    from harness_regression.models.linear import Linear
+    from harness_regression.models.mlp import Mlp
+
+    yield Linear()
+    yield Mlp()

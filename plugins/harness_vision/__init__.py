@@ -1,1 +1,28 @@
-"""Placeholder."""
+"""Image classification: the task `vision`, its datasets and the ResNet family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness import Dataset, Model, Task, hookimpl
+
+
+@hookimpl
+def harness_tasks() -> Iterable[Task]:
+    from harness_vision.task import VisionTask
+
+    yield VisionTask()
+
+
+@hookimpl
+def harness_datasets() -> Iterable[Dataset]:
+    from harness_vision.digits import Digits
+
+    yield Digits()
+
+
+@hookimpl
+def harness_models() -> Iterable[Model]:
+    from harness_vision.models.resnet import ResNet
+
+    yield ResNet()

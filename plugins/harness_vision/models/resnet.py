@@ -111,6 +111,17 @@ class ResNet(Model):
         "resnet-18": {"hidden_sizes": (64, 128, 256, 512), "depths": (2, 2, 2, 2), "layer_type": "basic"},
         "resnet-50": {"hidden_sizes": (256, 512, 1024, 2048), "depths": (3, 4, 6, 3), "layer_type": "bottleneck"},
     }
+    recipes = {
+        # He et al. 2015, section 4.2, with Nesterov's momentum and the cosine schedule that became usual later.
+        "resnet": {
+            "optimizer": "sgd",
+            "learning_rate": 0.1,
+            "momentum": 0.9,
+            "nesterov": True,
+            "weight_decay": 1e-4,
+            "schedule": "cosine",
+        },
+    }
 
     def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
         """Canonical arrays for ``pixel_values`` of shape ``[H, W, C]``.

@@ -1,0 +1,80 @@
+"""The dataset `digits`: small grey images of handwritten digits, carried by scikit-learn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from harness import Dataset, RawData, Split
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+TEST_SHARE = 0.2
+VALIDATION_SHARE = 0.1
+PIXEL_MAX = 16
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    split_seed: int = 0
+    """Which random split; other values show how far a score depends on the split."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.split_seed < 2**32:
+            raise ValueError(f"split_seed must lie between 0 and 2^32 - 1, got {self.split_seed}")
+
+
+class Digits(Dataset):
+    """1797 images of the digits 0 to 9, in 1257 / 180 / 360 for training, validation and test.
+
+    ``image``: uint8 ``[N, 8, 8, 1]``, 0 (paper) to 16 (ink): the number of inked pixels in a 4 x 4 block of the
+    32 x 32 scan. ``details["pixel_max"]`` is 16.
+
+    Source: scikit-learn's ``load_digits``, which is the test part of "Optical Recognition of Handwritten Digits"
+    (E. Alpaydin and C. Kaynak 1998, UCI repository, doi:10.24432/C50P49). That part has no split and does not tell the
+    13 writers apart, so the split is drawn here, at random within each class: a writer's digits occur on both sides.
+    """
+
+    name = "digits"
+    kind = "image"
+    objective = "classification"
+    summary = "1797 handwritten digits, 8x8 grey (scikit-learn, from UCI)"
+    licence = "CC BY 4.0 (UCI Machine Learning Repository)"
+    Options = Options
+    recipes = {
+        "resnet-20": {"epochs": 20, "batch_size": 64, "learning_rate": 0.2, "weight_decay": 5e-3},
+    }
+
+    def load(self, options: Any) -> RawData:
+        """Read the images from the installed scikit-learn; no download."""
+        import numpy as np
+        from sklearn.datasets import load_digits
+
+        source = load_digits()
+        data = Split(
+            inputs={"image": source.images.astype(np.uint8)[..., None]}, targets=source.target.astype(np.int64)
+        )
+        train, validation, test = split_indices(data.targets, options.split_seed)
+        return RawData(
+            train=data.take(train),
+            validation=data.take(validation),
+            test=data.take(test),
+            label_names=tuple(str(name) for name in source.target_names),
+            details={"pixel_max": PIXEL_MAX},
+        )
+
+
+def split_indices(targets: NDArray[np.int64], seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Training, validation and test positions, each with the classes in about the same shares."""
+    import numpy as np
+    from sklearn.model_selection import train_test_split
+
+    rest, test = train_test_split(
+        np.arange(len(targets)), test_size=TEST_SHARE, random_state=seed, stratify=targets, shuffle=True
+    )
+    train, validation = train_test_split(
+        rest, test_size=VALIDATION_SHARE / (1 - TEST_SHARE), random_state=seed, stratify=targets[rest], shuffle=True
+    )
+    return train, validation, test

@@ -1,0 +1,114 @@
+"""The task `vision`: which class an image belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class VisionTask(Task):
+    """Image classification.
+
+    Takes ``image`` uint8 ``[N, H, W, C]``, between 0 and ``details["pixel_max"]`` (255 unless told); gives
+    ``pixel_values`` float32 ``[N, H, W, C]`` in which each channel of the training split has mean 0 and std 1.
+    """
+
+    name = "vision"
+    kind = "image"
+    produces = "image"
+    objective = "classification"
+    summary = "image classification"
+    default_dataset = "digits"
+    default_model = "resnet-20"
+    metric = "accuracy"
+    metrics = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro", "recall_macro", "roc_auc")
+    recipe = Recipe(
+        epochs=20,
+        batch_size=64,
+        optimizer="adamw",
+        learning_rate=3e-3,
+        weight_decay=0.01,
+        schedule="cosine",
+        warmup_fraction=0.1,
+    )
+
+    def prepare(self, data: RawData, options: Any) -> PreparedData:
+        """Scale to [0, 1] and normalise by channel.
+
+        ``info.details`` holds ``channel_<c>_mean`` and ``channel_<c>_std`` of the scaled training images. Raises
+        `harness.DataError` for images or labels of another form.
+        """
+        pixel_max = float(data.details.get("pixel_max", 255))
+        for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
+            check_images(name, split, data.train.inputs["image"].shape[1:], pixel_max)
+            check_labels(name, split, len(data.label_names))
+        mean, std = channel_statistics(scale(data.train.inputs["image"], pixel_max))
+
+        def prepared(split: Split) -> Split:
+            pixels = normalise(scale(split.inputs["image"], pixel_max), mean, std)
+            return Split(inputs={"pixel_values": pixels}, targets=split.targets, groups=split.groups)
+
+        details: dict[str, bool | int | float | str] = {}
+        for channel in range(len(mean)):
+            details[f"channel_{channel}_mean"] = float(mean[channel])
+            details[f"channel_{channel}_std"] = float(std[channel])
+        return PreparedData(
+            train=prepared(data.train),
+            validation=prepared(data.validation),
+            test=prepared(data.test),
+            info=DataInfo(
+                kind=self.produces,
+                inputs={"pixel_values": InputSpec(shape=data.train.inputs["image"].shape[1:], dtype="float32")},
+                objective=self.objective,
+                outputs=len(data.label_names),
+                label_names=data.label_names,
+                details=details,
+            ),
+        )
+
+
+def check_images(name: str, split: Split, shape: tuple[int, ...], pixel_max: float) -> None:
+    """Raise `harness.DataError` unless the images are uint8 of `shape` (``[H, W, C]``) and at most `pixel_max`."""
+    images = split.inputs["image"]
+    if not len(images):
+        raise DataError(f"the {name} split has no images")
+    if images.ndim != 4 or images.dtype != "uint8":
+        raise DataError(f"{name} images are {images.dtype} of shape {images.shape}; needed: uint8 [N, H, W, C]")
+    if images.shape[1:] != shape:
+        raise DataError(f"{name} images have shape {images.shape[1:]}, those of the training split {shape}")
+    if images.max() > pixel_max:
+        raise DataError(f"{name} images reach {images.max()}, above the dataset's pixel_max of {pixel_max:g}")
+
+
+def check_labels(name: str, split: Split, classes: int) -> None:
+    """Raise `harness.DataError` unless every target is the number of a named class."""
+    outside = set(split.targets.tolist()) - set(range(classes))
+    if outside:
+        raise DataError(f"{name} targets {sorted(outside)[:5]} are not among the {classes} named classes")
+
+
+def scale(images: NDArray[np.uint8], pixel_max: float) -> NDArray[np.float32]:
+    """Pixels from 0..`pixel_max` to [0, 1]."""
+    import numpy as np
+
+    return images.astype(np.float32) / np.float32(pixel_max)
+
+
+def channel_statistics(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation ``[C]`` over all pixels of ``[N, H, W, C]``; a constant channel has std 1."""
+    import numpy as np
+
+    mean = images.mean(axis=(0, 1, 2), dtype=np.float64)
+    std = images.std(axis=(0, 1, 2), dtype=np.float64)
+    # Rounding leaves a constant channel a deviation of about 1e-8; real images in [0, 1] have far more.
+    return mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
+
+
+def normalise(images: NDArray[np.float32], mean: NDArray[np.float32], std: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(pixel - mean) / std by channel."""
+    return (images - mean) / std
