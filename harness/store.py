@@ -205,12 +205,14 @@ def _may_hold_record(path: Path) -> bool:
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read an ``arrays.npz``; pickled objects are refused. Raises `harness.RecordError` naming the file."""
-    import zipfile
-
     import numpy as np
 
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:  # numpy and zipfile raise whatever a damaged archive leads them to
         raise RecordError(f"{path}: cannot be read: {error}") from None
+    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise RecordError(f"{path}: cannot be read: {foreign[0]} is not an array")
+    return arrays
