@@ -18,10 +18,20 @@ FAST = (
 """Overrides that make a run's measuring as short as it can be."""
 
 
+def environment_with(folder: Path, **variables: str) -> dict[str, str]:
+    """This process's environment for a child that also imports from `folder`."""
+    path = [str(folder), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), **variables}
+
+
+def install_toy(patch: pytest.MonkeyPatch) -> None:
+    """Install the plugin distribution in ``tests/toy`` for this process and its children, until `patch` is undone."""
+    patch.syspath_prepend(str(TOY))
+    patch.setenv("PYTHONPATH", str(TOY), prepend=os.pathsep)
+
+
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The plugin distribution in ``tests/toy``, installed for this process and its children."""
-    monkeypatch.syspath_prepend(str(TOY))
-    inherited = os.environ.get("PYTHONPATH")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TOY), *([inherited] if inherited else [])]))
+    """The folder of the plugin distribution in ``tests/toy``, which is installed for this test and its children."""
+    install_toy(monkeypatch)
     return TOY
