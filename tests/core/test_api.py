@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FAST, install_toy
+from toy_plugin import FAST, install_toy
 
 import harness
 from harness import hookspecs

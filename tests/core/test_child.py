@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import environment_with
+from toy_plugin import environment_with
 
 from harness.execute import child
 from harness.execute.child import Ended, run_child

@@ -14,9 +14,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from conftest import FAST, install_toy
+from toy_plugin import FAST, FAULTS_REF, TOY_REF, install_toy
 
-from core.conftest import FAULTS_REF, TOY_REF
 from core.test_child import gone
 from harness.errors import RecordError, UsageError
 from harness.execute import child, local

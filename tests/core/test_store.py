@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from conftest import environment_with
 from hypothesis import HealthCheck, given, settings
 from sample_records import failure, record
+from toy_plugin import environment_with
 
 from core.strategies import records
 from harness import store as store_module
