@@ -163,8 +163,7 @@ class Wav2Vec2(tf.Module):
             x_blh = layer(x_blh, training)
         if self._pre_norm:
             x_blh = self.layer_norm(x_blh)
-        # The mean commutes with the projector, which is linear: one frame to project instead of all.
-        return tf.cast(self.classifier(self.projector(tf.reduce_mean(x_blh, axis=1))), tf.float32)
+        return tf.cast(self.classifier(tf.reduce_mean(self.projector(x_blh), axis=1)), tf.float32)
 
 
 def build(config: Any, info: DataInfo, dropout: float) -> Network:
