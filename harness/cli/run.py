@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import click
@@ -101,6 +102,8 @@ def run(
     from harness.cli.progress import listener
     from harness.execute.local import run_all
 
+    for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: end the child and record it
+        signal.signal(getattr(signal, name), signal.default_int_handler)
     store = Store(results_dir(results))
     progress = listener(quiet=quiet)
     try:
