@@ -50,7 +50,7 @@ class Speech(Task):
             raise DataError("the dataset does not tell its sample rate: details need a 'sample_rate_hz'")
         lengths = np.array([len(waveform) for waveform in data.train.inputs["waveform"]])
         if options.seconds is None:
-            samples = int(np.percentile(lengths, 99, method="higher"))
+            samples = max(1, int(np.percentile(lengths, 99, method="higher")))
         else:
             samples = max(1, round(options.seconds * rate_hz))
 
