@@ -44,7 +44,7 @@ def train(case: str, **changes: Any) -> tuple[Any, list[float], harness.DeviceMe
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 @pytest.mark.parametrize("case", ["mlp", "lstm", "bert-tiny", "resnet-20", "wav2vec2-tiny"])
-def test_every_precision_trains(gpu: harness.DeviceInfo, case: str, precision: harness.Precision) -> None:
+def test_every_precision_trains(gpu: harness.DeviceInfo, case: str, precision: str) -> None:
     if precision not in gpu.precisions:
         pytest.skip(f"{gpu.description} does not compute in {precision}")
     outputs, losses, memory = train(case, device=gpu.name, precision=precision)
