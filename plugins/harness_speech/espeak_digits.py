@@ -87,6 +87,7 @@ class EspeakDigits(Dataset):
     summary = "spoken digits by about 100 synthetic English voices, split by voice"
     licence = "synthesised on your machine: the sounds are free of espeak-ng's own licence, GPL-3.0-or-later"
     Options = Options
+    recipes = {"wav2vec2-tiny": {"epochs": 7, "learning_rate": 2e-3, "dropout": 0.1}}
     requires = espeak.REQUIRES
 
     def load(self, options: Any) -> RawData:
