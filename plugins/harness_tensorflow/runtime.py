@@ -25,8 +25,8 @@ def devices() -> list[harness.DeviceInfo]:
     return found
 
 
-def configure(device: str, precision: harness.Precision, threads: int) -> harness.DeviceInfo:
-    """Make `device` the only one that TensorFlow uses, and set its threads and TF32 mode.
+def configure(device: str, precision: harness.Precision, threads: int, deterministic: bool) -> harness.DeviceInfo:
+    """Make `device` the only one that TensorFlow uses, and set its threads, TF32 mode and determinism.
 
     Raises `harness.UnsupportedError` for an unknown device, a precision it lacks, or settings that differ from those
     that TensorFlow already started with in this process.
@@ -51,6 +51,8 @@ def configure(device: str, precision: harness.Precision, threads: int) -> harnes
             f"TensorFlow fixes devices and threads once a process, and this one started with others: {error}"
         ) from error
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()  # for the rest of the process: TensorFlow has no way back
     return info
 
 
