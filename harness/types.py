@@ -77,7 +77,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     warmup_windows: int = 2
     """Windows after the very first step that are kept but not counted as steady state."""
     inference_s: float = 2.0
-    """Length of the timed inference phase for throughput; latency is timed for at least half as long."""
+    """Length of the timed inference phase for throughput; latency is timed for half as long, unless ten times
+    `latency_batches` come first."""
     latency_batches: int = 662
     """Batches timed one by one for latency (662 is what a p99 needs), unless the budget ends first."""
     latency_budget_s: float = 4.0

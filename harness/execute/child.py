@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import selectors
 import signal
@@ -39,7 +40,10 @@ def run_child(
     Its output goes to `log`. After `timeout_s` its whole process group is ended (TERM, a wait, KILL); so it is when
     this function is left by an exception, KeyboardInterrupt included.
     """
-    read_fd, write_fd = os.pipe()
+    read_fd, low_fd = os.pipe()
+    # Where stdout or stderr is closed, the pipe gets their numbers, which in the child are the log's.
+    write_fd = fcntl.fcntl(low_fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(low_fd)
     start = time.monotonic()
     try:
         with log.open("wb") as output:

@@ -49,6 +49,8 @@ def gpus() -> list[Gpu]:
     out = _output(query)
     found = []
     for line in (out or "").splitlines():
+        if line.count(",") < 2:  # "No devices were found"
+            continue
         name, memory_mib, driver = (part.strip() for part in line.rsplit(",", 2))
         # Where host and device share their memory the driver answers [N/A].
         memory_bytes = int(memory_mib) * 2**20 if memory_mib.isdigit() else 0

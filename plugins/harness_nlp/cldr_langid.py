@@ -47,12 +47,13 @@ class CldrLangid(Dataset):
 
         splits: tuple[list[_Example], ...] = ([], [], [])
         for label, names in enumerate(names_by_language().values()):
-            ordered = sorted((hashlib.sha256(name.encode()).digest(), name, label) for name in names)
+            ordered = sorted((_digest(name), name, label) for name in names)
             tenth = round(len(ordered) / 10)
             splits[0].extend(ordered[2 * tenth :])
             splits[1].extend(ordered[:tenth])
             splits[2].extend(ordered[tenth : 2 * tenth])
-        train, validation, test = (_split(sorted(examples)) for examples in splits)
+        # The digest read backwards orders a split independently of how its examples were chosen.
+        train, validation, test = (_split(sorted(part, key=lambda example: example[0][::-1])) for part in splits)
         return RawData(
             train=train,
             validation=validation,
@@ -92,6 +93,10 @@ def _distinct(names: Iterator[str]) -> list[str]:
         if len(letters) >= 3:
             first.setdefault(letters, name)
     return list(first.values())
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
 
 
 def _split(examples: Sequence[_Example]) -> Split:

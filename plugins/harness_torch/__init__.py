@@ -9,8 +9,8 @@ that returns a `harness.Network`:
   targets. Under ``bf16`` and ``fp16`` it runs inside ``torch.autocast``. Loss, optimizer and device are the session's.
 - ``bindings`` names every parameter of the module that requires a gradient, and its running statistics;
   `harness_torch.networks.bindings` does it for a module whose own names are the canonical ones.
-- Dropout follows ``module.training``. A ``forward`` that reads a tensor's value on the host (``.item()``, ``if mask.all()``)
-  stalls a GPU at every step and breaks ``torch.compile``'s graph.
+- Dropout follows ``module.training``. A ``forward`` that reads a tensor's value on the host (``.item()``,
+  ``if mask.all()``) stalls a GPU at every step and breaks ``torch.compile``'s graph.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ def _loss(request: SessionRequest) -> Callable[[torch.Tensor, torch.Tensor], tor
 
 
 def _compiled(module: torch.nn.Module) -> Callable[..., torch.Tensor]:
-    """`module` under ``torch.compile``, which compiles at the first call, and then asks for a C++ compiler or Triton."""
+    """`module` under ``torch.compile``, which compiles at the first call: only then is a missing compiler noticed."""
     from torch._dynamo.exc import TorchDynamoException
 
     compiled = torch.compile(module)

@@ -128,7 +128,9 @@ def test_scaling_is_done_in_double_precision() -> None:
     assert score(np.array([[0.0], [1.0]], np.float32), np.array([[0.25], [1.25]], np.float32), info)["rmse"] == 0.25
 
 
-@pytest.mark.parametrize("constant", [[[0.1]] * 3, [[0.1], [0.1], [0.1], [0.1], [0.1], [0.1], [0.1]], [[1e9]] * 10, [[5.0]]])
+@pytest.mark.parametrize(
+    "constant", [[[0.1]] * 3, [[0.1], [0.1], [0.1], [0.1], [0.1], [0.1], [0.1]], [[1e9]] * 10, [[5.0]]]
+)
 def test_r2_of_a_constant_target_is_none(constant: list[list[float]]) -> None:
     """Rounding in the mean must not make a variance out of nothing."""
     targets = np.array(constant, np.float32)
@@ -154,7 +156,9 @@ def test_loss_of_huge_logits_is_finite() -> None:
 
 
 def test_metric_that_is_not_finite_is_a_bad_result() -> None:
-    metric = Metric(name="odd", objective="regression", function="core.test_metrics:odd", higher_is_better=True, summary="")
+    metric = Metric(
+        name="odd", objective="regression", function="core.test_metrics:odd", higher_is_better=True, summary=""
+    )
     with pytest.raises(BadResultError, match="the metric 'odd' is inf"):
         scorer(numbers(1), "odd", [metric]).score(np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
 
@@ -164,7 +168,9 @@ def odd(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def test_metric_whose_function_is_absent() -> None:
-    metric = Metric(name="odd", objective="regression", function="core.test_metrics:nope", higher_is_better=True, summary="")
+    metric = Metric(
+        name="odd", objective="regression", function="core.test_metrics:nope", higher_is_better=True, summary=""
+    )
     with pytest.raises(PluginError, match="no attribute 'nope'"):
         scorer(numbers(1), "odd", [metric])
 

@@ -51,7 +51,9 @@ def test_binding_that_does_not_fit_raises() -> None:
 
 def test_split_take() -> None:
     split = Split(
-        inputs={"x": np.arange(5), "y": np.arange(10).reshape(5, 2)}, targets=np.arange(5) * 10, groups={"g": np.arange(5) % 2}
+        inputs={"x": np.arange(5), "y": np.arange(10).reshape(5, 2)},
+        targets=np.arange(5) * 10,
+        groups={"g": np.arange(5) % 2},
     )
     taken = split.take(np.array([3, 0, 3]))
     assert len(taken) == 3

@@ -126,7 +126,10 @@ def test_digest_is_pinned() -> None:
 
 def test_initial_values_are_pinned() -> None:
     """Should numpy change a generator's stream, two versions would no longer start from the same weights."""
-    assert digest(initial_weights([WEIGHT, BIAS], seed=0)) == "0fb76b68f77feef8f2faafba5457d38658c5e9f95065024519abea3afa091757"
+    assert (
+        digest(initial_weights([WEIGHT, BIAS], seed=0))
+        == "0fb76b68f77feef8f2faafba5457d38658c5e9f95065024519abea3afa091757"
+    )
 
 
 def test_digest_sees_every_change() -> None:

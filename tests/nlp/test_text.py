@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import unicodedata
+
+import numpy as np
+import pytest
+from harness_nlp import text
+from hypothesis import given
+from hypothesis import strategies as st
+
+WORDS = st.text(alphabet="abcdeäßñŁ", min_size=1, max_size=12)
+SENTENCES = st.lists(WORDS, min_size=1, max_size=8).map(" ".join)
+CORPUS = ["der Hund", "die Hunde", "das Haus", "die Häuser", "ein Hund im Haus", "Łódź", "ñandú", "abcde äß"]
+
+LEARN = """
+from harness import NoOptions
+from harness_nlp import text
+from harness_nlp.cldr_langid import CldrLangid
+texts = [text.clean(value) for value in CldrLangid().load(NoOptions()).train.inputs["text"]]
+print(*text.learn_vocabulary(texts, 1500, lowercase=True), sep="\\n")
+"""
+
+
+def _words(ids: list[int], vocabulary: tuple[str, ...]) -> list[str]:
+    """Undo WordPiece: pieces that carry ## belong to the word before."""
+    words: list[str] = []
+    for number in ids:
+        piece = vocabulary[number]
+        if piece.startswith("##"):
+            words[-1] += piece[2:]
+        else:
+            words.append(piece)
+    return words
+
+
+@given(st.text())
+def test_clean_is_idempotent_composed_and_single_spaced(value: str) -> None:
+    cleaned = text.clean(value)
+    assert text.clean(cleaned) == cleaned
+    assert unicodedata.is_normalized("NFC", cleaned)
+    assert cleaned.split() == cleaned.split(" ") if cleaned else True
+
+
+def test_clean_composes_accents_and_joins_lines() -> None:
+    assert text.clean("  Cafe\u0301\n\tau\u00a0lait ") == "Café au lait"
+
+
+@given(SENTENCES)
+def test_pieces_put_together_again_are_the_words(sentence: str) -> None:
+    vocabulary = text.learn_vocabulary([sentence, *CORPUS], 80, lowercase=False)
+    (ids,) = text.encode([sentence], vocabulary, lowercase=False)
+    assert _words(ids, vocabulary) == sentence.split()
+
+
+@given(SENTENCES)
+def test_lower_case_makes_case_irrelevant(sentence: str) -> None:
+    vocabulary = text.learn_vocabulary(CORPUS, 80, lowercase=True)
+    # str.upper would turn ß into SS, which no lower-casing undoes.
+    capitals = "".join(character if character == "ß" else character.upper() for character in sentence)
+    small, large = text.encode([sentence, capitals], vocabulary, lowercase=True)
+    assert small == large
+
+
+@given(st.lists(SENTENCES, min_size=1, max_size=6), st.integers(16, 200))
+def test_vocabulary_starts_with_the_special_tokens_and_keeps_its_size(texts: list[str], size: int) -> None:
+    vocabulary = text.learn_vocabulary(texts, size, lowercase=True)
+    assert vocabulary[:4] == text.SPECIAL_TOKENS
+    assert len(vocabulary) == len(set(vocabulary)) <= size
+
+
+def test_the_rarest_characters_go_first_when_the_vocabulary_is_small() -> None:
+    vocabulary = text.learn_vocabulary(["aaaa bbbb cccc dddd eeee ffff", "abcdef", "z"], 16, lowercase=True)
+    assert set(vocabulary[4:]) == {*"abcdef", *("##" + c for c in "abcdef")}
+    assert text.encode(["az", "a"], vocabulary, lowercase=True) == [[1], [vocabulary.index("a")]]
+
+
+def test_order_of_the_texts_does_not_matter() -> None:
+    assert text.learn_vocabulary(CORPUS, 60, lowercase=True) == text.learn_vocabulary(CORPUS[::-1], 60, lowercase=True)
+
+
+def test_frequent_words_become_pieces() -> None:
+    vocabulary = text.learn_vocabulary(["hund katze"] * 5 + ["hunger"], 40, lowercase=True)
+    assert {"hund", "katze"} <= set(vocabulary)
+
+
+def test_special_tokens_written_in_a_text_are_only_text() -> None:
+    vocabulary = text.learn_vocabulary(["[SEP] [CLS] [PAD] sep cls pad"], 60, lowercase=False)
+    (ids,) = text.encode(["[SEP] [PAD] [CLS]"], vocabulary, lowercase=False)
+    assert min(ids) >= len(text.SPECIAL_TOKENS)
+
+
+def test_accents_are_kept() -> None:
+    vocabulary = text.learn_vocabulary(["más mas"], 40, lowercase=True)
+    first, second = text.encode(["más", "mas"], vocabulary, lowercase=True)
+    assert first != second
+
+
+def test_two_processes_learn_the_identical_vocabulary() -> None:
+    # The library's hash maps are seeded at random in every process.
+    vocabularies = [
+        subprocess.run([sys.executable, "-c", LEARN], capture_output=True, text=True, check=True).stdout for _ in "123"
+    ]
+    assert len(vocabularies[0].splitlines()) == 1500
+    assert len(set(vocabularies)) == 1
+
+
+@given(st.lists(st.lists(st.integers(4, 9), max_size=20), min_size=1, max_size=5), st.integers(3, 24))
+def test_padding_and_cutting(rows: list[list[int]], max_length: int) -> None:
+    vocabulary = [*text.SPECIAL_TOKENS, *"abcdef"]
+    arrays = text.pad(rows, vocabulary, max_length)
+    for array in arrays.values():
+        assert array.dtype == np.int32
+        assert array.shape == (len(rows), max_length)
+    for row, ids, mask in zip(rows, arrays["input_ids"], arrays["attention_mask"], strict=True):
+        length = min(len(row) + 2, max_length)
+        assert mask.tolist() == [1] * length + [0] * (max_length - length)
+        assert ids[:length].tolist() == [2, *row[: max_length - 2], 3]
+        assert not ids[length:].any()
+
+
+def test_an_empty_text_is_two_special_tokens() -> None:
+    vocabulary = text.learn_vocabulary(CORPUS, 60, lowercase=True)
+    ids = text.encode([""], vocabulary, lowercase=True)
+    assert ids == [[]]
+    assert text.pad(ids, vocabulary, 4)["input_ids"].tolist() == [[2, 3, 0, 0]]
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_scripts_without_spaces_and_beyond_the_basic_plane(lowercase: bool) -> None:
+    texts = ["日本語のテキスト", "한국어", "😀 ok 😀"]
+    vocabulary = text.learn_vocabulary(texts, 200, lowercase=lowercase)
+    for ids in text.encode([text.clean(value) for value in texts], vocabulary, lowercase=lowercase):
+        assert ids
+        assert vocabulary.index(text.UNKNOWN) not in ids
