@@ -17,7 +17,7 @@ from harness.execute.child import Ended, run_child
 from harness.measure.environment import collect
 from harness.plugins import Catalog
 from harness.store import ARRAYS, LOG, RECORD, Store, read_record, write_json
-from harness.types import EpochEnded, Event, Failure, Outcome, Provenance, RunRecord, RunSpec
+from harness.types import EpochEnded, Event, Failure, Provenance, RunRecord, RunSpec
 from harness.worker import Job
 
 DEFAULT_TIMEOUT_S = 3600.0
@@ -102,7 +102,7 @@ def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, 
                 log=scratch / LOG,
                 timeout_s=timeout_s,
                 on_line=on_line,
-                environment=_child_environment(spec),
+                environment=child_environment(spec),
             )
         except KeyboardInterrupt:
             ended = None
@@ -122,13 +122,13 @@ def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, 
                 spec=spec,
                 environment=collect(catalog.backend(spec.backend).packages),
                 provenance=Provenance(plugins=list(job.plugins)),
-                outcome=_explain(ended, timeout_s, scratch / LOG, oom),
+                outcome=explain_end(ended, timeout_s, scratch / LOG, oom=oom),
             )
         record = _with_log_tail(record, scratch / LOG)
         return store.commit(scratch, record).record
 
 
-def _child_environment(spec: RunSpec) -> dict[str, str]:
+def child_environment(spec: RunSpec) -> dict[str, str]:
     """What must be set before a numerical library loads, the same for every backend."""
     count = str(spec.threads)
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -142,7 +142,8 @@ def _written_record(path: Path) -> RunRecord | None:
         return None
 
 
-def _explain(ended: Ended | None, timeout_s: float, log: Path, oom: bool) -> Outcome:
+def explain_end(ended: Ended | None, timeout_s: float, log: Path, *, oom: bool = False) -> Failure:
+    """Why a child left no result; None stands for the user's interruption."""
     if ended is None:
         return Failure(kind="interrupted", message="stopped by the user")
     if ended.timed_out:
@@ -154,7 +155,7 @@ def _explain(ended: Ended | None, timeout_s: float, log: Path, oom: bool) -> Out
         return Failure(kind="crash", message=f"killed by {_signal_name(-ended.status)}{hint}")
     if ended.status == 0:
         return Failure(kind="crash", message="ended with status 0 but left no valid record")
-    lines = [line for line in _tail(log).splitlines() if line.strip()]
+    lines = [line for line in tail(log).splitlines() if line.strip()]
     return Failure(kind="error", message=lines[-1][:500] if lines else f"exit status {ended.status}")
 
 
@@ -168,10 +169,10 @@ def _signal_name(number: int) -> str:
 def _with_log_tail(record: RunRecord, log: Path) -> RunRecord:
     if not isinstance(record.outcome, Failure):
         return record
-    return msgspec.structs.replace(record, outcome=msgspec.structs.replace(record.outcome, log_tail=_tail(log)))
+    return msgspec.structs.replace(record, outcome=msgspec.structs.replace(record.outcome, log_tail=tail(log)))
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
     """The log's last lines; of a long log only the end is read."""
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - 16_384))

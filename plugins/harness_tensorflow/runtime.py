@@ -63,5 +63,4 @@ def notes() -> dict[str, str]:
         "inter_op_threads": str(tf.config.threading.get_inter_op_parallelism_threads()),
         "tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()).lower(),
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
-        "op_determinism": str(tf.config.experimental.is_op_determinism_enabled()).lower(),
     }

@@ -112,6 +112,7 @@ class TensorFlowSession(harness.Session):
     def notes(self) -> dict[str, str]:
         return runtime.notes() | {
             "dtype_policy": _POLICIES[self._request.precision],
+            "op_determinism": str(self._request.deterministic).lower(),
             "xla": str(self._request.compile).lower(),
             "loss_scaling": "dynamic" if self._loss_scale else "none",
             "train_batch_sizes_traced": ", ".join(map(str, self._train_functions)),
