@@ -178,6 +178,8 @@ class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
 
 
 class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
+    """One epoch of training and the validation after it: a point of the learning curves."""
+
     epoch: int
     epochs: int
     step: int
@@ -269,6 +271,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
 
 
 class Success(Struct, frozen=True, kw_only=True, tag="success"):
+    """A run that ended well: its quality and its cost."""
+
     scores: Scores
     curves: list[EpochEnded]
     speed: Speed
@@ -282,6 +286,8 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
 
 
 class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
+    """A run that did not end well: why, in one line, where, and the end of its log."""
+
     kind: FailureKind
     message: str
     log_tail: str = ""
@@ -341,6 +347,8 @@ class ParityMark(Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
+    """All that is kept of one run, beside its raw samples and its log."""
+
     schema_version: int = SCHEMA_VERSION
     run_id: str
     """Name of the run's directory."""

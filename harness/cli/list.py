@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "plugins")
 
 
-@click.command("list", short_help="What can be run: tasks, datasets, models, backends, metrics, plugins.")
+@click.command("list", short_help="Tasks, datasets, models, backends, metrics and plugins.")
 @click.argument("kind", required=False, metavar="[tasks|datasets|models|backends|metrics|plugins]")
 def list_(kind: str | None) -> None:
     """Tell what the installed plugins provide; of one kind in full, or of all kinds in short.

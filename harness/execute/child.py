@@ -25,6 +25,15 @@ class Ended:
     timed_out: bool
     seconds: float
 
+    @property
+    def how(self) -> str:
+        if self.status >= 0:
+            return f"ended with status {self.status}"
+        try:
+            return f"killed by {signal.Signals(-self.status).name}"
+        except ValueError:  # most real-time signals have no name
+            return f"killed by signal {-self.status}"
+
 
 def run_child(
     module: str,

@@ -150,20 +150,13 @@ def explain_end(ended: Ended | None, timeout_s: float, log: Path, *, oom: bool =
         return Failure(kind="timeout", message=f"did not end within {timeout_s:g} s; --timeout gives it more")
     if ended.status < 0:
         if ended.status == -signal.SIGKILL and oom:
-            return Failure(kind="oom", message="killed by SIGKILL: the kernel ran out of memory")
+            return Failure(kind="oom", message=f"{ended.how}: the kernel ran out of memory")
         hint = " (the kernel sends it when memory runs out)" if ended.status == -signal.SIGKILL else ""
-        return Failure(kind="crash", message=f"killed by {_signal_name(-ended.status)}{hint}")
+        return Failure(kind="crash", message=f"{ended.how}{hint}")
     if ended.status == 0:
         return Failure(kind="crash", message="ended with status 0 but left no valid record")
     lines = [line for line in tail(log).splitlines() if line.strip()]
-    return Failure(kind="error", message=lines[-1][:500] if lines else f"exit status {ended.status}")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # most real-time signals have no name
-        return f"signal {number}"
+    return Failure(kind="error", message=lines[-1][:500] if lines else ended.how)
 
 
 def _with_log_tail(record: RunRecord, log: Path) -> RunRecord:

@@ -44,7 +44,7 @@ def probe(backend: str, plugin: PluginRef) -> Probe:
             except msgspec.DecodeError as error:
                 return Probe([], f"answered with something else than devices: {error}")
         said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        return Probe([], said[-1] if said else f"ended with status {ended.status}")
+        return Probe([], said[-1] if said else ended.how)
 
 
 def main(name: str, plugin: str, fd: int) -> None:

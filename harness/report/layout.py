@@ -58,7 +58,7 @@ def _titled(column: Column, rows: tuple[Row, ...]) -> Column:
 def _heading(shared: dict[str, str]) -> str:
     parts = []
     for name, value in shared.items():
-        if not value:
+        if not value or (name, value) == ("seeds", "0"):
             continue
         if name == "batch_size":
             parts.append(f"batch {value}")

@@ -53,6 +53,9 @@ class Diabetes(Dataset):
             "weight_decay": 0.0,
             "schedule": "cosine",
         },
+        # 308 patients say little beyond a linear relation: what helps is whatever keeps the network close to one.
+        "mlp": {"epochs": 30, "weight_decay": 3.0, "dropout": 0.2},
+        "mlp-50": {"epochs": 60, "weight_decay": 0.3, "dropout": 0.3},
     }
 
     def load(self, options: Any) -> RawData:

@@ -101,17 +101,16 @@ class TorchSession(Session):
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()
         return loss.detach()
 
-    @torch.inference_mode()
     def predict(self, inputs: Mapping[str, Array]) -> torch.Tensor:
         if self._training:
             self._module.eval()
             self._training = False
-        with self._autocast:
-            outputs = self._forward(**self._upload(inputs))
-        return outputs.to(self._dtype)
+        with torch.inference_mode(), self._autocast:
+            return self._forward(**self._upload(inputs)).to(self._dtype)
 
     def fetch(self, handle: torch.Tensor) -> Array:
-        return handle.cpu().numpy()
+        array: Array = handle.cpu().numpy()
+        return array
 
     def synchronize(self) -> None:
         if self._on_gpu:
@@ -157,8 +156,10 @@ class TorchSession(Session):
     def _start_optimizer(self) -> None:
         recipe = self._request.recipe
         self._optimizer = build_optimizer(recipe, self._weights.decayed, self._weights.not_decayed)
-        self._learning_rate = recipe.learning_rate
-        self._scaler = torch.amp.GradScaler(self._device.type) if self._request.precision == "fp16" else None
+        self._learning_rate: float = recipe.learning_rate
+        self._scaler: torch.amp.GradScaler | None = (
+            torch.amp.GradScaler(self._device.type) if self._request.precision == "fp16" else None
+        )
 
     def _upload(self, arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
         return {name: self._to_device(array) for name, array in arrays.items()}

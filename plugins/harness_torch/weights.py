@@ -37,7 +37,6 @@ class BoundWeights:
     def not_decayed(self) -> list[torch.nn.Parameter]:
         return [binding.variable for parameter, binding in self.pairs if parameter.trainable and not parameter.decay]
 
-    @torch.no_grad()
     def write(self, weights: Mapping[str, Array]) -> None:
         """Copy arrays in, in the tensors' dtype.
 
@@ -52,9 +51,10 @@ class BoundWeights:
             if name in shapes and tuple(array.shape) != shapes[name]
         ]
         _refuse("weights do not fit the model", problems)
-        for parameter, binding in self.pairs:
-            own = np.ascontiguousarray(binding.to_own(weights[parameter.name]))
-            binding.variable.copy_(torch.from_numpy(own))
+        with torch.no_grad():
+            for parameter, binding in self.pairs:
+                own = np.ascontiguousarray(binding.to_own(weights[parameter.name]))
+                binding.variable.copy_(torch.from_numpy(own))
 
     def read(self) -> dict[str, Array]:
         """Copies, C-contiguous, in the canonical shapes and the tensors' dtype."""

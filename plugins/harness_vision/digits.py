@@ -45,6 +45,8 @@ class Digits(Dataset):
     Options = Options
     recipes = {
         "resnet-20": {"epochs": 20, "batch_size": 64, "learning_rate": 0.2, "weight_decay": 5e-3},
+        "linear": {"epochs": 30, "learning_rate": 0.01},
+        "mlp": {"epochs": 30, "weight_decay": 0.1, "dropout": 0.2},
     }
 
     def load(self, options: Any) -> RawData:

@@ -456,7 +456,7 @@ block = bytearray(b"x") * (64 * 2**20)
 del block
 memory.enter("after")
 memory.finish()
-print(memory.counter, memory.by_phase_bytes["before"], memory.by_phase_bytes["large"], memory.by_phase_bytes["after"], sep="\\n")
+print(memory.counter, *(memory.by_phase_bytes[phase] for phase in ("before", "large", "after")), sep="\\n")
 """
 
 

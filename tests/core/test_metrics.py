@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from core.strategies import predictions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.strategies import predictions
 from harness.errors import BadResultError, PluginError
 from harness.metrics import BUILTIN, probabilities, scorer
 from harness.protocols import Metric

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from core.conftest import TOY_REF
 
 import harness
+from core.conftest import TOY_REF
 from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
 from harness.plan import Selection, available_cores, expand, parse_overrides
 from harness.plugins import Catalog, Provided, load
@@ -286,7 +286,7 @@ def test_dataset_whose_requirement_is_missing(catalog: Catalog) -> None:
         name, requires = "archive", {"no_such_reader": "pip install reader"}
 
     provide(catalog, dataset=Archive())
-    with pytest.raises(UsageError, match="'archive' is not available here.*run: pip install reader"):
+    with pytest.raises(UsageError, match=r"'archive' is not available here.*run: pip install reader"):
         plan(catalog, datasets=("archive",))
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from core.strategies import records
 from hypothesis import HealthCheck, given, settings
 from sample_records import failure, record
 
+from core.strategies import records
 from harness import store as store_module
 from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.store import ARRAYS, RECORD, Store, StoredRun, read_arrays, read_record, results_dir, write_json
@@ -47,7 +47,7 @@ def test_commit_names_the_run_and_keeps_everything(store: Store) -> None:
     assert (run.record.key, run.record.repeat) == (key, 1)
     assert sorted(path.name for path in run.path.iterdir()) == ["log.txt", RECORD]
     assert read_record(run.path / RECORD) == run.record
-    assert os.listdir(store.path) == [run.path.name]
+    assert list(store.path.iterdir()) == [run.path]
     assert (run.path.stat().st_mode & 0o777) == 0o755
 
 
@@ -86,10 +86,13 @@ for _ in range(15):
 
 
 def test_scratch_is_removed_when_nothing_was_committed(store: Store) -> None:
-    with pytest.raises(ZeroDivisionError), store.scratch() as scratch:
+    def fail(scratch: Path) -> None:
         (scratch / "half").write_text("x")
         raise ZeroDivisionError
-    assert os.listdir(store.path) == []
+
+    with pytest.raises(ZeroDivisionError), store.scratch() as scratch:
+        fail(scratch)
+    assert list(store.path.iterdir()) == []
 
 
 def test_reader_never_sees_a_run_in_the_making(store: Store) -> None:
@@ -141,7 +144,7 @@ def test_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RecordError, match=rf"{RECORD}: cannot be written: No space left on device"):
         keep(store, record())
-    assert os.listdir(store.path) == [kept.path.name]
+    assert list(store.path.iterdir()) == [kept.path]
 
 
 def test_write_beyond_the_allowed_size(store: Store) -> None:
@@ -165,7 +168,7 @@ except RecordError as error:
     command = [sys.executable, "-c", code, str(store.path)]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert "record.json: cannot be written: File too large" in said
-    assert os.listdir(store.path) == []
+    assert list(store.path.iterdir()) == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200
 
 
@@ -306,7 +309,7 @@ def test_find(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_id_that_begins_another_is_found(store: Store) -> None:
-    first = [keep(store, record()) for _ in range(10)][0]
+    first, *_ = [keep(store, record()) for _ in range(10)]
     assert store.find(first.record.run_id).record.repeat == 1
 
 
@@ -317,7 +320,7 @@ def test_find_refuses_what_is_ambiguous_or_unknown(store: Store) -> None:
     assert sorted(ids)[0] in str(caught.value)
     with pytest.raises(UnknownNameError, match=rf"unknown run '{ids[0]}x'; did you mean '{ids[0]}'\?.*looked in"):
         store.find(ids[0] + "x")
-    with pytest.raises(RecordError, match="nowhere/record.json: cannot be read: No such file"):
+    with pytest.raises(RecordError, match=r"nowhere/record\.json: cannot be read: No such file"):
         store.find(str(store.path / "nowhere"))
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from core.strategies import protocols, recipes, records, specs
 from hypothesis import HealthCheck, given, settings
 from msgspec import structs
 
+from core.strategies import protocols, recipes, records, specs
 from harness.types import Event, Protocol, Recipe, RunRecord, RunSpec
 
 SPEC = RunSpec(
@@ -49,7 +49,8 @@ def test_key_is_pinned() -> None:
 
 
 def test_key_is_the_same_in_another_process() -> None:
-    code = "import sys, msgspec; from harness.types import RunSpec; print(msgspec.json.decode(sys.argv[1], type=RunSpec).key)"
+    code = "import sys, msgspec; from harness.types import RunSpec;"
+    code += "print(msgspec.json.decode(sys.argv[1], type=RunSpec).key)"
     command = [sys.executable, "-c", code, msgspec.json.encode(SPEC).decode()]
     said = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})
     assert said.stdout.strip() == KEY

@@ -100,7 +100,7 @@ def test_orthogonal(shape: tuple[int, ...], gain: float) -> None:
 
 
 def test_orthogonal_matrices_are_spread_evenly() -> None:
-    """Without the signs of R's diagonal, QR would prefer some of them (Mezzadri 2007): the traces would not average 0."""
+    """Without the signs of R's diagonal QR would prefer some (Mezzadri 2007): the traces would not average 0."""
     traces = [np.trace(values("orthogonal", 1.0, (3, 3), seed)) for seed in range(400)]
     assert abs(np.mean(traces)) < 4 / math.sqrt(400)
 

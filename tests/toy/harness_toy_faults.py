@@ -39,7 +39,6 @@ def hang_ignoring_term() -> None:
 
 
 def hang_with_grandchild() -> None:
-    """The grandchild's process id goes to the file that ``TOY_PID_FILE`` names."""
     _start_grandchild()
     hang()
 
@@ -49,8 +48,11 @@ def leave_grandchild() -> None:
 
 
 def _start_grandchild() -> None:
+    """Process ids, this one and the grandchild's, go to the file that ``TOY_PID_FILE`` names."""
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
-    Path(os.environ["TOY_PID_FILE"]).write_text(str(sleeper.pid))
+    path = Path(os.environ["TOY_PID_FILE"])
+    path.with_suffix(".new").write_text(f"{os.getpid()} {sleeper.pid}")
+    path.with_suffix(".new").rename(path)
 
 
 def raise_value_error() -> None:
@@ -170,8 +172,13 @@ class FaultyBackend(NumpyBackend):
         return FaultySession(request, self.name)
 
     def devices(self) -> Sequence[DeviceInfo]:
-        if self.name == "toy-no-devices":
-            return []
+        match self.name:
+            case "toy-no-devices":
+                return []
+            case "toy-odd-device":
+                return [DeviceInfo(name="cpu", description="the host", precisions=("fp8",))]  # type: ignore[arg-type]
+            case "toy-segfault-in-devices":
+                segfault()
         return super().devices()
 
 
@@ -183,6 +190,8 @@ NAMES = (
     "toy-flat-predictions",
     "toy-lost-weight",
     "toy-no-devices",
+    "toy-odd-device",
+    "toy-segfault-in-devices",
 )
 
 

@@ -18,9 +18,8 @@ class Bert(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         # Given a [B, L] mask, transformers asks on the host whether it has any padding, which waits for the GPU.
-        batch, length = input_ids.shape
-        mask = attention_mask.bool()[:, None, None, :].expand(batch, 1, length, length)
-        return self.model(input_ids=input_ids, attention_mask=mask).logits
+        mask_b11l = attention_mask.bool()[:, None, None, :]
+        return self.model(input_ids=input_ids, attention_mask=mask_b11l).logits
 
 
 def build(config: Any, info: DataInfo, dropout: float) -> Network:
@@ -40,6 +39,7 @@ def build(config: Any, info: DataInfo, dropout: float) -> Network:
             num_labels=info.outputs,
             # Padding is masked out: its embedding gets no gradient in any case.
             pad_token_id=None,
+            # As exact as "eager", about as fast on a CPU (slower at 32 tokens, faster at 128), and fused on a GPU.
             attn_implementation="sdpa",
         )
     )

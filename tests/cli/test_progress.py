@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+from sample_records import failure, record
+
+from harness.cli.progress import Live, Plain, Quiet, clock
+from harness.types import EpochEnded, PhaseStarted, Progress
+
+
+def tell(listener: Quiet) -> None:
+    """A run of two epochs that succeeds, and one that fails."""
+    good, bad = record(), record(failure("error", "bad [red]name[/red]\nsecond line"), backend="tensorflow")
+    listener.run_started(1, 2, good.spec)
+    for epoch in (1, 2):
+        listener.event(good.spec, PhaseStarted(phase="train"))
+        step = 50 * epoch
+        listener.event(
+            good.spec, Progress(epoch=epoch, epochs=2, step=step, steps=100, loss=0.123456, samples_per_s=1234.56)
+        )
+        listener.event(good.spec, PhaseStarted(phase="validate"))
+        validation = {"loss": 0.5, "accuracy": 0.75, "roc_auc": None}
+        listener.event(
+            good.spec,
+            EpochEnded(epoch=epoch, epochs=2, step=step, train_s=1.25, train_loss=0.25, validation=validation),
+        )
+    listener.run_finished(1, 2, good)
+    listener.run_started(2, 2, bad.spec)
+    listener.run_finished(2, 2, bad)
+    listener.close()
+    assert listener.records == [good, bad]
+
+
+def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    tell(Quiet())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_plain_lines_go_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    tell(Plain())
+    out, err = capfd.readouterr()
+    assert out == ""
+    first, second = "[1/2] nlp · bert-tiny · torch · seed 0: ", "[2/2] nlp · bert-tiny · tensorflow · seed 0: "
+    assert err.splitlines() == [
+        f"{first}train",
+        f"{first}validate",
+        f"{first}epoch 1/2  loss 0.25  validation loss 0.5, accuracy 0.75  1.2 s",
+        f"{first}epoch 2/2  loss 0.25  validation loss 0.5, accuracy 0.75  1.2 s",
+        f"{first}accuracy 0.75 in 12.5 s",
+        f"{second}failed: error: bad [red]name[/red] second line",
+    ]
+
+
+def test_live_shows_the_run_and_leaves_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.cli.progress._REFRESH_S", 0.0)
+    seen = io.StringIO()
+    tell(Live(Console(file=seen, force_terminal=True, width=120, color_system=None, highlight=False)))
+    text = seen.getvalue()
+    assert "[1/2] nlp · bert-tiny · torch · seed 0" in text
+    assert "epoch 1/2  step 50/100  loss 0.1235  1235 samples/s" in text
+    assert "validation loss 0.5, accuracy 0.75" in text
+    assert "training 0:00 left" in text
+    assert "[1/2] nlp · bert-tiny · torch · seed 0: accuracy 0.75 in 12.5 s" in text
+    assert "failed: error: bad [red]name[/red] second line" in text
+
+
+def test_live_is_drawn_a_few_times_a_second_at_most() -> None:
+    seen = io.StringIO()
+    live = Live(Console(file=seen, force_terminal=True, width=120, color_system=None, highlight=False))
+    spec = record().spec
+    live.run_started(1, 1, spec)
+    for step in range(1, 1001):
+        live.event(spec, Progress(epoch=1, epochs=1, step=step, steps=1000, loss=1.0, samples_per_s=1.0))
+    live.close()
+    assert seen.getvalue().count("step ") < 50
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.2, "0:00"), (75.2, "1:15"), (3600, "1:00:00"), (59.7, "1:00")])
+def test_clock(seconds: float, shown: str) -> None:
+    assert clock(seconds) == shown

@@ -1,0 +1,151 @@
+"""``harness report`` and ``harness show`` over hand-made records."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+from sample_records import comparison, record
+
+from cli.conftest import MAIN, Invoke, store
+from harness.compare import tabulate
+from harness.report.data import csv_text
+from harness.report.text import render
+from harness.store import Store
+from harness.types import RunRecord
+
+
+def test_report_is_the_table_of_all_records(invoke: Invoke, results: Path) -> None:
+    result = invoke("report")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == render(tabulate([run.record for run in Store(results).load().runs]))
+
+
+def test_formats_of_the_core_and_of_plugins(invoke: Invoke, results: Path) -> None:
+    assert invoke("report", "--format", "json").stdout.startswith('{\n "schema_version": 1,')
+    assert invoke("report", "--format", "markdown").stdout.startswith("### nlp")
+    assert invoke("report", "--format", "toy-count").exit_code == 0
+
+
+def test_output_replaces_a_file_and_leaves_nothing_else(invoke: Invoke, results: Path, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("old")
+    result = invoke("report", "--format", "csv", "--output", "table.csv")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert (tmp_path / "table.csv").read_text() == csv_text(tabulate([r.record for r in Store(results).load().runs]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "table.csv"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "table.csv").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_output_to_a_directory_that_is_not_there(invoke: Invoke, results: Path) -> None:
+    result = invoke("report", "--output", "nowhere/table.csv")
+    assert result.exit_code == 1
+    assert "nowhere/table.csv: cannot be written: No such file or directory" in result.stderr
+
+
+def test_filters_select_runs_and_order_backends(invoke: Invoke, results: Path) -> None:
+    result = invoke("report", "--task", "nlp", "--backend", "tensorflow,torch", "--format", "csv")
+    rows = [line.split(",")[:4] for line in result.stdout.splitlines()[1:]]
+    assert rows == [["nlp", "cldr-langid", "bert-tiny", name] for name in ("tensorflow", "torch")]
+
+
+def test_filters_that_match_nothing(invoke: Invoke, results: Path) -> None:
+    unknown = invoke("report", "--backend", "trch")
+    assert unknown.exit_code == 2
+    assert "unknown backend 'trch'; did you mean 'torch'? (among these results)" in unknown.stderr
+    none = invoke("report", "--task", "nlp", "--model", "mlp")
+    assert none.exit_code == 2
+    assert "no run matches all of these filters" in none.stderr
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_no_results(invoke: Invoke, tmp_path: Path, exists: bool) -> None:
+    if exists:
+        (tmp_path / "results").mkdir()
+    result = invoke("report")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert ("holds no runs" if exists else "does not exist") in result.stderr
+    assert "harness run --task" in result.stderr
+
+
+def test_unreadable_records_are_named_and_the_others_shown(invoke: Invoke, results: Path) -> None:
+    runs = sorted(results.iterdir())
+    (runs[0] / "record.json").write_text((runs[0] / "record.json").read_text()[:500])
+    later = (runs[1] / "record.json").read_text().replace('"schema_version": 1', '"schema_version": 99')
+    (runs[1] / "record.json").write_text(later)
+    result = invoke("report")
+    assert result.exit_code == 0
+    cut_off, too_new = result.stderr.splitlines()
+    assert str(Path("results", runs[0].name, "record.json")) in cut_off
+    assert "99" in too_new
+    assert "upgrade" in too_new
+    left = [run.record for run in Store(results).load().runs]
+    assert len(left) == len(runs) - 2
+    assert result.stdout == render(tabulate(left))
+
+
+def test_only_unreadable_records(invoke: Invoke, tmp_path: Path) -> None:
+    (name,) = store(tmp_path / "results", [record()])
+    (tmp_path / "results" / name / "record.json").write_bytes(b"\xff\x00")
+    result = invoke("report")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "none of 1 records could be read" in result.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(results: Path) -> None:
+    command = f"{shlex.join([*MAIN, 'report', '--format', 'json'])} | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=results.parent, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
+
+
+def test_show_every_part_of_a_record(invoke: Invoke, tmp_path: Path) -> None:
+    kept = next(run for run in comparison() if run.spec.model == "mlp")
+    (name,) = store(tmp_path / "results", [kept])
+    text = invoke("show", name).stdout
+    for part in ("run", "quality", "per class", "speed", "latency", "peak memory", "seconds by phase", "training"):
+        assert re.search(rf"^{part}", text, re.MULTILINE), part
+    for figure in (
+        "1000 samples/s",
+        "12 ms",
+        "too few samples",
+        "device, allocator  21.0 MiB",
+        "numpy 2.4.6",
+        "a" * 64,
+    ):
+        assert figure in text
+
+
+def test_show_a_failure(invoke: Invoke, results: Path) -> None:
+    text = invoke("show", "nlp-bert-tiny-tensorflow-s2").stdout
+    assert "FAILED in phase train: oom: killed: out of memory" in text
+    assert "  | step 12\n  | Killed" in text
+
+
+def test_show_json_is_the_record(invoke: Invoke, tmp_path: Path) -> None:
+    (name,) = store(tmp_path / "results", [record()])
+    text = invoke("show", name, "--format", "json").stdout
+    assert msgspec.json.decode(text, type=RunRecord) == Store(tmp_path / "results").find(name).record
+    assert invoke("show", f"results/{name}", "--format", "json").stdout == text
+
+
+def test_show_wants_one_run(invoke: Invoke, results: Path) -> None:
+    result = invoke("show", "nlp-bert-tiny")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "7 runs match 'nlp-bert-tiny'" in result.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema_version": 1}', b"\xff"])
+def test_show_a_broken_record_names_its_file(invoke: Invoke, tmp_path: Path, content: bytes) -> None:
+    (name,) = store(tmp_path / "results", [record()])
+    (tmp_path / "results" / name / "record.json").write_bytes(content)
+    result = invoke("show", name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"results/{name}/record.json: is not a valid record" in result.stderr

@@ -1,0 +1,95 @@
+"""``harness run`` with the toy backends: real runs in child processes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+from cli.conftest import MAIN, Invoke, harness
+from conftest import FAST
+
+from harness.store import Store
+from harness.types import Failure, Success
+
+QUICK = [part for override in FAST for part in ("--set", override)]
+TOY = ["--task", "toy-classify", "--threads", "1", *QUICK]
+
+
+def outcomes(path: Path) -> list[str]:
+    runs = Store(path).load().runs
+    return ["ok" if isinstance(run.record.outcome, Success) else run.record.outcome.kind for run in runs]
+
+
+def test_a_run_prints_the_table_and_keeps_the_records(toy: Path, tmp_path: Path) -> None:
+    done = harness("run", *TOY, "--backend", "toy-numpy", "--seed", "0,1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("toy-classify · toy-colours · toy-linear · cpu · fp32 · batch 16 · 2 seeds\n")
+    assert done.stdout.count("toy-numpy") == 1
+    assert "[1/2] toy-classify · toy-linear · toy-numpy · seed 0: train\n" in done.stderr
+    assert "[2/2] toy-classify · toy-linear · toy-numpy · seed 1: epoch 3/3  loss" in done.stderr
+    assert "2 runs kept in results" in done.stderr
+    assert outcomes(tmp_path / "results") == ["ok", "ok"]
+
+
+def test_only_this_commands_runs_are_in_its_table(invoke: Invoke) -> None:
+    assert invoke("run", *TOY, "--backend", "toy-numpy", "--seed", "0").exit_code == 0
+    again = invoke("run", *TOY, "--backend", "toy-numpy", "--seed", "1")
+    assert "· 1 seed\n" in again.stdout
+    report = invoke("report")
+    assert "· 2 seeds\n" in report.stdout
+
+
+def test_a_failure_is_told_and_the_others_go_on(toy: Path, tmp_path: Path) -> None:
+    done = harness("run", *TOY, "--backend", "toy-segfault,toy-chatter", "--quiet", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "failed: crash" in done.stdout
+    assert "SIGSEGV" in done.stdout
+    assert "chatter on" not in done.stdout
+    assert outcomes(tmp_path / "results") == ["crash", "ok"]
+
+
+def test_timeout(toy: Path, tmp_path: Path) -> None:
+    done = harness("run", *TOY, "--backend", "toy-hang", "--timeout", "3", "--results", "here", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "failed: timeout" in done.stdout
+    assert outcomes(tmp_path / "here") == ["timeout"]
+
+
+def test_results_that_cannot_be_kept(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = invoke("run", *TOY, "--backend", "toy-numpy", "--results", "file/results")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "file/results" in result.stderr
+    assert "--results DIR" in result.stderr
+
+
+def test_ctrl_c_keeps_what_finished(toy: Path, tmp_path: Path) -> None:
+    arguments = ["run", *TOY, "--backend", "toy-numpy,toy-hang,toy-chatter"]
+    with subprocess.Popen(
+        [*MAIN, *arguments], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        seen = ""
+        while "[2/3] toy-classify · toy-linear · toy-hang · seed 0: train" not in seen:
+            line = process.stderr.readline()
+            assert line, seen
+            seen += line
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert "toy-numpy" in out
+    assert "failed: interrupted" in out
+    assert "toy-chatter" not in out
+    assert outcomes(tmp_path / "results") == ["ok", "interrupted"]
+
+
+def test_show_a_real_run(invoke: Invoke) -> None:
+    invoke("run", *TOY, "--backend", "toy-value-error")
+    result = invoke("show", "toy-classify")
+    assert result.exit_code == 0
+    assert "FAILED in phase train: error: ValueError: the toy broke" in result.stdout
+    assert "  | ValueError: the toy broke" in result.stdout
+    assert isinstance(Store(Path("results")).load().runs[0].record.outcome, Failure)

@@ -1,0 +1,52 @@
+"""What a command loads. Counting modules is steadier than timing them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    *("torch", "tensorflow", "keras", "transformers", "numpy", "pandas", "scipy", "sklearn", "rich", "tabulate"),
+    *("psutil", "pluggy", "babel", "tokenizers", "importlib.metadata"),
+}
+FRAMEWORKS = HEAVY - {"tabulate", "psutil", "pluggy", "importlib.metadata"}
+
+LOADED = """
+import json, sys
+sys.argv[1:] = {arguments!r}
+before = len(sys.modules)
+from harness.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print()
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def modules_of(*arguments: str) -> list[str]:
+    code = LOADED.format(arguments=list(arguments))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return loaded
+
+
+@pytest.mark.parametrize("command", ["", "run", "list", "show", "report", "doctor"])
+def test_help_loads_nothing_heavy(command: str) -> None:
+    loaded = modules_of(*command.split(), "--help")
+    assert HEAVY & set(loaded) == set()
+
+
+def test_help_loads_few_modules() -> None:
+    bare = subprocess.run(
+        [sys.executable, "-c", "import sys; print(len(sys.modules))"], capture_output=True, text=True, check=True
+    )
+    assert len(modules_of("--help")) - int(bare.stdout) <= 110
+
+
+def test_list_loads_no_framework() -> None:
+    assert FRAMEWORKS & set(modules_of("list")) == set()

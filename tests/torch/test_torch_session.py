@@ -1,0 +1,189 @@
+"""The session and the backend: what they refuse, record, and leave alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness_torch import TorchBackend, harness_backends, harness_networks
+from torch_cases import FAMILIES, batch_of, losses, open_session, request_of
+
+import harness
+
+pytestmark = pytest.mark.torch
+
+
+def test_the_plugin_names_a_backend_and_a_network_for_every_family_without_importing_torch() -> None:
+    program = (
+        "import sys, harness_torch as plugin\n"
+        "print([b.name for b in plugin.harness_backends()], [n.model for n in plugin.harness_networks()])\n"
+        "print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert found.splitlines() == [f"['torch'] {list(FAMILIES)}", "[]"]
+    assert all(callable(request_of(ref.model).build) for ref in harness_networks())
+    assert next(iter(harness_backends())).requires.keys() == {"torch", "transformers"}
+
+
+def test_importing_the_networks_leaves_tensorflow_alone() -> None:
+    program = (
+        "import sys, importlib, harness_torch as plugin\n"
+        "for ref in plugin.harness_networks(): importlib.import_module(ref.build.partition(':')[0])\n"
+        "print([name for name in ('tensorflow', 'keras', 'jax') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert found == "[]\n"
+
+
+def test_the_cpu_is_the_last_device_and_computes_fp32() -> None:
+    devices = TorchBackend().devices()
+    assert devices[-1].name == "cpu"
+    assert "fp32" in devices[-1].precisions
+    assert not {"tf32", "fp16"} & set(devices[-1].precisions)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp16"])
+def test_a_precision_that_the_device_lacks_is_refused(precision: str) -> None:
+    with pytest.raises(harness.UnsupportedError, match=rf"cannot compute in {precision} on cpu .*; it can in: fp32"):
+        TorchBackend().open(request_of("linear", precision=precision))
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "mps", "tpu"])
+def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+    with pytest.raises(harness.UnsupportedError, match=rf"no device '{device}' on this machine; it finds: .*cpu"):
+        TorchBackend().open(request_of("linear", device=device))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bf16_trains_float32_weights(family: str) -> None:
+    if "bf16" not in TorchBackend().devices()[-1].precisions:
+        pytest.skip("this CPU has no bf16 kernels")
+    request = request_of(family, precision="bf16")
+    session = open_session(request)
+    exact = open_session(request_of(family))
+    batch = batch_of(request.info)
+    outputs = session.fetch(session.predict(batch.inputs))
+    assert outputs.dtype == np.float32
+    expected = exact.fetch(exact.predict(batch.inputs))
+    assert not np.array_equal(outputs, expected)
+    np.testing.assert_allclose(outputs, expected, atol=0.05)
+    curve = losses(session, batch, [1e-3] * 6)
+    assert curve[-1] < curve[0]
+    # Steps of this size would vanish in bf16 weights, which have eight significant bits.
+    before = session.get_weights()
+    losses(session, batch, [1e-6])
+    after = session.get_weights()
+    for name in (parameter.name for parameter in request.parameters if parameter.trainable):
+        assert 0 < np.abs(after[name] - before[name]).max() < 1e-5, name
+
+
+def test_the_same_seed_draws_the_same_dropout_and_another_one_does_not() -> None:
+    def curve(seed: int) -> list[float]:
+        request = request_of("bert", recipe={"dropout": 0.3}, seed=seed)
+        return losses(open_session(request), batch_of(request.info), [1e-3] * 3)
+
+    assert curve(1) == curve(1)
+    assert curve(1) != curve(2)
+
+
+def test_the_harnesss_arrays_are_neither_kept_nor_changed() -> None:
+    request = request_of("mlp")
+    session = open_session(request)
+    batch = batch_of(request.info)
+    copy = batch_of(request.info)
+    handle = session.predict(batch.inputs)
+    expected = session.fetch(handle).copy()
+    session.train_step(batch, 0.1)
+    np.testing.assert_array_equal(batch.inputs["features"], copy.inputs["features"])
+    np.testing.assert_array_equal(batch.targets, copy.targets)
+    weights = session.get_weights()
+    snapshot = {name: array.copy() for name, array in weights.items()}
+    batch.inputs["features"][:] = 0
+    session.train_step(copy, 0.1)
+    np.testing.assert_array_equal(session.fetch(handle), expected)
+    for name, array in snapshot.items():
+        np.testing.assert_array_equal(weights[name], array)
+
+
+def test_weights_that_do_not_fit_are_refused_by_name() -> None:
+    session = open_session(request_of("linear"))
+    weights = session.get_weights()
+    with pytest.raises(harness.PluginError, match=r"missing linear.bias; unexpected other"):
+        session.set_weights({"linear.weight": weights["linear.weight"], "other": weights["linear.bias"]})
+    with pytest.raises(harness.PluginError, match=r"linear.weight has shape \(7, 5\), not \(5, 7\)"):
+        session.set_weights({**weights, "linear.weight": weights["linear.weight"].T})
+
+
+def test_notes_tell_what_was_set() -> None:
+    import torch
+
+    session = open_session(request_of("linear", threads=2))
+    notes = session.notes()
+    assert notes["intra_op_threads"] == "2" == str(torch.get_num_threads())
+    assert notes["inter_op_threads"] == "1"
+    assert notes["matmul_precision"] == "highest"
+    assert notes["cudnn_tf32"] == notes["cudnn_benchmark"] == notes["deterministic_algorithms"] == "False"
+    assert notes["autocast"] == notes["compile"] == "off"
+    assert notes["optimizer"] == "fused"
+    assert all(isinstance(value, str) for value in notes.values())
+    assert session.device_memory() is None
+    session.synchronize()
+    session.close()
+
+
+def test_running_out_of_memory_is_recognised() -> None:
+    import torch
+
+    backend = TorchBackend()
+    with pytest.raises(RuntimeError) as host:
+        torch.empty(2**55, dtype=torch.uint8)
+    assert backend.is_out_of_memory(host.value)
+    assert backend.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    assert backend.is_out_of_memory(MemoryError())
+    with pytest.raises(RuntimeError) as shapes:
+        torch.ones(2, 3) @ torch.ones(2, 3)
+    assert not backend.is_out_of_memory(shapes.value)
+    assert not backend.is_out_of_memory(ValueError("DefaultCPUAllocator"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["mlp", "bert"])
+def test_a_compiled_model_computes_the_same(family: str) -> None:
+    plain = open_session(request_of(family))
+    compiled = open_session(request_of(family, compile=True))
+    batch, last = batch_of(request_of(family).info), batch_of(request_of(family).info, 3)
+    for each in (batch, batch, last, batch):
+        np.testing.assert_allclose(losses(compiled, each, [1e-3]), losses(plain, each, [1e-3]), rtol=1e-4)
+    np.testing.assert_allclose(
+        compiled.fetch(compiled.predict(last.inputs)), plain.fetch(plain.predict(last.inputs)), atol=1e-4
+    )
+    assert compiled.notes()["compile"] == "torch.compile, default mode"
+    compiled.close()
+
+
+@pytest.mark.slow
+def test_compiling_without_a_compiler_is_unsupported_and_says_why(tmp_path: Path) -> None:
+    program = (
+        "import harness\n"
+        "from torch_cases import batch_of, open_session, request_of\n"
+        "request = request_of('mlp', compile=True)\n"
+        "try: open_session(request).train_step(batch_of(request.info), 0.1)\n"
+        "except harness.UnsupportedError as error: print(error)"
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parent),
+        "CXX": "no-such-compiler",
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+        "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+    }
+    child = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert child.stdout.startswith("torch.compile cannot compile this model here: "), child.stderr
+    assert "no-such-compiler" in child.stdout
+    assert "run without --compile" in child.stdout
