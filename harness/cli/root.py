@@ -12,6 +12,7 @@ from harness.errors import HarnessError, UnknownNameError
 
 _COMMANDS = {
     "run": "harness.cli.run:run",
+    "parity": "harness.cli.parity:parity",
     "list": "harness.cli.list:list_",
     "show": "harness.cli.show:show",
     "report": "harness.cli.report:report",

@@ -34,14 +34,19 @@ def pairs(specs: Iterable[RunSpec]) -> Iterator[tuple[RunSpec, RunSpec]]:
         recipe = msgspec.structs.replace(spec.recipe, epochs=1)
         alike = msgspec.structs.replace(spec, backend="", seed=0, recipe=recipe)
         groups.setdefault(alike.key, {}).setdefault(spec.backend, spec)
-    found = [(first, other) for first, *others in map(lambda g: list(g.values()), groups.values()) for other in others]
+    found = [(first, other) for group in groups.values() for first, *others in [group.values()] for other in others]
     if not found:
         raise UsageError("a parity check needs two backends; name them as --backend A,B")
     return iter(found)
 
 
 def check(
-    one: RunSpec, other: RunSpec, catalog: Catalog, *, steps: int = STEPS, timeout_s: float = TIMEOUT_S,
+    one: RunSpec,
+    other: RunSpec,
+    catalog: Catalog,
+    *,
+    steps: int = STEPS,
+    timeout_s: float = TIMEOUT_S,
     say: Callable[[str], None] = lambda text: None,
 ) -> Verdict:
     """Compare two backends, each in a process of its own, and both with a float64 reference where a backend has it.
@@ -92,7 +97,11 @@ def gather(spec: RunSpec, catalog: Catalog, directory: Path, steps: int, timeout
 
 
 def _reference(
-    reports: Mapping[str, Report], catalog: Catalog, directory: Path, steps: int, timeout_s: float,
+    reports: Mapping[str, Report],
+    catalog: Catalog,
+    directory: Path,
+    steps: int,
+    timeout_s: float,
     say: Callable[[str], None],
 ) -> Gathered | None:
     """The same computation in float64 on the CPU, by the first of the backends that has it; else by another that is
@@ -115,8 +124,13 @@ def _reference(
 
 
 def _judge(
-    one: RunSpec, other: RunSpec, gathered: Mapping[str, Gathered], reference: Gathered | None, catalog: Catalog,
-    steps: int, start: float,
+    one: RunSpec,
+    other: RunSpec,
+    gathered: Mapping[str, Gathered],
+    reference: Gathered | None,
+    catalog: Catalog,
+    steps: int,
+    start: float,
 ) -> Verdict:
     import numpy as np
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import traceback
@@ -66,9 +67,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 def gather(job: Job) -> tuple[Report, dict[str, Array]]:
     """Compute the evidence of one backend.
 
-    Arrays: ``logits`` and ``logits_again`` ``[B, outputs]`` of the first test batch in evaluation mode; ``loss`` of the
-    first training batch in training mode without dropout; ``gradients/NAME``; ``step/NAME`` after one optimizer step;
-    ``curve`` ``[steps]``; ``trained`` ``[B, outputs]``, the test batch after those steps.
+    Arrays: ``initial/NAME``, the weights as the session gives them back; ``logits`` and ``logits_again``
+    ``[B, outputs]`` of the first test batch in evaluation mode; ``loss`` of the first training batch in training mode
+    without dropout; ``gradients/NAME``; ``step/NAME`` after one optimizer step; ``curve`` ``[steps]``; ``trained``
+    ``[B, outputs]``, the test batch after those steps.
     """
     from harness.data.batches import inference_batches
     from harness.data.prepared import dataset_digest
@@ -93,10 +95,11 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
             _evaluate(session, inputs, valid, arrays)
     with _session(backend, request, dropout=0.0) as session:
         session.set_weights(weights)
-        returned = session.get_weights()
+        returned = {name: array.copy() for name, array in session.get_weights().items()}
         if not model.has_dropout:
             _evaluate(session, inputs, valid, arrays)
         _train(session, weights, data, spec, job.steps, arrays)
+        arrays.update({f"initial/{name}": array for name, array in returned.items()})
         arrays["trained"] = _fetched(session, session.predict(inputs))[:valid]
         notes = session.notes()
     return (
@@ -120,8 +123,6 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
 @contextmanager
 def _session(backend: Backend, request: SessionRequest, *, dropout: float) -> Iterator[Session]:
     recipe = msgspec.structs.replace(request.recipe, dropout=dropout)
-    import dataclasses
-
     session = backend.open(dataclasses.replace(request, recipe=recipe))
     try:
         yield session
@@ -135,7 +136,12 @@ def _evaluate(session: Session, inputs: Mapping[str, Array], valid: int, arrays:
 
 
 def _train(
-    session: Session, weights: Mapping[str, Array], data: PreparedData, spec: RunSpec, steps: int, arrays: dict[str, Array]
+    session: Session,
+    weights: Mapping[str, Array],
+    data: PreparedData,
+    spec: RunSpec,
+    steps: int,
+    arrays: dict[str, Array],
 ) -> None:
     """Gradients; one step; the curve. Each starts from the initial weights and a fresh optimizer."""
     import numpy as np
@@ -195,7 +201,7 @@ def main(job_path: str, directory: str, fd: int) -> None:
     else:
         import numpy as np
 
-        np.savez(Path(directory) / ARRAYS, **arrays)
+        np.savez(Path(directory) / ARRAYS, allow_pickle=False, **arrays)
         outcome = Outcome(report=report)
     write_json(Path(directory) / REPORT, outcome)
 

@@ -1,6 +1,6 @@
-"""The comparison, stage by stage: pure numpy on what two backends computed, and on a float64 reference where there is one.
+"""The comparison, stage by stage, in pure numpy: what two backends computed, and a float64 reference if there is one.
 
-An error is norm-wise relative: ``|a - b| / max(|b|, floor)`` in the 2-norm over one parameter (one example of the logits,
+An error is norm-wise relative: ``|a - b| / max(|b|, floor)`` in the 2-norm over one parameter (all logits of the batch,
 one step of the curve). The floor of a parameter with n of the N scalars is ``FLOOR |all| sqrt(n / N)``: a hundredth of
 what it would have if all scalars were alike. It is there for parameters whose true gradient is zero (the bias of an
 attention key, which the softmax cancels), where a relative error would divide rounding by rounding.
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 FLOOR = 1e-2
 NOISE = 30.0
-"""An element of the gradient is told apart from rounding where it exceeds the rounding's root mean square this often."""
+"""An element of the gradient counts as known where it is this many times the root mean square of its rounding."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,11 @@ def _weights(one: Evidence, other: Evidence) -> Stage:
     mine, others = one.report.parameters, other.report.parameters
     problems = [f"{name} only in {one.backend}" for name in mine if name not in others]
     problems += [f"{name} only in {other.backend}" for name in others if name not in mine]
-    problems += [f"{name} has shapes {mine[name]} and {others[name]}" for name in mine if others.get(name) not in (None, mine[name])]
+    problems += [
+        f"{name} has shapes {mine[name]} and {others[name]}"
+        for name in mine
+        if others.get(name) not in (None, mine[name])
+    ]
     problems += [f"{name} changed in {e.backend}" for e in (one, other) for name in e.report.changed_on_the_way]
     stage = _exact("weights", problems, one)
     scalars = sum(int(np.prod(shape)) for shape in mine.values())
@@ -127,7 +131,7 @@ class _Judge:
         remark = ""
         if left_out:
             remark = (
-                f"{left_out / total:.2%} of the scalars left out: their gradient is not zero but within {NOISE:g} times its "
+                f"{left_out / total:.2%} of the scalars left out: their gradient is within {NOISE:g} times its "
                 f"rounding error, and {self._one.report.spec.recipe.optimizer} divides it by its own size"
             )
         return self._stage("step", errors, remark=remark)
@@ -137,7 +141,8 @@ class _Judge:
         one, other = (e.arrays[f"gradients/{name}"].astype(np.float64) for e in (self._one, self._other))
         true = one if self._reference is None else self._reference.arrays[f"gradients/{name}"]
         noise = max(_rms(one - true), _rms(other - true), _rms(one - other))
-        return (np.abs(true) > NOISE * noise) | ((one == 0) & (other == 0))
+        known: NDArray[np.bool_] = (np.abs(true) > NOISE * noise) | ((one == 0) & (other == 0))
+        return known
 
     def statistics(self) -> Stage:
         names = self._one.report.statistics

@@ -1,10 +1,10 @@
 """How much two backends may differ at each stage, and why that much.
 
 Errors are norm-wise relative, so that a tolerance is a multiple of the unit roundoff u of the arithmetic: 2^-53 for
-float64, 2^-24 for float32, 2^-11 for TF32 and float16, 2^-8 for bfloat16 (significands of 53, 24, 11, 11 and 8 bits, rounded
-to nearest). A sum of n products in two different orders differs by about sqrt(n) u (Higham and Mary 2019, "A new
-approach to probabilistic rounding error analysis"); with n of some thousands, and several layers, that is 1e-6 to 1e-5
-in float32.
+float64, 2^-24 for float32, 2^-11 for TF32 and float16, 2^-8 for bfloat16 (significands of 53, 24, 11, 11 and 8 bits,
+rounded to nearest). A sum of n products in two different orders differs by about sqrt(n) u (Higham and Mary 2019, "A
+new approach to probabilistic rounding error analysis"); with n of some thousands, and several layers, that is 1e-6 to
+1e-5 in float32.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _FP32: dict[str, Tolerance] = {
     "logits": Tolerance(1e-5, f"{_FORWARD}; u = 6e-8"),
     "loss": Tolerance(1e-5, "as the logits that it is computed from"),
     "gradients": Tolerance(1e-4, "ten times the logits': twice the depth, and sums over the batch that cancel"),
-    "step": Tolerance(1e-5, "a step is small against the parameters, so that it carries little of the gradients' error"),
+    "step": Tolerance(
+        1e-5, "a step is small against the parameters, so that it carries little of the gradients' error"
+    ),
     "statistics": Tolerance(1e-5, "means over the batch of what the logits are computed from"),
     "curve": Tolerance(1e-3, "rounding grows from step to step; ten times the gradients' tolerance"),
     "trained": Tolerance(1e-2, "ten times the curve's: logits move more than their mean loss"),

@@ -119,7 +119,10 @@ def key_of_records(one: RunRecord, other: RunRecord) -> str | None:
         return None
     return verdict_key(
         subject(one.spec, data),
-        [side(r.spec.backend, r.provenance.device_name, r.environment.packages, r.provenance.plugins) for r in (one, other)],
+        [
+            side(r.spec.backend, r.provenance.device_name, r.environment.packages, r.provenance.plugins)
+            for r in (one, other)
+        ],
     )
 
 
