@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from harness.execute.child import Ended, run_child
 from harness.measure.environment import collect
 from harness.plugins import Catalog
 from harness.store import ARRAYS, LOG, RECORD, Store, read_record, write_json
-from harness.types import EpochEnded, Event, Failure, Provenance, RunRecord, RunSpec
+from harness.types import EpochEnded, Event, Failure, ParityMark, Provenance, RunRecord, RunSpec
 from harness.worker import Job
 
 DEFAULT_TIMEOUT_S = 3600.0
@@ -54,8 +54,9 @@ def run_all(
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     listener: Listener | None = None,
+    marks: Mapping[str, list[ParityMark]] | None = None,
 ) -> list[RunRecord]:
-    """Carry out `specs` in order and keep every record in `store`.
+    """Carry out `specs` in order and keep every record in `store`, with what `marks` has for its spec's key.
 
     Raises KeyboardInterrupt after the interrupted run was ended and recorded, `harness.RecordError` when the store
     cannot be written, and `harness.UsageError` for a time limit that is not positive.
@@ -68,7 +69,8 @@ def run_all(
     for index, spec in enumerate(specs, start=1):
         listener.run_started(index, len(specs), spec)
         catalog.notify("harness_run_started", spec=spec)
-        record = run_one(spec, catalog, store, timeout_s=timeout_s, listener=listener)
+        found = (marks or {}).get(spec.key, [])
+        record = run_one(spec, catalog, store, timeout_s=timeout_s, listener=listener, marks=found)
         records.append(record)
         listener.run_finished(index, len(specs), record)
         catalog.notify("harness_run_finished", record=record)
@@ -77,7 +79,15 @@ def run_all(
     return records
 
 
-def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, listener: Listener) -> RunRecord:
+def run_one(
+    spec: RunSpec,
+    catalog: Catalog,
+    store: Store,
+    *,
+    timeout_s: float,
+    listener: Listener,
+    marks: Sequence[ParityMark] = (),
+) -> RunRecord:
     """One run in one child process; always ends in a stored record, whatever becomes of the child."""
 
     def on_line(line: bytes) -> None:
@@ -124,7 +134,7 @@ def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, 
                 provenance=Provenance(plugins=list(job.plugins)),
                 outcome=explain_end(ended, timeout_s, scratch / LOG, oom=oom),
             )
-        record = _with_log_tail(record, scratch / LOG)
+        record = msgspec.structs.replace(_with_log_tail(record, scratch / LOG), parity=list(marks))
         return store.commit(scratch, record).record
 
 

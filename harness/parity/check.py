@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,30 +14,56 @@ from harness.errors import UsageError
 from harness.execute.child import run_child
 from harness.execute.local import child_environment, explain_end, tail
 from harness.parity.evidence import ARRAYS, REPORT, Job, Outcome, Report
-from harness.parity.verdict import STEPS, Verdict, key_of_reports
+from harness.parity.verdict import STEPS, Stage, Verdict, keep, side_of_report, subject, verdict_key
 from harness.plugins import Catalog, missing
-from harness.store import write_json
-from harness.types import Failure, RunSpec
+from harness.store import Store, write_json
+from harness.types import Failure, ParityMark, RunSpec
 
 TIMEOUT_S = 1800.0
 LOG = "log.txt"
 
 
-def pairs(specs: Iterable[RunSpec]) -> Iterator[tuple[RunSpec, RunSpec]]:
-    """Specs that differ in their backend only, each with the first of its kind. Seeds after the first, and what a
-    verdict is not bound to, need no check of their own.
+def _silent(text: str) -> None:
+    pass
+
+
+def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
+    """Specs that differ in their backend only, each with the first of its kind; seeds need no check of their own.
 
     Raises `harness.UsageError` where nothing can be compared.
     """
     groups: dict[str, dict[str, RunSpec]] = {}
     for spec in specs:
-        recipe = msgspec.structs.replace(spec.recipe, epochs=1)
-        alike = msgspec.structs.replace(spec, backend="", seed=0, recipe=recipe)
-        groups.setdefault(alike.key, {}).setdefault(spec.backend, spec)
+        groups.setdefault(_kind(spec), {}).setdefault(spec.backend, spec)
     found = [(first, other) for group in groups.values() for first, *others in [group.values()] for other in others]
     if not found:
-        raise UsageError("a parity check needs two backends; name them as --backend A,B")
-    return iter(found)
+        raise UsageError("a parity check needs two backends that have the model; name them as --backend A,B")
+    return found
+
+
+def _kind(spec: RunSpec) -> str:
+    """What specs share that one check covers."""
+    recipe = msgspec.structs.replace(spec.recipe, epochs=1)
+    return msgspec.structs.replace(spec, backend="", seed=0, recipe=recipe).key
+
+
+def marks_for(
+    specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, say: Callable[[str], None] = _silent
+) -> dict[str, list[ParityMark]]:
+    """Check what `specs` compare, and keep the verdicts in `store`: key of each spec -> marks for its record.
+
+    Raises `harness.UsageError` where nothing can be compared.
+    """
+    marks: dict[str, list[ParityMark]] = {spec.key: [] for spec in specs}
+    for one, other in pairs(specs):
+        verdict = check(one, other, catalog, say=say)
+        if verdict.key:
+            keep(verdict, store.path)
+        for spec in specs:
+            if _kind(spec) == _kind(one) and spec.backend in verdict.backends:
+                peer = next(name for name in verdict.backends if name != spec.backend)
+                marks[spec.key].append(verdict.mark(peer))
+    return marks
 
 
 def check(
@@ -47,7 +73,7 @@ def check(
     *,
     steps: int = STEPS,
     timeout_s: float = TIMEOUT_S,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] = _silent,
 ) -> Verdict:
     """Compare two backends, each in a process of its own, and both with a float64 reference where a backend has it.
 
@@ -139,7 +165,9 @@ def _judge(
 
     failed = next(((name, g) for name, g in gathered.items() if g.report is None), None)
     reports = {name: g.report for name, g in gathered.items() if g.report is not None}
-    stages, explanation, key = [], "", ""
+    stages: list[Stage] = []
+    sides: tuple[str, ...] = ()
+    explanation = about = ""
     if failed is not None and failed[1].failure is not None:
         explanation = f"{failed[0]} could not be checked: {failed[1].failure.kind}: {failed[1].failure.message}"
     else:
@@ -147,11 +175,14 @@ def _judge(
         opened = [Evidence(g.report, np.load(g.directory / ARRAYS)) for g in sources if g.report is not None]
         stages = compare(opened[0], opened[1], opened[2] if reference else None)
         explanation = explain(stages, opened[0], opened[1])
-        key = key_of_reports(reports, {s.backend: catalog.refs_for(s) for s in (one, other)})
+        about = subject(opened[0].report.spec, opened[0].report.data)
+        sides = tuple(side_of_report(reports[spec.backend], catalog.refs_for(spec)) for spec in (one, other))
     parameters = next((r.parameters for r in reports.values()), {})
     statistics = {name for r in reports.values() for name in r.statistics}
     return Verdict(
-        key=key,
+        key=verdict_key(about, sides) if sides else "",
+        subject=about,
+        sides=sides,
         checked_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         wall_s=time.monotonic() - start,
         spec=reports[one.backend].spec if one.backend in reports else one,

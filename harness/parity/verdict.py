@@ -15,7 +15,7 @@ from msgspec import Struct
 from harness.errors import RecordError
 from harness.parity.evidence import Report
 from harness.store import write_json
-from harness.types import DataInfo, Failure, ParityMark, PluginRef, RunRecord, RunSpec, Success
+from harness.types import DataInfo, Failure, ParityMark, PluginRef, RunRecord, RunSpec
 
 SCHEMA_VERSION = 1
 FOLDER = "parity"
@@ -43,6 +43,11 @@ class Stage(Struct, frozen=True, kw_only=True):
 class Verdict(Struct, frozen=True, kw_only=True):
     schema_version: int = SCHEMA_VERSION
     key: str
+    """SHA-256 over `subject` and `sides`; empty where a backend failed."""
+    subject: str = ""
+    """Digest of what was computed; see `subject`."""
+    sides: tuple[str, ...] = ()
+    """Digest of who computed it, for each of `backends`; see `side`."""
     checked_at: str
     """UTC, ISO 8601."""
     wall_s: float
@@ -103,27 +108,13 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
 
 
-def key_of_reports(reports: Mapping[str, Report], plugins: Mapping[str, Iterable[PluginRef]]) -> str:
-    """Of two backends' evidence."""
-    first = next(iter(reports.values()))
-    return verdict_key(
-        subject(first.spec, first.data),
-        [side(name, r.device_name, r.packages, plugins[name]) for name, r in reports.items()],
-    )
+def side_of_record(record: RunRecord) -> str:
+    provenance = record.provenance
+    return side(record.spec.backend, provenance.device_name, record.environment.packages, provenance.plugins)
 
 
-def key_of_records(one: RunRecord, other: RunRecord) -> str | None:
-    """Of two runs; None where one failed too early to know its data."""
-    data = one.provenance.data
-    if data is None or not isinstance(one.outcome, Success) or not isinstance(other.outcome, Success):
-        return None
-    return verdict_key(
-        subject(one.spec, data),
-        [
-            side(r.spec.backend, r.provenance.device_name, r.environment.packages, r.provenance.plugins)
-            for r in (one, other)
-        ],
-    )
+def side_of_report(report: Report, plugins: Iterable[PluginRef]) -> str:
+    return side(report.spec.backend, report.device_name, report.packages, plugins)
 
 
 # ---- on disk ----------------------------------------------------------------------------------------------
