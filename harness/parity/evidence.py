@@ -32,6 +32,11 @@ DROPOUT = 0.1
 has none."""
 
 
+STEP_RATE = 0.1
+"""Least learning rate of the one step that is compared: at a usual rate a step changes a parameter by a thousandth,
+and weight decay that is missing would hide in its rounding."""
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
@@ -67,14 +72,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 def gather(job: Job) -> tuple[Report, dict[str, Array]]:
     """Compute the evidence of one backend.
 
-    Arrays: ``initial/NAME``, the weights as the session gives them back; ``logits`` and ``logits_again``
-    ``[B, outputs]`` of the first test batch in evaluation mode; ``loss`` of the first training batch in training mode
-    without dropout; ``gradients/NAME``; ``step/NAME`` after one optimizer step; ``curve`` ``[steps]``; ``trained``
-    ``[B, outputs]``, the test batch after those steps.
+    Arrays at the probe weights: ``start/NAME``, the weights as the session gives them back; ``logits`` and
+    ``logits_again`` ``[B, outputs]`` of the first test batch in evaluation mode; ``loss`` of the first training batch
+    in training mode without dropout; ``gradients/NAME``; ``step/NAME`` after one optimizer step. Then, of a training
+    from the initial weights: ``curve`` ``[steps]``, and ``trained`` ``[B, outputs]``, the test batch after those steps.
     """
     from harness.data.batches import inference_batches
     from harness.data.prepared import dataset_digest
     from harness.measure.environment import CORE_PACKAGES, versions
+    from harness.parity.probe import probe_weights
     from harness.weights import digest, initial_weights
 
     catalog = load_plugins(job.plugins)
@@ -84,7 +90,8 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
     spec = msgspec.structs.replace(job.spec, device=device.name)
     data = prepare_data(catalog, spec)
     model, _, request = session_request(catalog, spec, data, device)
-    weights = initial_weights(request.parameters, spec.seed)
+    weights = probe_weights(request.parameters, spec.seed)
+    initial = initial_weights(request.parameters, spec.seed)
     inputs, valid = next(inference_batches(data.test, spec.recipe.batch_size))
 
     arrays: dict[str, Array] = {}
@@ -98,8 +105,10 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
         returned = {name: array.copy() for name, array in session.get_weights().items()}
         if not model.has_dropout:
             _evaluate(session, inputs, valid, arrays)
-        _train(session, weights, data, spec, job.steps, arrays)
-        arrays.update({f"initial/{name}": array for name, array in returned.items()})
+        arrays.update({f"start/{name}": array for name, array in returned.items()})
+        _step(session, weights, data, spec, arrays)
+        session.set_weights(initial)
+        _train(session, data, spec, job.steps, arrays)
         arrays["trained"] = _fetched(session, session.predict(inputs))[:valid]
         notes = session.notes()
     return (
@@ -110,7 +119,7 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
             notes=notes,
             data=data.info,
             dataset_digest=dataset_digest(data),
-            weights_digest=digest(weights),
+            weights_digest=digest(initial),
             cpu_precisions=next((d.precisions for d in backend.devices() if d.name == "cpu"), ()),
             parameters={name: tuple(array.shape) for name, array in returned.items()},
             changed_on_the_way=_changes(weights, returned),
@@ -135,27 +144,27 @@ def _evaluate(session: Session, inputs: Mapping[str, Array], valid: int, arrays:
     arrays["logits_again"] = _fetched(session, session.predict(inputs))[:valid]
 
 
-def _train(
-    session: Session,
-    weights: Mapping[str, Array],
-    data: PreparedData,
-    spec: RunSpec,
-    steps: int,
-    arrays: dict[str, Array],
+def _step(
+    session: Session, weights: Mapping[str, Array], data: PreparedData, spec: RunSpec, arrays: dict[str, Array]
 ) -> None:
-    """Gradients; one step; the curve. Each starts from the initial weights and a fresh optimizer."""
+    """Gradients, then one step, both from `weights` and a fresh optimizer."""
     import numpy as np
-
-    from harness.measure.schedule import learning_rate
 
     first = next(_batches(data, spec))
     loss, gradients = session.gradients(first)
     arrays["loss"] = np.array([loss])
     arrays.update({f"gradients/{name}": array for name, array in gradients.items()})
     session.set_weights(weights)
-    session.train_step(first, spec.recipe.learning_rate)
+    session.train_step(first, max(spec.recipe.learning_rate, STEP_RATE))
     arrays.update({f"step/{name}": array for name, array in session.get_weights().items()})
-    session.set_weights(weights)
+
+
+def _train(session: Session, data: PreparedData, spec: RunSpec, steps: int, arrays: dict[str, Array]) -> None:
+    """By the recipe's schedule, as if all of the training were `steps` long."""
+    import numpy as np
+
+    from harness.measure.schedule import learning_rate
+
     losses = [
         float(_fetched(session, session.train_step(batch, learning_rate(spec.recipe, step, steps))))
         for step, batch in zip(range(steps), _batches(data, spec), strict=False)

@@ -123,7 +123,7 @@ def _step(stage: Stage, one: Evidence, other: Evidence) -> str:
         f"{one.report.spec.recipe.optimizer} is implemented differently (bias correction, epsilon, weight decay, "
         "clipping)"
     )
-    starts = [e.arrays[f"initial/{stage.where}"] for e in (one, other)]
+    starts = [e.arrays[f"start/{stage.where}"] for e in (one, other)]
     mine, others = (
         np.linalg.norm(e.arrays[f"step/{stage.where}"] - start) for e, start in zip((one, other), starts, strict=True)
     )

@@ -25,7 +25,7 @@ _FP32: dict[str, Tolerance] = {
     "loss": Tolerance(1e-5, "as the logits that it is computed from"),
     "gradients": Tolerance(1e-4, "ten times the logits': twice the depth, and sums over the batch that cancel"),
     "step": Tolerance(
-        1e-5, "a step is small against the parameters, so that it carries little of the gradients' error"
+        1e-5, "a tenth of the gradients': a step is about as large as the parameters at most, and the rest is exact"
     ),
     "statistics": Tolerance(1e-5, "means over the batch of what the logits are computed from"),
     "curve": Tolerance(1e-3, "rounding grows from step to step; ten times the gradients' tolerance"),
