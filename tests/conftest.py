@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-
-TOY = Path(__file__).parent / "toy"
-
-FAST = (
-    "protocol.window_s=0.005",
-    "protocol.inference_s=0.01",
-    "protocol.latency_batches=12",
-    "protocol.latency_budget_s=0.02",
-)
-"""Overrides that make a run's measuring as short as it can be."""
+from toy_plugin import TOY, install_toy
 
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The plugin distribution in ``tests/toy``, installed for this process and its children."""
-    monkeypatch.syspath_prepend(str(TOY))
-    inherited = os.environ.get("PYTHONPATH")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TOY), *([inherited] if inherited else [])]))
+    """The folder of the plugin distribution in ``tests/toy``, which is installed for this test and its children."""
+    install_toy(monkeypatch)
     return TOY

@@ -135,24 +135,25 @@ class Live(Quiet):
         assert self._spec is not None
         done, total = (self._progress.step, self._progress.steps) if self._progress else (0, 1)
         head = Table.grid(padding=(0, 2))
+        head.add_column(no_wrap=True)
         head.add_row(
             Text(f"[{self._index}/{self._total}] {title(self._spec)}", style="bold"),
-            ProgressBar(total=total, completed=done, width=24),
-            Text(self._time_left()),
+            ProgressBar(total=total, completed=done, width=16),
         )
-        return Group(head, Text("  " + "  ".join(self._details())))
+        lines = ("  ".join(parts) for parts in (self._state(), self._outlook()))
+        return Group(head, *(Text(f"  {line}", no_wrap=True, overflow="ellipsis") for line in lines))
 
-    def _details(self) -> list[str]:
-        details = [self._phase]
-        if self._progress:
-            p = self._progress
-            details += [f"epoch {p.epoch}/{p.epochs}", f"step {p.step}/{p.steps}", f"loss {p.loss:.4g}"]
-            details += [f"{p.samples_per_s:.4g} samples/s"]
-        if self._epoch:
-            details += describe_validation(self._epoch)
-        return details
+    def _state(self) -> list[str]:
+        if self._progress is None:
+            return [self._phase]
+        p = self._progress
+        counts = [f"epoch {p.epoch}/{p.epochs}", f"step {p.step}/{p.steps}"]
+        return [self._phase, *counts, f"loss {p.loss:.4g}", f"{p.samples_per_s:.4g} samples/s"]
 
-    def _time_left(self) -> str:
+    def _outlook(self) -> list[str]:
+        return [*(describe_validation(self._epoch) if self._epoch else []), *self._time_left()]
+
+    def _time_left(self) -> list[str]:
         """Of this run's training, from its pace so far; and of the other runs, from those that finished."""
         now, parts = time.monotonic(), []
         if self._progress and self._progress.step > self._first_step:
@@ -161,8 +162,8 @@ class Live(Quiet):
         if self.records:
             mean_s = sum(record.wall_s for record in self.records) / len(self.records)
             rest_s = mean_s * (self._total - self._index) + max(mean_s - (now - self._started), 0.0)
-            parts.append(f"all about {clock(rest_s)}")
-        return ", ".join(parts)
+            parts.append(f"about {clock(rest_s)} left in all")
+        return parts
 
 
 def title(spec: RunSpec) -> str:

@@ -24,9 +24,16 @@ class Block:
 
 def blocks(table: Table) -> list[Block]:
     """The table's rows, in their order, cut into blocks."""
-    parts: dict[tuple[str, ...], list[Row]] = {}
+    devices: dict[tuple[str, str], list[str]] = {}
     for row in table.rows:
-        parts.setdefault(tuple(row.text(name) for name in ("task", "dataset", "device")), []).append(row)
+        if row.text("device") != "auto":
+            devices.setdefault((row.text("task"), row.text("dataset")), []).append(row.text("device"))
+    parts: dict[tuple[str, str, str], list[Row]] = {}
+    for row in table.rows:
+        task, dataset, device = (row.text(name) for name in ("task", "dataset", "device"))
+        if device == "auto":  # it failed before it chose one: it stays beside what it was to be compared with
+            device = devices.get((task, dataset), [device])[0]
+        parts.setdefault((task, dataset, device), []).append(row)
     return [_block(table, tuple(rows)) for rows in parts.values()]
 
 

@@ -48,7 +48,7 @@ class TextClassification(Task):
     metric = "accuracy"
     metrics = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro", "recall_macro", "roc_auc")
     recipe = Recipe(
-        epochs=5,
+        epochs=4,
         batch_size=64,
         optimizer="adamw",
         learning_rate=1e-3,

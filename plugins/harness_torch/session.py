@@ -57,6 +57,14 @@ class TorchSession(Session):
         )
         self._start_optimizer()
 
+    def _start_optimizer(self) -> None:
+        recipe = self._request.recipe
+        self._optimizer = build_optimizer(recipe, self._weights.decayed, self._weights.not_decayed)
+        self._learning_rate = recipe.learning_rate
+        self._scaler: torch.amp.GradScaler | None = (
+            torch.amp.GradScaler(self._device.type) if self._request.precision == "fp16" else None
+        )
+
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         self._weights.write(weights)
         self._start_optimizer()
@@ -152,14 +160,6 @@ class TorchSession(Session):
             torch.compiler.reset()
         if self._on_gpu:
             torch.cuda.empty_cache()
-
-    def _start_optimizer(self) -> None:
-        recipe = self._request.recipe
-        self._optimizer = build_optimizer(recipe, self._weights.decayed, self._weights.not_decayed)
-        self._learning_rate: float = recipe.learning_rate
-        self._scaler: torch.amp.GradScaler | None = (
-            torch.amp.GradScaler(self._device.type) if self._request.precision == "fp16" else None
-        )
 
     def _upload(self, arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
         return {name: self._to_device(array) for name, array in arrays.items()}

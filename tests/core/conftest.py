@@ -3,12 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from toy_plugin import FAULTS_REF, TOY_REF
 
 from harness.plugins import Catalog, load
-from harness.types import PluginRef
-
-TOY_REF = PluginRef(name="toy", value="harness_toy", distribution="harness-toy", version="1.0")
-FAULTS_REF = PluginRef(name="toy-faults", value="harness_toy_faults", distribution="harness-toy", version="1.0")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FAST
+from toy_plugin import FAST, install_toy
 
 import harness
 from harness import hookspecs
@@ -195,12 +195,9 @@ def test_toy_implements_every_hook(catalog: Catalog) -> None:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[harness.Results, Path, list[str]]:
     """Two seeds, the second interleaved with a backend that fails, and what the toy's tracker heard."""
-    from conftest import TOY
-
     directory = tmp_path_factory.mktemp("api")
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOY))
-        patch.setenv("PYTHONPATH", str(TOY))
+        install_toy(patch)
         patch.setenv("TOY_TRACKER", str(directory / "heard"))
         results = harness.run(
             "toy-regress",

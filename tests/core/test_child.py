@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from toy_plugin import environment_with
 
 from harness.execute import child
 from harness.execute.child import Ended, run_child
@@ -230,7 +231,7 @@ lines = []
 ended = run_child("made_child", [], log=Path("log.txt"), timeout_s=20, on_line=lines.append, environment={{}})
 Path("seen.txt").write_text(repr((ended.status, lines)))
 """
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment = environment_with(tmp_path)
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, timeout=30, check=False)
     assert (tmp_path / "seen.txt").read_text() == "(0, [b'event'])"
     assert (tmp_path / "log.txt").read_text() == "chatter\n"

@@ -14,9 +14,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from conftest import FAST, TOY
+from toy_plugin import FAST, FAULTS_REF, TOY_REF, install_toy
 
-from core.conftest import FAULTS_REF, TOY_REF
 from core.test_child import gone
 from harness.errors import RecordError, UsageError
 from harness.execute import child, local
@@ -95,8 +94,7 @@ class Series:
 def series(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Series]:
     directory = tmp_path_factory.mktemp("series")
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOY))
-        patch.setenv("PYTHONPATH", str(TOY))
+        install_toy(patch)
         patch.setenv("TOY_PID_FILE", str(directory / "pids"))
         patch.chdir(directory)
         yield Series(directory)
@@ -181,10 +179,7 @@ def test_success_is_complete(series: Series) -> None:
     assert record.provenance.data.label_names == ("height", "width")
     assert record.environment.packages["harness-toy"] == "1.0"
     assert set(outcome.scores.test) == set(outcome.scores.validation) == {"rmse", "mae", "r2"}
-    assert outcome.scores.reference is not None
-    rmse, best = outcome.scores.test["rmse"], outcome.scores.reference["rmse"]
-    assert rmse is not None
-    assert rmse == pytest.approx(best, rel=0.2)
+    assert outcome.scores.test["rmse"] < 1.5
     assert [epoch.step for epoch in outcome.curves] == [10, 20, 30]
     assert outcome.curves[-1].train_loss < 0.1 * outcome.curves[0].train_loss
     assert (outcome.model.parameters, outcome.model.flops_per_sample) == (10, 16.0)
@@ -196,6 +191,22 @@ def test_success_is_complete(series: Series) -> None:
     assert outcome.latency.samples >= 12
     assert outcome.latency.p50_ms is not None
     assert outcome.speed.inference_windows >= 1
+    assert outcome.speed.train_samples_per_s is not None
+    assert outcome.speed.train_flops_per_s == pytest.approx(outcome.speed.train_samples_per_s * 3 * 16)
+
+
+def test_reference_is_the_closed_form(series: Series, catalog: Catalog) -> None:
+    record = series.runs["toy-numpy"].record
+    task, model = catalog.task("toy-regress"), catalog.model("toy")[0]
+    data = task.prepare(catalog.dataset("toy-numbers").load(catalog.dataset("toy-numbers").Options()), task.Options())
+    best = model.solve(model.Config(), data.info, data.train)
+    assert best is not None
+    error = data.test.inputs["features"] @ best["linear.weight"].T + best["linear.bias"] - data.test.targets
+    rmse = np.sqrt(((error * data.info.target_scale) ** 2).mean(axis=0)).mean()
+    assert isinstance(record.outcome, Success)
+    assert record.outcome.scores.reference is not None
+    assert record.outcome.scores.reference["rmse"] == pytest.approx(rmse, rel=1e-4)
+    assert record.outcome.scores.test["rmse"] != pytest.approx(rmse, rel=1e-4)
 
 
 def test_raw_samples_stand_behind_the_record(series: Series) -> None:

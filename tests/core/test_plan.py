@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from toy_plugin import TOY_REF
 
 import harness
-from core.conftest import TOY_REF
 from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
 from harness.plan import Selection, available_cores, expand, parse_overrides
 from harness.plugins import Catalog, Provided, load

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from sample_records import record
+from toy_plugin import FAULTS_REF, TOY_REF
 
-from core.conftest import FAULTS_REF, TOY_REF
 from harness import plugins
 from harness.errors import PluginError, UnknownNameError, UsageError
 from harness.plugins import Catalog, discover, load, missing, resolve

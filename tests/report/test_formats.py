@@ -75,6 +75,15 @@ def test_ratios_are_left_out_where_one_backend_ran() -> None:
     assert "×" in render("text", [record(), record(backend="tensorflow")])
 
 
+def test_a_backend_that_failed_before_it_chose_a_device_stays_beside_the_others() -> None:
+    text = render("text", [record(failure(), backend="tensorflow", device="auto"), record(), record(task="vision")])
+    block = text.partition("\n\nvision")[0]
+    assert [line.split()[:2] for line in block.splitlines() if line.startswith("t")] == [
+        ["tensorflow", "auto"],
+        ["torch", "cpu"],
+    ]
+
+
 def test_nothing_failed_is_hidden() -> None:
     text = render(
         "text", [record(failure("crash", "killed by SIGSEGV")), record(failure("timeout", "too slow"), seed=1)]

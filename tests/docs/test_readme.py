@@ -1,0 +1,77 @@
+"""What the README and the pages say is tried here."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.store import record_schema
+from harness.types import Success
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def block(language: str, holding: str) -> str:
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return next(text for text in blocks if holding in text)
+
+
+def test_the_plugin_of_the_readme_runs(tmp_path: Path) -> None:
+    backends = [name for name in ("torch", "tensorflow") if importlib.util.find_spec(name)]
+    if not backends:
+        pytest.skip("neither torch nor tensorflow is installed")
+    site = tmp_path / "site"
+    info = site / "sine-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "my_module.py").write_text(block("python", "class Sine"))
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sine\nVersion: 1.0\n")
+    entry = block("toml", "sine").replace("project.entry-points.harness", "harness").replace('"', "")
+    (info / "entry_points.txt").write_text(entry)
+    command = next(line for line in README.splitlines() if "--dataset sine" in line).split("`")[3].split()
+    assert command[:2] == ["harness", "run"]
+    short = ["--backend", backends[0], "--set", "recipe.epochs=3", "--set", "protocol.inference_s=0.1"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, *short, "--results", str(tmp_path / "results")],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = harness.load(tmp_path / "results")
+    assert isinstance(record.outcome, Success)
+    assert [ref.distribution for ref in record.provenance.plugins].count("sine") == 1
+
+
+def test_every_command_of_the_readme_is_understood() -> None:
+    from click.testing import CliRunner
+
+    from harness.cli.root import cli
+
+    for line in README.splitlines():
+        words = line.split("#")[0].split()
+        if words[:1] == ["harness"] and len(words) > 1 and not line.startswith("harness`"):
+            result = CliRunner().invoke(cli, [words[1], "--help"])
+            assert result.exit_code == 0, line
+            for word in words[2:]:
+                if word.startswith("--"):
+                    assert word in result.output, line
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_published_schema_is_the_records_own() -> None:
+    published = (ROOT / "docs" / "record.schema.json").read_text()
+    assert published.strip() == record_schema().strip(), "run: make schema"
