@@ -23,7 +23,7 @@ from harness.types import Recipe
 Array = NDArray[Any]
 
 FLOOR = 1e-2
-NOISE = 30.0
+NOISE = 100.0
 """An element of the gradient counts as known where it is this many times the root mean square of its rounding."""
 
 
@@ -164,7 +164,7 @@ class _Judge:
                 references[evidence.backend] = _finite(_largest(errors(evidence, self._reference))[1])
         return Stage(
             name=name,
-            passed=error <= allowed.value,
+            passed=bool(error <= allowed.value),
             error=_finite(error),
             where=where or place,
             tolerance=allowed.value,
@@ -183,7 +183,7 @@ def _largest(errors: Errors) -> tuple[str, float]:
 
 
 def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    return float(value) if np.isfinite(value) else None
 
 
 def _rms(array: Array) -> float:
