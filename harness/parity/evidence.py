@@ -37,9 +37,8 @@ STEP_RATE = 0.1
 and weight decay that is missing would hide in its rounding."""
 
 
-CURVE_RATE_SHARE = 0.1
-"""Share of the recipe's learning rate that the loss curve is trained with. At the full rate, a training may amplify
-rounding itself: resnet-20 by its own recipe ends 50 steps as far from float64 as from another seed."""
+CHECKPOINTS = (1, 5, 10, 20, 50)
+"""Steps of the training after which the test batch is predicted."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +79,8 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
     Arrays at the probe weights: ``start/NAME``, the weights as the session gives them back; ``logits`` and
     ``logits_again`` ``[B, outputs]`` of the first test batch in evaluation mode; ``loss`` of the first training batch
     in training mode without dropout; ``gradients/NAME``; ``step/NAME`` after one optimizer step. Then, of a training
-    from the initial weights: ``curve`` ``[steps]``, and ``trained`` ``[B, outputs]``, the test batch after those steps.
+    from the initial weights: ``curve`` ``[steps]``, and ``trained`` ``[K, B, outputs]``, the test batch at
+    `CHECKPOINTS`.
     """
     from harness.data.batches import inference_batches
     from harness.data.prepared import dataset_digest
@@ -113,8 +113,7 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
         arrays.update({f"start/{name}": array for name, array in returned.items()})
         _step(session, weights, data, spec, arrays)
         session.set_weights(initial)
-        _train(session, data, spec, job.steps, arrays)
-        arrays["trained"] = _fetched(session, session.predict(inputs))[:valid]
+        _train(session, data, spec, job.steps, inputs, valid, arrays)
         notes = session.notes()
     return (
         Report(
@@ -164,17 +163,27 @@ def _step(
     arrays.update({f"step/{name}": array for name, array in session.get_weights().items()})
 
 
-def _train(session: Session, data: PreparedData, spec: RunSpec, steps: int, arrays: dict[str, Array]) -> None:
-    """By the recipe's schedule, as if all of the training were `steps` long, at `CURVE_RATE_SHARE` of its rate."""
+def _train(
+    session: Session,
+    data: PreparedData,
+    spec: RunSpec,
+    steps: int,
+    inputs: Mapping[str, Array],
+    valid: int,
+    arrays: dict[str, Array],
+) -> None:
+    """By the recipe's schedule, as if all of the training were `steps` long."""
     import numpy as np
 
     from harness.measure.schedule import learning_rate
 
-    losses = [
-        float(_fetched(session, session.train_step(batch, CURVE_RATE_SHARE * learning_rate(spec.recipe, step, steps))))
-        for step, batch in zip(range(steps), _batches(data, spec), strict=False)
-    ]
+    losses, trained = [], []
+    for step, batch in zip(range(steps), _batches(data, spec), strict=False):
+        losses.append(float(_fetched(session, session.train_step(batch, learning_rate(spec.recipe, step, steps)))))
+        if step + 1 in CHECKPOINTS:
+            trained.append(_fetched(session, session.predict(inputs))[:valid])
     arrays["curve"] = np.array(losses)
+    arrays["trained"] = np.array(trained)
 
 
 def _batches(data: PreparedData, spec: RunSpec) -> Iterator[Batch]:

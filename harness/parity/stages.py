@@ -4,27 +4,33 @@ An error is norm-wise relative: ``|a - b| / max(|b|, floor)`` in the 2-norm over
 one step of the curve). The floor of a parameter with n of the N scalars is ``FLOOR |all| sqrt(n / N)``: a hundredth of
 what it would have if all scalars were alike. It is there for parameters whose true gradient is zero (the bias of an
 attention key, which the softmax cancels), where a relative error would divide rounding by rounding.
+
+Two stages look only where rounding does not decide the outcome, and say how much they left out. Adam and RMSProp
+divide a gradient by its own size, so that a step is ``u(g) = g / (|g| + epsilon)``: an element counts where a change of
+g by `NOISE` times its rounding changes u by no more than the tolerance. A training may amplify rounding, as that of a
+ResNet at a high learning rate does, tenfold in a few steps: losses count as long as the backend that stays nearer to
+float64 is off from it by no more than the share `HORIZON` of the tolerance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.parity.evidence import Report
+from harness.parity.evidence import CHECKPOINTS, Report
 from harness.parity.tolerances import tolerance
 from harness.parity.verdict import Stage
-from harness.types import Recipe
 
 Array = NDArray[Any]
 
 FLOOR = 1e-2
-NOISE = 100.0
-"""An element of the gradient counts as known where it is this many times the root mean square of its rounding."""
+NOISE = 10.0
+"""How many times the root mean square of a gradient's rounding errors an element may be off."""
+HORIZON = 0.01
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,11 @@ def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[
     if not stages[-1].passed:
         return stages  # what follows is compared parameter by parameter
     judge = _Judge(one, other, reference)
-    stages += [judge.logits("logits"), judge.loss(), judge.gradients(), judge.step()]
+    stages += [judge.logits(), judge.loss(), judge.gradients(), judge.step()]
     if one.report.statistics:
         stages.append(judge.statistics())
     if one.arrays["curve"].size:
-        stages += [judge.curve(), judge.logits("trained")]
+        stages += [judge.curve(), judge.trained()]
     return stages
 
 
@@ -102,15 +108,18 @@ class _Judge:
         self._one, self._other, self._reference = one, other, reference
         self._scalars = sum(int(np.prod(shape)) for shape in one.report.parameters.values())
 
-    def logits(self, name: str) -> Stage:
-        def errors(a: Evidence, b: Evidence) -> Errors:
-            yield "", relative(a.arrays[name], b.arrays[name])
+    def logits(self) -> Stage:
+        return self._outputs("logits", lambda arrays: arrays["logits"])
 
-        rows = rowwise(self._other.arrays[name], self._one.arrays[name])
+    def _outputs(self, name: str, of: Callable[[Mapping[str, Array]], Array], remark: str = "") -> Stage:
+        def errors(a: Evidence, b: Evidence) -> Errors:
+            yield "", relative(of(a.arrays), of(b.arrays))
+
+        rows = rowwise(of(self._other.arrays), of(self._one.arrays))
         allowed = tolerance(name, self._one.report.spec.precision, self._scalars).value
         off = int((rows > allowed).sum())
         where = f"example {int(rows.argmax())}; {off} of {len(rows)} examples over the tolerance" if off else ""
-        return self._stage(name, errors, where=where)
+        return self._stage(name, errors, where=where, remark=remark)
 
     def loss(self) -> Stage:
         return self._stage("loss", lambda a, b: [("", relative(a.arrays["loss"], b.arrays["loss"]))])
@@ -121,7 +130,9 @@ class _Judge:
     def step(self) -> Stage:
         """Parameters after one optimizer step, element by element where the step is well conditioned."""
         trainable = [name for name in self._one.report.parameters if f"gradients/{name}" in self._one.arrays]
-        kept = {name: self._kept(name) for name in trainable} if _divides(self._one.report.spec.recipe) else {}
+        divides = self._one.report.spec.recipe.optimizer != "sgd"
+        clip = self._clipping() if divides else 1.0
+        kept = {name: self._kept(name, clip) for name in trainable} if divides else {}
 
         def errors(a: Evidence, b: Evidence) -> Errors:
             return by_parameter(a.arrays, b.arrays, "step/", names=trainable, kept=kept)
@@ -130,30 +141,75 @@ class _Judge:
         left_out = total - sum(int(mask.sum()) for mask in kept.values())
         remark = ""
         if left_out:
+            recipe = self._one.report.spec.recipe
             remark = (
-                f"{left_out / total:.2%} of the scalars left out: their gradient is within {NOISE:g} times its "
-                f"rounding error, and {self._one.report.spec.recipe.optimizer} divides it by its own size"
+                f"{left_out / total:.2%} of the scalars left out: the rounding of their gradient decides their step, "
+                f"because {recipe.optimizer} divides it by its own size"
             )
         return self._stage("step", errors, remark=remark)
 
-    def _kept(self, name: str) -> NDArray[np.bool_]:
-        """Elements whose gradient stands out from rounding, or is exactly zero in both."""
+    def _kept(self, name: str, clip: float) -> NDArray[np.bool_]:
+        """Elements whose step is well conditioned, or whose gradient is exactly zero in both."""
         one, other = (e.arrays[f"gradients/{name}"].astype(np.float64) for e in (self._one, self._other))
         true = one if self._reference is None else self._reference.arrays[f"gradients/{name}"]
-        noise = max(_rms(one - true), _rms(other - true), _rms(one - other))
-        known: NDArray[np.bool_] = (np.abs(true) > NOISE * noise) | ((one == 0) & (other == 0))
+        noise = NOISE * clip * max(_rms(one - true), _rms(other - true), _rms(one - other))
+        recipe = self._one.report.spec.recipe
+        # RMSProp's first mean square is a hundredth of the gradient's.
+        epsilon = recipe.epsilon * (10 if recipe.optimizer == "rmsprop" else 1)
+        low, high = clip * true - noise, clip * true + noise
+        with np.errstate(invalid="ignore", divide="ignore"):
+            moved = np.abs(high / (np.abs(high) + epsilon) - low / (np.abs(low) + epsilon))
+        allowed = tolerance("step", self._one.report.spec.precision, self._scalars).value
+        known: NDArray[np.bool_] = (moved <= allowed) | ((one == 0) & (other == 0))
         return known
+
+    def _clipping(self) -> float:
+        """What the recipe's clipping multiplies gradients by."""
+        limit = self._one.report.spec.recipe.clip_norm
+        if limit is None:
+            return 1.0
+        norms = [_norm(array) for name, array in self._one.arrays.items() if name.startswith("gradients/")]
+        return min(1.0, limit / (_norm(np.array(norms)) + 1e-6))
 
     def statistics(self) -> Stage:
         names = self._one.report.statistics
         return self._stage("statistics", lambda a, b: by_parameter(a.arrays, b.arrays, "step/", names=names))
 
     def curve(self) -> Stage:
+        count = self._comparable()
+
         def errors(a: Evidence, b: Evidence) -> Errors:
-            pairs = zip(a.arrays["curve"], b.arrays["curve"], strict=True)
+            pairs = zip(a.arrays["curve"][:count], b.arrays["curve"][:count], strict=True)
             return ((f"step {step}", relative(x, y)) for step, (x, y) in enumerate(pairs, start=1))
 
-        return self._stage("curve", errors)
+        return self._stage("curve", errors, remark=self._limit(count))
+
+    def trained(self) -> Stage:
+        count = self._comparable()
+        last = max(index for index, step in enumerate(CHECKPOINTS) if step <= max(count, 1))
+        return self._outputs("trained", lambda arrays: arrays["trained"][last], f"after step {CHECKPOINTS[last]}")
+
+    def _limit(self, count: int) -> str:
+        steps = len(self._one.arrays["curve"])
+        if count == steps:
+            return ""
+        return (
+            f"the first {count} of {steps} steps: after them this training amplifies rounding, and even the backend "
+            "nearer to float64 leaves it"
+        )
+
+    def _comparable(self) -> int:
+        """Steps, from the first on, in which rounding alone does not move the loss; at least one."""
+        mine = self._one.arrays["curve"]
+        if self._reference is None:
+            return len(mine)
+        allowed = HORIZON * tolerance("curve", self._one.report.spec.precision, self._scalars).value
+        true = self._reference.arrays["curve"]
+        drifts = [
+            [relative(x, y) for x, y in zip(e.arrays["curve"], true, strict=True)] for e in (self._one, self._other)
+        ]
+        beyond = np.flatnonzero(np.minimum(*np.array(drifts)) > allowed)
+        return max(1, int(beyond[0])) if beyond.size else len(mine)
 
     def _stage(self, name: str, errors: Any, *, where: str = "", remark: str = "") -> Stage:
         allowed = tolerance(name, self._one.report.spec.precision, self._scalars)
@@ -172,10 +228,6 @@ class _Judge:
             from_reference=references,
             remark=remark,
         )
-
-
-def _divides(recipe: Recipe) -> bool:
-    return recipe.optimizer != "sgd"
 
 
 def _largest(errors: Errors) -> tuple[str, float]:
