@@ -20,7 +20,7 @@ from harness.measure.environment import CORE_PACKAGES, collect, versions
 from harness.measure.phases import Emit, Phases
 from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request
 from harness.protocols import Model, PreparedData, Session, SessionRequest
-from harness.store import ARRAYS, write_json
+from harness.store import ARRAYS, WEIGHTS, write_json
 from harness.types import (
     Event,
     Failure,
@@ -40,6 +40,8 @@ from harness.types import (
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
+    save_weights: bool = False
+    """Leave the trained canonical weights beside the record."""
 
 
 class Run:
@@ -47,6 +49,7 @@ class Run:
 
     def __init__(self, job: Job, emit: Emit, directory: Path) -> None:
         self.spec = job.spec
+        self._save_weights = job.save_weights
         self.provenance = Provenance(plugins=list(job.plugins))
         self.phases = Phases(emit)
         self._emit = emit
@@ -64,6 +67,8 @@ class Run:
 
         os.environ.update(self.backend.environment)
         with self.phases("import"):
+            if self.task.objective == "classification":  # or their import would count as scoring
+                import sklearn.metrics  # noqa: F401
             device = choose_device(self.backend, self.spec)
             self.spec = msgspec.structs.replace(self.spec, device=device.name)
             self.learn(device_name=device.description)
@@ -93,7 +98,7 @@ class Run:
 
         from harness.measure import inference, training
         from harness.metrics import scorer
-        from harness.weights import check, digest
+        from harness.weights import check, digest, save
 
         spec, phases = self.spec, self.phases
         metrics = [self._catalog.metric(name) for name in self.task.metrics]
@@ -106,6 +111,8 @@ class Run:
             weights = session.get_weights()
             check(weights, request.parameters)
             self.learn(final_weights_digest=digest(weights))
+            if self._save_weights:
+                save(self._directory / WEIGHTS, weights)
             test = inference.predict(session, data.test, batch_size, data.info.outputs)
             validation = inference.predict(session, data.validation, batch_size, data.info.outputs)
             device_memory = session.device_memory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import click
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="Change a setting: recipe.epochs=3, model.hidden_size=256, protocol.window_s=1. May be repeated.",
 )
+@click.option("--save-weights", is_flag=True, help="Keep the trained weights, for `harness evaluate`.")
 @options.results
 @click.option(
     "--timeout",
@@ -59,6 +61,7 @@ def run(
     compile_: bool,
     deterministic: bool,
     parity: bool,
+    save_weights: bool,
     seed: tuple[int, ...],
     threads: int | None,
     overrides: tuple[str, ...],
@@ -108,11 +111,13 @@ def run(
     from harness.cli.progress import listener
     from harness.execute.local import run_all
 
+    for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: end the child and record it
+        signal.signal(getattr(signal, name), signal.default_int_handler)
     store = Store(results_dir(results))
     marks = _checked(specs, catalog, store, quiet) if parity else None
     progress = listener(quiet=quiet)
     try:
-        run_all(specs, catalog, store, timeout_s=timeout, listener=progress, marks=marks)
+        run_all(specs, catalog, store, timeout_s=timeout, listener=progress, marks=marks, save_weights=save_weights)
     finally:
         progress.close()
         _print_finished(progress.records, store, quiet)

@@ -16,7 +16,7 @@ from harness.errors import RecordError, UsageError
 from harness.execute.child import Ended, run_child
 from harness.measure.environment import collect
 from harness.plugins import Catalog
-from harness.store import ARRAYS, LOG, RECORD, Store, read_record, write_json
+from harness.store import ARRAYS, LOG, RECORD, WEIGHTS, Store, read_record, write_json
 from harness.types import EpochEnded, Event, Failure, ParityMark, Provenance, RunRecord, RunSpec
 from harness.worker import Job
 
@@ -55,8 +55,10 @@ def run_all(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     listener: Listener | None = None,
     marks: Mapping[str, list[ParityMark]] | None = None,
+    save_weights: bool = False,
 ) -> list[RunRecord]:
-    """Carry out `specs` in order and keep every record in `store`, with what `marks` has for its spec's key.
+    """Carry out `specs` in order and keep every record in `store`, with what `marks` has for its spec's key, and the
+    trained weights where `save_weights` asks for them.
 
     Raises KeyboardInterrupt after the interrupted run was ended and recorded, `harness.RecordError` when the store
     cannot be written, and `harness.UsageError` for a time limit that is not positive.
@@ -70,7 +72,9 @@ def run_all(
         listener.run_started(index, len(specs), spec)
         catalog.notify("harness_run_started", spec=spec)
         found = (marks or {}).get(spec.key, [])
-        record = run_one(spec, catalog, store, timeout_s=timeout_s, listener=listener, marks=found)
+        record = run_one(
+            spec, catalog, store, timeout_s=timeout_s, listener=listener, marks=found, save_weights=save_weights
+        )
         records.append(record)
         listener.run_finished(index, len(specs), record)
         catalog.notify("harness_run_finished", record=record)
@@ -87,6 +91,7 @@ def run_one(
     timeout_s: float,
     listener: Listener,
     marks: Sequence[ParityMark] = (),
+    save_weights: bool = False,
 ) -> RunRecord:
     """One run in one child process; always ends in a stored record, whatever becomes of the child."""
 
@@ -100,7 +105,7 @@ def run_one(
             catalog.notify("harness_epoch_ended", spec=spec, epoch=event)
 
     with store.scratch() as scratch:
-        job = Job(spec=spec, plugins=catalog.refs_for(spec))
+        job = Job(spec=spec, plugins=catalog.refs_for(spec), save_weights=save_weights)
         write_json(scratch / "job.json", job)
         start = time.monotonic()
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
@@ -121,7 +126,8 @@ def run_one(
         if written is not None and ended is not None:
             record = msgspec.structs.replace(written, wall_s=ended.seconds)
         else:
-            (scratch / ARRAYS).unlink(missing_ok=True)  # cut off, perhaps
+            for name in (ARRAYS, WEIGHTS):
+                (scratch / name).unlink(missing_ok=True)  # cut off, perhaps
             oom = _kernel_oom_kills() > kills_before
             record = RunRecord(
                 run_id="",

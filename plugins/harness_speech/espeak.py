@@ -67,7 +67,7 @@ def synthesise(utterances: list[Utterance]) -> list[NDArray[np.int16]]:
         output = Path(folder) / "speech.npz"
         try:
             child = subprocess.run(
-                [sys.executable, "-m", __name__, str(output)],
+                [sys.executable, "-P", "-m", __name__, str(output)],
                 input=json.dumps(utterances),
                 capture_output=True,
                 text=True,

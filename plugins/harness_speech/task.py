@@ -36,7 +36,9 @@ class Speech(Task):
     default_model = "wav2vec2-tiny"
     metric = "accuracy"
     metrics = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro", "recall_macro", "roc_auc")
-    recipe = Recipe(epochs=10, batch_size=32, learning_rate=1e-3, schedule="linear", warmup_fraction=0.1)
+    recipe = Recipe(
+        epochs=10, batch_size=32, learning_rate=1e-3, weight_decay=0.01, schedule="linear", warmup_fraction=0.1
+    )
     Options = Options
 
     def prepare(self, data: RawData, options: Any) -> PreparedData:
@@ -50,7 +52,7 @@ class Speech(Task):
             raise DataError("the dataset does not tell its sample rate: details need a 'sample_rate_hz'")
         lengths = np.array([len(waveform) for waveform in data.train.inputs["waveform"]])
         if options.seconds is None:
-            samples = int(np.percentile(lengths, 99, method="higher"))
+            samples = max(1, int(np.percentile(lengths, 99, method="higher")))
         else:
             samples = max(1, round(options.seconds * rate_hz))
 

@@ -47,7 +47,7 @@ def normalise(waveform: Waveform) -> Waveform:
     if centred.size == 0:
         return np.zeros(0, np.float32)
     centred = centred - centred.mean()
-    return (centred / np.sqrt(np.mean(centred**2) + 1e-7)).astype(np.float32)
+    return np.asarray(centred / np.sqrt(np.mean(centred**2) + 1e-7), np.float32)
 
 
 def fixed_length(waveforms: Sequence[Waveform], samples: int) -> NDArray[np.float32]:

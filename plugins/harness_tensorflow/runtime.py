@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 
+import keras
 import tensorflow as tf
 
 import harness
+
+POLICIES = {"fp32": "float32", "tf32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
+"""Keras's dtype policies: variables and outputs are float32 in each."""
+
+_compiled = False
 
 
 def devices() -> list[harness.DeviceInfo]:
@@ -15,22 +21,26 @@ def devices() -> list[harness.DeviceInfo]:
     for index, gpu in enumerate(tf.config.list_physical_devices("GPU")):
         details = tf.config.experimental.get_device_details(gpu)
         ampere = details.get("compute_capability", (0, 0)) >= (8, 0)
-        precisions = ("fp32", "tf32", "bf16", "fp16") if ampere else ("fp32", "fp16")
         found.append(
             harness.DeviceInfo(
-                name=f"cuda:{index}", description=details.get("device_name", gpu.name), precisions=precisions
+                name=f"cuda:{index}",
+                description=details.get("device_name", gpu.name),
+                precisions=("fp32", "tf32", "bf16", "fp16") if ampere else ("fp32", "fp16"),
             )
         )
     found.append(harness.DeviceInfo(name="cpu", description="host processor", precisions=("fp32", "bf16")))
     return found
 
 
-def configure(device: str, precision: harness.Precision, threads: int, deterministic: bool) -> harness.DeviceInfo:
-    """Make `device` the only one that TensorFlow uses, and set its threads, TF32 mode and determinism.
+def configure(request: harness.SessionRequest) -> None:
+    """Make the request's device the only one that TensorFlow uses; set threads, modes, seeds and dtype policy.
 
     Raises `harness.UnsupportedError` for an unknown device, a precision it lacks, or settings that differ from those
     that TensorFlow already started with in this process.
     """
+    global _compiled
+    device = "cuda:0" if request.device == "cuda" else request.device
+    precision = request.precision
     known = {info.name: info for info in devices()}
     info = known.get(device)
     if info is None:
@@ -44,16 +54,23 @@ def configure(device: str, precision: harness.Precision, threads: int, determini
     visible = [] if device == "cpu" else [gpus[int(device.partition(":")[2])]]
     try:
         tf.config.set_visible_devices(visible, "GPU")
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_intra_op_parallelism_threads(request.threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError as error:
         raise harness.UnsupportedError(
             f"TensorFlow fixes devices and threads once a process, and this one started with others: {error}"
         ) from error
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
-    if deterministic:
+    if request.deterministic:
         tf.config.experimental.enable_op_determinism()  # for the rest of the process: TensorFlow has no way back
-    return info
+    keras.utils.set_random_seed(request.seed)
+    keras.mixed_precision.set_global_policy(POLICIES[precision])
+    _compiled = request.compile
+
+
+def has_cudnn() -> bool:
+    """Whether networks may call cuDNN's own layers: on a GPU, and not under XLA, which does not know them."""
+    return bool(tf.config.get_visible_devices("GPU")) and not _compiled
 
 
 def notes() -> dict[str, str]:

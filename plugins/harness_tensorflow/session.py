@@ -13,8 +13,6 @@ import harness
 from harness_tensorflow import runtime
 from harness_tensorflow.optimizers import LossScale, Optimizer
 
-_POLICIES = {"fp32": "float32", "tf32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
-
 
 class TensorFlowSession(harness.Session):
     """Trains by one `tf.function` a step, traced once per batch size and called as a concrete function, so that
@@ -22,13 +20,10 @@ class TensorFlowSession(harness.Session):
 
     def __init__(self, request: harness.SessionRequest) -> None:
         self._request = request
-        runtime.configure(request.device, request.precision, request.threads, request.deterministic)
+        runtime.configure(request)
         self._gpu = None if request.device == "cpu" else "GPU:0"
         if self._gpu:
             tf.config.experimental.reset_memory_stats(self._gpu)
-        keras.utils.set_random_seed(request.seed)
-        keras.mixed_precision.set_global_policy(_POLICIES[request.precision])
-
         network = request.build(request.config, request.info, request.recipe.dropout)
         self._module = network.module
         self._bindings = _checked_bindings(network, request.parameters)
@@ -111,7 +106,7 @@ class TensorFlowSession(harness.Session):
 
     def notes(self) -> dict[str, str]:
         return runtime.notes() | {
-            "dtype_policy": _POLICIES[self._request.precision],
+            "dtype_policy": runtime.POLICIES[self._request.precision],
             "op_determinism": str(self._request.deterministic).lower(),
             "xla": str(self._request.compile).lower(),
             "loss_scaling": "dynamic" if self._loss_scale else "none",

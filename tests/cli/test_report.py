@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from command_line import MAIN, Invoke, store
 from sample_records import comparison, record
 
-from cli.conftest import MAIN, Invoke, store
 from harness.compare import tabulate
 from harness.report.data import csv_text
 from harness.report.text import render

@@ -6,8 +6,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-from cli.conftest import MAIN, Invoke, harness
-from conftest import FAST
+from command_line import MAIN, Invoke, harness
+from toy_plugin import FAST
 
 from harness.store import Store
 from harness.types import Failure, Success

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from cli.conftest import Invoke, harness
+from command_line import Invoke, harness
 
 COMMANDS = ("run", "list", "show", "report", "doctor")
 

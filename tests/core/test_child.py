@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from processes import gone
 from toy_plugin import environment_with
 
 from harness.execute import child
@@ -45,19 +46,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return ended, lines, (tmp_path / "log.txt").read_text()
 
     return run
-
-
-def gone(pid: int, within_s: float = 5) -> bool:
-    """Whether the process ends; one that only waits for its parent to notice has ended."""
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_lines_output_and_status(run: Run, capfd: pytest.CaptureFixture[str]) -> None:

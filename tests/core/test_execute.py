@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from processes import gone
 from toy_plugin import FAST, FAULTS_REF, TOY_REF, install_toy
 
-from core.test_child import gone
 from harness.errors import RecordError, UsageError
 from harness.execute import child, local
 from harness.execute.local import Silent, run_all

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from strategies import predictions
 
-from core.strategies import predictions
 from harness.errors import BadResultError, PluginError
 from harness.metrics import BUILTIN, probabilities, scorer
 from harness.protocols import Metric
@@ -156,9 +156,7 @@ def test_loss_of_huge_logits_is_finite() -> None:
 
 
 def test_metric_that_is_not_finite_is_a_bad_result() -> None:
-    metric = Metric(
-        name="odd", objective="regression", function="core.test_metrics:odd", higher_is_better=True, summary=""
-    )
+    metric = Metric(name="odd", objective="regression", function=f"{__name__}:odd", higher_is_better=True, summary="")
     with pytest.raises(BadResultError, match="the metric 'odd' is inf"):
         scorer(numbers(1), "odd", [metric]).score(np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
 
@@ -168,9 +166,7 @@ def odd(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def test_metric_whose_function_is_absent() -> None:
-    metric = Metric(
-        name="odd", objective="regression", function="core.test_metrics:nope", higher_is_better=True, summary=""
-    )
+    metric = Metric(name="odd", objective="regression", function=f"{__name__}:nope", higher_is_better=True, summary="")
     with pytest.raises(PluginError, match="no attribute 'nope'"):
         scorer(numbers(1), "odd", [metric])
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from sample_records import failure, record
+from strategies import records
 from toy_plugin import environment_with
 
-from core.strategies import records
 from harness import store as store_module
 from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.store import ARRAYS, RECORD, Store, StoredRun, read_arrays, read_record, results_dir, write_json
@@ -77,7 +77,7 @@ for _ in range(15):
     with store.scratch() as scratch:
         store.commit(scratch, record())
 """
-    environment = environment_with(Path(__file__).parents[1])
+    environment = environment_with(Path(__file__).parents[1] / "helpers")
     writers = [subprocess.Popen([sys.executable, "-c", code, str(store.path)], env=environment) for _ in range(2)]
     assert [writer.wait(60) for writer in writers] == [0, 0]
     loaded = store.load()
@@ -165,7 +165,7 @@ try:
 except RecordError as error:
     print(error)
 """
-    environment = environment_with(Path(__file__).parents[1], PYTHONDONTWRITEBYTECODE="1")
+    environment = environment_with(Path(__file__).parents[1] / "helpers", PYTHONDONTWRITEBYTECODE="1")
     command = [sys.executable, "-c", code, str(store.path)]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert "record.json: cannot be written: File too large" in said

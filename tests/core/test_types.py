@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from msgspec import structs
+from strategies import protocols, recipes, records, specs
 
-from core.strategies import protocols, recipes, records, specs
 from harness.types import Event, Protocol, Recipe, RunRecord, RunSpec
 
 SPEC = RunSpec(

@@ -56,6 +56,7 @@ class Layer(tf.Module):
 class Bert(tf.Module):
     def __init__(self, config: Any, vocab_size: int, outputs: int, dropout: float) -> None:
         super().__init__()
+        self._dtype = compute_dtype()
         hidden = config.hidden_size
         self.word_embeddings = parameter(vocab_size, hidden)
         self.position_embeddings = parameter(config.max_position_embeddings, hidden)
@@ -81,7 +82,7 @@ class Bert(tf.Module):
         on_embeddings, on_pooled = self.dropout
         x_blh = tf.gather(self.word_embeddings, ids_bl)
         x_blh += self.position_embeddings[: ids_bl.shape[1]] + self.token_type_embeddings[0]
-        x_blh = tf.cast(on_embeddings(self.embedding_norm(x_blh), training), compute_dtype())
+        x_blh = tf.cast(on_embeddings(self.embedding_norm(x_blh), training), self._dtype)
         mask_b11l = tf.cast(1 - valid_bl, tf.float32)[:, None, None, :] * tf.float32.min
         for layer in self.layers:
             x_blh = layer(x_blh, mask_b11l, training)

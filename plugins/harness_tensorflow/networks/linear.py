@@ -14,11 +14,12 @@ from harness_tensorflow.layers import Dense, compute_dtype, prefixed
 class Linear(tf.Module):
     def __init__(self, features: int, outputs: int) -> None:
         super().__init__()
+        self._dtype = compute_dtype()
         self.linear = Dense(features, outputs)
 
     def __call__(self, inputs: dict[str, Any], training: bool) -> Any:
         (x,) = inputs.values()
-        x = tf.cast(tf.reshape(x, [x.shape[0], -1]), compute_dtype())
+        x = tf.cast(tf.reshape(x, [x.shape[0], -1]), self._dtype)
         return tf.cast(self.linear(x), tf.float32)
 
 

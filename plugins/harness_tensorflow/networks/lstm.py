@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from harness import Binding, DataInfo, Network
+from harness_tensorflow import runtime
 from harness_tensorflow.layers import Dense, Dropout, compute_dtype, parameter, prefixed
 
 
@@ -15,6 +16,8 @@ class Lstm(tf.Module):
 
     def __init__(self, config: Any, vocab_size: int, outputs: int, dropout: float) -> None:
         super().__init__()
+        self._dtype = compute_dtype()
+        self._recurrence = cudnn if runtime.has_cudnn() else unrolled
         hidden = config.hidden_size
         self.embedding = parameter(vocab_size, config.embedding_size)
         sizes = [config.embedding_size] + [hidden] * (config.num_layers - 1)
@@ -35,22 +38,23 @@ class Lstm(tf.Module):
             }
 
     def __call__(self, inputs: dict[str, Any], training: bool) -> Any:
-        x_ble = tf.cast(tf.gather(self.embedding, inputs["input_ids"]), compute_dtype())
+        x_ble = tf.cast(tf.gather(self.embedding, inputs["input_ids"]), self._dtype)
         *below, last = self.dropouts
         # Padding is on the right, so it cannot reach a valid token's state; it only has to stay out of the maximum.
         for dropout, kernel, recurrent, bias in zip(
             below, self.kernels, self.recurrent_kernels, self.biases, strict=True
         ):
-            x_ble = recurrence(dropout(x_ble, training), kernel, recurrent, bias)
+            x_ble = self._recurrence(dropout(x_ble, training), kernel, recurrent, bias, training)
         padding_bl1 = inputs["attention_mask"][:, :, None] == 0
         pooled_bh = tf.reduce_max(tf.where(padding_bl1, x_ble.dtype.min, x_ble), axis=1)
         return tf.cast(self.classifier(last(pooled_bh, training)), tf.float32)
 
 
-def recurrence(x_ble: Any, kernel: Any, recurrent: Any, bias: Any) -> Any:
+def unrolled(x_ble: Any, kernel: Any, recurrent: Any, bias: Any, training: bool) -> Any:
     """Hidden states ``[B, L, H]`` from zero states; gates in the order i, f, g, o.
 
-    Unrolled over the tokens, with the inputs' part of the gates as one matrix product.
+    The inputs' part of the gates is one matrix product. Unrolling is faster on a CPU than a loop in the graph and
+    than the kernel ``BlockLSTMV2``.
     """
     batch, length, size = x_ble.shape
     hidden = recurrent.shape[0]
@@ -66,6 +70,24 @@ def recurrence(x_ble: Any, kernel: Any, recurrent: Any, bias: Any) -> Any:
         h = tf.sigmoid(o) * tf.tanh(cell)
         states.append(h)
     return tf.stack(states, axis=1)
+
+
+def cudnn(x_ble: Any, kernel: Any, recurrent: Any, bias: Any, training: bool) -> Any:
+    """The same by cuDNN, whose parameters are PyTorch's matrices in a row, then its two biases."""
+    batch = x_ble.shape[0]
+    hidden = recurrent.shape[0]
+    matrices = [tf.reshape(tf.transpose(matrix), [-1]) for matrix in (kernel, recurrent)]
+    parameters = tf.cast(tf.concat([*matrices, tf.zeros_like(bias), bias], axis=0), x_ble.dtype)
+    zeros_1bh = tf.zeros([1, batch, hidden], x_ble.dtype)
+    output_lbh, *_ = tf.raw_ops.CudnnRNN(
+        input=tf.transpose(x_ble, [1, 0, 2]),
+        input_h=zeros_1bh,
+        input_c=zeros_1bh,
+        params=parameters,
+        rnn_mode="lstm",
+        is_training=training,
+    )
+    return tf.ensure_shape(tf.transpose(output_lbh, [1, 0, 2]), [batch, x_ble.shape[1], hidden])
 
 
 def build(config: Any, info: DataInfo, dropout: float) -> Network:

@@ -57,6 +57,7 @@ class Layer(tf.Module):
 class ResNet(tf.Module):
     def __init__(self, config: Any, channels: int, outputs: int) -> None:
         super().__init__()
+        self._dtype = compute_dtype()
         self._pool = config.stem == "imagenet"
         kernel, stride = (7, 2) if config.stem == "imagenet" else (3, 1)
         self.embedder = Block(channels, config.embedding_size, kernel, stride)
@@ -74,7 +75,7 @@ class ResNet(tf.Module):
         self.bindings |= prefixed("classifier.1", self.classifier.bindings)
 
     def __call__(self, inputs: dict[str, Any], training: bool) -> Any:
-        x_bhwc = self.embedder(tf.cast(inputs["pixel_values"], compute_dtype()), training)
+        x_bhwc = self.embedder(tf.cast(inputs["pixel_values"], self._dtype), training)
         if self._pool:
             x_bhwc = tf.nn.max_pool2d(x_bhwc, 3, 2, [[0, 0], [1, 1], [1, 1], [0, 0]])
         for layer in self.layers:

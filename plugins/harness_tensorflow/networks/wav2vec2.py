@@ -117,10 +117,11 @@ class Layer(tf.Module):
 class Wav2Vec2(tf.Module):
     def __init__(self, config: Any, outputs: int, dropout: float) -> None:
         super().__init__()
+        self._dtype = compute_dtype()
         hidden = config.hidden_size
         self._pre_norm = config.do_stable_layer_norm
         self.feature_layers = []
-        self.bindings = {}
+        self.bindings: dict[str, Binding] = {}
         channels = 1
         for index, (width, kernel, stride) in enumerate(
             zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
@@ -153,7 +154,7 @@ class Wav2Vec2(tf.Module):
 
     def __call__(self, inputs: dict[str, Any], training: bool) -> Any:
         on_projection, on_encoder = self.dropout
-        x_blc = tf.cast(inputs["input_values"], compute_dtype())[:, :, None]
+        x_blc = tf.cast(inputs["input_values"], self._dtype)[:, :, None]
         for layer in self.feature_layers:
             x_blc = layer(x_blc)
         x_blh = on_projection(self.projection(self.projection_norm(x_blc)), training)
@@ -163,8 +164,7 @@ class Wav2Vec2(tf.Module):
             x_blh = layer(x_blh, training)
         if self._pre_norm:
             x_blh = self.layer_norm(x_blh)
-        # The mean commutes with the projector, which is linear: one frame to project instead of all.
-        return tf.cast(self.classifier(self.projector(tf.reduce_mean(x_blh, axis=1))), tf.float32)
+        return tf.cast(self.classifier(tf.reduce_mean(self.projector(x_blh), axis=1)), tf.float32)
 
 
 def build(config: Any, info: DataInfo, dropout: float) -> Network:

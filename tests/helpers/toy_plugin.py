@@ -9,7 +9,7 @@ import pytest
 
 from harness.types import PluginRef
 
-TOY = Path(__file__).parent / "toy"
+TOY = Path(__file__).parents[1] / "toy"
 TOY_REF = PluginRef(name="toy", value="harness_toy", distribution="harness-toy", version="1.0")
 FAULTS_REF = PluginRef(name="toy-faults", value="harness_toy_faults", distribution="harness-toy", version="1.0")
 

@@ -1,0 +1,67 @@
+"""What only a GPU can show; the CPU's tests cover the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from framework_cases import BATCH, CASES, CLASSES, config_of, example, models, request, trainable_start
+
+import harness
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.gpu]
+
+
+@pytest.fixture
+def gpu() -> harness.DeviceInfo:
+    from harness_tensorflow import TensorFlowBackend
+
+    first = TensorFlowBackend().devices()[0]
+    if not first.name.startswith("cuda"):
+        pytest.skip("TensorFlow sees no GPU here")
+    return first
+
+
+def train(case: str, **changes: Any) -> tuple[Any, list[float], harness.DeviceMemory | None]:
+    from harness_tensorflow import TensorFlowBackend
+
+    family, variant, sizes = CASES[case]
+    model = models()[family]
+    info, inputs = example(model.accepts[0])
+    config = config_of(model, variant, sizes)
+    session = TensorFlowBackend().open(
+        request("tensorflow", model, config, info, harness.Recipe(optimizer="adamw"), **changes)
+    )
+    start = trainable_start(model, config, info)
+    session.set_weights(start)
+    outputs = session.fetch(session.predict(inputs))
+    batch = harness.Batch(inputs, np.arange(BATCH) % CLASSES)
+    losses = [float(session.fetch(session.train_step(batch, 1e-3))) for _ in range(5)]
+    session.synchronize()
+    return outputs, losses, session.device_memory()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+@pytest.mark.parametrize("case", ["mlp", "lstm", "bert-tiny", "resnet-20", "wav2vec2-tiny"])
+def test_every_precision_trains(gpu: harness.DeviceInfo, case: str, precision: str) -> None:
+    if precision not in gpu.precisions:
+        pytest.skip(f"{gpu.description} does not compute in {precision}")
+    outputs, losses, memory = train(case, device=gpu.name, precision=precision)
+    assert np.isfinite(outputs).all()
+    assert losses[-1] < losses[0]
+    assert memory is not None
+    assert memory.allocator_peak_bytes
+    if precision != "fp32":
+        reference, _, _ = train(case, device=gpu.name)
+        assert np.abs(outputs - reference).max() < 0.1 * np.abs(reference).max()
+
+
+def test_a_batch_too_large_is_out_of_memory(gpu: harness.DeviceInfo) -> None:
+    import tensorflow as tf
+    from harness_tensorflow import TensorFlowBackend
+
+    train("mlp", device=gpu.name)
+    with pytest.raises(tf.errors.ResourceExhaustedError) as caught, tf.device("GPU:0"):
+        tf.zeros([1 << 21, 1 << 21])
+    assert TensorFlowBackend().is_out_of_memory(caught.value)
