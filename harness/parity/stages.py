@@ -29,7 +29,8 @@ Array = NDArray[Any]
 
 FLOOR = 1e-2
 NOISE = 10.0
-"""How many times the root mean square of a gradient's rounding errors an element may be off."""
+"""How many times the rounding of a gradient's element is taken: its own difference between the backends, or the root
+mean square over its parameter."""
 HORIZON = 0.01
 
 
@@ -152,7 +153,8 @@ class _Judge:
         """Elements whose step is well conditioned, or whose gradient is exactly zero in both."""
         one, other = (e.arrays[f"gradients/{name}"].astype(np.float64) for e in (self._one, self._other))
         true = one if self._reference is None else self._reference.arrays[f"gradients/{name}"]
-        noise = NOISE * clip * max(_rms(one - true), _rms(other - true), _rms(one - other))
+        typical = max(_rms(one - true), _rms(other - true), _rms(one - other))
+        noise = NOISE * clip * np.maximum(typical, np.abs(one - other))
         recipe = self._one.report.spec.recipe
         # RMSProp's first mean square is a hundredth of the gradient's.
         epsilon = recipe.epsilon * (10 if recipe.optimizer == "rmsprop" else 1)
