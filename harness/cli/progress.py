@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
 
 _REFRESH_S = 0.25
+_PLAIN_S = 1.0
 
 
 def listener(*, quiet: bool) -> Quiet:
@@ -46,12 +47,13 @@ class Quiet:
 
 
 class Plain(Quiet):
-    """A line for each phase that a run enters, each epoch and each result."""
+    """A line for each phase that a run enters, for epochs (at most one a second, and the last) and for each result."""
 
     def __init__(self) -> None:
         super().__init__()
         self._prefix = ""
         self._phases: set[str] = set()
+        self._epoch_told = 0.0
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._prefix = f"[{index}/{total}] {title(spec)}: "
@@ -59,6 +61,9 @@ class Plain(Quiet):
 
     def event(self, spec: RunSpec, event: Event) -> None:
         if isinstance(event, EpochEnded):
+            if event.epoch < event.epochs and time.monotonic() - self._epoch_told < _PLAIN_S:
+                return
+            self._epoch_told = time.monotonic()
             click.echo(self._prefix + describe_epoch(event), err=True)
         elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
             self._phases.add(event.phase)  # training and validation alternate; the epochs tell of that

@@ -80,3 +80,17 @@ def test_live_is_drawn_a_few_times_a_second_at_most() -> None:
 @pytest.mark.parametrize(("seconds", "shown"), [(0.2, "0:00"), (75.2, "1:15"), (3600, "1:00:00"), (59.7, "1:00")])
 def test_clock(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
+
+
+def test_plain_lines_thin_out_epochs_that_rush_by(capfd: pytest.CaptureFixture[str]) -> None:
+    plain, spec = Plain(), record().spec
+    plain.run_started(1, 1, spec)
+    for epoch in range(1, 201):
+        validation: dict[str, float | None] = {"loss": 0.5}
+        plain.event(
+            spec, EpochEnded(epoch=epoch, epochs=200, step=epoch, train_s=0.1, train_loss=0.25, validation=validation)
+        )
+    lines = capfd.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 5
+    assert "epoch 1/200" in lines[0]
+    assert "epoch 200/200" in lines[-1]
