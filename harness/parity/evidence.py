@@ -66,6 +66,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Parameters that did not come back as they went in -> largest difference."""
     statistics: tuple[str, ...]
     """Names of the running statistics."""
+    decayed: tuple[str, ...]
+    """Names of the parameters that weight decay applies to."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +130,7 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
             parameters={name: tuple(array.shape) for name, array in returned.items()},
             changed_on_the_way=_changes(weights, returned),
             statistics=tuple(parameter.name for parameter in request.parameters if not parameter.trainable),
+            decayed=tuple(parameter.name for parameter in request.parameters if parameter.decay),
         ),
         arrays,
     )

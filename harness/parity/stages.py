@@ -158,7 +158,10 @@ class _Judge:
         recipe = self._one.report.spec.recipe
         # RMSProp's first mean square is a hundredth of the gradient's.
         epsilon = recipe.epsilon * (10 if recipe.optimizer == "rmsprop" else 1)
-        low, high = clip * true - noise, clip * true + noise
+        used = clip * true
+        if recipe.optimizer != "adamw" and name in self._one.report.decayed:
+            used = used + recipe.weight_decay * self._one.arrays[f"start/{name}"]
+        low, high = used - noise, used + noise
         with np.errstate(invalid="ignore", divide="ignore"):
             moved = np.abs(high / (np.abs(high) + epsilon) - low / (np.abs(low) + epsilon))
         allowed = tolerance("step", self._one.report.spec.precision, self._scalars).value

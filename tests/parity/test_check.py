@@ -176,3 +176,13 @@ def test_damaged_verdicts_are_no_verdicts(tmp_path: Path) -> None:
     (path,) = (tmp_path / "parity").iterdir()
     path.write_text(path.read_text()[:100])
     assert load(tmp_path) == {}
+
+
+def test_the_kit_for_plugin_authors() -> None:
+    """In the process that a plugin's author tests in; the backends' own processes are apart all the same."""
+    from harness.testing import assert_parity
+
+    verdict = assert_parity(task="toy-classify", backends=("toy-numpy", "peer-wide"), steps=3)
+    assert verdict.passed
+    with pytest.raises(AssertionError, match="DIFFERS: the values of `linear"):
+        assert_parity(task="toy-classify", backends=("toy-numpy", "peer-hasty"), steps=3)

@@ -87,6 +87,7 @@ def evidence(backend: str = "a", recipe: Recipe | None = None, **changes: Array)
         parameters=shapes,
         changed_on_the_way={},
         statistics=("mean",),
+        decayed=("w",),
     )
     return Evidence(report, arrays | {name.replace("__", "/"): array for name, array in changes.items()})
 
