@@ -69,6 +69,8 @@ def run(
     model: str | Iterable[str] = (),
     device: str | Iterable[str] = "auto",
     precision: str | Iterable[str] = "fp32",
+    deterministic: bool = False,
+    parity: bool = False,
     compile: bool = False,  # noqa: A002 - the field's word, and the option's name on the command line
     seed: int | Iterable[int] = 0,
     threads: int | None = None,
@@ -79,7 +81,7 @@ def run(
     """Carry out runs as ``harness run`` does, each in a process of its own, and return their records.
 
     Every selection takes one name or several; all their combinations are run. `overrides` are strings such as
-    ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`, not an exception.
+    ``"recipe.epochs=3"``. `parity` checks first that the backends compute the same. A run that fails is a record with a `Failure`, not an exception.
 
     Raises `harness.UsageError` for a wrong request and `harness.RecordError` when results cannot be written.
 
@@ -103,13 +105,21 @@ def run(
         devices=_names(device),
         precisions=_names(precision),
         compile=compile,
+        deterministic=deterministic,
         seeds=(seed,) if isinstance(seed, int) else tuple(seed),
         threads=threads,
         overrides=tuple(overrides),
     )
     specs = expand(selection, catalog)
     store = Store(results_dir(results))
-    records = run_all(specs, catalog, store, timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s)
+    marks = None
+    if parity:
+        from harness.parity.check import marks_for
+
+        store.prepare()
+        marks = marks_for(specs, catalog, store)
+    limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
+    records = run_all(specs, catalog, store, timeout_s=limit_s, marks=marks)
     return Results(records, verdicts=load_verdicts(store.path).values())
 
 
