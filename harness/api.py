@@ -81,7 +81,9 @@ def run(
     """Carry out runs as ``harness run`` does, each in a process of its own, and return their records.
 
     Every selection takes one name or several; all their combinations are run. `overrides` are strings such as
-    ``"recipe.epochs=3"``. `parity` checks first that the backends compute the same. A run that fails is a record with a `Failure`, not an exception.
+    ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`, not an exception.
+
+    `parity` checks first that the backends compute the same, and marks the records by what it found.
 
     Raises `harness.UsageError` for a wrong request and `harness.RecordError` when results cannot be written.
 
