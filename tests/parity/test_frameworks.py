@@ -62,6 +62,18 @@ def test_trained_weights_travel(tmp_path: Path) -> None:
     assert found["evaluated_scores"]["rmse"] == pytest.approx(found["trained_scores"]["rmse"], rel=1e-5)
 
 
+def test_deterministic_kernels_are_asked_for_and_recorded(tmp_path: Path) -> None:
+    done = harness_(
+        "parity", "--task", "regression", *BOTH, "--deterministic", "--steps", "2", "--format", "json",
+        results=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (verdict,) = json.loads(done.stdout)
+    assert verdict["spec"]["deterministic"] is True
+    assert verdict["notes"]["torch"]["deterministic_algorithms"] == "True"
+    assert verdict["notes"]["tensorflow"]["op_determinism"] == "true"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_every_model_is_the_same_on_both(tmp_path: Path) -> None:
