@@ -12,6 +12,7 @@ from harness.types import RunRecord
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.parity.verdict import Verdict
     from harness.report.table import Table
 
 
@@ -21,16 +22,21 @@ class Results(Sequence[RunRecord]):
     `problems` names each file that could not be read, and why.
     """
 
-    def __init__(self, records: Iterable[RunRecord], problems: Iterable[str] = ()) -> None:
+    def __init__(
+        self, records: Iterable[RunRecord], problems: Iterable[str] = (), verdicts: Iterable[Verdict] = ()
+    ) -> None:
         self.records = tuple(records)
         self.problems = tuple(problems)
+        self._verdicts = tuple(verdicts)
 
     @overload
     def __getitem__(self, index: int) -> RunRecord: ...
     @overload
     def __getitem__(self, index: slice) -> Results: ...
     def __getitem__(self, index: int | slice) -> RunRecord | Results:
-        return Results(self.records[index], self.problems) if isinstance(index, slice) else self.records[index]
+        if isinstance(index, slice):
+            return Results(self.records[index], self.problems, self._verdicts)
+        return self.records[index]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -42,7 +48,7 @@ class Results(Sequence[RunRecord]):
         """The comparison: one row per task, dataset, model, backend, device and precision, over its seeds."""
         from harness.compare import tabulate
 
-        return tabulate(self.records)
+        return tabulate(self.records, self._verdicts)
 
     def to_frame(self) -> pd.DataFrame:
         """The comparison as a pandas DataFrame, numbers as numbers, half-widths of 95% intervals beside them."""
@@ -63,6 +69,8 @@ def run(
     model: str | Iterable[str] = (),
     device: str | Iterable[str] = "auto",
     precision: str | Iterable[str] = "fp32",
+    deterministic: bool = False,
+    parity: bool = False,
     compile: bool = False,  # noqa: A002 - the field's word, and the option's name on the command line
     seed: int | Iterable[int] = 0,
     threads: int | None = None,
@@ -75,6 +83,8 @@ def run(
     Every selection takes one name or several; all their combinations are run. `overrides` are strings such as
     ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`, not an exception.
 
+    `parity` checks first that the backends compute the same, and marks the records by what it found.
+
     Raises `harness.UsageError` for a wrong request and `harness.RecordError` when results cannot be written.
 
     Example::
@@ -83,6 +93,7 @@ def run(
         results.to_frame()
     """
     from harness.execute.local import DEFAULT_TIMEOUT_S, run_all
+    from harness.parity.verdict import load as load_verdicts
     from harness.plan import Selection, expand
     from harness.plugins import discover
     from harness.store import Store, results_dir
@@ -96,13 +107,22 @@ def run(
         devices=_names(device),
         precisions=_names(precision),
         compile=compile,
+        deterministic=deterministic,
         seeds=(seed,) if isinstance(seed, int) else tuple(seed),
         threads=threads,
         overrides=tuple(overrides),
     )
     specs = expand(selection, catalog)
     store = Store(results_dir(results))
-    return Results(run_all(specs, catalog, store, timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s))
+    marks = None
+    if parity:
+        from harness.parity.check import marks_for
+
+        store.prepare()
+        marks = marks_for(specs, catalog, store)
+    limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
+    records = run_all(specs, catalog, store, timeout_s=limit_s, marks=marks)
+    return Results(records, verdicts=load_verdicts(store.path).values())
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Results:
@@ -115,13 +135,14 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
         harness.load("results/").to_frame()
     """
     from harness.errors import UsageError
+    from harness.parity.verdict import load as load_verdicts
     from harness.store import Store, results_dir
 
     directory = Path(results_dir(path))
     if not directory.is_dir():
         raise UsageError(f"{directory}: there is no such results directory")
     loaded = Store(directory).load()
-    return Results([run.record for run in loaded.runs], loaded.problems)
+    return Results([run.record for run in loaded.runs], loaded.problems, load_verdicts(directory).values())
 
 
 def _names(value: str | Iterable[str]) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ import msgspec
 
 from harness import stats
 from harness.metrics import BUILTIN as METRICS
+from harness.parity.marks import marks
+from harness.parity.verdict import Verdict
 from harness.report.table import COLUMNS, Cell, Row, Table, one_line
 from harness.types import Failure, RunRecord, RunSpec, Success
 
@@ -25,8 +27,11 @@ _MEASURED = tuple(c.name for c in COLUMNS if c.kind == "number" and not c.name.e
 _IDENTITY = ("task", "dataset", "model", "backend", "device", "precision")
 
 
-def tabulate(records: Sequence[RunRecord]) -> Table:
+def tabulate(records: Sequence[RunRecord], verdicts: Sequence[Verdict] = (), *, all_ratios: bool = False) -> Table:
     """The table of these runs. Each run counts in exactly one row.
+
+    Each row is marked by the parity `verdicts` that are bound to what it ran, else by those that its runs remember;
+    there is no ratio between rows that are marked as differing, unless `all_ratios` asks for it.
 
     Rows appear in the order of their first run. Ratios are to the first backend, in that order, among the rows that
     share everything but the backend and its packages; a ratio's half-width follows from those of its two means as
@@ -40,13 +45,16 @@ def tabulate(records: Sequence[RunRecord]) -> Table:
         rivals.setdefault(_rival_key(group[0]), []).append(index)
     rows = []
     for indices in rivals.values():
-        for index in indices:
-            cells = _identity(groups[index], options[index]) | measured[index]
+        found = marks([_representative(groups[index]) for index in indices], verdicts)
+        for index, mark in zip(indices, found, strict=True):
+            cells = _identity(groups[index], options[index]) | measured[index] | {"parity": Cell(str(mark))}
+            comparable = all_ratios or mark.state != "differs" or index == indices[0]
             for ratio, speed in (
                 ("train_ratio", "train_samples_per_s"),
                 ("inference_ratio", "inference_samples_per_s"),
             ):
-                cells[ratio] = _ratio(measured[index][speed], measured[indices[0]][speed], index == indices[0])
+                base = measured[indices[0]][speed]
+                cells[ratio] = _ratio(measured[index][speed], base, index == indices[0]) if comparable else Cell(None)
             rows.append(Row({column.name: cells[column.name] for column in COLUMNS}))
     return Table(COLUMNS, tuple(rows))
 

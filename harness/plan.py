@@ -30,6 +30,7 @@ class Selection:
     devices: tuple[str, ...] = ("auto",)
     precisions: tuple[str, ...] = ("fp32",)
     compile: bool = False
+    deterministic: bool = False
     seeds: tuple[int, ...] = (0,)
     threads: int | None = None
     """None: every core that this process may use."""
@@ -86,6 +87,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                         device=device,
                         precision=precision,
                         compile=selection.compile,
+                        deterministic=selection.deterministic,
                         seed=seed,
                         threads=selection.threads or available_cores(),
                         **settings,
@@ -183,7 +185,7 @@ def _precision(name: str) -> Precision:
     try:
         precision: Precision = msgspec.convert(name, Precision)
     except msgspec.ValidationError:
-        raise UnknownNameError("precision", name, ("fp32", "tf32", "bf16", "fp16")) from None
+        raise UnknownNameError("precision", name, ("fp32", "tf32", "bf16", "fp16", "fp64")) from None
     return precision
 
 

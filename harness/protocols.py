@@ -255,12 +255,15 @@ class SessionRequest:
     compile: bool
     seed: int
     threads: int
+    deterministic: bool = False
+    """Use only kernels that give the same bits every time."""
 
 
 class Session:
     """One model on one device. A backend only computes: the core owns the loops, the clock, the batches.
 
-    Calls may return before the device has finished; `synchronize` and `fetch` wait.
+    Calls may return before the device has finished; `synchronize` and `fetch` wait. At precision ``fp64`` every
+    array that is said to be float32 here is float64, except those that come in.
     """
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
@@ -273,6 +276,14 @@ class Session:
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
         """Forward in training mode, backward, one optimizer step. Returns a handle of the batch's mean loss."""
+        raise NotImplementedError
+
+    def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
+        """What `train_step` would hand to its optimizer, without the step and before clipping: the batch's mean loss,
+        and its gradient by every trainable parameter, float32 under the canonical name and in the canonical shape.
+
+        Asked for by the parity check only. Running statistics may move, as in any forward pass in training mode.
+        """
         raise NotImplementedError
 
     def predict(self, inputs: Mapping[str, Array]) -> Any:

@@ -1,4 +1,5 @@
-"""Records on disk: one directory a run, holding ``record.json``, ``arrays.npz`` and ``log.txt``.
+"""Records on disk: one directory a run, holding ``record.json``, ``arrays.npz`` and ``log.txt``, and where asked for
+``weights.safetensors``.
 
 A run is prepared in a hidden scratch directory and renamed into place once complete, so that a reader never sees half
 of one, whatever happens to the writer.
@@ -23,7 +24,7 @@ from harness.types import SCHEMA_VERSION, RunRecord
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-RECORD, ARRAYS, LOG = "record.json", "arrays.npz", "log.txt"
+RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 _SCRATCH = ".partial-"
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}

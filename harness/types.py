@@ -15,7 +15,7 @@ from msgspec import Struct
 SCHEMA_VERSION = 1
 
 Objective = Literal["classification", "regression"]
-Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
 FailureKind = Literal["oom", "timeout", "crash", "error", "unsupported", "bad_result", "interrupted"]
 
 
@@ -102,6 +102,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``cpu``, ``cuda`` or ``cuda:N``; ``auto`` only until the worker has chosen one."""
     precision: Precision = "fp32"
     compile: bool = False
+    deterministic: bool = False
+    """Ask the backend for kernels that give the same bits every time; slower on a GPU."""
     seed: int = 0
     threads: int = 1
     recipe: Recipe
@@ -332,6 +334,18 @@ class Provenance(Struct, frozen=True, kw_only=True):
     """What the backend set: thread counts, TF32 flags, compile mode, determinism."""
 
 
+class ParityMark(Struct, frozen=True, kw_only=True):
+    """What the parity check before a run found; the verdict itself lies in the results directory's ``parity``."""
+
+    backend: str
+    """The backend that this run's was compared with."""
+    passed: bool
+    error: float | None
+    """Largest relative error of the logits; None where they could not be compared."""
+    verdict: str
+    """Key of the verdict."""
+
+
 class RunRecord(Struct, frozen=True, kw_only=True):
     """All that is kept of one run, beside its raw samples and its log."""
 
@@ -349,3 +363,5 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     environment: Environment
     provenance: Provenance
     outcome: Outcome
+    parity: list[ParityMark] = []
+    """Of ``harness run --parity``; empty where no check was asked for."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import PluginError
+from harness.errors import PluginError, RecordError
 from harness.protocols import Parameter
 
 Array = NDArray[Any]
@@ -84,6 +85,25 @@ def digest(arrays: Mapping[str, Array]) -> str:
         sha.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
         sha.update(array.data if array.size else b"")
     return sha.hexdigest()
+
+
+def save(path: Path, weights: Mapping[str, Array]) -> None:
+    """Write a safetensors file, which is a checkpoint for any program that knows the names. Raises OSError."""
+    from safetensors.numpy import save as encoded
+
+    path.write_bytes(encoded({name: np.ascontiguousarray(array) for name, array in weights.items()}))
+
+
+def load(path: Path) -> dict[str, Array]:
+    """Read a safetensors file. Raises `harness.RecordError` naming the file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays: dict[str, Array] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"{path}: cannot be read: {error}") from None
+    return arrays
 
 
 def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None:

@@ -16,16 +16,14 @@ from typing import Any
 
 import msgspec
 
-from harness import plugins
-from harness.errors import BadResultError, HarnessError, PluginError, UnsupportedError
 from harness.measure.environment import CORE_PACKAGES, collect, versions
 from harness.measure.phases import Emit, Phases
-from harness.protocols import Backend, DeviceInfo, Model, PreparedData, Session, SessionRequest
-from harness.store import ARRAYS, write_json
+from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request
+from harness.protocols import Model, PreparedData, Session, SessionRequest
+from harness.store import ARRAYS, WEIGHTS, write_json
 from harness.types import (
     Event,
     Failure,
-    FailureKind,
     Latency,
     Memory,
     ModelInfo,
@@ -42,6 +40,8 @@ from harness.types import (
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
+    save_weights: bool = False
+    """Leave the trained canonical weights beside the record."""
 
 
 class Run:
@@ -49,13 +49,12 @@ class Run:
 
     def __init__(self, job: Job, emit: Emit, directory: Path) -> None:
         self.spec = job.spec
+        self._save_weights = job.save_weights
         self.provenance = Provenance(plugins=list(job.plugins))
         self.phases = Phases(emit)
         self._emit = emit
         self._directory = directory
-        self._catalog = plugins.load(job.plugins)
-        if self._catalog.failures:
-            raise PluginError("; ".join(f"plugin {f.ref.name!r}: {f.message}" for f in self._catalog.failures))
+        self._catalog = load_plugins(job.plugins)
         self.task = self._catalog.task(self.spec.task)
         self.backend = self._catalog.backend(self.spec.backend)
 
@@ -64,14 +63,19 @@ class Run:
 
     def go(self) -> Success:
         """The straight line of a run."""
+        from harness.data.prepared import dataset_digest
+
         os.environ.update(self.backend.environment)
         with self.phases("import"):
             if self.task.objective == "classification":  # or their import would count as scoring
                 import sklearn.metrics  # noqa: F401
-            device = self._device(self.backend)
+            device = choose_device(self.backend, self.spec)
+            self.spec = msgspec.structs.replace(self.spec, device=device.name)
+            self.learn(device_name=device.description)
         with self.phases("data"):
-            data = self._data()
-        model, config, request = self._request(data, device)
+            data = prepare_data(self._catalog, self.spec)
+            self.learn(dataset_digest=dataset_digest(data), data=data.info)
+        model, config, request = session_request(self._catalog, self.spec, data, device)
         with self.phases("build"):
             session = self.backend.open(request)
             self._initialise(session, request)
@@ -79,54 +83,6 @@ class Run:
             return self._measure(session, model, config, data, request)
         finally:
             session.close()
-
-    def _device(self, backend: Backend) -> DeviceInfo:
-        devices = {device.name: device for device in backend.devices()}
-        wanted = {"auto": next(iter(devices), "cpu"), "cuda": "cuda:0"}.get(self.spec.device, self.spec.device)
-        if wanted not in devices:
-            raise UnsupportedError(
-                f"backend {backend.name!r} finds no device {self.spec.device!r} here; "
-                f"it has: {', '.join(devices) or 'none'}"
-            )
-        device = devices[wanted]
-        if self.spec.precision not in device.precisions:
-            raise UnsupportedError(
-                f"backend {backend.name!r} cannot compute in {self.spec.precision} on {wanted} "
-                f"({device.description}); it can in: {', '.join(device.precisions)}"
-            )
-        self.spec = msgspec.structs.replace(self.spec, device=wanted)
-        self.learn(device_name=device.description)
-        return device
-
-    def _data(self) -> PreparedData:
-        from harness.data.prepared import check, dataset_digest
-
-        dataset = self._catalog.dataset(self.spec.dataset)
-        raw = dataset.load(msgspec.convert(self.spec.dataset_options, dataset.Options))
-        data = self.task.prepare(raw, msgspec.convert(self.spec.task_options, self.task.Options))
-        check(data)
-        self.learn(dataset_digest=dataset_digest(data), data=data.info)
-        return data
-
-    def _request(self, data: PreparedData, device: DeviceInfo) -> tuple[Model, Any, SessionRequest]:
-        spec = self.spec
-        model, _ = self._catalog.model(spec.model)
-        config = msgspec.convert(spec.model_options, model.Config)
-        network = self._catalog.network(model.name, spec.backend)
-        assert network is not None, "the plan checked that the model runs on this backend"
-        request = SessionRequest(
-            build=plugins.resolve(network.build),
-            config=config,
-            info=data.info,
-            parameters=tuple(model.parameters(config, data.info)),
-            recipe=spec.recipe,
-            device=device.name,
-            precision=spec.precision,
-            compile=spec.compile,
-            seed=spec.seed,
-            threads=spec.threads,
-        )
-        return model, config, request
 
     def _initialise(self, session: Session, request: SessionRequest) -> None:
         from harness.weights import digest, initial_weights
@@ -142,7 +98,7 @@ class Run:
 
         from harness.measure import inference, training
         from harness.metrics import scorer
-        from harness.weights import check, digest
+        from harness.weights import check, digest, save
 
         spec, phases = self.spec, self.phases
         metrics = [self._catalog.metric(name) for name in self.task.metrics]
@@ -155,6 +111,8 @@ class Run:
             weights = session.get_weights()
             check(weights, request.parameters)
             self.learn(final_weights_digest=digest(weights))
+            if self._save_weights:
+                save(self._directory / WEIGHTS, weights)
             test = inference.predict(session, data.test, batch_size, data.info.outputs)
             validation = inference.predict(session, data.validation, batch_size, data.info.outputs)
             device_memory = session.device_memory()
@@ -237,18 +195,8 @@ def _latency(timed: Any) -> Latency:
 
 
 def _failure(error: Exception, run: Run | None) -> Failure:
-    """What went wrong, in the first line of the exception's own words; the log has the traceback."""
-    kind: FailureKind = "error"
-    text = str(error).strip() or type(error).__name__
-    if isinstance(error, UnsupportedError):
-        kind = "unsupported"
-    elif isinstance(error, BadResultError):
-        kind = "bad_result"
-    elif isinstance(error, MemoryError) or (run is not None and run.backend.is_out_of_memory(error)):
-        kind = "oom"
-    elif not isinstance(error, HarnessError):
-        text = f"{type(error).__name__}: {error}"
-    return Failure(kind=kind, message=text.splitlines()[0][:500], phase=run.phases.current if run else "")
+    kind, message = explain(error, run.backend if run else None)
+    return Failure(kind=kind, message=message, phase=run.phases.current if run else "")
 
 
 def main(job_path: str, record_path: str, events_fd: int) -> None:

@@ -21,13 +21,14 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 )
 @click.option("--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write to a file instead of stdout.")
 @options.results
+@click.option("--all-ratios", is_flag=True, help="Also between rows that a parity check found to differ.")
 @options.names("--task", "Only these tasks.")
 @options.names("--dataset", "Only these datasets.")
 @options.names("--model", "Only these models.")
 @options.names("--backend", "Only these backends; ratios are to the first of them that ran.")
 @options.names("--device", "Only these devices.")
 @options.names("--precision", "Only these precisions.")
-def report(format_: str, output: str | None, results: str | None, **filters: tuple[str, ...]) -> None:
+def report(format_: str, output: str | None, results: str | None, all_ratios: bool, **filters: tuple[str, ...]) -> None:
     """Compare the runs of a results directory: a row for each task, dataset, model, backend, device and precision,
     over its seeds.
 
@@ -42,6 +43,7 @@ def report(format_: str, output: str | None, results: str | None, **filters: tup
     """
     from harness.compare import tabulate
     from harness.errors import RecordError, UsageError
+    from harness.parity.verdict import load as load_verdicts
     from harness.plugins import discover, resolve
     from harness.store import Store, results_dir
 
@@ -58,7 +60,8 @@ def report(format_: str, output: str | None, results: str | None, **filters: tup
             f"results directory {str(directory)!r} {state}; make some with `harness run --task ...`, "
             "or name another with --results DIR"
         )
-    text = render(tabulate(_selected([run.record for run in loaded.runs], filters)))
+    records = _selected([run.record for run in loaded.runs], filters)
+    text = render(tabulate(records, list(load_verdicts(directory).values()), all_ratios=all_ratios))
     if output is None:
         click.echo(text, nl=not text.endswith("\n"))
     else:

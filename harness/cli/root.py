@@ -12,6 +12,8 @@ from harness.errors import HarnessError, UnknownNameError
 
 _COMMANDS = {
     "run": "harness.cli.run:run",
+    "parity": "harness.cli.parity:parity",
+    "evaluate": "harness.cli.evaluate:evaluate",
     "list": "harness.cli.list:list_",
     "show": "harness.cli.show:show",
     "report": "harness.cli.report:report",

@@ -10,8 +10,9 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
+    from harness.plugins import Catalog
     from harness.store import Store
-    from harness.types import RunRecord, RunSpec
+    from harness.types import ParityMark, RunRecord, RunSpec
 
 
 @click.command(short_help="Train and measure; print the comparison.")
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 @options.names("--dataset", "Data; without it the task's default.")
 @options.names("--model", "Model or family; without it the task's default.")
 @options.names("--device", "auto, cpu, cuda or cuda:N [auto].")
-@options.names("--precision", "fp32, tf32, bf16 or fp16 [fp32].")
+@options.names("--precision", "fp32, tf32, bf16, fp16 or fp64 [fp32].")
 @click.option("--compile", "compile_", is_flag=True, help="Compile the model by the backend's compiler.")
+@click.option("--deterministic", is_flag=True, help="Use only kernels that give the same bits every time.")
+@click.option("--parity", is_flag=True, help="First check that the backends compute the same; the verdict is recorded.")
 @click.option(
     "--seed",
     multiple=True,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="Change a setting: recipe.epochs=3, model.hidden_size=256, protocol.window_s=1. May be repeated.",
 )
+@click.option("--save-weights", is_flag=True, help="Keep the trained weights, for `harness evaluate`.")
 @options.results
 @click.option(
     "--timeout",
@@ -55,6 +59,9 @@ def run(
     device: tuple[str, ...],
     precision: tuple[str, ...],
     compile_: bool,
+    deterministic: bool,
+    parity: bool,
+    save_weights: bool,
     seed: tuple[int, ...],
     threads: int | None,
     overrides: tuple[str, ...],
@@ -74,6 +81,7 @@ def run(
       harness run --task nlp --backend torch
       harness run --task nlp,vision,speech,regression --backend torch,tensorflow --seed 0,1,2
       harness run --task nlp --model bert-mini --set recipe.batch_size=128 --device cuda --precision bf16
+      harness run --task nlp --backend torch,tensorflow --parity
       harness run --task vision --seed 0,1,2 --dry-run
     """
     from harness.plan import Selection, expand
@@ -90,6 +98,7 @@ def run(
         devices=device or ("auto",),
         precisions=precision or ("fp32",),
         compile=compile_,
+        deterministic=deterministic,
         seeds=seed or (0,),
         threads=threads,
         overrides=overrides,
@@ -105,9 +114,10 @@ def run(
     for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: end the child and record it
         signal.signal(getattr(signal, name), signal.default_int_handler)
     store = Store(results_dir(results))
+    marks = _checked(specs, catalog, store, quiet) if parity else None
     progress = listener(quiet=quiet)
     try:
-        run_all(specs, catalog, store, timeout_s=timeout, listener=progress)
+        run_all(specs, catalog, store, timeout_s=timeout, listener=progress, marks=marks, save_weights=save_weights)
     finally:
         progress.close()
         _print_finished(progress.records, store, quiet)
@@ -115,14 +125,22 @@ def run(
         raise click.exceptions.Exit(1)
 
 
+def _checked(specs: tuple[RunSpec, ...], catalog: Catalog, store: Store, quiet: bool) -> dict[str, list[ParityMark]]:
+    from harness.parity.check import marks_for
+
+    store.prepare()
+    return marks_for(specs, catalog, store, say=lambda text: None if quiet else click.echo(f"parity: {text}", err=True))
+
+
 def _print_finished(records: list[RunRecord], store: Store, quiet: bool) -> None:
     """Also after Ctrl-C or a full disk: what was measured until then is shown."""
     if not records:
         return
     from harness.compare import tabulate
+    from harness.parity.verdict import load
     from harness.report.text import render
 
-    click.echo(render(tabulate(records)), nl=False)
+    click.echo(render(tabulate(records, list(load(store.path).values()))), nl=False)
     if not quiet:
         click.echo(f"{len(records)} run{'s' * (len(records) != 1)} kept in {store.path}", err=True)
 

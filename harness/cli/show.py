@@ -83,7 +83,18 @@ def _failure(failure: Failure) -> str:
 
 def _run(record: RunRecord) -> Section:
     spec = record.spec
-    names = ("task", "dataset", "model", "backend", "device", "precision", "compile", "seed", "threads")
+    names = (
+        "task",
+        "dataset",
+        "model",
+        "backend",
+        "device",
+        "precision",
+        "compile",
+        "deterministic",
+        "seed",
+        "threads",
+    )
     rows: list[tuple[str, object]] = [(name, getattr(spec, name)) for name in names]
     groups: dict[str, dict[str, Any]] = {
         "recipe": _fields(spec.recipe),
@@ -227,5 +238,9 @@ def _circumstances(record: RunRecord) -> Iterator[Section]:
             *(("plugin", f"{ref.name} ({ref.distribution} {ref.version})") for ref in origin.plugins),
             *((f"data: {name}", value) for name, value in (origin.data.details if origin.data else {}).items()),
             *((f"set: {name}", value) for name, value in origin.notes.items()),
+            *(
+                (f"parity with {mark.backend}", f"{'same' if mark.passed else 'differs'}, logits {_text(mark.error)}")
+                for mark in record.parity
+            ),
         ],
     )

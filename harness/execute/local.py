@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +16,8 @@ from harness.errors import RecordError, UsageError
 from harness.execute.child import Ended, run_child
 from harness.measure.environment import collect
 from harness.plugins import Catalog
-from harness.store import ARRAYS, LOG, RECORD, Store, read_record, write_json
-from harness.types import EpochEnded, Event, Failure, Outcome, Provenance, RunRecord, RunSpec
+from harness.store import ARRAYS, LOG, RECORD, WEIGHTS, Store, read_record, write_json
+from harness.types import EpochEnded, Event, Failure, ParityMark, Provenance, RunRecord, RunSpec
 from harness.worker import Job
 
 DEFAULT_TIMEOUT_S = 3600.0
@@ -54,8 +54,11 @@ def run_all(
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     listener: Listener | None = None,
+    marks: Mapping[str, list[ParityMark]] | None = None,
+    save_weights: bool = False,
 ) -> list[RunRecord]:
-    """Carry out `specs` in order and keep every record in `store`.
+    """Carry out `specs` in order and keep every record in `store`, with what `marks` has for its spec's key, and the
+    trained weights where `save_weights` asks for them.
 
     Raises KeyboardInterrupt after the interrupted run was ended and recorded, `harness.RecordError` when the store
     cannot be written, and `harness.UsageError` for a time limit that is not positive.
@@ -68,7 +71,10 @@ def run_all(
     for index, spec in enumerate(specs, start=1):
         listener.run_started(index, len(specs), spec)
         catalog.notify("harness_run_started", spec=spec)
-        record = run_one(spec, catalog, store, timeout_s=timeout_s, listener=listener)
+        found = (marks or {}).get(spec.key, [])
+        record = run_one(
+            spec, catalog, store, timeout_s=timeout_s, listener=listener, marks=found, save_weights=save_weights
+        )
         records.append(record)
         listener.run_finished(index, len(specs), record)
         catalog.notify("harness_run_finished", record=record)
@@ -77,7 +83,16 @@ def run_all(
     return records
 
 
-def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, listener: Listener) -> RunRecord:
+def run_one(
+    spec: RunSpec,
+    catalog: Catalog,
+    store: Store,
+    *,
+    timeout_s: float,
+    listener: Listener,
+    marks: Sequence[ParityMark] = (),
+    save_weights: bool = False,
+) -> RunRecord:
     """One run in one child process; always ends in a stored record, whatever becomes of the child."""
 
     def on_line(line: bytes) -> None:
@@ -90,7 +105,7 @@ def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, 
             catalog.notify("harness_epoch_ended", spec=spec, epoch=event)
 
     with store.scratch() as scratch:
-        job = Job(spec=spec, plugins=catalog.refs_for(spec))
+        job = Job(spec=spec, plugins=catalog.refs_for(spec), save_weights=save_weights)
         write_json(scratch / "job.json", job)
         start = time.monotonic()
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
@@ -102,7 +117,7 @@ def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, 
                 log=scratch / LOG,
                 timeout_s=timeout_s,
                 on_line=on_line,
-                environment=_child_environment(spec),
+                environment=child_environment(spec),
             )
         except KeyboardInterrupt:
             ended = None
@@ -111,7 +126,8 @@ def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, 
         if written is not None and ended is not None:
             record = msgspec.structs.replace(written, wall_s=ended.seconds)
         else:
-            (scratch / ARRAYS).unlink(missing_ok=True)  # cut off, perhaps
+            for name in (ARRAYS, WEIGHTS):
+                (scratch / name).unlink(missing_ok=True)  # cut off, perhaps
             oom = _kernel_oom_kills() > kills_before
             record = RunRecord(
                 run_id="",
@@ -122,13 +138,13 @@ def run_one(spec: RunSpec, catalog: Catalog, store: Store, *, timeout_s: float, 
                 spec=spec,
                 environment=collect(catalog.backend(spec.backend).packages),
                 provenance=Provenance(plugins=list(job.plugins)),
-                outcome=_explain(ended, timeout_s, scratch / LOG, oom),
+                outcome=explain_end(ended, timeout_s, scratch / LOG, oom=oom),
             )
-        record = _with_log_tail(record, scratch / LOG)
+        record = msgspec.structs.replace(_with_log_tail(record, scratch / LOG), parity=list(marks))
         return store.commit(scratch, record).record
 
 
-def _child_environment(spec: RunSpec) -> dict[str, str]:
+def child_environment(spec: RunSpec) -> dict[str, str]:
     """What must be set before a numerical library loads, the same for every backend."""
     count = str(spec.threads)
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -142,7 +158,8 @@ def _written_record(path: Path) -> RunRecord | None:
         return None
 
 
-def _explain(ended: Ended | None, timeout_s: float, log: Path, oom: bool) -> Outcome:
+def explain_end(ended: Ended | None, timeout_s: float, log: Path, *, oom: bool = False) -> Failure:
+    """Why a child left no result; None stands for the user's interruption."""
     if ended is None:
         return Failure(kind="interrupted", message="stopped by the user")
     if ended.timed_out:
@@ -154,17 +171,17 @@ def _explain(ended: Ended | None, timeout_s: float, log: Path, oom: bool) -> Out
         return Failure(kind="crash", message=f"{ended.how}{hint}")
     if ended.status == 0:
         return Failure(kind="crash", message="ended with status 0 but left no valid record")
-    lines = [line for line in _tail(log).splitlines() if line.strip()]
+    lines = [line for line in tail(log).splitlines() if line.strip()]
     return Failure(kind="error", message=lines[-1][:500] if lines else ended.how)
 
 
 def _with_log_tail(record: RunRecord, log: Path) -> RunRecord:
     if not isinstance(record.outcome, Failure):
         return record
-    return msgspec.structs.replace(record, outcome=msgspec.structs.replace(record.outcome, log_tail=_tail(log)))
+    return msgspec.structs.replace(record, outcome=msgspec.structs.replace(record.outcome, log_tail=tail(log)))
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
     """The log's last lines; of a long log only the end is read."""
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - 16_384))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harness.report.table import Column, Row, Table, one_line
 
-_HEADING = ("task", "dataset", "model", "device", "precision", "options", "batch_size", "seeds", "runs")
+_HEADING = ("task", "dataset", "model", "device", "precision", "options", "batch_size", "seeds", "runs", "parity")
 _NEVER_SHOWN = ("task", "dataset", "metric", "metric_unit", "failures")
 
 
@@ -69,6 +69,8 @@ def _heading(shared: dict[str, str]) -> str:
             continue
         if name == "batch_size":
             parts.append(f"batch {value}")
+        elif name == "parity":
+            parts.append(f"parity {value}")
         elif name in ("seeds", "runs"):
             parts.append(f"{value} {name if value != '1' else name[:-1]}")
         else:
@@ -98,6 +100,8 @@ def legend(shown: list[Block]) -> list[str]:
         lines.append("± is the half-width of the 95% interval of the mean over seeds (Student t).")
     if names & {"train_ratio", "inference_ratio"}:
         lines.append("× is the ratio to the first backend of the same model and settings.")
+    if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
+        lines.append("parity: same (largest relative error of the logits), or differs, by `harness parity`.")
     if names & {"p50_ms", "p90_ms", "p99_ms"}:
         lines.append("p50, p90, p99: latency of one batch; each needs 11, 64, 662 samples in a run to be given.")
     return lines

@@ -75,6 +75,7 @@ COLUMNS = (
     Column("driver_peak_mib", "driver peak", "MiB", "number"),
     Column("train_ratio", "train", "×", "number"),
     Column("inference_ratio", "infer.", "×", "number"),
+    Column("parity", "parity", "", "text"),
     Column("status", "status", "", "text"),
     Column("failures", "failures", "", "text"),
 )

@@ -1,1 +1,56 @@
+"""The conformance kit: checks that a plugin's author runs in the plugin's own tests."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.parity.verdict import Verdict
+
+__all__ = ["assert_parity"]
+
+
+def assert_parity(
+    *,
+    task: str,
+    backends: tuple[str, str],
+    model: str = "",
+    dataset: str = "",
+    device: str = "cpu",
+    precision: str = "fp32",
+    overrides: Iterable[str] = (),
+    steps: int = 50,
+) -> Verdict:
+    """Raise AssertionError, with the whole verdict as its text, unless the second backend computes what the first does.
+
+    For a backend of your own, compare it with one that is trusted; for a model, compare the networks that you bring.
+    Installed plugins are found by their entry points. Each backend computes in a process of its own.
+
+    Raises `harness.UsageError` for names or settings that do not exist.
+
+    Example::
+
+        def test_my_backend_computes_what_torch_does():
+            harness.testing.assert_parity(task="nlp", model="bert-tiny", backends=("torch", "mine"))
+    """
+    from harness.parity.check import check, pairs
+    from harness.parity.text import render
+    from harness.plan import Selection, expand
+    from harness.plugins import discover
+
+    catalog = discover()
+    selection = Selection(
+        tasks=(task,),
+        backends=backends,
+        models=(model,) if model else (),
+        datasets=(dataset,) if dataset else (),
+        devices=(device,),
+        precisions=(precision,),
+        overrides=tuple(overrides),
+    )
+    ((one, other),) = pairs(expand(selection, catalog))
+    verdict = check(one, other, catalog, steps=steps)
+    if not verdict.passed:
+        raise AssertionError(render(verdict))
+    return verdict

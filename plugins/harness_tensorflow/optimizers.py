@@ -139,10 +139,13 @@ class LossScale(tf.Module):
     def scale(self, loss: Any) -> Any:
         return loss * self._scale
 
+    def unscale(self, gradients: Sequence[Any]) -> list[Any]:
+        inverse = 1.0 / self._scale
+        return [gradient * inverse for gradient in gradients]
+
     def apply(self, optimizer: Optimizer, gradients: Sequence[Any], learning_rate: Any) -> None:
         """Unscale; step if all gradients are finite; adapt the scale."""
-        inverse = 1.0 / self._scale
-        gradients = [gradient * inverse for gradient in gradients]
+        gradients = self.unscale(gradients)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
 
         def step() -> Any:

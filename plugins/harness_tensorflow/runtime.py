@@ -33,7 +33,7 @@ def devices() -> list[harness.DeviceInfo]:
 
 
 def configure(request: harness.SessionRequest) -> None:
-    """Make the request's device the only one that TensorFlow uses; set threads, TF32 mode, seeds and dtype policy.
+    """Make the request's device the only one that TensorFlow uses; set threads, modes, seeds and dtype policy.
 
     Raises `harness.UnsupportedError` for an unknown device, a precision it lacks, or settings that differ from those
     that TensorFlow already started with in this process.
@@ -61,6 +61,8 @@ def configure(request: harness.SessionRequest) -> None:
             f"TensorFlow fixes devices and threads once a process, and this one started with others: {error}"
         ) from error
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+    if request.deterministic:
+        tf.config.experimental.enable_op_determinism()  # for the rest of the process: TensorFlow has no way back
     keras.utils.set_random_seed(request.seed)
     keras.mixed_precision.set_global_policy(POLICIES[precision])
     _compiled = request.compile

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -68,6 +68,19 @@ class TensorFlowSession(harness.Session):
             self._learning_rate, convert(batch.targets), *[convert(inputs[name]) for name in self._input_names]
         )
 
+    def gradients(self, batch: harness.Batch) -> tuple[float, dict[str, Any]]:
+        def compute(targets: Any, *inputs: Any) -> Any:
+            loss, gradients = self._loss_and_gradients(targets, inputs)
+            return loss, self._loss_scale.unscale(gradients) if self._loss_scale else gradients
+
+        arrays = [batch.targets, *(batch.inputs[name] for name in self._input_names)]
+        loss, gradients = self._function(compute)(*map(tf.convert_to_tensor, arrays))
+        shapes = {parameter.name: parameter.shape for parameter in self._request.parameters}
+        return float(loss), {
+            name: np.ascontiguousarray(self._bindings[name].to_canonical(gradient.numpy(), shapes[name]))
+            for name, gradient in zip(self._trained_names, gradients, strict=True)
+        }
+
     def predict(self, inputs: Mapping[str, Any]) -> Any:
         size = len(inputs[self._input_names[0]])
         function = self._predict_functions.get(size)
@@ -94,6 +107,7 @@ class TensorFlowSession(harness.Session):
     def notes(self) -> dict[str, str]:
         return runtime.notes() | {
             "dtype_policy": runtime.POLICIES[self._request.precision],
+            "op_determinism": str(self._request.deterministic).lower(),
             "xla": str(self._request.compile).lower(),
             "loss_scaling": "dynamic" if self._loss_scale else "none",
             "train_batch_sizes_traced": ", ".join(map(str, self._train_functions)),
@@ -115,11 +129,7 @@ class TensorFlowSession(harness.Session):
 
     def _trace_train(self, batch: harness.Batch) -> Callable[..., Any]:
         def step(learning_rate: Any, targets: Any, *inputs: Any) -> Any:
-            with tf.GradientTape() as tape:
-                outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)
-                loss = self._loss(outputs, targets)
-                minimised = self._loss_scale.scale(loss) if self._loss_scale else loss
-            gradients = self._dense(tape.gradient(minimised, self._trained))
+            loss, gradients = self._loss_and_gradients(targets, inputs)
             if self._loss_scale:
                 self._loss_scale.apply(self._optimizer, gradients, learning_rate)
             else:
@@ -133,6 +143,14 @@ class TensorFlowSession(harness.Session):
             *self._input_specs(size),
         ]
         return self._function(step).get_concrete_function(*specs)  # type: ignore[no-any-return]
+
+    def _loss_and_gradients(self, targets: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """Forward and backward in training mode; the gradients are scaled where fp16 asks for it."""
+        with tf.GradientTape() as tape:
+            outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)
+            loss = self._loss(outputs, targets)
+            minimised = self._loss_scale.scale(loss) if self._loss_scale else loss
+        return loss, self._dense(tape.gradient(minimised, self._trained))
 
     def _trace_predict(self, size: int) -> Callable[..., Any]:
         def forward(*inputs: Any) -> Any:

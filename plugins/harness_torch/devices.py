@@ -16,7 +16,7 @@ def find_devices() -> list[DeviceInfo]:
     cpu = DeviceInfo(
         name="cpu",
         description=f"CPU, {torch.backends.cpu.get_cpu_capability()} kernels",
-        precisions=("fp32", "bf16") if bf16 else ("fp32",),
+        precisions=("fp32", "bf16", "fp64") if bf16 else ("fp32", "fp64"),
     )
     return [*devices, cpu]
 

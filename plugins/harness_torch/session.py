@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchSession(Session):
-    """A bare training loop's step, and what the recipe adds to it. Weights stay float32 at every precision.
+    """A bare training loop's step, and what the recipe adds to it. Weights stay float32 at every precision but fp64,
+    where weights, inputs, outputs and everything between are float64.
 
     Raises `harness.UnsupportedError` for a device or precision that is not there, and at the first step or prediction
     where ``torch.compile`` does not work; `harness.PluginError` where the network's bindings are incomplete.
@@ -40,7 +42,8 @@ class TorchSession(Session):
             torch.cuda.set_device(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
         network = request.build(request.config, request.info, request.recipe.dropout)
-        self._weights = place(network, request.parameters, self._device)
+        self._dtype = torch.float64 if request.precision == "fp64" else torch.float32
+        self._weights = place(network, request.parameters, self._device, self._dtype)
         self._module: torch.nn.Module = network.module
         self._trainable = self._weights.trainable
         self._forward: Callable[..., torch.Tensor] = _compiled(self._module) if request.compile else self._module
@@ -70,32 +73,40 @@ class TorchSession(Session):
         return self._weights.read()
 
     def train_step(self, batch: Batch, learning_rate: float) -> torch.Tensor:
-        if not self._training:
-            self._module.train()
-            self._training = True
         if learning_rate != self._learning_rate:
             self._learning_rate = learning_rate
             for group in self._optimizer.param_groups:
                 group["lr"] = learning_rate
+        loss = self._backward(batch)
+        if self._scaler is None:
+            if self._clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self._trainable, self._clip_norm)
+            self._optimizer.step()
+        else:
+            if self._clip_norm is not None:
+                self._scaler.unscale_(self._optimizer)
+                torch.nn.utils.clip_grad_norm_(self._trainable, self._clip_norm)
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        return loss
+
+    def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
+        loss = self._backward(batch)
+        return float(loss), self._weights.gradients(self._scaler.get_scale() if self._scaler else 1.0)
+
+    def _backward(self, batch: Batch) -> torch.Tensor:
+        """Forward and backward in training mode; leaves the gradients, scaled where fp16 asks for it, in place."""
+        if not self._training:
+            self._module.train()
+            self._training = True
         inputs = self._upload(batch.inputs)
         targets = self._to_device(batch.targets)
         for parameter in self._trainable:
             parameter.grad = None
         with self._autocast:
             outputs = self._forward(**inputs)
-        loss = self._loss(outputs.float(), targets)
-        if self._scaler is None:
-            loss.backward()
-            if self._clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(self._trainable, self._clip_norm)
-            self._optimizer.step()
-        else:
-            self._scaler.scale(loss).backward()
-            if self._clip_norm is not None:
-                self._scaler.unscale_(self._optimizer)
-                torch.nn.utils.clip_grad_norm_(self._trainable, self._clip_norm)
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
+        loss = self._loss(outputs.to(self._dtype), targets)
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
         return loss.detach()
 
     def predict(self, inputs: Mapping[str, Array]) -> torch.Tensor:
@@ -103,7 +114,7 @@ class TorchSession(Session):
             self._module.eval()
             self._training = False
         with torch.inference_mode(), self._autocast:
-            return self._forward(**self._upload(inputs)).float()
+            return self._forward(**self._upload(inputs)).to(self._dtype)
 
     def fetch(self, handle: torch.Tensor) -> Array:
         array: Array = handle.cpu().numpy()
@@ -155,6 +166,8 @@ class TorchSession(Session):
 
     def _to_device(self, array: Array) -> torch.Tensor:
         tensor = torch.from_numpy(array)
+        if self._dtype == torch.float64 and tensor.is_floating_point():
+            tensor = tensor.to(self._dtype)
         return tensor.pin_memory().to(self._device, non_blocking=True) if self._on_gpu else tensor
 
 
@@ -168,6 +181,10 @@ def _set_process_flags(request: SessionRequest) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
     # Trying algorithms at every new shape would change timings and memory from run to run.
     torch.backends.cudnn.benchmark = False
+    if request.deterministic:  # cuBLAS reads its part when CUDA starts, which no session did before
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.deterministic = request.deterministic
+    torch.use_deterministic_algorithms(request.deterministic)
     torch.manual_seed(request.seed)
 
 

@@ -38,7 +38,10 @@ class BoundWeights:
         return [binding.variable for parameter, binding in self.pairs if parameter.trainable and not parameter.decay]
 
     def write(self, weights: Mapping[str, Array]) -> None:
-        """Copy float32 arrays in. Raises `harness.PluginError` unless names and shapes are exactly the model's."""
+        """Copy arrays in, in the tensors' dtype.
+
+        Raises `harness.PluginError` unless names and shapes are exactly the model's.
+        """
         shapes = {parameter.name: parameter.shape for parameter, _ in self.pairs}
         problems = [f"missing {name}" for name in shapes if name not in weights]
         problems += [f"unexpected {name}" for name in weights if name not in shapes]
@@ -50,21 +53,36 @@ class BoundWeights:
         _refuse("weights do not fit the model", problems)
         with torch.no_grad():
             for parameter, binding in self.pairs:
-                own = np.ascontiguousarray(binding.to_own(weights[parameter.name]), np.float32)
+                own = np.ascontiguousarray(binding.to_own(weights[parameter.name]))
                 binding.variable.copy_(torch.from_numpy(own))
 
     def read(self) -> dict[str, Array]:
-        """Copies, float32 and C-contiguous, in the canonical shapes."""
+        """Copies, C-contiguous, in the canonical shapes and the tensors' dtype."""
         return {
-            parameter.name: np.array(
-                binding.to_canonical(binding.variable.detach().cpu().numpy(), parameter.shape), np.float32, order="C"
-            )
+            parameter.name: _canonical(binding.variable.detach(), parameter, binding)
             for parameter, binding in self.pairs
         }
 
+    def gradients(self, scale: float) -> dict[str, Array]:
+        """The gradients that the last backward pass left, divided by `scale`. A parameter that the loss does not
+        depend on has none, which is a gradient of zero."""
+        found = {}
+        for parameter, binding in self.pairs:
+            if parameter.trainable:
+                gradient = binding.variable.grad
+                dense = torch.zeros_like(binding.variable) if gradient is None else gradient / scale
+                found[parameter.name] = _canonical(dense, parameter, binding)
+        return found
 
-def place(network: Network, parameters: Sequence[Parameter], device: torch.device) -> BoundWeights:
-    """Move the network's module to `device` and pair the canonical parameters with its tensors there.
+
+def _canonical(own: torch.Tensor, parameter: Parameter, binding: Binding) -> Array:
+    return np.array(binding.to_canonical(own.cpu().numpy(), parameter.shape), order="C")
+
+
+def place(
+    network: Network, parameters: Sequence[Parameter], device: torch.device, dtype: torch.dtype = torch.float32
+) -> BoundWeights:
+    """Move the network's module to `device` and `dtype` and pair the canonical parameters with its tensors there.
 
     Raises `harness.PluginError` unless the bindings name exactly the canonical parameters, each a parameter or buffer
     of the module with a fitting shape, and leave out no tensor that training would change.
@@ -72,7 +90,7 @@ def place(network: Network, parameters: Sequence[Parameter], device: torch.devic
     names = {id(tensor): name for name, tensor in _tensors(network.module)}
     _refuse("the torch network does not implement the model", _problems(network, parameters, names))
     # Moving a module keeps its parameters, but makes new buffers.
-    tensors = dict(_tensors(network.module.to(device)))
+    tensors = dict(_tensors(network.module.to(device, dtype)))
     return BoundWeights(
         [
             (parameter, dataclasses.replace(binding, variable=tensors[names[id(binding.variable)]]))

@@ -24,7 +24,8 @@ def outcomes(path: Path) -> list[str]:
 def test_a_run_prints_the_table_and_keeps_the_records(toy: Path, tmp_path: Path) -> None:
     done = harness("run", *TOY, "--backend", "toy-numpy", "--seed", "0,1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("toy-classify · toy-colours · toy-linear · cpu · fp32 · batch 16 · 2 seeds\n")
+    heading = "toy-classify · toy-colours · toy-linear · cpu · fp32 · batch 16 · 2 seeds · parity unchecked\n"
+    assert done.stdout.startswith(heading)
     assert done.stdout.count("toy-numpy") == 1
     assert "[1/2] toy-classify · toy-linear · toy-numpy · seed 0: train\n" in done.stderr
     assert "[2/2] toy-classify · toy-linear · toy-numpy · seed 1: epoch 3/3  loss" in done.stderr
@@ -35,9 +36,9 @@ def test_a_run_prints_the_table_and_keeps_the_records(toy: Path, tmp_path: Path)
 def test_only_this_commands_runs_are_in_its_table(invoke: Invoke) -> None:
     assert invoke("run", *TOY, "--backend", "toy-numpy", "--seed", "0").exit_code == 0
     again = invoke("run", *TOY, "--backend", "toy-numpy", "--seed", "1")
-    assert "· 1 seed\n" in again.stdout
+    assert "· 1 seed · parity unchecked\n" in again.stdout
     report = invoke("report")
-    assert "· 2 seeds\n" in report.stdout
+    assert "· 2 seeds · parity unchecked\n" in report.stdout
 
 
 def test_a_failure_is_told_and_the_others_go_on(toy: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def modules_of(*arguments: str) -> list[str]:
     return loaded
 
 
-@pytest.mark.parametrize("command", ["", "run", "list", "show", "report", "doctor"])
+@pytest.mark.parametrize("command", ["", "run", "parity", "evaluate", "list", "show", "report", "doctor"])
 def test_help_loads_nothing_heavy(command: str) -> None:
     loaded = modules_of(*command.split(), "--help")
     assert HEAVY & set(loaded) == set()

@@ -413,9 +413,9 @@ def test_kernel_that_ran_out_of_memory_is_told_from_a_crash(
 def test_log_tail_is_the_end_of_a_long_log(tmp_path: Path) -> None:
     log = tmp_path / LOG
     log.write_bytes(b"\xff\xfe" + b"".join(b"line %d\n" % number for number in range(100_000)))
-    tail = local._tail(log).splitlines()
+    tail = local.tail(log).splitlines()
     assert tail == [f"line {number}" for number in range(100_000 - local.LOG_TAIL_LINES, 100_000)]
-    assert local._tail(tmp_path / "absent") == ""
+    assert local.tail(tmp_path / "absent") == ""
 
 
 def test_worker_with_the_toy_needs_no_scikit_learn(toy: Path, tmp_path: Path, catalog: Catalog) -> None:

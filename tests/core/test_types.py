@@ -23,7 +23,7 @@ SPEC = RunSpec(
     recipe=Recipe(epochs=3, learning_rate=0.1),
     model_options={"sizes": [1, 2], "bias": True},
 )
-KEY = "7f9112abfa680b4d81cb454d1f8f7f0440a7f4d5b265077316c136fae7383569"
+KEY = "d39314046e933c721e86b504b6de70e1d5a24e8a996eb78fca5298754e0ae7fc"
 
 CHANGES: dict[str, Any] = {
     "task": "other",
@@ -33,6 +33,7 @@ CHANGES: dict[str, Any] = {
     "device": "cuda:0",
     "precision": "bf16",
     "compile": True,
+    "deterministic": True,
     "seed": 1,
     "threads": 2,
     "recipe": Recipe(epochs=4, learning_rate=0.1),

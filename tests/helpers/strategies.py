@@ -19,6 +19,7 @@ from harness.types import (
     Latency,
     Memory,
     ModelInfo,
+    ParityMark,
     PluginRef,
     Protocol,
     Provenance,
@@ -79,8 +80,9 @@ specs = st.builds(
     model=words,
     backend=words,
     device=st.sampled_from(["auto", "cpu", "cuda", "cuda:1"]),
-    precision=st.sampled_from(["fp32", "tf32", "bf16", "fp16"]),
+    precision=st.sampled_from(["fp32", "tf32", "bf16", "fp16", "fp64"]),
     compile=st.booleans(),
+    deterministic=st.booleans(),
     seed=st.integers(0, 2**53),
     threads=st.integers(1, 256),
     recipe=recipes,
@@ -199,6 +201,9 @@ records = st.builds(
     environment=environments,
     provenance=provenances,
     outcome=successes | failures,
+    parity=st.lists(
+        st.builds(ParityMark, backend=words, passed=st.booleans(), error=st.none() | numbers, verdict=text), max_size=2
+    ),
 )
 
 

@@ -66,7 +66,7 @@ def test_text_with_all_that_a_cpu_run_has_fits_a_terminal() -> None:
     outcomes = [success(0.7 + seed / 100, train=1000.0 + seed * 9, p99_ms=15.0 + seed) for seed in range(3)]
     records = [record(o, seed=seed, backend=b) for seed, o in enumerate(outcomes) for b in ("torch", "tensorflow")]
     text = render("text", records)
-    assert "· 3 seeds\n" in text
+    assert "· 3 seeds · parity unchecked\n" in text
     assert max(map(len, text.splitlines())) <= 120
 
 

@@ -266,14 +266,26 @@ class NumpySession(harness.Session):
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
         self.steps += 1
-        x, recipe = batch.inputs["features"], self.request.recipe
-        loss, by_outputs = self._loss(self.network.module(x), batch.targets)
-        gradients = self.network.module.gradients(x, by_outputs)
+        recipe = self.request.recipe
+        loss, gradients = self._backward(batch)
         for name, value in self.network.module.values.items():
             gradient = gradients[name] + (recipe.weight_decay * value if name in self.decayed else 0)
             self.velocity[name] = recipe.momentum * self.velocity[name] + gradient
             value -= learning_rate * self.velocity[name]
         return loss
+
+    def gradients(self, batch: Batch) -> tuple[float, dict[str, Any]]:
+        loss, own = self._backward(batch)
+        shapes = {p.name: p.shape for p in self.request.parameters}
+        bindings = self.network.bindings
+        return float(loss), {
+            name: bindings[name].to_canonical(own[bindings[name].variable], shapes[name]) for name in shapes
+        }
+
+    def _backward(self, batch: Batch) -> tuple[Any, dict[str, Any]]:
+        x = batch.inputs["features"]
+        loss, by_outputs = self._loss(self.network.module(x), batch.targets)
+        return loss, self.network.module.gradients(x, by_outputs)
 
     def _loss(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
         """Mean loss and its gradient by the outputs."""

@@ -1,0 +1,157 @@
+"""``harness parity``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.parity.verdict import Verdict
+    from harness.plan import Selection
+    from harness.plugins import Catalog
+    from harness.types import RunSpec
+
+
+@click.command(short_help="Check that backends compute the same thing.")
+@options.names("--task", "What to do; `harness list tasks` names them.")
+@options.names("--backend", "Two or more; the others are compared with the first. Without it every one here.")
+@click.option("--all", "everything", is_flag=True, help="Every model's default size on its task, all backends here.")
+@options.names("--dataset", "Data; without it the task's default.")
+@options.names("--model", "Model or family; without it the task's default.")
+@options.names("--device", "auto, cpu, cuda or cuda:N [auto].")
+@options.names("--precision", "fp32, tf32, bf16, fp16 or fp64 [fp32].")
+@click.option("--compile", "compile_", is_flag=True, help="Compile the model by the backend's compiler.")
+@click.option("--deterministic", is_flag=True, help="Kernels that give the same bits every time.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of a backend [all cores].")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting: recipe.optimizer=sgd. Repeatable."
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=50,
+    help="Training steps of the loss curve [50]; the verdict of a shorter check is not kept.",
+)
+@options.results
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    default=1800.0,
+    help="End a backend that takes longer [1800].",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    help="text, markdown (one row a check) or json [text].",
+)
+def parity(
+    task: tuple[str, ...],
+    backend: tuple[str, ...],
+    everything: bool,
+    dataset: tuple[str, ...],
+    model: tuple[str, ...],
+    device: tuple[str, ...],
+    precision: tuple[str, ...],
+    compile_: bool,
+    deterministic: bool,
+    threads: int | None,
+    overrides: tuple[str, ...],
+    steps: int,
+    results: str | None,
+    timeout: float,
+    format_: str,
+) -> None:
+    """Check that backends compute the same thing: logits, loss, gradients, one optimizer step, running statistics, a
+    training of 50 steps and what it leads to, from the same weights on the same batches.
+
+    Each backend computes in a process of its own, and a float64 reference on the CPU is computed where a backend
+    offers it. Verdicts are kept in the results directory, and `harness report` shows them. The exit status is 0 if all
+    checks passed, 1 if one did not.
+
+    \b
+    Examples:
+      harness parity --task nlp --backend torch,tensorflow
+      harness parity --task nlp --model bert-base --set recipe.optimizer=sgd --steps 0
+      harness parity --all --format markdown
+    """
+    from pathlib import Path
+
+    from harness.errors import UsageError
+    from harness.parity.check import check, pairs
+    from harness.parity.verdict import STEPS, keep
+    from harness.plan import Selection
+    from harness.plugins import discover
+    from harness.store import results_dir
+
+    if everything and (task or dataset or model):
+        raise UsageError("--all covers every task and model; leave --task, --dataset and --model out")
+    catalog = discover()
+    selection = Selection(
+        tasks=task,
+        backends=backend,
+        datasets=dataset,
+        models=model,
+        devices=device or ("auto",),
+        precisions=precision or ("fp32",),
+        compile=compile_,
+        deterministic=deterministic,
+        threads=threads,
+        overrides=overrides,
+    )
+    verdicts = []
+    for one, other in pairs(_specs(selection, catalog, everything)):
+        verdict = check(one, other, catalog, steps=steps, timeout_s=timeout, say=_progress(one))
+        verdicts.append(verdict)
+        if verdict.key and steps >= STEPS:
+            keep(verdict, Path(results_dir(results)))
+        if format_ == "text":
+            from harness.parity.text import render
+
+            click.echo(render(verdict) + "\n")
+    _print(verdicts, format_)
+    if not all(verdict.passed for verdict in verdicts):
+        raise click.exceptions.Exit(1)
+
+
+def _specs(selection: Selection, catalog: Catalog, everything: bool) -> Iterator[RunSpec]:
+    """Of the selection; or of every model that a task can train, at its default size, where two backends have it."""
+    import dataclasses
+
+    from harness.errors import UsageError
+    from harness.plan import expand
+
+    if not everything:
+        yield from expand(selection, catalog)
+        return
+    for name, provided in sorted(catalog.tasks.items()):
+        for family, model in sorted(catalog.models.items()):
+            if provided.value.produces in model.value.accepts and provided.value.objective in model.value.objectives:
+                try:
+                    specs = expand(dataclasses.replace(selection, tasks=(name,), models=(family,)), catalog)
+                except UsageError as error:
+                    click.echo(f"Warning: left out: {name} {family}: {error}", err=True)
+                else:
+                    yield from specs
+
+
+def _progress(spec: RunSpec) -> Callable[[str], None]:
+    return lambda text: click.echo(f"{spec.task} · {spec.model}: {text}", err=True)
+
+
+def _print(verdicts: list[Verdict], format_: str) -> None:
+    import msgspec
+
+    if format_ == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(verdicts), indent=1).decode())
+    elif format_ == "markdown" or len(verdicts) > 1:
+        from harness.parity.text import summary
+
+        click.echo(summary(verdicts))

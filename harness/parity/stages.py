@@ -1,0 +1,298 @@
+"""The comparison, stage by stage, in pure numpy: what two backends computed, and a float64 reference if there is one.
+
+An error is norm-wise relative: ``|a - b| / max(|b|, floor)`` in the 2-norm over one parameter (all logits of the batch,
+one step of the curve). The floor of a parameter with n of the N scalars is ``FLOOR |all| sqrt(n / N)``: a hundredth of
+what it would have if all scalars were alike. It is there for parameters whose true gradient is zero (the bias of an
+attention key, which the softmax cancels), where a relative error would divide rounding by rounding.
+
+Two stages look only where rounding does not decide the outcome, and say how much they left out. Adam and RMSProp
+divide a gradient by its own size, so that a step is ``u(g) = g / (|g| + epsilon)``: an element counts where a change of
+g by `NOISE` times its rounding changes u by no more than the tolerance. A training may amplify rounding, as that of a
+ResNet at a high learning rate does, tenfold in a few steps: losses count as long as the backend that stays nearer to
+float64 is off from it by no more than the share `HORIZON` of the tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.parity.evidence import CHECKPOINTS, Report
+from harness.parity.tolerances import tolerance
+from harness.parity.verdict import Stage
+
+Array = NDArray[Any]
+
+FLOOR = 1e-2
+NOISE = 10.0
+"""How many times the rounding of a gradient's element is taken: its own difference between the backends, or the root
+mean square over its parameter."""
+HORIZON = 0.01
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One backend's report and arrays (`harness.parity.evidence.gather`)."""
+
+    report: Report
+    arrays: Mapping[str, Array]
+
+    @property
+    def backend(self) -> str:
+        return self.report.spec.backend
+
+
+def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[Stage]:
+    """Every stage that the evidence allows, in order. `other` is measured against `one`, both against `reference`."""
+    stages = [_inputs(one, other), _weights(one, other)]
+    if not stages[-1].passed:
+        return stages  # what follows is compared parameter by parameter
+    judge = _Judge(one, other, reference)
+    stages += [judge.logits(), judge.loss(), judge.gradients(), judge.step()]
+    if one.report.statistics:
+        stages.append(judge.statistics())
+    if one.arrays["curve"].size:
+        stages += [judge.curve(), judge.trained()]
+    return stages
+
+
+def _inputs(one: Evidence, other: Evidence) -> Stage:
+    differing = [
+        what
+        for what, field in (("prepared data", "dataset_digest"), ("initial weights", "weights_digest"))
+        if getattr(one.report, field) != getattr(other.report, field)
+    ]
+    return _exact("inputs", differing, one)
+
+
+def _weights(one: Evidence, other: Evidence) -> Stage:
+    mine, others = one.report.parameters, other.report.parameters
+    problems = [f"{name} only in {one.backend}" for name in mine if name not in others]
+    problems += [f"{name} only in {other.backend}" for name in others if name not in mine]
+    problems += [
+        f"{name} has shapes {mine[name]} and {others[name]}"
+        for name in mine
+        if others.get(name) not in (None, mine[name])
+    ]
+    problems += [f"{name} changed in {e.backend}" for e in (one, other) for name in e.report.changed_on_the_way]
+    stage = _exact("weights", problems, one)
+    scalars = sum(int(np.prod(shape)) for shape in mine.values())
+    return Stage(**{**_fields(stage), "remark": f"{len(mine)} parameters, {scalars:,} scalars"})
+
+
+def _fields(stage: Stage) -> dict[str, Any]:
+    return {name: getattr(stage, name) for name in stage.__struct_fields__}
+
+
+def _exact(name: str, problems: list[str], one: Evidence) -> Stage:
+    allowed = tolerance(name, one.report.spec.precision, 0)
+    return Stage(
+        name=name,
+        passed=not problems,
+        error=None if problems else 0.0,
+        where="; ".join(problems[:3]) + (f" and {len(problems) - 3} more" if len(problems) > 3 else ""),
+        tolerance=allowed.value,
+        source=allowed.source,
+    )
+
+
+Errors = Iterable[tuple[str, float]]
+"""Place -> relative error there."""
+
+
+class _Judge:
+    def __init__(self, one: Evidence, other: Evidence, reference: Evidence | None) -> None:
+        self._one, self._other, self._reference = one, other, reference
+        self._scalars = sum(int(np.prod(shape)) for shape in one.report.parameters.values())
+
+    def logits(self) -> Stage:
+        return self._outputs("logits", lambda arrays: arrays["logits"])
+
+    def _outputs(self, name: str, of: Callable[[Mapping[str, Array]], Array], remark: str = "") -> Stage:
+        def errors(a: Evidence, b: Evidence) -> Errors:
+            yield "", relative(of(a.arrays), of(b.arrays))
+
+        rows = rowwise(of(self._other.arrays), of(self._one.arrays))
+        allowed = tolerance(name, self._one.report.spec.precision, self._scalars).value
+        off = int((rows > allowed).sum())
+        where = f"example {int(rows.argmax())}; {off} of {len(rows)} examples over the tolerance" if off else ""
+        return self._stage(name, errors, where=where, remark=remark)
+
+    def loss(self) -> Stage:
+        return self._stage("loss", lambda a, b: [("", relative(a.arrays["loss"], b.arrays["loss"]))])
+
+    def gradients(self) -> Stage:
+        return self._stage("gradients", lambda a, b: by_parameter(a.arrays, b.arrays, "gradients/"))
+
+    def step(self) -> Stage:
+        """Parameters after one optimizer step, element by element where the step is well conditioned."""
+        trainable = [name for name in self._one.report.parameters if f"gradients/{name}" in self._one.arrays]
+        divides = self._one.report.spec.recipe.optimizer != "sgd"
+        clip = self._clipping() if divides else 1.0
+        kept = {name: self._kept(name, clip) for name in trainable} if divides else {}
+
+        def errors(a: Evidence, b: Evidence) -> Errors:
+            return by_parameter(a.arrays, b.arrays, "step/", names=trainable, kept=kept)
+
+        total = sum(mask.size for mask in kept.values())
+        left_out = total - sum(int(mask.sum()) for mask in kept.values())
+        remark = ""
+        if left_out:
+            recipe = self._one.report.spec.recipe
+            remark = (
+                f"{left_out / total:.2%} of the scalars left out: the rounding of their gradient decides their step, "
+                f"because {recipe.optimizer} divides it by its own size"
+            )
+        return self._stage("step", errors, remark=remark)
+
+    def _kept(self, name: str, clip: float) -> NDArray[np.bool_]:
+        """Elements whose step is well conditioned, or whose gradient is exactly zero in both."""
+        one, other = (e.arrays[f"gradients/{name}"].astype(np.float64) for e in (self._one, self._other))
+        true = one if self._reference is None else self._reference.arrays[f"gradients/{name}"]
+        typical = max(_rms(one - true), _rms(other - true), _rms(one - other))
+        noise = NOISE * clip * np.maximum(typical, np.abs(one - other))
+        recipe = self._one.report.spec.recipe
+        # RMSProp's first mean square is a hundredth of the gradient's.
+        epsilon = recipe.epsilon * (10 if recipe.optimizer == "rmsprop" else 1)
+        used = clip * true
+        if recipe.optimizer != "adamw" and name in self._one.report.decayed:
+            used = used + recipe.weight_decay * self._one.arrays[f"start/{name}"]
+        low, high = used - noise, used + noise
+        with np.errstate(invalid="ignore", divide="ignore"):
+            moved = np.abs(high / (np.abs(high) + epsilon) - low / (np.abs(low) + epsilon))
+        allowed = tolerance("step", self._one.report.spec.precision, self._scalars).value
+        known: NDArray[np.bool_] = (moved <= allowed) | ((one == 0) & (other == 0))
+        return known
+
+    def _clipping(self) -> float:
+        """What the recipe's clipping multiplies gradients by."""
+        limit = self._one.report.spec.recipe.clip_norm
+        if limit is None:
+            return 1.0
+        norms = [_norm(array) for name, array in self._one.arrays.items() if name.startswith("gradients/")]
+        return min(1.0, limit / (_norm(np.array(norms)) + 1e-6))
+
+    def statistics(self) -> Stage:
+        names = self._one.report.statistics
+        return self._stage("statistics", lambda a, b: by_parameter(a.arrays, b.arrays, "step/", names=names))
+
+    def curve(self) -> Stage:
+        count = self._comparable()
+
+        def errors(a: Evidence, b: Evidence) -> Errors:
+            pairs = zip(a.arrays["curve"][:count], b.arrays["curve"][:count], strict=True)
+            return ((f"step {step}", relative(x, y)) for step, (x, y) in enumerate(pairs, start=1))
+
+        return self._stage("curve", errors, remark=self._limit(count))
+
+    def trained(self) -> Stage:
+        count = self._comparable()
+        last = max(index for index, step in enumerate(CHECKPOINTS) if step <= max(count, 1))
+        return self._outputs("trained", lambda arrays: arrays["trained"][last], f"after step {CHECKPOINTS[last]}")
+
+    def _limit(self, count: int) -> str:
+        steps = len(self._one.arrays["curve"])
+        if count == steps:
+            return ""
+        return (
+            f"the first {count} of {steps} steps: after them this training amplifies rounding, and even the backend "
+            "nearer to float64 leaves it"
+        )
+
+    def _comparable(self) -> int:
+        """Steps, from the first on, in which rounding alone does not move the loss; at least one."""
+        mine = self._one.arrays["curve"]
+        if self._reference is None:
+            return len(mine)
+        allowed = HORIZON * tolerance("curve", self._one.report.spec.precision, self._scalars).value
+        true = self._reference.arrays["curve"]
+        drifts = [
+            [relative(x, y) for x, y in zip(e.arrays["curve"], true, strict=True)] for e in (self._one, self._other)
+        ]
+        beyond = np.flatnonzero(np.minimum(*np.array(drifts)) > allowed)
+        return max(1, int(beyond[0])) if beyond.size else len(mine)
+
+    def _stage(self, name: str, errors: Any, *, where: str = "", remark: str = "") -> Stage:
+        allowed = tolerance(name, self._one.report.spec.precision, self._scalars)
+        place, error = _largest(errors(self._other, self._one))
+        references = {}
+        if self._reference is not None:
+            for evidence in (self._one, self._other):
+                references[evidence.backend] = _finite(_largest(errors(evidence, self._reference))[1])
+        return Stage(
+            name=name,
+            passed=bool(error <= allowed.value),
+            error=_finite(error),
+            where=where or place,
+            tolerance=allowed.value,
+            source=allowed.source,
+            from_reference=references,
+            remark=remark,
+        )
+
+
+def _largest(errors: Errors) -> tuple[str, float]:
+    return max(errors, key=lambda pair: pair[1], default=("", 0.0))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _rms(array: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
+
+
+def _norm(array: Array) -> float:
+    return float(np.linalg.norm(np.asarray(array, np.float64).ravel()))
+
+
+def relative(a: Array, b: Array, floor: float = 0.0) -> float:
+    """``|a - b| / max(|b|, floor)`` in the 2-norm; 0 where both are zero, infinite where one is not finite or the
+    shapes differ."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape:
+        return float("inf")
+    difference, size = _norm(a - b), max(_norm(b), floor)
+    if difference == 0:
+        return 0.0
+    error = difference / size if size else float("inf")
+    return error if np.isfinite(error) else float("inf")
+
+
+def rowwise(a: Array, b: Array) -> Array:
+    """Each example's difference against the root mean square size of an example ``[B]``; infinite where not finite."""
+    if a.shape != b.shape:
+        return np.full(len(b), np.inf)
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    differences = np.linalg.norm((a - b).reshape(len(b), -1), axis=1)
+    size = _norm(b) / np.sqrt(len(b))
+    rows = np.divide(differences, size, out=np.where(differences > 0, np.inf, 0.0), where=size > 0)
+    return np.where(np.isfinite(rows), rows, np.inf)
+
+
+def by_parameter(
+    a: Mapping[str, Array],
+    b: Mapping[str, Array],
+    prefix: str,
+    *,
+    names: Iterable[str] | None = None,
+    kept: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> Iterator[tuple[str, float]]:
+    """Each parameter's relative error over the elements that are `kept`, with the floor that the module states."""
+    names = list(names) if names is not None else [key.removeprefix(prefix) for key in b if key.startswith(prefix)]
+    kept = kept or {}
+
+    def chosen(source: Mapping[str, Array], name: str) -> Array:
+        array = np.asarray(source[prefix + name], np.float64)
+        return array[kept[name]] if name in kept else array
+
+    squares = {name: (float(np.sum(np.square(array))), array.size) for name in names for array in (chosen(b, name),)}
+    total, scalars = (sum(column) for column in zip(*squares.values(), strict=True)) if squares else (0.0, 1)
+    for name in names:
+        floor = FLOOR * np.sqrt(total * squares[name][1] / scalars) if scalars else 0.0
+        yield name, relative(chosen(a, name), chosen(b, name), floor if np.isfinite(floor) else 0.0)

@@ -1,0 +1,94 @@
+"""From a spec to what a session needs: what every child process does before it computes.
+
+The pieces are functions, so that a run, a parity check and an evaluation tread the same path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from harness import plugins
+from harness.errors import BadResultError, HarnessError, PluginError, UnsupportedError
+from harness.plugins import Catalog
+from harness.protocols import Backend, DeviceInfo, Model, PreparedData, SessionRequest
+from harness.types import FailureKind, PluginRef, RunSpec
+
+
+def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
+    """Exactly these plugins. Raises `harness.PluginError` where one does not load."""
+    catalog = plugins.load(refs)
+    if catalog.failures:
+        raise PluginError("; ".join(f"plugin {f.ref.name!r}: {f.message}" for f in catalog.failures))
+    return catalog
+
+
+def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
+    """The device that the spec names or leaves to the backend. Raises `harness.UnsupportedError` where it is missing or
+    lacks the precision."""
+    devices = {device.name: device for device in backend.devices()}
+    wanted = {"auto": next(iter(devices), "cpu"), "cuda": "cuda:0"}.get(spec.device, spec.device)
+    if wanted not in devices:
+        raise UnsupportedError(
+            f"backend {backend.name!r} finds no device {spec.device!r} here; it has: {', '.join(devices) or 'none'}"
+        )
+    device = devices[wanted]
+    if spec.precision not in device.precisions:
+        raise UnsupportedError(
+            f"backend {backend.name!r} cannot compute in {spec.precision} on {wanted} "
+            f"({device.description}); it can in: {', '.join(device.precisions)}"
+        )
+    return device
+
+
+def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
+    """The spec's dataset as its task prepares it, checked."""
+    from harness.data.prepared import check
+
+    task, dataset = catalog.task(spec.task), catalog.dataset(spec.dataset)
+    raw = dataset.load(msgspec.convert(spec.dataset_options, dataset.Options))
+    data = task.prepare(raw, msgspec.convert(spec.task_options, task.Options))
+    check(data)
+    return data
+
+
+def session_request(
+    catalog: Catalog, spec: RunSpec, data: PreparedData, device: DeviceInfo
+) -> tuple[Model, Any, SessionRequest]:
+    """The model's family, its configuration, and what the backend's session is asked for."""
+    model, _ = catalog.model(spec.model)
+    config = msgspec.convert(spec.model_options, model.Config)
+    network = catalog.network(model.name, spec.backend)
+    if network is None:
+        raise PluginError(f"no plugin brings model {model.name!r} to backend {spec.backend!r}")
+    request = SessionRequest(
+        build=plugins.resolve(network.build),
+        config=config,
+        info=data.info,
+        parameters=tuple(model.parameters(config, data.info)),
+        recipe=spec.recipe,
+        device=device.name,
+        precision=spec.precision,
+        compile=spec.compile,
+        deterministic=spec.deterministic,
+        seed=spec.seed,
+        threads=spec.threads,
+    )
+    return model, config, request
+
+
+def explain(error: Exception, backend: Backend | None) -> tuple[FailureKind, str]:
+    """What kind of failure an exception is, and its first line in its own words; the log has the traceback."""
+    kind: FailureKind = "error"
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, UnsupportedError):
+        kind = "unsupported"
+    elif isinstance(error, BadResultError):
+        kind = "bad_result"
+    elif isinstance(error, MemoryError) or (backend is not None and backend.is_out_of_memory(error)):
+        kind = "oom"
+    elif not isinstance(error, HarnessError):
+        text = f"{type(error).__name__}: {error}"
+    return kind, text.splitlines()[0][:500]

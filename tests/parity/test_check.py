@@ -1,0 +1,188 @@
+"""The check from the command line to the table, between small numpy backends that a stranger could have written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import harness
+from harness.parity.verdict import load
+from harness.types import RunRecord
+
+pytestmark = pytest.mark.usefixtures("toy", "faulty")
+
+SAME, HASTY = ["--backend", "toy-numpy,peer-wide"], ["--backend", "toy-numpy,peer-hasty"]
+QUICK = [f"protocol.{setting}" for setting in ("window_s=0.005", "inference_s=0.01", "latency_batches=12")]
+QUICK = [text for setting in [*QUICK, "protocol.latency_budget_s=0.02"] for text in ("--set", setting)]
+
+
+def harness_(*arguments: str, results: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness", *arguments, "--results", str(results)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def parity(*arguments: str, results: Path) -> subprocess.CompletedProcess[str]:
+    return harness_("parity", "--task", "toy-classify", *arguments, results=results)
+
+
+def run(*arguments: str, results: Path) -> subprocess.CompletedProcess[str]:
+    return harness_("run", "--task", "toy-classify", "--quiet", *QUICK, *arguments, results=results)
+
+
+def test_backends_that_agree(tmp_path: Path) -> None:
+    done = parity(*SAME, "--format", "json", results=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (told,) = json.loads(done.stdout)
+    (kept,) = load(tmp_path).values()
+    assert json.loads(msgspec.json.encode(kept)) == told
+    assert kept.passed
+    assert kept.backends == ("toy-numpy", "peer-wide")
+    assert kept.reference == "peer-wide"
+    assert kept.parameters == 15
+    assert [stage.name for stage in kept.stages] == [
+        "inputs", "weights", "logits", "loss", "gradients", "step", "curve", "trained"
+    ]  # fmt: skip
+    logits = kept.stages[2]
+    assert logits.from_reference["peer-wide"] == 0
+    assert 0 < (logits.from_reference["toy-numpy"] or 0) < 1e-6
+
+
+def test_backends_that_differ_are_told_where(tmp_path: Path) -> None:
+    done = parity(*HASTY, results=tmp_path)
+    assert done.returncode == 1
+    assert "DIFFERS: the values of `linear." in done.stdout
+    assert "the step of peer-hasty is 2 times that of toy-numpy" in done.stdout
+    assert "look at peer-hasty" in done.stdout
+    (kept,) = load(tmp_path).values()
+    assert not kept.passed
+
+
+def test_a_backend_that_cannot_compute_is_no_pass_and_no_verdict(tmp_path: Path) -> None:
+    done = parity("--backend", "toy-numpy,peer-broken", results=tmp_path)
+    assert done.returncode == 1
+    assert "peer-broken could not be checked: unsupported: no wheels" in done.stdout
+    assert load(tmp_path) == {}
+
+
+def test_a_shorter_check_is_not_kept(tmp_path: Path) -> None:
+    assert parity(*SAME, "--steps", "3", results=tmp_path).returncode == 0
+    assert load(tmp_path) == {}
+
+
+def test_one_backend_is_no_comparison(tmp_path: Path) -> None:
+    done = parity("--backend", "toy-numpy", results=tmp_path)
+    assert done.returncode == 2
+    assert "needs two backends" in done.stderr
+
+
+def test_all_leaves_no_name_to_choose(tmp_path: Path) -> None:
+    done = parity("--all", results=tmp_path)
+    assert done.returncode == 2
+    assert "--all covers every task and model" in done.stderr
+
+
+def test_three_backends_are_two_checks_against_the_first(tmp_path: Path) -> None:
+    done = parity("--backend", "toy-numpy,peer-wide,peer-hasty", "--format", "markdown", results=tmp_path)
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    assert "toy-numpy / peer-wide" in lines[2]
+    assert lines[2].rstrip(" |").endswith("same")
+    assert lines[3].rstrip(" |").endswith("differs")
+
+
+def marks_of(results: Path) -> list[str]:
+    return [row.text("parity") for row in harness.load(results).table().rows]
+
+
+def test_a_run_with_its_check(tmp_path: Path) -> None:
+    done = run(*SAME, "--parity", "--seed", "0,1", results=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "parity same (" in done.stdout
+    records = harness.load(tmp_path).records
+    assert len(records) == 4
+    (key,) = load(tmp_path)
+    for record in records:
+        (mark,) = record.parity
+        assert (mark.passed, mark.verdict) == (True, key)
+        assert {record.spec.backend, mark.backend} == {"toy-numpy", "peer-wide"}
+    for path in (tmp_path / "parity").iterdir():
+        path.unlink()
+    assert all(mark.startswith("same (") for mark in marks_of(tmp_path)), "the records remember their check"
+
+
+def test_rows_that_differ_have_no_ratio_unless_asked(tmp_path: Path) -> None:
+    assert run(*HASTY, results=tmp_path).returncode == 0
+    assert marks_of(tmp_path) == ["unchecked", "unchecked"]
+    assert parity(*HASTY, results=tmp_path).returncode == 1
+    assert marks_of(tmp_path) == ["differs", "differs"]
+
+    def ratios(*arguments: str) -> list[float | None]:
+        told = harness_("report", "--format", "json", *arguments, results=tmp_path)
+        return [row["train_ratio"] for row in json.loads(told.stdout)["rows"]]
+
+    assert ratios() == [1.0, None]
+    assert ratios("--all-ratios")[1] is not None
+
+
+def changed(record: RunRecord, what: str) -> RunRecord:
+    replace = msgspec.structs.replace
+    if what == "library":
+        packages = record.environment.packages | {"numpy": "0.0"}
+        return replace(record, environment=replace(record.environment, packages=packages))
+    if what == "plugin":
+        plugins = [replace(ref, version="9") for ref in record.provenance.plugins]
+        return replace(record, provenance=replace(record.provenance, plugins=plugins))
+    if what == "data":
+        assert record.provenance.data is not None
+        data = replace(record.provenance.data, outputs=9)
+        return replace(record, provenance=replace(record.provenance, data=data))
+    changes = {
+        "model": {"model_options": {"bias": False}},
+        "precision": {"precision": "bf16"},
+        "compile": {"compile": True},
+        "optimizer": {"recipe": replace(record.spec.recipe, momentum=0.9)},
+        "seed": {"seed": 7},
+        "epochs": {"recipe": replace(record.spec.recipe, epochs=99)},
+        "protocol": {"protocol": replace(record.spec.protocol, window_s=9.0)},
+    }
+    return replace(record, spec=replace(record.spec, **changes[what]))
+
+
+def test_a_verdict_holds_for_what_it_was_made_of(tmp_path: Path) -> None:
+    from harness.compare import tabulate
+
+    assert run(*SAME, results=tmp_path).returncode == 0
+    assert parity(*SAME, results=tmp_path).returncode == 0
+    records, verdicts = harness.load(tmp_path).records, list(load(tmp_path).values())
+
+    def states(what: str) -> set[str]:
+        rows = tabulate([changed(record, what) for record in records], verdicts).rows
+        return {row.text("parity").partition(" ")[0] for row in rows}
+
+    for what in ("seed", "epochs", "protocol"):
+        assert states(what) == {"same"}, what
+    for what in ("library", "plugin", "data", "model", "precision", "compile", "optimizer"):
+        assert states(what) == {"unchecked"}, what
+
+
+def test_damaged_verdicts_are_no_verdicts(tmp_path: Path) -> None:
+    assert parity(*SAME, results=tmp_path).returncode == 0
+    (path,) = (tmp_path / "parity").iterdir()
+    path.write_text(path.read_text()[:100])
+    assert load(tmp_path) == {}
+
+
+def test_the_kit_for_plugin_authors() -> None:
+    """In the process that a plugin's author tests in; the backends' own processes are apart all the same."""
+    from harness.testing import assert_parity
+
+    verdict = assert_parity(task="toy-classify", backends=("toy-numpy", "peer-wide"), steps=3)
+    assert verdict.passed
+    with pytest.raises(AssertionError, match="DIFFERS: the values of `linear"):
+        assert_parity(task="toy-classify", backends=("toy-numpy", "peer-hasty"), steps=3)
