@@ -240,7 +240,8 @@ def _options(firsts: list[RunRecord]) -> list[str]:
             same_backend = [software[other] for other in indices if firsts[other].spec.backend == backend]
             shown = {name: settings[index].get(name, "none") for name in differing}
             shown |= {name: software[index].get(name, "none") for name in _differing(same_backend)}
-            compiled = shown.pop("compile", "false") == "true"
+            shown.pop("compile", None)
+            compiled = firsts[index].spec.compile  # said even where nothing else is compared with it
             texts[index] = ", ".join(["compile"] * compiled + [f"{name}={value}" for name, value in shown.items()])
     return texts
 

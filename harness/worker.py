@@ -106,7 +106,7 @@ class Run:
         batch_size = spec.recipe.batch_size
         trained = training.train(session, data, spec, judge, phases, self._emit)
         with phases("inference"):
-            timed = inference.measure(session, data.test, batch_size, spec.protocol)
+            timed = inference.measure(session, data.test, min(batch_size, len(data.test)), spec.protocol)
         with phases("score"):
             weights = session.get_weights()
             check(weights, request.parameters)
