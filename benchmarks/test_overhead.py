@@ -111,7 +111,8 @@ def test_training(benchmark: Any, bench: Bench, pairs: int) -> None:
 def test_inference(benchmark: Any, bench: Bench, pairs: int) -> None:
     size = bench.spec.recipe.batch_size
     split = bench.split_for(bench.bare_infer)
-    predict(bench.session, split, size)
+    outputs = bench.data.info.outputs
+    predict(bench.session, split, size, outputs)
     compare(
         benchmark,
         pairs,
@@ -119,7 +120,7 @@ def test_inference(benchmark: Any, bench: Bench, pairs: int) -> None:
         bench=bench,
         samples=len(split),
         bare=lambda: bench.bare_infer(split),
-        ours=lambda: predict(bench.session, split, size),
+        ours=lambda: predict(bench.session, split, size, outputs),
     )
 
 
