@@ -58,8 +58,8 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
         _check_device(device)
     if selection.threads is not None and selection.threads < 1:
         raise UsageError(f"threads must be at least 1, got {selection.threads}")
-    if any(seed < 0 for seed in selection.seeds):
-        raise UsageError("seeds must not be negative")
+    if not all(0 <= seed < 2**32 for seed in selection.seeds):  # what numpy and every framework take
+        raise UsageError("a seed must lie between 0 and 4294967295")
     overrides = parse_overrides(selection.overrides)
     available = _backends(selection, catalog)
     specs = []

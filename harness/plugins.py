@@ -6,6 +6,7 @@ listed with its reason, and everything else works. What ships with harness is fo
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -219,7 +220,8 @@ def load(refs: Iterable[PluginRef]) -> Catalog:
     plugins, failures = [], []
     for ref in refs:
         try:
-            module, offered = _within(limit_s, lambda ref=ref: _load_one(manager, ref))  # type: ignore[misc]
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for tables and JSON that programs read
+                module, offered = _within(limit_s, lambda ref=ref: _load_one(manager, ref))  # type: ignore[misc]
         except BaseException as error:  # whatever a plugin's module does, SystemExit included, stays contained
             if isinstance(error, KeyboardInterrupt):
                 raise

@@ -257,6 +257,11 @@ def test_limit_that_is_no_time(value: str, monkeypatch: pytest.MonkeyPatch) -> N
         load([])
 
 
+def test_what_a_plugin_prints_stays_out_of_stdout(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    load([install("print('hello')")])
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_keyboard_interrupt_is_the_users(install: Install) -> None:
     with pytest.raises(KeyboardInterrupt):
         load([install("raise KeyboardInterrupt")])
