@@ -70,7 +70,6 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """Backend -> versions."""
     notes: dict[str, dict[str, str]] = {}
     """Backend -> what it set: threads, TF32, autocast, determinism."""
-    log_tail: str = ""
 
     @property
     def error(self) -> float | None:
