@@ -123,12 +123,12 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"hidden_sizes": (32, 64), "depths": (2, 2), "embedding_size": 16, "downsample_in_first_stage": True},
     ),
     "wav2vec2-tiny": ("wav2vec2", "wav2vec2-tiny", {}),
-    "wav2vec2-post-norm": (
+    "wav2vec2-pre-norm": (
         "wav2vec2",
         "wav2vec2-tiny",
         {
-            "feat_extract_norm": "group",
-            "do_stable_layer_norm": False,
+            "feat_extract_norm": "layer",
+            "do_stable_layer_norm": True,
             "conv_bias": True,
             "num_conv_pos_embeddings": 7,
         },
