@@ -54,7 +54,11 @@ def test_one_step_on_a_batch_lowers_its_loss(case: str) -> None:
     assert np.isfinite(outputs).all()
 
 
-@pytest.mark.parametrize("case", ["mlp", "lstm", "bert-tiny", "resnet-20", "wav2vec2-tiny"])
+@pytest.mark.parametrize(
+    "case",
+    ["mlp", "bert-tiny"]
+    + [pytest.param(case, marks=pytest.mark.slow) for case in ("lstm", "resnet-20", "wav2vec2-tiny")],
+)
 def test_xla_computes_the_same(case: str) -> None:
     recipe = harness.Recipe(optimizer="sgd")
     results = []
