@@ -1,8 +1,7 @@
 """Child process of the cross-framework test: ``framework_cases.py BACKEND VARIANT OUT.npz [VARIANT OUT.npz ...]``.
 
-Writes, for canonical weights and data drawn from fixed seeds: logits before training, the losses of training steps
-without dropout, the weights after one step of plain SGD with learning rate 1 (so that the difference is the
-gradient), and the logits after it.
+Writes, for canonical weights and data drawn from fixed seeds and without dropout: the logits before training, the
+gradients, and the loss, running statistics and logits after one step of plain SGD with learning rate 1.
 """
 
 from __future__ import annotations
@@ -99,13 +98,15 @@ def compute(backend: str, model: harness.Model, config: Any, **changes: Any) -> 
     start = trainable_start(model, config, info)
     session.set_weights(start)
     before = session.fetch(session.predict(inputs))
-    targets = np.random.default_rng(5).integers(0, CLASSES, BATCH)
-    loss = session.fetch(session.train_step(harness.Batch(inputs, targets), 1.0))
+    batch = harness.Batch(inputs, np.random.default_rng(5).integers(0, CLASSES, BATCH))
+    _, gradients = session.gradients(batch)
+    session.set_weights(start)
+    loss = session.fetch(session.train_step(batch, 1.0))
     stepped = session.get_weights()
     result = {"logits": before, "loss": loss, "logits_after": session.fetch(session.predict(inputs))}
     session.close()
-    for name, value in stepped.items():
-        result[f"step/{name}"] = value - start[name]
+    result |= {f"gradient/{name}": value for name, value in gradients.items()}
+    result |= {f"statistic/{name}": value for name, value in stepped.items() if name not in gradients}
     return result
 
 

@@ -55,8 +55,11 @@ def test_logits_gradients_and_statistics_agree(results: dict[tuple[str, str], An
     assert abs(ours["loss"] - theirs["loss"]) < 1e-5
     assert relative(ours["logits_after"], theirs["logits_after"]) < 1e-4
     # A gradient is compared with the largest of the model: some are zero but for rounding (attention's key biases).
-    steps = [name for name in ours if name.startswith("step/")]
-    largest = max(np.abs(theirs[name]).max() for name in steps)
-    for name in steps:
+    gradients = [name for name in ours if name.startswith("gradient/")]
+    largest = max(np.abs(theirs[name]).max() for name in gradients)
+    for name in gradients:
         scale = max(np.abs(theirs[name]).max(), 1e-3 * largest)
         assert np.abs(ours[name] - theirs[name]).max() < 2e-4 * scale, name
+    for name in ours:
+        if name.startswith("statistic/"):
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6, err_msg=name)
