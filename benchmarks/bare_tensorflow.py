@@ -22,7 +22,7 @@ def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[
         binding.variable.assign(binding.to_own(weights[name]))
     recipe, size = request.recipe, request.recipe.batch_size
     trained = [p for p in request.parameters if p.trainable]
-    variables = [getattr(v, "value", v) for v in (network.bindings[p.name].variable for p in trained)]
+    variables = [network.bindings[p.name].variable for p in trained]
     optimizer = Optimizer(recipe, variables, [p.decay for p in trained])
     classification = request.info.objective == "classification"
 
