@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from harness_tensorflow.optimizers import Optimizer
 
 from harness import SessionRequest, Split
 
 
-def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[..., None], Callable[..., None]]:
+def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[..., None], Callable[..., Any]]:
     """`train(split, order)` and `infer(split)` over whole batches, of a model that starts from `weights`.
 
     The optimizer is the backend's own, because Keras's have other formulas: what is compared is the loop.
@@ -51,8 +52,11 @@ def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[
             inputs = {name: tf.convert_to_tensor(array[index]) for name, array in split.inputs.items()}
             step(inputs, tf.convert_to_tensor(split.targets[index]), rate)
 
-    def infer(split: Split) -> None:
+    def infer(split: Split) -> Any:
+        parts = []
         for start in range(0, len(split) - size + 1, size):
-            forward({n: tf.convert_to_tensor(a[start : start + size]) for n, a in split.inputs.items()}).numpy()
+            inputs = {n: tf.convert_to_tensor(a[start : start + size]) for n, a in split.inputs.items()}
+            parts.append(forward(inputs).numpy())
+        return np.concatenate(parts)
 
     return train, infer

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from harness import SessionRequest, Split
 
 
-def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[..., None], Callable[..., None]]:
+def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[..., None], Callable[..., Any]]:
     """`train(split, order)` and `infer(split)` over whole batches, of a model that starts from `weights`."""
     network = request.build(request.config, request.info, request.recipe.dropout)
     model: torch.nn.Module = network.module
@@ -42,10 +42,13 @@ def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[
                 torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
             optimizer.step()
 
-    def infer(split: Split) -> None:
+    def infer(split: Split) -> Any:
         model.eval()
+        parts = []
         with torch.inference_mode():
             for start in range(0, len(split) - size + 1, size):
-                model(**{n: torch.from_numpy(a[start : start + size]) for n, a in split.inputs.items()}).numpy()
+                outputs = model(**{n: torch.from_numpy(a[start : start + size]) for n, a in split.inputs.items()})
+                parts.append(outputs.numpy())
+        return np.concatenate(parts)
 
     return train, infer

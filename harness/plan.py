@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from harness.catalog import Catalog, missing
 from harness.errors import CombinationError, UnknownNameError, UsageError
-from harness.plugins import Catalog, missing
 from harness.protocols import Dataset, Model, Task
 from harness.types import Precision, Protocol, Recipe, RunSpec
 

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from harness import plugins
+from harness.catalog import Catalog
 from harness.errors import BadResultError, HarnessError, PluginError, UnsupportedError
-from harness.plugins import Catalog
 from harness.protocols import Backend, DeviceInfo, Model, PreparedData, SessionRequest
 from harness.types import FailureKind, PluginRef, RunSpec
 

@@ -13,7 +13,7 @@ from harness.cli import options
 from harness.types import Environment
 
 if TYPE_CHECKING:
-    from harness.plugins import Catalog
+    from harness.catalog import Catalog
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,8 +93,8 @@ def _problem_with(directory: Path) -> str | None:
 
 
 def _ask(name: str, catalog: Catalog) -> BackendState:
+    from harness.catalog import missing
     from harness.execute.probe import probe
-    from harness.plugins import missing
 
     provided = catalog.backends[name]
     problem = missing(provided.value.requires)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from harness.plugins import Catalog
+    from harness.catalog import Catalog
 
 _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "plugins")
 
@@ -102,7 +102,7 @@ _TABLES = {
 
 
 def _available(summary: str, requires: object) -> str:
-    from harness.plugins import missing
+    from harness.catalog import missing
 
     reason = missing(requires)  # type: ignore[arg-type]
     return f"{summary} [unavailable: {reason}]" if reason else summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -30,6 +31,73 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
 def names(option: str, text: str) -> Callable[[F], F]:
     """An option that takes one name or several."""
     return click.option(option, multiple=True, metavar="NAME[,NAME]", callback=split, help=text)
+
+
+def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options that say what to run; the command takes them as one `harness.plan.Selection`, ``selection``."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def collect(
+            task: tuple[str, ...],
+            backend: tuple[str, ...],
+            dataset: tuple[str, ...],
+            model: tuple[str, ...],
+            device: tuple[str, ...],
+            precision: tuple[str, ...],
+            compile_: bool,
+            deterministic: bool,
+            threads: int | None,
+            overrides: tuple[str, ...],
+            **others: Any,
+        ) -> None:
+            from harness.plan import Selection
+
+            chosen = Selection(
+                tasks=task,
+                backends=backend,
+                datasets=dataset,
+                models=model,
+                devices=device or ("auto",),
+                precisions=precision or ("fp32",),
+                compile=compile_,
+                deterministic=deterministic,
+                threads=threads,
+                overrides=overrides,
+            )
+            command(selection=chosen, **others)
+
+        for option in reversed(_selecting(backend_help)):
+            collect = option(collect)
+        return collect
+
+    return decorate
+
+
+def _selecting(backend_help: str) -> list[Callable[[F], F]]:
+    return [
+        names("--task", "What to do; `harness list tasks` names them."),
+        names("--backend", backend_help),
+        names("--dataset", "Data; without it the task's default."),
+        names("--model", "Model or family; without it the task's default."),
+        names("--device", "auto, cpu, cuda or cuda:N [auto]."),
+        names("--precision", "fp32, tf32, bf16, fp16 or fp64 [fp32]."),
+        click.option("--compile", "compile_", is_flag=True, help="Compile the model by the backend's compiler."),
+        click.option("--deterministic", is_flag=True, help="Use only kernels that give the same bits every time."),
+        click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="CPU threads of a run [all available cores].",
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Change a setting: recipe.epochs=3, model.hidden_size=256, protocol.window_s=1. May be repeated.",
+        ),
+    ]
 
 
 def results(command: F) -> F:

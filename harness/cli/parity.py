@@ -10,26 +10,15 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
+    from harness.catalog import Catalog
     from harness.parity.verdict import Verdict
     from harness.plan import Selection
-    from harness.plugins import Catalog
     from harness.types import RunSpec
 
 
 @click.command(short_help="Check that backends compute the same thing.")
-@options.names("--task", "What to do; `harness list tasks` names them.")
-@options.names("--backend", "Two or more; the others are compared with the first. Without it every one here.")
+@options.selection("Two or more; the others are compared with the first. Without it every one here.")
 @click.option("--all", "everything", is_flag=True, help="Every model's default size on its task, all backends here.")
-@options.names("--dataset", "Data; without it the task's default.")
-@options.names("--model", "Model or family; without it the task's default.")
-@options.names("--device", "auto, cpu, cuda or cuda:N [auto].")
-@options.names("--precision", "fp32, tf32, bf16, fp16 or fp64 [fp32].")
-@click.option("--compile", "compile_", is_flag=True, help="Compile the model by the backend's compiler.")
-@click.option("--deterministic", is_flag=True, help="Kernels that give the same bits every time.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of a backend [all cores].")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting: recipe.optimizer=sgd. Repeatable."
-)
 @click.option(
     "--steps",
     type=click.IntRange(min=0),
@@ -53,17 +42,8 @@ if TYPE_CHECKING:
     help="text, markdown (one row a check) or json [text].",
 )
 def parity(
-    task: tuple[str, ...],
-    backend: tuple[str, ...],
+    selection: Selection,
     everything: bool,
-    dataset: tuple[str, ...],
-    model: tuple[str, ...],
-    device: tuple[str, ...],
-    precision: tuple[str, ...],
-    compile_: bool,
-    deterministic: bool,
-    threads: int | None,
-    overrides: tuple[str, ...],
     steps: int,
     results: str | None,
     timeout: float,
@@ -87,25 +67,12 @@ def parity(
     from harness.errors import UsageError
     from harness.parity.check import check, pairs
     from harness.parity.verdict import STEPS, keep
-    from harness.plan import Selection
     from harness.plugins import discover
     from harness.store import results_dir
 
-    if everything and (task or dataset or model):
+    if everything and (selection.tasks or selection.datasets or selection.models):
         raise UsageError("--all covers every task and model; leave --task, --dataset and --model out")
     catalog = discover()
-    selection = Selection(
-        tasks=task,
-        backends=backend,
-        datasets=dataset,
-        models=model,
-        devices=device or ("auto",),
-        precisions=precision or ("fp32",),
-        compile=compile_,
-        deterministic=deterministic,
-        threads=threads,
-        overrides=overrides,
-    )
     verdicts = []
     for one, other in pairs(_specs(selection, catalog, everything)):
         verdict = check(one, other, catalog, steps=steps, timeout_s=timeout, say=_progress(one))

@@ -10,20 +10,14 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.plugins import Catalog
+    from harness.catalog import Catalog
+    from harness.plan import Selection
     from harness.store import Store
     from harness.types import ParityMark, RunRecord, RunSpec
 
 
 @click.command(short_help="Train and measure; print the comparison.")
-@options.names("--task", "What to do; `harness list tasks` names them.")
-@options.names("--backend", "Framework; without it every one that can run here.")
-@options.names("--dataset", "Data; without it the task's default.")
-@options.names("--model", "Model or family; without it the task's default.")
-@options.names("--device", "auto, cpu, cuda or cuda:N [auto].")
-@options.names("--precision", "fp32, tf32, bf16, fp16 or fp64 [fp32].")
-@click.option("--compile", "compile_", is_flag=True, help="Compile the model by the backend's compiler.")
-@click.option("--deterministic", is_flag=True, help="Use only kernels that give the same bits every time.")
+@options.selection("Framework; without it every one that can run here.")
 @click.option("--parity", is_flag=True, help="First check that the backends compute the same; the verdict is recorded.")
 @click.option(
     "--seed",
@@ -31,14 +25,6 @@ if TYPE_CHECKING:
     metavar="N[,N]",
     callback=options.split_whole_numbers,
     help="Each seed is a run of its own [0].",
-)
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of a run [all available cores].")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a setting: recipe.epochs=3, model.hidden_size=256, protocol.window_s=1. May be repeated.",
 )
 @click.option("--save-weights", is_flag=True, help="Keep the trained weights, for `harness evaluate`.")
 @options.results
@@ -52,19 +38,10 @@ if TYPE_CHECKING:
 @click.option("--quiet", "-q", is_flag=True, help="Print the table and errors only.")
 @click.option("--dry-run", is_flag=True, help="Print the runs that are planned, and run nothing.")
 def run(
-    task: tuple[str, ...],
-    backend: tuple[str, ...],
-    dataset: tuple[str, ...],
-    model: tuple[str, ...],
-    device: tuple[str, ...],
-    precision: tuple[str, ...],
-    compile_: bool,
-    deterministic: bool,
+    selection: Selection,
     parity: bool,
     save_weights: bool,
     seed: tuple[int, ...],
-    threads: int | None,
-    overrides: tuple[str, ...],
     results: str | None,
     timeout: float,
     quiet: bool,
@@ -84,26 +61,15 @@ def run(
       harness run --task nlp --backend torch,tensorflow --parity
       harness run --task vision --seed 0,1,2 --dry-run
     """
-    from harness.plan import Selection, expand
+    import dataclasses
+
+    from harness.plan import expand
     from harness.plugins import discover
     from harness.store import Store, results_dir
     from harness.types import Failure
 
     catalog = discover()
-    selection = Selection(
-        tasks=task,
-        backends=backend,
-        datasets=dataset,
-        models=model,
-        devices=device or ("auto",),
-        precisions=precision or ("fp32",),
-        compile=compile_,
-        deterministic=deterministic,
-        seeds=seed or (0,),
-        threads=threads,
-        overrides=overrides,
-    )
-    specs = expand(selection, catalog)
+    specs = expand(dataclasses.replace(selection, seeds=seed or (0,)), catalog)
     if dry_run:
         _print_plan(specs)
         return

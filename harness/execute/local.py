@@ -12,10 +12,10 @@ from typing import Protocol
 
 import msgspec
 
+from harness.catalog import Catalog
 from harness.errors import RecordError, UsageError
 from harness.execute.child import Ended, run_child
 from harness.measure.environment import collect
-from harness.plugins import Catalog
 from harness.store import ARRAYS, LOG, RECORD, WEIGHTS, Store, read_record, write_json
 from harness.types import EpochEnded, Event, Failure, ParityMark, Provenance, RunRecord, RunSpec
 from harness.worker import Job

@@ -23,13 +23,14 @@ def predict(session: Session, split: Split, batch_size: int, outputs: int) -> ND
 
     Raises `harness.BadResultError` for predictions of another shape, or that are not finite.
     """
-    parts = []
+    predictions = np.empty((len(split), outputs), np.float32)
+    start = 0
     for inputs, valid in inference_batches(split, batch_size):
-        part = np.asarray(session.fetch(session.predict(inputs)), np.float32)
+        part = session.fetch(session.predict(inputs))
         if part.shape != (batch_size, outputs):
             raise BadResultError(f"the backend's predictions have the shape {part.shape}, not {(batch_size, outputs)}")
-        parts.append(part[:valid])
-    predictions = np.concatenate(parts)
+        predictions[start : start + valid] = part if valid == batch_size else part[:valid]
+        start += valid
     bad = int((~np.isfinite(predictions).all(axis=1)).sum())
     if bad:
         raise BadResultError(f"{bad} of {len(predictions)} predictions are not finite")

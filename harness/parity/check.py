@@ -10,12 +10,12 @@ from pathlib import Path
 
 import msgspec
 
+from harness.catalog import Catalog, missing
 from harness.errors import UsageError
 from harness.execute.child import run_child
 from harness.execute.local import child_environment, explain_end, tail
 from harness.parity.evidence import ARRAYS, REPORT, Job, Outcome, Report
 from harness.parity.verdict import STEPS, Stage, Verdict, keep, side_of_report, subject, verdict_key
-from harness.plugins import Catalog, missing
 from harness.store import Store, write_json
 from harness.types import Failure, ParityMark, RunSpec
 

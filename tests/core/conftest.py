@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from toy_plugin import FAULTS_REF, TOY_REF
 
-from harness.plugins import Catalog, load
+from harness.catalog import Catalog
+from harness.plugins import load
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from toy_plugin import FAST, install_toy
 
 import harness
 from harness import hookspecs
-from harness.plugins import Catalog, resolve
+from harness.catalog import Catalog
+from harness.plugins import resolve
 from harness.types import RunRecord
 
 PUBLIC = [

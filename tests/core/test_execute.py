@@ -17,12 +17,13 @@ import pytest
 from processes import gone
 from toy_plugin import FAST, FAULTS_REF, TOY_REF, install_toy
 
+from harness.catalog import Catalog
 from harness.errors import RecordError, UsageError
 from harness.execute import child, local
 from harness.execute.local import Silent, run_all
 from harness.execute.probe import probe
 from harness.plan import Selection, expand
-from harness.plugins import Catalog, load
+from harness.plugins import load
 from harness.store import ARRAYS, LOG, RECORD, Store
 from harness.types import EpochEnded, Event, Failure, PhaseStarted, Progress, RunRecord, RunSpec, Success
 

@@ -9,9 +9,10 @@ import pytest
 from toy_plugin import TOY_REF
 
 import harness
+from harness.catalog import Catalog, Provided
 from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
 from harness.plan import Selection, available_cores, expand, parse_overrides
-from harness.plugins import Catalog, Provided, load
+from harness.plugins import load
 from harness.types import Precision, Protocol, Recipe, RunSpec
 
 

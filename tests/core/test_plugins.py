@@ -16,8 +16,9 @@ from sample_records import record
 from toy_plugin import FAULTS_REF, TOY_REF
 
 from harness import plugins
+from harness.catalog import Catalog, missing
 from harness.errors import PluginError, UnknownNameError, UsageError
-from harness.plugins import Catalog, discover, load, missing, resolve
+from harness.plugins import discover, load, resolve
 from harness.types import PluginRef
 
 Install = Callable[..., PluginRef]

@@ -6,11 +6,12 @@ from functools import cache
 
 import pytest
 
+from harness.catalog import Catalog
 from harness.parity.evidence import Job, gather
 from harness.parity.explain import explain
 from harness.parity.stages import Evidence, compare
 from harness.plan import Selection, expand
-from harness.plugins import Catalog, load
+from harness.plugins import load
 from harness.types import PluginRef
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("faulty")]

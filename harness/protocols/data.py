@@ -1,0 +1,119 @@
+"""What a data plugin implements, `Dataset` and `Task`, and the arrays between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from msgspec import Struct
+
+from harness.types import DataInfo, Objective, Recipe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Examples in a fixed order.
+
+    ``inputs``: name -> array ``[N, ...]``. Raw data may hold object arrays (``text``: str; ``waveform``: one
+    float32 array ``[samples]`` in [-1, 1] an example); prepared data holds plain numeric arrays only.
+    ``targets``: int64 ``[N]`` class numbers, or float ``[N, T]``.
+    ``groups``: name -> array ``[N]``, such as the speaker of each example.
+    """
+
+    inputs: Mapping[str, Array]
+    targets: Array
+    groups: Mapping[str, Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, index: Array) -> Split:
+        """The examples at `index` (int array), in that order."""
+        return Split(
+            inputs={name: array[index] for name, array in self.inputs.items()},
+            targets=self.targets[index],
+            groups={name: array[index] for name, array in self.groups.items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawData:
+    """What a dataset loads: three splits as published (or made once, with a fixed seed), nothing fitted."""
+
+    train: Split
+    validation: Split
+    test: Split
+    label_names: tuple[str, ...] = ()
+    details: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    """Facts that the task needs, such as ``sample_rate_hz``; ``target_unit`` for regression."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """What a task makes of it: numeric arrays, ready for every backend. Fitted on the training split only."""
+
+    train: Split
+    validation: Split
+    test: Split
+    info: DataInfo
+
+
+class Batch(NamedTuple):
+    """`inputs`: name -> C-contiguous array ``[B, ...]``; `targets`: int64 ``[B]`` or float32 ``[B, T]``."""
+
+    inputs: dict[str, Array]
+    targets: Array
+
+
+class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """For plugins without options of their own."""
+
+
+class Dataset:
+    """A named dataset. Subclass, set the class attributes, implement `load`."""
+
+    name: ClassVar[str]
+    kind: ClassVar[str]
+    """Kind of the raw input that tasks ask for: ``text``, ``image``, ``audio``, ``table``."""
+    objective: ClassVar[Objective]
+    summary: ClassVar[str]
+    licence: ClassVar[str]
+    Options: ClassVar[type[Struct]] = NoOptions
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Model variant or family -> changes to the recipe, found on this dataset's validation split."""
+    requires: ClassVar[Mapping[str, str]] = {}
+    """Importable module -> command that installs it; asked before anything runs."""
+
+    def load(self, options: Any) -> RawData:
+        """Read the splits. `options` is an instance of `Options`. Raises `harness.DataError`."""
+        raise NotImplementedError
+
+
+class Task:
+    """What is done with data of one kind: preprocessing, objective, metrics, defaults."""
+
+    name: ClassVar[str]
+    kind: ClassVar[str]
+    """Kind of raw input it takes; equal to its datasets' ``kind``."""
+    produces: ClassVar[str]
+    """Kind of prepared input (`DataInfo.kind`); models name it in ``accepts``."""
+    objective: ClassVar[Objective]
+    summary: ClassVar[str]
+    default_dataset: ClassVar[str]
+    default_model: ClassVar[str]
+    metric: ClassVar[str]
+    """The primary metric."""
+    metrics: ClassVar[Sequence[str]]
+    """Every metric reported, the primary one among them."""
+    recipe: ClassVar[Recipe] = Recipe()
+    Options: ClassVar[type[Struct]] = NoOptions
+
+    def prepare(self, data: RawData, options: Any) -> PreparedData:
+        """Turn raw data into numeric arrays. Deterministic; fitted steps see ``data.train`` only."""
+        raise NotImplementedError
