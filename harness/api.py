@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
+
+import msgspec
 
 from harness.types import RunRecord
 
@@ -74,14 +76,15 @@ def run(
     compile: bool = False,  # noqa: A002 - the field's word, and the option's name on the command line
     seed: int | Iterable[int] = 0,
     threads: int | None = None,
-    overrides: Iterable[str] = (),
+    overrides: Mapping[str, Any] | Iterable[str] = (),
     results: str | os.PathLike[str] | None = None,
     timeout_s: float | None = None,
 ) -> Results:
     """Carry out runs as ``harness run`` does, each in a process of its own, and return their records.
 
-    Every selection takes one name or several; all their combinations are run. `overrides` are strings such as
-    ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`, not an exception.
+    Every selection takes one name or several; all their combinations are run. `overrides` is a mapping such as
+    ``{"recipe.epochs": 3}``, or strings such as ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`,
+    not an exception.
 
     `parity` checks first that the backends compute the same, and marks the records by what it found.
 
@@ -110,7 +113,7 @@ def run(
         deterministic=deterministic,
         seeds=(seed,) if isinstance(seed, int) else tuple(seed),
         threads=threads,
-        overrides=tuple(overrides),
+        overrides=_overrides(overrides),
     )
     specs = expand(selection, catalog)
     store = Store(results_dir(results))
@@ -147,3 +150,9 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
 
 def _names(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, Mapping):
+        return tuple(f"{key}={msgspec.json.encode(value).decode()}" for key, value in values.items())
+    return tuple(values)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +16,8 @@ from harness.protocols import Dataset, Model, Task
 from harness.types import Precision, Protocol, Recipe, RunSpec
 
 SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
+MOST_THREADS = 1024
+"""Beyond it, libraries fail to start their pools."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +58,8 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     precisions = [_precision(name) for name in selection.precisions]
     for device in selection.devices:
         _check_device(device)
-    if selection.threads is not None and selection.threads < 1:
-        raise UsageError(f"threads must be at least 1, got {selection.threads}")
+    if selection.threads is not None and not 1 <= selection.threads <= MOST_THREADS:
+        raise UsageError(f"threads must lie between 1 and {MOST_THREADS}, got {selection.threads}")
     if not all(0 <= seed < 2**32 for seed in selection.seeds):  # what numpy and every framework take
         raise UsageError("a seed must lie between 0 and 4294967295")
     overrides = parse_overrides(selection.overrides)
@@ -134,7 +136,17 @@ def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
     try:
         return msgspec.convert(values, kind, strict=True)
     except msgspec.ValidationError as error:
+        for name, choices in _choices(kind):
+            if name in values and values[name] not in choices:
+                raise UnknownNameError(f"{section}.{name}", str(values[name]), choices) from None
         raise UsageError(f"wrong value in {section!r}: {error}".replace("$.", f"{section}.")) from None
+
+
+def _choices(kind: type[Struct]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The fields that take one of a few words, with the words."""
+    for name, hint in get_type_hints(kind).items():
+        if get_origin(hint) is Literal and all(isinstance(word, str) for word in get_args(hint)):
+            yield name, get_args(hint)
 
 
 def recipe_for(task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any]) -> Recipe:

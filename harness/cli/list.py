@@ -43,8 +43,22 @@ def _section(kind: str, catalog: Catalog, *, full: bool) -> str:
         rows = [[row[0], row[1 if kind == "models" else -1]] for row in rows]
     if not rows:
         return f"{kind}\n  none"
-    grid = tabulate(rows, headers=header, tablefmt="simple") if full else tabulate(rows, tablefmt="plain")
+    shown = _wrapped(header, rows) if full else rows
+    grid = tabulate(shown, headers=header, tablefmt="simple") if full else tabulate(rows, tablefmt="plain")
     return "\n".join([kind, *(f"  {line}".rstrip() for line in grid.splitlines())])
+
+
+def _wrapped(header: list[str], rows: list[list[str]]) -> list[list[str]]:
+    """On a terminal, the last column broken into lines that fit; a program reads whole rows."""
+    import shutil
+    import sys
+    import textwrap
+
+    if not sys.stdout.isatty():
+        return rows
+    taken = sum(max(len(row[column]) for row in [header, *rows]) + 2 for column in range(len(header) - 1))
+    width = max(30, shutil.get_terminal_size().columns - taken - 3)
+    return [[*row[:-1], textwrap.fill(row[-1], width)] for row in rows]
 
 
 _Rows = tuple[list[str], list[list[str]]]
@@ -57,9 +71,9 @@ def _tasks(catalog: Catalog) -> _Rows:
 
 
 def _datasets(catalog: Catalog) -> _Rows:
-    header = ["name", "kind", "objective", "licence", "what it is"]
+    header = ["name", "kind", "objective", "what it is"]
     values = [catalog.dataset(name) for name in sorted(catalog.datasets)]
-    return header, [[d.name, d.kind, d.objective, d.licence, _available(d.summary, d.requires)] for d in values]
+    return header, [[d.name, d.kind, d.objective, _available(d.summary, d.requires)] for d in values]
 
 
 def _models(catalog: Catalog) -> _Rows:

@@ -69,13 +69,15 @@ def report(format_: str, output: str | None, results: str | None, all_ratios: bo
 
 
 def _selected(records: list[RunRecord], filters: dict[str, tuple[str, ...]]) -> list[RunRecord]:
-    from harness.errors import CombinationError, UnknownNameError
+    from harness.errors import CombinationError, UsageError
 
     for name in _FILTERS:
         present = {getattr(record.spec, name) for record in records}
         for wanted in filters[name]:
             if wanted not in present:
-                raise UnknownNameError(name, wanted, present, hint="(among these results)")
+                raise UsageError(
+                    f"none of these results has the {name} {wanted!r}; they have: {', '.join(sorted(present))}"
+                )
     chosen = [r for r in records if all(not filters[n] or getattr(r.spec, n) in filters[n] for n in _FILTERS)]
     if not chosen:
         raise CombinationError("no run matches all of these filters; leave some out")

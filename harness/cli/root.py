@@ -52,6 +52,8 @@ class _LazyGroup(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe went away; click ends quietly
                 raise
+            if error.errno == errno.ENOSPC and error.filename is None:
+                self._report(ctx, HarnessError("the output cannot be written: no space left on its device"))
             self._report(ctx, error)
         except Exception as error:
             self._report(ctx, error)

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -58,7 +59,7 @@ def test_filters_select_runs_and_order_backends(invoke: Invoke, results: Path) -
 def test_filters_that_match_nothing(invoke: Invoke, results: Path) -> None:
     unknown = invoke("report", "--backend", "trch")
     assert unknown.exit_code == 2
-    assert "unknown backend 'trch'; did you mean 'torch'? (among these results)" in unknown.stderr
+    assert "none of these results has the backend 'trch'; they have: " in unknown.stderr
     none = invoke("report", "--task", "nlp", "--model", "mlp")
     assert none.exit_code == 2
     assert "no run matches all of these filters" in none.stderr
@@ -149,3 +150,12 @@ def test_show_a_broken_record_names_its_file(invoke: Invoke, tmp_path: Path, con
     result = invoke("show", name)
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"results/{name}/record.json: is not a valid record" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_standard_output_on_a_full_disk(results: Path) -> None:
+    command = [sys.executable, "-m", "harness", "report", "--results", str(results)]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Error: the output cannot be written: no space left")

@@ -280,9 +280,18 @@ def test_wrong_requests_run_nothing(toy: Path, tmp_path: Path) -> None:
         {"task": "toy-regres"},
         {"task": "toy-regress", "backend": "toy-absent"},
         {"task": "toy-regress", "backend": "toy-numpy", "overrides": ["recipe.epoch=1"]},
+        {"task": "toy-regress", "backend": "toy-numpy", "overrides": {"recipe.epoch": 1}},
         {"task": "toy-regress", "backend": "toy-numpy", "timeout_s": 0},
         {"task": []},
     ):
         with pytest.raises(harness.UsageError):
             harness.run(**arguments, results=tmp_path / "results")  # type: ignore[arg-type]
     assert not (tmp_path / "results").exists()
+
+
+def test_overrides_as_a_mapping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install_toy(monkeypatch)
+    values = {text.partition("=")[0]: float(text.partition("=")[2]) for text in FAST} | {"recipe.schedule": "cosine"}
+    values["protocol.latency_batches"] = 12
+    (record,) = harness.run("toy-regress", "toy-numpy", threads=1, overrides=values, results=tmp_path)
+    assert (record.spec.recipe.schedule, record.spec.protocol.window_s) == ("cosine", 0.005)
