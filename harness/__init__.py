@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.api import Results, load, run
+    from harness.data.install import installed
+    from harness.data.remote import RemoteFile
     from harness.errors import (
         BadResultError,
         CombinationError,
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "harness.api": ("Results", "load", "run"),
+    "harness.data.install": ("installed",),
+    "harness.data.remote": ("RemoteFile",),
     "harness.errors": (
         "BadResultError",
         "CombinationError",
@@ -132,6 +136,7 @@ __all__ = [
     "RawData",
     "Recipe",
     "RecordError",
+    "RemoteFile",
     "Reporter",
     "Results",
     "RunRecord",
@@ -146,6 +151,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "hookimpl",
+    "installed",
     "load",
     "run",
 ]

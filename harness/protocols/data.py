@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from msgspec import Struct
 
+from harness.data.remote import RemoteFile
 from harness.types import DataInfo, Objective, Recipe
 
 if TYPE_CHECKING:
@@ -89,9 +90,19 @@ class Dataset:
     """Model variant or family -> changes to the recipe, found on this dataset's validation split."""
     requires: ClassVar[Mapping[str, str]] = {}
     """Importable module -> command that installs it; asked before anything runs."""
+    files: ClassVar[Sequence[RemoteFile]] = ()
+    """What is fetched from the publisher; empty for embedded data."""
+    homepage: ClassVar[str] = ""
+    citation: ClassVar[str] = ""
+    """BibTeX or a plain reference."""
+    notes: ClassVar[str] = ""
+    """What a user should know before quoting a figure, such as labels that are withheld."""
 
     def load(self, options: Any) -> RawData:
-        """Read the splits. `options` is an instance of `Options`. Raises `harness.DataError`."""
+        """Read the splits. `options` is an instance of `Options`. Raises `harness.DataError`.
+
+        A dataset with `files` finds them in the folder that ``harness.installed(self)`` gives.
+        """
         raise NotImplementedError
 
 
