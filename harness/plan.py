@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.catalog import Catalog, missing
+from harness.data.cache import out_of_reach
 from harness.errors import CombinationError, UnknownNameError, UsageError
 from harness.protocols import Dataset, Model, Task
 from harness.types import Precision, Protocol, Recipe, RunSpec
@@ -213,7 +214,7 @@ def _check_dataset(task: Task, dataset: Dataset) -> None:
             f"dataset {dataset.name!r} ({dataset.kind}, {dataset.objective}) does not suit task {task.name!r} "
             f"({task.kind}, {task.objective}); its default is {task.default_dataset!r}"
         )
-    reason = missing(dataset.requires)
+    reason = missing(dataset.requires) or out_of_reach(dataset)
     if reason:
         raise UsageError(f"dataset {dataset.name!r} is not available here: {reason}")
 

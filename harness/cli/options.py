@@ -11,6 +11,23 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class SuggestingGroup(click.Group):
+    """Lists its commands in their own order, and answers a misspelt one with the nearest."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known:
+            from harness.errors import UnknownNameError
+
+            ctx.fail(str(UnknownNameError("command", args[0], known)))
+        return super().resolve_command(ctx, args)
+
+
 def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """``("a,b", "c", "a")`` -> ``("a", "b", "c")``: lists in commas or repeated options, each value once, in order."""
     names = [name.strip() for value in values for name in value.split(",")]
@@ -106,4 +123,11 @@ def results(command: F) -> F:
         metavar="DIR",
         type=click.Path(file_okay=False),
         help="Where the runs are kept [HARNESS_RESULTS, else ./results].",
+    )(command)
+
+
+def format_(command: F) -> F:
+    """``--format text|json``, which the command takes as ``format_``."""
+    return click.option(
+        "--format", "format_", type=click.Choice(["text", "json"]), default="text", help="text or json [text]."
     )(command)

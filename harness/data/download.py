@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from harness.data import archives
 from harness.data.cache import mirror, offline
-from harness.data.remote import RemoteFile, checked, mirror_path
+from harness.data.remote import RemoteFile, mirror_path
 from harness.errors import DataError
 
 TRIES = 3
@@ -50,10 +50,7 @@ def sources(file: RemoteFile) -> list[Source]:
     elif place is not None:
         url = f"{place}/{quote(mirror_path(file.url), safe='/~+:@,;=&$!()')}"
         found.append(Source(url, url))
-    urls = [file.url, *file.alternates]
-    for url in urls:
-        checked(url)
-    found += [Source(url, url) for url in urls]
+    found += [Source(url, url) for url in (file.url, *file.alternates)]
     return [source for source in found if isinstance(source.place, Path)] if offline() else found
 
 

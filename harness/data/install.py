@@ -46,7 +46,7 @@ def installed(dataset: Dataset) -> Path:
         def load(self, options):
             lines = (harness.installed(self) / "train.tsv").read_text().splitlines()
     """
-    return install(dataset, Log())
+    return install(dataset, Log(dataset))
 
 
 def install(dataset: Dataset, report: Report) -> Path:
@@ -70,14 +70,20 @@ def require_files(dataset: Dataset) -> Dataset:
     return dataset
 
 
+def require_installed(dataset: Dataset) -> Path:
+    """The folder of the verified files. Raises `harness.DataError` where they are not installed; nothing is fetched."""
+    folder = install_dir(require_files(dataset))
+    if not folder.is_dir():
+        raise DataError(f"dataset {dataset.name!r} is not here; run `harness data fetch {dataset.name}`")
+    return folder
+
+
 def verify(dataset: Dataset) -> list[str]:
     """What is wrong with the installed files, a line each; nothing if they are as they were when they came.
 
     Raises `harness.DataError` where they are not installed.
     """
-    folder = install_dir(require_files(dataset))
-    if not folder.is_dir():
-        raise DataError(f"dataset {dataset.name!r} is not here; run `harness data fetch {dataset.name}`")
+    folder = require_installed(dataset)
     try:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
     except (OSError, msgspec.DecodeError) as error:
@@ -109,19 +115,23 @@ def clear(dataset: Dataset) -> int:
 
 
 class Log:
-    """Tells on stderr when a file begins, and every ten seconds how far it is."""
+    """Tells on stderr when the download begins, and every ten seconds how far it is."""
 
     EVERY_S = 10.0
 
-    def __init__(self) -> None:
-        self._told = 0.0
+    def __init__(self, dataset: Dataset) -> None:
+        files = f"{len(dataset.files)} file{'s' * (len(dataset.files) != 1)}"
+        self._start = f"harness: fetching dataset {dataset.name!r}: {files}, {megabytes(total_bytes(dataset.files))}"
+        self._told: float | None = None
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
-        if done and time.monotonic() - self._told < self.EVERY_S:
+        if self._told is None:
+            print(self._start, file=sys.stderr, flush=True)
+        elif time.monotonic() - self._told >= self.EVERY_S:
+            print(f"harness: {name}: {megabytes(done)} of {megabytes(total)}", file=sys.stderr, flush=True)
+        else:
             return
         self._told = time.monotonic()
-        share = f"{done / total:.0%} of " if done and total else f"{megabytes(done)} of " if done else ""
-        print(f"harness: fetching {name}: {share}{megabytes(total)}", file=sys.stderr, flush=True)
 
 
 def megabytes(size: int | None) -> str:

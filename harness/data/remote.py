@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
@@ -38,13 +38,21 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
     name: str = ""
     """Local name; without it the last part of the URL's path."""
 
+    def __post_init__(self) -> None:
+        """Raises `harness.PluginError` for what could never be fetched, so that its plugin is told at once."""
+        for url in (self.url, *self.alternates):
+            mirror_path(url)
+        for digest in (self.sha256, *self.members.values()):
+            if digest and not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+                raise PluginError(f"{self.url}: {digest!r} is no SHA-256; that is 64 hexadecimal digits")
+        name = self.local_name
+        if name.startswith(".") or "/" in name or "\0" in name:
+            raise PluginError(f"{self.url}: {name!r} is no name for a file; give RemoteFile(name=...)")
+
     @property
     def local_name(self) -> str:
-        """Name of the file in the dataset's folder. Raises `harness.PluginError` where there is none to be had."""
-        name = self.name or re.sub(r"[^\w.+~@-]", "_", unquote(PurePosixPath(urlsplit(self.url).path).name))
-        if not name.strip(".") or "/" in name or "\0" in name:
-            raise PluginError(f"{self.url}: needs a local name that is a file name; give RemoteFile(name=...)")
-        return name
+        """Name of the file in the dataset's folder."""
+        return self.name or re.sub(r"[^\w.+~@-]", "_", unquote(PurePosixPath(urlsplit(self.url).path).name))
 
     @property
     def unpacked(self) -> bool:
@@ -58,29 +66,23 @@ def mirror_path(url: str) -> str:
     A port other than the scheme's own stays with the host (``host:8000``), a query with the file's name (``file?v=2``),
     its slashes as ``%2F``. Raises `harness.PluginError` for a URL that is not a file's.
     """
-    parts = checked(url)
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.path.startswith("/")
+        port = parts.port
+    except ValueError:
+        usable = False
+    if not usable:
+        raise PluginError(f"{url!r} is no URL that can be fetched; it must be http://HOST/PATH or https://HOST/PATH")
     host = parts.hostname or ""
     default = {"http": 80, "https": 443}[parts.scheme]
-    place = host if parts.port in (None, default) else f"{host}:{parts.port}"
+    place = host if port in (None, default) else f"{host}:{port}"
     names = [unquote(name) for name in parts.path.split("/")[1:]]
     if parts.query:
         names[-1] += "?" + unquote(parts.query).replace("/", "%2F")
     if any(name in ("", ".", "..") or "/" in name or "\0" in name for name in names):
         raise PluginError(f"{url!r} names no file: it has an empty or a dotted part in its path")
     return "/".join([place, *names])
-
-
-def checked(url: str) -> SplitResult:
-    """`url` in parts. Raises `harness.PluginError` where it is not one of http or https with a path."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.path.startswith("/")
-        _ = parts.port
-    except ValueError:
-        usable = False
-    if not usable:
-        raise PluginError(f"{url!r} is no URL that can be fetched; it must be http://HOST/PATH or https://HOST/PATH")
-    return parts
 
 
 def total_bytes(files: Iterable[RemoteFile]) -> int | None:
