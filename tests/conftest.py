@@ -15,8 +15,15 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Path:
     return TOY
 
 
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have settings of their own; the tests' children must not see them."""
-    for name in ("HARNESS_RESULTS", "HARNESS_PLUGIN_TIMEOUT"):
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None:
+    """Whoever runs the tests may have settings and a cache of their own; the tests' children must not see them. Only
+    HARNESS_DATA_MIRROR stays, for tests on real files."""
+    for name in ("HARNESS_RESULTS", "HARNESS_PLUGIN_TIMEOUT", "HARNESS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HARNESS_CACHE", str(_cache))

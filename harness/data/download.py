@@ -167,17 +167,19 @@ def _get(url: str, target: _Counted) -> None:
     try:
         HTTPDownloader(chunk_size=_CHUNK, timeout=TIMEOUT_S, headers=headers)(url, target, None)
     except requests.HTTPError as error:
-        status = error.response.status_code if error.response is not None else 500
-        raise _FailedError(_cause(error), again=status >= 500 or status in (408, 429)) from None
+        response = error.response
+        status, reason = (response.status_code, response.reason) if response is not None else (0, "unknown")
+        again = status >= 500 or status in (408, 429)
+        raise _FailedError(f"HTTP status {status} {reason}", again=again) from None
     except requests.RequestException as error:
-        transient = isinstance(
-            error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError
-        )
-        raise _FailedError(_cause(error), again=transient) from None
+        broke = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+        raise _FailedError(_cause(error), again=isinstance(error, broke)) from None
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason, without the layers that libraries wrap around it."""
-    text = str(error)
-    inner = re.findall(r"\w*(?:Error|IncompleteRead)\((?:['\"])?([^()'\"]+)", text)
-    return f"{type(error).__name__}: {inner[-1].strip(' :,') if inner else text}"[:300]
+    """The innermost reason, without the layers that requests and urllib3 wrap around it."""
+    while True:
+        nested = getattr(error, "reason", None) or next(iter(error.args), None)
+        if not isinstance(nested, BaseException):
+            return (nested if isinstance(nested, str) else str(error)) or type(error).__name__
+        error = nested
