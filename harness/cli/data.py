@@ -157,8 +157,9 @@ def clear(names: tuple[str, ...]) -> None:
       harness data clear mnist sst2
     """
     from harness.data import install
+    from harness.data.remote import megabytes
 
-    _for_each(names, lambda dataset: f"{dataset.name}: freed {install.megabytes(install.clear(dataset))}")
+    _for_each(names, lambda dataset: f"{dataset.name}: freed {megabytes(install.clear(dataset))}")
 
 
 def _catalog() -> Catalog:
@@ -244,7 +245,7 @@ def _shown(value: object) -> str:
 
 
 def _size(found: DatasetInfo) -> str:
-    from harness.data.install import megabytes
+    from harness.data.remote import megabytes
 
     return megabytes(found.download_bytes) if found.files else ""
 

@@ -15,7 +15,7 @@ import msgspec
 from harness.data import archives
 from harness.data.cache import cache_dir, dataset_dir, install_dir, out_of_reach
 from harness.data.download import Report, obtain
-from harness.data.remote import mirror_path, total_bytes
+from harness.data.remote import megabytes, mirror_path, total_bytes
 from harness.errors import DataError, PluginError, UsageError
 from harness.protocols import Dataset
 
@@ -132,13 +132,6 @@ class Log:
         else:
             return
         self._told = time.monotonic()
-
-
-def megabytes(size: int | None) -> str:
-    """``1573302`` -> ``1.6 MB``."""
-    if size is None:
-        return "unknown size"
-    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
 
 
 @contextlib.contextmanager

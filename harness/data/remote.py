@@ -89,3 +89,10 @@ def total_bytes(files: Iterable[RemoteFile]) -> int | None:
     """What there is to download; None where a file does not say."""
     sizes = [file.bytes for file in files]
     return None if None in sizes else sum(size or 0 for size in sizes)
+
+
+def megabytes(size: int | None) -> str:
+    """``1573302`` -> ``1.6 MB``."""
+    if size is None:
+        return "unknown size"
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"

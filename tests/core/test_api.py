@@ -44,6 +44,7 @@ PUBLIC = [
     "RawData",
     "Recipe",
     "RecordError",
+    "RemoteFile",
     "Reporter",
     "Results",
     "RunRecord",
@@ -58,6 +59,7 @@ PUBLIC = [
     "UsageError",
     "__version__",
     "hookimpl",
+    "installed",
     "load",
     "run",
 ]
