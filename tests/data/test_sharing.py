@@ -118,6 +118,10 @@ def test_the_plan_says_that_a_dataset_is_out_of_reach(toy: Path, monkeypatch: py
     catalog.datasets["far"] = Provided(dataset(remote(PUBLISHER, BODY)), ref)
     selection = Selection(tasks=("toy-classify",), datasets=("far",), backends=("toy-numpy",))
     assert len(expand(selection, catalog)) == 1, "the plan itself needs no network"
+    with monkeypatch.context() as patch:
+        patch.setenv("HARNESS_DATA_MIRROR", "/no/such/mirror")
+        with pytest.raises(harness.UsageError, match="HARNESS_DATA_MIRROR=/no/such/mirror: there is no such directory"):
+            expand(selection, catalog)
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     with pytest.raises(harness.UsageError, match="dataset 'far' is not available here: it is not in the cache"):
         expand(selection, catalog)
