@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request
+from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request, starting_weights
 from harness.protocols import Backend, Batch, PreparedData, Session, SessionRequest
 from harness.store import write_json
 from harness.types import DataInfo, Failure, PluginRef, Precision, RunSpec
@@ -88,7 +88,7 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
     from harness.data.prepared import dataset_digest
     from harness.measure.environment import CORE_PACKAGES, versions
     from harness.parity.probe import probe_weights
-    from harness.weights import digest, initial_weights
+    from harness.weights import digest
 
     catalog = load_plugins(job.plugins)
     backend = catalog.backend(job.spec.backend)
@@ -98,7 +98,7 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
     data = prepare_data(catalog, spec)
     model, _, request = session_request(catalog, spec, data, device)
     weights = probe_weights(request.parameters, spec.seed)
-    initial = initial_weights(request.parameters, spec.seed)
+    initial, _ = starting_weights(model, request, spec)
     inputs, valid = next(inference_batches(data.test, spec.recipe.batch_size))
 
     arrays: dict[str, Array] = {}
