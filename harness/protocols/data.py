@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from msgspec import Struct
@@ -128,3 +129,8 @@ class Task:
     def prepare(self, data: RawData, options: Any) -> PreparedData:
         """Turn raw data into numeric arrays. Deterministic; fitted steps see ``data.train`` only."""
         raise NotImplementedError
+
+    def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
+        """Options that prepare data as the pretrained checkpoint in `folder` expects them: its tokenizer, its
+        normalisation. The folder itself may be a value; a run's identity has the checkpoint's digest in its place."""
+        return {}

@@ -84,6 +84,19 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("warmup_windows must be at least 0 and latency_batches at least 1")
 
 
+class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A checkpoint that a run starts from."""
+
+    name: str
+    """The folder's name, or the hub id."""
+    digest: str
+    """SHA-256 (hex) of its ``model.safetensors``."""
+    revision: str = ""
+    """Commit of a hub id."""
+    path: str = ""
+    """The folder; where it lies is no part of a run's identity."""
+
+
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one run does, completely resolved. Same spec, same `key`."""
 
@@ -102,14 +115,25 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: int = 1
     recipe: Recipe
     protocol: Protocol = Protocol()
+    pretrained: Pretrained | None = None
     task_options: dict[str, Any] = {}
     dataset_options: dict[str, Any] = {}
     model_options: dict[str, Any] = {}
 
     @property
     def key(self) -> str:
-        """SHA-256 (hex) of the spec's canonical JSON: the run's identity."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+        """SHA-256 (hex) of the spec's canonical JSON: the run's identity.
+
+        Where a checkpoint lies is left out; and that there is none, so that older runs keep their keys.
+        """
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        if self.pretrained is None:
+            del values["pretrained"]
+        else:
+            place, digest = self.pretrained.path, self.pretrained.digest
+            values["pretrained"]["path"] = ""
+            values["task_options"] = {k: digest if v == place else v for k, v in self.task_options.items()}
+        return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
 
     @property
     def group_key(self) -> str:
