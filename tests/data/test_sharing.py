@@ -16,6 +16,7 @@ from remote_dataset import contents, dataset, remote, visible
 import harness
 from harness.catalog import Catalog, Provided
 from harness.data.cache import cache_dir, out_of_reach, state
+from harness.data.install import verify
 from harness.plan import Selection, expand
 from harness.types import PluginRef
 
@@ -183,6 +184,7 @@ def test_killed_at_any_step_it_starts_where_it_was(
             harness.installed(far)
     assert visible() == []
     assert contents(harness.installed(far)) == dict.fromkeys("abc", BODY)
+    assert verify(far) == []
 
 
 def test_the_cache_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
