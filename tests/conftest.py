@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,11 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None
     for name in ("HARNESS_RESULTS", "HARNESS_PLUGIN_TIMEOUT", "HARNESS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HARNESS_CACHE", str(_cache))
+
+
+@pytest.fixture
+def real_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The publishers' files, from the directory that ``HARNESS_DATA_MIRROR`` names."""
+    if not Path(os.environ.get("HARNESS_DATA_MIRROR", ""), "CATALOG.json").is_file():
+        pytest.skip("HARNESS_DATA_MIRROR names no directory with the publishers' files")
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
