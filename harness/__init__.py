@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.api import Results, load, run
+    from harness.data.holdout import holdout
     from harness.data.install import installed
     from harness.data.remote import RemoteFile
     from harness.errors import (
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "harness.api": ("Results", "load", "run"),
+    "harness.data.holdout": ("holdout",),
     "harness.data.install": ("installed",),
     "harness.data.remote": ("RemoteFile",),
     "harness.errors": (
@@ -150,6 +152,7 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "__version__",
+    "holdout",
     "hookimpl",
     "installed",
     "load",

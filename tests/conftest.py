@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,11 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None
     monkeypatch.setenv("HARNESS_CACHE", str(_cache))
     for name in ("no_proxy", "NO_PROXY"):  # the tests' servers are on this machine
         monkeypatch.setenv(name, "127.0.0.1")
+
+
+@pytest.fixture
+def real_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The publishers' files, from the directory that ``HARNESS_DATA_MIRROR`` names."""
+    if not Path(os.environ.get("HARNESS_DATA_MIRROR", ""), "CATALOG.json").is_file():
+        pytest.skip("HARNESS_DATA_MIRROR names no directory with the publishers' files")
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")

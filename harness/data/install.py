@@ -9,15 +9,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from harness.data import archives
 from harness.data.cache import cache_dir, dataset_dir, install_dir, out_of_reach
-from harness.data.download import Report, obtain
 from harness.data.remote import megabytes, mirror_path, total_bytes
 from harness.errors import DataError, PluginError, UsageError
 from harness.protocols import Dataset
+
+if TYPE_CHECKING:
+    from harness.data.download import Report
 
 MANIFEST = ".manifest.json"
 """Lies beside the files; see `Manifest`."""
@@ -83,6 +85,8 @@ def verify(dataset: Dataset) -> list[str]:
 
     Raises `harness.DataError` where they are not installed.
     """
+    from harness.data import archives
+
     folder = require_installed(dataset)
     try:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
@@ -155,6 +159,9 @@ def _lock(dataset: Dataset) -> Iterator[None]:
 
 def _build(dataset: Dataset, folder: Path, report: Report) -> None:
     """Each file becomes a part, which outlives a failure of the next; all parts together become the folder."""
+    from harness.data import archives  # here, so that a dataset's module may import `installed` and stay light
+    from harness.data.download import obtain
+
     names = [file.local_name for file in dataset.files]
     if len(set(names)) < len(names):
         raise PluginError(f"dataset {dataset.name!r} has two files of one name; give RemoteFile(name=...): {names}")

@@ -98,6 +98,8 @@ class Dataset:
     """BibTeX or a plain reference."""
     notes: ClassVar[str] = ""
     """What a user should know before quoting a figure, such as labels that are withheld."""
+    splits: ClassVar[Sequence[int]] = ()
+    """The values of the option ``split`` where several splits were published: ``--split all`` runs each."""
 
     def load(self, options: Any) -> RawData:
         """Read the splits. `options` is an instance of `Options`. Raises `harness.DataError`.

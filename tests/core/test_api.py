@@ -58,6 +58,7 @@ PUBLIC = [
     "UnsupportedError",
     "UsageError",
     "__version__",
+    "holdout",
     "hookimpl",
     "installed",
     "load",
