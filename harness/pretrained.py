@@ -8,13 +8,13 @@ which is another task's. Only safetensors are read: no file that could run code.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from harness.data.cache import offline
 from harness.errors import DataError, UsageError
 from harness.types import Pretrained
 
@@ -60,13 +60,12 @@ def _fetch(name: str) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError:
         raise UsageError("a hub id needs huggingface_hub; run: pip install huggingface_hub, or name a folder") from None
-    offline = os.environ.get("HARNESS_OFFLINE", "") not in ("", "0")
     try:
         return Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=_WANTED, local_files_only=offline)
+            snapshot_download(repository, revision=revision or None, allow_patterns=_WANTED, local_files_only=offline())
         )
     except LocalEntryNotFoundError:
-        state = "HARNESS_OFFLINE is set and the cache lacks it" if offline else "the hub cannot be reached"
+        state = "HARNESS_OFFLINE is set and the cache lacks it" if offline() else "the hub cannot be reached"
         raise UsageError(
             f"the checkpoint {name!r} cannot be had: {state}; download it elsewhere and name its folder"
         ) from None

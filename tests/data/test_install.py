@@ -176,6 +176,13 @@ def test_members_are_verified_where_the_container_varies(server: FileServer) -> 
         harness.installed(dataset(declared("/1/a.tar", x=b"other")))
 
 
+def test_a_container_may_be_larger_than_the_one_we_saw(server: FileServer) -> None:
+    """Such as one with material that no member asks for."""
+    archive = tar_of({"wanted": b"x", "unwanted": bytes(200_000)})
+    file = harness.RemoteFile(url=server.serve("/a.tar", archive), members={"wanted": sha256(b"x")}, bytes=50_000)
+    assert contents(harness.installed(dataset(file))) == {"wanted": b"x"}
+
+
 def test_an_archive_that_leads_out_leaves_nothing(server: FileServer, tmp_path: Path) -> None:
     evil = tar_of({"good": b"", "../../../../evil": b"evil"})
     assert "outside of the dataset's folder" in refused(remote(server.serve("/a.tar", evil), evil, extract=True))
