@@ -67,7 +67,7 @@ def run(
     task: str | Iterable[str],
     backend: str | Iterable[str] = (),
     *,
-    dataset: str | Iterable[str] = (),
+    dataset: str | os.PathLike[str] | Iterable[str] = (),
     model: str | Iterable[str] = (),
     device: str | Iterable[str] = "auto",
     precision: str | Iterable[str] = "fp32",
@@ -82,9 +82,9 @@ def run(
 ) -> Results:
     """Carry out runs as ``harness run`` does, each in a process of its own, and return their records.
 
-    Every selection takes one name or several; all their combinations are run. `overrides` is a mapping such as
-    ``{"recipe.epochs": 3}``, or strings such as ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`,
-    not an exception.
+    Every selection takes one name or several; all their combinations are run. `dataset` takes the paths of files and
+    folders of your own as well. `overrides` is a mapping such as ``{"recipe.epochs": 3}``, or strings such as
+    ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`, not an exception.
 
     `parity` checks first that the backends compute the same, and marks the records by what it found.
 
@@ -148,8 +148,8 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
     return Results([run.record for run in loaded.runs], loaded.problems, load_verdicts(directory).values())
 
 
-def _names(value: str | Iterable[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _names(value: str | os.PathLike[str] | Iterable[str]) -> tuple[str, ...]:
+    return (os.fspath(value),) if isinstance(value, str | os.PathLike) else tuple(map(os.fspath, value))
 
 
 def _overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:

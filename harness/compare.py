@@ -252,7 +252,7 @@ def _settings(spec: RunSpec) -> dict[str, str]:
     for name, value in msgspec.to_builtins(spec).items():
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
-        elif name not in (*_IDENTITY, "seed"):
+        elif name not in (*_IDENTITY, "seed", "source"):
             flat[name] = _plain(value)
     return flat
 

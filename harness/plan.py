@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from harness.catalog import Catalog, missing
 from harness.data.cache import out_of_reach
+from harness.data.own.dataset import OwnDataset, find_dataset
 from harness.errors import CombinationError, UnknownNameError, UsageError
 from harness.protocols import Dataset, Model, Task
 from harness.types import Precision, Protocol, Recipe, RunSpec
@@ -71,8 +72,9 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
         for metric in task.metrics:
             catalog.metric(metric)
         for dataset_name in selection.datasets or (task.default_dataset,):
-            dataset = catalog.dataset(dataset_name)
+            dataset = find_dataset(dataset_name, task, catalog)
             _check_dataset(task, dataset)
+            data_settings = _data_settings(dataset, overrides["dataset"])
             for model_name in selection.models or (task.default_model,):
                 model, variant = catalog.model(model_name)
                 _check_model(task, model, variant)
@@ -84,7 +86,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                 specs += [
                     RunSpec(
                         task=task_name,
-                        dataset=dataset_name,
+                        dataset=dataset.name,
                         model=variant,
                         backend=backend,
                         device=device,
@@ -94,6 +96,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                         seed=seed,
                         threads=selection.threads or available_cores(),
                         **settings,
+                        **data_settings,
                     )
                     for device in selection.devices
                     for precision in precisions
@@ -169,8 +172,15 @@ def _settings(
         "protocol": merge(Protocol, "protocol", overrides["protocol"]),
         "model_options": _plain(merge(model.Config, "model", model.variants[variant], overrides["model"])),
         "task_options": _plain(merge(task.Options, "task", overrides["task"])),
-        "dataset_options": _plain(merge(dataset.Options, "dataset", overrides["dataset"])),
     }
+
+
+def _data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    options = merge(dataset.Options, "dataset", overrides)
+    if not isinstance(dataset, OwnDataset):
+        return {"dataset_options": _plain(options)}
+    settled, source = dataset.settle(options)
+    return {"dataset_options": _plain(settled), "source": source}
 
 
 def _plain(options: Struct) -> dict[str, Any]:

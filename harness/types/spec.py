@@ -84,6 +84,15 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("warmup_windows must be at least 0 and latency_batches at least 1")
 
 
+class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the user's own data lay, and what was guessed of them: told in the record, no part of a run's identity."""
+
+    path: str
+    """Absolute."""
+    guessed: tuple[str, ...] = ()
+    """The dataset options that were filled in."""
+
+
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one run does, completely resolved. Same spec, same `key`."""
 
@@ -105,11 +114,20 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     task_options: dict[str, Any] = {}
     dataset_options: dict[str, Any] = {}
     model_options: dict[str, Any] = {}
+    source: DataSource | None = None
+    """Of the user's own data; None for a dataset that a plugin provides."""
 
     @property
     def key(self) -> str:
-        """SHA-256 (hex) of the spec's canonical JSON: the run's identity."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+        """SHA-256 (hex) of the spec's canonical JSON: the run's identity.
+
+        The user's own data count by the digest of their content, which is among the dataset options, wherever they lie
+        and whatever they are called.
+        """
+        values = msgspec.to_builtins(self)
+        if values.pop("source") is not None:
+            values["dataset"] = ""
+        return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
 
     @property
     def group_key(self) -> str:
