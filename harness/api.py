@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import msgspec
 
@@ -47,7 +47,7 @@ class Results(Sequence[RunRecord]):
         return iter(self.records)
 
     def table(self) -> Table:
-        """The comparison: one row per task, dataset, model, backend, device and precision, over its seeds."""
+        """The comparison: a row per task, dataset, model, backend, device and precision, over its seeds and splits."""
         from harness.compare import tabulate
 
         return tabulate(self.records, self._verdicts)
@@ -75,6 +75,7 @@ def run(
     parity: bool = False,
     compile: bool = False,  # noqa: A002 - the field's word, and the option's name on the command line
     seed: int | Iterable[int] = 0,
+    split: int | Iterable[int] | Literal["all"] = (),
     threads: int | None = None,
     overrides: Mapping[str, Any] | Iterable[str] = (),
     results: str | os.PathLike[str] | None = None,
@@ -112,6 +113,7 @@ def run(
         compile=compile,
         deterministic=deterministic,
         seeds=(seed,) if isinstance(seed, int) else tuple(seed),
+        splits="all" if split == "all" else (split,) if isinstance(split, int) else tuple(split),
         threads=threads,
         overrides=_overrides(overrides),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -36,6 +36,8 @@ class Selection:
     compile: bool = False
     deterministic: bool = False
     seeds: tuple[int, ...] = (0,)
+    splits: tuple[int, ...] | Literal["all"] = ()
+    """Of the datasets' published splits, a run each; empty: the one that the dataset options say."""
     threads: int | None = None
     """None: every core that this process may use."""
     overrides: tuple[str, ...] = field(default=())
@@ -74,7 +76,9 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
         for dataset_name in selection.datasets or (task.default_dataset,):
             dataset = find_dataset(dataset_name, task, catalog)
             _check_dataset(task, dataset)
-            data_settings = _data_settings(dataset, overrides["dataset"])
+            data_settings = [
+                _data_settings(dataset, overrides["dataset"] | split) for split in _splits(selection, dataset)
+            ]
             for model_name in selection.models or (task.default_model,):
                 model, variant = catalog.model(model_name)
                 _check_model(task, model, variant)
@@ -96,10 +100,11 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                         seed=seed,
                         threads=selection.threads or available_cores(),
                         **settings,
-                        **data_settings,
+                        **data,
                     )
                     for device in selection.devices
                     for precision in precisions
+                    for data in data_settings
                     for seed in selection.seeds
                     for backend in backends
                 ]
@@ -175,9 +180,26 @@ def _settings(
     }
 
 
+def _splits(selection: Selection, dataset: Dataset) -> list[dict[str, int]]:
+    """Changes to the dataset's options, one for each split that is asked for."""
+    if not selection.splits:
+        return [{}]
+    if not dataset.splits:
+        raise CombinationError(f"dataset {dataset.name!r} has no numbered splits; leave --split out")
+    return [{"split": number} for number in (dataset.splits if selection.splits == "all" else selection.splits)]
+
+
+def _named(numbers: Sequence[int]) -> str:
+    gapless = list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+    return f"{numbers[0]} to {numbers[-1]}" if gapless else ", ".join(map(str, numbers))
+
+
 def _data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> dict[str, Any]:
     options = merge(dataset.Options, "dataset", overrides)
     if not isinstance(dataset, OwnDataset):
+        number = getattr(options, "split", None)
+        if dataset.splits and number not in dataset.splits:
+            raise UsageError(f"dataset {dataset.name!r} has the splits {_named(dataset.splits)}, not {number}")
         return {"dataset_options": _plain(options)}
     settled, source = dataset.settle(options)
     return {"dataset_options": _plain(settled), "source": source}

@@ -53,6 +53,11 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
     return tuple(dict.fromkeys(numbers))
 
 
+def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...] | str:
+    """``all``, or numbers in commas."""
+    return "all" if values == ("all",) else split_whole_numbers(ctx, param, values)
+
+
 def names(option: str, text: str) -> Callable[[F], F]:
     """An option that takes one name or several."""
     return click.option(option, multiple=True, metavar="NAME[,NAME]", callback=split, help=text)

@@ -131,8 +131,14 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def group_key(self) -> str:
-        """`key` with the seed left out: runs that are repeats of one row share it."""
-        return msgspec.structs.replace(self, seed=0).key
+        """`key` with the seed and the published split left out: runs that one row sums up share it."""
+        options = {name: value for name, value in self.dataset_options.items() if name != "split"}
+        return msgspec.structs.replace(self, seed=0, dataset_options=options).key
+
+    @property
+    def split(self) -> int | None:
+        """Which of its published splits the dataset was asked for, by its option ``split``; None where it has one."""
+        return self.dataset_options.get("split")
 
 
 class PluginRef(Struct, frozen=True, kw_only=True):

@@ -36,8 +36,8 @@ class CaliforniaHousing(Dataset):
     test and 10% of the rest for validation are drawn by ``split_seed``. Neighbours lie on both sides of it.
 
     ``features``: float64 ``[N, 8]`` in their own units (degrees, years, counts, 10,000 US dollars), missing values
-    NaN. ``categories``: object array of str ``[N, 1]``. ``targets``: float64 ``[N, 1]``, US dollars, cut off at 500,001 (965 rows).
-    Literature reports RMSE or the mean absolute error.
+    NaN. ``categories``: object array of str ``[N, 1]``. ``targets``: float64 ``[N, 1]``, US dollars, cut off at 500,001
+    (965 rows). Literature reports RMSE or the mean absolute error.
     """
 
     name = "california-housing"
