@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import msgspec
 
@@ -47,7 +47,7 @@ class Results(Sequence[RunRecord]):
         return iter(self.records)
 
     def table(self) -> Table:
-        """The comparison: one row per task, dataset, model, backend, device and precision, over its seeds."""
+        """The comparison: a row per task, dataset, model, backend, device and precision, over its seeds and splits."""
         from harness.compare import tabulate
 
         return tabulate(self.records, self._verdicts)
@@ -67,7 +67,7 @@ def run(
     task: str | Iterable[str],
     backend: str | Iterable[str] = (),
     *,
-    dataset: str | Iterable[str] = (),
+    dataset: str | os.PathLike[str] | Iterable[str] = (),
     model: str | Iterable[str] = (),
     device: str | Iterable[str] = "auto",
     precision: str | Iterable[str] = "fp32",
@@ -76,6 +76,7 @@ def run(
     pretrained: str | os.PathLike[str] | None = None,
     compile: bool = False,  # noqa: A002 - the field's word, and the option's name on the command line
     seed: int | Iterable[int] = 0,
+    split: int | Iterable[int] | Literal["all"] = (),
     threads: int | None = None,
     overrides: Mapping[str, Any] | Iterable[str] = (),
     results: str | os.PathLike[str] | None = None,
@@ -83,9 +84,9 @@ def run(
 ) -> Results:
     """Carry out runs as ``harness run`` does, each in a process of its own, and return their records.
 
-    Every selection takes one name or several; all their combinations are run. `overrides` is a mapping such as
-    ``{"recipe.epochs": 3}``, or strings such as ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`,
-    not an exception.
+    Every selection takes one name or several; all their combinations are run. `dataset` takes the paths of files and
+    folders of your own as well. `overrides` is a mapping such as ``{"recipe.epochs": 3}``, or strings such as
+    ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`, not an exception.
 
     `pretrained`, a folder or a hub id, is the checkpoint to start from.
 
@@ -116,6 +117,7 @@ def run(
         deterministic=deterministic,
         seeds=(seed,) if isinstance(seed, int) else tuple(seed),
         pretrained=None if pretrained is None else os.fspath(pretrained),
+        splits="all" if split == "all" else (split,) if isinstance(split, int) else tuple(split),
         threads=threads,
         overrides=_overrides(overrides),
     )
@@ -152,8 +154,8 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
     return Results([run.record for run in loaded.runs], loaded.problems, load_verdicts(directory).values())
 
 
-def _names(value: str | Iterable[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _names(value: str | os.PathLike[str] | Iterable[str]) -> tuple[str, ...]:
+    return (os.fspath(value),) if isinstance(value, str | os.PathLike) else tuple(map(os.fspath, value))
 
 
 def _overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ class Catalog:
         model, _ = self.model(spec.model)
         used: list[Provided[Any]] = [
             self.tasks[spec.task],
-            self.datasets[spec.dataset],
+            *([self.datasets[spec.dataset]] if spec.source is None else []),
             self.models[model.name],
             self.backends[spec.backend],
             self.networks[model.name, spec.backend],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -14,6 +14,7 @@ from msgspec import Struct
 from harness import pretrained
 from harness.catalog import Catalog, missing
 from harness.data.cache import out_of_reach
+from harness.data.own.dataset import OwnDataset, find_dataset
 from harness.errors import CombinationError, UnknownNameError, UsageError
 from harness.protocols import Dataset, Model, Task
 from harness.types import Precision, Pretrained, Protocol, Recipe, RunSpec
@@ -39,6 +40,8 @@ class Selection:
     seeds: tuple[int, ...] = (0,)
     pretrained: str | None = None
     """A checkpoint's folder or hub id."""
+    splits: tuple[int, ...] | Literal["all"] = ()
+    """Of the datasets' published splits, a run each; empty: the one that the dataset options say."""
     threads: int | None = None
     """None: every core that this process may use."""
     overrides: tuple[str, ...] = field(default=())
@@ -76,8 +79,11 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
         for metric in task.metrics:
             catalog.metric(metric)
         for dataset_name in selection.datasets or (task.default_dataset,):
-            dataset = catalog.dataset(dataset_name)
+            dataset = find_dataset(dataset_name, task, catalog)
             _check_dataset(task, dataset)
+            data_settings = [
+                _data_settings(dataset, overrides["dataset"] | split) for split in _splits(selection, dataset)
+            ]
             for model_name in selection.models or (_default_model(task, checkpoint, catalog),):
                 model, variant = catalog.model(model_name)
                 if checkpoint is not None:
@@ -92,7 +98,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                 specs += [
                     RunSpec(
                         task=task_name,
-                        dataset=dataset_name,
+                        dataset=dataset.name,
                         model=variant,
                         backend=backend,
                         device=device,
@@ -103,9 +109,11 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                         threads=selection.threads or available_cores(),
                         pretrained=checkpoint,
                         **settings,
+                        **data,
                     )
                     for device in selection.devices
                     for precision in precisions
+                    for data in data_settings
                     for seed in selection.seeds
                     for backend in backends
                 ]
@@ -195,7 +203,6 @@ def _settings(
         "protocol": merge(Protocol, "protocol", overrides["protocol"]),
         "model_options": _plain(merge(model.Config, "model", sizes, overrides["model"])),
         "task_options": _plain(merge(task.Options, "task", preparation, overrides["task"])),
-        "dataset_options": _plain(merge(dataset.Options, "dataset", overrides["dataset"])),
     }
 
 
@@ -216,6 +223,31 @@ def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
             raise CombinationError(
                 f"the checkpoint {checkpoint.name!r} has {key}={given}, {name} has {size}; use --model {model.name}"
             )
+
+
+def _splits(selection: Selection, dataset: Dataset) -> list[dict[str, int]]:
+    """Changes to the dataset's options, one for each split that is asked for."""
+    if not selection.splits:
+        return [{}]
+    if not dataset.splits:
+        raise CombinationError(f"dataset {dataset.name!r} has no numbered splits; leave --split out")
+    return [{"split": number} for number in (dataset.splits if selection.splits == "all" else selection.splits)]
+
+
+def _named(numbers: Sequence[int]) -> str:
+    gapless = list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+    return f"{numbers[0]} to {numbers[-1]}" if gapless else ", ".join(map(str, numbers))
+
+
+def _data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    options = merge(dataset.Options, "dataset", overrides)
+    if not isinstance(dataset, OwnDataset):
+        number = getattr(options, "split", None)
+        if dataset.splits and number not in dataset.splits:
+            raise UsageError(f"dataset {dataset.name!r} has the splits {_named(dataset.splits)}, not {number}")
+        return {"dataset_options": _plain(options)}
+    settled, source = dataset.settle(options)
+    return {"dataset_options": _plain(settled), "source": source}
 
 
 def _plain(options: Struct) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The pieces are functions, so that a run, a parity check and an evaluation tread 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,14 +45,16 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 
 
 def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
-    """The spec's dataset as its task prepares it, checked."""
+    """The spec's dataset as its task prepares it, checked; `DataInfo.details` takes in what the dataset tells."""
+    from harness.data.own.dataset import dataset_of
     from harness.data.prepared import check
 
-    task, dataset = catalog.task(spec.task), catalog.dataset(spec.dataset)
+    task, dataset = catalog.task(spec.task), dataset_of(spec, catalog)
     raw = dataset.load(msgspec.convert(spec.dataset_options, dataset.Options))
     data = task.prepare(raw, msgspec.convert(spec.task_options, task.Options))
     check(data)
-    return data
+    info = msgspec.structs.replace(data.info, details={**raw.details, **data.info.details})
+    return dataclasses.replace(data, info=info)
 
 
 def session_request(

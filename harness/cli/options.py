@@ -36,6 +36,14 @@ def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
     return tuple(dict.fromkeys(names))
 
 
+def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """As `split`, but the path of a file or folder is one value, whatever its name has in it."""
+    from pathlib import Path
+
+    parts = [(value,) if Path(value).exists() else split(ctx, param, (value,)) for value in values]
+    return tuple(dict.fromkeys(name for part in parts for name in part))
+
+
 def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
     numbers = []
     for name in split(ctx, param, values):
@@ -43,6 +51,11 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
             raise click.BadParameter(f"{name!r} is not a whole number from 0 up")
         numbers.append(int(name))
     return tuple(dict.fromkeys(numbers))
+
+
+def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...] | str:
+    """``all``, or numbers in commas."""
+    return "all" if values == ("all",) else split_whole_numbers(ctx, param, values)
 
 
 def names(option: str, text: str) -> Callable[[F], F]:
@@ -67,6 +80,13 @@ def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[...
             pretrained: str | None,
             threads: int | None,
             overrides: tuple[str, ...],
+            text_column: str | None,
+            path_column: str | None,
+            target_column: tuple[str, ...],
+            feature_columns: tuple[str, ...],
+            split_column: str | None,
+            group_column: str | None,
+            on_bad_row: str | None,
             **others: Any,
         ) -> None:
             from harness.plan import Selection
@@ -82,7 +102,18 @@ def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[...
                 deterministic=deterministic,
                 pretrained=pretrained,
                 threads=threads,
-                overrides=overrides,
+                overrides=(
+                    *_as_overrides(
+                        text_column=text_column,
+                        path_column=path_column,
+                        target_column=target_column[0] if len(target_column) == 1 else target_column,
+                        feature_columns=feature_columns,
+                        split_column=split_column,
+                        group_column=group_column,
+                        on_bad_row=on_bad_row,
+                    ),
+                    *overrides,
+                ),
             )
             command(selection=chosen, **others)
 
@@ -93,11 +124,28 @@ def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[...
     return decorate
 
 
+def _as_overrides(**values: str | tuple[str, ...] | None) -> list[str]:
+    """What was given of the short options for dataset options, as ``--set`` takes it."""
+    import msgspec
+
+    return [f"dataset.{name}={msgspec.json.encode(value).decode()}" for name, value in values.items() if value]
+
+
+def _column(option: str, text: str) -> Callable[[F], F]:
+    return click.option(option, metavar="NAME", help=text)
+
+
 def _selecting(backend_help: str) -> list[Callable[[F], F]]:
     return [
         names("--task", "What to do; `harness list tasks` names them."),
         names("--backend", backend_help),
-        names("--dataset", "Data; without it the task's default."),
+        click.option(
+            "--dataset",
+            multiple=True,
+            metavar="NAME[,NAME]|PATH",
+            callback=split_datasets,
+            help="Data: a dataset, or a file or folder of your own; without it the task's default.",
+        ),
         names("--model", "Model or family; without it the task's default."),
         click.option(
             "--pretrained",
@@ -120,6 +168,17 @@ def _selecting(backend_help: str) -> list[Callable[[F], F]]:
             multiple=True,
             metavar="KEY=VALUE",
             help="Change a setting: recipe.epochs=3, model.hidden_size=256, protocol.window_s=1. May be repeated.",
+        ),
+        _column("--text-column", "Of your own data: the column of texts."),
+        _column("--path-column", "Of your own metadata file: the column of paths."),
+        names("--target-column", "Of your own data: the label; for regression one number or several."),
+        names("--feature-columns", "Of your own table: what to learn from; without it every other column."),
+        _column("--split-column", "Of your own data: train, validation or test."),
+        _column("--group-column", "Of your own data: rows of one group stay in one split."),
+        click.option(
+            "--on-bad-row",
+            type=click.Choice(["error", "skip"]),
+            help="Of your own data: what to do with rows that cannot be used [error].",
         ),
     ]
 

@@ -103,6 +103,8 @@ def _run(record: RunRecord) -> Section:
         "dataset": spec.dataset_options,
         "model": spec.model_options,
     }
+    if spec.source is not None:
+        rows += [("own data", spec.source.path), ("guessed", ", ".join(spec.source.guessed) or "nothing")]
     rows += [
         (f"{group}.{name}", "none" if value is None else value)
         for group, values in groups.items()

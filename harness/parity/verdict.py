@@ -85,9 +85,10 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 def subject(spec: RunSpec, data: DataInfo) -> str:
-    """What was computed: everything of the spec but backend, seed, number of epochs and how speed is measured."""
+    """What was computed: everything of the spec but backend, seed, number of epochs, how speed is measured and where
+    the user's own data lay."""
     values = msgspec.to_builtins(spec)
-    for name in ("backend", "seed", "protocol", "task_options", "dataset_options"):
+    for name in ("backend", "seed", "protocol", "task_options", "dataset_options", "source"):
         del values[name]
     del values["recipe"]["epochs"]
     return _digest([values, data])

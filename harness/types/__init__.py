@@ -31,6 +31,7 @@ from harness.types.record import (
 )
 from harness.types.spec import (
     DataInfo,
+    DataSource,
     InputSpec,
     Objective,
     PluginRef,
@@ -45,6 +46,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "ClassScore",
     "DataInfo",
+    "DataSource",
     "DeviceMemory",
     "Environment",
     "EpochEnded",

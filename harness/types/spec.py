@@ -97,6 +97,15 @@ class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The folder; where it lies is no part of a run's identity."""
 
 
+class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the user's own data lay, and what was guessed of them: told in the record, no part of a run's identity."""
+
+    path: str
+    """Absolute."""
+    guessed: tuple[str, ...] = ()
+    """The dataset options that were filled in."""
+
+
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one run does, completely resolved. Same spec, same `key`."""
 
@@ -119,14 +128,20 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     task_options: dict[str, Any] = {}
     dataset_options: dict[str, Any] = {}
     model_options: dict[str, Any] = {}
+    source: DataSource | None = None
+    """Of the user's own data; None for a dataset that a plugin provides."""
 
     @property
     def key(self) -> str:
         """SHA-256 (hex) of the spec's canonical JSON: the run's identity.
 
-        Where a checkpoint lies is left out; and that there is none, so that older runs keep their keys.
+        Where a checkpoint lies is left out; and that there is none, so that older runs keep their keys. The user's own
+        data count by the digest of their content, which is among the dataset options, wherever they lie and whatever
+        they are called.
         """
         values: dict[str, Any] = msgspec.to_builtins(self)
+        if values.pop("source") is not None:
+            values["dataset"] = ""
         if self.pretrained is None:
             del values["pretrained"]
         else:
@@ -137,8 +152,14 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def group_key(self) -> str:
-        """`key` with the seed left out: runs that are repeats of one row share it."""
-        return msgspec.structs.replace(self, seed=0).key
+        """`key` with the seed and the published split left out: runs that one row sums up share it."""
+        options = {name: value for name, value in self.dataset_options.items() if name != "split"}
+        return msgspec.structs.replace(self, seed=0, dataset_options=options).key
+
+    @property
+    def split(self) -> int | None:
+        """Which of its published splits the dataset was asked for, by its option ``split``; None where it has one."""
+        return self.dataset_options.get("split")
 
 
 class PluginRef(Struct, frozen=True, kw_only=True):

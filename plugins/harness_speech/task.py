@@ -13,14 +13,25 @@ from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recip
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seconds: float | None = None
     """Length of every prepared waveform; by default the length that 99% of the training examples fit in."""
+    sample_rate_hz: int | None = None
+    """What every waveform is resampled to; by default the lowest rate of the training examples, at most 16000."""
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise ValueError("seconds must be positive")
+        if self.sample_rate_hz is not None and self.sample_rate_hz < 1000:
+            raise ValueError(f"sample_rate_hz must be at least 1000, got {self.sample_rate_hz}")
+
+
+HIGHEST_RATE_HZ = 16_000
+"""What speech models take; only on request is more kept."""
 
 
 class Speech(Task):
     """``input_values``: float32 ``[samples]``, cut to a fixed length, normalised, zero-padded at the end, no mask.
+
+    Takes ``waveform``, of the rate that the dataset's ``details["sample_rate_hz"]`` tells, or each example's own in the
+    input ``sample_rate_hz``, int64 ``[N]``; what has another rate than the task's is resampled.
 
     Each clip is normalised to zero mean and unit variance before it is padded, as wav2vec 2.0's feature extractor
     does. `DataInfo.details` has ``sample_rate_hz`` and ``truncated_share``, the share of the training examples that
@@ -42,22 +53,32 @@ class Speech(Task):
     Options = Options
 
     def prepare(self, data: RawData, options: Any) -> PreparedData:
-        """Raises `harness.DataError` where the dataset does not tell its sample rate."""
+        """Raises `harness.DataError` where the dataset does not tell the sample rate."""
         import numpy as np
 
-        from .waveforms import fixed_length
+        from .waveforms import fixed_length, resample
 
-        rate_hz = data.details.get("sample_rate_hz")
-        if not rate_hz:
-            raise DataError("the dataset does not tell its sample rate: details need a 'sample_rate_hz'")
-        lengths = np.array([len(waveform) for waveform in data.train.inputs["waveform"]])
+        def rates(split: Split) -> list[int]:
+            own, common = split.inputs.get("sample_rate_hz"), data.details.get("sample_rate_hz")
+            if own is None and not common:
+                raise DataError("the dataset does not tell its sample rate: details need a 'sample_rate_hz'")
+            return [int(common or 0)] * len(split) if own is None else own.tolist()
+
+        rate_hz = options.sample_rate_hz or min([HIGHEST_RATE_HZ, *rates(data.train)])
+
+        def resampled(split: Split) -> list[Any]:
+            pairs = zip(split.inputs["waveform"], rates(split), strict=True)
+            return [resample(waveform, from_hz, rate_hz) for waveform, from_hz in pairs]
+
+        train = resampled(data.train)
+        lengths = np.array([len(waveform) for waveform in train])
         if options.seconds is None:
             samples = max(1, int(np.percentile(lengths, 99, method="higher")))
         else:
             samples = max(1, round(options.seconds * rate_hz))
 
-        def prepared(split: Split) -> Split:
-            values = fixed_length(list(split.inputs["waveform"]), samples)
+        def prepared(split: Split, waveforms: list[Any]) -> Split:
+            values = fixed_length(waveforms, samples)
             return Split(inputs={"input_values": values}, targets=split.targets, groups=split.groups)
 
         info = DataInfo(
@@ -69,5 +90,8 @@ class Speech(Task):
             details={"sample_rate_hz": rate_hz, "truncated_share": float(np.mean(lengths > samples))},
         )
         return PreparedData(
-            train=prepared(data.train), validation=prepared(data.validation), test=prepared(data.test), info=info
+            train=prepared(data.train, train),
+            validation=prepared(data.validation, resampled(data.validation)),
+            test=prepared(data.test, resampled(data.test)),
+            info=info,
         )

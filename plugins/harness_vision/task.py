@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec import Struct
 
 from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
 
@@ -11,11 +14,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+SIDE = 64
+"""Of images that come in several sizes, unless ``image_size`` says otherwise."""
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    image_size: int | None = None
+    """Height and width in pixels. None: as the training images are, or 64 where these have several sizes."""
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and not 1 <= self.image_size <= 4096:
+            raise ValueError(f"image_size must lie between 1 and 4096, got {self.image_size}")
+
+
 class VisionTask(Task):
     """Image classification.
 
-    Takes ``image`` uint8 ``[N, H, W, C]``, between 0 and ``details["pixel_max"]`` (255 unless told); gives
-    ``pixel_values`` float32 ``[N, H, W, C]`` in which each channel of the training split has mean 0 and std 1.
+    Takes ``image`` uint8 ``[N, H, W, C]``, or an object array of uint8 ``[H, W, C]`` of several sizes with 1 (grey) or
+    3 channels, between 0 and ``details["pixel_max"]`` (255 unless told). Images of another size are scaled until they
+    cover it and cropped in the middle; grey and colour become what the training split has, colour if it has both.
+    Gives ``pixel_values`` float32 ``[N, H, W, C]`` in which each channel of the training split has mean 0 and std 1.
     """
 
     name = "vision"
@@ -36,6 +54,7 @@ class VisionTask(Task):
         schedule="cosine",
         warmup_fraction=0.1,
     )
+    Options: ClassVar[type[Struct]] = Options
 
     def prepare(self, data: RawData, options: Any) -> PreparedData:
         """Scale to [0, 1] and normalise by channel.
@@ -44,10 +63,21 @@ class VisionTask(Task):
         `harness.DataError` for images or labels of another form.
         """
         pixel_max = float(data.details.get("pixel_max", 255))
-        for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
-            check_images(name, split, data.train.inputs["image"].shape[1:], pixel_max)
+        named = {"training": data.train, "validation": data.validation, "test": data.test}
+        if any(split.inputs["image"].dtype == object for split in named.values()) or options.image_size:
+            from harness_vision.images import common_shape, uniform
+
+            shape = common_shape(data.train.inputs["image"], options.image_size, SIDE)
+            named = {
+                name: dataclasses.replace(split, inputs={"image": uniform(name, split.inputs["image"], shape)})
+                for name, split in named.items()
+            }
+        train = named["training"]
+        shape = train.inputs["image"].shape[1:]
+        for name, split in named.items():
+            check_images(name, split, shape, pixel_max)
             check_labels(name, split, len(data.label_names))
-        mean, std = channel_statistics(scale(data.train.inputs["image"], pixel_max))
+        mean, std = channel_statistics(scale(train.inputs["image"], pixel_max))
 
         def prepared(split: Split) -> Split:
             pixels = normalise(scale(split.inputs["image"], pixel_max), mean, std)
@@ -58,12 +88,12 @@ class VisionTask(Task):
             details[f"channel_{channel}_mean"] = float(mean[channel])
             details[f"channel_{channel}_std"] = float(std[channel])
         return PreparedData(
-            train=prepared(data.train),
-            validation=prepared(data.validation),
-            test=prepared(data.test),
+            train=prepared(train),
+            validation=prepared(named["validation"]),
+            test=prepared(named["test"]),
             info=DataInfo(
                 kind=self.produces,
-                inputs={"pixel_values": InputSpec(shape=data.train.inputs["image"].shape[1:], dtype="float32")},
+                inputs={"pixel_values": InputSpec(shape=shape, dtype="float32")},
                 objective=self.objective,
                 outputs=len(data.label_names),
                 label_names=data.label_names,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from harness.types import (
     ClassScore,
     DataInfo,
+    DataSource,
     DeviceMemory,
     Environment,
     EpochEnded,
@@ -90,6 +91,7 @@ specs = st.builds(
     task_options=options,
     dataset_options=options,
     model_options=options,
+    source=st.none() | st.builds(DataSource, path=text, guessed=st.lists(words, max_size=2).map(tuple)),
 )
 
 plugin_refs = st.builds(PluginRef, name=text, value=text, distribution=text, version=text)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from harness_regression.diabetes import Diabetes, Options
 from harness_regression.models import linear, mlp
+from harness_regression.task import Options as TaskOptions
 from harness_regression.task import RegressionTask
 from sklearn.linear_model import LinearRegression
 
-from harness import DataInfo, InputSpec, NoOptions, PreparedData, Split
+from harness import DataInfo, InputSpec, PreparedData, Split
 from harness.weights import check, initial_weights
 
 FEATURES = DataInfo(
@@ -84,7 +85,7 @@ def test_layers_start_within_the_bound_of_their_width() -> None:
 
 
 def test_the_closed_form_is_least_squares_on_diabetes() -> None:
-    data = RegressionTask().prepare(Diabetes().load(Options()), NoOptions())
+    data = RegressionTask().prepare(Diabetes().load(Options()), TaskOptions())
     solution = solve(data)
     expected = LinearRegression().fit(data.train.inputs["features"].astype(float), data.train.targets.astype(float))
     np.testing.assert_allclose(solution["linear.weight"], expected.coef_, rtol=1e-5, atol=1e-6)

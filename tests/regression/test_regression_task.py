@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from harness_regression.diabetes import Diabetes, Options
+from harness_regression.task import Options as TaskOptions
 from harness_regression.task import RegressionTask
 
-from harness import DataError, InputSpec, NoOptions, PreparedData, RawData, Split
+from harness import DataError, InputSpec, PreparedData, RawData, Split
 
 
 def table(rows: int, *, seed: int = 0, scale: float = 1.0, columns: int = 3, targets: int = 2) -> Split:
@@ -26,7 +27,7 @@ def raw(**changes: object) -> RawData:
 
 
 def prepare(data: RawData) -> PreparedData:
-    return RegressionTask().prepare(data, NoOptions())
+    return RegressionTask().prepare(data, TaskOptions(missing="error"))
 
 
 def with_column(split: Split, column: int, value: float) -> Split:

@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from harness_vision.digits import Digits, Options
+from harness_vision.task import Options as TaskOptions
 from harness_vision.task import VisionTask
 
-from harness import DataError, InputSpec, NoOptions, PreparedData, RawData, Split
+from harness import DataError, InputSpec, PreparedData, RawData, Split
 
 
 def images(count: int, *, seed: int = 0, shape: tuple[int, ...] = (4, 5, 3), top: int = 255) -> Split:
@@ -26,7 +27,7 @@ def raw(**changes: object) -> RawData:
 
 
 def prepare(data: RawData) -> PreparedData:
-    return VisionTask().prepare(data, NoOptions())
+    return VisionTask().prepare(data, TaskOptions())
 
 
 def test_digits_become_normalised_pixels() -> None:

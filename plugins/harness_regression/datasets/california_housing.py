@@ -36,8 +36,8 @@ class CaliforniaHousing(Dataset):
     test and 10% of the rest for validation are drawn by ``split_seed``. Neighbours lie on both sides of it.
 
     ``features``: float64 ``[N, 8]`` in their own units (degrees, years, counts, 10,000 US dollars), missing values
-    NaN. ``categories``: str ``[N, 1]``. ``targets``: float64 ``[N, 1]``, US dollars, cut off at 500,001 (965 rows).
-    Literature reports RMSE or the mean absolute error.
+    NaN. ``categories``: object array of str ``[N, 1]``. ``targets``: float64 ``[N, 1]``, US dollars, cut off at 500,001
+    (965 rows). Literature reports RMSE or the mean absolute error.
     """
 
     name = "california-housing"
@@ -75,7 +75,7 @@ def read(folder: Path, options: Options) -> RawData:
     try:
         numbers = np.array([[float(row[name] or "nan") for name in NUMBERS] for row in rows])
         targets = np.array([[float(row[TARGET])] for row in rows])
-        categories = np.array([[row[CATEGORY]] for row in rows])
+        categories = np.array([[row[CATEGORY]] for row in rows], dtype=object)
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path} is not as expected: {error}") from error
     everything = Split(inputs={"features": numbers, "categories": categories}, targets=targets)

@@ -1,0 +1,161 @@
+"""Images and recordings: which files there are, and what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.data.own.location import MEDIA, is_hidden
+from harness.data.own.splitting import NAMES
+from harness.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+class UnreadableError(Exception):
+    """A file is no image or recording, in a few words."""
+
+
+def in_folders(root: Path, kind: str) -> tuple[list[str], list[str], list[str] | None]:
+    """The files below `root`, relative to it and sorted; the class of each, which is its folder's name; and the split
+    of each, where the folders are first of splits, then of classes.
+
+    Raises `harness.DataError` for folders that say neither.
+    """
+    files = list(_files(root, kind))
+    if not files:
+        raise DataError(f"{root}: there are no files of the kind {kind} ({', '.join(MEDIA[kind])}) in it or below")
+    loose = [file for file in files if "/" not in file]
+    advice = "put each file into a folder named after its class, or give a metadata file with paths and labels"
+    if loose:
+        raise DataError(f"{root}: {loose[0]} is in no class's folder; {advice}")
+    tops = sorted({file.split("/")[0] for file in files})
+    named = [top for top in tops if top.lower() in NAMES]
+    if len(named) < len(tops):
+        if len({NAMES[top.lower()] for top in named}) > 1:
+            others = ", ".join(top for top in tops if top not in named)
+            raise DataError(
+                f"{root}: there are folders of splits ({', '.join(named)}) and others ({others}) side by side"
+            )
+        return files, [file.split("/")[0] for file in files], None
+    shallow = [file for file in files if file.count("/") < 2]
+    if shallow:
+        raise DataError(f"{root}: {shallow[0]} is in a split's folder, but in no class's; {advice}")
+    return files, [file.split("/")[1] for file in files], [NAMES[file.split("/")[0].lower()] for file in files]
+
+
+def _files(root: Path, kind: str) -> Iterator[str]:
+    found = []
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        relative = Path(folder).relative_to(root)
+        found += [
+            (relative / name).as_posix()
+            for name in names
+            if not is_hidden(name) and Path(name).suffix.lower() in MEDIA[kind]
+        ]
+        if len(Path(folder).parts) - len(root.parts) > 32:
+            raise DataError(f"{folder}: folders are nested more than 32 deep; does a link lead back?")
+    return iter(sorted(found))
+
+
+def content_digest(files: Iterable[tuple[str, Path]]) -> str:
+    """SHA-256 (hex) over the names and the bytes of files; one that cannot be read counts by its name."""
+    total = hashlib.sha256()
+    for name, path in files:
+        try:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except (OSError, ValueError):  # the latter for a name that no file can have
+            content = "-"
+        total.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
+    return total.hexdigest()
+
+
+def look_at(path: Path, kind: str) -> None:
+    """Read what a file says of itself, which costs little. Raises `UnreadableError`."""
+    if kind == "image":
+        with _image(path):
+            pass
+    else:
+        import soundfile
+
+        with _told(path):
+            if not soundfile.info(path).frames:
+                raise UnreadableError("it holds no sound")
+
+
+def read_image(path: Path, shorter_side: int) -> NDArray[np.uint8]:
+    """Uint8 ``[H, W, C]``: grey (C = 1) for grey images, else RGB; upright as its EXIF says, transparent parts white.
+
+    An image whose shorter side is longer than `shorter_side` is shrunk to it. Raises `UnreadableError`.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    with _image(path) as opened, _told(path):
+        opened.draft("RGB" if opened.mode != "L" else "L", (2 * shorter_side, 2 * shorter_side))
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I"):  # 16 bits, of which the higher 8 are kept
+            image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+        elif image.mode in ("1", "L"):
+            image = image.convert("L")
+        elif image.has_transparency_data:
+            layer = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        elif image.mode == "F":
+            raise UnreadableError("its pixels are floating-point numbers, whose range is not known")
+        else:
+            image = image.convert("RGB")
+        excess = min(image.size) / shorter_side
+        if excess > 1:
+            width, height = (max(1, round(side / excess)) for side in image.size)
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image, np.uint8)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
+    """Float32 ``[samples]`` in [-1, 1], the mean of the channels, and the rate in Hz. Raises `UnreadableError`."""
+    import numpy as np
+    import soundfile
+
+    with _told(path):
+        channels, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        if not len(channels):
+            raise UnreadableError("it holds no sound")
+        waveform = channels.mean(axis=1, dtype=np.float32)
+        if not np.isfinite(waveform).all():
+            raise UnreadableError("it holds samples that are not finite")
+    return waveform.clip(-1, 1), int(rate_hz)
+
+
+def _image(path: Path) -> Any:
+    from PIL import Image
+
+    with _told(path):
+        return Image.open(path)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turns whatever a decoder raises for a damaged file into `UnreadableError`."""
+    try:
+        yield
+    except (MemoryError, UnreadableError):
+        raise
+    except Exception as error:
+        if not path.exists():
+            raise UnreadableError("there is no such file") from None
+        if isinstance(error, OSError) and error.strerror:
+            raise UnreadableError(f"it cannot be read: {error.strerror}") from None
+        what = str(error).replace(repr(str(path)), "it").replace(str(path), "it").strip() or "damaged"
+        raise UnreadableError(f"it cannot be decoded ({what.splitlines()[0]})") from None
