@@ -252,6 +252,8 @@ def _settings(spec: RunSpec) -> dict[str, str]:
     for name, value in msgspec.to_builtins(spec).items():
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
+            if name == "dataset_options" and spec.source is not None:
+                flat["dataset.sha256"] = flat["dataset.sha256"][:8]
         elif name not in (*_IDENTITY, "seed", "source"):
             flat[name] = _plain(value)
     return flat

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from harness.catalog import Catalog, missing
 from harness.data.own.dataset import OwnDataset, find_dataset
-from harness.errors import CombinationError, UnknownNameError, UsageError
+from harness.errors import CombinationError, DataError, UnknownNameError, UsageError
 from harness.protocols import Dataset, Model, Task
 from harness.types import Precision, Protocol, Recipe, RunSpec
 
@@ -178,7 +178,10 @@ def _data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> dict[str, 
     options = merge(dataset.Options, "dataset", overrides)
     if not isinstance(dataset, OwnDataset):
         return {"dataset_options": _plain(options)}
-    settled, source = dataset.settle(options)
+    try:
+        settled, source = dataset.settle(options)
+    except DataError as error:  # nothing has run: the request is wrong
+        raise UsageError(str(error)) from None
     return {"dataset_options": _plain(settled), "source": source}
 
 
