@@ -295,8 +295,13 @@ def _settings(spec: RunSpec) -> dict[str, str]:
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
             flat.pop("dataset.split", None)  # a row says of itself which it sums up
-        elif name not in (*_IDENTITY, "seed", "source"):
+            if name == "dataset_options" and spec.source is not None:
+                flat["dataset.sha256"] = flat["dataset.sha256"][:8]
+        elif name not in (*_IDENTITY, "seed", "source", "pretrained"):
             flat[name] = _plain(value)
+    if spec.pretrained is not None:
+        flat["pretrained"] = f"{spec.pretrained.name}@{spec.pretrained.digest[:8]}"
+        flat = {key: value for key, value in flat.items() if value != spec.pretrained.path}
     return flat
 
 

@@ -15,7 +15,7 @@ from harness import pretrained
 from harness.catalog import Catalog, missing
 from harness.data.cache import out_of_reach
 from harness.data.own.dataset import OwnDataset, find_dataset
-from harness.errors import CombinationError, UnknownNameError, UsageError
+from harness.errors import CombinationError, DataError, UnknownNameError, UsageError
 from harness.protocols import Dataset, Model, Task
 from harness.types import Precision, Pretrained, Protocol, Recipe, RunSpec
 
@@ -246,7 +246,10 @@ def _data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> dict[str, 
         if dataset.splits and number not in dataset.splits:
             raise UsageError(f"dataset {dataset.name!r} has the splits {_named(dataset.splits)}, not {number}")
         return {"dataset_options": _plain(options)}
-    settled, source = dataset.settle(options)
+    try:
+        settled, source = dataset.settle(options)
+    except DataError as error:  # nothing has run: the request is wrong
+        raise UsageError(str(error)) from None
     return {"dataset_options": _plain(settled), "source": source}
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from harness.testing.leaks import assert_nothing_leaks
+
 if TYPE_CHECKING:
     from harness.parity.verdict import Verdict
 
-__all__ = ["assert_parity"]
+__all__ = ["assert_nothing_leaks", "assert_parity"]
 
 
 def assert_parity(

@@ -117,3 +117,54 @@ def test_the_plugin_and_its_records_load_without_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_gaps_are_filled_by_the_training_mean_and_marked() -> None:
+    train, test = table(30), table(7, seed=2)
+    train.inputs["features"][4, 1] = np.nan
+    test.inputs["features"][[0, 3], [1, 2]] = np.nan  # column 2 has no gap in training, so there is no companion for it
+    prepared = RegressionTask().prepare(raw(train=train, test=test), TaskOptions())
+    features = prepared.train.inputs["features"]
+    assert prepared.info.inputs["features"].shape == (4,)
+    np.testing.assert_allclose(features[:, :3].mean(axis=0), 0, atol=1e-6)
+    assert features[4, 1] == pytest.approx(0, abs=1e-6)
+    np.testing.assert_array_equal(np.flatnonzero(features[:, 3]), [4])
+    np.testing.assert_array_equal(np.flatnonzero(prepared.test.inputs["features"][:, 3]), [0])
+    assert prepared.test.inputs["features"][3, 2] == pytest.approx(0, abs=1e-6)
+    assert prepared.info.details["missing_share"] == pytest.approx(1 / 90)
+
+
+def test_categories_of_the_training_split_become_columns() -> None:
+    def named(split: Split, *names: str | None) -> Split:
+        categories = np.array([names[n % len(names)] for n in range(len(split))], object)[:, None]
+        return replace(split, inputs={**split.inputs, "categories": categories})
+
+    data = raw(
+        train=named(table(30), "b", None, "a"), validation=named(table(5), "a"), test=named(table(7), "new", "b", None)
+    )
+    prepared = prepare(data)
+    np.testing.assert_array_equal(prepared.train.inputs["features"][:3, 3:], [[0, 0, 1], [1, 0, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(prepared.test.inputs["features"][:3, 3:], [[0, 0, 0], [0, 0, 1], [1, 0, 0]])
+    assert prepared.info.inputs["features"].shape == (6,)
+
+
+def test_a_table_may_have_categories_only() -> None:
+    def split(rows: int) -> Split:
+        categories = np.array([["a"], ["b"]] * rows, object)[:rows]
+        return Split(
+            inputs={"features": np.empty((rows, 0)), "categories": categories}, targets=np.arange(rows)[:, None] / 7
+        )
+
+    prepared = prepare(RawData(train=split(8), validation=split(3), test=split(3)))
+    assert prepared.train.inputs["features"].shape == (8, 2)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_features_are_refused_even_where_gaps_are_not(value: float) -> None:
+    with pytest.raises(DataError, match="not finite"):
+        RegressionTask().prepare(raw(train=with_column(table(30), 2, value)), TaskOptions())
+
+
+def test_a_column_without_any_number_is_refused() -> None:
+    with pytest.raises(DataError, match="no number in column 2"):
+        RegressionTask().prepare(raw(train=with_column(table(30), 2, np.nan)), TaskOptions())

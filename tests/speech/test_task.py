@@ -98,3 +98,30 @@ def test_a_dataset_without_a_sample_rate_is_refused() -> None:
 def test_seconds_must_be_positive(seconds: float) -> None:
     with pytest.raises(ValueError, match="positive"):
         Options(seconds=seconds)
+
+
+def test_each_waveform_is_resampled_from_its_own_rate() -> None:
+    time_s = np.arange(8000) / 16000
+    waveforms = np.empty(2, object)
+    waveforms[0] = np.sin(2 * np.pi * 300 * time_s).astype(np.float32)
+    waveforms[1] = waveforms[0][::2].copy()  # the same sound at half the rate
+    rates = np.array([16000, 8000])
+    split = Split(inputs={"waveform": waveforms, "sample_rate_hz": rates}, targets=np.array([0, 1]))
+    data = RawData(train=split, validation=split, test=split, label_names=("no", "yes"))
+    prepared = Speech().prepare(data, Options())
+    assert prepared.info.details["sample_rate_hz"] == 8000
+    first, second = prepared.train.inputs["input_values"]
+    assert first.shape == (4000,)
+    np.testing.assert_allclose(first[100:-100], second[100:-100], atol=0.05)
+    faster = Speech().prepare(data, Options(sample_rate_hz=12000))
+    assert faster.info.inputs == {"input_values": InputSpec(shape=(6000,), dtype="float32")}
+    assert faster.info.details["sample_rate_hz"] == 12000
+
+
+def test_more_than_16_khz_is_kept_on_request_only() -> None:
+    split = _split([4410, 4410], 0)
+    data = RawData(
+        train=split, validation=split, test=split, label_names=("no", "yes"), details={"sample_rate_hz": 44100}
+    )
+    assert Speech().prepare(data, Options()).info.inputs["input_values"].shape == (1600,)
+    assert Speech().prepare(data, Options(sample_rate_hz=44100)).info.inputs["input_values"].shape == (4410,)

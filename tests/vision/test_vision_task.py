@@ -121,3 +121,62 @@ def test_the_plugin_and_its_records_load_without_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def several(*shapes: tuple[int, int, int], value: int | None = None) -> Split:
+    """One image of each shape, of noise or of one value."""
+    rng = np.random.default_rng(0)
+    pixels = np.empty(len(shapes), object)
+    for number, shape in enumerate(shapes):
+        noise = rng.integers(0, 256, shape).astype(np.uint8)
+        pixels[number] = noise if value is None else np.full(shape, value, np.uint8)
+    return Split(inputs={"image": pixels}, targets=np.arange(len(shapes), dtype=np.int64) % 2)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "side", "expected"),
+    [
+        ([(8, 9, 3), (8, 9, 3)], None, (8, 9, 3)),
+        ([(8, 9, 3), (20, 6, 3)], None, (64, 64, 3)),
+        ([(8, 9, 3), (20, 6, 1)], 16, (16, 16, 3)),
+        ([(8, 9, 1), (20, 6, 1)], 16, (16, 16, 1)),
+    ],
+)
+def test_images_of_several_sizes_become_one(
+    shapes: list[tuple[int, int, int]], side: int | None, expected: tuple[int, int, int]
+) -> None:
+    pytest.importorskip("PIL", reason="images are resized by Pillow")
+    data = raw(train=several(*shapes), validation=several((99, 3, 1), (5, 5, 3)), test=several((1, 1, 3), (8, 9, 1)))
+    prepared = VisionTask().prepare(data, TaskOptions(image_size=side))
+    for split in (prepared.train, prepared.validation, prepared.test):
+        assert split.inputs["pixel_values"].shape == (2, *expected)
+    assert prepared.info.inputs["pixel_values"].shape == expected
+
+
+def test_resizing_keeps_what_is_in_the_middle() -> None:
+    pytest.importorskip("PIL", reason="images are resized by Pillow")
+    from harness_vision.images import uniform
+
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = (200, 100, 50)
+    (square,) = uniform("training", [wide], (5, 5, 3))
+    assert (square[:, 1:-1] == (200, 100, 50)).all()  # the filter sees the outer columns' neighbours
+    (grey,) = uniform("training", [wide[:, 10:20]], (10, 10, 1))
+    assert set(grey.ravel()) == {round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)}
+
+
+def test_images_of_one_size_are_not_touched_unless_asked() -> None:
+    pytest.importorskip("PIL", reason="images are resized by Pillow")
+    same = VisionTask().prepare(raw(), TaskOptions())
+    objects = raw(train=several(*[(4, 5, 3)] * 20))
+    objects.train.inputs["image"][:] = list(raw().train.inputs["image"])
+    np.testing.assert_array_equal(
+        VisionTask().prepare(objects, TaskOptions()).train.inputs["pixel_values"], same.train.inputs["pixel_values"]
+    )
+    assert VisionTask().prepare(raw(), TaskOptions(image_size=7)).info.inputs["pixel_values"].shape == (7, 7, 3)
+
+
+def test_what_is_no_image_is_refused() -> None:
+    data = raw(validation=several((4, 5, 3), (4, 5, 2)))
+    with pytest.raises(DataError, match=r"validation image 1 is uint8 of shape \(4, 5, 2\)"):
+        prepare(data)

@@ -1,0 +1,100 @@
+"""Whether anything of the validation or test split reaches what a task fits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from harness.protocols import PreparedData, RawData, Split, Task
+from harness.types import DataInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def assert_nothing_leaks(task: Task, data: RawData, options: Any = None, *, reported: Iterable[str] = ()) -> None:
+    """Raise AssertionError unless `task` prepares the same training split, and tells the same of it, whatever the
+    validation and test splits hold.
+
+    They are changed in turn: other texts, pixels, sounds, numbers and targets, and one example fewer. `reported` names
+    the `DataInfo.details` that are measured on them on purpose and that nothing uses, such as ``unknown_share``.
+
+    Example::
+
+        def test_my_task_learns_from_the_training_split_only():
+            harness.testing.assert_nothing_leaks(MyTask(), MyDataset().load(MyOptions()))
+    """
+    options = task.Options() if options is None else options
+    before = task.prepare(data, options)
+    others = {
+        "validation": dataclasses.replace(data, validation=_changed(data.validation)),
+        "test": dataclasses.replace(data, test=_changed(data.test)),
+    }
+    for name, changed in others.items():
+        differing = _differences(before, task.prepare(changed, options), frozenset(reported))
+        if differing:
+            raise AssertionError(
+                f"task {task.name!r} lets the {name} split into what it fits: with another {name} split, "
+                f"{', '.join(differing)} of the training split differ{'s' * (len(differing) == 1)}"
+            )
+
+
+def _differences(before: PreparedData, after: PreparedData, reported: frozenset[str]) -> list[str]:
+    import numpy as np
+
+    arrays = {
+        "the targets": (before.train.targets, after.train.targets),
+        **{
+            f"input {name!r}": (array, after.train.inputs.get(name, np.empty(0)))
+            for name, array in before.train.inputs.items()
+        },
+    }
+    found = [name for name, (old, new) in arrays.items() if not np.array_equal(old, new)]
+    for field in DataInfo.__struct_fields__:
+        old, new = getattr(before.info, field), getattr(after.info, field)
+        if field == "details":
+            names = (old.keys() | new.keys()) - reported
+            found += [f"details[{name!r}]" for name in sorted(names) if old.get(name) != new.get(name)]
+        elif old != new:
+            found.append(field)
+    return found
+
+
+def _changed(split: Split) -> Split:
+    import numpy as np
+
+    targets = split.targets
+    other = Split(
+        inputs={name: _other(array) for name, array in split.inputs.items()},
+        targets=targets[::-1] if targets.dtype.kind in "iu" else 3 * targets + 1,
+        groups=split.groups,
+    )
+    return other.take(np.arange(max(1, len(split) - 1)))
+
+
+def _other(array: NDArray[Any]) -> NDArray[Any]:
+    """Other values of the same type and, for whole numbers, within the same bounds."""
+    import numpy as np
+
+    if array.dtype == object:
+        changed = np.empty(array.shape, object)
+        for number, (place, item) in enumerate(np.ndenumerate(array)):
+            changed[place] = _other_item(item, longer=number % 2 == 0)
+        return changed
+    if array.dtype.kind == "f":
+        return np.asarray(3 * array + 1, array.dtype)
+    if array.dtype.kind in "iu" and array.size:
+        return np.asarray(array.max() - array + array.min(), array.dtype)
+    return array
+
+
+def _other_item(item: Any, *, longer: bool) -> Any:
+    import numpy as np
+
+    if isinstance(item, str):
+        return f"{item[::-1]} Ω {item if longer else ''}"
+    if isinstance(item, np.ndarray):  # an image or a waveform
+        resized = np.concatenate([item] * 4) if longer else item[: (len(item) + 1) // 2]
+        return -resized / 2 if item.dtype.kind == "f" else _other(resized)
+    return "Ω" if item is None else item

@@ -1,0 +1,70 @@
+"""Nothing of the validation or test split reaches a fitted step; and the check sees it where it does."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness_nlp.task import TextClassification
+from harness_regression.task import RegressionTask
+from harness_speech.task import Speech
+from harness_vision.task import VisionTask
+from own_files import houses, photos, reviews, write_csv, write_sound
+
+from harness import PreparedData, RawData, Split, Task
+from harness.data.own.dataset import OwnDataset
+from harness.testing import assert_nothing_leaks
+
+REPORTED = ("unknown_share",)
+
+
+def load(path: Path, task: Task, **options: object) -> RawData:
+    dataset = OwnDataset(path, task.kind, task.objective)
+    return dataset.load(dataset.Options(**options))
+
+
+@pytest.fixture(params=["nlp", "vision", "speech", "regression"])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Task, RawData]:
+    """A task and data of one's own for it, with all that preparation has to cope with."""
+    if request.param == "nlp":
+        return TextClassification(), load(write_csv(tmp_path / "t.csv", reviews()), TextClassification())
+    if request.param == "vision":
+        pytest.importorskip("PIL", reason="images are read by Pillow")
+        return VisionTask(), load(photos(tmp_path / "photos", 10), VisionTask())
+    if request.param == "speech":
+        pytest.importorskip("soundfile", reason="recordings are read by soundfile")
+        for label, n in ((label, n) for label in ("no", "yes") for n in range(10)):
+            write_sound(tmp_path / "sounds" / label / f"{n}.wav", 300 + 10 * n, 8000 if n % 2 else 4000, seed=n)
+        return Speech(), load(tmp_path / "sounds", Speech())
+    path = write_csv(tmp_path / "t.csv", houses())
+    return RegressionTask(), load(path, RegressionTask(), target_column="price")
+
+
+def test_no_task_learns_from_validation_or_test(case: tuple[Task, RawData]) -> None:
+    task, data = case
+    assert_nothing_leaks(task, data, reported=REPORTED)
+
+
+@pytest.mark.parametrize("source", ["validation", "test"])
+def test_a_planted_leak_is_caught(case: tuple[Task, RawData], source: str) -> None:
+    task, data = case
+
+    class Leaky(type(task)):  # type: ignore[misc]
+        """Fits on the training split and on another one."""
+
+        def prepare(self, data: RawData, options: object) -> PreparedData:
+            pooled = dataclasses.replace(data, train=_together(data.train, getattr(data, source)))
+            prepared = super().prepare(pooled, options)
+            return dataclasses.replace(prepared, train=prepared.train.take(np.arange(len(data.train))))
+
+    with pytest.raises(AssertionError, match=f"lets the {source} split into what it fits"):
+        assert_nothing_leaks(Leaky(), data, reported=REPORTED)
+
+
+def _together(one: Split, other: Split) -> Split:
+    return Split(
+        inputs={name: np.concatenate([array, other.inputs[name]]) for name, array in one.inputs.items()},
+        targets=np.concatenate([one.targets, other.targets]),
+    )

@@ -1,0 +1,141 @@
+"""Reading CSV, TSV, JSONL and Parquet: nothing lost, and everything that is wrong said with its place."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from own_files import write_csv, write_jsonl
+
+from harness import DataError, UsageError
+from harness.data.own.problems import Problems
+from harness.data.own.tables import Table, read_table
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8)
+
+
+def read(path: Path, policy: str = "error") -> tuple[Table, Problems]:
+    problems = Problems(path.name, policy)  # type: ignore[arg-type]
+    return read_table(path, problems), problems
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6))
+def test_csv_comes_back(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    path = write_csv(tmp_path / "t.csv", {"a": [a for a, _ in rows], "b": [b for _, b in rows]})
+    table, problems = read(path)
+    assert list(zip(table.columns["a"], table.columns["b"], strict=True)) == rows
+    problems.settle(left=1)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.fixed_dictionaries({"a": CELLS | st.integers(-9, 9) | st.booleans()}), min_size=1, max_size=6))
+def test_jsonl_comes_back(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    table, _ = read(write_jsonl(tmp_path / "t.jsonl", rows))
+    assert table.columns["a"] == [row["a"] for row in rows]
+
+
+def test_parquet_comes_back(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet is read by pyarrow")
+    import pandas as pd
+
+    frame = pd.DataFrame({"text": ["a", None], "label": [1, 0]}, index=[7, 9])
+    frame.to_parquet(tmp_path / "t.parquet")
+    table, _ = read(tmp_path / "t.parquet")
+    assert table.columns == {"text": ["a", None], "label": [1, 0]}
+    assert table.where == ["row 1", "row 2"]
+
+
+def test_tsv_takes_quotes_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text('text\tlabel\n"quoted" and "open\tx\nit\'s, fine\ty\n')
+    assert read(path)[0].columns == {"text": ['"quoted" and "open', "it's, fine"], "label": ["x", "y"]}
+
+
+def test_a_byte_order_mark_and_an_unnamed_index_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"\xef\xbb\xbf,text\r\n0,a\r\n\r\n1,b\r\n")
+    table, _ = read(path)
+    assert table.columns == {"text": ["a", "b"]}
+    assert table.where == ["row 1 (line 2)", "row 2 (line 4)"]
+
+
+def test_the_place_of_a_row_counts_the_lines_within_cells(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", {"a": ["one\ntwo", "x"]})
+    assert read(path)[0].where == ["row 1 (line 2)", "row 2 (line 4)"]
+
+
+BAD_ROWS = [
+    ("t.csv", b"a,b\n1,2\n1,2,3\n", "row 2 (line 3): it has 3 cells, the header 2"),
+    ("t.csv", b"a,b\n1\n1,2\n", "row 1 (line 2): it has 1 cells, the header 2"),
+    ("t.csv", b"a,b\n1,2\ncaf\xe9,2\n", "row 2 (line 3): it holds bytes that are not UTF-8"),
+    ("t.csv", b'a,b\n"x" y,2\n1,2\n', "row 1 (line 2): the quotes in it do not match"),
+    ("t.tsv", b"a\tb\n1\t2\n1\t2\t3\n", "row 2 (line 3): it has 3 cells, the header 2"),
+    ("t.jsonl", b'{"a": 1}\n\n{"a": }\n', "row 2 (line 3): it is not JSON"),
+    ("t.jsonl", b'{"a": 1}\n[1]\n', "row 2 (line 2): it is not a JSON object"),
+    ("t.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', "row 2 (line 2): it"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_ROWS)
+def test_a_bad_row_is_named_or_skipped(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    _, problems = read(tmp_path / name)
+    with pytest.raises(DataError) as raised:
+        problems.settle(left=1)
+    assert message in str(raised.value)
+    assert "--on-bad-row skip" in str(raised.value)
+    table, problems = read(tmp_path / name, "skip")
+    problems.settle(left=len(table))
+    assert len(table) == 1
+    assert problems.details()["skipped_rows"] == 1
+    assert message in str(problems.details()["skipped"])
+
+
+WHOLE = [
+    ("t.csv", b"", "the file is empty"),
+    ("t.csv", b" \n\n", "the file is empty"),
+    ("t.csv", b"a,b\n", "no row is left"),
+    ("t.csv", b"a,a\n1,2\n", "the column 'a' twice"),
+    ("t.csv", b"a,caf\xe9\n1,2\n", "the header holds bytes that are not UTF-8"),
+    ("t.csv", b'a,b\n1,2\n"open,2\n3,4\n', "line 3: a quote is opened there and never closed"),
+    ("t.csv", "a,b\n1,2\n".encode("utf-16"), "UTF-16"),
+    ("t.jsonl", b"{}\n", "no named columns"),
+    ("t.parquet", b"not parquet", "cannot be read as Parquet"),
+]
+
+
+@pytest.mark.parametrize("policy", ["error", "skip"])
+@pytest.mark.parametrize(("name", "content", "message"), WHOLE)
+def test_a_file_that_is_no_table_is_refused(
+    tmp_path: Path, name: str, content: bytes, message: str, policy: str
+) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow", reason="Parquet is read by pyarrow")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / name, policy)
+
+
+def test_many_bad_rows_are_counted_and_the_first_five_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n" + "1\n" * 8 + "1,2\n")
+    _, problems = read(tmp_path / "t.csv")
+    with pytest.raises(DataError, match=r"8 bad rows: row 1 .*; row 5 \(line 6\).*; and 3 more; mend them"):
+        problems.settle(left=1)
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.xlsx").write_bytes(b"PK")
+    with pytest.raises(UsageError, match=r"\.xlsx is no format of tables: \.csv"):
+        read(tmp_path / "t.xlsx")
+
+
+def test_a_long_cell_is_read(tmp_path: Path) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([["a"], ["x" * 300_000]])
+    (tmp_path / "t.csv").write_text(text.getvalue())
+    assert len(read(tmp_path / "t.csv")[0].columns["a"][0]) == 300_000
