@@ -56,6 +56,12 @@ def test_tsv_takes_quotes_as_they_are(tmp_path: Path) -> None:
     assert read(path)[0].columns == {"text": ['"quoted" and "open', "it's, fine"], "label": ["x", "y"]}
 
 
+def test_a_header_of_semicolons_separates_by_them(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('"a";"b"\n1,5;x\n')
+    assert read(path)[0].columns == {"a": ["1,5"], "b": ["x"]}
+
+
 def test_a_byte_order_mark_and_an_unnamed_index_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(b"\xef\xbb\xbf,text\r\n0,a\r\n\r\n1,b\r\n")

@@ -49,12 +49,9 @@ class Columns:
         found = [name for name in self.left() if fits(self.table.columns[name])]
         if len(found) != 1:
             columns = ", ".join(self.table.columns)
-            hint = (
-                "; the header looks as if it were separated by ';': save the file with commas" if ";" in columns else ""
-            )
             raise UsageError(
                 f"{self.table.source}: cannot tell which column is the {part.replace('_', ' ')}: give "
-                f"--{part.replace('_', '-')} (dataset.{part}); columns: {columns}{hint}"
+                f"--{part.replace('_', '-')} (dataset.{part}); columns: {columns}"
             )
         return self._guess(part, found[0])
 

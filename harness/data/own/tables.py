@@ -75,7 +75,8 @@ def _bytes(path: Path) -> bytes:
 
 
 def _cells(source: str, data: bytes, problems: Problems) -> tuple[list[str], list[Row]]:
-    """CSV as RFC 4180 has it; TSV as IANA's text/tab-separated-values has it, in which a quote is a character."""
+    """CSV as RFC 4180 has it, or with semicolons where the header has those only; TSV as IANA's
+    text/tab-separated-values has it, in which a quote is a character."""
     tabs = source.lower().endswith(".tsv")
     text = data.decode(errors="surrogateescape")
     csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is shorter than a long document
@@ -83,7 +84,8 @@ def _cells(source: str, data: bytes, problems: Problems) -> tuple[list[str], lis
     if tabs:
         reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     else:
-        reader = csv.reader(lines, strict=True)
+        names = text.partition("\n")[0]
+        reader = csv.reader(lines, delimiter=";" if ";" in names and "," not in names else ",", strict=True)
     parsed = _parsed(source, reader, problems)
     try:
         _, header = next(parsed)
