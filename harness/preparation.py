@@ -51,10 +51,11 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
 
     task, dataset = catalog.task(spec.task), dataset_of(spec, catalog)
     raw = dataset.load(msgspec.convert(spec.dataset_options, dataset.Options))
-    data = task.prepare(raw, msgspec.convert(spec.task_options, task.Options))
+    options = msgspec.convert(spec.task_options, task.Options)
+    data = task.prepare(raw, options)
     check(data)
     info = msgspec.structs.replace(data.info, details={**raw.details, **data.info.details})
-    return dataclasses.replace(data, info=info)
+    return dataclasses.replace(data, info=info, augment=lambda inputs, rng: task.augment(inputs, options, rng))
 
 
 def session_request(

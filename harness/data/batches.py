@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import PluginError
 from harness.protocols import Batch, Split
+
+if TYPE_CHECKING:
+    from harness.protocols.data import Augment
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
@@ -16,18 +20,34 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return max(1, examples // batch_size)
 
 
-def training_batches(split: Split, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-    """One epoch in an order drawn from (seed, epoch).
+def training_batches(
+    split: Split, batch_size: int, seed: int, epoch: int, augment: Augment | None = None
+) -> Iterator[Batch]:
+    """One epoch in an order drawn from (seed, epoch), each batch changed by `augment` with numbers drawn from them too.
 
     All batches have one size, so that no backend compiles twice: the examples that do not fill the last batch wait
-    for another epoch's order.
+    for another epoch's order. Raises `harness.PluginError` where `augment` changes a shape or dtype.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
+    chance = np.random.default_rng([seed, epoch, 1])
     size = min(batch_size, len(split))
     for step in range(steps_per_epoch(len(split), batch_size)):
         index = order[step * size : (step + 1) * size]
         inputs = {name: np.ascontiguousarray(array[index]) for name, array in split.inputs.items()}
+        if augment is not None:
+            inputs = _augmented(inputs, augment, chance)
         yield Batch(inputs, np.ascontiguousarray(split.targets[index]))
+
+
+def _augmented(
+    inputs: dict[str, NDArray[Any]], augment: Augment, chance: np.random.Generator
+) -> dict[str, NDArray[Any]]:
+    forms = {name: (array.shape, array.dtype) for name, array in inputs.items()}
+    changed = {name: np.ascontiguousarray(array) for name, array in augment(inputs, chance).items()}
+    found = {name: (array.shape, array.dtype) for name, array in changed.items()}
+    if found != forms:
+        raise PluginError(f"the task's augment made {found} of {forms}; shapes and dtypes must stay")
+    return changed
 
 
 def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
@@ -13,7 +14,7 @@ from harness.measure.inference import predict
 from harness.measure.phases import Emit, Phases
 from harness.measure.schedule import learning_rate
 from harness.metrics import Scorer
-from harness.protocols import PreparedData, Session
+from harness.protocols import Batch, PreparedData, Session
 from harness.types import EpochEnded, Progress, RunSpec
 
 
@@ -39,7 +40,7 @@ class Training:
     """
 
     def __init__(self, session: Session, data: PreparedData, spec: RunSpec, emit: Emit) -> None:
-        self._session, self._split, self._spec, self._emit = session, data.train, spec, emit
+        self._session, self._data, self._spec, self._emit = session, data, spec, emit
         self._per_epoch = steps_per_epoch(len(data.train), spec.recipe.batch_size)
         self._steps = self._per_epoch * spec.recipe.epochs
         self._length = _WindowLength(spec.protocol.window_s)
@@ -64,7 +65,7 @@ class Training:
         step = len(self.losses)
         pending: list[Any] = []
         start = time.perf_counter()
-        for index, batch in enumerate(training_batches(self._split, recipe.batch_size, self._spec.seed, epoch)):
+        for index, batch in enumerate(self._batches(epoch)):
             pending.append(session.train_step(batch, learning_rate(recipe, step + index, self._steps)))
             if len(pending) < self._length.steps and index + 1 < self._per_epoch:
                 continue
@@ -72,6 +73,10 @@ class Training:
             self._close_window(epoch, pending, time.perf_counter() - start)
             pending = []
             start = time.perf_counter()
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        data, spec = self._data, self._spec
+        return training_batches(data.train, spec.recipe.batch_size, spec.seed, epoch, data.augment)
 
     def end_epoch(self, epoch: int, validation: dict[str, float | None]) -> None:
         ended = EpochEnded(

@@ -198,7 +198,7 @@ def _batches(data: PreparedData, spec: RunSpec) -> Iterator[Batch]:
     from harness.data.batches import training_batches
 
     for epoch in itertools.count(1):
-        yield from training_batches(data.train, spec.recipe.batch_size, spec.seed, epoch)
+        yield from training_batches(data.train, spec.recipe.batch_size, spec.seed, epoch, data.augment)
 
 
 def _fetched(session: Session, handle: Any) -> Array:

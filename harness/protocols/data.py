@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -13,9 +13,11 @@ from harness.data.remote import RemoteFile
 from harness.types import DataInfo, Objective, Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
+    Augment = Callable[[dict[str, Array], np.random.Generator], dict[str, Array]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,8 @@ class PreparedData:
     validation: Split
     test: Split
     info: DataInfo
+    augment: Augment | None = None
+    """Applied to the inputs of every training batch; the core sets it to the task's `Task.augment`."""
 
 
 class Batch(NamedTuple):
@@ -136,3 +140,12 @@ class Task:
         """Options that prepare data as the pretrained checkpoint in `folder` expects them: its tokenizer, its
         normalisation. The folder itself may be a value; a run's identity has the checkpoint's digest in its place."""
         return {}
+
+    def augment(self, inputs: dict[str, Array], options: Any, rng: np.random.Generator) -> dict[str, Array]:
+        """The inputs of one training batch (name -> array ``[B, ...]``), changed at random; by default as they are.
+
+        Called by the core, in numpy and before a backend sees the batch, with an `rng` that follows from the run's seed
+        and the epoch: every backend trains on the same arrays. Shapes and dtypes stay; `inputs` may be overwritten. Its
+        time is part of the training time.
+        """
+        return inputs
