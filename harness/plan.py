@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -16,10 +16,10 @@ from harness.catalog import Catalog, missing
 from harness.data.cache import out_of_reach
 from harness.data.own.dataset import OwnDataset, find_dataset
 from harness.errors import CombinationError, DataError, UnknownNameError, UsageError
+from harness.overrides import merge, parse_overrides
 from harness.protocols import Dataset, Model, Task
 from harness.types import Precision, Pretrained, Protocol, Recipe, RunSpec
 
-SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
 MOST_THREADS = 1024
 """Beyond it, libraries fail to start their pools."""
 
@@ -118,53 +118,6 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                     for backend in backends
                 ]
     return tuple({spec.key: spec for spec in specs}.values())
-
-
-def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """``["recipe.epochs=3"]`` -> ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError`."""
-    parsed: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    for text in overrides:
-        path, equals, value = text.partition("=")
-        section, dot, key = path.strip().partition(".")
-        if not (equals and dot and key):
-            raise UsageError(f"cannot read the override {text!r}; write it as section.key=value, as in recipe.epochs=3")
-        if section not in parsed:
-            raise UnknownNameError("section", section, SECTIONS, hint=f"(in the override {text!r})")
-        try:
-            parsed[section][key] = msgspec.json.decode(value.encode())
-        except msgspec.DecodeError:
-            parsed[section][key] = value
-        except (UnicodeEncodeError, RecursionError):
-            raise UsageError(f"cannot read the override {text!r}") from None
-    return parsed
-
-
-def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
-    """An instance of `kind` from layers of values, later ones winning.
-
-    Raises `harness.UnknownNameError` for a key that `kind` lacks and `harness.UsageError` for a wrong value.
-    """
-    values: dict[str, Any] = {}
-    known = [f"{section}.{name}" for name in kind.__struct_fields__]
-    for layer in layers:
-        for key, value in layer.items():
-            if f"{section}.{key}" not in known:
-                raise UnknownNameError("option", f"{section}.{key}", known)
-            values[key] = value
-    try:
-        return msgspec.convert(values, kind, strict=True)
-    except msgspec.ValidationError as error:
-        for name, choices in _choices(kind):
-            if name in values and values[name] not in choices:
-                raise UnknownNameError(f"{section}.{name}", str(values[name]), choices) from None
-        raise UsageError(f"wrong value in {section!r}: {error}".replace("$.", f"{section}.")) from None
-
-
-def _choices(kind: type[Struct]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The fields that take one of a few words, with the words."""
-    for name, hint in get_type_hints(kind).items():
-        if get_origin(hint) is Literal and all(isinstance(word, str) for word in get_args(hint)):
-            yield name, get_args(hint)
 
 
 def recipe_for(

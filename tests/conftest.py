@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,10 @@ def real_data(monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path(os.environ.get("HARNESS_DATA_MIRROR", ""), "CATALOG.json").is_file():
         pytest.skip("HARNESS_DATA_MIRROR names no directory with the publishers' files")
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c_works() -> None:
+    """A shell that runs the tests in the background ignores SIGINT, and every child would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,7 +11,8 @@ from toy_plugin import TOY_REF
 import harness
 from harness.catalog import Catalog, Provided
 from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
-from harness.plan import Selection, available_cores, expand, parse_overrides
+from harness.overrides import parse_overrides
+from harness.plan import Selection, available_cores, expand
 from harness.plugins import load
 from harness.types import Precision, Protocol, Recipe, RunSpec
 

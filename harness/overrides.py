@@ -1,0 +1,60 @@
+"""``section.key=value``: what users change, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from harness.errors import UnknownNameError, UsageError
+
+SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
+
+
+def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """``["recipe.epochs=3"]`` -> ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError`."""
+    parsed: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        section, dot, key = path.strip().partition(".")
+        if not (equals and dot and key):
+            raise UsageError(f"cannot read the override {text!r}; write it as section.key=value, as in recipe.epochs=3")
+        if section not in parsed:
+            raise UnknownNameError("section", section, SECTIONS, hint=f"(in the override {text!r})")
+        try:
+            parsed[section][key] = msgspec.json.decode(value.encode())
+        except msgspec.DecodeError:
+            parsed[section][key] = value
+        except (UnicodeEncodeError, RecursionError):
+            raise UsageError(f"cannot read the override {text!r}") from None
+    return parsed
+
+
+def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
+    """An instance of `kind` from layers of values, later ones winning.
+
+    Raises `harness.UnknownNameError` for a key that `kind` lacks and `harness.UsageError` for a wrong value.
+    """
+    values: dict[str, Any] = {}
+    known = [f"{section}.{name}" for name in kind.__struct_fields__]
+    for layer in layers:
+        for key, value in layer.items():
+            if f"{section}.{key}" not in known:
+                raise UnknownNameError("option", f"{section}.{key}", known)
+            values[key] = value
+    try:
+        return msgspec.convert(values, kind, strict=True)
+    except msgspec.ValidationError as error:
+        for name, choices in _choices(kind):
+            if name in values and values[name] not in choices:
+                raise UnknownNameError(f"{section}.{name}", str(values[name]), choices) from None
+        raise UsageError(f"wrong value in {section!r}: {error}".replace("$.", f"{section}.")) from None
+
+
+def _choices(kind: type[Struct]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The fields that take one of a few words, with the words."""
+    for name, hint in get_type_hints(kind).items():
+        if get_origin(hint) is Literal and all(isinstance(word, str) for word in get_args(hint)):
+            yield name, get_args(hint)
