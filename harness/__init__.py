@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.api import Results, load, run
+    from harness.data.holdout import holdout
+    from harness.data.install import installed
+    from harness.data.remote import RemoteFile
     from harness.errors import (
         BadResultError,
         CombinationError,
@@ -58,6 +61,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "harness.api": ("Results", "load", "run"),
+    "harness.data.holdout": ("holdout",),
+    "harness.data.install": ("installed",),
+    "harness.data.remote": ("RemoteFile",),
     "harness.errors": (
         "BadResultError",
         "CombinationError",
@@ -132,6 +138,7 @@ __all__ = [
     "RawData",
     "Recipe",
     "RecordError",
+    "RemoteFile",
     "Reporter",
     "Results",
     "RunRecord",
@@ -145,7 +152,9 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "__version__",
+    "holdout",
     "hookimpl",
+    "installed",
     "load",
     "run",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import msgspec
 
@@ -47,7 +47,7 @@ class Results(Sequence[RunRecord]):
         return iter(self.records)
 
     def table(self) -> Table:
-        """The comparison: one row per task, dataset, model, backend, device and precision, over its seeds."""
+        """The comparison: a row per task, dataset, model, backend, device and precision, over its seeds and splits."""
         from harness.compare import tabulate
 
         return tabulate(self.records, self._verdicts)
@@ -73,8 +73,10 @@ def run(
     precision: str | Iterable[str] = "fp32",
     deterministic: bool = False,
     parity: bool = False,
+    pretrained: str | os.PathLike[str] | None = None,
     compile: bool = False,  # noqa: A002 - the field's word, and the option's name on the command line
     seed: int | Iterable[int] = 0,
+    split: int | Iterable[int] | Literal["all"] = (),
     threads: int | None = None,
     overrides: Mapping[str, Any] | Iterable[str] = (),
     results: str | os.PathLike[str] | None = None,
@@ -85,6 +87,8 @@ def run(
     Every selection takes one name or several; all their combinations are run. `dataset` takes the paths of files and
     folders of your own as well. `overrides` is a mapping such as ``{"recipe.epochs": 3}``, or strings such as
     ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`, not an exception.
+
+    `pretrained`, a folder or a hub id, is the checkpoint to start from.
 
     `parity` checks first that the backends compute the same, and marks the records by what it found.
 
@@ -112,6 +116,8 @@ def run(
         compile=compile,
         deterministic=deterministic,
         seeds=(seed,) if isinstance(seed, int) else tuple(seed),
+        pretrained=None if pretrained is None else os.fspath(pretrained),
+        splits="all" if split == "all" else (split,) if isinstance(split, int) else tuple(split),
         threads=threads,
         overrides=_overrides(overrides),
     )

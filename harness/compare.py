@@ -1,7 +1,8 @@
-"""From run records to the comparison table: one row over its seeds, quality beside cost, failures included.
+"""From run records to the comparison table: one row over its seeds and splits, quality beside cost, failures included.
 
 A row is a task, dataset, model, backend, device and precision, and whatever else differs: settings, the machine, the
-versions of the packages. Repeats of one seed are averaged first; then the seeds give a mean and its 95% interval.
+versions of the packages. Repeats of one seed are averaged first; then the seeds give a mean and its 95% interval. Where
+a row has several of its dataset's published splits, a split's seeds are averaged too, and the splits give the interval.
 """
 
 from __future__ import annotations
@@ -37,9 +38,12 @@ def tabulate(records: Sequence[RunRecord], verdicts: Sequence[Verdict] = (), *, 
     share everything but the backend and its packages; a ratio's half-width follows from those of its two means as
     if they were independent.
     """
-    groups = _group(records)
+    groups = _group(_without_split_digests(records))
     measured = _means(groups)
-    options = _options([_representative(group) for group in groups])
+    options = [
+        ", ".join(filter(None, [_splits(group), text]))
+        for group, text in zip(groups, _options([_representative(group) for group in groups]), strict=True)
+    ]
     rivals: dict[tuple[str, ...], list[int]] = {}
     for index, group in enumerate(groups):
         rivals.setdefault(_rival_key(group[0]), []).append(index)
@@ -78,6 +82,29 @@ def _group(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     return list(groups.values())
 
 
+def _without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Published splits of one dataset have digests of their own; told apart are only two that one split has."""
+    digests: dict[tuple[str, int | None], set[str]] = {}
+    for record in records:
+        if record.provenance.dataset_digest:
+            known = digests.setdefault((_dataset_key(record), record.spec.split), set())
+            known.add(record.provenance.dataset_digest)
+    changed = {key for (key, split), known in digests.items() if split is None or len(known) > 1}
+    return [
+        record
+        if _dataset_key(record) in changed
+        else msgspec.structs.replace(record, provenance=msgspec.structs.replace(record.provenance, dataset_digest=None))
+        for record in records
+    ]
+
+
+def _dataset_key(record: RunRecord) -> str:
+    """What determines the prepared data, the published split apart."""
+    spec = record.spec
+    options = {name: value for name, value in spec.dataset_options.items() if name != "split"}
+    return msgspec.json.encode([spec.task, spec.dataset, spec.task_options, options], order="sorted").decode()
+
+
 def _with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
     """A run that failed before it chose its device joins its siblings, where all of those ran on one."""
     devices: dict[str, set[str]] = {}
@@ -98,7 +125,7 @@ def _representative(group: list[RunRecord]) -> RunRecord:
 
 
 def _setting(record: RunRecord) -> tuple[str, ...]:
-    """The spec without its seed, and the machine."""
+    """The spec without its seed and split, and the machine."""
     return (record.spec.group_key, *_machine(record).values())
 
 
@@ -128,18 +155,26 @@ def _means(groups: list[list[RunRecord]]) -> list[dict[str, Cell]]:
 
     runs = pd.DataFrame(
         [
-            {"group": index, "seed": record.spec.seed, **_figures(record.outcome)}
+            {"group": index, "split": _split(record), "seed": record.spec.seed, **_figures(record.outcome)}
             for index, group in enumerate(groups)
             for record in group
             if isinstance(record.outcome, Success)
         ],
-        columns=["group", "seed", *_MEASURED],
+        columns=["group", "split", "seed", *_MEASURED],
     )
     runs[list(_MEASURED)] = runs[list(_MEASURED)].astype("float64")
-    seeds: list[list[dict[Hashable, Any]]] = [[] for _ in groups]
-    for row in runs.groupby(["group", "seed"]).mean().reset_index().to_dict("records"):
-        seeds[int(row["group"])].append(row)
-    return [{name: _mean([row[name] for row in rows]) for name in _MEASURED} for rows in seeds]
+    by_seed = runs.groupby(["group", "split", "seed"]).mean().reset_index()
+    by_split = by_seed.drop(columns="seed").groupby(["group", "split"]).mean().reset_index()
+    several = set(by_split["group"][by_split["group"].duplicated()])
+    drawn: list[list[dict[Hashable, Any]]] = [[] for _ in groups]
+    for table, wanted in ((by_seed, False), (by_split, True)):
+        for row in table[table["group"].isin(several) == wanted].to_dict("records"):
+            drawn[int(row["group"])].append(row)
+    return [{name: _mean([row[name] for row in rows]) for name in _MEASURED} for rows in drawn]
+
+
+def _split(record: RunRecord) -> int:
+    return -1 if record.spec.split is None else record.spec.split
 
 
 def _mean(values: list[float]) -> Cell:
@@ -171,6 +206,12 @@ def _figures(outcome: Success) -> dict[str, float | None]:
 
 def _mib(size: int | None) -> float | None:
     return None if size is None else size / _MIB
+
+
+def _splits(group: list[RunRecord]) -> str:
+    """``20 splits``, ``split 3``, or nothing where the dataset has no numbered ones."""
+    splits = sorted({_split(record) for record in group} - {-1})
+    return f"{len(splits)} splits" if len(splits) > 1 else "".join(f"split {number}" for number in splits)
 
 
 def _identity(group: list[RunRecord], options: str) -> dict[str, Cell]:
@@ -210,7 +251,8 @@ def _status(group: list[RunRecord]) -> str:
 
 def _explain(record: RunRecord) -> str:
     assert isinstance(record.outcome, Failure)
-    return f"seed {record.spec.seed}: {record.outcome.kind}: {one_line(record.outcome.message)}"
+    split = "" if record.spec.split is None else f"split {record.spec.split}, "
+    return f"{split}seed {record.spec.seed}: {record.outcome.kind}: {one_line(record.outcome.message)}"
 
 
 def _ratio(mean: Cell, base: Cell, is_base: bool) -> Cell:
@@ -252,10 +294,14 @@ def _settings(spec: RunSpec) -> dict[str, str]:
     for name, value in msgspec.to_builtins(spec).items():
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
+            flat.pop("dataset.split", None)  # a row says of itself which it sums up
             if name == "dataset_options" and spec.source is not None:
                 flat["dataset.sha256"] = flat["dataset.sha256"][:8]
-        elif name not in (*_IDENTITY, "seed", "source"):
+        elif name not in (*_IDENTITY, "seed", "source", "pretrained"):
             flat[name] = _plain(value)
+    if spec.pretrained is not None:
+        flat["pretrained"] = f"{spec.pretrained.name}@{spec.pretrained.digest[:8]}"
+        flat = {key: value for key, value in flat.items() if value != spec.pretrained.path}
     return flat
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
 
+from harness import pretrained
 from harness.catalog import Catalog, missing
+from harness.data.cache import out_of_reach
 from harness.data.own.dataset import OwnDataset, find_dataset
 from harness.errors import CombinationError, DataError, UnknownNameError, UsageError
 from harness.protocols import Dataset, Model, Task
-from harness.types import Precision, Protocol, Recipe, RunSpec
+from harness.types import Precision, Pretrained, Protocol, Recipe, RunSpec
 
 SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
 MOST_THREADS = 1024
@@ -35,6 +38,10 @@ class Selection:
     compile: bool = False
     deterministic: bool = False
     seeds: tuple[int, ...] = (0,)
+    pretrained: str | None = None
+    """A checkpoint's folder or hub id."""
+    splits: tuple[int, ...] | Literal["all"] = ()
+    """Of the datasets' published splits, a run each; empty: the one that the dataset options say."""
     threads: int | None = None
     """None: every core that this process may use."""
     overrides: tuple[str, ...] = field(default=())
@@ -65,6 +72,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
         raise UsageError("a seed must lie between 0 and 4294967295")
     overrides = parse_overrides(selection.overrides)
     available = _backends(selection, catalog)
+    checkpoint = pretrained.locate(selection.pretrained) if selection.pretrained else None
     specs = []
     for task_name in selection.tasks:
         task = catalog.task(task_name)
@@ -73,11 +81,16 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
         for dataset_name in selection.datasets or (task.default_dataset,):
             dataset = find_dataset(dataset_name, task, catalog)
             _check_dataset(task, dataset)
-            data_settings = _data_settings(dataset, overrides["dataset"])
-            for model_name in selection.models or (task.default_model,):
+            data_settings = [
+                _data_settings(dataset, overrides["dataset"] | split) for split in _splits(selection, dataset)
+            ]
+            for model_name in selection.models or (_default_model(task, checkpoint, catalog),):
                 model, variant = catalog.model(model_name)
+                if checkpoint is not None:
+                    _check_variant(checkpoint, model, model_name)
+                    variant = model.name
                 _check_model(task, model, variant)
-                settings = _settings(task, dataset, model, variant, overrides)
+                settings = _settings(task, dataset, model, variant, overrides, checkpoint)
                 backends = [name for name in available if catalog.network(model.name, name)]
                 if selection.backends or not backends:
                     for name in available:
@@ -94,11 +107,13 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                         deterministic=selection.deterministic,
                         seed=seed,
                         threads=selection.threads or available_cores(),
+                        pretrained=checkpoint,
                         **settings,
-                        **data_settings,
+                        **data,
                     )
                     for device in selection.devices
                     for precision in precisions
+                    for data in data_settings
                     for seed in selection.seeds
                     for backend in backends
                 ]
@@ -152,9 +167,15 @@ def _choices(kind: type[Struct]) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield name, get_args(hint)
 
 
-def recipe_for(task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any]) -> Recipe:
-    """The task's recipe as its model, then its dataset, then the user change it."""
-    layers = [source.recipes.get(name, {}) for source in (model, dataset) for name in (model.name, variant)]
+def recipe_for(
+    task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any], *, fine_tuning: bool = False
+) -> Recipe:
+    """The task's recipe as its model, then its dataset, then the user change it. Fine-tuning has the model's own, since
+    the others are made for training from scratch."""
+    if fine_tuning:
+        layers = [model.fine_tuning]
+    else:
+        layers = [source.recipes.get(name, {}) for source in (model, dataset) for name in (model.name, variant)]
     recipe: Recipe = merge(Recipe, "recipe", msgspec.to_builtins(task.recipe), *layers, changes)
     if recipe.dropout and not model.has_dropout:
         if changes.get("dropout"):
@@ -164,19 +185,66 @@ def recipe_for(task: Task, dataset: Dataset, model: Model, variant: str, changes
 
 
 def _settings(
-    task: Task, dataset: Dataset, model: Model, variant: str, overrides: Mapping[str, Mapping[str, Any]]
+    task: Task,
+    dataset: Dataset,
+    model: Model,
+    variant: str,
+    overrides: Mapping[str, Mapping[str, Any]],
+    checkpoint: Pretrained | None,
 ) -> dict[str, Any]:
+    if checkpoint is None:
+        sizes, preparation = model.variants[variant], {}
+    else:
+        sizes = pretrained.model_options(checkpoint, model)
+        preparation = dict(task.checkpoint_options(Path(checkpoint.path)))
+    changes = overrides["recipe"]
     return {
-        "recipe": recipe_for(task, dataset, model, variant, overrides["recipe"]),
+        "recipe": recipe_for(task, dataset, model, variant, changes, fine_tuning=checkpoint is not None),
         "protocol": merge(Protocol, "protocol", overrides["protocol"]),
-        "model_options": _plain(merge(model.Config, "model", model.variants[variant], overrides["model"])),
-        "task_options": _plain(merge(task.Options, "task", overrides["task"])),
+        "model_options": _plain(merge(model.Config, "model", sizes, overrides["model"])),
+        "task_options": _plain(merge(task.Options, "task", preparation, overrides["task"])),
     }
+
+
+def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
+    """The family that the checkpoint's configuration names, else the task's own."""
+    family = pretrained.read_config(checkpoint).get("model_type") if checkpoint else None
+    return family if isinstance(family, str) and family in catalog.models else task.default_model
+
+
+def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
+    """The checkpoint decides the sizes: a variant may be named, if it has the same."""
+    sizes = pretrained.model_options(checkpoint, model)
+    if name == model.name:
+        return
+    for key, size in model.variants[name].items():
+        given = sizes.get(key, size)
+        if msgspec.json.encode(given) != msgspec.json.encode(size):
+            raise CombinationError(
+                f"the checkpoint {checkpoint.name!r} has {key}={given}, {name} has {size}; use --model {model.name}"
+            )
+
+
+def _splits(selection: Selection, dataset: Dataset) -> list[dict[str, int]]:
+    """Changes to the dataset's options, one for each split that is asked for."""
+    if not selection.splits:
+        return [{}]
+    if not dataset.splits:
+        raise CombinationError(f"dataset {dataset.name!r} has no numbered splits; leave --split out")
+    return [{"split": number} for number in (dataset.splits if selection.splits == "all" else selection.splits)]
+
+
+def _named(numbers: Sequence[int]) -> str:
+    gapless = list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+    return f"{numbers[0]} to {numbers[-1]}" if gapless else ", ".join(map(str, numbers))
 
 
 def _data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> dict[str, Any]:
     options = merge(dataset.Options, "dataset", overrides)
     if not isinstance(dataset, OwnDataset):
+        number = getattr(options, "split", None)
+        if dataset.splits and number not in dataset.splits:
+            raise UsageError(f"dataset {dataset.name!r} has the splits {_named(dataset.splits)}, not {number}")
         return {"dataset_options": _plain(options)}
     try:
         settled, source = dataset.settle(options)
@@ -226,7 +294,7 @@ def _check_dataset(task: Task, dataset: Dataset) -> None:
             f"dataset {dataset.name!r} ({dataset.kind}, {dataset.objective}) does not suit task {task.name!r} "
             f"({task.kind}, {task.objective}); its default is {task.default_dataset!r}"
         )
-    reason = missing(dataset.requires)
+    reason = missing(dataset.requires) or out_of_reach(dataset)
     if reason:
         raise UsageError(f"dataset {dataset.name!r} is not available here: {reason}")
 

@@ -82,6 +82,20 @@ def session_request(
     return model, config, request
 
 
+def starting_weights(model: Model, request: SessionRequest, spec: RunSpec) -> tuple[dict[str, Any], dict[str, str]]:
+    """The canonical arrays that training starts from, drawn or from the spec's checkpoint, and notes on the latter.
+
+    Raises `harness.DataError` where the checkpoint does not fit, or is not the one that was planned with.
+    """
+    from harness import pretrained
+    from harness.weights import initial_weights
+
+    initial = initial_weights(request.parameters, spec.seed)
+    if spec.pretrained is None:
+        return initial, {}
+    return pretrained.weights(spec.pretrained, model, request.parameters, initial)
+
+
 def explain(error: Exception, backend: Backend | None) -> tuple[FailureKind, str]:
     """What kind of failure an exception is, and its first line in its own words; the log has the traceback."""
     kind: FailureKind = "error"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,25 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Path:
     return TOY
 
 
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have settings of their own; the tests' children must not see them."""
-    for name in ("HARNESS_RESULTS", "HARNESS_PLUGIN_TIMEOUT"):
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None:
+    """Whoever runs the tests may have settings and a cache of their own; the tests' children must not see them. Only
+    HARNESS_DATA_MIRROR stays, for tests on real files."""
+    for name in ("HARNESS_RESULTS", "HARNESS_PLUGIN_TIMEOUT", "HARNESS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HARNESS_CACHE", str(_cache))
+    for name in ("no_proxy", "NO_PROXY"):  # the tests' servers are on this machine
+        monkeypatch.setenv(name, "127.0.0.1")
+
+
+@pytest.fixture
+def real_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The publishers' files, from the directory that ``HARNESS_DATA_MIRROR`` names."""
+    if not Path(os.environ.get("HARNESS_DATA_MIRROR", ""), "CATALOG.json").is_file():
+        pytest.skip("HARNESS_DATA_MIRROR names no directory with the publishers' files")
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")

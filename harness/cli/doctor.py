@@ -41,7 +41,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command(short_help="What can run on this machine, and why not.")
-@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="text or json [text].")
+@options.format_
 @options.results
 def doctor(format_: str, results: str | None) -> None:
     """Describe this machine: versions, the devices of each backend, plugins that do not load, the results directory.

@@ -11,6 +11,23 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class SuggestingGroup(click.Group):
+    """Lists its commands in their own order, and answers a misspelt one with the nearest."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known:
+            from harness.errors import UnknownNameError
+
+            ctx.fail(str(UnknownNameError("command", args[0], known)))
+        return super().resolve_command(ctx, args)
+
+
 def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """``("a,b", "c", "a")`` -> ``("a", "b", "c")``: lists in commas or repeated options, each value once, in order."""
     names = [name.strip() for value in values for name in value.split(",")]
@@ -36,6 +53,11 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
     return tuple(dict.fromkeys(numbers))
 
 
+def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...] | str:
+    """``all``, or numbers in commas."""
+    return "all" if values == ("all",) else split_whole_numbers(ctx, param, values)
+
+
 def names(option: str, text: str) -> Callable[[F], F]:
     """An option that takes one name or several."""
     return click.option(option, multiple=True, metavar="NAME[,NAME]", callback=split, help=text)
@@ -55,6 +77,7 @@ def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[...
             precision: tuple[str, ...],
             compile_: bool,
             deterministic: bool,
+            pretrained: str | None,
             threads: int | None,
             overrides: tuple[str, ...],
             text_column: str | None,
@@ -77,6 +100,7 @@ def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[...
                 precisions=precision or ("fp32",),
                 compile=compile_,
                 deterministic=deterministic,
+                pretrained=pretrained,
                 threads=threads,
                 overrides=(
                     *_as_overrides(
@@ -123,6 +147,11 @@ def _selecting(backend_help: str) -> list[Callable[[F], F]]:
             help="Data: a dataset, or a file or folder of your own; without it the task's default.",
         ),
         names("--model", "Model or family; without it the task's default."),
+        click.option(
+            "--pretrained",
+            metavar="FOLDER|HUB-ID",
+            help="Start from a checkpoint: config.json, model.safetensors, tokenizer.",
+        ),
         names("--device", "auto, cpu, cuda or cuda:N [auto]."),
         names("--precision", "fp32, tf32, bf16, fp16 or fp64 [fp32]."),
         click.option("--compile", "compile_", is_flag=True, help="Compile the model by the backend's compiler."),
@@ -160,4 +189,11 @@ def results(command: F) -> F:
         metavar="DIR",
         type=click.Path(file_okay=False),
         help="Where the runs are kept [HARNESS_RESULTS, else ./results].",
+    )(command)
+
+
+def format_(command: F) -> F:
+    """``--format text|json``, which the command takes as ``format_``."""
+    return click.option(
+        "--format", "format_", type=click.Choice(["text", "json"]), default="text", help="text or json [text]."
     )(command)

@@ -172,7 +172,8 @@ class Live(Quiet):
 
 
 def title(spec: RunSpec) -> str:
-    return " · ".join([spec.task, spec.model, spec.backend, f"seed {spec.seed}"])
+    split = [] if spec.split is None else [f"split {spec.split}"]
+    return " · ".join([spec.task, spec.model, spec.backend, *split, f"seed {spec.seed}"])
 
 
 def describe_epoch(event: EpochEnded) -> str:

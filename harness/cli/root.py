@@ -8,20 +8,22 @@ from typing import Any
 
 import click
 
-from harness.errors import HarnessError, UnknownNameError
+from harness.cli.options import SuggestingGroup
+from harness.errors import HarnessError
 
 _COMMANDS = {
     "run": "harness.cli.run:run",
     "parity": "harness.cli.parity:parity",
     "evaluate": "harness.cli.evaluate:evaluate",
     "list": "harness.cli.list:list_",
+    "data": "harness.cli.data:data",
     "show": "harness.cli.show:show",
     "report": "harness.cli.report:report",
     "doctor": "harness.cli.doctor:doctor",
 }
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(SuggestingGroup):
     """Imports a command's module when the command is looked up, and turns errors into messages."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -33,13 +35,6 @@ class _LazyGroup(click.Group):
         module, _, attribute = _COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
-            ctx.fail(str(UnknownNameError("command", args[0], _COMMANDS)))
-        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     callback=options.split_whole_numbers,
     help="Each seed is a run of its own [0].",
 )
+@click.option(
+    "--split",
+    multiple=True,
+    metavar="all|N[,N]",
+    callback=options.split_numbers,
+    help="Published splits of the dataset, each a run of its own [the first].",
+)
 @click.option("--save-weights", is_flag=True, help="Keep the trained weights, for `harness evaluate`.")
 @options.results
 @click.option(
@@ -42,6 +49,7 @@ def run(
     parity: bool,
     save_weights: bool,
     seed: tuple[int, ...],
+    split: tuple[int, ...] | Literal["all"],
     results: str | None,
     timeout: float,
     quiet: bool,
@@ -59,6 +67,7 @@ def run(
       harness run --task nlp,vision,speech,regression --backend torch,tensorflow --seed 0,1,2
       harness run --task nlp --model bert-mini --set recipe.batch_size=128 --device cuda --precision bf16
       harness run --task nlp --backend torch,tensorflow --parity
+      harness run --task regression --dataset uci-energy --backend torch,tensorflow --split all
       harness run --task vision --seed 0,1,2 --dry-run
     """
     import dataclasses
@@ -69,7 +78,7 @@ def run(
     from harness.types import Failure
 
     catalog = discover()
-    specs = expand(dataclasses.replace(selection, seeds=seed or (0,)), catalog)
+    specs = expand(dataclasses.replace(selection, seeds=seed or (0,), splits=split), catalog)
     if dry_run:
         _print_plan(specs)
         return
@@ -114,7 +123,8 @@ def _print_finished(records: list[RunRecord], store: Store, quiet: bool) -> None
 def _print_plan(specs: tuple[RunSpec, ...]) -> None:
     from tabulate import tabulate
 
-    names = ("task", "dataset", "model", "backend", "device", "precision", "compile", "threads", "seed")
+    split = ["split"] if any(spec.split is not None for spec in specs) else []
+    names = ["task", "dataset", "model", "backend", "device", "precision", "compile", "threads", *split, "seed"]
     rows = [
         [*(getattr(spec, name) for name in names), spec.recipe.epochs, spec.recipe.batch_size, spec.key[:8]]
         for spec in specs

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="One run in full.")
 @click.argument("run")
-@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="text or json [text].")
+@options.format_
 @options.results
 def show(run: str, format_: str, results: str | None) -> None:
     """Show a run's record. RUN is its id, a part of the id that no other has, or the path of its directory.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from msgspec import Struct
 
+from harness.data.remote import RemoteFile
 from harness.types import DataInfo, Objective, Recipe
 
 if TYPE_CHECKING:
@@ -89,9 +91,21 @@ class Dataset:
     """Model variant or family -> changes to the recipe, found on this dataset's validation split."""
     requires: ClassVar[Mapping[str, str]] = {}
     """Importable module -> command that installs it; asked before anything runs."""
+    files: ClassVar[Sequence[RemoteFile]] = ()
+    """What is fetched from the publisher; empty for embedded data."""
+    homepage: ClassVar[str] = ""
+    citation: ClassVar[str] = ""
+    """BibTeX or a plain reference."""
+    notes: ClassVar[str] = ""
+    """What a user should know before quoting a figure, such as labels that are withheld."""
+    splits: ClassVar[Sequence[int]] = ()
+    """The values of the option ``split`` where several splits were published: ``--split all`` runs each."""
 
     def load(self, options: Any) -> RawData:
-        """Read the splits. `options` is an instance of `Options`. Raises `harness.DataError`."""
+        """Read the splits. `options` is an instance of `Options`. Raises `harness.DataError`.
+
+        A dataset with `files` finds them in the folder that ``harness.installed(self)`` gives.
+        """
         raise NotImplementedError
 
 
@@ -117,3 +131,8 @@ class Task:
     def prepare(self, data: RawData, options: Any) -> PreparedData:
         """Turn raw data into numeric arrays. Deterministic; fitted steps see ``data.train`` only."""
         raise NotImplementedError
+
+    def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
+        """Options that prepare data as the pretrained checkpoint in `folder` expects them: its tokenizer, its
+        normalisation. The folder itself may be a value; a run's identity has the checkpoint's digest in its place."""
+        return {}

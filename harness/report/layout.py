@@ -97,7 +97,8 @@ def legend(shown: list[Block]) -> list[str]:
     cells = [row.cells[name] for block in shown for row in block.rows for name in names]
     lines = []
     if any(cell.ci95 is not None for cell in cells):
-        lines.append("± is the half-width of the 95% interval of the mean over seeds (Student t).")
+        over = "seeds, or over splits where there are several" if _with_splits(shown) else "seeds"
+        lines.append(f"± is the half-width of the 95% interval of the mean over {over} (Student t).")
     if names & {"train_ratio", "inference_ratio"}:
         lines.append("× is the ratio to the first backend of the same model and settings.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
@@ -105,3 +106,7 @@ def legend(shown: list[Block]) -> list[str]:
     if names & {"p50_ms", "p90_ms", "p99_ms"}:
         lines.append("p50, p90, p99: latency of one batch; each needs 11, 64, 662 samples in a run to be given.")
     return lines
+
+
+def _with_splits(shown: list[Block]) -> bool:
+    return any(" splits" in row.text("options") for block in shown for row in block.rows)

@@ -84,6 +84,19 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("warmup_windows must be at least 0 and latency_batches at least 1")
 
 
+class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A checkpoint that a run starts from."""
+
+    name: str
+    """The folder's name, or the hub id."""
+    digest: str
+    """SHA-256 (hex) of its ``model.safetensors``."""
+    revision: str = ""
+    """Commit of a hub id."""
+    path: str = ""
+    """The folder; where it lies is no part of a run's identity."""
+
+
 class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the user's own data lay, and what was guessed of them: told in the record, no part of a run's identity."""
 
@@ -111,6 +124,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: int = 1
     recipe: Recipe
     protocol: Protocol = Protocol()
+    pretrained: Pretrained | None = None
     task_options: dict[str, Any] = {}
     dataset_options: dict[str, Any] = {}
     model_options: dict[str, Any] = {}
@@ -121,18 +135,31 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def key(self) -> str:
         """SHA-256 (hex) of the spec's canonical JSON: the run's identity.
 
-        The user's own data count by the digest of their content, which is among the dataset options, wherever they lie
-        and whatever they are called.
+        Where a checkpoint lies is left out; and that there is none, so that older runs keep their keys. The user's own
+        data count by the digest of their content, which is among the dataset options, wherever they lie and whatever
+        they are called.
         """
-        values = msgspec.to_builtins(self)
+        values: dict[str, Any] = msgspec.to_builtins(self)
         if values.pop("source") is not None:
             values["dataset"] = ""
+        if self.pretrained is None:
+            del values["pretrained"]
+        else:
+            place, digest = self.pretrained.path, self.pretrained.digest
+            values["pretrained"]["path"] = ""
+            values["task_options"] = {k: digest if v == place else v for k, v in self.task_options.items()}
         return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
 
     @property
     def group_key(self) -> str:
-        """`key` with the seed left out: runs that are repeats of one row share it."""
-        return msgspec.structs.replace(self, seed=0).key
+        """`key` with the seed and the published split left out: runs that one row sums up share it."""
+        options = {name: value for name, value in self.dataset_options.items() if name != "split"}
+        return msgspec.structs.replace(self, seed=0, dataset_options=options).key
+
+    @property
+    def split(self) -> int | None:
+        """Which of its published splits the dataset was asked for, by its option ``split``; None where it has one."""
+        return self.dataset_options.get("split")
 
 
 class PluginRef(Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Text: the task ``nlp``, the dataset ``cldr-langid``, the models ``bert`` and ``lstm``."""
+"""Text: the task ``nlp``, its datasets, the models ``bert`` and ``lstm``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,20 @@ def harness_tasks() -> Iterator[Task]:
 @hookimpl
 def harness_datasets() -> Iterator[Dataset]:
     from harness_nlp.cldr_langid import CldrLangid
+    from harness_nlp.datasets.ag_news import AgNews
+    from harness_nlp.datasets.banking77 import Banking77
+    from harness_nlp.datasets.imdb import Imdb
+    from harness_nlp.datasets.sms_spam import SmsSpam
+    from harness_nlp.datasets.sst2 import Sst2
+    from harness_nlp.datasets.trec import Trec
 
     yield CldrLangid()
+    yield Sst2()
+    yield Trec()
+    yield Banking77()
+    yield SmsSpam()
+    yield Imdb()
+    yield AgNews()
 
 
 @hookimpl

@@ -16,9 +16,15 @@ def harness_tasks() -> Iterable[Task]:
 
 @hookimpl
 def harness_datasets() -> Iterable[Dataset]:
+    from harness_regression.datasets.california_housing import CaliforniaHousing
+    from harness_regression.datasets.uci import UCI
+    from harness_regression.datasets.wine_quality import WineQuality
     from harness_regression.diabetes import Diabetes
 
     yield Diabetes()
+    yield from (table() for table in UCI)
+    yield CaliforniaHousing()
+    yield WineQuality()
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""Speech: classification from the raw waveform, synthesised spoken digits, wav2vec 2.0."""
+"""Speech: classification from the raw waveform, its datasets, wav2vec 2.0."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ def harness_tasks() -> Iterator[Task]:
 
 @hookimpl
 def harness_datasets() -> Iterator[Dataset]:
+    from .datasets.fsdd import Fsdd
+    from .datasets.speech_commands import SpeechCommands
     from .espeak_digits import EspeakDigits
 
     yield EspeakDigits()
+    yield Fsdd()
+    yield SpeechCommands()
 
 
 @hookimpl

@@ -16,9 +16,14 @@ def harness_tasks() -> Iterable[Task]:
 
 @hookimpl
 def harness_datasets() -> Iterable[Dataset]:
+    from harness_vision.datasets.cifar10 import Cifar10
+    from harness_vision.datasets.mnist import FashionMnist, Mnist
     from harness_vision.digits import Digits
 
     yield Digits()
+    yield Mnist()
+    yield FashionMnist()
+    yield Cifar10()
 
 
 @hookimpl

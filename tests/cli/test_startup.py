@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = {
     *("torch", "tensorflow", "keras", "transformers", "numpy", "pandas", "scipy", "sklearn", "rich", "tabulate"),
-    *("psutil", "pluggy", "babel", "tokenizers", "importlib.metadata"),
+    *("psutil", "pluggy", "babel", "tokenizers", "importlib.metadata", "pooch", "requests", "filelock", "tarfile"),
 }
 FRAMEWORKS = HEAVY - {"tabulate", "psutil", "pluggy", "importlib.metadata"}
 
@@ -35,7 +35,9 @@ def modules_of(*arguments: str) -> list[str]:
     return loaded
 
 
-@pytest.mark.parametrize("command", ["", "run", "parity", "evaluate", "list", "show", "report", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "parity", "evaluate", "list", "data", "data fetch", "show", "report", "doctor"]
+)
 def test_help_loads_nothing_heavy(command: str) -> None:
     loaded = modules_of(*command.split(), "--help")
     assert HEAVY & set(loaded) == set()
@@ -48,5 +50,6 @@ def test_help_loads_few_modules() -> None:
     assert len(modules_of("--help")) - int(bare.stdout) <= 110
 
 
-def test_list_loads_no_framework() -> None:
-    assert FRAMEWORKS & set(modules_of("list")) == set()
+@pytest.mark.parametrize("command", ["list", "list datasets", "data list"])
+def test_listing_loads_no_framework(command: str) -> None:
+    assert FRAMEWORKS & set(modules_of(*command.split())) == set()

@@ -44,6 +44,7 @@ PUBLIC = [
     "RawData",
     "Recipe",
     "RecordError",
+    "RemoteFile",
     "Reporter",
     "Results",
     "RunRecord",
@@ -57,7 +58,9 @@ PUBLIC = [
     "UnsupportedError",
     "UsageError",
     "__version__",
+    "holdout",
     "hookimpl",
+    "installed",
     "load",
     "run",
 ]

@@ -355,3 +355,43 @@ def test_conflict_is_told_when_asked_for(catalog: Catalog) -> None:
     catalog.conflicts["task", "contested"] = "two want it"
     with pytest.raises(PluginError, match="two want it"):
         plan(catalog, tasks=("contested",))
+
+
+# ---- published splits -------------------------------------------------------------------------------------
+
+
+class SplitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    split: int = 0
+
+
+class Folded(harness.Dataset):
+    name = "folded"
+    kind = "points"
+    objective = "regression"
+    Options = SplitOptions
+    splits = (0, 1, 2)
+
+
+def test_every_published_split_is_a_run(catalog: Catalog) -> None:
+    provide(catalog, dataset=Folded())
+    folded = {"datasets": ("folded",), "backends": ("toy-numpy", "toy-killed")}
+    specs = plan(catalog, **folded, splits="all")
+    assert [(spec.split, spec.backend) for spec in specs[:3]] == [(0, "toy-numpy"), (0, "toy-killed"), (1, "toy-numpy")]
+    assert len({spec.key for spec in specs}) == 6
+    assert len({spec.group_key for spec in specs}) == 2  # one a backend
+    assert [spec.split for spec in plan(catalog, datasets=("folded",), splits=(2, 0))] == [2, 0]
+    assert [spec.split for spec in plan(catalog, "dataset.split=1", datasets=("folded",))] == [1]
+    assert plan(catalog)[0].split is None
+
+
+@pytest.mark.parametrize(
+    ("dataset", "splits", "message"),
+    [
+        ("folded", (3,), "dataset 'folded' has the splits 0 to 2, not 3"),
+        ("toy-numbers", "all", "dataset 'toy-numbers' has no numbered splits; leave --split out"),
+    ],
+)
+def test_a_split_that_was_not_published(catalog: Catalog, dataset: str, splits: Any, message: str) -> None:
+    provide(catalog, dataset=Folded())
+    with pytest.raises(UsageError, match=message):
+        plan(catalog, datasets=(dataset,), splits=splits)

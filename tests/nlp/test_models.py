@@ -144,7 +144,8 @@ def test_recipes_change_known_fields_of_known_variants(model: Model) -> None:
 
 def test_the_plugin_provides_its_records() -> None:
     assert [task.name for task in harness_tasks()] == ["nlp"]
-    assert [dataset.name for dataset in harness_datasets()] == ["cldr-langid"]
+    shipped = ["cldr-langid", "sst2", "trec", "banking77", "sms-spam", "imdb", "ag-news"]
+    assert [dataset.name for dataset in harness_datasets()] == shipped
     assert [model.name for model in harness_models()] == ["bert", "lstm"]
 
 

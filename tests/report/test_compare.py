@@ -209,3 +209,28 @@ def test_the_order_of_runs_changes_the_order_of_rows_and_ratios_only(records: li
 def test_table_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         tabulate([]).rows = ()  # type: ignore[misc]
+
+
+def on_split(number: int, quality: float | None, *, seed: int = 0, digest: str = "") -> RunRecord:
+    made = record(failure("oom") if quality is None else success(quality), seed=seed, dataset_options={"split": number})
+    digest = digest or f"digest of {number}"
+    return msgspec.structs.replace(made, provenance=msgspec.structs.replace(made.provenance, dataset_digest=digest))
+
+
+def test_splits_make_one_row_and_their_means_the_interval() -> None:
+    found = row([on_split(0, 0.5), on_split(0, 0.7, seed=1), on_split(1, 0.8), on_split(2, None)])
+    assert found.cells["quality"].value == pytest.approx(0.7)  # of 0.6 and 0.8
+    assert found.cells["quality"].ci95 == pytest.approx(12.7062 * 0.1, rel=1e-5)
+    assert (found.text("options"), found.text("seeds"), found.text("runs")) == ("3 splits", "2", "4")
+    assert found.text("failures") == "split 2, seed 0: oom: killed: out of memory"
+
+
+def test_one_split_is_named_and_its_seeds_are_its_interval() -> None:
+    found = row([on_split(3, 0.6), on_split(3, 0.8, seed=1)])
+    assert found.cells["quality"].ci95 == pytest.approx(12.7062 * 0.1, rel=1e-5)
+    assert found.text("options") == "split 3"
+
+
+def test_a_split_whose_data_changed_is_not_summed_up_with_what_it_was() -> None:
+    records = [on_split(0, 0.5), on_split(0, 0.9, digest="another")]
+    assert [found.text("runs") for found in tabulate(records).rows] == ["1", "1"]

@@ -1,0 +1,256 @@
+"""``harness data``: what datasets there are, and where their files lie."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.catalog import Catalog
+    from harness.data.describe import DatasetInfo
+    from harness.data.download import Report
+    from harness.protocols import Dataset
+
+
+@click.group(cls=options.SuggestingGroup, short_help="Datasets: list, fetch, verify and clear.")
+def data() -> None:
+    """Datasets and their files. Embedded ones need no download; the others are fetched from their publishers when a
+    run first uses them, or by `harness data fetch`, are verified, and stay in the cache.
+
+    \b
+    HARNESS_CACHE        the cache [the platform's, such as ~/.cache/harness]
+    HARNESS_OFFLINE      1: use no network, fail before anything runs
+    HARNESS_DATA_MIRROR  directory or URL that holds the publishers' files as <host>/<path>; tried first
+
+    \b
+    Examples:
+      harness data list
+      harness data fetch mnist sst2
+      HARNESS_DATA_MIRROR=/srv/mirror harness data fetch imdb
+    """
+
+
+@data.command("list", short_help="Every dataset: task, size, whether it is here, licence.")
+@options.format_
+def list_(format_: str) -> None:
+    """List the datasets: the tasks that can use each, the size of the download, whether it is here, and its licence.
+
+    State: `embedded` comes with an installed package; `cached` was fetched and verified; `to fetch` is downloaded when
+    a run first uses it.
+
+    \b
+    Examples:
+      harness data list
+      harness data list --format json
+    """
+    from harness.data.describe import describe
+
+    catalog = _catalog()
+    found = [describe(catalog, catalog.dataset(name)) for name in sorted(catalog.datasets)]
+    if format_ == "json":
+        _print_json(found)
+        return
+    from tabulate import tabulate
+
+    rows = [[info.name, ", ".join(info.tasks), _size(info), info.state, info.licence] for info in found]
+    click.echo(tabulate(rows, headers=["name", "task", "download", "state", "licence"], disable_numparse=True))
+
+
+@data.command(short_help="One dataset in full: licence, citation, files.")
+@click.argument("name")
+@options.format_
+def info(name: str, format_: str) -> None:
+    """Describe a dataset: what it is, where it comes from, its licence and citation, its options and its files.
+
+    \b
+    Examples:
+      harness data info digits
+      harness data info digits --format json
+    """
+    from harness.data.describe import describe
+
+    catalog = _catalog()
+    found = describe(catalog, catalog.dataset(name))
+    if format_ == "json":
+        _print_json(found)
+    else:
+        click.echo(render(found))
+
+
+@data.command(short_help="Download and verify datasets.")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def fetch(names: tuple[str, ...]) -> None:
+    """Download datasets into the cache and verify them; those that are there already cost nothing.
+
+    One that cannot be fetched does not keep the others from it; the exit status is then 1.
+
+    \b
+    Examples:
+      harness data fetch mnist
+      harness data fetch mnist sst2
+    """
+    from harness.data.install import install
+
+    def act(dataset: Dataset) -> str:
+        with _progress(dataset) as report:
+            return f"{dataset.name}: {install(dataset, report)}"
+
+    _for_each(names, act)
+
+
+@data.command(short_help="Check installed files against their digests.")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def verify(names: tuple[str, ...]) -> None:
+    """Read the installed files again and compare them with what was verified when they came.
+
+    The exit status is 1 if a file is missing or has changed.
+
+    \b
+    Examples:
+      harness data verify mnist
+      harness data verify mnist sst2
+    """
+    from harness.data import install
+    from harness.errors import DataError
+
+    def act(dataset: Dataset) -> str:
+        problems = install.verify(dataset)
+        if problems:
+            remedy = f"run: harness data clear {dataset.name} && harness data fetch {dataset.name}"
+            raise DataError("\n  ".join([f"dataset {dataset.name!r} is damaged; {remedy}", *problems]))
+        return f"{dataset.name}: unchanged since it was fetched"
+
+    _for_each(names, act)
+
+
+@data.command(short_help="Where the cache, or a dataset, lies.")
+@click.argument("name", required=False)
+def path(name: str | None) -> None:
+    """Print the folder of the cache, or that of an installed dataset's files. Nothing is fetched.
+
+    \b
+    Examples:
+      harness data path
+      harness data path mnist
+    """
+    from harness.data.cache import cache_dir
+    from harness.data.install import require_installed
+
+    click.echo(cache_dir() if name is None else require_installed(_catalog().dataset(name)))
+
+
+@data.command(short_help="Delete a dataset's files from the cache.")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def clear(names: tuple[str, ...]) -> None:
+    """Delete what the cache keeps of datasets, unfinished downloads too; they are fetched again when needed.
+
+    \b
+    Examples:
+      harness data clear mnist
+      harness data clear mnist sst2
+    """
+    from harness.data import install
+    from harness.data.remote import megabytes
+
+    _for_each(names, lambda dataset: f"{dataset.name}: freed {megabytes(install.clear(dataset))}")
+
+
+def _catalog() -> Catalog:
+    from harness.plugins import discover
+
+    return discover()
+
+
+def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:
+    """All names are known before the first is acted on; a failure is told and the others go on."""
+    from harness.errors import DataError
+
+    catalog = _catalog()
+    failed = False
+    for dataset in [catalog.dataset(name) for name in dict.fromkeys(names)]:
+        if not dataset.files:
+            click.echo(f"{dataset.name}: embedded, it has no files of its own")
+            continue
+        try:
+            click.echo(act(dataset))
+        except DataError as error:
+            click.echo(f"Error: {error}", err=True)
+            failed = True
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+@contextlib.contextmanager
+def _progress(dataset: Dataset) -> Iterator[Report]:
+    """What suits stderr: a bar on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        from harness.data.install import Log
+
+        yield Log(dataset)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from harness.data.remote import total_bytes
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    done_of: dict[str, int] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task(dataset.name, total=total_bytes(dataset.files))
+
+        def report(name: str, done: int, total: int | None) -> None:
+            done_of[name] = done
+            bars.update(bar, description=f"{dataset.name}: {name}", completed=sum(done_of.values()))
+
+        yield report
+
+
+def render(found: DatasetInfo) -> str:
+    from tabulate import tabulate
+
+    facts = {
+        "tasks": ", ".join(found.tasks) or "none that is installed",
+        "data": f"{found.kind}, {found.objective}",
+        "licence": found.licence,
+        "homepage": found.homepage,
+        "citation": found.citation,
+        "notes": found.notes,
+        "options": ", ".join(f"dataset.{name}={_shown(value)}" for name, value in found.options.items()),
+        "state": found.state,
+        "download": _size(found),
+        "path": found.path or "",
+    }
+    rows = [[name, value] for name, value in facts.items() if value]
+    text = f"{found.name}: {found.summary}\n\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}"
+    if found.files:
+        header = ["file", "bytes", "verified by", "URL"]
+        files = [[file.name, file.download_bytes, file.verified_by, file.url] for file in found.files]
+        text += f"\n\n{tabulate(files, headers=header, missingval='unknown')}"
+    if found.tasks:
+        text += f"\n\nharness run --task {found.tasks[0]} --dataset {found.name}"
+    return text
+
+
+def _shown(value: object) -> str:
+    import msgspec
+
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _size(found: DatasetInfo) -> str:
+    from harness.data.remote import megabytes
+
+    return megabytes(found.download_bytes) if found.files else ""
+
+
+def _print_json(value: object) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1).decode())

@@ -1,0 +1,1 @@
+"""Standard datasets of texts, a file each."""

@@ -1,0 +1,71 @@
+"""``banking77``: what a bank's customer wants."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
+from harness_nlp.datasets.examples import split, with_validation
+
+_AT = (
+    "https://raw.githubusercontent.com/PolyAI-LDN/task-specific-datasets/"
+    "57ec275d8078af65b7731c2a98be812d844a6d6b/banking_data/"
+)
+
+
+class Banking77(Dataset):
+    """10,003 training and 3,080 test questions of customers to an online bank, 77 intents.
+
+    The test split has 40 questions of every intent, the training file 35 to 187. The validation split is 10% of the
+    training questions of every intent. Inputs: ``text``, object array of str [N]; a question may have several lines.
+    Targets: int64 [N], the place in ``label_names``, which are in the publisher's order (``categories.json``).
+    Literature reports accuracy.
+    """
+
+    name = "banking77"
+    kind = "text"
+    objective = "classification"
+    summary = "13,083 questions to an online bank, 77 intents (PolyAI)"
+    licence = "CC BY 4.0"
+    homepage = "https://github.com/PolyAI-LDN/task-specific-datasets"
+    citation = "Casanueva et al. 2020, Efficient Intent Detection with Dual Sentence Encoders, NLP for ConvAI"
+    files = (
+        RemoteFile(
+            url=_AT + "train.csv",
+            sha256="b06e26ac675513959a63135f11b94ea7786ed02da65db93a5650d8838cbc664b",
+            bytes=839_073,
+        ),
+        RemoteFile(
+            url=_AT + "test.csv",
+            sha256="d12d6e3bc4c3103966ae786dc435913c0c563dfa328f5a3646d0e62cfeeb474d",
+            bytes=239_961,
+        ),
+        RemoteFile(
+            url=_AT + "categories.json",
+            sha256="53261da888122daf2d120d925458631d9619e15d82e56052e7a42e535ce32b63",
+            bytes=2_036,
+        ),
+    )
+
+    def load(self, options: Any) -> RawData:
+        return read(installed(self))
+
+
+def read(folder: Path) -> RawData:
+    """The splits from ``train.csv``, ``test.csv`` and ``categories.json`` in `folder`."""
+    intents = json.loads((folder / "categories.json").read_text(encoding="utf-8"))
+    return with_validation(_read(folder / "train.csv", intents), _read(folder / "test.csv", intents), intents)
+
+
+def _read(path: Path, intents: list[str]) -> Split:
+    numbers = {intent: number for number, intent in enumerate(intents)}
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    for row in rows:
+        if row.get("category") not in numbers or not row.get("text"):
+            raise DataError(f"{path}: expected the columns text and category, a known intent; found {row}")
+    return split([row["text"] for row in rows], [numbers[row["category"]] for row in rows])

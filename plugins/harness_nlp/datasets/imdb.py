@@ -1,0 +1,62 @@
+"""``imdb``: the sentiment of long film reviews."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
+from harness_nlp.datasets.examples import split, with_validation
+
+LABELS = ("negative", "positive")
+
+
+class Imdb(Dataset):
+    """Large Movie Review Dataset: 25,000 reviews for training, 25,000 of other films for test, half of them positive.
+
+    Reviews are long (median 171 words, at most 2,459) and hold HTML line breaks, which become blanks here. The
+    validation split is 10% of the training reviews of each class, copies of a review on one side; reviews of one film
+    may lie on both. The 50,000 unlabelled reviews of the publisher's archive are not extracted.
+
+    Inputs: ``text``, object array of str [N]. Targets: int64 [N]. Groups: ``rating``, int64 [N], the reviewer's
+    stars, 1 to 4 or 7 to 10. Literature reports accuracy.
+    """
+
+    name = "imdb"
+    kind = "text"
+    objective = "classification"
+    summary = "50,000 long film reviews, 2 classes (Stanford)"
+    licence = "not stated by the publisher; research use is customary"
+    homepage = "https://ai.stanford.edu/~amaas/data/sentiment/"
+    citation = "Maas et al. 2011, Learning Word Vectors for Sentiment Analysis, ACL"
+    notes = "123 reviews of the test split also occur, word for word, in the publisher's training part."
+    files = (
+        RemoteFile(
+            url="https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
+            bytes=84_125_825,
+            members={
+                "aclImdb/t*/[np]*/*.txt": "b155ae18c4016500d64b7ea091f3f04c4ea9e702ab3bdb2b4aa0effbd4da11c6",
+            },
+        ),
+    )
+
+    def load(self, options: Any) -> RawData:
+        return read(installed(self))
+
+
+def read(folder: Path) -> RawData:
+    """The splits from ``aclImdb/{train,test}/{neg,pos}/<id>_<rating>.txt`` in `folder`."""
+    return with_validation(_read(folder / "aclImdb" / "train"), _read(folder / "aclImdb" / "test"), LABELS)
+
+
+def _read(folder: Path) -> Split:
+    texts, targets, ratings = [], [], []
+    for target, name in enumerate(("neg", "pos")):
+        reviews = [(*map(int, path.stem.split("_")), path) for path in (folder / name).glob("*_*.txt")]
+        if not reviews:
+            raise DataError(f"{folder / name} holds no reviews called <id>_<rating>.txt")
+        for _, rating, path in sorted(reviews):
+            texts.append(path.read_text(encoding="utf-8").replace("<br />", " "))
+            targets.append(target)
+            ratings.append(rating)
+    return split(texts, targets, rating=ratings)

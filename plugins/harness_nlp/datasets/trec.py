@@ -1,0 +1,82 @@
+"""``trec``: what a question asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from harness import DataError, Dataset, RawData, RemoteFile, installed
+from harness_nlp.datasets.examples import split, with_validation
+
+COARSE = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+"""Abbreviation, description, entity, human being, location, numeric value."""
+_FINE = {
+    "ABBR": "abb exp",
+    "DESC": "def desc manner reason",
+    "ENTY": "animal body color cremat currency dismed event food instru lang letter other plant product religion sport "
+    "substance symbol techmeth termeq veh word",
+    "HUM": "desc gr ind title",
+    "LOC": "city country mount other state",
+    "NUM": "code count date dist money ord other perc period speed temp volsize weight",
+}
+FINE = tuple(f"{coarse}:{fine}" for coarse in COARSE for fine in _FINE[coarse].split())
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    labels: Literal["coarse", "fine"] = "coarse"
+    """6 or 50 classes."""
+
+
+class Trec(Dataset):
+    """TREC question classification: 5,452 questions for training, the 500 of TREC-10 for test.
+
+    6 coarse classes, or 50 fine ones of which 42 occur in the test split. The publisher's files are in latin-1. The
+    validation split is 10% of the training questions of every class, the same question on one side only.
+
+    Inputs: ``text``, object array of str [N], tokenised by the publisher. Targets: int64 [N]. Groups: ``fine``, the
+    fine class. Literature reports accuracy.
+    """
+
+    name = "trec"
+    kind = "text"
+    objective = "classification"
+    summary = "what 5,952 questions ask for, 6 coarse or 50 fine classes (TREC)"
+    licence = "not stated by the publisher (University of Illinois, Cognitive Computation Group)"
+    homepage = "https://cogcomp.seas.upenn.edu/Data/QA/QC/"
+    citation = "Li and Roth 2002, Learning Question Classifiers, COLING"
+    notes = "10 of the 500 test questions also occur in the publisher's training file."
+    Options = Options
+    files = (
+        RemoteFile(
+            url="https://cogcomp.seas.upenn.edu/Data/QA/QC/train_5500.label",
+            sha256="9e4c8bdcaffb96ed61041bd64b564183d52793a8e91d84fc3a8646885f466ec3",
+            bytes=335_858,
+        ),
+        RemoteFile(
+            url="https://cogcomp.seas.upenn.edu/Data/QA/QC/TREC_10.label",
+            sha256="033f22c028c2bbba9ca682f68ffe204dc1aa6e1cf35dd6207f2d4ca67f0d0e8e",
+            bytes=23_354,
+        ),
+    )
+
+    def load(self, options: Any) -> RawData:
+        return read(installed(self), options)
+
+
+def read(folder: Path, options: Options) -> RawData:
+    """The splits from ``train_5500.label`` and ``TREC_10.label`` in `folder`."""
+    names = COARSE if options.labels == "coarse" else FINE
+    splits = []
+    for path in (folder / "train_5500.label", folder / "TREC_10.label"):
+        texts, labels = [], []
+        for number, line in enumerate(path.read_bytes().decode("latin-1").splitlines(), 1):
+            label, blank, text = line.partition(" ")
+            if not blank or label not in FINE:
+                raise DataError(f"{path}, line {number}: expected COARSE:fine and a question, found {line[:60]!r}")
+            texts.append(text)
+            labels.append(label)
+        targets = [names.index(label.partition(":")[0] if options.labels == "coarse" else label) for label in labels]
+        splits.append(split(texts, targets, fine=labels))
+    return with_validation(splits[0], splits[1], names)

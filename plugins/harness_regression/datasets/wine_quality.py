@@ -1,0 +1,98 @@
+"""``wine-quality``: how tasters judged Portuguese wines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from harness import DataError, Dataset, RawData, RemoteFile, Split, holdout, installed
+
+TEST_SHARE = 0.2
+VALIDATION_SHARE = 0.1
+_AT = "https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/"
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    wines: Literal["red", "white", "both"] = "both"
+    split_seed: int = 0
+    """Which random split; other values show how far a score depends on the split."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.split_seed < 2**32:
+            raise ValueError(f"split_seed must lie between 0 and 2^32 - 1, got {self.split_seed}")
+
+
+class WineQuality(Dataset):
+    """1,599 red and 4,898 white wines, eleven measurements each and the tasters' median score, 3 to 9.
+
+    ``features``: float64 ``[N, 11]`` in their own units: fixed, volatile and citric acid, residual sugar, chlorides
+    (g/dm^3), free and total sulfur dioxide (mg/dm^3), density (g/cm^3), pH, sulphates (g/dm^3), alcohol (% by
+    volume); with both wines a twelfth, 1 for red and 0 for white. ``targets``: float64 ``[N, 1]``. Groups: ``wine``.
+
+    There is no published split. This one is drawn by ``split_seed``: 20% for test, 10% of the rest for validation;
+    wines with the same measurements (1,177 of the 6,497 rows repeat another's) are in one split only. Literature
+    reports the mean absolute error or the RMSE.
+    """
+
+    name = "wine-quality"
+    kind = "table"
+    objective = "regression"
+    summary = "tasters' scores of 6,497 wines from 11 measurements (UCI)"
+    licence = "CC BY 4.0 (UCI Machine Learning Repository)"
+    homepage = "https://archive.ics.uci.edu/dataset/186/wine+quality"
+    citation = "Cortez et al. 2009, Modeling wine preferences by data mining from physicochemical properties, DSS 47(4)"
+    notes = "No published split: test and validation are drawn by a seed, wines with the same measurements together."
+    Options = Options
+    files = (
+        RemoteFile(
+            url=_AT + "winequality-red.csv",
+            sha256="4a402cf041b025d4566d954c3b9ba8635a3a8a01e039005d97d6a710278cf05e",
+            bytes=84_199,
+        ),
+        RemoteFile(
+            url=_AT + "winequality-white.csv",
+            sha256="76c3f809815c17c07212622f776311faeb31e87610d52c26d87d6e361b169836",
+            bytes=264_426,
+        ),
+    )
+
+    def load(self, options: Any) -> RawData:
+        return read(installed(self), options)
+
+
+def read(folder: Path, options: Options) -> RawData:
+    """The splits from ``winequality-red.csv`` and ``winequality-white.csv`` in `folder`."""
+    import numpy as np
+
+    wines = ("red", "white") if options.wines == "both" else (options.wines,)
+    tables = [_read(folder / f"winequality-{wine}.csv") for wine in wines]
+    table = np.concatenate(tables)
+    wine = np.repeat(wines, [len(one) for one in tables])
+    features = table[:, :-1]
+    if options.wines == "both":
+        features = np.column_stack([features, wine == "red"])
+    everything = Split(inputs={"features": features}, targets=table[:, -1:], groups={"wine": wine})
+    same = np.unique(features, axis=0, return_inverse=True)[1].ravel()
+    rest, test = holdout(wine, TEST_SHARE, seed=options.split_seed, groups=same)
+    kept, held = holdout(wine[rest], VALIDATION_SHARE, seed=options.split_seed, groups=same[rest])
+    return RawData(
+        train=everything.take(rest[kept]),
+        validation=everything.take(rest[held]),
+        test=everything.take(test),
+        label_names=("quality",),
+        details={"target_unit": "points"},
+    )
+
+
+def _read(path: Path) -> Any:
+    import numpy as np
+
+    try:
+        table = np.loadtxt(path, delimiter=";", skiprows=1, ndmin=2)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+    if table.shape[1] != 12:
+        raise DataError(f"{path} has {table.shape[1]} columns; expected eleven measurements and the quality")
+    return table

@@ -1,0 +1,1 @@
+"""Standard datasets of speech, a file each."""

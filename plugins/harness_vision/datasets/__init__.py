@@ -1,0 +1,1 @@
+"""Standard datasets of images, a file each family."""

@@ -1,0 +1,172 @@
+"""``harness data``, with a dataset that a server on this machine publishes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from command_line import Invoke
+from file_server import FileServer, file_server
+from packed import zip_of
+from remote_dataset import dataset, remote
+from toy_plugin import TOY_REF
+
+from harness.catalog import Catalog, Provided
+from harness.data.cache import cache_dir
+from harness.data.describe import DatasetInfo
+from harness.plugins import load
+
+ARCHIVE = zip_of({"train.tsv": b"text\tlabel\n" * 9000})
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with file_server() as running:
+        yield running
+
+
+@pytest.fixture
+def far(toy: Path, invoke: Invoke, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """`invoke`, with the toy's datasets and ``far`` and ``lost``, of which only the first can be fetched."""
+    catalog: Catalog = load([TOY_REF])
+    there = dataset(remote(server.serve("/far.zip", ARCHIVE), ARCHIVE, extract=True))
+    lost = dataset(remote(f"{server.url}/lost.zip", ARCHIVE, bytes=None), name="lost")
+    for each in (there, lost):
+        catalog.datasets[each.name] = Provided(each, TOY_REF)
+    monkeypatch.setattr("harness.plugins.discover", lambda: catalog)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HARNESS_DATA_MIRROR", raising=False)
+    return invoke
+
+
+@pytest.mark.parametrize("command", ["list", "info", "fetch", "verify", "path", "clear"])
+def test_every_command_teaches_by_example(invoke: Invoke, command: str) -> None:
+    result = invoke("data", command, "--help")
+    assert result.exit_code == 0
+    assert f"  harness data {command}" in result.stdout.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("lst", "unknown command 'lst'; did you mean 'list'?"),
+        ("info fra", "unknown dataset 'fra'; did you mean 'far'?"),
+        ("fetch far toy-colors", "unknown dataset 'toy-colors'; did you mean 'toy-colours'?"),
+        ("verify fra", "did you mean 'far'?"),
+        ("path fra", "did you mean 'far'?"),
+        ("clear fra", "did you mean 'far'?"),
+        ("path toy-colours", "dataset 'toy-colours' is embedded"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_done(
+    far: Invoke, server: FileServer, arguments: str, message: str
+) -> None:
+    result = far("data", *arguments.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert (server.asked, cache_dir().exists()) == ([], False)
+
+
+def test_list_and_info_fetch_nothing(far: Invoke, server: FileServer) -> None:
+    lines = {line.split()[0]: line for line in far("data", "list").stdout.splitlines()[2:]}
+    assert list(lines) == ["far", "lost", "toy-colours", "toy-numbers"]
+    assert re.fullmatch(r"far +toy-classify +0\.\d kB +to fetch +CC0-1\.0", lines["far"])
+    assert "unknown size" in lines["lost"]
+    assert re.fullmatch(r"toy-colours +toy-classify +embedded +CC0-1\.0", lines["toy-colours"])
+    shown = far("data", "info", "far").stdout
+    assert f"{server.url}/far.zip" in shown
+    assert shown.endswith("harness run --task toy-classify --dataset far\n")
+    assert "dataset.examples=160" in far("data", "info", "toy-colours").stdout
+    assert (server.asked, cache_dir().exists()) == ([], False)
+
+
+def test_json_is_the_declared_record(far: Invoke, server: FileServer) -> None:
+    listed = msgspec.json.decode(far("data", "list", "--format", "json").stdout, type=list[DatasetInfo])
+    found = msgspec.json.decode(far("data", "info", "far", "--format", "json").stdout, type=DatasetInfo)
+    assert listed[0] == found
+    assert (found.state, found.path, found.download_bytes) == ("to fetch", None, len(ARCHIVE))
+    (file,) = found.files
+    assert (file.name, file.verified_by, file.mirror_path) == ("far.zip", "sha256", f"{server.url[7:]}/far.zip")
+
+
+def test_from_fetch_to_clear(far: Invoke, server: FileServer) -> None:
+    missing = far("data", "path", "far")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "run `harness data fetch far`" in missing.stderr
+
+    fetched = far("data", "fetch", "far", "toy-colours", "far")
+    folder = Path(fetched.stdout.splitlines()[0].removeprefix("far: "))
+    assert fetched.stdout == f"far: {folder}\ntoy-colours: embedded, it has no files of its own\n"
+    assert fetched.exit_code == 0
+    assert (folder / "train.tsv").is_file()
+    assert far("data", "path", "far").stdout == f"{folder}\n"
+    assert far("data", "path").stdout == f"{cache_dir()}\n"
+    assert "cached" in far("data", "list").stdout
+
+    assert far("data", "verify", "far").stdout == "far: unchanged since it was fetched\n"
+    (folder / "train.tsv").write_text("")
+    damaged = far("data", "verify", "far")
+    assert damaged.exit_code == 1
+    assert "'far' is damaged; run: harness data clear far && harness data fetch far\n" in damaged.stderr
+    assert f"{folder / 'train.tsv'}: expected SHA-256" in damaged.stderr
+
+    assert re.fullmatch(r"far: freed \d+\.\d kB\n", far("data", "clear", "far").stdout)
+    assert not folder.exists()
+    assert server.asked == ["/far.zip"]
+
+
+def test_one_that_cannot_be_fetched_does_not_keep_the_others(far: Invoke) -> None:
+    result = far("data", "fetch", "lost", "far")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("far: ")
+    assert "Error: dataset 'lost': http" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_run_offline_is_refused_before_anything_starts(
+    far: Invoke, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    result = far("run", "--task", "toy-classify", "--dataset", "far", "--backend", "toy-numpy")
+    assert result.exit_code == 2
+    assert "dataset 'far' is not available here: it is not in the cache" in result.stderr
+    assert (server.asked, list(tmp_path.iterdir())) == ([], [])
+
+
+BAR = """
+import sys
+from remote_dataset import dataset, remote
+from harness.cli.data import _progress
+from harness.data.install import install
+far = dataset(remote(sys.argv[1], open(sys.argv[2], "rb").read()))
+with _progress(far) as report:
+    install(far, report)
+"""
+
+
+def test_a_terminal_gets_a_bar(server: FileServer, tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_bytes(b"x" * 500_000)
+    parent, child = pty.openpty()
+    helpers = str(Path(__file__).parents[1] / "helpers")
+    arguments = [sys.executable, "-c", BAR, server.serve("/far.bin", body.read_bytes()), str(body)]
+    settings = {"PYTHONPATH": helpers, "TERM": "xterm", "COLUMNS": "120", "HARNESS_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(arguments, env={**os.environ, **settings}, stderr=child)
+    os.close(child)
+    seen = b""
+    try:
+        while data := os.read(parent, 4096):
+            seen += data
+    except OSError:  # Linux says so when the other side is closed
+        pass
+    os.close(parent)
+    assert process.wait(60) == 0
+    assert b"far: far.bin" in seen
+    assert b"500.0/500.0 kB" in seen

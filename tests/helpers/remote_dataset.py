@@ -1,0 +1,34 @@
+"""Datasets with remote files, for tests of fetching."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.data.cache import cache_dir
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def remote(url: str, body: bytes, **changes: Any) -> harness.RemoteFile:
+    return harness.RemoteFile(**{"url": url, "sha256": sha256(body), "bytes": len(body), **changes})
+
+
+def dataset(*files: harness.RemoteFile, name: str = "far") -> harness.Dataset:
+    declared: dict[str, Any] = {"name": name, "kind": "points", "objective": "classification", "files": files}
+    return type("Far", (harness.Dataset,), {**declared, "summary": "from afar", "licence": "CC0-1.0"})()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files that a dataset's loader sees."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if name != ".manifest.json"}
+
+
+def visible(name: str = "far") -> list[str]:
+    """Installed folders of a dataset: what a loader could take for whole."""
+    return [path.name for path in (cache_dir() / "datasets" / name).glob("[!.]*")]

@@ -1,0 +1,111 @@
+"""The standard datasets of images: on small files in the publishers' format, and on theirs where they are at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness_vision.datasets import cifar10, mnist
+from numpy.typing import NDArray
+
+from harness import DataError, Dataset
+
+
+def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+    path.write_bytes(header + array.tobytes())
+
+
+@pytest.fixture
+def small_mnist(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 100), ("t10k", 20)):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (count, 28, 28), np.uint8))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
+    return tmp_path
+
+
+def test_mnist_holds_out_a_tenth_of_every_class(small_mnist: Path) -> None:
+    data = mnist.read(small_mnist, [str(digit) for digit in range(10)])
+    assert (len(data.train), len(data.validation), len(data.test)) == (90, 10, 20)
+    assert data.train.inputs["image"].shape == (90, 28, 28, 1)
+    assert data.train.inputs["image"].dtype == np.uint8
+    assert sorted(data.validation.targets) == list(range(10))
+    images = mnist.read_idx(small_mnist / "t10k-images-idx3-ubyte")
+    assert (data.test.inputs["image"][..., 0] == images).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<html>not found</html>", "no idx file"),
+        (b"", "no idx file"),
+        (bytes([0, 0, 9, 1, 0, 0, 0, 1, 7]), "no idx file"),
+        (bytes([0, 0, 8, 1, 0, 0, 0, 2, 7]), "holds 1 values"),
+    ],
+)
+def test_what_is_no_idx_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "images"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        mnist.read_idx(path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "smallest", "largest", "names"),
+    [
+        (mnist.Mnist(), 5_421, 6_742, ("0", "9")),
+        (mnist.FashionMnist(), 6_000, 6_000, ("T-shirt/top", "Ankle boot")),
+    ],
+    ids=["mnist", "fashion-mnist"],
+)
+def test_mnist_as_published(
+    real_data: None, dataset: Dataset, smallest: int, largest: int, names: tuple[str, str]
+) -> None:
+    data = dataset.load(dataset.Options())
+    assert (len(data.train), len(data.validation), len(data.test)) == (54_000, 6_000, 10_000)
+    counts = np.bincount(np.concatenate([data.train.targets, data.validation.targets]))
+    assert (counts.min(), counts.max()) == (smallest, largest)
+    assert data.test.inputs["image"].shape == (10_000, 28, 28, 1)
+    assert (len(data.label_names), data.label_names[0], data.label_names[-1]) == (10, *names)
+
+
+def test_fashion_mnist_has_the_published_mean_and_labels(real_data: None) -> None:
+    data = mnist.FashionMnist().load(None)
+    images = np.concatenate([data.train.inputs["image"], data.validation.inputs["image"]])
+    assert images.mean() / 255 == pytest.approx(0.2860, abs=5e-5)  # as often used for normalisation
+    assert np.bincount(data.test.targets).tolist() == [1_000] * 10
+
+
+def write_cifar(folder: Path, each: int) -> NDArray[np.uint8]:
+    """Files in the documented layout; returns the records of the test batch."""
+    folder.mkdir()
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    (folder / "batches.meta.txt").write_text("\n".join(names) + "\n\n")
+    rng = np.random.default_rng(0)
+    records = rng.integers(0, 256, (6, each, 3073), np.uint8)
+    records[:, :, 0] = np.arange(each) % 10
+    for number in range(5):
+        records[number].tofile(folder / f"data_batch_{number + 1}.bin")
+    records[5].tofile(folder / "test_batch.bin")
+    return records[5]
+
+
+def test_cifar10_reads_planes_of_colour(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-bin"
+    records = write_cifar(folder, 20)
+    data = cifar10.read(tmp_path)
+    assert (len(data.train), len(data.validation), len(data.test)) == (90, 10, 20)
+    assert data.label_names[:2] == ("airplane", "automobile")
+    image = data.test.inputs["image"][3]
+    assert image.shape == (32, 32, 3)
+    for row, column, colour in ((0, 0, 0), (0, 31, 1), (5, 2, 2), (31, 31, 0)):
+        assert image[row, column, colour] == records[3, 1 + 1024 * colour + 32 * row + column]
+    assert data.test.targets.tolist() == [*range(10)] * 2
+    (folder / "test_batch.bin").write_bytes(b"\x00" * 3072)
+    with pytest.raises(DataError, match="no whole number of records"):
+        cifar10.read(tmp_path)
+    (folder / "test_batch.bin").write_bytes(b"\x0b" * 3073)
+    with pytest.raises(DataError, match="class 11"):
+        cifar10.read(tmp_path)
