@@ -337,6 +337,19 @@ def test_a_damaged_file_is_told_with_its_path_or_skipped(tmp_path: Path) -> None
     assert sum(map(len, (data.train, data.validation, data.test))) == 12
 
 
+def test_a_file_of_a_metadata_row_is_told_with_row_and_path(tmp_path: Path) -> None:
+    pytest.importorskip("soundfile", reason="recordings are read by soundfile")
+    names = [f"{n}.wav" for n in range(8)]
+    for name in names[:6]:
+        write_sound(tmp_path / name)
+    write_sound(tmp_path / "6.wav", 0)
+    path = write_csv(tmp_path / "t.csv", {"path": names, "label": ["no", "yes"] * 4})
+    with pytest.raises(DataError) as raised:
+        load(path, "audio")
+    assert f"row 7 (line 8): {tmp_path / '6.wav'}: it holds no sound" in str(raised.value)
+    assert f"row 8 (line 9): {tmp_path / '7.wav'}: there is no such file" in str(raised.value)
+
+
 def test_images_of_every_colour(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
     from harness.data.own.media import read_image

@@ -148,6 +148,7 @@ def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
         if examples.categories:
             arrays["categories"] = np.array(examples.categories, object).T
         return arrays
+    from harness.data.own.examples import unreadable
     from harness.data.own.media import UnreadableError, read_audio, read_image
 
     decoded = np.empty(count, object)
@@ -159,5 +160,6 @@ def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
             else:
                 decoded[row], rates_hz[row] = read_audio(examples.files[row])
         except UnreadableError as error:
-            examples.problems.add(examples.where[row], str(error))
+            where, file = examples.where[row], examples.files[row]
+            examples.problems.add(where, unreadable(where, file, error))
     return {"image": decoded} if kind == "image" else {"waveform": decoded, "sample_rate_hz": rates_hz}

@@ -167,7 +167,12 @@ def _look(where: str, file: Path, kind: str, problems: Problems) -> None:
     try:
         look_at(file, kind)
     except UnreadableError as error:
-        problems.add(where, str(error) if where == file.name or where.endswith(file.name) else f"{file.name}: {error}")
+        problems.add(where, unreadable(where, file, error))
+
+
+def unreadable(where: str, file: Path, error: UnreadableError) -> str:
+    """What is wrong with the file of a row; with its path, unless that is the row's place."""
+    return str(error) if file.as_posix().endswith(where) else f"{file}: {error}"
 
 
 def _with_digest(path: Path, options: OwnOptions, digest: str) -> OwnOptions:
