@@ -73,6 +73,7 @@ def run(
     precision: str | Iterable[str] = "fp32",
     deterministic: bool = False,
     parity: bool = False,
+    pretrained: str | os.PathLike[str] | None = None,
     compile: bool = False,  # noqa: A002 - the field's word, and the option's name on the command line
     seed: int | Iterable[int] = 0,
     split: int | Iterable[int] | Literal["all"] = (),
@@ -86,6 +87,8 @@ def run(
     Every selection takes one name or several; all their combinations are run. `dataset` takes the paths of files and
     folders of your own as well. `overrides` is a mapping such as ``{"recipe.epochs": 3}``, or strings such as
     ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`, not an exception.
+
+    `pretrained`, a folder or a hub id, is the checkpoint to start from.
 
     `parity` checks first that the backends compute the same, and marks the records by what it found.
 
@@ -114,6 +117,7 @@ def run(
         deterministic=deterministic,
         seeds=(seed,) if isinstance(seed, int) else tuple(seed),
         splits="all" if split == "all" else (split,) if isinstance(split, int) else tuple(split),
+        pretrained=None if pretrained is None else os.fspath(pretrained),
         threads=threads,
         overrides=_overrides(overrides),
     )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
 
+from harness import pretrained
 from harness.catalog import Catalog, missing
 from harness.data.cache import out_of_reach
 from harness.data.own.dataset import OwnDataset, find_dataset
 from harness.errors import CombinationError, UnknownNameError, UsageError
 from harness.protocols import Dataset, Model, Task
-from harness.types import Precision, Protocol, Recipe, RunSpec
+from harness.types import Precision, Pretrained, Protocol, Recipe, RunSpec
 
 SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
 MOST_THREADS = 1024
@@ -38,6 +40,8 @@ class Selection:
     seeds: tuple[int, ...] = (0,)
     splits: tuple[int, ...] | Literal["all"] = ()
     """Of the datasets' published splits, a run each; empty: the one that the dataset options say."""
+    pretrained: str | None = None
+    """A checkpoint's folder or hub id."""
     threads: int | None = None
     """None: every core that this process may use."""
     overrides: tuple[str, ...] = field(default=())
@@ -68,6 +72,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
         raise UsageError("a seed must lie between 0 and 4294967295")
     overrides = parse_overrides(selection.overrides)
     available = _backends(selection, catalog)
+    checkpoint = pretrained.locate(selection.pretrained) if selection.pretrained else None
     specs = []
     for task_name in selection.tasks:
         task = catalog.task(task_name)
@@ -79,10 +84,13 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
             data_settings = [
                 _data_settings(dataset, overrides["dataset"] | split) for split in _splits(selection, dataset)
             ]
-            for model_name in selection.models or (task.default_model,):
+            for model_name in selection.models or (_default_model(task, checkpoint, catalog),):
                 model, variant = catalog.model(model_name)
+                if checkpoint is not None:
+                    _check_variant(checkpoint, model, model_name)
+                    variant = model.name
                 _check_model(task, model, variant)
-                settings = _settings(task, dataset, model, variant, overrides)
+                settings = _settings(task, dataset, model, variant, overrides, checkpoint)
                 backends = [name for name in available if catalog.network(model.name, name)]
                 if selection.backends or not backends:
                     for name in available:
@@ -99,6 +107,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                         deterministic=selection.deterministic,
                         seed=seed,
                         threads=selection.threads or available_cores(),
+                        pretrained=checkpoint,
                         **settings,
                         **data,
                     )
@@ -158,9 +167,15 @@ def _choices(kind: type[Struct]) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield name, get_args(hint)
 
 
-def recipe_for(task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any]) -> Recipe:
-    """The task's recipe as its model, then its dataset, then the user change it."""
-    layers = [source.recipes.get(name, {}) for source in (model, dataset) for name in (model.name, variant)]
+def recipe_for(
+    task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any], *, fine_tuning: bool = False
+) -> Recipe:
+    """The task's recipe as its model, then its dataset, then the user change it. Fine-tuning has the model's own, since
+    the others are made for training from scratch."""
+    if fine_tuning:
+        layers = [model.fine_tuning]
+    else:
+        layers = [source.recipes.get(name, {}) for source in (model, dataset) for name in (model.name, variant)]
     recipe: Recipe = merge(Recipe, "recipe", msgspec.to_builtins(task.recipe), *layers, changes)
     if recipe.dropout and not model.has_dropout:
         if changes.get("dropout"):
@@ -170,14 +185,44 @@ def recipe_for(task: Task, dataset: Dataset, model: Model, variant: str, changes
 
 
 def _settings(
-    task: Task, dataset: Dataset, model: Model, variant: str, overrides: Mapping[str, Mapping[str, Any]]
+    task: Task,
+    dataset: Dataset,
+    model: Model,
+    variant: str,
+    overrides: Mapping[str, Mapping[str, Any]],
+    checkpoint: Pretrained | None,
 ) -> dict[str, Any]:
+    if checkpoint is None:
+        sizes, preparation = model.variants[variant], {}
+    else:
+        sizes = pretrained.model_options(checkpoint, model)
+        preparation = dict(task.checkpoint_options(Path(checkpoint.path)))
+    changes = overrides["recipe"]
     return {
-        "recipe": recipe_for(task, dataset, model, variant, overrides["recipe"]),
+        "recipe": recipe_for(task, dataset, model, variant, changes, fine_tuning=checkpoint is not None),
         "protocol": merge(Protocol, "protocol", overrides["protocol"]),
-        "model_options": _plain(merge(model.Config, "model", model.variants[variant], overrides["model"])),
-        "task_options": _plain(merge(task.Options, "task", overrides["task"])),
+        "model_options": _plain(merge(model.Config, "model", sizes, overrides["model"])),
+        "task_options": _plain(merge(task.Options, "task", preparation, overrides["task"])),
     }
+
+
+def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
+    """The family that the checkpoint's configuration names, else the task's own."""
+    family = pretrained.read_config(checkpoint).get("model_type") if checkpoint else None
+    return family if isinstance(family, str) and family in catalog.models else task.default_model
+
+
+def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
+    """The checkpoint decides the sizes: a variant may be named, if it has the same."""
+    sizes = pretrained.model_options(checkpoint, model)
+    if name == model.name:
+        return
+    for key, size in model.variants[name].items():
+        given = sizes.get(key, size)
+        if msgspec.json.encode(given) != msgspec.json.encode(size):
+            raise CombinationError(
+                f"the checkpoint {checkpoint.name!r} has {key}={given}, {name} has {size}; use --model {model.name}"
+            )
 
 
 def _splits(selection: Selection, dataset: Dataset) -> list[dict[str, int]]:

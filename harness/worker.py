@@ -18,7 +18,7 @@ import msgspec
 
 from harness.measure.environment import CORE_PACKAGES, collect, versions
 from harness.measure.phases import Emit, Phases
-from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request
+from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request, starting_weights
 from harness.protocols import Model, PreparedData, Session, SessionRequest
 from harness.store import ARRAYS, WEIGHTS, write_json
 from harness.types import (
@@ -63,8 +63,6 @@ class Run:
 
     def go(self) -> Success:
         """The straight line of a run."""
-        from harness.data.prepared import dataset_digest
-
         os.environ.update(self.backend.environment)
         with self.phases("import"):
             if self.task.objective == "classification":  # or their import would count as scoring
@@ -74,22 +72,22 @@ class Run:
             self.learn(device_name=device.description)
         with self.phases("data"):
             data = prepare_data(self._catalog, self.spec)
-            self.learn(dataset_digest=dataset_digest(data), data=data.info)
+            self.learn(dataset_digest=data.digest, data=data.info)
         model, config, request = session_request(self._catalog, self.spec, data, device)
         with self.phases("build"):
             session = self.backend.open(request)
-            self._initialise(session, request)
+            self._initialise(session, model, request)
         try:
             return self._measure(session, model, config, data, request)
         finally:
             session.close()
 
-    def _initialise(self, session: Session, request: SessionRequest) -> None:
-        from harness.weights import digest, initial_weights
+    def _initialise(self, session: Session, model: Model, request: SessionRequest) -> None:
+        from harness.weights import digest
 
-        weights = initial_weights(request.parameters, self.spec.seed)
+        weights, notes = starting_weights(model, request, self.spec)
         session.set_weights(weights)
-        self.learn(initial_weights_digest=digest(weights), notes=session.notes())
+        self.learn(initial_weights_digest=digest(weights), notes=session.notes() | notes)
 
     def _measure(
         self, session: Session, model: Model, config: Any, data: PreparedData, request: SessionRequest

@@ -28,6 +28,8 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None
     for name in ("HARNESS_RESULTS", "HARNESS_PLUGIN_TIMEOUT", "HARNESS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HARNESS_CACHE", str(_cache))
+    for name in ("no_proxy", "NO_PROXY"):  # the tests' servers are on this machine
+        monkeypatch.setenv(name, "127.0.0.1")
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[...
             precision: tuple[str, ...],
             compile_: bool,
             deterministic: bool,
+            pretrained: str | None,
             threads: int | None,
             overrides: tuple[str, ...],
             text_column: str | None,
@@ -99,6 +100,7 @@ def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[...
                 precisions=precision or ("fp32",),
                 compile=compile_,
                 deterministic=deterministic,
+                pretrained=pretrained,
                 threads=threads,
                 overrides=(
                     *_as_overrides(
@@ -145,6 +147,11 @@ def _selecting(backend_help: str) -> list[Callable[[F], F]]:
             help="Data: a dataset, or a file or folder of your own; without it the task's default.",
         ),
         names("--model", "Model or family; without it the task's default."),
+        click.option(
+            "--pretrained",
+            metavar="FOLDER|HUB-ID",
+            help="Start from a checkpoint: config.json, model.safetensors, tokenizer.",
+        ),
         names("--device", "auto, cpu, cuda or cuda:N [auto]."),
         names("--precision", "fp32, tf32, bf16, fp16 or fp64 [fp32]."),
         click.option("--compile", "compile_", is_flag=True, help="Compile the model by the backend's compiler."),

@@ -69,10 +69,15 @@ def state(dataset: Dataset) -> State:
 
 
 def out_of_reach(dataset: Dataset) -> str | None:
-    """Why `dataset` cannot be had while the network is forbidden, and what to do; None if it can."""
-    if not offline() or state(dataset) != "to fetch":
+    """Why `dataset` cannot be had while the network is forbidden, and what to do; None if it can.
+
+    Raises `harness.UsageError` for a mirror that does not exist.
+    """
+    if state(dataset) != "to fetch":
         return None
     place = mirror()
+    if not offline():
+        return None
     urls = [file.url for file in dataset.files]
     if isinstance(place, Path) and all((place / mirror_path(url)).is_file() for url in urls):
         return None

@@ -73,7 +73,7 @@ def obtain(file: RemoteFile, folder: Path, report: Report) -> str:
                 contents.rename(folder)
                 return source.shown
             except (_FailedError, DataError) as error:
-                if attempt < TRIES and getattr(error, "again", False):
+                if attempt < TRIES and getattr(error, "again", False) and isinstance(source.place, str):
                     time.sleep(PAUSE_S * 2 ** (attempt - 1))
                     continue
                 told.append(" ".join(f"{source.shown}: {error}".split()))
@@ -126,7 +126,7 @@ class _Counted:
         self._done = 0
         self._limit = remote.bytes
         if remote.bytes is not None and remote.members and not remote.sha256:
-            self._limit = 2 * remote.bytes + 2**20  # the publisher's container varies
+            self._limit = 10 * remote.bytes + 2**26  # the container varies, and may hold more than is wanted
         report(remote.local_name, 0, remote.bytes)
 
     def write(self, data: bytes) -> int:

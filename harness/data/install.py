@@ -190,6 +190,7 @@ def _build(dataset: Dataset, folder: Path, report: Report) -> None:
     files.mkdir(exist_ok=True)  # a process that was killed may have moved some files already
     for index in range(len(dataset.files)):
         _merge(dataset, staging / f"part-{index}", files)
+    (files / MANIFEST).unlink(missing_ok=True)
     found = {
         path.relative_to(files).as_posix(): archives.sha256(path) for path in sorted(files.rglob("*")) if path.is_file()
     }

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request
+from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request, starting_weights
 from harness.protocols import Backend, Batch, PreparedData, Session, SessionRequest
 from harness.store import write_json
 from harness.types import DataInfo, Failure, PluginRef, Precision, RunSpec
@@ -34,7 +34,8 @@ has none."""
 
 STEP_RATE = 0.1
 """Least learning rate of the one step that is compared: at a usual rate a step changes a parameter by a thousandth,
-and weight decay that is missing would hide in its rounding."""
+and weight decay that is missing would hide in its rounding. A tenth of it for RMSProp, whose first step is ten times
+its rate, ``a g / sqrt(0.01 g^2)``: probe values of 1 would be taken to 0, and what rounding leaves of them compared."""
 
 
 CHECKPOINTS = (1, 5, 10, 20, 50)
@@ -85,10 +86,9 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
     `CHECKPOINTS`.
     """
     from harness.data.batches import inference_batches
-    from harness.data.prepared import dataset_digest
     from harness.measure.environment import CORE_PACKAGES, versions
     from harness.parity.probe import probe_weights
-    from harness.weights import digest, initial_weights
+    from harness.weights import digest
 
     catalog = load_plugins(job.plugins)
     backend = catalog.backend(job.spec.backend)
@@ -98,7 +98,7 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
     data = prepare_data(catalog, spec)
     model, _, request = session_request(catalog, spec, data, device)
     weights = probe_weights(request.parameters, spec.seed)
-    initial = initial_weights(request.parameters, spec.seed)
+    initial, _ = starting_weights(model, request, spec)
     inputs, valid = next(inference_batches(data.test, spec.recipe.batch_size))
 
     arrays: dict[str, Array] = {}
@@ -124,7 +124,7 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
             packages=versions((*CORE_PACKAGES, *backend.packages)),
             notes=notes,
             data=data.info,
-            dataset_digest=dataset_digest(data),
+            dataset_digest=data.digest,
             weights_digest=digest(initial),
             cpu_precisions=next((d.precisions for d in backend.devices() if d.name == "cpu"), ()),
             parameters={name: tuple(array.shape) for name, array in returned.items()},
@@ -162,7 +162,8 @@ def _step(
     arrays["loss"] = np.array([loss])
     arrays.update({f"gradients/{name}": array for name, array in gradients.items()})
     session.set_weights(weights)
-    session.train_step(first, max(spec.recipe.learning_rate, STEP_RATE))
+    least = STEP_RATE / 10 if spec.recipe.optimizer == "rmsprop" else STEP_RATE
+    session.train_step(first, max(spec.recipe.learning_rate, least))
     arrays.update({f"step/{name}": array for name, array in session.get_weights().items()})
 
 

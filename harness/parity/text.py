@@ -42,7 +42,7 @@ def render(verdict: Verdict) -> str:
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
-    """One row a verdict, with the error of each stage, as a Markdown table."""
+    """One row a verdict, with the error of each stage, as a Markdown table; below it, what the curves leave out."""
     from tabulate import tabulate
 
     names = list(dict.fromkeys(stage.name for verdict in verdicts for stage in verdict.stages))
@@ -61,7 +61,14 @@ def summary(verdicts: Sequence[Verdict]) -> str:
             ]
         )
     header = ["task", "model", "optimizer", "backends", *names, "verdict"]
-    return tabulate(rows, headers=header, tablefmt="pipe", disable_numparse=True)
+    remarks = [
+        f"{verdict.spec.task}, {verdict.spec.model}, {verdict.spec.recipe.optimizer}: {stage.name}: {stage.remark}"
+        for verdict in verdicts
+        for stage in verdict.stages
+        if stage.name == "curve" and stage.remark
+    ]
+    table = tabulate(rows, headers=header, tablefmt="pipe", disable_numparse=True)
+    return "\n\n".join([table, *remarks])
 
 
 def number(error: float | None) -> str:

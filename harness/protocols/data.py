@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from msgspec import Struct
@@ -65,6 +66,8 @@ class PreparedData:
     validation: Split
     test: Split
     info: DataInfo
+    digest: str = ""
+    """SHA-256 (hex) over every array of every split; the core computes it."""
     augment: Augment | None = None
     """Applied to the inputs of every training batch; the core sets it to the task's `Task.augment`."""
 
@@ -143,3 +146,8 @@ class Task:
         time is part of the training time.
         """
         return inputs
+
+    def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
+        """Options that prepare data as the pretrained checkpoint in `folder` expects them: its tokenizer, its
+        normalisation. The folder itself may be a value; a run's identity has the checkpoint's digest in its place."""
+        return {}

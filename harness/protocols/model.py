@@ -50,6 +50,16 @@ class Model:
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Variant (or the family) -> changes to the task's recipe."""
     has_dropout: ClassVar[bool] = False
+    fine_tuning: ClassVar[Mapping[str, Any]] = {}
+    """Changes to the recipe for a training that starts from a checkpoint."""
+    base: ClassVar[str] = ""
+    """Prefix of the encoder's parameters, which checkpoints of the bare encoder leave out: ``bert.``."""
+    head: ClassVar[Sequence[str]] = ()
+    """Prefixes of the parameters that a checkpoint of another task lacks, or has in another shape."""
+    legacy_names: ClassVar[Mapping[str, str]] = {}
+    """Endings of parameter names in older checkpoints -> canonical endings."""
+    checkpoint_requires: ClassVar[Mapping[str, Any]] = {}
+    """Fields of a checkpoint's ``config.json`` that are no field of `Config` -> the one value that is implemented."""
 
     def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
         """Every canonical array of the model for data like `info`, running statistics included."""

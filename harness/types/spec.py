@@ -93,6 +93,19 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The dataset options that were filled in."""
 
 
+class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A checkpoint that a run starts from."""
+
+    name: str
+    """The folder's name, or the hub id."""
+    digest: str
+    """SHA-256 (hex) of its ``model.safetensors``."""
+    revision: str = ""
+    """Commit of a hub id."""
+    path: str = ""
+    """The folder; where it lies is no part of a run's identity."""
+
+
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one run does, completely resolved. Same spec, same `key`."""
 
@@ -111,6 +124,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: int = 1
     recipe: Recipe
     protocol: Protocol = Protocol()
+    pretrained: Pretrained | None = None
     task_options: dict[str, Any] = {}
     dataset_options: dict[str, Any] = {}
     model_options: dict[str, Any] = {}
@@ -122,11 +136,18 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """SHA-256 (hex) of the spec's canonical JSON: the run's identity.
 
         The user's own data count by the digest of their content, which is among the dataset options, wherever they lie
-        and whatever they are called.
+        and whatever they are called. Where a checkpoint lies is left out; and that there is none, so that older runs
+        keep their keys.
         """
-        values = msgspec.to_builtins(self)
+        values: dict[str, Any] = msgspec.to_builtins(self)
         if values.pop("source") is not None:
             values["dataset"] = ""
+        if self.pretrained is None:
+            del values["pretrained"]
+        else:
+            place, digest = self.pretrained.path, self.pretrained.digest
+            values["pretrained"]["path"] = ""
+            values["task_options"] = {k: digest if v == place else v for k, v in self.task_options.items()}
         return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct
@@ -22,6 +23,9 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Tokens of an example, ``[CLS]`` and ``[SEP]`` included. None: enough for 99 percent of the training texts,
     rounded up to a multiple of 8, at most 512."""
     lowercase: bool = True
+    tokenizer: str | None = None
+    """Folder of a pretrained WordPiece tokenizer (``tokenizer.json``, or ``vocab.txt``), used as it is: nothing is
+    learned then, and `vocab_size` and `lowercase` mean nothing."""
 
     def __post_init__(self) -> None:
         if self.vocab_size < 16:
@@ -69,8 +73,12 @@ class TextClassification(Task):
         train, validation, test = (_cleaned(split) for split in named.values())
         if not any(train):
             raise DataError("the training split holds no text to learn a vocabulary from")
-        vocabulary = text.learn_vocabulary(train, options.vocab_size, lowercase=options.lowercase)
-        ids = [text.encode(texts, vocabulary, lowercase=options.lowercase) for texts in (train, validation, test)]
+        parts = (train, validation, test)
+        if options.tokenizer is not None:
+            ids, vocabulary = text.encode_pretrained(parts, options.tokenizer)
+        else:
+            vocabulary = text.learn_vocabulary(train, options.vocab_size, lowercase=options.lowercase)
+            ids = [text.encode(texts, vocabulary, lowercase=options.lowercase) for texts in parts]
         lengths = [len(row) + 2 for row in ids[0]]
         max_length = options.max_length or _covering_length(lengths)
         splits = [
@@ -95,6 +103,11 @@ class TextClassification(Task):
                 },
             ),
         )
+
+    def checkpoint_options(self, folder: Path) -> dict[str, Any]:
+        """The checkpoint's own tokenizer, where it brings one."""
+        brings = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+        return {"tokenizer": str(folder)} if brings else {}
 
 
 def _check(name: str, split: Split, classes: int) -> None:

@@ -6,10 +6,14 @@ the first carry ``##``.
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from harness import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +37,9 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
     from tokenizers import trainers
 
     tokenizer = _tokenizer({UNKNOWN: 0}, lowercase)
-    counts = Counter(character for text in texts for character in tokenizer.normalizer.normalize_str(text))
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(tokenizer.normalizer.normalize_str(text))  # counted in C, a text at a time
     by_count = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
     alphabet = sorted(by_count[: (size - len(SPECIAL_TOKENS)) // 2])
     # The trainer numbers "##x" in the order of a randomly seeded hash map and breaks ties between pairs by these
@@ -54,8 +60,45 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
 
 def encode(texts: Sequence[str], vocabulary: Sequence[str], *, lowercase: bool) -> list[list[int]]:
     """Token ids of each text, without special tokens, neither cut nor padded."""
-    tokenizer = _tokenizer({piece: number for number, piece in enumerate(vocabulary)}, lowercase)
+    return _ids(_tokenizer({piece: number for number, piece in enumerate(vocabulary)}, lowercase), texts)
+
+
+def encode_pretrained(texts: Sequence[Sequence[str]], folder: str) -> tuple[list[list[list[int]]], tuple[str, ...]]:
+    """Token ids of each text of each list by the tokenizer in `folder`, as `encode` gives them, and its vocabulary.
+
+    Reads ``tokenizer.json``, else ``vocab.txt`` with ``do_lower_case`` of ``tokenizer_config.json``. Raises
+    `harness.DataError` where there is none, or one without BERT's special tokens.
+    """
+    tokenizer = _pretrained(Path(folder))
+    ids = tokenizer.get_vocab()
+    absent = [token for token in SPECIAL_TOKENS if token not in ids]
+    if absent:
+        raise DataError(f"the tokenizer in {folder} lacks {', '.join(absent)}; WordPiece tokenizers of BERT are read")
+    pieces = {number: piece for piece, number in ids.items()}
+    vocabulary = tuple(pieces.get(number, "") for number in range(max(pieces) + 1))
+    return [_ids(tokenizer, part) for part in texts], vocabulary
+
+
+def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def _pretrained(folder: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    try:
+        if (folder / "tokenizer.json").is_file():
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            return tokenizer
+        pieces = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+        config = folder / "tokenizer_config.json"
+        settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    except Exception as error:  # tokenizers raises plain Exception for a file that it cannot read
+        raise DataError(f"no tokenizer can be read in {folder}: {error}") from None
+    lowercase = bool(settings.get("do_lower_case", True))
+    return _tokenizer({piece: number for number, piece in enumerate(pieces)}, lowercase, strip_accents=None)
 
 
 def pad(ids: Iterable[Sequence[int]], vocabulary: Sequence[str], max_length: int) -> dict[str, NDArray[np.int32]]:
@@ -75,11 +118,12 @@ def pad(ids: Iterable[Sequence[int]], vocabulary: Sequence[str], max_length: int
     return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
-def _tokenizer(ids: dict[str, int], lowercase: bool) -> Any:
+def _tokenizer(ids: dict[str, int], lowercase: bool, strip_accents: bool | None = False) -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUATION))
-    # Accents are kept: they are letters of their own in most languages.
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=False)
+    # Accents are kept: they are letters of their own in most languages. None, for published vocabularies, strips them
+    # where it lowers, as BERT did.
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer

@@ -8,9 +8,8 @@ static batch size, once per batch size and mode; ops that update state (running 
 Precision is Keras's global dtype policy, set before `build` is called: variables stay float32, the networks here cast
 their inputs to the policy's compute dtype.
 
-The networks are plain TensorFlow ops over `tf.Variable`, BERT included. keras-hub's BERT computes the same, but on two
-CPU cores a training step of bert-tiny took 66 ms with it against 57 ms (medians, batch 64 of 24 tokens), and a run
-started 2 s later: 1.2 s to import keras-hub, 0.7 s more to build and trace.
+The networks are plain TensorFlow ops over `tf.Variable`, BERT included. keras-hub's BERT computes the same; it is not
+used because a run with it starts later (one more large import, a longer trace) and, when tried, its steps were slower.
 """
 
 from __future__ import annotations

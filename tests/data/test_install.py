@@ -32,7 +32,9 @@ def refused(*files: harness.RemoteFile) -> str:
     return str(caught.value)
 
 
-def test_files_arrive_once_under_their_local_names(server: FileServer, capfd: pytest.CaptureFixture[str]) -> None:
+def test_files_arrive_once_under_their_local_names(
+    server: FileServer, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     images = {"0/a.png": b"a", "1/b.png": b"b"}
     served = {"/train.tsv": BODY, "/i.zip": zip_of(images), "/l.gz": gzip.compress(b"labels"), "/k.gz": b"kept"}
     urls = [server.serve(path, body) for path, body in served.items()]
@@ -44,8 +46,10 @@ def test_files_arrive_once_under_their_local_names(server: FileServer, capfd: py
     )
     folder = harness.installed(far)
     assert contents(folder) == {"train.tsv": BODY, **images, "labels.txt": b"labels", "k.gz": b"kept"}
+    shutil.rmtree(cache / "locks")
     assert harness.installed(far) == folder
     assert server.asked == list(served)
+    assert not (cache / "locks").exists(), "a cache that is filled may be read-only"
     assert visible() == [folder.name]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name], "nothing else is left"
     assert "harness: fetching dataset 'far': 4 files, " in capfd.readouterr().err
@@ -170,6 +174,13 @@ def test_members_are_verified_where_the_container_varies(server: FileServer) -> 
         assert contents(harness.installed(dataset(declared(path, x=b"x")))) == {"x": b"x"}
     with pytest.raises(harness.DataError, match="its member 'x' has SHA-256"):
         harness.installed(dataset(declared("/1/a.tar", x=b"other")))
+
+
+def test_a_container_may_be_larger_than_the_one_we_saw(server: FileServer) -> None:
+    """Such as one with material that no member asks for."""
+    archive = tar_of({"wanted": b"x", "unwanted": bytes(200_000)})
+    file = harness.RemoteFile(url=server.serve("/a.tar", archive), members={"wanted": sha256(b"x")}, bytes=50_000)
+    assert contents(harness.installed(dataset(file))) == {"wanted": b"x"}
 
 
 def test_an_archive_that_leads_out_leaves_nothing(server: FileServer, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from remote_dataset import contents, dataset, remote, visible
 import harness
 from harness.catalog import Catalog, Provided
 from harness.data.cache import cache_dir, out_of_reach, state
+from harness.data.install import verify
 from harness.plan import Selection, expand
 from harness.types import PluginRef
 
@@ -118,6 +119,10 @@ def test_the_plan_says_that_a_dataset_is_out_of_reach(toy: Path, monkeypatch: py
     catalog.datasets["far"] = Provided(dataset(remote(PUBLISHER, BODY)), ref)
     selection = Selection(tasks=("toy-classify",), datasets=("far",), backends=("toy-numpy",))
     assert len(expand(selection, catalog)) == 1, "the plan itself needs no network"
+    with monkeypatch.context() as patch:
+        patch.setenv("HARNESS_DATA_MIRROR", "/no/such/mirror")
+        with pytest.raises(harness.UsageError, match="HARNESS_DATA_MIRROR=/no/such/mirror: there is no such directory"):
+            expand(selection, catalog)
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     with pytest.raises(harness.UsageError, match="dataset 'far' is not available here: it is not in the cache"):
         expand(selection, catalog)
@@ -179,6 +184,7 @@ def test_killed_at_any_step_it_starts_where_it_was(
             harness.installed(far)
     assert visible() == []
     assert contents(harness.installed(far)) == dict.fromkeys("abc", BODY)
+    assert verify(far) == []
 
 
 def test_the_cache_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

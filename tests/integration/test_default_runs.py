@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkpoints import tiny_bert
 
 import harness
 from harness.types import Success
@@ -70,3 +71,21 @@ def test_default_quality_over_three_seeds(task: str, backend: str, tmp_path: Pat
         return
     metric, floor = FLOOR[task]
     assert sum(score.test[metric] or 0 for score in scores) / 3 >= floor
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_backend_starts_from_the_checkpoint(tmp_path: Path) -> None:
+    backends = [name for name in BACKENDS if importlib.util.find_spec(name)]
+    if not backends:
+        pytest.skip("neither torch nor tensorflow is installed")
+    tiny_bert(tmp_path / "tiny")
+    overrides = [text for change in SHORT for text in ("--set", change)]
+    arguments = ["--pretrained", str(tmp_path / "tiny"), "--backend", ",".join(backends), "--quiet", *overrides]
+    done = run("run", "--task", "nlp", *arguments, results=tmp_path / "results")
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = harness.load(tmp_path / "results").records
+    assert [record.spec.backend for record in records] == backends
+    assert len({record.provenance.initial_weights_digest for record in records}) == 1
+    for record in records:
+        assert record.provenance.notes["pretrained_not_used"] == "bert.embeddings.position_ids"

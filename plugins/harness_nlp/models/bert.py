@@ -74,6 +74,22 @@ class Bert(Model):
         "bert-base": _size(12, 768),
     }
     has_dropout = True
+    fine_tuning: ClassVar[Mapping[str, Any]] = {  # Devlin et al. 2019, appendix A.3
+        "epochs": 3,
+        "batch_size": 32,
+        "learning_rate": 5e-5,
+    }
+    base = "bert."
+    head = ("classifier.", "bert.pooler.")
+    legacy_names: ClassVar[Mapping[str, str]] = {
+        "LayerNorm.gamma": "LayerNorm.weight",
+        "LayerNorm.beta": "LayerNorm.bias",
+    }
+    checkpoint_requires: ClassVar[Mapping[str, Any]] = {
+        "hidden_act": "gelu",
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+    }
 
     def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
         """Every array of ``BertForSequenceClassification``, initialised as BERT's authors do: matrices and embeddings

@@ -170,6 +170,15 @@ class Wav2Vec2(Model):
         },
     }
 
+    fine_tuning = recipes["wav2vec2-base"]
+    base = "wav2vec2."
+    head = ("projector.", "classifier.")
+    legacy_names = {
+        "conv.parametrizations.weight.original0": "conv.weight_g",
+        "conv.parametrizations.weight.original1": "conv.weight_v",
+    }
+    checkpoint_requires = {"hidden_act": "gelu", "feat_extract_activation": "gelu", "add_adapter": False}
+
     def parameters(self, config: Any, info: DataInfo) -> tuple[Parameter, ...]:
         """Raises `harness.CombinationError` where the waveform is too short for the convolutions."""
         frames(config, info.inputs["input_values"].shape[0])

@@ -123,6 +123,18 @@ class ResNet(Model):
         },
     }
 
+    fine_tuning = {
+        "optimizer": "sgd",
+        "learning_rate": 0.01,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 1e-4,
+        "schedule": "cosine",
+    }
+    base = "resnet."
+    head = ("classifier.",)
+    checkpoint_requires = {"hidden_act": "relu", "downsample_in_bottleneck": False}
+
     def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
         """Canonical arrays for ``pixel_values`` of shape ``[H, W, C]``.
 
