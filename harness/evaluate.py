@@ -127,7 +127,6 @@ def _compared(stored: StoredRun, trained: Success, backend: str, outcome: Outcom
 
 
 def _predict(job: Job) -> tuple[Outcome, NDArray[Any], DataInfo]:
-    from harness.data.prepared import dataset_digest
     from harness.measure.inference import predict
     from harness.metrics import scorer
     from harness.weights import check, load
@@ -148,7 +147,7 @@ def _predict(job: Job) -> tuple[Outcome, NDArray[Any], DataInfo]:
         session.close()
     judge = scorer(data.info, task.metric, [catalog.metric(name) for name in task.metrics])
     scores = judge.score(data.test.targets, outputs)
-    return Outcome(dataset_digest=dataset_digest(data), device=device.name, scores=scores), outputs, data.info
+    return Outcome(dataset_digest=data.digest, device=device.name, scores=scores), outputs, data.info
 
 
 def main(job_path: str, directory: str, fd: int) -> None:

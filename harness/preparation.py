@@ -14,7 +14,7 @@ import msgspec
 from harness import plugins
 from harness.catalog import Catalog
 from harness.errors import BadResultError, HarnessError, PluginError, UnsupportedError
-from harness.protocols import Backend, DeviceInfo, Model, PreparedData, SessionRequest
+from harness.protocols import Backend, Dataset, DeviceInfo, Model, PreparedData, SessionRequest, Task
 from harness.types import FailureKind, PluginRef, RunSpec
 
 
@@ -45,17 +45,31 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 
 
 def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
-    """The spec's dataset as its task prepares it, checked; `DataInfo.details` takes in what the dataset tells."""
+    """The spec's dataset as its task prepares it, checked, from the cache where an earlier run prepared it;
+    `DataInfo.details` takes in what the dataset tells."""
+    from harness.data import prepared_cache
     from harness.data.own.dataset import dataset_of
-    from harness.data.prepared import check
 
     task, dataset = catalog.task(spec.task), dataset_of(spec, catalog)
-    raw = dataset.load(msgspec.convert(spec.dataset_options, dataset.Options))
     options = msgspec.convert(spec.task_options, task.Options)
+    folder = prepared_cache.entry(spec, dataset, catalog)
+    data = prepared_cache.load(folder) if folder else None
+    if data is None:
+        data = _prepared(task, dataset, options, spec)
+        if folder and prepared_cache.save(folder, data):
+            del data  # its memory is free before the same comes back, as the next run will find it
+            data = prepared_cache.load(folder) or _prepared(task, dataset, options, spec)
+    return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, options, rng))
+
+
+def _prepared(task: Task, dataset: Dataset, options: Any, spec: RunSpec) -> PreparedData:
+    from harness.data.prepared import check, dataset_digest
+
+    raw = dataset.load(msgspec.convert(spec.dataset_options, dataset.Options))
     data = task.prepare(raw, options)
     check(data)
     info = msgspec.structs.replace(data.info, details={**raw.details, **data.info.details})
-    return dataclasses.replace(data, info=info, augment=lambda inputs, rng: task.augment(inputs, options, rng))
+    return dataclasses.replace(data, info=info, digest=dataset_digest(data))
 
 
 def session_request(

@@ -63,8 +63,6 @@ class Run:
 
     def go(self) -> Success:
         """The straight line of a run."""
-        from harness.data.prepared import dataset_digest
-
         os.environ.update(self.backend.environment)
         with self.phases("import"):
             if self.task.objective == "classification":  # or their import would count as scoring
@@ -74,7 +72,7 @@ class Run:
             self.learn(device_name=device.description)
         with self.phases("data"):
             data = prepare_data(self._catalog, self.spec)
-            self.learn(dataset_digest=dataset_digest(data), data=data.info)
+            self.learn(dataset_digest=data.digest, data=data.info)
         model, config, request = session_request(self._catalog, self.spec, data, device)
         with self.phases("build"):
             session = self.backend.open(request)

@@ -86,7 +86,6 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
     `CHECKPOINTS`.
     """
     from harness.data.batches import inference_batches
-    from harness.data.prepared import dataset_digest
     from harness.measure.environment import CORE_PACKAGES, versions
     from harness.parity.probe import probe_weights
     from harness.weights import digest
@@ -125,7 +124,7 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
             packages=versions((*CORE_PACKAGES, *backend.packages)),
             notes=notes,
             data=data.info,
-            dataset_digest=dataset_digest(data),
+            dataset_digest=data.digest,
             weights_digest=digest(initial),
             cpu_precisions=next((d.precisions for d in backend.devices() if d.name == "cpu"), ()),
             parameters={name: tuple(array.shape) for name, array in returned.items()},

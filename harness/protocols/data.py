@@ -66,6 +66,8 @@ class PreparedData:
     validation: Split
     test: Split
     info: DataInfo
+    digest: str = ""
+    """SHA-256 (hex) over every array of every split; the core computes it."""
     augment: Augment | None = None
     """Applied to the inputs of every training batch; the core sets it to the task's `Task.augment`."""
 

@@ -1,0 +1,214 @@
+"""Prepared splits on disk, so that a run finds what an earlier one prepared.
+
+An entry is a folder of ``.npy`` files and a ``meta.json``. Its name says what it was made of: the digest of the raw
+data, the names and options of dataset and task, and the code and packages that prepared it. It appears at once or not
+at all; one that is damaged is prepared again. Data embedded in a package are not kept: there is no digest to know them
+by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import re
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from harness.catalog import Catalog
+from harness.data.cache import cache_dir, dataset_dir, install_dir
+from harness.data.own.dataset import OwnDataset
+from harness.protocols import Dataset, PreparedData, Split
+from harness.types import DataInfo, RunSpec
+
+IN_MEMORY_BYTES = 256 * 2**20
+"""Entries up to this size are read into memory and checked against their checksums; larger ones are mapped."""
+META = "meta.json"
+SPLITS = ("train", "validation", "test")
+
+
+class StoredArray(Struct, frozen=True, kw_only=True):
+    split: Literal["train", "validation", "test"]
+    role: Literal["inputs", "targets", "groups"]
+    name: str
+    file: str
+    shape: tuple[int, ...]
+    dtype: str
+    bytes: int
+    crc32: int
+
+
+class Meta(Struct, frozen=True, kw_only=True):
+    digest: str
+    info: DataInfo
+    arrays: list[StoredArray]
+
+
+def entry(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> Path | None:
+    """The folder for what `spec` prepares; None for a dataset whose content has no digest."""
+    content = _content(spec, dataset)
+    if content is None:
+        return None
+    what = _digest([content, spec.task, spec.dataset, spec.task_options, spec.dataset_options, _tokenizer(spec)])
+    place = cache_dir() / "own" if isinstance(dataset, OwnDataset) else dataset_dir(dataset)
+    return place / "prepared" / f"{what}-{_code(spec, dataset, catalog)}"
+
+
+def load(folder: Path) -> PreparedData | None:
+    """What lies in `folder`; None where it is absent or damaged."""
+    try:
+        meta = msgspec.json.decode((folder / META).read_bytes(), type=Meta)
+        mapped = sum(stored.bytes for stored in meta.arrays) > IN_MEMORY_BYTES
+        parts: dict[str, dict[str, dict[str, NDArray[Any]]]] = {
+            split: {"inputs": {}, "targets": {}, "groups": {}} for split in SPLITS
+        }
+        for stored in meta.arrays:
+            parts[stored.split][stored.role][stored.name] = _read(folder, stored, mapped)
+        train, validation, test = (
+            Split(inputs=part["inputs"], targets=part["targets"][""], groups=part["groups"]) for part in parts.values()
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        print(f"harness: {folder}: the prepared data are damaged ({error}); preparing them again", file=sys.stderr)
+        return None
+    return PreparedData(train=train, validation=validation, test=test, info=meta.info, digest=meta.digest)
+
+
+def save(folder: Path, data: PreparedData) -> bool:
+    """Put `data`, which has its digest, into `folder`, in place of what is there and of what older code prepared.
+
+    False, and a warning on stderr, where the disk does not take it; nothing is left of it then.
+    """
+    try:
+        _save(folder, data)
+    except OSError as error:
+        print(f"harness: {folder}: the prepared data cannot be kept: {error.strerror}", file=sys.stderr)
+        return False
+    return True
+
+
+def _save(folder: Path, data: PreparedData) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+    try:
+        stored = [
+            _write(scratch, number, split, role, name, array)
+            for number, (split, role, name, array) in enumerate(_arrays(data))
+        ]
+        meta = Meta(digest=data.digest, info=data.info, arrays=stored)
+        (scratch / META).write_bytes(msgspec.json.encode(meta))
+        for old in folder.parent.glob(folder.name.partition("-")[0] + "-*"):
+            # Renamed first, so that no process finds half of it; who has it open keeps it.
+            with contextlib.suppress(OSError):
+                shutil.rmtree(old.rename(scratch / old.name))
+        scratch.chmod(0o755)
+        with contextlib.suppress(OSError):  # another process was quicker, with the same content
+            scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _content(spec: RunSpec, dataset: Dataset) -> str | None:
+    if isinstance(dataset, OwnDataset):
+        return str(spec.dataset_options["sha256"])
+    verified = all(file.sha256 or file.members for file in dataset.files)
+    return install_dir(dataset).name if dataset.files and verified else None
+
+
+def _tokenizer(spec: RunSpec) -> list[str]:
+    """Digests of what a checkpoint has to prepare data by: everything that is text."""
+    if spec.pretrained is None:
+        return []
+    files = sorted(path for path in Path(spec.pretrained.path).iterdir() if path.suffix in (".json", ".txt"))
+    return [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+
+
+def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
+    """What prepares: the sources of both plugins and of this folder, and the versions of what they require."""
+    provided = [catalog.tasks[spec.task].plugin]
+    if not isinstance(dataset, OwnDataset):
+        provided.append(catalog.datasets[spec.dataset].plugin)
+    roots = {Path(__file__).parent}
+    for thing in (catalog.task(spec.task), dataset):
+        package = sys.modules[type(thing).__module__.partition(".")[0]]
+        if package.__name__ != "harness" and package.__file__:
+            source = Path(package.__file__)
+            roots.add(source.parent if source.name == "__init__.py" else source)
+    sources = [
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for root in sorted(roots)
+        for path in (sorted(root.rglob("*.py")) if root.is_dir() else [root])
+    ]
+    return _digest([sources, _versions({"harness", *(ref.distribution for ref in provided)})])
+
+
+def _versions(distributions: set[str]) -> dict[str, str]:
+    """Versions of the distributions and of what they require without extras, so far as they are installed."""
+    names = set(distributions)
+    for distribution in distributions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            for line in importlib.metadata.requires(distribution) or []:
+                requirement = re.match(r"[\w.-]+", line)
+                if requirement and "extra ==" not in line:
+                    names.add(requirement[0])
+    versions = {"python": sys.version.split()[0]}
+    for name in sorted(names):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:16]
+
+
+def _arrays(data: PreparedData) -> Iterator[tuple[Any, Any, str, NDArray[Any]]]:
+    for name in SPLITS:
+        split: Split = getattr(data, name)
+        yield name, "targets", "", split.targets
+        for key, array in split.inputs.items():
+            yield name, "inputs", key, array
+        for key, array in split.groups.items():
+            yield name, "groups", key, array.astype(str) if array.dtype == object else array
+
+
+def _write(folder: Path, number: int, split: Any, role: Any, name: str, array: NDArray[Any]) -> StoredArray:
+    file = f"{number}.npy"
+    array = np.ascontiguousarray(array)
+    np.save(folder / file, array, allow_pickle=False)
+    return StoredArray(
+        split=split,
+        role=role,
+        name=name,
+        file=file,
+        shape=array.shape,
+        dtype=array.dtype.str,
+        bytes=array.nbytes,
+        crc32=_crc32(array),
+    )
+
+
+def _read(folder: Path, stored: StoredArray, mapped: bool) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(
+        folder / stored.file, mmap_mode="r" if mapped and stored.role == "inputs" else None, allow_pickle=False
+    )
+    if (array.shape, array.dtype.str) != (stored.shape, stored.dtype):
+        raise ValueError(f"{stored.file} holds {array.dtype.str} {array.shape}, not {stored.dtype} {stored.shape}")
+    if not mapped and _crc32(array) != stored.crc32:
+        raise ValueError(f"{stored.file} has another checksum")
+    return array
+
+
+def _crc32(array: NDArray[Any]) -> int:
+    return zlib.crc32(array.reshape(-1).view(np.uint8).data) if array.size else 0
