@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,7 @@ def training_batches(
     size = min(batch_size, len(split))
     for step in range(steps_per_epoch(len(split), batch_size)):
         index = order[step * size : (step + 1) * size]
-        inputs = {name: _rows(array, index) for name, array in split.inputs.items()}
+        inputs = {name: np.ascontiguousarray(array[index]) for name, array in split.inputs.items()}
         if augment is not None:
             inputs = _augmented(inputs, augment, chance)
         yield Batch(inputs, np.ascontiguousarray(split.targets[index]))
@@ -56,18 +55,8 @@ def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str,
     count; the last batch is filled up by repeating its last example."""
     for start in range(0, len(split), batch_size):
         valid = min(batch_size, len(split) - start)
-        inputs = {name: _rows(array, slice(start, start + valid)) for name, array in split.inputs.items()}
+        inputs = {name: np.ascontiguousarray(array[start : start + valid]) for name, array in split.inputs.items()}
         if valid < batch_size:
             filler = {name: np.repeat(array[-1:], batch_size - valid, axis=0) for name, array in inputs.items()}
             inputs = {name: np.concatenate([array, filler[name]]) for name, array in inputs.items()}
         yield inputs, valid
-
-
-def _rows(array: NDArray[Any], rows: Any) -> NDArray[Any]:
-    """Those rows, C-contiguous. What is mapped from a file is copied, and its pages are given back: read once more they
-    come from the kernel's cache, and the process holds no more than a batch of them."""
-    if not isinstance(array, np.memmap):
-        return np.ascontiguousarray(array[rows])
-    copied = np.array(array[rows], subok=False)
-    array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
-    return copied

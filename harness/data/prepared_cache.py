@@ -28,11 +28,13 @@ from numpy.typing import NDArray
 from harness.catalog import Catalog
 from harness.data.cache import cache_dir, dataset_dir, install_dir
 from harness.data.own.dataset import OwnDataset
+from harness.data.stored_rows import StoredRows
 from harness.protocols import Dataset, PreparedData, Split
 from harness.types import DataInfo, RunSpec
 
 IN_MEMORY_BYTES = 256 * 2**20
-"""Entries up to this size are read into memory and checked against their checksums; larger ones are mapped."""
+"""Entries up to this size are read into memory and checked against their checksums; of larger ones
+the inputs are `StoredRows`."""
 META = "meta.json"
 SPLITS = ("train", "validation", "test")
 
@@ -68,12 +70,12 @@ def load(folder: Path) -> PreparedData | None:
     """What lies in `folder`; None where it is absent or damaged."""
     try:
         meta = msgspec.json.decode((folder / META).read_bytes(), type=Meta)
-        mapped = sum(stored.bytes for stored in meta.arrays) > IN_MEMORY_BYTES
+        large = sum(stored.bytes for stored in meta.arrays) > IN_MEMORY_BYTES
         parts: dict[str, dict[str, dict[str, NDArray[Any]]]] = {
             split: {"inputs": {}, "targets": {}, "groups": {}} for split in SPLITS
         }
         for stored in meta.arrays:
-            parts[stored.split][stored.role][stored.name] = _read(folder, stored, mapped)
+            parts[stored.split][stored.role][stored.name] = _read(folder, stored, large)
         train, validation, test = (
             Split(inputs=part["inputs"], targets=part["targets"][""], groups=part["groups"]) for part in parts.values()
         )
@@ -199,15 +201,14 @@ def _write(folder: Path, number: int, split: Any, role: Any, name: str, array: N
     )
 
 
-def _read(folder: Path, stored: StoredArray, mapped: bool) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(
-        folder / stored.file, mmap_mode="r" if mapped and stored.role == "inputs" else None, allow_pickle=False
-    )
+def _read(folder: Path, stored: StoredArray, large: bool) -> NDArray[Any]:
+    path = folder / stored.file
+    array: Any = StoredRows(path) if large and stored.role == "inputs" else np.load(path, allow_pickle=False)
     if (array.shape, array.dtype.str) != (stored.shape, stored.dtype):
         raise ValueError(f"{stored.file} holds {array.dtype.str} {array.shape}, not {stored.dtype} {stored.shape}")
-    if not mapped and _crc32(array) != stored.crc32:
+    if not large and _crc32(array) != stored.crc32:
         raise ValueError(f"{stored.file} has another checksum")
-    return array
+    return array  # type: ignore[no-any-return]  # `StoredRows` has what batches need of an array
 
 
 def _crc32(array: NDArray[Any]) -> int:

@@ -25,7 +25,9 @@ class Split:
     """Examples in a fixed order.
 
     ``inputs``: name -> array ``[N, ...]``. Raw data may hold object arrays (``text``: str; ``waveform``: one
-    float32 array ``[samples]`` in [-1, 1] an example); prepared data holds plain numeric arrays only.
+    float32 array ``[samples]`` in [-1, 1] an example); prepared data holds plain numeric arrays only, or of large data
+    what reads rows from a file: it has ``shape``, ``dtype`` and ``len``, takes an int array or a slice as its index,
+    and ``np.asarray`` makes an array in memory of it.
     ``targets``: int64 ``[N]`` class numbers, or float ``[N, T]``.
     ``groups``: name -> array ``[N]``, such as the speaker of each example.
     """

@@ -54,7 +54,7 @@ class Linear(Model):
         import numpy as np
 
         (inputs,) = train.inputs.values()
-        x = inputs.reshape(len(train), -1).astype(np.float64)
+        x = np.asarray(inputs).reshape(len(train), -1).astype(np.float64)
         y = train.targets.astype(np.float64)
         x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
         weight, *_ = np.linalg.lstsq(x - x_mean, y - y_mean, rcond=None)
