@@ -62,6 +62,15 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, options, rng))
 
 
+def is_prepared(catalog: Catalog, spec: RunSpec) -> bool:
+    """Whether `prepare_data` has nothing to prepare that it would keep for the next run."""
+    from harness.data import prepared_cache
+    from harness.data.own.dataset import dataset_of
+
+    folder = prepared_cache.entry(spec, dataset_of(spec, catalog), catalog)
+    return folder is None or folder.is_dir()
+
+
 def _prepared(task: Task, dataset: Dataset, options: Any, spec: RunSpec) -> PreparedData:
     from harness.data.prepared import check, dataset_digest
 

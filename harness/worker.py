@@ -18,7 +18,15 @@ import msgspec
 
 from harness.measure.environment import CORE_PACKAGES, collect, versions
 from harness.measure.phases import Emit, Phases
-from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request, starting_weights
+from harness.preparation import (
+    choose_device,
+    explain,
+    is_prepared,
+    load_plugins,
+    prepare_data,
+    session_request,
+    starting_weights,
+)
 from harness.protocols import Model, PreparedData, Session, SessionRequest
 from harness.store import ARRAYS, WEIGHTS, write_json
 from harness.types import (
@@ -70,8 +78,14 @@ class Run:
             device = choose_device(self.backend, self.spec)
             self.spec = msgspec.structs.replace(self.spec, device=device.name)
             self.learn(device_name=device.description)
+        data: PreparedData | None = None
+        if not is_prepared(self._catalog, self.spec):
+            with self.phases("prepare"):
+                data = prepare_data(self._catalog, self.spec)
+            if is_prepared(self._catalog, self.spec):
+                data = None  # from now on this run is as the next one, which finds it prepared
         with self.phases("data"):
-            data = prepare_data(self._catalog, self.spec)
+            data = data or prepare_data(self._catalog, self.spec)
             self.learn(dataset_digest=data.digest, data=data.info)
         model, config, request = session_request(self._catalog, self.spec, data, device)
         with self.phases("build"):
@@ -142,7 +156,7 @@ class Run:
             speed=_speed(trained, timed, steady, info),
             latency=_latency(timed),
             memory=Memory(
-                host_peak_bytes=max(phases.memory.by_phase_bytes.values()),
+                host_peak_bytes=max(peak for name, peak in phases.memory.by_phase_bytes.items() if name != "prepare"),
                 host_peak_by_phase_bytes=phases.memory.by_phase_bytes,
                 host_counter=phases.memory.counter,
                 device=device_memory,

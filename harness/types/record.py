@@ -75,6 +75,7 @@ class DeviceMemory(Struct, frozen=True, kw_only=True):
 
 class Memory(Struct, frozen=True, kw_only=True):
     host_peak_bytes: int
+    """Of all phases but ``prepare``: only the first run of several prepares the data for all of them."""
     host_peak_by_phase_bytes: dict[str, int]
     host_counter: str
     """Where the host figures come from, such as ``VmHWM, reset at each phase``."""
@@ -98,7 +99,7 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     memory: Memory
     model: ModelInfo
     phases_s: dict[str, float]
-    """Seconds by phase: import, data, build, train, validate, score, inference."""
+    """Seconds by phase: import, prepare (where no earlier run did), data, build, train, validate, score, inference."""
     examples: dict[str, int]
     """Examples in each split."""
 

@@ -65,7 +65,7 @@ def test_it_fails_plainly_and_then_runs(toy: Path, cache: Path, server: FileServ
     status, record = run("1")
     assert status == 1
     assert isinstance(record.outcome, Failure)
-    assert (record.outcome.kind, record.outcome.phase) == ("error", "data")
+    assert (record.outcome.kind, record.outcome.phase) == ("error", "prepare")
     assert record.outcome.message == (
         f"dataset 'far': {server.url}/points.bin could not be fetched: HTTP status 404 Not Found"
     )
@@ -77,6 +77,14 @@ def test_it_fails_plainly_and_then_runs(toy: Path, cache: Path, server: FileServ
     assert isinstance(record.outcome, Success)
     log = next((tmp_path / "2").rglob("log.txt")).read_text()
     assert "harness: fetching dataset 'far': 1 file, unknown size" in log
+
+    first = record.outcome
+    _, record = run("3")
+    assert isinstance(record.outcome, Success)
+    assert ("prepare" in first.phases_s, "prepare" in record.outcome.phases_s) == (True, False)
+    assert first.scores == record.outcome.scores
+    others = [peak for phase, peak in first.memory.host_peak_by_phase_bytes.items() if phase != "prepare"]
+    assert first.memory.host_peak_bytes == max(others)
 
 
 @pytest.mark.skipif(not os.environ.get("HARNESS_DATA_MIRROR"), reason="HARNESS_DATA_MIRROR is not set")
