@@ -15,17 +15,17 @@ from typing import Any
 import msgspec
 
 from harness import stats
+from harness.distinguish import IDENTITY, differences, machine_of, software_of
 from harness.metrics import BUILTIN as METRICS
 from harness.parity.marks import marks
 from harness.parity.verdict import Verdict
 from harness.report.table import COLUMNS, Cell, Row, Table, one_line
-from harness.types import Failure, RunRecord, RunSpec, Success
+from harness.types import Failure, RunRecord, Success
 
 __all__ = ["Table", "tabulate"]
 
 _MIB = 2**20
 _MEASURED = tuple(c.name for c in COLUMNS if c.kind == "number" and not c.name.endswith("_ratio"))
-_IDENTITY = ("task", "dataset", "model", "backend", "device", "precision")
 
 
 def tabulate(records: Sequence[RunRecord], verdicts: Sequence[Verdict] = (), *, all_ratios: bool = False) -> Table:
@@ -42,7 +42,7 @@ def tabulate(records: Sequence[RunRecord], verdicts: Sequence[Verdict] = (), *, 
     measured = _means(groups)
     options = [
         ", ".join(filter(None, [_splits(group), text]))
-        for group, text in zip(groups, _options([_representative(group) for group in groups]), strict=True)
+        for group, text in zip(groups, differences([_representative(group) for group in groups]), strict=True)
     ]
     rivals: dict[tuple[str, ...], list[int]] = {}
     for index, group in enumerate(groups):
@@ -68,11 +68,11 @@ def _group(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for record in records:
         known = succeeded.setdefault(_setting(record), [])
-        if isinstance(record.outcome, Success) and _software(record) not in known:
-            known.append(_software(record))
+        if isinstance(record.outcome, Success) and software_of(record) not in known:
+            known.append(software_of(record))
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for record in records:
-        software = _software(record)
+        software = software_of(record)
         if isinstance(record.outcome, Failure):
             # A run that broke off early may know only some of its packages: it joins the row that these agree with.
             agreeing = [known for known in succeeded[_setting(record)] if software.items() <= known.items()]
@@ -126,28 +126,11 @@ def _representative(group: list[RunRecord]) -> RunRecord:
 
 def _setting(record: RunRecord) -> tuple[str, ...]:
     """The spec without its seed and split, and the machine."""
-    return (record.spec.group_key, *_machine(record).values())
-
-
-def _machine(record: RunRecord) -> dict[str, str]:
-    environment = record.environment
-    gpus = Counter(gpu.name for gpu in environment.gpus)
-    return {
-        "cpu": environment.cpu,
-        "cores": str(environment.cores),
-        "gpu": " + ".join(f"{n} x {name}" if n > 1 else name for name, n in sorted(gpus.items())) or "none",
-    }
-
-
-def _software(record: RunRecord) -> dict[str, str]:
-    """What may change under an unchanged spec: versions, and the data that its name stands for."""
-    digest = record.provenance.dataset_digest
-    data = {"data": digest[:8]} if digest else {}
-    return {**record.environment.packages, "python": record.environment.python, **data}
+    return (record.spec.group_key, *machine_of(record).values())
 
 
 def _rival_key(record: RunRecord) -> tuple[str, ...]:
-    return (msgspec.structs.replace(record.spec, backend="").group_key, *_machine(record).values())
+    return (msgspec.structs.replace(record.spec, backend="").group_key, *machine_of(record).values())
 
 
 def _means(groups: list[list[RunRecord]]) -> list[dict[str, Cell]]:
@@ -218,7 +201,7 @@ def _identity(group: list[RunRecord], options: str) -> dict[str, Cell]:
     spec = group[0].spec
     done = [record for record in group if isinstance(record.outcome, Success)]
     metric, unit = _metric(done)
-    return {name: Cell(getattr(spec, name)) for name in _IDENTITY} | {
+    return {name: Cell(getattr(spec, name)) for name in IDENTITY} | {
         "options": Cell(options),
         "batch_size": Cell(spec.recipe.batch_size),
         "seeds": Cell(len({record.spec.seed for record in done})),
@@ -264,51 +247,3 @@ def _ratio(mean: Cell, base: Cell, is_base: bool) -> Cell:
     if mean.ci95 is None or base.ci95 is None:
         return Cell(ratio)
     return Cell(ratio, ratio * math.hypot(mean.ci95 / mean.value, base.ci95 / base.value))
-
-
-def _options(firsts: list[RunRecord]) -> list[str]:
-    """For each row, the settings in which it differs from the rows of the same task, dataset, model, device and
-    precision: any setting or the machine; and, from rows of the same backend, package versions."""
-    alike: dict[tuple[str, ...], list[int]] = {}
-    for index, record in enumerate(firsts):
-        alike.setdefault(tuple(getattr(record.spec, name) for name in _IDENTITY if name != "backend"), []).append(index)
-    texts = [""] * len(firsts)
-    for indices in alike.values():
-        settings = {index: _settings(firsts[index].spec) | _machine(firsts[index]) for index in indices}
-        software = {index: _software(firsts[index]) for index in indices}
-        differing = _differing(list(settings.values()))
-        for index in indices:
-            backend = firsts[index].spec.backend
-            same_backend = [software[other] for other in indices if firsts[other].spec.backend == backend]
-            shown = {name: settings[index].get(name, "none") for name in differing}
-            shown |= {name: software[index].get(name, "none") for name in _differing(same_backend)}
-            shown.pop("compile", None)
-            compiled = firsts[index].spec.compile  # said even where nothing else is compared with it
-            texts[index] = ", ".join(["compile"] * compiled + [f"{name}={value}" for name, value in shown.items()])
-    return texts
-
-
-def _settings(spec: RunSpec) -> dict[str, str]:
-    sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}_options": s for s in ("task", "dataset", "model")}
-    flat: dict[str, str] = {}
-    for name, value in msgspec.to_builtins(spec).items():
-        if name in sections:
-            flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
-            flat.pop("dataset.split", None)  # a row says of itself which it sums up
-            if name == "dataset_options" and spec.source is not None:
-                flat["dataset.sha256"] = flat["dataset.sha256"][:8]
-        elif name not in (*_IDENTITY, "seed", "source", "pretrained"):
-            flat[name] = _plain(value)
-    if spec.pretrained is not None:
-        flat["pretrained"] = f"{spec.pretrained.name}@{spec.pretrained.digest[:8]}"
-        flat = {key: value for key, value in flat.items() if value != spec.pretrained.path}
-    return flat
-
-
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
-
-
-def _differing(settings: list[dict[str, str]]) -> list[str]:
-    names = dict.fromkeys(name for one in settings for name in one)
-    return [name for name in names if len({one.get(name) for one in settings}) > 1]

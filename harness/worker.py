@@ -78,14 +78,11 @@ class Run:
             device = choose_device(self.backend, self.spec)
             self.spec = msgspec.structs.replace(self.spec, device=device.name)
             self.learn(device_name=device.description)
-        data: PreparedData | None = None
         if not is_prepared(self._catalog, self.spec):
             with self.phases("prepare"):
-                data = prepare_data(self._catalog, self.spec)
-            if is_prepared(self._catalog, self.spec):
-                data = None  # from now on this run is as the next one, which finds it prepared
+                prepare_data(self._catalog, self.spec)  # kept on disk: this run goes on as the next one, which finds it
         with self.phases("data"):
-            data = data or prepare_data(self._catalog, self.spec)
+            data = prepare_data(self._catalog, self.spec)
             self.learn(dataset_digest=data.digest, data=data.info)
         model, config, request = session_request(self._catalog, self.spec, data, device)
         with self.phases("build"):
