@@ -46,7 +46,7 @@ def locate(name: str) -> Pretrained:
     return Pretrained(
         name=name if revision else folder.resolve().name,
         revision=revision,
-        digest=_sha256(folder / WEIGHTS),
+        digest=_digest(folder),
         path=str(folder.resolve()),
     )
 
@@ -74,9 +74,13 @@ def _fetch(name: str) -> Path:
         raise UsageError(f"the checkpoint {name!r} cannot be had from the hub: {first}") from None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(folder: Path) -> str:
+    sha = hashlib.sha256()
+    for name in sorted(_WANTED):
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as file:
+                sha.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return sha.hexdigest()
 
 
 def read_config(checkpoint: Pretrained) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     """The folder's name, or the hub id."""
     digest: str
-    """SHA-256 (hex) of its ``model.safetensors``."""
+    """SHA-256 (hex) of the names and SHA-256 of its files: weights, configuration, tokenizer."""
     revision: str = ""
     """Commit of a hub id."""
     path: str = ""

@@ -93,7 +93,10 @@ def test_identity_is_the_content_not_the_place(folder: Path, tmp_path: Path) -> 
     assert again.task_options["tokenizer"] != spec.task_options["tokenizer"]
     assert again.key == spec.key
     tiny_bert(tmp_path / "deep" / "tiny", seed=1)
-    assert planned(tmp_path / "deep" / "tiny").key != spec.key
+    other = planned(tmp_path / "deep" / "tiny")
+    assert other.key != spec.key
+    (tmp_path / "deep" / "tiny" / "vocab.txt").write_text("\n".join(reversed(PIECES)))
+    assert planned(tmp_path / "deep" / "tiny").key not in (spec.key, other.key)
 
 
 @pytest.mark.parametrize(
