@@ -6,12 +6,12 @@ Classification takes logits float32 ``[N, C]`` and class numbers int64 ``[N]``; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadResultError
 from harness.protocols import Metric
-from harness.types import ClassScore, DataInfo, Scores
+from harness.types import ClassScore, DataInfo, Scores, SliceScore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -165,8 +165,10 @@ class Scorer:
         test: tuple[Array, Array],
         validation: tuple[Array, Array],
         reference: tuple[Array, Array] | None,
+        groups: Mapping[str, Array],
     ) -> Scores:
-        """Everything about quality, from (targets, outputs) of each split; `reference` is the closed form's."""
+        """Everything about quality, from (targets, outputs) of each split; `reference` is the closed form's, `groups`
+        are those of the test split."""
         classes = self._info.objective == "classification" and test[1].ndim == 2
         return Scores(
             primary=self._primary,
@@ -175,6 +177,7 @@ class Scorer:
             reference=self.score(*reference) if reference else None,
             per_class=self._per_class(*test) if classes else [],
             confusion=self._confusion(*test) if classes else [],
+            slices=self._slices(*self._in_own_unit(*test), groups),
         )
 
     def _value(self, name: str, targets: Array, outputs: Array) -> float | None:
@@ -218,6 +221,19 @@ class Scorer:
                 support=int(columns[3][number]),
             )
             for number in labels
+        ]
+
+    def _slices(self, targets: Array, outputs: Array, groups: Mapping[str, Array]) -> list[SliceScore]:
+        from harness.slices import slices
+
+        return [
+            SliceScore(
+                group=group,
+                value=value,
+                support=int(members.sum()),
+                score=self._value(self._primary, targets[members], outputs[members]),
+            )
+            for group, value, members in slices(groups)
         ]
 
     def _confusion(self, targets: Array, outputs: Array) -> list[list[int]]:

@@ -123,10 +123,10 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
 def recipe_for(
     task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any], *, fine_tuning: bool = False
 ) -> Recipe:
-    """The task's recipe as its model, then its dataset, then the user change it. Fine-tuning has the model's own, since
-    the others are made for training from scratch."""
+    """The task's recipe as its model, then its dataset, then the user change it. Fine-tuning has recipes of its own,
+    since the others are made for training from scratch."""
     if fine_tuning:
-        layers = [model.fine_tuning]
+        layers = [model.fine_tuning, dataset.fine_tuning.get(model.name, {})]
     else:
         layers = [source.recipes.get(name, {}) for source in (model, dataset) for name in (model.name, variant)]
     recipe: Recipe = merge(Recipe, "recipe", msgspec.to_builtins(task.recipe), *layers, changes)
@@ -151,11 +151,12 @@ def _settings(
         sizes = pretrained.model_options(checkpoint, model)
         preparation = dict(task.checkpoint_options(Path(checkpoint.path)))
     changes = overrides["recipe"]
+    suited = dataset.task_options.get(task.name, {})
     return {
         "recipe": recipe_for(task, dataset, model, variant, changes, fine_tuning=checkpoint is not None),
         "protocol": merge(Protocol, "protocol", overrides["protocol"]),
         "model_options": _plain(merge(model.Config, "model", sizes, overrides["model"])),
-        "task_options": _plain(merge(task.Options, "task", preparation, overrides["task"])),
+        "task_options": _plain(merge(task.Options, "task", suited, preparation, overrides["task"])),
     }
 
 

@@ -130,6 +130,7 @@ class Run:
                 (data.test.targets, test),
                 (data.validation.targets, validation),
                 None if reference is None else (data.test.targets, reference),
+                data.test.groups,
             )
         steady = trained.steady()
         info = ModelInfo(

@@ -86,6 +86,7 @@ def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[...
             feature_columns: tuple[str, ...],
             split_column: str | None,
             group_column: str | None,
+            slice_columns: tuple[str, ...],
             on_bad_row: str | None,
             **others: Any,
         ) -> None:
@@ -110,6 +111,7 @@ def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[...
                         feature_columns=feature_columns,
                         split_column=split_column,
                         group_column=group_column,
+                        slice_columns=slice_columns,
                         on_bad_row=on_bad_row,
                     ),
                     *overrides,
@@ -175,6 +177,7 @@ def _selecting(backend_help: str) -> list[Callable[[F], F]]:
         names("--feature-columns", "Of your own table: what to learn from; without it every other column."),
         _column("--split-column", "Of your own data: train, validation or test."),
         _column("--group-column", "Of your own data: rows of one group stay in one split."),
+        names("--slice-columns", "Of your own data: score each of its values, or quarter of its numbers, by itself."),
         click.option(
             "--on-bad-row",
             type=click.Choice(["error", "skip"]),

@@ -47,7 +47,8 @@ def render(record: RunRecord, path: Path) -> str:
     sections = [_run(record), *(_success(record.outcome) if isinstance(record.outcome, Success) else [])]
     parts += [_lines(section) for section in [*sections, *_circumstances(record)] if section[1]]
     if isinstance(record.outcome, Success):
-        parts[2:2] = [part for part in (_quality(record.outcome), _per_class(record.outcome)) if part]
+        quality = (_quality(record.outcome), _per_class(record.outcome), _slices(record.outcome))
+        parts[2:2] = [part for part in quality if part]
     else:
         parts.insert(1, _failure(record.outcome))
     return "\n\n".join(parts)
@@ -151,6 +152,20 @@ def _per_class(outcome: Success) -> str:
     align = ["left", *["right"] * 5]
     grid = tabulate(rows, headers=header, tablefmt="plain", colalign=align, disable_numparse=True)
     return "\n".join(["per class, test split", *(f"  {line}".rstrip() for line in grid.splitlines())])
+
+
+def _slices(outcome: Success) -> str:
+    from tabulate import tabulate
+
+    scores = outcome.scores
+    if not scores.slices:
+        return ""
+    rows = [[part.group, part.value, _text(part.score), part.support] for part in scores.slices]
+    header = ["group", "value", scores.primary, "support"]
+    grid = tabulate(
+        rows, headers=header, tablefmt="plain", colalign=["left", "left", "right", "right"], disable_numparse=True
+    )
+    return "\n".join(["by group, test split", *(f"  {line}".rstrip() for line in grid.splitlines())])
 
 
 def _share(value: float | None) -> str:

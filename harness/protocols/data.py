@@ -97,6 +97,10 @@ class Dataset:
     Options: ClassVar[type[Struct]] = NoOptions
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Model variant or family -> changes to the recipe, found on this dataset's validation split."""
+    fine_tuning: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Model family -> changes to the recipe of a model that starts from a checkpoint."""
+    task_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Task -> its options that suit this dataset: the size of the vocabulary, augmentation, ..."""
     requires: ClassVar[Mapping[str, str]] = {}
     """Importable module -> command that installs it; asked before anything runs."""
     files: ClassVar[Sequence[RemoteFile]] = ()

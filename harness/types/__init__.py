@@ -26,6 +26,7 @@ from harness.types.record import (
     Provenance,
     RunRecord,
     Scores,
+    SliceScore,
     Speed,
     Success,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "RunRecord",
     "RunSpec",
     "Scores",
+    "SliceScore",
     "Speed",
     "Success",
 ]

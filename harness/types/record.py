@@ -24,6 +24,18 @@ class ClassScore(Struct, frozen=True, kw_only=True):
     support: int
 
 
+class SliceScore(Struct, frozen=True, kw_only=True):
+    """The primary metric on the test examples that share a value of a group."""
+
+    group: str
+    """What the dataset or task groups by, such as ``speaker`` or ``tokens``."""
+    value: str
+    """The group's value, or the range of its numbers."""
+    support: int
+    score: float | None
+    """None where the metric is not defined on so few."""
+
+
 class Scores(Struct, frozen=True, kw_only=True):
     """Quality, computed by the core from the predictions, for every backend by the same code."""
 
@@ -36,6 +48,8 @@ class Scores(Struct, frozen=True, kw_only=True):
     per_class: list[ClassScore] = []
     confusion: list[list[int]] = []
     """Rows are true classes, columns predicted ones."""
+    slices: list[SliceScore] = []
+    """Of each group of the test split, in order."""
 
 
 class Speed(Struct, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ class TextClassification(Task):
     """Cleans the text, learns a WordPiece vocabulary on the training split, cuts and pads to one length.
 
     Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
+    Groups: those of the dataset, and ``tokens``, the length before cutting, special tokens included.
     `DataInfo.details`: ``vocab_size`` and ``pad_id``; ``truncated_share``, the share of training texts that were cut;
     ``unknown_share``, the share of ``[UNK]`` among the validation split's tokens before cutting.
     """
@@ -79,10 +80,14 @@ class TextClassification(Task):
         else:
             vocabulary = text.learn_vocabulary(train, options.vocab_size, lowercase=options.lowercase)
             ids = [text.encode(texts, vocabulary, lowercase=options.lowercase) for texts in parts]
-        lengths = [len(row) + 2 for row in ids[0]]
+        lengths = _lengths(ids[0]).tolist()
         max_length = options.max_length or _covering_length(lengths)
         splits = [
-            Split(inputs=text.pad(rows, vocabulary, max_length), targets=_classes(split.targets), groups=split.groups)
+            Split(
+                inputs=text.pad(rows, vocabulary, max_length),
+                targets=_classes(split.targets),
+                groups={"tokens": _lengths(rows), **split.groups},
+            )
             for rows, split in zip(ids, named.values(), strict=True)
         ]
         return PreparedData(
@@ -125,6 +130,13 @@ def _cleaned(split: Split) -> list[str]:
 
 def _classes(targets: NDArray[Any]) -> NDArray[np.int64]:
     return targets.astype("int64")
+
+
+def _lengths(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """With ``[CLS]`` and ``[SEP]``."""
+    import numpy as np
+
+    return np.array([len(row) + 2 for row in rows], np.int64)
 
 
 def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = 512) -> int:

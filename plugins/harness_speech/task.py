@@ -34,8 +34,8 @@ class Speech(Task):
     input ``sample_rate_hz``, int64 ``[N]``; what has another rate than the task's is resampled.
 
     Each clip is normalised to zero mean and unit variance before it is padded, as wav2vec 2.0's feature extractor
-    does. `DataInfo.details` has ``sample_rate_hz`` and ``truncated_share``, the share of the training examples that
-    were cut.
+    does. Groups: those of the dataset, and ``seconds``, the length before cutting. `DataInfo.details` has
+    ``sample_rate_hz`` and ``truncated_share``, the share of the training examples that were cut.
     """
 
     name = "speech"
@@ -79,7 +79,9 @@ class Speech(Task):
 
         def prepared(split: Split, waveforms: list[Any]) -> Split:
             values = fixed_length(waveforms, samples)
-            return Split(inputs={"input_values": values}, targets=split.targets, groups=split.groups)
+            seconds = np.array([len(waveform) for waveform in waveforms]) / rate_hz
+            groups = {"seconds": seconds, **split.groups}
+            return Split(inputs={"input_values": values}, targets=split.targets, groups=groups)
 
         info = DataInfo(
             kind=self.produces,

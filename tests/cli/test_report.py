@@ -111,7 +111,17 @@ def test_show_every_part_of_a_record(invoke: Invoke, tmp_path: Path) -> None:
     kept = next(run for run in comparison() if run.spec.model == "mlp")
     (name,) = store(tmp_path / "results", [kept])
     text = invoke("show", name).stdout
-    for part in ("run", "quality", "per class", "speed", "latency", "peak memory", "seconds by phase", "training"):
+    for part in (
+        "run",
+        "quality",
+        "per class",
+        "by group",
+        "speed",
+        "latency",
+        "peak memory",
+        "seconds by phase",
+        "training",
+    ):
         assert re.search(rf"^{part}", text, re.MULTILINE), part
     for figure in (
         "1000 samples/s",

@@ -68,7 +68,7 @@ def test_classification_by_hand() -> None:
 
 def test_per_class_and_confusion() -> None:
     judge = scorer(classes(3, "a", "b", "c"), "accuracy", CLASSIFICATION[:1])
-    scores = judge.scores((TARGETS, PREDICTED), (TARGETS[:1], PREDICTED[:1]), None)
+    scores = judge.scores((TARGETS, PREDICTED), (TARGETS[:1], PREDICTED[:1]), None, {})
     assert scores.primary == "accuracy"
     assert scores.test == {"accuracy": pytest.approx(2 / 3)}
     assert scores.validation == {"accuracy": 1.0}
@@ -83,7 +83,7 @@ def test_per_class_and_confusion() -> None:
 
 def test_confusion_rows_are_true_classes() -> None:
     scores = scorer(classes(2), "accuracy", CLASSIFICATION[:1]).scores(
-        (np.array([0, 0]), logits([1, 1], 2)), (np.array([0]), logits([0], 2)), None
+        (np.array([0, 0]), logits([1, 1], 2)), (np.array([0]), logits([0], 2)), None, {}
     )
     assert scores.confusion == [[0, 2], [0, 0]]
     assert scores.per_class[1] == ClassScore(label="1", precision=0, recall=0, f1=0, roc_auc=None, support=0)
@@ -196,7 +196,7 @@ def test_bounds(drawn: tuple[Array, Array]) -> None:
 @given(predictions())
 def test_confusion_holds_every_example(drawn: tuple[Array, Array]) -> None:
     targets, outputs = drawn
-    scores = scorer(classes(outputs.shape[1]), "accuracy", CLASSIFICATION[:1]).scores(drawn, drawn, None)
+    scores = scorer(classes(outputs.shape[1]), "accuracy", CLASSIFICATION[:1]).scores(drawn, drawn, None, {})
     confusion = np.array(scores.confusion)
     assert confusion.sum(axis=1).tolist() == np.bincount(targets, minlength=outputs.shape[1]).tolist()
     assert confusion.trace() / len(targets) == pytest.approx(scores.test["accuracy"])

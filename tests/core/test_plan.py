@@ -156,6 +156,20 @@ def test_user_wins_over_dataset_over_model_over_task(catalog: Catalog) -> None:
     assert [s.recipe.epochs for s in plan(catalog, "recipe.epochs=1", **chosen)] == [1, 1]
 
 
+def test_a_dataset_has_task_options_that_suit_it(catalog: Catalog) -> None:
+    from harness_toy import ToyNumbers
+
+    class Suited(ToyNumbers):
+        name = "suited"
+        task_options = {"toy-regress": {"features": 2}, "another": {"unheard_of": 1}}
+
+    provide(catalog, dataset=Suited())
+    (suited,) = plan(catalog, datasets=("suited",))
+    assert suited.task_options == {"features": 2}
+    (changed,) = plan(catalog, "task.features=3", datasets=("suited",))
+    assert changed.task_options == {"features": 3}
+
+
 def test_spec_equals_itself_after_a_file(catalog: Catalog) -> None:
     from harness_toy import ToyLinear
 

@@ -25,6 +25,7 @@ from harness.types import (
     RunRecord,
     RunSpec,
     Scores,
+    SliceScore,
     Speed,
     Success,
 )
@@ -90,6 +91,7 @@ def success(
             reference=reference,
             per_class=[ClassScore(label="de", precision=0.7, recall=0.8, f1=0.747, roc_auc=None, support=40)],
             confusion=[[32, 8], [10, 30]],
+            slices=[SliceScore(group="tokens", value="3 to 9", support=80, score=0.775)],
         ),
         curves=epochs,
         speed=Speed(

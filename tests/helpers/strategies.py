@@ -28,6 +28,7 @@ from harness.types import (
     RunRecord,
     RunSpec,
     Scores,
+    SliceScore,
     Speed,
     Success,
 )
@@ -120,6 +121,7 @@ class_scores = st.builds(
     roc_auc=st.none() | numbers,
     support=counts,
 )
+slice_scores = st.builds(SliceScore, group=text, value=text, support=counts, score=st.none() | numbers)
 maybe = st.none() | numbers
 maybe_bytes = st.none() | counts
 successes = st.builds(
@@ -132,6 +134,7 @@ successes = st.builds(
         reference=st.none() | scores,
         per_class=st.lists(class_scores, max_size=2),
         confusion=st.lists(st.lists(counts, max_size=2), max_size=2),
+        slices=st.lists(slice_scores, max_size=2),
     ),
     curves=st.lists(epochs, max_size=2),
     speed=st.builds(

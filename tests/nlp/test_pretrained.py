@@ -80,6 +80,7 @@ def test_the_plan_takes_sizes_tokenizer_and_recipe(folder: Path) -> None:
     assert {name: spec.model_options[name] for name in SIZES} == SIZES
     assert spec.task_options["tokenizer"] == str(folder)
     assert (spec.recipe.epochs, spec.recipe.learning_rate) == (3, 5e-5)
+    assert planned(folder, datasets=("sst2",)).recipe.epochs == 1  # the dataset's own
     assert spec.pretrained is not None
     assert (spec.pretrained.name, spec.pretrained.revision) == ("tiny", "")
 

@@ -139,3 +139,32 @@ def test_texts_reach_their_task(here: Path, catalog: Catalog) -> None:
     assert data.info.label_names == ("neg", "pos")
     assert data.info.details["splits"] == "validation and test drawn stratified, seed 0"
     assert {"vocab_size", "skipped_rows"} <= data.info.details.keys()
+
+
+def test_columns_are_scored_by_themselves_and_stay_features(here: Path) -> None:
+    columns: dict[str, Any] = {**houses(), "side": ["left", "right", "right", ""] * 10}
+    path = write_csv(here / "houses.csv", columns)
+    asked = ("--target-column", "price", "--slice-columns", "side,rooms")
+    done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, *asked)
+    assert done.exit_code == 0, done.output
+    record = record_of(here / "results")
+    assert isinstance(record.outcome, Success)
+    slices = record.outcome.scores.slices
+    assert {part.group for part in slices} == {"side", "rooms"}
+    assert {part.value for part in slices if part.group == "side"} <= {"left", "right", "missing"}
+    for group in ("side", "rooms"):
+        parts = [part for part in slices if part.group == group]
+        assert sum(part.support for part in parts) == record.outcome.examples["test"]
+        squares = sum(part.support * (part.score or 0) ** 2 for part in parts)
+        whole = record.outcome.scores.test["rmse"]
+        assert whole is not None
+        assert squares == pytest.approx(record.outcome.examples["test"] * whole**2, rel=1e-6)
+    assert "rooms" in record.spec.dataset_options["feature_columns"]
+
+
+def test_an_unknown_slice_column_is_refused(here: Path) -> None:
+    path = write_csv(here / "houses.csv", houses())
+    asked = ("--target-column", "price", "--slice-columns", "room")
+    done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, *asked)
+    assert done.exit_code == 2
+    assert "did you mean 'rooms'" in done.output

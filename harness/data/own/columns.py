@@ -30,12 +30,16 @@ class Columns:
         """A column that the user names, checked and taken."""
         if name is None:
             return None
-        if name not in self.table.columns:
-            raise UnknownNameError("column", name, self.table.columns, hint=f"(of {self.table.source})")
+        self.check(name)
         if name in self._taken:
             raise UsageError(f"column {name!r} of {self.table.source} cannot play two parts")
         self._taken.add(name)
         return name
+
+    def check(self, name: str) -> None:
+        """A column that the user names must be there; it is not taken by that."""
+        if name not in self.table.columns:
+            raise UnknownNameError("column", name, self.table.columns, hint=f"(of {self.table.source})")
 
     def called(
         self, part: str, names: Sequence[str], fits: Callable[[list[Any]], bool] = lambda cells: True
@@ -199,6 +203,16 @@ def categories(table: Table, column: str, problems: Problems, *, declared: bool)
             "category to learn from; name the columns to use by --feature-columns (dataset.feature_columns)"
         )
     return found
+
+
+def slice_values(table: Table, column: str) -> list[float] | list[str]:
+    """A column to score by: numbers, NaN where one is missing, if all its cells are; else texts, empty where one is."""
+    cells = table.columns[column]
+    values = [number(cell) for cell in cells]
+    found = [value for value in values if value is not None]
+    if len(found) == len(cells):
+        return found
+    return ["" if is_missing(cell) else str(cell).strip() for cell in cells]
 
 
 def is_category(table: Table, column: str) -> bool:

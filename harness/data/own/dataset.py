@@ -83,7 +83,7 @@ class OwnDataset(Dataset):
         targets, label_names, parts, told = self._classes_and_splits(examples)
         rows = examples.good()
         inputs = {name: array[rows] for name, array in decoded.items()}
-        groups = {}
+        groups = {name: np.array(values)[rows] for name, values in examples.slices.items()}
         if examples.groups is not None:
             groups[str(examples.options.group_column)] = np.array(examples.groups)[rows]
         everything = Split(inputs=inputs, targets=targets, groups=groups)

@@ -37,6 +37,8 @@ class Examples:
     """Target column by target column."""
     splits: list[str] | None = None
     groups: list[str] | None = None
+    slices: dict[str, list[float] | list[str]] = field(default_factory=dict)
+    """Column by column, what the test split is scored by."""
     texts: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     features: list[list[float]] = field(default_factory=list)
@@ -77,8 +79,8 @@ def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples
 
 
 def _from_folders(path: Path, kind: str, options: OwnOptions, problems: Problems) -> Examples:
-    for name in ("target_column", "split_column", "group_column", "path_column"):
-        if getattr(options, name) is not None:
+    for name in ("target_column", "split_column", "group_column", "path_column", "slice_columns"):
+        if getattr(options, name):
             raise UsageError(
                 f"dataset.{name} names a column, and {path} is a folder of class folders; put a metadata file "
                 "(metadata.csv with a path and a label in each row) into it to have columns"
@@ -99,6 +101,8 @@ def _from_table(
         name: columns.said(getattr(options, name, None))
         for name in ("split_column", "group_column", "text_column", "path_column")
     }
+    for name in options.slice_columns:
+        columns.check(name)
     wanted = options.target_column
     targets = tuple(columns.said(name) or "" for name in ((wanted,) if isinstance(wanted, str) else wanted or ()))
     if objective == "classification" and len(targets) > 1:
@@ -133,6 +137,7 @@ def _from_table(
         found.splits = reading.splits(table, said["split_column"], problems)
     if said["group_column"]:
         found.groups = reading.words(table, said["group_column"], "group", problems)
+    found.slices = {name: reading.slice_values(table, name) for name in options.slice_columns}
     for where, file in zip(table.where, found.files, strict=False):
         if where not in problems:
             _look(where, file, kind, problems)

@@ -17,6 +17,9 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     is drawn from the training rows. None: the column called ``split``, if there is one; else all splits are drawn."""
     group_column: str | None = None
     """Rows of one group, such as a speaker or a patient, stay in one split."""
+    slice_columns: tuple[str, ...] = ()
+    """Columns whose values are scored by themselves in the test split: names, or numbers by quarters. They may be
+    features, too."""
     on_bad_row: OnBadRow = "error"
     split_seed: int = 0
     validation_share: float = 0.1

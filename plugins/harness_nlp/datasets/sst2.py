@@ -39,6 +39,7 @@ class Sst2(Dataset):
         "Socher et al. 2013, Recursive Deep Models for Semantic Compositionality Over a Sentiment Treebank, EMNLP; "
         "Wang et al. 2019, GLUE, ICLR"
     )
+    fine_tuning = {"bert": {"epochs": 1}}
     notes = (
         "GLUE withholds the test labels: the test split is GLUE's dev set (872 sentences), and the validation split "
         "is carved from the training phrases, a sentence's phrases together."

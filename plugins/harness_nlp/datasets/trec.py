@@ -46,6 +46,8 @@ class Trec(Dataset):
     licence = "not stated by the publisher (University of Illinois, Cognitive Computation Group)"
     homepage = "https://cogcomp.seas.upenn.edu/Data/QA/QC/"
     citation = "Li and Roth 2002, Learning Question Classifiers, COLING"
+    recipes = {"lstm": {"epochs": 12, "batch_size": 32, "learning_rate": 4e-3, "dropout": 0.5}}
+    task_options = {"nlp": {"vocab_size": 2000}}
     notes = "10 of the 500 test questions also occur in the publisher's training file."
     Options = Options
     files = (

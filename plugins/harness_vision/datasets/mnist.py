@@ -44,6 +44,8 @@ class Mnist(Dataset):
     summary = "70,000 handwritten digits, 28x28 grey"
     licence = "CC BY-SA 3.0, as commonly stated"
     homepage = "https://yann.lecun.com/exdb/mnist/"
+    recipes = {"resnet-20": {"epochs": 3, "batch_size": 128}}
+    task_options = {"vision": {"crop": 2}}
     citation = "LeCun, Bottou, Bengio and Haffner 1998, Gradient-Based Learning Applied to Document Recognition, IEEE"
     files = _files(
         ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
@@ -73,6 +75,8 @@ class FashionMnist(Dataset):
     summary = "70,000 pictures of clothes, 28x28 grey, 10 classes (Zalando)"
     licence = "MIT"
     homepage = "https://github.com/zalandoresearch/fashion-mnist"
+    recipes = {"resnet-20": {"epochs": 8, "batch_size": 128}}
+    task_options = {"vision": {"crop": 2, "flip": True}}
     citation = "Xiao, Rasul and Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747"
     files = _files(
         ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),

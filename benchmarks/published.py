@@ -1,0 +1,189 @@
+"""Published results beside ours: run what is missing, print the table.
+
+``python -m benchmarks.published run [DATASET ...] [--backend NAME] [--minilm FOLDER]`` carries out the runs that the
+results directory lacks; ``python -m benchmarks.published table`` prints the comparison as markdown from what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate
+
+from harness import RunRecord, RunSpec, Success, stats
+from harness.cli.progress import listener
+from harness.execute.local import run_all
+from harness.plan import Selection, expand
+from harness.plugins import discover
+from harness.store import Store
+
+RESULTS = Path(__file__).parent.parent / "results" / "reference"
+TIMEOUT_S = 2 * 3600.0
+SHORT = ("protocol.inference_s=0.2", "protocol.latency_batches=11")
+"""For the many splits of small tables: a short look at speed."""
+BACKENDS = ("torch", "tensorflow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A figure to reach: on the test split, by the model with the recipe that its dataset declares."""
+
+    task: str
+    dataset: str
+    model: str
+    figure: float
+    """The published mean, or the least that is expected."""
+    standard_error: float | None = None
+    """Of a published mean over splits; None where the figure is a single one."""
+    note: str = ""
+    lower_is_better: bool = False
+
+    def selection(self, backends: Sequence[str], checkpoint: str | None) -> Selection:
+        splits = self.task == "regression"
+        return Selection(
+            tasks=(self.task,),
+            datasets=(self.dataset,),
+            models=() if self.note == PRETRAINED else (self.model,),
+            backends=tuple(backends),
+            splits="all" if splits else (),
+            threads=1,
+            overrides=SHORT if splits else (),
+            pretrained=checkpoint if self.note == PRETRAINED else None,
+        )
+
+    def reached(self, value: float) -> bool:
+        """Equal within two standard errors of the published mean, or better."""
+        margin = 2 * (self.standard_error or 0.0)
+        return value <= self.figure + margin if self.lower_is_better else value >= self.figure - margin
+
+
+PRETRAINED = "fine-tuned from all-MiniLM-L6-v2"
+
+
+def _uci(dataset: str, figure: float, standard_error: float) -> Claim:
+    """RMSE over the published splits, one hidden layer of 50 units: the grid search of the code behind Gal and
+    Ghahramani 2016 (arXiv:1506.02142), as run again by its author."""
+    return Claim(
+        task="regression",
+        dataset=dataset,
+        model="mlp-50",
+        figure=figure,
+        standard_error=standard_error,
+        lower_is_better=True,
+    )
+
+
+CLAIMS = (
+    _uci("uci-concrete", 4.82, 0.16),
+    _uci("uci-energy", 0.54, 0.06),
+    _uci("uci-kin8nm", 0.08, 0.00),
+    _uci("uci-power", 4.01, 0.04),
+    _uci("uci-protein", 4.27, 0.02),
+    _uci("uci-wine", 0.62, 0.01),
+    _uci("uci-yacht", 0.67, 0.05),
+    Claim(task="nlp", dataset="trec", model="lstm", figure=0.88, note="from scratch"),
+    Claim(task="nlp", dataset="sst2", model="lstm", figure=0.80, note="from scratch"),
+    Claim(task="speech", dataset="fsdd", model="wav2vec2-tiny", figure=0.97, note="from scratch"),
+    Claim(task="vision", dataset="mnist", model="resnet-20", figure=0.993),
+    Claim(task="vision", dataset="fashion-mnist", model="resnet-20", figure=0.92),
+    Claim(task="nlp", dataset="sst2", model="bert", figure=0.88, note=PRETRAINED),
+)
+
+
+def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None, results: Path) -> int:
+    catalog, store = discover(), Store(results)
+    store.prepare()
+    done = {run.record.key for run in store.load().runs if isinstance(run.record.outcome, Success)}
+    specs: list[RunSpec] = []
+    for claim in CLAIMS:
+        if datasets and claim.dataset not in datasets:
+            continue
+        if claim.note == PRETRAINED and checkpoint is None:
+            print(f"{claim.dataset}, {claim.note}: left out; --minilm names the checkpoint's folder", file=sys.stderr)
+            continue
+        specs += [spec for spec in expand(claim.selection(backends, checkpoint), catalog) if spec.key not in done]
+    progress = listener(quiet=False)
+    try:
+        records = run_all(specs, catalog, store, timeout_s=TIMEOUT_S, listener=progress)
+    finally:
+        progress.close()
+    return int(not all(isinstance(record.outcome, Success) for record in records))
+
+
+def table(results: Path) -> str:
+    """Markdown: a row for each claim and backend that there are runs of."""
+    records = [run.record for run in Store(results).load().runs if isinstance(run.record.outcome, Success)]
+    rows = []
+    for claim in CLAIMS:
+        for backend in BACKENDS:
+            found = [record for record in records if _belongs(record, claim, backend)]
+            if found:
+                rows.append(_row(claim, backend, found))
+    headers = ["dataset", "model", "backend", "metric", "published or expected", "here", "runs", "reached", "cost"]
+    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
+
+
+def _belongs(record: RunRecord, claim: Claim, backend: str) -> bool:
+    spec = record.spec
+    pretrained = claim.note == PRETRAINED
+    return (spec.dataset, spec.model, spec.backend, spec.pretrained is not None) == (
+        claim.dataset,
+        claim.model,
+        backend,
+        pretrained,
+    )
+
+
+def _row(claim: Claim, backend: str, records: Sequence[RunRecord]) -> list[str]:
+    outcomes = [record.outcome for record in records if isinstance(record.outcome, Success)]
+    metric = outcomes[0].scores.primary
+    values = [value for outcome in outcomes if (value := outcome.scores.test[metric]) is not None]
+    mean = stats.mean(values)
+    if claim.standard_error is None:
+        figure, here = f"at least {claim.figure:g}", f"{mean.value:.4f}"
+    else:
+        figure = f"{claim.figure:.2f} ± {claim.standard_error:.2f}"
+        here = f"{mean.value:.3f} ± {_standard_error(values):.3f}"
+    minutes = sum(record.wall_s for record in records) / 60
+    return [
+        claim.dataset,
+        f"{claim.model}, {claim.note}" if claim.note else claim.model,
+        backend,
+        metric,
+        figure,
+        here,
+        str(len(records)),
+        "yes" if claim.reached(mean.value) else "no",
+        f"{minutes:.1f} min",
+    ]
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    from statistics import stdev
+
+    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.published", description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="results directory [results/reference]")
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run", help="carry out the runs that are missing")
+    running.add_argument("datasets", nargs="*", help="only these")
+    running.add_argument("--backend", default=",".join(BACKENDS), help="backends, separated by commas")
+    running.add_argument("--minilm", help="folder of the checkpoint sentence-transformers/all-MiniLM-L6-v2")
+    commands.add_parser("table", help="print the comparison")
+    options = parser.parse_args()
+    if options.command == "run":
+        return run(options.datasets, options.backend.split(","), options.minilm, options.results)
+    print(table(options.results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

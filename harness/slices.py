@@ -1,0 +1,65 @@
+"""Parts of a split that share a value of a group, such as a speaker, so that each can be scored by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_VALUES = 30
+"""A group with more values is not scored value by value: numbers go into quarters, of names the most frequent stay."""
+OTHERS = "all others"
+MISSING = "missing"
+
+
+class Slice(NamedTuple):
+    group: str
+    value: str
+    members: NDArray[np.bool_]
+    """``[N]``: which examples belong to it."""
+
+
+def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
+    """Of each group (name -> ``[N]``) its values, in order; every example is in one slice of each group.
+
+    A group of numbers with more than `MOST_VALUES` distinct ones is cut at its quartiles; of other groups the
+    `MOST_VALUES` - 1 most frequent values are slices, and the rest together one. NaN and an empty text are a value.
+    """
+    for group, values in groups.items():
+        known = ~np.isnan(values) if values.dtype.kind == "f" else values.astype(str) != ""
+        for value, members in _parts(values[known]):
+            among_all = np.zeros(len(values), bool)
+            among_all[known] = members
+            yield Slice(group, value, among_all)
+        if not known.all():
+            yield Slice(group, MISSING, ~known)
+
+
+def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Values and which of `values`, all known, are in them."""
+    comparable = values if values.dtype.kind in "iuf" else values.astype(str)
+    distinct, places, counts = np.unique(comparable, return_inverse=True, return_counts=True)
+    if len(distinct) <= MOST_VALUES:
+        yield from ((_text(value), places == number) for number, value in enumerate(distinct))
+    elif distinct.dtype.kind in "iuf":
+        yield from _quarters(comparable)
+    else:
+        kept = np.sort(np.argsort(-counts, kind="stable")[: MOST_VALUES - 1])
+        yield from ((_text(distinct[number]), places == number) for number in kept)
+        yield OTHERS, ~np.isin(places, kept)
+
+
+def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Up to four parts of about one size, each with its lowest and highest number."""
+    edges = np.unique(np.quantile(numbers, (0.25, 0.5, 0.75), method="inverted_cdf"))
+    quarter = np.searchsorted(edges, numbers, side="left")
+    for number in np.unique(quarter):
+        members = quarter == number
+        low, high = numbers[members].min(), numbers[members].max()
+        yield _text(low) if low == high else f"{_text(low)} to {_text(high)}", members
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, np.floating) else str(value)
