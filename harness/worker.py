@@ -8,14 +8,16 @@ too, with all that was known by then; what ends the process leaves none, and the
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from harness.data.install import Log, reporter
 from harness.measure.environment import CORE_PACKAGES, collect, versions
 from harness.measure.phases import Emit, Phases
 from harness.preparation import (
@@ -27,11 +29,12 @@ from harness.preparation import (
     session_request,
     starting_weights,
 )
-from harness.protocols import Model, PreparedData, Session, SessionRequest
+from harness.protocols import Dataset, Model, PreparedData, Session, SessionRequest
 from harness.store import ARRAYS, WEIGHTS, write_json
 from harness.types import (
     Event,
     Failure,
+    Fetching,
     Latency,
     Memory,
     ModelInfo,
@@ -43,6 +46,13 @@ from harness.types import (
     Speed,
     Success,
 )
+
+if TYPE_CHECKING:
+    from harness.data.download import Report
+
+
+FETCHING_S = 0.25
+"""Between two words on a download."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,6 +214,20 @@ def _latency(timed: Any) -> Latency:
     )
 
 
+def _fetching(dataset: Dataset, emit: Emit) -> Report:
+    """Tells the log, and the parent a few times a second."""
+    log, told = Log(dataset), -math.inf
+
+    def report(name: str, done: int, total: int | None) -> None:
+        nonlocal told
+        log(name, done, total)
+        if time.monotonic() - told >= FETCHING_S or done == total:
+            told = time.monotonic()
+            emit(Fetching(dataset=dataset.name, file=name, done_bytes=done, total_bytes=total))
+
+    return report
+
+
 def _failure(error: Exception, run: Run | None) -> Failure:
     kind, message = explain(error, run.backend if run else None)
     return Failure(kind=kind, message=message, phase=run.phases.current if run else "")
@@ -218,6 +242,7 @@ def main(job_path: str, record_path: str, events_fd: int) -> None:
     def emit(event: Event) -> None:
         os.write(events_fd, msgspec.json.encode(event) + b"\n")
 
+    reporter.set(lambda dataset: _fetching(dataset, emit))
     run: Run | None = None
     outcome: Outcome
     environment = collect()  # before the run, so that the load average is not our own

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.types import EpochEnded, Event, Failure, PhaseStarted, Progress, RunRecord, RunSpec
+from harness.types import EpochEnded, Event, Failure, Fetching, PhaseStarted, Progress, RunRecord, RunSpec
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
 _REFRESH_S = 0.25
 _PLAIN_S = 1.0
+_FETCHING_S = 10.0
 
 
 def listener(*, quiet: bool) -> Quiet:
@@ -53,7 +54,7 @@ class Plain(Quiet):
         super().__init__()
         self._prefix = ""
         self._phases: set[str] = set()
-        self._epoch_told = 0.0
+        self._epoch_told = self._fetching_told = 0.0
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._prefix = f"[{index}/{total}] {title(spec)}: "
@@ -65,6 +66,10 @@ class Plain(Quiet):
                 return
             self._epoch_told = time.monotonic()
             click.echo(self._prefix + describe_epoch(event), err=True)
+        elif isinstance(event, Fetching):
+            if time.monotonic() - self._fetching_told >= _FETCHING_S:
+                self._fetching_told = time.monotonic()
+                click.echo(self._prefix + describe_fetching(event), err=True)
         elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
             self._phases.add(event.phase)  # training and validation alternate; the epochs tell of that
             click.echo(self._prefix + event.phase, err=True)
@@ -107,6 +112,8 @@ class Live(Quiet):
             self._phase = event.phase
         elif isinstance(event, EpochEnded):
             self._epoch = event
+        elif isinstance(event, Fetching):
+            self._phase = describe_fetching(event)
         else:
             if self._progress is None:
                 self._first, self._first_step = time.monotonic(), event.step
@@ -174,6 +181,12 @@ class Live(Quiet):
 def title(spec: RunSpec) -> str:
     split = [] if spec.split is None else [f"split {spec.split}"]
     return " · ".join([spec.task, spec.model, spec.backend, *split, f"seed {spec.seed}"])
+
+
+def describe_fetching(event: Fetching) -> str:
+    from harness.data.remote import megabytes
+
+    return f"fetching {event.dataset}: {event.file}, {megabytes(event.done_bytes)} of {megabytes(event.total_bytes)}"
 
 
 def describe_epoch(event: EpochEnded) -> str:

@@ -7,7 +7,8 @@ import errno
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ def installed(dataset: Dataset) -> Path:
         def load(self, options):
             lines = (harness.installed(self) / "train.tsv").read_text().splitlines()
     """
-    return install(dataset, Log(dataset))
+    return install(dataset, reporter.get()(dataset))
 
 
 def install(dataset: Dataset, report: Report) -> Path:
@@ -119,7 +120,7 @@ def clear(dataset: Dataset) -> int:
 
 
 class Log:
-    """Tells on stderr when the download begins, and every ten seconds how far it is."""
+    """A `Report` that tells on stderr when the download begins, and every ten seconds how far it is."""
 
     EVERY_S = 10.0
 
@@ -136,6 +137,10 @@ class Log:
         else:
             return
         self._told = time.monotonic()
+
+
+reporter: ContextVar[Callable[[Dataset], Report]] = ContextVar("reporter", default=Log)
+"""Makes what hears of the bytes that `installed` fetches."""
 
 
 @contextlib.contextmanager

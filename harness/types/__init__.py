@@ -7,6 +7,7 @@ is published in ``docs/record.schema.json``. Arrays travel in the plain dataclas
 from harness.types.events import (
     EpochEnded,
     Event,
+    Fetching,
     PhaseStarted,
     Progress,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "Event",
     "Failure",
     "FailureKind",
+    "Fetching",
     "Gpu",
     "InputSpec",
     "Latency",

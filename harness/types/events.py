@@ -9,6 +9,16 @@ class PhaseStarted(Struct, frozen=True, kw_only=True, tag="phase"):
     phase: str
 
 
+class Fetching(Struct, frozen=True, kw_only=True, tag="fetching"):
+    """Bytes of a dataset's file that have come so far."""
+
+    dataset: str
+    file: str
+    done_bytes: int
+    total_bytes: int | None
+    """None where the file's size is not known."""
+
+
 class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
     epoch: int
     epochs: int
@@ -32,4 +42,4 @@ class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
     validation: dict[str, float | None]
 
 
-Event = PhaseStarted | Progress | EpochEnded
+Event = PhaseStarted | Fetching | Progress | EpochEnded

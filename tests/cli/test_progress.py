@@ -7,7 +7,7 @@ from rich.console import Console
 from sample_records import failure, record
 
 from harness.cli.progress import Live, Plain, Quiet, clock
-from harness.types import EpochEnded, PhaseStarted, Progress
+from harness.types import EpochEnded, Fetching, PhaseStarted, Progress
 
 
 def tell(listener: Quiet) -> None:
@@ -64,6 +64,23 @@ def test_live_shows_the_run_and_leaves_the_results(monkeypatch: pytest.MonkeyPat
     assert "training 0:00 left" in text
     assert "[1/2] nlp · bert-tiny · torch · seed 0: accuracy 0.75 in 12.5 s" in text
     assert "failed: error: bad [red]name[/red] second line" in text
+
+
+def test_downloads_are_told_of(capfd: pytest.CaptureFixture[str]) -> None:
+    spec = record().spec
+    events = [
+        Fetching(dataset="mnist", file="images.gz", done_bytes=done, total_bytes=9_900_000) for done in (0, 10**6)
+    ]
+    plain, seen = Plain(), io.StringIO()
+    live = Live(Console(file=seen, force_terminal=True, width=120, color_system=None, highlight=False))
+    for listener in (plain, live):
+        listener.run_started(1, 1, spec)
+        for event in events:
+            listener.event(spec, event)
+        listener.close()
+    prefix = "[1/1] nlp · bert-tiny · torch · seed 0: "
+    assert capfd.readouterr().err == f"{prefix}fetching mnist: images.gz, 0.0 kB of 9.9 MB\n"
+    assert "fetching mnist: images.gz, 1.0 MB of 9.9 MB" in seen.getvalue()
 
 
 def test_live_is_drawn_a_few_times_a_second_at_most() -> None:

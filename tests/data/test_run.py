@@ -59,6 +59,7 @@ def test_it_fails_plainly_and_then_runs(toy: Path, cache: Path, server: FileServ
             text=True,
             check=False,
         )
+        (tmp_path / results / "stderr").write_text(done.stderr)
         (record,) = harness.load(tmp_path / results)
         return done.returncode, record
 
@@ -77,6 +78,8 @@ def test_it_fails_plainly_and_then_runs(toy: Path, cache: Path, server: FileServ
     assert isinstance(record.outcome, Success)
     log = next((tmp_path / "2").rglob("log.txt")).read_text()
     assert "harness: fetching dataset 'far': 1 file, unknown size" in log
+
+    assert "fetching far: points.bin, " in (tmp_path / "2" / "stderr").read_text()
 
     first = record.outcome
     _, record = run("3")
