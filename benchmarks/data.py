@@ -1,0 +1,99 @@
+"""What data cost: preparing SST-2 and loading it again, and training on more than fits into memory.
+
+``python -m benchmarks.data sst2`` prints seconds, each from processes of their own, after imports.
+``python -m benchmarks.data large [--gigabytes 5]`` makes a folder of images in a temporary directory, trains on it by
+``harness run`` and prints the record's peaks of host memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+SIDE, CLASSES = 64, 10
+IMAGE_BYTES = SIDE * SIDE * 3 * 4
+"""Prepared: float32."""
+
+TIMED = """
+import sys, time
+import numpy, tokenizers, scipy.special
+from harness.data import own, prepared, prepared_cache
+from harness.data.install import installed
+from harness.plan import Selection, expand
+from harness.plugins import discover
+from harness.preparation import prepare_data
+catalog = discover()
+installed(catalog.dataset("sst2"))
+(spec,) = expand(Selection(tasks=("nlp",), datasets=("sst2",), backends=(sys.argv[1],)), catalog)
+start = time.perf_counter()
+data = prepare_data(catalog, spec)
+seconds = time.perf_counter() - start
+assert len(data.train) + len(data.validation) == 67349
+print(seconds)
+"""
+
+
+def sst2(backend: str, repeats: int) -> None:
+    first, again = [], []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as cache:
+            environment = {**os.environ, "HARNESS_CACHE": cache}
+            for seconds in (first, again):
+                command = [sys.executable, "-c", TIMED, backend]
+                done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+                seconds.append(float(done.stdout))
+    for what, seconds in (("prepared the first time", first), ("loaded from the cache", again)):
+        print(f"sst2 {what}: median {median(seconds):.2f} s, {min(seconds):.2f} to {max(seconds):.2f} s of {repeats}")
+
+
+def large(gigabytes: float, backend: str) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder, results = Path(place) / "images", Path(place) / "results"
+        count = _draw_images(folder, int(gigabytes * 1e9 / IMAGE_BYTES))
+        command = [sys.executable, "-m", "harness", "run", "--task", "vision", "--model", "mlp", "--backend", backend]
+        command += ["--dataset", str(folder), "--results", str(results), "--set", "recipe.epochs=2"]
+        subprocess.run(command, env={**os.environ, "HARNESS_CACHE": f"{place}/cache"}, check=True)
+        (path,) = results.glob("*/record.json")
+        outcome = json.loads(path.read_bytes())["outcome"]
+    peaks = {name: size / 1e9 for name, size in outcome["memory"]["host_peak_by_phase_bytes"].items()}
+    print(f"{count} images, {count * IMAGE_BYTES / 1e9:.2f} GB of arrays; peak of host memory by phase:")
+    for name, size in peaks.items():
+        print(f"  {name:10} {size:6.2f} GB  {outcome['phases_s'][name]:7.1f} s")
+
+
+def _draw_images(folder: Path, count: int) -> int:
+    """Noise about a grey that tells the class."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for number in range(CLASSES):
+        (folder / f"class-{number}").mkdir(parents=True)
+    for index in range(count):
+        number = index % CLASSES
+        grey = rng.normal(60 + 15 * number, 40, (SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(grey).save(folder / f"class-{number}" / f"{index:06}.png", compress_level=0)
+    return count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__)
+    parser.add_argument("--backend", default="torch", help="the backend that the run is planned for [torch]")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("sst2").add_argument("--repeats", type=int, default=5)
+    commands.add_parser("large").add_argument("--gigabytes", type=float, default=5.0)
+    options = parser.parse_args()
+    if options.command == "sst2":
+        sst2(options.backend, options.repeats)
+    else:
+        large(options.gigabytes, options.backend)
+
+
+if __name__ == "__main__":
+    main()
