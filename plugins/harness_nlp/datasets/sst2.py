@@ -39,6 +39,8 @@ class Sst2(Dataset):
         "Socher et al. 2013, Recursive Deep Models for Semantic Compositionality Over a Sentiment Treebank, EMNLP; "
         "Wang et al. 2019, GLUE, ICLR"
     )
+    recipes = {"lstm": {"epochs": 2, "learning_rate": 2e-3, "dropout": 0.5}}
+    task_options = {"nlp": {"vocab_size": 8000}}
     fine_tuning = {"bert": {"epochs": 1}}
     notes = (
         "GLUE withholds the test labels: the test split is GLUE's dev set (872 sentences), and the validation split "
