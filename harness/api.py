@@ -48,7 +48,7 @@ class Results(Sequence[RunRecord]):
 
     def table(self) -> Table:
         """The comparison: a row per task, dataset, model, backend, device and precision, over its seeds and splits."""
-        from harness.compare import tabulate
+        from harness.tabulate import tabulate
 
         return tabulate(self.records, self._verdicts)
 
@@ -78,6 +78,7 @@ def run(
     seed: int | Iterable[int] = 0,
     split: int | Iterable[int] | Literal["all"] = (),
     threads: int | None = None,
+    repeat: int = 1,
     overrides: Mapping[str, Any] | Iterable[str] = (),
     results: str | os.PathLike[str] | None = None,
     timeout_s: float | None = None,
@@ -89,6 +90,8 @@ def run(
     ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`, not an exception.
 
     `pretrained`, a folder or a hub id, is the checkpoint to start from.
+
+    `repeat` does every run so many times, in turns.
 
     `parity` checks first that the backends compute the same, and marks the records by what it found.
 
@@ -121,7 +124,7 @@ def run(
         threads=threads,
         overrides=_overrides(overrides),
     )
-    specs = expand(selection, catalog)
+    specs = expand(selection, catalog) * repeat
     store = Store(results_dir(results))
     marks = None
     if parity:

@@ -28,6 +28,15 @@ def software_of(record: RunRecord) -> dict[str, str]:
     return {**record.environment.packages, "python": record.environment.python, **data}
 
 
+def described(record: RunRecord) -> dict[str, str]:
+    """Everything besides the seed, the split and the names that a row is told by."""
+    environment = record.environment
+    drivers = {"driver": environment.gpus[0].driver} if environment.gpus else {}
+    commit = {"commit": environment.git_commit[:12]} if environment.git_commit else {}
+    place = {"os": environment.os, "kernel": environment.kernel, **drivers}
+    return _settings(record.spec) | machine_of(record) | place | software_of(record) | commit
+
+
 def differences(firsts: list[RunRecord]) -> list[str]:
     """For each row, the settings in which it differs from the rows of the same task, dataset, model, device and
     precision: any setting or the machine; and, from rows of the same backend, package versions."""

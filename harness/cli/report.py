@@ -41,11 +41,11 @@ def report(format_: str, output: str | None, results: str | None, all_ratios: bo
       harness report --format markdown --output comparison.md
       harness report --results results/reference --format csv
     """
-    from harness.compare import tabulate
     from harness.errors import RecordError, UsageError
     from harness.parity.verdict import load as load_verdicts
     from harness.plugins import discover, resolve
     from harness.store import Store, results_dir
+    from harness.tabulate import tabulate
 
     render = resolve(discover().reporter(format_).render)
     directory = results_dir(results)

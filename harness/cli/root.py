@@ -18,6 +18,7 @@ _COMMANDS = {
     "list": "harness.cli.list:list_",
     "data": "harness.cli.data:data",
     "show": "harness.cli.show:show",
+    "compare": "harness.cli.compare:compare",
     "report": "harness.cli.report:report",
     "doctor": "harness.cli.doctor:doctor",
 }

@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     callback=options.split_numbers,
     help="Published splits of the dataset, each a run of its own [the first].",
 )
+@click.option(
+    "--repeat",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    help="Do every run N times, in turns; `harness compare` needs 3 or more for speed [1].",
+)
 @click.option("--save-weights", is_flag=True, help="Keep the trained weights, for `harness evaluate`.")
 @options.results
 @click.option(
@@ -47,6 +54,7 @@ if TYPE_CHECKING:
 def run(
     selection: Selection,
     parity: bool,
+    repeat: int,
     save_weights: bool,
     seed: tuple[int, ...],
     split: tuple[int, ...] | Literal["all"],
@@ -78,7 +86,7 @@ def run(
     from harness.types import Failure
 
     catalog = discover()
-    specs = expand(dataclasses.replace(selection, seeds=seed or (0,), splits=split), catalog)
+    specs = expand(dataclasses.replace(selection, seeds=seed or (0,), splits=split), catalog) * repeat
     if dry_run:
         _print_plan(specs)
         return
@@ -111,9 +119,9 @@ def _print_finished(records: list[RunRecord], store: Store, quiet: bool) -> None
     """Also after Ctrl-C or a full disk: what was measured until then is shown."""
     if not records:
         return
-    from harness.compare import tabulate
     from harness.parity.verdict import load
     from harness.report.text import render
+    from harness.tabulate import tabulate
 
     click.echo(render(tabulate(records, list(load(store.path).values()))), nl=False)
     if not quiet:

@@ -14,10 +14,10 @@ import pytest
 from command_line import MAIN, Invoke, store
 from sample_records import comparison, record
 
-from harness.compare import tabulate
 from harness.report.data import csv_text
 from harness.report.text import render
 from harness.store import Store
+from harness.tabulate import tabulate
 from harness.types import RunRecord
 
 

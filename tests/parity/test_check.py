@@ -155,7 +155,7 @@ def changed(record: RunRecord, what: str) -> RunRecord:
 
 
 def test_a_verdict_holds_for_what_it_was_made_of(tmp_path: Path) -> None:
-    from harness.compare import tabulate
+    from harness.tabulate import tabulate
 
     assert run(*SAME, results=tmp_path).returncode == 0
     assert parity(*SAME, results=tmp_path).returncode == 0

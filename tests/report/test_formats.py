@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sample_records import comparison, failure, record, success
 
-from harness.compare import tabulate
 from harness.plugins import resolve
 from harness.report import BUILTIN
+from harness.tabulate import tabulate
 from harness.types import RunRecord
 
 GOLDEN = Path(__file__).parent / "golden"

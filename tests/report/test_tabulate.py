@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_records import ENVIRONMENT, comparison, failure, record, success
 
-from harness.compare import tabulate
 from harness.report.table import Row, rounded
+from harness.tabulate import tabulate
 from harness.types import Gpu, Recipe, RunRecord
 
 

@@ -1,0 +1,143 @@
+"""``harness compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.compare.gates import Gate
+    from harness.compare.judge import Compared, Comparison
+
+
+@click.command(short_help="Better, worse or indistinguishable, with intervals.")
+@click.argument("base")
+@click.argument("new")
+@options.names("--metric", "Compare these only: metrics of the task, train_throughput, p50_ms, host_peak ...")
+@click.option(
+    "--fail-on",
+    multiple=True,
+    metavar="METRIC:BOUND",
+    help="Exit with 1 if the change lies beyond the bound beyond doubt: train_throughput:-5%, accuracy:-0.01.",
+)
+@options.format_
+@options.results
+def compare(
+    base: str, new: str, metric: tuple[str, ...], fail_on: tuple[str, ...], format_: str, results: str | None
+) -> None:
+    """Compare runs: whether NEW is better or worse than BASE, by how much, how surely, and how small a change would
+    have been seen.
+
+    BASE and NEW are each a results directory, the directory of a run, or the beginning or a part of the ids of runs
+    in the results directory. Runs of equal settings are compared with each other; then what matches by task, dataset,
+    model, backend, device and precision; then without the backend; then what is left, if it is one on each side.
+
+    Speed, latency and memory need three runs on each side (`harness run --repeat 3`). Quality is compared over seeds
+    and splits, three or more; else over the examples of one seed. The exit status is 0 unless a bound of --fail-on
+    is broken (1).
+
+    \b
+    Examples:
+      harness compare results/main results/branch
+      harness compare nlp-bert-tiny-torch nlp-bert-tiny-tensorflow
+      harness compare baseline/ results/ --fail-on train_throughput:-5% --fail-on accuracy:-0.01
+    """
+    import msgspec
+
+    from harness.compare.gates import broken, parse
+    from harness.compare.judge import compare_all
+    from harness.compare.match import find, match
+    from harness.errors import UsageError
+    from harness.plugins import discover
+    from harness.store import results_dir
+
+    gates = parse(fail_on)
+    place = results_dir(results)
+    matches, left = match(find(base, place), find(new, place))
+    for name in left:
+        click.echo(f"Warning: no counterpart: {name}", err=True)
+    if not matches:
+        raise UsageError("no successful run of one side has a counterpart on the other")
+    compared = compare_all(matches, discover(), metric, [gate.metric for gate in gates])
+    failed = broken(gates, compared)
+    if format_ == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(compared), indent=1).decode())
+    else:
+        click.echo(render(compared))
+    for gate, pair, comparison in failed:
+        click.echo(f"Failed: {gate.text}: {pair.name}: {_change(comparison)}, {_interval(comparison)}", err=True)
+    for text in _not_told(gates, compared):
+        click.echo(f"Warning: {text}", err=True)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def render(compared: Sequence[Compared]) -> str:
+    from tabulate import tabulate
+
+    parts = []
+    for pair in compared:
+        header = ["metric", "base", "new", "change", "interval", "detectable", "verdict", "evidence"]
+        rows = [
+            [
+                comparison.metric,
+                _number(comparison.base),
+                _number(comparison.new),
+                _change(comparison),
+                _interval(comparison),
+                "–" if comparison.detectable is None else f"±{_amount(comparison.detectable, comparison.relative)}",
+                comparison.verdict,
+                comparison.evidence,
+            ]
+            for comparison in pair.comparisons
+        ]
+        align = ["left", *["right"] * 5, "left", "left"]
+        grid = tabulate(rows, headers=header, tablefmt="simple", colalign=align, disable_numparse=True)
+        lines = [f"  {name}: {before} -> {after}" for name, before, after in pair.differences]
+        parts.append("\n".join([pair.name, "", grid, *(["", "what differs besides", *lines] if lines else [])]))
+    count = sum(len(pair.comparisons) for pair in compared)
+    parts.append(
+        f"{count} comparisons together call a difference where there is none in at most 1% of all cases (Bonferroni).\n"
+        "detectable: the smallest change that would have been seen with probability 0.95."
+    )
+    return "\n\n".join(parts)
+
+
+def _not_told(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
+    """Bounds that nothing could break, because the runs do not tell."""
+    told = []
+    for gate in gates:
+        found = [c for pair in compared for c in pair.comparisons if c.metric == gate.metric]
+        for comparison in found:
+            if comparison.low is None:
+                told.append(f"{gate.text} was not checked: {comparison.evidence}")
+            elif comparison.detectable is not None and comparison.detectable > abs(gate.bound):
+                seen = _amount(comparison.detectable, comparison.relative)
+                told.append(f"{gate.text}: these runs show changes from {seen} on only; more repeats show smaller ones")
+    return told
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}" if abs(value) < 1e6 else f"{value:,.0f}"
+
+
+def _change(comparison: Comparison) -> str:
+    return "–" if comparison.change is None else _signed(comparison.change, comparison.relative)
+
+
+def _interval(comparison: Comparison) -> str:
+    if comparison.low is None or comparison.high is None:
+        return "–"
+    return " to ".join(_signed(end, comparison.relative) for end in (comparison.low, comparison.high))
+
+
+def _signed(value: float, relative: bool) -> str:
+    return f"{100 * value:+.2f}%" if relative else f"{value:+.4g}"
+
+
+def _amount(value: float, relative: bool) -> str:
+    return f"{100 * value:.2f}%" if relative else f"{value:.4g}"

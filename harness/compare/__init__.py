@@ -1,0 +1,1 @@
+"""Whether one set of runs differs from another beyond doubt, metric by metric."""
