@@ -151,7 +151,7 @@ class VisionTask(Task):
 
         return options_of(folder)
 
-    def augment(self, inputs: dict[str, Any], options: Any, rng: np.random.Generator) -> dict[str, Any]:
+    def augment(self, inputs: dict[str, Any], info: DataInfo, options: Any, rng: np.random.Generator) -> dict[str, Any]:
         """Shifted by ``options.crop`` and mirrored by ``options.flip``."""
         images = inputs["pixel_values"]
         if options.crop:
