@@ -73,9 +73,11 @@ def with_noise(clips: NDArray[np.float32], snr_db: float, rng: np.random.Generat
     length = samples - np.argmax(clips[:, ::-1] != 0, axis=1)
     power = np.sum(np.square(clips, dtype=np.float64), axis=1) / length
     level = np.sqrt(power / 10 ** (snr_db / 10)).astype(np.float32)
-    noise = rng.standard_normal(clips.shape, dtype=np.float32) * level[:, None]
+    noise: NDArray[np.float32] = rng.standard_normal(clips.shape, dtype=np.float32)
+    noise *= level[:, None]
     noise[np.arange(samples) >= length[:, None]] = 0
-    return clips + noise
+    noise += clips
+    return noise
 
 
 def shifted(clips: NDArray[np.float32], later: NDArray[np.int64]) -> NDArray[np.float32]:
