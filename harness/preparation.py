@@ -59,7 +59,8 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
         if folder and prepared_cache.save(folder, data):
             del data  # its memory is free before the same comes back, as the next run will find it
             data = prepared_cache.load(folder) or _prepared(task, dataset, options, spec)
-    return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, options, rng))
+    info = data.info
+    return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, info, options, rng))
 
 
 def is_prepared(catalog: Catalog, spec: RunSpec) -> bool:

@@ -152,7 +152,7 @@ def _selecting(backend_help: str) -> list[Callable[[F], F]]:
         click.option(
             "--pretrained",
             metavar="FOLDER|HUB-ID",
-            help="Start from a checkpoint: config.json, model.safetensors, tokenizer.",
+            help="Start from a checkpoint: config.json, model.safetensors, what prepares data.",
         ),
         names("--device", "auto, cpu, cuda or cuda:N [auto]."),
         names("--precision", "fp32, tf32, bf16, fp16 or fp64 [fp32]."),

@@ -149,8 +149,12 @@ class Task:
         normalisation. The folder itself may be a value; a run's identity has the checkpoint's digest in its place."""
         return {}
 
-    def augment(self, inputs: dict[str, Array], options: Any, rng: np.random.Generator) -> dict[str, Array]:
+    def augment(
+        self, inputs: dict[str, Array], info: DataInfo, options: Any, rng: np.random.Generator
+    ) -> dict[str, Array]:
         """The inputs of one training batch (name -> array ``[B, ...]``), changed at random; by default as they are.
+
+        `info` is that of the prepared data: its details have what `prepare` found, such as the sample rate.
 
         Called by the core, in numpy and before a backend sees the batch, with an `rng` that follows from the run's seed
         and the epoch: every backend trains on the same arrays. Shapes and dtypes stay; `inputs` may be overwritten. Its

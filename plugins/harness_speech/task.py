@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -15,12 +20,24 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Length of every prepared waveform; by default the length that 99% of the training examples fit in."""
     sample_rate_hz: int | None = None
     """What every waveform is resampled to; by default the lowest rate of the training examples, at most 16000."""
+    normalise: bool = True
+    """Whether each clip gets zero mean and unit variance; else it stays as it was recorded, in [-1, 1]."""
+    shift_ms: float = 0.0
+    """In training, each clip is shifted in time at random by up to so many milliseconds in both directions; zeros come
+    in. 100 is the default of TensorFlow's example for Speech Commands."""
+    noise_snr_db: float | None = None
+    """In training, white noise is added to each clip, at this ratio of the clip's power to the noise's in decibels. The
+    padding stays zero. None: no noise."""
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise ValueError("seconds must be positive")
         if self.sample_rate_hz is not None and self.sample_rate_hz < 1000:
             raise ValueError(f"sample_rate_hz must be at least 1000, got {self.sample_rate_hz}")
+        if not 0 <= self.shift_ms <= 60_000:
+            raise ValueError(f"shift_ms must lie between 0 and 60000 milliseconds, got {self.shift_ms}")
+        if self.noise_snr_db is not None and not -100 <= self.noise_snr_db <= 100:
+            raise ValueError(f"noise_snr_db must lie between -100 and 100 dB, got {self.noise_snr_db}")
 
 
 HIGHEST_RATE_HZ = 16_000
@@ -34,8 +51,8 @@ class Speech(Task):
     input ``sample_rate_hz``, int64 ``[N]``; what has another rate than the task's is resampled.
 
     Each clip is normalised to zero mean and unit variance before it is padded, as wav2vec 2.0's feature extractor
-    does. Groups: those of the dataset, and ``seconds``, the length before cutting. `DataInfo.details` has
-    ``sample_rate_hz`` and ``truncated_share``, the share of the training examples that were cut.
+    does, unless the options say otherwise. Groups: those of the dataset, and ``seconds``, the length before cutting.
+    `DataInfo.details` has ``sample_rate_hz`` and ``truncated_share``, the share of the training examples that were cut.
     """
 
     name = "speech"
@@ -78,7 +95,7 @@ class Speech(Task):
             samples = max(1, round(options.seconds * rate_hz))
 
         def prepared(split: Split, waveforms: list[Any]) -> Split:
-            values = fixed_length(waveforms, samples)
+            values = fixed_length(waveforms, samples, normalised=options.normalise)
             seconds = np.array([len(waveform) for waveform in waveforms]) / rate_hz
             groups = {"seconds": seconds, **split.groups}
             return Split(inputs={"input_values": values}, targets=split.targets, groups=groups)
@@ -97,3 +114,21 @@ class Speech(Task):
             test=prepared(data.test, resampled(data.test)),
             info=info,
         )
+
+    def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
+        """What the checkpoint's ``preprocessor_config.json`` says."""
+        from .checkpoints import options_of
+
+        return options_of(folder)
+
+    def augment(self, inputs: dict[str, Any], info: DataInfo, options: Any, rng: np.random.Generator) -> dict[str, Any]:
+        """With noise by ``options.noise_snr_db``, then shifted by ``options.shift_ms``."""
+        from .waveforms import shifted, with_noise
+
+        clips = inputs["input_values"]
+        if options.noise_snr_db is not None:
+            clips = with_noise(clips, options.noise_snr_db, rng)
+        most = round(options.shift_ms / 1000 * int(info.details["sample_rate_hz"]))
+        if most:
+            clips = shifted(clips, rng.integers(-most, most + 1, len(clips)))
+        return {"input_values": clips}

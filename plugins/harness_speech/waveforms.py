@@ -50,12 +50,43 @@ def normalise(waveform: Waveform) -> Waveform:
     return np.asarray(centred / np.sqrt(np.mean(centred**2) + 1e-7), np.float32)
 
 
-def fixed_length(waveforms: Sequence[Waveform], samples: int) -> NDArray[np.float32]:
-    """Float32 ``[len(waveforms), samples]``: each cut to its first `samples`, normalised, and padded with zeros."""
+def fixed_length(waveforms: Sequence[Waveform], samples: int, *, normalised: bool = True) -> NDArray[np.float32]:
+    """Float32 ``[len(waveforms), samples]``: each cut to its first `samples`, normalised unless told otherwise, and
+    padded with zeros."""
     import numpy as np
 
     matrix = np.zeros((len(waveforms), samples), np.float32)
     for row, waveform in zip(matrix, waveforms, strict=True):
-        kept = normalise(waveform[:samples])
-        row[: len(kept)] = kept
+        kept = waveform[:samples]
+        row[: len(kept)] = normalise(kept) if normalised else kept
     return matrix
+
+
+def with_noise(clips: NDArray[np.float32], snr_db: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Each clip of ``[B, samples]`` with white Gaussian noise whose power is the clip's, lowered by `snr_db`.
+
+    Zeros at a row's end are padding: they have no part in the power and get no noise. A silent clip stays silent.
+    """
+    import numpy as np
+
+    samples = clips.shape[1]
+    length = samples - np.argmax(clips[:, ::-1] != 0, axis=1)
+    power = np.sum(np.square(clips, dtype=np.float64), axis=1) / length
+    level = np.sqrt(power / 10 ** (snr_db / 10)).astype(np.float32)
+    noise: NDArray[np.float32] = rng.standard_normal(clips.shape, dtype=np.float32)
+    noise *= level[:, None]
+    noise[np.arange(samples) >= length[:, None]] = 0
+    noise += clips
+    return noise
+
+
+def shifted(clips: NDArray[np.float32], later: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Each clip of ``[B, samples]`` moved by `later` ``[B]`` samples, to its start where negative; zeros come in."""
+    import numpy as np
+
+    later = later.clip(-clips.shape[1], clips.shape[1])  # beyond, all are zeros
+    margin = int(np.abs(later).max())
+    framed = np.pad(clips, ((0, 0), (margin, margin)))
+    windows = np.lib.stride_tricks.sliding_window_view(framed, clips.shape[1], axis=1)
+    moved: NDArray[np.float32] = windows[np.arange(len(clips)), margin - later]
+    return moved

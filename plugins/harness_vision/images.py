@@ -10,47 +10,82 @@ from harness import DataError, UnsupportedError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from harness_vision.task import Options
 
 Shape = tuple[int, int, int]
 
 
-def common_shape(images: Sequence[NDArray[Any]], side: int | None, usual: int) -> Shape:
-    """``(H, W, C)`` for these images: `side` squared, else their own, else `usual` squared where they have several;
-    colour if one of them has it. Raises `harness.DataError` for what is no image."""
+def common_shape(images: Sequence[NDArray[Any]], options: Options, usual: int) -> Shape:
+    """``(H, W, C)`` for these images: of the size and the channels that `options` name; else their own size, or `usual`
+    squared where they have several, and colour if one of them has it.
+
+    Raises `harness.DataError` for what is no image, and for several sizes that are to stay."""
     check("training", images)
     sizes = {image.shape[:2] for image in images}
-    height, width = (side, side) if side else next(iter(sizes)) if len(sizes) == 1 else (usual, usual)
-    return height, width, max((image.shape[2] for image in images), default=3)
+    if options.image_size is not None:
+        size = options.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+    elif len(sizes) == 1:
+        height, width = next(iter(sizes))
+    elif options.resize == "none":
+        raise DataError("the images have several sizes, and resize is none; give the size to crop: task.image_size")
+    else:
+        height = width = usual
+    return height, width, options.channels or max((image.shape[2] for image in images), default=3)
 
 
-def uniform(name: str, images: Sequence[NDArray[Any]], shape: Shape) -> NDArray[np.uint8]:
-    """Uint8 ``[N, *shape]``: each image scaled until it covers ``shape``, by Pillow's bilinear filter, which does not
-    alias, and cropped in the middle; grey repeated, or colour made grey by ITU-R 601-2.
+def uniform(
+    name: str, images: Sequence[NDArray[Any]], shape: Shape, options: Options, pixel_max: float = 255
+) -> NDArray[np.uint8]:
+    """Uint8 ``[N, *shape]`` between 0 and 255: each image scaled and cropped as `options` say, by Pillow's filters,
+    which do not alias; grey repeated, or colour made grey by ITU-R 601-2. Pixels from 0 to another `pixel_max` are
+    stretched first, so that a filter finds levels between theirs.
 
     Raises `harness.UnsupportedError` where Pillow is not installed.
     """
     import numpy as np
 
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
     except ImportError:
         raise UnsupportedError(
             "images are resized by Pillow, which is not installed; run: pip install pillow"
         ) from None
 
+    from harness_vision.task import check_range
+
     check(name, images)
-    height, width, channels = shape
     pixels = np.empty((len(images), *shape), np.uint8)
     for place, image in zip(pixels, images, strict=True):
-        if image.shape == shape:
+        if pixel_max != 255:
+            check_range(name, image, pixel_max)
+            image = np.round(image * (255 / pixel_max)).astype(np.uint8)
+        if image.shape == shape and options.crop_share == 1:
             place[...] = image
             continue
         opened = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        fitted = ImageOps.fit(
-            opened.convert("L" if channels == 1 else "RGB"), (width, height), Image.Resampling.BILINEAR
-        )
+        fitted = _fitted(opened.convert("L" if shape[2] == 1 else "RGB"), shape[0], shape[1], options)
         place[...] = np.asarray(fitted).reshape(shape)
     return pixels
+
+
+def _fitted(image: Image, height: int, width: int, options: Options) -> Image:
+    """Scaled, and cropped in the middle, to ``height x width``."""
+    from PIL import Image
+
+    own_width, own_height = image.size
+    if options.resize != "none":
+        full_height, full_width = (round(side / options.crop_share) for side in (height, width))
+        if options.resize == "cover":
+            if own_width * full_height >= own_height * full_width:
+                full_width = own_width * full_height // own_height
+            else:
+                full_height = own_height * full_width // own_width
+        image = image.resize((full_width, full_height), Image.Resampling[options.resample.upper()])
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))  # what lies outside the image is black
 
 
 def check(name: str, images: Sequence[NDArray[Any]]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import Struct
 
@@ -19,19 +22,45 @@ SIDE = 64
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    image_size: int | None = None
-    """Height and width in pixels. None: as the training images are, or 64 where these have several sizes."""
+    image_size: int | tuple[int, int] | None = None
+    """Height and width in pixels: one number for both, or both. None: as the training images are, or 64 where these
+    have several sizes."""
+    channels: Literal[1, 3] | None = None
+    """1: grey, 3: colour. None: as the training images are, colour where they are both."""
+    resize: Literal["cover", "stretch", "none"] = "cover"
+    """How an image of another size is scaled before `image_size` is cropped from its middle: until it covers that size;
+    to that size, whatever its proportions; or not at all, what it lacks being black."""
+    crop_share: float = 1.0
+    """Sides of the crop divided by those that images are scaled to, 0.1 to 1. 0.875 is usual for ImageNet: 224 pixels
+    from the middle of 256."""
+    resample: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
+    """Pillow's filter that scales."""
+    mean: tuple[float, ...] | None = None
+    """Subtracted from pixels between 0 and 1: a number for each channel, or one for all. None: mean and standard
+    deviation of the training split."""
+    std: tuple[float, ...] | None = None
+    """What is left is divided by it; as `mean`, and given with it."""
     crop: int = 0
     """In training, each image is shifted at random by up to so many pixels in both directions; what comes in from
-    outside has the value 0, the mean of the training split. 4 is usual for 32x32 images (He et al. 2016)."""
+    outside has the value 0, the mean. 4 is usual for 32x32 images (He et al. 2016)."""
     flip: bool = False
     """In training, every other image, at random, is mirrored left to right. Not for digits and letters."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.crop <= 1024:
             raise ValueError(f"crop must lie between 0 and 1024 pixels, got {self.crop}")
-        if self.image_size is not None and not 1 <= self.image_size <= 4096:
-            raise ValueError(f"image_size must lie between 1 and 4096, got {self.image_size}")
+        sides = (self.image_size,) if isinstance(self.image_size, int) else self.image_size or ()
+        if not all(1 <= side <= 4096 for side in sides):
+            raise ValueError(f"image_size must lie between 1 and 4096 pixels, got {self.image_size}")
+        if not 0.1 <= self.crop_share <= 1:
+            raise ValueError(f"crop_share must lie between 0.1 and 1, got {self.crop_share}")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together: give both, or neither")
+        if self.mean is not None and self.std is not None:
+            if len(self.mean) not in (1, 3) or len(self.std) not in (1, 3):
+                raise ValueError(f"mean and std need 1 or 3 numbers each, got {self.mean} and {self.std}")
+            if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
+                raise ValueError(f"mean must be finite and std positive, got {self.mean} and {self.std}")
 
 
 class VisionTask(Task):
@@ -40,7 +69,8 @@ class VisionTask(Task):
     Takes ``image`` uint8 ``[N, H, W, C]``, or an object array of uint8 ``[H, W, C]`` of several sizes with 1 (grey) or
     3 channels, between 0 and ``details["pixel_max"]`` (255 unless told). Images of another size are scaled until they
     cover it and cropped in the middle; grey and colour become what the training split has, colour if it has both.
-    Gives ``pixel_values`` float32 ``[N, H, W, C]`` in which each channel of the training split has mean 0 and std 1.
+    Gives ``pixel_values`` float32 ``[N, H, W, C]`` in which each channel of the training split has mean 0 and std 1,
+    unless the options tell the mean and the std.
     """
 
     name = "vision"
@@ -64,30 +94,39 @@ class VisionTask(Task):
     Options: ClassVar[type[Struct]] = Options
 
     def prepare(self, data: RawData, options: Any) -> PreparedData:
-        """Scale to [0, 1] and normalise by channel.
+        """Bring to one size, scale to [0, 1] and normalise by channel.
 
-        ``info.details`` holds ``channel_<c>_mean`` and ``channel_<c>_std`` of the scaled training images. Raises
-        `harness.DataError` for images or labels of another form.
+        ``info.details`` holds ``channel_<c>_mean`` and ``channel_<c>_std``, by which the scaled images were normalised.
+        Raises `harness.DataError` for images or labels of another form, or of other channels than the mean has.
         """
         pixel_max = float(data.details.get("pixel_max", 255))
         named = {"training": data.train, "validation": data.validation, "test": data.test}
-        if any(split.inputs["image"].dtype == object for split in named.values()) or options.image_size:
+        several = any(split.inputs["image"].dtype == object for split in named.values())
+        if several or options.image_size or options.channels or options.crop_share < 1:
             from harness_vision.images import common_shape, uniform
 
-            shape = common_shape(data.train.inputs["image"], options.image_size, SIDE)
+            shape = common_shape(data.train.inputs["image"], options, SIDE)
             named = {
-                name: dataclasses.replace(split, inputs={"image": uniform(name, split.inputs["image"], shape)})
+                name: dataclasses.replace(
+                    split, inputs={"image": uniform(name, split.inputs["image"], shape, options, pixel_max)}
+                )
                 for name, split in named.items()
             }
+            pixel_max = 255.0
         train = named["training"]
         shape = train.inputs["image"].shape[1:]
         for name, split in named.items():
             check_images(name, split, shape, pixel_max)
             check_labels(name, split, len(data.label_names))
-        mean, std = channel_statistics(scale(train.inputs["image"], pixel_max))
+        if options.mean is None:
+            mean, std = channel_statistics(train.inputs["image"], pixel_max)
+        else:
+            mean, std = (told(numbers, shape[2]) for numbers in (options.mean, options.std))
 
         def prepared(split: Split) -> Split:
-            pixels = normalise(scale(split.inputs["image"], pixel_max), mean, std)
+            pixels = scale(split.inputs["image"], pixel_max)
+            pixels -= mean  # in place: there may be gigabytes of them
+            pixels /= std
             return Split(inputs={"pixel_values": pixels}, targets=split.targets, groups=split.groups)
 
         details: dict[str, bool | int | float | str] = {}
@@ -108,7 +147,13 @@ class VisionTask(Task):
             ),
         )
 
-    def augment(self, inputs: dict[str, Any], options: Any, rng: np.random.Generator) -> dict[str, Any]:
+    def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
+        """What the checkpoint's ``preprocessor_config.json`` says, and the channels that its network takes."""
+        from harness_vision.checkpoints import options_of
+
+        return options_of(folder)
+
+    def augment(self, inputs: dict[str, Any], info: DataInfo, options: Any, rng: np.random.Generator) -> dict[str, Any]:
         """Shifted by ``options.crop`` and mirrored by ``options.flip``."""
         images = inputs["pixel_values"]
         if options.crop:
@@ -128,6 +173,11 @@ def check_images(name: str, split: Split, shape: tuple[int, ...], pixel_max: flo
         raise DataError(f"{name} images are {images.dtype} of shape {images.shape}; needed: uint8 [N, H, W, C]")
     if images.shape[1:] != shape:
         raise DataError(f"{name} images have shape {images.shape[1:]}, those of the training split {shape}")
+    check_range(name, images, pixel_max)
+
+
+def check_range(name: str, images: NDArray[Any], pixel_max: float) -> None:
+    """Raise `harness.DataError` where a pixel is above `pixel_max`."""
     if images.max() > pixel_max:
         raise DataError(f"{name} images reach {images.max()}, above the dataset's pixel_max of {pixel_max:g}")
 
@@ -146,19 +196,30 @@ def scale(images: NDArray[np.uint8], pixel_max: float) -> NDArray[np.float32]:
     return images.astype(np.float32) / np.float32(pixel_max)
 
 
-def channel_statistics(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation ``[C]`` over all pixels of ``[N, H, W, C]``; a constant channel has std 1."""
+def channel_statistics(images: NDArray[np.uint8], pixel_max: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation ``[C]`` of all pixels of ``[N, H, W, C]``, scaled to [0, 1]; a constant channel has
+    std 1."""
     import numpy as np
 
-    mean = images.mean(axis=(0, 1, 2), dtype=np.float64)
-    std = images.std(axis=(0, 1, 2), dtype=np.float64)
+    levels = np.arange(256) / pixel_max
+    shares = np.stack([np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(images.shape[3])])
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    mean = shares @ levels
+    std = np.sqrt(np.sum(shares * (levels - mean[:, None]) ** 2, axis=1))
     # Rounding leaves a constant channel a deviation of about 1e-8; real images in [0, 1] have far more.
     return mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
 
 
-def normalise(images: NDArray[np.float32], mean: NDArray[np.float32], std: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(pixel - mean) / std by channel."""
-    return (images - mean) / std
+def told(numbers: tuple[float, ...], channels: int) -> NDArray[np.float32]:
+    """`numbers`, one for all or one for each, as float32 ``[channels]``. Raises `harness.DataError`."""
+    import numpy as np
+
+    if len(numbers) not in (1, channels):
+        raise DataError(
+            f"mean and std have {len(numbers)} numbers, the images {channels} channels; "
+            f"give as many, or make them alike (--set task.channels={len(numbers)})"
+        )
+    return np.full(channels, numbers, np.float32)
 
 
 def shifted(images: NDArray[np.float32], corners: NDArray[np.int64], margin: int) -> NDArray[np.float32]:

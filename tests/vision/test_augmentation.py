@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from harness_vision.task import Options, VisionTask, shifted
 
-from harness import PluginError, Split
+from harness import DataInfo, InputSpec, PluginError, Split
 from harness.data.batches import training_batches
 
 TASK = VisionTask()
+INFO = DataInfo(
+    kind="image",
+    inputs={"pixel_values": InputSpec(shape=(6, 6, 3), dtype="float32")},
+    objective="classification",
+    outputs=2,
+)
 
 
 def numbered(count: int, side: int = 6) -> np.ndarray:
@@ -19,7 +25,7 @@ def numbered(count: int, side: int = 6) -> np.ndarray:
 
 def augmented(images: np.ndarray, seed: int = 0, **options: object) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return TASK.augment({"pixel_values": images.copy()}, Options(**options), rng)["pixel_values"]
+    return TASK.augment({"pixel_values": images.copy()}, INFO, Options(**options), rng)["pixel_values"]
 
 
 def test_nothing_changes_unless_asked_for() -> None:
@@ -65,7 +71,7 @@ def test_an_epochs_batches_depend_on_seed_and_epoch_only() -> None:
     options = Options(crop=2, flip=True)
 
     def epoch(seed: int, number: int) -> list[np.ndarray]:
-        batches = training_batches(split, 8, seed, number, lambda inputs, rng: TASK.augment(inputs, options, rng))
+        batches = training_batches(split, 8, seed, number, lambda inputs, rng: TASK.augment(inputs, INFO, options, rng))
         return [batch.inputs["pixel_values"] for batch in batches]
 
     first, again, later, other = epoch(0, 1), epoch(0, 1), epoch(0, 2), epoch(1, 1)

@@ -159,9 +159,9 @@ def test_resizing_keeps_what_is_in_the_middle() -> None:
 
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = (200, 100, 50)
-    (square,) = uniform("training", [wide], (5, 5, 3))
+    (square,) = uniform("training", [wide], (5, 5, 3), TaskOptions())
     assert (square[:, 1:-1] == (200, 100, 50)).all()  # the filter sees the outer columns' neighbours
-    (grey,) = uniform("training", [wide[:, 10:20]], (10, 10, 1))
+    (grey,) = uniform("training", [wide[:, 10:20]], (10, 10, 1), TaskOptions())
     assert set(grey.ravel()) == {round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)}
 
 

@@ -177,7 +177,12 @@ class Wav2Vec2(Model):
         "conv.parametrizations.weight.original0": "conv.weight_g",
         "conv.parametrizations.weight.original1": "conv.weight_v",
     }
-    checkpoint_requires = {"hidden_act": "gelu", "feat_extract_activation": "gelu", "add_adapter": False}
+    checkpoint_requires = {
+        "hidden_act": "gelu",
+        "feat_extract_activation": "gelu",
+        "add_adapter": False,
+        "use_weighted_layer_sum": False,
+    }
 
     def parameters(self, config: Any, info: DataInfo) -> tuple[Parameter, ...]:
         """Raises `harness.CombinationError` where the waveform is too short for the convolutions."""

@@ -1,0 +1,199 @@
+"""How a checkpoint wants its images prepared: ``preprocessor_config.json``, as `transformers` reads it, as options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from harness import UsageError
+
+FILE = "preprocessor_config.json"
+_RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""Pillow's filters, by its numbers."""
+_WARPED_FROM = 384
+"""Images of at least this size are warped, not cropped, by ConvNext's processor."""
+
+
+class _Kind(NamedTuple):
+    """What an image processor does where the file does not tell."""
+
+    resample: int
+    square: bool
+    """Whether a size that is one number means both sides, not the shorter one."""
+    center_crop: bool
+
+
+_KINDS = {
+    "ConvNext": _Kind(resample=3, square=False, center_crop=False),
+    "ViT": _Kind(resample=2, square=True, center_crop=False),
+    "Bit": _Kind(resample=3, square=False, center_crop=True),
+    "CLIP": _Kind(resample=3, square=False, center_crop=True),
+}
+
+
+class _Size(Struct, frozen=True, forbid_unknown_fields=True):
+    shortest_edge: int | None = None
+    height: int | None = None
+    width: int | None = None
+
+
+class _Preprocessor(Struct, frozen=True, kw_only=True):
+    """The fields that change pixels; null stands for the processor's own default, as an absent field does."""
+
+    image_processor_type: str | None = None
+    feature_extractor_type: str | None = None
+    """Its name in older files."""
+    do_resize: bool | None = None
+    size: int | _Size | None = None
+    crop_pct: float | None = None
+    resample: int | None = None
+    do_center_crop: bool | None = None
+    crop_size: int | _Size | None = None
+    do_rescale: bool | None = None
+    rescale_factor: float | None = None
+    do_normalize: bool | None = None
+    image_mean: tuple[float, ...] | float | None = None
+    image_std: tuple[float, ...] | float | None = None
+    do_pad: bool | None = None
+
+
+class _Network(Struct, frozen=True):
+    num_channels: int = 3
+
+
+def options_of(folder: Path) -> dict[str, Any]:
+    """Options of the task `vision` that give the pixels that the image processor of `transformers` would (with Pillow).
+
+    Without a ``preprocessor_config.json`` these are the channels alone, as ``config.json`` tells them. Raises
+    `harness.UsageError` naming the file and the field that cannot be read, or asks for what the task does not do.
+    """
+    config = folder / "config.json"
+    channels = _read(config, _Network).num_channels
+    if channels not in (1, 3):
+        raise _refusal(config, "num_channels", channels, "images have 1 channel or 3; use another checkpoint")
+    path = folder / FILE
+    if not path.is_file():
+        return {"channels": channels}
+    found = _read(path, _Preprocessor)
+    return {"channels": channels} | _fitting(path, found) | _normalisation(path, found, channels)
+
+
+def _fitting(path: Path, found: _Preprocessor) -> dict[str, Any]:
+    """The options that bring images to one size."""
+    name, kind = _kind(path, found)
+    if found.do_pad:
+        raise _refusal(path, "do_pad", True, "images are not padded; scale and crop instead, or set it to false")
+    crop = None
+    if _either(found.do_center_crop, kind.center_crop):
+        crop = _sides(path, "crop_size", found.crop_size)
+    if not _either(found.do_resize, True):
+        return {"resize": "none"} | ({"image_size": crop} if crop else {})
+    resample = _either(found.resample, kind.resample)
+    if not 0 <= resample < len(_RESAMPLE):
+        raise _refusal(path, "resample", resample, "Pillow's filters have the numbers 0 to 5")
+    options: dict[str, Any] = {"resample": _RESAMPLE[resample]}
+    shorter = _shorter_side(path, found.size, kind)
+    if shorter is None:
+        full = _sides(path, "size", found.size)
+        return options | {"resize": "stretch"} | _cropped(path, full, crop or full)
+    if name == "ConvNext":
+        if crop is not None:
+            raise _refusal(path, "do_center_crop", True, f"{name}'s processor crops by crop_pct; set it to false")
+        if shorter >= _WARPED_FROM:
+            return options | {"resize": "stretch", "image_size": (shorter, shorter)}
+        share = _either(found.crop_pct, 224 / 256)
+        if not 0.1 <= share <= 1:
+            raise _refusal(path, "crop_pct", share, "it must lie between 0.1 and 1; 0.875 is usual")
+        crop, shorter = (shorter, shorter), int(shorter / share)
+    if crop is None:
+        raise _refusal(
+            path, "size.shortest_edge", shorter, "images would keep several sizes; set do_center_crop and crop_size"
+        )
+    if crop[0] != crop[1]:
+        raise _refusal(path, "crop_size", crop, "with size.shortest_edge the crop must be a square")
+    return options | {"resize": "cover"} | _cropped(path, (shorter, shorter), crop)
+
+
+def _normalisation(path: Path, found: _Preprocessor, channels: int) -> dict[str, Any]:
+    """The options that normalise. They count in pixels between 0 and 1, so another ``rescale_factor`` than 1/255
+    becomes another mean and std."""
+    unit = 255 * _either(found.rescale_factor, 1 / 255) if _either(found.do_rescale, True) else 255.0
+    if not unit > 0:
+        raise _refusal(path, "rescale_factor", found.rescale_factor, "it must be positive")
+    if not _either(found.do_normalize, True):
+        return {"mean": (0.0,), "std": (1 / unit,)}
+    statistics = {}
+    for field in ("image_mean", "image_std"):
+        value = getattr(found, field)
+        numbers = (value,) if isinstance(value, float) else value or ()
+        if len(numbers) not in (1, channels) or (field == "image_std" and min(numbers) <= 0):
+            wanted = "positive number" if field == "image_std" else "number"
+            raise _refusal(path, field, value, f"give a {wanted} for each of the {channels} channels of config.json")
+        statistics[field] = tuple(number / unit for number in numbers)
+    return {"mean": statistics["image_mean"], "std": statistics["image_std"]}
+
+
+def _read(path: Path, kind: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {str(error).replace('$.', '')}; mend it") from None
+
+
+def _refusal(path: Path, field: str, value: object, advice: str) -> UsageError:
+    shown = "missing" if value is None else f"{value!r}"
+    return UsageError(f"{path}: {field} is {shown}: {advice}")
+
+
+def _either(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _kind(path: Path, found: _Preprocessor) -> tuple[str, _Kind]:
+    """The processor's name without what tells versions apart; none stands for ConvNext's, as it does in
+    `transformers` for a ResNet."""
+    field = "feature_extractor_type" if found.image_processor_type is None else "image_processor_type"
+    told = getattr(found, field)
+    name = "ConvNext" if told is None else told
+    for suffix in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
+        name = name.removesuffix(suffix)
+    if name not in _KINDS:
+        known = ", ".join(f"{name}ImageProcessor" for name in _KINDS)
+        raise _refusal(
+            path, field, told, f"it is not known what it does; known: {known}; or remove the file and set task options"
+        )
+    return name, _KINDS[name]
+
+
+def _shorter_side(path: Path, size: int | _Size | None, kind: _Kind) -> int | None:
+    """The length to scale the shorter side to; None where both sides are told."""
+    if isinstance(size, int):
+        return None if kind.square else _positive(path, "size", size)
+    if size is None or size.shortest_edge is None:
+        return None
+    return _positive(path, "size.shortest_edge", size.shortest_edge)
+
+
+def _sides(path: Path, field: str, size: int | _Size | None) -> tuple[int, int]:
+    if isinstance(size, int):
+        return _positive(path, field, size), size
+    if size is None or size.height is None or size.width is None:
+        raise _refusal(path, field, None if size is None else msgspec.to_builtins(size), "give its height and width")
+    return _positive(path, f"{field}.height", size.height), _positive(path, f"{field}.width", size.width)
+
+
+def _positive(path: Path, field: str, pixels: int) -> int:
+    if not 1 <= pixels <= 4096:
+        raise _refusal(path, field, pixels, "it must lie between 1 and 4096 pixels")
+    return pixels
+
+
+def _cropped(path: Path, full: tuple[int, int], crop: tuple[int, int]) -> dict[str, Any]:
+    share = crop[0] / full[0]
+    if not 0.1 <= share <= 1 or crop[0] * full[1] != crop[1] * full[0]:
+        advice = f"it must have the proportions of the size {full}, and 0.1 to 1 of its height"
+        raise _refusal(path, "crop_size", crop, advice)
+    return {"image_size": crop, "crop_share": share}
