@@ -160,7 +160,7 @@ class Protein(Uci):
     name = "uci-protein"
     summary = "deviation of 45,730 protein structures from 9 measurements (UCI, 5 splits)"
     files = _files("protein-tertiary-structure")
-    recipes = _recipe(600, 1024, 0.02, 0.0)
+    recipes = _recipe(1000, 512, 0.01, 0.0)
     splits = tuple(range(5))
     target = "deviation"
     unit = "angstrom"
