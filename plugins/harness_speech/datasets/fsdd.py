@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
+from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, installed
 
 from .wav import read_pcm16
 
@@ -33,6 +33,10 @@ class Fsdd(Dataset):
     homepage = "https://github.com/Jakobovski/free-spoken-digit-dataset"
     citation = "Jackson et al. 2018, Jakobovski/free-spoken-digit-dataset v1.0.8, doi:10.5281/zenodo.1342401"
     notes = "The official split has every speaker in training and test."
+    examples = {"train": 2_400, "validation": 300, "test": 300}
+    inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
+    label_names = DIGITS
+    metric = "accuracy"
     files = (
         RemoteFile(
             url=f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{_COMMIT}.tar.gz",
