@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from harness.catalog import Catalog
     from harness.data.describe import DatasetInfo
     from harness.data.download import Report
-    from harness.protocols import Dataset
+    from harness.protocols import Dataset, RawInput
+
+SHOWN_NAMES = 12
+"""Of classes, in the text that ``info`` prints."""
 
 
 @click.group(cls=options.SuggestingGroup, short_help="Datasets: list, fetch, verify and clear.")
@@ -63,11 +66,12 @@ def list_(format_: str) -> None:
     click.echo(tabulate(rows, headers=["name", "task", "download", "state", "licence"], disable_numparse=True))
 
 
-@data.command(short_help="One dataset in full: licence, citation, files.")
+@data.command(short_help="One dataset in full: splits, classes, licence, files.")
 @click.argument("name")
 @options.format_
 def info(name: str, format_: str) -> None:
-    """Describe a dataset: what it is, where it comes from, its licence and citation, its options and its files.
+    """Describe a dataset: its splits, inputs and classes, the metric its literature reports, its licence and citation,
+    its options and its files. Nothing is fetched or loaded.
 
     \b
     Examples:
@@ -218,6 +222,12 @@ def render(found: DatasetInfo) -> str:
     facts = {
         "tasks": ", ".join(found.tasks) or "none that is installed",
         "data": f"{found.kind}, {found.objective}",
+        "examples": ", ".join(f"{count:,} {split}" for split, count in found.examples.items())
+        + (", with the default options" if found.examples and found.options else ""),
+        "splits": f"{len(found.splits)} published, --split all runs each" if found.splits else "",
+        "inputs": ", ".join(f"{name}: {_form(each)}" for name, each in found.inputs.items()),
+        _outputs(found): _some(found.label_names),
+        "metric": found.metric,
         "licence": found.licence,
         "homepage": found.homepage,
         "citation": found.citation,
@@ -236,6 +246,23 @@ def render(found: DatasetInfo) -> str:
     if found.tasks:
         text += f"\n\nharness run --task {found.tasks[0]} --dataset {found.name}"
     return text
+
+
+def _form(each: RawInput) -> str:
+    """``str``, ``uint8 [28, 28, 1]``, ``float32 [any]``."""
+    lengths = ", ".join("any" if length is None else str(length) for length in each.shape)
+    return f"{each.dtype} [{lengths}]" if each.shape else each.dtype
+
+
+def _outputs(found: DatasetInfo) -> str:
+    if found.objective == "regression":
+        return "target" if len(found.label_names) == 1 else "targets"
+    return f"{len(found.label_names)} classes"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shown(value: object) -> str:

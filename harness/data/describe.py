@@ -8,7 +8,7 @@ import msgspec
 
 from harness.data.cache import State, install_dir, state
 from harness.data.remote import mirror_path, total_bytes
-from harness.protocols import Dataset
+from harness.protocols import Dataset, RawInput
 
 if TYPE_CHECKING:
     from harness.catalog import Catalog
@@ -40,6 +40,14 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     homepage: str
     citation: str
     notes: str
+    examples: dict[str, int]
+    """Of each split; this, ``inputs`` and ``label_names`` are of the options' defaults, and empty if not declared."""
+    splits: tuple[int, ...]
+    """Numbers of the published splits, where there are several."""
+    inputs: dict[str, RawInput]
+    label_names: tuple[str, ...]
+    metric: str
+    """What the literature on it reports first."""
     options: dict[str, Any]
     """Options with their defaults; ``--set dataset.OPTION=VALUE`` changes them."""
     path: str | None
@@ -67,6 +75,11 @@ def describe(catalog: Catalog, dataset: Dataset) -> DatasetInfo:
         homepage=dataset.homepage,
         citation=dataset.citation,
         notes=dataset.notes,
+        examples=dict(dataset.examples),
+        splits=tuple(dataset.splits),
+        inputs=dict(dataset.inputs),
+        label_names=tuple(dataset.label_names),
+        metric=dataset.metric,
         options=_defaults(dataset),
         path=str(install_dir(dataset)) if found == "cached" else None,
         files=tuple(

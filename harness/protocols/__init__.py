@@ -15,6 +15,7 @@ from harness.protocols.data import (
     NoOptions,
     PreparedData,
     RawData,
+    RawInput,
     Split,
     Task,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "Parameter",
     "PreparedData",
     "RawData",
+    "RawInput",
     "Reporter",
     "Session",
     "SessionRequest",

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     Augment = Callable[[dict[str, Array], np.random.Generator], dict[str, Array]]
 
 
+class RawInput(Struct, frozen=True, kw_only=True):
+    """One input of a dataset, of a single example (no batch axis), before a task prepares it."""
+
+    shape: tuple[int | None, ...]
+    """None for an axis whose length differs between examples, such as a waveform's; ``()`` for a text."""
+    dtype: str
+    """Numpy's name of it, or ``str``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """Examples in a fixed order.
@@ -110,6 +119,15 @@ class Dataset:
     """BibTeX or a plain reference."""
     notes: ClassVar[str] = ""
     """What a user should know before quoting a figure, such as labels that are withheld."""
+    examples: ClassVar[Mapping[str, int]] = {}
+    """``train``, ``validation`` and ``test`` -> number of examples. This and the next two tell what `load` gives with
+    the options' defaults; ``harness data info`` shows them, and `harness.testing.assert_as_declared` checks them."""
+    inputs: ClassVar[Mapping[str, RawInput]] = {}
+    """Name of each input -> its shape and dtype."""
+    label_names: ClassVar[Sequence[str]] = ()
+    """Names of the classes, in the order of their numbers; of regression, of the targets."""
+    metric: ClassVar[str] = ""
+    """What the literature on this dataset reports first, by its name in ``harness list metrics`` where it has one."""
     splits: ClassVar[Sequence[int]] = ()
     """The values of the option ``split`` where several splits were published: ``--split all`` runs each."""
 

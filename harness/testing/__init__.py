@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from harness.testing.declared import assert_as_declared
 from harness.testing.leaks import assert_nothing_leaks
 
 if TYPE_CHECKING:
     from harness.parity.verdict import Verdict
 
-__all__ = ["assert_nothing_leaks", "assert_parity"]
+__all__ = ["assert_as_declared", "assert_nothing_leaks", "assert_parity"]
 
 
 def assert_parity(

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from harness import Dataset, RawData, Split
+from harness_nlp.datasets.examples import INPUTS
 
 LANGUAGES = (
     *("cs", "da", "de", "en", "es", "et", "fi", "fr", "hu", "id"),
@@ -40,6 +41,13 @@ class CldrLangid(Dataset):
     objective = "classification"
     summary = "the language of a territory's, language's, script's or currency's name (20 languages, CLDR)"
     licence = "Unicode License v3 (https://www.unicode.org/license.txt)"
+    homepage = "https://cldr.unicode.org/"
+    citation = "Unicode Common Locale Data Repository, as babel carries it"
+    notes = "Made for this harness: no figures are published. The sizes are those with babel 2.18."
+    examples = {"train": 12_586, "validation": 1_574, "test": 1_574}
+    inputs = INPUTS
+    label_names = LANGUAGES
+    metric = "accuracy"
     recipes = {"lstm": {"epochs": 10, "learning_rate": 4e-3, "dropout": 0.5}}
 
     def load(self, options: object) -> RawData:

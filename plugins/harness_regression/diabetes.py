@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from harness import Dataset, RawData, Split
+from harness import Dataset, RawData, RawInput, Split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +40,13 @@ class Diabetes(Dataset):
     objective = "regression"
     summary = "disease progression of 442 patients from 10 measurements (scikit-learn)"
     licence = "published with Efron et al. 2004; distributed with scikit-learn (BSD-3-Clause)"
+    homepage = "https://www4.stat.ncsu.edu/~boos/var.select/diabetes.html"
+    citation = "Efron, Hastie, Johnstone and Tibshirani 2004, Least Angle Regression, Annals of Statistics 32(2)"
+    notes = "No published split: drawn by a seed."
+    examples = {"train": 308, "validation": 45, "test": 89}
+    inputs = {"features": RawInput(shape=(10,), dtype="float64")}
+    label_names = ("progression",)
+    metric = "r2"
     Options = Options
     recipes = {
         # The serum values s1 to s4 are so close to dependent (condition number of the standardised features: 21) that
@@ -69,7 +76,7 @@ class Diabetes(Dataset):
             train=data.take(train),
             validation=data.take(validation),
             test=data.take(test),
-            label_names=("progression",),
+            label_names=self.label_names,
             details={"target_unit": "points"},
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from harness import Dataset, RawData, Split
+from harness import Dataset, RawData, RawInput, Split
 
 from . import espeak
 
@@ -86,6 +86,13 @@ class EspeakDigits(Dataset):
     objective = "classification"
     summary = "spoken digits by about 100 synthetic English voices, split by voice"
     licence = "synthesised on your machine: the sounds are free of espeak-ng's own licence, GPL-3.0-or-later"
+    homepage = "https://github.com/espeak-ng/espeak-ng"
+    citation = "espeak-ng, synthesised with the voices of the installed espeakng-loader"
+    notes = "Made for this harness: no figures are published. The sizes are those with espeakng-loader 0.2.4."
+    examples = {"train": 2_880, "validation": 600, "test": 640}
+    inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
+    label_names = DIGITS
+    metric = "accuracy"
     Options = Options
     recipes = {"wav2vec2-tiny": {"epochs": 7, "learning_rate": 2e-3, "dropout": 0.1}}
     requires = espeak.REQUIRES

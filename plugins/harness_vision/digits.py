@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from harness import Dataset, RawData, Split
+from harness import Dataset, RawData, RawInput, Split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +42,13 @@ class Digits(Dataset):
     objective = "classification"
     summary = "1797 handwritten digits, 8x8 grey (scikit-learn, from UCI)"
     licence = "CC BY 4.0 (UCI Machine Learning Repository)"
+    homepage = "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits"
+    citation = "Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI, doi:10.24432/C50P49"
+    notes = "No published split: drawn by a seed within each class; a writer's digits occur on both sides."
+    examples = {"train": 1_257, "validation": 180, "test": 360}
+    inputs = {"image": RawInput(shape=(8, 8, 1), dtype="uint8")}
+    label_names = tuple("0123456789")
+    metric = "accuracy"
     Options = Options
     recipes = {
         "resnet-20": {"epochs": 20, "batch_size": 64, "learning_rate": 0.2, "weight_decay": 5e-3},
@@ -63,7 +70,7 @@ class Digits(Dataset):
             train=data.take(train),
             validation=data.take(validation),
             test=data.take(test),
-            label_names=tuple(str(name) for name in source.target_names),
+            label_names=self.label_names,
             details={"pixel_max": PIXEL_MAX},
         )
 

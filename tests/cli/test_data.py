@@ -21,7 +21,8 @@ from toy_plugin import TOY_REF
 from harness.catalog import Catalog, Provided
 from harness.data.cache import cache_dir
 from harness.data.describe import DatasetInfo
-from harness.plugins import load
+from harness.plugins import discover, load
+from harness.protocols import RawInput
 
 ARCHIVE = zip_of({"train.tsv": b"text\tlabel\n" * 9000})
 
@@ -85,6 +86,47 @@ def test_list_and_info_fetch_nothing(far: Invoke, server: FileServer) -> None:
     assert shown.endswith("harness run --task toy-classify --dataset far\n")
     assert "dataset.examples=160" in far("data", "info", "toy-colours").stdout
     assert (server.asked, cache_dir().exists()) == ([], False)
+
+
+def lines(invoke: Invoke, name: str) -> list[str]:
+    return [line.rstrip() for line in invoke("data", "info", name).stdout.splitlines() if line]
+
+
+@pytest.fixture
+def shipped(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """`invoke`, with the plugins that are installed."""
+    monkeypatch.setattr("harness.plugins.discover", discover)
+    return invoke
+
+
+def test_what_is_not_declared_is_not_shown(far: Invoke) -> None:
+    assert {line.split()[0] for line in lines(far, "far")}.isdisjoint({"examples", "inputs", "0", "metric", "splits"})
+
+
+def test_info_shows_what_is_declared(shipped: Invoke) -> None:
+    banking = lines(shipped, "banking77")
+    assert "examples    8,998 train, 1,005 validation, 3,080 test" in banking
+    assert "inputs      text: str" in banking
+    assert "metric      accuracy" in banking
+    (classes,) = (line for line in banking if line.startswith("77 classes"))
+    assert classes.startswith("77 classes  card_arrival, card_linking, ")
+    assert classes.endswith(", lost_or_stolen_card and 65 more")
+    energy = lines(shipped, "uci-energy")
+    assert "examples  622 train, 69 validation, 77 test, with the default options" in energy
+    assert "splits    20 published, --split all runs each" in energy
+    assert "inputs    features: float64 [8]" in energy
+    assert "target    heating load" in energy
+    assert "inputs      waveform: float32 [any]" in lines(shipped, "fsdd")
+
+
+def test_json_has_every_label_name(shipped: Invoke) -> None:
+    printed = shipped("data", "list", "--format", "json").stdout
+    listed = {each.name: each for each in msgspec.json.decode(printed, type=list[DatasetInfo])}
+    banking, energy, fsdd = listed["banking77"], listed["uci-energy"], listed["fsdd"]
+    assert (len(banking.label_names), banking.label_names[-1]) == (77, "country_support")
+    assert energy.splits == tuple(range(20))
+    assert (fsdd.examples["test"], fsdd.metric) == (300, "accuracy")
+    assert fsdd.inputs == {"waveform": RawInput(shape=(None,), dtype="float32")}
 
 
 def test_json_is_the_declared_record(far: Invoke, server: FileServer) -> None:

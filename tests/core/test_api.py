@@ -42,6 +42,7 @@ PUBLIC = [
     "PreparedData",
     "Protocol",
     "RawData",
+    "RawInput",
     "Recipe",
     "RecordError",
     "RemoteFile",

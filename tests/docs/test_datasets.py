@@ -7,11 +7,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from packed import tar_of
 
 import harness
 from harness.data import archives
 from harness.data.remote import mirror_path
+from harness.plugins import discover
 
 PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
 
@@ -22,6 +24,50 @@ def test_the_declared_dataset_is_one() -> None:
     reviews = found["Reviews"]()
     assert isinstance(reviews, harness.Dataset)
     assert [file.local_name for file in reviews.files] == ["train.tsv.gz", "archive.zip"]
+    assert list(reviews.examples) == ["train", "validation", "test"]
+    assert reviews.inputs["text"] == harness.RawInput(shape=(), dtype="str")
+
+
+def rows() -> dict[str, list[str]]:
+    """The table of datasets: name -> its cells; ``-energy`` after ``uci-concrete`` is ``uci-energy``."""
+    found = {}
+    table = re.search(r"^\| name \|.*?(?=\n\n)", PAGE, re.DOTALL | re.MULTILINE)[0]  # type: ignore[index]
+    for line in table.splitlines()[2:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        first, *others = re.findall(r"`(.*?)`", cells[0])
+        for name in (first, *(first.partition("-")[0] + other for other in others)):
+            found[name] = cells
+    return found
+
+
+ROWS = rows()
+DATASETS = {
+    name: provided.value
+    for name, provided in discover().datasets.items()
+    if provided.plugin.distribution == "harness" and provided.value.files
+}
+
+
+def test_the_table_lists_what_is_fetched() -> None:
+    assert ROWS.keys() == DATASETS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_the_table_says_what_is_declared(name: str) -> None:
+    _, _, classes, sizes, _, metric = ROWS[name]
+    dataset = DATASETS[name]
+    assert dataset.metric in metric.lower()
+    if dataset.splits:
+        same_row = [other for other in DATASETS if ROWS[other] is ROWS[name]]
+        totals = sorted(sum(DATASETS[other].examples.values()) for other in same_row)
+        assert sizes == f"{totals[0]:,} to {totals[-1]:,} rows, 20 splits (`-protein` 5)"
+        assert len(dataset.splits) == (5 if name.endswith("-protein") else 20)
+        return
+    assert sizes.startswith(" / ".join(f"{count:,}" for count in dataset.examples.values()))
+    if dataset.objective == "classification":
+        assert re.match(r"\d+", classes)[0] == str(len(dataset.label_names))  # type: ignore[index]
+    if "image" in dataset.inputs:
+        assert sizes.endswith("x".join(map(str, dataset.inputs["image"].shape)))
 
 
 def test_the_mirror_is_laid_out_as_shown() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harness_nlp.datasets import ag_news, banking77, imdb, sms_spam, sst2, trec
+from real_files import load_real
 
-from harness import DataError, Dataset, RawData, Split
+from harness import DataError, RawData, Split
 
 
 def texts(split: Split) -> list[str]:
@@ -24,10 +25,6 @@ def trained_counts(data: RawData) -> list[int]:
     return np.bincount(np.concatenate([data.train.targets, data.validation.targets])).tolist()
 
 
-def load(dataset: Dataset, **options: object) -> RawData:
-    return dataset.load(dataset.Options(**options))
-
-
 def test_sst2_keeps_quotation_marks_and_a_sentences_phrases_together(tmp_path: Path) -> None:
     folder = tmp_path / "SST-2"
     folder.mkdir()
@@ -38,8 +35,9 @@ def test_sst2_keeps_quotation_marks_and_a_sentences_phrases_together(tmp_path: P
     (folder / "dev.tsv").write_text('sentence\tlabel\n"good\t1\n')
     data = sst2.read(tmp_path)
     assert texts(data.test) == ['"good']
-    assert len(data.train) + len(data.validation) == 80
-    assert 4 <= len(data.validation) <= 12
+    assert data.label_names == ("negative", "positive")
+    assert trained_counts(data) == [40, 40]
+    assert np.bincount(data.validation.targets).tolist() == [4, 4]
     numbers = [{text.split()[1] for text in texts(split)} for split in (data.train, data.validation)]
     assert not numbers[0] & numbers[1]
     (folder / "dev.tsv").write_text("sentence\tlabel\nfine\t1\ngood\t2\n")
@@ -54,7 +52,7 @@ def test_sst2_phrases_go_with_a_longest_one_that_contains_them() -> None:
 
 
 def test_sst2_as_published(real_data: None) -> None:
-    data = load(sst2.Sst2())
+    data = load_real(sst2.Sst2())
     assert sizes(data) == (60_633, 6_716, 872)
     assert trained_counts(data) == [29_780, 37_569]
     assert np.bincount(data.test.targets).tolist() == [428, 444]
@@ -77,6 +75,7 @@ def test_trec_reads_latin_1_and_both_label_sets(tmp_path: Path) -> None:
     coarse = trec.read(tmp_path, trec.Options())
     assert coarse.label_names == ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
     assert (texts(coarse.test), coarse.test.targets.tolist()) == (["Where ?"], [4])
+    assert trained_counts(coarse) == [0, 0, 0, 10, 0, 10]
     assert "Who is Andr\xe9 ?" in texts(coarse.train)
     fine = trec.read(tmp_path, trec.Options(labels="fine"))
     assert fine.label_names[fine.test.targets[0]] == "LOC:city"
@@ -86,17 +85,18 @@ def test_trec_reads_latin_1_and_both_label_sets(tmp_path: Path) -> None:
 
 
 def test_trec_as_published(real_data: None) -> None:
-    data = load(trec.Trec())
+    data = load_real(trec.Trec())
     assert sizes(data) == (4_906, 546, 500)
     assert trained_counts(data) == [86, 1_162, 1_250, 1_223, 835, 896]  # Li and Roth 2002, table 2
     assert np.bincount(data.test.targets).tolist() == [9, 138, 94, 65, 81, 113]
     assert sum(text in {*texts(data.train), *texts(data.validation)} for text in texts(data.test)) == 10
     assert not set(texts(data.train)) & set(texts(data.validation))
-    fine = load(trec.Trec(), labels="fine")
+    fine = load_real(trec.Trec(), labels="fine")
     assert len(fine.label_names) == 50
     assert len(set(fine.test.targets)) == 42
     assert len(trained_counts(fine)) == 50
     assert min(trained_counts(fine)) == 4
+    assert fine.label_names[0] == "ABBR:abb"
 
 
 def test_banking77_reads_questions_of_several_lines(tmp_path: Path) -> None:
@@ -107,6 +107,7 @@ def test_banking77_reads_questions_of_several_lines(tmp_path: Path) -> None:
     data = banking77.read(tmp_path)
     assert sizes(data) == (18, 2, 1)
     assert data.label_names == ("card_lost", "top_up")
+    assert sorted(data.validation.targets) == [0, 1]
     assert sum("\nmy card?" in text for text in texts(data.train)) == 9
     (tmp_path / "test.csv").write_text("text,category\nTop me up,top\n")
     with pytest.raises(DataError, match=r"test.csv.*intent"):
@@ -114,7 +115,7 @@ def test_banking77_reads_questions_of_several_lines(tmp_path: Path) -> None:
 
 
 def test_banking77_as_published(real_data: None) -> None:
-    data = load(banking77.Banking77())
+    data = load_real(banking77.Banking77())
     assert sizes(data) == (8_998, 1_005, 3_080)
     assert len(data.label_names) == 77
     assert data.label_names[0] == "card_arrival"
@@ -128,6 +129,8 @@ def test_sms_spam_keeps_copies_in_one_split(tmp_path: Path) -> None:
     data = sms_spam.read(tmp_path, sms_spam.Options())
     assert sum(sizes(data)) == 100
     assert np.bincount(data.test.targets).tolist() == [16, 4]
+    assert trained_counts(data) == [64, 16]
+    assert data.label_names == ("ham", "spam")
     splits = [set(texts(split)) for split in (data.train, data.validation, data.test)]
     assert not splits[0] & splits[1]
     assert not (splits[0] | splits[1]) & splits[2]
@@ -138,11 +141,11 @@ def test_sms_spam_keeps_copies_in_one_split(tmp_path: Path) -> None:
 
 
 def test_sms_spam_as_published(real_data: None) -> None:
-    data = load(sms_spam.SmsSpam())
-    assert sum(sizes(data)) == 5_574
+    data = load_real(sms_spam.SmsSpam())
+    assert sizes(data) == (4_015, 445, 1_114)
+    assert data.label_names == ("ham", "spam")
     counts = sum(np.bincount(split.targets) for split in (data.train, data.validation, data.test))
     assert counts.tolist() == [4_827, 747]
-    assert abs(len(data.test) - 1_115) < 5
     groups = sms_spam.same_texts(texts(data.train) + texts(data.validation) + texts(data.test))
     assert not set(groups[: -len(data.test)]) & set(groups[-len(data.test) :])
 
@@ -160,6 +163,8 @@ def test_imdb_takes_its_labels_from_folders_and_its_ratings_from_names(tmp_path:
     write_reviews(tmp_path, 20)
     data = imdb.read(tmp_path)
     assert sizes(data) == (36, 4, 40)
+    assert data.label_names == ("negative", "positive")
+    assert data.validation.targets.tolist() == [0, 0, 1, 1]
     assert texts(data.test)[:2] == ["test neg 0  caf\xe9", "test neg 1  caf\xe9"]
     assert data.test.targets.tolist() == [0] * 20 + [1] * 20
     assert set(data.test.groups["rating"]) == {2, 9}
@@ -171,10 +176,11 @@ def test_imdb_takes_its_labels_from_folders_and_its_ratings_from_names(tmp_path:
 
 @pytest.mark.slow
 def test_imdb_as_published(real_data: None) -> None:
-    data = load(imdb.Imdb())
+    data = load_real(imdb.Imdb())
     assert sizes(data) == (22_500, 2_500, 25_000)
     assert trained_counts(data) == [12_500, 12_500]
     assert np.bincount(data.test.targets).tolist() == [12_500, 12_500]
+    assert data.label_names == ("negative", "positive")
     assert set(data.train.groups["rating"]) == {1, 2, 3, 4, 7, 8, 9, 10}
     known = {*texts(data.train), *texts(data.validation)}
     assert sum(text in known for text in texts(data.test)) == 123
@@ -190,8 +196,16 @@ def test_ag_news_joins_title_and_description(tmp_path: Path) -> None:
     data = ag_news.read(tmp_path)
     assert sizes(data) == (36, 4, 1)
     assert data.label_names == ("World", "Sports", "Business", "Sci/Tech")
+    assert np.bincount(data.train.targets).tolist() == [9] * 4
     assert (texts(data.test), data.test.targets.tolist()) == (["Oil up Prices rose."], [2])
     assert 'Title 1 He said "no" to all, n 1' in texts(data.train) + texts(data.validation)
     (folder / "test.csv").write_text('"5","Oil up","Prices rose."\n')
     with pytest.raises(DataError, match="class from 1 to 4"):
         ag_news.read(tmp_path)
+
+
+def test_ag_news_as_published(real_data: None) -> None:
+    data = load_real(ag_news.AgNews())
+    assert trained_counts(data) == [30_000] * 4  # Zhang et al. 2015, section 4
+    assert np.bincount(data.test.targets).tolist() == [1_900] * 4
+    assert data.label_names == ("World", "Sports", "Business", "Sci/Tech")

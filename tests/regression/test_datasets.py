@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harness_regression.datasets import california_housing, uci, wine_quality
+from real_files import load_real
 
 from harness import DataError, RawData, Split
 
@@ -50,7 +51,7 @@ PUBLISHED |= {"power": (9568, 4), "protein": (45730, 9), "wine": (1599, 11), "ya
 @pytest.mark.parametrize("table", uci.UCI, ids=lambda table: table.name)
 def test_uci_as_published(real_data: None, table: type[uci.Uci]) -> None:
     count, columns = PUBLISHED[table.name.removeprefix("uci-")]
-    first, last = (table().load(uci.Options(split=split)) for split in (0, table.splits[-1]))
+    first, last = (load_real(table(), split=split) for split in (0, table.splits[-1]))
     for data in (first, last):
         assert sum(sizes(data)) == count
         assert data.train.inputs["features"].shape[1] == columns
@@ -65,6 +66,7 @@ def test_california_housing_keeps_missing_values_and_words(tmp_path: Path) -> No
     (tmp_path / "housing.csv").write_text("\n".join(lines) + "\n")
     data = california_housing.read(tmp_path, california_housing.Options())
     assert sizes(data) == (14, 2, 4)
+    assert data.label_names == ("median_house_value",)
     assert np.isnan(data.train.inputs["features"][:, 4]).all()
     assert data.train.inputs["categories"].tolist() == [["NEAR BAY"]] * 14
     assert data.test.targets.tolist() == [[452600.0]] * 4
@@ -74,7 +76,7 @@ def test_california_housing_keeps_missing_values_and_words(tmp_path: Path) -> No
 
 
 def test_california_housing_as_published(real_data: None) -> None:
-    data = california_housing.CaliforniaHousing().load(california_housing.Options())
+    data = load_real(california_housing.CaliforniaHousing())
     splits = (data.train, data.validation, data.test)
     assert sizes(data) == (14_861, 1_651, 4_128)
     assert sum(int(np.isnan(split.inputs["features"]).sum()) for split in splits) == 207
@@ -101,6 +103,7 @@ def test_wine_quality_tells_the_wines_apart_and_keeps_copies_together(tmp_path: 
     write_wine(tmp_path, "white", 60)
     both = wine_quality.read(tmp_path, wine_quality.Options())
     assert sum(sizes(both)) == 160
+    assert both.label_names == ("quality",)
     assert both.train.inputs["features"].shape[1] == 12
     for split in (both.train, both.validation, both.test):
         assert (split.inputs["features"][:, -1] == (split.groups["wine"] == "red")).all()
@@ -116,7 +119,7 @@ def test_wine_quality_tells_the_wines_apart_and_keeps_copies_together(tmp_path: 
 
 def test_wine_quality_as_published(real_data: None) -> None:
     for wines, count in (("red", 1_599), ("white", 4_898), ("both", 6_497)):
-        data = wine_quality.WineQuality().load(wine_quality.Options(wines=wines))
+        data = load_real(wine_quality.WineQuality(), wines=wines)
         assert sum(sizes(data)) == count
         assert not rows(data.train) & rows(data.test)
     targets = np.concatenate([split.targets for split in (data.train, data.validation, data.test)])

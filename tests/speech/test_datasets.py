@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from harness_speech.datasets import fsdd, speech_commands
 from harness_speech.datasets.wav import read_pcm16
+from real_files import load_real
 
 from harness import DataError
 
@@ -44,10 +45,11 @@ def test_fsdd_splits_by_the_number_of_a_recording(tmp_path: Path) -> None:
         assert sorted(split.targets) == [0, 0, 7, 7]
         assert set(split.groups["speaker"]) == {"theo"}
     assert data.details["sample_rate_hz"] == 8000
+    assert (data.label_names[0], data.label_names[7]) == ("zero", "seven")
 
 
 def test_fsdd_as_published(real_data: None) -> None:
-    data = fsdd.Fsdd().load(None)
+    data = load_real(fsdd.Fsdd())
     for split, each in ((data.train, 40), (data.validation, 5), (data.test, 5)):
         pairs, counts = np.unique(
             np.stack([split.targets.astype(str), split.groups["speaker"]]), axis=1, return_counts=True
@@ -84,6 +86,7 @@ def test_speech_commands_35_uses_every_word_and_the_publishers_lists(small_comma
     data = speech_commands.read(small_commands, speech_commands.Options())
     assert data.label_names == tuple(sorted(WORDS))
     assert (len(data.train), len(data.validation), len(data.test)) == (288, 36, 36)
+    assert np.bincount(data.train.targets).tolist() == [24] * 12
     assert set(data.validation.groups["speaker"]) == {f"{speaker:08x}" for speaker in range(3)}
     assert set(data.test.groups["speaker"]) == {f"{speaker:08x}" for speaker in range(3, 6)}
     for split in (data.train, data.validation, data.test):
@@ -115,3 +118,20 @@ def test_speech_commands_misses_what_its_lists_name(small_commands: Path) -> Non
     (small_commands / "yes" / "00000000_nohash_0.wav").unlink()
     with pytest.raises(DataError, match=r"validation_list.txt lists yes/00000000_nohash_0.wav"):
         speech_commands.read(small_commands, speech_commands.Options())
+
+
+RECORDINGS = (
+    *(1_664, 2_014, 2_064, 2_031, 2_128, 3_917, 3_787, 4_052, 1_579, 1_557, 3_728, 3_880, 2_054, 2_113, 1_575),
+    *(3_801, 2_100, 3_934, 3_941, 3_745, 3_845, 3_890, 3_778, 3_998, 2_022, 3_860, 3_872, 3_727, 1_759, 3_880),
+    *(3_723, 1_592, 2_123, 4_044, 4_052),
+)
+"""Of each word, from backward to zero (Warden 2018)."""
+
+
+@pytest.mark.slow
+def test_speech_commands_as_published(real_data: None) -> None:
+    data = load_real(speech_commands.SpeechCommands())
+    assert (len(data.train), len(data.validation), len(data.test)) == (84_843, 9_981, 11_005)
+    counts = sum(np.bincount(split.targets) for split in (data.train, data.validation, data.test))
+    assert counts.tolist() == list(RECORDINGS)
+    assert not set(data.train.groups["speaker"]) & set(data.test.groups["speaker"])

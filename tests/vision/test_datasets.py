@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 from harness_vision.datasets import cifar10, mnist
 from numpy.typing import NDArray
+from real_files import load_real
 
-from harness import DataError, Dataset
+from harness import DataError, Dataset, RawData
 
 
 def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
     header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
     path.write_bytes(header + array.tobytes())
+
+
+def trained_counts(data: RawData) -> list[int]:
+    """Images of each class in the publisher's training files."""
+    return np.bincount(np.concatenate([data.train.targets, data.validation.targets])).tolist()
 
 
 @pytest.fixture
@@ -32,6 +38,8 @@ def test_mnist_holds_out_a_tenth_of_every_class(small_mnist: Path) -> None:
     assert data.train.inputs["image"].shape == (90, 28, 28, 1)
     assert data.train.inputs["image"].dtype == np.uint8
     assert sorted(data.validation.targets) == list(range(10))
+    assert np.bincount(data.test.targets).tolist() == [2] * 10
+    assert data.label_names == tuple("0123456789")
     images = mnist.read_idx(small_mnist / "t10k-images-idx3-ubyte")
     assert (data.test.inputs["image"][..., 0] == images).all()
 
@@ -53,29 +61,33 @@ def test_what_is_no_idx_file_is_refused(tmp_path: Path, content: bytes, message:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "smallest", "largest", "names"),
+    ("dataset", "trained", "tested", "names"),
     [
-        (mnist.Mnist(), 5_421, 6_742, ("0", "9")),
-        (mnist.FashionMnist(), 6_000, 6_000, ("T-shirt/top", "Ankle boot")),
+        (
+            mnist.Mnist(),
+            [5_923, 6_742, 5_958, 6_131, 5_842, 5_421, 5_918, 6_265, 5_851, 5_949],
+            [980, 1_135, 1_032, 1_010, 982, 892, 958, 1_028, 974, 1_009],
+            ("0", "9"),
+        ),
+        (mnist.FashionMnist(), [6_000] * 10, [1_000] * 10, ("T-shirt/top", "Ankle boot")),
     ],
     ids=["mnist", "fashion-mnist"],
 )
 def test_mnist_as_published(
-    real_data: None, dataset: Dataset, smallest: int, largest: int, names: tuple[str, str]
+    real_data: None, dataset: Dataset, trained: list[int], tested: list[int], names: tuple[str, str]
 ) -> None:
-    data = dataset.load(dataset.Options())
+    data = load_real(dataset)
     assert (len(data.train), len(data.validation), len(data.test)) == (54_000, 6_000, 10_000)
-    counts = np.bincount(np.concatenate([data.train.targets, data.validation.targets]))
-    assert (counts.min(), counts.max()) == (smallest, largest)
+    assert trained_counts(data) == trained
+    assert np.bincount(data.test.targets).tolist() == tested
     assert data.test.inputs["image"].shape == (10_000, 28, 28, 1)
     assert (len(data.label_names), data.label_names[0], data.label_names[-1]) == (10, *names)
 
 
-def test_fashion_mnist_has_the_published_mean_and_labels(real_data: None) -> None:
-    data = mnist.FashionMnist().load(None)
+def test_fashion_mnist_has_the_published_mean(real_data: None) -> None:
+    data = load_real(mnist.FashionMnist())
     images = np.concatenate([data.train.inputs["image"], data.validation.inputs["image"]])
     assert images.mean() / 255 == pytest.approx(0.2860, abs=5e-5)  # as often used for normalisation
-    assert np.bincount(data.test.targets).tolist() == [1_000] * 10
 
 
 def write_cifar(folder: Path, each: int) -> NDArray[np.uint8]:
@@ -97,7 +109,9 @@ def test_cifar10_reads_planes_of_colour(tmp_path: Path) -> None:
     records = write_cifar(folder, 20)
     data = cifar10.read(tmp_path)
     assert (len(data.train), len(data.validation), len(data.test)) == (90, 10, 20)
-    assert data.label_names[:2] == ("airplane", "automobile")
+    assert trained_counts(data) == [10] * 10
+    assert data.train.inputs["image"].dtype == np.uint8
+    assert data.label_names == tuple(cifar10.Cifar10.label_names)
     image = data.test.inputs["image"][3]
     assert image.shape == (32, 32, 3)
     for row, column, colour in ((0, 0, 0), (0, 31, 1), (5, 2, 2), (31, 31, 0)):
@@ -109,3 +123,11 @@ def test_cifar10_reads_planes_of_colour(tmp_path: Path) -> None:
     (folder / "test_batch.bin").write_bytes(b"\x0b" * 3073)
     with pytest.raises(DataError, match="class 11"):
         cifar10.read(tmp_path)
+
+
+def test_cifar10_as_published(real_data: None) -> None:
+    data = load_real(cifar10.Cifar10())
+    assert data.train.inputs["image"].shape == (45_000, 32, 32, 3)
+    assert trained_counts(data) == [5_000] * 10
+    assert np.bincount(data.test.targets).tolist() == [1_000] * 10
+    assert (data.label_names[0], data.label_names[-1]) == ("airplane", "truck")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness import RawData, Split, holdout
+from harness import RawData, RawInput, Split, holdout
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 VALIDATION_SHARE = 0.1
+INPUTS = {"text": RawInput(shape=(), dtype="str")}
 
 
 def split(texts: Sequence[str], targets: Sequence[int], **groups: Sequence[Any]) -> Split:

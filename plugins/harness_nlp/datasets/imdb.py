@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
-from harness_nlp.datasets.examples import split, with_validation
+from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 LABELS = ("negative", "positive")
 
@@ -30,6 +30,10 @@ class Imdb(Dataset):
     homepage = "https://ai.stanford.edu/~amaas/data/sentiment/"
     citation = "Maas et al. 2011, Learning Word Vectors for Sentiment Analysis, ACL"
     notes = "123 reviews of the test split also occur, word for word, in the publisher's training part."
+    examples = {"train": 22_500, "validation": 2_500, "test": 25_000}
+    inputs = INPUTS
+    label_names = LABELS
+    metric = "accuracy"
     files = (
         RemoteFile(
             url="https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",

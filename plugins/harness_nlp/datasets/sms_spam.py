@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from harness import DataError, Dataset, RawData, RemoteFile, holdout, installed
-from harness_nlp.datasets.examples import same_texts, split, with_validation
+from harness_nlp.datasets.examples import INPUTS, same_texts, split, with_validation
 
 LABELS = ("ham", "spam")
 TEST_SHARE = 0.2
@@ -27,8 +27,7 @@ class SmsSpam(Dataset):
     """SMS Spam Collection: 5,574 messages, 4,827 ham and 747 spam (13%).
 
     There is no published split. This one is drawn by ``split_seed``: 20% of each class for test, 10% of the rest for
-    validation; a message that occurs more than
-    once (403 of them repeat another) is in one split only.
+    validation; a message that occurs more than once (403 of them repeat another) is in one split only.
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N], 0 ham, 1 spam. Literature reports accuracy, and F1 or
     the Matthews coefficient because of the imbalance: always answering ham is right in 87%.
@@ -42,6 +41,10 @@ class SmsSpam(Dataset):
     homepage = "https://archive.ics.uci.edu/dataset/228/sms+spam+collection"
     citation = "Almeida, Gomez Hidalgo and Yamakami 2011, Contributions to the Study of SMS Spam Filtering, DocEng"
     notes = "No published split: test and validation are drawn by a seed, copies of a message together."
+    examples = {"train": 4_015, "validation": 445, "test": 1_114}
+    inputs = INPUTS
+    label_names = LABELS
+    metric = "accuracy"
     Options = Options
     files = (
         RemoteFile(

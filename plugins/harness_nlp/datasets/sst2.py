@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
-from harness_nlp.datasets.examples import split, with_validation
+from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+LABELS = ("negative", "positive")
 
 
 class Sst2(Dataset):
@@ -46,6 +48,10 @@ class Sst2(Dataset):
         "GLUE withholds the test labels: the test split is GLUE's dev set (872 sentences), and the validation split "
         "is carved from the training phrases, a sentence's phrases together."
     )
+    examples = {"train": 60_633, "validation": 6_716, "test": 872}
+    inputs = INPUTS
+    label_names = LABELS
+    metric = "accuracy"
     files = (
         RemoteFile(
             url="https://dl.fbaipublicfiles.com/glue/data/SST-2.zip",
@@ -65,7 +71,7 @@ def read(folder: Path) -> RawData:
     """The splits from ``SST-2/train.tsv`` and ``SST-2/dev.tsv`` in `folder`."""
     train = _read(folder / "SST-2" / "train.tsv")
     test = _read(folder / "SST-2" / "dev.tsv")
-    return with_validation(train, test, ("negative", "positive"), groups=sentences(train.inputs["text"]))
+    return with_validation(train, test, LABELS, groups=sentences(train.inputs["text"]))
 
 
 def _read(path: Path) -> Split:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from harness import DataError, Dataset, RawData, RemoteFile, installed
-from harness_nlp.datasets.examples import split, with_validation
+from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 COARSE = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 """Abbreviation, description, entity, human being, location, numeric value."""
@@ -46,9 +46,16 @@ class Trec(Dataset):
     licence = "not stated by the publisher (University of Illinois, Cognitive Computation Group)"
     homepage = "https://cogcomp.seas.upenn.edu/Data/QA/QC/"
     citation = "Li and Roth 2002, Learning Question Classifiers, COLING"
+    notes = (
+        "10 of the 500 test questions also occur in the publisher's training file. "
+        "--set dataset.labels=fine takes the 50 fine classes."
+    )
+    examples = {"train": 4_906, "validation": 546, "test": 500}
+    inputs = INPUTS
+    label_names = COARSE
+    metric = "accuracy"
     recipes = {"lstm": {"epochs": 12, "batch_size": 32, "learning_rate": 4e-3, "dropout": 0.5}}
     task_options = {"nlp": {"vocab_size": 2000}}
-    notes = "10 of the 500 test questions also occur in the publisher's training file."
     Options = Options
     files = (
         RemoteFile(

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, holdout, installed
+from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, holdout, installed
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
@@ -48,6 +48,13 @@ class CaliforniaHousing(Dataset):
     homepage = "https://github.com/ageron/handson-ml2/tree/master/datasets/housing"
     citation = "Pace and Barry 1997, Sparse Spatial Autoregressions, Statistics and Probability Letters 33(3)"
     notes = "No published split: test and validation are drawn by a seed."
+    examples = {"train": 14_861, "validation": 1_651, "test": 4_128}
+    inputs = {
+        "features": RawInput(shape=(len(NUMBERS),), dtype="float64"),
+        "categories": RawInput(shape=(1,), dtype="str"),
+    }
+    label_names = (TARGET,)
+    metric = "rmse"
     Options = Options
     files = (
         RemoteFile(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, holdout, installed
+from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, holdout, installed
 
 VALIDATION_SHARE = 0.1
 _AT = (
@@ -48,11 +48,11 @@ class Uci(Dataset):
     notes = "A published result is the mean over all splits: run it with --split all."
     Options = Options
     splits = tuple(range(20))
-    target: ClassVar[str]
+    metric = "rmse"
     unit: ClassVar[str] = ""
 
     def load(self, options: Any) -> RawData:
-        return read(installed(self), options.split, self.target, self.unit)
+        return read(installed(self), options.split, self.label_names[0], self.unit)
 
 
 @cache
@@ -68,6 +68,10 @@ def _files(table: str) -> tuple[RemoteFile, ...]:
         for digest, size, path in _listed()
         if path.startswith(f"{table}/")
     )
+
+
+def _features(columns: int) -> dict[str, RawInput]:
+    return {"features": RawInput(shape=(columns,), dtype="float64")}
 
 
 def read(folder: Path, number: int, target: str, unit: str) -> RawData:
@@ -119,7 +123,9 @@ class Concrete(Uci):
     summary = "strength of 1,030 concretes from 8 measurements (UCI, 20 splits)"
     files = _files("concrete")
     recipes = _recipe(400, 32, 0.03, 0.0)
-    target = "strength"
+    examples = {"train": 834, "validation": 93, "test": 103}
+    inputs = _features(8)
+    label_names = ("strength",)
     unit = "MPa"
 
 
@@ -128,7 +134,9 @@ class Energy(Uci):
     summary = "heating load of 768 buildings from 8 measurements (UCI, 20 splits)"
     files = _files("energy")
     recipes = _recipe(400, 32, 0.01, 0.01)
-    target = "heating load"
+    examples = {"train": 622, "validation": 69, "test": 77}
+    inputs = _features(8)
+    label_names = ("heating load",)
     unit = "kWh/m^2"
 
 
@@ -137,14 +145,18 @@ class Kin8nm(Uci):
     summary = "where 8,192 positions of a robot arm lead, from 8 joint angles (DELVE, 20 splits)"
     files = _files("kin8nm")
     recipes = _recipe(200, 64, 0.01, 0.01)
-    target = "distance"
+    examples = {"train": 6_636, "validation": 737, "test": 819}
+    inputs = _features(8)
+    label_names = ("distance",)
 
 
 class Naval(Uci):
     name = "uci-naval"
     summary = "decay of a ship's compressor from 16 measurements, 11,934 rows (UCI, 20 splits)"
     files = _files("naval-propulsion-plant")
-    target = "decay coefficient"
+    examples = {"train": 9_667, "validation": 1_074, "test": 1_193}
+    inputs = _features(16)
+    label_names = ("decay coefficient",)
 
 
 class Power(Uci):
@@ -152,7 +164,9 @@ class Power(Uci):
     summary = "output of a power plant from 4 measurements, 9,568 hours (UCI, 20 splits)"
     files = _files("power-plant")
     recipes = _recipe(100, 64, 0.003, 0.01)
-    target = "output"
+    examples = {"train": 7_750, "validation": 861, "test": 957}
+    inputs = _features(4)
+    label_names = ("output",)
     unit = "MW"
 
 
@@ -162,7 +176,9 @@ class Protein(Uci):
     files = _files("protein-tertiary-structure")
     recipes = _recipe(1000, 512, 0.01, 0.0)
     splits = tuple(range(5))
-    target = "deviation"
+    examples = {"train": 37_041, "validation": 4_116, "test": 4_573}
+    inputs = _features(9)
+    label_names = ("deviation",)
     unit = "angstrom"
 
 
@@ -171,7 +187,9 @@ class Wine(Uci):
     summary = "tasters' scores of 1,599 red wines from 11 measurements (UCI, 20 splits)"
     files = _files("wine-quality-red")
     recipes = _recipe(100, 32, 0.003, 1.0)
-    target = "quality"
+    examples = {"train": 1_295, "validation": 144, "test": 160}
+    inputs = _features(11)
+    label_names = ("quality",)
     unit = "points"
 
 
@@ -180,7 +198,9 @@ class Yacht(Uci):
     summary = "resistance of 308 yacht hulls from 6 measurements (UCI, 20 splits)"
     files = _files("yacht")
     recipes = _recipe(1000, 32, 0.03, 0.0)
-    target = "residuary resistance"
+    examples = {"train": 249, "validation": 28, "test": 31}
+    inputs = _features(6)
+    label_names = ("residuary resistance",)
 
 
 UCI = (Concrete, Energy, Kin8nm, Naval, Power, Protein, Wine, Yacht)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, holdout, installed
+from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, holdout, installed
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
@@ -43,7 +43,14 @@ class WineQuality(Dataset):
     licence = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/186/wine+quality"
     citation = "Cortez et al. 2009, Modeling wine preferences by data mining from physicochemical properties, DSS 47(4)"
-    notes = "No published split: test and validation are drawn by a seed, wines with the same measurements together."
+    notes = (
+        "No published split: test and validation are drawn by a seed, wines with the same measurements together. "
+        "--set dataset.wines=red or white takes one kind, with eleven features."
+    )
+    examples = {"train": 4_677, "validation": 520, "test": 1_300}
+    inputs = {"features": RawInput(shape=(12,), dtype="float64")}
+    label_names = ("quality",)
+    metric = "mae"
     Options = Options
     files = (
         RemoteFile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
+from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, installed
 
 from .wav import read_pcm16
 
@@ -34,6 +34,10 @@ class Fsdd(Dataset):
     citation = "Jackson et al. 2018, Jakobovski/free-spoken-digit-dataset v1.0.8, doi:10.5281/zenodo.1342401"
     recipes = {"wav2vec2-tiny": {"epochs": 25, "learning_rate": 2e-3, "dropout": 0.1}}
     notes = "The official split has every speaker in training and test."
+    examples = {"train": 2_400, "validation": 300, "test": 300}
+    inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
+    label_names = DIGITS
+    metric = "accuracy"
     files = (
         RemoteFile(
             url=f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{_COMMIT}.tar.gz",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, holdout, installed
+from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, holdout, installed
 
 SIDE = 32
 _RECORD = 1 + 3 * SIDE * SIDE
@@ -32,6 +32,10 @@ class Cifar10(Dataset):
     homepage = "https://www.cs.toronto.edu/~kriz/cifar.html"
     citation = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images, technical report"
     notes = "Written against the publisher's documented format; the full download was not exercised."
+    examples = {"train": 45_000, "validation": 5_000, "test": 10_000}
+    inputs = {"image": RawInput(shape=(SIDE, SIDE, 3), dtype="uint8")}
+    label_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    metric = "accuracy"
     files = (
         RemoteFile(
             url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, holdout, installed
+from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, holdout, installed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 VALIDATION_SHARE = 0.1
 _PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_EXAMPLES = {"train": 54_000, "validation": 6_000, "test": 10_000}
+_INPUTS = {"image": RawInput(shape=(28, 28, 1), dtype="uint8")}
 
 
 def _files(urls: Sequence[str], sizes: Sequence[int], digests: Sequence[str]) -> tuple[RemoteFile, ...]:
@@ -47,6 +49,9 @@ class Mnist(Dataset):
     recipes = {"resnet-20": {"epochs": 3, "batch_size": 128}}
     task_options = {"vision": {"crop": 2}}
     citation = "LeCun, Bottou, Bengio and Haffner 1998, Gradient-Based Learning Applied to Document Recognition, IEEE"
+    examples, inputs = _EXAMPLES, _INPUTS
+    label_names = tuple("0123456789")
+    metric = "accuracy"
     files = _files(
         ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
         (9_912_422, 28_881, 1_648_877, 4_542),
@@ -59,7 +64,7 @@ class Mnist(Dataset):
     )
 
     def load(self, options: Any) -> RawData:
-        return read(installed(self), [str(digit) for digit in range(10)])
+        return read(installed(self), self.label_names)
 
 
 class FashionMnist(Dataset):
@@ -78,6 +83,12 @@ class FashionMnist(Dataset):
     recipes = {"resnet-20": {"epochs": 8, "batch_size": 128}}
     task_options = {"vision": {"crop": 2, "flip": True}}
     citation = "Xiao, Rasul and Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747"
+    examples, inputs = _EXAMPLES, _INPUTS
+    label_names = (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    )
+    metric = "accuracy"
     files = _files(
         ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
         (26_421_880, 29_515, 4_422_102, 5_148),
@@ -90,8 +101,7 @@ class FashionMnist(Dataset):
     )
 
     def load(self, options: Any) -> RawData:
-        names = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
-        return read(installed(self), names.split(","))
+        return read(installed(self), self.label_names)
 
 
 def read(folder: Path, label_names: Sequence[str]) -> RawData:

@@ -1,0 +1,101 @@
+"""What datasets declare, against what they load: every one that ships, and the check that plugin authors run."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from real_files import load_real
+
+from harness import Dataset, RawData, RawInput, Split
+from harness.catalog import Catalog
+from harness.plugins import discover
+from harness.testing import assert_as_declared
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return discover()
+
+
+# Other distributions may be installed as well.
+SHIPPED = sorted(name for name, found in discover().datasets.items() if found.plugin.distribution == "harness")
+SLOW = ("imdb",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in SHIPPED]
+)
+def test_every_shipped_dataset_loads_what_it_declares(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    dataset = catalog.dataset(name)
+    assert_as_declared(dataset, load_real(dataset))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_dataset_declares_everything(catalog: Catalog, name: str) -> None:
+    dataset = catalog.dataset(name)
+    assert list(dataset.examples) == ["train", "validation", "test"]
+    assert dataset.inputs
+    assert catalog.metric(dataset.metric).objective == dataset.objective
+    assert len(set(dataset.label_names)) == len(dataset.label_names) >= (1 if dataset.objective == "regression" else 2)
+    for text in (dataset.summary, dataset.licence, dataset.homepage, dataset.citation):
+        assert text
+
+
+class Signs(Dataset):
+    """One word or none of several lengths, a wave and a number an example."""
+
+    name, kind, objective = "signs", "mixed", "classification"
+    examples = {"train": 4, "validation": 2, "test": 2}
+    inputs = {
+        "word": RawInput(shape=(1,), dtype="str"),
+        "wave": RawInput(shape=(None, 2), dtype="float32"),
+        "number": RawInput(shape=(), dtype="int64"),
+    }
+    label_names = ("no", "yes")
+
+
+def split(count: int) -> Split:
+    waves = np.empty(count, object)
+    waves[:] = [np.zeros((length, 2), np.float32) for length in range(count)]
+    words = np.array([["a" * number or None] for number in range(count)], object)
+    inputs = {"word": words, "wave": waves, "number": np.arange(count)}
+    return Split(inputs=inputs, targets=np.arange(count) % 2)
+
+
+DATA = RawData(train=split(4), validation=split(2), test=split(2), label_names=("no", "yes"))
+
+
+def with_input(name: str, array: Any) -> RawData:
+    return dataclasses.replace(DATA, test=Split(inputs={**DATA.test.inputs, name: array}, targets=DATA.test.targets))
+
+
+def test_what_is_as_declared_passes() -> None:
+    assert_as_declared(Signs(), DATA)
+    assert_as_declared(Signs(), with_input("word", np.array([["a"], ["bc"]])))
+
+
+def test_nothing_need_be_declared() -> None:
+    assert_as_declared(type("Undeclared", (Dataset,), {"name": "undeclared"})(), DATA)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (dataclasses.replace(DATA, train=split(3)), "examples are {'train': 3, .*, declared {'train': 4, "),
+        (dataclasses.replace(DATA, label_names=("yes", "no")), "label_names are .'yes', 'no'., declared .'no', 'yes'."),
+        (with_input("more", np.zeros(2)), "the inputs of test are .*'more'.*, declared "),
+        (with_input("number", np.zeros(2)), "input 'number' of test holds .*'float64'.*, declared .*'int64'"),
+        (with_input("number", np.zeros((2, 1), np.int64)), r"'number' of test holds .*shape=\(1,\)"),
+        (with_input("wave", np.zeros((2, 9, 3), np.float32)), r"'wave' of test holds .*shape=\(9, 3\)"),
+        (with_input("word", np.array([["a"], [1]], object)), "'word' of test holds .*'int64'"),
+    ],
+)
+def test_what_is_not_as_declared_is_told(data: RawData, message: str) -> None:
+    with pytest.raises(AssertionError, match=f"dataset 'signs' is not as declared:\n  .*{message}"):
+        assert_as_declared(Signs(), data)

@@ -1,0 +1,18 @@
+"""Loading what publishers offer, where it is at hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import Dataset, RawData
+from harness.catalog import missing
+from harness.data.cache import out_of_reach
+
+
+def load_real(dataset: Dataset, **options: object) -> RawData:
+    """What `dataset` loads. Skips the test where it is neither embedded nor in the cache or the mirror; for tests that
+    forbid the network, as the fixture ``real_data`` does."""
+    reason = missing(dataset.requires) or out_of_reach(dataset)
+    if reason:
+        pytest.skip(f"{dataset.name}: {reason}")
+    return dataset.load(dataset.Options(**options))
