@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo run-demo test test-slow test-gpu lint check bench schema clean
+.PHONY: help setup demo run-demo test test-slow test-gpu lint check bench published schema clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -41,6 +41,10 @@ check:  ## what CI runs
 
 bench: $(READY)  ## the harness's own cost against bare loops (pytest-benchmark)
 	$(BIN)/python -m benchmarks
+
+published: $(READY)  ## carry out the runs of docs/results.md that results/reference lacks (hours), print the table
+	$(BIN)/python -m benchmarks.published run
+	$(BIN)/python -m benchmarks.published table
 
 schema: $(READY)  ## write docs/record.schema.json again
 	$(BIN)/python -c 'from harness.store import record_schema; print(record_schema())' > docs/record.schema.json

@@ -21,6 +21,7 @@ _COMMANDS = {
     "compare": "harness.cli.compare:compare",
     "report": "harness.cli.report:report",
     "doctor": "harness.cli.doctor:doctor",
+    "selftest": "harness.cli.selftest:selftest",
 }
 
 

@@ -1,0 +1,61 @@
+"""``harness selftest``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.selftest import Check
+
+
+@click.command(short_help="Whether this machine is measured right.")
+@options.format_
+def selftest(format_: str) -> None:
+    """Allocate known amounts of host memory and compare the clocks, measured as runs are, and print the errors.
+
+    Memory must come out within 1% or 2 MiB, the clock within 1 ms over half a second; the exit status is 1 otherwise.
+    Device memory is not checked.
+
+    \b
+    Examples:
+      harness selftest
+      harness selftest --format json
+    """
+    import msgspec
+
+    from harness.selftest import run
+
+    checks = run()
+    if format_ == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(checks), indent=1).decode())
+    else:
+        click.echo(render(checks))
+    if not all(check.passed for check in checks):
+        raise click.exceptions.Exit(1)
+
+
+def render(checks: list[Check]) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        [
+            check.name,
+            _amount(check.expected, check.unit),
+            _amount(check.measured, check.unit),
+            _amount(check.measured - check.expected, check.unit),
+            _amount(check.tolerance, check.unit),
+            "ok" if check.passed else "WRONG",
+            check.note,
+        ]
+        for check in checks
+    ]
+    header = ["check", "expected", "measured", "error", "allowed", "", "counter"]
+    return tabulate(rows, headers=header, tablefmt="simple", disable_numparse=True)
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value / 2**20:.3f} MiB" if unit == "bytes" else f"{value:.6f} {unit}"

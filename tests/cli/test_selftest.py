@@ -1,0 +1,34 @@
+"""``harness selftest`` finds what is right, and what is not."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from command_line import Invoke
+
+from harness.measure.memory import reset_peak
+from harness.selftest import MIB, Check, run
+
+
+@pytest.mark.skipif(not reset_peak(), reason="the kernel does not let a process reset its peak of memory")
+def test_this_machine_is_measured_right(invoke: Invoke) -> None:
+    done = invoke("selftest", "--format", "json")
+    assert done.exit_code == 0, done.output
+    checks = {check.name: check for check in msgspec.json.decode(done.stdout, type=list[Check])}
+    assert set(checks) == {"host memory, 16 MiB", "host memory, 64 MiB", "host memory, 256 MiB", "clock"}
+    assert abs(checks["host memory, 256 MiB"].measured - 256 * MIB) <= 0.01 * 256 * MIB
+
+
+def test_what_is_measured_wrong_fails(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = Check(name="host memory, 64 MiB", expected=64 * MIB, measured=67 * MIB, unit="bytes", tolerance=2 * MIB)
+    monkeypatch.setattr("harness.selftest.run", lambda: [wrong])
+    done = invoke("selftest")
+    assert done.exit_code == 1
+    assert "64.000 MiB  67.000 MiB  3.000 MiB  2.000 MiB  WRONG" in done.stdout
+
+
+def test_a_large_parent_does_not_reach_the_child() -> None:
+    ballast = b"\x01" * (300 * MIB)
+    checks = [check for check in run() if check.unit == "bytes"]
+    assert len(ballast) == 300 * MIB
+    assert all(check.measured < check.expected + check.tolerance for check in checks)
