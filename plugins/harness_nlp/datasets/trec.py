@@ -54,8 +54,11 @@ class Trec(Dataset):
     inputs = INPUTS
     label_names = COARSE
     metric = "accuracy"
-    recipes = {"lstm": {"epochs": 12, "batch_size": 32, "learning_rate": 4e-3, "dropout": 0.5}}
-    task_options = {"nlp": {"vocab_size": 2000}}
+    recipes = {
+        "lstm": {"epochs": 8, "batch_size": 32, "learning_rate": 2e-3, "dropout": 0.5},
+        "lstm-small": {"epochs": 15, "batch_size": 16, "learning_rate": 1e-3, "dropout": 0.6},
+    }
+    task_options = {"nlp": {"vocab_size": 4000, "max_length": 24}}
     Options = Options
     files = (
         RemoteFile(
