@@ -37,8 +37,8 @@ class Lstm(Model):
     objectives = ("classification", "regression")
     Config: ClassVar[type[Struct]] = Config
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "lstm": {"embedding_size": 128, "hidden_size": 256, "num_layers": 1},
         "lstm-small": {"embedding_size": 300, "hidden_size": 128, "num_layers": 1, "embedding_std": 0.25},
+        "lstm": {"embedding_size": 128, "hidden_size": 256, "num_layers": 1},
         "lstm-large": {"embedding_size": 256, "hidden_size": 512, "num_layers": 2},
     }
     has_dropout = True
@@ -51,7 +51,8 @@ class Lstm(Model):
         Initialised as `torch.nn` does, uniform within 1 / sqrt(H), but for the embedding: `torch.nn`'s standard normal
         leaves rare words close to where they began, so it is drawn twenty times as narrow (validation accuracy on
         cldr-langid 0.797 against 0.768, seed 0). ``lstm-small``, for few texts, has wide embeddings that are drawn from
-        a wider normal (on trec 0.868 against 0.854, mean of seeds 0 and 1). Torch's second bias adds nothing to the function and is not listed.
+        a wider normal (on trec 0.868 against 0.854, mean of seeds 0 and 1). Torch's second bias adds nothing to the
+        function and is not listed.
         """
         return tuple(_parameters(config, data_vocab_size(info), info.outputs))
 
