@@ -254,6 +254,8 @@ def test_a_table_has_numbers_and_categories(tmp_path: Path) -> None:
         ("price", "NaN", "target 'price' is missing"),
         ("price", "much", "target 'price' is 'much', not a number"),
         ("price", "inf", "target 'price' is 'inf', which is not finite"),
+        ("price", "1e300", "target 'price' is '1e300', too large to compute with"),
+        ("rooms", "-1e200", "column 'rooms' is '-1e200', too large to compute with"),
         ("rooms", "many", "mixed types: column 'rooms' is 'many', not a number"),
         ("town", "7", "mixed types: column 'town' is '7', a number among texts"),
     ],
@@ -265,6 +267,18 @@ def test_bad_cells(tmp_path: Path, column: str, cell: str, message: str) -> None
     with pytest.raises(DataError, match=rf"row 4 \(line 5\): {message}"):
         load(path, "table", target_column="price")
     assert load(path, "table", target_column="price", on_bad_row="skip").details["skipped_rows"] == 1
+
+
+def test_a_whole_number_beyond_floating_point_is_told(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", [{"x": -(10**400) if n == 1 else n, "y": n} for n in range(40)])
+    with pytest.raises(DataError, match=r"row 2 \(line 2\): column 'x' is -10+\.\.\., which is not finite"):
+        load(path, "table", target_column="y")
+
+
+def test_an_empty_column_is_told_by_its_name(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", {**houses(), "note": ["", "NA"] * 20})
+    with pytest.raises(DataError, match=r"column 'note' holds nothing; name the columns to use by --feature-columns"):
+        load(path, "table", target_column="price")
 
 
 def test_numbers_are_categories_where_the_user_says_so(tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ MISSING = frozenset(("", "na", "n/a", "nan", "null", "none"))
 """What a cell of a column of numbers may say, in lower case, where there is no number."""
 
 
+LARGEST = 1e100
+"""Up to it, the squares of a whole column have a finite sum, which standardisation needs."""
+
+
 class Columns:
     """Settles which column plays which part: as the user says, else as it is called, else the only one that is left.
 
@@ -97,7 +101,10 @@ def number(cell: Any) -> float | None:
     if isinstance(cell, bool):
         return None
     if isinstance(cell, int | float):
-        return float(cell)
+        try:
+            return float(cell)
+        except OverflowError:  # JSON's whole numbers have no end
+            return math.inf if cell > 0 else -math.inf
     if cell is None:
         return math.nan
     if isinstance(cell, str):
@@ -175,6 +182,8 @@ def numbers(table: Table, column: str, problems: Problems, *, target: bool = Fal
             problems.add(where, f"{mixed}{what} {column!r} is {_shown(cell)}, not a number")
         elif math.isinf(value):
             problems.add(where, f"{what} {column!r} is {_shown(cell)}, which is not finite")
+        elif abs(value) > LARGEST:
+            problems.add(where, f"{what} {column!r} is {_shown(cell)}, too large to compute with (beyond {LARGEST:g})")
         elif target and math.isnan(value):
             problems.add(where, f"target {column!r} is missing ({_shown(cell)})")
         found.append(math.nan if value is None else value)

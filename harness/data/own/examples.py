@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,6 +167,11 @@ def _features(found: Examples, table: Table, features: Sequence[str], declared: 
             found.categories.append(reading.categories(table, name, found.problems, declared=name in declared))
         else:
             found.features.append(reading.numbers(table, name, found.problems))
+            if all(map(math.isnan, found.features[-1])):
+                raise DataError(
+                    f"{table.source}: column {name!r} holds nothing; name the columns to use by "
+                    "--feature-columns (dataset.feature_columns)"
+                )
 
 
 def _look(where: str, file: Path, kind: str, problems: Problems) -> None:
