@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -407,6 +408,19 @@ def test_folders_that_say_nothing(tmp_path: Path, files: list[str], message: str
         write_image(tmp_path / "p" / file)
     with pytest.raises(DataError, match=message):
         load(tmp_path / "p", "image")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+@pytest.mark.parametrize(("closed", "message"), [("cat", "cat: the folder cannot be read"), (".", "cannot be read")])
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, closed: str, message: str) -> None:
+    pytest.importorskip("PIL", reason="images are read by Pillow")
+    folder = photos(tmp_path / "photos") / closed
+    folder.chmod(0)
+    try:
+        with pytest.raises((DataError, UsageError), match=f"{message}: Permission denied"):
+            load(tmp_path / "photos", "image")
+    finally:
+        folder.chmod(0o755)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:

@@ -53,8 +53,11 @@ def in_folders(root: Path, kind: str) -> tuple[list[str], list[str], list[str] |
 
 
 def _files(root: Path, kind: str) -> Iterator[str]:
+    def refuse(error: OSError) -> None:  # else a class would be missing without a word
+        raise DataError(f"{error.filename}: the folder cannot be read: {error.strerror}") from None
+
     found = []
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if not is_hidden(name)]
         relative = Path(folder).relative_to(root)
         found += [
