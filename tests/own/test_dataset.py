@@ -289,6 +289,14 @@ def test_numbers_are_categories_where_the_user_says_so(tmp_path: Path) -> None:
     assert set(data.train.inputs["categories"][:, 0]) <= {str(n) for n in range(1, 9)}
 
 
+def test_texts_to_score_by_stay_short_and_on_one_line(tmp_path: Path) -> None:
+    rows = [{"text": f"t {n}", "label": n % 2, "note": "two\nlines " + "z" * 9**5 * (n % 2)} for n in range(40)]
+    rows = [{**row, "seen": n % 2 == 0} for n, row in enumerate(rows)]
+    groups = load(write_jsonl(tmp_path / "t.jsonl", rows), "text", slice_columns=("note", "seen")).train.groups
+    assert set(groups["note"]) == {"two lines", "two lines " + "z" * 50 + "..."}
+    assert set(groups["seen"]) == {"true", "false"}
+
+
 def test_a_column_of_names_is_no_category(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", {**houses(), "address": [f"Road {n}" for n in range(40)]})
     with pytest.raises(DataError, match=r"column 'address' has 40 different texts in 40 rows.*--feature-columns"):

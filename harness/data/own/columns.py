@@ -15,6 +15,8 @@ MISSING = frozenset(("", "na", "n/a", "nan", "null", "none"))
 """What a cell of a column of numbers may say, in lower case, where there is no number."""
 
 
+SLICE_LETTERS = 60
+"""Of a longer text in a column to score by, what is left names the slice: a document is no name."""
 LARGEST = 1e100
 """Up to it, the squares of a whole column have a finite sum, which standardisation needs."""
 
@@ -215,13 +217,19 @@ def categories(table: Table, column: str, problems: Problems, *, declared: bool)
 
 
 def slice_values(table: Table, column: str) -> list[float] | list[str]:
-    """A column to score by: numbers, NaN where one is missing, if all its cells are; else texts, empty where one is."""
+    """A column to score by: numbers, NaN where one is missing, if all its cells are; else texts, empty where one is, on
+    one line and cut at `SLICE_LETTERS`."""
     cells = table.columns[column]
     values = [number(cell) for cell in cells]
     found = [value for value in values if value is not None]
     if len(found) == len(cells):
         return found
-    return ["" if is_missing(cell) else str(cell).strip() for cell in cells]
+    return ["" if is_missing(cell) else _on_a_line(cell) for cell in cells]
+
+
+def _on_a_line(cell: Any) -> str:
+    text = " ".join((str(cell).lower() if isinstance(cell, bool) else str(cell)).split())
+    return text if len(text) <= SLICE_LETTERS else f"{text[:SLICE_LETTERS]}..."
 
 
 def is_category(table: Table, column: str) -> bool:
