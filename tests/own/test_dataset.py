@@ -351,11 +351,14 @@ def test_a_damaged_file_is_told_with_its_path_or_skipped(tmp_path: Path) -> None
     (root / "cat" / "text.png").write_text("no image at all")
     big = write_image(root / "dog" / "cut.png", (64, 64, 3))
     big.write_bytes(big.read_bytes()[:4000])
+    (root / "dog" / "none.jpg").touch()
     dataset = OwnDataset(root, "image", "classification")
-    with pytest.raises(DataError, match=r"photos: 1 bad row: cat/text\.png: it cannot be decoded"):
+    with pytest.raises(DataError) as raised:
         dataset.settle(dataset.Options())
+    assert "cat/text.png: it cannot be decoded (its format is not known); " in str(raised.value)
+    assert "dog/none.jpg: it cannot be decoded (it is empty); " in str(raised.value)
     data = load(root, "image", on_bad_row="skip")
-    assert data.details["skipped_rows"] == 2
+    assert data.details["skipped_rows"] == 3
     assert "dog/cut.png: it cannot be decoded" in str(data.details["skipped"])
     assert sum(map(len, (data.train, data.validation, data.test))) == 12
 
@@ -429,6 +432,18 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, closed: str, mess
             load(tmp_path / "photos", "image")
     finally:
         folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("folder", ["fox", "train/fox"])
+def test_a_class_of_files_that_are_not_read_is_told(tmp_path: Path, folder: str) -> None:
+    pytest.importorskip("PIL", reason="images are read by Pillow")
+    root = tmp_path / "photos"
+    photos(root / "train" if "/" in folder else root)
+    (root / folder / "deep").mkdir(parents=True)
+    assert len(load(root, "image").label_names) == 2
+    (root / folder / "deep" / "0.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match=rf"{folder} holds {folder}/deep/0\.heic, but no file that can be read \(\.bmp"):
+        load(root, "image")
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
