@@ -297,6 +297,13 @@ def test_texts_to_score_by_stay_short_and_on_one_line(tmp_path: Path) -> None:
     assert set(groups["seen"]) == {"true", "false"}
 
 
+def test_numbers_that_are_names_are_scored_by_name(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", {**houses(), "zip": [f"0{n % 3}" for n in range(40)]})
+    asked = {"target_column": "price", "slice_columns": ("zip",)}
+    assert set(load(path, "table", **asked).train.groups["zip"]) == {0, 1, 2}
+    assert set(load(path, "table", **asked, categorical_columns=("zip",)).train.groups["zip"]) == {"00", "01", "02"}
+
+
 def test_a_column_of_names_is_no_category(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", {**houses(), "address": [f"Road {n}" for n in range(40)]})
     with pytest.raises(DataError, match=r"column 'address' has 40 different texts in 40 rows.*--feature-columns"):

@@ -216,13 +216,13 @@ def categories(table: Table, column: str, problems: Problems, *, declared: bool)
     return found
 
 
-def slice_values(table: Table, column: str) -> list[float] | list[str]:
-    """A column to score by: numbers, NaN where one is missing, if all its cells are; else texts, empty where one is, on
-    one line and cut at `SLICE_LETTERS`."""
+def slice_values(table: Table, column: str, *, names: bool) -> list[float] | list[str]:
+    """A column to score by: numbers, NaN where one is missing, if all its cells are and they are no `names`; else
+    texts, empty where one is, on one line and cut at `SLICE_LETTERS`."""
     cells = table.columns[column]
     values = [number(cell) for cell in cells]
     found = [value for value in values if value is not None]
-    if len(found) == len(cells):
+    if len(found) == len(cells) and not names:
         return found
     return ["" if is_missing(cell) else _on_a_line(cell) for cell in cells]
 

@@ -148,7 +148,8 @@ def _from_table(
         found.splits = reading.splits(table, said["split_column"], problems)
     if said["group_column"]:
         found.groups = reading.words(table, said["group_column"], "group", problems)
-    found.slices = {name: reading.slice_values(table, name) for name in options.slice_columns}
+    declared = getattr(options, "categorical_columns", ())
+    found.slices = {name: reading.slice_values(table, name, names=name in declared) for name in options.slice_columns}
     for where, file in zip(table.where, found.files, strict=False):
         if where not in problems:
             _look(where, file, kind, problems)
