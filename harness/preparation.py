@@ -13,8 +13,8 @@ import msgspec
 
 from harness import plugins
 from harness.catalog import Catalog
-from harness.errors import BadResultError, HarnessError, PluginError, UnsupportedError
-from harness.protocols import Backend, Dataset, DeviceInfo, Model, PreparedData, SessionRequest, Task
+from harness.errors import BadResultError, DataError, HarnessError, PluginError, UnsupportedError
+from harness.protocols import Backend, Dataset, DeviceInfo, Model, PreparedData, RawData, SessionRequest, Task
 from harness.types import FailureKind, PluginRef, RunSpec
 
 
@@ -75,11 +75,28 @@ def is_prepared(catalog: Catalog, spec: RunSpec) -> bool:
 def _prepared(task: Task, dataset: Dataset, options: Any, spec: RunSpec) -> PreparedData:
     from harness.data.prepared import check, dataset_digest
 
-    raw = dataset.load(msgspec.convert(spec.dataset_options, dataset.Options))
+    raw = _loaded(dataset, spec)
     data = task.prepare(raw, options)
     check(data)
     info = msgspec.structs.replace(data.info, details={**raw.details, **data.info.details})
     return dataclasses.replace(data, info=info, digest=dataset_digest(data))
+
+
+def _loaded(dataset: Dataset, spec: RunSpec) -> RawData:
+    """What the dataset loads. Where that fails because its installed files changed, the `harness.DataError` says so."""
+    try:
+        return dataset.load(msgspec.convert(spec.dataset_options, dataset.Options))
+    except Exception as error:
+        from harness.data.cache import install_dir
+        from harness.data.install import verify
+
+        damage = verify(dataset) if dataset.files and install_dir(dataset).is_dir() else []
+        if not damage:
+            raise
+        name = dataset.name
+        raise DataError(
+            f"dataset {name!r} is damaged; run: harness data clear {name} && harness data fetch {name}: {damage[0]}"
+        ) from error
 
 
 def session_request(

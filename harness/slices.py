@@ -42,12 +42,12 @@ def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     comparable = values if values.dtype.kind in "iuf" else values.astype(str)
     distinct, places, counts = np.unique(comparable, return_inverse=True, return_counts=True)
     if len(distinct) <= MOST_VALUES:
-        yield from ((_text(value), places == number) for number, value in enumerate(distinct))
+        yield from ((text, places == number) for number, text in enumerate(_texts(distinct)))
     elif distinct.dtype.kind in "iuf":
         yield from _quarters(comparable)
     else:
         kept = np.sort(np.argsort(-counts, kind="stable")[: MOST_VALUES - 1])
-        yield from ((_text(distinct[number]), places == number) for number in kept)
+        yield from ((str(distinct[number]), places == number) for number in kept)
         yield OTHERS, ~np.isin(places, kept)
 
 
@@ -55,11 +55,25 @@ def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Up to four parts of about one size, each with its lowest and highest number."""
     edges = np.unique(np.quantile(numbers, (0.25, 0.5, 0.75), method="inverted_cdf"))
     quarter = np.searchsorted(edges, numbers, side="left")
-    for number in np.unique(quarter):
-        members = quarter == number
-        low, high = numbers[members].min(), numbers[members].max()
-        yield _text(low) if low == high else f"{_text(low)} to {_text(high)}", members
+    parts = [quarter == number for number in np.unique(quarter)]
+    bounds = np.unique([bound for members in parts for bound in (numbers[members].min(), numbers[members].max())])
+    text = dict(zip(bounds.tolist(), _texts(bounds), strict=True))
+    for members in parts:
+        low, high = text[numbers[members].min().item()], text[numbers[members].max().item()]
+        yield low if low == high else f"{low} to {high}", members
 
 
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, np.floating) else str(value)
+def _texts(values: NDArray[Any]) -> list[str]:
+    """Of different values different texts: numbers with as few digits as tell them apart, but four or more and all
+    before the point."""
+    if values.dtype.kind != "f":
+        return [str(value) for value in values]
+    finite = values[np.isfinite(values)]
+    if (finite == finite.round()).all() and (np.abs(finite) < 1e15).all():
+        return [f"{value:.0f}" for value in values]
+    digits = max((len(f"{abs(value):.0f}") for value in finite if abs(value) < 1e15), default=4)
+    for precision in range(max(4, digits), 17):
+        texts = [f"{value:.{precision}g}" for value in values]
+        if len(set(texts)) == len(texts):
+            return texts
+    return [repr(value) for value in values.tolist()]

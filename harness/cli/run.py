@@ -137,5 +137,7 @@ def _print_plan(specs: tuple[RunSpec, ...]) -> None:
         [*(getattr(spec, name) for name in names), spec.recipe.epochs, spec.recipe.batch_size, spec.key[:8]]
         for spec in specs
     ]
-    click.echo(tabulate(rows, headers=[*names, "epochs", "batch", "key"], tablefmt="simple"))
+    headers = [*names, "epochs", "batch", "key"]
+    texts = [headers.index(name) for name in ("dataset", "key")]  # such as 084e0232, which is no number
+    click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts))
     click.echo(f"\n{len(specs)} run{'s' * (len(specs) != 1)} planned; nothing was run")

@@ -104,6 +104,9 @@ def _run(record: RunRecord) -> Section:
         "dataset": spec.dataset_options,
         "model": spec.model_options,
     }
+    if spec.pretrained is not None:
+        revision = f"@{spec.pretrained.revision}" if spec.pretrained.revision else ""
+        rows += [("pretrained", f"{spec.pretrained.name}{revision}"), ("checkpoint", spec.pretrained.path)]
     if spec.source is not None:
         rows += [("own data", spec.source.path), ("guessed", ", ".join(spec.source.guessed) or "nothing")]
     rows += [

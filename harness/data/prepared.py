@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ def check(data: PreparedData) -> None:
         length = len(getattr(data.info, field))
         if length not in (0, data.info.outputs):
             raise PluginError(f"the prepared data have {length} {field} for {data.info.outputs} outputs")
+    if not all(map(math.isfinite, (*data.info.target_mean, *data.info.target_scale))):
+        raise DataError("the training targets are too large to be standardised: their mean or scale is not finite")
     for name, split in _splits(data):
         if len(split) == 0:
             raise DataError(f"the {name} split is empty")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct
 
-from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
+from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task, UsageError
 from harness_nlp import text
 
 if TYPE_CHECKING:
@@ -110,9 +110,14 @@ class TextClassification(Task):
         )
 
     def checkpoint_options(self, folder: Path) -> dict[str, Any]:
-        """The checkpoint's own tokenizer, where it brings one."""
-        brings = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
-        return {"tokenizer": str(folder)} if brings else {}
+        """The checkpoint's own tokenizer. Raises `harness.UsageError` where it brings none: the pieces of another
+        vocabulary would have the embeddings of others."""
+        if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+            raise UsageError(
+                f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt; copy the one that the checkpoint "
+                "was trained with into it"
+            )
+        return {"tokenizer": str(folder)}
 
 
 def _check(name: str, split: Split, classes: int) -> None:

@@ -18,7 +18,7 @@ from harness.report.data import csv_text
 from harness.report.text import render
 from harness.store import Store
 from harness.tabulate import tabulate
-from harness.types import RunRecord
+from harness.types import Pretrained, RunRecord
 
 
 def test_report_is_the_table_of_all_records(invoke: Invoke, results: Path) -> None:
@@ -132,6 +132,14 @@ def test_show_every_part_of_a_record(invoke: Invoke, tmp_path: Path) -> None:
         "a" * 64,
     ):
         assert figure in text
+
+
+def test_show_the_checkpoint(invoke: Invoke, tmp_path: Path) -> None:
+    kept = comparison()[0]
+    checkpoint = Pretrained(name="owner/tiny", revision="1f2e3d", digest="d", path="/hub/tiny")
+    spec = msgspec.structs.replace(kept.spec, pretrained=checkpoint)
+    (name,) = store(tmp_path / "results", [msgspec.structs.replace(kept, spec=spec)])
+    assert re.search(r"pretrained +owner/tiny@1f2e3d\n +checkpoint +/hub/tiny\n", invoke("show", name).stdout)
 
 
 def test_show_a_failure(invoke: Invoke, results: Path) -> None:

@@ -86,6 +86,12 @@ def test_an_unforeseen_error_is_short_too(invoke: Invoke, monkeypatch: pytest.Mo
     assert "Traceback" not in result.stderr
 
 
+def test_dry_run_shows_a_key_that_looks_like_a_number(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.types.RunSpec.key", "084e0232" + 56 * "0")
+    result = invoke("run", "--task", "toy-regress", "--backend", "toy-numpy", "--dry-run")
+    assert result.stdout.splitlines()[2].split()[-1] == "084e0232"
+
+
 def test_dry_run_plans_in_order_and_each_once(invoke: Invoke, tmp_path: Path) -> None:
     arguments = (
         "run --task toy-regress,toy-classify --task toy-regress --backend toy-numpy --seed 2,0 --seed 2 --dry-run"

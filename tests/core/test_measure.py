@@ -251,6 +251,13 @@ def test_declarations_of_the_wrong_length_are_refused(field: str) -> None:
         check(PreparedData(train=data.train, validation=data.validation, test=data.test, info=info))
 
 
+def test_a_scale_that_is_not_finite_is_refused() -> None:
+    data = make_data()
+    info = msgspec.structs.replace(data.info, target_scale=(math.inf,))
+    with pytest.raises(DataError, match="the training targets are too large to be standardised"):
+        check(PreparedData(train=data.train, validation=data.validation, test=data.test, info=info))
+
+
 def test_dataset_digest_sees_inputs_targets_and_splits() -> None:
     data = make_data()
     changed = with_train(targets=data.train.targets + 1)

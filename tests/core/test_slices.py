@@ -37,6 +37,20 @@ def test_many_numbers_are_cut_at_their_quartiles() -> None:
     }
 
 
+def test_numbers_that_differ_read_differently() -> None:
+    assert list(found(np.array([10001.0, 10002.0, 2019.0]))) == ["2019", "10001", "10002"]
+    assert list(found(np.array([52.51001, 52.51002, 52.5]))) == ["52.5", "52.51001", "52.51002"]
+    assert list(found(np.array([12345.67, 1 / 3]))) == ["0.33333", "12346"]
+    assert list(found(np.array([0.1, 0.1 + 2**-56, math.inf]))) == ["0.1", "0.10000000000000002", "inf"]
+    assert list(found(np.array([1e300, -2e20]))) == ["-2e+20", "1e+300"]
+    assert list(found(np.arange(10001.0, 10041))) == [
+        "10001 to 10010",
+        "10011 to 10020",
+        "10021 to 10030",
+        "10031 to 10040",
+    ]
+
+
 def test_a_value_that_fills_several_quarters_is_one_slice() -> None:
     parts = found(np.array([0] * 100 + list(range(1, 41))))
     assert {value: len(members) for value, members in parts.items()} == {"0": 100, "1 to 5": 5, "6 to 40": 35}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,15 @@ def test_it_fails_plainly_and_then_runs(toy: Path, cache: Path, server: FileServ
     assert first.scores == record.outcome.scores
     others = [peak for phase, peak in first.memory.host_peak_by_phase_bytes.items() if phase != "prepare"]
     assert first.memory.host_peak_bytes == max(others)
+
+    (installed,) = cache.rglob("points.bin")
+    installed.write_bytes(b"pointz")
+    shutil.rmtree(cache / "datasets" / "far" / "prepared")
+    status, record = run("4")
+    assert status == 1
+    assert isinstance(record.outcome, Failure)
+    told = "dataset 'far' is damaged; run: harness data clear far && harness data fetch far: "
+    assert record.outcome.message.startswith(f"{told}{installed}: expected SHA-256")
 
 
 @pytest.mark.skipif(not os.environ.get("HARNESS_DATA_MIRROR"), reason="HARNESS_DATA_MIRROR is not set")

@@ -118,6 +118,12 @@ def test_checkpoints_of_something_else(
         planned(tmp_path, **choices)
 
 
+def test_a_checkpoint_without_its_tokenizer(folder: Path) -> None:
+    (folder / "vocab.txt").unlink()
+    with pytest.raises(UsageError, match=r"has no tokenizer: neither tokenizer\.json nor vocab\.txt"):
+        planned(folder)
+
+
 def test_folders_that_are_no_checkpoint(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither a folder nor a hub id"):
         pretrained.locate(str(tmp_path / "absent"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,8 @@ def test_a_table_has_numbers_and_categories(tmp_path: Path) -> None:
         ("price", "NaN", "target 'price' is missing"),
         ("price", "much", "target 'price' is 'much', not a number"),
         ("price", "inf", "target 'price' is 'inf', which is not finite"),
+        ("price", "1e300", "target 'price' is '1e300', too large to compute with"),
+        ("rooms", "-1e200", "column 'rooms' is '-1e200', too large to compute with"),
         ("rooms", "many", "mixed types: column 'rooms' is 'many', not a number"),
         ("town", "7", "mixed types: column 'town' is '7', a number among texts"),
     ],
@@ -267,11 +270,38 @@ def test_bad_cells(tmp_path: Path, column: str, cell: str, message: str) -> None
     assert load(path, "table", target_column="price", on_bad_row="skip").details["skipped_rows"] == 1
 
 
+def test_a_whole_number_beyond_floating_point_is_told(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", [{"x": -(10**400) if n == 1 else n, "y": n} for n in range(40)])
+    with pytest.raises(DataError, match=r"row 2 \(line 2\): column 'x' is -10+\.\.\., which is not finite"):
+        load(path, "table", target_column="y")
+
+
+def test_an_empty_column_is_told_by_its_name(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", {**houses(), "note": ["", "NA"] * 20})
+    with pytest.raises(DataError, match=r"column 'note' holds nothing; name the columns to use by --feature-columns"):
+        load(path, "table", target_column="price")
+
+
 def test_numbers_are_categories_where_the_user_says_so(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", houses())
     data = load(path, "table", target_column="price", categorical_columns=("rooms", "town"))
     assert data.train.inputs["features"].shape[1] == 1
     assert set(data.train.inputs["categories"][:, 0]) <= {str(n) for n in range(1, 9)}
+
+
+def test_texts_to_score_by_stay_short_and_on_one_line(tmp_path: Path) -> None:
+    rows = [{"text": f"t {n}", "label": n % 2, "note": "two\nlines " + "z" * 9**5 * (n % 2)} for n in range(40)]
+    rows = [{**row, "seen": n % 2 == 0} for n, row in enumerate(rows)]
+    groups = load(write_jsonl(tmp_path / "t.jsonl", rows), "text", slice_columns=("note", "seen")).train.groups
+    assert set(groups["note"]) == {"two lines", "two lines " + "z" * 50 + "..."}
+    assert set(groups["seen"]) == {"true", "false"}
+
+
+def test_numbers_that_are_names_are_scored_by_name(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", {**houses(), "zip": [f"0{n % 3}" for n in range(40)]})
+    asked = {"target_column": "price", "slice_columns": ("zip",)}
+    assert set(load(path, "table", **asked).train.groups["zip"]) == {0, 1, 2}
+    assert set(load(path, "table", **asked, categorical_columns=("zip",)).train.groups["zip"]) == {"00", "01", "02"}
 
 
 def test_a_column_of_names_is_no_category(tmp_path: Path) -> None:
@@ -328,11 +358,14 @@ def test_a_damaged_file_is_told_with_its_path_or_skipped(tmp_path: Path) -> None
     (root / "cat" / "text.png").write_text("no image at all")
     big = write_image(root / "dog" / "cut.png", (64, 64, 3))
     big.write_bytes(big.read_bytes()[:4000])
+    (root / "dog" / "none.jpg").touch()
     dataset = OwnDataset(root, "image", "classification")
-    with pytest.raises(DataError, match=r"photos: 1 bad row: cat/text\.png: it cannot be decoded"):
+    with pytest.raises(DataError) as raised:
         dataset.settle(dataset.Options())
+    assert "cat/text.png: it cannot be decoded (its format is not known); " in str(raised.value)
+    assert "dog/none.jpg: it cannot be decoded (it is empty); " in str(raised.value)
     data = load(root, "image", on_bad_row="skip")
-    assert data.details["skipped_rows"] == 2
+    assert data.details["skipped_rows"] == 3
     assert "dog/cut.png: it cannot be decoded" in str(data.details["skipped"])
     assert sum(map(len, (data.train, data.validation, data.test))) == 12
 
@@ -393,6 +426,31 @@ def test_folders_that_say_nothing(tmp_path: Path, files: list[str], message: str
         write_image(tmp_path / "p" / file)
     with pytest.raises(DataError, match=message):
         load(tmp_path / "p", "image")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+@pytest.mark.parametrize(("closed", "message"), [("cat", "cat: the folder cannot be read"), (".", "cannot be read")])
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, closed: str, message: str) -> None:
+    pytest.importorskip("PIL", reason="images are read by Pillow")
+    folder = photos(tmp_path / "photos") / closed
+    folder.chmod(0)
+    try:
+        with pytest.raises((DataError, UsageError), match=f"{message}: Permission denied"):
+            load(tmp_path / "photos", "image")
+    finally:
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("folder", ["fox", "train/fox"])
+def test_a_class_of_files_that_are_not_read_is_told(tmp_path: Path, folder: str) -> None:
+    pytest.importorskip("PIL", reason="images are read by Pillow")
+    root = tmp_path / "photos"
+    photos(root / "train" if "/" in folder else root)
+    (root / folder / "deep").mkdir(parents=True)
+    assert len(load(root, "image").label_names) == 2
+    (root / folder / "deep" / "0.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match=rf"{folder} holds {folder}/deep/0\.heic, but no file that can be read \(\.bmp"):
+        load(root, "image")
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:

@@ -50,6 +50,21 @@ def test_parquet_comes_back(tmp_path: Path) -> None:
     assert table.where == ["row 1", "row 2"]
 
 
+def test_parquet_that_cannot_be_a_table(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet is read by pyarrow")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    numbers = pa.array([1, 2])
+    pq.write_table(pa.table([numbers, numbers], names=["a", "a"]), tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match=r"twice\.parquet: the header has the column 'a' twice"):
+        read(tmp_path / "twice.parquet")
+    dates = pa.array([1, 2**40], pa.timestamp("s"))
+    pq.write_table(pa.table({"a": numbers, "date": dates}), tmp_path / "late.parquet")
+    with pytest.raises(DataError, match=r"late\.parquet: column 'date' cannot be read: .*; leave it out"):
+        read(tmp_path / "late.parquet")
+
+
 def test_tsv_takes_quotes_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
     path.write_text('text\tlabel\n"quoted" and "open\tx\nit\'s, fine\ty\n')
@@ -105,12 +120,14 @@ def test_a_bad_row_is_named_or_skipped(tmp_path: Path, name: str, content: bytes
 WHOLE = [
     ("t.csv", b"", "the file is empty"),
     ("t.csv", b" \n\n", "the file is empty"),
-    ("t.csv", b"a,b\n", "no row is left"),
+    ("t.csv", b"a,b\n", "it has no rows"),
     ("t.csv", b"a,a\n1,2\n", "the column 'a' twice"),
     ("t.csv", b"a,caf\xe9\n1,2\n", "the header holds bytes that are not UTF-8"),
     ("t.csv", b'a,b\n1,2\n"open,2\n3,4\n', "line 3: a quote is opened there and never closed"),
     ("t.csv", "a,b\n1,2\n".encode("utf-16"), "UTF-16"),
     ("t.jsonl", b"{}\n", "no named columns"),
+    ("t.jsonl", b'[{"a": 1}]\n', r"row 1 \(line 1\): it is not a JSON object"),
+    ("t.jsonl", b'[\n {"a": 1\n }]\n', r"row 1 \(line 1\): it is not JSON"),
     ("t.parquet", b"not parquet", "cannot be read as Parquet"),
 ]
 

@@ -15,6 +15,12 @@ MISSING = frozenset(("", "na", "n/a", "nan", "null", "none"))
 """What a cell of a column of numbers may say, in lower case, where there is no number."""
 
 
+SLICE_LETTERS = 60
+"""Of a longer text in a column to score by, what is left names the slice: a document is no name."""
+LARGEST = 1e100
+"""Up to it, the squares of a whole column have a finite sum, which standardisation needs."""
+
+
 class Columns:
     """Settles which column plays which part: as the user says, else as it is called, else the only one that is left.
 
@@ -97,7 +103,10 @@ def number(cell: Any) -> float | None:
     if isinstance(cell, bool):
         return None
     if isinstance(cell, int | float):
-        return float(cell)
+        try:
+            return float(cell)
+        except OverflowError:  # JSON's whole numbers have no end
+            return math.inf if cell > 0 else -math.inf
     if cell is None:
         return math.nan
     if isinstance(cell, str):
@@ -175,6 +184,8 @@ def numbers(table: Table, column: str, problems: Problems, *, target: bool = Fal
             problems.add(where, f"{mixed}{what} {column!r} is {_shown(cell)}, not a number")
         elif math.isinf(value):
             problems.add(where, f"{what} {column!r} is {_shown(cell)}, which is not finite")
+        elif abs(value) > LARGEST:
+            problems.add(where, f"{what} {column!r} is {_shown(cell)}, too large to compute with (beyond {LARGEST:g})")
         elif target and math.isnan(value):
             problems.add(where, f"target {column!r} is missing ({_shown(cell)})")
         found.append(math.nan if value is None else value)
@@ -205,14 +216,20 @@ def categories(table: Table, column: str, problems: Problems, *, declared: bool)
     return found
 
 
-def slice_values(table: Table, column: str) -> list[float] | list[str]:
-    """A column to score by: numbers, NaN where one is missing, if all its cells are; else texts, empty where one is."""
+def slice_values(table: Table, column: str, *, names: bool) -> list[float] | list[str]:
+    """A column to score by: numbers, NaN where one is missing, if all its cells are and they are no `names`; else
+    texts, empty where one is, on one line and cut at `SLICE_LETTERS`."""
     cells = table.columns[column]
     values = [number(cell) for cell in cells]
     found = [value for value in values if value is not None]
-    if len(found) == len(cells):
+    if len(found) == len(cells) and not names:
         return found
-    return ["" if is_missing(cell) else str(cell).strip() for cell in cells]
+    return ["" if is_missing(cell) else _on_a_line(cell) for cell in cells]
+
+
+def _on_a_line(cell: Any) -> str:
+    text = " ".join((str(cell).lower() if isinstance(cell, bool) else str(cell)).split())
+    return text if len(text) <= SLICE_LETTERS else f"{text[:SLICE_LETTERS]}..."
 
 
 def is_category(table: Table, column: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,25 +58,35 @@ def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples
 
     Raises `harness.DataError` and `harness.UsageError` for what is wrong with the source as a whole.
     """
-    if not path.exists():
-        raise UsageError(f"{path}: there is no such file or folder")
     problems = Problems(path.name, options.on_bad_row)
-    if path.is_dir() and kind in MEDIA:
-        metadata = [file for file in sorted(path.iterdir()) if file.stem == "metadata" and is_table(file)]
+    inside = _inside(path)
+    if inside is not None and kind in MEDIA:
+        metadata = [file for file in inside if file.stem == "metadata" and is_table(file)]
         if len(metadata) > 1:
             raise DataError(f"{path}: there are {' and '.join(file.name for file in metadata)}; give the one to use")
         if not metadata:
             return _from_folders(path, kind, options, problems)
         path = metadata[0]
-    elif path.is_dir():
-        inside = [file.name for file in sorted(path.iterdir()) if is_table(file) and not is_hidden(file.name)]
-        seen = f"; in it there are: {', '.join(inside[:5])}" if inside else ""
+    elif inside is not None:
+        tables = [file.name for file in inside if is_table(file) and not is_hidden(file.name)]
+        seen = f"; in it there are: {', '.join(tables[:5])}" if tables else ""
         raise UsageError(f"{path} is a folder; give a file: CSV, TSV, JSONL or Parquet{seen}")
     elif not is_table(path) and kind in MEDIA:
         raise UsageError(
             f"{path}: give a folder of class folders, or a CSV, TSV, JSONL or Parquet file of paths and labels"
         )
     return _from_table(path, read_table(path, problems), kind, objective, options, problems)
+
+
+def _inside(path: Path) -> list[Path] | None:
+    """What a folder holds, sorted; None for a file. Raises `harness.UsageError` where there is neither, or where it
+    cannot be read."""
+    try:
+        if not path.exists():
+            raise UsageError(f"{path}: there is no such file or folder")
+        return sorted(path.iterdir()) if path.is_dir() else None
+    except OSError as error:
+        raise UsageError(f"{path}: it cannot be read: {error.strerror}") from None
 
 
 def _from_folders(path: Path, kind: str, options: OwnOptions, problems: Problems) -> Examples:
@@ -137,7 +148,8 @@ def _from_table(
         found.splits = reading.splits(table, said["split_column"], problems)
     if said["group_column"]:
         found.groups = reading.words(table, said["group_column"], "group", problems)
-    found.slices = {name: reading.slice_values(table, name) for name in options.slice_columns}
+    declared = getattr(options, "categorical_columns", ())
+    found.slices = {name: reading.slice_values(table, name, names=name in declared) for name in options.slice_columns}
     for where, file in zip(table.where, found.files, strict=False):
         if where not in problems:
             _look(where, file, kind, problems)
@@ -166,6 +178,11 @@ def _features(found: Examples, table: Table, features: Sequence[str], declared: 
             found.categories.append(reading.categories(table, name, found.problems, declared=name in declared))
         else:
             found.features.append(reading.numbers(table, name, found.problems))
+            if all(map(math.isnan, found.features[-1])):
+                raise DataError(
+                    f"{table.source}: column {name!r} holds nothing; name the columns to use by "
+                    "--feature-columns (dataset.feature_columns)"
+                )
 
 
 def _look(where: str, file: Path, kind: str, problems: Problems) -> None:

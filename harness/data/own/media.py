@@ -30,7 +30,7 @@ def in_folders(root: Path, kind: str) -> tuple[list[str], list[str], list[str] |
 
     Raises `harness.DataError` for folders that say neither.
     """
-    files = list(_files(root, kind))
+    files, others = _files(root, kind)
     if not files:
         raise DataError(f"{root}: there are no files of the kind {kind} ({', '.join(MEDIA[kind])}) in it or below")
     loose = [file for file in files if "/" not in file]
@@ -41,30 +41,53 @@ def in_folders(root: Path, kind: str) -> tuple[list[str], list[str], list[str] |
     named = [top for top in tops if top.lower() in NAMES]
     if len(named) < len(tops):
         if len({NAMES[top.lower()] for top in named}) > 1:
-            others = ", ".join(top for top in tops if top not in named)
+            unlike = ", ".join(top for top in tops if top not in named)
             raise DataError(
-                f"{root}: there are folders of splits ({', '.join(named)}) and others ({others}) side by side"
+                f"{root}: there are folders of splits ({', '.join(named)}) and others ({unlike}) side by side"
             )
+        _check_used(root, kind, files, others, 1)
         return files, [file.split("/")[0] for file in files], None
     shallow = [file for file in files if file.count("/") < 2]
     if shallow:
         raise DataError(f"{root}: {shallow[0]} is in a split's folder, but in no class's; {advice}")
+    _check_used(root, kind, files, others, 2)
     return files, [file.split("/")[1] for file in files], [NAMES[file.split("/")[0].lower()] for file in files]
 
 
-def _files(root: Path, kind: str) -> Iterator[str]:
-    found = []
-    for folder, folders, names in os.walk(root, followlinks=True):
+def _check_used(root: Path, kind: str, files: list[str], others: list[str], level: int) -> None:
+    """Raise `harness.DataError` for a class's folder that holds other files only: the class would be missing without a
+    word."""
+    used = {tuple(file.split("/")[:level]) for file in files}
+    for file in others:
+        *folders, _ = file.split("/")
+        if len(folders) >= level and tuple(folders[:level]) not in used:
+            raise DataError(
+                f"{root}: {'/'.join(folders[:level])} holds {file}, but no file that can be read "
+                f"({', '.join(MEDIA[kind])}); convert what is in it, or move it elsewhere"
+            )
+
+
+def _files(root: Path, kind: str) -> tuple[list[str], list[str]]:
+    """The files of the kind below `root`, and the others, sorted and relative to it.
+
+    Raises `harness.DataError` for a folder that cannot be read, and for links that lead back.
+    """
+
+    def refuse(error: OSError) -> None:  # else a class would be missing without a word
+        raise DataError(f"{error.filename}: the folder cannot be read: {error.strerror}") from None
+
+    files: list[str] = []
+    others: list[str] = []
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if not is_hidden(name)]
         relative = Path(folder).relative_to(root)
-        found += [
-            (relative / name).as_posix()
-            for name in names
-            if not is_hidden(name) and Path(name).suffix.lower() in MEDIA[kind]
-        ]
+        for name in names:
+            if not is_hidden(name):
+                kept = files if Path(name).suffix.lower() in MEDIA[kind] else others
+                kept.append((relative / name).as_posix())
         if len(Path(folder).parts) - len(root.parts) > 32:
             raise DataError(f"{folder}: folders are nested more than 32 deep; does a link lead back?")
-    return iter(sorted(found))
+    return sorted(files), sorted(others)
 
 
 def content_digest(files: Iterable[tuple[str, Path]]) -> str:
@@ -158,4 +181,8 @@ def _told(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.strerror:
             raise UnreadableError(f"it cannot be read: {error.strerror}") from None
         what = str(error).replace(repr(str(path)), "it").replace(str(path), "it").strip() or "damaged"
+        if not path.stat().st_size:
+            what = "it is empty"
+        elif type(error).__name__ == "UnidentifiedImageError":  # Pillow's, which names the file only
+            what = "its format is not known"
         raise UnreadableError(f"it cannot be decoded ({what.splitlines()[0]})") from None

@@ -35,7 +35,7 @@ class Problems:
                 f"or leave {'it' if one else 'them'} out with --on-bad-row skip (dataset.on_bad_row=skip)"
             )
         if not left:
-            raise DataError(f"{self.source}: no row is left{': ' if self._found else ''}{self._first()}")
+            raise DataError(f"{self.source}: {f'no row is left: {self._first()}' if self._found else 'it has no rows'}")
 
     def details(self) -> dict[str, bool | int | float | str]:
         """For the record: how many rows were skipped, and the first few."""

@@ -54,10 +54,10 @@ def read_table(path: Path, problems: Problems) -> Table:
         # A column without a name is an index that another program has written.
         columns: dict[str, list[Any]] = {name: [row.get(name) for _, row in rows] for name in names if name.strip()}
         table = Table(path.name, columns, [where for where, _ in rows])
+    if not len(table):  # JSONL takes its columns from the rows: what is wrong with these comes first
+        problems.settle(left=0)
     if not table.columns:
         raise DataError(f"{path.name}: there are no named columns")
-    if not len(table):
-        problems.settle(left=0)
     return table
 
 
@@ -92,9 +92,7 @@ def _cells(source: str, data: bytes, problems: Problems) -> tuple[list[str], lis
     except StopIteration:
         raise DataError(f"{source}: the first row, which names the columns, cannot be read") from None
     header = [name.strip() for name in header]
-    twice = {name for name in header if name and header.count(name) > 1}
-    if twice:
-        raise DataError(f"{source}: the header has the column {sorted(twice)[0]!r} twice")
+    _check_once(source, header)
     if not all(map(_is_utf8, header)):
         raise DataError(f"{source}: the header holds bytes that are not UTF-8; save the file as UTF-8")
     rows: list[Row] = []
@@ -109,6 +107,12 @@ def _cells(source: str, data: bytes, problems: Problems) -> tuple[list[str], lis
         else:
             rows.append((where, dict(zip(header, cells, strict=True))))
     return header, rows
+
+
+def _check_once(source: str, names: list[str]) -> None:
+    twice = {name for name in names if name and names.count(name) > 1}
+    if twice:
+        raise DataError(f"{source}: the header has the column {sorted(twice)[0]!r} twice")
 
 
 def _parsed(source: str, reader: Any, problems: Problems) -> Iterator[tuple[int, Any]]:
@@ -159,11 +163,17 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet
 
     try:
-        columns: dict[str, list[Any]] = pyarrow.parquet.read_table(path).to_pydict()
+        _check_once(path.name, pyarrow.parquet.read_schema(path).names)
+        table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
-    rows = len(next(iter(columns.values()), []))
-    named = {name: cells for name, cells in columns.items() if name and not name.startswith("__index_level_")}
-    if not rows:
+    if not table.num_rows:
         raise DataError(f"{path.name}: the table has no rows")
-    return Table(path.name, named, [f"row {number}" for number in range(1, rows + 1)])
+    columns: dict[str, list[Any]] = {}
+    for name in table.column_names:
+        if name and not name.startswith("__index_level_"):
+            try:
+                columns[name] = table[name].to_pylist()
+            except (OverflowError, ValueError) as error:  # a date that Python does not have
+                raise DataError(f"{path.name}: column {name!r} cannot be read: {error}; leave it out") from None
+    return Table(path.name, columns, [f"row {number}" for number in range(1, table.num_rows + 1)])
