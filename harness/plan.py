@@ -82,7 +82,8 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
             dataset = find_dataset(dataset_name, task, catalog)
             _check_dataset(task, dataset)
             data_settings = [
-                _data_settings(dataset, overrides["dataset"] | split) for split in _splits(selection, dataset)
+                _data_settings(dataset, overrides["dataset"] | split)
+                for split in _splits(selection, dataset, overrides["dataset"])
             ]
             for model_name in selection.models or (_default_model(task, checkpoint, catalog),):
                 model, variant = catalog.model(model_name)
@@ -179,12 +180,14 @@ def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
             )
 
 
-def _splits(selection: Selection, dataset: Dataset) -> list[dict[str, int]]:
+def _splits(selection: Selection, dataset: Dataset, changes: Mapping[str, Any]) -> list[dict[str, int]]:
     """Changes to the dataset's options, one for each split that is asked for."""
     if not selection.splits:
         return [{}]
     if not dataset.splits:
         raise CombinationError(f"dataset {dataset.name!r} has no numbered splits; leave --split out")
+    if "split" in changes:
+        raise CombinationError("--split and --set dataset.split say the same thing; give one of them")
     return [{"split": number} for number in (dataset.splits if selection.splits == "all" else selection.splits)]
 
 

@@ -410,3 +410,9 @@ def test_a_split_that_was_not_published(catalog: Catalog, dataset: str, splits: 
     provide(catalog, dataset=Folded())
     with pytest.raises(UsageError, match=message):
         plan(catalog, datasets=(dataset,), splits=splits)
+
+
+def test_a_split_is_said_once(catalog: Catalog) -> None:
+    provide(catalog, dataset=Folded())
+    with pytest.raises(UsageError, match="--split and --set dataset.split say the same thing"):
+        plan(catalog, "dataset.split=1", datasets=("folded",), splits=(0,))
