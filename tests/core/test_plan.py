@@ -414,5 +414,5 @@ def test_a_split_that_was_not_published(catalog: Catalog, dataset: str, splits: 
 
 def test_a_split_is_said_once(catalog: Catalog) -> None:
     provide(catalog, dataset=Folded())
-    with pytest.raises(UsageError, match="--split and --set dataset.split say the same thing"):
+    with pytest.raises(UsageError, match=r"--split and --set dataset\.split say the same thing"):
         plan(catalog, "dataset.split=1", datasets=("folded",), splits=(0,))
