@@ -32,7 +32,8 @@ class Fsdd(Dataset):
     licence = "CC BY-SA 4.0"
     homepage = "https://github.com/Jakobovski/free-spoken-digit-dataset"
     citation = "Jackson et al. 2018, Jakobovski/free-spoken-digit-dataset v1.0.8, doi:10.5281/zenodo.1342401"
-    recipes = {"wav2vec2-tiny": {"epochs": 25, "learning_rate": 2e-3, "dropout": 0.1}}
+    recipes = {"wav2vec2-tiny": {"epochs": 40, "learning_rate": 2e-3, "dropout": 0.1}}
+    task_options = {"speech": {"shift_ms": 20.0}}
     notes = "The official split has every speaker in training and test."
     examples = {"train": 2_400, "validation": 300, "test": 300}
     inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
