@@ -57,7 +57,7 @@ def large(gigabytes: float, backend: str) -> None:
         folder, results = Path(place) / "images", Path(place) / "results"
         count = _draw_images(folder, int(gigabytes * 1e9 / IMAGE_BYTES))
         command = [sys.executable, "-m", "harness", "run", "--task", "vision", "--model", "mlp", "--backend", backend]
-        command += ["--dataset", str(folder), "--results", str(results), "--set", "recipe.epochs=2"]
+        command += ["--dataset", str(folder), "--results", str(results), "--set", "recipe.epochs=2", "--threads", "1"]
         subprocess.run(command, env={**os.environ, "HARNESS_CACHE": f"{place}/cache"}, check=True)
         (path,) = results.glob("*/record.json")
         outcome = json.loads(path.read_bytes())["outcome"]

@@ -19,6 +19,7 @@ import msgspec
 
 from harness.data.install import Log, reporter
 from harness.measure.environment import CORE_PACKAGES, collect, versions
+from harness.measure.memory import give_back
 from harness.measure.phases import Emit, Phases
 from harness.preparation import (
     choose_device,
@@ -91,6 +92,7 @@ class Run:
         if not is_prepared(self._catalog, self.spec):
             with self.phases("prepare"):
                 prepare_data(self._catalog, self.spec)  # kept on disk: this run goes on as the next one, which finds it
+            give_back()
         with self.phases("data"):
             data = prepare_data(self._catalog, self.spec)
             self.learn(dataset_digest=data.digest, data=data.info)

@@ -8,6 +8,8 @@ inherits the peak of whoever started the process.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import sys
 from pathlib import Path
 
@@ -34,6 +36,13 @@ def reset_peak() -> bool:
     except OSError:
         return False
     return True
+
+
+def give_back() -> None:
+    """Return memory that is free to the system. glibc keeps what many small arrays leave (malloc_trim(3)), and it would
+    count as the process's in every later phase; other systems' libraries have no such call."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class PhaseMemory:
