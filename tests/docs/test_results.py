@@ -1,0 +1,17 @@
+"""The table of published results is what the records give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_shows_the_records() -> None:
+    published = pytest.importorskip("benchmarks.published")
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    printed = published.table(ROOT / "results" / "reference")
+    assert printed.count("\n") > 2
+    assert printed in page, "run: python -m benchmarks.published table"
