@@ -54,10 +54,19 @@ def compare(
     from harness.errors import UsageError
     from harness.plugins import discover
     from harness.store import results_dir
+    from harness.types import Failure
 
     gates = parse(fail_on)
     place = results_dir(results)
-    matches, left = match(find(base, place), find(new, place))
+    sides = {"BASE": find(base, place), "NEW": find(new, place)}
+    for side, runs in sides.items():
+        failed_runs = [run for run in runs if isinstance(run.record.outcome, Failure)]
+        if failed_runs:
+            click.echo(
+                f"Warning: {side}: left out, because failed: {', '.join(run.path.name for run in failed_runs)}",
+                err=True,
+            )
+    matches, left = match(*sides.values())
     for name in left:
         click.echo(f"Warning: no counterpart: {name}", err=True)
     if not matches:

@@ -61,7 +61,10 @@ def find(text: str, results: Path) -> list[StoredRun]:
         return loaded.runs
     if os.sep in text:
         raise UsageError(f"{path}: there is no such results directory or run")
-    runs = Store(results).load().runs
+    loaded = Store(results).load()
+    if loaded.problems:
+        raise RecordError("; ".join(loaded.problems))
+    runs = loaded.runs
     exact = [run for run in runs if run.path.name == text]
     found = exact or [run for run in runs if run.path.name.startswith(text)]
     found = found or [run for run in runs if text in run.path.name]

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from sample_records import record, success
+from sample_records import failure, record, success
 
 from harness.compare.gates import parse
 from harness.compare.judge import Comparison, compare_all
@@ -172,6 +172,13 @@ def test_a_bound_that_nothing_could_break_is_told(tmp_path: Path) -> None:
     done = invoke(base, new, "--fail-on", "train_throughput:-5%")
     assert done.exit_code == 0
     assert "train_throughput:-5% was not checked: 2 and 2 runs" in done.stderr
+
+
+def test_failed_runs_are_told(slower: tuple[Path, Path]) -> None:
+    keep(slower[1], [record(failure(), seed=9)])
+    done = invoke(*slower)
+    assert done.exit_code == 0
+    assert "Warning: NEW: left out, because failed: nlp-bert-tiny-torch-s9" in done.stderr
 
 
 def test_what_is_printed(slower: tuple[Path, Path]) -> None:
