@@ -25,7 +25,7 @@ from harness.compare.match import Match
 from harness.plugins import discover
 from harness.store import Store, StoredRun
 
-RUN = ("run", "--quiet", "--task", "vision", "--set", "recipe.epochs=3", "--set", "protocol.inference_s=0.5")
+RUN = ("run", "--quiet", "--task", "vision", "--set", "recipe.epochs=3", "--protocol", "quick")
 
 
 def repeats(results: Path, count: int, backend: str) -> list[StoredRun]:

@@ -75,10 +75,11 @@ def run(
     parity: bool = False,
     pretrained: str | os.PathLike[str] | None = None,
     compile: bool = False,  # noqa: A002 - the field's word, and the option's name on the command line
-    seed: int | Iterable[int] = 0,
+    seed: int | Iterable[int] = (),
     split: int | Iterable[int] | Literal["all"] = (),
     threads: int | None = None,
-    repeat: int = 1,
+    repeat: int | None = None,
+    protocol: str = "standard",
     overrides: Mapping[str, Any] | Iterable[str] = (),
     results: str | os.PathLike[str] | None = None,
     timeout_s: float | None = None,
@@ -91,7 +92,8 @@ def run(
 
     `pretrained`, a folder or a hub id, is the checkpoint to start from.
 
-    `repeat` does every run so many times, in turns.
+    `repeat` does every run so many times, in turns. `protocol` is ``quick``, ``standard`` or ``publish``; the last
+    takes seeds 0 to 2 and 5 repeats, unless these are given.
 
     `parity` checks first that the backends compute the same, and marks the records by what it found.
 
@@ -104,7 +106,7 @@ def run(
     """
     from harness.execute.local import DEFAULT_TIMEOUT_S, run_all
     from harness.parity.verdict import load as load_verdicts
-    from harness.plan import Selection, expand
+    from harness.plan import Selection, expand, named_protocol
     from harness.plugins import discover
     from harness.store import Store, results_dir
 
@@ -122,9 +124,10 @@ def run(
         pretrained=None if pretrained is None else os.fspath(pretrained),
         splits="all" if split == "all" else (split,) if isinstance(split, int) else tuple(split),
         threads=threads,
+        protocol=protocol,
         overrides=_overrides(overrides),
     )
-    specs = expand(selection, catalog) * repeat
+    specs = expand(selection, catalog) * (repeat or named_protocol(protocol).repeats)
     store = Store(results_dir(results))
     marks = None
     if parity:

@@ -178,6 +178,7 @@ class Scorer:
             per_class=self._per_class(*test) if classes else [],
             confusion=self._confusion(*test) if classes else [],
             slices=self._slices(*self._in_own_unit(*test), groups),
+            intervals=self._intervals(*test) if classes or self._info.objective == "regression" else {},
         )
 
     def _value(self, name: str, targets: Array, outputs: Array) -> float | None:
@@ -222,6 +223,14 @@ class Scorer:
             )
             for number in labels
         ]
+
+    def _intervals(self, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
+        """Of those of the task's metrics that are the core's own: another's function of that name may be another."""
+        from harness.bootstrap import intervals
+
+        own = {metric.name for metric in BUILTIN if self._functions.get(metric.name) is globals()[metric.name]}
+        found = intervals(self._info.objective, *self._in_own_unit(targets, outputs))
+        return {name: ends for name, ends in found.items() if name in own}
 
     def _slices(self, targets: Array, outputs: Array, groups: Mapping[str, Array]) -> list[SliceScore]:
         from harness.slices import slices

@@ -18,7 +18,7 @@ from harness.data.own.dataset import OwnDataset, find_dataset
 from harness.errors import CombinationError, DataError, UnknownNameError, UsageError
 from harness.overrides import merge, parse_overrides
 from harness.protocols import Dataset, Model, Task
-from harness.types import Precision, Pretrained, Protocol, Recipe, RunSpec
+from harness.types import PROTOCOLS, NamedProtocol, Precision, Pretrained, Protocol, Recipe, RunSpec
 
 MOST_THREADS = 1024
 """Beyond it, libraries fail to start their pools."""
@@ -37,7 +37,10 @@ class Selection:
     precisions: tuple[str, ...] = ("fp32",)
     compile: bool = False
     deterministic: bool = False
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = ()
+    """Empty: those of the protocol."""
+    protocol: str = "standard"
+    """Which of `harness.types.PROTOCOLS` says how speed is measured."""
     pretrained: str | None = None
     """A checkpoint's folder or hub id."""
     splits: tuple[int, ...] | Literal["all"] = ()
@@ -70,6 +73,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
         raise UsageError(f"threads must lie between 1 and {MOST_THREADS}, got {selection.threads}")
     if not all(0 <= seed < 2**32 for seed in selection.seeds):  # what numpy and every framework take
         raise UsageError("a seed must lie between 0 and 4294967295")
+    named = named_protocol(selection.protocol)
     overrides = parse_overrides(selection.overrides)
     available = _backends(selection, catalog)
     checkpoint = pretrained.locate(selection.pretrained) if selection.pretrained else None
@@ -91,7 +95,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                     _check_variant(checkpoint, model, model_name)
                     variant = model.name
                 _check_model(task, model, variant)
-                settings = _settings(task, dataset, model, variant, overrides, checkpoint)
+                settings = _settings(task, dataset, model, variant, named.protocol, overrides, checkpoint)
                 backends = [name for name in available if catalog.network(model.name, name)]
                 if selection.backends or not backends:
                     for name in available:
@@ -115,10 +119,17 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                     for device in selection.devices
                     for precision in precisions
                     for data in data_settings
-                    for seed in selection.seeds
+                    for seed in selection.seeds or named.seeds
                     for backend in backends
                 ]
     return tuple({spec.key: spec for spec in specs}.values())
+
+
+def named_protocol(name: str) -> NamedProtocol:
+    """Raises `harness.UnknownNameError`."""
+    if name not in PROTOCOLS:
+        raise UnknownNameError("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
 
 
 def recipe_for(
@@ -143,6 +154,7 @@ def _settings(
     dataset: Dataset,
     model: Model,
     variant: str,
+    protocol: Protocol,
     overrides: Mapping[str, Mapping[str, Any]],
     checkpoint: Pretrained | None,
 ) -> dict[str, Any]:
@@ -155,7 +167,7 @@ def _settings(
     suited = dataset.task_options.get(task.name, {})
     return {
         "recipe": recipe_for(task, dataset, model, variant, changes, fine_tuning=checkpoint is not None),
-        "protocol": merge(Protocol, "protocol", overrides["protocol"]),
+        "protocol": merge(Protocol, "protocol", _plain(protocol), overrides["protocol"]),
         "model_options": _plain(merge(model.Config, "model", sizes, overrides["model"])),
         "task_options": _plain(merge(task.Options, "task", suited, preparation, overrides["task"])),
     }

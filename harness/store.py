@@ -27,7 +27,32 @@ if TYPE_CHECKING:
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 _SCRATCH = ".partial-"
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+def _from_1(record: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 left a fixed number of windows out as warm-up and timed inference for a fixed time."""
+    protocol = record["spec"]["protocol"]
+    warmup, inference_s = protocol.pop("warmup_windows", 2), protocol.pop("inference_s", 2.0)
+    protocol |= {"name": "version 1", "steady_windows": 1, "steady_s": inference_s, "budget_s": inference_s}
+    protocol |= {"window_s": protocol.get("window_s", 0.5), "interval": 1.0}
+    outcome = record["outcome"]
+    if outcome["type"] == "success":
+        speed = outcome["speed"]
+        counts = {"train": speed.pop("train_windows"), "inference": speed.pop("inference_windows")}
+        for part, windows in counts.items():
+            left_out = warmup if part == "train" else 0
+            speed[part] = windows and {
+                "windows": windows,
+                "seconds": 0.0,
+                "warmup_windows": left_out,
+                "low": None,
+                "high": None,
+                "ended": "budget",
+            }
+        speed["train"] = speed["train"] or None
+    return record | {"schema_version": 2}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 """Schema version -> function that turns a record of that version (plain JSON values) into one of the next."""
 
 

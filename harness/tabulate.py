@@ -7,6 +7,7 @@ a row has several of its dataset's published splits, a split's seeds are average
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -20,11 +21,12 @@ from harness.metrics import BUILTIN as METRICS
 from harness.parity.marks import marks
 from harness.parity.verdict import Verdict
 from harness.report.table import COLUMNS, Cell, Row, Table, one_line
-from harness.types import Failure, RunRecord, Success
+from harness.types import Energy, Failure, RunRecord, Success
 
 __all__ = ["Table", "tabulate"]
 
 _MIB = 2**20
+_FLAGGED = {"train_samples_per_s": "train_throughput", "inference_samples_per_s": "inference_throughput"}
 _MEASURED = tuple(c.name for c in COLUMNS if c.kind == "number" and not c.name.endswith("_ratio"))
 
 
@@ -59,6 +61,10 @@ def tabulate(records: Sequence[RunRecord], verdicts: Sequence[Verdict] = (), *, 
             ):
                 base = measured[indices[0]][speed]
                 cells[ratio] = _ratio(measured[index][speed], base, index == indices[0]) if comparable else Cell(None)
+            flags = _flags(groups[index])
+            for speed, metric in _FLAGGED.items():
+                cells[speed] = dataclasses.replace(cells[speed], flagged=metric in flags)
+            cells["flags"] = Cell("; ".join(f"{metric}: {text}" for metric, text in flags.items()))
             rows.append(Row({column.name: cells[column.name] for column in COLUMNS}))
     return Table(COLUMNS, tuple(rows))
 
@@ -176,6 +182,7 @@ def _figures(outcome: Success) -> dict[str, float | None]:
         "reference": (scores.reference or {}).get(scores.primary),
         "train_samples_per_s": speed.train_samples_per_s,
         "inference_samples_per_s": speed.inference_samples_per_s,
+        "time_to_target_s": outcome.time_to_target.train_s if outcome.time_to_target else None,
         "p50_ms": latency.p50_ms,
         "p90_ms": latency.p90_ms,
         "p99_ms": latency.p99_ms,
@@ -183,8 +190,33 @@ def _figures(outcome: Success) -> dict[str, float | None]:
         "device_peak_mib": _mib(device.allocator_peak_bytes) if device else None,
         "driver_peak_mib": _mib(device.driver_peak_bytes) if device else None,
     }
+    figures |= _energy(outcome.energy)
     figures |= {name: scores.test.get(name) for name in ("f1_macro", "r2") if name != scores.primary}
     return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
+
+
+def _energy(energy: Energy) -> dict[str, float | None]:
+    return {
+        f"{part}_{name}_j": getattr(use, f"{part}_j_per_sample") if use else None
+        for name, use in (("cpu", energy.cpu), ("gpu", energy.gpu))
+        for part in ("train", "inference")
+    }
+
+
+def _flags(group: list[RunRecord]) -> dict[str, str]:
+    """Metric -> its kinds of flags, and in how many of the runs."""
+    done = [record.outcome for record in group if isinstance(record.outcome, Success)]
+    counts: dict[str, Counter[str]] = {}
+    for outcome in done:
+        for metric, kind in dict.fromkeys((flag.metric, flag.kind) for flag in outcome.flags):
+            counts.setdefault(metric, Counter())[kind] += 1
+    return {
+        metric: ", ".join(
+            kind.replace("_", " ") + (f" ({n} of {len(done)} runs)" if len(done) > 1 else "")
+            for kind, n in kinds.items()
+        )
+        for metric, kinds in counts.items()
+    }
 
 
 def _mib(size: int | None) -> float | None:

@@ -12,13 +12,16 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from harness import figures
 from harness.data.install import Log, reporter
 from harness.measure.environment import CORE_PACKAGES, collect, versions
+from harness.measure.machine import Machine
 from harness.measure.memory import give_back
 from harness.measure.phases import Emit, Phases
 from harness.preparation import (
@@ -33,23 +36,26 @@ from harness.preparation import (
 from harness.protocols import Dataset, Model, PreparedData, Session, SessionRequest
 from harness.store import ARRAYS, WEIGHTS, write_json
 from harness.types import (
+    DeviceMemory,
+    EpochEnded,
     Event,
+    Evidence,
     Failure,
     Fetching,
-    Latency,
-    Memory,
     ModelInfo,
     Outcome,
     PluginRef,
     Provenance,
     RunRecord,
     RunSpec,
-    Speed,
     Success,
+    TimeToTarget,
 )
 
 if TYPE_CHECKING:
     from harness.data.download import Report
+    from harness.measure.inference import Inference
+    from harness.measure.training import Training
 
 
 FETCHING_S = 0.25
@@ -89,6 +95,7 @@ class Run:
             device = choose_device(self.backend, self.spec)
             self.spec = msgspec.structs.replace(self.spec, device=device.name)
             self.learn(device_name=device.description)
+            machine = Machine(device.name)
         if not is_prepared(self._catalog, self.spec):
             with self.phases("prepare"):
                 prepare_data(self._catalog, self.spec)  # kept on disk: this run goes on as the next one, which finds it
@@ -101,7 +108,7 @@ class Run:
             session = self.backend.open(request)
             self._initialise(session, model, request)
         try:
-            return self._measure(session, model, config, data, request)
+            return self._measure(session, model, config, data, request, machine)
         finally:
             session.close()
 
@@ -113,7 +120,13 @@ class Run:
         self.learn(initial_weights_digest=digest(weights), notes=session.notes() | notes)
 
     def _measure(
-        self, session: Session, model: Model, config: Any, data: PreparedData, request: SessionRequest
+        self,
+        session: Session,
+        model: Model,
+        config: Any,
+        data: PreparedData,
+        request: SessionRequest,
+        machine: Machine,
     ) -> Success:
         import numpy as np
 
@@ -125,9 +138,10 @@ class Run:
         metrics = [self._catalog.metric(name) for name in self.task.metrics]
         judge = scorer(data.info, self.task.metric, metrics)
         batch_size = spec.recipe.batch_size
-        trained = training.train(session, data, spec, judge, phases, self._emit)
+        clock = (time.perf_counter(), time.time())
+        trained = training.train(session, data, spec, judge, phases, self._emit, machine.read)
         with phases("inference"):
-            timed = inference.measure(session, data.test, min(batch_size, len(data.test)), spec.protocol)
+            timed = inference.measure(session, data.test, min(batch_size, len(data.test)), spec.protocol, machine.read)
         with phases("score"):
             weights = session.get_weights()
             check(weights, request.parameters)
@@ -136,7 +150,12 @@ class Run:
                 save(self._directory / WEIGHTS, weights)
             test = inference.predict(session, data.test, batch_size, data.info.outputs)
             validation = inference.predict(session, data.validation, batch_size, data.info.outputs)
-            device_memory = session.device_memory()
+            evaluated = digest(session.get_weights())
+            device_memory = _device_memory(session, machine)
+        if not trained.is_enough():
+            with phases("sampling"):
+                trained.sample()
+        with phases("score"):
             reference = self._reference(session, model, config, data)
             scores = judge.scores(
                 (data.test.targets, test),
@@ -144,37 +163,44 @@ class Run:
                 None if reference is None else (data.test.targets, reference),
                 data.test.groups,
             )
-        steady = trained.steady()
+        seconds = (time.perf_counter() - clock[0], time.time() - clock[1])
+        examples, error = inference.largest_error(timed.kept, test, timed.batch_size)
         info = ModelInfo(
             parameters=sum(int(np.prod(p.shape)) for p in request.parameters if p.trainable),
             flops_per_sample=float(model.flops_per_sample(config, data.info)),
         )
-        np.savez(
-            self._directory / ARRAYS,
-            train_window_steps=np.array([steps for steps, _ in trained.windows]),
-            train_window_s=np.array([seconds for _, seconds in trained.windows]),
-            train_losses=np.array(trained.losses),
-            inference_window_batches=np.array([count for count, _ in timed.windows]),
-            inference_window_s=np.array([seconds for _, seconds in timed.windows]),
-            latencies_s=np.array(timed.latencies_s),
-            test_outputs=test,
-            test_targets=data.test.targets,
-        )
+        np.savez(self._directory / ARRAYS, **_arrays(trained, timed), test_outputs=test, test_targets=data.test.targets)
+        train = figures.throughput("train_throughput", trained.timed, trained.batch_size, spec.protocol, machine)
+        infer = figures.throughput("inference_throughput", timed.timed, timed.batch_size, spec.protocol, machine)
         return Success(
             scores=scores,
             curves=trained.curves,
-            speed=_speed(trained, timed, steady, info),
-            latency=_latency(timed),
-            memory=Memory(
-                host_peak_bytes=max(peak for name, peak in phases.memory.by_phase_bytes.items() if name != "prepare"),
-                host_peak_by_phase_bytes=phases.memory.by_phase_bytes,
-                host_counter=phases.memory.counter,
-                device=device_memory,
-            ),
+            speed=figures.speed(trained.first_step_s, train, infer, info),
+            latency=figures.latency(timed),
+            memory=figures.memory(phases.memory, device_memory),
             model=info,
             phases_s=phases.seconds,
             examples={"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+            flags=[*train.flags, *infer.flags],
+            energy=figures.energy(train, infer, machine),
+            time_to_target=self._time_to_target(trained.curves),
+            evidence=Evidence(
+                timed_examples=examples,
+                timed_error=error,
+                evaluated_weights_digest=evaluated,
+                clock_s=seconds[0],
+                wall_s=seconds[1],
+            ),
         )
+
+    def _time_to_target(self, curves: Sequence[EpochEnded]) -> TimeToTarget | None:
+        target = self.spec.protocol.target
+        if target is None and self.spec.source is None:
+            target = self._catalog.dataset(self.spec.dataset).target
+        if target is None:
+            return None
+        metric = self._catalog.metric(self.task.metric)
+        return figures.time_to_target(curves, metric.name, target, higher_is_better=metric.higher_is_better)
 
     def _reference(self, session: Session, model: Model, config: Any, data: PreparedData) -> Any:
         """Test outputs of the model's closed-form solution, computed by the same session; None if it has none."""
@@ -187,33 +213,29 @@ class Run:
         return predict(session, data.test, self.spec.recipe.batch_size, data.info.outputs)
 
 
-def _speed(trained: Any, timed: Any, steady: list[tuple[int, float]], info: ModelInfo) -> Speed:
-    from statistics import median
+def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
+    import numpy as np
 
-    train = [steps * trained.batch_size / seconds for steps, seconds in steady]
-    infer = [count * timed.batch_size / seconds for count, seconds in timed.windows]
-    train_rate = median(train) if train else None
-    return Speed(
-        train_samples_per_s=train_rate,
-        inference_samples_per_s=median(infer),
-        first_step_s=trained.first_step_s,
-        train_windows=len(train),
-        inference_windows=len(infer),
-        train_flops_per_s=None if train_rate is None else train_rate * 3 * info.flops_per_sample,
-    )
+    train, sampled = trained.timed.windows[: trained.recipe_windows], trained.timed.windows[trained.recipe_windows :]
+    return {
+        "train_window_steps": np.array([1, *(window.batches for window in train)]),
+        "train_window_s": np.array([trained.first_step_s, *(window.seconds for window in train)], np.float64),
+        "train_losses": np.array(trained.losses),
+        "sampling_window_steps": np.array([window.batches for window in sampled], np.int64),
+        "sampling_window_s": np.array([window.seconds for window in sampled], np.float64),
+        "inference_window_batches": np.array([window.batches for window in timed.timed.windows]),
+        "inference_window_s": np.array([window.seconds for window in timed.timed.windows]),
+        "latencies_s": np.array(timed.latencies_s),
+    }
 
 
-def _latency(timed: Any) -> Latency:
-    from harness.stats import percentile
-
-    samples_ms = [1e3 * seconds for seconds in timed.latencies_s]
-    return Latency(
-        batch_size=timed.batch_size,
-        samples=len(samples_ms),
-        p50_ms=percentile(samples_ms, 50),
-        p90_ms=percentile(samples_ms, 90),
-        p99_ms=percentile(samples_ms, 99),
-    )
+def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:
+    """What the framework tells, and the driver's account of the process."""
+    machine.read()
+    told = session.device_memory()
+    if told is None or told.driver_peak_bytes is not None:
+        return told
+    return msgspec.structs.replace(told, driver_peak_bytes=machine.gpu_peak_bytes)
 
 
 def _fetching(dataset: Dataset, emit: Emit) -> Report:

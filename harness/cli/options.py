@@ -79,6 +79,7 @@ def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[...
             deterministic: bool,
             pretrained: str | None,
             threads: int | None,
+            protocol: str,
             overrides: tuple[str, ...],
             text_column: str | None,
             path_column: str | None,
@@ -103,6 +104,7 @@ def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[...
                 deterministic=deterministic,
                 pretrained=pretrained,
                 threads=threads,
+                protocol=protocol,
                 overrides=(
                     *_as_overrides(
                         text_column=text_column,
@@ -163,6 +165,12 @@ def _selecting(backend_help: str) -> list[Callable[[F], F]]:
             type=click.IntRange(min=1),
             metavar="N",
             help="CPU threads of a run [all available cores].",
+        ),
+        click.option(
+            "--protocol",
+            type=click.Choice(["quick", "standard", "publish"]),
+            default="standard",
+            help="How long and how surely speed is measured; publish: 3 seeds, 5 repeats too [standard].",
         ),
         click.option(
             "--set",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="N[,N]",
     callback=options.split_whole_numbers,
-    help="Each seed is a run of its own [0].",
+    help="Each seed is a run of its own [0; publish: 0,1,2].",
 )
 @click.option(
     "--split",
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     "--repeat",
     type=click.IntRange(min=1),
     metavar="N",
-    default=1,
-    help="Do every run N times, in turns; `harness compare` needs 3 or more for speed [1].",
+    help="Do every run N times, in turns; `harness compare` needs 3 or more for speed [1; publish: 5].",
 )
 @click.option("--save-weights", is_flag=True, help="Keep the trained weights, for `harness evaluate`.")
 @options.results
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
 def run(
     selection: Selection,
     parity: bool,
-    repeat: int,
+    repeat: int | None,
     save_weights: bool,
     seed: tuple[int, ...],
     split: tuple[int, ...] | Literal["all"],
@@ -75,18 +74,20 @@ def run(
       harness run --task nlp,vision,speech,regression --backend torch,tensorflow --seed 0,1,2
       harness run --task nlp --model bert-mini --set recipe.batch_size=128 --device cuda --precision bf16
       harness run --task nlp --backend torch,tensorflow --parity
+      harness run --task nlp --protocol publish
       harness run --task regression --dataset uci-energy --backend torch,tensorflow --split all
       harness run --task vision --seed 0,1,2 --dry-run
     """
     import dataclasses
 
-    from harness.plan import expand
+    from harness.plan import expand, named_protocol
     from harness.plugins import discover
     from harness.store import Store, results_dir
     from harness.types import Failure
 
     catalog = discover()
-    specs = expand(dataclasses.replace(selection, seeds=seed or (0,), splits=split), catalog) * repeat
+    specs = expand(dataclasses.replace(selection, seeds=seed, splits=split), catalog)
+    specs *= repeat or named_protocol(selection.protocol).repeats
     if dry_run:
         _print_plan(specs)
         return

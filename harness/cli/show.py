@@ -12,7 +12,7 @@ from harness.cli import options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.types import Failure, Memory, RunRecord, Success
+    from harness.types import Energy, Failure, Memory, RunRecord, Steady, Success
 
     Section = tuple[str, list[tuple[str, object]]]
 
@@ -135,10 +135,15 @@ def _quality(outcome: Success) -> str:
         splits["closed form, test"] = scores.reference
     names = dict.fromkeys(name for split in splits.values() for name in split)
     rows = [
-        [f"{name} *" if name == scores.primary else name, *(_text(split.get(name)) for split in splits.values())]
+        [
+            f"{name} *" if name == scores.primary else name,
+            *(_text(split.get(name)) for split in splits.values()),
+            " to ".join(f"{end:.4g}" for end in scores.intervals.get(name, ())),
+        ]
         for name in names
     ]
-    grid = tabulate(rows, headers=["", *splits], tablefmt="plain", disable_numparse=True)
+    headers = ["", *splits, "95% over test examples" if scores.intervals else ""]
+    grid = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
     return "\n".join(["quality (* judged by)", *(f"  {line}".rstrip() for line in grid.splitlines())])
 
 
@@ -181,12 +186,18 @@ def _success(outcome: Success) -> Iterator[Section]:
     yield (
         "speed (steady state)",
         [
-            ("training", _unit(speed.train_samples_per_s, "samples/s", f"median of {speed.train_windows} windows")),
+            ("training", _unit(speed.train_samples_per_s, "samples/s", _steady(speed.train))),
             ("training", _unit(flops and flops / 1e9, "GFLOP/s")),
-            ("inference", _unit(speed.inference_samples_per_s, "samples/s", f"{speed.inference_windows} windows")),
+            ("inference", _unit(speed.inference_samples_per_s, "samples/s", _steady(speed.inference))),
             ("first training step", f"{speed.first_step_s:.3g} s"),
+            *((f"flag: {flag.metric}", f"{flag.kind}: {flag.detail}") for flag in outcome.flags),
         ],
     )
+    yield "energy", _energy(outcome.energy)
+    reached = outcome.time_to_target
+    if reached is not None:
+        when = "not reached" if reached.train_s is None else f"{reached.train_s:.3g} s, epoch {reached.epoch}"
+        yield "time to target", [(f"validation {reached.metric} {reached.target:g}", when)]
     yield (
         f"latency of a batch of {latency.batch_size} ({latency.samples} samples)",
         [
@@ -213,12 +224,38 @@ def _success(outcome: Success) -> Iterator[Section]:
     )
 
 
+def _steady(steady: Steady | None) -> str:
+    if steady is None:
+        return ""
+    interval = "" if steady.low is None else f" [{steady.low:.5g}, {steady.high:.5g}]"
+    short = "" if steady.ended == "target" else "; less than the protocol asks for"
+    return f"median of {steady.windows} windows after {steady.warmup_windows} of warm-up{interval}{short}"
+
+
+def _energy(energy: Energy) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = []
+    for name, use, source in (("cpu", energy.cpu, energy.cpu_source), ("gpu", energy.gpu, energy.gpu_source)):
+        if use is None:
+            rows.append((name, f"not known: {source}" if source else None))
+            continue
+        rows.append((name, source))
+        for part, joules, watts in (
+            ("training", use.train_j_per_sample, use.train_w),
+            ("inference", use.inference_j_per_sample, use.inference_w),
+        ):
+            if joules is not None and watts is not None:
+                rows.append((f"{name}, {part}", f"{joules:.4g} J a sample, {watts:.4g} W"))
+    return rows
+
+
 def _unit(value: float | None, unit: str, remark: str = "") -> str:
     return "not measured" if value is None else f"{value:.5g} {unit}{f' ({remark})' if remark else ''}"
 
 
 def _memory(memory: Memory) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [("host", f"{_mib(memory.host_peak_bytes)} ({memory.host_counter})")]
+    if memory.tree_peak_bytes is not None:
+        rows.append(("host, with its processes", _mib(memory.tree_peak_bytes)))
     rows += [(f"host, {phase}", _mib(size)) for phase, size in memory.host_peak_by_phase_bytes.items()]
     if memory.device:
         rows += [

@@ -148,7 +148,13 @@ def child_environment(spec: RunSpec) -> dict[str, str]:
     """What must be set before a numerical library loads, the same for every backend."""
     count = str(spec.threads)
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
-    return {**dict.fromkeys(pools, count), "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+    return {
+        **dict.fromkeys(pools, count),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # so that cuda:0 is the driver's first, whose energy and memory are read
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+    }
 
 
 def _written_record(path: Path) -> RunRecord | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,18 @@ from numpy.typing import NDArray
 
 from harness.data.batches import inference_batches
 from harness.errors import BadResultError
+from harness.measure.machine import Reading
+from harness.measure.steady import is_enough
+from harness.measure.timed import Meter, Timed
 from harness.protocols import Session, Split
 from harness.types import Protocol
 
 WARMUP_BATCHES = 3
 MOST_BYTES = 256 * 2**20
+MOST_KEPT = 64
+"""Batches whose predictions are kept while inference is timed."""
+
+Cycle = Iterator[tuple[int, dict[str, NDArray[Any]]]]
 
 
 def predict(session: Session, split: Split, batch_size: int, outputs: int) -> NDArray[Any]:
@@ -40,25 +48,41 @@ def predict(session: Session, split: Split, batch_size: int, outputs: int) -> ND
 
 @dataclass(frozen=True)
 class Inference:
-    """`windows` are (batches, seconds), synchronised at the edges; `latencies_s` are single batches."""
+    """`timed` counts batches; `latencies_s` are single batches; `kept` has predictions that were made while the clock
+    ran, by the number of their batch in the split."""
 
-    windows: list[tuple[int, float]]
+    timed: Timed
     latencies_s: list[float]
+    kept: dict[int, NDArray[Any]]
     batch_size: int
 
 
-def measure(session: Session, split: Split, batch_size: int, protocol: Protocol) -> Inference:
+def measure(session: Session, split: Split, batch_size: int, protocol: Protocol, meter: Meter = Reading) -> Inference:
     """Time inference on the split's batches, or the first 256 MiB of them, over and over.
 
     Throughput: batches are submitted without waiting, in windows. Latency: one batch at a time, from input on the
     host to output on the host.
     """
-    batches = _some_batches(split, batch_size)
-    cycle = itertools.cycle(batches)
+    cycle = itertools.cycle(enumerate(_some_batches(split, batch_size)))
     for _ in range(WARMUP_BATCHES):
-        session.fetch(session.predict(next(cycle)))
-    windows = _throughput(session, cycle, protocol)
-    return Inference(windows, _latencies(session, cycle, protocol), batch_size)
+        session.fetch(session.predict(next(cycle)[1]))
+    kept: dict[int, NDArray[Any]] = {}
+    timed = _throughput(session, cycle, protocol, kept, meter)
+    return Inference(timed, _latencies(session, cycle, protocol, kept), kept, batch_size)
+
+
+def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], batch_size: int) -> tuple[int, float]:
+    """How many examples were `kept`, and the largest norm-wise relative difference of a batch of them from the split's
+    `predictions` [N, outputs]; infinite where one is not finite."""
+    examples, worst = 0, 0.0
+    for number, outputs in kept.items():
+        scored = predictions[number * batch_size : (number + 1) * batch_size].astype(np.float64)
+        difference = float(np.linalg.norm(outputs[: len(scored)] - scored))
+        norm = float(np.linalg.norm(scored))
+        error = difference / norm if norm else difference
+        worst = max(worst, error if np.isfinite(error) else float("inf"))
+        examples += len(scored)
+    return examples, worst
 
 
 def _some_batches(split: Split, batch_size: int) -> list[dict[str, NDArray[Any]]]:
@@ -72,16 +96,20 @@ def _some_batches(split: Split, batch_size: int) -> list[dict[str, NDArray[Any]]
     return batches
 
 
-def _throughput(session: Session, cycle: Any, protocol: Protocol) -> list[tuple[int, float]]:
-    windows = []
-    window_s = min(protocol.window_s, protocol.inference_s / 4)
-    end = time.perf_counter() + protocol.inference_s
+def _throughput(
+    session: Session, cycle: Cycle, protocol: Protocol, kept: dict[int, NDArray[Any]], meter: Meter
+) -> Timed:
+    timed = Timed(meter)
+    window_s = min(protocol.window_s, protocol.budget_s / 4)
+    end = time.perf_counter() + protocol.budget_s
     while True:
         session.synchronize()
+        timed.open()
         start = time.perf_counter()
         count = 0
         while True:
-            handle = session.predict(next(cycle))
+            number, inputs = next(cycle)
+            handle = session.predict(inputs)
             count += 1
             if count % 16 == 0:  # bounds what is in flight, so that a window cannot run far past its length
                 session.fetch(handle)
@@ -89,21 +117,25 @@ def _throughput(session: Session, cycle: Any, protocol: Protocol) -> list[tuple[
                 break
         session.synchronize()
         now = time.perf_counter()
-        windows.append((count, now - start))
-        if now >= end:
-            return windows
+        timed.close(count, now - start)
+        if len(kept) < MOST_KEPT:
+            kept[number] = session.fetch(handle)
+        if now >= end or is_enough(timed.windows, protocol):
+            return timed
 
 
-def _latencies(session: Session, cycle: Any, protocol: Protocol) -> list[float]:
+def _latencies(session: Session, cycle: Cycle, protocol: Protocol, kept: dict[int, NDArray[Any]]) -> list[float]:
     latencies: list[float] = []
     begin = time.perf_counter()
     while True:
-        inputs = next(cycle)
+        number, inputs = next(cycle)
         start = time.perf_counter()
-        session.fetch(session.predict(inputs))
+        outputs = session.fetch(session.predict(inputs))
         now = time.perf_counter()
         latencies.append(now - start)
+        if len(kept) < MOST_KEPT:
+            kept[number] = outputs
         elapsed = now - begin
-        lasted = elapsed >= protocol.inference_s / 2 or len(latencies) >= 10 * protocol.latency_batches
+        lasted = elapsed >= protocol.budget_s / 4 or len(latencies) >= 10 * protocol.latency_batches
         if (len(latencies) >= protocol.latency_batches and lasted) or elapsed >= protocol.latency_budget_s:
             return latencies

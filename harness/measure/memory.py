@@ -19,10 +19,9 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 def peak_bytes() -> int:
     """The process's peak resident memory since its start or since the last `reset_peak`."""
-    if _STATUS.exists():
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    known = _high_water(_STATUS) if _STATUS.exists() else None
+    if known is not None:
+        return known
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
@@ -45,6 +44,13 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def started_processes() -> list[int]:
+    """Process numbers of all that this process started, and they in turn, and that still live."""
+    import psutil
+
+    return [child.pid for child in psutil.Process().children(recursive=True)]
+
+
 class PhaseMemory:
     """Peaks by phase: call `enter` at the start of each phase and `finish` at the end of the last one."""
 
@@ -52,6 +58,9 @@ class PhaseMemory:
         self._phase: str | None = None
         self._resettable = reset_peak()
         self.by_phase_bytes: dict[str, int] = {}
+        self.tree_by_phase_bytes: dict[str, int] = {}
+        """Of this process and those that it started, where there were any at a phase's end: the sum of their peaks,
+        which may lie apart; pages that they share count in each. One that ended before is not seen."""
 
     @property
     def counter(self) -> str:
@@ -65,8 +74,32 @@ class PhaseMemory:
 
     def finish(self) -> None:
         if self._phase is not None:
-            seen = max(peak_bytes(), self.by_phase_bytes.get(self._phase, 0))
-            self.by_phase_bytes[self._phase] = seen
+            seen = peak_bytes()
+            self._keep(self.by_phase_bytes, seen)
+            others = [_peak_of(pid) for pid in started_processes()] if _STATUS.exists() else []
+            if others:
+                self._keep(self.tree_by_phase_bytes, seen + sum(others))
             self._phase = None
         if self._resettable:
+            for pid in started_processes():
+                with contextlib.suppress(OSError):
+                    Path(f"/proc/{pid}/clear_refs").write_text("5")
             reset_peak()
+
+    def _keep(self, into: dict[str, int], seen: int) -> None:
+        assert self._phase is not None
+        into[self._phase] = max(seen, into.get(self._phase, 0))
+
+
+def _peak_of(pid: int) -> int:
+    """0 for a process that has ended meanwhile."""
+    with contextlib.suppress(OSError):
+        return _high_water(Path(f"/proc/{pid}/status")) or 0
+    return 0
+
+
+def _high_water(status: Path) -> int | None:
+    for line in status.read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None

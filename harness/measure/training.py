@@ -11,8 +11,11 @@ from typing import Any
 from harness.data.batches import steps_per_epoch, training_batches
 from harness.errors import BadResultError
 from harness.measure.inference import predict
+from harness.measure.machine import Reading
 from harness.measure.phases import Emit, Phases
 from harness.measure.schedule import learning_rate
+from harness.measure.steady import is_enough
+from harness.measure.timed import Meter, Timed
 from harness.metrics import Scorer
 from harness.protocols import Batch, PreparedData, Session
 from harness.types import EpochEnded, Progress, RunSpec
@@ -35,43 +38,69 @@ class _WindowLength:
 class Training:
     """A training in progress, and what it has seen so far.
 
-    `windows` are (steps, seconds), the very first step alone in the first one; `losses` the mean loss of every batch;
-    `curves` an entry for each epoch.
+    `first_step_s` is the very first step: compilation, allocation, first batch. `timed` are the windows after it;
+    `losses` the mean loss of every batch; `curves` an entry for each epoch.
     """
 
-    def __init__(self, session: Session, data: PreparedData, spec: RunSpec, emit: Emit) -> None:
+    def __init__(self, session: Session, data: PreparedData, spec: RunSpec, emit: Emit, meter: Meter = Reading) -> None:
         self._session, self._data, self._spec, self._emit = session, data, spec, emit
         self._per_epoch = steps_per_epoch(len(data.train), spec.recipe.batch_size)
         self._steps = self._per_epoch * spec.recipe.epochs
         self._length = _WindowLength(spec.protocol.window_s)
         self.batch_size = min(spec.recipe.batch_size, len(data.train))
-        self.windows: list[tuple[int, float]] = []
+        self.first_step_s = 0.0
+        self.timed = Timed(meter)
+        self.recipe_windows = 0
+        """How many of the windows are the recipe's; those after them were for the clock alone."""
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
 
-    @property
-    def first_step_s(self) -> float:
-        return self.windows[0][1]
-
-    def steady(self) -> list[tuple[int, float]]:
-        """The windows after the first step and the protocol's warm-up; fewer are left out of a short training, so
-        that at least one remains where there is more than the first step."""
-        later = self.windows[1:]
-        return later[min(self._spec.protocol.warmup_windows, max(0, len(later) - 1)) :]
-
     def run_epoch(self, epoch: int) -> None:
         """All steps of an epoch (from 1). Raises `harness.BadResultError` when a loss is not finite."""
-        session, recipe = self._session, self._spec.recipe
-        step = len(self.losses)
+        for pending, seconds in self._windows(epoch):
+            self._keep_losses(pending)
+            self._tell(epoch, len(pending), seconds)
+        self.recipe_windows = len(self.timed.windows)
+
+    def sample(self) -> None:
+        """Go on with steps that count for the clock alone, at the last learning rate, until the protocol is satisfied
+        or its budget is used up. The weights are of no use afterwards."""
+        protocol, epoch = self._spec.protocol, self._spec.recipe.epochs
+        deadline = time.perf_counter() + protocol.budget_s
+        while True:
+            epoch += 1
+            for pending, _ in self._windows(epoch):
+                for handle in pending:
+                    self._session.fetch(handle)
+                if self.is_enough() or time.perf_counter() >= deadline:
+                    return
+
+    def is_enough(self) -> bool:
+        """Whether the windows so far are what the protocol asks for."""
+        return is_enough(self.timed.windows, self._spec.protocol)
+
+    def _windows(self, epoch: int) -> Iterator[tuple[list[Any], float]]:
+        """The steps of an epoch, window by window: the handles of their losses, and seconds."""
+        session, recipe, last = self._session, self._spec.recipe, self._steps - 1
+        step = (epoch - 1) * self._per_epoch
         pending: list[Any] = []
+        self.timed.open()
         start = time.perf_counter()
         for index, batch in enumerate(self._batches(epoch)):
-            pending.append(session.train_step(batch, learning_rate(recipe, step + index, self._steps)))
+            pending.append(session.train_step(batch, learning_rate(recipe, min(step + index, last), self._steps)))
             if len(pending) < self._length.steps and index + 1 < self._per_epoch:
                 continue
             session.synchronize()
-            self._close_window(epoch, pending, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            first = not self.first_step_s
+            if first:
+                self.first_step_s = seconds
+            else:
+                self.timed.close(len(pending), seconds)
+            self._length.learn(len(pending), seconds, first=first)
+            yield pending, seconds
             pending = []
+            self.timed.open()
             start = time.perf_counter()
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
@@ -83,16 +112,14 @@ class Training:
             epoch=epoch,
             epochs=self._spec.recipe.epochs,
             step=len(self.losses),
-            train_s=sum(seconds for _, seconds in self.windows),
+            train_s=self.first_step_s + sum(window.seconds for window in self.timed.windows),
             train_loss=fmean(self.losses[-self._per_epoch :]),
             validation=validation,
         )
         self.curves.append(ended)
         self._emit(ended)
 
-    def _close_window(self, epoch: int, pending: list[Any], seconds: float) -> None:
-        self._length.learn(len(pending), seconds, first=not self.windows)
-        self.windows.append((len(pending), seconds))
+    def _keep_losses(self, pending: list[Any]) -> None:
         for handle in pending:
             self.losses.append(float(self._session.fetch(handle)))
             if not math.isfinite(self.losses[-1]):
@@ -100,6 +127,8 @@ class Training:
                     f"the training loss became {self.losses[-1]} at step {len(self.losses)}; "
                     "a lower recipe.learning_rate or recipe.clip_norm=1 may help"
                 )
+
+    def _tell(self, epoch: int, steps: int, seconds: float) -> None:
         self._emit(
             Progress(
                 epoch=epoch,
@@ -107,18 +136,26 @@ class Training:
                 step=len(self.losses),
                 steps=self._steps,
                 loss=self.losses[-1],
-                samples_per_s=len(pending) * self.batch_size / seconds,
+                samples_per_s=steps * self.batch_size / seconds,
             )
         )
 
 
-def train(session: Session, data: PreparedData, spec: RunSpec, scorer: Scorer, phases: Phases, emit: Emit) -> Training:
+def train(
+    session: Session,
+    data: PreparedData,
+    spec: RunSpec,
+    scorer: Scorer,
+    phases: Phases,
+    emit: Emit,
+    meter: Meter = Reading,
+) -> Training:
     """Train by the spec's recipe.
 
     Training time is counted in the phase ``train``, validation in ``validate``. Raises `harness.BadResultError` when a
     loss is not finite.
     """
-    training = Training(session, data, spec, emit)
+    training = Training(session, data, spec, emit, meter)
     for epoch in range(1, spec.recipe.epochs + 1):
         with phases("train"):
             training.run_epoch(epoch)

@@ -128,6 +128,8 @@ class Dataset:
     """Names of the classes, in the order of their numbers; of regression, of the targets."""
     metric: ClassVar[str] = ""
     """What the literature on this dataset reports first, by its name in ``harness list metrics`` where it has one."""
+    target: ClassVar[float | None] = None
+    """Validation score, by the task's primary metric, whose first reaching is timed; None: none is."""
     splits: ClassVar[Sequence[int]] = ()
     """The values of the option ``split`` where several splits were published: ``--split all`` runs each."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from harness.report.table import Column, Row, Table, one_line
 
 _HEADING = ("task", "dataset", "model", "device", "precision", "options", "batch_size", "seeds", "runs", "parity")
-_NEVER_SHOWN = ("task", "dataset", "metric", "metric_unit", "failures")
+_NEVER_SHOWN = ("task", "dataset", "metric", "metric_unit", "flags", "failures")
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Block:
     heading: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    flags: tuple[str, ...]
     failures: tuple[str, ...]
 
 
@@ -46,10 +47,11 @@ def _block(table: Table, rows: tuple[Row, ...]) -> Block:
         for column in table.columns
         if column.name not in (*shared, *_NEVER_SHOWN) and _tells(column, rows)
     )
-    failures = tuple(
-        one_line(f"{_label(row, shared)}, {row.text('failures')}", limit=500) for row in rows if row.text("failures")
+    flags, failures = (
+        tuple(one_line(f"{_label(row, shared)}, {row.text(name)}", limit=500) for row in rows if row.text(name))
+        for name in ("flags", "failures")
     )
-    return Block(_heading(shared), columns, rows, failures)
+    return Block(_heading(shared), columns, rows, flags, failures)
 
 
 def _titled(column: Column, rows: tuple[Row, ...]) -> Column:
@@ -103,6 +105,8 @@ def legend(shown: list[Block]) -> list[str]:
         lines.append("× is the ratio to the first backend of the same model and settings.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
         lines.append("parity: same (largest relative error of the logits), or differs, by `harness parity`.")
+    if any(block.flags for block in shown):
+        lines.append("! flagged: wide interval, drift, two modes, throttling or other load; `harness show` tells more.")
     if names & {"p50_ms", "p90_ms", "p99_ms"}:
         lines.append("p50, p90, p99: latency of one batch; each needs 11, 64, 662 samples in a run to be given.")
     return lines

@@ -21,14 +21,14 @@ def _block(block: Block) -> str:
     rows = [[_cell(row.cells[column.name], column) for column in block.columns] for row in block.rows]
     grid = tabulate(
         rows,
-        headers=[
-            escape(f"{column.title} ({column.unit})" if column.unit else column.title) for column in block.columns
-        ],
+        headers=[_header(column) for column in block.columns],
         tablefmt="pipe",
         colalign=["left" if column.kind == "text" else "right" for column in block.columns],
         disable_numparse=True,
     )
     parts = [f"### {escape(block.heading)}", grid]
+    if block.flags:
+        parts.append("\n".join(f"- ! flagged: {escape(text)}" for text in block.flags))
     if block.failures:
         parts.append("\n".join(f"- failed: {escape(text)}" for text in block.failures))
     return "\n\n".join(parts)
@@ -40,7 +40,8 @@ def _header(column: Column) -> str:
 
 def _cell(cell: Cell, column: Column) -> str:
     if column.kind == "number":
-        return f"{cell.shown} ± {cell.shown_ci95}" if cell.shown_ci95 else cell.shown or "–"
+        shown = cell.shown + "!" * cell.flagged
+        return f"{shown} ± {cell.shown_ci95}" if cell.shown_ci95 else shown or "–"
     return escape(cell.shown)
 
 

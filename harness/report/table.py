@@ -25,6 +25,8 @@ class Cell:
 
     value: str | int | float | None
     ci95: float | None = None
+    flagged: bool = False
+    """There is a reason to doubt it, which the row's ``flags`` tell."""
 
     @property
     def shown(self) -> str:
@@ -67,16 +69,22 @@ COLUMNS = (
     Column("r2", "r2", "", "number"),
     Column("train_samples_per_s", "train", "samples/s", "number"),
     Column("inference_samples_per_s", "inference", "samples/s", "number"),
+    Column("time_to_target_s", "to target", "s", "number"),
     Column("p50_ms", "p50", "ms", "number"),
     Column("p90_ms", "p90", "ms", "number"),
     Column("p99_ms", "p99", "ms", "number"),
     Column("host_peak_mib", "host peak", "MiB", "number"),
     Column("device_peak_mib", "device peak", "MiB", "number"),
     Column("driver_peak_mib", "driver peak", "MiB", "number"),
+    Column("train_cpu_j", "train cpu", "J/sample", "number"),
+    Column("inference_cpu_j", "infer. cpu", "J/sample", "number"),
+    Column("train_gpu_j", "train gpu", "J/sample", "number"),
+    Column("inference_gpu_j", "infer. gpu", "J/sample", "number"),
     Column("train_ratio", "train", "×", "number"),
     Column("inference_ratio", "infer.", "×", "number"),
     Column("parity", "parity", "", "text"),
     Column("status", "status", "", "text"),
+    Column("flags", "flags", "", "text"),
     Column("failures", "failures", "", "text"),
 )
 

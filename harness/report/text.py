@@ -33,8 +33,9 @@ def _block(block: Block) -> str:
     )
     lines = [line.rstrip() for line in grid.splitlines()]
     lines.insert(height, "─" * max(map(len, lines)))
+    flags = [textwrap.fill(f"! flagged: {text}", _WIDTH, subsequent_indent="  ") for text in block.flags]
     failures = [textwrap.fill(f"! {text}", _WIDTH, subsequent_indent="  ") for text in block.failures]
-    return "\n".join([block.heading, "", *lines, *failures])
+    return "\n".join([block.heading, "", *lines, *flags, *failures])
 
 
 def _header(column: Column) -> str:
@@ -43,7 +44,8 @@ def _header(column: Column) -> str:
 
 def _cell(cell: Cell, column: Column) -> str:
     if column.kind == "number":
-        return f"{cell.shown}\n±{cell.shown_ci95}" if cell.shown_ci95 else cell.shown or "–"
+        shown = cell.shown + "!" * cell.flagged
+        return f"{shown}\n±{cell.shown_ci95}" if cell.shown_ci95 else shown or "–"
     if column.name == "options":
         return "\n".join(one_line(part) for part in cell.shown.split(", "))
     return one_line(cell.shown)

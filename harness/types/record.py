@@ -9,7 +9,7 @@ from msgspec import Struct
 from harness.types.events import EpochEnded
 from harness.types.spec import DataInfo, PluginRef, RunSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 FailureKind = Literal["oom", "timeout", "crash", "error", "unsupported", "bad_result", "interrupted"]
 
@@ -50,6 +50,22 @@ class Scores(Struct, frozen=True, kw_only=True):
     """Rows are true classes, columns predicted ones."""
     slices: list[SliceScore] = []
     """Of each group of the test split, in order."""
+    intervals: dict[str, tuple[float, float]] = {}
+    """95% interval of a test score over the test examples, by the bootstrap; of metrics that have one."""
+
+
+class Steady(Struct, frozen=True, kw_only=True):
+    """The steady state that a throughput is the median of."""
+
+    windows: int
+    seconds: float
+    warmup_windows: int
+    """Windows before it, which do not count: the throughput still moved. The very first step is not among them."""
+    low: float | None
+    """Samples a second: ends of the 95% interval of the median (order statistics); None for fewer than six windows."""
+    high: float | None
+    ended: Literal["target", "budget"]
+    """Whether the protocol's demands were met, or its time was up before."""
 
 
 class Speed(Struct, frozen=True, kw_only=True):
@@ -59,11 +75,22 @@ class Speed(Struct, frozen=True, kw_only=True):
     inference_samples_per_s: float | None
     first_step_s: float
     """The first training step: compilation, allocation, first batch."""
-    train_windows: int
-    """Number of steady-state windows behind the median."""
-    inference_windows: int
+    train: Steady | None
+    """None in records of schema version 1 whose training was a single step."""
+    inference: Steady
     train_flops_per_s: float | None = None
     """`train_samples_per_s` times three times the forward FLOPs of a sample (backward counted as two forwards)."""
+
+
+FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load"]
+
+
+class Flag(Struct, frozen=True, kw_only=True):
+    """A reason to doubt a figure."""
+
+    metric: Literal["train_throughput", "inference_throughput"]
+    kind: FlagKind
+    detail: str
 
 
 class Latency(Struct, frozen=True, kw_only=True):
@@ -93,7 +120,54 @@ class Memory(Struct, frozen=True, kw_only=True):
     host_peak_by_phase_bytes: dict[str, int]
     host_counter: str
     """Where the host figures come from, such as ``VmHWM, reset at each phase``."""
+    tree_peak_bytes: int | None = None
+    """The worker and all processes that it started: the largest sum of their peaks in a phase. None where it started
+    none, or where it was not looked for."""
     device: DeviceMemory | None = None
+
+
+class EnergyUse(Struct, frozen=True, kw_only=True):
+    """Over the steady-state windows."""
+
+    train_j_per_sample: float | None
+    train_w: float | None
+    inference_j_per_sample: float | None
+    inference_w: float | None
+
+
+class Energy(Struct, frozen=True, kw_only=True):
+    """What the whole processor packages and the whole device drew, other work on them included; never summed up."""
+
+    cpu: EnergyUse | None = None
+    cpu_source: str = ""
+    """The counter, such as ``RAPL: package-0, dram``, or why there is no figure."""
+    gpu: EnergyUse | None = None
+    gpu_source: str = ""
+
+
+class TimeToTarget(Struct, frozen=True, kw_only=True):
+    """When the validation score first reached the target; the curve is `Success.curves`."""
+
+    metric: str
+    target: float
+    train_s: float | None
+    """Seconds of training, validation left out; None where it was never reached."""
+    epoch: int | None
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What the run saw of itself, for ``harness audit``."""
+
+    timed_examples: int
+    """Examples whose predictions were kept while latency was timed."""
+    timed_error: float
+    """Norm-wise relative difference of these from the predictions that were scored."""
+    evaluated_weights_digest: str
+    """SHA-256 of the weights after the test split was predicted."""
+    clock_s: float
+    """From the first phase to the last, by the clock that times steps ..."""
+    wall_s: float
+    """... and by the system's wall clock."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -116,6 +190,12 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     """Seconds by phase: import, prepare (where no earlier run did), data, build, train, validate, score, inference."""
     examples: dict[str, int]
     """Examples in each split."""
+    flags: list[Flag] = []
+    energy: Energy = Energy()
+    time_to_target: TimeToTarget | None = None
+    """None where neither the dataset nor the user names a target."""
+    evidence: Evidence | None = None
+    """None in records of schema version 1."""
 
 
 class Failure(Struct, frozen=True, kw_only=True, tag="failure"):

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from harness.types.protocol import Protocol
+
 Objective = Literal["classification", "regression"]
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
@@ -61,27 +63,6 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("clip_norm must be positive and finite; leave it out for no clipping")
         if not (0 <= self.weight_decay < float("inf") and 0 <= self.epsilon < float("inf")):
             raise ValueError("weight_decay and epsilon must be finite and not negative")
-
-
-class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How speed is measured; see ``docs/measuring.md``."""
-
-    window_s: float = 0.5
-    """Target length of a timed window of training steps; the device is synchronised at its edges only."""
-    warmup_windows: int = 2
-    """Windows after the very first step that are kept but not counted as steady state."""
-    inference_s: float = 2.0
-    """Length of the timed inference phase for throughput; latency is timed for half as long, unless ten times
-    `latency_batches` come first."""
-    latency_batches: int = 662
-    """Batches timed one by one for latency (662 is what a p99 needs), unless the budget ends first."""
-    latency_budget_s: float = 4.0
-
-    def __post_init__(self) -> None:
-        if not all(0 < seconds < float("inf") for seconds in (self.window_s, self.inference_s, self.latency_budget_s)):
-            raise ValueError("window_s, inference_s and latency_budget_s must be positive and finite")
-        if self.warmup_windows < 0 or self.latency_batches < 1:
-            raise ValueError("warmup_windows must be at least 0 and latency_batches at least 1")
 
 
 class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -78,7 +78,7 @@ def test_no_results(invoke: Invoke, tmp_path: Path, exists: bool) -> None:
 def test_unreadable_records_are_named_and_the_others_shown(invoke: Invoke, results: Path) -> None:
     runs = sorted(results.iterdir())
     (runs[0] / "record.json").write_text((runs[0] / "record.json").read_text()[:500])
-    later = (runs[1] / "record.json").read_text().replace('"schema_version": 1', '"schema_version": 99')
+    later = (runs[1] / "record.json").read_text().replace('"schema_version": 2', '"schema_version": 99')
     (runs[1] / "record.json").write_text(later)
     result = invoke("report")
     assert result.exit_code == 0

@@ -26,7 +26,7 @@ def test_a_run_prints_the_table_and_keeps_the_records(toy: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     heading = "toy-classify · toy-colours · toy-linear · cpu · fp32 · batch 16 · 2 seeds · parity unchecked\n"
     assert done.stdout.startswith(heading)
-    assert done.stdout.count("toy-numpy") == 1
+    assert done.stdout.count("\ntoy-numpy ") == 1
     assert "[1/2] toy-classify · toy-linear · toy-numpy · seed 0: train\n" in done.stderr
     assert "[2/2] toy-classify · toy-linear · toy-numpy · seed 1: epoch 3/3  loss" in done.stderr
     assert "2 runs kept in results" in done.stderr

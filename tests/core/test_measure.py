@@ -306,10 +306,9 @@ def test_every_step_is_in_a_window_and_the_first_is_alone(clock: Clock) -> None:
     session = Doubler(clock, step_s=0.125)
     result, _ = trained(session, make_spec(epochs=3, window_s=0.5))
     assert session.calls.count("train") == 30
-    assert sum(steps for steps, _ in result.windows) == 30 == len(result.losses)
-    assert result.windows[0] == (1, 0.125)
+    assert 1 + sum(steps for steps, _ in result.timed.windows) == 30 == len(result.losses)
     assert result.first_step_s == 0.125
-    assert all(seconds == 0.125 * steps for steps, seconds in result.windows)
+    assert all(seconds == 0.125 * steps for steps, seconds in result.timed.windows)
     assert result.losses == [1 / step for step in range(1, 31)]
 
 
@@ -322,13 +321,13 @@ def test_device_is_synchronised_at_the_edges_of_windows_only() -> None:
             in_windows[-1] += 1
         elif call == "synchronize":
             in_windows.append(0)
-    assert in_windows[:-1] == [steps for steps, _ in result.windows]
+    assert in_windows[:-1] == [1, *(steps for steps, _ in result.timed.windows)]
 
 
 def test_windows_grow_to_their_length(clock: Clock) -> None:
     session = Doubler(clock, step_s=0.25)
     result, _ = trained(session, make_spec(epochs=1, batch_size=1, window_s=5.0), make_data(100))
-    assert [steps for steps, _ in result.windows] == [1, 1, 2, 4, 8, 16, 20, 20, 20, 8]
+    assert [steps for steps, _ in result.timed.windows] == [1, 2, 4, 8, 16, 20, 20, 20, 8]
 
 
 def test_windows_shrink_when_steps_become_slower(clock: Clock) -> None:
@@ -338,32 +337,19 @@ def test_windows_shrink_when_steps_become_slower(clock: Clock) -> None:
             return super().train_step(batch, rate)
 
     result, _ = trained(Slowing(clock), make_spec(epochs=1, batch_size=1, window_s=5.0), make_data(60))
-    assert [steps for steps, _ in result.windows] == [1, 1, 2, 4, 8, 16, 20, 2, 2, 2, 2]
+    assert [steps for steps, _ in result.timed.windows] == [1, 2, 4, 8, 16, 20, 2, 2, 2, 2]
 
 
 def test_windows_end_with_their_epoch(clock: Clock) -> None:
     result, _ = trained(Doubler(clock, step_s=0.001), make_spec(epochs=4, window_s=1000))
-    assert [steps for steps, _ in result.windows] == [1, 1, 2, 4, 2, 8, 2, 10, 10]
+    assert [steps for steps, _ in result.timed.windows] == [1, 2, 4, 2, 8, 2, 10, 10]
 
 
 def test_time_between_windows_is_not_counted(clock: Clock) -> None:
     """Fetching losses, validating and telling the parent are not training."""
     result, _ = trained(Doubler(clock, step_s=0.25, predict_s=64, fetch_s=32), make_spec(epochs=2))
-    assert sum(seconds for _, seconds in result.windows) == 20 * 0.25
+    assert result.first_step_s + sum(seconds for _, seconds in result.timed.windows) == 20 * 0.25
     assert [epoch.train_s for epoch in result.curves] == [2.5, 5.0]
-
-
-@pytest.mark.parametrize(("warmup", "expected"), [(0, [1, 2, 3, 4]), (2, [3, 4]), (3, [4]), (9, [4])])
-def test_steady_leaves_first_step_and_warm_up_out(warmup: int, expected: list[int]) -> None:
-    training = Training(Doubler(), make_data(), make_spec(warmup_windows=warmup), lambda event: None)
-    training.windows = [(steps, 1.0) for steps in range(5)]
-    assert [steps for steps, _ in training.steady()] == expected
-
-
-def test_steady_of_a_single_step_is_nothing() -> None:
-    training = Training(Doubler(), make_data(), make_spec(), lambda event: None)
-    training.windows = [(1, 1.0)]
-    assert training.steady() == []
 
 
 def test_epochs_and_rates_and_events() -> None:
@@ -377,7 +363,7 @@ def test_epochs_and_rates_and_events() -> None:
     expected = {"loss": sum(n * n for n in range(7)) / 7, "rmse": math.sqrt(13)}
     assert result.curves[0].validation == pytest.approx(expected)
     progress = [event for event in events if isinstance(event, Progress)]
-    assert [event.step for event in progress] == np.cumsum([steps for steps, _ in result.windows]).tolist()
+    assert [event.step for event in progress] == np.cumsum([1, *(steps for steps, _ in result.timed.windows)]).tolist()
     assert {(event.steps, event.epochs) for event in progress} == {(20, 2)}
     assert [event for event in events if isinstance(event, EpochEnded)] == result.curves
     assert [event.phase for event in events if isinstance(event, PhaseStarted)] == ["train", "validate"] * 2
@@ -417,38 +403,45 @@ def test_bad_predictions(outputs: Any, message: str) -> None:
 def measured(clock: Clock, predict_s: float, fetch_s: float = 0.0, **protocol: Any) -> inference.Inference:
     session = Doubler(clock, predict_s=predict_s, fetch_s=fetch_s)
     result = inference.measure(session, make_split(10), 4, Protocol(**protocol))
-    timed = sum(count for count, _ in result.windows) + len(result.latencies_s)
+    timed = sum(count for count, _ in result.timed.windows) + len(result.latencies_s)
     assert session.calls.count("predict") == inference.WARMUP_BATCHES + timed
     return result
 
 
 def test_as_many_latencies_as_asked_for(clock: Clock) -> None:
-    result = measured(clock, 0.25, 0.125, inference_s=2.0, latency_batches=200, latency_budget_s=1000)
+    result = measured(clock, 0.25, 0.125, budget_s=2.0, latency_batches=200, latency_budget_s=1000)
     assert result.latencies_s == [0.375] * 200
 
 
-@pytest.mark.parametrize(("batches", "expected"), [(100, 200), (20, 200), (3, 30)])
-def test_latencies_go_on_for_half_of_the_phase_or_ten_times_the_batches(
+@pytest.mark.parametrize(("batches", "expected"), [(50, 100), (10, 100), (3, 30)])
+def test_latencies_go_on_for_a_quarter_of_the_budget_or_ten_times_the_batches(
     batches: int, expected: int, clock: Clock
 ) -> None:
-    result = measured(clock, 0.25, inference_s=100.0, latency_batches=batches, latency_budget_s=1000)
+    result = measured(clock, 0.25, budget_s=100.0, latency_batches=batches, latency_budget_s=1000)
     assert len(result.latencies_s) == expected
 
 
 def test_latencies_end_with_their_budget(clock: Clock) -> None:
-    result = measured(clock, 0.25, inference_s=2.0, latency_batches=662, latency_budget_s=10)
+    result = measured(clock, 0.25, budget_s=2.0, latency_batches=662, latency_budget_s=10)
     assert result.latencies_s == [0.25] * 40
 
 
-def test_throughput_windows_cover_the_phase(clock: Clock) -> None:
-    result = measured(clock, 0.25, inference_s=20.0, window_s=2.0, latency_budget_s=1)
-    assert result.windows == [(8, 2.0)] * 10
-    assert measured(clock, 0.25, inference_s=4.0, window_s=50.0, latency_budget_s=1).windows == [(4, 1.0)] * 4
+def test_throughput_ends_when_the_protocol_is_satisfied(clock: Clock) -> None:
+    demands = {"window_s": 2.0, "steady_windows": 8, "steady_s": 9.0, "latency_budget_s": 1}
+    assert measured(clock, 0.25, budget_s=1000.0, **demands).timed.windows == [(8, 2.0)] * 8
+    assert measured(clock, 0.25, budget_s=1000.0, **demands | {"steady_s": 25.0}).timed.windows == [(8, 2.0)] * 13
+
+
+def test_throughput_ends_with_its_budget(clock: Clock) -> None:
+    result = measured(clock, 0.25, budget_s=20.0, window_s=2.0, steady_windows=99, latency_budget_s=1)
+    assert result.timed.windows == [(8, 2.0)] * 10
+    result = measured(clock, 0.25, budget_s=4.0, window_s=50.0, latency_budget_s=1)
+    assert result.timed.windows == [(4, 1.0)] * 4
 
 
 def test_slow_predictions_are_timed_once_at_least(clock: Clock) -> None:
-    result = measured(clock, 100.0, inference_s=1.0, latency_budget_s=1.0)
-    assert result.windows == [(1, 100.0)]
+    result = measured(clock, 100.0, budget_s=1.0, latency_budget_s=1.0)
+    assert result.timed.windows == [(1, 100.0)]
     assert result.latencies_s == [100.0]
 
 

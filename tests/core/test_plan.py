@@ -214,7 +214,7 @@ def test_spec_equals_itself_after_a_file(catalog: Catalog) -> None:
         ("recipe.learning_rate=NaN", "recipe.learning_rate"),
         ("recipe.optimizer=adamm", "unknown recipe.optimizer 'adamm'; did you mean 'adam"),
         ("recipe.clip_norm=0", "clip_norm must be positive"),
-        ("protocol.inference_s=0", "inference_s"),
+        ("protocol.budget_s=0", "budget_s"),
         ("model.bias=[1]", "model.bias"),
         ("task.features=[]", "task.features"),
         ("recipe.dropout=0.5", "model 'toy-linear' has no dropout"),

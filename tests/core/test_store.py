@@ -22,7 +22,7 @@ from toy_plugin import environment_with
 from harness import store as store_module
 from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.store import ARRAYS, RECORD, Store, StoredRun, read_arrays, read_record, results_dir, write_json
-from harness.types import SCHEMA_VERSION, RunRecord
+from harness.types import SCHEMA_VERSION, RunRecord, Success
 
 
 @pytest.fixture
@@ -281,19 +281,41 @@ def test_no_directory_holds_no_runs(tmp_path: Path) -> None:
 
 def test_old_records_are_migrated_step_by_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def rename(raw: dict[str, Any]) -> dict[str, Any]:
-        return {**raw, "schema_version": 0, "name": raw.pop("title")}
+        return {**raw, "schema_version": 1, "name": raw.pop("title")}
 
     def move(raw: dict[str, Any]) -> dict[str, Any]:
-        return {**raw, "schema_version": 1, "run_id": raw.pop("name")}
+        return {**raw, "schema_version": 2, "run_id": raw.pop("name")}
 
-    monkeypatch.setattr(store_module, "MIGRATIONS", {-1: rename, 0: move})
-    old = msgspec.json.decode(VALID) | {"schema_version": -1, "title": "an-old-run"}
+    monkeypatch.setattr(store_module, "MIGRATIONS", {0: rename, 1: move})
+    old = msgspec.json.decode(VALID) | {"schema_version": 0, "title": "an-old-run"}
     del old["run_id"]
     write_json(tmp_path / RECORD, old)
     assert read_record(tmp_path / RECORD) == msgspec.structs.replace(record(), run_id="an-old-run")
-    write_json(tmp_path / RECORD, {"schema_version": -1})
+    write_json(tmp_path / RECORD, {"schema_version": 0})
     with pytest.raises(RecordError, match=f"{RECORD}: is not a valid record: 'title'"):
         read_record(tmp_path / RECORD)
+
+
+def test_version_1_knew_no_detected_steady_state(tmp_path: Path) -> None:
+    old = msgspec.json.decode(VALID) | {"schema_version": 1}
+    numbers = {"window_s": 0.5, "warmup_windows": 3, "inference_s": 2.5, "latency_batches": 11, "latency_budget_s": 4.0}
+    old["spec"]["protocol"] = numbers
+    for field in ("flags", "energy", "time_to_target", "evidence"):
+        del old["outcome"][field]
+    speed = old["outcome"]["speed"]
+    speed |= {"train_windows": 8, "inference_windows": 4}
+    del speed["train"], speed["inference"]
+    write_json(tmp_path / RECORD, old)
+    found = read_record(tmp_path / RECORD)
+    assert isinstance(found.outcome, Success)
+    assert found.outcome.speed.train is not None
+    assert (found.outcome.speed.train.windows, found.outcome.speed.train.warmup_windows) == (8, 3)
+    assert (found.outcome.speed.inference.windows, found.outcome.speed.inference.low) == (4, None)
+    assert (found.spec.protocol.name, found.spec.protocol.budget_s) == ("version 1", 2.5)
+    assert found.outcome.scores == record().outcome.scores
+    speed["train_windows"] = 0
+    write_json(tmp_path / RECORD, old | {"outcome": old["outcome"] | {"speed": speed}})
+    assert read_record(tmp_path / RECORD).outcome.speed.train is None
 
 
 # ---- finding ----------------------------------------------------------------------------------------------

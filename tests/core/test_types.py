@@ -23,7 +23,7 @@ SPEC = RunSpec(
     recipe=Recipe(epochs=3, learning_rate=0.1),
     model_options={"sizes": [1, 2], "bias": True},
 )
-KEY = "d39314046e933c721e86b504b6de70e1d5a24e8a996eb78fca5298754e0ae7fc"
+KEY = "66183bdefbc27be2ac15192333c0790220e7f7eadd60e363628551f3f3b63122"
 
 CHANGES: dict[str, Any] = {
     "pretrained": Pretrained(name="x", digest="0"),
@@ -189,9 +189,13 @@ def test_recipe_accepts_the_edges() -> None:
     [
         {"window_s": 0.0},
         {"window_s": NAN},
-        {"inference_s": INF},
+        {"steady_s": 0.0},
+        {"budget_s": INF},
         {"latency_budget_s": -1.0},
-        {"warmup_windows": -1},
+        {"steady_windows": 0},
+        {"interval": 0.0},
+        {"interval": 1.5},
+        {"target": NAN},
         {"latency_batches": 0},
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,10 +11,13 @@ from harness.types import (
     ClassScore,
     DataInfo,
     DeviceMemory,
+    Energy,
+    EnergyUse,
     Environment,
     EpochEnded,
     Failure,
     FailureKind,
+    Flag,
     InputSpec,
     Latency,
     Memory,
@@ -27,6 +31,7 @@ from harness.types import (
     Scores,
     SliceScore,
     Speed,
+    Steady,
     Success,
 )
 
@@ -57,6 +62,10 @@ def spec(**changes: Any) -> RunSpec:
     return RunSpec(**values | changes)
 
 
+def steady(rate: float) -> Steady:
+    return Steady(windows=12, seconds=3.0, warmup_windows=2, low=0.99 * rate, high=1.01 * rate, ended="target")
+
+
 def success(
     quality: float = 0.75,
     *,
@@ -70,6 +79,8 @@ def success(
     p99_ms: float | None = None,
     host_mib: float = 500.0,
     device: DeviceMemory | None = None,
+    flags: Sequence[Flag] = (),
+    energy: Energy = Energy(cpu_source="RAPL: this machine shows no counter"),  # noqa: B008 - frozen
 ) -> Success:
     second: dict[str, float | None] = {"f1_macro": quality - 0.01} if primary == "accuracy" else {"r2": 0.5}
     epochs = [
@@ -98,8 +109,8 @@ def success(
             train_samples_per_s=train,
             inference_samples_per_s=inference,
             first_step_s=0.5,
-            train_windows=8,
-            inference_windows=4,
+            train=steady(train),
+            inference=steady(inference),
             train_flops_per_s=1.25e9,
         ),
         latency=Latency(batch_size=64, samples=150, p50_ms=p50_ms, p90_ms=p90_ms, p99_ms=p99_ms),
@@ -112,6 +123,8 @@ def success(
         model=ModelInfo(parameters=4_400_000, flops_per_sample=2.5e7),
         phases_s={"import": 2.0, "data": 1.0, "train": 3.0},
         examples={"train": 800, "validation": 100, "test": 100},
+        flags=list(flags),
+        energy=energy,
     )
 
 
@@ -174,14 +187,18 @@ def comparison() -> list[RunRecord]:
         record(success(q, train=train, inference=inference), backend=backend, seed=seed, repeat=repeat)
         for q, train, inference, backend, seed, repeat in nlp
     ]
+    drift = Flag(metric="train_throughput", kind="drift", detail="throughput moved by +3.1%")
+    records[0] = record(success(0.7123, train=1893.0, inference=5120.0, flags=[drift]), backend="torch")
     records.append(record(failure(), backend="tensorflow", seed=2, device="auto"))
     table = {"task": "regression", "dataset": "diabetes", "target_unit": "score"}
     rmse: dict[str, Any] = {"primary": "rmse", "reference": {"rmse": 53.8536}}
     memory = DeviceMemory(allocator_peak_bytes=21 * MIB, reserved_peak_bytes=32 * MIB, driver_peak_bytes=460 * MIB)
+    drawn = EnergyUse(train_j_per_sample=0.0123, train_w=212.5, inference_j_per_sample=0.00456, inference_w=180.0)
+    energy = Energy(cpu_source="RAPL: this machine shows no counter", gpu=drawn, gpu_source="NVML")
     records += [
         record(success(53.9021, **rmse, p99_ms=1.25), model="linear", **table),
         record(success(53.9021, **rmse), model="linear", backend="tensorflow", **table),
-        record(success(55.25, primary="rmse", device=memory), model="mlp", device="cuda:0", **table),
+        record(success(55.25, primary="rmse", device=memory, energy=energy), model="mlp", device="cuda:0", **table),
         record(
             failure("unsupported", "no CUDA device is visible\nto TensorFlow | check the driver"),
             model="mlp",

@@ -12,9 +12,13 @@ from harness.types import (
     DataInfo,
     DataSource,
     DeviceMemory,
+    Energy,
+    EnergyUse,
     Environment,
     EpochEnded,
+    Evidence,
     Failure,
+    Flag,
     Gpu,
     InputSpec,
     Latency,
@@ -30,7 +34,9 @@ from harness.types import (
     Scores,
     SliceScore,
     Speed,
+    Steady,
     Success,
+    TimeToTarget,
 )
 
 # Surrogates cannot be written as UTF-8.
@@ -69,9 +75,13 @@ recipes = st.builds(
 )
 protocols = st.builds(
     Protocol,
+    name=words,
     window_s=positive,
-    warmup_windows=st.integers(0, 9),
-    inference_s=positive,
+    steady_windows=st.integers(1, 99),
+    steady_s=positive,
+    interval=st.floats(1e-6, 1),
+    budget_s=positive,
+    target=st.none() | numbers,
     latency_batches=st.integers(1, 9999),
     latency_budget_s=positive,
 )
@@ -124,8 +134,39 @@ class_scores = st.builds(
 slice_scores = st.builds(SliceScore, group=text, value=text, support=counts, score=st.none() | numbers)
 maybe = st.none() | numbers
 maybe_bytes = st.none() | counts
+steadies = st.builds(
+    Steady,
+    windows=counts,
+    seconds=numbers,
+    warmup_windows=counts,
+    low=maybe,
+    high=maybe,
+    ended=st.sampled_from(["target", "budget"]),
+)
+energy_uses = st.none() | st.builds(
+    EnergyUse, train_j_per_sample=maybe, train_w=maybe, inference_j_per_sample=maybe, inference_w=maybe
+)
+flags = st.builds(
+    Flag,
+    metric=st.sampled_from(["train_throughput", "inference_throughput"]),
+    kind=st.sampled_from(["wide", "drift", "bimodal", "throttled", "other_load"]),
+    detail=text,
+)
 successes = st.builds(
     Success,
+    flags=st.lists(flags, max_size=2),
+    energy=st.builds(Energy, cpu=energy_uses, cpu_source=text, gpu=energy_uses, gpu_source=text),
+    time_to_target=st.none()
+    | st.builds(TimeToTarget, metric=words, target=numbers, train_s=maybe, epoch=st.none() | counts),
+    evidence=st.none()
+    | st.builds(
+        Evidence,
+        timed_examples=counts,
+        timed_error=numbers,
+        evaluated_weights_digest=words,
+        clock_s=numbers,
+        wall_s=numbers,
+    ),
     scores=st.builds(
         Scores,
         primary=words,
@@ -135,6 +176,7 @@ successes = st.builds(
         per_class=st.lists(class_scores, max_size=2),
         confusion=st.lists(st.lists(counts, max_size=2), max_size=2),
         slices=st.lists(slice_scores, max_size=2),
+        intervals=st.dictionaries(words, st.tuples(numbers, numbers), max_size=2),
     ),
     curves=st.lists(epochs, max_size=2),
     speed=st.builds(
@@ -142,8 +184,8 @@ successes = st.builds(
         train_samples_per_s=maybe,
         inference_samples_per_s=maybe,
         first_step_s=numbers,
-        train_windows=counts,
-        inference_windows=counts,
+        train=st.none() | steadies,
+        inference=steadies,
         train_flops_per_s=maybe,
     ),
     latency=st.builds(Latency, batch_size=counts, samples=counts, p50_ms=maybe, p90_ms=maybe, p99_ms=maybe),
@@ -152,6 +194,7 @@ successes = st.builds(
         host_peak_bytes=counts,
         host_peak_by_phase_bytes=st.dictionaries(words, counts, max_size=2),
         host_counter=text,
+        tree_peak_bytes=st.none() | counts,
         device=st.none()
         | st.builds(
             DeviceMemory,

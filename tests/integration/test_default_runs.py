@@ -18,7 +18,7 @@ TASKS = ["nlp", "vision", "speech", "regression"]
 BACKENDS = ["torch", "tensorflow"]
 SHORT = [
     "recipe.epochs=1",
-    "protocol.inference_s=0.2",
+    "protocol.budget_s=0.2",
     "protocol.latency_budget_s=0.2",
 ]
 

@@ -45,7 +45,7 @@ def test_trained_weights_travel(tmp_path: Path) -> None:
         "--set",
         "recipe.epochs=2",
         "--set",
-        "protocol.inference_s=0.2",
+        "protocol.budget_s=0.2",
         "--set",
         "protocol.latency_budget_s=0.2",
     ]

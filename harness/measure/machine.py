@@ -1,0 +1,246 @@
+"""What else happens on the machine while something is timed: other work, throttling, energy.
+
+`Machine.read` is called at the edges of windows, outside the timed part; what passed between two readings is their
+difference. A counter that the machine does not have is None, and so is every sum with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.measure.nvml import NvmlDevice
+from harness.types import Energy, EnergyUse, FlagKind
+
+OTHER_CORES = 0.2
+"""Busy cores beside the run that are worth a flag."""
+THROTTLED_SHARE = 0.01
+"""Share of the time that the run, or the processors for it, was held back."""
+
+
+class Reading(NamedTuple):
+    """Counters since some past; seconds and joules."""
+
+    clock_s: float = 0.0
+    busy_s: float | None = None
+    """Of the cores that the process may use, by whatever they worked for (proc(5), /proc/stat)."""
+    own_s: float | None = None
+    """Processor time of this process, all its threads."""
+    stolen_s: float | None = None
+    """Time that a hypervisor gave to others."""
+    quota_s: float | None = None
+    """Time that the control group's processor quota held the process back (cgroup v2, cpu.stat)."""
+    thermal_events: float | None = None
+    """How often the first core's package was throttled for heat."""
+    cpu_j: float | None = None
+    gpu_j: float | None = None
+    gpu_throttled_s: float | None = None
+
+
+def difference(before: Reading, after: Reading) -> Reading:
+    return Reading(*(None if a is None or b is None else a - b for a, b in zip(after, before, strict=True)))  # type: ignore[arg-type]
+
+
+def total(readings: Sequence[Reading]) -> Reading:
+    if not readings:
+        return Reading()
+    columns = zip(*readings, strict=True)
+    return Reading(*(None if None in column else sum(column) for column in columns))  # type: ignore[arg-type]
+
+
+class Machine:
+    """The counters of this machine for a run on `device` (``cpu``, ``cuda:N``).
+
+    `root` is where /proc and /sys lie.
+    """
+
+    def __init__(self, device: str = "cpu", root: Path = Path("/")) -> None:
+        self._stat = root / "proc/stat"
+        self._cores = _affinity()
+        self._quota = _cgroup(root)
+        self._thermal = root / f"sys/devices/system/cpu/cpu{min(self._cores)}/thermal_throttle/package_throttle_count"
+        self._rapl = Rapl(root / "sys/class/powercap")
+        self.gpu, self.gpu_reason = _gpu(device)
+        self.gpu_peak_bytes: int | None = None
+        self.gpu_others = self.gpu.others() if self.gpu else 0
+
+    def read(self) -> Reading:
+        busy, stolen = self._processor_s()
+        gpu = self.gpu
+        if gpu is not None:
+            self._look_at_gpu_memory(gpu)
+        return Reading(
+            clock_s=time.perf_counter(),
+            busy_s=busy,
+            own_s=time.process_time(),
+            stolen_s=stolen,
+            quota_s=_key(self._quota, "throttled_usec", 1e-6),
+            thermal_events=_number(self._thermal),
+            cpu_j=self._rapl.read_j(),
+            gpu_j=gpu.energy_j() if gpu else None,
+            gpu_throttled_s=gpu.throttled_s() if gpu else None,
+        )
+
+    def energy(self, train: Reading, train_samples: int, inference: Reading, inference_samples: int) -> Energy:
+        """From what passed over the steady states of training and inference."""
+
+        def use(of: Callable[[Reading], float | None]) -> EnergyUse | None:
+            train_j, inference_j = of(train), of(inference)
+            if train_j is None and inference_j is None:
+                return None
+            return EnergyUse(
+                train_j_per_sample=_ratio(train_j, train_samples),
+                train_w=_ratio(train_j, train.clock_s),
+                inference_j_per_sample=_ratio(inference_j, inference_samples),
+                inference_w=_ratio(inference_j, inference.clock_s),
+            )
+
+        gpu_source = "NVML: total energy consumption" if self.gpu else self.gpu_reason
+        gpu = use(lambda reading: reading.gpu_j)
+        if self.gpu and gpu is None:
+            gpu_source = "NVML: this GPU has no energy counter"
+        return Energy(
+            cpu=use(lambda reading: reading.cpu_j), cpu_source=self._rapl.source, gpu=gpu, gpu_source=gpu_source
+        )
+
+    def suspicions(self, passed: Reading) -> list[tuple[FlagKind, str]]:
+        """What passed while a figure was measured that may have changed it."""
+        found: list[tuple[FlagKind, str]] = []
+        seconds = passed.clock_s
+        if seconds <= 0:
+            return found
+        if passed.busy_s is not None and passed.own_s is not None:
+            others = (passed.busy_s - passed.own_s) / seconds
+            if others > OTHER_CORES:
+                found.append(("other_load", f"{others:.1f} of {len(self._cores)} cores were busy with other work"))
+        if passed.stolen_s is not None and passed.stolen_s / seconds / len(self._cores) > THROTTLED_SHARE:
+            share = passed.stolen_s / seconds / len(self._cores)
+            found.append(("other_load", f"the hypervisor gave {share:.1%} of the processor time to other guests"))
+        if self.gpu_others:
+            found.append(("other_load", f"{self.gpu_others} other processes compute on the GPU"))
+        held = (
+            (passed.quota_s, "the control group's processor quota held the run back"),
+            (passed.gpu_throttled_s, "power or heat held the GPU's clocks down"),
+        )
+        for held_s, text in held:
+            if held_s is not None and held_s / seconds > THROTTLED_SHARE:
+                found.append(("throttled", f"{text} for {held_s / seconds:.1%} of the time"))
+        if passed.thermal_events:
+            found.append(("throttled", f"the processor was throttled for heat {passed.thermal_events:.0f} times"))
+        return found
+
+    def _look_at_gpu_memory(self, gpu: NvmlDevice) -> None:
+        own = gpu.own_bytes()
+        if own is not None:
+            self.gpu_peak_bytes = max(own, self.gpu_peak_bytes or 0)
+        self.gpu_others = max(self.gpu_others, gpu.others())
+
+    def _processor_s(self) -> tuple[float | None, float | None]:
+        """Busy and stolen seconds of the cores that the process may use."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            tick = os.sysconf("SC_CLK_TCK")
+            busy = stolen = 0
+            for line in self._stat.read_text().splitlines():
+                name, *fields = line.split()
+                if not name.startswith("cpu"):
+                    break
+                if name[3:].isdigit() and int(name[3:]) in self._cores:
+                    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
+                    busy += user + nice + system + irq + softirq
+                    stolen += steal
+            return busy / tick, stolen / tick
+        return None, None
+
+
+class Rapl:
+    """Energy of the processor packages and their memory: Linux' powercap files (``energy_uj``, microjoules, which
+    wrap round at ``max_energy_range_uj``; Documentation/power/powercap)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._zones: list[Path] = []
+        self._last: dict[Path, int] = {}
+        self._turns: dict[Path, int] = {}
+        self.source = "RAPL: this machine shows no counter"
+        names = []
+        with contextlib.suppress(OSError):
+            for zone in sorted(folder.glob("intel-rapl:*")):
+                name = (zone / "name").read_text().strip()
+                if not name.startswith(("package", "dram")):  # cores and graphics are parts of their package
+                    continue
+                try:
+                    (zone / "energy_uj").read_text()
+                except PermissionError:
+                    self.source = f"RAPL: {zone / 'energy_uj'} may be read by root only; chmod a+r lets others read it"
+                    self._zones = []
+                    return
+                self._zones.append(zone)
+                names.append(name)
+        if names:
+            self.source = f"RAPL: {', '.join(names)}"
+
+    def read_j(self) -> float | None:
+        """Joules since an arbitrary start."""
+        if not self._zones:
+            return None
+        microjoules = 0
+        for zone in self._zones:
+            now = _number(zone / "energy_uj")
+            if now is None:
+                return None
+            if now < self._last.get(zone, 0):
+                span = _number(zone / "max_energy_range_uj") or 0
+                self._turns[zone] = self._turns.get(zone, 0) + int(span)
+            self._last[zone] = int(now)
+            microjoules += int(now) + self._turns.get(zone, 0)
+        return microjoules / 1e6
+
+
+def _gpu(device: str) -> tuple[NvmlDevice | None, str]:
+    kind, _, number = device.partition(":")
+    if kind != "cuda":
+        return None, "the run did not use a GPU"
+    try:
+        return NvmlDevice(int(number or 0)), ""
+    except OSError as error:
+        return None, str(error)
+
+
+def _affinity() -> frozenset[int]:
+    try:
+        return frozenset(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return frozenset(range(os.cpu_count() or 1))
+
+
+def _cgroup(root: Path) -> Path:
+    """``cpu.stat`` of the control group of this process (cgroup v2)."""
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                found = root / "sys/fs/cgroup" / line[3:].lstrip("/") / "cpu.stat"
+                if found.exists():
+                    return found
+    return root / "sys/fs/cgroup/cpu.stat"
+
+
+def _key(path: Path, name: str, unit: float) -> float | None:
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value) * unit
+    return None
+
+
+def _number(path: Path) -> float | None:
+    with contextlib.suppress(OSError, ValueError):
+        return float(path.read_text())
+    return None
+
+
+def _ratio(value: float | None, by: float) -> float | None:
+    return None if value is None or not by else value / by
