@@ -1,5 +1,5 @@
 """Records on disk: one directory a run, holding ``record.json``, ``arrays.npz`` and ``log.txt``, and where asked for
-``weights.safetensors``.
+``weights.safetensors`` and ``audit.json``.
 
 A run is prepared in a hidden scratch directory and renamed into place once complete, so that a reader never sees half
 of one, whatever happens to the writer.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
+AUDIT = "audit.json"
 _SCRATCH = ".partial-"
 
 

@@ -135,6 +135,8 @@ class FaultySession(NumpySession):
     def __init__(self, request: SessionRequest, fault: str) -> None:
         super().__init__(request)
         self.fault = fault
+        self.remembered: dict[bytes, Any] = {}
+        self.asked_for_weights = False
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
         loss = super().train_step(batch, learning_rate)
@@ -143,9 +145,17 @@ class FaultySession(NumpySession):
                 return loss * float("nan")
             if self.fault in FAULTS:
                 FAULTS[self.fault]()
+        if self.fault == "toy-idle":
+            self.network.module.values.update({name: value.copy() for name, value in self.untrained.items()})
         return loss
 
     def predict(self, inputs: Mapping[str, Any]) -> Any:
+        if self.fault == "toy-remembers":
+            key = inputs["features"].tobytes()
+            if key not in self.remembered:
+                time.sleep(0.001)
+                self.remembered[key] = super().predict(inputs)
+            return self.remembered[key]
         outputs = super().predict(inputs)
         match self.fault:
             case "toy-nan-predictions":
@@ -154,13 +164,22 @@ class FaultySession(NumpySession):
                 return outputs[:-1]
             case "toy-flat-predictions":
                 return outputs[:, 0]
+            case "toy-hasty" if not self.asked_for_weights:  # while it is timed
+                return outputs * 0
         return outputs
 
     def get_weights(self) -> dict[str, Any]:
+        self.asked_for_weights = True
         weights = super().get_weights()
         if self.fault == "toy-lost-weight":
             del weights["linear.bias"]
+        if self.fault == "toy-restless":
+            self.network.module.values["bias"] += 1
         return weights
+
+    def set_weights(self, weights: Mapping[str, Any]) -> None:
+        super().set_weights(weights)
+        self.untrained = {name: value.copy() for name, value in self.network.module.values.items()}
 
 
 class FaultyBackend(NumpyBackend):
@@ -190,6 +209,10 @@ NAMES = (
     "toy-few-predictions",
     "toy-flat-predictions",
     "toy-lost-weight",
+    "toy-remembers",
+    "toy-hasty",
+    "toy-restless",
+    "toy-idle",
     "toy-no-devices",
     "toy-odd-device",
     "toy-segfault-in-devices",

@@ -1,0 +1,69 @@
+"""``harness audit``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.audit.finding import Finding
+
+
+@click.command(short_help="Whether a run's figures can be believed.")
+@click.argument("run")
+@options.format_
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    default=3600.0,
+    help="End what is run again if it takes longer [3600].",
+)
+@options.results
+def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
+    """Check a run: do its figures follow from its raw samples, were timed predictions those that were scored, did
+    training change the weights and were these evaluated, were seeds really different, does the clock agree with the
+    wall? And, in a process that prepares its data and opens its model again: are data and weights those of the record,
+    and is nothing remembered from batch to batch?
+
+    RUN is its id, a part of the id that no other has, or the path of its directory. What was found is kept beside the
+    record (audit.json). The exit status is 1 if a check failed; a check that cannot be made says why.
+
+    \b
+    Examples:
+      harness run --task nlp --backend torch --save-weights
+      harness audit nlp-bert-tiny-torch-s0
+    """
+    import msgspec
+
+    from harness.audit.checks import on_record
+    from harness.audit.replay import replay
+    from harness.errors import UsageError
+    from harness.plugins import discover
+    from harness.store import AUDIT, Store, results_dir, write_json
+    from harness.types import Success
+
+    stored = Store(results_dir(results)).find(run)
+    if not isinstance(stored.record.outcome, Success):
+        raise UsageError(f"run {stored.record.run_id!r} failed; there is nothing to audit")
+    catalog = discover()
+    beside = Store(stored.path.absolute().parent).load().runs
+    findings = [*on_record(stored, beside, catalog), *replay(stored, catalog, timeout)]
+    write_json(stored.path / AUDIT, findings)
+    if format_ == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=1).decode())
+    else:
+        click.echo(f"{stored.record.run_id}\n\n{render(findings)}")
+    if any(finding.passed is False for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+def render(findings: list[Finding]) -> str:
+    from tabulate import tabulate
+
+    words = {True: "ok", False: "FAILED", None: "not checked"}
+    rows = [[words[finding.passed], finding.check, finding.detail] for finding in findings]
+    return tabulate(rows, headers=["", "check", "seen"], tablefmt="simple", maxcolwidths=[None, None, 76])
