@@ -7,7 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from toy_plugin import TOY, install_toy
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("harness", deadline=None)
+settings.load_profile("harness")
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ class CldrLangid(Dataset):
     inputs = INPUTS
     label_names = LANGUAGES
     metric = "accuracy"
+    target = 0.7
     recipes = {"lstm": {"epochs": 10, "learning_rate": 4e-3, "dropout": 0.5}}
 
     def load(self, options: object) -> RawData:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import Struct
 
@@ -18,29 +18,38 @@ if TYPE_CHECKING:
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vocab_size: int = 4000
-    """At most so many pieces, special tokens included."""
+    """At most so many tokens, special ones included."""
+    vocabulary: Literal["wordpiece", "word"] = "wordpiece"
+    """Learned on the training split: pieces of words, or whole words that occur twice or more, all others being
+    ``[UNK]``."""
+    word_dropout: float = 0.0
+    """Share of the tokens of every training batch that are replaced by ``[UNK]`` (Bowman et al. 2016, CoNLL, section
+    3.1), special ones apart."""
     max_length: int | None = None
     """Tokens of an example, ``[CLS]`` and ``[SEP]`` included. None: enough for 99 percent of the training texts,
     rounded up to a multiple of 8, at most 512."""
     lowercase: bool = True
     tokenizer: str | None = None
     """Folder of a pretrained WordPiece tokenizer (``tokenizer.json``, or ``vocab.txt``), used as it is: nothing is
-    learned then, and `vocab_size` and `lowercase` mean nothing."""
+    learned then, and `vocabulary`, `vocab_size` and `lowercase` mean nothing."""
 
     def __post_init__(self) -> None:
         if self.vocab_size < 16:
             raise ValueError(f"vocab_size must be at least 16, got {self.vocab_size}")
         if self.max_length is not None and self.max_length < 3:
             raise ValueError(f"max_length must leave room for [CLS], a token and [SEP]: 3, got {self.max_length}")
+        if not 0 <= self.word_dropout < 1:
+            raise ValueError(f"word_dropout must lie in [0, 1), got {self.word_dropout}")
 
 
 class TextClassification(Task):
-    """Cleans the text, learns a WordPiece vocabulary on the training split, cuts and pads to one length.
+    """Cleans the text, learns a vocabulary on the training split, cuts and pads to one length.
 
     Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
     Groups: those of the dataset, and ``tokens``, the length before cutting, special tokens included.
-    `DataInfo.details`: ``vocab_size`` and ``pad_id``; ``truncated_share``, the share of training texts that were cut;
-    ``unknown_share``, the share of ``[UNK]`` among the validation split's tokens before cutting.
+    `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the share
+    of training texts that were cut; ``unknown_share``, the share of ``[UNK]`` among the validation split's tokens
+    before cutting.
     """
 
     name = "nlp"
@@ -78,7 +87,8 @@ class TextClassification(Task):
         if options.tokenizer is not None:
             ids, vocabulary = text.encode_pretrained(parts, options.tokenizer)
         else:
-            vocabulary = text.learn_vocabulary(train, options.vocab_size, lowercase=options.lowercase)
+            learn = text.learn_words if options.vocabulary == "word" else text.learn_vocabulary
+            vocabulary = learn(train, options.vocab_size, lowercase=options.lowercase)
             ids = [text.encode(texts, vocabulary, lowercase=options.lowercase) for texts in parts]
         lengths = _lengths(ids[0]).tolist()
         max_length = options.max_length or _covering_length(lengths)
@@ -103,11 +113,27 @@ class TextClassification(Task):
                 details={
                     "vocab_size": len(vocabulary),
                     "pad_id": vocabulary.index(text.PAD),
+                    "unk_id": vocabulary.index(text.UNKNOWN),
+                    "cls_id": vocabulary.index(text.START),
+                    "sep_id": vocabulary.index(text.END),
                     "truncated_share": sum(length > max_length for length in lengths) / len(lengths),
                     "unknown_share": _share(ids[1], vocabulary.index(text.UNKNOWN)),
                 },
             ),
         )
+
+    def augment(
+        self, inputs: dict[str, NDArray[Any]], info: DataInfo, options: Any, rng: np.random.Generator
+    ) -> dict[str, NDArray[Any]]:
+        """Word dropout."""
+        if not options.word_dropout:
+            return inputs
+        import numpy as np
+
+        ids = inputs["input_ids"]
+        special = [info.details[name] for name in ("pad_id", "cls_id", "sep_id")]
+        dropped = (rng.random(ids.shape, np.float32) < options.word_dropout) & ~np.isin(ids, special)
+        return inputs | {"input_ids": np.where(dropped, np.int32(int(info.details["unk_id"])), ids)}
 
     def checkpoint_options(self, folder: Path) -> dict[str, Any]:
         """The checkpoint's own tokenizer. Raises `harness.UsageError` where it brings none: the pieces of another

@@ -1,7 +1,7 @@
-"""From text to token ids, in three steps: `clean`, `learn_vocabulary`, `encode`.
+"""From text to token ids, in three steps: `clean`, `learn_vocabulary` or `learn_words`, `encode`.
 
 The vocabulary is WordPiece as in BERT: a word is cut into the longest pieces that the vocabulary has, pieces after
-the first carry ``##``.
+the first carry ``##``. One of whole words is a WordPiece vocabulary too, that has no piece to go on with.
 """
 
 from __future__ import annotations
@@ -56,6 +56,18 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
     tokenizer.train_from_iterator(texts, trainer=trainer)
     ids = tokenizer.get_vocab(with_added_tokens=False)
     return tuple(sorted(ids, key=ids.__getitem__))
+
+
+def learn_words(texts: Sequence[str], size: int, *, lowercase: bool, least: int = 2) -> tuple[str, ...]:
+    """At most `size` whole words and punctuation marks that occur `least` times or more, the most frequent first, after
+    the four `SPECIAL_TOKENS`; every other word becomes ``[UNK]``."""
+    tokenizer = _tokenizer({UNKNOWN: 0}, lowercase)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        normal = tokenizer.normalizer.normalize_str(text)
+        counts.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal))
+    known = sorted((word for word, n in counts.items() if n >= least), key=lambda word: (-counts[word], word))
+    return (*SPECIAL_TOKENS, *known[: size - len(SPECIAL_TOKENS)])
 
 
 def encode(texts: Sequence[str], vocabulary: Sequence[str], *, lowercase: bool) -> list[list[int]]:

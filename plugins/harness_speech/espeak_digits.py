@@ -93,6 +93,7 @@ class EspeakDigits(Dataset):
     inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
     label_names = DIGITS
     metric = "accuracy"
+    target = 0.9
     Options = Options
     recipes = {"wav2vec2-tiny": {"epochs": 7, "learning_rate": 2e-3, "dropout": 0.1}}
     requires = espeak.REQUIRES

@@ -49,6 +49,7 @@ class Digits(Dataset):
     inputs = {"image": RawInput(shape=(8, 8, 1), dtype="uint8")}
     label_names = tuple("0123456789")
     metric = "accuracy"
+    target = 0.95
     Options = Options
     recipes = {
         "resnet-20": {"epochs": 20, "batch_size": 64, "learning_rate": 0.2, "weight_decay": 5e-3},

@@ -580,3 +580,87 @@ def test_phases_list_every_phase_once(names: list[str]) -> None:
             pass
     assert list(phases.seconds) == list(dict.fromkeys(names))
     assert set(phases.memory.by_phase_bytes) == set(names)
+
+
+# ---- beyond the recipe ------------------------------------------------------------------------------------
+
+
+def test_sampling_goes_on_until_the_protocol_is_satisfied(clock: Clock) -> None:
+    session = Doubler(clock, step_s=0.25)
+    spec = make_spec(epochs=1, window_s=1.0, steady_windows=6, steady_s=5.0, budget_s=1000)
+    result, _ = trained(session, spec)
+    assert not result.is_enough()
+    losses, rates = list(result.losses), session.rates
+    result.sample()
+    assert result.is_enough()
+    assert result.losses == losses == [1 / step for step in range(1, 11)]
+    assert {*rates[10:]} == {learning_rate(spec.recipe, 9, 10)}
+    sampled = result.timed.windows[result.recipe_windows :]
+    assert sampled
+    assert all(seconds == 0.25 * steps for steps, seconds in sampled)
+
+
+def test_sampling_ends_with_its_budget(clock: Clock) -> None:
+    session = Doubler(clock, step_s=0.25)
+    result, _ = trained(session, make_spec(epochs=1, window_s=1.0, steady_windows=999, budget_s=10.0))
+    before = clock.now
+    result.sample()
+    assert 10.0 <= clock.now - before < 12.5
+    assert not result.is_enough()
+
+
+def test_a_step_alone_is_followed_by_others_for_the_clock(clock: Clock) -> None:
+    result, _ = trained(Doubler(clock, step_s=1.0), make_spec(epochs=1, batch_size=40))
+    assert (result.first_step_s, result.timed.windows) == (1.0, [])
+    result.sample()
+    assert result.timed.windows
+
+
+def test_timed_predictions_are_kept_and_compared(clock: Clock) -> None:
+    split = make_split(10)
+    result = inference.measure(Doubler(clock, predict_s=0.25), split, 4, Protocol(budget_s=4.0, latency_budget_s=1.0))
+    assert sorted(result.kept) == [0, 1, 2]
+    right = 2 * split.inputs["x"]
+    assert inference.largest_error(result.kept, right, 4) == (10, 0.0)
+    wrong = right.copy()
+    wrong[9] += 1  # in the last batch, which is filled up
+    examples, error = inference.largest_error(result.kept, wrong, 4)
+    assert examples == 10
+    assert error == pytest.approx(1 / np.linalg.norm(wrong[8:]))
+    assert inference.largest_error({0: np.full((4, 1), np.nan)}, right, 4)[1] == math.inf
+
+
+# ---- a tree of processes ----------------------------------------------------------------------------------
+
+TREE = """
+import subprocess, sys
+from harness.measure.memory import PhaseMemory
+memory = PhaseMemory()
+memory.enter("alone")
+memory.enter("together")
+child = subprocess.Popen(
+    [sys.executable, "-c", "block = b'x' * (64 * 2**20); print(flush=True); input()"],
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+)
+child.stdout.readline()
+memory.enter("afterwards")
+child.communicate(b"\\n")
+memory.enter("end")
+memory.finish()
+print(*(memory.by_phase_bytes["together"], memory.tree_by_phase_bytes["together"]), sep="\\n")
+print(sorted(memory.tree_by_phase_bytes))
+"""
+
+
+def test_memory_of_started_processes_is_told_beside_the_workers_own() -> None:
+    said = subprocess.run([sys.executable, "-c", TREE], capture_output=True, text=True, check=True).stdout
+    own, tree, phases = said.splitlines()
+    bare = subprocess.run(
+        [sys.executable, "-c", "from harness.measure.memory import peak_bytes; print(peak_bytes())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert int(tree) - int(own) > 64 * MIB
+    assert int(tree) - int(own) < 64 * MIB + int(bare)
+    assert phases == "['together']"

@@ -52,6 +52,7 @@ class Sst2(Dataset):
     inputs = INPUTS
     label_names = LABELS
     metric = "accuracy"
+    target = 0.8
     files = (
         RemoteFile(
             url="https://dl.fbaipublicfiles.com/glue/data/SST-2.zip",

@@ -54,6 +54,7 @@ class Trec(Dataset):
     inputs = INPUTS
     label_names = COARSE
     metric = "accuracy"
+    target = 0.85
     recipes = {
         "lstm": {"epochs": 8, "batch_size": 32, "learning_rate": 2e-3, "dropout": 0.5},
         "lstm-small": {"epochs": 15, "batch_size": 16, "learning_rate": 1e-3, "dropout": 0.6},

@@ -39,6 +39,7 @@ class Fsdd(Dataset):
     inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
     label_names = DIGITS
     metric = "accuracy"
+    target = 0.95
     files = (
         RemoteFile(
             url=f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{_COMMIT}.tar.gz",

@@ -52,6 +52,7 @@ class Mnist(Dataset):
     examples, inputs = _EXAMPLES, _INPUTS
     label_names = tuple("0123456789")
     metric = "accuracy"
+    target = 0.99
     files = _files(
         ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
         (9_912_422, 28_881, 1_648_877, 4_542),
@@ -89,6 +90,7 @@ class FashionMnist(Dataset):
         *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     )
     metric = "accuracy"
+    target = 0.9
     files = _files(
         ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
         (26_421_880, 29_515, 4_422_102, 5_148),

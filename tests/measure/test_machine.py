@@ -1,0 +1,288 @@
+"""Other work, throttling and energy, from counters that a test can write."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.measure import machine as machine_module
+from harness.measure import nvml
+from harness.measure.machine import Machine, Rapl, Reading, difference, total
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of four cores, two of which the process may use."""
+    monkeypatch.setattr(machine_module, "_affinity", lambda: frozenset({1, 2}))
+    write(tmp_path, "proc/self/cgroup", "0::/box\n")
+    write(tmp_path, "sys/fs/cgroup/box/cpu.stat", "usage_usec 1\nthrottled_usec 0\n")
+    write(tmp_path, "sys/devices/system/cpu/cpu1/thermal_throttle/package_throttle_count", "0\n")
+    stat(tmp_path, [0, 0, 0, 0])
+    return tmp_path
+
+
+def write(root: Path, name: str, text: str) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text)
+
+
+def stat(root: Path, busy_s: list[float], steal_s: float = 0.0) -> None:
+    lines = ["cpu 1 2 3 4 5 6 7 8 0 0"]
+    lines += [f"cpu{n} {int(s * TICK)} 0 0 99 9 0 0 {int(steal_s * TICK)} 0 0" for n, s in enumerate(busy_s)]
+    write(root, "proc/stat", "\n".join([*lines, "intr 1 2 3"]))
+
+
+def passed(root: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, change: Any) -> Reading:
+    """What passes in ten seconds, of which this process works for one."""
+    clock = SimpleNamespace(perf_counter=lambda: 100.0, process_time=lambda: 5.0)
+    monkeypatch.setattr(machine_module, "time", clock)
+    before = machine.read()
+    clock.perf_counter, clock.process_time = lambda: 110.0, lambda: 6.0
+    change()
+    return difference(before, machine.read())
+
+
+def test_a_busy_core_that_the_process_may_use_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(root=root)
+    seen = passed(root, machine, monkeypatch, lambda: stat(root, [50, 1.0, 8.0, 50]))
+    assert (seen.clock_s, seen.busy_s, seen.own_s) == (10.0, 9.0, 1.0)
+    assert machine.suspicions(seen) == [("other_load", "0.8 of 2 cores were busy with other work")]
+
+
+def test_own_work_and_other_peoples_cores_are_not_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(root=root)
+    seen = passed(root, machine, monkeypatch, lambda: stat(root, [50, 1.0, 0.5, 50]))
+    assert machine.suspicions(seen) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        (lambda root: stat(root, [0] * 4, steal_s=0.5), "other_load", "hypervisor gave 5.0%"),
+        (
+            lambda root: write(root, "sys/fs/cgroup/box/cpu.stat", "throttled_usec 400000\n"),
+            "throttled",
+            "quota held the run back for 4.0%",
+        ),
+        (
+            lambda root: write(root, "sys/devices/system/cpu/cpu1/thermal_throttle/package_throttle_count", "3\n"),
+            "throttled",
+            "throttled for heat 3 times",
+        ),
+    ],
+)
+def test_what_holds_the_run_back_is_told(
+    root: Path, monkeypatch: pytest.MonkeyPatch, change: Any, kind: str, words: str
+) -> None:
+    machine = Machine(root=root)
+    ((found, detail),) = machine.suspicions(passed(root, machine, monkeypatch, lambda: change(root)))
+    assert found == kind
+    assert words in detail
+
+
+def test_a_machine_without_counters_is_silent(tmp_path: Path) -> None:
+    machine = Machine(root=tmp_path)
+    reading = machine.read()
+    assert reading._replace(clock_s=0.0, own_s=None) == Reading()
+    assert machine.suspicions(difference(reading, machine.read())) == []
+    energy = machine.energy(reading, 1, reading, 1)
+    assert (energy.cpu, energy.gpu) == (None, None)
+    assert energy.cpu_source == "RAPL: this machine shows no counter"
+    assert energy.gpu_source == "the run did not use a GPU"
+
+
+def test_a_real_busy_core_is_seen() -> None:
+    """Whatever else goes on, a process that spins on the cores that this one may use adds a core."""
+    if not Path("/proc/stat").exists():
+        pytest.skip("no /proc/stat here")
+    machine = Machine()
+    spin = "import time\nprint(flush=True)\nend = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass"
+    with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as spinner:
+        assert spinner.stdout is not None
+        spinner.stdout.readline()
+        before = machine.read()
+        time.sleep(1.0)
+        seen = difference(before, machine.read())
+    kinds = {kind for kind, _ in machine.suspicions(seen)}
+    assert "other_load" in kinds
+
+
+def test_readings_add_up_and_unknown_ones_stay_unknown() -> None:
+    one, two = Reading(clock_s=1.0, busy_s=2.0), Reading(clock_s=3.0, cpu_j=5.0)
+    assert total([one, two]) == Reading(clock_s=4.0)
+    assert total([one, one]).busy_s == 4.0
+    assert total([]) == Reading()
+
+
+# ---- energy -----------------------------------------------------------------------------------------------
+
+
+def zone(root: Path, number: str, name: str, microjoules: int) -> None:
+    folder = f"sys/class/powercap/intel-rapl:{number}"
+    write(root, f"{folder}/name", f"{name}\n")
+    write(root, f"{folder}/energy_uj", f"{microjoules}\n")
+    write(root, f"{folder}/max_energy_range_uj", "1000000\n")
+
+
+def test_rapl_adds_packages_and_memory_but_not_parts_of_packages(tmp_path: Path) -> None:
+    for number, name in (("0", "package-0"), ("0:0", "core"), ("0:1", "dram"), ("1", "package-1")):
+        zone(tmp_path, number, name, 100_000)
+    rapl = Rapl(tmp_path / "sys/class/powercap")
+    assert rapl.source == "RAPL: package-0, dram, package-1"
+    assert rapl.read_j() == pytest.approx(0.3)
+
+
+def test_rapl_wraps_round(tmp_path: Path) -> None:
+    zone(tmp_path, "0", "package-0", 900_000)
+    rapl = Rapl(tmp_path / "sys/class/powercap")
+    before = rapl.read_j()
+    zone(tmp_path, "0", "package-0", 200_000)
+    after = rapl.read_j()
+    assert before is not None
+    assert after is not None
+    assert after - before == pytest.approx(0.3)
+
+
+def test_rapl_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zone(tmp_path, "0", "package-0", 1)
+    real = Path.read_text
+
+    def refused(path: Path, *arguments: Any, **options: Any) -> str:
+        if path.name == "energy_uj":
+            raise PermissionError(path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    rapl = Rapl(tmp_path / "sys/class/powercap")
+    assert rapl.read_j() is None
+    assert "may be read by root only" in rapl.source
+
+
+def test_joules_a_sample_and_watts(root: Path) -> None:
+    zone(root, "0", "package-0", 1)
+    machine = Machine(root=root)
+    train, inference = Reading(clock_s=10.0, cpu_j=500.0), Reading(clock_s=2.0, cpu_j=40.0)
+    energy = machine.energy(train, 1000, inference, 8000)
+    assert energy.cpu is not None
+    assert (energy.cpu.train_j_per_sample, energy.cpu.train_w) == (0.5, 50.0)
+    assert (energy.cpu.inference_j_per_sample, energy.cpu.inference_w) == (0.005, 20.0)
+    assert energy.cpu_source == "RAPL: package-0"
+
+
+# ---- the GPU's counters, replayed: no GPU was at hand -------------------------------------------------------
+
+
+class FakeError(Exception):
+    pass
+
+
+class FakeNvml:
+    """As much of ``pynvml`` as is used; `processes` are (pid, bytes)."""
+
+    NVMLError = FakeError
+    NVML_PERF_POLICY_POWER, NVML_PERF_POLICY_THERMAL = 0, 1
+
+    def __init__(self) -> None:
+        self.millijoules: int | None = 1_000_000
+        self.violations_ns = {0: 0, 1: 0}
+        self.processes: list[tuple[int, int]] = []
+        self.asked: list[Any] = []
+
+    def nvmlInit(self) -> None:  # noqa: N802 - the library's name
+        pass
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+        self.asked.append(index)
+        return "gpu"
+
+    def nvmlDeviceGetHandleByUUID(self, name: str) -> str:  # noqa: N802
+        self.asked.append(name)
+        return "gpu"
+
+    def nvmlDeviceGetName(self, handle: str) -> str:  # noqa: N802
+        return "Example GPU"
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:  # noqa: N802
+        if self.millijoules is None:
+            raise FakeError("Not Supported")
+        return self.millijoules
+
+    def nvmlDeviceGetViolationStatus(self, handle: str, policy: int) -> SimpleNamespace:  # noqa: N802
+        return SimpleNamespace(violationTime=self.violations_ns[policy])
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[SimpleNamespace]:  # noqa: N802
+        return [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in self.processes]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    made = FakeNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", made)  # type: ignore[arg-type]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return made
+
+
+def test_gpu_energy_memory_and_throttling(root: Path, fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine("cuda:1", root=root)
+    assert fake.asked == [1]
+
+    def work() -> None:
+        fake.millijoules = 1_500_000
+        fake.violations_ns = {0: 2 * 10**9, 1: 10**9}
+        fake.processes = [(os.getpid(), 700)]
+
+    seen = passed(root, machine, monkeypatch, work)
+    assert seen.gpu_j == 500.0
+    assert machine.gpu_peak_bytes == 700
+    assert machine.suspicions(seen) == [("throttled", "power or heat held the GPU's clocks down for 30.0% of the time")]
+    fake.processes = [(os.getpid(), 300)]
+    machine.read()
+    assert machine.gpu_peak_bytes == 700
+    energy = machine.energy(seen, 100, seen, 1000)
+    assert energy.gpu is not None
+    assert (energy.gpu.train_j_per_sample, energy.gpu.train_w) == (5.0, 50.0)
+    assert energy.gpu_source == "NVML: total energy consumption"
+
+
+def test_another_process_on_the_gpu_is_told(root: Path, fake: FakeNvml) -> None:
+    fake.processes = [(99_999_999, 50)]
+    machine = Machine("cuda:0", root=root)
+    machine.read()
+    assert machine.suspicions(Reading(clock_s=1.0)) == [("other_load", "1 other processes compute on the GPU")]
+
+
+def test_in_a_container_the_new_process_is_ours(root: Path, fake: FakeNvml) -> None:
+    """There the driver's numbers of processes are the host's."""
+    machine = Machine("cuda:0", root=root)
+    fake.processes = [(99_999_999, 123)]
+    machine.read()
+    assert machine.gpu_peak_bytes == 123
+    assert machine.suspicions(Reading(clock_s=1.0)) == []
+
+
+def test_a_gpu_without_an_energy_counter_says_so(root: Path, fake: FakeNvml) -> None:
+    fake.millijoules = None
+    machine = Machine("cuda:0", root=root)
+    energy = machine.energy(machine.read(), 1, machine.read(), 1)
+    assert (energy.gpu, energy.gpu_source) == (None, "NVML: this GPU has no energy counter")
+
+
+def test_visible_devices_are_followed(fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-abc")
+    for index in (0, 1):
+        nvml.NvmlDevice(index)
+    assert fake.asked == [3, "GPU-abc"]
+
+
+def test_without_the_library_or_driver_the_reason_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert "pip install nvidia-ml-py" in Machine("cuda:0", root=root).gpu_reason
