@@ -86,6 +86,11 @@ def read_record(path: Path) -> RunRecord:
         data = path.read_bytes()
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+    return decode_record(data, path)
+
+
+def decode_record(data: bytes, path: Path) -> RunRecord:
+    """A record from its JSON, of this or an older schema version. Raises `harness.RecordError`, naming `path`."""
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
         if version > SCHEMA_VERSION:

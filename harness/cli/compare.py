@@ -12,6 +12,7 @@ from harness.cli import options
 if TYPE_CHECKING:
     from harness.compare.gates import Gate
     from harness.compare.judge import Compared, Comparison
+    from harness.store import StoredRun
 
 
 @click.command(short_help="Better, worse or indistinguishable, with intervals.")
@@ -32,9 +33,10 @@ def compare(
     """Compare runs: whether NEW is better or worse than BASE, by how much, how surely, and how small a change would
     have been seen.
 
-    BASE and NEW are each a results directory, the directory of a run, or the beginning or a part of the ids of runs
-    in the results directory. Runs of equal settings are compared with each other; then what matches by task, dataset,
-    model, backend, device and precision; then without the backend; then what is left, if it is one on each side.
+    BASE and NEW are each a results directory, the directory of a run, the file of a baseline (`harness baseline`), or
+    the beginning or a part of the ids of runs in the results directory. Runs of equal settings are compared with each
+    other; then what matches by task, dataset, model, backend, device and precision; then without the backend; then what
+    is left, if it is one on each side.
 
     Speed, latency and memory need three runs on each side (`harness run --repeat 3`). Quality is compared over seeds
     and splits, three or more; else over the examples of one seed. The exit status is 0 unless a bound of --fail-on
@@ -44,7 +46,7 @@ def compare(
     Examples:
       harness compare results/main results/branch
       harness compare nlp-bert-tiny-torch nlp-bert-tiny-tensorflow
-      harness compare baseline/ results/ --fail-on train_throughput:-5% --fail-on accuracy:-0.01
+      harness compare baseline.json results/ --fail-on train_throughput:-5% --fail-on accuracy:-0.01
     """
     import msgspec
 
@@ -66,6 +68,8 @@ def compare(
                 f"Warning: {side}: left out, because failed: {', '.join(run.path.name for run in failed_runs)}",
                 err=True,
             )
+        for text in _doubts(runs):
+            click.echo(f"Warning: {side}: {text}", err=True)
     matches, left = match(*sides.values())
     for name in left:
         click.echo(f"Warning: no counterpart: {name}", err=True)
@@ -114,6 +118,21 @@ def render(compared: Sequence[Compared]) -> str:
         "detectable: the smallest change that would have been seen with probability 0.95."
     )
     return "\n\n".join(parts)
+
+
+def _doubts(runs: Sequence[StoredRun]) -> list[str]:
+    """Flagged figures: in how many runs, and of what kind."""
+    from harness.types import Success
+
+    counts: dict[tuple[str, str], int] = {}
+    for run in runs:
+        flags = run.record.outcome.flags if isinstance(run.record.outcome, Success) else []
+        for metric, kind in {(flag.metric, flag.kind) for flag in flags}:
+            counts[metric, kind] = counts.get((metric, kind), 0) + 1
+    return [
+        f"{metric} is flagged for {kind.replace('_', ' ')} in {n} of {len(runs)} runs"
+        for (metric, kind), n in sorted(counts.items())
+    ]
 
 
 def _not_told(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:

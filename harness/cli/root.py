@@ -19,6 +19,7 @@ _COMMANDS = {
     "data": "harness.cli.data:data",
     "show": "harness.cli.show:show",
     "compare": "harness.cli.compare:compare",
+    "baseline": "harness.cli.baseline:baseline",
     "audit": "harness.cli.audit:audit",
     "report": "harness.cli.report:report",
     "doctor": "harness.cli.doctor:doctor",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.compare import baseline
 from harness.distinguish import IDENTITY, described
 from harness.errors import RecordError, UsageError
 from harness.store import RECORD, Store, StoredRun, read_record
@@ -44,8 +45,8 @@ class Match:
 
 
 def find(text: str, results: Path) -> list[StoredRun]:
-    """The runs that `text` stands for: all of a results directory, the one of a run's directory, or those of `results`
-    whose id begins with it or contains it.
+    """The runs that `text` stands for: all of a results directory, the one of a run's directory, those of a baseline's
+    file, or those of `results` whose id begins with it or contains it.
 
     Raises `harness.UsageError` where there are none, and `harness.RecordError` where one cannot be read.
     """
@@ -59,8 +60,10 @@ def find(text: str, results: Path) -> list[StoredRun]:
         if not loaded.runs:
             raise UsageError(f"{path}: holds no runs")
         return loaded.runs
+    if path.is_file():
+        return baseline.load(path)
     if os.sep in text:
-        raise UsageError(f"{path}: there is no such results directory or run")
+        raise UsageError(f"{path}: there is no such results directory, run or baseline")
     loaded = Store(results).load()
     if loaded.problems:
         raise RecordError("; ".join(loaded.problems))

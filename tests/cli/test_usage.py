@@ -7,7 +7,20 @@ from pathlib import Path
 import pytest
 from command_line import Invoke, harness
 
-COMMANDS = ("run", "parity", "evaluate", "list", "data", "show", "compare", "report", "doctor", "selftest")
+COMMANDS = (
+    "run",
+    "parity",
+    "evaluate",
+    "list",
+    "data",
+    "show",
+    "compare",
+    "baseline",
+    "audit",
+    "report",
+    "doctor",
+    "selftest",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

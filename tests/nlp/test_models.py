@@ -57,6 +57,14 @@ def test_lstm_parameters_are_counted_by_hand() -> None:
     }
 
 
+def test_lstm_with_two_pools_has_twice_the_features() -> None:
+    config = LstmConfig(embedding_size=3, hidden_size=5, pooling="max-mean")
+    shapes = {p.name: p.shape for p in Lstm().parameters(config, _info(vocab_size=7, outputs=4))}
+    assert shapes["classifier.weight"] == (4, 10)
+    step = 2 * (3 * 20 + 5 * 20)
+    assert Lstm().flops_per_sample(config, _info(length=6, outputs=4)) == 6 * step + 2 * 10 * 4
+
+
 @pytest.mark.parametrize(("model", "variant"), VARIANTS)
 def test_parameters_are_distinct_and_only_matrices_decay(model: Model, variant: str) -> None:
     parameters = model.parameters(model.Config(**model.variants[variant]), _info())

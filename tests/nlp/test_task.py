@@ -87,6 +87,26 @@ def test_length_and_truncated_share() -> None:
     assert TextClassification().prepare(_raw(long), Options()).info.inputs["input_ids"].shape == (512,)
 
 
+def test_word_dropout_replaces_its_share_of_words_and_nothing_else() -> None:
+    task, options = TextClassification(), Options(vocabulary="word", word_dropout=0.25, max_length=40)
+    texts: list[object] = ["the cat and the dog and " * (1 + n % 6) for n in range(400)]
+    data = task.prepare(_raw(texts), options)
+    inputs, unknown = dict(data.train.inputs), data.info.details["unk_id"]
+    ids = inputs["input_ids"]
+    changed = task.augment({**inputs}, data.info, options, np.random.default_rng(0))
+    assert changed["input_ids"].dtype == ids.dtype
+    np.testing.assert_array_equal(changed["attention_mask"], inputs["attention_mask"])
+    differs = changed["input_ids"] != ids
+    assert set(changed["input_ids"][differs]) == {unknown}
+    words = inputs["attention_mask"].sum() - 2 * len(ids)
+    assert abs(differs.sum() / words - 0.25) < 4 * (0.25 * 0.75 / words) ** 0.5
+    special = np.isin(ids, [data.info.details[name] for name in ("pad_id", "cls_id", "sep_id")])
+    assert not differs[special].any()
+    off = Options(vocabulary="word", max_length=40)
+    same = task.augment({**inputs}, data.info, off, np.random.default_rng(0))
+    np.testing.assert_array_equal(same["input_ids"], ids)
+
+
 def test_groups_travel_with_their_examples() -> None:
     raw = _raw(["a", "b"])
     grouped = RawData(

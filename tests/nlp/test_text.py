@@ -85,6 +85,14 @@ def test_frequent_words_become_pieces() -> None:
     assert {"hund", "katze"} <= set(vocabulary)
 
 
+def test_whole_words_are_known_from_their_second_time_on() -> None:
+    vocabulary = text.learn_words(["The cat, the dog", "a cat", "the end"], 7, lowercase=True)
+    assert vocabulary == (*text.SPECIAL_TOKENS, "the", "cat")
+    ids = text.encode(["the cats, the cat", "doghouse"], vocabulary, lowercase=True)
+    assert ids == [[4, 1, 1, 4, 5], [1]]
+    assert text.learn_words(["b b a a c c"], 6, lowercase=True) == (*text.SPECIAL_TOKENS, "a", "b")
+
+
 def test_special_tokens_written_in_a_text_are_only_text() -> None:
     vocabulary = text.learn_vocabulary(["[SEP] [CLS] [PAD] sep cls pad"], 60, lowercase=False)
     (ids,) = text.encode(["[SEP] [PAD] [CLS]"], vocabulary, lowercase=False)

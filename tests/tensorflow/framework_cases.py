@@ -115,6 +115,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mlp": ("mlp", "mlp", {}),
     "lstm": ("lstm", "lstm", {}),
     "lstm-two-layers": ("lstm", "lstm", {"num_layers": 2}),
+    "lstm-max-mean": ("lstm", "lstm", {"pooling": "max-mean"}),
     "bert-tiny": ("bert", "bert-tiny", {}),
     "resnet-20": ("resnet", "resnet-20", {}),
     "resnet-18": ("resnet", "resnet-18", {}),

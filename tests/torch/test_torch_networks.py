@@ -148,15 +148,18 @@ def test_outputs_and_names_are_those_of_transformers(family: str, variant: str) 
     np.testing.assert_allclose(session.fetch(session.predict(inputs)), expected, atol=1e-5)
 
 
-def test_lstm_is_the_textbook_recurrence_with_one_bias() -> None:
-    request = request_of("lstm", info=info_of("lstm", outputs=3))
+@pytest.mark.parametrize("pooling", ["max", "max-mean"])
+def test_lstm_is_the_textbook_recurrence_with_one_bias(pooling: str) -> None:
+    model, info = model_of("lstm"), info_of("lstm", outputs=3)
+    config = model.Config(embedding_size=7, hidden_size=9, pooling=pooling)  # type: ignore[call-arg]
+    request = request_of("lstm", info=info, config=config, parameters=tuple(model.parameters(config, info)))
     session = open_session(request)
     batch = batch_of(request.info, 4)
     losses(session, batch, [0.05] * 3)
     w = {name: array.astype(np.float64) for name, array in session.get_weights().items()}
     ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
     state = cell = np.zeros((len(ids), request.config.hidden_size))
-    pooled = np.full_like(state, -np.inf)
+    pooled, total = np.full_like(state, -np.inf), np.zeros_like(state)
     for step in range(ids.shape[1]):
         gates = (
             w["embedding.weight"][ids[:, step]] @ w["lstm.weight_ih_l0"].T
@@ -167,6 +170,9 @@ def test_lstm_is_the_textbook_recurrence_with_one_bias() -> None:
         cell = _sigmoid(f) * cell + _sigmoid(i) * np.tanh(g)
         state = _sigmoid(o) * np.tanh(cell)
         pooled = np.where(mask[:, [step]] == 1, np.maximum(pooled, state), pooled)
+        total += mask[:, [step]] * state
+    if pooling == "max-mean":
+        pooled = np.concatenate([pooled, total / mask.sum(axis=1, keepdims=True)], axis=1)
     expected = pooled @ w["classifier.weight"].T + w["classifier.bias"]
     np.testing.assert_allclose(session.fetch(session.predict(batch.inputs)), expected, atol=1e-5)
 

@@ -1,13 +1,13 @@
 """A unidirectional LSTM classifier (Hochreiter and Schmidhuber 1997; gates as ``torch.nn.LSTM``).
 
-Embedding, LSTM layers, the top layer's hidden states max-pooled over the valid tokens, a dense classifier.
+Embedding, LSTM layers, the top layer's hidden states pooled over the valid tokens, a dense classifier.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from msgspec import Struct
 
@@ -21,6 +21,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     num_layers: int = 1
     embedding_std: float = 0.05
     """Standard deviation of the initial embeddings."""
+    pooling: Literal["max", "max-mean"] = "max"
+    """Over the tokens: the maximum, or maximum and mean side by side (Howard and Ruder 2018, arXiv:1801.06146, section
+    3.3, without the last state)."""
 
     def __post_init__(self) -> None:
         for name in ("embedding_size", "hidden_size", "num_layers"):
@@ -32,7 +35,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Lstm(Model):
     name = "lstm"
-    summary = "Embedding, LSTM, max-pooling over the tokens, dense classifier"
+    summary = "Embedding, LSTM, pooling over the tokens, dense classifier"
     accepts = ("tokens",)
     objectives = ("classification", "regression")
     Config: ClassVar[type[Struct]] = Config
@@ -46,7 +49,7 @@ class Lstm(Model):
     def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
         """``embedding.weight`` [vocabulary, embedding_size]; for each layer k ``lstm.weight_ih_l{k}`` [4 H, inputs],
         ``lstm.weight_hh_l{k}`` [4 H, H] and ``lstm.bias_l{k}`` [4 H], gates in the order i, f, g, o;
-        ``classifier.weight`` [outputs, H] and ``classifier.bias``.
+        ``classifier.weight`` [outputs, P] and ``classifier.bias``, P being H, or 2 H for ``max-mean``.
 
         Initialised as `torch.nn` does, uniform within 1 / sqrt(H), but for the embedding: `torch.nn`'s standard normal
         leaves rare words close to where they began, so it is drawn twenty times as narrow (validation accuracy on
@@ -59,15 +62,20 @@ class Lstm(Model):
     def flops_per_sample(self, config: Any, info: DataInfo) -> float:
         """FLOPs of one example's forward pass: multiply-adds of the matrix products, two each.
 
-        With T tokens (padding included), embedding size E, hidden size H, N layers and C outputs::
+        With T tokens (padding included), embedding size E, hidden size H, N layers, P pooled features and C outputs::
 
-            T (8 H (E + H) + (N - 1) 16 H^2) + 2 H C
+            T (8 H (E + H) + (N - 1) 16 H^2) + 2 P C
 
         Gate activations, pooling and the embedding look-up are left out.
         """
         hidden, layers = config.hidden_size, config.num_layers
         token = 8 * hidden * (config.embedding_size + hidden) + (layers - 1) * 16 * hidden**2
-        return float(sequence_length(info) * token + 2 * hidden * info.outputs)
+        return float(sequence_length(info) * token + 2 * pooled_size(config) * info.outputs)
+
+
+def pooled_size(config: Any) -> int:
+    """Features that the classifier gets."""
+    return int(config.hidden_size) * (2 if config.pooling == "max-mean" else 1)
 
 
 def _parameters(config: Config, vocab_size: int, outputs: int) -> Iterator[Parameter]:
@@ -84,5 +92,5 @@ def _parameters(config: Config, vocab_size: int, outputs: int) -> Iterator[Param
         yield uniform(f"lstm.weight_ih_l{layer}", 4 * hidden, inputs)
         yield uniform(f"lstm.weight_hh_l{layer}", 4 * hidden, hidden)
         yield uniform(f"lstm.bias_l{layer}", 4 * hidden)
-    yield uniform("classifier.weight", outputs, hidden)
+    yield uniform("classifier.weight", outputs, pooled_size(config))
     yield uniform("classifier.bias", outputs)

@@ -1,4 +1,4 @@
-"""LSTM text classifier: embedding, LSTM, maximum over the tokens, dense."""
+"""LSTM text classifier: embedding, LSTM, maximum over the tokens (and mean), dense."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness_tensorflow.layers import Dense, Dropout, compute_dtype, parameter, 
 
 
 class Lstm(tf.Module):
-    """Shapes: B batch, L tokens, E embedding, H hidden."""
+    """Shapes: B batch, L tokens, E embedding, H hidden, P pooled."""
 
     def __init__(self, config: Any, vocab_size: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -25,7 +25,8 @@ class Lstm(tf.Module):
         self.recurrent_kernels = [parameter(hidden, 4 * hidden) for _ in sizes]
         self.biases = [parameter(4 * hidden) for _ in sizes]
         self.dropouts = [Dropout(dropout) for _ in range(config.num_layers + 1)]
-        self.classifier = Dense(hidden, outputs)
+        self.with_mean = config.pooling == "max-mean"
+        self.classifier = Dense(hidden * (2 if self.with_mean else 1), outputs)
         self.bindings = {
             "embedding.weight": Binding(self.embedding),
             **prefixed("classifier", self.classifier.bindings),
@@ -46,8 +47,12 @@ class Lstm(tf.Module):
         ):
             x_ble = self._recurrence(dropout(x_ble, training), kernel, recurrent, bias, training)
         padding_bl1 = inputs["attention_mask"][:, :, None] == 0
-        pooled_bh = tf.reduce_max(tf.where(padding_bl1, x_ble.dtype.min, x_ble), axis=1)
-        return tf.cast(self.classifier(last(pooled_bh, training)), tf.float32)
+        pooled_bp = tf.reduce_max(tf.where(padding_bl1, x_ble.dtype.min, x_ble), axis=1)
+        if self.with_mean:
+            tokens_b1 = tf.reduce_sum(tf.cast(inputs["attention_mask"], x_ble.dtype), axis=1, keepdims=True)
+            mean_bh = tf.reduce_sum(tf.where(padding_bl1, tf.zeros_like(x_ble), x_ble), axis=1) / tokens_b1
+            pooled_bp = tf.concat([pooled_bp, mean_bh], axis=1)
+        return tf.cast(self.classifier(last(pooled_bp, training)), tf.float32)
 
 
 def unrolled(x_ble: Any, kernel: Any, recurrent: Any, bias: Any, training: bool) -> Any:

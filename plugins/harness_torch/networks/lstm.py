@@ -1,9 +1,10 @@
-"""LSTM text classifier: embedding, LSTM, maximum over the tokens, dense."""
+"""LSTM text classifier: embedding, LSTM, maximum over the tokens (and mean), dense."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from harness import DataInfo, Network
@@ -11,7 +12,7 @@ from harness_torch.networks import bindings
 
 
 class Lstm(nn.Module):
-    """Shapes: B batch, L tokens, E embedding, H hidden."""
+    """Shapes: B batch, L tokens, E embedding, H hidden, P pooled."""
 
     def __init__(self, config: Any, vocab_size: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -30,15 +31,20 @@ class Lstm(nn.Module):
             nn.init.zeros_(bias)
             bias.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(config.hidden_size, outputs)
+        self.with_mean = config.pooling == "max-mean"
+        self.classifier = nn.Linear(config.hidden_size * (2 if self.with_mean else 1), outputs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         x_ble = self.dropout(self.embedding(input_ids))
         # Padding is on the right, so it cannot reach a valid token's state; it only has to stay out of the maximum.
         states_blh, _ = self.lstm(x_ble)
         padding_bl1 = attention_mask.unsqueeze(-1) == 0
-        pooled_bh = states_blh.masked_fill(padding_bl1, float("-inf")).amax(1)
-        return self.classifier(self.dropout(pooled_bh))
+        pooled_bp = states_blh.masked_fill(padding_bl1, float("-inf")).amax(1)
+        if self.with_mean:
+            tokens_b1 = attention_mask.sum(1, keepdim=True)
+            mean_bh = states_blh.masked_fill(padding_bl1, 0).sum(1) / tokens_b1
+            pooled_bp = torch.cat([pooled_bp, mean_bh], 1)
+        return self.classifier(self.dropout(pooled_bp))
 
 
 def build(config: Any, info: DataInfo, dropout: float) -> Network:
