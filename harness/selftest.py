@@ -1,6 +1,7 @@
 """Whether the harness measures right on this machine: what is known beforehand, measured as runs are measured.
 
-``python -m harness.selftest FD`` is the child: it allocates known amounts, phase by phase, and writes what it measured.
+``python -m harness.selftest host FD`` is the child: it allocates known amounts of host memory, phase by phase, and
+writes what it measured. ``python -m harness.selftest BACKEND PLUGIN DEVICE FD`` does so on a device.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from harness.catalog import Catalog, missing
 from harness.errors import HarnessError
+from harness.types import PluginRef
 
 MIB = 2**20
 SIZES_MIB = (16, 64, 256)
@@ -36,25 +40,48 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         return abs(self.measured - self.expected) <= self.tolerance
 
 
-def run() -> list[Check]:
-    """All checks, in a process of their own. Raises `harness.HarnessError` where that process fails."""
+def run(catalog: Catalog) -> list[Check]:
+    """All checks, in processes of their own: of the host, and of every accelerator that a backend of `catalog` finds.
+
+    Raises `harness.HarnessError` where such a process fails.
+    """
+    from harness.execute.probe import probe
+
+    checks = _child(["host"], {})
+    for name, provided in catalog.backends.items():
+        if missing(provided.value.requires):
+            continue
+        plugin = msgspec.json.encode(provided.plugin).decode()
+        for device in probe(name, provided.plugin).devices:
+            if device.name != "cpu":
+                checks += _child([name, plugin, device.name], provided.value.environment)
+    return checks
+
+
+def _child(arguments: Sequence[str], environment: Mapping[str, str]) -> list[Check]:
     from harness.execute.child import run_child
 
     lines: list[bytes] = []
     with tempfile.TemporaryDirectory() as place:
         log = Path(place) / "log.txt"
-        ended = run_child("harness.selftest", [], log=log, timeout_s=TIMEOUT_S, on_line=lines.append, environment={})
+        ended = run_child(
+            "harness.selftest",
+            arguments,
+            log=log,
+            timeout_s=TIMEOUT_S,
+            on_line=lines.append,
+            environment=environment,
+        )
         if ended.timed_out or ended.status:
             told = log.read_text(errors="replace").strip().splitlines()
             raise HarnessError(f"the self-test's process {ended.how}: {told[-1] if told else 'no output'}")
     return [msgspec.json.decode(line, type=Check) for line in lines]
 
 
-def host_memory() -> list[Check]:
+def host_memory() -> Iterator[Check]:
     """The peak of a phase that allocates a known amount, less that of the phase before it."""
     from harness.measure.memory import PhaseMemory
 
-    checks = []
     for size in SIZES_MIB:
         memory = PhaseMemory()
         memory.enter("before")
@@ -63,17 +90,30 @@ def host_memory() -> list[Check]:
         memory.finish()
         del block
         peaks = memory.by_phase_bytes
-        checks.append(
-            Check(
-                name=f"host memory, {size} MiB",
-                expected=size * MIB,
-                measured=peaks["allocated"] - peaks["before"],
-                unit="bytes",
-                tolerance=max(TOLERANCE_BYTES, TOLERANCE_SHARE * size * MIB),
-                note=memory.counter,
-            )
-        )
-    return checks
+        yield _memory(f"host memory, {size} MiB", size, peaks["allocated"] - peaks["before"], memory.counter)
+
+
+def device_memory(backend: str, plugin: PluginRef, device: str) -> Iterator[Check]:
+    """What the framework's allocator says of known amounts; nothing where it does not tell."""
+    from harness.preparation import load_plugins
+
+    provided = load_plugins([plugin]).backend(backend)
+    provided.allocated_bytes(device, 1)  # what the first allocation brings with it does not count
+    for size in SIZES_MIB:
+        measured = provided.allocated_bytes(device, size * MIB)
+        if measured is not None:
+            yield _memory(f"{backend} on {device}, {size} MiB", size, measured, "the framework's allocator")
+
+
+def _memory(name: str, size_mib: int, measured: int, counter: str) -> Check:
+    return Check(
+        name=name,
+        expected=size_mib * MIB,
+        measured=measured,
+        unit="bytes",
+        tolerance=max(TOLERANCE_BYTES, TOLERANCE_SHARE * size_mib * MIB),
+        note=counter,
+    )
 
 
 def clock() -> Check:
@@ -91,10 +131,15 @@ def clock() -> Check:
     )
 
 
-def main(fd: int) -> None:
-    for check in (*host_memory(), clock()):
+def main(which: str, *device: str, fd: int) -> None:
+    if which == "host":
+        checks = iter((*host_memory(), clock()))
+    else:
+        plugin, name = device
+        checks = device_memory(which, msgspec.json.decode(plugin, type=PluginRef), name)
+    for check in checks:
         os.write(fd, msgspec.json.encode(check) + b"\n")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*sys.argv[1:-1], fd=int(sys.argv[-1]))

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 @click.command(short_help="Whether this machine is measured right.")
 @options.format_
 def selftest(format_: str) -> None:
-    """Allocate known amounts of host memory and compare the clocks, measured as runs are, and print the errors.
+    """Allocate known amounts of memory, on the host and on every accelerator that a backend finds, and compare the
+    clocks, measured as runs are, and print the errors.
 
     Memory must come out within 1% or 2 MiB, the clock within 1 ms over half a second; the exit status is 1 otherwise.
-    Device memory is not checked.
 
     \b
     Examples:
@@ -27,9 +27,10 @@ def selftest(format_: str) -> None:
     """
     import msgspec
 
+    from harness.plugins import discover
     from harness.selftest import run
 
-    checks = run()
+    checks = run(discover())
     if format_ == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(checks), indent=1).decode())
     else:

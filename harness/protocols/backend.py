@@ -118,6 +118,11 @@ class Backend:
         never falls back to another device, precision or mode."""
         raise NotImplementedError
 
+    def allocated_bytes(self, device: str, size_bytes: int) -> int | None:
+        """Allocate so many bytes on `device` and let them go; by how much the framework's peak rose, as
+        `Session.device_memory` has it. None where it does not tell. For ``harness selftest``, in a child."""
+        return None
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether the framework's exception says that memory ran out."""
         return isinstance(error, MemoryError)

@@ -45,6 +45,11 @@ class TensorFlowBackend(harness.Backend):
 
         return TensorFlowSession(request)
 
+    def allocated_bytes(self, device: str, size_bytes: int) -> int | None:
+        from harness_tensorflow.runtime import allocated_bytes
+
+        return allocated_bytes(device, size_bytes)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         if isinstance(error, MemoryError):
             return True

@@ -81,3 +81,15 @@ def notes() -> dict[str, str]:
         "tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()).lower(),
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
     }
+
+
+def allocated_bytes(device: str, size_bytes: int) -> int | None:
+    """By how much the allocator's peak rises when a tensor of so many bytes is made; None on the CPU."""
+    if device == "cpu":
+        return None
+    name = f"GPU:{device.partition(':')[2]}"
+    tf.config.experimental.reset_memory_stats(name)
+    before = tf.config.experimental.get_memory_info(name)["peak"]
+    with tf.device(name):
+        tf.ones([size_bytes], tf.uint8).numpy()
+    return int(tf.config.experimental.get_memory_info(name)["peak"]) - int(before)

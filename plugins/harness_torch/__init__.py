@@ -48,6 +48,11 @@ class TorchBackend(harness.Backend):
 
         return TorchSession(request)
 
+    def allocated_bytes(self, device: str, size_bytes: int) -> int | None:
+        from harness_torch.devices import allocated_bytes
+
+        return allocated_bytes(device, size_bytes)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Also true for an allocation that failed inside CUDA's own libraries, or on the host."""
         torch = sys.modules.get("torch")

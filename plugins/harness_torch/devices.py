@@ -45,3 +45,15 @@ def require(device: str, precision: str) -> DeviceInfo:
             f"it can in: {', '.join(info.precisions)}"
         )
     return info
+
+
+def allocated_bytes(device: str, size_bytes: int) -> int | None:
+    """By how much the allocator's peak rises when a tensor of so many bytes is made; None on the CPU."""
+    if device == "cpu":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.max_memory_allocated(device)
+    block = torch.ones(size_bytes, dtype=torch.uint8, device=device)
+    torch.cuda.synchronize(device)
+    del block
+    return torch.cuda.max_memory_allocated(device) - before

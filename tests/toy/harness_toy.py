@@ -323,10 +323,15 @@ class NumpyBackend(harness.Backend):
     environment = {"TOY_GREETING": "hello"}
 
     def devices(self) -> Sequence[DeviceInfo]:
-        return [DeviceInfo(name="cpu", description="the host", precisions=("fp32",))]
+        names = ["cpu", "cuda:0"] if "TOY_ACCELERATOR" in os.environ else ["cpu"]
+        return [DeviceInfo(name=name, description="the host", precisions=("fp32",)) for name in names]
 
     def open(self, request: SessionRequest) -> NumpySession:
         return NumpySession(request)
+
+    def allocated_bytes(self, device: str, size_bytes: int) -> int | None:
+        """An accelerator that is none: it claims as many times the bytes as ``TOY_ACCELERATOR`` says."""
+        return round(size_bytes * float(os.environ["TOY_ACCELERATOR"]))
 
 
 class AbsentBackend(NumpyBackend):
