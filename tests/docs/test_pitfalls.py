@@ -1,0 +1,20 @@
+"""Every test that the list of pitfalls names exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMED = re.findall(r"`(tests/\S+?)::(\w+)`", (ROOT / "docs" / "pitfalls.md").read_text(encoding="utf-8"))
+
+
+def test_the_list_is_read() -> None:
+    assert len(NAMED) > 30
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(set(NAMED)))
+def test_the_named_test_exists(file: str, name: str) -> None:
+    assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
