@@ -15,6 +15,7 @@ from harness import pretrained
 from harness.catalog import Catalog, missing
 from harness.data.cache import out_of_reach
 from harness.data.own.dataset import OwnDataset, find_dataset
+from harness.data.own.options import OPTIONS
 from harness.errors import CombinationError, DataError, UnknownNameError, UsageError
 from harness.overrides import merge, parse_overrides
 from harness.protocols import Dataset, Model, Task
@@ -209,6 +210,14 @@ def _named(numbers: Sequence[int]) -> str:
 
 
 def _data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(dataset, OwnDataset):
+        own = {field for kind in OPTIONS.values() for field in kind.__struct_fields__}
+        foreign = [key for key in overrides if key in own and key not in dataset.Options.__struct_fields__]
+        if foreign:
+            raise UsageError(
+                f"{', '.join(foreign)} describe data of your own; dataset {dataset.name!r} knows its columns, leave "
+                "them out (or is this a path that does not exist?)"
+            )
     options = merge(dataset.Options, "dataset", overrides)
     if not isinstance(dataset, OwnDataset):
         number = getattr(options, "split", None)

@@ -78,10 +78,14 @@ def out_of_reach(dataset: Dataset) -> str | None:
     place = mirror()
     if not offline():
         return None
-    urls = [file.url for file in dataset.files]
-    if isinstance(place, Path) and all((place / mirror_path(url)).is_file() for url in urls):
-        return None
+    lacking = [file.url for file in dataset.files]
+    searched = ""
+    if isinstance(place, Path):
+        lacking = [url for url in lacking if not (place / mirror_path(url)).is_file()]
+        if not lacking:
+            return None
+        searched = f", the mirror lacks {place / mirror_path(lacking[0])}"
     return (
-        f"it is not in the cache ({cache_dir()}) and HARNESS_OFFLINE is set; unset it, or run "
+        f"it is not in the cache ({cache_dir()}){searched}, and HARNESS_OFFLINE is set; unset it, or run "
         f"`harness data fetch {dataset.name}` where there is a network and the same HARNESS_CACHE"
     )

@@ -234,12 +234,13 @@ def _disk_explained(dataset: Dataset) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place, trouble = cache_dir(), error.strerror or str(error)
+        place, trouble, remedy = cache_dir(), error.strerror or str(error), "make it writable"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             for unfinished in dataset_dir(dataset).glob(".*.partial"):
                 shutil.rmtree(unfinished, ignore_errors=True)
             trouble = f"no space left; the download is {megabytes(total_bytes(dataset.files))}, unpacked it is more"
+            remedy = "make room"
         raise DataError(
-            f"dataset {dataset.name!r}: cannot write to the cache {place}: {trouble}; make room or set HARNESS_CACHE "
+            f"dataset {dataset.name!r}: cannot write to the cache {place}: {trouble}; {remedy} or set HARNESS_CACHE "
             "to another directory"
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +29,8 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     padding stays zero. None: no noise."""
 
     def __post_init__(self) -> None:
-        if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise ValueError("seconds must be positive")
+        if self.seconds is not None and not 0 < self.seconds <= 3600:
+            raise ValueError(f"seconds must lie above 0 and at most at 3600, an hour a clip, got {self.seconds}")
         if self.sample_rate_hz is not None and self.sample_rate_hz < 1000:
             raise ValueError(f"sample_rate_hz must be at least 1000, got {self.sample_rate_hz}")
         if not 0 <= self.shift_ms <= 60_000:

@@ -258,6 +258,11 @@ def test_wrong_selection(selection: dict[str, Any], message: str, catalog: Catal
     assert message in str(caught.value)
 
 
+def test_options_for_files_do_not_suit_a_named_dataset(catalog: Catalog) -> None:
+    with pytest.raises(UsageError, match="slice_columns describe data of your own; dataset 'toy-numbers' knows"):
+        plan(catalog, 'dataset.slice_columns=["a"]')
+
+
 def test_one_wrong_name_among_good_ones_stops_everything(catalog: Catalog) -> None:
     with pytest.raises(UnknownNameError):
         plan(catalog, tasks=("toy-regress", "nope"), seeds=tuple(range(100)))

@@ -213,6 +213,15 @@ def full_disk(*_: object) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_a_cache_that_may_not_be_written(server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(download._Counted, "write", refuse)
+    message = refused(remote(server.serve("/first", b"1"), b"1"))
+    assert "Permission denied; make it writable or set HARNESS_CACHE to another directory" in message
+
+
 @pytest.mark.parametrize("step", ["receiving", "unpacking"])
 def test_a_full_disk(server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     archive = zip_of({"a": BODY})

@@ -90,17 +90,20 @@ def test_a_mirror_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.Monkey
         harness.installed(dataset(remote(PUBLISHER, BODY)))
 
 
-def test_offline_nothing_is_asked(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_nothing_is_asked(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     far = dataset(remote(server.serve("/a", BODY), BODY))
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     monkeypatch.setenv("HARNESS_DATA_MIRROR", server.url)
     with pytest.raises(harness.DataError) as caught:
         harness.installed(far)
     assert str(caught.value) == (
-        f"dataset 'far' is not available: it is not in the cache ({cache_dir()}) and HARNESS_OFFLINE is set; unset it, "
-        "or run `harness data fetch far` where there is a network and the same HARNESS_CACHE"
+        f"dataset 'far' is not available: it is not in the cache ({cache_dir()}), and HARNESS_OFFLINE is set; unset "
+        "it, or run `harness data fetch far` where there is a network and the same HARNESS_CACHE"
     )
     assert (server.asked, visible()) == ([], [])
+    monkeypatch.setenv("HARNESS_DATA_MIRROR", str(tmp_path))
+    with pytest.raises(harness.DataError, match=rf"the mirror lacks {tmp_path}/127\.0\.0\.1/a, and HARNESS_OFFLINE"):
+        harness.installed(far)
     monkeypatch.setenv("HARNESS_OFFLINE", "0")
     monkeypatch.delenv("HARNESS_DATA_MIRROR")
     assert state(far) == "to fetch"

@@ -370,6 +370,17 @@ def test_a_damaged_file_is_told_with_its_path_or_skipped(tmp_path: Path) -> None
     assert sum(map(len, (data.train, data.validation, data.test))) == 12
 
 
+def test_a_recording_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("soundfile", reason="recordings are read by soundfile")
+    root = tmp_path / "recordings"
+    for n in range(12):
+        whole = write_sound(root / ("yes" if n % 2 else "no") / f"{n}.wav", seed=n)
+    whole.write_bytes(whole.read_bytes()[:-100])
+    dataset = OwnDataset(root, "audio", "classification")
+    with pytest.raises(DataError, match=f"{whole.name}: it is cut off: its header announces"):
+        dataset.settle(dataset.Options())
+
+
 def test_a_file_of_a_metadata_row_is_told_with_row_and_path(tmp_path: Path) -> None:
     pytest.importorskip("soundfile", reason="recordings are read by soundfile")
     names = [f"{n}.wav" for n in range(8)]

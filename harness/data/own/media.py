@@ -114,6 +114,19 @@ def look_at(path: Path, kind: str) -> None:
         with _told(path):
             if not soundfile.info(path).frames:
                 raise UnreadableError("it holds no sound")
+            _check_length(path)
+
+
+def _check_length(path: Path) -> None:
+    """Decoders take a WAV file that was cut off for a short one: its header says how long it should be (RIFF, bytes 4
+    to 8, little-endian; writers of streams leave 0 or the largest number there)."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return
+    told, found = 8 + int.from_bytes(head[4:8], "little"), path.stat().st_size
+    if told not in (8, 8 + 0xFFFFFFFF) and found < told:
+        raise UnreadableError(f"it is cut off: its header announces {told:,} bytes, there are {found:,}")
 
 
 def read_image(path: Path, shorter_side: int) -> NDArray[np.uint8]:

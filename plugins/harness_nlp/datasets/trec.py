@@ -59,7 +59,7 @@ class Trec(Dataset):
         "lstm": {"epochs": 8, "batch_size": 32, "learning_rate": 2e-3, "dropout": 0.5},
         "lstm-small": {"epochs": 15, "batch_size": 16, "learning_rate": 1e-3, "dropout": 0.6},
     }
-    task_options = {"nlp": {"vocab_size": 4000, "max_length": 24}}
+    task_options = {"nlp": {"vocabulary": "word", "vocab_size": 10_000, "word_dropout": 0.1, "max_length": 24}}
     Options = Options
     files = (
         RemoteFile(

@@ -40,7 +40,7 @@ class Lstm(Model):
     objectives = ("classification", "regression")
     Config: ClassVar[type[Struct]] = Config
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "lstm-small": {"embedding_size": 300, "hidden_size": 128, "num_layers": 1, "embedding_std": 0.25},
+        "lstm-small": {"embedding_size": 300, "hidden_size": 128, "embedding_std": 0.25, "pooling": "max-mean"},
         "lstm": {"embedding_size": 128, "hidden_size": 256, "num_layers": 1},
         "lstm-large": {"embedding_size": 256, "hidden_size": 512, "num_layers": 2},
     }
@@ -54,8 +54,8 @@ class Lstm(Model):
         Initialised as `torch.nn` does, uniform within 1 / sqrt(H), but for the embedding: `torch.nn`'s standard normal
         leaves rare words close to where they began, so it is drawn twenty times as narrow (validation accuracy on
         cldr-langid 0.797 against 0.768, seed 0). ``lstm-small``, for few texts, has wide embeddings that are drawn from
-        a wider normal (on trec 0.868 against 0.854, mean of seeds 0 and 1). Torch's second bias adds nothing to the
-        function and is not listed.
+        a wider normal, and pools twice (validation accuracy on trec 0.887 against 0.879 with one pool, mean of three
+        seeds). Torch's second bias adds nothing to the function and is not listed.
         """
         return tuple(_parameters(config, data_vocab_size(info), info.outputs))
 
