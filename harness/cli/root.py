@@ -15,6 +15,7 @@ _COMMANDS = {
     "run": "harness.cli.run:run",
     "parity": "harness.cli.parity:parity",
     "evaluate": "harness.cli.evaluate:evaluate",
+    "latency": "harness.cli.latency:latency",
     "list": "harness.cli.list:list_",
     "data": "harness.cli.data:data",
     "show": "harness.cli.show:show",

@@ -11,6 +11,7 @@ COMMANDS = (
     "run",
     "parity",
     "evaluate",
+    "latency",
     "list",
     "data",
     "show",

@@ -102,7 +102,9 @@ def test_offline_nothing_is_asked(server: FileServer, tmp_path: Path, monkeypatc
     )
     assert (server.asked, visible()) == ([], [])
     monkeypatch.setenv("HARNESS_DATA_MIRROR", str(tmp_path))
-    with pytest.raises(harness.DataError, match=rf"the mirror lacks {tmp_path}/127\.0\.0\.1/a, and HARNESS_OFFLINE"):
+    with pytest.raises(
+        harness.DataError, match=rf"the mirror lacks {tmp_path}/127\.0\.0\.1:\d+/a, and HARNESS_OFFLINE"
+    ):
         harness.installed(far)
     monkeypatch.setenv("HARNESS_OFFLINE", "0")
     monkeypatch.delenv("HARNESS_DATA_MIRROR")
