@@ -21,20 +21,33 @@ from harness.metrics import BUILTIN as METRICS
 from harness.parity.marks import marks
 from harness.parity.verdict import Verdict
 from harness.report.table import COLUMNS, Cell, Row, Table, one_line
-from harness.types import Energy, Failure, RunRecord, Success
+from harness.types import Energy, Failure, Peak, RunRecord, Success
 
 __all__ = ["Table", "tabulate"]
 
 _MIB = 2**20
 _FLAGGED = {"train_samples_per_s": "train_throughput", "inference_samples_per_s": "inference_throughput"}
-_MEASURED = tuple(c.name for c in COLUMNS if c.kind == "number" and not c.name.endswith("_ratio"))
+_COST = {
+    "train_cost_per_million": "train_samples_per_s",
+    "inference_cost_per_million": "inference_samples_per_s",
+}
+_MEASURED = tuple(
+    c.name for c in COLUMNS if c.kind == "number" and not c.name.endswith("_ratio") and c.name not in _COST
+)
 
 
-def tabulate(records: Sequence[RunRecord], verdicts: Sequence[Verdict] = (), *, all_ratios: bool = False) -> Table:
+def tabulate(
+    records: Sequence[RunRecord],
+    verdicts: Sequence[Verdict] = (),
+    *,
+    all_ratios: bool = False,
+    price_per_hour: float | None = None,
+) -> Table:
     """The table of these runs. Each run counts in exactly one row.
 
     Each row is marked by the parity `verdicts` that are bound to what it ran, else by those that its runs remember;
-    there is no ratio between rows that are marked as differing, unless `all_ratios` asks for it.
+    there is no ratio between rows that are marked as differing, unless `all_ratios` asks for it. With `price_per_hour`
+    of the machine, rows tell what a million samples cost, in the same currency.
 
     Rows appear in the order of their first run. Ratios are to the first backend, in that order, among the rows that
     share everything but the backend and its packages; a ratio's half-width follows from those of its two means as
@@ -61,6 +74,8 @@ def tabulate(records: Sequence[RunRecord], verdicts: Sequence[Verdict] = (), *, 
             ):
                 base = measured[indices[0]][speed]
                 cells[ratio] = _ratio(measured[index][speed], base, index == indices[0]) if comparable else Cell(None)
+            for cost, speed in _COST.items():
+                cells[cost] = _cost(measured[index][speed], price_per_hour)
             flags = _flags(groups[index])
             for speed, metric in _FLAGGED.items():
                 cells[speed] = dataclasses.replace(cells[speed], flagged=metric in flags)
@@ -144,7 +159,7 @@ def _means(groups: list[list[RunRecord]]) -> list[dict[str, Cell]]:
 
     runs = pd.DataFrame(
         [
-            {"group": index, "split": _split(record), "seed": record.spec.seed, **_figures(record.outcome)}
+            {"group": index, "split": _split(record), "seed": record.spec.seed, **_figures(record.outcome, record.peak)}
             for index, group in enumerate(groups)
             for record in group
             if isinstance(record.outcome, Success)
@@ -174,7 +189,7 @@ def _mean(values: list[float]) -> Cell:
     return Cell(mean.value, mean.ci95)
 
 
-def _figures(outcome: Success) -> dict[str, float | None]:
+def _figures(outcome: Success, peak: Peak | None) -> dict[str, float | None]:
     scores, speed, latency, memory = outcome.scores, outcome.speed, outcome.latency, outcome.memory
     device = memory.device
     figures = {
@@ -182,6 +197,7 @@ def _figures(outcome: Success) -> dict[str, float | None]:
         "reference": (scores.reference or {}).get(scores.primary),
         "train_samples_per_s": speed.train_samples_per_s,
         "inference_samples_per_s": speed.inference_samples_per_s,
+        "mfu_percent": 100 * (speed.train_flops_per_s or math.nan) / peak.matrix_flops_per_s if peak else None,
         "time_to_target_s": outcome.time_to_target.train_s if outcome.time_to_target else None,
         "p50_ms": latency.p50_ms,
         "p90_ms": latency.p90_ms,
@@ -268,6 +284,15 @@ def _explain(record: RunRecord) -> str:
     assert isinstance(record.outcome, Failure)
     split = "" if record.spec.split is None else f"split {record.spec.split}, "
     return f"{split}seed {record.spec.seed}: {record.outcome.kind}: {one_line(record.outcome.message)}"
+
+
+def _cost(samples_per_s: Cell, price_per_hour: float | None) -> Cell:
+    """Of a million samples; its half-width has the throughput's share."""
+    rate = samples_per_s.value
+    if price_per_hour is None or not isinstance(rate, float) or not rate:
+        return Cell(None)
+    cost = price_per_hour / 3600 / rate * 1e6
+    return Cell(cost, None if samples_per_s.ci95 is None else cost * samples_per_s.ci95 / rate)
 
 
 def _ratio(mean: Cell, base: Cell, is_base: bool) -> Cell:

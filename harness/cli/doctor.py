@@ -41,23 +41,96 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command(short_help="What can run on this machine, and why not.")
+@click.option("--peak", is_flag=True, help="Measure what each device attains at best, and keep it for later runs.")
+@options.names("--backend", "With --peak: only these.")
+@options.names("--precision", "With --peak: only these.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="With --peak: CPU threads [all available].")
 @options.format_
 @options.results
-def doctor(format_: str, results: str | None) -> None:
+def doctor(
+    peak: bool,
+    backend: tuple[str, ...],
+    precision: tuple[str, ...],
+    threads: int | None,
+    format_: str,
+    results: str | None,
+) -> None:
     """Describe this machine: versions, the devices of each backend, plugins that do not load, the results directory.
 
     Each backend is asked for its devices in a process of its own. The exit status is 1 if no backend can run here or
     results cannot be kept.
 
+    With --peak, measure instead the matrix rate and the copy bandwidth that each backend attains on each of its
+    devices, in each precision (some 20 s each). They are kept in the cache; later runs on the same device, with as many
+    threads, are told as a share of them (model FLOPs utilisation).
+
     \b
     Examples:
       harness doctor
       harness doctor --format json
+      harness doctor --peak --backend torch --precision fp32
     """
+    if peak:
+        _print_peaks(backend, precision, threads, format_)
+        return
+    if backend or precision or threads:
+        raise click.UsageError("--backend, --precision and --threads belong to --peak")
     found = diagnose(results)
     text = render(found) if format_ == "text" else msgspec.json.format(msgspec.json.encode(found), indent=1).decode()
     click.echo(text)
     if found.results_problem or not any(backend.devices for backend in found.backends):
+        raise click.exceptions.Exit(1)
+
+
+def _print_peaks(backends: tuple[str, ...], precisions: tuple[str, ...], threads: int | None, format_: str) -> None:
+    from tabulate import tabulate
+
+    from harness import peak
+    from harness.errors import HarnessError
+    from harness.execute.probe import probe
+    from harness.measure.environment import collect
+    from harness.plan import available_cores
+    from harness.plugins import discover
+
+    catalog, environment, count = discover(), collect(), threads or available_cores()
+    for name in backends:
+        catalog.backend(name)
+    found, problems = [], []
+    for name in backends or peak.usable(catalog):
+        for device in probe(name, catalog.backends[name].plugin).devices:
+            for precision in device.precisions:
+                if precisions and precision not in precisions:
+                    continue
+                click.echo(f"measuring {name} on {device.name} in {precision}, {count} threads", err=True)
+                try:
+                    measured = peak.measure(
+                        name, catalog, device=device.name, precision=precision, threads=count, environment=environment
+                    )
+                except HarnessError as error:
+                    problems.append(str(error))
+                    continue
+                if measured is not None:
+                    found.append(measured)
+    for problem in problems:
+        click.echo(f"Error: {problem}", err=True)
+    if format_ == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+    else:
+        rows = [
+            [
+                p.backend,
+                p.device,
+                p.precision,
+                p.threads,
+                f"{p.matrix_flops_per_s / 1e9:.4g}",
+                f"{p.copy_bytes_per_s / 1e9:.4g}",
+                f"{p.matrix_flops_per_s / p.copy_bytes_per_s:.3g}",
+            ]
+            for p in found
+        ]
+        headers = ["backend", "device", "precision", "threads", "matrix, GFLOP/s", "copy, GB/s", "ridge, FLOP/byte"]
+        click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+    if problems or not found:
         raise click.exceptions.Exit(1)
 
 

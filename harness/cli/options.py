@@ -208,3 +208,12 @@ def format_(command: F) -> F:
     return click.option(
         "--format", "format_", type=click.Choice(["text", "json"]), default="text", help="text or json [text]."
     )(command)
+
+
+def price_per_hour(command: F) -> F:
+    return click.option(
+        "--price-per-hour",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="PRICE",
+        help="Of the machine, in any currency: adds what a million samples cost.",
+    )(command)

@@ -22,13 +22,21 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 @click.option("--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write to a file instead of stdout.")
 @options.results
 @click.option("--all-ratios", is_flag=True, help="Also between rows that a parity check found to differ.")
+@options.price_per_hour
 @options.names("--task", "Only these tasks.")
 @options.names("--dataset", "Only these datasets.")
 @options.names("--model", "Only these models.")
 @options.names("--backend", "Only these backends; ratios are to the first of them that ran.")
 @options.names("--device", "Only these devices.")
 @options.names("--precision", "Only these precisions.")
-def report(format_: str, output: str | None, results: str | None, all_ratios: bool, **filters: tuple[str, ...]) -> None:
+def report(
+    format_: str,
+    output: str | None,
+    results: str | None,
+    all_ratios: bool,
+    price_per_hour: float | None,
+    **filters: tuple[str, ...],
+) -> None:
     """Compare the runs of a results directory: a row for each task, dataset, model, backend, device and precision,
     over its seeds.
 
@@ -61,7 +69,8 @@ def report(format_: str, output: str | None, results: str | None, all_ratios: bo
             "or name another with --results DIR"
         )
     records = _selected([run.record for run in loaded.runs], filters)
-    text = render(tabulate(records, list(load_verdicts(directory).values()), all_ratios=all_ratios))
+    verdicts = list(load_verdicts(directory).values())
+    text = render(tabulate(records, verdicts, all_ratios=all_ratios, price_per_hour=price_per_hour))
     if output is None:
         click.echo(text, nl=not text.endswith("\n"))
     else:

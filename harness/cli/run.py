@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Do every run N times, in turns; `harness compare` needs 3 or more for speed [1; publish: 5].",
 )
+@options.price_per_hour
 @click.option("--save-weights", is_flag=True, help="Keep the trained weights, for `harness evaluate`.")
 @options.results
 @click.option(
@@ -54,6 +55,7 @@ def run(
     selection: Selection,
     parity: bool,
     repeat: int | None,
+    price_per_hour: float | None,
     save_weights: bool,
     seed: tuple[int, ...],
     split: tuple[int, ...] | Literal["all"],
@@ -104,7 +106,7 @@ def run(
         run_all(specs, catalog, store, timeout_s=timeout, listener=progress, marks=marks, save_weights=save_weights)
     finally:
         progress.close()
-        _print_finished(progress.records, store, quiet)
+        _print_finished(progress.records, store, quiet, price_per_hour)
     if any(isinstance(record.outcome, Failure) for record in progress.records):
         raise click.exceptions.Exit(1)
 
@@ -116,7 +118,7 @@ def _checked(specs: tuple[RunSpec, ...], catalog: Catalog, store: Store, quiet: 
     return marks_for(specs, catalog, store, say=lambda text: None if quiet else click.echo(f"parity: {text}", err=True))
 
 
-def _print_finished(records: list[RunRecord], store: Store, quiet: bool) -> None:
+def _print_finished(records: list[RunRecord], store: Store, quiet: bool, price_per_hour: float | None) -> None:
     """Also after Ctrl-C or a full disk: what was measured until then is shown."""
     if not records:
         return
@@ -124,7 +126,8 @@ def _print_finished(records: list[RunRecord], store: Store, quiet: bool) -> None
     from harness.report.text import render
     from harness.tabulate import tabulate
 
-    click.echo(render(tabulate(records, list(load(store.path).values()))), nl=False)
+    table = tabulate(records, list(load(store.path).values()), price_per_hour=price_per_hour)
+    click.echo(render(table), nl=False)
     if not quiet:
         click.echo(f"{len(records)} run{'s' * (len(records) != 1)} kept in {store.path}", err=True)
 

@@ -12,7 +12,7 @@ from harness.cli import options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.types import Energy, Failure, Memory, RunRecord, Steady, Success
+    from harness.types import Energy, Failure, Memory, Peak, RunRecord, Steady, Success
 
     Section = tuple[str, list[tuple[str, object]]]
 
@@ -44,7 +44,7 @@ def render(record: RunRecord, path: Path) -> str:
     from harness.types import Success
 
     parts = [f"{record.run_id}\n{path}"]
-    sections = [_run(record), *(_success(record.outcome) if isinstance(record.outcome, Success) else [])]
+    sections = [_run(record), *(_success(record.outcome, record.peak) if isinstance(record.outcome, Success) else [])]
     parts += [_lines(section) for section in [*sections, *_circumstances(record)] if section[1]]
     if isinstance(record.outcome, Success):
         quality = (_quality(record.outcome), _per_class(record.outcome), _slices(record.outcome))
@@ -180,14 +180,14 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _success(outcome: Success) -> Iterator[Section]:
+def _success(outcome: Success, peak: Peak | None) -> Iterator[Section]:
     speed, latency, memory = outcome.speed, outcome.latency, outcome.memory
     flops = speed.train_flops_per_s
     yield (
         "speed (steady state)",
         [
             ("training", _unit(speed.train_samples_per_s, "samples/s", _steady(speed.train))),
-            ("training", _unit(flops and flops / 1e9, "GFLOP/s")),
+            ("training", _unit(flops and flops / 1e9, "GFLOP/s", _share_of_peak(flops, peak))),
             ("inference", _unit(speed.inference_samples_per_s, "samples/s", _steady(speed.inference))),
             ("first training step", f"{speed.first_step_s:.3g} s"),
             *((f"flag: {flag.metric}", f"{flag.kind}: {flag.detail}") for flag in outcome.flags),
@@ -222,6 +222,13 @@ def _success(outcome: Success) -> Iterator[Section]:
             for epoch in outcome.curves
         ],
     )
+
+
+def _share_of_peak(flops: float | None, peak: Peak | None) -> str:
+    """Model FLOPs utilisation."""
+    if peak is None:
+        return "no peak was known: harness doctor --peak"
+    return f"{flops / peak.matrix_flops_per_s:.1%} of {peak.matrix_flops_per_s / 1e9:.4g}, MFU" if flops else ""
 
 
 def _steady(steady: Steady | None) -> str:

@@ -16,6 +16,7 @@ from harness.catalog import Catalog
 from harness.errors import RecordError, UsageError
 from harness.execute.child import Ended, run_child
 from harness.measure.environment import collect
+from harness.peak import lookup
 from harness.store import ARRAYS, LOG, RECORD, WEIGHTS, Store, read_record, write_json
 from harness.types import EpochEnded, Event, Failure, ParityMark, Provenance, RunRecord, RunSpec
 from harness.worker import Job
@@ -140,13 +141,18 @@ def run_one(
                 provenance=Provenance(plugins=list(job.plugins)),
                 outcome=explain_end(ended, timeout_s, scratch / LOG, oom=oom),
             )
-        record = msgspec.structs.replace(_with_log_tail(record, scratch / LOG), parity=list(marks))
+        peak = lookup(record, tuple(catalog.backend(spec.backend).packages))
+        record = msgspec.structs.replace(_with_log_tail(record, scratch / LOG), parity=list(marks), peak=peak)
         return store.commit(scratch, record).record
 
 
 def child_environment(spec: RunSpec) -> dict[str, str]:
     """What must be set before a numerical library loads, the same for every backend."""
-    count = str(spec.threads)
+    return thread_environment(spec.threads)
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    count = str(threads)
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
     return {
         **dict.fromkeys(pools, count),

@@ -6,6 +6,7 @@ A plugin module imports in milliseconds: numpy, scikit-learn and the frameworks 
 from harness.protocols.backend import (
     Backend,
     DeviceInfo,
+    PeakKernels,
     Session,
     SessionRequest,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "NetworkRef",
     "NoOptions",
     "Parameter",
+    "PeakKernels",
     "PreparedData",
     "RawData",
     "RawInput",

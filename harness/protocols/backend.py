@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,6 +43,20 @@ class SessionRequest:
     threads: int
     deterministic: bool = False
     """Use only kernels that give the same bits every time."""
+
+
+@dataclass(frozen=True)
+class PeakKernels:
+    """What a device is at its best in: the core calls these in windows and keeps the time.
+
+    Calls may return before the device has finished; `synchronize` waits.
+    """
+
+    matrix: Callable[[int], Callable[[], Any]]
+    """n -> what multiplies two square matrices [n, n] of the precision once."""
+    copy: Callable[[int], Callable[[], Any]]
+    """Bytes -> what copies an array of that size into another once."""
+    synchronize: Callable[[], None]
 
 
 class Session:
@@ -121,6 +135,10 @@ class Backend:
     def allocated_bytes(self, device: str, size_bytes: int) -> int | None:
         """Allocate so many bytes on `device` and let them go; by how much the framework's peak rose, as
         `Session.device_memory` has it. None where it does not tell. For ``harness selftest``, in a child."""
+        return None
+
+    def peak_kernels(self, device: str, precision: Precision, threads: int) -> PeakKernels | None:
+        """For ``harness doctor --peak``, in a child of its own; None where the backend has none."""
         return None
 
     def is_out_of_memory(self, error: BaseException) -> bool:

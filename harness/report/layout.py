@@ -107,6 +107,8 @@ def legend(shown: list[Block]) -> list[str]:
         lines.append("parity: same (largest relative error of the logits), or differs, by `harness parity`.")
     if any(block.flags for block in shown):
         lines.append("! flagged: wide interval, drift, two modes, throttling or other load; `harness show` tells more.")
+    if "mfu_percent" in names:
+        lines.append("MFU: FLOP/s of training as a share of what `harness doctor --peak` attained.")
     if names & {"p50_ms", "p90_ms", "p99_ms"}:
         lines.append("p50, p90, p99: latency of one batch; each needs 11, 64, 662 samples in a run to be given.")
     return lines

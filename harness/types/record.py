@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from harness.types.events import EpochEnded
-from harness.types.spec import DataInfo, PluginRef, RunSpec
+from harness.types.spec import DataInfo, PluginRef, Precision, RunSpec
 
 SCHEMA_VERSION = 2
 
@@ -247,6 +247,25 @@ class Provenance(Struct, frozen=True, kw_only=True):
     """What the backend set: thread counts, TF32 flags, compile mode, determinism."""
 
 
+class Peak(Struct, frozen=True, kw_only=True):
+    """The roofs of a device under one backend: what matrix products and copies attain at best, measured."""
+
+    backend: str
+    device: str
+    precision: Precision
+    threads: int
+    hardware: str
+    """The CPU's or GPU's name."""
+    versions: dict[str, str]
+    """Of the backend's packages."""
+    matrix_flops_per_s: float
+    """A multiply-add is two."""
+    copy_bytes_per_s: float
+    """Bytes read and bytes written, both counted."""
+    measured_at: str
+    """UTC, ISO 8601."""
+
+
 class ParityMark(Struct, frozen=True, kw_only=True):
     """What the parity check before a run found; the verdict itself lies in the results directory's ``parity``."""
 
@@ -278,3 +297,5 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     outcome: Outcome
     parity: list[ParityMark] = []
     """Of ``harness run --parity``; empty where no check was asked for."""
+    peak: Peak | None = None
+    """Of the device that the run was on; None where ``harness doctor --peak`` was not run before."""

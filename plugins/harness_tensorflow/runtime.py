@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -93,3 +95,30 @@ def allocated_bytes(device: str, size_bytes: int) -> int | None:
     with tf.device(name):
         tf.ones([size_bytes], tf.uint8).numpy()
     return int(tf.config.experimental.get_memory_info(name)["peak"]) - int(before)
+
+
+def peak_kernels(device: str, precision: str, threads: int) -> harness.PeakKernels:
+    """Matrix products and copies, called one by one."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+    dtype = {"bf16": tf.bfloat16, "fp16": tf.float16}.get(precision, tf.float32)
+    place = "CPU:0" if device == "cpu" else f"GPU:{device.partition(':')[2]}"
+
+    def on_device(make: Callable[[], Any]) -> Any:
+        with tf.device(place):
+            return make()
+
+    def matrix(n: int) -> Callable[[], object]:
+        a, b = on_device(lambda: (tf.ones([n, n], dtype), tf.ones([n, n], dtype)))
+        return lambda: on_device(lambda: tf.matmul(a, b))
+
+    def copy(size_bytes: int) -> Callable[[], object]:
+        source = on_device(lambda: tf.ones([size_bytes // 4], tf.float32))
+        return lambda: on_device(lambda: tf.raw_ops.DeepCopy(x=source))
+
+    def synchronize() -> None:
+        if device != "cpu":
+            tf.test.experimental.sync_devices()
+
+    return harness.PeakKernels(matrix=matrix, copy=copy, synchronize=synchronize)

@@ -53,6 +53,11 @@ class TorchBackend(harness.Backend):
 
         return allocated_bytes(device, size_bytes)
 
+    def peak_kernels(self, device: str, precision: str, threads: int) -> harness.PeakKernels | None:
+        from harness_torch.devices import peak_kernels
+
+        return peak_kernels(device, precision, threads)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Also true for an allocation that failed inside CUDA's own libraries, or on the host."""
         torch = sys.modules.get("torch")

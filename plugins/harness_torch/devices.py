@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 import harness
@@ -57,3 +59,28 @@ def allocated_bytes(device: str, size_bytes: int) -> int | None:
     torch.cuda.synchronize(device)
     del block
     return torch.cuda.max_memory_allocated(device) - before
+
+
+_DTYPES = {"fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def peak_kernels(device: str, precision: str, threads: int) -> harness.PeakKernels:
+    """Matrix products and copies in place, so that no memory is asked for while they are timed."""
+    require(device, precision)
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    dtype = _DTYPES.get(precision, torch.float32)
+
+    def matrix(n: int) -> Callable[[], object]:
+        a, b, out = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(3))
+        return lambda: torch.mm(a, b, out=out)
+
+    def copy(size_bytes: int) -> Callable[[], object]:
+        source, target = (torch.ones(size_bytes // 4, dtype=torch.float32, device=device) for _ in range(2))
+        return lambda: target.copy_(source)
+
+    def synchronize() -> None:
+        if device != "cpu":
+            torch.cuda.synchronize(device)
+
+    return harness.PeakKernels(matrix=matrix, copy=copy, synchronize=synchronize)

@@ -38,6 +38,7 @@ PUBLIC = [
     "NetworkRef",
     "NoOptions",
     "Parameter",
+    "PeakKernels",
     "PluginError",
     "PreparedData",
     "Protocol",

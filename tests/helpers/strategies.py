@@ -25,6 +25,7 @@ from harness.types import (
     Memory,
     ModelInfo,
     ParityMark,
+    Peak,
     PluginRef,
     Protocol,
     Provenance,
@@ -251,6 +252,19 @@ records = st.builds(
     outcome=successes | failures,
     parity=st.lists(
         st.builds(ParityMark, backend=words, passed=st.booleans(), error=st.none() | numbers, verdict=text), max_size=2
+    ),
+    peak=st.none()
+    | st.builds(
+        Peak,
+        backend=words,
+        device=words,
+        precision=st.sampled_from(["fp32", "bf16"]),
+        threads=counts,
+        hardware=text,
+        versions=st.dictionaries(words, text, max_size=2),
+        matrix_flops_per_s=numbers,
+        copy_bytes_per_s=numbers,
+        measured_at=text,
     ),
 )
 

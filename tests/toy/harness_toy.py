@@ -7,6 +7,7 @@ gradient descent written out in numpy.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,17 @@ class NumpyBackend(harness.Backend):
     def allocated_bytes(self, device: str, size_bytes: int) -> int | None:
         """An accelerator that is none: it claims as many times the bytes as ``TOY_ACCELERATOR`` says."""
         return round(size_bytes * float(os.environ["TOY_ACCELERATOR"]))
+
+    def peak_kernels(self, device: str, precision: str, threads: int) -> harness.PeakKernels | None:
+        """Kernels that sleep: 2 n^3 / ``TOY_FLOPS`` s a product, and a copy of 1 GB/s."""
+        if "TOY_FLOPS" not in os.environ:
+            return None
+        flops = float(os.environ["TOY_FLOPS"])
+        return harness.PeakKernels(
+            matrix=lambda n: lambda: time.sleep(2 * n**3 / flops),
+            copy=lambda size: lambda: time.sleep(2 * size / 1e9),
+            synchronize=lambda: None,
+        )
 
 
 class AbsentBackend(NumpyBackend):
