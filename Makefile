@@ -39,8 +39,11 @@ lint: $(READY)  ## formatting, lint, types
 check:  ## what CI runs
 	.ci/run
 
-bench: $(READY)  ## the harness's own cost against bare loops (pytest-benchmark)
+bench: $(READY)  ## the harness's own cost, and its peers', against bare loops (pytest-benchmark)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,bench]'
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.start
+	$(BIN)/python -m benchmarks.loadgen
 
 published: $(READY)  ## carry out the runs of docs/results.md that results/reference lacks (hours), print the table
 	$(BIN)/python -m benchmarks.published run

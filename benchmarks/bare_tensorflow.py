@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from harness_tensorflow.optimizers import Optimizer
 
-from harness import SessionRequest, Split
+from benchmarks.contender import Contender, weights_of
+from harness import Network, SessionRequest, Split
 
 
-def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[..., None], Callable[..., Any]]:
-    """`train(split, order)` and `infer(split)` over whole batches, of a model that starts from `weights`.
+class Parts(NamedTuple):
+    network: Network
+    model: Any
+    step: Callable[[Any, Any, Any], Any]
+    """(inputs, targets, learning rate) -> loss, not traced yet."""
+
+
+def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
+    """What every contender on TensorFlow has in common: the model with its weights, and a training step.
 
     The optimizer is the backend's own, because Keras's have other formulas: what is compared is the loop.
     """
     network = request.build(request.config, request.info, request.recipe.dropout)
-    model = network.module
+    model, recipe = network.module, request.recipe
     for name, binding in network.bindings.items():
         binding.variable.assign(binding.to_own(weights[name]))
-    recipe, size = request.recipe, request.recipe.batch_size
     trained = [p for p in request.parameters if p.trainable]
     variables = [network.bindings[p.name].variable for p in trained]
     optimizer = Optimizer(recipe, variables, [p.decay for p in trained])
     classification = request.info.objective == "classification"
 
-    @tf.function
     def step(inputs: Any, targets: Any, rate: Any) -> Any:
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
@@ -40,11 +46,19 @@ def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[
         optimizer.apply(gradients, rate)
         return loss
 
+    return Parts(network, model, step)
+
+
+def prepare(request: SessionRequest, weights: dict[str, Any]) -> Contender:
+    network, model, untraced = parts_of(request, weights)
+    size = request.recipe.batch_size
+    step = tf.function(untraced)
+
     @tf.function
     def forward(inputs: Any) -> Any:
         return model(inputs, training=False)
 
-    rate = tf.constant(recipe.learning_rate, tf.float32)
+    rate = tf.constant(request.recipe.learning_rate, tf.float32)
 
     def train(split: Split, order: Any) -> None:
         for start in range(0, len(order) - size + 1, size):
@@ -59,4 +73,4 @@ def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[
             parts.append(forward(inputs).numpy())
         return np.concatenate(parts)
 
-    return train, infer
+    return Contender(train, infer, lambda: weights_of(network, request, lambda v: v.numpy()))

@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from harness import SessionRequest, Split
+from benchmarks.contender import Contender, weights_of
+from harness import Network, SessionRequest, Split
 
 
-def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[..., None], Callable[..., Any]]:
-    """`train(split, order)` and `infer(split)` over whole batches, of a model that starts from `weights`."""
+class Parts(NamedTuple):
+    network: Network
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
+    """What every contender on PyTorch has in common: the model with its weights, and the recipe's optimizer."""
     network = request.build(request.config, request.info, request.recipe.dropout)
-    model: torch.nn.Module = network.module
     with torch.no_grad():
         for name, binding in network.bindings.items():
             binding.variable.copy_(torch.from_numpy(np.array(binding.to_own(weights[name]))))
-    recipe, size = request.recipe, request.recipe.batch_size
-    arguments: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
+    recipe = request.recipe
+    trained = {p.name: p for p in request.parameters if p.trainable}
+    groups = [
+        {
+            "params": [network.bindings[name].variable for name, p in trained.items() if p.decay == decays],
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+        }
+        for decays in (True, False)
+    ]
+    groups = [group for group in groups if group["params"]]
+    arguments: dict[str, Any] = {"lr": recipe.learning_rate, "fused": True}
     if recipe.optimizer == "sgd":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), momentum=recipe.momentum, **arguments)
-    else:
-        kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-        optimizer = kind(model.parameters(), betas=(recipe.beta1, recipe.beta2), eps=recipe.epsilon, **arguments)
-    classification = request.info.objective == "classification"
+        arguments |= {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
+        return Parts(network, network.module, torch.optim.SGD(groups, **arguments))
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    arguments |= {"betas": (recipe.beta1, recipe.beta2), "eps": recipe.epsilon}
+    return Parts(network, network.module, kind(groups, **arguments))
+
+
+def loss_of(request: SessionRequest, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    if request.info.objective == "regression":
+        return F.mse_loss(outputs, targets)
+    return F.cross_entropy(outputs, targets, label_smoothing=request.recipe.label_smoothing)
+
+
+def prepare(request: SessionRequest, weights: dict[str, Any]) -> Contender:
+    network, model, optimizer = parts_of(request, weights)
+    recipe, size = request.recipe, request.recipe.batch_size
 
     def train(split: Split, order: Any) -> None:
         model.train()
@@ -35,8 +60,7 @@ def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[
             inputs = {name: torch.from_numpy(array[index]) for name, array in split.inputs.items()}
             targets = torch.from_numpy(split.targets[index])
             optimizer.zero_grad()
-            outputs = model(**inputs)
-            loss = F.cross_entropy(outputs, targets) if classification else F.mse_loss(outputs, targets)
+            loss = loss_of(request, model(**inputs), targets)
             loss.backward()
             if recipe.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
@@ -51,4 +75,4 @@ def prepare(request: SessionRequest, weights: dict[str, Any]) -> tuple[Callable[
                 parts.append(outputs.numpy())
         return np.concatenate(parts)
 
-    return train, infer
+    return Contender(train, infer, lambda: weights_of(network, request, lambda v: v.detach().numpy().copy()))

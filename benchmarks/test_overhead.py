@@ -1,21 +1,28 @@
-"""The harness's training and inference loops against bare loops, pair by pair in one process."""
+"""The harness's training and inference loops, and its peers', against bare loops: round by round, in one process.
+
+Before anything is timed, all contenders train four batches from the same weights, without dropout, and must end with
+the same weights.
+"""
 
 from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from scipy.stats import binom
 
-from harness import Session, SessionRequest, Split, plugins
+from benchmarks.contender import CONTENDERS, NEEDS, Contender
+from harness import SessionRequest, Split, plugins
 from harness.measure.inference import predict
+from harness.measure.steady import median_interval
 from harness.measure.training import Training
 from harness.plan import Selection, expand
 from harness.protocols import PreparedData
@@ -23,8 +30,11 @@ from harness.types import Event, RunSpec
 from harness.weights import initial_weights
 
 MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2vec2-tiny": "speech"}
-ROUND_S = 1.0
+ROUND_S = 0.5
 """Length that a round aims at."""
+SAME_STEPS, SAME_ERROR = 4, 1e-4
+"""Training steps after which weights are compared, and the norm-wise relative difference that rounding may make: the
+tolerance of the parity check for gradients (`harness.parity.tolerances`)."""
 
 
 @pytest.fixture(scope="session")
@@ -38,38 +48,60 @@ def pairs(pytestconfig: pytest.Config) -> int:
 
 
 class Bench:
-    """One model opened twice in this process, in the harness's session and in a bare loop, on the same data."""
+    """One model under every contender in this process, on the same data."""
 
-    def __init__(self, model: str, framework: str) -> None:
+    def __init__(self, model: str, framework: str, *, dropout: bool = True) -> None:
         catalog = plugins.discover()
         selection = Selection(tasks=(MODELS[model],), backends=(framework,), models=(model,), devices=("cpu",))
-        self.spec: RunSpec = expand(selection, catalog)[0]
-        task, dataset = catalog.task(self.spec.task), catalog.dataset(self.spec.dataset)
-        raw = dataset.load(msgspec.convert(self.spec.dataset_options, dataset.Options))
-        self.data = task.prepare(raw, msgspec.convert(self.spec.task_options, task.Options))
+        spec: RunSpec = expand(selection, catalog)[0]
+        task, dataset = catalog.task(spec.task), catalog.dataset(spec.dataset)
+        raw = dataset.load(msgspec.convert(spec.dataset_options, dataset.Options))
+        self.data = task.prepare(raw, msgspec.convert(spec.task_options, task.Options))
         architecture, _ = catalog.model(model)
-        config = msgspec.convert(self.spec.model_options, architecture.Config)
+        config = msgspec.convert(spec.model_options, architecture.Config)
         network = catalog.network(architecture.name, framework)
         assert network is not None
+        recipe = msgspec.structs.replace(spec.recipe, schedule="constant", warmup_fraction=0.0, epochs=1)
+        if not dropout:
+            recipe = msgspec.structs.replace(recipe, dropout=0.0)
+        self.spec = msgspec.structs.replace(spec, recipe=recipe)
         request = SessionRequest(
             build=plugins.resolve(network.build),
             config=config,
             info=self.data.info,
             parameters=tuple(architecture.parameters(config, self.data.info)),
-            recipe=msgspec.structs.replace(self.spec.recipe, schedule="constant", warmup_fraction=0.0),
+            recipe=recipe,
             device="cpu",
             precision="fp32",
             compile=False,
             seed=0,
-            threads=self.spec.threads,
+            threads=spec.threads,
         )
         weights = initial_weights(request.parameters, 0)
-        self.session: Session = catalog.backend(framework).open(request)
+        self.session = catalog.backend(framework).open(request)  # sets threads and modes for the whole process
         self.session.set_weights(weights)
-        self.bare_train, self.bare_infer = importlib.import_module(f"benchmarks.bare_{framework}").prepare(
-            request, weights
-        )
-        self.spec = msgspec.structs.replace(self.spec, recipe=request.recipe)
+        self.contenders = {
+            name: importlib.import_module(module).prepare(request, weights)
+            for name, module in CONTENDERS[framework].items()
+            if all(importlib.util.find_spec(needed) for needed in NEEDS.get(name, ()))
+        }
+        self.contenders["harness"] = Contender(self._train, self._infer, self.session.get_weights)
+
+    def order(self, examples: int) -> Any:
+        """That of the harness's first epoch."""
+        return np.random.default_rng([self.spec.seed, 1]).permutation(examples)
+
+    def _train(self, split: Split, order: Any) -> None:
+        """One epoch with everything that the harness's loop does in a real run; its order is `order` above."""
+
+        def emit(event: Event) -> None:
+            msgspec.json.encode(event)
+
+        data = PreparedData(train=split, validation=split, test=split, info=self.data.info)
+        Training(self.session, data, self.spec, emit).run_epoch(1)
+
+    def _infer(self, split: Split) -> Any:
+        return predict(self.session, split, self.spec.recipe.batch_size, self.data.info.outputs)
 
     def split_for(self, run: Callable[[Split], object]) -> Split:
         """Training examples, repeated or cut to whole batches that keep `run` busy for about `ROUND_S`."""
@@ -84,102 +116,75 @@ class Bench:
             count = max(count + 1, min(8 * count, round(count * ROUND_S / seconds)))
 
 
+@pytest.mark.parametrize("model", list(MODELS))
+def test_all_do_the_same_work(model: str, framework: str) -> None:
+    bench = Bench(model, framework, dropout=False)
+    size = bench.spec.recipe.batch_size
+    split = bench.data.train.take(np.arange(SAME_STEPS * size))
+    found = {}
+    for name, contender in bench.contenders.items():
+        contender.train(split, bench.order(len(split)))
+        found[name] = contender.weights()
+        outputs = contender.infer(split)
+        assert np.shape(outputs) == (len(split), bench.data.info.outputs), name
+    bare = found.pop("bare")
+    for name, weights in found.items():
+        for parameter, expected in bare.items():
+            norm = float(np.linalg.norm(expected)) or 1.0
+            error = float(np.linalg.norm(np.asarray(weights[parameter], np.float64) - expected)) / norm
+            assert error <= SAME_ERROR, f"{name}: {parameter} differs by {error:.1e}"
+
+
 @pytest.fixture(scope="session", params=list(MODELS))
 def bench(request: pytest.FixtureRequest, framework: str) -> Bench:
     return Bench(request.param, framework)
 
 
 def test_training(benchmark: Any, bench: Bench, pairs: int) -> None:
-    order = np.random.default_rng(0).permutation
-
-    def harness_epoch(split: Split) -> None:
-        training(bench, split).run_epoch(1)
-
-    split = bench.split_for(lambda s: bench.bare_train(s, order(len(s))))
-    harness_epoch(split)
-    compare(
-        benchmark,
-        pairs,
-        what="training",
-        bench=bench,
-        samples=len(split),
-        bare=lambda: bench.bare_train(split, order(len(split))),
-        ours=lambda: harness_epoch(split),
-    )
+    split = bench.split_for(lambda s: bench.contenders["bare"].train(s, bench.order(len(s))))
+    order = bench.order(len(split))
+    calls = {name: partial(contender.train, split, order) for name, contender in bench.contenders.items()}
+    compare(benchmark, pairs, "training", bench, len(split), calls)
 
 
 def test_inference(benchmark: Any, bench: Bench, pairs: int) -> None:
-    size = bench.spec.recipe.batch_size
-    split = bench.split_for(bench.bare_infer)
-    outputs = bench.data.info.outputs
-    predict(bench.session, split, size, outputs)
-    compare(
-        benchmark,
-        pairs,
-        what="inference",
-        bench=bench,
-        samples=len(split),
-        bare=lambda: bench.bare_infer(split),
-        ours=lambda: predict(bench.session, split, size, outputs),
-    )
-
-
-def training(bench: Bench, split: Split) -> Training:
-    """A one-epoch training of the harness, with everything that its loop does in a real run."""
-
-    def emit(event: Event) -> None:
-        msgspec.json.encode(event)
-
-    data = PreparedData(train=split, validation=split, test=split, info=bench.data.info)
-    recipe = msgspec.structs.replace(bench.spec.recipe, epochs=1)
-    return Training(bench.session, data, msgspec.structs.replace(bench.spec, recipe=recipe), emit)
+    split = bench.split_for(bench.contenders["bare"].infer)
+    calls = {name: partial(contender.infer, split) for name, contender in bench.contenders.items()}
+    compare(benchmark, pairs, "inference", bench, len(split), calls)
 
 
 def compare(
-    benchmark: Any,
-    pairs: int,
-    *,
-    what: str,
-    bench: Bench,
-    samples: int,
-    bare: Callable[[], object],
-    ours: Callable[[], object],
+    benchmark: Any, pairs: int, what: str, bench: Bench, samples: int, calls: dict[str, Callable[[], object]]
 ) -> None:
-    """Alternate the two; a round of pytest-benchmark is one pair, whose two times are kept apart in ``extra_info``.
+    """A round of pytest-benchmark times every contender once, in an order that moves on by one from round to round;
+    their times are kept apart in ``extra_info``, and compared within the round."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
 
-    Every other pair starts with the harness, so that neither always runs on a machine that the other warmed.
-    """
-    bare_s: list[float] = []
-    ours_s: list[float] = []
-
-    def timed(work: Callable[[], object], into: list[float]) -> None:
+    def timed(name: str) -> float:
         gc.collect()
         start = time.perf_counter()
-        work()
-        into.append(time.perf_counter() - start)
+        told = calls[name]()
+        whole = time.perf_counter() - start
+        return told if isinstance(told, float) else whole
 
-    def pair() -> None:
-        both = [(bare, bare_s), (ours, ours_s)]
-        for work, into in both if len(bare_s) % 2 == 0 else reversed(both):
-            timed(work, into)
+    for name in names:  # the first call of each traces, allocates, warms
+        timed(name)
 
-    benchmark.pedantic(pair, rounds=pairs, iterations=1, warmup_rounds=0)
-    ratios = sorted(b / o for b, o in zip(bare_s, ours_s, strict=True))
-    benchmark.extra_info.update(
-        what=what,
-        model=bench.spec.model,
-        pairs=pairs,
-        ratio=median(ratios),
-        ratio_range95=median_range(ratios),
-        bare_samples_per_s=samples / median(bare_s),
-        harness_samples_per_s=samples / median(ours_s),
-        bare_s=bare_s,
-        harness_s=ours_s,
-    )
+    def one_round() -> None:
+        first = len(seconds[names[0]]) % len(names)
+        for name in [*names[first:], *names[:first]]:
+            seconds[name].append(timed(name))
 
-
-def median_range(values: list[float]) -> tuple[float, float]:
-    """Order statistics that hold the median with at least 95% confidence, whatever the distribution (binomial)."""
-    n = len(values)
-    k = max(int(binom.ppf(0.025, n, 0.5)), 1)
-    return values[k - 1], values[n - k]
+    benchmark.pedantic(one_round, rounds=pairs, iterations=1, warmup_rounds=0)
+    bare = seconds["bare"]
+    contenders = {}
+    for name, its in seconds.items():
+        ratios = np.array([b / s for b, s in zip(bare, its, strict=True)])
+        contenders[name] = {
+            "samples_per_s": samples / median(its),
+            "ratio": float(np.median(ratios)),
+            "ratio_range95": median_interval(ratios),
+            "seconds": its,
+        }
+    benchmark.extra_info.update(what=what, model=bench.spec.model, pairs=pairs, contenders=contenders)

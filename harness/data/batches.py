@@ -53,10 +53,12 @@ def _augmented(
 def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
     """The split in its own order, as (inputs, valid): each of `batch_size` examples, of which the first `valid`
     count; the last batch is filled up by repeating its last example."""
-    for start in range(0, len(split), batch_size):
-        valid = min(batch_size, len(split) - start)
-        inputs = {name: np.ascontiguousarray(array[start : start + valid]) for name, array in split.inputs.items()}
-        if valid < batch_size:
-            filler = {name: np.repeat(array[-1:], batch_size - valid, axis=0) for name, array in inputs.items()}
-            inputs = {name: np.concatenate([array, filler[name]]) for name, array in inputs.items()}
-        yield inputs, valid
+    whole = len(split) // batch_size * batch_size
+    for start in range(0, whole, batch_size):
+        end = start + batch_size
+        yield {name: np.ascontiguousarray(array[start:end]) for name, array in split.inputs.items()}, batch_size
+    valid = len(split) - whole
+    if valid:
+        rest = {name: np.asarray(array[whole:]) for name, array in split.inputs.items()}
+        filler = {name: np.repeat(array[-1:], batch_size - valid, axis=0) for name, array in rest.items()}
+        yield {name: np.concatenate([array, filler[name]]) for name, array in rest.items()}, valid

@@ -32,12 +32,13 @@ class Service:
         """From inputs on the host to outputs on the host."""
         size = self.batch_size
         in_flight: deque[Any] = deque()
-        for start in range(0, len(samples), size):
-            part = np.asarray(samples[start : start + size])
-            if len(part) < size:
-                part = np.concatenate([part, np.repeat(part[-1:], size - len(part))])
-            in_flight.append(self._session.predict({name: array[part] for name, array in self._inputs.items()}))
-            if len(in_flight) > MOST_IN_FLIGHT:
+        with self._session.inference():
+            for start in range(0, len(samples), size):
+                part = np.asarray(samples[start : start + size])
+                if len(part) < size:
+                    part = np.concatenate([part, np.repeat(part[-1:], size - len(part))])
+                in_flight.append(self._session.predict({name: array[part] for name, array in self._inputs.items()}))
+                if len(in_flight) > MOST_IN_FLIGHT:
+                    self._session.fetch(in_flight.popleft())
+            while in_flight:
                 self._session.fetch(in_flight.popleft())
-        while in_flight:
-            self._session.fetch(in_flight.popleft())

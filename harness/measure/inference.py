@@ -32,14 +32,14 @@ def predict(session: Session, split: Split, batch_size: int, outputs: int) -> ND
 
     Raises `harness.BadResultError` for predictions of another shape, or that are not finite.
     """
-    predictions = np.empty((len(split), outputs), np.float32)
-    start = 0
-    for inputs, valid in inference_batches(split, batch_size):
-        part = session.fetch(session.predict(inputs))
-        if part.shape != (batch_size, outputs):
-            raise BadResultError(f"the backend's predictions have the shape {part.shape}, not {(batch_size, outputs)}")
-        predictions[start : start + valid] = part if valid == batch_size else part[:valid]
-        start += valid
+    shape, parts = (batch_size, outputs), []
+    with session.inference():
+        for inputs, _ in inference_batches(split, batch_size):
+            part = session.fetch(session.predict(inputs))
+            if part.shape != shape:
+                raise BadResultError(f"the backend's predictions have the shape {part.shape}, not {shape}")
+            parts.append(part)
+    predictions = np.concatenate(parts, dtype=np.float32)[: len(split)]  # the last batch was filled up
     bad = int((~np.isfinite(predictions).all(axis=1)).sum())
     if bad:
         raise BadResultError(f"{bad} of {len(predictions)} predictions are not finite")
@@ -64,11 +64,13 @@ def measure(session: Session, split: Split, batch_size: int, protocol: Protocol,
     host to output on the host.
     """
     cycle = itertools.cycle(enumerate(_some_batches(split, batch_size)))
-    for _ in range(WARMUP_BATCHES):
-        session.fetch(session.predict(next(cycle)[1]))
     kept: dict[int, NDArray[Any]] = {}
-    timed = _throughput(session, cycle, protocol, kept, meter)
-    return Inference(timed, _latencies(session, cycle, protocol, kept), kept, batch_size)
+    with session.inference():
+        for _ in range(WARMUP_BATCHES):
+            session.fetch(session.predict(next(cycle)[1]))
+        timed = _throughput(session, cycle, protocol, kept, meter)
+        latencies = _latencies(session, cycle, protocol, kept)
+    return Inference(timed, latencies, kept, batch_size)
 
 
 def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], batch_size: int) -> tuple[int, float]:

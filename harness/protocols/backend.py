@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -90,6 +91,11 @@ class Session:
         """Forward in evaluation mode. Returns a handle of the outputs, float32 ``[B, outputs]`` once fetched:
         logits, or standardised regression targets."""
         raise NotImplementedError
+
+    def inference(self) -> AbstractContextManager[Any]:
+        """The core's loops of inference lie inside it: what a framework would else switch on at each `predict`.
+        `predict` also works outside of it."""
+        return nullcontext()
 
     def fetch(self, handle: Any) -> Array:
         """Wait for a handle and copy it to the host as float32."""

@@ -43,6 +43,7 @@ class TorchSession(Session):
             torch.cuda.reset_peak_memory_stats(self._device)
         network = request.build(request.config, request.info, request.recipe.dropout)
         self._dtype = torch.float64 if request.precision == "fp64" else torch.float32
+        self._as_they_come = not self._on_gpu and self._dtype == torch.float32
         self._weights = place(network, request.parameters, self._device, self._dtype)
         self._module: torch.nn.Module = network.module
         self._trainable = self._weights.trainable
@@ -52,9 +53,7 @@ class TorchSession(Session):
         self._loss = _loss(request)
         self._clip_norm = request.recipe.clip_norm
         dtype = _AUTOCAST.get(request.precision)
-        self._autocast: contextlib.AbstractContextManager[Any] = (
-            torch.autocast(self._device.type, dtype) if dtype else contextlib.nullcontext()
-        )
+        self._casts = torch.autocast(self._device.type, dtype) if dtype else None
         self._start_optimizer()
 
     def _start_optimizer(self) -> None:
@@ -103,7 +102,7 @@ class TorchSession(Session):
         targets = self._to_device(batch.targets)
         for parameter in self._trainable:
             parameter.grad = None
-        with self._autocast:
+        with self._casts or contextlib.nullcontext():
             outputs = self._forward(**inputs)
         loss = self._loss(outputs.to(self._dtype), targets)
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()
@@ -113,11 +112,19 @@ class TorchSession(Session):
         if self._training:
             self._module.eval()
             self._training = False
-        with torch.inference_mode(), self._autocast:
+        if not torch.is_inference_mode_enabled():
+            with torch.inference_mode():
+                return self.predict(inputs)
+        if self._casts is None:
+            return self._forward(**self._upload(inputs))
+        with self._casts:
             return self._forward(**self._upload(inputs)).to(self._dtype)
 
+    def inference(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.inference_mode()
+
     def fetch(self, handle: torch.Tensor) -> Array:
-        array: Array = handle.cpu().numpy()
+        array: Array = handle.cpu().numpy() if self._on_gpu else handle.numpy()
         return array
 
     def synchronize(self) -> None:
@@ -162,6 +169,8 @@ class TorchSession(Session):
             torch.cuda.empty_cache()
 
     def _upload(self, arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+        if self._as_they_come:
+            return {name: torch.from_numpy(array) for name, array in arrays.items()}
         return {name: self._to_device(array) for name, array in arrays.items()}
 
     def _to_device(self, array: Array) -> torch.Tensor:

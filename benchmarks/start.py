@@ -1,0 +1,52 @@
+"""What a command line costs before it does anything: ``python -m benchmarks.start``.
+
+``harness --help`` against an interpreter that does nothing, and ``pytest --version`` and ``transformers`` version for
+comparison, whole processes in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from statistics import median
+
+import numpy as np
+from tabulate import tabulate
+
+from harness.measure.steady import median_interval
+
+COMMANDS = {
+    "python -c pass": ["-c", "pass"],
+    "harness --help": ["-m", "harness", "--help"],
+    "harness list tasks": ["-m", "harness", "list", "tasks"],
+    "pytest --version": ["-m", "pytest", "--version"],
+    "accelerate --help": ["-m", "accelerate.commands.accelerate_cli", "--help"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.start", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20, help="of every command [20]")
+    rounds = max(6, parser.parse_args().rounds)
+    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for number in range(rounds + 1):
+        for name, arguments in COMMANDS.items():
+            start = time.perf_counter()
+            done = subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
+            if done.returncode:
+                raise SystemExit(f"{name}: {done.stderr.decode(errors='replace')}")
+            if number:  # the first round fills the disk's cache
+                seconds[name].append(time.perf_counter() - start)
+    bare, rows = seconds["python -c pass"], []
+    for name, its in seconds.items():
+        more = np.array([1e3 * (t - b) for t, b in zip(its, bare, strict=True)])
+        low, high = median_interval(more) or (np.nan, np.nan)
+        rows.append([name, f"{1e3 * median(its):.0f}", f"{np.median(more):.0f}", f"{low:.0f} to {high:.0f}"])
+    headers = ["command", "ms", "more than python, ms", "95% range"]
+    print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()
