@@ -12,11 +12,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from tabulate import tabulate
 
 from harness import RunRecord, RunSpec, Success, stats
+from harness.catalog import Catalog
 from harness.cli.progress import listener
 from harness.execute.local import run_all
 from harness.plan import Selection, expand
@@ -103,7 +105,8 @@ CLAIMS = (
 def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None, results: Path) -> int:
     catalog, store = discover(), Store(results)
     store.prepare()
-    done = {_without_protocol(run.record.spec) for run in store.load().runs if isinstance(run.record.outcome, Success)}
+    runs = store.load().runs
+    done = {_identity(run.record.spec, catalog) for run in runs if isinstance(run.record.outcome, Success)}
     specs: list[RunSpec] = []
     for claim in CLAIMS:
         if datasets and claim.dataset not in datasets:
@@ -114,7 +117,7 @@ def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None
         specs += [
             spec
             for spec in expand(claim.selection(backends, checkpoint), catalog)
-            if _without_protocol(spec) not in done
+            if _identity(spec, catalog) not in done
         ]
     progress = listener(quiet=False)
     try:
@@ -124,9 +127,22 @@ def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None
     return int(not all(isinstance(record.outcome, Success) for record in records))
 
 
-def _without_protocol(spec: RunSpec) -> str:
-    """What the scores depend on: how speed was measured does not count."""
-    return msgspec.structs.replace(spec, device="auto", protocol=Protocol()).key
+def _identity(spec: RunSpec, catalog: Catalog) -> str:
+    """What the scores depend on: how speed was measured does not count, and options that came later have their
+    defaults, which change nothing."""
+    task, (model, _) = catalog.task(spec.task), catalog.model(spec.model)
+
+    def completed(values: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(msgspec.convert(values, kind)))
+        return found
+
+    return msgspec.structs.replace(
+        spec,
+        device="auto",
+        protocol=Protocol(),
+        task_options=completed(spec.task_options, task.Options),
+        model_options=completed(spec.model_options, model.Config),
+    ).key
 
 
 def table(results: Path) -> str:

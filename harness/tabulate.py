@@ -204,6 +204,7 @@ def _figures(outcome: Success, peak: Peak | None) -> dict[str, float | None]:
         "p99_ms": latency.p99_ms,
         "host_peak_mib": memory.host_peak_bytes / _MIB,
         "device_peak_mib": _mib(device.allocator_peak_bytes) if device else None,
+        "reserved_peak_mib": _mib(device.reserved_peak_bytes) if device else None,
         "driver_peak_mib": _mib(device.driver_peak_bytes) if device else None,
     }
     figures |= _energy(outcome.energy)

@@ -33,10 +33,10 @@ def compare(
     """Compare runs: whether NEW is better or worse than BASE, by how much, how surely, and how small a change would
     have been seen.
 
-    BASE and NEW are each a results directory, the directory of a run, the file of a baseline (`harness baseline`), or
-    the beginning or a part of the ids of runs in the results directory. Runs of equal settings are compared with each
-    other; then what matches by task, dataset, model, backend, device and precision; then without the backend; then what
-    is left, if it is one on each side.
+    BASE and NEW are each a results directory, the directory of a run, the file of a baseline (`harness baseline`), the
+    file of a suite (those of its runs that are in the results directory), or the beginning or a part of the ids of runs
+    there. Runs of equal settings are compared with each other; then what matches by task, dataset, model, backend,
+    device and precision; then without the backend; then what is left, if it is one on each side.
 
     Speed, latency and memory need three runs on each side (`harness run --repeat 3`). Quality is compared over seeds
     and splits, three or more; else over the examples of one seed. The exit status is 0 unless a bound of --fail-on

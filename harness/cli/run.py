@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Train and measure; print the comparison.")
 @options.selection("Framework; without it every one that can run here.")
+@click.option(
+    "--suite",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Carry out the runs of a TOML file instead of those that options select.",
+)
 @click.option("--parity", is_flag=True, help="First check that the backends compute the same; the verdict is recorded.")
 @click.option(
     "--seed",
@@ -53,6 +59,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print the runs that are planned, and run nothing.")
 def run(
     selection: Selection,
+    suite: str | None,
     parity: bool,
     repeat: int | None,
     price_per_hour: float | None,
@@ -79,17 +86,14 @@ def run(
       harness run --task nlp --protocol publish
       harness run --task regression --dataset uci-energy --backend torch,tensorflow --split all
       harness run --task vision --seed 0,1,2 --dry-run
+      harness run --suite nightly.toml --results results/nightly
     """
-    import dataclasses
-
-    from harness.plan import expand, named_protocol
     from harness.plugins import discover
     from harness.store import Store, results_dir
     from harness.types import Failure
 
     catalog = discover()
-    specs = expand(dataclasses.replace(selection, seeds=seed, splits=split), catalog)
-    specs *= repeat or named_protocol(selection.protocol).repeats
+    specs = _planned(selection, suite, seed, split, repeat, catalog)
     if dry_run:
         _print_plan(specs)
         return
@@ -109,6 +113,38 @@ def run(
         _print_finished(progress.records, store, quiet, price_per_hour)
     if any(isinstance(record.outcome, Failure) for record in progress.records):
         raise click.exceptions.Exit(1)
+
+
+_BESIDE_A_SUITE = ("suite", "parity", "results", "timeout", "quiet", "dry_run", "save_weights", "price_per_hour")
+
+
+def _planned(
+    selection: Selection,
+    suite: str | None,
+    seed: tuple[int, ...],
+    split: tuple[int, ...] | Literal["all"],
+    repeat: int | None,
+    catalog: Catalog,
+) -> tuple[RunSpec, ...]:
+    import dataclasses
+    from pathlib import Path
+
+    from harness import suite as suites
+    from harness.plan import expand, named_protocol
+
+    if suite is None:
+        specs = expand(dataclasses.replace(selection, seeds=seed, splits=split), catalog)
+        return specs * (repeat or named_protocol(selection.protocol).repeats)
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") == click.core.ParameterSource.COMMANDLINE
+        and parameter.name not in _BESIDE_A_SUITE
+    ]
+    if given:
+        raise click.UsageError(f"--suite says what to run; leave out {', '.join(given)}")
+    return suites.plan(suites.load(Path(suite)), catalog)
 
 
 def _checked(specs: tuple[RunSpec, ...], catalog: Catalog, store: Store, quiet: bool) -> dict[str, list[ParityMark]]:

@@ -13,7 +13,7 @@ from harness.compare import baseline
 from harness.distinguish import IDENTITY, described
 from harness.errors import RecordError, UsageError
 from harness.store import RECORD, Store, StoredRun, read_record
-from harness.types import Success
+from harness.types import RunSpec, Success
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Match:
 
 def find(text: str, results: Path) -> list[StoredRun]:
     """The runs that `text` stands for: all of a results directory, the one of a run's directory, those of a baseline's
-    file, or those of `results` whose id begins with it or contains it.
+    file, those of `results` that a suite's file (.toml) plans, or those of `results` whose id begins with it or
+    contains it.
 
     Raises `harness.UsageError` where there are none, and `harness.RecordError` where one cannot be read.
     """
@@ -61,7 +62,7 @@ def find(text: str, results: Path) -> list[StoredRun]:
             raise UsageError(f"{path}: holds no runs")
         return loaded.runs
     if path.is_file():
-        return baseline.load(path)
+        return _of_suite(path, results) if path.suffix == ".toml" else baseline.load(path)
     if os.sep in text:
         raise UsageError(f"{path}: there is no such results directory, run or baseline")
     loaded = Store(results).load()
@@ -74,6 +75,25 @@ def find(text: str, results: Path) -> list[StoredRun]:
     if not found:
         raise UsageError(f"{text!r} is no directory, and no run in {results} is called so; `harness report` lists them")
     return found
+
+
+def _of_suite(path: Path, results: Path) -> list[StoredRun]:
+    from harness import suite
+    from harness.plugins import discover
+
+    planned = {_undecided(spec) for spec in suite.plan(suite.load(path), discover())}
+    loaded = Store(results).load()
+    if loaded.problems:
+        raise RecordError("; ".join(loaded.problems))
+    found = [run for run in loaded.runs if _undecided(run.record.spec) in planned]
+    if not found:
+        raise UsageError(f"{path}: none of its runs is in {results}; carry them out: harness run --suite {path}")
+    return found
+
+
+def _undecided(spec: RunSpec) -> str:
+    """Which device a run takes is decided when it runs."""
+    return msgspec.structs.replace(spec, device="auto").key
 
 
 def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Match], list[str]]:

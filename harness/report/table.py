@@ -78,6 +78,7 @@ COLUMNS = (
     Column("p99_ms", "p99", "ms", "number"),
     Column("host_peak_mib", "host peak", "MiB", "number"),
     Column("device_peak_mib", "device peak", "MiB", "number"),
+    Column("reserved_peak_mib", "reserved peak", "MiB", "number"),
     Column("driver_peak_mib", "driver peak", "MiB", "number"),
     Column("train_cpu_j", "train cpu", "J/sample", "number"),
     Column("inference_cpu_j", "infer. cpu", "J/sample", "number"),

@@ -94,3 +94,18 @@ def test_show_a_real_run(invoke: Invoke) -> None:
     assert "FAILED in phase train: error: ValueError: the toy broke" in result.stdout
     assert "  | ValueError: the toy broke" in result.stdout
     assert isinstance(Store(Path("results")).load().runs[0].record.outcome, Failure)
+
+
+def test_a_suite_is_carried_out(toy: Path, tmp_path: Path) -> None:
+    settings = ", ".join(f'"{k}" = {v}' for k, _, v in (setting.partition("=") for setting in FAST))
+    (tmp_path / "suite.toml").write_text(
+        f'backend = "toy-numpy"\nthreads = 1\n[[run]]\ntask = "toy-classify"\nrepeat = 2\nset = {{ {settings} }}\n'
+    )
+    done = harness("run", "--suite", "suite.toml", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert outcomes(tmp_path / "results") == ["ok", "ok"]
+    planned = harness("run", "--suite", "suite.toml", "--dry-run", cwd=tmp_path)
+    assert "2 runs planned; nothing was run" in planned.stdout
+    mixed = harness("run", "--suite", "suite.toml", "--task", "nlp", "--set", "recipe.epochs=1", cwd=tmp_path)
+    assert mixed.returncode == 2
+    assert "--suite says what to run; leave out --task, --set" in mixed.stderr
