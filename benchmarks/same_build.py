@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.same_build`` repeats one short run, draws two sides that took turns (A B A B) from consecutive
 repeats at random, and compares them: as they are, and with the training of one side slowed down. The runs are real, the
-draws overlap. ``--results DIR`` takes the repeats that DIR holds instead of new ones.
+draws overlap. ``--results DIR`` takes the repeats that DIR holds instead of new ones. ``--noise 0.01`` gives the runs
+training throughputs that vary by 1% (normal, drawn anew), to show what would be found on a machine of that noise.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from harness.compare.match import Match
 from harness.plugins import discover
 from harness.store import Store, StoredRun
 
-RUN = ("run", "--quiet", "--task", "vision", "--set", "recipe.epochs=3", "--protocol", "quick")
+RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3")
+"""With a core to spare, so that what else the machine does disturbs less."""
 
 
 def repeats(results: Path, count: int, backend: str) -> list[StoredRun]:
@@ -46,13 +48,28 @@ def draw(runs: Sequence[StoredRun], size: int, rng: np.random.Generator) -> Matc
     return Match(*sides)
 
 
+def _train_rate(run: StoredRun) -> float | None:
+    outcome = run.record.outcome
+    return outcome.speed.train_samples_per_s if isinstance(outcome, Success) else None
+
+
 def slowed(run: StoredRun, share: float) -> StoredRun:
+    rate = _train_rate(run)
+    assert rate is not None
+    return _with_rate(run, rate * (1 - share), run.path)
+
+
+def noisy(run: StoredRun, share: float, rng: np.random.Generator) -> StoredRun:
+    """Without its predictions, whose comparison takes the time."""
+    return _with_rate(run, 1000 * (1 + share * rng.standard_normal()), Path())
+
+
+def _with_rate(run: StoredRun, rate: float, path: Path) -> StoredRun:
     outcome = run.record.outcome
     assert isinstance(outcome, Success)
-    assert outcome.speed.train_samples_per_s is not None
-    speed = msgspec.structs.replace(outcome.speed, train_samples_per_s=outcome.speed.train_samples_per_s * (1 - share))
+    speed = msgspec.structs.replace(outcome.speed, train_samples_per_s=rate)
     changed = msgspec.structs.replace(outcome, speed=speed)
-    return StoredRun(run.path, msgspec.structs.replace(run.record, outcome=changed))
+    return StoredRun(path, msgspec.structs.replace(run.record, outcome=changed))
 
 
 def main() -> None:
@@ -62,6 +79,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=40, help="new repeats [40]")
     parser.add_argument("--side", type=int, default=5, help="runs on a side [5]")
     parser.add_argument("--draws", type=int, default=200, help="comparisons [200]")
+    parser.add_argument("--noise", type=float, help="of the training throughput, instead of what was measured")
     parser.add_argument("--slowdown", type=float, default=0.05, help="planted into one side's training [0.05]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -79,6 +97,8 @@ def _report(runs: Sequence[StoredRun], options: argparse.Namespace) -> None:
     detectable = []
     for _ in range(options.draws):
         same = draw(runs, options.side, rng)
+        if options.noise is not None:
+            same = Match(*([noisy(run, options.noise, rng) for run in side] for side in (same.base, same.new)))
         (compared,) = compare_all([same], catalog)
         differing = [c.metric for c in compared.comparisons if c.verdict in ("better", "worse")]
         called.update(differing)
@@ -90,6 +110,9 @@ def _report(runs: Sequence[StoredRun], options: argparse.Namespace) -> None:
             detectable.append(training.detectable)
             told += training.detectable <= options.slowdown
     n = options.draws
+    rates = [r for r in map(_train_rate, runs) if r is not None]
+    varies = np.std(rates, ddof=1) / np.mean(rates) if options.noise is None else options.noise
+    print(f"training throughput varies by {varies:.2%} from run to run")
     print(f"{len(runs)} runs; {n} comparisons of {options.side} with {options.side} that took turns")
     print(f"no difference: called one in {wrong} ({wrong / n:.1%}){f': {dict(called)}' if called else ''}")
     print(f"{options.slowdown:.0%} slower training: found in {found} ({found / n:.1%})")

@@ -1,0 +1,120 @@
+"""What one run cost, as sections of text: speed, latency, memory, energy, time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.types import Energy, Memory, Peak, Steady, Success
+
+Section = tuple[str, list[tuple[str, object]]]
+
+
+def text(value: object) -> str:
+    if value is None:
+        return "not known"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {text(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(text(inner) for inner in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def sections(outcome: Success, peak: Peak | None) -> Iterator[Section]:
+    speed, latency, memory = outcome.speed, outcome.latency, outcome.memory
+    flops = speed.train_flops_per_s
+    yield (
+        "speed (steady state)",
+        [
+            ("training", _unit(speed.train_samples_per_s, "samples/s", _steady(speed.train))),
+            ("training", _unit(flops and flops / 1e9, "GFLOP/s", _share_of_peak(flops, peak))),
+            ("inference", _unit(speed.inference_samples_per_s, "samples/s", _steady(speed.inference))),
+            ("first training step", f"{speed.first_step_s:.3g} s"),
+            *((f"flag: {flag.metric}", f"{flag.kind}: {flag.detail}") for flag in outcome.flags),
+        ],
+    )
+    yield "energy", _energy(outcome.energy)
+    reached = outcome.time_to_target
+    if reached is not None:
+        when = "not reached" if reached.train_s is None else f"{reached.train_s:.3g} s, epoch {reached.epoch}"
+        yield "time to target", [(f"validation {reached.metric} {reached.target:g}", when)]
+    yield (
+        f"latency of a batch of {latency.batch_size} ({latency.samples} samples)",
+        [
+            (name, "too few samples" if value is None else f"{value:.4g} ms")
+            for name, value in (("p50", latency.p50_ms), ("p90", latency.p90_ms), ("p99", latency.p99_ms))
+        ],
+    )
+    yield "peak memory", _memory(memory)
+    yield "seconds by phase", [(phase, f"{seconds:.2f} s") for phase, seconds in outcome.phases_s.items()]
+    yield (
+        "model and data",
+        [
+            ("trainable parameters", f"{outcome.model.parameters:,}"),
+            ("forward FLOPs a sample", outcome.model.flops_per_sample),
+            *((f"examples, {split}", n) for split, n in outcome.examples.items()),
+        ],
+    )
+    yield (
+        "training",
+        [
+            (f"epoch {epoch.epoch}", f"{epoch.train_s:.2f} s, loss {epoch.train_loss:.5g}, {text(epoch.validation)}")
+            for epoch in outcome.curves
+        ],
+    )
+
+
+def _share_of_peak(flops: float | None, peak: Peak | None) -> str:
+    """Model FLOPs utilisation."""
+    if peak is None:
+        return "no peak was known: harness doctor --peak"
+    return f"{flops / peak.matrix_flops_per_s:.1%} of {peak.matrix_flops_per_s / 1e9:.4g}, MFU" if flops else ""
+
+
+def _steady(steady: Steady | None) -> str:
+    if steady is None:
+        return ""
+    interval = "" if steady.low is None else f" [{steady.low:.5g}, {steady.high:.5g}]"
+    short = "" if steady.ended == "target" else "; less than the protocol asks for"
+    return f"median of {steady.windows} windows after {steady.warmup_windows} of warm-up{interval}{short}"
+
+
+def _energy(energy: Energy) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = []
+    for name, use, source in (("cpu", energy.cpu, energy.cpu_source), ("gpu", energy.gpu, energy.gpu_source)):
+        if use is None:
+            rows.append((name, f"not known: {source}" if source else None))
+            continue
+        rows.append((name, source))
+        for part, joules, watts in (
+            ("training", use.train_j_per_sample, use.train_w),
+            ("inference", use.inference_j_per_sample, use.inference_w),
+        ):
+            if joules is not None and watts is not None:
+                rows.append((f"{name}, {part}", f"{joules:.4g} J a sample, {watts:.4g} W"))
+    return rows
+
+
+def _unit(value: float | None, unit: str, remark: str = "") -> str:
+    return "not measured" if value is None else f"{value:.5g} {unit}{f' ({remark})' if remark else ''}"
+
+
+def _memory(memory: Memory) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [("host", f"{_mib(memory.host_peak_bytes)} ({memory.host_counter})")]
+    if memory.tree_peak_bytes is not None:
+        rows.append(("host, with its processes", _mib(memory.tree_peak_bytes)))
+    rows += [(f"host, {phase}", _mib(size)) for phase, size in memory.host_peak_by_phase_bytes.items()]
+    if memory.device:
+        rows += [
+            ("device, allocator", _mib(memory.device.allocator_peak_bytes)),
+            ("device, reserved", _mib(memory.device.reserved_peak_bytes)),
+            ("device, driver", _mib(memory.device.driver_peak_bytes)),
+        ]
+    return rows
+
+
+def _mib(size: int | None) -> str:
+    return "not known" if size is None else f"{size / 2**20:.1f} MiB"
