@@ -112,16 +112,19 @@ class TorchSession(Session):
         if self._training:
             self._module.eval()
             self._training = False
-        if not torch.is_inference_mode_enabled():
-            with torch.inference_mode():
-                return self.predict(inputs)
+        if torch.is_inference_mode_enabled():
+            return self._outputs(inputs)
+        with torch.inference_mode():
+            return self._outputs(inputs)
+
+    def inference(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.inference_mode()
+
+    def _outputs(self, inputs: Mapping[str, Array]) -> torch.Tensor:
         if self._casts is None:
             return self._forward(**self._upload(inputs))
         with self._casts:
             return self._forward(**self._upload(inputs)).to(self._dtype)
-
-    def inference(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.inference_mode()
 
     def fetch(self, handle: torch.Tensor) -> Array:
         array: Array = handle.cpu().numpy() if self._on_gpu else handle.numpy()

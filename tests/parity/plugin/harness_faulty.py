@@ -147,7 +147,7 @@ def bf16(request: SessionRequest) -> Any:
     class Session(TorchSession):
         def __init__(self, request: SessionRequest) -> None:
             super().__init__(request)
-            self._autocast = torch.autocast("cpu", torch.bfloat16)
+            self._casts = torch.autocast("cpu", torch.bfloat16)
 
     return Session(request)
 
