@@ -48,6 +48,9 @@ if TYPE_CHECKING:
         Split,
         Task,
     )
+    from harness.report.report import Report
+    from harness.report.table import Table
+    from harness.store import StoredRun
     from harness.types import (
         DataInfo,
         DeviceMemory,
@@ -100,6 +103,9 @@ _HOME = {
         "Split",
         "Task",
     ),
+    "harness.report.report": ("Report",),
+    "harness.report.table": ("Table",),
+    "harness.store": ("StoredRun",),
     "harness.types": (
         "DataInfo",
         "DeviceMemory",
@@ -145,6 +151,7 @@ __all__ = [
     "Recipe",
     "RecordError",
     "RemoteFile",
+    "Report",
     "Reporter",
     "Results",
     "RunRecord",
@@ -152,7 +159,9 @@ __all__ = [
     "Session",
     "SessionRequest",
     "Split",
+    "StoredRun",
     "Success",
+    "Table",
     "Task",
     "UnknownNameError",
     "UnsupportedError",

@@ -96,7 +96,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                     _check_variant(checkpoint, model, model_name)
                     variant = model.name
                 _check_model(task, model, variant)
-                settings = _settings(task, dataset, model, variant, named.protocol, overrides, checkpoint)
+                settings = settings_for(task, dataset, model, variant, named.protocol, overrides, checkpoint)
                 backends = [name for name in available if catalog.network(model.name, name)]
                 if selection.backends or not backends:
                     for name in available:
@@ -150,7 +150,7 @@ def recipe_for(
     return recipe
 
 
-def _settings(
+def settings_for(
     task: Task,
     dataset: Dataset,
     model: Model,
@@ -159,6 +159,7 @@ def _settings(
     overrides: Mapping[str, Mapping[str, Any]],
     checkpoint: Pretrained | None,
 ) -> dict[str, Any]:
+    """The parts of a `RunSpec` that options change: recipe, protocol, model and task options."""
     if checkpoint is None:
         sizes, preparation = model.variants[variant], {}
     else:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from harness import stats
-from harness.distinguish import IDENTITY, differences, machine_of, software_of
+from harness.distinguish import IDENTITY, differences
+from harness.grouping import group_runs, representative, rival_key
 from harness.metrics import BUILTIN as METRICS
 from harness.parity.marks import marks
 from harness.parity.verdict import Verdict
+from harness.protocols import Metric
 from harness.report.table import COLUMNS, Cell, Row, Table, one_line
 from harness.types import Energy, Failure, Peak, RunRecord, Success
 
@@ -42,31 +42,33 @@ def tabulate(
     *,
     all_ratios: bool = False,
     price_per_hour: float | None = None,
+    metrics: Iterable[Metric] = (),
 ) -> Table:
     """The table of these runs. Each run counts in exactly one row.
 
     Each row is marked by the parity `verdicts` that are bound to what it ran, else by those that its runs remember;
     there is no ratio between rows that are marked as differing, unless `all_ratios` asks for it. With `price_per_hour`
-    of the machine, rows tell what a million samples cost, in the same currency.
+    of the machine, rows tell what a million samples cost, in the same currency. `metrics` are those of plugins.
 
     Rows appear in the order of their first run. Ratios are to the first backend, in that order, among the rows that
     share everything but the backend and its packages; a ratio's half-width follows from those of its two means as
     if they were independent.
     """
-    groups = _group(_without_split_digests(records))
+    known = {metric.name: metric for metric in (*METRICS, *metrics)}
+    groups = group_runs(records)
     measured = _means(groups)
     options = [
         ", ".join(filter(None, [_splits(group), text]))
-        for group, text in zip(groups, differences([_representative(group) for group in groups]), strict=True)
+        for group, text in zip(groups, differences([representative(group) for group in groups]), strict=True)
     ]
     rivals: dict[tuple[str, ...], list[int]] = {}
     for index, group in enumerate(groups):
-        rivals.setdefault(_rival_key(group[0]), []).append(index)
+        rivals.setdefault(rival_key(group[0]), []).append(index)
     rows = []
     for indices in rivals.values():
-        found = marks([_representative(groups[index]) for index in indices], verdicts)
+        found = marks([representative(groups[index]) for index in indices], verdicts)
         for index, mark in zip(indices, found, strict=True):
-            cells = _identity(groups[index], options[index]) | measured[index] | {"parity": Cell(str(mark))}
+            cells = _identity(groups[index], options[index], known) | measured[index] | {"parity": Cell(str(mark))}
             comparable = all_ratios or mark.state != "differs" or index == indices[0]
             for ratio, speed in (
                 ("train_ratio", "train_samples_per_s"),
@@ -80,78 +82,9 @@ def tabulate(
             for speed, metric in _FLAGGED.items():
                 cells[speed] = dataclasses.replace(cells[speed], flagged=metric in flags)
             cells["flags"] = Cell("; ".join(f"{metric}: {text}" for metric, text in flags.items()))
-            rows.append(Row({column.name: cells[column.name] for column in COLUMNS}))
+            run_ids = tuple(record.run_id for record in groups[index])
+            rows.append(Row({column.name: cells[column.name] for column in COLUMNS}, run_ids))
     return Table(COLUMNS, tuple(rows))
-
-
-def _group(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    records = _with_known_devices(records)
-    succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    for record in records:
-        known = succeeded.setdefault(_setting(record), [])
-        if isinstance(record.outcome, Success) and software_of(record) not in known:
-            known.append(software_of(record))
-    groups: dict[tuple[str, ...], list[RunRecord]] = {}
-    for record in records:
-        software = software_of(record)
-        if isinstance(record.outcome, Failure):
-            # A run that broke off early may know only some of its packages: it joins the row that these agree with.
-            agreeing = [known for known in succeeded[_setting(record)] if software.items() <= known.items()]
-            software = agreeing[0] if len(agreeing) == 1 else software
-        versions = [f"{name} {version}" for name, version in sorted(software.items())]
-        groups.setdefault((*_setting(record), *versions), []).append(record)
-    return list(groups.values())
-
-
-def _without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Published splits of one dataset have digests of their own; told apart are only two that one split has."""
-    digests: dict[tuple[str, int | None], set[str]] = {}
-    for record in records:
-        if record.provenance.dataset_digest:
-            known = digests.setdefault((_dataset_key(record), record.spec.split), set())
-            known.add(record.provenance.dataset_digest)
-    changed = {key for (key, split), known in digests.items() if split is None or len(known) > 1}
-    return [
-        record
-        if _dataset_key(record) in changed
-        else msgspec.structs.replace(record, provenance=msgspec.structs.replace(record.provenance, dataset_digest=None))
-        for record in records
-    ]
-
-
-def _dataset_key(record: RunRecord) -> str:
-    """What determines the prepared data, the published split apart."""
-    spec = record.spec
-    options = {name: value for name, value in spec.dataset_options.items() if name != "split"}
-    return msgspec.json.encode([spec.task, spec.dataset, spec.task_options, options], order="sorted").decode()
-
-
-def _with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """A run that failed before it chose its device joins its siblings, where all of those ran on one."""
-    devices: dict[str, set[str]] = {}
-    for record in records:
-        if record.spec.device != "auto":
-            undecided = msgspec.structs.replace(record.spec, device="auto")
-            devices.setdefault(undecided.group_key, set()).add(record.spec.device)
-    placed = []
-    for record in records:
-        known = devices.get(record.spec.group_key, set()) if record.spec.device == "auto" else set()
-        spec = msgspec.structs.replace(record.spec, device=next(iter(known))) if len(known) == 1 else record.spec
-        placed.append(msgspec.structs.replace(record, spec=spec))
-    return placed
-
-
-def _representative(group: list[RunRecord]) -> RunRecord:
-    return next((record for record in group if isinstance(record.outcome, Success)), group[0])
-
-
-def _setting(record: RunRecord) -> tuple[str, ...]:
-    """The spec without its seed and split, and the machine."""
-    return (record.spec.group_key, *machine_of(record).values())
-
-
-def _rival_key(record: RunRecord) -> tuple[str, ...]:
-    return (msgspec.structs.replace(record.spec, backend="").group_key, *machine_of(record).values())
 
 
 def _means(groups: list[list[RunRecord]]) -> list[dict[str, Cell]]:
@@ -246,10 +179,10 @@ def _splits(group: list[RunRecord]) -> str:
     return f"{len(splits)} splits" if len(splits) > 1 else "".join(f"split {number}" for number in splits)
 
 
-def _identity(group: list[RunRecord], options: str) -> dict[str, Cell]:
+def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric]) -> dict[str, Cell]:
     spec = group[0].spec
     done = [record for record in group if isinstance(record.outcome, Success)]
-    metric, unit = _metric(done)
+    metric, unit, better = _metric(done, metrics)
     return {name: Cell(getattr(spec, name)) for name in IDENTITY} | {
         "options": Cell(options),
         "batch_size": Cell(spec.recipe.batch_size),
@@ -257,19 +190,21 @@ def _identity(group: list[RunRecord], options: str) -> dict[str, Cell]:
         "runs": Cell(len(group)),
         "metric": Cell(metric),
         "metric_unit": Cell(unit),
+        "metric_better": Cell(better),
         "status": Cell(_status(group)),
         "failures": Cell("; ".join(_explain(record) for record in group if isinstance(record.outcome, Failure))),
     }
 
 
-def _metric(done: list[RunRecord]) -> tuple[str, str]:
-    """Name of the primary metric, and its unit where it is the target's own."""
+def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str]:
+    """Name of the primary metric, its unit where it is the target's own, and which of its values are better."""
     for record in done:
         if isinstance(record.outcome, Success):
             name, data = record.outcome.scores.primary, record.provenance.data
-            in_target_unit = any(metric.name == name and metric.unit == "target" for metric in METRICS)
-            return name, str(data.details.get("target_unit", "")) if data and in_target_unit else ""
-    return "", ""
+            metric = metrics.get(name)
+            unit = str(data.details.get("target_unit", "")) if data and metric and metric.unit == "target" else ""
+            return name, unit, "" if metric is None else "higher" if metric.higher_is_better else "lower"
+    return "", "", ""
 
 
 def _status(group: list[RunRecord]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.audit.finding import Finding
 from harness.catalog import Catalog
 from harness.parity.tolerances import tolerance
+from harness.samples import inference_windows, train_windows
 from harness.store import ARRAYS, StoredRun, read_arrays
 from harness.types import RunRecord, Success
 
@@ -79,30 +80,21 @@ def _clock(record: RunRecord, outcome: Success) -> Finding:
 
 def _speed(record: RunRecord, outcome: Success, arrays: Arrays | None) -> Finding:
     check = "throughputs follow from the windows"
-    needed = ("train_window_s", "sampling_window_s", "inference_window_s")
-    if arrays is None or not all(name in arrays for name in needed):
+    trained = None if arrays is None else train_windows(record, arrays)
+    timed = None if arrays is None else inference_windows(record, arrays)
+    if trained is None or timed is None:
         return Finding(check=check, passed=None, detail="the windows were not kept")
     import numpy as np
 
-    speed = outcome.speed
-    steps = np.concatenate([arrays["train_window_steps"][1:], arrays["sampling_window_steps"]])
-    seconds = np.concatenate([arrays["train_window_s"][1:], arrays["sampling_window_s"]])
-    sizes = (min(record.spec.recipe.batch_size, outcome.examples["train"]), outcome.latency.batch_size)
     wrong = []
-    for name, told, steady, rates, size in (
-        ("training", speed.train_samples_per_s, speed.train, steps / seconds, sizes[0]),
-        (
-            "inference",
-            speed.inference_samples_per_s,
-            speed.inference,
-            arrays["inference_window_batches"] / arrays["inference_window_s"],
-            sizes[1],
-        ),
+    for name, told, windows in (
+        ("training", outcome.speed.train_samples_per_s, trained),
+        ("inference", outcome.speed.inference_samples_per_s, timed),
     ):
-        found = float(np.median(rates[steady.warmup_windows :])) * size if steady else None
+        found = float(np.median(windows.samples_per_s[windows.steady_from :]))
         if not _same(told, found):
             wrong.append(f"{name}: {told} in the record, {found} from the windows")
-    counts = f"{len(seconds)} windows of training, {len(arrays['inference_window_s'])} of inference"
+    counts = f"{len(trained.seconds)} windows of training, {len(timed.seconds)} of inference"
     return Finding(check=check, passed=not wrong, detail="; ".join(wrong) or counts)
 
 

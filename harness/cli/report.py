@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,16 +11,28 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.types import RunRecord
+    from harness.report.report import Report
+    from harness.store import StoredRun
 
 _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 
 
-@click.command(short_help="The comparison table of the results.")
+@click.command(short_help="The comparison of the results: a table, plots, a site.")
 @click.option(
-    "--format", "format_", default="text", metavar="FORMAT", help="text, markdown, csv, json or a plugin's [text]."
+    "--format",
+    "format_",
+    metavar="FORMAT",
+    help="text, markdown, latex, csv, json, pytest-benchmark, html (a site, into the directory --output) or a "
+    "plugin's [text].",
 )
-@click.option("--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write to a file instead of stdout.")
+@click.option(
+    "--plot",
+    metavar="PLOT",
+    help="A figure instead of the table: pareto, curves, ratios, confusion, roc, latency or memory; the suffix of "
+    "--output says which kind: svg, png, pdf, html or json (Vega-Lite).",
+)
+@click.option("--output", type=click.Path(), metavar="PATH", help="Write to a file or directory instead of stdout.")
+@click.option("--title", default="Benchmark results", show_default=True, help="Of the site.")
 @options.results
 @click.option("--all-ratios", is_flag=True, help="Also between rows that a parity check found to differ.")
 @options.price_per_hour
@@ -30,8 +43,10 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 @options.names("--device", "Only these devices.")
 @options.names("--precision", "Only these precisions.")
 def report(
-    format_: str,
+    format_: str | None,
+    plot: str | None,
     output: str | None,
+    title: str,
     results: str | None,
     all_ratios: bool,
     price_per_hour: float | None,
@@ -47,15 +62,23 @@ def report(
       harness report
       harness report --task nlp --backend torch,tensorflow
       harness report --format markdown --output comparison.md
+      harness report --format html --output site/
+      harness report --plot pareto --output pareto.svg
       harness report --results results/reference --format csv
     """
     from harness.errors import RecordError, UsageError
     from harness.parity.verdict import load as load_verdicts
     from harness.plugins import discover, resolve
+    from harness.report.report import make
     from harness.store import Store, results_dir
-    from harness.tabulate import tabulate
 
-    render = resolve(discover().reporter(format_).render)
+    if plot is not None and format_ is not None:
+        raise UsageError("--plot and --format ask for different things; give one of them")
+    catalog = discover()
+    reporter = catalog.reporter(format_ or "text")
+    if (plot is not None or reporter.output == "directory") and output is None:
+        wanted = "a file such as figure.svg" if plot is not None else "a directory such as site/"
+        raise UsageError(f"say where to write it: --output with {wanted}")
     directory = results_dir(results)
     loaded = Store(directory).load()
     for problem in loaded.problems:
@@ -68,54 +91,59 @@ def report(
             f"results directory {str(directory)!r} {state}; make some with `harness run --task ...`, "
             "or name another with --results DIR"
         )
-    records = _selected([run.record for run in loaded.runs], filters)
-    verdicts = list(load_verdicts(directory).values())
-    text = render(tabulate(records, verdicts, all_ratios=all_ratios, price_per_hour=price_per_hour))
-    if output is None:
-        click.echo(text, nl=not text.endswith("\n"))
+    made = make(
+        _selected(loaded.runs, filters),
+        catalog,
+        tuple(load_verdicts(directory).values()),
+        all_ratios=all_ratios,
+        price_per_hour=price_per_hour,
+        title=title,
+        problems=tuple(loaded.problems),
+    )
+    if plot is not None:
+        _draw(plot, made, Path(output or ""))
+        return
+    rendered = resolve(reporter.render)(made if reporter.takes == "report" else made.table)
+    if reporter.output == "directory":
+        _write_site(rendered, made, Path(output or ""))
+    elif output is None:
+        click.echo(rendered, nl=not rendered.endswith("\n"))
     else:
-        _write(Path(output), text)
+        from harness.files import write_whole
+
+        write_whole(Path(output), rendered.encode())
 
 
-def _selected(records: list[RunRecord], filters: dict[str, tuple[str, ...]]) -> list[RunRecord]:
+def _draw(plot: str, made: Report, output: Path) -> None:
+    from harness.files import write_whole
+    from harness.report.plots import figure
+
+    write_whole(output, figure(made, plot, output.suffix))
+
+
+def _write_site(files: Iterable[tuple[str, bytes]], made: Report, output: Path) -> None:
+    from rich.console import Console
+    from rich.progress import track
+
+    from harness.files import write_directory
+
+    console = Console(stderr=True)
+    count = write_directory(output, track(files, "writing pages", console=console, transient=True))
+    click.echo(f"{count} files, {len(made.runs)} runs: open {output / 'index.html'}", err=True)
+
+
+def _selected(runs: list[StoredRun], filters: dict[str, tuple[str, ...]]) -> list[StoredRun]:
     from harness.errors import CombinationError, UsageError
 
     for name in _FILTERS:
-        present = {getattr(record.spec, name) for record in records}
+        present = {getattr(run.record.spec, name) for run in runs}
         for wanted in filters[name]:
             if wanted not in present:
                 raise UsageError(
                     f"none of these results has the {name} {wanted!r}; they have: {', '.join(sorted(present))}"
                 )
-    chosen = [r for r in records if all(not filters[n] or getattr(r.spec, n) in filters[n] for n in _FILTERS)]
+    chosen = [run for run in runs if all(not filters[n] or getattr(run.record.spec, n) in filters[n] for n in _FILTERS)]
     if not chosen:
         raise CombinationError("no run matches all of these filters; leave some out")
     order = {name: position for position, name in enumerate(filters["backend"])}
-    return sorted(chosen, key=lambda record: order.get(record.spec.backend, 0))
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: a file that is there already survives a full disk. A pipe or device is written to as is."""
-    import os
-    import tempfile
-
-    from harness.errors import HarnessError
-
-    path, scratch = path.resolve(), None
-    try:
-        if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
-            return
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}-", delete=False
-        ) as file:
-            scratch = Path(file.name)
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        scratch.chmod(0o666 & ~mask)
-        scratch.replace(path)
-    except OSError as error:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
-        raise HarnessError(f"{path}: cannot be written: {error.strerror}") from None
+    return sorted(chosen, key=lambda run: order.get(run.record.spec.backend, 0))

@@ -88,11 +88,12 @@ def usual(matched: Match) -> tuple[str, ...]:
     return (_outcome(matched.base[0]).scores.primary, *USUAL)
 
 
-def compare(matched: Match, measure: Measure, confidence: float) -> Comparison:
-    """The change of one figure from base to new."""
+def compare(matched: Match, measure: Measure, confidence: float, *, by_example: bool = True) -> Comparison:
+    """The change of one figure from base to new. `by_example` lets quality be compared over the examples of one seed,
+    where there are fewer seeds than an interval needs; it takes a second or so."""
     sides = [_values(side, measure) for side in (matched.base, matched.new)]
     means = [_mean(list(side.values()), measure.relative) for side in sides]
-    effect, evidence = _effect(matched, measure, sides, confidence)
+    effect, evidence = _effect(matched, measure, sides, confidence, by_example)
     if effect is None:
         change = None if None in means else _change(means[0], means[1], measure.relative)
         ends: tuple[float | None, ...] = (None, None, None)
@@ -115,7 +116,7 @@ def compare(matched: Match, measure: Measure, confidence: float) -> Comparison:
 
 
 def _effect(
-    matched: Match, measure: Measure, sides: Sequence[dict[Any, float]], confidence: float
+    matched: Match, measure: Measure, sides: Sequence[dict[Any, float]], confidence: float, by_example: bool
 ) -> tuple[Effect | None, str]:
     if measure.relative:
         logs = [{key: math.log(value) for key, value in side.items() if value > 0} for side in sides]
@@ -123,7 +124,7 @@ def _effect(
     resolution = _resolution(matched)
     by_draw = [_averaged(side) for side in sides]
     common = by_draw[0].keys() & by_draw[1].keys()
-    if len(common) >= FEWEST or min(map(len, by_draw)) >= FEWEST:
+    if len(common) >= FEWEST or min(map(len, by_draw)) >= FEWEST or not by_example:
         unit = "seed" if matched.base[0].record.spec.split is None else "split"
         return _of_runs(by_draw, confidence, paired=len(common) >= FEWEST, unit=unit, resolution=resolution)
     return _of_one_run(matched, measure, confidence)

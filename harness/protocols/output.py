@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from harness.types import Objective
 
@@ -26,8 +27,13 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Reporter:
-    """A format of ``harness report``. `render` is ``"module:callable"``: ``f(table) -> str``."""
+    """A format of ``harness report``."""
 
     name: str
     render: str
+    """``"module:callable"``: ``f(table) -> str``, where `takes` and `output` say no other."""
     summary: str
+    takes: Literal["table", "report"] = "table"
+    """What it is called with: a `harness.Table`, or a `harness.Report`, which has the runs as well."""
+    output: Literal["text", "directory"] = "text"
+    """``directory``: it yields the files of a directory, as pairs of a relative path with ``/`` and bytes."""

@@ -13,4 +13,18 @@ BUILTIN: tuple[Reporter, ...] = (
     Reporter(name="markdown", render="harness.report.markdown:render", summary="the same blocks as markdown tables"),
     Reporter(name="csv", render="harness.report.data:csv_text", summary="every column, one line a row"),
     Reporter(name="json", render="harness.report.data:json_text", summary="every column, with a schema version"),
+    Reporter(name="latex", render="harness.report.latex:render", summary="booktabs tables; a document that compiles"),
+    Reporter(
+        name="pytest-benchmark",
+        render="harness.report.pytest_benchmark:render",
+        summary="the JSON that pytest-benchmark and continuous-benchmark services read",
+        takes="report",
+    ),
+    Reporter(
+        name="html",
+        render="harness.report.site.build:files",
+        summary="a static site: tables, plots, a page for each run",
+        takes="report",
+        output="directory",
+    ),
 )

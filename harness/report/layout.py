@@ -6,12 +6,13 @@ told below it.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from harness.report.table import Column, Row, Table, one_line
 
 _HEADING = ("task", "dataset", "model", "device", "precision", "options", "batch_size", "seeds", "runs", "parity")
-_NEVER_SHOWN = ("task", "dataset", "metric", "metric_unit", "flags", "failures")
+_NEVER_SHOWN = ("task", "dataset", "metric", "metric_unit", "metric_better", "flags", "failures")
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Block:
     heading: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    labels: tuple[str, ...]
+    """What each row is called among these."""
     flags: tuple[str, ...]
     failures: tuple[str, ...]
 
@@ -35,10 +38,11 @@ def blocks(table: Table) -> list[Block]:
         if device == "auto":  # it failed before it chose one: it stays beside what it was to be compared with
             device = devices.get((task, dataset), [device])[0]
         parts.setdefault((task, dataset, device), []).append(row)
-    return [_block(table, tuple(rows)) for rows in parts.values()]
+    return [block(table, tuple(rows)) for rows in parts.values()]
 
 
-def _block(table: Table, rows: tuple[Row, ...]) -> Block:
+def block(table: Table, rows: tuple[Row, ...]) -> Block:
+    """These rows of the table as one block."""
     shared = {name: rows[0].text(name) for name in _HEADING if len({row.text(name) for row in rows}) == 1}
     if all(row.text("runs") == row.text("seeds") for row in rows):
         shared["runs"] = ""  # one run a seed goes without saying
@@ -51,7 +55,8 @@ def _block(table: Table, rows: tuple[Row, ...]) -> Block:
         tuple(one_line(f"{_label(row, shared)}, {row.text(name)}", limit=500) for row in rows if row.text(name))
         for name in ("flags", "failures")
     )
-    return Block(_heading(shared), columns, rows, flags, failures)
+    labels = tuple(one_line(_label(row, shared)) or row.text("backend") for row in rows)
+    return Block(_heading(shared), columns, rows, labels, flags, failures)
 
 
 def _titled(column: Column, rows: tuple[Row, ...]) -> Column:
@@ -61,7 +66,7 @@ def _titled(column: Column, rows: tuple[Row, ...]) -> Column:
     metrics = dict.fromkeys(row.text("metric") for row in rows if row.text("metric"))
     units = dict.fromkeys(row.text("metric_unit") for row in rows if row.text("metric_unit"))
     title = one_line("/".join(metrics)) if column.name == "quality" else column.title
-    return Column(column.name, title, one_line("/".join(units)), column.kind)
+    return dataclasses.replace(column, title=title, unit=one_line("/".join(units)))
 
 
 def _heading(shared: dict[str, str]) -> str:

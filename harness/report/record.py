@@ -13,7 +13,7 @@ from harness.types import Failure, RunRecord, Success
 def render(record: RunRecord, path: Path) -> str:
     parts = [f"{record.run_id}\n{path}"]
     costs = sections(record.outcome, record.peak) if isinstance(record.outcome, Success) else []
-    parts += [_lines(section) for section in [_run(record), *costs, *_circumstances(record)] if section[1]]
+    parts += [_lines(section) for section in [run_section(record), *costs, *circumstances(record)] if section[1]]
     if isinstance(record.outcome, Success):
         quality = (_quality(record.outcome), _per_class(record.outcome), _slices(record.outcome))
         parts[2:2] = [part for part in quality if part]
@@ -38,7 +38,8 @@ def _failure(failure: Failure) -> str:
     return "\n\n".join(parts)
 
 
-def _run(record: RunRecord) -> Section:
+def run_section(record: RunRecord) -> Section:
+    """What was asked for, in full."""
     spec = record.spec
     names = (
         "task",
@@ -82,23 +83,29 @@ def _fields(struct: Any) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
 
-def _quality(outcome: Success) -> str:
-    from tabulate import tabulate
-
+def quality(outcome: Success) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of the scores; the one that the task is judged by is marked."""
     scores = outcome.scores
     splits = {"test": scores.test, "validation": scores.validation}
     if scores.reference is not None:
         splits["closed form, test"] = scores.reference
     names = dict.fromkeys(name for split in splits.values() for name in split)
+    interval = ["95% over test examples"] if scores.intervals else []
     rows = [
         [
             f"{name} *" if name == scores.primary else name,
             *(text(split.get(name)) for split in splits.values()),
-            " to ".join(f"{end:.4g}" for end in scores.intervals.get(name, ())),
+            *(" to ".join(f"{end:.4g}" for end in scores.intervals.get(name, ())) for _ in interval),
         ]
         for name in names
     ]
-    headers = ["", *splits, "95% over test examples" if scores.intervals else ""]
+    return ["", *splits, *interval], rows
+
+
+def _quality(outcome: Success) -> str:
+    from tabulate import tabulate
+
+    headers, rows = quality(outcome)
     grid = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
     return "\n".join(["quality (* judged by)", *(f"  {line}".rstrip() for line in grid.splitlines())])
 
@@ -136,7 +143,8 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _circumstances(record: RunRecord) -> Iterator[Section]:
+def circumstances(record: RunRecord) -> Iterator[Section]:
+    """The machine, the software, and what identifies data, weights and plugins."""
     env, origin = record.environment, record.provenance
     yield (
         "environment",

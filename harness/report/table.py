@@ -17,6 +17,8 @@ class Column:
     unit: str
     kind: Literal["text", "count", "number"]
     """``number`` columns are means over seeds and may have an interval; the others are as they are."""
+    better: Literal["higher", "lower", ""] = ""
+    """Which figures of the column are to be preferred; of the quality, the row's ``metric_better`` says it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Cell:
 @dataclass(frozen=True)
 class Row:
     cells: dict[str, Cell]
+    run_ids: tuple[str, ...] = ()
+    """The runs that it sums up."""
 
     def text(self, name: str) -> str:
         return self.cells[name].shown
@@ -63,27 +67,28 @@ COLUMNS = (
     Column("runs", "runs", "", "count"),
     Column("metric", "metric", "", "text"),
     Column("metric_unit", "metric unit", "", "text"),
+    Column("metric_better", "metric better", "", "text"),
     Column("quality", "quality", "", "number"),
     Column("reference", "closed form", "", "number"),
-    Column("f1_macro", "f1_macro", "", "number"),
-    Column("r2", "r2", "", "number"),
-    Column("train_samples_per_s", "train", "samples/s", "number"),
-    Column("inference_samples_per_s", "inference", "samples/s", "number"),
-    Column("train_cost_per_million", "train cost", "per 1M", "number"),
-    Column("inference_cost_per_million", "infer. cost", "per 1M", "number"),
-    Column("mfu_percent", "MFU", "%", "number"),
-    Column("time_to_target_s", "to target", "s", "number"),
-    Column("p50_ms", "p50", "ms", "number"),
-    Column("p90_ms", "p90", "ms", "number"),
-    Column("p99_ms", "p99", "ms", "number"),
-    Column("host_peak_mib", "host peak", "MiB", "number"),
-    Column("device_peak_mib", "device peak", "MiB", "number"),
-    Column("reserved_peak_mib", "reserved peak", "MiB", "number"),
-    Column("driver_peak_mib", "driver peak", "MiB", "number"),
-    Column("train_cpu_j", "train cpu", "J/sample", "number"),
-    Column("inference_cpu_j", "infer. cpu", "J/sample", "number"),
-    Column("train_gpu_j", "train gpu", "J/sample", "number"),
-    Column("inference_gpu_j", "infer. gpu", "J/sample", "number"),
+    Column("f1_macro", "f1_macro", "", "number", "higher"),
+    Column("r2", "r2", "", "number", "higher"),
+    Column("train_samples_per_s", "train", "samples/s", "number", "higher"),
+    Column("inference_samples_per_s", "inference", "samples/s", "number", "higher"),
+    Column("train_cost_per_million", "train cost", "per 1M", "number", "lower"),
+    Column("inference_cost_per_million", "infer. cost", "per 1M", "number", "lower"),
+    Column("mfu_percent", "MFU", "%", "number", "higher"),
+    Column("time_to_target_s", "to target", "s", "number", "lower"),
+    Column("p50_ms", "p50", "ms", "number", "lower"),
+    Column("p90_ms", "p90", "ms", "number", "lower"),
+    Column("p99_ms", "p99", "ms", "number", "lower"),
+    Column("host_peak_mib", "host peak", "MiB", "number", "lower"),
+    Column("device_peak_mib", "device peak", "MiB", "number", "lower"),
+    Column("reserved_peak_mib", "reserved peak", "MiB", "number", "lower"),
+    Column("driver_peak_mib", "driver peak", "MiB", "number", "lower"),
+    Column("train_cpu_j", "train cpu", "J/sample", "number", "lower"),
+    Column("inference_cpu_j", "infer. cpu", "J/sample", "number", "lower"),
+    Column("train_gpu_j", "train gpu", "J/sample", "number", "lower"),
+    Column("inference_gpu_j", "infer. gpu", "J/sample", "number", "lower"),
     Column("train_ratio", "train", "×", "number"),
     Column("inference_ratio", "infer.", "×", "number"),
     Column("parity", "parity", "", "text"),

@@ -1,0 +1,43 @@
+"""Which figures of a block are the best ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.report.table import Cell, Column, Row
+
+
+def best(rows: Sequence[Row], column: Column) -> frozenset[int]:
+    """Indices of the rows whose figure is the best one of the column, or cannot be told from it.
+
+    A figure ties with the best one if it is printed alike, or if the 95% interval of their difference, which follows
+    from those of the two as if they were independent, holds zero. Empty where fewer than two rows have a figure, where
+    no direction is the better one, or where the rows are judged by different metrics.
+    """
+    if column.kind != "number":
+        return frozenset()
+    found = {index: row.cells[column.name] for index, row in enumerate(rows)}
+    figures = {index: cell.value for index, cell in found.items() if isinstance(cell.value, float)}
+    better = _direction([rows[index] for index in figures], column)
+    if len(figures) < 2 or not better:
+        return frozenset()
+    first = (max if better == "higher" else min)(figures, key=lambda index: figures[index])
+    return frozenset(index for index in figures if index == first or _tie(found[index], found[first]))
+
+
+def _direction(rows: Sequence[Row], column: Column) -> str:
+    if column.name != "quality":
+        return column.better
+    judged = {(row.text("metric"), row.text("metric_better"), row.text("dataset")) for row in rows}
+    return next(iter(judged))[1] if len(judged) == 1 else ""
+
+
+def _tie(one: Cell, other: Cell) -> bool:
+    assert isinstance(one.value, float)
+    assert isinstance(other.value, float)
+    if one.shown == other.shown:
+        return True
+    if one.ci95 is None or other.ci95 is None:
+        return False
+    return abs(one.value - other.value) <= math.hypot(one.ci95, other.ci95)

@@ -1,0 +1,11 @@
+"""Figures of a report, as Vega-Lite specifications by altair.
+
+`points` says what is shown of a report, `run_points` of a single run, `charts` and `run_charts` how, `theme` in which
+colours; `figure` draws one to a file.
+"""
+
+from __future__ import annotations
+
+from harness.report.plots.figure import PLOTS, figure
+
+__all__ = ["PLOTS", "figure"]

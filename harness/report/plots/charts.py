@@ -1,0 +1,234 @@
+"""How the figures of a report look: Vega-Lite charts by altair over the columns of `points`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from harness.report.plots.points import Columns, Panel
+
+WIDTH, HEIGHT = 340, 240
+_LOG = alt.Scale(type="log", nice=False, padding=24)
+_FEW_TICKS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~s")
+_RATIOS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~g")
+Chart = Any
+"""One of altair's charts, single, layered or concatenated."""
+
+
+def records(columns: Columns) -> list[dict[str, Any]]:
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def pareto(panel: Panel, columns: Columns, phase: str) -> Chart:
+    """Better is up and to the right; a dashed line joins what nothing else beats in both."""
+    base = alt.Chart(alt.InlineData(values=records(columns)))
+    x = alt.X("speed:Q", title=f"{phase} (samples/s)", scale=_LOG, axis=_FEW_TICKS)
+    y = _quality(panel, "quality")
+    tooltip = _tooltip(label="", quality_shown=panel.quality, speed_shown=f"{phase} (samples/s)")
+    front = base.transform_filter("datum.front").mark_line(strokeDash=[4, 4], opacity=0.6, color="gray")
+    layers = [
+        front.encode(x=x, y=y, order="speed:Q"),
+        base.mark_rule(strokeWidth=1.5).encode(x="speed_low:Q", x2="speed_high:Q", y=y, color=_colour(panel)),
+        base.mark_rule(strokeWidth=1.5).encode(x=x, y="quality_low:Q", y2="quality_high:Q", color=_colour(panel)),
+        base.mark_point().encode(x=x, y=y, color=_colour(panel), shape=_shape(columns), tooltip=tooltip),
+    ]
+    return _sized(alt.layer(*layers))
+
+
+def curves(panel: Panel, columns: Columns, by: str) -> Chart:
+    """A line for each run. `by`: ``step`` or ``seconds``."""
+    title = {"step": "training steps", "seconds": "seconds of training"}[by]
+    base = alt.Chart(alt.InlineData(values=records(columns)))
+    encoded = base.encode(
+        x=alt.X(f"{by}:Q", title=title),
+        y=_quality(panel, "score", "validation "),
+        color=_colour(panel),
+        detail="run:N",
+        tooltip=_tooltip(label="", seed="seed", epoch="epoch", score=panel.quality, seconds="seconds"),
+    )
+    lines = encoded.mark_line(opacity=0.75, strokeWidth=1.75).encode(strokeDash=_dash(columns))
+    return _sized(alt.layer(lines, encoded.mark_point(size=22, opacity=0.9)))
+
+
+def time_to_quality(panel: Panel, columns: Columns, level: float) -> Chart:
+    title = f"seconds to validation {panel.metric} {level:.4g}"
+    return _bars(panel, columns, "seconds", title)
+
+
+def ratios(panel: Panel, columns: Columns) -> Chart:
+    """Dots with intervals, by a line at one."""
+    base = alt.Chart(alt.InlineData(values=records(columns)))
+    y = alt.Y("label:N", title=None, sort=None)
+    offset = alt.YOffset("phase:N", sort=["training", "inference"])
+    shape = alt.Shape("phase:N", title=None, sort=["training", "inference"])
+    x = alt.X("ratio:Q", title="multiple of the first backend's throughput", scale=_LOG, axis=_RATIOS)
+    one = alt.Chart(alt.InlineData(values=[{"one": 1}])).mark_rule(strokeDash=[3, 3], color="gray").encode(x="one:Q")
+    encoded = base.encode(y=y, yOffset=offset, color=_colour(panel))
+    tooltip = _tooltip(label="", phase="", ratio_shown="ratio")
+    layers = [
+        one,
+        encoded.mark_rule(strokeWidth=2).encode(x="ratio_low:Q", x2="ratio_high:Q"),
+        encoded.mark_point().encode(x=x, shape=shape, tooltip=tooltip),
+    ]
+    return _sized(alt.layer(*layers), height=_height(columns, 44))
+
+
+def memory(panel: Panel, columns: Columns) -> Chart:
+    if len(set(columns["kind"])) == 1:
+        return _bars(panel, columns, "mib", f"peak memory, {columns['kind'][0]} (MiB)")
+    offset = alt.YOffset("kind:N", sort=None)
+    bars = _bar(panel, columns, "mib", "peak memory (MiB)").encode(
+        yOffset=offset, opacity=alt.Opacity("kind:N", title=None)
+    )
+    return _sized(bars, height=_height(columns, 24 * len(set(columns["kind"]))))
+
+
+def latency(panel: Panel, columns: Columns) -> Chart:
+    """Cumulative: how large a share of the batches took at most so long."""
+    base = alt.Chart(alt.InlineData(values=records(columns)))
+    x = alt.X("ms:Q", title="latency of a batch (ms)", scale=_LOG, axis=_FEW_TICKS)
+    y = alt.Y("share:Q", title="share of batches", axis=alt.Axis(format="%"))
+    tooltip = _tooltip(label="", share="share", ms="ms")
+    line = base.mark_line(interpolate="step-after", strokeWidth=2)
+    return _sized(
+        line.encode(x=x, y=y, color=_colour(panel), strokeDash=_dash(columns), detail="label:N", tooltip=tooltip)
+    )
+
+
+def roc(panel: Panel, columns: Columns) -> Chart:
+    diagonal = alt.Chart(alt.InlineData(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}]))
+    chance = diagonal.mark_line(strokeDash=[3, 3], color="gray", strokeWidth=1).encode(x="x:Q", y="y:Q")
+    return _sized(alt.layer(chance, _decision(panel, columns, "tpr", "false positive rate", "true positive rate")))
+
+
+def precision_recall(panel: Panel, columns: Columns) -> Chart:
+    return _sized(_decision(panel, columns, "precision", "recall", "precision"))
+
+
+def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]], key: str) -> Chart:
+    """Shares of the true class; drag and scroll to zoom. `key` tells it from others beside it."""
+    cells = [
+        {"true": i, "predicted": j, "count": count, "share": count / max(1, sum(row))}
+        for i, row in enumerate(matrix)
+        for j, count in enumerate(row)
+        if count
+    ]
+    return confusion_chart(cells, names, key).properties(title=label)
+
+
+def confusion_chart(cells: Any, names: Sequence[str], key: str = "", *, size: int = 300) -> Chart:
+    """Classes are drawn by their number, so that many of them can be zoomed into; `cells` are values or the name of
+    data with ``true``, ``predicted``, ``count`` and ``share``."""
+    data = alt.NamedData(cells) if isinstance(cells, str) else alt.InlineData(values=cells)
+    labels = alt.param(name=f"names{key}", value=list(names))
+    axis: dict[str, Any] = {
+        "labelExpr": f"datum.value >= 0 ? names{key}[datum.value] || '' : ''",
+        "tickMinStep": 1,
+        "grid": False,
+    }
+    domain = alt.Scale(domain=[-0.5, len(names) - 0.5], nice=False)
+    flipped = alt.Scale(domain=[-0.5, len(names) - 0.5], nice=False, reverse=True)
+    low, high = ("datum.{0} - 0.5", "datum.{0} + 0.5")
+    chart = alt.Chart(data)
+    for name, end in (("predicted", "x"), ("true", "y")):
+        chart = chart.transform_calculate(
+            **{
+                f"{end}_low": low.format(name),
+                f"{end}_high": high.format(name),
+                f"{name}_name": f"names{key}[datum.{name}]",
+            }
+        )
+    return (
+        chart.mark_rect(clip=True)
+        .encode(
+            x=alt.X("x_low:Q", title="predicted", scale=domain, axis=alt.Axis(labelAngle=-45, **axis)),
+            x2="x_high:Q",
+            y=alt.Y("y_low:Q", title="true", scale=flipped, axis=alt.Axis(**axis)),
+            y2="y_high:Q",
+            color=alt.Color(
+                "share:Q", title="share of the true class", scale=alt.Scale(domain=[0, 1], interpolate="rgb")
+            ),
+            tooltip=[
+                alt.Tooltip("true_name:N", title="true"),
+                alt.Tooltip("predicted_name:N", title="predicted"),
+                alt.Tooltip("count:Q", title="examples"),
+                alt.Tooltip("share:Q", title="share", format=".1%"),
+            ],
+        )
+        .add_params(labels, alt.selection_interval(bind="scales", name=f"zoom{key}"))
+        .properties(width=size, height=size)
+    )
+
+
+def _decision(panel: Panel, columns: Columns, value: str, x_title: str, y_title: str) -> Chart:
+    base = alt.Chart(alt.InlineData(values=records(columns)))
+    return base.mark_line(strokeWidth=2).encode(
+        x=alt.X("x:Q", title=x_title),
+        y=alt.Y(f"{value}:Q", title=y_title),
+        color=_colour(panel),
+        strokeDash=_dash(columns),
+        detail="label:N",
+        tooltip=_tooltip(label="", x=x_title, **{value: y_title}),
+    )
+
+
+def _bars(panel: Panel, columns: Columns, value: str, title: str) -> Chart:
+    base = alt.Chart(alt.InlineData(values=records(columns)))
+    interval = base.mark_rule(strokeWidth=2, color="gray").encode(
+        x=f"{value}_low:Q", x2=f"{value}_high:Q", y=alt.Y("label:N", title=None, sort=None)
+    )
+    return _sized(alt.layer(_bar(panel, columns, value, title), interval), height=_height(columns, 28))
+
+
+def _bar(panel: Panel, columns: Columns, value: str, title: str) -> Chart:
+    return (
+        alt.Chart(alt.InlineData(values=records(columns)))
+        .mark_bar(cornerRadiusEnd=3, height={"band": 0.65})
+        .encode(
+            x=alt.X(f"{value}:Q", title=title),
+            y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=260)),
+            color=_colour(panel),
+            tooltip=_tooltip(label="", **{f"{value}_shown": title}),
+        )
+    )
+
+
+def _quality(panel: Panel, field: str, prefix: str = "") -> Any:
+    """The axis of the quality, the better end up."""
+    scale = alt.Scale(zero=False, padding=12, reverse=panel.better == "lower")
+    title = f"{prefix}{panel.quality}" + (", lower is better" if panel.better == "lower" else "")
+    return alt.Y(f"{field}:Q", title=title, scale=scale)
+
+
+def _colour(panel: Panel) -> Any:
+    """A backend has one colour in all figures of a report."""
+    return alt.Color("backend:N", title=None, scale=alt.Scale(domain=panel.report.backends))
+
+
+def _shape(columns: Columns) -> Any:
+    return alt.Shape("model:N", title=None) if len(set(columns["model"])) > 1 else alt.Undefined
+
+
+def _dash(columns: Columns) -> Any:
+    return alt.StrokeDash("model:N", title=None) if len(set(columns["model"])) > 1 else alt.Undefined
+
+
+def _tooltip(**titles: str) -> list[Any]:
+    """Field -> title, itself where it is empty; texts stay as they are, numbers have four digits."""
+    texts = ("label", "phase", "kind")
+    return [
+        alt.Tooltip(f"{name}:N", title=title or name)
+        if name in texts or name.endswith("_shown")
+        else alt.Tooltip(f"{name}:Q", title=title or name, format=".4~g")
+        for name, title in titles.items()
+    ]
+
+
+def _height(columns: Columns, step: int) -> int:
+    return max(60, step * len(set(columns["label"])))
+
+
+def _sized(chart: Chart, *, height: int = HEIGHT) -> Chart:
+    return chart.properties(width=WIDTH, height=height)

@@ -1,0 +1,62 @@
+"""ROC and precision-recall curves on a common grid, so that they can be averaged and stay small."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+GRID = tuple(
+    float(x) for x in np.unique(np.round(np.concatenate([np.geomspace(1e-3, 0.1, 20), np.linspace(0, 1, 41)]), 4))
+)
+"""Abscissae: false positive rates, and recalls; denser near 0, where ROC curves bend."""
+
+
+class Curves(NamedTuple):
+    """Of each class against the rest, at `GRID`; a class of which the split holds only one side is NaN."""
+
+    tpr: Floats
+    """``[C, len(GRID)]``, the true positive rate: the highest threshold's whose false positive rate is the grid's at
+    most, interpolated linearly to the next one."""
+    precision: Floats
+    """``[C, len(GRID)]``: the highest precision at this recall or more (Manning et al. 2008, Introduction to
+    Information Retrieval, section 8.4)."""
+
+
+def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
+    """`targets` int ``[N]``, `logits` float ``[N, C]``."""
+    from harness.metrics import probabilities
+
+    scores = np.asarray(probabilities(logits), np.float64)
+    order = np.argsort(-scores, axis=0, kind="stable")
+    ranked = np.take_along_axis(scores, order, axis=0)
+    hits = targets[order] == np.arange(scores.shape[1])
+    true = np.cumsum(hits, axis=0)
+    ends = np.vstack([ranked[1:] != ranked[:-1], np.ones((1, scores.shape[1]), bool)])  # ties are one threshold
+    grid = np.asarray(GRID)
+    tpr = np.full((scores.shape[1], len(grid)), np.nan)
+    precision = tpr.copy()
+    for number in range(scores.shape[1]):
+        last = np.flatnonzero(ends[:, number])
+        found = true[last, number]
+        positives = found[-1]
+        negatives = len(targets) - positives
+        if not positives or not negatives:
+            continue
+        false = last + 1 - found
+        tpr[number] = np.interp(grid, np.r_[0.0, false / negatives], np.r_[0.0, found / positives])
+        best = np.maximum.accumulate((found / (last + 1))[::-1])[::-1]
+        at = np.searchsorted(found / positives, grid - 1e-12)
+        precision[number] = best[np.minimum(at, len(best) - 1)]
+    return Curves(tpr, precision)
+
+
+def macro(curves: Curves) -> tuple[Floats, Floats]:
+    """Means over the classes that have curves: true positive rate and precision, ``[len(GRID)]``."""
+    known = ~np.isnan(curves.tpr[:, 0])
+    return curves.tpr[known].mean(axis=0), curves.precision[known].mean(axis=0)

@@ -1,0 +1,132 @@
+"""The figures by name, and one of them as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harness.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from harness.report.plots.points import Panel
+    from harness.report.report import Report
+
+FORMATS = (".svg", ".png", ".pdf", ".html", ".json")
+
+
+def _pareto(panel: Panel) -> Iterator[tuple[str, Any]]:
+    from harness.report.plots import charts, points
+
+    for phase, column in points.PHASES:
+        if columns := points.pareto(panel, column):
+            yield f"Quality against {phase} throughput", charts.pareto(panel, columns, phase)
+
+
+def _curves(panel: Panel) -> Iterator[tuple[str, Any]]:
+    from harness.report.plots import charts, points
+
+    if columns := points.curves(panel):
+        yield "Learning curve by step", charts.curves(panel, columns, "step")
+        yield "Learning curve by time", charts.curves(panel, columns, "seconds")
+    level, columns = points.time_to_quality(panel)
+    if level is not None:
+        yield "Time to quality", charts.time_to_quality(panel, columns, level)
+
+
+def _ratios(panel: Panel) -> Iterator[tuple[str, Any]]:
+    from harness.report.plots import charts, points
+
+    if columns := points.ratios(panel):
+        yield "Throughput ratios", charts.ratios(panel, columns)
+
+
+def _confusion(panel: Panel) -> Iterator[tuple[str, Any]]:
+    from harness.report.plots import charts, points
+
+    for number, (label, names, matrix) in enumerate(points.confusion(panel)):
+        yield "Confusion matrix", charts.confusion(label, names, matrix, f"_{panel.number}_{number}")
+
+
+def _roc(panel: Panel) -> Iterator[tuple[str, Any]]:
+    from harness.report.plots import charts, points
+
+    if columns := points.roc(panel):
+        yield "ROC, mean over classes", charts.roc(panel, columns)
+        yield "Precision and recall, mean over classes", charts.precision_recall(panel, columns)
+
+
+def _latency(panel: Panel) -> Iterator[tuple[str, Any]]:
+    from harness.report.plots import charts, points
+
+    if columns := points.latency(panel):
+        yield "Latency of a batch, cumulative", charts.latency(panel, columns)
+
+
+def _memory(panel: Panel) -> Iterator[tuple[str, Any]]:
+    from harness.report.plots import charts, points
+
+    if columns := points.memory(panel):
+        yield "Peak memory", charts.memory(panel, columns)
+
+
+PLOTS: dict[str, Callable[[Panel], Iterator[tuple[str, Any]]]] = {
+    "pareto": _pareto,
+    "curves": _curves,
+    "ratios": _ratios,
+    "confusion": _confusion,
+    "roc": _roc,
+    "latency": _latency,
+    "memory": _memory,
+}
+"""Name -> the titled charts of a panel, none where its runs have nothing to show."""
+
+
+def figure(report: Report, name: str, suffix: str) -> bytes:
+    """One figure of all panels of a report, as a file of this suffix.
+
+    Raises `harness.UnknownNameError` for another name, `harness.UsageError` for another suffix and where the runs
+    have nothing to show.
+    """
+    if name not in PLOTS:
+        raise UnknownNameError("plot", name, PLOTS)
+    if suffix not in FORMATS:
+        raise UsageError(f"a plot is written as {', '.join(FORMATS)}, not as {suffix or 'a file without a suffix'!r}")
+    import altair as alt
+
+    from harness.report.plots.points import panels
+
+    rows = []
+    for panel in panels(report):
+        drawn = [chart.properties(title=_title(title, chart)) for title, chart in PLOTS[name](panel)]
+        if drawn:
+            row = alt.concat(*drawn, columns=4).resolve_scale(shape="independent", strokeDash="independent")
+            rows.append(row.properties(title=panel.title))
+    if not rows:
+        raise UsageError(f"none of these runs has what the plot {name!r} shows")
+    return _written(alt.vconcat(*rows).resolve_scale(color="independent"), suffix)
+
+
+def _title(title: str, chart: Any) -> str:
+    import altair as alt
+
+    return title if chart.title is alt.Undefined else f"{title}: {chart.title}"
+
+
+def _written(chart: Any, suffix: str) -> bytes:
+    import vl_convert
+
+    from harness.report.plots.theme import config
+
+    document = chart.to_dict()
+    document["config"] = config() | {"background": "white"}
+    if suffix == ".json":
+        return msgspec.json.format(msgspec.json.encode(document), indent=1)
+    if suffix == ".html":
+        return vl_convert.vegalite_to_html(document, bundle=True).encode()
+    if suffix == ".png":
+        return bytes(vl_convert.vegalite_to_png(document, scale=2))
+    if suffix == ".pdf":
+        return bytes(vl_convert.vegalite_to_pdf(document))
+    return vl_convert.vegalite_to_svg(document).encode()

@@ -1,0 +1,251 @@
+"""What the figures of a report show: columns of values for each panel, in the table's numbers.
+
+A panel holds the rows that a reader compares: one task, dataset and device. Columns are lists of equal length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness import stats
+from harness.report.layout import Block, blocks
+from harness.report.plots.curves import decision_curves, macro
+from harness.report.report import Report
+from harness.report.table import Cell, Row
+from harness.samples import predictions
+from harness.store import ARRAYS, StoredRun, read_arrays
+from harness.types import RunRecord, Success
+
+Columns = dict[str, list[Any]]
+
+MOST_CURVES = 48
+"""Runs whose curves one figure shows; of more, the first of each row, and of the first rows."""
+MOST_EPOCHS = 60
+"""Points of one learning curve; of more, every second, third ... epoch and the last."""
+QUANTILES = 101
+PHASES = (("training", "train_samples_per_s"), ("inference", "inference_samples_per_s"))
+_MEMORY = {
+    "host_peak_mib": "host",
+    "device_peak_mib": "device, allocator",
+    "reserved_peak_mib": "device, reserved",
+    "driver_peak_mib": "device, driver",
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    number: int
+    title: str
+    metric: str
+    unit: str
+    better: str
+    """``higher`` or ``lower``; empty where that is not known."""
+    block: Block
+    report: Report
+
+    @property
+    def rows(self) -> list[tuple[str, Row]]:
+        return list(zip(self.block.labels, self.block.rows, strict=True))
+
+    @property
+    def quality(self) -> str:
+        """The metric with its unit, for an axis."""
+        return f"{self.metric} ({self.unit})" if self.unit else self.metric
+
+
+def panels(report: Report) -> list[Panel]:
+    found = []
+    for number, block in enumerate(blocks(report.table)):
+        first = next((row for row in block.rows if row.text("metric")), block.rows[0])
+        title = " · ".join(first.text(name) for name in ("task", "dataset", "device"))
+        metric, unit, better = (first.text(name) for name in ("metric", "metric_unit", "metric_better"))
+        found.append(Panel(number, title, metric, unit, better, block, report))
+    return found
+
+
+def pareto(panel: Panel, column: str) -> Columns:
+    """Quality against a throughput, with their intervals; ``front`` marks what no other row beats in both."""
+    points = []
+    for label, row in panel.rows:
+        quality, speed = row.cells["quality"], row.cells[column]
+        if isinstance(quality.value, float) and isinstance(speed.value, float) and speed.value > 0:
+            points.append(
+                _named(label, row) | _ends("quality", quality) | _ends("speed", speed, least=speed.value / 20)
+            )
+    sign = -1 if panel.better == "lower" else 1
+    for point in points:
+        point["front"] = not any(
+            other["speed"] >= point["speed"]
+            and sign * other["quality"] >= sign * point["quality"]
+            and (other["speed"], other["quality"]) != (point["speed"], point["quality"])
+            for other in points
+        )
+    return _columns(points)
+
+
+def ratios(panel: Panel) -> Columns:
+    """Throughputs as multiples of the first backend's, where there is one to compare with."""
+    points = []
+    for phase, name in (("training", "train_ratio"), ("inference", "inference_ratio")):
+        for label, row in panel.rows:
+            cell = row.cells[name]
+            if isinstance(cell.value, float) and not (cell.value == 1.0 and cell.ci95 is None):
+                points.append(_named(label, row) | {"phase": phase} | _ends("ratio", cell, least=cell.value / 20))
+    return _columns(points)
+
+
+def memory(panel: Panel) -> Columns:
+    points = []
+    for label, row in panel.rows:
+        for name, kind in _MEMORY.items():
+            cell = row.cells[name]
+            if isinstance(cell.value, float):
+                points.append(_named(label, row) | {"kind": kind} | _ends("mib", cell, least=0.0))
+    return _columns(points)
+
+
+def curves(panel: Panel) -> Columns:
+    """The validation score after each epoch, by steps and by seconds of training; a line for each run."""
+    points = []
+    for label, row, run in _some_runs(panel):
+        epochs = _outcome(run).curves
+        step = -(-len(epochs) // MOST_EPOCHS)
+        for epoch in [*epochs[:-1:step], *epochs[-1:]]:
+            score = epoch.validation.get(panel.metric)
+            if score is not None:
+                points.append(
+                    _named(label, row)
+                    | {"run": run.record.run_id, "seed": run.record.spec.seed, "epoch": epoch.epoch}
+                    | {"step": epoch.step, "seconds": epoch.train_s, "score": score}
+                )
+    return _columns(points)
+
+
+def time_to_quality(panel: Panel) -> tuple[float | None, Columns]:
+    """Seconds of training until the validation score was first at a level that every run reaches: the level is the
+    worst of the runs' best scores. None and nothing where fewer than two rows have curves."""
+    sign = -1 if panel.better == "lower" else 1
+    by_row = {}
+    for label, row in panel.rows:
+        records = [run.record for run in panel.report.runs_of(row)]
+        lines = [line for record in records if (line := _validation(record, panel.metric))]
+        if lines:
+            by_row[label] = (row, lines)
+    if len(by_row) < 2:
+        return None, {}
+    level = sign * min(max(sign * score for _, score in line) for _, lines in by_row.values() for line in lines)
+    points = []
+    for label, (row, lines) in by_row.items():
+        reached = [next(s for s, score in line if sign * score >= sign * level) for line in lines]
+        mean = stats.mean(reached)
+        points.append(_named(label, row) | _ends("seconds", Cell(mean.value, mean.ci95), least=0.0))
+    return level, _columns(points)
+
+
+def latency(panel: Panel) -> Columns:
+    """The distribution of single batches' latencies: quantiles of all runs of a row together."""
+    import numpy as np
+
+    points: list[dict[str, Any]] = []
+    shares = np.linspace(0, 1, QUANTILES)
+    for label, row in panel.rows:
+        samples = [a["latencies_s"] for run in _done(panel, row) if "latencies_s" in (a := arrays_of(run))]
+        if samples:
+            found = np.quantile(np.concatenate(samples) * 1e3, shares)
+            named = _named(label, row)
+            points += [named | {"share": float(s), "ms": float(ms)} for s, ms in zip(shares, found, strict=True)]
+    return _columns(points)
+
+
+def roc(panel: Panel) -> Columns:
+    """One class against the rest, averaged over the classes and the runs at equal abscissae (vertical averaging,
+    Fawcett 2006, Pattern Recognition Letters 27, 861-874)."""
+    points: list[dict[str, Any]] = []
+    for label, row in panel.rows:
+        found = []
+        for run in _done(panel, row)[: max(1, MOST_CURVES // len(panel.rows))]:
+            pair = predictions(run.record, arrays_of(run))
+            if pair is not None and _classifies(run.record, pair[1].ndim):
+                found.append(macro(decision_curves(*pair)))
+        if found:
+            tpr, precision = (sum(values) / len(found) for values in zip(*found, strict=True))
+            named = _named(label, row)
+            points += [
+                named | {"x": float(x), "tpr": float(t), "precision": float(p)}
+                for x, t, p in zip(decision_grid(), tpr, precision, strict=True)
+            ]
+    return _columns(points)
+
+
+def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
+    """For each row its label, the classes and the sum of its runs' confusion matrices."""
+    import numpy as np
+
+    for label, row in panel.rows:
+        matrices = [scores.confusion for run in _done(panel, row) if (scores := _outcome(run).scores).confusion]
+        if matrices:
+            names = [score.label for score in _outcome(_done(panel, row)[0]).scores.per_class]
+            yield label, names, np.sum(matrices, axis=0).tolist()
+
+
+def arrays_of(run: StoredRun) -> dict[str, Any]:
+    path = run.path / ARRAYS
+    return read_arrays(path) if path.exists() else {}
+
+
+def decision_grid() -> list[float]:
+    from harness.report.plots.curves import GRID
+
+    return list(GRID)
+
+
+def _classifies(record: RunRecord, dimensions: int) -> bool:
+    info = record.provenance.data
+    return info is not None and info.objective == "classification" and dimensions == 2
+
+
+def _done(panel: Panel, row: Row) -> list[StoredRun]:
+    return [run for run in panel.report.runs_of(row) if isinstance(run.record.outcome, Success)]
+
+
+def _some_runs(panel: Panel) -> list[tuple[str, Row, StoredRun]]:
+    found = [(label, row, run) for label, row in panel.rows for run in _done(panel, row)]
+    if len(found) <= MOST_CURVES:
+        return found
+    return [(label, row, runs[0]) for label, row in panel.rows if (runs := _done(panel, row))][:MOST_CURVES]
+
+
+def _outcome(run: StoredRun) -> Success:
+    assert isinstance(run.record.outcome, Success)
+    return run.record.outcome
+
+
+def _validation(record: RunRecord, metric: str) -> list[tuple[float, float]]:
+    if not isinstance(record.outcome, Success):
+        return []
+    found = [(epoch.train_s, epoch.validation.get(metric)) for epoch in record.outcome.curves]
+    return [(seconds, score) for seconds, score in found if score is not None and math.isfinite(score)]
+
+
+def _named(label: str, row: Row) -> dict[str, Any]:
+    return {"label": label, "backend": row.text("backend"), "model": row.text("model")}
+
+
+def _ends(name: str, cell: Cell, least: float = -math.inf) -> dict[str, Any]:
+    """The value, both ends of its interval (the lower one cut off at `least`) and what tables print."""
+    assert isinstance(cell.value, float)
+    half = cell.ci95 or 0.0
+    shown = f"{cell.shown} ± {cell.shown_ci95}" if cell.shown_ci95 else cell.shown
+    return {
+        name: cell.value,
+        f"{name}_low": max(cell.value - half, least),
+        f"{name}_high": cell.value + half,
+        f"{name}_shown": shown,
+    }
+
+
+def _columns(points: Sequence[dict[str, Any]]) -> Columns:
+    return {name: [point[name] for point in points] for name in points[0]} if points else {}

@@ -1,0 +1,151 @@
+"""What the figures of a single run show: small columns of numbers, thinned where there are many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.report.plots.curves import GRID, decision_curves, macro
+from harness.samples import Windows, inference_windows, predictions, train_windows
+from harness.types import RunRecord, Success
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+Columns = dict[str, list[Any]]
+
+MOST_POINTS = 240
+MOST_CLASSES = 10
+"""Classes whose curves are drawn; of more, those with the smallest area under the ROC curve."""
+
+
+def learning(outcome: Success) -> Columns:
+    score = [epoch.validation.get(outcome.scores.primary) for epoch in outcome.curves]
+    return {
+        "epoch": [epoch.epoch for epoch in outcome.curves],
+        "step": [epoch.step for epoch in outcome.curves],
+        "seconds": [_short(epoch.train_s) for epoch in outcome.curves],
+        "score": [None if value is None else _short(value) for value in score],
+    }
+
+
+def losses(arrays: Arrays) -> Columns:
+    """Means over equal stretches of training."""
+    values = arrays.get("train_losses", np.empty(0))
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return {}
+    parts = np.array_split(values, min(len(values), MOST_POINTS))
+    ends = np.cumsum([len(part) for part in parts])
+    return {"step": ends.tolist(), "loss": [_short(part.mean()) for part in parts]}
+
+
+def windows(record: RunRecord, arrays: Arrays) -> Columns:
+    """Throughput over the time that was measured, and from when on it counts."""
+    columns: Columns = {"phase": [], "at_s": [], "rate": [], "steady": []}
+    for phase, found in (
+        ("training", train_windows(record, arrays)),
+        ("inference", inference_windows(record, arrays)),
+    ):
+        if found is not None:
+            for at, rate, steady in _thinned(found):
+                columns["phase"].append(phase)
+                columns["at_s"].append(_short(at))
+                columns["rate"].append(_short(rate))
+                columns["steady"].append(steady)
+    return columns if columns["phase"] else {}
+
+
+def latency(arrays: Arrays) -> Columns:
+    """A histogram from the smallest to the 99.5th percentile; what lies beyond is counted in the last bin."""
+    values = arrays.get("latencies_s", np.empty(0)) * 1e3
+    if not len(values):
+        return {}
+    top = float(np.quantile(values, 0.995))
+    low = float(values.min())
+    counts, edges = np.histogram(
+        np.minimum(values, top), bins=min(40, max(5, len(values) // 8)), range=(low, top or 1.0)
+    )
+    return {
+        "low": [_short(x) for x in edges[:-1]],
+        "high": [_short(x) for x in edges[1:]],
+        "count": counts.tolist(),
+    }
+
+
+def memory(outcome: Success) -> Columns:
+    phases = outcome.memory.host_peak_by_phase_bytes
+    return {"phase": list(phases), "mib": [_short(size / 2**20) for size in phases.values()]}
+
+
+def seconds(outcome: Success) -> Columns:
+    return {"phase": list(outcome.phases_s), "seconds": [_short(value) for value in outcome.phases_s.values()]}
+
+
+def confusion(outcome: Success) -> Columns:
+    """The cells that are not empty."""
+    matrix = np.asarray(outcome.scores.confusion)
+    true, predicted = np.nonzero(matrix)
+    counts = matrix[true, predicted]
+    totals = matrix.sum(axis=1)
+    return {
+        "true": true.tolist(),
+        "predicted": predicted.tolist(),
+        "count": counts.tolist(),
+        "share": [round(float(share), 4) for share in counts / totals[true]],
+    }
+
+
+def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, Any]:
+    """ROC and precision-recall curves at a common grid ``x``: the mean over classes, and each class or the worst."""
+    pair = predictions(record, arrays)
+    if pair is None or not outcome.scores.per_class or pair[1].ndim != 2:
+        return {}
+    curves = decision_curves(*pair)
+    if np.isnan(curves.tpr).all():
+        return {}
+    areas = [score.roc_auc for score in outcome.scores.per_class]
+    known = [number for number, area in enumerate(areas) if area is not None and not np.isnan(curves.tpr[number, 0])]
+    shown = sorted(sorted(known, key=lambda number: areas[number] or 0.0)[:MOST_CLASSES])
+    mean_tpr, mean_precision = macro(curves)
+    tpr, precision = {"mean of classes": _rounded(mean_tpr)}, {"mean of classes": _rounded(mean_precision)}
+    for number in shown:
+        label = outcome.scores.per_class[number].label
+        name = label if label not in tpr else f"{label} (class {number})"
+        tpr[name], precision[name] = _rounded(curves.tpr[number]), _rounded(curves.precision[number])
+    return {"x": [round(x, 4) for x in GRID], "tpr": tpr, "precision": precision, "left_out": len(known) - len(shown)}
+
+
+def errors(record: RunRecord, arrays: Arrays) -> Columns:
+    """Targets, predictions and residuals (prediction minus target) of regression; of several targets the first."""
+    info = record.provenance.data
+    pair = predictions(record, arrays)
+    if pair is None or info is None or info.objective != "regression":
+        return {}
+    true, predicted = pair[0][:, 0], pair[1][:, 0]
+    chosen = np.linspace(0, len(true) - 1, min(len(true), 3 * MOST_POINTS)).astype(int)
+    return {
+        "true": [_short(x) for x in true[chosen]],
+        "predicted": [_short(x) for x in predicted[chosen]],
+        "residual": [_short(x) for x in (predicted - true)[chosen]],
+    }
+
+
+def _thinned(found: Windows) -> list[tuple[float, float, bool]]:
+    at = np.cumsum(found.seconds)
+    chosen = np.unique(np.linspace(0, len(at) - 1, min(len(at), MOST_POINTS)).astype(int))
+    return [(float(at[i]), float(found.samples_per_s[i]), bool(i >= found.steady_from)) for i in chosen]
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float]:
+    return [round(float(value), 4) for value in values]
+
+
+def _short(value: float) -> float:
+    """Five significant digits: more than a figure shows."""
+    return float(f"{value:.5g}")

@@ -1,0 +1,118 @@
+"""The runs as the JSON that pytest-benchmark writes, so that ``pytest-benchmark compare`` and the services that watch
+such files over time read them.
+
+Each row of the table gives up to three benchmarks, with all samples of its runs: ``train`` and ``inference``, seconds
+for one example in each window of the steady state, and ``latency``, seconds for one batch. Failed runs give none.
+``extra_info`` holds the row's quality, and its figures as every format prints them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UsageError
+from harness.report.report import Report
+from harness.report.table import Row, one_line
+from harness.samples import inference_windows, train_windows
+from harness.store import ARRAYS, StoredRun, read_arrays
+from harness.types import Success
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_NAMED = ("task", "dataset", "model", "backend", "device", "precision", "options")
+
+
+def render(report: Report) -> str:
+    """Raises `harness.UsageError` where no run has samples."""
+    benchmarks = [found for row in report.table.rows for found in _benchmarks(row, report)]
+    if not benchmarks:
+        raise UsageError("none of these runs has samples of its speed; there is nothing to write for pytest-benchmark")
+    last = report.runs[-1].record
+    environment = last.environment
+    commit = environment.git_commit or "unversioned"
+    document = {
+        "machine_info": {
+            "node": "",
+            "processor": environment.cpu,
+            "machine": environment.kernel.rpartition(" ")[2],
+            "python_implementation": environment.python.partition(" ")[0],
+            "python_version": environment.python.partition(" ")[2],
+            "system": environment.kernel.partition(" ")[0],
+            "release": environment.os,
+            "cpu": {"brand_raw": environment.cpu, "count": environment.cores},
+            "gpus": [gpu.name for gpu in environment.gpus],
+        },
+        "commit_info": {
+            "id": commit.removesuffix("+dirty"),
+            "time": last.started_at,
+            "author_time": last.started_at,
+            "dirty": commit.endswith("+dirty"),
+            "project": "harness",
+            "branch": "(unknown)",
+        },
+        "benchmarks": benchmarks,
+        "datetime": last.started_at,
+        "version": _stats_of([1.0])[1],
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _benchmarks(row: Row, report: Report) -> Iterator[dict[str, Any]]:
+    named = {name: one_line(row.text(name)) for name in _NAMED if row.text(name)}
+    figures = {column.name: row.text(column.name) for column in report.table.columns if column.kind == "number"}
+    extra = {
+        "metric": row.text("metric"),
+        "seeds": row.text("seeds"),
+        "runs": row.text("runs"),
+        "flags": row.text("flags"),
+    }
+    extra |= {name: value for name, value in figures.items() if value}
+    collected: dict[str, list[float]] = {"train": [], "inference": [], "latency": []}
+    for run in report.runs_of(row):
+        for name, samples in _samples(run).items():
+            collected[name] += [float(seconds) for seconds in samples]
+    for name, seconds in collected.items():
+        if not seconds:
+            continue
+        label = "-".join(named.values())
+        yield {
+            "group": " ".join([named["task"], named["dataset"], name]),
+            "name": f"{name}[{label}]",
+            "fullname": f"harness::{name}[{label}]",
+            "params": named,
+            "param": label,
+            "extra_info": extra | {"unit": "s per batch" if name == "latency" else "s per sample"},
+            "options": {
+                "disable_gc": False,
+                "timer": "perf_counter",
+                "min_rounds": 1,
+                "max_time": 0.0,
+                "min_time": 0.0,
+                "warmup": True,
+            },
+            "stats": _stats_of(seconds)[0] | {"data": seconds, "iterations": 1},
+        }
+
+
+def _samples(run: StoredRun) -> dict[str, NDArray[np.float64]]:
+    if not isinstance(run.record.outcome, Success) or not (run.path / ARRAYS).exists():
+        return {}
+    arrays = read_arrays(run.path / ARRAYS)
+    windows = {"train": train_windows(run.record, arrays), "inference": inference_windows(run.record, arrays)}
+    found = {name: 1 / w.samples_per_s[w.steady_from :] for name, w in windows.items() if w is not None}
+    return found | ({"latency": arrays["latencies_s"]} if "latencies_s" in arrays else {})
+
+
+def _stats_of(seconds: list[float]) -> tuple[dict[str, Any], str]:
+    """The statistics, and the version of pytest-benchmark, whose own code computes them."""
+    from pytest_benchmark import __version__
+    from pytest_benchmark.stats import Stats
+
+    stats = Stats()
+    for value in seconds:
+        stats.update(value)
+    return stats.as_dict(), __version__

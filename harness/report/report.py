@@ -1,0 +1,63 @@
+"""What a report is made from: the table, and the runs that it sums up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from harness.report.table import Row, Table
+
+if TYPE_CHECKING:
+    from harness.catalog import Catalog
+    from harness.parity.verdict import Verdict
+    from harness.store import StoredRun
+
+
+@dataclass(frozen=True)
+class Report:
+    """`table` sums up `runs`, each of which is in one row; `verdicts` are the parity checks of their directory."""
+
+    table: Table
+    runs: tuple[StoredRun, ...]
+    catalog: Catalog
+    verdicts: tuple[Verdict, ...] = ()
+    title: str = "Benchmark results"
+    problems: tuple[str, ...] = field(default=())
+    """Records that could not be read, and why."""
+
+    @cached_property
+    def by_id(self) -> dict[str, StoredRun]:
+        return {run.record.run_id: run for run in self.runs}
+
+    @cached_property
+    def backends(self) -> list[str]:
+        """In the order of the table."""
+        return list(dict.fromkeys(row.text("backend") for row in self.table.rows))
+
+    def runs_of(self, row: Row) -> list[StoredRun]:
+        """The runs of a row, in the order in which they started."""
+        return [self.by_id[name] for name in row.run_ids]
+
+
+def make(
+    runs: list[StoredRun],
+    catalog: Catalog,
+    verdicts: tuple[Verdict, ...] = (),
+    *,
+    all_ratios: bool = False,
+    price_per_hour: float | None = None,
+    title: str = "Benchmark results",
+    problems: tuple[str, ...] = (),
+) -> Report:
+    """Tabulate these runs, in their order; `harness.tabulate.tabulate` says what the options mean."""
+    from harness.tabulate import tabulate
+
+    table = tabulate(
+        [run.record for run in runs],
+        verdicts,
+        all_ratios=all_ratios,
+        price_per_hour=price_per_hour,
+        metrics=[provided.value for provided in catalog.metrics.values()],
+    )
+    return Report(table, tuple(runs), catalog, verdicts, title, problems)

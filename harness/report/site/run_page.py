@@ -1,0 +1,200 @@
+"""What the page of one run shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.audit.finding import Finding
+from harness.errors import RecordError
+from harness.report.costs import Section, sections, text
+from harness.report.plots import run_points
+from harness.report.record import circumstances, quality, run_section
+from harness.report.site.tables import Cell, View, number, plain
+from harness.store import ARRAYS, AUDIT, LOG, StoredRun, read_arrays
+from harness.types import Failure, RunRecord, Success
+
+LOG_BYTES = 6_000
+"""Of the log's end."""
+
+
+_DRAWN = ("training", "seconds by phase")
+"""Sections that figures show instead."""
+
+
+def context(run: StoredRun, command: str, siblings: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Everything that the template of a run's page needs. `siblings` are (name, address) of the runs of its row."""
+    record = run.record
+    outcome = record.outcome
+    found: dict[str, Any] = {
+        "record": record,
+        "name": record.run_id,
+        "command": command,
+        "siblings": siblings,
+        "failed": isinstance(outcome, Failure),
+        "log": _log(run),
+        "sections": [_shown(section) for section in (run_section(record), *circumstances(record)) if section[1]],
+        "parity": [_parity(mark) for mark in record.parity],
+        "audit": _audit(run.path),
+        "plots": {},
+        "tables": [],
+        "notes": {},
+    }
+    if isinstance(outcome, Success):
+        arrays, problem = _arrays(run)
+        found["problem"] = problem
+        found["figures"] = _headline(record, outcome)
+        found["costs"] = [
+            _shown(section) for section in sections(outcome, record.peak) if section[1] and section[0] not in _DRAWN
+        ]
+        found["flags"] = outcome.flags
+        found["plots"], found["notes"] = _plots(record, outcome, arrays)
+        found["tables"] = _tables(outcome)
+    return found
+
+
+def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]:
+    """(name, figure, remark) of what a reader looks for first."""
+    scores, speed, latency = outcome.scores, outcome.speed, outcome.latency
+    ends = scores.intervals.get(scores.primary)
+    remark = f"95% over examples: {ends[0]:.4g} to {ends[1]:.4g}" if ends else "test split"
+    found = [(scores.primary, text(scores.test.get(scores.primary)), remark)]
+    for name, rate, steady in (
+        ("training", speed.train_samples_per_s, speed.train),
+        ("inference", speed.inference_samples_per_s, speed.inference),
+    ):
+        if rate is not None:
+            known = steady is not None and steady.low is not None and steady.high is not None
+            told = f"samples/s; 95%: {_large(steady.low)} to {_large(steady.high)}" if steady and known else "samples/s"
+            found.append((name, _large(rate), told))
+    if latency.p50_ms is not None:
+        found.append(("median latency", f"{latency.p50_ms:.3g}", f"ms for a batch of {latency.batch_size}"))
+    found.append(("peak host memory", f"{outcome.memory.host_peak_bytes / 2**20:,.0f}", "MiB"))
+    found.append(("parameters", f"{outcome.model.parameters:,}", "trainable"))
+    return found
+
+
+def _large(value: float | None) -> str:
+    """Four digits, thousands apart."""
+    return "–" if value is None else f"{float(f'{value:.4g}'):,.10g}"
+
+
+def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Name of a shared specification -> its data; and remarks to show below a figure."""
+    plots: dict[str, Any] = {}
+    notes: dict[str, str] = {}
+    curve = run_points.learning(outcome)
+    if len(curve["epoch"]) > 1:
+        plots["score_by_step"] = plots["score_by_time"] = curve
+    drawn = {
+        "loss": run_points.losses(arrays),
+        "windows": run_points.windows(record, arrays),
+        "latency": run_points.latency(arrays),
+        "memory": run_points.memory(outcome),
+        "seconds": run_points.seconds(outcome),
+    }
+    plots |= {name: columns for name, columns in drawn.items() if columns}
+    if outcome.scores.confusion:
+        names = [score.label for score in outcome.scores.per_class]
+        plots["confusion"] = run_points.confusion(outcome) | {"names": names}
+        notes["confusion"] = "Shares of the true class. Scroll to zoom, drag to move, double-click to see all."
+    curves = run_points.decisions(record, outcome, arrays)
+    if curves:
+        left_out = curves["left_out"]
+        told = f"The mean, and the {run_points.MOST_CLASSES} classes with the smallest area; {left_out} are left out."
+        for name, key in (("roc", "tpr"), ("precision_recall", "precision")):
+            plots[name] = {"x": curves["x"], "series": curves[key]}
+            notes[name] = told if left_out else "One class against the rest. Click a name to pick it."
+    errors = run_points.errors(record, arrays)
+    if errors:
+        plots["predicted"] = plots["residual"] = errors
+    return plots, notes
+
+
+def _tables(outcome: Success) -> list[View]:
+    scores = outcome.scores
+    headers, rows = quality(outcome)
+    found = [plain("scores", "Quality", headers, rows)]
+    if scores.per_class:
+        shares = ("precision", "recall", "f1", "roc_auc")
+        found.append(
+            plain(
+                "per-class",
+                "Per class, test split",
+                ["class", *shares, "support"],
+                [
+                    [Cell(score.label), *(_share(getattr(score, name)) for name in shares), score.support]
+                    for score in scores.per_class
+                ],
+                controls=len(scores.per_class) > 20,
+            )
+        )
+        found += _mistaken(outcome)
+    if scores.slices:
+        parts = [[part.group, part.value, _share(part.score), part.support] for part in scores.slices]
+        found.append(plain("slices", "By group, test split", ["group", "value", scores.primary, "support"], parts))
+    return found
+
+
+def _mistaken(outcome: Success, most: int = 12) -> list[View]:
+    """The pairs of classes that are taken for one another most often."""
+    names = [score.label for score in outcome.scores.per_class]
+    pairs = [
+        (count, i, j, sum(row))
+        for i, row in enumerate(outcome.scores.confusion)
+        for j, count in enumerate(row)
+        if count and i != j
+    ]
+    if not pairs:
+        return []
+    rows = [
+        [Cell(names[i]), Cell(names[j]), count, number(100 * count / total, f"{100 * count / total:.1f}")]
+        for count, i, j, total in sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:most]
+    ]
+    return [plain("mistaken", "Most frequent mistakes", ["true", "predicted", "examples", "% of the class"], rows)]
+
+
+def _share(value: float | None) -> Cell:
+    return number(value, "" if value is None else f"{value:.4f}")
+
+
+def _shown(section: Section) -> tuple[str, list[tuple[str, str]]]:
+    title, rows = section
+    return title, [(name, text(value)) for name, value in rows]
+
+
+def _parity(mark: Any) -> str:
+    state = "computes the same as" if mark.passed else "DIFFERS from"
+    return f"{state} {mark.backend} (largest relative error of the logits: {text(mark.error)})"
+
+
+def _audit(path: Path) -> list[Finding] | None:
+    """What ``harness audit`` left beside the record; None where it was not run or cannot be read."""
+    try:
+        return msgspec.json.decode((path / AUDIT).read_bytes(), type=list[Finding])
+    except (OSError, ValueError):
+        return None
+
+
+def _arrays(run: StoredRun) -> tuple[dict[str, Any], str]:
+    if not (run.path / ARRAYS).exists():
+        return {}, "The raw samples of this run were not kept; figures made from them are missing."
+    try:
+        return read_arrays(run.path / ARRAYS), ""
+    except RecordError as error:
+        return {}, str(error)
+
+
+def _log(run: StoredRun) -> str:
+    if isinstance(run.record.outcome, Failure) and run.record.outcome.log_tail:
+        return run.record.outcome.log_tail
+    try:
+        with (run.path / LOG).open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - LOG_BYTES))
+            return file.read().decode(errors="replace").strip()
+    except OSError:
+        return ""

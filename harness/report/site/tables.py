@@ -1,0 +1,110 @@
+"""Tables of the pages, as cells that a template writes and the page's script sorts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from harness.report.best import best
+from harness.report.layout import Block
+from harness.report.table import Column, one_line
+
+LONG = 60
+PAGE = 50
+"""Rows that a page shows at once, and that stand in its HTML; the others are data for its script."""
+
+
+class Cell(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One cell; names are short because a page may hold many thousands."""
+
+    t: str
+    """Text."""
+    v: float | None = None
+    """What it is sorted by, where that is not the text."""
+    ci: str = ""
+    c: str = ""
+    """CSS classes."""
+    h: str = ""
+    """Address of a page of the site, relative to the table's page."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A table of a page."""
+
+    name: str
+    """Of its files and anchors; unique on its page."""
+    caption: str
+    columns: tuple[Column, ...]
+    rows: Sequence[Sequence[Cell]]
+    files: str = ""
+    """Path of the same table as ``.csv`` and ``.json``, relative to its page; empty where the script makes them."""
+    controls: bool = False
+    """Whether it can be filtered, and its columns hidden."""
+
+    @property
+    def first(self) -> Sequence[Sequence[Cell]]:
+        return self.rows[:PAGE]
+
+    @property
+    def rest(self) -> Sequence[Sequence[Cell]]:
+        return self.rows[PAGE:]
+
+
+def comparison(block: Block, name: str, caption: str, links: Mapping[int, str], files: str) -> View:
+    """The rows of a block, their best figures marked; `links` lead from the index of a row to its runs."""
+    winners = {column.name: best(block.rows, column) for column in block.columns}
+    rows = []
+    for index, row in enumerate(block.rows):
+        cells = []
+        for column in block.columns:
+            found = row.cells[column.name]
+            value = found.value if isinstance(found.value, int | float) else None
+            classes = ["num"] if column.kind != "text" else []
+            classes += ["best"] if index in winners[column.name] else []
+            classes += ["flagged"] if found.flagged else []
+            classes += ["failed"] if column.name == "status" and found.shown.startswith("failed") else []
+            text = found.shown or ("–" if column.kind == "number" else "")
+            link = links.get(index, "") if column.name == "backend" else ""
+            classes += ["long"] if len(text) > LONG else []
+            cells.append(Cell(one_line(text, 300), value, found.shown_ci95, " ".join(classes), link))
+        rows.append(cells)
+    return View(name, caption, block.columns, rows, files, controls=True)
+
+
+def plain(
+    name: str, caption: str, headers: Iterable[str], rows: Iterable[Sequence[Any]], *, controls: bool = False
+) -> View:
+    """A table of texts and numbers as they are; a header is ``title`` or ``title (unit)``, a cell may be a `Cell`."""
+    made = [[value if isinstance(value, Cell) else _cell(value) for value in row] for row in rows]
+    columns = tuple(
+        Column(header, header, "", "number" if _numeric(made, place) else "text")
+        for place, header in enumerate(headers)
+    )
+    return View(name, caption, columns, made, controls=controls)
+
+
+def number(value: float | None, text: str) -> Cell:
+    return Cell("–" if value is None else text, value, "", "num")
+
+
+def _cell(value: Any) -> Cell:
+    if value is None:
+        return Cell("–")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        shown = str(value) if isinstance(value, int) else f"{value:.4g}"
+        return Cell(shown, float(value), "", "num")
+    return words(str(value))
+
+
+def words(text: str, link: str = "") -> Cell:
+    """A text, which is broken into lines where it is long."""
+    line = one_line(text, 500)
+    return Cell(line, None, "", "long" if len(line) > LONG else "", link)
+
+
+def _numeric(rows: Sequence[Sequence[Cell]], place: int) -> bool:
+    return any("num" in row[place].c for row in rows)
