@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo run-demo test test-slow test-gpu lint check bench published schema clean
+.PHONY: help setup demo run-demo test test-slow test-gpu lint check bench reference published schema clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -44,6 +44,10 @@ bench: $(READY)  ## the harness's own cost, and its peers', against bare loops (
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.loadgen
+	$(BIN)/python -m benchmarks.site
+
+reference: $(READY)  ## carry out the default runs that results/reference lacks; write the README's table and figure
+	$(BIN)/python -m benchmarks.reference
 
 published: $(READY)  ## carry out the runs of docs/results.md that results/reference lacks (hours), print the table
 	$(BIN)/python -m benchmarks.published run

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -10,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.errors import HarnessError, PluginError, UsageError
 
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}")
 MARK = ".harness-site"
 """In every directory that `write_directory` made, so that it replaces no other."""
 
@@ -67,6 +70,14 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
     return count
+
+
+def safe_name(name: str) -> str:
+    """A file name for any text; different ones for different texts."""
+    if _SAFE.fullmatch(name) and not name.endswith("."):
+        return name
+    kept = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
+    return f"{kept}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}"
 
 
 def _umask() -> int:

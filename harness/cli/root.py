@@ -23,6 +23,9 @@ _COMMANDS = {
     "baseline": "harness.cli.baseline:baseline",
     "audit": "harness.cli.audit:audit",
     "report": "harness.cli.report:report",
+    "history": "harness.cli.history:history",
+    "bundle": "harness.cli.bundle:bundle",
+    "reproduce": "harness.cli.reproduce:reproduce",
     "doctor": "harness.cli.doctor:doctor",
     "selftest": "harness.cli.selftest:selftest",
 }

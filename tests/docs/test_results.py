@@ -15,3 +15,12 @@ def test_the_page_shows_the_records() -> None:
     printed = published.table(ROOT / "results" / "reference")
     assert printed.count("\n") > 2
     assert printed in page, "run: python -m benchmarks.published table"
+
+
+def test_the_readme_shows_the_records() -> None:
+    reference = pytest.importorskip("benchmarks.reference")
+    assert reference.missing() == [], "run: make reference"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition(reference.BEGIN)[2].partition(reference.END)[0]
+    assert shown == reference.section(), "run: python -m benchmarks.reference --no-run"
+    assert (ROOT / "docs" / "pareto.svg").read_text().startswith("<svg")

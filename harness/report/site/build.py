@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness import again
+from harness.files import safe_name
 from harness.report.data import csv_text, json_text
 from harness.report.layout import block, legend
 from harness.report.plots import PLOTS
@@ -29,14 +29,13 @@ if TYPE_CHECKING:
 
 MOST_PLOTTED = 12
 """Panels of a task's page, and of the home page, that have figures."""
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}")
 
 
 def files(report: Report) -> Iterator[tuple[str, bytes]]:
     """Paths within the site and their contents."""
     yield from _assets()
-    pages = {name: f"tasks/{_slug(name)}.html" for name in dict.fromkeys(row.text("task") for row in report.table.rows)}
-    addresses = {run.record.run_id: f"runs/{_slug(run.record.run_id)}.html" for run in report.runs}
+    pages = {name: f"tasks/{safe_name(name)}.html" for name in dict.fromkeys(row.text("task") for row in report.table.rows)}
+    addresses = {run.record.run_id: f"runs/{safe_name(run.record.run_id)}.html" for run in report.runs}
     shared = {"report": report, "pages": pages, "summary": _summary(report)}
     yield "index.html", _page("index.html", "", **shared, **_home(report, addresses))
     yield "table.csv", csv_text(report.table).encode()
@@ -117,7 +116,7 @@ def _task(report: Report, task: str, part: Table, addresses: dict[str, str]) -> 
                 shown_here.append((key, title))
         found.append((panel.block.heading, shown_here))
     failures = [run for run in runs if isinstance(run.record.outcome, Failure)]
-    slug = _slug(task)
+    slug = safe_name(task)
     return {
         "title": task,
         "task": task,
@@ -240,14 +239,6 @@ class _Figures:
 
 def _short(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def _slug(name: str) -> str:
-    """A file name for any text; different ones for different texts."""
-    if _SAFE.fullmatch(name) and not name.endswith("."):
-        return name
-    kept = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
-    return f"{kept}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}"
 
 
 def _assets() -> Iterator[tuple[str, bytes]]:

@@ -73,6 +73,7 @@
         tooltip: { theme: theme() },
       });
       views.set(place, view);
+      performance.mark("drawn");
       place.dataset.drawn = theme();
     } catch (error) {
       place.textContent = `The figure cannot be drawn: ${error.message}`;
@@ -249,4 +250,5 @@
     });
   }
   root.dataset.ready = "";
+  performance.mark("ready");
 })();

@@ -1,0 +1,70 @@
+"""The four default tasks on both backends, as the README shows them: ``python -m benchmarks.reference``.
+
+Carries out what ``results/reference`` lacks of ``harness run`` with each task's defaults, three seeds and a parity check,
+then writes the README's table and ``docs/pareto.svg`` from the records. With ``--no-run`` it only writes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from harness.parity.verdict import load as load_verdicts
+from harness.plugins import discover
+from harness.report.markdown import render
+from harness.report.plots import figure
+from harness.report.report import Report, make
+from harness.store import Store
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "reference"
+DATASETS = {"nlp": "cldr-langid", "vision": "digits", "speech": "espeak-digits", "regression": "diabetes"}
+BACKENDS = ("torch", "tensorflow")
+SEEDS = (0, 1, 2)
+BEGIN, END = "<!-- python -m benchmarks.reference -->\n", "<!-- end -->\n"
+
+
+def report() -> Report:
+    """Of the reference runs, in the order in which the README names tasks and backends."""
+    runs = [run for run in Store(RESULTS).load().runs if run.record.spec.dataset in DATASETS.values()]
+    order = list(DATASETS)
+    runs.sort(key=lambda run: (order.index(run.record.spec.task), BACKENDS.index(run.record.spec.backend)))
+    return make(runs, discover(), tuple(load_verdicts(RESULTS).values()), title="Defaults of the four tasks")
+
+
+def missing() -> list[str]:
+    """Tasks of which a run is not there."""
+    there = {(r.record.spec.dataset, r.record.spec.backend, r.record.spec.seed) for r in report().runs}
+    return [
+        task
+        for task, dataset in DATASETS.items()
+        if not all((dataset, backend, seed) in there for backend in BACKENDS for seed in SEEDS)
+    ]
+
+
+def section() -> str:
+    """What stands in the README between `BEGIN` and `END`."""
+    return f"{render(report().table)}\n![Quality against throughput](docs/pareto.svg)\n\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reference", description=__doc__)
+    parser.add_argument("--no-run", action="store_true", help="only write the table and the figure again")
+    wanted = [] if parser.parse_args().no_run else missing()
+    if wanted:
+        command = [sys.executable, "-m", "harness", "run", "--task", ",".join(wanted), "--backend", ",".join(BACKENDS)]
+        seeds = ",".join(map(str, SEEDS))
+        subprocess.run([*command, "--seed", seeds, "--parity", "--results", str(RESULTS)], check=True)
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"README.md lacks the lines {BEGIN!r} and {END!r}")
+    readme.write_text(f"{before}{BEGIN}{section()}{END}{after}", encoding="utf-8")
+    (ROOT / "docs" / "pareto.svg").write_bytes(figure(report(), "pareto", ".svg"))
+
+
+if __name__ == "__main__":
+    main()

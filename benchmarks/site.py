@@ -1,0 +1,95 @@
+"""What the report as a site costs: ``python -m benchmarks.site [--runs 100,10000]``.
+
+The runs of a results directory are multiplied: the same arrays (hard links), other seeds. For each number of runs the site
+is built by ``harness report --format html`` in a process of its own, whose time and peak memory are told with the site's
+size; then Chromium opens the home page and the page with all runs, seven times each with an empty cache, and tells when
+the tables could be used (``ready``) and when the first figure was drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import msgspec
+from tabulate import tabulate
+
+from harness.store import ARRAYS, LOG, RECORD, Store
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+FIRST_FIGURE = "document.querySelector('[data-plot] svg.marks') !== null"
+
+
+def multiply(source: Path, target: Path, count: int) -> None:
+    runs = Store(source).load().runs
+    for number in range(count):
+        run = runs[number % len(runs)]
+        spec = msgspec.structs.replace(run.record.spec, seed=number // len(runs))
+        name = f"{run.record.run_id}-n{number}"
+        record = msgspec.structs.replace(run.record, spec=spec, key=spec.key, run_id=name)
+        folder = target / name
+        folder.mkdir(parents=True)
+        (folder / RECORD).write_bytes(msgspec.json.encode(record))
+        for file in (ARRAYS, LOG):
+            if (run.path / file).exists():
+                os.link(run.path / file, folder / file)
+
+
+def build(results: Path, site: Path) -> tuple[float, float]:
+    """Seconds and the peak in MiB (children's high-water mark, so larger sites come later)."""
+    command = [sys.executable, "-m", "harness", "report", "--results", str(results), "--format", "html"]
+    start = time.perf_counter()
+    subprocess.run([*command, "--output", str(site)], check=True, capture_output=True)
+    return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def browse(page_file: Path, rounds: int = 7) -> tuple[float, float | None]:
+    """Median milliseconds from the start of the navigation to usable tables, and to the first figure, if it has one."""
+    from playwright.sync_api import sync_playwright
+
+    ready, drawn = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        for _ in range(rounds):
+            page = browser.new_context().new_page()
+            page.goto(page_file.as_uri(), wait_until="commit")
+            page.wait_for_selector("html[data-ready]")
+            ready.append(page.evaluate("performance.getEntriesByName('ready')[0].startTime"))
+            if page.locator("[data-plot]").count():
+                page.wait_for_function(FIRST_FIGURE, polling="raf")
+                drawn.append(page.evaluate("performance.getEntriesByName('drawn')[0].startTime"))
+            page.context.close()
+        browser.close()
+    return median(ready), median(drawn) if drawn else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.site", description=__doc__)
+    parser.add_argument("--runs", default="100,10000", help="how many [100,10000]")
+    parser.add_argument("--results", default="results/reference", help="whose runs are multiplied [results/reference]")
+    chosen = parser.parse_args()
+    rows = []
+    for count in sorted(map(int, chosen.runs.split(","))):
+        with tempfile.TemporaryDirectory(dir=Path(chosen.results).parent, prefix=".site-") as folder:
+            results, site = Path(folder) / "results", Path(folder) / "site"
+            multiply(Path(chosen.results), results, count)
+            seconds, peak = build(results, site)
+            size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) / 1e6
+            home_ready, home_drawn = browse(site / "index.html")
+            all_ready, _ = browse(site / "runs.html")
+            figures = [f"{seconds:.1f}", f"{peak:.0f}", f"{size:.2f}", f"{home_ready:.0f}", f"{home_drawn or 0:.0f}", f"{all_ready:.0f}"]
+            rows.append([str(count), *figures])
+    headers = ["runs", "build, s", "peak, MiB", "site, MB", "home ready, ms", "first figure, ms", "all runs ready, ms"]
+    print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()

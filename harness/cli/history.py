@@ -1,0 +1,125 @@
+"""``harness history``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.history import Figure, History, Point
+
+
+@click.command(short_help="The same spec over time, versions and commits.")
+@options.names("--metric", "quality, train_throughput, p50_ms, host_peak, a metric of the task ... [the first two, and inference_throughput].")
+@options.names("--task", "Only these tasks.")
+@options.names("--model", "Only these models.")
+@options.names("--backend", "Only these backends.")
+@click.option("--all", "everything", is_flag=True, help="Also specs that were run in one state of the software only.")
+@options.format_
+@options.results
+def history(
+    metric: tuple[str, ...],
+    task: tuple[str, ...],
+    model: tuple[str, ...],
+    backend: tuple[str, ...],
+    everything: bool,
+    format_: str,
+    results: str | None,
+) -> None:
+    """Show how the figures of each spec moved with the harness's commit and the versions of the packages, and which of
+    the moves are beyond doubt.
+
+    Runs of one spec on one machine form a history; those of one commit and one set of versions a point of it. A point is
+    compared with the one before as `harness compare` does it.
+
+    \b
+    Examples:
+      harness history
+      harness history --metric train_throughput --task nlp
+      harness history --results results/nightly --metric p50_ms,host_peak --format json
+    """
+    import msgspec
+
+    from harness.errors import UsageError
+    from harness.history import USUAL, histories
+    from harness.plugins import discover
+    from harness.store import Store, results_dir
+
+    directory = results_dir(results)
+    loaded = Store(directory).load()
+    for problem in loaded.problems:
+        click.echo(f"Warning: left out: {problem}", err=True)
+    filters = {"task": task, "model": model, "backend": backend}
+    chosen = [
+        run
+        for run in loaded.runs
+        if all(not wanted or getattr(run.record.spec, name) in wanted for name, wanted in filters.items())
+    ]
+    if not chosen:
+        raise UsageError(f"no run in results directory {str(directory)!r} matches; name another with --results DIR")
+    found = histories(chosen, discover(), metric or USUAL)
+    shown = [one for one in found if everything or len(one.points) > 1]
+    if format_ == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=1).decode())
+        return
+    if shown:
+        click.echo(render(shown))
+    if len(found) > len(shown):
+        click.echo(f"{len(found) - len(shown)} specs were run in one state of the software only; --all shows them", err=True)
+
+
+def render(found: Sequence[History]) -> str:
+    from tabulate import tabulate
+
+    parts = []
+    for one in found:
+        names = list(dict.fromkeys(figure.metric for point in one.points for figure in point.figures))
+        headers = ["since", "commit", "runs", *(text for name in names for text in (name, "change")), "what changed"]
+        rows = [
+            [point.first_at[:16].replace("T", " "), point.commit[:12], _runs(point), *_figures(point, names), _changed(point)]
+            for point in one.points
+        ]
+        align = ["left", "left", "right", *["right", "left"] * len(names), "left"]
+        grid = tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)
+        parts.append(f"{one.name}\n{one.machine}\n\n{grid}")
+    parts.append("± is the half-width of the mean's 95% interval over runs. A change is called better or worse beyond doubt only.")
+    return "\n\n".join(parts)
+
+
+def _runs(point: Point) -> str:
+    return f"{point.runs - point.failed}/{point.runs}" if point.failed else str(point.runs)
+
+
+def _figures(point: Point, names: Sequence[str]) -> list[str]:
+    by_name = {figure.metric: figure for figure in point.figures}
+    cells = []
+    for name in names:
+        figure = by_name.get(name)
+        cells += ["–", ""] if figure is None else [_value(figure), _change(figure)]
+    return cells
+
+
+def _value(figure: Figure) -> str:
+    from harness.report.table import rounded
+
+    if figure.value is None:
+        return "–"
+    shown, half = rounded(float(figure.value), figure.ci95)
+    return f"{shown} ± {half}" if half else shown
+
+
+def _change(figure: Figure) -> str:
+    since = figure.since
+    if since is None or since.change is None:
+        return ""
+    amount = f"{100 * since.change:+.1f}%" if since.relative else f"{since.change:+.4g}"
+    return amount if since.verdict in ("indistinguishable", "not known") else f"{amount} {since.verdict}"
+
+
+def _changed(point: Point) -> str:
+    shown = [f"{name} {before[:12]} -> {now[:12]}" for name, before, now in point.changed if name != "commit"]
+    return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")

@@ -1,0 +1,162 @@
+"""``harness reproduce``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.bundle.reproduce import Reproduced
+    from harness.store import Store, StoredRun
+    from harness.types import RunRecord, RunSpec
+
+
+@click.command(short_help="Run a published comparison again, and say what agrees.")
+@click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@options.names("--task", "Only these tasks.")
+@options.names("--model", "Only these models.")
+@options.names("--backend", "Only these backends.")
+@click.option("--verify", is_flag=True, help="Check the bundle against its manifest, and run nothing.")
+@options.results
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    default=3600.0,
+    help="End a run that takes longer [3600].",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print the outcome and errors only.")
+@options.format_
+def reproduce(
+    bundle: Path,
+    task: tuple[str, ...],
+    model: tuple[str, ...],
+    backend: tuple[str, ...],
+    verify: bool,
+    results: str | None,
+    timeout: float,
+    quiet: bool,
+    format_: str,
+) -> None:
+    """Verify a BUNDLE, carry out the specs of its runs here, and compare: the same quality within its interval, the same
+    data and initial weights, and the speeds side by side.
+
+    A bundle whose files are not those of its manifest is refused, with the file named. Nothing in a bundle is run but
+    the specs, by the plugins that are installed here. The runs are kept in the results directory. The exit status is 0
+    if everything agrees, 1 if not.
+
+    \b
+    Examples:
+      harness reproduce comparison.zip
+      harness reproduce comparison.zip --verify
+      harness reproduce comparison.zip --task nlp --backend torch --results results/again
+    """
+    import tempfile
+
+    from harness.bundle.manifest import RECORDS
+    from harness.bundle.reproduce import judge
+    from harness.bundle.unpack import unpack
+    from harness.errors import RecordError, UsageError
+    from harness.store import Store, results_dir
+    from harness.types import Success
+
+    with tempfile.TemporaryDirectory(prefix="harness-bundle-") as folder:
+        manifest, digest = unpack(bundle, Path(folder))
+        loaded = Store(Path(folder) / RECORDS).load()
+    if loaded.problems:
+        raise RecordError(f"{bundle}: {loaded.problems[0]}")
+    click.echo(
+        f"{bundle}: {len(manifest.files)} files as in its manifest (SHA-256 {digest}), {len(loaded.runs)} runs, "
+        f"made by harness {manifest.harness_version}",
+        err=format_ == "json",
+    )
+    if verify:
+        return
+    filters = {"task": task, "model": model, "backend": backend}
+    chosen = [
+        run.record
+        for run in loaded.runs
+        if isinstance(run.record.outcome, Success)
+        and all(not wanted or getattr(run.record.spec, name) in wanted for name, wanted in filters.items())
+    ]
+    if not chosen:
+        raise UsageError(f"{bundle}: no successful run in it matches; it has {_named(loaded.runs)}")
+    specs = list({record.spec.key: record.spec for record in chosen}.values())
+    records = _carry_out(specs, Store(results_dir(results)), timeout, quiet)
+    here = {spec.key: record for spec, record in zip(specs, records, strict=True)}
+    found = []
+    for record in {record.spec.key: record for record in chosen}.values():
+        siblings = [other for other in chosen if other.spec.group_key == record.spec.group_key]
+        found.append(judge(record, here[record.spec.key], siblings))
+    if format_ == "json":
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+    else:
+        click.echo(render(found))
+    if not all(outcome.agrees for outcome in found):
+        raise click.exceptions.Exit(1)
+
+
+def _carry_out(specs: Sequence[RunSpec], store: Store, timeout: float, quiet: bool) -> list[RunRecord]:
+    import signal
+
+    from harness.cli.progress import listener
+    from harness.execute.local import run_all
+    from harness.plugins import discover
+
+    for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: end the child and record it
+        signal.signal(getattr(signal, name), signal.default_int_handler)
+    progress = listener(quiet=quiet)
+    try:
+        return run_all(specs, discover(), store, timeout_s=timeout, listener=progress)
+    finally:
+        progress.close()
+
+
+def render(found: Sequence[Reproduced]) -> str:
+    from tabulate import tabulate
+
+    rows = []
+    for outcome in found:
+        marks = (outcome.quality, outcome.dataset, outcome.initial_weights, outcome.final_weights)
+        rows.append([outcome.run, outcome.metric, _number(outcome.then), _number(outcome.now), *marks])
+    headers = ["run", "metric", "then", "here", "quality", "data", "initial weights", "trained weights"]
+    align = ["left", "left", "right", "right", *["left"] * 4]
+    parts = [tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)]
+    speeds = [
+        [outcome.run, speed.name, _number(speed.then), _number(speed.now), f"{speed.now / speed.then:.2f}×", speed.unit]
+        for outcome in found
+        for speed in outcome.speeds
+        if speed.then
+    ]
+    if speeds:
+        headers = ["run", "", "then", "here", "ratio", ""]
+        align = ["left", "left", "right", "right", "right", "left"]
+        parts.append(tabulate(speeds, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True))
+    differing = dict.fromkeys(difference for outcome in found for difference in outcome.differences)
+    if differing:
+        lines = [f"  {name}: {then} -> {now}" for name, then, now in differing]
+        parts.append("\n".join(["what differs here", *lines]))
+    wrong = [f"{outcome.run}: {outcome.why}" for outcome in found if outcome.quality != "agrees"]
+    if wrong:
+        parts.append("\n".join(["quality that does not agree", *(f"  {line}" for line in wrong)]))
+    agreeing = sum(outcome.agrees for outcome in found)
+    parts.append(f"{agreeing} of {len(found)} runs agree in quality, data and initial weights")
+    return "\n\n".join(parts)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.4g}"
+
+
+def _named(runs: Sequence[StoredRun]) -> str:
+    names = dict.fromkeys(f"{r.record.spec.task}/{r.record.spec.model}/{r.record.spec.backend}" for r in runs)
+    return ", ".join(list(names)[:8]) + (" ..." if len(names) > 8 else "")

@@ -1,0 +1,58 @@
+"""``harness report`` into files and directories, and ``harness history``, as commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import Invoke
+
+
+@pytest.mark.usefixtures("results")
+def test_a_site(invoke: Invoke) -> None:
+    done = invoke("report", "--format", "html", "--output", "site", "--title", "Ours")
+    assert done.exit_code == 0, done.output
+    assert "11 runs: open" in done.output
+    assert "<title>Ours" in Path("site/index.html").read_text()
+    again = invoke("report", "--format", "html", "--output", "site")
+    assert again.exit_code == 0
+
+
+@pytest.mark.usefixtures("results")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--format", "html"), "say where to write it: --output with a directory"),
+        (("--plot", "pareto"), "say where to write it: --output with a file"),
+        (("--plot", "pareto", "--format", "csv", "--output", "a.svg"), "give one of them"),
+        (("--plot", "paretoo", "--output", "a.svg"), "did you mean 'pareto'"),
+        (("--plot", "pareto", "--output", "a.bmp"), "a plot is written as .svg"),
+        (("--format", "htlm", "--output", "a"), "did you mean 'html'"),
+        (("--format", "html", "--output", "results"), "holds other files"),
+    ],
+)
+def test_wrong_requests_write_nothing(invoke: Invoke, arguments: tuple[str, ...], words: str) -> None:
+    before = sorted(Path().iterdir())
+    done = invoke("report", *arguments)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.usefixtures("results")
+@pytest.mark.parametrize("plot", ["pareto", "ratios", "memory"])
+def test_a_plot(invoke: Invoke, plot: str) -> None:
+    assert invoke("report", "--plot", plot, "--output", "figure.svg").exit_code == 0
+    assert Path("figure.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.usefixtures("results")
+def test_history(invoke: Invoke) -> None:
+    done = invoke("history", "--all")
+    assert done.exit_code == 0, done.output
+    assert "nlp · cldr-langid · bert-tiny · torch · cpu · fp32" in done.output
+    assert invoke("history", "--task", "speech").exit_code == 2
+    found = json.loads(invoke("history", "--all", "--format", "json", "--metric", "p50_ms").stdout)
+    assert found[0]["points"][0]["figures"][0]["metric"] == "p50_ms"
+    assert "specs were run in one state of the software only" in invoke("history").stderr

@@ -1,0 +1,59 @@
+"""What is told to repeat a run means the same run."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import msgspec
+import pytest
+from toy_plugin import FAST
+
+from harness import again, suite
+from harness.catalog import Catalog
+from harness.plan import Selection, expand
+from harness.types import RunSpec
+
+
+def planned(catalog: Catalog, *overrides: str, **changes: object) -> tuple[RunSpec, ...]:
+    values = {"tasks": ("toy-classify",), "backends": ("toy-numpy",), "seeds": (3, 4), "threads": 1} | changes
+    return expand(Selection(**values, overrides=overrides), catalog)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "overrides", [(), FAST, ("recipe.epochs=2", "recipe.optimizer=sgd", "recipe.clip_norm=0.5"), ("dataset.examples=30",)]
+)
+def test_a_selection_means_its_spec(catalog: Catalog, overrides: tuple[str, ...]) -> None:
+    for spec in planned(catalog, *overrides):
+        chosen = again.selection(spec, catalog)
+        assert expand(chosen, catalog) == (spec,)
+        assert len(chosen.overrides) == len(overrides)
+
+
+def test_a_command_says_it_all(catalog: Catalog) -> None:
+    (spec, _) = planned(catalog, "recipe.epochs=2", protocol="quick", deterministic=True)
+    words = shlex.split(again.command(spec, catalog))
+    assert words[:2] == ["harness", "run"]
+    assert words[-3:] == ["--deterministic", "--set", "recipe.epochs=2"]
+    for option, value in (("--seed", "3"), ("--protocol", "quick"), ("--model", spec.model), ("--threads", "1")):
+        assert words[words.index(option) + 1] == value
+
+
+def test_a_command_quotes_what_a_shell_would_take_apart(catalog: Catalog) -> None:
+    spec = msgspec.structs.replace(planned(catalog)[0], dataset="a; rm -rf ~ $(id) `id` 'x'")
+    assert "a; rm -rf ~ $(id) `id` 'x'" in shlex.split(again.command(spec, catalog))
+
+
+def test_without_its_plugins_everything_is_said(catalog: Catalog) -> None:
+    spec = planned(catalog, "recipe.epochs=2")[0]
+    chosen = again.selection(spec, Catalog(plugins=(), failures=()))
+    assert f"recipe.learning_rate={spec.recipe.learning_rate}" in chosen.overrides
+    assert expand(chosen, catalog) == (spec,)
+
+
+def test_a_suite_means_its_specs(catalog: Catalog, tmp_path: Path) -> None:
+    specs = [*planned(catalog, "recipe.epochs=2"), *planned(catalog), *planned(catalog, tasks=("toy-regress",))]
+    path = tmp_path / "suite.toml"
+    path.write_text(again.suite(specs, catalog))
+    assert set(suite.plan(suite.load(path), catalog)) == set(specs)
+    assert path.read_text().count("[[run]]") == 3

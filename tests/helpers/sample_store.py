@@ -1,0 +1,124 @@
+"""Results directories made of hand-made records, with raw samples that fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from sample_records import comparison, failure, record, success
+
+from harness.catalog import Catalog
+from harness.plugins import load
+from harness.report.report import Report, make
+from harness.store import ARRAYS, LOG, Store
+from harness.types import ClassScore, DataInfo, InputSpec, RunRecord, Success
+
+HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">'\"&=1+1"
+"""A name that would run in a page that does not escape it."""
+
+
+def arrays_for(made: RunRecord) -> dict[str, Any]:
+    """Samples of the shapes that a worker writes; the seed decides them."""
+    rng = np.random.default_rng(made.spec.seed)
+    regression = isinstance(made.outcome, Success) and made.outcome.scores.primary == "rmse"
+    targets = rng.normal(size=(80, 1)).astype("float32") if regression else rng.integers(0, 2, 80)
+    outputs = targets + rng.normal(size=(80, 1)) / 2 if regression else rng.normal(size=(80, 2)) + np.eye(2)[targets]
+    return {
+        "train_window_steps": np.array([1, *[5] * 20]),
+        "train_window_s": np.array([0.5, *rng.uniform(0.09, 0.11, 20)]),
+        "train_losses": np.geomspace(2.0, 0.5, 400),
+        "sampling_window_steps": np.full(4, 5),
+        "sampling_window_s": rng.uniform(0.09, 0.11, 4),
+        "inference_window_batches": np.full(14, 6),
+        "inference_window_s": rng.uniform(0.09, 0.11, 14),
+        "latencies_s": rng.gamma(20, 0.0005, 150),
+        "test_outputs": outputs.astype("float32"),
+        "test_targets": targets,
+    }
+
+
+def fitting(made: RunRecord) -> RunRecord:
+    """The record with all that pages read: both classes' scores, or the data of a regression."""
+    if not isinstance(made.outcome, Success):
+        return made
+    scores = made.outcome.scores
+    if scores.primary == "rmse":
+        info = DataInfo(
+            kind="features",
+            inputs={"features": InputSpec(shape=(10,), dtype="float32")},
+            objective="regression",
+            outputs=1,
+            target_mean=(150.0,),
+            target_scale=(75.0,),
+            details={"target_unit": "score"},
+        )
+        provenance = msgspec.structs.replace(made.provenance, data=info)
+        plain = msgspec.structs.replace(scores, per_class=[], confusion=[])
+        outcome = msgspec.structs.replace(made.outcome, scores=plain)
+        return msgspec.structs.replace(made, provenance=provenance, outcome=outcome)
+    labels = made.provenance.data.label_names if made.provenance.data else ("de", "fr")
+    per_class = [
+        ClassScore(label=label, precision=0.7, recall=0.8, f1=0.747, roc_auc=0.8, support=40) for label in labels
+    ]
+    interval = {scores.primary: (0.6, 0.8)}
+    outcome = msgspec.structs.replace(
+        made.outcome, scores=msgspec.structs.replace(scores, per_class=per_class, intervals=interval)
+    )
+    return msgspec.structs.replace(made, outcome=outcome)
+
+
+def write(path: Path, records: Sequence[RunRecord]) -> Path:
+    """A results directory with these records, their arrays and a log."""
+    store = Store(path)
+    store.prepare()
+    for made in map(fitting, records):
+        with store.scratch() as scratch:
+            if isinstance(made.outcome, Success):
+                np.savez(scratch / ARRAYS, **arrays_for(made))
+            (scratch / LOG).write_text("epoch 1\nepoch 2 <b>done</b>\n")
+            store.commit(scratch, made)
+    return path
+
+
+def hostile() -> list[RunRecord]:
+    """Runs whose names, messages and classes come from somebody who wishes the reader ill."""
+    info = DataInfo(
+        kind="tokens",
+        inputs={"input_ids": InputSpec(shape=(32,), dtype="int32")},
+        objective="classification",
+        outputs=2,
+        label_names=(HOSTILE, "=cmd|' /C calc'!A0"),
+    )
+    made = []
+    for backend in ("torch", HOSTILE):
+        one = record(success(), backend=backend, model=HOSTILE, dataset=HOSTILE, task=HOSTILE)
+        made.append(msgspec.structs.replace(one, provenance=msgspec.structs.replace(one.provenance, data=info)))
+    bad = msgspec.structs.replace(failure("error", HOSTILE), log_tail=HOSTILE)
+    made.append(record(bad, backend="tensorflow", model="</script>", dataset="-1+1", task="safe"))
+    return made
+
+
+def many(count: int) -> list[RunRecord]:
+    """`count` runs of two tasks and two backends over seeds."""
+    made = []
+    for number in range(count):
+        backend = ("torch", "tensorflow")[number % 2]
+        changes: dict[str, Any] = {"backend": backend, "seed": number // 4}
+        if number // 2 % 2:
+            changes |= {"task": "vision", "dataset": "digits", "model": "resnet-20"}
+        speed = 1000.0 + 13 * (number % 7) + 300 * (backend == "torch")
+        made.append(record(success(0.7 + number % 5 / 100, train=speed, inference=4 * speed), **changes))
+    return made
+
+
+def report_of(path: Path, catalog: Catalog | None = None) -> Report:
+    loaded = Store(path).load()
+    return make(loaded.runs, catalog or load([]), problems=tuple(loaded.problems))
+
+
+def example(path: Path) -> Report:
+    """The report of `comparison`, kept in `path`."""
+    return report_of(write(path, comparison()))

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sample_records import comparison, record, success
+
+from harness.report.best import best
+from harness.report.table import COLUMNS
+from harness.tabulate import tabulate
+from harness.types import RunRecord
+
+BY_NAME = {column.name: column for column in COLUMNS}
+
+
+def winners(records: Sequence[RunRecord], name: str) -> list[str]:
+    rows = tabulate(records).rows
+    return [rows[index].text("backend") for index in sorted(best(rows, BY_NAME[name]))]
+
+
+def seeds(backend: str, values: Sequence[float], **figures: float) -> list[RunRecord]:
+    return [record(success(value, **figures), backend=backend, seed=seed) for seed, value in enumerate(values)]
+
+
+def test_a_clear_winner_stands_alone() -> None:
+    records = seeds("torch", [0.70, 0.71, 0.70]) + seeds("tensorflow", [0.80, 0.81, 0.80])
+    assert winners(records, "quality") == ["tensorflow"]
+
+
+def test_what_the_interval_does_not_tell_apart_is_a_tie() -> None:
+    records = seeds("torch", [0.70, 0.80, 0.75]) + seeds("tensorflow", [0.72, 0.79, 0.77])
+    assert winners(records, "quality") == ["torch", "tensorflow"]
+
+
+def test_lower_is_better_for_latency_and_higher_for_throughput() -> None:
+    records = seeds("torch", [0.7], p50_ms=3.0, train=10.0) + seeds("tensorflow", [0.7], p50_ms=2.0, train=9.0)
+    assert winners(records, "p50_ms") == ["tensorflow"]
+    assert winners(records, "train_samples_per_s") == ["torch"]
+
+
+def test_the_metric_says_which_quality_is_better() -> None:
+    records = [record(success(53.0, primary="rmse")), record(success(50.0, primary="rmse"), backend="tensorflow")]
+    assert winners(records, "quality") == ["tensorflow"]
+
+
+def test_quality_of_different_data_or_an_unknown_metric_has_no_winner() -> None:
+    assert winners([record(dataset="a"), record(success(0.9), dataset="b")], "quality") == []
+    unknown = {"primary": "somebodys_metric", "test": {"somebodys_metric": 0.5}}
+    assert winners([record(success(0.5, **unknown)), record(success(0.6, **unknown), backend="x")], "quality") == []
+
+
+def test_one_row_wins_nothing() -> None:
+    assert winners([record()], "quality") == []
+    assert winners(comparison(), "device_peak_mib") == []

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sample_records import comparison, failure, record
+from sample_store import HOSTILE
+
+from harness.report.latex import escape, render
+from harness.tabulate import tabulate
+
+pdflatex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+
+
+def test_the_best_figures_are_bold_and_units_stand_in_the_headers() -> None:
+    text = render(tabulate(comparison()))
+    assert r"train (samples/s)" in text
+    assert re.search(r"\\textbf\{1898\.1\} \$\\pm\$ \d", text)
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == len(re.findall(r"\\caption", text))
+    assert "failed: tensorflow, seed 2: oom: killed: out of memory" in text.replace("\n", " ")
+
+
+def test_what_latex_takes_for_markup_is_literal() -> None:
+    assert escape(r"50% of $x_1$ & {a}~#^\ ") == (
+        r"50\% of \$x\_1\$ \& \{a\}\textasciitilde{}\#\textasciicircum{}\textbackslash{}"
+    )
+    assert escape("日本 · é") == r"[U+65E5][U+672C] $\cdot$ é"
+
+
+@given(st.text(max_size=60))
+def test_nothing_escapes(text: str) -> None:
+    """Every backslash that is left begins a command of ours, and every special character follows one."""
+    rest = re.sub(r"\\[a-z]+\{\}|\\[{}$&%#_]|\$\\(cdot|times|pm|mu)\$|\$\^2\$|\{-\}", "", escape(text))
+    assert not set(rest) & set("\\{}$&%#_^~")
+
+
+@pdflatex
+def test_it_compiles(tmp_path: Path) -> None:
+    compile_document(render(tabulate(comparison())), tmp_path)
+
+
+@pdflatex
+def test_it_compiles_whatever_the_names_are(tmp_path: Path) -> None:
+    names = [HOSTILE, r"\input{/etc/passwd} \write18{ls}", "日本語 😀 ñ ß", "% $ & # _ { } ~ ^ \\", "??` !` ,, << >> --"]
+    records = [record(failure("error", name), model=name, dataset=name) for name in names]
+    compile_document(render(tabulate([*records, *(record(model=name, dataset=name) for name in names)])), tmp_path)
+
+
+def compile_document(text: str, folder: Path) -> None:
+    (folder / "table.tex").write_text(text, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "table.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (folder / "table.pdf").stat().st_size > 5000
