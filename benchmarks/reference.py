@@ -1,7 +1,7 @@
 """The four default tasks on both backends, as the README shows them: ``python -m benchmarks.reference``.
 
-Carries out what ``results/reference`` lacks of ``harness run`` with each task's defaults, three seeds and a parity check,
-then writes the README's table and ``docs/pareto.svg`` from the records. With ``--no-run`` it only writes them.
+Carries out what ``results/reference`` lacks of each task's default run, three seeds and a parity check, then
+writes the README's table and ``docs/pareto.svg`` from the records. With ``--no-run`` it only writes them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What the report as a site costs: ``python -m benchmarks.site [--runs 100,10000]``.
 
-The runs of a results directory are multiplied: the same arrays (hard links), other seeds. For each number of runs the site
-is built by ``harness report --format html`` in a process of its own, whose time and peak memory are told with the site's
-size; then Chromium opens the home page and the page with all runs, seven times each with an empty cache, and tells when
-the tables could be used (``ready``) and when the first figure was drawn.
+The runs of the four default tasks in a results directory are multiplied: the same arrays (hard links), other seeds. For
+each number of runs the site is built by ``harness report --format html`` in a process of its own, whose time and peak
+memory are told with the site's size; then Chromium opens the home page and that of all runs, seven times each with an empty
+cache, and tells when the tables could be used (``ready``) and when the first figure was drawn.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from statistics import median
 import msgspec
 from tabulate import tabulate
 
+from benchmarks.reference import DATASETS
 from harness.store import ARRAYS, LOG, RECORD, Store
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -29,7 +30,7 @@ FIRST_FIGURE = "document.querySelector('[data-plot] svg.marks') !== null"
 
 
 def multiply(source: Path, target: Path, count: int) -> None:
-    runs = Store(source).load().runs
+    runs = [run for run in Store(source).load().runs if run.record.spec.dataset in DATASETS.values()]
     for number in range(count):
         run = runs[number % len(runs)]
         spec = msgspec.structs.replace(run.record.spec, seed=number // len(runs))
@@ -85,7 +86,14 @@ def main() -> None:
             size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) / 1e6
             home_ready, home_drawn = browse(site / "index.html")
             all_ready, _ = browse(site / "runs.html")
-            figures = [f"{seconds:.1f}", f"{peak:.0f}", f"{size:.2f}", f"{home_ready:.0f}", f"{home_drawn or 0:.0f}", f"{all_ready:.0f}"]
+            figures = [
+                f"{seconds:.1f}",
+                f"{peak:.0f}",
+                f"{size:.2f}",
+                f"{home_ready:.0f}",
+                f"{home_drawn or 0:.0f}",
+                f"{all_ready:.0f}",
+            ]
             rows.append([str(count), *figures])
     headers = ["runs", "build, s", "peak, MiB", "site, MB", "home ready, ms", "first figure, ms", "all runs ready, ms"]
     print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))

@@ -91,7 +91,8 @@ def _history(
     machine = machine_of(first)
     return History(
         name=" · ".join(getattr(first.spec, name) for name in IDENTITY),
-        machine=f"{machine['cpu']}, {machine['cores']} cores" + (f", {machine['gpu']}" if machine["gpu"] != "none" else ""),
+        machine=f"{machine['cpu']}, {machine['cores']} cores"
+        + (f", {machine['gpu']}" if machine["gpu"] != "none" else ""),
         points=points,
     )
 
@@ -102,9 +103,7 @@ def _figure(
     values = [value for run in done if (value := measure.value(_outcome(run))) is not None]
     mean = stats.mean(values) if values else None
     since = compare(Match(before, done), measure, confidence, by_example=False) if before and done else None
-    return Figure(
-        metric=name, value=mean.value if mean else None, ci95=mean.ci95 if mean else None, since=since
-    )
+    return Figure(metric=name, value=mean.value if mean else None, ci95=mean.ci95 if mean else None, since=since)
 
 
 def _measures(done: list[StoredRun], catalog: Catalog) -> dict[str, Measure]:

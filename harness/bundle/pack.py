@@ -105,8 +105,7 @@ def _environments(report: Report) -> bytes:
 def _digests(report: Report) -> bytes:
     names = ("dataset_digest", "initial_weights_digest", "final_weights_digest", "plugins")
     found = {
-        run.record.run_id: {"key": run.record.key}
-        | {name: getattr(run.record.provenance, name) for name in names}
+        run.record.run_id: {"key": run.record.key} | {name: getattr(run.record.provenance, name) for name in names}
         for run in report.runs
     }
     return msgspec.json.format(msgspec.json.encode(found), indent=1)

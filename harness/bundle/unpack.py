@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -17,6 +18,16 @@ MOST_BYTES = 16 * 2**30
 """Of all files together, unpacked."""
 MOST_MANIFEST_BYTES = 64 * 2**20
 _CHUNK = 2**20
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+"""What a damaged archive leads `zipfile` to."""
 _PART = re.compile(r"[A-Za-z0-9._+-][A-Za-z0-9._+ -]*")
 
 
@@ -31,7 +42,7 @@ def unpack(path: Path, folder: Path) -> tuple[Manifest, str]:
             return _unpack(archive, path, folder)
     except OSError as error:
         raise RecordError(f"{error.filename or path}: {error.strerror}") from None
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise RecordError(f"{path}: is no readable zip archive: {error}") from None
 
 
@@ -88,18 +99,16 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry, path
         raise changed
     place.parent.mkdir(parents=True, exist_ok=True)
     digest, left = hashlib.sha256(), entry.bytes
-    with archive.open(info) as source, place.open("xb") as target:
-        while left:
-            try:
-                chunk = source.read(min(_CHUNK, left))
-            except (zipfile.BadZipFile, OSError, EOFError) as error:  # its own checksum, or a broken stream
-                raise changed from error
-            if not chunk:
-                raise changed
-            left -= len(chunk)
-            digest.update(chunk)
-            target.write(chunk)
-    if digest.hexdigest() != entry.sha256:
+    with place.open("xb") as target:
+        try:
+            with archive.open(info) as source:
+                while left and (chunk := source.read(min(_CHUNK, left))):
+                    left -= len(chunk)
+                    digest.update(chunk)
+                    target.write(chunk)
+        except _DAMAGE as error:
+            raise changed from error
+    if left or digest.hexdigest() != entry.sha256:
         raise changed
 
 

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="The same spec over time, versions and commits.")
-@options.names("--metric", "quality, train_throughput, p50_ms, host_peak, a metric of the task ... [the first two, and inference_throughput].")
+@options.names(
+    "--metric",
+    "quality, train_throughput, p50_ms, host_peak, a metric of the task ... [the first two, and inference_throughput].",
+)
 @options.names("--task", "Only these tasks.")
 @options.names("--model", "Only these models.")
 @options.names("--backend", "Only these backends.")
@@ -33,8 +36,8 @@ def history(
     """Show how the figures of each spec moved with the harness's commit and the versions of the packages, and which of
     the moves are beyond doubt.
 
-    Runs of one spec on one machine form a history; those of one commit and one set of versions a point of it. A point is
-    compared with the one before as `harness compare` does it.
+    Runs of one spec on one machine form a history; those of one commit and one set of versions a point of it. A point
+    is compared with the one before as `harness compare` does it.
 
     \b
     Examples:
@@ -69,7 +72,9 @@ def history(
     if shown:
         click.echo(render(shown))
     if len(found) > len(shown):
-        click.echo(f"{len(found) - len(shown)} specs were run in one state of the software only; --all shows them", err=True)
+        click.echo(
+            f"{len(found) - len(shown)} specs were run in one state of the software only; --all shows them", err=True
+        )
 
 
 def render(found: Sequence[History]) -> str:
@@ -80,13 +85,21 @@ def render(found: Sequence[History]) -> str:
         names = list(dict.fromkeys(figure.metric for point in one.points for figure in point.figures))
         headers = ["since", "commit", "runs", *(text for name in names for text in (name, "change")), "what changed"]
         rows = [
-            [point.first_at[:16].replace("T", " "), point.commit[:12], _runs(point), *_figures(point, names), _changed(point)]
+            [
+                point.first_at[:16].replace("T", " "),
+                point.commit[:12],
+                _runs(point),
+                *_figures(point, names),
+                _changed(point),
+            ]
             for point in one.points
         ]
         align = ["left", "left", "right", *["right", "left"] * len(names), "left"]
         grid = tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)
         parts.append(f"{one.name}\n{one.machine}\n\n{grid}")
-    parts.append("± is the half-width of the mean's 95% interval over runs. A change is called better or worse beyond doubt only.")
+    parts.append(
+        "± is the half-width of the mean's 95% interval over runs. A change is called better or worse beyond doubt."
+    )
     return "\n\n".join(parts)
 
 

@@ -43,8 +43,8 @@ def reproduce(
     quiet: bool,
     format_: str,
 ) -> None:
-    """Verify a BUNDLE, carry out the specs of its runs here, and compare: the same quality within its interval, the same
-    data and initial weights, and the speeds side by side.
+    """Verify a BUNDLE, carry out the specs of its runs here, and compare: the same quality within its interval, the
+    same data and initial weights, and the speeds side by side.
 
     A bundle whose files are not those of its manifest is refused, with the file named. Nothing in a bundle is run but
     the specs, by the plugins that are installed here. The runs are kept in the results directory. The exit status is 0

@@ -6,6 +6,8 @@ The document compiles as it is; a paper takes a ``table`` environment out of it 
 
 from __future__ import annotations
 
+import re
+
 from harness.report.best import best
 from harness.report.layout import Block, blocks, legend
 from harness.report.table import Cell, Column, Table, one_line
@@ -38,11 +40,10 @@ _LITERAL = {
     '"': r"\textquotedbl{}",
     "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}",
-    "-": r"{-}",
     "·": r"$\cdot$",
     "×": r"$\times$",
     "±": r"$\pm$",
-    "–": r"--",
+    "–": r"\textendash{}",
     "…": r"\dots{}",
     "µ": r"$\mu$",
     "²": r"$^2$",
@@ -51,7 +52,7 @@ _LITERAL = {
 
 def render(table: Table) -> str:
     shown = blocks(table)
-    notes = [*legend(shown), *(["Bold: the best, and what its 95\N{NO-BREAK SPACE}% interval does not tell from it."])]
+    notes = [*legend(shown), *(["Bold: the best, and what its 95% interval does not tell from it."])]
     parts = [_block(block) for block in shown]
     if shown:
         parts.append("\\noindent\\small\n" + "\\\\\n".join(escape(line) for line in notes) + "\n")
@@ -86,14 +87,15 @@ def _cell(cell: Cell, column: Column, is_best: bool) -> str:
     if column.kind != "number":
         return escape(cell.shown)
     if not cell.shown:
-        return "--"
+        return r"\textendash{}"
     value = f"\\textbf{{{cell.shown}}}" if is_best else cell.shown
     return value + "!" * cell.flagged + (f" $\\pm$ {cell.shown_ci95}" if cell.shown_ci95 else "")
 
 
 def escape(text: str) -> str:
     """`text` on one line with everything that LaTeX would take for markup made literal."""
-    return "".join(map(_literal, one_line(text, limit=10_000)))
+    line = "".join(map(_literal, one_line(text, limit=10_000)))
+    return re.sub("-(?=-)", "-{}", line)  # two hyphens would become a dash
 
 
 def _literal(character: str) -> str:

@@ -174,7 +174,9 @@ def test_hostile_names_run_nothing(tmp_path: Path, watched: Any) -> None:
 
 def test_a_formula_is_no_formula_in_a_download(tmp_path: Path, watched: Any) -> None:
     site = build(write(tmp_path / "results", hostile()), tmp_path / "site")
-    page = watched.open(next(path for path in (site / "runs").iterdir() if "torch" in path.name and "safe" not in path.name))
+    page = watched.open(
+        next(path for path in (site / "runs").iterdir() if "torch" in path.name and "safe" not in path.name)
+    )
     with page.expect_download() as started:
         page.locator("#table-per-class [data-save=csv]").click()
     rows = list(csv.reader(io.StringIO(Path(started.value.path()).read_text())))

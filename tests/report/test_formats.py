@@ -18,7 +18,7 @@ from harness.tabulate import tabulate
 from harness.types import RunRecord
 
 GOLDEN = Path(__file__).parent / "golden"
-SUFFIX = {"text": "txt", "markdown": "md", "csv": "csv", "json": "json"}
+SUFFIX = {"text": "txt", "markdown": "md", "csv": "csv", "json": "json", "latex": "tex"}
 
 
 def render(name: str, records: list[RunRecord]) -> str:
@@ -38,7 +38,7 @@ def test_golden(name: str) -> None:
 
 
 def test_the_core_registers_its_formats_like_a_plugin() -> None:
-    assert [reporter.name for reporter in BUILTIN] == list(SUFFIX)
+    assert [reporter.name for reporter in BUILTIN] == [*SUFFIX, "pytest-benchmark", "html"]
 
 
 @pytest.mark.parametrize("name", SUFFIX)
@@ -51,7 +51,7 @@ def test_every_format_prints_the_same_numbers() -> None:
     numbers = [column.name for column in table.columns if column.kind == "number"]
     from_csv = list(csv.DictReader(io.StringIO(render("csv", comparison()))))
     from_json = json.loads(render("json", comparison()))["rows"]
-    text, markdown = render("text", comparison()), render("markdown", comparison())
+    text, markdown, latex = (render(name, comparison()) for name in ("text", "markdown", "latex"))
     for row, csv_row, json_row in zip(table.rows, from_csv, from_json, strict=True):
         for name in numbers:
             shown = row.cells[name].shown
@@ -60,6 +60,7 @@ def test_every_format_prints_the_same_numbers() -> None:
             assert csv_row[f"{name}_ci95"] == row.cells[name].shown_ci95
             assert re.search(rf"(?<![\d.]){re.escape(shown)}(?![\d.])", text)
             assert re.search(rf"(?<![\d.]){re.escape(shown)}(?![\d.])", markdown)
+            assert re.search(rf"(?<![\d.]){re.escape(shown)}(?![\d.])", latex)
 
 
 def test_text_with_all_that_a_cpu_run_has_fits_a_terminal() -> None:

@@ -20,9 +20,9 @@ pdflatex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex
 def test_the_best_figures_are_bold_and_units_stand_in_the_headers() -> None:
     text = render(tabulate(comparison()))
     assert r"train (samples/s)" in text
-    assert re.search(r"\\textbf\{1898\.1\} \$\\pm\$ \d", text)
+    assert re.search(r"\\textbf\{1898\}! \$\\pm\$ 10 ", text)
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == len(re.findall(r"\\caption", text))
-    assert "failed: tensorflow, seed 2: oom: killed: out of memory" in text.replace("\n", " ")
+    assert "failed: tensorflow, seed 2: oom: killed: out of memory" in text
 
 
 def test_what_latex_takes_for_markup_is_literal() -> None:
@@ -35,7 +35,7 @@ def test_what_latex_takes_for_markup_is_literal() -> None:
 @given(st.text(max_size=60))
 def test_nothing_escapes(text: str) -> None:
     """Every backslash that is left begins a command of ours, and every special character follows one."""
-    rest = re.sub(r"\\[a-z]+\{\}|\\[{}$&%#_]|\$\\(cdot|times|pm|mu)\$|\$\^2\$|\{-\}", "", escape(text))
+    rest = re.sub(r"\\[a-z]+\{\}|\\[{}$&%#_]|\$\\(cdot|times|pm|mu)\$|\$\^2\$|-\{\}", "", escape(text))
     assert not set(rest) & set("\\{}$&%#_^~")
 
 
@@ -46,7 +46,13 @@ def test_it_compiles(tmp_path: Path) -> None:
 
 @pdflatex
 def test_it_compiles_whatever_the_names_are(tmp_path: Path) -> None:
-    names = [HOSTILE, r"\input{/etc/passwd} \write18{ls}", "日本語 😀 ñ ß", "% $ & # _ { } ~ ^ \\", "??` !` ,, << >> --"]
+    names = [
+        HOSTILE,
+        r"\input{/etc/passwd} \write18{ls}",
+        "日本語 😀 ñ ß",
+        "% $ & # _ { } ~ ^ \\",
+        "??` !` ,, << >> --",
+    ]
     records = [record(failure("error", name), model=name, dataset=name) for name in names]
     compile_document(render(tabulate([*records, *(record(model=name, dataset=name) for name in names)])), tmp_path)
 

@@ -33,7 +33,9 @@ def test_pytest_benchmark_compare_reads_it(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "latency[nlp-cldr-langid-bert-tiny-torch" in done.stdout
-    assert (tmp_path / "out.csv").read_text().count("\n") == len(json.loads((tmp_path / "ours.json").read_text())["benchmarks"]) + 1
+    assert (tmp_path / "out.csv").read_text().count("\n") == len(
+        json.loads((tmp_path / "ours.json").read_text())["benchmarks"]
+    ) + 1
 
 
 def test_nothing_but_failures_is_an_error(tmp_path: Path) -> None:

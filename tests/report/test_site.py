@@ -85,7 +85,9 @@ def test_a_page_of_a_run_tells_what_is_known_of_it(site: dict[str, str]) -> None
         assert text in page, text
     plots = figures(page)
     assert {"confusion", "roc", "precision_recall", "loss", "windows", "latency", "memory", "seconds"} <= plots.keys()
-    assert {"predicted", "residual"} <= figures(site[next(n for n in site if n.startswith("runs/regression-linear"))]).keys()
+    assert {"predicted", "residual"} <= figures(
+        site[next(n for n in site if n.startswith("runs/regression-linear"))]
+    ).keys()
 
 
 def figures(page: str) -> dict[str, object]:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import stats
+from harness.errors import RecordError
 from harness.report.layout import Block, blocks
 from harness.report.plots.curves import decision_curves, macro
+from harness.report.plots.run_points import labels
 from harness.report.report import Report
 from harness.report.table import Cell, Row
 from harness.samples import predictions
@@ -187,13 +189,17 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
     for label, row in panel.rows:
         matrices = [scores.confusion for run in _done(panel, row) if (scores := _outcome(run).scores).confusion]
         if matrices:
-            names = [score.label for score in _outcome(_done(panel, row)[0]).scores.per_class]
+            names = labels(_outcome(_done(panel, row)[0]))
             yield label, names, np.sum(matrices, axis=0).tolist()
 
 
 def arrays_of(run: StoredRun) -> dict[str, Any]:
+    """The run's samples; none where they were not kept or are damaged, which the page of the run tells."""
     path = run.path / ARRAYS
-    return read_arrays(path) if path.exists() else {}
+    try:
+        return read_arrays(path) if path.exists() else {}
+    except RecordError:
+        return {}
 
 
 def decision_grid() -> list[float]:

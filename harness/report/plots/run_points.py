@@ -87,6 +87,12 @@ def seconds(outcome: Success) -> Columns:
     return {"phase": list(outcome.phases_s), "seconds": [_short(value) for value in outcome.phases_s.values()]}
 
 
+def labels(outcome: Success) -> list[str]:
+    """Of the classes of the confusion matrix; a number for one without a name."""
+    names = [score.label for score in outcome.scores.per_class]
+    return names + [str(number) for number in range(len(names), len(outcome.scores.confusion))]
+
+
 def confusion(outcome: Success) -> Columns:
     """The cells that are not empty."""
     matrix = np.asarray(outcome.scores.confusion)

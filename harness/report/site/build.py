@@ -34,7 +34,9 @@ MOST_PLOTTED = 12
 def files(report: Report) -> Iterator[tuple[str, bytes]]:
     """Paths within the site and their contents."""
     yield from _assets()
-    pages = {name: f"tasks/{safe_name(name)}.html" for name in dict.fromkeys(row.text("task") for row in report.table.rows)}
+    pages = {
+        name: f"tasks/{safe_name(name)}.html" for name in dict.fromkeys(row.text("task") for row in report.table.rows)
+    }
     addresses = {run.record.run_id: f"runs/{safe_name(run.record.run_id)}.html" for run in report.runs}
     shared = {"report": report, "pages": pages, "summary": _summary(report)}
     yield "index.html", _page("index.html", "", **shared, **_home(report, addresses))

@@ -98,7 +98,7 @@ def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tu
     }
     plots |= {name: columns for name, columns in drawn.items() if columns}
     if outcome.scores.confusion:
-        names = [score.label for score in outcome.scores.per_class]
+        names = run_points.labels(outcome)
         plots["confusion"] = run_points.confusion(outcome) | {"names": names}
         notes["confusion"] = "Shares of the true class. Scroll to zoom, drag to move, double-click to see all."
     curves = run_points.decisions(record, outcome, arrays)
@@ -141,7 +141,7 @@ def _tables(outcome: Success) -> list[View]:
 
 def _mistaken(outcome: Success, most: int = 12) -> list[View]:
     """The pairs of classes that are taken for one another most often."""
-    names = [score.label for score in outcome.scores.per_class]
+    names = run_points.labels(outcome)
     pairs = [
         (count, i, j, sum(row))
         for i, row in enumerate(outcome.scores.confusion)
