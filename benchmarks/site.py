@@ -2,15 +2,15 @@
 
 The runs of the four default tasks in a results directory are multiplied: the same arrays (hard links), other seeds. For
 each number of runs the site is built by ``harness report --format html`` in a process of its own, whose time and peak
-memory are told with the site's size; then Chromium opens the home page and that of all runs, seven times each with an empty
-cache, and tells when the tables could be used (``ready``) and when the first figure was drawn.
+memory are told with the site's size; then Chromium opens the home page and that of all runs, seven times each with an
+empty cache, and tells when the tables could be used (``ready``) and when the first figure was drawn.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import msgspec
+import psutil
 from tabulate import tabulate
 
 from benchmarks.reference import DATASETS
@@ -45,15 +46,24 @@ def multiply(source: Path, target: Path, count: int) -> None:
 
 
 def build(results: Path, site: Path) -> tuple[float, float]:
-    """Seconds and the peak in MiB (children's high-water mark, so larger sites come later)."""
+    """Seconds, and the largest sum of the process tree's resident memory in MiB, looked at every 50 ms (pages that its
+    processes share count for each)."""
     command = [sys.executable, "-m", "harness", "report", "--results", str(results), "--format", "html"]
-    start = time.perf_counter()
-    subprocess.run([*command, "--output", str(site)], check=True, capture_output=True)
-    return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    start, peak = time.perf_counter(), 0
+    with subprocess.Popen([*command, "--output", str(site)], stderr=subprocess.DEVNULL) as process:
+        parent = psutil.Process(process.pid)
+        while process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                tree = [parent, *parent.children(recursive=True)]
+                peak = max(peak, sum(one.memory_info().rss for one in tree))
+            time.sleep(0.05)
+    if process.returncode:
+        raise SystemExit("the site was not built")
+    return time.perf_counter() - start, peak / 2**20
 
 
 def browse(page_file: Path, rounds: int = 7) -> tuple[float, float | None]:
-    """Median milliseconds from the start of the navigation to usable tables, and to the first figure, if it has one."""
+    """Median milliseconds from the start of the navigation to usable tables and to the first figure, if it has one."""
     from playwright.sync_api import sync_playwright
 
     ready, drawn = [], []
@@ -61,10 +71,11 @@ def browse(page_file: Path, rounds: int = 7) -> tuple[float, float | None]:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
         for _ in range(rounds):
             page = browser.new_context().new_page()
-            page.goto(page_file.as_uri(), wait_until="commit")
+            page.goto(page_file.resolve().as_uri(), wait_until="commit")
             page.wait_for_selector("html[data-ready]")
             ready.append(page.evaluate("performance.getEntriesByName('ready')[0].startTime"))
             if page.locator("[data-plot]").count():
+                page.locator("[data-plot]").first.scroll_into_view_if_needed()
                 page.wait_for_function(FIRST_FIGURE, polling="raf")
                 drawn.append(page.evaluate("performance.getEntriesByName('drawn')[0].startTime"))
             page.context.close()

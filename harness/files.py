@@ -51,13 +51,15 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
         scratch.chmod(0o777 & ~_umask())
-        count = 0
+        count, made = 0, {scratch}
         for name, content in files:
             parts = PurePosixPath(name).parts
             if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
                 raise PluginError(f"the report wants to write {name!r}, which is no path inside its directory")
             place = scratch.joinpath(*parts)
-            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.parent not in made:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                made.add(place.parent)
             place.write_bytes(content)
             count += 1
         (scratch / MARK).touch()

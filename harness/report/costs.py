@@ -58,7 +58,11 @@ def sections(outcome: Success, peak: Peak | None) -> Iterator[Section]:
             *((f"examples, {split}", n) for split, n in outcome.examples.items()),
         ],
     )
-    yield (
+
+
+def epochs(outcome: Success) -> Section:
+    """What each epoch of training took and gave."""
+    return (
         "training",
         [
             (f"epoch {epoch.epoch}", f"{epoch.train_s:.2f} s, loss {epoch.train_loss:.5g}, {text(epoch.validation)}")

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.report.costs import Section, sections, text
+from harness.report.costs import Section, epochs, sections, text
 from harness.types import Failure, RunRecord, Success
 
 
 def render(record: RunRecord, path: Path) -> str:
     parts = [f"{record.run_id}\n{path}"]
-    costs = sections(record.outcome, record.peak) if isinstance(record.outcome, Success) else []
+    costs = (
+        [*sections(record.outcome, record.peak), epochs(record.outcome)] if isinstance(record.outcome, Success) else []
+    )
     parts += [_lines(section) for section in [run_section(record), *costs, *circumstances(record)] if section[1]]
     if isinstance(record.outcome, Success):
         quality = (_quality(record.outcome), _per_class(record.outcome), _slices(record.outcome))
@@ -99,7 +101,7 @@ def quality(outcome: Success) -> tuple[list[str], list[list[str]]]:
         ]
         for name in names
     ]
-    return ["", *splits, *interval], rows
+    return ["metric", *splits, *interval], rows
 
 
 def _quality(outcome: Success) -> str:

@@ -32,26 +32,26 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
     """`targets` int ``[N]``, `logits` float ``[N, C]``."""
     from harness.metrics import probabilities
 
-    scores = np.asarray(probabilities(logits), np.float64)
-    order = np.argsort(-scores, axis=0, kind="stable")
-    ranked = np.take_along_axis(scores, order, axis=0)
-    hits = targets[order] == np.arange(scores.shape[1])
-    true = np.cumsum(hits, axis=0)
-    ends = np.vstack([ranked[1:] != ranked[:-1], np.ones((1, scores.shape[1]), bool)])  # ties are one threshold
+    scores = np.ascontiguousarray(np.asarray(probabilities(logits), np.float64).T)  # [C, N]
+    order = np.argsort(-scores, axis=1)  # in any order within a tie
+    ranked = np.take_along_axis(scores, order, axis=1)
+    true = np.cumsum(targets[order] == np.arange(len(scores))[:, None], axis=1)
+    ends = ranked[:, 1:] != ranked[:, :-1]  # ties are one threshold
     grid = np.asarray(GRID)
-    tpr = np.full((scores.shape[1], len(grid)), np.nan)
+    tpr = np.full((len(scores), len(grid)), np.nan)
     precision = tpr.copy()
-    for number in range(scores.shape[1]):
-        last = np.flatnonzero(ends[:, number])
-        found = true[last, number]
+    for number in range(len(scores)):
+        last = np.append(np.flatnonzero(ends[number]), len(targets) - 1)
+        found = true[number, last]
         positives = found[-1]
         negatives = len(targets) - positives
         if not positives or not negatives:
             continue
-        false = last + 1 - found
-        tpr[number] = np.interp(grid, np.r_[0.0, false / negatives], np.r_[0.0, found / positives])
-        best = np.maximum.accumulate((found / (last + 1))[::-1])[::-1]
-        at = np.searchsorted(found / positives, grid - 1e-12)
+        seen = last + 1
+        rates = np.append(0.0, found / positives)
+        tpr[number] = np.interp(grid, np.append(0.0, (seen - found) / negatives), rates)
+        best = np.maximum.accumulate((found / seen)[::-1])[::-1]
+        at = np.searchsorted(rates[1:], grid - 1e-12)
         precision[number] = best[np.minimum(at, len(best) - 1)]
     return Curves(tpr, precision)
 

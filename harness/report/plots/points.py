@@ -24,7 +24,7 @@ from harness.types import RunRecord, Success
 Columns = dict[str, list[Any]]
 
 MOST_CURVES = 48
-"""Runs whose curves one figure shows; of more, the first of each row, and of the first rows."""
+"""Runs whose curves or raw samples one figure shows; of more, the first ones of each row."""
 MOST_EPOCHS = 60
 """Points of one learning curve; of more, every second, third ... epoch and the last."""
 QUANTILES = 101
@@ -148,13 +148,13 @@ def time_to_quality(panel: Panel) -> tuple[float | None, Columns]:
 
 
 def latency(panel: Panel) -> Columns:
-    """The distribution of single batches' latencies: quantiles of all runs of a row together."""
+    """The distribution of single batches' latencies: quantiles of a row's runs together."""
     import numpy as np
 
     points: list[dict[str, Any]] = []
     shares = np.linspace(0, 1, QUANTILES)
     for label, row in panel.rows:
-        samples = [a["latencies_s"] for run in _done(panel, row) if "latencies_s" in (a := arrays_of(run))]
+        samples = [a["latencies_s"] for run in _first(panel, row) if "latencies_s" in (a := arrays_of(run))]
         if samples:
             found = np.quantile(np.concatenate(samples) * 1e3, shares)
             named = _named(label, row)
@@ -168,7 +168,7 @@ def roc(panel: Panel) -> Columns:
     points: list[dict[str, Any]] = []
     for label, row in panel.rows:
         found = []
-        for run in _done(panel, row)[: max(1, MOST_CURVES // len(panel.rows))]:
+        for run in _first(panel, row):
             pair = predictions(run.record, arrays_of(run))
             if pair is not None and _classifies(run.record, pair[1].ndim):
                 found.append(macro(decision_curves(*pair)))
@@ -215,6 +215,11 @@ def _classifies(record: RunRecord, dimensions: int) -> bool:
 
 def _done(panel: Panel, row: Row) -> list[StoredRun]:
     return [run for run in panel.report.runs_of(row) if isinstance(run.record.outcome, Success)]
+
+
+def _first(panel: Panel, row: Row) -> list[StoredRun]:
+    """The runs whose raw samples a figure reads."""
+    return _done(panel, row)[: max(1, MOST_CURVES // len(panel.rows))]
 
 
 def _some_runs(panel: Panel) -> list[tuple[str, Row, StoredRun]]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.report.plots.curves import GRID, decision_curves, macro
-from harness.samples import Windows, inference_windows, predictions, train_windows
+from harness.samples import inference_windows, predictions, train_windows
 from harness.types import RunRecord, Success
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
 Columns = dict[str, list[Any]]
 
-MOST_POINTS = 240
+MOST_POINTS = 160
 MOST_CLASSES = 10
 """Classes whose curves are drawn; of more, those with the smallest area under the ROC curve."""
 
 
 def learning(outcome: Success) -> Columns:
     score = [epoch.validation.get(outcome.scores.primary) for epoch in outcome.curves]
+    known = iter(_short([value for value in score if value is not None]))
     return {
         "epoch": [epoch.epoch for epoch in outcome.curves],
         "step": [epoch.step for epoch in outcome.curves],
-        "seconds": [_short(epoch.train_s) for epoch in outcome.curves],
-        "score": [None if value is None else _short(value) for value in score],
+        "seconds": _short([epoch.train_s for epoch in outcome.curves]),
+        "score": [None if value is None else next(known) for value in score],
     }
 
 
@@ -40,9 +41,10 @@ def losses(arrays: Arrays) -> Columns:
     values = values[np.isfinite(values)]
     if not len(values):
         return {}
-    parts = np.array_split(values, min(len(values), MOST_POINTS))
-    ends = np.cumsum([len(part) for part in parts])
-    return {"step": ends.tolist(), "loss": [_short(part.mean()) for part in parts]}
+    starts = np.unique(np.linspace(0, len(values), min(len(values), MOST_POINTS), endpoint=False).astype(int))
+    ends = np.append(starts[1:], len(values))
+    means = np.add.reduceat(values, starts) / (ends - starts)
+    return {"step": ends.tolist(), "loss": _short(means)}
 
 
 def windows(record: RunRecord, arrays: Arrays) -> Columns:
@@ -53,11 +55,12 @@ def windows(record: RunRecord, arrays: Arrays) -> Columns:
         ("inference", inference_windows(record, arrays)),
     ):
         if found is not None:
-            for at, rate, steady in _thinned(found):
-                columns["phase"].append(phase)
-                columns["at_s"].append(_short(at))
-                columns["rate"].append(_short(rate))
-                columns["steady"].append(steady)
+            at = np.cumsum(found.seconds)
+            chosen = np.unique(np.linspace(0, len(at) - 1, min(len(at), MOST_POINTS)).astype(int))
+            columns["phase"] += [phase] * len(chosen)
+            columns["at_s"] += _short(at[chosen])
+            columns["rate"] += _short(found.samples_per_s[chosen])
+            columns["steady"] += (chosen >= found.steady_from).tolist()
     return columns if columns["phase"] else {}
 
 
@@ -72,19 +75,19 @@ def latency(arrays: Arrays) -> Columns:
         np.minimum(values, top), bins=min(40, max(5, len(values) // 8)), range=(low, top or 1.0)
     )
     return {
-        "low": [_short(x) for x in edges[:-1]],
-        "high": [_short(x) for x in edges[1:]],
+        "low": _short(edges[:-1]),
+        "high": _short(edges[1:]),
         "count": counts.tolist(),
     }
 
 
 def memory(outcome: Success) -> Columns:
     phases = outcome.memory.host_peak_by_phase_bytes
-    return {"phase": list(phases), "mib": [_short(size / 2**20) for size in phases.values()]}
+    return {"phase": list(phases), "mib": _short([size / 2**20 for size in phases.values()])}
 
 
 def seconds(outcome: Success) -> Columns:
-    return {"phase": list(outcome.phases_s), "seconds": [_short(value) for value in outcome.phases_s.values()]}
+    return {"phase": list(outcome.phases_s), "seconds": _short(list(outcome.phases_s.values()))}
 
 
 def labels(outcome: Success) -> list[str]:
@@ -103,7 +106,7 @@ def confusion(outcome: Success) -> Columns:
         "true": true.tolist(),
         "predicted": predicted.tolist(),
         "count": counts.tolist(),
-        "share": [round(float(share), 4) for share in counts / totals[true]],
+        "share": _rounded(counts / totals[true]),
     }
 
 
@@ -136,22 +139,22 @@ def errors(record: RunRecord, arrays: Arrays) -> Columns:
     true, predicted = pair[0][:, 0], pair[1][:, 0]
     chosen = np.linspace(0, len(true) - 1, min(len(true), 3 * MOST_POINTS)).astype(int)
     return {
-        "true": [_short(x) for x in true[chosen]],
-        "predicted": [_short(x) for x in predicted[chosen]],
-        "residual": [_short(x) for x in (predicted - true)[chosen]],
+        "true": _short(true[chosen]),
+        "predicted": _short(predicted[chosen]),
+        "residual": _short((predicted - true)[chosen]),
     }
 
 
-def _thinned(found: Windows) -> list[tuple[float, float, bool]]:
-    at = np.cumsum(found.seconds)
-    chosen = np.unique(np.linspace(0, len(at) - 1, min(len(at), MOST_POINTS)).astype(int))
-    return [(float(at[i]), float(found.samples_per_s[i]), bool(i >= found.steady_from)) for i in chosen]
-
-
 def _rounded(values: NDArray[np.float64]) -> list[float]:
-    return [round(float(value), 4) for value in values]
+    rounded: list[float] = np.round(values, 4).tolist()
+    return rounded
 
 
-def _short(value: float) -> float:
+def _short(values: Sequence[float] | NDArray[Any]) -> list[float]:
     """Five significant digits: more than a figure shows."""
-    return float(f"{value:.5g}")
+    exact = np.asarray(values, np.float64)
+    size = np.where(exact == 0, 1.0, np.abs(exact))
+    place = 4 - np.floor(np.log10(size))
+    scale = 10.0 ** np.abs(place)
+    shown: list[float] = np.where(place >= 0, np.round(exact * scale) / scale, np.round(exact / scale) * scale).tolist()
+    return shown

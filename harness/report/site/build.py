@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cache
 from importlib.resources import files as package_files
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from harness import again
 from harness.files import safe_name
+from harness.plan import available_cores
 from harness.report.data import csv_text, json_text
 from harness.report.layout import block, legend
 from harness.report.plots import PLOTS
@@ -27,18 +33,22 @@ from harness.types import Failure, RunRecord, Success
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+_CHUNK, _FEW, _MOST_PROCESSES, _MOST_WAITING = 40, 500, 8, 30
+"""Pages made at once; runs from which on processes are worth their start; how many of these, and parts under way."""
 MOST_PLOTTED = 12
 """Panels of a task's page, and of the home page, that have figures."""
 
 
 def files(report: Report) -> Iterator[tuple[str, bytes]]:
     """Paths within the site and their contents."""
-    yield from _assets()
     pages = {
         name: f"tasks/{safe_name(name)}.html" for name in dict.fromkeys(row.text("task") for row in report.table.rows)
     }
     addresses = {run.record.run_id: f"runs/{safe_name(run.record.run_id)}.html" for run in report.runs}
-    shared = {"report": report, "pages": pages, "summary": _summary(report)}
+    shared = {"site_title": report.title, "pages": pages}
+    run_pages = _run_pages(shared, report, addresses)
+    yield next(run_pages)  # their processes work on while the other pages are made here
+    yield from _assets()
     yield "index.html", _page("index.html", "", **shared, **_home(report, addresses))
     yield "table.csv", csv_text(report.table).encode()
     yield "table.json", json_text(report.table).encode()
@@ -50,18 +60,63 @@ def files(report: Report) -> Iterator[tuple[str, bytes]]:
         yield f"{stem}.json", json_text(part).encode()
     everything = _runs(report.runs, addresses, "All runs", "")
     yield "runs.html", _page("runs.html", "", **shared, title="All runs", view=everything)
+    yield from run_pages
+
+
+class _Job(NamedTuple):
+    """The page of one run."""
+
+    address: str
+    path: Path
+    record: bytes
+    """As JSON, which goes to another process many times faster than the record itself."""
+    task: str
+    command: str
+    siblings: list[tuple[str, str]]
+
+
+def _jobs(report: Report, addresses: dict[str, str]) -> Iterator[_Job]:
     commands = _Commands(report)
     for row in report.table.rows:
-        siblings = [(name, addresses[name].rpartition("/")[2]) for name in row.run_ids]
+        siblings = [(name, addresses[name].rpartition("/")[2]) for name in row.run_ids[: tables.PAGE + 1]]
         for run in report.runs_of(row):
             others = [sibling for sibling in siblings if sibling[0] != run.record.run_id][: tables.PAGE]
-            context = run_page.context(run, commands.of(run.record), others)
-            figures = _Figures()
-            for key, columns in context["plots"].items():
-                figures.share(key, columns)
-            context["plots"] = figures.page()
+            record = msgspec.json.encode(run.record)
             address = addresses[run.record.run_id]
-            yield address, _page("run.html", "../", **shared, task=row.text("task"), title=run.record.run_id, **context)
+            yield _Job(address, run.path, record, row.text("task"), commands.of(run.record), others)
+
+
+def _run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """In processes of their own where there are many: a page takes some milliseconds."""
+    jobs = _jobs(report, addresses)
+    parts = iter(lambda: list(islice(jobs, _CHUNK)), [])
+    if len(report.runs) < _FEW or available_cores() == 1:
+        for part in parts:
+            yield from _some_pages(shared, part)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(available_cores(), _MOST_PROCESSES), mp_context=context) as pool:
+        waiting: deque[Future[list[tuple[str, bytes]]]] = deque()
+        for part in parts:
+            waiting.append(pool.submit(_some_pages, shared, part))
+            if len(waiting) > _MOST_WAITING:  # so that neither jobs nor finished pages pile up
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _some_pages(shared: dict[str, Any], jobs: list[_Job]) -> list[tuple[str, bytes]]:
+    pages = []
+    for job in jobs:
+        run = StoredRun(job.path, msgspec.json.decode(job.record, type=RunRecord))
+        context = run_page.context(run, job.command, job.siblings)
+        figures = _Figures()
+        for key, columns in context["plots"].items():
+            figures.share(key, columns)
+        context["plots"] = figures.page()
+        html = _page("run.html", "../", **shared, task=job.task, title=run.record.run_id, **context)
+        pages.append((job.address, html))
+    return pages
 
 
 class _Commands:
@@ -89,6 +144,9 @@ def _home(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
             figures.add(f"pareto-{number}-{place}", chart)
     return {
         "title": report.title,
+        "summary": _summary(report),
+        "problems": report.problems[:20],
+        "backends": report.backends,
         "contests": found,
         "figures": {name: title for name, title in overview.FIGURES.items() if any(name in c.verdicts for c in found)},
         "scoreboard": overview.scoreboard(found),

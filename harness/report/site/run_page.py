@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from markupsafe import Markup, escape
 
 from harness.audit.finding import Finding
 from harness.errors import RecordError
@@ -21,10 +22,6 @@ LOG_BYTES = 6_000
 """Of the log's end."""
 
 
-_DRAWN = ("training", "seconds by phase")
-"""Sections that figures show instead."""
-
-
 def context(run: StoredRun, command: str, siblings: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Everything that the template of a run's page needs. `siblings` are (name, address) of the runs of its row."""
     record = run.record
@@ -36,7 +33,7 @@ def context(run: StoredRun, command: str, siblings: Sequence[tuple[str, str]]) -
         "siblings": siblings,
         "failed": isinstance(outcome, Failure),
         "log": _log(run),
-        "sections": [_shown(section) for section in (run_section(record), *circumstances(record)) if section[1]],
+        "sections": _pairs([run_section(record), *circumstances(record)]),
         "parity": [_parity(mark) for mark in record.parity],
         "audit": _audit(run.path),
         "plots": {},
@@ -47,9 +44,7 @@ def context(run: StoredRun, command: str, siblings: Sequence[tuple[str, str]]) -
         arrays, problem = _arrays(run)
         found["problem"] = problem
         found["figures"] = _headline(record, outcome)
-        found["costs"] = [
-            _shown(section) for section in sections(outcome, record.peak) if section[1] and section[0] not in _DRAWN
-        ]
+        found["costs"] = _pairs(sections(outcome, record.peak))
         found["flags"] = outcome.flags
         found["plots"], found["notes"] = _plots(record, outcome, arrays)
         found["tables"] = _tables(outcome)
@@ -161,9 +156,16 @@ def _share(value: float | None) -> Cell:
     return number(value, "" if value is None else f"{value:.4f}")
 
 
-def _shown(section: Section) -> tuple[str, list[tuple[str, str]]]:
-    title, rows = section
-    return title, [(name, text(value)) for name, value in rows]
+def _pairs(found: Iterable[Section]) -> Markup:
+    """Names and values. Made here as the rows of tables are."""
+    parts = []
+    for title, rows in found:
+        if rows:
+            listed = "".join(
+                f"<div><dt>{escape(name)}</dt><dd>{escape(text(value))}</dd></div>" for name, value in rows
+            )
+            parts.append(f'<section class="pairs"><h3>{escape(title)}</h3><dl>{listed}</dl></section>')
+    return Markup("\n".join(parts))
 
 
 def _parity(mark: Any) -> str:

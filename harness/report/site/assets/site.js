@@ -73,6 +73,7 @@
         tooltip: { theme: theme() },
       });
       views.set(place, view);
+      place.querySelector("summary")?.setAttribute("aria-label", "Save the figure");
       performance.mark("drawn");
       place.dataset.drawn = theme();
     } catch (error) {
