@@ -19,6 +19,9 @@ COMMANDS = (
     "baseline",
     "audit",
     "report",
+    "history",
+    "bundle",
+    "reproduce",
     "doctor",
     "selftest",
 )
