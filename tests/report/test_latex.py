@@ -14,7 +14,17 @@ from sample_store import HOSTILE
 from harness.report.latex import escape, render
 from harness.tabulate import tabulate
 
-pdflatex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+
+def compiler_lacks() -> str:
+    if shutil.which("pdflatex") is None:
+        return "pdflatex is not installed"
+    for package in ("booktabs.sty", "graphicx.sty"):
+        if not subprocess.run(["kpsewhich", package], capture_output=True, check=False).stdout:
+            return f"pdflatex has no {package} (Debian: apt install texlive-latex-recommended)"
+    return ""
+
+
+pdflatex = pytest.mark.skipif(bool(compiler_lacks()), reason=compiler_lacks())
 
 
 def test_the_best_figures_are_bold_and_units_stand_in_the_headers() -> None:
