@@ -141,6 +141,15 @@ def test_download_the_comparison_as_csv(site: Path, watched: Any) -> None:
     assert Path(started.value.path()).read_bytes() == (site / "tasks" / "nlp.csv").read_bytes()
 
 
+def test_download_who_wins(site: Path, watched: Any) -> None:
+    page = watched.open(site / "index.html")
+    with page.expect_download() as started:
+        page.locator("#table-wins [data-save=csv]").click()
+    rows = list(csv.DictReader(io.StringIO(Path(started.value.path()).read_text())))
+    assert rows[0]["comparison"].startswith("nlp cldr-langid")
+    assert "train_throughput" in rows[0]
+
+
 def test_dark(site: Path, watched: Any) -> None:
     page = watched.open(site / "index.html")
     light = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")

@@ -117,7 +117,7 @@
     let text = cell.textContent;
     if (ci) text = text.slice(0, -ci.textContent.length);
     if (flag) text = text.slice(0, -1);
-    return { t: text.trim(), v: cell.dataset.v === undefined ? null : Number(cell.dataset.v), ci: ci ? ci.textContent.slice(3) : "" };
+    return { t: text.trim().replace(/\s+/g, " "), v: cell.dataset.v === undefined ? null : Number(cell.dataset.v), ci: ci ? ci.textContent.slice(3) : "" };
   };
 
   const order = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
