@@ -46,8 +46,8 @@ def multiply(source: Path, target: Path, count: int) -> None:
 
 
 def build(results: Path, site: Path) -> tuple[float, float]:
-    """Seconds, and the largest sum of the process tree's resident memory in MiB, looked at every 50 ms (pages that its
-    processes share count for each)."""
+    """Seconds, and the largest sum of the process tree's proportional memory (PSS) in MiB, looked at every 100 ms: a
+    page that several of its processes share counts once."""
     command = [sys.executable, "-m", "harness", "report", "--results", str(results), "--format", "html"]
     start, peak = time.perf_counter(), 0
     with subprocess.Popen([*command, "--output", str(site)], stderr=subprocess.DEVNULL) as process:
@@ -55,8 +55,8 @@ def build(results: Path, site: Path) -> tuple[float, float]:
         while process.poll() is None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 tree = [parent, *parent.children(recursive=True)]
-                peak = max(peak, sum(one.memory_info().rss for one in tree))
-            time.sleep(0.05)
+                peak = max(peak, sum(one.memory_full_info().pss for one in tree))
+            time.sleep(0.1)
     if process.returncode:
         raise SystemExit("the site was not built")
     return time.perf_counter() - start, peak / 2**20

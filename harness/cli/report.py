@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,6 +128,7 @@ def _write_site(files: Iterable[tuple[str, bytes]], made: Report, output: Path) 
 
     from harness.files import write_directory
 
+    gc.freeze()  # the runs stay until the end: nothing is gained by looking for garbage among them
     console = Console(stderr=True)
     count = write_directory(output, track(files, "writing pages", console=console, transient=True))
     click.echo(f"{count} files, {len(made.runs)} runs: open {output / 'index.html'}", err=True)

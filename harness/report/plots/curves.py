@@ -40,18 +40,20 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
     grid = np.asarray(GRID)
     tpr = np.full((len(scores), len(grid)), np.nan)
     precision = tpr.copy()
+    zero, end = np.zeros(1), np.array([len(targets) - 1])
     for number in range(len(scores)):
-        last = np.append(np.flatnonzero(ends[number]), len(targets) - 1)
+        last = np.concatenate([np.flatnonzero(ends[number]), end])
         found = true[number, last]
         positives = found[-1]
         negatives = len(targets) - positives
         if not positives or not negatives:
             continue
         seen = last + 1
-        rates = np.append(0.0, found / positives)
-        tpr[number] = np.interp(grid, np.append(0.0, (seen - found) / negatives), rates)
+        rates = found / positives
+        false_rates = np.concatenate([zero, (seen - found) / negatives])
+        tpr[number] = np.interp(grid, false_rates, np.concatenate([zero, rates]))
         best = np.maximum.accumulate((found / seen)[::-1])[::-1]
-        at = np.searchsorted(rates[1:], grid - 1e-12)
+        at = np.searchsorted(rates, grid - 1e-12)
         precision[number] = best[np.minimum(at, len(best) - 1)]
     return Curves(tpr, precision)
 

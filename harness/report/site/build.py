@@ -27,13 +27,13 @@ from harness.report.report import Report
 from harness.report.site import overview, run_page, tables
 from harness.report.site.tables import Cell
 from harness.report.table import Table, one_line, rounded
-from harness.store import StoredRun
+from harness.store import RECORD, StoredRun, read_record
 from harness.types import Failure, RunRecord, Success
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_CHUNK, _FEW, _MOST_PROCESSES, _MOST_WAITING = 40, 500, 8, 30
+_CHUNK, _FEW, _MOST_PROCESSES, _MOST_WAITING = 40, 500, 8, 16
 """Pages made at once; runs from which on processes are worth their start; how many of these, and parts under way."""
 MOST_PLOTTED = 12
 """Panels of a task's page, and of the home page, that have figures."""
@@ -68,8 +68,7 @@ class _Job(NamedTuple):
 
     address: str
     path: Path
-    record: bytes
-    """As JSON, which goes to another process many times faster than the record itself."""
+    """Of the run, whose record is read again there: it would go to another process at many times the cost."""
     task: str
     command: str
     siblings: list[tuple[str, str]]
@@ -81,9 +80,8 @@ def _jobs(report: Report, addresses: dict[str, str]) -> Iterator[_Job]:
         siblings = [(name, addresses[name].rpartition("/")[2]) for name in row.run_ids[: tables.PAGE + 1]]
         for run in report.runs_of(row):
             others = [sibling for sibling in siblings if sibling[0] != run.record.run_id][: tables.PAGE]
-            record = msgspec.json.encode(run.record)
             address = addresses[run.record.run_id]
-            yield _Job(address, run.path, record, row.text("task"), commands.of(run.record), others)
+            yield _Job(address, run.path, row.text("task"), commands.of(run.record), others)
 
 
 def _run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str]) -> Iterator[tuple[str, bytes]]:
@@ -108,7 +106,7 @@ def _run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str]
 def _some_pages(shared: dict[str, Any], jobs: list[_Job]) -> list[tuple[str, bytes]]:
     pages = []
     for job in jobs:
-        run = StoredRun(job.path, msgspec.json.decode(job.record, type=RunRecord))
+        run = StoredRun(job.path, read_record(job.path / RECORD))
         context = run_page.context(run, job.command, job.siblings)
         figures = _Figures()
         for key, columns in context["plots"].items():

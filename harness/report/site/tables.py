@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import msgspec
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from harness.report.best import best
 from harness.report.layout import Block
@@ -94,7 +95,7 @@ def number(value: float | None, text: str) -> Cell:
 
 
 def _html(cell: Cell) -> str:
-    text = str(escape(cell.t))
+    text = escape(cell.t)
     parts = [f'<a href="{escape(cell.h)}">{text}</a>' if cell.h else text]
     if "flagged" in cell.c and "num" in cell.c:
         parts.append('<span class="flag" title="flagged: see below the table">!</span>')
