@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         UsageError,
     )
-    from harness.hookspecs import hookimpl
+    from harness.hookspecs import API_VERSION, hookimpl
     from harness.protocols import (
         Backend,
         Batch,
@@ -80,7 +80,7 @@ _HOME = {
         "UnsupportedError",
         "UsageError",
     ),
-    "harness.hookspecs": ("hookimpl",),
+    "harness.hookspecs": ("API_VERSION", "hookimpl"),
     "harness.protocols": (
         "Backend",
         "Batch",
@@ -122,6 +122,7 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "API_VERSION",
     "Backend",
     "BadResultError",
     "Batch",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -96,18 +95,6 @@ class Catalog:
             *(self.metrics[name] for name in self.tasks[spec.task].value.metrics if name in self.metrics),
         ]
         return tuple(dict.fromkeys(provided.plugin for provided in used if provided.plugin.value))
-
-    def notify(self, hook: str, **arguments: object) -> None:
-        """Call an event hook of every plugin; one that raises is reported on stderr and the others still hear."""
-        for plugin in self.plugins:
-            function = getattr(plugin.module, hook, None)
-            if function is None:
-                continue
-            try:
-                wanted = inspect.signature(function).parameters
-                function(**{name: value for name, value in arguments.items() if name in wanted})
-            except (Exception, SystemExit) as error:  # a tracker's trouble must not end a benchmark
-                print(f"harness: plugin {plugin.ref.name!r} failed in {hook}: {describe(error)}", file=sys.stderr)
 
     def _get(self, kind: str, known: dict[str, Provided[T]], name: str) -> Provided[T]:
         if name in known:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 GROUP = "harness"
 
+API_VERSION = "1.0"
+"""Of all that a plugin may use: the hooks and `harness.__all__`. The major version grows when a plugin may have to be
+changed, the minor one when something is added. A plugin tells the one it was made for as ``HARNESS_API_VERSION``."""
+
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Whether a run's figures can be believed.")
+@options.plugins
 @click.argument("run")
 @options.format_
 @click.option(
@@ -42,14 +43,13 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     from harness.audit.checks import on_record
     from harness.audit.replay import replay
     from harness.errors import UsageError
-    from harness.plugins import discover
     from harness.store import AUDIT, Store, results_dir, write_json
     from harness.types import Success
 
     stored = Store(results_dir(results)).find(run)
     if not isinstance(stored.record.outcome, Success):
         raise UsageError(f"run {stored.record.run_id!r} failed; there is nothing to audit")
-    catalog = discover()
+    catalog = options.catalog()
     beside = Store(stored.path.absolute().parent).load().runs
     findings = [*on_record(stored, beside, catalog), *replay(stored, catalog, timeout)]
     write_json(stored.path / AUDIT, findings)

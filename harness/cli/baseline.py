@@ -10,6 +10,7 @@ from harness.cli import options
 
 
 @click.command(short_help="Keep runs in one file, to compare with later.")
+@options.plugins
 @click.argument("runs")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @options.results
@@ -30,5 +31,5 @@ def baseline(runs: str, file: Path, results: str | None) -> None:
     from harness.compare.match import find
     from harness.store import results_dir
 
-    kept = save(file, find(runs, results_dir(results)))
+    kept = save(file, find(runs, results_dir(results), options.catalog))
     click.echo(f"{kept} run{'s' * (kept != 1)} kept in {file}")

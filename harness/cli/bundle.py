@@ -10,6 +10,7 @@ from harness.cli import options
 
 
 @click.command(short_help="A comparison in one file, to be published.")
+@options.plugins
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option(
     "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The zip archive."
@@ -35,19 +36,18 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     from harness.compare.match import find
     from harness.errors import UsageError
     from harness.parity.verdict import load as load_verdicts
-    from harness.plugins import discover
     from harness.report.report import make
     from harness.store import results_dir
 
     place = results_dir(results)
-    chosen = {run.path.resolve(): run for text in runs or (str(place),) for run in find(text, place)}
+    chosen = {run.path.resolve(): run for text in runs or (str(place),) for run in find(text, place, options.catalog)}
     found = sorted(chosen.values(), key=lambda run: (run.record.started_at, run.record.run_id))
     names = [run.record.run_id for run in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"two of these runs are called {twice!r}; bundle one results directory at a time")
     verdicts = [v for folder in {run.path.parent for run in found} for v in load_verdicts(folder).values()]
-    report = make(found, discover(), tuple(verdicts), title=title)
+    report = make(found, options.catalog(), tuple(verdicts), title=title)
     digest = pack(report, output, version("harness"))
     size = output.stat().st_size / 2**20
     click.echo(f"{output}: {len(found)} run{'s' * (len(found) != 1)}, {size:.1f} MiB\nmanifest SHA-256 {digest}")

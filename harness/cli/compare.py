@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Better, worse or indistinguishable, with intervals.")
+@options.plugins
 @click.argument("base")
 @click.argument("new")
 @options.names("--metric", "Compare these only: metrics of the task, train_throughput, p50_ms, host_peak ...")
@@ -54,13 +55,12 @@ def compare(
     from harness.compare.judge import compare_all
     from harness.compare.match import find, match
     from harness.errors import UsageError
-    from harness.plugins import discover
     from harness.store import results_dir
     from harness.types import Failure
 
     gates = parse(fail_on)
     place = results_dir(results)
-    sides = {"BASE": find(base, place), "NEW": find(new, place)}
+    sides = {"BASE": find(base, place, options.catalog), "NEW": find(new, place, options.catalog)}
     for side, runs in sides.items():
         failed_runs = [run for run in runs if isinstance(run.record.outcome, Failure)]
         if failed_runs:
@@ -75,7 +75,7 @@ def compare(
         click.echo(f"Warning: no counterpart: {name}", err=True)
     if not matches:
         raise UsageError("no successful run of one side has a counterpart on the other")
-    compared = compare_all(matches, discover(), metric, [gate.metric for gate in gates])
+    compared = compare_all(matches, options.catalog(), metric, [gate.metric for gate in gates])
     failed = broken(gates, compared)
     if format_ == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(compared), indent=1).decode())

@@ -41,6 +41,7 @@ def data() -> None:
 
 
 @data.command("list", short_help="Every dataset: task, size, whether it is here, licence.")
+@options.plugins
 @options.format_
 def list_(format_: str) -> None:
     """List the datasets: the tasks that can use each, the size of the download, whether it is here, and its licence.
@@ -67,6 +68,7 @@ def list_(format_: str) -> None:
 
 
 @data.command(short_help="One dataset in full: splits, classes, licence, files.")
+@options.plugins
 @click.argument("name")
 @options.format_
 def info(name: str, format_: str) -> None:
@@ -89,6 +91,7 @@ def info(name: str, format_: str) -> None:
 
 
 @data.command(short_help="Download and verify datasets.")
+@options.plugins
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def fetch(names: tuple[str, ...]) -> None:
     """Download datasets into the cache and verify them; those that are there already cost nothing.
@@ -110,6 +113,7 @@ def fetch(names: tuple[str, ...]) -> None:
 
 
 @data.command(short_help="Check installed files against their digests.")
+@options.plugins
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def verify(names: tuple[str, ...]) -> None:
     """Read the installed files again and compare them with what was verified when they came.
@@ -135,6 +139,7 @@ def verify(names: tuple[str, ...]) -> None:
 
 
 @data.command(short_help="Where the cache, or a dataset, lies.")
+@options.plugins
 @click.argument("name", required=False)
 def path(name: str | None) -> None:
     """Print the folder of the cache, or that of an installed dataset's files. Nothing is fetched.
@@ -151,6 +156,7 @@ def path(name: str | None) -> None:
 
 
 @data.command(short_help="Delete a dataset's files from the cache.")
+@options.plugins
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def clear(names: tuple[str, ...]) -> None:
     """Delete what the cache keeps of datasets, unfinished downloads too; they are fetched again when needed.
@@ -167,9 +173,8 @@ def clear(names: tuple[str, ...]) -> None:
 
 
 def _catalog() -> Catalog:
-    from harness.plugins import discover
 
-    return discover()
+    return options.catalog()
 
 
 def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:

@@ -41,6 +41,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command(short_help="What can run on this machine, and why not.")
+@options.plugins
 @click.option("--peak", is_flag=True, help="Measure what each device attains at best, and keep it for later runs.")
 @options.names("--backend", "With --peak: only these.")
 @options.names("--precision", "With --peak: only these.")
@@ -90,9 +91,8 @@ def _print_peaks(backends: tuple[str, ...], precisions: tuple[str, ...], threads
     from harness.execute.probe import probe
     from harness.measure.environment import collect
     from harness.plan import available_cores
-    from harness.plugins import discover
 
-    catalog, environment, count = discover(), collect(), threads or available_cores()
+    catalog, environment, count = options.catalog(with_failures=True), collect(), threads or available_cores()
     for name in backends:
         catalog.backend(name)
     found, problems = [], []
@@ -138,10 +138,9 @@ def diagnose(results: str | None) -> Diagnosis:
     from importlib.metadata import version
 
     from harness.measure.environment import collect
-    from harness.plugins import discover
     from harness.store import results_dir
 
-    catalog = discover()
+    catalog = options.catalog(with_failures=True)
     packages = {name for provided in catalog.backends.values() for name in provided.value.packages}
     directory = results_dir(results)
     return Diagnosis(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Score a trained model under another backend.")
+@options.plugins
 @click.argument("run")
 @click.option("--backend", required=True, metavar="NAME", help="Backend to evaluate with.")
 @click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N [auto].")
@@ -40,11 +41,10 @@ def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, 
     import msgspec
 
     from harness.evaluate import evaluate as evaluated
-    from harness.plugins import discover
     from harness.store import Store, results_dir
 
     stored = Store(results_dir(results)).find(run)
-    found = evaluated(stored, backend, discover(), device=device, timeout_s=timeout)
+    found = evaluated(stored, backend, options.catalog(), device=device, timeout_s=timeout)
     text = render(found) if format_ == "text" else msgspec.json.format(msgspec.json.encode(found), indent=1).decode()
     click.echo(text)
     if not found.agree:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="The same spec over time, versions and commits.")
+@options.plugins
 @options.names(
     "--metric",
     "quality, train_throughput, p50_ms, host_peak, a metric of the task ... [the first two, and inference_throughput].",
@@ -49,7 +50,6 @@ def history(
 
     from harness.errors import UsageError
     from harness.history import USUAL, histories
-    from harness.plugins import discover
     from harness.store import Store, results_dir
 
     directory = results_dir(results)
@@ -64,7 +64,7 @@ def history(
     ]
     if not chosen:
         raise UsageError(f"no run in results directory {str(directory)!r} matches; name another with --results DIR")
-    found = histories(chosen, discover(), metric or USUAL)
+    found = histories(chosen, options.catalog(), metric or USUAL)
     shown = [one for one in found if everything or len(one.points) > 1]
     if format_ == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=1).decode())

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Latency of a run's model, by MLPerf's LoadGen.")
+@options.plugins
 @click.argument("run")
 @click.option(
     "--scenario",
@@ -80,7 +81,6 @@ def latency(
     import msgspec
 
     from harness.latency.measure import measure, settings
-    from harness.plugins import discover
     from harness.store import Store, results_dir
 
     stored = Store(results_dir(results)).find(run)
@@ -93,7 +93,7 @@ def latency(
         latency_bound_ms=latency_bound_ms,
     )
     click.echo(f"{stored.record.run_id}: {scenario}, {seconds:g} s or more", err=True)
-    found, folder = measure(stored, chosen, discover(), timeout_s=timeout)
+    found, folder = measure(stored, chosen, options.catalog(), timeout_s=timeout)
     if format_ == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
     else:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli import options
+
 if TYPE_CHECKING:
     from harness.catalog import Catalog
 
@@ -14,6 +16,7 @@ _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "plugins")
 
 
 @click.command("list", short_help="Tasks, datasets, models, backends, metrics and plugins.")
+@options.plugins
 @click.argument("kind", required=False, metavar="[tasks|datasets|models|backends|metrics|plugins]")
 def list_(kind: str | None) -> None:
     """Tell what the installed plugins provide; of one kind in full, or of all kinds in short.
@@ -26,11 +29,10 @@ def list_(kind: str | None) -> None:
       harness list models
     """
     from harness.errors import UnknownNameError
-    from harness.plugins import discover
 
     if kind is not None and kind not in _KINDS:
         raise UnknownNameError("kind", kind, _KINDS)
-    catalog = discover()
+    catalog = options.catalog(with_failures=True)
     sections = [_section(name, catalog, full=kind is not None) for name in _KINDS if kind in (None, name)]
     click.echo("\n\n".join(sections))
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from harness.catalog import Catalog
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,6 +59,40 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
 def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...] | str:
     """``all``, or numbers in commas."""
     return "all" if values == ("all",) else split_whole_numbers(ctx, param, values)
+
+
+def plugins(command: F) -> F:
+    """The option ``--plugin``; `catalog` has what it names."""
+    return click.option(
+        "--plugin",
+        multiple=True,
+        metavar="FILE|MODULE",
+        expose_value=False,
+        callback=_keep_plugins,
+        help="A plugin that is not installed: a Python file, or a module; may be repeated.",
+    )(command)
+
+
+def _keep_plugins(ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> None:
+    ctx.meta["harness.plugins"] = (*ctx.meta.get("harness.plugins", ()), *values)
+
+
+def catalog(*, with_failures: bool = False) -> Catalog:
+    """Every plugin, and those that the command's ``--plugin`` names.
+
+    Raises `harness.PluginError` where one of these does not load, unless the command shows failures itself.
+    """
+    from harness.errors import PluginError
+    from harness.plugins import discover
+    from harness.plugins.find import named
+
+    extra = click.get_current_context().meta.get("harness.plugins", ())
+    found = discover(extra)
+    wanted = {named(source).value for source in extra}
+    for failure in found.failures:
+        if failure.ref.value in wanted and not with_failures:
+            raise PluginError(f"plugin {failure.ref.name!r} ({failure.ref.value}) is not loaded: {failure.message}")
+    return found
 
 
 def names(option: str, text: str) -> Callable[[F], F]:

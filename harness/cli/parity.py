@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Check that backends compute the same thing.")
+@options.plugins
 @options.selection("Two or more; the others are compared with the first. Without it every one here.")
 @click.option("--all", "everything", is_flag=True, help="Every model's default size on its task, all backends here.")
 @click.option(
@@ -67,12 +68,11 @@ def parity(
     from harness.errors import UsageError
     from harness.parity.check import check, pairs
     from harness.parity.verdict import STEPS, keep
-    from harness.plugins import discover
     from harness.store import results_dir
 
     if everything and (selection.tasks or selection.datasets or selection.models):
         raise UsageError("--all covers every task and model; leave --task, --dataset and --model out")
-    catalog = discover()
+    catalog = options.catalog()
     verdicts = []
     for one, other in pairs(_specs(selection, catalog, everything)):
         verdict = check(one, other, catalog, steps=steps, timeout_s=timeout, say=_progress(one))

@@ -19,6 +19,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 
 
 @click.command(short_help="The comparison of the results: a table, plots, a site.")
+@options.plugins
 @click.option(
     "--format",
     "format_",
@@ -69,13 +70,13 @@ def report(
     """
     from harness.errors import RecordError, UsageError
     from harness.parity.verdict import load as load_verdicts
-    from harness.plugins import discover, resolve
+    from harness.plugins import resolve
     from harness.report.report import make
     from harness.store import Store, results_dir
 
     if plot is not None and format_ is not None:
         raise UsageError("--plot and --format ask for different things; give one of them")
-    catalog = discover()
+    catalog = options.catalog()
     reporter = catalog.reporter(format_ or "text")
     if (plot is not None or reporter.output == "directory") and output is None:
         wanted = "a file such as figure.svg" if plot is not None else "a directory such as site/"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Run a published comparison again, and say what agrees.")
+@options.plugins
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @options.names("--task", "Only these tasks.")
 @options.names("--model", "Only these models.")
@@ -108,13 +109,12 @@ def _carry_out(specs: Sequence[RunSpec], store: Store, timeout: float, quiet: bo
 
     from harness.cli.progress import listener
     from harness.execute.local import run_all
-    from harness.plugins import discover
 
     for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: end the child and record it
         signal.signal(getattr(signal, name), signal.default_int_handler)
     progress = listener(quiet=quiet)
     try:
-        return run_all(specs, discover(), store, timeout_s=timeout, listener=progress)
+        return run_all(specs, options.catalog(), store, timeout_s=timeout, listener=progress)
     finally:
         progress.close()
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Train and measure; print the comparison.")
+@options.plugins
 @options.selection("Framework; without it every one that can run here.")
 @click.option(
     "--suite",
@@ -88,11 +89,10 @@ def run(
       harness run --task vision --seed 0,1,2 --dry-run
       harness run --suite nightly.toml --results results/nightly
     """
-    from harness.plugins import discover
     from harness.store import Store, results_dir
     from harness.types import Failure
 
-    catalog = discover()
+    catalog = options.catalog()
     specs = _planned(selection, suite, seed, split, repeat, catalog)
     if dry_run:
         _print_plan(specs)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Whether this machine is measured right.")
+@options.plugins
 @options.format_
 def selftest(format_: str) -> None:
     """Allocate known amounts of memory, on the host and on every accelerator that a backend finds, and compare the
@@ -27,10 +28,9 @@ def selftest(format_: str) -> None:
     """
     import msgspec
 
-    from harness.plugins import discover
     from harness.selftest import run
 
-    checks = run(discover())
+    checks = run(options.catalog())
     if format_ == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(checks), indent=1).decode())
     else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from harness.catalog import Catalog
 from harness.compare import baseline
 from harness.distinguish import IDENTITY, described
 from harness.errors import RecordError, UsageError
@@ -44,10 +45,10 @@ class Match:
         ]
 
 
-def find(text: str, results: Path) -> list[StoredRun]:
+def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[StoredRun]:
     """The runs that `text` stands for: all of a results directory, the one of a run's directory, those of a baseline's
     file, those of `results` that a suite's file (.toml) plans, or those of `results` whose id begins with it or
-    contains it.
+    contains it. `catalog` is called where a suite is planned.
 
     Raises `harness.UsageError` where there are none, and `harness.RecordError` where one cannot be read.
     """
@@ -62,7 +63,7 @@ def find(text: str, results: Path) -> list[StoredRun]:
             raise UsageError(f"{path}: holds no runs")
         return loaded.runs
     if path.is_file():
-        return _of_suite(path, results) if path.suffix == ".toml" else baseline.load(path)
+        return _of_suite(path, results, catalog()) if path.suffix == ".toml" else baseline.load(path)
     if os.sep in text:
         raise UsageError(f"{path}: there is no such results directory, run or baseline")
     loaded = Store(results).load()
@@ -77,11 +78,10 @@ def find(text: str, results: Path) -> list[StoredRun]:
     return found
 
 
-def _of_suite(path: Path, results: Path) -> list[StoredRun]:
+def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
     from harness import suite
-    from harness.plugins import discover
 
-    planned = {_undecided(spec) for spec in suite.plan(suite.load(path), discover())}
+    planned = {_undecided(spec) for spec in suite.plan(suite.load(path), catalog)}
     loaded = Store(results).load()
     if loaded.problems:
         raise RecordError("; ".join(loaded.problems))

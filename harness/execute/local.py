@@ -17,6 +17,8 @@ from harness.errors import RecordError, UsageError
 from harness.execute.child import Ended, run_child
 from harness.measure.environment import collect
 from harness.peak import lookup
+from harness.plugins.code import with_digest
+from harness.plugins.events import Events
 from harness.store import ARRAYS, LOG, RECORD, WEIGHTS, Store, read_record, write_json
 from harness.types import EpochEnded, Event, Failure, ParityMark, Provenance, RunRecord, RunSpec
 from harness.worker import Job
@@ -68,17 +70,25 @@ def run_all(
         raise UsageError(f"the time limit of a run must be positive, got {timeout_s}")
     listener = listener or Silent()
     store.prepare()
+    events = Events(catalog)
     records = []
     for index, spec in enumerate(specs, start=1):
         listener.run_started(index, len(specs), spec)
-        catalog.notify("harness_run_started", spec=spec)
+        events.notify("harness_run_started", spec=spec)
         found = (marks or {}).get(spec.key, [])
         record = run_one(
-            spec, catalog, store, timeout_s=timeout_s, listener=listener, marks=found, save_weights=save_weights
+            spec,
+            catalog,
+            store,
+            timeout_s=timeout_s,
+            listener=listener,
+            events=events,
+            marks=found,
+            save_weights=save_weights,
         )
         records.append(record)
         listener.run_finished(index, len(specs), record)
-        catalog.notify("harness_run_finished", record=record)
+        events.notify("harness_run_finished", record=record)
         if isinstance(record.outcome, Failure) and record.outcome.kind == "interrupted":
             raise KeyboardInterrupt
     return records
@@ -91,6 +101,7 @@ def run_one(
     *,
     timeout_s: float,
     listener: Listener,
+    events: Events,
     marks: Sequence[ParityMark] = (),
     save_weights: bool = False,
 ) -> RunRecord:
@@ -103,10 +114,11 @@ def run_one(
             return
         listener.event(spec, event)
         if isinstance(event, EpochEnded):
-            catalog.notify("harness_epoch_ended", spec=spec, epoch=event)
+            events.notify("harness_epoch_ended", spec=spec, epoch=event)
 
     with store.scratch() as scratch:
-        job = Job(spec=spec, plugins=catalog.refs_for(spec), save_weights=save_weights)
+        plugins = tuple(map(with_digest, catalog.refs_for(spec)))
+        job = Job(spec=spec, plugins=plugins, save_weights=save_weights)
         write_json(scratch / "job.json", job)
         start = time.monotonic()
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.costs import Section, epochs, sections, text
-from harness.types import Failure, RunRecord, Success
+from harness.types import Failure, PluginRef, RunRecord, Success
 
 
 def render(record: RunRecord, path: Path) -> str:
@@ -168,7 +168,7 @@ def circumstances(record: RunRecord) -> Iterator[Section]:
             ("dataset", origin.dataset_digest),
             ("initial weights", origin.initial_weights_digest),
             ("final weights", origin.final_weights_digest),
-            *(("plugin", f"{ref.name} ({ref.distribution} {ref.version})") for ref in origin.plugins),
+            *(("plugin", _plugin(ref)) for ref in origin.plugins),
             *((f"data: {name}", value) for name, value in (origin.data.details if origin.data else {}).items()),
             *((f"set: {name}", value) for name, value in origin.notes.items()),
             *(
@@ -177,3 +177,8 @@ def circumstances(record: RunRecord) -> Iterator[Section]:
             ),
         ],
     )
+
+
+def _plugin(ref: PluginRef) -> str:
+    brought_by = " ".join(filter(None, (ref.distribution, ref.version)))
+    return f"{ref.name} ({brought_by})" + (f", code {ref.code_digest[:12]}" if ref.code_digest else "")

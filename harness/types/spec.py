@@ -144,13 +144,16 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class PluginRef(Struct, frozen=True, kw_only=True):
-    """One entry point, enough to load the plugin again in another process."""
+    """One plugin, enough to load it again in another process."""
 
     name: str
     value: str
-    """Entry-point value, ``module`` or ``module:attribute``."""
+    """Entry-point value, ``module`` or ``module:attribute``; of a plugin in one file, its absolute path."""
     distribution: str
+    """That brings it; ``file`` or ``module`` for what none does."""
     version: str
+    code_digest: str = ""
+    """SHA-256 (hex) of its Python files when the run was made; empty in records of before there was one."""
 
 
 class InputSpec(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ def invoke(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke
     """Run a command in this process, in an empty directory, with no plugins but the toy's."""
     from harness.cli.root import cli
 
-    monkeypatch.setattr("harness.plugins.discover", lambda: load([TOY_REF, FAULTS_REF]))
+    monkeypatch.setattr("harness.plugins.discover", lambda *_: load([TOY_REF, FAULTS_REF]))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HARNESS_RESULTS", raising=False)
     return lambda *arguments: click.testing.CliRunner().invoke(cli, arguments, prog_name="harness")

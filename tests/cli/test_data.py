@@ -41,7 +41,7 @@ def far(toy: Path, invoke: Invoke, server: FileServer, tmp_path: Path, monkeypat
     lost = dataset(remote(f"{server.url}/lost.zip", ARCHIVE, bytes=None), name="lost")
     for each in (there, lost):
         catalog.datasets[each.name] = Provided(each, TOY_REF)
-    monkeypatch.setattr("harness.plugins.discover", lambda: catalog)
+    monkeypatch.setattr("harness.plugins.discover", lambda *_: catalog)
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HARNESS_DATA_MIRROR", raising=False)
     return invoke

@@ -92,7 +92,7 @@ def test_debug_shows_the_traceback(invoke: Invoke) -> None:
 
 
 def test_an_unforeseen_error_is_short_too(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> None:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("harness.plugins.discover", broken)

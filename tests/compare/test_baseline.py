@@ -12,6 +12,7 @@ from harness.cli.compare import _doubts
 from harness.compare import baseline
 from harness.compare.match import find
 from harness.errors import RecordError, UsageError
+from harness.plugins import discover
 from harness.store import Store, StoredRun
 from harness.types import Flag
 
@@ -25,7 +26,7 @@ def test_what_succeeded_comes_back(tmp_path: Path) -> None:
     runs = kept(tmp_path)
     file = tmp_path / "baseline.json"
     assert baseline.save(file, runs) == 3
-    assert [run.record for run in find(str(file), tmp_path / "results")] == [run.record for run in runs[:3]]
+    assert [run.record for run in find(str(file), tmp_path / "results", discover)] == [run.record for run in runs[:3]]
     assert [path.name for path in tmp_path.iterdir()] == ["baseline.json"]
 
 
@@ -67,7 +68,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_a_directory_is_still_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no runs"):
-        find(str(tmp_path), tmp_path)
+        find(str(tmp_path), tmp_path, discover)
     assert Store(tmp_path).load().runs == []
 
 

@@ -15,7 +15,7 @@ from harness.compare.gates import parse
 from harness.compare.judge import Comparison, compare_all
 from harness.compare.match import find, match
 from harness.errors import UnknownNameError, UsageError
-from harness.plugins import load
+from harness.plugins import discover, load
 from harness.store import ARRAYS, Store
 from harness.types import RunRecord
 
@@ -43,7 +43,7 @@ def speeds(values: list[float], *, minute: int = 0, every: int = 1, **changes: A
 
 
 def compared(base: Path, new: Path, *metrics: str) -> dict[str, Comparison]:
-    matches, _ = match(find(str(base), base), find(str(new), new))
+    matches, _ = match(find(str(base), base, discover), find(str(new), new, discover))
     (pair,) = compare_all(matches, CATALOG, metrics)
     return {comparison.metric: comparison for comparison in pair.comparisons}
 
@@ -122,17 +122,17 @@ def test_many_comparisons_widen_each(slower: tuple[Path, Path]) -> None:
 def test_runs_match_by_settings_then_names_then_without_the_backend(tmp_path: Path) -> None:
     both = [record(), record(backend="tensorflow")]
     base, new = keep(tmp_path / "base", both), keep(tmp_path / "new", both)
-    matches, left = match(find(str(base), base), find(str(new), new))
+    matches, left = match(find(str(base), base, discover), find(str(new), new, discover))
     assert {(m.base[0].record.spec.backend, m.new[0].record.spec.backend) for m in matches} == {
         ("torch", "torch"),
         ("tensorflow", "tensorflow"),
     }
     assert left == []
-    (pair,), left = match(find("nlp-bert-tiny-torch", base), find("nlp-bert-tiny-tensorflow", base))
+    (pair,), left = match(find("nlp-bert-tiny-torch", base, discover), find("nlp-bert-tiny-tensorflow", base, discover))
     assert pair.name == "nlp · cldr-langid · bert-tiny · torch -> tensorflow · cpu · fp32"
     assert ("torch", "2.9.0", "none") in pair.differences
     assert left == []
-    matches, left = match(find(str(base), base), find("nlp-bert-tiny-torch", new))
+    matches, left = match(find(str(base), base, discover), find("nlp-bert-tiny-torch", new, discover))
     assert len(matches) == 1
     assert left == ["nlp · cldr-langid · bert-tiny · tensorflow · cpu · fp32 (base)"]
 

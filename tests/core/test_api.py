@@ -18,6 +18,7 @@ from harness.plugins import resolve
 from harness.types import RunRecord
 
 PUBLIC = [
+    "API_VERSION",
     "Backend",
     "BadResultError",
     "Batch",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats  # noqa: F401  # draws while it is imported, which a test below must not see
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -24,6 +24,7 @@ from harness.execute.local import Silent, run_all
 from harness.execute.probe import probe
 from harness.plan import Selection, expand
 from harness.plugins import load
+from harness.plugins.code import with_digest
 from harness.store import ARRAYS, LOG, RECORD, Store
 from harness.types import EpochEnded, Event, Failure, PhaseStarted, Progress, RunRecord, RunSpec, Success
 
@@ -174,7 +175,8 @@ def test_success_is_complete(series: Series) -> None:
     assert isinstance(outcome, Success)
     assert record.spec.device == "cpu"
     assert record.key == record.spec.key
-    assert record.provenance.plugins == [TOY_REF]
+    assert record.provenance.plugins == [with_digest(TOY_REF)]
+    assert len(record.provenance.plugins[0].code_digest) == 64
     assert record.provenance.device_name == "the host"
     assert record.provenance.data is not None
     assert record.provenance.data.label_names == ("height", "width")

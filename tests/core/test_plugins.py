@@ -15,10 +15,13 @@ import pytest
 from sample_records import record
 from toy_plugin import FAULTS_REF, TOY_REF
 
-from harness import plugins
 from harness.catalog import Catalog, missing
 from harness.errors import PluginError, UnknownNameError, UsageError
 from harness.plugins import discover, load, resolve
+from harness.plugins.code import digest
+from harness.plugins.events import Events
+from harness.plugins.find import named
+from harness.plugins.load import YIELDS
 from harness.types import PluginRef
 
 Install = Callable[..., PluginRef]
@@ -354,12 +357,179 @@ def test_events_that_raise_are_told_and_the_others_hear(install: Install, capsys
     catalog = load([loud, leaving, sound])
     assert catalog.failures == ()
     finished = record()
-    catalog.notify("harness_run_finished", record=finished)
+    Events(catalog).notify("harness_run_finished", record=finished)
     assert sys.modules[sound.value].heard == [finished.run_id]
     told = capsys.readouterr()
     assert told.out == ""
     assert f"plugin {loud.name!r} failed in harness_run_finished: ValueError: no tracker" in told.err
     assert f"plugin {leaving.name!r} failed in harness_run_finished: SystemExit: 3" in told.err
+
+
+def test_event_hook_that_hangs_is_left_behind(
+    install: Install, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", "0.2")
+    hook = "import harness, time\nheard = []\n@harness.hookimpl\ndef harness_run_finished(record):\n    {body}\n"
+    stuck = install(hook.format(body="heard.append(record.run_id); time.sleep(60)"))
+    sound = install(hook.format(body="heard.append(record.run_id)"))
+    events = Events(load([stuck, sound]))
+    start = time.monotonic()
+    for _ in range(3):
+        events.notify("harness_run_finished", record=record())
+    assert time.monotonic() - start < 3
+    assert len(sys.modules[stuck.value].heard) == 1
+    assert len(sys.modules[sound.value].heard) == 3
+    assert capsys.readouterr().err.count("did not return within 0.2 s (HARNESS_PLUGIN_TIMEOUT") == 1
+
+
+def test_events_of_a_plugin_come_in_one_thread(install: Install) -> None:
+    """A tracker may hold a database, which sqlite3 gives to the thread that opened it only."""
+    source = "import harness, threading\nheard = []\n@harness.hookimpl\ndef harness_run_finished():\n"
+    ref = install(source + "    heard.append(threading.get_ident())\n")
+    events = Events(load([ref]))
+    for _ in range(4):
+        events.notify("harness_run_finished", record=record())
+    assert len(sys.modules[ref.value].heard) == 4
+    assert len(set(sys.modules[ref.value].heard)) == 1
+
+
+# ---- files, modules, variables ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_file(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    made: list[Path] = []
+
+    def write(source: str, name: str = "") -> Path:
+        path = tmp_path / (name or f"one_file_plugin_{next(_numbers)}.py")
+        path.write_text(textwrap.dedent(source))
+        made.append(path)
+        return path
+
+    yield write
+    for path in made:
+        sys.modules.pop(path.stem, None)
+
+
+def test_one_file_is_a_plugin(one_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = one_file(metric("in_a_file"))
+    monkeypatch.chdir(path.parent)
+    ref = discover([path.name]).metrics["in_a_file"].plugin
+    assert ref == PluginRef(name=path.stem, value=str(path), distribution="file", version="")
+    assert "in_a_file" not in discover().metrics
+    monkeypatch.setenv("HARNESS_PLUGINS", f" {path} ,")
+    assert "in_a_file" in discover().metrics
+    assert "in_a_file" in discover([str(path)]).metrics, "named twice is named once"
+    assert load([ref]).metrics["in_a_file"].plugin == ref, "as a child loads it"
+
+
+def test_references_into_the_one_file(one_file: Callable[..., Path]) -> None:
+    path = one_file("def mine(): return 3\n" + metric("own", "PLACE:mine"))
+    path.write_text(path.read_text().replace("PLACE", path.stem))
+    catalog = discover([str(path)])
+    assert resolve(catalog.metric("own").function)() == 3
+
+
+def test_module_is_a_plugin(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = install(metric("by_module"), distribution="harness-by-module")
+    site = next(path for path in sys.path if (Path(path) / f"{ref.value}.py").exists())
+    monkeypatch.delenv("HARNESS_PLUGINS", raising=False)
+    assert discover([ref.value]).metrics["by_module"].plugin == ref, "installed already: not loaded twice"
+    for info in Path(site).glob("*.dist-info"):
+        info.rename(info.with_suffix(".off"))
+    assert discover([ref.value]).metrics["by_module"].plugin.distribution == "module"
+
+
+@pytest.mark.parametrize("source", ["./nowhere.py", "folder/", "some/notes.txt"])
+def test_plugin_file_that_is_none(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"is no Python file; give the path of one, or the name of a module"):
+        discover([source])
+
+
+def test_module_that_is_none_is_listed() -> None:
+    (found,) = [f for f in discover(["no_such_module_anywhere"]).failures if f.ref.distribution == "module"]
+    assert "No module named 'no_such_module_anywhere'" in found.message
+
+
+def test_file_that_would_hide_a_module(one_file: Callable[..., Path]) -> None:
+    path = one_file(metric("hiding"), "json.py")
+    (found,) = [f for f in discover([str(path)]).failures if f.ref.distribution == "file"]
+    sys.modules["json"].dumps  # noqa: B018  # what was imported before is still there
+    assert "would hide the module 'json'" in found.message
+    assert "give the file another name" in found.message
+    import json
+
+    sys.modules["json"] = json
+
+
+def test_disabled_plugins_are_listed_as_such(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref, other = install(metric("left_out"), distribution="a"), install(metric("kept"), distribution="b")
+    monkeypatch.setenv("HARNESS_DISABLE_PLUGINS", f"unknown, {ref.name}")
+    catalog = discover()
+    assert failure(catalog, ref) == "disabled by HARNESS_DISABLE_PLUGINS"
+    assert "kept" in catalog.metrics
+    assert other in {plugin.ref for plugin in catalog.plugins}
+    with pytest.raises(UnknownNameError, match="disabled by HARNESS_DISABLE_PLUGINS"):
+        catalog.metric("left_out")
+
+
+def test_two_plugins_of_one_name(install: Install) -> None:
+    one = install(metric("of_one"), distribution="harness-one", name="twins")
+    two = install(metric("of_two"), distribution="harness-two", name="twins")
+    catalog = discover()
+    assert failure(catalog, one) == failure(catalog, two)
+    assert "'twins' is that of several plugins, in harness-one" in failure(catalog, one)
+    assert "harness-two" in failure(catalog, one)
+
+
+# ---- the version of the API, the digest of the code -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("declared", "loads"), [("1", True), ("1.0", True), ("1.9", True), ("2.0", False), ("0.4", False), ("new", False)]
+)
+def test_plugins_for_another_major_version_are_not_run(declared: str, loads: bool, install: Install) -> None:
+    ref = install(f"HARNESS_API_VERSION = {declared!r}\nRAN = 1\n" + metric("versioned"))
+    catalog = load([ref])
+    assert ("versioned" in catalog.metrics) is loads
+    if not loads:
+        message = failure(catalog, ref)
+        assert f"was made for version {declared} of the plugin API and this harness has 1.0" in message
+        assert ref.value not in sys.modules, "its code ran"
+
+
+def test_version_that_is_computed_counts_too(install: Install) -> None:
+    ref = install("HARNESS_API_VERSION = '.'.join(['3', '1'])\n" + metric("computed"))
+    assert "was made for version 3.1" in failure(load([ref]), ref)
+
+
+def test_digest_follows_the_code(one_file: Callable[..., Path]) -> None:
+    path = one_file(metric("digested"))
+    before = digest(str(path))
+    assert len(before) == 64
+    path.write_text(path.read_text() + "# changed\n")
+    assert digest(str(path)) != before
+
+
+def test_digest_of_a_package_is_of_all_its_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "digested_package"
+    (package / "inner").mkdir(parents=True)
+    for name in ("__init__.py", "inner/__init__.py", "inner/net.py"):
+        (package / name).write_text("x = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = digest("digested_package:plugin")
+    (package / "notes.txt").write_text("no code")
+    assert digest("digested_package:plugin") == before
+    (package / "inner" / "net.py").rename(package / "inner" / "other.py")
+    assert digest("digested_package:plugin") != before
+    assert digest("digested_package.inner") == digest("digested_package")
+    assert "digested_package" not in sys.modules
+    assert digest("there_is_no_such_package") == ""
+
+
+def test_named_module_of_a_distribution() -> None:
+    assert named("pluggy").distribution == "pluggy"
 
 
 # ---- availability and references --------------------------------------------------------------------------
@@ -411,4 +581,4 @@ def test_every_kind_of_offer_is_checked() -> None:
     from harness import hookspecs
 
     plural = {name for name in vars(hookspecs) if name.startswith("harness_") and not name.startswith("harness_run_")}
-    assert set(plugins._YIELDS) == plural - {"harness_epoch_ended"}
+    assert set(YIELDS) == plural - {"harness_epoch_ended"}

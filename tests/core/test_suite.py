@@ -14,6 +14,7 @@ from harness.compare.match import find
 from harness.errors import UnknownNameError, UsageError
 from harness.execute.local import run_all
 from harness.plan import Selection, expand
+from harness.plugins import discover
 from harness.store import Store
 
 SUITE = """
@@ -97,8 +98,8 @@ def test_a_suites_runs_are_found_for_comparison(tmp_path: Path, catalog: Catalog
     text = f'[[run]]\ntask = "toy-regress"\nbackend = "toy-numpy"\nthreads = 1\nset = {{ {settings.rstrip(", ")} }}\n'
     path, results = write(tmp_path, text), tmp_path / "results"
     with pytest.raises(UsageError, match=r"none of its runs is in .*; carry them out: harness run --suite"):
-        find(str(path), results)
+        find(str(path), results, discover)
     specs = suite.plan(suite.load(path), catalog)
     other = expand(Selection(tasks=("toy-classify",), backends=("toy-numpy",), threads=1, overrides=FAST), catalog)
     run_all([*specs, *other], catalog, Store(results))
-    assert [run.record.spec.task for run in find(str(path), results)] == ["toy-regress"]
+    assert [run.record.spec.task for run in find(str(path), results, discover)] == ["toy-regress"]

@@ -29,7 +29,7 @@ MODEL = ("--model", "toy-linear", "--backend", "toy-numpy")
 @pytest.fixture
 def here(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty directory to be in, with nothing installed but `catalog`."""
-    monkeypatch.setattr("harness.plugins.discover", lambda: catalog)
+    monkeypatch.setattr("harness.plugins.discover", lambda *_: catalog)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

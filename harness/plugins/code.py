@@ -1,0 +1,146 @@
+"""A plugin's code: where it lies, how it is imported, which plugin API it was made for, and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.catalog import describe
+from harness.errors import PluginError
+from harness.hookspecs import API_VERSION
+from harness.types import PluginRef
+
+DECLARATION = "HARNESS_API_VERSION"
+_DECLARED = re.compile(rf"^{DECLARATION}\s*=\s*[\"']([^\"']*)[\"']\s*(#.*)?$", re.MULTILINE)
+
+
+def is_file(value: str) -> bool:
+    """Whether a plugin's value is the path of its one file, not the name of a module."""
+    return value.endswith(".py") and Path(value).is_absolute()
+
+
+def import_object(value: str) -> Any:
+    """What ``module``, ``module:attribute`` or the absolute path of a Python file names.
+
+    A file becomes the module of its name, so that ``"my_plugin:build"`` finds what is in ``my_plugin.py``.
+
+    Raises `harness.PluginError` for a plugin made for another API, and whatever the module raises.
+    """
+    module_name, _, attributes = (value, "", "") if is_file(value) else value.partition(":")
+    source = Path(value) if is_file(value) else _source(module_name)
+    _refuse_other_major(source)
+    found = _import_file(Path(value)) if is_file(value) else importlib.import_module(module_name)
+    for attribute in filter(None, attributes.split(".")):
+        found = getattr(found, attribute)
+    return found
+
+
+def resolve(reference: str) -> Callable[..., Any]:
+    """The object that ``"module:attribute"`` names. Raises `harness.PluginError` where it cannot be had."""
+    module_name, _, attribute = reference.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise PluginError(f"{reference!r} cannot be imported: {describe(error)}") from error
+    value: Callable[..., Any] | None = getattr(module, attribute, None)
+    if value is None:
+        raise PluginError(f"{reference!r}: module {module_name!r} has no attribute {attribute!r}")
+    return value
+
+
+def check_api_version(plugin: Any) -> None:
+    """Raises `harness.PluginError` where the plugin declares another major version of the plugin API than ours."""
+    declared = getattr(plugin, DECLARATION, None)
+    if declared is not None:
+        _check(str(declared))
+
+
+def with_digest(ref: PluginRef) -> PluginRef:
+    """The same with the digest of its code as it is now."""
+    return msgspec.structs.replace(ref, code_digest=digest(ref.value))
+
+
+def digest(value: str) -> str:
+    """SHA-256 (hex) of a plugin's Python files: of its top-level package all of them, with their paths.
+
+    Empty where there are none to read, as for a plugin in a zip file.
+    """
+    if is_file(value):
+        files = {Path(value).name: Path(value)}
+    else:
+        source = _source(value.partition(":")[0].partition(".")[0])
+        if source is None:
+            return ""
+        folder = source.parent
+        files = {source.name: source}
+        if source.name == "__init__.py":
+            files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
+    total = hashlib.sha256()
+    try:
+        for name, path in sorted(files.items()):
+            content = path.read_bytes()
+            total.update(f"{name}\0{len(content)}\0".encode())
+            total.update(content)
+    except OSError:
+        return ""
+    return total.hexdigest()
+
+
+def _source(module_name: str) -> Path | None:
+    """The file of a module that need not be imported yet."""
+    try:
+        spec = importlib.util.find_spec(module_name)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin and spec.has_location else None
+
+
+def _import_file(path: Path) -> Any:
+    name = path.stem
+    known = sys.modules.get(name)
+    if known is None:
+        other = importlib.util.find_spec(name) if "." not in name else None
+        place = other.origin if other is not None else None
+    else:
+        place = getattr(known, "__file__", None) or "a built-in module"
+        if place == str(path):
+            return known
+    if place is not None and place != str(path):
+        raise PluginError(f"{path} would hide the module {name!r} ({place}); give the file another name")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise PluginError(f"{path}: there is no such file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _refuse_other_major(source: Path | None) -> None:
+    """Before its code runs, which may use names that are not there."""
+    try:
+        text = source.read_text(errors="replace") if source is not None and source.suffix == ".py" else ""
+    except OSError:
+        return
+    if found := _DECLARED.search(text):
+        _check(found[1])
+
+
+def _check(declared: str) -> None:
+    if declared.partition(".")[0] != API_VERSION.partition(".")[0]:
+        raise PluginError(
+            f"was made for version {declared} of the plugin API and this harness has {API_VERSION}; "
+            f"install a release of it for {API_VERSION.partition('.')[0]}.x, or another harness"
+        )
