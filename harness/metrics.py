@@ -27,6 +27,7 @@ def _classification(name: str, function: str, summary: str) -> Metric:
         function=f"harness.metrics:{function}",
         higher_is_better=True,
         summary=summary,
+        bounds=(0.0, 1.0),
     )
 
 
@@ -44,6 +45,7 @@ BUILTIN: tuple[Metric, ...] = (
         function="harness.metrics:rmse",
         higher_is_better=False,
         unit="target",
+        bounds=(0.0, None),
         summary="root of the mean squared error",
     ),
     Metric(
@@ -52,6 +54,7 @@ BUILTIN: tuple[Metric, ...] = (
         function="harness.metrics:mae",
         higher_is_better=False,
         unit="target",
+        bounds=(0.0, None),
         summary="mean absolute error",
     ),
     Metric(
@@ -59,6 +62,7 @@ BUILTIN: tuple[Metric, ...] = (
         objective="regression",
         function="harness.metrics:r2",
         higher_is_better=True,
+        bounds=(None, 1.0),
         summary="share of the targets' variance that is explained",
     ),
 )

@@ -26,6 +26,7 @@ _COMMANDS = {
     "history": "harness.cli.history:history",
     "bundle": "harness.cli.bundle:bundle",
     "reproduce": "harness.cli.reproduce:reproduce",
+    "plugin": "harness.cli.plugin:plugin",
     "doctor": "harness.cli.doctor:doctor",
     "selftest": "harness.cli.selftest:selftest",
 }

@@ -159,6 +159,8 @@ class Task:
     """Every metric reported, the primary one among them."""
     recipe: ClassVar[Recipe] = Recipe()
     Options: ClassVar[type[Struct]] = NoOptions
+    reported: ClassVar[Sequence[str]] = ()
+    """The `DataInfo.details` that are measured on the validation or test split on purpose, and that nothing uses."""
 
     def prepare(self, data: RawData, options: Any) -> PreparedData:
         """Turn raw data into numeric arrays. Deterministic; fitted steps see ``data.train`` only."""

@@ -23,6 +23,8 @@ class Metric:
     summary: str
     unit: str = ""
     """Empty for a share between 0 and 1; ``target`` for the target's own unit."""
+    bounds: tuple[float | None, float | None] = (None, None)
+    """The least and the greatest value that it can have; None where there is no such value."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,57 @@
-"""The conformance kit: checks that a plugin's author runs in the plugin's own tests."""
+"""The conformance kit: rules that a plugin keeps, which ``harness plugin check`` looks at and which a plugin's own
+tests subclass, and checks for single questions.
+
+Each ``...Suite`` is a class for pytest: a subclass in a test module, with the `name` of what it is about, has a test
+for each rule. What is checked runs in child processes, so that no framework is imported into pytest's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.testing.declared import assert_as_declared
 from harness.testing.leaks import assert_nothing_leaks
+from harness.testing.rule import Finding
+from harness.testing.sample import sample_report
 
 if TYPE_CHECKING:
     from harness.parity.verdict import Verdict
+    from harness.testing.suites import (
+        BackendSuite,
+        DatasetSuite,
+        MetricSuite,
+        ModelSuite,
+        NetworkSuite,
+        PluginSuite,
+        ReporterSuite,
+        TaskSuite,
+    )
 
-__all__ = ["assert_as_declared", "assert_nothing_leaks", "assert_parity"]
+__all__ = [
+    "BackendSuite",
+    "DatasetSuite",
+    "Finding",
+    "MetricSuite",
+    "ModelSuite",
+    "NetworkSuite",
+    "PluginSuite",
+    "ReporterSuite",
+    "TaskSuite",
+    "assert_as_declared",
+    "assert_nothing_leaks",
+    "assert_parity",
+    "sample_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The suites need pytest, which runs do not."""
+    if name in __all__:
+        from harness.testing import suites
+
+        return getattr(suites, name)
+    raise AttributeError(f"module 'harness.testing' has no attribute {name!r}")
 
 
 def assert_parity(

@@ -20,6 +20,13 @@ def assert_as_declared(dataset: Dataset, data: RawData) -> None:
             dataset = MyDataset()
             harness.testing.assert_as_declared(dataset, dataset.load(dataset.Options()))
     """
+    wrong = differences(dataset, data)
+    if wrong:
+        raise AssertionError("\n  ".join([f"dataset {dataset.name!r} is not as declared:", *wrong]))
+
+
+def differences(dataset: Dataset, data: RawData) -> list[str]:
+    """What of `data` is not as `dataset` declares."""
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     found = {name: len(split) for name, split in splits.items()}
     wrong = []
@@ -35,8 +42,7 @@ def assert_as_declared(dataset: Dataset, data: RawData) -> None:
             others = [form for form in _forms(split.inputs[key]) if not _fits(form, declared)]
             if others:
                 wrong.append(f"input {key!r} of {name} holds {others[0]}, declared {declared}")
-    if wrong:
-        raise AssertionError("\n  ".join([f"dataset {dataset.name!r} is not as declared:", *wrong]))
+    return wrong
 
 
 def _forms(array: NDArray[Any]) -> list[RawInput]:

@@ -73,6 +73,7 @@ class TextClassification(Task):
         dropout=0.1,
     )
     Options: ClassVar[type[Struct]] = Options
+    reported = ("unknown_share",)
 
     def prepare(self, data: RawData, options: Any) -> PreparedData:
         """Raises `harness.DataError` for a value that is no text, a target that is no class, or a training split

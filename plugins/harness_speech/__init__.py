@@ -10,6 +10,8 @@ from harness import hookimpl
 if TYPE_CHECKING:
     from harness import Dataset, Model, Task
 
+HARNESS_API_VERSION = "1.0"
+
 
 @hookimpl
 def harness_tasks() -> Iterator[Task]:

@@ -24,6 +24,8 @@ import harness
 if TYPE_CHECKING:
     from harness import DeviceInfo, NetworkRef, Session, SessionRequest
 
+HARNESS_API_VERSION = "1.0"
+
 _INSTALL = "pip install 'harness[torch]'"
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from harness import Dataset, Model, Task, hookimpl
 
+HARNESS_API_VERSION = "1.0"
+
 
 @hookimpl
 def harness_tasks() -> Iterable[Task]:

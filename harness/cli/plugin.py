@@ -1,0 +1,183 @@
+"""``harness plugin``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.catalog import Catalog
+    from harness.types import PluginRef
+
+KINDS = ("task", "dataset", "model", "backend", "metric", "reporter")
+
+
+@click.group(cls=options.SuggestingGroup, short_help="Plugins: list, check and begin.")
+def plugin() -> None:
+    """What adds tasks, datasets, models, backends, metrics and report formats.
+
+    A plugin is found through an entry point of the group `harness`, by `--plugin FILE|MODULE`, or by the variable
+    HARNESS_PLUGINS (names in commas). HARNESS_DISABLE_PLUGINS leaves plugins out by their names.
+
+    \b
+    Examples:
+      harness plugin new my-task --kind task
+      harness plugin check ./my_plugin.py
+      harness plugin list
+    """
+
+
+@plugin.command("list", short_help="Every plugin, what it brings, and why one is not loaded.")
+@options.plugins
+@options.format_
+def list_(format_: str) -> None:
+    """List the plugins that are found: where each comes from, what it brings, and of one that is not loaded why."""
+    from harness.testing.check import subjects
+
+    catalog = options.catalog(with_failures=True)
+    rows = [
+        {
+            "name": loaded.ref.name,
+            "distribution": loaded.ref.distribution,
+            "version": loaded.ref.version,
+            "module": loaded.ref.value,
+            "brings": [str(subject) for subject in subjects(loaded.ref, catalog)],
+            "problem": "",
+        }
+        for loaded in catalog.plugins
+    ]
+    rows += [
+        {
+            "name": failure.ref.name,
+            "distribution": failure.ref.distribution,
+            "version": failure.ref.version,
+            "module": failure.ref.value,
+            "brings": [],
+            "problem": failure.message,
+        }
+        for failure in catalog.failures
+    ]
+    if format_ == "json":
+        import msgspec
+
+        shown = {"plugins": rows, "conflicts": list(catalog.conflicts.values())}
+        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+        return
+    for row in sorted(rows, key=lambda row: str(row["name"])):
+        origin = " ".join(filter(None, (str(row["distribution"]), str(row["version"]))))
+        click.echo(f"{row['name']}  ({origin}: {row['module']})")
+        if row["problem"]:
+            click.echo(f"    NOT LOADED: {row['problem']}")
+        else:
+            click.echo(_filled(", ".join(row["brings"]) or "events only"))
+    for explanation in catalog.conflicts.values():
+        click.echo(f"CONFLICT: {explanation}")
+
+
+def _filled(text: str) -> str:
+    import textwrap
+
+    return textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+@plugin.command(short_help="Look at every rule for what a plugin brings.")
+@options.plugins
+@click.argument("which", metavar="[NAME|PATH]", required=False)
+@options.format_
+def check(which: str | None, format_: str) -> None:
+    """Look at the rules of the conformance kit for everything that a plugin brings: NAME is that of an installed
+    plugin, PATH a Python file or the folder of an installed project; without either, every plugin that is not part of
+    harness itself.
+
+    Backends and networks are tried in processes of their own, and compared with another backend that has the same
+    model, which takes a minute or so for each network. The exit status is 1 where a rule is broken.
+
+    \b
+    Examples:
+      harness plugin check my-task
+      harness plugin check ./my_plugin.py
+      harness plugin check .
+    """
+    import msgspec
+    from rich.console import Console
+
+    from harness.testing.check import check_plugin
+
+    catalog, chosen = _chosen(which)
+    console = Console(stderr=True)
+    findings = []
+    with console.status("") as status:
+        for ref in chosen:
+            for finding in check_plugin(ref, catalog, lambda text: status.update(f"checking {text}")):
+                findings.append(finding)
+                if format_ == "text" and finding.passed is False:
+                    click.echo(str(finding))
+    broken = sum(finding.passed is False for finding in findings)
+    if format_ == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode())
+    else:
+        reasons = Counter((finding.subject, finding.seen) for finding in findings if finding.passed is None)
+        for (subject, reason), count in reasons.items():
+            click.echo(f"not checked {subject}, {count} rule{'s' * (count > 1)}: {reason}")
+        passed = sum(finding.passed is True for finding in findings)
+        left = len(findings) - passed - broken
+        names = ", ".join(ref.name for ref in chosen)
+        click.echo(f"{names}: {passed} rules kept, {broken} broken, {left} not checked")
+    if broken:
+        raise click.exceptions.Exit(1)
+
+
+def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
+    """The catalog, and the plugins to be checked. Raises `harness.UsageError` where there are none."""
+    from harness.errors import UnknownNameError, UsageError
+    from harness.plugins import discover
+    from harness.plugins.find import named
+
+    if which is not None and which.endswith(".py"):
+        wanted = named(which).value
+        catalog = discover([which])
+        refs = [ref for ref in _all(catalog) if ref.value == wanted]
+        return catalog, refs
+    catalog = options.catalog(with_failures=True)
+    known = _all(catalog)
+    if which is None:
+        refs = [ref for ref in known if ref.distribution != "harness"]
+        if not refs:
+            raise UsageError("no plugin but harness's own is here; name one of these, or the path of yours")
+        return catalog, refs
+    if Path(which).is_dir():
+        distribution = _project(Path(which))
+        refs = [ref for ref in known if ref.distribution.replace("_", "-").lower() == distribution]
+        if not refs:
+            raise UsageError(
+                f"{which}: the distribution {distribution!r} is not installed; run: pip install --editable {which}"
+            )
+        return catalog, refs
+    refs = [ref for ref in known if ref.name == which]
+    if not refs:
+        raise UnknownNameError("plugin", which, {ref.name for ref in known})
+    return catalog, refs
+
+
+def _all(catalog: Catalog) -> list[PluginRef]:
+    refs = [loaded.ref for loaded in catalog.plugins] + [failure.ref for failure in catalog.failures]
+    return sorted(refs, key=lambda ref: ref.name)
+
+
+def _project(folder: Path) -> str:
+    """The distribution that the folder's pyproject.toml is of."""
+    import tomllib
+
+    from harness.errors import UsageError
+
+    try:
+        content = tomllib.loads((folder / "pyproject.toml").read_text())
+        name = str(content["project"]["name"])
+    except (OSError, tomllib.TOMLDecodeError, KeyError) as error:
+        raise UsageError(f"{folder} has no pyproject.toml that names a project ({error})") from None
+    return name.replace("_", "-").lower()

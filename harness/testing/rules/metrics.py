@@ -1,0 +1,135 @@
+"""Rules for metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from harness.plugins import resolve
+from harness.protocols import Metric
+from harness.testing.rule import Broken, Rule
+from harness.types import DataInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+def info_for(metric: Metric, outputs: int = 3) -> DataInfo:
+    """What a metric is told of the data that the rules make up."""
+    return DataInfo(kind="", inputs={}, objective=metric.objective, outputs=outputs)
+
+
+def made_up(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
+    """(what they are like, targets, outputs): perfect predictions first."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    if metric.objective == "regression":
+        targets = rng.normal(10, 5, (60, 3))
+        cases = {"perfect": targets, "near": targets + rng.normal(0, 1, targets.shape), "wrong": -3 * targets}
+    else:
+        targets = np.repeat(np.arange(3), 20)
+        right = np.eye(3, dtype=np.float32)[targets] * 9
+        cases = {"perfect": right, "random": rng.normal(size=right.shape), "wrong": np.roll(right, 1, axis=1)}
+        cases["all of one class"] = np.tile(np.array([5, 0, 0], np.float32), (60, 1))
+    for name, outputs in cases.items():
+        yield name, targets, outputs
+
+
+def _resolves(metric: Metric) -> None:
+    if not callable(resolve(metric.function)):
+        raise Broken(f"{metric.function} is no function")
+
+
+def _gives_numbers(metric: Metric) -> None:
+    function = resolve(metric.function)
+    for name, targets, outputs in made_up(metric):
+        value = function(targets.copy(), outputs.copy(), info_for(metric))
+        if value is not None and not (isinstance(value, int | float) or getattr(value, "shape", None) == ()):
+            raise Broken(f"for {name} predictions it gave a {type(value).__name__}")
+        if value is not None and value != value:
+            raise Broken(f"for {name} predictions it is not a number; undefined is None")
+
+
+def _stays_within_bounds(metric: Metric) -> None:
+    low, high = metric.bounds
+    function = resolve(metric.function)
+    values = {name: function(t, o, info_for(metric)) for name, t, o in made_up(metric)}
+    for name, value in values.items():
+        if value is None:
+            continue
+        if (low is not None and value < low - 1e-9) or (high is not None and value > high + 1e-9):
+            raise Broken(f"for {name} predictions it is {value:.6g}, outside of its bounds {metric.bounds}")
+
+
+def _prefers_what_is_right(metric: Metric) -> None:
+    function = resolve(metric.function)
+    values = {name: function(t, o, info_for(metric)) for name, t, o in made_up(metric)}
+    perfect, wrong = values["perfect"], values["wrong"]
+    if perfect is None or wrong is None:
+        raise Broken("it is undefined for perfect or for wrong predictions of balanced classes")
+    if (perfect < wrong) if metric.higher_is_better else (perfect > wrong):
+        better = "higher" if metric.higher_is_better else "lower"
+        raise Broken(f"{better} is said to be better; perfect predictions give {perfect:.6g}, wrong ones {wrong:.6g}")
+
+
+def _ignores_the_order(metric: Metric) -> None:
+    import numpy as np
+
+    function = resolve(metric.function)
+    for name, targets, outputs in made_up(metric):
+        order = np.random.default_rng(1).permutation(len(targets))
+        one, other = (
+            function(targets, outputs, info_for(metric)),
+            function(targets[order], outputs[order], info_for(metric)),
+        )
+        if (one is None) != (other is None) or (one is not None and abs(one - other) > 1e-9 * max(1, abs(one))):
+            raise Broken(f"for {name} predictions in another order it is {other}, not {one}")
+
+
+def _changes_nothing(metric: Metric) -> None:
+    import numpy as np
+
+    function: Callable[..., Any] = resolve(metric.function)
+    for name, targets, outputs in made_up(metric):
+        before = targets.copy(), outputs.copy()
+        function(targets, outputs, info_for(metric))
+        if not (np.array_equal(before[0], targets) and np.array_equal(before[1], outputs)):
+            raise Broken(f"it changed the arrays of {name} predictions that it was given")
+
+
+METRIC_RULES: tuple[Rule[Metric], ...] = (
+    Rule("metric-resolves", "function names a function.", 'write function as "module:callable", importable', _resolves),
+    Rule(
+        "metric-gives-numbers",
+        "It gives one number, or None where it is undefined.",
+        "return float(...), or None; never NaN",
+        _gives_numbers,
+    ),
+    Rule(
+        "metric-stays-within-bounds",
+        "Its values lie within Metric.bounds.",
+        "correct bounds, or the function: are outputs, which are logits, taken for probabilities?",
+        _stays_within_bounds,
+    ),
+    Rule(
+        "metric-prefers-what-is-right",
+        "Perfect predictions are not worse than wrong ones.",
+        "turn higher_is_better round, or correct the function",
+        _prefers_what_is_right,
+    ),
+    Rule(
+        "metric-ignores-the-order",
+        "The order of the examples does not matter.",
+        "pair targets and outputs by their index only",
+        _ignores_the_order,
+    ),
+    Rule(
+        "metric-changes-nothing",
+        "The arrays that it is given stay as they are.",
+        "copy before sorting or normalising in place",
+        _changes_nothing,
+    ),
+)

@@ -1,0 +1,81 @@
+"""A small comparison to try a report format with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.types import (
+    Failure,
+    Latency,
+    Memory,
+    ModelInfo,
+    Provenance,
+    Recipe,
+    RunRecord,
+    RunSpec,
+    Scores,
+    Speed,
+    Steady,
+    Success,
+)
+
+if TYPE_CHECKING:
+    from harness.catalog import Catalog
+    from harness.report.report import Report
+
+HOSTILE = '<script>alert("owned")</script>|\x1b[31m\n=1+1'
+"""A name that runs in a page, breaks a row of a table, or colours a terminal, where it is not escaped."""
+
+
+def sample_report(catalog: Catalog | None = None) -> Report:
+    """Two backends, one with a hostile name, two seeds each, and a failed run: made-up records without raw samples.
+
+    Example::
+
+        def test_my_format_escapes():
+            assert "<script>" not in render(harness.testing.sample_report().table)
+    """
+    from harness.plugins import discover
+    from harness.report.report import make
+    from harness.store import StoredRun
+
+    records = [_record(backend, seed, failed=False) for backend in ("torch", HOSTILE) for seed in (0, 1)]
+    records.append(_record("torch", 2, failed=True))
+    runs = [StoredRun(Path("nowhere") / record.run_id, record) for record in records]
+    return make(runs, discover() if catalog is None else catalog)
+
+
+def _record(backend: str, seed: int, *, failed: bool) -> RunRecord:
+    from harness.measure.environment import collect
+
+    spec = RunSpec(task="sample", dataset="sample", model="sample", backend=backend, seed=seed, recipe=Recipe())
+    score: dict[str, float | None] = {"accuracy": 0.9 - seed / 100, "f1_macro": 0.88}
+    steady = Steady(windows=20, seconds=5.0, warmup_windows=1, low=980.0, high=1020.0, ended="target")
+    success = Success(
+        scores=Scores(primary="accuracy", test=score, validation=score),
+        curves=[],
+        speed=Speed(
+            train_samples_per_s=1000.0 + seed,
+            inference_samples_per_s=5000.0,
+            first_step_s=0.1,
+            train=steady,
+            inference=steady,
+        ),
+        latency=Latency(batch_size=32, samples=700, p50_ms=1.0, p90_ms=1.2, p99_ms=1.5),
+        memory=Memory(host_peak_bytes=2**29, host_peak_by_phase_bytes={"train": 2**29}, host_counter="VmHWM"),
+        model=ModelInfo(parameters=1000, flops_per_sample=2000.0),
+        phases_s={"train": 1.0},
+        examples={"train": 100, "validation": 20, "test": 20},
+    )
+    return RunRecord(
+        run_id=f"sample-{seed}-{len(backend)}{'-failed' * failed}",
+        key=spec.key,
+        repeat=1,
+        started_at="2026-01-01T00:00:00.000+00:00",
+        wall_s=2.0,
+        spec=spec,
+        environment=collect(),
+        provenance=Provenance(),
+        outcome=Failure(kind="error", message=HOSTILE) if failed else success,
+    )

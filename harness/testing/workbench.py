@@ -1,0 +1,114 @@
+"""A backend at work, for its rules: a small model on real data, and sessions of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harness.catalog import Catalog, missing
+from harness.protocols import Backend, Batch, Model, PreparedData, Session, SessionRequest
+from harness.testing.rule import NotChecked
+from harness.types import RunSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+EXAMPLES = 16
+"""In a batch."""
+
+
+class Workbench:
+    """`model` is the family to work with; without it one for the smallest default data, with dropout if it can be."""
+
+    def __init__(self, backend: Backend, catalog: Catalog, model: str = "") -> None:
+        self.backend, self.catalog, self._model = backend, catalog, model
+        self.does_not_open = False
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        """Of the first of its devices; one thread. Raises `NotChecked` where nothing here gives it work."""
+        from harness.plan import Selection, expand
+
+        if reason := missing(self.backend.requires):
+            raise NotChecked(reason)
+        pairs = [
+            (provided.value, model.value)
+            for provided in self.catalog.tasks.values()
+            for model in self.catalog.models.values()
+            if provided.value.produces in model.value.accepts
+            and provided.value.objective in model.value.objectives
+            and self.catalog.network(model.value.name, self.backend.name) is not None
+            and self._model in ("", model.value.name)
+            and self._is_here(provided.value.default_dataset)
+        ]
+        if not pairs:
+            raise NotChecked("no network for it and no data here: yield a harness.NetworkRef from harness_networks")
+        task, family = min(pairs, key=lambda pair: (self._size(pair[0].default_dataset), not pair[1].has_dropout))
+        selection = Selection(
+            tasks=(task.name,), models=(family.name,), backends=(self.backend.name,), threads=1, devices=("cpu",)
+        )
+        (spec,) = expand(selection, self.catalog)
+        return msgspec.structs.replace(spec, device="cpu")
+
+    def _is_here(self, dataset: str) -> bool:
+        provided = self.catalog.datasets.get(dataset)
+        return provided is not None and not provided.value.files and missing(provided.value.requires) is None
+
+    def _size(self, dataset: str) -> float:
+        return sum(self.catalog.dataset(dataset).examples.values()) or float("inf")
+
+    @cached_property
+    def data(self) -> PreparedData:
+        from harness.preparation import prepare_data
+
+        return prepare_data(self.catalog, self.spec)
+
+    @cached_property
+    def request(self) -> SessionRequest:
+        """At fp32, seed 0, one thread, without dropout and regularisation."""
+        from harness.preparation import choose_device, session_request
+
+        _, _, request = session_request(self.catalog, self.spec, self.data, choose_device(self.backend, self.spec))
+        recipe = msgspec.structs.replace(request.recipe, dropout=0.0, label_smoothing=0.0, weight_decay=0.0)
+        return dataclasses.replace(request, recipe=recipe)
+
+    @property
+    def model(self) -> Model:
+        return self.catalog.model(self.spec.model)[0]
+
+    @cached_property
+    def weights(self) -> dict[str, Array]:
+        from harness.weights import initial_weights
+
+        return initial_weights(self.request.parameters, 0)
+
+    def batch(self, start: int = 0, examples: int = EXAMPLES) -> Batch:
+        import numpy as np
+
+        index = (start + np.arange(examples)) % len(self.data.train)
+        split = self.data.train.take(index)
+        inputs = {name: np.ascontiguousarray(array) for name, array in split.inputs.items()}
+        return Batch(inputs, np.ascontiguousarray(split.targets))
+
+    @contextlib.contextmanager
+    def session(self, **changes: Any) -> Iterator[Session]:
+        """Opened with the request so changed, the initial weights set; closed at the end."""
+        if self.does_not_open:
+            raise NotChecked("it does not open")
+        session = self.backend.open(dataclasses.replace(self.request, **changes))
+        try:
+            session.set_weights(self.weights)
+            yield session
+        finally:
+            session.close()
+
+    def losses(self, session: Session, steps: int = 4, learning_rate: float | None = None) -> list[float]:
+        rate = self.request.recipe.learning_rate if learning_rate is None else learning_rate
+        return [float(session.fetch(session.train_step(self.batch(8 * step), rate))) for step in range(steps)]
