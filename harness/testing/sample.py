@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.catalog import Catalog
     from harness.report.report import Report
 
-HOSTILE = '<script>alert("owned")</script>|\x1b[31m\n=1+1'
+HOSTILE = '<script>alert("owned")</script>|a|b\x1b[31m\n=1+1'
 """A name that runs in a page, breaks a row of a table, or colours a terminal, where it is not escaped."""
 
 

@@ -37,6 +37,8 @@ from harness import (
     UnsupportedError,
 )
 
+HARNESS_API_VERSION = "1.0"
+
 CLASSES = ("red", "green", "blue")
 RECIPE = Recipe(epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.1, momentum=0.5)
 
@@ -246,6 +248,8 @@ class NumpySession(harness.Session):
     def __init__(self, request: SessionRequest) -> None:
         if request.recipe.optimizer != "sgd" or request.compile:
             raise UnsupportedError("the toy backend has neither a compiler nor an optimizer other than sgd")
+        if request.precision != "fp32" or request.device not in ("cpu", "cuda:0"):
+            raise UnsupportedError(f"the toy backend has no {request.precision} on {request.device}")
         self.request = request
         self.network = request.build(request.config, request.info, request.recipe.dropout)
         self.decayed = {self.network.bindings[p.name].variable for p in request.parameters if p.decay}

@@ -16,6 +16,7 @@ class LoadedDataset:
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
+        self.does_not_load = False
 
     def load(self) -> RawData:
         from harness.data.cache import install_dir
@@ -29,6 +30,8 @@ class LoadedDataset:
 
     @cached_property
     def data(self) -> RawData:
+        if self.does_not_load:
+            raise NotChecked("it does not load")
         return self.load()
 
     @property
@@ -43,13 +46,23 @@ def _describes_itself(it: LoadedDataset) -> None:
 
 
 def _loads(it: LoadedDataset) -> None:
-    if not isinstance(it.data, RawData):
-        raise Broken(f"load gave a {type(it.data).__name__}")
+    try:
+        data = it.data
+    except NotChecked:
+        raise
+    except Exception:
+        it.does_not_load = True
+        raise
+    if not isinstance(data, RawData):
+        it.does_not_load = True
+        del it.data
+        raise Broken(f"load gave a {type(data).__name__}")
 
 
 def _is_deterministic(it: LoadedDataset) -> None:
+    first = it.splits
     again = it.load()
-    for name, split in it.splits.items():
+    for name, split in first.items():
         for what, one, other in _pairs(split, getattr(again, name)):
             if not _same(one, other):
                 raise Broken(f"{what} of {name} differ when it is loaded again")

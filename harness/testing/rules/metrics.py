@@ -38,15 +38,19 @@ def made_up(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
         yield name, targets, outputs
 
 
+def _value(metric: Metric, targets: Array, outputs: Array) -> Any:
+    """Of copies, so that a metric that changes its arrays has that one finding."""
+    return resolve(metric.function)(targets.copy(), outputs.copy(), info_for(metric))
+
+
 def _resolves(metric: Metric) -> None:
     if not callable(resolve(metric.function)):
         raise Broken(f"{metric.function} is no function")
 
 
 def _gives_numbers(metric: Metric) -> None:
-    function = resolve(metric.function)
     for name, targets, outputs in made_up(metric):
-        value = function(targets.copy(), outputs.copy(), info_for(metric))
+        value = _value(metric, targets, outputs)
         if value is not None and not (isinstance(value, int | float) or getattr(value, "shape", None) == ()):
             raise Broken(f"for {name} predictions it gave a {type(value).__name__}")
         if value is not None and value != value:
@@ -55,8 +59,7 @@ def _gives_numbers(metric: Metric) -> None:
 
 def _stays_within_bounds(metric: Metric) -> None:
     low, high = metric.bounds
-    function = resolve(metric.function)
-    values = {name: function(t, o, info_for(metric)) for name, t, o in made_up(metric)}
+    values = {name: _value(metric, t, o) for name, t, o in made_up(metric)}
     for name, value in values.items():
         if value is None:
             continue
@@ -65,8 +68,7 @@ def _stays_within_bounds(metric: Metric) -> None:
 
 
 def _prefers_what_is_right(metric: Metric) -> None:
-    function = resolve(metric.function)
-    values = {name: function(t, o, info_for(metric)) for name, t, o in made_up(metric)}
+    values = {name: _value(metric, t, o) for name, t, o in made_up(metric)}
     perfect, wrong = values["perfect"], values["wrong"]
     if perfect is None or wrong is None:
         raise Broken("it is undefined for perfect or for wrong predictions of balanced classes")
@@ -78,13 +80,9 @@ def _prefers_what_is_right(metric: Metric) -> None:
 def _ignores_the_order(metric: Metric) -> None:
     import numpy as np
 
-    function = resolve(metric.function)
     for name, targets, outputs in made_up(metric):
         order = np.random.default_rng(1).permutation(len(targets))
-        one, other = (
-            function(targets, outputs, info_for(metric)),
-            function(targets[order], outputs[order], info_for(metric)),
-        )
+        one, other = _value(metric, targets, outputs), _value(metric, targets[order], outputs[order])
         if (one is None) != (other is None) or (one is not None and abs(one - other) > 1e-9 * max(1, abs(one))):
             raise Broken(f"for {name} predictions in another order it is {other}, not {one}")
 

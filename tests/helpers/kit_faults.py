@@ -1,0 +1,389 @@
+"""One fault for each rule of the conformance kit: what is sound but for it. Import it after `install_toy`."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from harness_toy import NumpyBackend, NumpySession, ToyLinear, ToyNumbers, ToyRegression
+
+import harness
+from harness import Batch, DeviceInfo, Metric, Parameter, RawData, Reporter, Split, UnsupportedError
+
+# ---- datasets ---------------------------------------------------------------------------------------------
+
+
+def dataset(load: Callable[[RawData], RawData], **attributes: Any) -> harness.Dataset:
+    class Faulty(ToyNumbers):
+        def load(self, options: Any) -> RawData:
+            return load(super().load(options))
+
+    for name, value in attributes.items():
+        setattr(Faulty, name, value)
+    return Faulty()
+
+
+def _fails(data: RawData) -> RawData:
+    raise OSError("the server is gone")
+
+
+def _shortened(data: RawData) -> RawData:
+    return replace(data, test=replace(data.test, groups={"speaker": np.zeros(3)}))
+
+
+def _flat_targets(data: RawData) -> RawData:
+    return replace(data, test=Split(inputs=data.test.inputs, targets=np.where(data.test.targets > 9, np.nan, 1.0)))
+
+
+_rng = np.random.default_rng(0)
+
+
+def _drawn_anew(data: RawData) -> RawData:
+    return replace(data, train=data.train.take(_rng.permutation(len(data.train))))
+
+
+def _overlapping(data: RawData) -> RawData:
+    return replace(data, test=data.train.take(np.arange(len(data.test))))
+
+
+DATASETS = {
+    "dataset-describes-itself": lambda: dataset(lambda data: data, licence=" "),
+    "dataset-loads": lambda: dataset(_fails),
+    "dataset-has-examples": lambda: dataset(_shortened),
+    "dataset-targets-fit": lambda: dataset(_flat_targets),
+    "dataset-is-deterministic": lambda: dataset(_drawn_anew),
+    "dataset-splits-are-disjoint": lambda: dataset(_overlapping),
+    "dataset-is-as-declared": lambda: dataset(lambda data: data, examples={"train": 1, "validation": 1, "test": 1}),
+}
+
+
+# ---- tasks ------------------------------------------------------------------------------------------------
+
+
+class UnknownMetric(ToyRegression):
+    metrics = ("rmse", "no_such_metric")
+
+
+class OtherShape(ToyRegression):
+    def prepare(self, data: RawData, options: Any) -> harness.PreparedData:
+        made = super().prepare(data, options)
+        wide = {"features": made.test.inputs["features"].astype(np.float64)}
+        return replace(made, test=Split(inputs=wide, targets=made.test.targets))
+
+
+class DrawsAnew(ToyRegression):
+    def prepare(self, data: RawData, options: Any) -> harness.PreparedData:
+        made = super().prepare(data, options)
+        noise = _rng.normal(size=made.test.inputs["features"].shape).astype(np.float32)
+        return replace(made, test=Split(inputs={"features": noise}, targets=made.test.targets))
+
+
+class Leaks(ToyRegression):
+    def prepare(self, data: RawData, options: Any) -> harness.PreparedData:
+        made = super().prepare(data, options)
+        shift = np.float32(data.test.inputs["points"].mean())
+        moved = {"features": made.train.inputs["features"] - shift}
+        return replace(made, train=Split(inputs=moved, targets=made.train.targets))
+
+
+class AugmentsByChance(ToyRegression):
+    def augment(self, inputs: Any, info: Any, options: Any, rng: Any) -> Any:
+        return {name: array + _rng.normal(size=array.shape).astype(array.dtype) for name, array in inputs.items()}
+
+
+TASKS = {
+    "task-defaults-exist": UnknownMetric,
+    "task-prepares-what-it-declares": OtherShape,
+    "task-is-deterministic": DrawsAnew,
+    "task-leaks-nothing": Leaks,
+    "task-augments-as-told": AugmentsByChance,
+}
+
+
+# ---- models -----------------------------------------------------------------------------------------------
+
+
+class MissizedVariant(ToyLinear):
+    variants = {"toy-linear": {}, "toy-through-origin": {"bias": True, "depth": 3}}
+    recipes = {}
+
+
+class ListsTwice(ToyLinear):
+    def parameters(self, config: Any, info: Any) -> list[Parameter]:
+        return [*super().parameters(config, info)] * 2
+
+
+class FreeOfCharge(ToyLinear):
+    def flops_per_sample(self, config: Any, info: Any) -> float:
+        """0."""
+        return 0.0
+
+
+class UnknownRecipe(ToyLinear):
+    recipes = {"toy-linear": {"speed": 2}}
+
+
+class WithoutNetwork(ToyLinear):
+    name = "toy-lonely"
+    variants = {"toy-lonely": {}}
+    recipes = {}
+
+
+MODELS = {
+    "model-variants-are-sizes": MissizedVariant,
+    "model-parameters-are-drawn": ListsTwice,
+    "model-flops-are-told": FreeOfCharge,
+    "model-recipes-are-known": UnknownRecipe,
+    "model-has-a-network": WithoutNetwork,
+}
+
+
+# ---- metrics ----------------------------------------------------------------------------------------------
+
+
+def gives_text(targets: Any, outputs: Any, info: Any) -> str:
+    return "good"
+
+
+def beyond(targets: Any, outputs: Any, info: Any) -> float:
+    return 2 * float((outputs.argmax(axis=1) == targets).mean())
+
+
+def accuracy(targets: Any, outputs: Any, info: Any) -> float:
+    return float((outputs.argmax(axis=1) == targets).mean())
+
+
+def first_half(targets: Any, outputs: Any, info: Any) -> float:
+    half = len(targets) // 2
+    return float((outputs.argmax(axis=1) == targets)[:half].mean())
+
+
+def sorts_in_place(targets: Any, outputs: Any, info: Any) -> float:
+    right = accuracy(targets, outputs, info)
+    outputs.sort(axis=1)
+    return right
+
+
+def not_a_number(targets: Any, outputs: Any, info: Any) -> float:
+    predicted = outputs.argmax(axis=1)
+    return float("nan") if len(set(predicted)) == 1 else accuracy(targets, outputs, info)
+
+
+def metric(function: str, *, higher_is_better: bool = True) -> Metric:
+    return Metric(
+        name="faulty",
+        objective="classification",
+        function=function,
+        higher_is_better=higher_is_better,
+        summary="",
+        bounds=(0.0, 1.0),
+    )
+
+
+METRICS = {
+    "metric-gives-numbers": lambda: metric("kit_faults:not_a_number"),
+    "metric-stays-within-bounds": lambda: metric("kit_faults:beyond"),
+    "metric-prefers-what-is-right": lambda: metric("kit_faults:accuracy", higher_is_better=False),
+    "metric-ignores-the-order": lambda: metric("kit_faults:first_half"),
+    "metric-changes-nothing": lambda: metric("kit_faults:sorts_in_place"),
+}
+
+
+# ---- reporters --------------------------------------------------------------------------------------------
+
+
+def empty(table: Any) -> str:
+    return ""
+
+
+def first_row(table: Any) -> str:
+    return table.rows[0].text("status")
+
+
+def raw_page(table: Any) -> str:
+    return "<table>" + "".join(f"<tr><td>{row.text('backend')}" for row in table.rows) + "</table>"
+
+
+def raw_markdown(table: Any) -> str:
+    names = [row.text("backend").replace("<", "&lt;").replace("\x1b", "") for row in table.rows]
+    return "\n".join(["| backend | rank |", "|---|---|", *(f"| {name} | 1 |" for name in names)])
+
+
+def coloured(table: Any) -> str:
+    return "\n".join(row.text("backend") for row in table.rows) or "none"
+
+
+def outside(table: Any) -> Any:
+    yield "../index.html", b"hello"
+
+
+def reporter(function: str, output: Any = "text") -> Reporter:
+    return Reporter(name="faulty", render=f"kit_faults:{function}", summary="", output=output)
+
+
+REPORTERS = {
+    "reporter-renders": [lambda: reporter("empty")],
+    "reporter-renders-nothing-too": [lambda: reporter("first_row")],
+    "reporter-escapes": [lambda: reporter("raw_page"), lambda: reporter("raw_markdown"), lambda: reporter("coloured")],
+    "reporter-stays-inside": [lambda: reporter("outside", "directory")],
+}
+
+
+# ---- backends ---------------------------------------------------------------------------------------------
+
+
+class OddDevices(NumpyBackend):
+    def devices(self) -> list[DeviceInfo]:
+        return [DeviceInfo(name="my laptop", description="", precisions=("fp32",)), *super().devices()]
+
+
+class Widens(NumpySession):
+    def get_weights(self) -> dict[str, Any]:
+        return {name: array.astype(np.float64) for name, array in super().get_weights().items()}
+
+
+class SortsOutputs(NumpySession):
+    def predict(self, inputs: Mapping[str, Any]) -> Any:
+        return np.sort(super().predict(inputs), axis=0)
+
+
+class LearnsBackwards(NumpySession):
+    def train_step(self, batch: Batch, learning_rate: float) -> Any:
+        return super().train_step(batch, -learning_rate)
+
+
+class OwnRate(NumpySession):
+    def train_step(self, batch: Batch, learning_rate: float) -> Any:
+        return super().train_step(batch, 0.05)
+
+
+class KeepsMomentum(NumpySession):
+    def set_weights(self, weights: Mapping[str, Any]) -> None:
+        kept = getattr(self, "velocity", None)
+        super().set_weights(weights)
+        self.velocity = kept or self.velocity
+
+
+class Unseeded(NumpySession):
+    def __init__(self, request: Any) -> None:
+        super().__init__(request)
+        self.noise = (1 + 1e-3 * _rng.normal(size=4)).astype(np.float32)
+
+    def _backward(self, batch: Batch) -> Any:
+        return super()._backward(Batch({"features": batch.inputs["features"] * self.noise}, batch.targets))
+
+
+class TransposedGradients(NumpySession):
+    def gradients(self, batch: Batch) -> Any:
+        loss, found = super().gradients(batch)
+        return loss, {name: array.T for name, array in found.items()}
+
+
+class UphillGradients(NumpySession):
+    def gradients(self, batch: Batch) -> Any:
+        loss, found = super().gradients(batch)
+        return loss, {name: -array for name, array in found.items()}
+
+
+class Late(NumpySession):
+    """Its work is done when the result is fetched."""
+
+    waiting = 0.0
+
+    def train_step(self, batch: Batch, learning_rate: float) -> Any:
+        self.waiting += 0.004
+        return super().train_step(batch, learning_rate)
+
+    def fetch(self, handle: Any) -> Any:
+        time.sleep(self.waiting)
+        self.waiting = 0.0
+        return handle
+
+
+class Busy(NumpySession):
+    def __init__(self, request: Any) -> None:
+        super().__init__(request)
+        self.stop = threading.Event()
+        for _ in range(3):
+            threading.Thread(target=self._burn, daemon=True).start()
+
+    def _burn(self) -> None:
+        data = bytes(2**22)
+        while not self.stop.is_set():
+            hashlib.sha256(data)  # without the interpreter's lock
+
+    def close(self) -> None:
+        self.stop.set()
+
+
+class IgnoresPrecision(NumpySession):
+    def __init__(self, request: Any) -> None:
+        super().__init__(replace(request, precision="fp32"))
+
+
+class OffersMore(NumpyBackend):
+    def devices(self) -> list[DeviceInfo]:
+        return [DeviceInfo(name="cpu", description="", precisions=("fp32", "bf16"))]
+
+    def open(self, request: Any) -> NumpySession:
+        if request.precision not in ("fp32", "bf16"):
+            raise UnsupportedError(request.precision)
+        return IgnoresPrecision(request)
+
+
+class FallsBack(NumpySession):
+    def __init__(self, request: Any) -> None:
+        super().__init__(replace(request, device="cpu"))
+
+
+_kept: list[Any] = []
+
+
+class Hoards(NumpySession):
+    def close(self) -> None:
+        _kept.append(np.ones(2**21))
+
+
+class Refuses(NumpySession):
+    def __init__(self, request: Any) -> None:
+        raise UnsupportedError("not today")
+
+
+def opening(session: type[NumpySession]) -> harness.Backend:
+    class Faulty(NumpyBackend):
+        def open(self, request: Any) -> NumpySession:
+            return session(request)
+
+    return Faulty()
+
+
+class Drifts(NumpySession):
+    """As where running statistics go on running in evaluation."""
+
+    def predict(self, inputs: Mapping[str, Any]) -> Any:
+        self.network.module.values["bias"] += np.float32(1e-6)
+        return super().predict(inputs)
+
+
+BACKENDS = {
+    "backend-finds-devices": [OddDevices],
+    "backend-opens": [lambda: opening(Refuses)],
+    "backend-round-trips-weights": [lambda: opening(Widens)],
+    "backend-predicts-in-order": [lambda: opening(SortsOutputs)],
+    "backend-predicting-changes-nothing": [lambda: opening(Drifts)],
+    "backend-learns": [lambda: opening(LearnsBackwards)],
+    "backend-obeys-the-learning-rate": [lambda: opening(OwnRate)],
+    "backend-starts-afresh": [lambda: opening(KeepsMomentum)],
+    "backend-respects-the-seed": [lambda: opening(Unseeded)],
+    "backend-computes-gradients": [lambda: opening(TransposedGradients), lambda: opening(UphillGradients)],
+    "backend-synchronises": [lambda: opening(Late)],
+    "backend-respects-threads": [lambda: opening(Busy)],
+    "backend-respects-precision": [OffersMore],
+    "backend-refuses-what-is-not-there": [lambda: opening(FallsBack)],
+    "backend-frees-memory": [lambda: opening(Hoards)],
+}

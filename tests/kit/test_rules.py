@@ -1,0 +1,190 @@
+"""Every rule of the conformance kit is broken by the fault that it is for, and by no other; what is sound keeps all."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from toy_plugin import TOY_REF, install_toy
+
+from harness.catalog import Catalog, Provided
+from harness.plan import available_cores
+from harness.plugins import discover, load
+from harness.testing.check import RULES, Subject, check, check_plugin, look, subjects
+from harness.testing.rule import Finding
+
+RULE_NAMES = {kind: [rule.name for rule in rules] for kind, rules in RULES.items()}
+
+
+@pytest.fixture(scope="module")
+def faults() -> Iterator[ModuleType]:
+    patch = pytest.MonkeyPatch()
+    install_toy(patch)
+    yield importlib.import_module("kit_faults")
+    patch.undo()
+
+
+@pytest.fixture
+def catalog(faults: ModuleType) -> Catalog:
+    return load([TOY_REF])
+
+
+def broken(findings: list[Finding]) -> list[str]:
+    return [finding.rule for finding in findings if finding.passed is False]
+
+
+def put(catalog: Catalog, kind: str, thing: Any) -> Subject:
+    known: dict[str, Any] = {
+        "dataset": catalog.datasets,
+        "task": catalog.tasks,
+        "model": catalog.models,
+        "metric": catalog.metrics,
+        "reporter": catalog.reporters,
+        "backend": catalog.backends,
+    }
+    known[kind][thing.name] = Provided(thing, TOY_REF)
+    return Subject(kind, thing.name)
+
+
+def test_the_toy_keeps_every_rule(catalog: Catalog) -> None:
+    for subject in subjects(TOY_REF, catalog):
+        findings = list(look(subject, catalog))
+        assert [str(finding) for finding in findings if finding.passed is False] == []
+        absent = "toy-absent" in subject.name
+        assert any(finding.passed is None for finding in findings) or not absent
+
+
+# ---- one fault, one finding -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", RULE_NAMES["dataset"])
+def test_datasets(rule: str, faults: ModuleType, catalog: Catalog) -> None:
+    found = list(look(put(catalog, "dataset", faults.DATASETS[rule]()), catalog))
+    assert broken(found) == [rule]
+    assert all(finding.seen and finding.fix for finding in found if finding.passed is False)
+
+
+@pytest.mark.parametrize("rule", RULE_NAMES["task"])
+def test_tasks(rule: str, faults: ModuleType, catalog: Catalog) -> None:
+    assert broken(list(look(put(catalog, "task", faults.TASKS[rule]()), catalog))) == [rule]
+
+
+@pytest.mark.parametrize("rule", RULE_NAMES["model"])
+def test_models(rule: str, faults: ModuleType, catalog: Catalog) -> None:
+    found = broken(list(look(put(catalog, "model", faults.MODELS[rule]()), catalog)))
+    assert found[0] == rule
+    assert found == [rule] or rule == "model-variants-are-sizes"
+
+
+@pytest.mark.parametrize("rule", RULE_NAMES["metric"][1:])
+def test_metrics(rule: str, faults: ModuleType, catalog: Catalog) -> None:
+    assert broken(list(look(put(catalog, "metric", faults.METRICS[rule]()), catalog))) == [rule]
+
+
+def test_metric_that_is_nowhere(faults: ModuleType, catalog: Catalog) -> None:
+    found = list(look(put(catalog, "metric", faults.metric("kit_faults:nothing")), catalog))
+    assert broken(found)[0] == "metric-resolves"
+    assert "has no attribute 'nothing'" in found[0].seen
+
+
+@pytest.mark.parametrize(("rule", "place"), [(rule, n) for rule in RULE_NAMES["reporter"] for n in range(3)])
+def test_reporters(rule: str, place: int, faults: ModuleType, catalog: Catalog) -> None:
+    if place >= len(faults.REPORTERS[rule]):
+        pytest.skip("this rule has fewer faults")
+    assert broken(list(look(put(catalog, "reporter", faults.REPORTERS[rule][place]()), catalog))) == [rule]
+
+
+@pytest.mark.parametrize(("rule", "place"), [(rule, n) for rule in RULE_NAMES["backend"] for n in range(2)])
+def test_backends(rule: str, place: int, faults: ModuleType, catalog: Catalog) -> None:
+    if place >= len(faults.BACKENDS[rule]):
+        pytest.skip("this rule has fewer faults")
+    if rule == "backend-respects-threads" and available_cores() < 2:
+        pytest.skip("this machine has one core")
+    assert broken(list(look(put(catalog, "backend", faults.BACKENDS[rule][place]()), catalog))) == [rule]
+
+
+def test_networks(faults: ModuleType, catalog: Catalog) -> None:
+    put(catalog, "backend", faults.opening(faults.Widens))
+    assert broken(list(look(Subject("network", "toy/toy-numpy"), catalog))) == ["network-has-every-parameter"]
+    put(catalog, "backend", faults.opening(faults.SortsOutputs))
+    assert broken(list(look(Subject("network", "toy/toy-numpy"), catalog))) == ["network-predicts-each-example"]
+
+
+# ---- the plugin as a whole --------------------------------------------------------------------------------
+
+SOUND = """
+import harness
+HARNESS_API_VERSION = "1.0"
+
+@harness.hookimpl
+def harness_run_finished(record):
+    pass
+"""
+
+WHOLE = {
+    "plugin-loads": "raise RuntimeError('half of it')",
+    "plugin-brings-something": 'HARNESS_API_VERSION = "1.0"',
+    "plugin-shares-no-name": SOUND
+    + """
+@harness.hookimpl
+def harness_metrics():
+    yield harness.Metric(name="accuracy", objective="classification", function="math:fsum", higher_is_better=True,
+                         summary="")
+""",
+    "plugin-declares-its-api": SOUND.replace("HARNESS_API_VERSION", "MY_VERSION"),
+    "plugin-imports-nothing-heavy": "import decimal, numpy\n" + SOUND,
+    "plugin-imports-quickly": "import time; time.sleep(0.06)\n" + SOUND,
+}
+
+
+@pytest.mark.parametrize("rule", ["", *RULE_NAMES["plugin"]])
+def test_plugins(rule: str, tmp_path: Path) -> None:
+    path = tmp_path / f"whole_{rule.replace('-', '_')}.py"
+    path.write_text(textwrap.dedent(WHOLE.get(rule, SOUND)))
+    catalog = discover([str(path)])
+    (ref,) = [
+        known.ref for group in (catalog.plugins, catalog.failures) for known in group if known.ref.value == str(path)
+    ]
+    try:
+        found = broken(list(check_plugin(ref, catalog)))
+    finally:
+        sys.modules.pop(path.stem, None)
+    allowed = {"plugin-imports-quickly"} if rule == "plugin-imports-nothing-heavy" else set()
+    assert set(found) - allowed == ({rule} if rule else set())
+
+
+# ---- crashes ----------------------------------------------------------------------------------------------
+
+
+def test_what_ends_the_process_is_a_finding(toy_path: Path, tmp_path: Path) -> None:
+    source = """
+    import harness, os
+    class Dies(harness.Dataset):
+        name, kind, objective, summary, licence = "dies", "points", "regression", "a", "b"
+        def load(self, options):
+            os._exit(7)
+    @harness.hookimpl
+    def harness_datasets():
+        yield Dies()
+    """
+    path = tmp_path / "dying_plugin.py"
+    path.write_text(textwrap.dedent(source))
+    try:
+        found = check(Subject("dataset", "dies"), discover([str(path)]))
+    finally:
+        sys.modules.pop("dying_plugin", None)
+    assert [finding.passed for finding in found[:3]] == [True, False, None]
+    assert found[1].rule == "dataset-loads"
+    assert "ended with status 7" in found[1].seen
+    assert len(found) == len(RULES["dataset"])
+
+
+@pytest.fixture
+def toy_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_toy(monkeypatch)
