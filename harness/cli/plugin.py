@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from harness.catalog import Catalog
     from harness.types import PluginRef
 
-KINDS = ("task", "dataset", "model", "backend", "metric", "reporter")
-
 
 @click.group(cls=options.SuggestingGroup, short_help="Plugins: list, check and begin.")
 def plugin() -> None:
@@ -30,6 +28,32 @@ def plugin() -> None:
       harness plugin check ./my_plugin.py
       harness plugin list
     """
+
+
+@plugin.command(short_help="Begin a plugin: a package that works as it is.")
+@click.argument("name")
+@click.option(
+    "--kind",
+    required=True,
+    type=click.Choice(("task", "dataset", "model", "backend", "metric", "reporter")),
+    help="What it brings.",
+)
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="The new folder [./NAME].")
+def new(name: str, kind: str, output: Path | None) -> None:
+    """Write a small package that can be installed, runs, and keeps every rule of `harness plugin check` as it is: one
+    module, whose comments say what to change, one test, pyproject.toml and README.md.
+
+    \b
+    Examples:
+      harness plugin new my-task --kind task
+      harness plugin new my-format --kind reporter --output plugins/my-format
+    """
+    from harness.scaffold import create
+
+    folder = output or Path(name)
+    for path in create(name, kind, folder):
+        click.echo(path)
+    click.echo(f"\nNext:\n  pip install --editable {folder}\n  harness plugin check {name}", err=True)
 
 
 @plugin.command("list", short_help="Every plugin, what it brings, and why one is not loaded.")

@@ -22,6 +22,7 @@ COMMANDS = (
     "history",
     "bundle",
     "reproduce",
+    "plugin",
     "doctor",
     "selftest",
 )
