@@ -1,7 +1,8 @@
 """The table for programs. Numbers are rounded exactly as in the formats for people.
 
 csv: a header of column names, then a line for each row; an interval's half-width is in ``<name>_ci95``; a missing
-value is an empty field. A text field that a spreadsheet would take for a formula is preceded by an apostrophe.
+value is an empty field. A text field that a spreadsheet would take for a formula is preceded by an apostrophe; control
+characters, which a terminal would obey, are blanks.
 
 json: an object with
 
@@ -67,4 +68,5 @@ def _values(cell: Cell) -> tuple[str | int | float | None, float | None]:
 
 
 def _no_formula(text: str) -> str:
+    text = "".join(" " if ord(character) < 32 and character not in "\t\r\n" else character for character in text)
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text

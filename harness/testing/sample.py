@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from harness.store import ARRAYS, RECORD, StoredRun
 from harness.types import (
+    EpochEnded,
     Failure,
     Latency,
     Memory,
@@ -28,22 +32,44 @@ HOSTILE = '<script>alert("owned")</script>|a|b\x1b[31m\n=1+1'
 """A name that runs in a page, breaks a row of a table, or colours a terminal, where it is not escaped."""
 
 
-def sample_report(catalog: Catalog | None = None) -> Report:
-    """Two backends, one with a hostile name, two seeds each, and a failed run: made-up records without raw samples.
+def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:
+    """Two backends, one with a hostile name, two seeds each, and a failed run: made-up records, which are written into
+    `directory` with their raw samples.
 
     Example::
 
-        def test_my_format_escapes():
-            assert "<script>" not in render(harness.testing.sample_report().table)
+        def test_my_format_escapes(tmp_path):
+            assert "<script>" not in render(harness.testing.sample_report(tmp_path).table)
     """
     from harness.plugins import discover
     from harness.report.report import make
-    from harness.store import StoredRun
 
     records = [_record(backend, seed, failed=False) for backend in ("torch", HOSTILE) for seed in (0, 1)]
     records.append(_record("torch", 2, failed=True))
-    runs = [StoredRun(Path("nowhere") / record.run_id, record) for record in records]
+    runs = [StoredRun(directory / record.run_id, record) for record in records]
+    for run in runs:
+        run.path.mkdir(parents=True)
+        (run.path / RECORD).write_bytes(msgspec.json.encode(run.record))
+        if isinstance(run.record.outcome, Success):
+            _write_samples(run.path / ARRAYS)
     return make(runs, discover() if catalog is None else catalog)
+
+
+def _write_samples(path: Path) -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    np.savez(
+        path,
+        train_window_steps=np.array([1, *[5] * 21]),
+        train_window_s=np.array([0.5, *rng.uniform(0.15, 0.17, 21)]),
+        train_losses=np.geomspace(2.0, 0.5, 106),
+        sampling_window_steps=np.full(4, 5),
+        sampling_window_s=rng.uniform(0.15, 0.17, 4),
+        inference_window_batches=np.full(21, 40),
+        inference_window_s=rng.uniform(0.25, 0.26, 21),
+        latencies_s=rng.gamma(20, 0.0005, 700),
+    )
 
 
 def _record(backend: str, seed: int, *, failed: bool) -> RunRecord:
@@ -54,7 +80,12 @@ def _record(backend: str, seed: int, *, failed: bool) -> RunRecord:
     steady = Steady(windows=20, seconds=5.0, warmup_windows=1, low=980.0, high=1020.0, ended="target")
     success = Success(
         scores=Scores(primary="accuracy", test=score, validation=score),
-        curves=[],
+        curves=[
+            EpochEnded(
+                epoch=epoch, epochs=3, step=35 * epoch, train_s=epoch / 3, train_loss=1 / epoch, validation=score
+            )
+            for epoch in (1, 2, 3)
+        ],
         speed=Speed(
             train_samples_per_s=1000.0 + seed,
             inference_samples_per_s=5000.0,

@@ -1,0 +1,67 @@
+"""What ships with harness keeps the rules that a stranger's plugin is asked to keep."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from harness.catalog import Catalog
+from harness.plugins import discover
+from harness.testing import BackendSuite, NetworkSuite, PluginSuite
+from harness.testing.check import RULES, Subject, check, subjects
+
+PLUGINS = ("nlp", "vision", "speech", "regression", "torch", "tensorflow")
+LIGHT = ("dataset", "task", "model", "metric", "reporter")
+FAMILIES = ("linear", "mlp", "lstm", "bert", "resnet", "wav2vec2")
+
+
+@cache
+def catalog() -> Catalog:
+    return discover()
+
+
+def light() -> list[Subject]:
+    """All but backends and networks, and datasets of which the files must be fetched; the core's own included."""
+    found = [subject for plugin in catalog().plugins for subject in subjects(plugin.ref, catalog())]
+    found += [Subject("metric", name) for name, it in catalog().metrics.items() if it.plugin.name == "core"]
+    found += [Subject("reporter", name) for name, it in catalog().reporters.items() if it.plugin.name == "core"]
+    return [it for it in found if it.kind in LIGHT and not (it.kind == "dataset" and catalog().dataset(it.name).files)]
+
+
+@pytest.mark.parametrize("subject", light(), ids=str)
+def test_keeps_every_rule(subject: Subject) -> None:
+    findings = check(subject, catalog())
+    assert len(findings) == len(RULES[subject.kind])
+    assert [str(finding) for finding in findings if finding.passed is False] == []
+
+
+class _Loads(PluginSuite):
+    pass
+
+
+for _name in PLUGINS:
+    globals()[f"Test{_name.title()}Plugin"] = type(f"Test{_name.title()}Plugin", (_Loads,), {"name": _name})
+
+
+@pytest.mark.torch
+class TestTorch(BackendSuite):
+    name = "torch"
+
+
+@pytest.mark.tensorflow
+class TestTensorflow(BackendSuite):
+    name = "tensorflow"
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.tensorflow
+class _Network(NetworkSuite):
+    """Compared with the other backend."""
+
+
+for _backend in ("torch", "tensorflow"):
+    for _family in FAMILIES:
+        _class = f"TestNetwork{_family.title()}{_backend.title()}"
+        globals()[_class] = type(_class, (_Network,), {"name": f"{_family}/{_backend}"})
