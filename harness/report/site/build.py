@@ -47,7 +47,7 @@ def files(report: Report) -> Iterator[tuple[str, bytes]]:
     addresses = {run.record.run_id: f"runs/{safe_name(run.record.run_id)}.html" for run in report.runs}
     shared = {"site_title": report.title, "pages": pages}
     run_pages = _run_pages(shared, report, addresses)
-    yield next(run_pages)  # their processes work on while the other pages are made here
+    yield from islice(run_pages, 1)  # their processes work on while the other pages are made here
     yield from _assets()
     yield "index.html", _page("index.html", "", **shared, **_home(report, addresses))
     yield "table.csv", csv_text(report.table).encode()
