@@ -245,10 +245,12 @@ def build(config: Config, info: DataInfo, dropout: float) -> Network:
 class NumpySession(harness.Session):
     """Plain SGD with momentum and weight decay, in float32."""
 
+    precisions: tuple[str, ...] = ("fp32",)
+
     def __init__(self, request: SessionRequest) -> None:
         if request.recipe.optimizer != "sgd" or request.compile:
             raise UnsupportedError("the toy backend has neither a compiler nor an optimizer other than sgd")
-        if request.precision != "fp32" or request.device not in ("cpu", "cuda:0"):
+        if request.precision not in self.precisions or request.device not in ("cpu", "cuda:0"):
             raise UnsupportedError(f"the toy backend has no {request.precision} on {request.device}")
         self.request = request
         self.network = request.build(request.config, request.info, request.recipe.dropout)

@@ -14,6 +14,8 @@ from harness import Batch, DeviceInfo, NetworkRef, SessionRequest
 class WideSession(NumpySession):
     """Float64 throughout."""
 
+    precisions = ("fp32", "fp64")
+
     def set_weights(self, weights: Mapping[str, Any]) -> None:
         super().set_weights({name: array.astype("float64") for name, array in weights.items()})
 
