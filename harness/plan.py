@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,16 +97,20 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                     _check_variant(checkpoint, model, model_name)
                     variant = model.name
                 _check_model(task, model, variant)
-                settings = settings_for(task, dataset, model, variant, named.protocol, overrides, checkpoint)
                 backends = [name for name in available if catalog.network(model.name, name)]
-                if selection.backends or not backends:
-                    for name in available:
-                        _check_network(catalog, model, name)
+                if not (selection.backends or backends):
+                    raise _nothing_runs(catalog, model)
+                asked = _Asked(task, dataset, named.protocol, overrides, checkpoint, catalog)
+                contenders = {
+                    name: asked.contender(name, model, variant)
+                    if selection.models or name in backends
+                    else asked.stand_in(name, model)
+                    for name in (available if selection.backends else backends)
+                }
                 specs += [
                     RunSpec(
                         task=task_name,
                         dataset=dataset.name,
-                        model=variant,
                         backend=backend,
                         device=device,
                         precision=precision,
@@ -113,15 +118,14 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                         deterministic=selection.deterministic,
                         seed=seed,
                         threads=selection.threads or available_cores(),
-                        pretrained=checkpoint,
-                        **settings,
+                        **contender,
                         **data,
                     )
                     for device in selection.devices
                     for precision in precisions
                     for data in data_settings
                     for seed in selection.seeds or named.seeds
-                    for backend in backends
+                    for backend, contender in contenders.items()
                 ]
     return tuple({spec.key: spec for spec in specs}.values())
 
@@ -173,6 +177,49 @@ def settings_for(
         "model_options": _plain(merge(model.Config, "model", sizes, overrides["model"])),
         "task_options": _plain(merge(task.Options, "task", suited, preparation, overrides["task"])),
     }
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What all backends of a comparison share."""
+
+    task: Task
+    dataset: Dataset
+    protocol: Protocol
+    overrides: Mapping[str, Mapping[str, Any]]
+    checkpoint: Pretrained | None
+    catalog: Catalog
+
+    def contender(self, backend: str, model: Model, variant: str) -> dict[str, Any]:
+        """The part of a `RunSpec` that says what a backend trains, and how. Raises `harness.CombinationError`."""
+        _check_network(self.catalog, model, backend)
+        settings = settings_for(self.task, self.dataset, model, variant, self.protocol, self.overrides, self.checkpoint)
+        if not self.catalog.backend(backend).trains_by_steps:
+            foreign = [f"recipe.{key}" for key in self.overrides["recipe"] if key != "batch_size"]
+            if foreign:
+                raise CombinationError(
+                    f"backend {backend!r} fits its models at once: it has no {', '.join(foreign)}; leave it out"
+                )
+            settings["recipe"] = msgspec.structs.replace(settings["recipe"], epochs=1)
+        return {"model": variant, "pretrained": self.checkpoint, **settings}
+
+    def stand_in(self, backend: str, model: Model) -> dict[str, Any]:
+        """As `contender`, of the backend's own model where it has no network of `model`, the default.
+
+        It sees the same prepared data; what was said of the model, and of its training but for the batch size, is not
+        meant for it.
+        """
+        for name in self.catalog.backend(backend).default_models:
+            other, variant = self.catalog.model(name)
+            if not _suits(self.task, other):
+                continue
+            recipe = {key: value for key, value in self.overrides["recipe"].items() if key == "batch_size"}
+            task: dict[str, Any] = {}
+            if self.checkpoint:
+                task = dict(self.task.checkpoint_options(Path(self.checkpoint.path)))
+            changes = {**self.overrides, "model": {}, "recipe": recipe, "task": {**task, **self.overrides["task"]}}
+            return dataclasses.replace(self, checkpoint=None, overrides=changes).contender(backend, other, variant)
+        return self.contender(backend, model, "")  # raises
 
 
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
@@ -253,6 +300,17 @@ def _backends(selection: Selection, catalog: Catalog) -> list[str]:
     return usable
 
 
+def _nothing_runs(catalog: Catalog, model: Model) -> UsageError:
+    reasons = {
+        name: missing(catalog.backend(name).requires)
+        if catalog.network(model.name, name)
+        else catalog.conflicts.get(("network", f"{model.name}/{name}"))
+        for name in sorted(catalog.backends)
+    }
+    told = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items() if reason)
+    return CombinationError(f"no backend that can run here has the model {model.name!r}{told or '; none has it'}")
+
+
 def _precision(name: str) -> Precision:
     try:
         precision: Precision = msgspec.convert(name, Precision)
@@ -279,11 +337,15 @@ def _check_dataset(task: Task, dataset: Dataset) -> None:
 
 
 def _check_model(task: Task, model: Model, variant: str) -> None:
-    if task.produces not in model.accepts or task.objective not in model.objectives:
+    if not _suits(task, model):
         raise CombinationError(
             f"model {variant!r} (takes {', '.join(model.accepts)}; {', '.join(model.objectives)}) does not suit task "
             f"{task.name!r} ({task.produces}, {task.objective}); its default is {task.default_model!r}"
         )
+
+
+def _suits(task: Task, model: Model) -> bool:
+    return task.produces in model.accepts and task.objective in model.objectives
 
 
 def _check_network(catalog: Catalog, model: Model, backend: str) -> None:

@@ -6,7 +6,7 @@ The pieces are functions, so that a run, a parity check and an evaluation tread 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,18 @@ import msgspec
 from harness import plugins
 from harness.catalog import Catalog
 from harness.errors import BadResultError, DataError, HarnessError, PluginError, UnsupportedError
-from harness.protocols import Backend, Dataset, DeviceInfo, Model, PreparedData, RawData, SessionRequest, Task
+from harness.protocols import (
+    Backend,
+    Batch,
+    Dataset,
+    DeviceInfo,
+    Model,
+    PreparedData,
+    RawData,
+    Session,
+    SessionRequest,
+    Task,
+)
 from harness.types import FailureKind, PluginRef, RunSpec
 
 
@@ -122,6 +133,13 @@ def session_request(
         threads=spec.threads,
     )
     return model, config, request
+
+
+def ready(session: Session, backend: Backend, weights: Mapping[str, Any], data: PreparedData) -> None:
+    """Make a session that can predict: with these weights, or where its backend fits at once, fitted."""
+    session.set_weights(weights)
+    if not backend.trains_by_steps:
+        session.fetch(session.train_step(Batch(dict(data.train.inputs), data.train.targets), 0.0))
 
 
 def starting_weights(model: Model, request: SessionRequest, spec: RunSpec) -> tuple[dict[str, Any], dict[str, str]]:

@@ -35,7 +35,10 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
     if "sampling_window_s" in arrays:  # else a record of schema version 1
         steps = np.concatenate([steps[1:], arrays["sampling_window_steps"]])
         seconds = np.concatenate([seconds[1:], arrays["sampling_window_s"]])
-    size = min(record.spec.recipe.batch_size, outcome.examples["train"])
+    if "train_batch_size" in arrays:  # else a record of a time when every backend trained by steps
+        size = int(arrays["train_batch_size"])
+    else:
+        size = min(record.spec.recipe.batch_size, outcome.examples["train"])
     return Windows(steps / seconds * size, seconds, outcome.speed.train.warmup_windows)
 
 

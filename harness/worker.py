@@ -139,14 +139,16 @@ class Run:
         judge = scorer(data.info, self.task.metric, metrics)
         batch_size = spec.recipe.batch_size
         clock = (time.perf_counter(), time.time())
-        trained = training.train(session, data, spec, judge, phases, self._emit, machine.read)
+        trained = training.train(
+            session, data, spec, judge, phases, self._emit, machine.read, by_steps=self.backend.trains_by_steps
+        )
         with phases("inference"):
             timed = inference.measure(session, data.test, min(batch_size, len(data.test)), spec.protocol, machine.read)
         with phases("score"):
             weights = session.get_weights()
             check(weights, request.parameters)
             self.learn(final_weights_digest=digest(weights))
-            if self._save_weights:
+            if self._save_weights and weights:
                 save(self._directory / WEIGHTS, weights)
             test = inference.predict(session, data.test, batch_size, data.info.outputs)
             validation = inference.predict(session, data.validation, batch_size, data.info.outputs)
@@ -218,6 +220,7 @@ def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
 
     train, sampled = trained.timed.windows[: trained.recipe_windows], trained.timed.windows[trained.recipe_windows :]
     return {
+        "train_batch_size": np.array(trained.batch_size),
         "train_window_steps": np.array([1, *(window.batches for window in train)]),
         "train_window_s": np.array([trained.first_step_s, *(window.seconds for window in train)], np.float64),
         "train_losses": np.array(trained.losses),

@@ -59,6 +59,8 @@ def _weights(record: RunRecord, outcome: Success) -> Finding:
     evaluated = outcome.evidence.evaluated_weights_digest if outcome.evidence else None
     if not (initial and final and evaluated):
         return Finding(check=check, passed=None, detail="the record lacks a digest")
+    if not outcome.model.parameters:
+        return Finding(check=check, passed=None, detail="the model has no canonical weights")
     shown = f"initial {initial[:8]}, trained {final[:8]}, evaluated {evaluated[:8]}"
     return Finding(check=check, passed=initial != final == evaluated, detail=shown)
 

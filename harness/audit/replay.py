@@ -23,7 +23,15 @@ from harness.errors import HarnessError
 from harness.execute.child import run_child
 from harness.execute.local import child_environment, explain_end
 from harness.parity.tolerances import tolerance
-from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request, starting_weights
+from harness.preparation import (
+    choose_device,
+    explain,
+    load_plugins,
+    prepare_data,
+    ready,
+    session_request,
+    starting_weights,
+)
 from harness.protocols import PreparedData, Session
 from harness.store import ARRAYS, WEIGHTS, StoredRun, read_arrays, write_json
 from harness.types import PluginRef, RunRecord, Success
@@ -96,7 +104,7 @@ def _checks(job: Job) -> Iterator[Finding]:
     yield Finding(check=CHECKS[1], passed=mine == told, detail=f"SHA-256 {mine[:8]}; the record has {told[:8]}")
     session = backend.open(request)
     try:
-        session.set_weights(weights)
+        ready(session, backend, weights, data)
         yield _saved(Path(job.run), record, session, data)
         yield _remembered(session, data, spec.recipe.batch_size)
     finally:

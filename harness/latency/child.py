@@ -21,7 +21,15 @@ from harness.latency.result import LatencyResult, Measured, Settings, percentile
 from harness.latency.service import Service
 from harness.measure.environment import CORE_PACKAGES, collect, versions
 from harness.measure.machine import Machine, difference
-from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request, starting_weights
+from harness.preparation import (
+    choose_device,
+    explain,
+    load_plugins,
+    prepare_data,
+    ready,
+    session_request,
+    starting_weights,
+)
 from harness.protocols import DeviceInfo, PreparedData, Session
 from harness.store import WEIGHTS, write_json
 from harness.types import Failure, PluginRef, RunRecord
@@ -85,12 +93,13 @@ def _open(
 
     model, _, request = session_request(catalog, job.record.spec, data, device)
     saved = Path(job.run) / WEIGHTS
-    trained = saved.is_file()
-    weights = load(saved) if trained else starting_weights(model, request, job.record.spec)[0]
+    is_saved = saved.is_file()
+    weights = load(saved) if is_saved else starting_weights(model, request, job.record.spec)[0]
     check(weights, request.parameters)
-    session = catalog.backend(job.record.spec.backend).open(request)
-    session.set_weights(weights)
-    return session, "trained" if trained else "initial"
+    backend = catalog.backend(job.record.spec.backend)
+    session = backend.open(request)
+    ready(session, backend, weights, data)
+    return session, "trained" if is_saved or not backend.trains_by_steps else "initial"
 
 
 def _ask(service: Service, job: Job, directory: Path) -> tuple[Measured, list[float]]:

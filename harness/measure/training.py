@@ -42,12 +42,21 @@ class Training:
     `losses` the mean loss of every batch; `curves` an entry for each epoch.
     """
 
-    def __init__(self, session: Session, data: PreparedData, spec: RunSpec, emit: Emit, meter: Meter = Reading) -> None:
+    def __init__(
+        self,
+        session: Session,
+        data: PreparedData,
+        spec: RunSpec,
+        emit: Emit,
+        meter: Meter = Reading,
+        *,
+        by_steps: bool = True,
+    ) -> None:
         self._session, self._data, self._spec, self._emit = session, data, spec, emit
-        self._per_epoch = steps_per_epoch(len(data.train), spec.recipe.batch_size)
+        self.batch_size = min(spec.recipe.batch_size, len(data.train)) if by_steps else len(data.train)
+        self._per_epoch = steps_per_epoch(len(data.train), self.batch_size)
         self._steps = self._per_epoch * spec.recipe.epochs
         self._length = _WindowLength(spec.protocol.window_s)
-        self.batch_size = min(spec.recipe.batch_size, len(data.train))
         self.first_step_s = 0.0
         self.timed = Timed(meter)
         self.recipe_windows = 0
@@ -105,7 +114,7 @@ class Training:
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         data, spec = self._data, self._spec
-        return training_batches(data.train, spec.recipe.batch_size, spec.seed, epoch, data.augment)
+        return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment)
 
     def end_epoch(self, epoch: int, validation: dict[str, float | None]) -> None:
         ended = EpochEnded(
@@ -149,13 +158,15 @@ def train(
     phases: Phases,
     emit: Emit,
     meter: Meter = Reading,
+    *,
+    by_steps: bool = True,
 ) -> Training:
-    """Train by the spec's recipe.
+    """Train by the spec's recipe; not `by_steps`, each epoch is one step on the whole training split.
 
     Training time is counted in the phase ``train``, validation in ``validate``. Raises `harness.BadResultError` when a
     loss is not finite.
     """
-    training = Training(session, data, spec, emit, meter)
+    training = Training(session, data, spec, emit, meter, by_steps=by_steps)
     for epoch in range(1, spec.recipe.epochs + 1):
         with phases("train"):
             training.run_epoch(epoch)

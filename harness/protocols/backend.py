@@ -129,11 +129,11 @@ class Backend:
     environment: ClassVar[Mapping[str, str]] = {}
     """Variables set in the worker before anything is imported (quieter logs, deterministic kernels)."""
     trains_by_steps: ClassVar[bool] = True
-    """False: each `Session.train_step` fits anew on its batch, which the recipes of its models make the whole training
-    split; it knows no rate and no gradients."""
-    default_models: ClassVar[Mapping[str, str]] = {}
-    """What a task prepares (`Task.produces`) -> the model to run where none is asked for and the task's default has no
-    network for this backend."""
+    """False: each `Session.train_step` fits anew on its batch, which is the whole training split; it knows no rate and
+    no gradients, and its models may have no canonical parameters."""
+    default_models: ClassVar[Sequence[str]] = ()
+    """Variants, best first, to run where the backend was named, no model was, and the task's default has no network for
+    it: the first that suits the task."""
 
     def devices(self) -> Sequence[DeviceInfo]:
         """Devices that work here, best first. Imports the framework: called in a worker or a probe only."""

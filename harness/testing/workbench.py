@@ -92,8 +92,8 @@ class Workbench:
     def batch(self, start: int = 0, examples: int = EXAMPLES) -> Batch:
         import numpy as np
 
-        index = (start + np.arange(examples)) % len(self.data.train)
-        split = self.data.train.take(index)
+        order = np.random.default_rng(0).permutation(len(self.data.train))  # else a sorted split would give one class
+        split = self.data.train.take(order[(start + np.arange(examples)) % len(order)])
         inputs = {name: np.ascontiguousarray(array) for name, array in split.inputs.items()}
         return Batch(inputs, np.ascontiguousarray(split.targets))
 

@@ -354,8 +354,47 @@ def test_no_backend_at_all(catalog: Catalog) -> None:
 
 def test_no_backend_for_the_model(catalog: Catalog) -> None:
     catalog.networks.clear()
-    with pytest.raises(CombinationError, match="no plugin brings model 'toy' to backend"):
+    with pytest.raises(CombinationError, match="has the model 'toy'; none has it"):
         plan(catalog, backends=())
+
+
+class _AtOnce(harness.Backend):
+    """Fits at once, with a model of its own."""
+
+    name, requires, trains_by_steps, default_models = "at-once", {}, False, ("ill-suited", "median")
+
+
+@pytest.fixture
+def at_once(catalog: Catalog) -> Catalog:
+    from harness_toy import ToyLinear
+
+    provide(catalog, backend=_AtOnce())
+    for name, accepts in (("median", ("features",)), ("ill-suited", ("tokens",))):
+        kind = type(name, (ToyLinear,), {"name": name, "accepts": accepts, "variants": {name: {}}})
+        provide(catalog, model=kind())
+        ref = harness.NetworkRef(model=name, backend="at-once", build="nowhere:build")
+        catalog.networks[name, "at-once"] = Provided(ref, TOY_REF)
+    return catalog
+
+
+def test_a_backend_without_the_default_model_runs_its_own(at_once: Catalog) -> None:
+    changes = ("model.bias=false", "recipe.epochs=7", "recipe.batch_size=9", "task.features=2")
+    one, other = plan(at_once, *changes, backends=("toy-numpy", "at-once"))
+    assert (one.model, one.model_options["bias"], one.recipe.epochs) == ("toy-linear", False, 7)
+    assert (other.model, other.model_options["bias"], other.recipe.epochs) == ("median", True, 1)
+    assert one.recipe.batch_size == other.recipe.batch_size == 9
+    assert one.task_options == other.task_options == {"features": 2}
+
+
+def test_a_backend_that_was_not_named_runs_nothing_of_its_own(at_once: Catalog) -> None:
+    assert "at-once" not in {spec.backend for spec in plan(at_once, backends=())}
+    with pytest.raises(CombinationError, match="no plugin brings model 'toy' to backend 'at-once'"):
+        plan(at_once, backends=("toy-numpy", "at-once"), models=("toy",))
+
+
+def test_what_fits_at_once_has_no_recipe(at_once: Catalog) -> None:
+    with pytest.raises(CombinationError, match=r"'at-once' fits its models at once: it has no recipe.epochs"):
+        plan(at_once, "recipe.epochs=2", backends=("at-once",), models=("median",))
 
 
 def test_network_that_two_plugins_claim(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

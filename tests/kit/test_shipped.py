@@ -11,7 +11,7 @@ from harness.plugins import discover
 from harness.testing import BackendSuite, NetworkSuite, PluginSuite
 from harness.testing.check import RULES, Subject, check, subjects
 
-PLUGINS = ("nlp", "vision", "speech", "regression", "torch", "tensorflow")
+PLUGINS = ("nlp", "vision", "speech", "regression", "baselines", "torch", "tensorflow")
 LIGHT = ("dataset", "task", "model", "metric", "reporter")
 FAMILIES = ("linear", "mlp", "lstm", "bert", "resnet", "wav2vec2")
 

@@ -1,0 +1,64 @@
+"""A scikit-learn estimator for each baseline, made for a run's data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import Ridge as RidgeRegression
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from harness import DataInfo, Network
+from harness_baselines import Baseline, features
+from harness_baselines.models import BoostingConfig, MfccConfig, Nothing, RegularisedConfig, RidgeConfig, TfidfConfig
+
+
+def majority(config: Nothing, info: DataInfo, dropout: float) -> Network:
+    return _network(features.nothing, DummyClassifier(strategy="prior"))
+
+
+def mean(config: Nothing, info: DataInfo, dropout: float) -> Network:
+    return _network(features.nothing, DummyRegressor())
+
+
+def tfidf_logreg(config: TfidfConfig, info: DataInfo, dropout: float) -> Network:
+    words = TfidfVectorizer(
+        analyzer=features.Terms(config.ngrams), min_df=config.min_examples, sublinear_tf=True, dtype="float32"
+    )
+    return _network(features.tokens, words, LogisticRegression(C=config.C, max_iter=1000))
+
+
+def logreg(config: RegularisedConfig, info: DataInfo, dropout: float) -> Network:
+    return _network(features.flat, StandardScaler(), LogisticRegression(C=config.C, max_iter=1000))
+
+
+def mfcc_svm(config: MfccConfig, info: DataInfo, dropout: float) -> Network:
+    coefficients = features.Mfcc(
+        rate_hz=info.details["sample_rate_hz"],
+        coefficients=config.coefficients,
+        mel_bands=config.mel_bands,
+        parts=config.parts,
+    )
+    return _network(coefficients, StandardScaler(), SVC(C=config.C))
+
+
+def ridge(config: RidgeConfig, info: DataInfo, dropout: float) -> Network:
+    return _network(features.flat, RidgeRegression(alpha=config.alpha))
+
+
+def gradient_boosting(config: BoostingConfig, info: DataInfo, dropout: float) -> Network:
+    sizes = {"max_iter": config.trees, "learning_rate": config.learning_rate, "max_leaf_nodes": config.leaves}
+    if info.objective == "classification":
+        return _network(features.flat, HistGradientBoostingClassifier(early_stopping=False, **sizes))
+    trees = HistGradientBoostingRegressor(early_stopping=False, **sizes)
+    return _network(features.flat, MultiOutputRegressor(trees))
+
+
+def _network(pick: Any, *steps: Any) -> Network:
+    return Network(module=Baseline(pick, make_pipeline(*steps)), bindings={})

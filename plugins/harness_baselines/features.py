@@ -1,0 +1,93 @@
+"""From prepared inputs, a dict of arrays ``[N, ...]``, to what an estimator takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dct
+
+Inputs = Mapping[str, NDArray[Any]]
+
+
+def nothing(inputs: Inputs) -> NDArray[np.float32]:
+    """``[N, 1]`` of zeros."""
+    return np.zeros((len(next(iter(inputs.values()))), 1), np.float32)
+
+
+def flat(inputs: Inputs) -> NDArray[np.float32]:
+    """The only input as ``[N, F]``."""
+    (array,) = inputs.values()
+    return array.reshape(len(array), -1)
+
+
+def tokens(inputs: Inputs) -> list[list[int]]:
+    """The ids of each example, without padding."""
+    ids, mask = inputs["input_ids"], inputs["attention_mask"].astype(bool)
+    return [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """All runs of 1 to `ngrams` ids of an example."""
+
+    ngrams: int
+
+    def __call__(self, ids: Sequence[int]) -> list[tuple[int, ...]]:
+        return [
+            tuple(ids[start : start + size])
+            for size in range(1, self.ngrams + 1)
+            for start in range(len(ids) - size + 1)
+        ]
+
+
+WINDOW_S, HOP_S = 0.025, 0.010
+"""The usual frames of speech recognition."""
+
+
+@dataclass(frozen=True)
+class Mfcc:
+    """Waveforms to ``[N, 2 coefficients parts]``: mean and standard deviation of each mel-frequency cepstral
+    coefficient (Davis and Mermelstein 1980) over each of `parts` equal parts of the clip's frames.
+
+    Frames of 25 ms every 10 ms under a Hann window, triangular filters equally spaced on the mel scale
+    2595 log10(1 + f / 700) from 0 to half of the rate, the logarithm of their energies, an orthonormal DCT-II. The
+    zeros that pad a clip at its end are left out.
+    """
+
+    rate_hz: int
+    coefficients: int
+    mel_bands: int
+    parts: int
+
+    def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
+        (clips,) = inputs.values()
+        return np.stack([self._summary(np.trim_zeros(clip, "b")) for clip in clips])
+
+    def _summary(self, clip: NDArray[np.float32]) -> NDArray[np.float32]:
+        parts = np.array_split(self.frames(clip), self.parts)
+        empty = np.zeros((1, self.coefficients), np.float32)
+        kept = [part if len(part) else empty for part in parts]
+        return np.concatenate([number for part in kept for number in (part.mean(axis=0), part.std(axis=0))])
+
+    def frames(self, clip: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``[samples]`` -> ``[frames, coefficients]``; a clip shorter than a window is filled up with zeros."""
+        width, hop = round(WINDOW_S * self.rate_hz), round(HOP_S * self.rate_hz)
+        clip = np.pad(clip, (0, max(0, width - len(clip))))
+        frames = np.lib.stride_tricks.sliding_window_view(clip, width)[::hop]
+        size = 1 << (width - 1).bit_length()
+        power = np.abs(np.fft.rfft(frames * np.hanning(width), size)) ** 2 / size
+        energies = np.log(power @ self._filters(size) + 1e-10)
+        return dct(energies, type=2, norm="ortho", axis=1)[:, : self.coefficients].astype(np.float32)
+
+    def _filters(self, size: int) -> NDArray[np.float64]:
+        """``[size / 2 + 1, mel_bands]``."""
+        highest = 2595 * np.log10(1 + self.rate_hz / 2 / 700)
+        edges = 700 * (10 ** (np.linspace(0, highest, self.mel_bands + 2) / 2595) - 1)
+        low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+        bins = np.fft.rfftfreq(size, 1 / self.rate_hz)[:, None]
+        rising, falling = (bins - low) / (centre - low), (high - bins) / (high - centre)
+        return np.maximum(0, np.minimum(rising, falling))

@@ -1,0 +1,73 @@
+"""What the baselines make of prepared inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from harness_baselines.features import Mfcc, Terms, flat, nothing, tokens
+from hypothesis import given
+from hypothesis import strategies as st
+
+RATE_HZ = 8000
+
+
+def mfcc(**sizes: int) -> Mfcc:
+    return Mfcc(**{"rate_hz": RATE_HZ, "coefficients": 13, "mel_bands": 24, "parts": 3} | sizes)
+
+
+def tone(hertz: float, seconds: float = 0.5) -> np.ndarray:
+    return np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE_HZ)) / RATE_HZ).astype(np.float32)
+
+
+def test_a_tone_lies_in_the_filter_around_it() -> None:
+    """All coefficients undo the DCT: the energies by filter, of which the centres are equally spaced in mel."""
+    from scipy.fft import idct
+
+    frames = mfcc(coefficients=24).frames(tone(1000))
+    energies = idct(frames, type=2, norm="ortho", axis=1).mean(axis=0)
+    centres = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 4000 / 700), 26)[1:-1] / 2595) - 1)
+    assert abs(centres - 1000).argmin() == energies.argmax()
+
+
+def test_frames_of_25_ms_every_10_ms() -> None:
+    assert mfcc().frames(tone(440)).shape == (48, 13)  # (4000 - 200) / 80 + 1
+    assert mfcc().frames(tone(440)[:50]).shape == (1, 13)
+
+
+def test_loudness_moves_the_first_coefficient_only() -> None:
+    quiet, loud = (mfcc().frames(volume * (tone(300) + tone(2000))).mean(axis=0) for volume in (1, 10))
+    assert loud[0] - quiet[0] == pytest.approx(np.sqrt(24) * np.log(100), rel=1e-3)  # of an orthonormal DCT
+    np.testing.assert_allclose(loud[1:], quiet[1:], atol=0.05)
+
+
+def test_padding_is_no_part_of_a_clip() -> None:
+    clip, padded = tone(700), np.concatenate([tone(700), np.zeros(3000, np.float32)])
+    one, other = mfcc()({"input_values": clip[None]}), mfcc()({"input_values": padded[None]})
+    assert one.shape == (1, 2 * 13 * 3)
+    np.testing.assert_array_equal(one, other)
+
+
+def test_silence_and_clips_shorter_than_their_parts_are_finite() -> None:
+    clips = np.zeros((2, 400), np.float32)
+    clips[1, :30] = 1
+    assert np.isfinite(mfcc(parts=7)({"input_values": clips})).all()
+
+
+def test_tokens_are_without_padding() -> None:
+    inputs = {"input_ids": np.array([[5, 6, 0], [7, 0, 0]]), "attention_mask": np.array([[1, 1, 0], [1, 0, 0]])}
+    assert tokens(inputs) == [[5, 6], [7]]
+
+
+@given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 4))
+def test_terms_are_every_run_of_ids(ids: list[int], longest: int) -> None:
+    terms = Terms(longest)(ids)
+    assert len(terms) == sum(max(0, len(ids) - size + 1) for size in range(1, longest + 1))
+    text = [*map(str, ids)]
+    assert all(" ".join(map(str, term)) in " ".join(text) for term in terms)
+    assert [term[0] for term in terms[: len(ids)]] == ids
+
+
+def test_flat_and_nothing() -> None:
+    image = np.arange(24.0).reshape(2, 3, 4)
+    np.testing.assert_array_equal(flat({"pixel_values": image})[1], np.arange(12.0, 24.0))
+    assert nothing({"pixel_values": image}).shape == (2, 1)
