@@ -22,7 +22,7 @@ def render(table: Table) -> str:
 
 def _badges(table: Table) -> Iterator[tuple[str, str, str]]:
     for row in table.rows:
-        label = " ".join(row.text(name) for name in ("task", "model", "backend"))
+        label = " ".join(row.text(name) for name in ("task", "dataset", "model", "backend"))
         quality = row.cells["quality"]
         if not quality.shown:
             yield label, row.text("status") or "no result", "red"
