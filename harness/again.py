@@ -17,7 +17,7 @@ from harness.data.own.dataset import dataset_of
 from harness.errors import HarnessError
 from harness.overrides import SECTIONS, merge
 from harness.plan import Selection, settings_for
-from harness.types import PROTOCOLS, RunSpec
+from harness.types import PROTOCOLS, PluginRef, RunSpec
 
 _OPTIONS = {"model_options": "model", "task_options": "task", "dataset_options": "dataset"}
 
@@ -51,10 +51,13 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
     )
 
 
-def command(spec: RunSpec, catalog: Catalog) -> str:
-    """A line for a shell."""
+def command(spec: RunSpec, plugins: Iterable[PluginRef], catalog: Catalog) -> str:
+    """A line for a shell. `plugins` are those of the record: what is not installed is named."""
     chosen = selection(spec, catalog)
-    words = ["harness", "run", "--task", spec.task, "--dataset", chosen.datasets[0], "--model", spec.model]
+    words = ["harness", "run"]
+    for ref in plugins:
+        words += ["--plugin", ref.value] if ref.name == ref.value or ref.distribution == "file" else []
+    words += ["--task", spec.task, "--dataset", chosen.datasets[0], "--model", spec.model]
     words += ["--backend", spec.backend, "--device", spec.device, "--precision", spec.precision]
     words += ["--seed", str(spec.seed), "--threads", str(spec.threads), "--protocol", chosen.protocol]
     words += ["--pretrained", chosen.pretrained] if chosen.pretrained else []
@@ -116,7 +119,8 @@ def _usual(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[str
         task, dataset = catalog.task(spec.task), dataset_of(spec, catalog)
         model, variant = catalog.model(spec.model)
         variant = model.name if spec.pretrained else variant
-        found = settings_for(task, dataset, model, variant, PROTOCOLS[protocol].protocol, usual, spec.pretrained)
+        trainer, settings = catalog.backend(spec.backend), PROTOCOLS[protocol].protocol
+        found = settings_for(task, dataset, trainer, model, variant, settings, usual, spec.pretrained)
         options = msgspec.to_builtins(merge(dataset.Options, "dataset"))
     except (HarnessError, OSError):
         return usual

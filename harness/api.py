@@ -83,6 +83,7 @@ def run(
     overrides: Mapping[str, Any] | Iterable[str] = (),
     results: str | os.PathLike[str] | None = None,
     timeout_s: float | None = None,
+    plugins: Iterable[str] = (),
 ) -> Results:
     """Carry out runs as ``harness run`` does, each in a process of its own, and return their records.
 
@@ -97,6 +98,8 @@ def run(
 
     `parity` checks first that the backends compute the same, and marks the records by what it found.
 
+    `plugins` are files or modules to load beside what is installed.
+
     Raises `harness.UsageError` for a wrong request and `harness.RecordError` when results cannot be written.
 
     Example::
@@ -110,7 +113,7 @@ def run(
     from harness.plugins import discover
     from harness.store import Store, results_dir
 
-    catalog = discover()
+    catalog = discover(plugins)
     selection = Selection(
         tasks=_names(task),
         backends=_names(backend),

@@ -53,6 +53,13 @@ class Catalog:
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
     """(kind, name) that two plugins claim -> explanation; such a name is not in the dicts above."""
 
+    def plugin(self, name: str) -> PluginRef:
+        """A loaded plugin, by the name of its entry point or file."""
+        refs = {loaded.ref.name: loaded.ref for loaded in self.plugins}
+        if name not in refs:
+            raise self._unknown("plugin", name, refs)
+        return refs[name]
+
     def task(self, name: str) -> Task:
         return self._get("task", self.tasks, name).value
 

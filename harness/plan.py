@@ -19,7 +19,7 @@ from harness.data.own.dataset import OwnDataset, find_dataset
 from harness.data.own.options import OPTIONS
 from harness.errors import CombinationError, DataError, UnknownNameError, UsageError
 from harness.overrides import merge, parse_overrides
-from harness.protocols import Dataset, Model, Task
+from harness.protocols import Backend, Dataset, Model, Task
 from harness.types import PROTOCOLS, NamedProtocol, Precision, Pretrained, Protocol, Recipe, RunSpec
 
 MOST_THREADS = 1024
@@ -157,6 +157,7 @@ def recipe_for(
 def settings_for(
     task: Task,
     dataset: Dataset,
+    backend: Backend,
     model: Model,
     variant: str,
     protocol: Protocol,
@@ -171,8 +172,9 @@ def settings_for(
         preparation = dict(task.checkpoint_options(Path(checkpoint.path)))
     changes = overrides["recipe"]
     suited = dataset.task_options.get(task.name, {})
+    recipe = recipe_for(task, dataset, model, variant, changes, fine_tuning=checkpoint is not None)
     return {
-        "recipe": recipe_for(task, dataset, model, variant, changes, fine_tuning=checkpoint is not None),
+        "recipe": recipe if backend.trains_by_steps else msgspec.structs.replace(recipe, epochs=1),
         "protocol": merge(Protocol, "protocol", _plain(protocol), overrides["protocol"]),
         "model_options": _plain(merge(model.Config, "model", sizes, overrides["model"])),
         "task_options": _plain(merge(task.Options, "task", suited, preparation, overrides["task"])),
@@ -193,14 +195,16 @@ class _Asked:
     def contender(self, backend: str, model: Model, variant: str) -> dict[str, Any]:
         """The part of a `RunSpec` that says what a backend trains, and how. Raises `harness.CombinationError`."""
         _check_network(self.catalog, model, backend)
-        settings = settings_for(self.task, self.dataset, model, variant, self.protocol, self.overrides, self.checkpoint)
-        if not self.catalog.backend(backend).trains_by_steps:
+        trainer = self.catalog.backend(backend)
+        if not trainer.trains_by_steps:
             foreign = [f"recipe.{key}" for key in self.overrides["recipe"] if key != "batch_size"]
             if foreign:
                 raise CombinationError(
                     f"backend {backend!r} fits its models at once: it has no {', '.join(foreign)}; leave it out"
                 )
-            settings["recipe"] = msgspec.structs.replace(settings["recipe"], epochs=1)
+        settings = settings_for(
+            self.task, self.dataset, trainer, model, variant, self.protocol, self.overrides, self.checkpoint
+        )
         return {"model": variant, "pretrained": self.checkpoint, **settings}
 
     def stand_in(self, backend: str, model: Model) -> dict[str, Any]:

@@ -173,8 +173,7 @@ def thing(subject: Subject, catalog: Catalog) -> Any:
     name = subject.name
     match subject.kind:
         case "plugin":
-            (ref,) = [plugin.ref for plugin in catalog.plugins if plugin.ref.name == name]
-            return Installed(ref, catalog)
+            return Installed(catalog.plugin(name), catalog)
         case "dataset":
             return LoadedDataset(catalog.dataset(name))
         case "task":

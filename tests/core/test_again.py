@@ -12,7 +12,8 @@ from toy_plugin import FAST
 from harness import again, suite
 from harness.catalog import Catalog
 from harness.plan import Selection, expand
-from harness.types import RunSpec
+from harness.plugins import discover
+from harness.types import PluginRef, RunSpec
 
 
 def planned(catalog: Catalog, *overrides: str, **changes: object) -> tuple[RunSpec, ...]:
@@ -31,9 +32,27 @@ def test_a_selection_means_its_spec(catalog: Catalog, overrides: tuple[str, ...]
         assert len(chosen.overrides) == len(overrides)
 
 
+def test_a_command_names_the_plugins_that_are_not_installed(catalog: Catalog) -> None:
+    (spec, _) = planned(catalog)
+    installed = PluginRef(name="shop", value="shop.plugin", distribution="shop", version="1.0")
+    module = PluginRef(name="my.module", value="my.module", distribution="other", version="2.0")
+    file = PluginRef(name="one", value="/with space/one.py", distribution="file", version="")
+    words = shlex.split(again.command(spec, [installed, module, file], catalog))
+    assert words[:6] == ["harness", "run", "--plugin", "my.module", "--plugin", "/with space/one.py"]
+    assert words.count("--plugin") == 2
+
+
+def test_what_fits_at_once_is_told_without_its_one_epoch() -> None:
+    catalog = discover()
+    (spec,) = expand(Selection(tasks=("regression",), backends=("baseline",)), catalog)
+    chosen = again.selection(spec, catalog)
+    assert chosen.overrides == ()
+    assert expand(chosen, catalog) == (spec,)
+
+
 def test_a_command_says_it_all(catalog: Catalog) -> None:
     (spec, _) = planned(catalog, "recipe.epochs=2", protocol="quick", deterministic=True)
-    words = shlex.split(again.command(spec, catalog))
+    words = shlex.split(again.command(spec, catalog.refs_for(spec), catalog))
     assert words[:2] == ["harness", "run"]
     assert words[-3:] == ["--deterministic", "--set", "recipe.epochs=2"]
     for option, value in (("--seed", "3"), ("--protocol", "quick"), ("--model", spec.model), ("--threads", "1")):
@@ -42,7 +61,7 @@ def test_a_command_says_it_all(catalog: Catalog) -> None:
 
 def test_a_command_quotes_what_a_shell_would_take_apart(catalog: Catalog) -> None:
     spec = msgspec.structs.replace(planned(catalog)[0], dataset="a; rm -rf ~ $(id) `id` 'x'")
-    assert "a; rm -rf ~ $(id) `id` 'x'" in shlex.split(again.command(spec, catalog))
+    assert "a; rm -rf ~ $(id) `id` 'x'" in shlex.split(again.command(spec, [], catalog))
 
 
 def test_without_its_plugins_everything_is_said(catalog: Catalog) -> None:

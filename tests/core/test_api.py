@@ -304,3 +304,26 @@ def test_overrides_as_a_mapping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     values["protocol.latency_batches"] = 12
     (record,) = harness.run("toy-regress", "toy-numpy", threads=1, overrides=values, results=tmp_path)
     assert (record.spec.recipe.schedule, record.spec.protocol.window_s) == ("cosine", 0.005)
+
+
+def test_plugins_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install_toy(monkeypatch)
+    file = tmp_path / "more_points.py"
+    file.write_text(
+        """
+import harness
+from harness_toy import ToyRegression
+
+class Again(ToyRegression):
+    name = "again"
+
+@harness.hookimpl
+def harness_tasks():
+    yield Again()
+"""
+    )
+    (record,) = harness.run(
+        "again", "toy-numpy", threads=1, overrides=FAST, results=tmp_path / "r", plugins=[str(file)]
+    )
+    assert isinstance(record.outcome, harness.Success)
+    assert ("more_points", "file") in {(ref.name, ref.distribution) for ref in record.provenance.plugins}

@@ -127,7 +127,7 @@ class _Commands:
     def of(self, record: RunRecord) -> str:
         spec = record.spec
         if spec.group_key not in self._known:
-            self._known[spec.group_key] = again.command(spec, self._catalog)
+            self._known[spec.group_key] = again.command(spec, record.provenance.plugins, self._catalog)
         line = re.sub(r"--seed \d+", f"--seed {spec.seed}", self._known[spec.group_key], count=1)
         return re.sub(r"--split \d+", f"--split {spec.split}", line, count=1)
 

@@ -1,0 +1,72 @@
+"""The pages on plugins: every snippet is written down or run as a reader would, and the reference is complete."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import harness
+import harness.testing
+from harness import hookspecs
+
+PAGES = Path(__file__).parents[2] / "docs" / "plugins"
+NEEDS = {"README": ("torch",), "task": ("torch",), "model": ("torch", "tensorflow"), "backend": ("torch",)}
+"""What the commands of a page run."""
+REFERENCE = (PAGES / "reference.md").read_text()
+
+
+def blocks(page: str) -> list[tuple[str, str, str]]:
+    """Language, file name or nothing, content."""
+    found = re.findall(r"^```(\w+)[ ]?(\S*)\n(.*?)^```$", (PAGES / f"{page}.md").read_text(), re.DOTALL | re.MULTILINE)
+    return [(language, name, content) for language, name, content in found]
+
+
+@pytest.mark.parametrize("page", [path.stem for path in sorted(PAGES.glob("*.md")) if path.stem != "reference"])
+def test_every_snippet_runs(page: str, tmp_path: Path) -> None:
+    absent = [name for name in NEEDS.get(page, ()) if importlib.util.find_spec(name) is None]
+    if absent:
+        pytest.skip(f"not installed: {', '.join(absent)}")
+    tools = Path(sys.executable).parent
+    environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    ran = 0
+    for language, name, content in blocks(page):
+        if language == "sh":
+            for command in content.splitlines():
+                done = subprocess.run(
+                    ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+                )
+                assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+                assert "Traceback" not in done.stderr, f"{command}\n{done.stderr}"
+                ran += 1
+        elif language == "toml":
+            assert tomllib.loads(content)["project"]["entry-points"]["harness"]
+        else:
+            assert name, f"a snippet in {language} that nobody could run: it names no file"
+            (tmp_path / name).write_text(content)
+    assert ran
+
+
+def test_the_reference_has_every_public_name() -> None:
+    told = re.findall(r"^\| `harness\.(\w+)` \| \S", REFERENCE, re.MULTILINE)
+    assert told == sorted(harness.__all__, key=str.lower)
+    suites = re.findall(r"^\| `harness\.testing\.(\w+)` \| \S", REFERENCE, re.MULTILINE)
+    assert suites == sorted(harness.testing.__all__, key=str.lower)
+
+
+def test_the_reference_has_every_hook_with_its_arguments() -> None:
+    told = dict(re.findall(r"^\| `(harness_\w+)\((.*?)\)` \| \S", REFERENCE, re.MULTILINE))
+    specified = {name: value for name, value in vars(hookspecs).items() if name.startswith("harness_")}
+    assert told == {name: ", ".join(inspect.signature(hook).parameters) for name, hook in specified.items()}
+
+
+def test_every_page_is_linked() -> None:
+    index = (PAGES / "README.md").read_text()
+    assert all(f"({path.name})" in index for path in PAGES.glob("*.md") if path.stem != "README")
