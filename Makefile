@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
+EXAMPLES := harness-jax harness-ner harness-markdown-badge
 
-.PHONY: help setup demo run-demo test test-slow test-gpu lint check bench reference published schema clean
+.PHONY: help setup demo run-demo test test-examples test-slow test-gpu lint check bench reference published schema clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -23,6 +24,10 @@ test: $(READY)  ## the fast tests (PyTorch and TensorFlow never share a process)
 	$(PYTEST) -q -m "not slow and not gpu and not torch and not tensorflow"
 	$(PYTEST) -q -m "torch and not tensorflow and not slow and not gpu"
 	$(PYTEST) -q -m "tensorflow and not torch and not slow and not gpu"
+
+test-examples: $(READY)  ## the packages in examples/, installed as anybody's, with their own fast tests
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(foreach name,$(EXAMPLES),'./examples/$(name)[test]')
+	for name in $(EXAMPLES); do (cd examples/$$name && $(CURDIR)/$(PYTEST) -q -m "not slow and not gpu" tests) || exit 1; done
 
 test-slow: $(READY)  ## the long tests: the default runs at full length, and their quality
 	$(PYTEST) -q -m "slow and not gpu"

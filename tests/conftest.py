@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,17 @@ from toy_plugin import TOY, install_toy
 # How long an example takes depends on what else the machine does.
 settings.register_profile("harness", deadline=None)
 settings.load_profile("harness")
+
+
+# Each folder of plugins/ may be left out: with it go its room here, and elsewhere the tests that are marked with it.
+SHIPPED = ("baselines", "nlp", "regression", "speech", "tensorflow", "torch", "vision")
+collect_ignore = [name for name in SHIPPED if find_spec(f"harness_{name}") is None]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    absent = [name for mark in item.iter_markers("plugins") for name in mark.args if name in collect_ignore]
+    if absent:
+        pytest.skip(f"plugins not installed: {', '.join(absent)}")
 
 
 @pytest.fixture

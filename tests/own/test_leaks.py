@@ -7,14 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness_nlp.task import TextClassification
-from harness_regression.task import RegressionTask
-from harness_speech.task import Speech
-from harness_vision.task import VisionTask
 from own_files import houses, photos, reviews, write_csv, write_sound
 
 from harness import PreparedData, RawData, Split, Task
 from harness.data.own.dataset import OwnDataset
+from harness.plugins import discover
 from harness.testing import assert_nothing_leaks
 
 
@@ -23,21 +20,24 @@ def load(path: Path, task: Task, **options: object) -> RawData:
     return dataset.load(dataset.Options(**options))
 
 
-@pytest.fixture(params=["nlp", "vision", "speech", "regression"])
+TASKS = ("nlp", "vision", "speech", "regression")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.plugins(name)) for name in TASKS])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Task, RawData]:
     """A task and data of one's own for it, with all that preparation has to cope with."""
+    task = discover().task(request.param)
     if request.param == "nlp":
-        return TextClassification(), load(write_csv(tmp_path / "t.csv", reviews()), TextClassification())
+        return task, load(write_csv(tmp_path / "t.csv", reviews()), task)
     if request.param == "vision":
         pytest.importorskip("PIL", reason="images are read by Pillow")
-        return VisionTask(), load(photos(tmp_path / "photos", 10), VisionTask())
+        return task, load(photos(tmp_path / "photos", 10), task)
     if request.param == "speech":
         pytest.importorskip("soundfile", reason="recordings are read by soundfile")
         for label, n in ((label, n) for label in ("no", "yes") for n in range(10)):
             write_sound(tmp_path / "sounds" / label / f"{n}.wav", 300 + 10 * n, 8000 if n % 2 else 4000, seed=n)
-        return Speech(), load(tmp_path / "sounds", Speech())
-    path = write_csv(tmp_path / "t.csv", houses())
-    return RegressionTask(), load(path, RegressionTask(), target_column="price")
+        return task, load(tmp_path / "sounds", task)
+    return task, load(write_csv(tmp_path / "t.csv", houses()), task, target_column="price")
 
 
 def test_no_task_learns_from_validation_or_test(case: tuple[Task, RawData]) -> None:

@@ -1,0 +1,97 @@
+"""No plugin that ships is special: with any one folder of ``plugins/`` gone, the rest installs, lists and runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").is_file())
+QUICK = ["--threads", "1", "--set", "protocol.budget_s=0.1", "--set", "protocol.latency_budget_s=0.1", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has all that is installed here but harness itself and what is installed editable."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "packages.pth").write_text("".join(f"{path}\n" for path in sys.path if path.endswith("-packages")))
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(params=FOLDERS)
+def without(request: pytest.FixtureRequest, tmp_path: Path, interpreter: Path) -> tuple[str, list[str], dict[str, str]]:
+    """A folder, how to start Python without it, and the environment for that."""
+    if int(version("setuptools").partition(".")[0]) < 77:
+        pytest.skip("setuptools 77 or newer builds it")
+    source, site = tmp_path / "source", tmp_path / "site"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("harness", "plugins"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.rmtree(source / "plugins" / request.param)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", str(tmp_path), str(source)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(site)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return request.param, [str(interpreter)], environment | {"PYTHONPATH": str(site)}
+
+
+def test_the_rest_lists_and_runs(without: tuple[str, list[str], dict[str, str]], tmp_path: Path) -> None:
+    folder, python, environment = without
+
+    def harness(*arguments: str) -> str:
+        command = [*python, "-m", "harness", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    listed = {plugin["name"]: plugin for plugin in json.loads(harness("plugin", "list", "--format", "json"))["plugins"]}
+    gone = folder.removeprefix("harness_")
+    problems = {name: listed[name]["problem"] for name in listed if listed[name]["distribution"] == "harness"}
+    assert f"No module named {folder!r}" in problems.pop(gone)
+    assert set(problems) == {name.removeprefix("harness_") for name in FOLDERS} - {gone}
+    assert set(problems.values()) == {""}
+    assert "NOT LOADED" in harness("list")
+    task = "vision" if gone == "regression" else "regression"
+    backend = "baseline"
+    if gone == "baselines":
+        if importlib.util.find_spec("torch") is None:
+            pytest.skip("torch is not installed")
+        backend = "torch"
+    told = harness("run", "--task", task, "--backend", backend, *QUICK, "--results", str(tmp_path / "results"))
+    assert "ok" in told.split()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_rest_tests(without: tuple[str, list[str], dict[str, str]], tmp_path: Path) -> None:
+    """The fast tests that need neither framework, of all rooms."""
+    _, python, environment = without
+    for name in ("tests", "docs", "benchmarks", "results", "examples"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "test_removal.py"))
+    for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    chosen = ["-m", "not slow and not gpu and not torch and not tensorflow", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*python, "-m", "pytest", "-q", *chosen, "tests"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
