@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from typing import Any
 
 import jax
@@ -15,8 +17,25 @@ _THREADS = "PJRT_NPROC"
 (xla/pjrt/cpu, ``DefaultThreadPoolSize``); `tests/test_runtime.py` notices when it stops working."""
 
 
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep memory that is freed for the next allocation (mallopt(3)).
+
+    A program's temporary arrays are one allocation, made at every step. One of more than 32 MiB would be given back to the
+    system each time, and its pages come anew: a third of the time of a training step (bert-tiny 55 ms instead of 80 ms).
+    Before XLA starts its threads, because a thread keeps its arena, and only the main one grows without bounds.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for option, value in ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1)):
+            mallopt(option, value)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
 def find_devices() -> list[harness.DeviceInfo]:
     """CUDA devices in their order, then the CPU."""
+    _keep_freed_memory()
     return [*(_described(index, gpu) for index, gpu in enumerate(_gpus())), _CPU]
 
 

@@ -102,7 +102,7 @@ class JaxSession(harness.Session):
         return np.asarray(handle)
 
     def synchronize(self) -> None:
-        jax.block_until_ready(self._in_flight)
+        jax.block_until_ready(list(self._in_flight))  # a deque itself is no pytree, and not waited for
         self._in_flight.clear()
 
     def device_memory(self) -> harness.DeviceMemory | None:
