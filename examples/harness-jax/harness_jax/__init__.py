@@ -21,6 +21,8 @@ from collections.abc import Iterator, Sequence
 
 import harness
 
+HARNESS_API_VERSION = "1.0"
+
 _FAMILIES = ("linear", "mlp", "lstm", "bert", "resnet", "wav2vec2")
 
 

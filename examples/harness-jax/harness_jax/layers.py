@@ -128,7 +128,9 @@ def convolve(x: Array, weight: Array, stride: int, padding: int) -> Array:
         strides[0], pads[0] = 1, (0, 0)
         x, weight = x[:, None], weight[:, :, None]
         return _convolve_images(x, weight, strides, pads)[:, 0]
-    rows, columns = ((size + 2 * padding - kernel) // stride + 1 for size, kernel in zip(x.shape[1:3], weight.shape[2:]))
+    rows, columns = (
+        (size + 2 * padding - kernel) // stride + 1 for size, kernel in zip(x.shape[1:3], weight.shape[2:])
+    )
     if weight.shape[2:] == (1, 1) or min(rows, columns) < min(weight.shape[2:]):
         return _convolve_patches(x, weight, stride, padding, rows, columns)
     return _convolve_images(x, weight, strides, pads)

@@ -39,9 +39,7 @@ def build(config: Any, info: DataInfo, dropout: float) -> Network:
         make.array(f"bert.embeddings.{kind}_embeddings.weight") for kind in ("word", "position", "token_type")
     )
     embedding_norm = make.layer_norm("bert.embeddings.LayerNorm", config.layer_norm_eps)
-    layers = [
-        _layer(make, f"bert.encoder.layer.{index}", config, dropout) for index in range(config.num_hidden_layers)
-    ]
+    layers = [_layer(make, f"bert.encoder.layer.{index}", config, dropout) for index in range(config.num_hidden_layers)]
     pooler, classifier = make.dense("bert.pooler.dense"), make.dense("classifier")
     on_embeddings, on_pooled = make.dropout(dropout), make.dropout(dropout)
 

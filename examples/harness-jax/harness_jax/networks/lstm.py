@@ -1,6 +1,6 @@
-"""LSTM text classifier: embedding, LSTM, maximum over the tokens, dense.
+"""LSTM text classifier: embedding, LSTM, maximum over the tokens (and mean), dense.
 
-Shape suffixes: B batch, L tokens, E embedding, H hidden, G the four gates, 4 H.
+Shape suffixes: B batch, L tokens, E embedding, H hidden, G the four gates (4 H), P pooled.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ def build(config: Any, info: DataInfo, dropout: float) -> Network:
             from_input, recurrent, bias = (params[name].astype(mode.dtype) for name in names)
             x_lbe = recurrence(drop(x_lbe, mode) @ from_input.T + bias, recurrent)
         valid_lb1 = inputs["attention_mask"].T[:, :, None] == 1
-        pooled_bh = jnp.where(valid_lb1, x_lbe, -jnp.inf).max(axis=0)
-        return classifier(params, last(pooled_bh, mode)), statistics
+        pooled_bp = jnp.where(valid_lb1, x_lbe, -jnp.inf).max(axis=0)
+        if config.pooling == "max-mean":
+            mean_bh = jnp.where(valid_lb1, x_lbe, 0).sum(axis=0) / valid_lb1.sum(axis=0).astype(x_lbe.dtype)
+            pooled_bp = jnp.concatenate([pooled_bp, mean_bh], axis=1)
+        return classifier(params, last(pooled_bp, mode)), statistics
 
     return Network(module=network, bindings=make.bindings)
 

@@ -46,9 +46,7 @@ def _layer(make: Layers, name: str, *, widths: tuple[int, int], stride: int, lay
 
 def _max_pool(x: Array) -> Array:
     """3x3 with stride 2, padded by one on every side."""
-    return lax.reduce_window(
-        x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), [(0, 0), (1, 1), (1, 1), (0, 0)]
-    )
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), [(0, 0), (1, 1), (1, 1), (0, 0)])
 
 
 def build(config: Any, info: DataInfo, dropout: float) -> Network:
