@@ -1,7 +1,7 @@
 """Building blocks of the networks here: pure functions of ``(params, x)``, numerically those of PyTorch.
 
-`Layers` makes them and notes the canonical names that they read. Arrays stay in the canonical layouts: on a CPU, kernels
-stored the other way round (dense ``[in, out]``, convolution ``[*kernel, in, out]``) took as long.
+`Layers` makes them and notes the canonical names that they read. Arrays stay in the canonical layouts: on a CPU,
+kernels stored the other way round (dense ``[in, out]``, convolution ``[*kernel, in, out]``) took as long.
 
 Each layer computes in the dtype of its input; norms and softmax in float32 at least.
 
@@ -83,7 +83,7 @@ class Layers:
     def batch_norm(self, name: str) -> Callable[[Params, Params, Array, bool], tuple[Array, dict[str, Array]]]:
         """``norm(params, statistics, x, training)`` of ``[B, H, W, C]`` -> ``(y, changed statistics)``.
 
-        As `torch.nn.BatchNorm2d`: eps 1e-5, momentum 0.1; the running variance takes the unbiased variance of the batch.
+        As `torch.nn.BatchNorm2d`: eps 1e-5, momentum 0.1; the running variance takes the batch's unbiased variance.
         """
         weight, bias = self.array(f"{name}.weight"), self.array(f"{name}.bias")
         running_mean, running_var = self.array(f"{name}.running_mean"), self.array(f"{name}.running_var")
@@ -129,7 +129,7 @@ def convolve(x: Array, weight: Array, stride: int, padding: int) -> Array:
         x, weight = x[:, None], weight[:, :, None]
         return _convolve_images(x, weight, strides, pads)[:, 0]
     rows, columns = (
-        (size + 2 * padding - kernel) // stride + 1 for size, kernel in zip(x.shape[1:3], weight.shape[2:])
+        (size + 2 * padding - kernel) // stride + 1 for size, kernel in zip(x.shape[1:3], weight.shape[2:], strict=True)
     )
     if weight.shape[2:] == (1, 1) or min(rows, columns) < min(weight.shape[2:]):
         return _convolve_patches(x, weight, stride, padding, rows, columns)
@@ -141,10 +141,10 @@ def _convolve_images(x_bhwc: Array, weight: Array, strides: Sequence[int], pads:
 
 
 def _convolve_patches(x_bhwc: Array, weight: Array, stride: int, padding: int, rows: int, columns: int) -> Array:
-    """The same by one matrix product over what the kernel sees at each place of the output ``[B, rows, columns, out]``.
+    """The same by one matrix product over what the kernel sees at each place of ``[B, rows, columns, out]``.
 
-    On a CPU, XLA's convolution takes ten times as long where the kernel is larger than the output (3x3 over 2x2 pixels),
-    and twice as long as a product where it is a single pixel.
+    On a CPU, XLA's convolution takes ten times as long where the kernel is larger than the output (3x3 over 2x2
+    pixels), and twice as long as a product where it is a single pixel.
     """
     padded = jnp.pad(x_bhwc, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
     down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1

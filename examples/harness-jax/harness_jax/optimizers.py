@@ -2,9 +2,9 @@
 
 A transformation here gives the direction u of the step ``p -= a u``, with the learning rate a kept out of it: the core
 sets another one at every step. Where optax's pieces are the recipe's, they are used: ``trace`` is momentum (Nesterov's
-too), ``scale_by_rms`` with its epsilon outside the root is RMSProp, ``add_decayed_weights`` adds ``w p`` in front of the
-moments (sgd, rmsprop, adam) or behind them (adamw: ``p -= a (m^ / (sqrt(s^) + epsilon) + w p)``, which is the recipe's two
-steps in one). `scale_by_adam` is the exception.
+too), ``scale_by_rms`` with its epsilon outside the root is RMSProp, ``add_decayed_weights`` adds ``w p`` in front of
+the moments (sgd, rmsprop, adam) or behind them (adamw: ``p -= a (m^ / (sqrt(s^) + epsilon) + w p)``, which is the
+recipe's two steps in one). `scale_by_adam` is the exception.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ class Training(NamedTuple):
 
 
 class JaxSession(harness.Session):
-    """Raises `harness.UnsupportedError` for a device or precision that is not there, and `harness.PluginError` where the
-    network's bindings are not the model's parameters."""
+    """Raises `harness.UnsupportedError` for a device or precision that is not there, and `harness.PluginError` where
+    the network's bindings are not the model's parameters."""
 
     def __init__(self, request: harness.SessionRequest) -> None:
         self._request = request
