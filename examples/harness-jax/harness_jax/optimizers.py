@@ -29,7 +29,8 @@ def build(recipe: harness.Recipe, decays: Mapping[str, bool]) -> optax.GradientT
     match recipe.optimizer:
         case "sgd":
             momentum = [optax.trace(recipe.momentum, recipe.nesterov)] if recipe.momentum else []
-            return optax.chain(*clip, *decay, *momentum)
+            # Plain sgd has none of them, and a chain has at least one link.
+            return optax.chain(optax.identity(), *clip, *decay, *momentum)
         case "rmsprop":
             scale = optax.scale_by_rms(_RMSPROP_DECAY, recipe.epsilon, eps_in_sqrt=False)
             return optax.chain(*clip, *decay, scale)
