@@ -51,6 +51,11 @@ class JaxBackend(harness.Backend):
 
         return JaxSession(request)
 
+    def peak_kernels(self, device: str, precision: str, threads: int) -> harness.PeakKernels | None:
+        from harness_jax.runtime import peak_kernels
+
+        return peak_kernels(device, precision, threads)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         if isinstance(error, MemoryError):
             return True

@@ -44,7 +44,8 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     """Scale by ``min(1, limit / (norm + 1e-6))``: PyTorch's ``clip_grad_norm_``, whose 1e-6 optax's has not."""
 
     def clipped(gradients: Any, params: Any) -> Any:
-        scale = jnp.minimum(1.0, limit / (optax.global_norm(gradients) + 1e-6))
+        norm = jnp.sqrt(sum(jnp.square(gradient).sum() for gradient in jax.tree.leaves(gradients)))
+        scale = jnp.minimum(1.0, limit / (norm + 1e-6))
         return jax.tree.map(lambda gradient: gradient * scale, gradients)
 
     return optax.stateless(clipped)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.extend.backend
+import jax.numpy as jnp
 
 import harness
 
@@ -59,8 +61,15 @@ def _described(index: int, gpu: Any) -> harness.DeviceInfo:
     )
 
 
-def start(request: harness.SessionRequest) -> Any:
-    """Set threads and 64-bit mode, and give the request's device.
+MATMUL = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "default", "fp64": "highest"}
+"""`jax.default_matmul_precision`, of convolutions too. On a GPU JAX's own default for float32 is TF32."""
+
+COMPUTE = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp64": "float64"}
+"""The dtype of each precision."""
+
+
+def start(device: str, precision: str, thread_count: int) -> Any:
+    """Set threads and 64-bit mode, and give the device of that name.
 
     JAX listed its devices before the number of threads was known, and the pools have their size from then: on the CPU
     its client is started again, which ends arrays and programs of earlier sessions.
@@ -68,19 +77,19 @@ def start(request: harness.SessionRequest) -> Any:
     Raises `harness.UnsupportedError` for a device that is not there, or a precision that it lacks.
     """
     known = {info.name: info for info in find_devices()}
-    name = "cuda:0" if request.device == "cuda" else request.device
+    name = "cuda:0" if device == "cuda" else device
     if name not in known:
-        raise harness.UnsupportedError(f"jax finds no device {request.device!r} here; it finds: {', '.join(known)}")
-    if request.precision not in known[name].precisions:
+        raise harness.UnsupportedError(f"jax finds no device {device!r} here; it finds: {', '.join(known)}")
+    if precision not in known[name].precisions:
         raise harness.UnsupportedError(
-            f"jax cannot compute in {request.precision} on {name} ({known[name].description}); "
+            f"jax cannot compute in {precision} on {name} ({known[name].description}); "
             f"it can in: {', '.join(known[name].precisions)}"
         )
-    jax.config.update("jax_enable_x64", request.precision == "fp64")
+    jax.config.update("jax_enable_x64", precision == "fp64")
     if name != "cpu":
         return _gpus()[int(name.removeprefix("cuda:"))]
-    if os.environ.get(_THREADS) != str(request.threads):
-        os.environ[_THREADS] = str(request.threads)
+    if os.environ.get(_THREADS) != str(thread_count):
+        os.environ[_THREADS] = str(thread_count)
         jax.extend.backend.clear_backends()
     return jax.devices("cpu")[0]
 
@@ -88,3 +97,33 @@ def start(request: harness.SessionRequest) -> Any:
 def threads() -> str:
     """Threads of XLA's pools on the CPU, for the record."""
     return os.environ.get(_THREADS, "XLA's default")
+
+
+def peak_kernels(device: str, precision: str, thread_count: int) -> harness.PeakKernels:
+    """Matrix products and copies. XLA has no way to write into an array that is there: each call makes a new one."""
+    place = start(device, precision, thread_count)
+    last: list[Any] = [None]
+
+    def called(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+        def call() -> Any:
+            before, last[0] = last[0], function(*arguments)
+            # One call ahead: the device has work, and results do not pile up in memory.
+            jax.block_until_ready(before)
+            return last[0]
+
+        return call
+
+    def matrix(n: int) -> Callable[[], Any]:
+        a, b = (jnp.ones((n, n), COMPUTE[precision], device=place) for _ in range(2))
+        with jax.default_matmul_precision(MATMUL[precision]):
+            product = jax.jit(jnp.matmul).lower(a, b).compile()
+        return called(product, a, b)
+
+    def copy(size_bytes: int) -> Callable[[], Any]:
+        source = jnp.ones(size_bytes // 4, jnp.float32, device=place)
+        return called(jax.jit(jnp.copy).lower(source).compile(), source)
+
+    def synchronize() -> None:
+        jax.block_until_ready(last[0])
+
+    return harness.PeakKernels(matrix=matrix, copy=copy, synchronize=synchronize)

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-_COMPUTE = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp64": "float64"}
-_MATMUL = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "default", "fp64": "highest"}
-"""`jax.default_matmul_precision`, of convolutions too. On a GPU JAX's own default for float32 is TF32."""
-
 _MOST_IN_FLIGHT = 32
 """Programs that XLA's CPU client lets run at once; with more than one thread they may end in another order."""
 
@@ -45,12 +41,12 @@ class JaxSession(harness.Session):
 
     def __init__(self, request: harness.SessionRequest) -> None:
         self._request = request
-        self._device = runtime.start(request)
+        self._device = runtime.start(request.device, request.precision, request.threads)
         network = request.build(request.config, request.info, request.recipe.dropout)
         self._network = network.module
         self._weights = Weights(network, request.parameters)
         self._optimizer = optimizers.build(request.recipe, self._weights.decays)
-        self._dtype = jnp.dtype(_COMPUTE[request.precision])
+        self._dtype = jnp.dtype(runtime.COMPUTE[request.precision])
         self._float = jnp.dtype("float64" if request.precision == "fp64" else "float32")
         self._key = jax.device_put(jax.random.key(request.seed), self._device)
         self._training: Training | None = None
@@ -64,7 +60,7 @@ class JaxSession(harness.Session):
         options = {"xla_gpu_deterministic_ops": True} if deterministic else None
 
         def traced(*arguments: Any) -> Any:
-            with jax.default_matmul_precision(_MATMUL[self._request.precision]):
+            with jax.default_matmul_precision(runtime.MATMUL[self._request.precision]):
                 return function(*arguments)
 
         return jax.jit(traced, donate_argnums=() if donate is None else donate, compiler_options=options)
@@ -122,7 +118,7 @@ class JaxSession(harness.Session):
             "intra_op_threads": runtime.threads(),
             "dispatch": "asynchronous: beside XLA's threads, Python's prepares the next batch",
             "compute_dtype": self._dtype.name,
-            "matmul_precision": _MATMUL[request.precision],
+            "matmul_precision": runtime.MATMUL[request.precision],
             "deterministic_ops": str(request.deterministic).lower(),
             "compile": "jax.jit by XLA, whether asked for or not",
             "donation": "parameters, statistics and optimizer state",

@@ -14,6 +14,9 @@ from harness_jax import JaxBackend
 
 import harness
 
+SLOW_TO_COMPILE = ("lstm-two-layers", "resnet-bottleneck", "wav2vec2", "wav2vec2-pre-norm")
+CASES_BY_SPEED = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW_TO_COMPILE else case for case in CASES]
+
 
 def test_there_is_a_network_for_every_case_that_is_tested() -> None:
     from harness_jax import harness_networks
@@ -33,7 +36,7 @@ def test_weights_come_back_bit_by_bit(case: str) -> None:
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES_BY_SPEED)
 def test_gradients_are_the_slope_of_the_loss(case: str) -> None:
     """In float64, along a random direction, by central differences; then no part of a gradient can be wrong or lost."""
     session = open_session(case, precision="fp64")
@@ -55,7 +58,7 @@ def test_gradients_are_the_slope_of_the_loss(case: str) -> None:
     assert slope == pytest.approx(sum((gradients[name] * direction[name]).sum() for name in direction), rel=1e-4)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES_BY_SPEED)
 def test_predictions_are_those_of_each_example_in_the_order_that_they_came(case: str) -> None:
     session = open_session(case)
     _, inputs = example(kind_of(case))
@@ -78,7 +81,9 @@ def test_padding_changes_no_prediction(case: str) -> None:
     np.testing.assert_allclose(another, one, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["mlp", "lstm-two-layers", "bert", "wav2vec2"])
+@pytest.mark.parametrize(
+    "case", ["mlp", *(pytest.param(case, marks=pytest.mark.slow) for case in ("lstm-two-layers", "bert", "wav2vec2"))]
+)
 def test_dropout_acts_in_training_only(case: str) -> None:
     recipe = harness.Recipe(optimizer="sgd", dropout=0.5)
     session, without = open_session(case, recipe=recipe), open_session(case)
@@ -105,7 +110,7 @@ def test_running_statistics_move_in_training_and_only_there() -> None:
         assert np.array_equal(array, start[name]) != ("running" in name), name
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES_BY_SPEED)
 def test_bf16_is_near_fp32_and_not_the_same(case: str) -> None:
     _, inputs = example(kind_of(case))
     outputs = {}

@@ -14,19 +14,16 @@ import pytest
 import harness.testing
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.torch,
     pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch, to compare with, is not installed"),
 ]
 
 
-def test_linear() -> None:
-    harness.testing.assert_parity(task="regression", model="linear", backends=("torch", "jax"))
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "model"),
     [
+        ("regression", "linear"),
         ("regression", "mlp"),
         ("nlp", "bert-tiny"),
         ("nlp", "lstm"),
@@ -39,12 +36,10 @@ def test_fifty_steps(task: str, model: str) -> None:
     harness.testing.assert_parity(task=task, model=model, backends=("torch", "jax"))
 
 
-@pytest.mark.slow
 def test_fifty_steps_of_resnet_20_in_float64() -> None:
     harness.testing.assert_parity(task="vision", model="resnet-20", backends=("torch", "jax"), precision="fp64")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
 def test_fifty_steps_of_every_optimizer(optimizer: str) -> None:
     harness.testing.assert_parity(
@@ -55,7 +50,6 @@ def test_fifty_steps_of_every_optimizer(optimizer: str) -> None:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "model", "precision", "overrides"),
     [

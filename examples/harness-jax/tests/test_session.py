@@ -174,6 +174,16 @@ def test_fp64_is_computed_and_comes_back_in_float64() -> None:
     assert open_session("mlp").get_weights()["layers.0.weight"].dtype == np.float32
 
 
+def test_peak_kernels_multiply_copy_and_wait() -> None:
+    kernels = JaxBackend().peak_kernels("cpu", "fp32", 1)
+    assert kernels is not None
+    np.testing.assert_array_equal(kernels.matrix(16)(), np.full((16, 16), 16))
+    copied = kernels.copy(64 * 2**20)()
+    kernels.synchronize()
+    assert copied.is_ready()
+    assert copied.nbytes == 64 * 2**20
+
+
 def test_a_session_without_weights_says_so() -> None:
     with pytest.raises(harness.UsageError, match="set_weights"):
         JaxBackend().open(request("mlp")).predict(batch_of("features").inputs)
