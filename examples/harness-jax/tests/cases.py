@@ -46,8 +46,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 @cache
 def families() -> dict[str, harness.Model]:
-    """Every installed model family by name, found as harness finds them."""
-    plugins = [entry.load() for entry in entry_points(group="harness")]
+    """The model families that ship with harness, found as harness finds them."""
+    plugins = [entry.load() for entry in entry_points(group="harness") if entry.dist and entry.dist.name == "harness"]
     return {
         model.name: model
         for plugin in plugins
