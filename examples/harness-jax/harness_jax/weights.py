@@ -1,0 +1,79 @@
+"""Canonical weights in and out of the dicts of arrays that a network computes with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+import harness
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+class Weights:
+    """Which of a network's arrays holds which canonical parameter.
+
+    Raises `harness.PluginError` unless the network's bindings name exactly the model's parameters, each in an array of
+    its own.
+    """
+
+    def __init__(self, network: harness.Network, parameters: Sequence[harness.Parameter]) -> None:
+        bindings = network.bindings
+        names = {parameter.name for parameter in parameters}
+        keys = [binding.variable for binding in bindings.values()]
+        problems = [f"no binding for {name}" for name in sorted(names - bindings.keys())]
+        problems += [f"{name} is bound but no parameter of the model" for name in sorted(bindings.keys() - names)]
+        problems += [f"two bindings share the array {key!r}" for key in sorted({k for k in keys if keys.count(k) > 1})]
+        _refuse("the jax network does not implement the model", problems)
+        self._pairs = [(parameter, bindings[parameter.name]) for parameter in parameters]
+
+    @property
+    def decays(self) -> dict[str, bool]:
+        """Key of each trainable array -> whether weight decay applies to it."""
+        return {binding.variable: parameter.decay for parameter, binding in self._pairs if parameter.trainable}
+
+    def place(
+        self, weights: Mapping[str, Array], device: Any, dtype: Any
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """Copies of canonical arrays on `device`: trainable ones and running statistics.
+
+        Raises `harness.PluginError` unless names and shapes are exactly the model's.
+        """
+        shapes = {parameter.name: parameter.shape for parameter, _ in self._pairs}
+        problems = [f"missing {name}" for name in shapes if name not in weights]
+        problems += [f"unexpected {name}" for name in weights if name not in shapes]
+        problems += [
+            f"{name} has shape {tuple(array.shape)}, not {shapes[name]}"
+            for name, array in weights.items()
+            if name in shapes and tuple(array.shape) != shapes[name]
+        ]
+        _refuse("weights do not fit the model", problems)
+        placed: tuple[dict[str, jax.Array], dict[str, jax.Array]] = {}, {}
+        for parameter, binding in self._pairs:
+            own = np.asarray(binding.to_own(weights[parameter.name]), dtype)
+            # Not the caller's memory: a training step writes over it.
+            array = jax.device_put(own, device, may_alias=False)
+            placed[0 if parameter.trainable else 1][binding.variable] = array
+        return placed
+
+    def canonical(self, arrays: Mapping[str, Any]) -> dict[str, Array]:
+        """Copies of those of the network's arrays that are given, under the canonical names and in their shapes."""
+        return {
+            parameter.name: np.array(
+                binding.to_canonical(np.asarray(arrays[binding.variable]), parameter.shape), order="C"
+            )
+            for parameter, binding in self._pairs
+            if binding.variable in arrays
+        }
+
+
+def _refuse(what: str, problems: Sequence[str]) -> None:
+    if problems:
+        more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise harness.PluginError(f"{what}: {'; '.join(problems[:8])}{more}")

@@ -1,0 +1,65 @@
+"""What only a GPU can show; the CPU's tests cover the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import CASES, batch_of, kind_of, open_session
+from harness_jax import JaxBackend
+
+import harness
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def gpu() -> harness.DeviceInfo:
+    first = JaxBackend().devices()[0]
+    if not first.name.startswith("cuda"):
+        pytest.skip("jax sees no GPU here")
+    return first
+
+
+def train(case: str, **changes: Any) -> tuple[Any, list[float], harness.DeviceMemory | None]:
+    session = open_session(case, recipe=harness.Recipe(optimizer="adamw"), **changes)
+    batch = batch_of(kind_of(case))
+    outputs = session.fetch(session.predict(batch.inputs))
+    losses = [float(session.fetch(session.train_step(batch, 1e-3))) for _ in range(5)]
+    session.synchronize()
+    return outputs, losses, session.device_memory()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("case", CASES)
+def test_every_precision_trains(gpu: harness.DeviceInfo, case: str, precision: str) -> None:
+    if precision not in gpu.precisions:
+        pytest.skip(f"{gpu.description} does not compute in {precision}")
+    outputs, losses, memory = train(case, device=gpu.name, precision=precision)
+    assert losses[-1] < losses[0]
+    assert memory is not None
+    assert memory.allocator_peak_bytes
+    on_cpu, _, _ = train(case)
+    allowed = 1e-5 if precision == "fp32" else 5e-2
+    assert np.linalg.norm(outputs - on_cpu) < allowed * np.linalg.norm(on_cpu)
+
+
+def test_deterministic_training_gives_the_same_bits(gpu: harness.DeviceInfo) -> None:
+    one, other = (train("bert", device=gpu.name, deterministic=True)[1] for _ in range(2))
+    assert one == other
+
+
+def test_fp16_and_fp64_are_refused(gpu: harness.DeviceInfo) -> None:
+    for precision in ("fp16", "fp64"):
+        with pytest.raises(harness.UnsupportedError, match=precision):
+            open_session("mlp", device=gpu.name, precision=precision)
+
+
+def test_a_batch_too_large_is_out_of_memory(gpu: harness.DeviceInfo) -> None:
+    import jax
+    import jax.numpy as jnp
+
+    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+        jnp.zeros((1 << 21, 1 << 21), device=jax.devices("cuda")[0]).block_until_ready()
+    assert JaxBackend().is_out_of_memory(caught.value)

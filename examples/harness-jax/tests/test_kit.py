@@ -1,0 +1,52 @@
+"""The conformance kit of harness, rule by rule. Each network is also compared with another backend that is here."""
+
+from __future__ import annotations
+
+import pytest
+
+import harness.testing
+
+
+class TestPlugin(harness.testing.PluginSuite):
+    name = "jax"
+
+
+@pytest.mark.slow
+class TestBackend(harness.testing.BackendSuite):
+    name = "jax"
+
+
+@pytest.mark.slow
+class TestLinear(harness.testing.NetworkSuite):
+    name = "linear/jax"
+
+
+@pytest.mark.slow
+class TestMlp(harness.testing.NetworkSuite):
+    name = "mlp/jax"
+
+
+@pytest.mark.slow
+class TestLstm(harness.testing.NetworkSuite):
+    name = "lstm/jax"
+
+
+@pytest.mark.slow
+class TestBert(harness.testing.NetworkSuite):
+    name = "bert/jax"
+
+
+@pytest.mark.slow
+class TestResNet(harness.testing.NetworkSuite):
+    name = "resnet/jax"
+
+    @pytest.fixture(autouse=True)
+    def _comparison_hangs_on_rounding(self, request: pytest.FixtureRequest, rule: str) -> None:
+        if rule == "network-computes-what-others-do":
+            reason = "in float32 a ReLU's input is zero but for rounding; test_parity.py compares in float64"
+            request.applymarker(pytest.mark.xfail(reason=reason))
+
+
+@pytest.mark.slow
+class TestWav2Vec2(harness.testing.NetworkSuite):
+    name = "wav2vec2/jax"

@@ -1,0 +1,76 @@
+"""Whether the networks compute what torch's do, by ``harness parity``: at its own tolerances, a process each.
+
+resnet-20 is compared in float64, whose tolerances are a millionth of float32's. In float32 its verdict hangs on a ReLU
+whose input is zero but for rounding: torch and TensorFlow take one side of it and float64 the other (docs/parity.md of
+harness), so that their gradients lie 2e-3 from float64. Those of jax lie 2e-6 from it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+import harness.testing
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.torch,
+    pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch, to compare with, is not installed"),
+]
+
+
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [
+        ("regression", "linear"),
+        ("regression", "mlp"),
+        ("nlp", "bert-tiny"),
+        ("nlp", "lstm"),
+        ("nlp", "lstm-small"),
+        ("speech", "wav2vec2-tiny"),
+        ("vision", "mlp"),
+    ],
+)
+def test_fifty_steps(task: str, model: str) -> None:
+    harness.testing.assert_parity(task=task, model=model, backends=("torch", "jax"))
+
+
+def test_fifty_steps_of_resnet_20_in_float64() -> None:
+    harness.testing.assert_parity(task="vision", model="resnet-20", backends=("torch", "jax"), precision="fp64")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
+def test_fifty_steps_of_every_optimizer(optimizer: str) -> None:
+    harness.testing.assert_parity(
+        task="regression",
+        model="mlp",
+        backends=("torch", "jax"),
+        overrides=(f"recipe.optimizer={optimizer}", "recipe.weight_decay=0.01", "recipe.clip_norm=1.0"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "precision", "overrides"),
+    [
+        ("nlp", "lstm", "fp32", ("model.num_layers=2",)),
+        ("vision", "resnet-18", "fp64", ("model.stem=imagenet", "model.hidden_sizes=[16,32]", "model.depths=[1,1]")),
+        ("vision", "resnet-50", "fp64", ("model.hidden_sizes=[32,64]", "model.depths=[1,2]")),
+        (
+            "speech",
+            "wav2vec2-tiny",
+            "fp32",
+            (
+                "model.feat_extract_norm=layer",
+                "model.do_stable_layer_norm=true",
+                "model.conv_bias=true",
+                "model.num_conv_pos_embeddings=7",
+            ),
+        ),
+    ],
+    ids=["lstm-two-layers", "resnet-imagenet-stem", "resnet-bottleneck", "wav2vec2-pre-norm"],
+)
+def test_other_shapes_of_the_architectures(task: str, model: str, precision: str, overrides: tuple[str, ...]) -> None:
+    harness.testing.assert_parity(
+        task=task, model=model, backends=("torch", "jax"), precision=precision, overrides=overrides, steps=5
+    )

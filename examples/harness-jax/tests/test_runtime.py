@@ -1,0 +1,53 @@
+"""Threads, which JAX settles once a process: what is asked for is what is used. In child processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_BUSY = """
+import resource, sys, time
+import numpy as np
+from cases import BATCH, batch_of, open_session
+threads = int(sys.argv[1])
+import jax, jax.numpy as jnp
+session = open_session("mlp", threads=threads)
+multiply = jax.jit(lambda m: jax.lax.fori_loop(0, 12, lambda _, m: m @ m, m))
+matrix = jnp.eye(1024)
+multiply(matrix).block_until_ready()
+def used():
+    times = resource.getrusage(resource.RUSAGE_SELF)
+    return times.ru_utime + times.ru_stime
+wall, cpu = time.perf_counter(), used()
+while time.perf_counter() - wall < 1:
+    multiply(matrix).block_until_ready()
+print((used() - cpu) / (time.perf_counter() - wall), session.notes()["intra_op_threads"])
+"""
+
+
+def cores_used(threads: int) -> float:
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    # The variable as a new process has it: the session sets it.
+    environment = {name: value for name, value in os.environ.items() if name != "PJRT_NPROC"} | {"PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", _BUSY, str(threads)], check=True, capture_output=True, text=True, env=environment
+    )
+    used, noted = done.stdout.split()
+    assert noted == str(threads)
+    return float(used)
+
+
+def test_one_thread_keeps_one_core_busy() -> None:
+    assert cores_used(1) < 1.2
+
+
+@pytest.mark.slow
+def test_two_threads_keep_more_than_one_core_busy() -> None:
+    """Or the test above would pass whatever was set."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("this machine has one core")
+    assert cores_used(2) > 1.2
