@@ -63,6 +63,11 @@ class CldrSentences(Dataset):
     inputs = INPUTS
     label_names = label_names(KINDS)
     metric = "entity_f1"
+    target = 0.5
+    recipes = {"bert-tagger": {"learning_rate": 2e-3}}
+    # Few pieces: whole names among them would be learned by heart, and those of validation and test are others
+    # (validation entity F1 of bert-tagger-tiny 0.61 against 0.40 with 4000, seed 0, one rate).
+    task_options = {"ner": {"vocab_size": 300}}
 
     def load(self, options: Any) -> RawData:
         """Read the names from babel's data files; no download."""
