@@ -107,6 +107,7 @@ def test_padding_learned_as_a_class_is_found_by_parity(toy: Path, tmp_path: Path
     assert "DIFFERS: training losses differ" in text
 
 
+@pytest.mark.slow
 def test_rules_for_plugins(toy: Path) -> None:
     """All are kept but by the faulty backend's network, which does not compute what others do."""
     command = [sys.executable, "-m", "harness", "plugin", "check", "--plugin", PLUGIN, PLUGIN]
