@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from harness.report.table import Table
     from harness.store import StoredRun
     from harness.types import (
+        IGNORED,
         DataInfo,
         DeviceMemory,
         EpochEnded,
@@ -107,6 +108,7 @@ _HOME = {
     "harness.report.table": ("Table",),
     "harness.store": ("StoredRun",),
     "harness.types": (
+        "IGNORED",
         "DataInfo",
         "DeviceMemory",
         "EpochEnded",
@@ -123,6 +125,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "API_VERSION",
+    "IGNORED",
     "Backend",
     "BadResultError",
     "Batch",

@@ -21,7 +21,7 @@ from harness.execute.local import child_environment, explain_end
 from harness.parity.tolerances import tolerance
 from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request
 from harness.store import ARRAYS, WEIGHTS, StoredRun, read_arrays, write_json
-from harness.types import DataInfo, Failure, PluginRef, RunSpec, Success
+from harness.types import IGNORED, DataInfo, Failure, PluginRef, RunSpec, Success
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +56,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """Norm-wise relative difference of all test outputs."""
     examples: int
     same_class: int | None
-    """Examples that both put into the same class; None for regression."""
+    """Examples that both put into the same class, or each position that counts; None for regression."""
     agree: bool
     """Every class is the same; for regression, the outputs differ by rounding only."""
 
@@ -105,12 +105,16 @@ def _compared(stored: StoredRun, trained: Success, backend: str, outcome: Outcom
     from harness.parity.stages import relative
 
     record = stored.record
-    before = read_arrays(stored.path / ARRAYS)["test_outputs"]
+    arrays = read_arrays(stored.path / ARRAYS)
+    before = arrays["test_outputs"]
     error = relative(outputs, before)
     same_class = None
     agree = error <= tolerance("logits", record.spec.precision, trained.model.parameters).value
-    if record.provenance.data is not None and record.provenance.data.objective == "classification":
-        same_class = int((outputs.argmax(axis=1) == before.argmax(axis=1)).sum())
+    if record.provenance.data is not None and record.provenance.data.objective != "regression":
+        same = outputs.argmax(axis=-1) == before.argmax(axis=-1)
+        if same.ndim == 2:
+            same = (same | (arrays["test_targets"] == IGNORED)).all(axis=1)
+        same_class = int(same.sum())
         agree = same_class == len(outputs)
     return Evaluation(
         run=record.run_id,

@@ -1,7 +1,9 @@
 """Quality from predictions, by the same code for every backend: scikit-learn's definitions throughout.
 
 Classification takes logits float32 ``[N, C]`` and class numbers int64 ``[N]``; regression takes both as float64
-``[N, T]`` in the target's own unit. Where a metric is not defined on a split it is None, never a substitute.
+``[N, T]`` in the target's own unit; token classification takes logits ``[N, L, C]`` and class numbers ``[N, L]``, of
+which those that are `harness.IGNORED` do not count. Where a metric is not defined on a split it is None, never a
+substitute.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadResultError
 from harness.protocols import Metric
-from harness.types import ClassScore, DataInfo, Scores, SliceScore
+from harness.types import IGNORED, ClassScore, DataInfo, Scores, SliceScore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -194,7 +196,7 @@ class Scorer:
         return None if value is None else float(value)
 
     def _in_own_unit(self, targets: Array, outputs: Array) -> tuple[Array, Array]:
-        if self._info.objective == "classification":
+        if self._info.objective != "regression":
             return targets, outputs
         import numpy as np
 
@@ -206,6 +208,9 @@ class Scorer:
             return float(((outputs.astype("float64") - targets) ** 2).mean())
         from scipy.special import log_softmax
 
+        if self._info.objective == "token_classification":
+            counted = targets != IGNORED
+            targets, outputs = targets[counted], outputs[counted]
         logs = log_softmax(outputs.astype("float64"), axis=-1)
         return float(-logs[range(len(targets)), targets].mean())
 

@@ -227,8 +227,11 @@ class _Asked:
 
 
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
-    """The family that the checkpoint's configuration names, else the task's own."""
+    """The family that takes such a checkpoint and suits the task, else the one it is named after, else the task's."""
     family = pretrained.read_config(checkpoint).get("model_type") if checkpoint else None
+    for model in (provided.value for provided in catalog.models.values()):
+        if _suits(task, model) and (model.checkpoint_type or model.name) == family:
+            return str(model.name)
     return family if isinstance(family, str) and family in catalog.models else task.default_model
 
 

@@ -98,9 +98,10 @@ def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
     Raises `harness.UsageError` for another architecture, or one that the model does not implement.
     """
     config = read_config(checkpoint)
-    if config.get("model_type") != model.name:
+    wanted_type = model.checkpoint_type or model.name
+    if config.get("model_type") != wanted_type:
         raise UsageError(
-            f"the checkpoint {checkpoint.name!r} is a {config.get('model_type')!r}, the model is a {model.name!r}"
+            f"the checkpoint {checkpoint.name!r} is a {config.get('model_type')!r}, the model is a {wanted_type!r}"
         )
     for field, wanted in model.checkpoint_requires.items():
         if field in config and config[field] != wanted:

@@ -53,13 +53,14 @@ def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 
 
 def predictions(record: RunRecord, arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Targets and outputs of the test split: int64 ``[N]`` and logits ``[N, C]``; of regression both float64 ``[N, T]``
-    in the target's own unit. None where they were not kept."""
+    """Targets and outputs of the test split: int64 ``[N]`` and logits ``[N, C]``, of token classification
+    ``[N, L]`` and ``[N, L, C]``; of regression both float64 ``[N, T]`` in the target's own unit. None where
+    they were not kept."""
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:
         return None
     targets, outputs = arrays["test_targets"], arrays["test_outputs"].astype("float64")
-    if info.objective == "classification":
+    if info.objective != "regression":
         return targets, outputs
     import numpy as np
 

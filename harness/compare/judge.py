@@ -220,7 +220,7 @@ def _interleaved(matched: Match) -> bool:
 
 
 def _resolution(matched: Match) -> float:
-    """One example more or less, as a share; 0 for regression, whose scores move freely."""
+    """One example more or less, as a share; 0 where scores move in other steps than examples."""
     info = matched.base[0].record.provenance.data
     if info is None or info.objective != "classification":
         return 0.0

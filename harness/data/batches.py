@@ -50,6 +50,13 @@ def _augmented(
     return changed
 
 
+def output_shape(targets: NDArray[Any], examples: int, outputs: int) -> tuple[int, ...]:
+    """Of predictions for so many examples of data with such targets: ``[examples, outputs]``, or with classes for each
+    of L positions, targets being int64 ``[N, L]``, ``[examples, L, outputs]``."""
+    positions = targets.shape[1:] if targets.dtype.kind == "i" else ()
+    return (examples, *positions, outputs)
+
+
 def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
     """The split in its own order, as (inputs, valid): each of `batch_size` examples, of which the first `valid`
     count; the last batch is filled up by repeating its last example."""

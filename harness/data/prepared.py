@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness.errors import DataError, PluginError
 from harness.protocols import PreparedData, Split
-from harness.types import DataInfo
+from harness.types import IGNORED, DataInfo
 from harness.weights import digest
 
 
@@ -64,6 +64,19 @@ def _check_targets(name: str, split: Split, info: DataInfo) -> None:
         if targets.min() < 0 or targets.max() >= info.outputs:
             seen = f"[{targets.min()}, {targets.max()}]"
             raise PluginError(f"the {name} targets lie in {seen}, the classes in [0, {info.outputs})")
+    elif info.objective == "token_classification":
+        if targets.dtype != np.int64 or targets.ndim != 2:
+            raise PluginError(f"the {name} targets are {targets.dtype} {targets.shape}; wanted are int64 (N, L)")
+        counted = targets != IGNORED
+        if not counted.any(axis=1).all():
+            number = int(counted.any(axis=1).argmin())
+            raise PluginError(f"{name} example {number} has no position that counts: all are IGNORED, {IGNORED}")
+        classes = targets[counted]
+        if classes.min() < 0 or classes.max() >= info.outputs:
+            seen = f"[{classes.min()}, {classes.max()}]"
+            raise PluginError(
+                f"the {name} targets lie in {seen}, the classes in [0, {info.outputs}); IGNORED is {IGNORED}"
+            )
     else:
         if targets.dtype != np.float32 or targets.shape != (len(split), info.outputs):
             raise PluginError(

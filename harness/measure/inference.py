@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.batches import inference_batches
+from harness.data.batches import inference_batches, output_shape
 from harness.errors import BadResultError
 from harness.measure.machine import Reading
 from harness.measure.steady import is_enough
@@ -28,11 +28,11 @@ Cycle = Iterator[tuple[int, dict[str, NDArray[Any]]]]
 
 
 def predict(session: Session, split: Split, batch_size: int, outputs: int) -> NDArray[Any]:
-    """Predictions for every example, float32 ``[N, outputs]``, in the split's order.
+    """Predictions for every example, float32 ``[N, outputs]`` or ``[N, L, outputs]``, in the split's order.
 
     Raises `harness.BadResultError` for predictions of another shape, or that are not finite.
     """
-    shape, parts = (batch_size, outputs), []
+    shape, parts = output_shape(split.targets, batch_size, outputs), []
     with session.inference():
         for inputs, _ in inference_batches(split, batch_size):
             part = session.fetch(session.predict(inputs))
@@ -40,7 +40,7 @@ def predict(session: Session, split: Split, batch_size: int, outputs: int) -> ND
                 raise BadResultError(f"the backend's predictions have the shape {part.shape}, not {shape}")
             parts.append(part)
     predictions = np.concatenate(parts, dtype=np.float32)[: len(split)]  # the last batch was filled up
-    bad = int((~np.isfinite(predictions).all(axis=1)).sum())
+    bad = int((~np.isfinite(predictions.reshape(len(split), -1)).all(axis=1)).sum())
     if bad:
         raise BadResultError(f"{bad} of {len(predictions)} predictions are not finite")
     return predictions
@@ -75,7 +75,7 @@ def measure(session: Session, split: Split, batch_size: int, protocol: Protocol,
 
 def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], batch_size: int) -> tuple[int, float]:
     """How many examples were `kept`, and the largest norm-wise relative difference of a batch of them from the split's
-    `predictions` [N, outputs]; infinite where one is not finite."""
+    `predictions` [N, ...]; infinite where one is not finite."""
     examples, worst = 0, 0.0
     for number, outputs in kept.items():
         scored = predictions[number * batch_size : (number + 1) * batch_size].astype(np.float64)

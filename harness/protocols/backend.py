@@ -89,7 +89,7 @@ class Session:
 
     def predict(self, inputs: Mapping[str, Array]) -> Any:
         """Forward in evaluation mode. Returns a handle of the outputs, float32 ``[B, outputs]`` once fetched:
-        logits, or standardised regression targets."""
+        logits, or standardised regression targets; of token classification logits ``[B, L, outputs]``."""
         raise NotImplementedError
 
     def inference(self) -> AbstractContextManager[Any]:

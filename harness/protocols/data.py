@@ -37,7 +37,8 @@ class Split:
     float32 array ``[samples]`` in [-1, 1] an example); prepared data holds plain numeric arrays only, or of large data
     what reads rows from a file: it has ``shape``, ``dtype`` and ``len``, takes an int array or a slice as its index,
     and ``np.asarray`` makes an array in memory of it.
-    ``targets``: int64 ``[N]`` class numbers, or float ``[N, T]``.
+    ``targets``: int64 ``[N]`` class numbers; float ``[N, T]``; or of token classification int64 ``[N, L]``, the class
+    of each position, `harness.IGNORED` where none is asked for. Each example has a position that counts.
     ``groups``: name -> array ``[N]``, such as the speaker of each example.
     """
 
@@ -84,7 +85,8 @@ class PreparedData:
 
 
 class Batch(NamedTuple):
-    """`inputs`: name -> C-contiguous array ``[B, ...]``; `targets`: int64 ``[B]`` or float32 ``[B, T]``."""
+    """`inputs`: name -> C-contiguous array ``[B, ...]``; `targets`: int64 ``[B]``, float32 ``[B, T]`` or
+    int64 ``[B, L]``."""
 
     inputs: dict[str, Array]
     targets: Array

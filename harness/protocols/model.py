@@ -52,6 +52,8 @@ class Model:
     has_dropout: ClassVar[bool] = False
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
     """Changes to the recipe for a training that starts from a checkpoint."""
+    checkpoint_type: ClassVar[str] = ""
+    """``model_type`` in the ``config.json`` of its checkpoints; empty: `name`."""
     base: ClassVar[str] = ""
     """Prefix of the encoder's parameters, which checkpoints of the bare encoder leave out: ``bert.``."""
     head: ClassVar[Sequence[str]] = ()

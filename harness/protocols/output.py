@@ -13,7 +13,8 @@ class Metric:
     """A number computed from predictions.
 
     `function` is ``"module:callable"`` with the signature ``f(targets, outputs, info) -> float | None``: targets
-    int64 ``[N]`` and outputs logits float32 ``[N, C]``; or both float64 ``[N, T]`` in the target's own unit.
+    int64 ``[N]`` and outputs logits float32 ``[N, C]``; both float64 ``[N, T]`` in the target's own unit; or of token
+    classification targets int64 ``[N, L]``, `harness.IGNORED` where none is asked for, and logits ``[N, L, C]``.
     """
 
     name: str

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from harness.protocols import PreparedData, RawData, Split, Task
-from harness.types import DataInfo
+from harness.types import IGNORED, DataInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,13 +64,22 @@ def _differences(before: PreparedData, after: PreparedData, reported: frozenset[
 def _changed(split: Split) -> Split:
     import numpy as np
 
-    targets = split.targets
     other = Split(
         inputs={name: _other(array) for name, array in split.inputs.items()},
-        targets=targets[::-1] if targets.dtype.kind in "iu" else 3 * targets + 1,
+        targets=_other_targets(split.targets),
         groups=split.groups,
     )
     return other.take(np.arange(max(1, len(split) - 1)))
+
+
+def _other_targets(targets: NDArray[Any]) -> NDArray[Any]:
+    if targets.dtype.kind not in "iu":
+        return 3 * targets + 1
+    if targets.ndim == 1:
+        return targets[::-1]
+    import numpy as np
+
+    return np.where(targets == IGNORED, targets, targets.max() - targets)  # what counts goes with the inputs
 
 
 def _other(array: NDArray[Any]) -> NDArray[Any]:
@@ -97,4 +106,6 @@ def _other_item(item: Any, *, longer: bool) -> Any:
     if isinstance(item, np.ndarray):  # an image or a waveform
         resized = np.concatenate([item] * 4) if longer else item[: (len(item) + 1) // 2]
         return -resized / 2 if item.dtype.kind == "f" else _other(resized)
+    if isinstance(item, list | tuple):  # words, which have a target each
+        return type(item)(f"{word[::-1]}Ω" if isinstance(word, str) else word for word in item)
     return "Ω" if item is None else item

@@ -41,6 +41,7 @@ from harness.types.record import (
     TimeToTarget,
 )
 from harness.types.spec import (
+    IGNORED,
     DataInfo,
     DataSource,
     InputSpec,
@@ -53,6 +54,7 @@ from harness.types.spec import (
 )
 
 __all__ = [
+    "IGNORED",
     "PROTOCOLS",
     "SCHEMA_VERSION",
     "ClassScore",

@@ -10,7 +10,12 @@ from msgspec import Struct
 
 from harness.types.protocol import Protocol
 
-Objective = Literal["classification", "regression"]
+Objective = Literal["classification", "regression", "token_classification"]
+"""``token_classification``: a class for each position of an example, such as each word of a sentence."""
+
+IGNORED = -100
+"""Token classification: the target of a position that no class is asked for, such as padding. It counts neither in the
+loss nor in a score."""
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
 

@@ -2,11 +2,11 @@
 
 How a network's module is called: ``module(inputs, training) -> outputs``. ``inputs`` is a dict of tensors ``[B, ...]``
 under the names of `harness.DataInfo.inputs`; ``training`` is a Python bool; ``outputs`` are float32 ``[B, outputs]``
-(logits, or standardised regression targets). The module is a `tf.Module` or a Keras layer or model: anything with
-``trainable_variables``, all of which the network's bindings must name. It is called inside a `tf.function`, with a
-static batch size, once per batch size and mode; ops that update state (running statistics) run in graph order.
-Precision is Keras's global dtype policy, set before `build` is called: variables stay float32, the networks here cast
-their inputs to the policy's compute dtype.
+(logits, or standardised regression targets), or ``[B, L, outputs]``, logits of each position (token classification).
+The module is a `tf.Module` or a Keras layer or model: anything with ``trainable_variables``, all of which the network's
+bindings must name. It is called inside a `tf.function`, with a static batch size, once per batch size and mode; ops
+that update state (running statistics) run in graph order. Precision is Keras's global dtype policy, set before `build`
+is called: variables stay float32, the networks here cast their inputs to the policy's compute dtype.
 
 The networks are plain TensorFlow ops over `tf.Variable`, BERT included. keras-hub's BERT computes the same; it is not
 used because a run with it starts later (one more large import, a longer trace) and, when tried, its steps were slower.

@@ -164,13 +164,22 @@ class TensorFlowSession(harness.Session):
     def _loss(self, outputs: Any, targets: Any) -> Any:
         if self._request.info.objective == "regression":
             return tf.reduce_mean(tf.math.squared_difference(outputs, targets))
+        if self._request.info.objective == "token_classification":
+            counted = tf.cast(tf.not_equal(targets, harness.IGNORED), tf.float32)
+            # An ignored position gets some class, as no loss is defined for IGNORED, and then no weight.
+            losses = self._cross_entropy(outputs, tf.maximum(targets, 0))
+            return tf.reduce_sum(losses * counted) / tf.reduce_sum(counted)
+        return tf.reduce_mean(self._cross_entropy(outputs, targets))
+
+    def _cross_entropy(self, outputs: Any, targets: Any) -> Any:
+        """Of logits ``[..., C]`` against classes ``[...]``, each by itself."""
         smoothing = self._request.recipe.label_smoothing
         if not smoothing:
-            return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=outputs))
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=outputs)
         classes = self._request.info.outputs
         off = smoothing / classes
         labels = tf.one_hot(targets, classes, on_value=1 - smoothing + off, off_value=off)
-        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=outputs))
+        return tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=outputs)
 
     def _dense(self, gradients: list[Any]) -> list[Any]:
         """Embeddings' sparse gradients made dense, so that every row's moments decay at every step."""

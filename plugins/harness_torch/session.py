@@ -203,7 +203,16 @@ def _set_process_flags(request: SessionRequest) -> None:
 def _loss(request: SessionRequest) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if request.info.objective == "regression":
         return F.mse_loss
+    if request.info.objective == "token_classification":
+        return functools.partial(_mean_over_positions, label_smoothing=request.recipe.label_smoothing)
     return functools.partial(F.cross_entropy, label_smoothing=request.recipe.label_smoothing)
+
+
+def _mean_over_positions(outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """Cross-entropy of logits ``[B, L, C]`` against classes ``[B, L]``, over the positions that are not ignored."""
+    return F.cross_entropy(
+        outputs.flatten(0, 1), targets.flatten(), ignore_index=harness.IGNORED, label_smoothing=label_smoothing
+    )
 
 
 def _compiled(module: torch.nn.Module) -> Callable[..., torch.Tensor]:

@@ -28,6 +28,7 @@ from harness.measure.training import Training, train
 from harness.metrics import BUILTIN, scorer
 from harness.protocols import Batch, PreparedData, Session, Split
 from harness.types import (
+    IGNORED,
     DataInfo,
     EpochEnded,
     Event,
@@ -243,6 +244,36 @@ def test_bad_classes_are_refused(targets: Any, message: str) -> None:
         check(PreparedData(train=data.train, validation=data.validation, test=data.test, info=info))
 
 
+def positions(targets: Any) -> PreparedData:
+    """Token classification: 40 examples of two positions, three classes."""
+    data = with_train(targets=targets)
+    info = msgspec.structs.replace(data.info, objective="token_classification", outputs=3)
+    good = np.array([[0, 2], *[[1, IGNORED]] * 9])
+    others = {
+        name: Split(inputs=s.inputs, targets=good[: len(s)]) for name, s in (("v", data.validation), ("t", data.test))
+    }
+    return PreparedData(train=data.train, validation=others["v"], test=others["t"], info=info)
+
+
+def test_ignored_positions_are_no_class() -> None:
+    check(positions(np.tile([2, IGNORED], (40, 1))))
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (np.zeros(40, np.int64), r"are int64 \(40,\); wanted are int64 \(N, L\)"),
+        (np.zeros((40, 2), np.int32), "are int32"),
+        (np.tile([0, 3], (40, 1)), r"lie in \[0, 3\], the classes in \[0, 3\)"),
+        (np.tile([0, -1], (40, 1)), r"lie in \[-1, 0\]"),
+        (np.array([[0, 1]] * 7 + [[IGNORED, IGNORED]] * 33), "train example 7 has no position that counts"),
+    ],
+)
+def test_bad_classes_of_positions_are_refused(targets: Any, message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        check(positions(targets))
+
+
 @pytest.mark.parametrize("field", ["label_names", "target_mean", "target_scale"])
 def test_declarations_of_the_wrong_length_are_refused(field: str) -> None:
     data = make_data()
@@ -395,6 +426,36 @@ def test_bad_predictions(outputs: Any, message: str) -> None:
 
     with pytest.raises(BadResultError, match=message):
         inference.predict(Wrong(), make_split(10), 4, 1)
+
+
+class Positions(Doubler):
+    """Logits of two classes for each of three positions, from the example's number."""
+
+    def predict(self, inputs: Any) -> Any:
+        return np.float32(inputs["y"])[:, None, None] + np.arange(6, dtype=np.float32).reshape(3, 2)
+
+
+def test_predictions_of_positions() -> None:
+    split = Split(inputs=make_split(10).inputs, targets=np.zeros((10, 3), np.int64))
+    outputs = inference.predict(Positions(), split, 4, 2)
+    assert (outputs.shape, outputs.dtype) == ((10, 3, 2), np.float32)
+    np.testing.assert_array_equal(outputs[9], 9 + np.arange(6).reshape(3, 2))
+    with pytest.raises(BadResultError, match=r"have the shape \(4, 1\), not \(4, 3, 1\)"):
+        inference.predict(Doubler(), split, 4, 1)
+    assert inference.largest_error({1: outputs[4:8]}, outputs, 4) == (4, 0.0)
+    assert inference.largest_error({1: outputs[4:8]}, 2 * outputs, 4)[1] == pytest.approx(0.5)
+
+
+def test_an_example_with_one_bad_position_is_counted_once() -> None:
+    class Infinite(Positions):
+        def predict(self, inputs: Any) -> Any:
+            outputs = super().predict(inputs)
+            outputs[inputs["y"] == 5, 1] = np.inf
+            return outputs
+
+    split = Split(inputs=make_split(10).inputs, targets=np.zeros((10, 3), np.int64))
+    with pytest.raises(BadResultError, match="1 of 10 predictions are not finite"):
+        inference.predict(Infinite(), split, 4, 2)
 
 
 # ---- inference --------------------------------------------------------------------------------------------

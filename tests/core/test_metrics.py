@@ -16,7 +16,7 @@ from strategies import predictions
 from harness.errors import BadResultError, PluginError
 from harness.metrics import BUILTIN, probabilities, scorer
 from harness.protocols import Metric
-from harness.types import ClassScore, DataInfo
+from harness.types import IGNORED, ClassScore, DataInfo
 
 Array = np.ndarray[Any, Any]
 CLASSIFICATION = [metric for metric in BUILTIN if metric.objective == "classification"]
@@ -105,6 +105,30 @@ def test_class_that_occurs_nowhere_still_counts_in_the_macro_mean() -> None:
     found = score(np.array([0, 1]), logits([0, 1], 4), classes(4))
     assert found["accuracy"] == 1
     assert found["f1_macro"] == pytest.approx(1 / 2)
+
+
+def right_positions(targets: Array, outputs: Array, info: DataInfo) -> float:
+    counted = targets != IGNORED
+    return float((outputs.argmax(axis=-1) == targets)[counted].mean())
+
+
+def test_token_classification_by_hand() -> None:
+    """Two examples of two positions, of which one is ignored: its logits count neither in the loss nor in a score."""
+    info = DataInfo(kind="words", inputs={}, objective="token_classification", outputs=2, label_names=("a", "b"))
+    metric = Metric(
+        name="right",
+        objective="token_classification",
+        function=f"{__name__}:right_positions",
+        higher_is_better=True,
+        summary="",
+    )
+    judge = scorer(info, "right", [metric])
+    targets = np.array([[0, 1], [1, IGNORED]])
+    logits = np.log(np.array([[[0.5, 0.5], [0.75, 0.25]], [[0.5, 0.5], [0.999, 0.001]]], np.float32))
+    assert judge.quick(targets, logits) == {"loss": pytest.approx(2 * math.log(2) * 2 / 3), "right": 1 / 3}
+    scores = judge.scores((targets, logits), (targets, logits), None, {"half": np.array([0, 1])})
+    assert (scores.test, scores.confusion, scores.per_class, scores.intervals) == ({"right": 1 / 3}, [], [], {})
+    assert [(each.value, each.score) for each in scores.slices] == [("0", 0.5), ("1", 0.0)]
 
 
 def test_regression_by_hand() -> None:

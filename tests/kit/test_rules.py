@@ -16,8 +16,10 @@ from toy_plugin import TOY_REF, install_toy
 from harness.catalog import Catalog, Provided
 from harness.plan import available_cores
 from harness.plugins import discover, load
+from harness.protocols import Metric
 from harness.testing.check import RULES, Subject, check, check_plugin, look, subjects
 from harness.testing.rule import Finding
+from harness.types import IGNORED
 
 RULE_NAMES = {kind: [rule.name for rule in rules] for kind, rules in RULES.items()}
 
@@ -91,6 +93,29 @@ def test_metric_that_is_nowhere(faults: ModuleType, catalog: Catalog) -> None:
     found = list(look(put(catalog, "metric", faults.metric("kit_faults:nothing")), catalog))
     assert broken(found)[0] == "metric-resolves"
     assert "has no attribute 'nothing'" in found[0].seen
+
+
+def right_positions(targets: Any, outputs: Any, info: Any) -> float:
+    return float((outputs.argmax(axis=-1) == targets)[targets != IGNORED].mean())
+
+
+def wrong_positions(targets: Any, outputs: Any, info: Any) -> float:
+    return 1 - right_positions(targets, outputs, info)
+
+
+@pytest.mark.parametrize(
+    ("function", "rules"), [(right_positions, []), (wrong_positions, ["metric-prefers-what-is-right"])]
+)
+def test_metrics_of_positions(function: Any, rules: list[str], catalog: Catalog) -> None:
+    metric = Metric(
+        name="right",
+        objective="token_classification",
+        function=f"{__name__}:{function.__name__}",
+        higher_is_better=True,
+        summary="share of the positions that are right",
+        bounds=(0.0, 1.0),
+    )
+    assert broken(list(look(put(catalog, "metric", metric), catalog))) == rules
 
 
 @pytest.mark.parametrize(("rule", "place"), [(rule, n) for rule in RULE_NAMES["reporter"] for n in range(3)])

@@ -43,6 +43,16 @@ def test_arrays_come_from_the_checkpoint_and_the_head_is_drawn(tmp_path: Path) -
     assert notes["pretrained_not_used"] == "bert.embeddings.position_ids"
 
 
+def test_a_model_of_another_name_may_take_them(folder: Path) -> None:
+    class Tagger(Bert):
+        name = "tagger"
+
+    with pytest.raises(UsageError, match="is a 'bert', the model is a 'tagger'"):
+        pretrained.model_options(pretrained.locate(str(folder)), Tagger())
+    Tagger.checkpoint_type = "bert"
+    assert pretrained.model_options(pretrained.locate(str(folder)), Tagger()) == SIZES
+
+
 def test_half_precision_is_widened(folder: Path) -> None:
     path = folder / "model.safetensors"
     halves = {name: array.astype(np.float16) for name, array in load_file(path).items()}

@@ -187,3 +187,46 @@ def test_compiling_without_a_compiler_is_unsupported_and_says_why(tmp_path: Path
     assert child.stdout.startswith("torch.compile cannot compile this model here: "), child.stderr
     assert "no-such-compiler" in child.stdout
     assert "run without --compile" in child.stdout
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_token_classification_loss_is_the_mean_over_the_positions_that_count(smoothing: float) -> None:
+    """Against float64 numpy; an example with one position that counts weighs a third of one with three."""
+    import torch
+
+    def build(config: object, info: harness.DataInfo, dropout: float) -> harness.Network:
+        class Positions(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.dense = torch.nn.Linear(2, info.outputs)
+
+            def forward(self, features: torch.Tensor) -> torch.Tensor:
+                return self.dense(features)
+
+        module = Positions()
+        return harness.Network(
+            module=module, bindings={name: harness.Binding(each) for name, each in module.named_parameters()}
+        )
+
+    info = harness.DataInfo(
+        kind="positions",
+        inputs={"features": harness.InputSpec(shape=(3, 2), dtype="float32")},
+        objective="token_classification",
+        outputs=4,
+    )
+    parameters = (
+        harness.Parameter(name="dense.weight", shape=(4, 2), init="normal"),
+        harness.Parameter(name="dense.bias", shape=(4,)),
+    )
+    recipe = {"optimizer": "sgd", "label_smoothing": smoothing}
+    session = open_session(request_of("linear", recipe=recipe, info=info, build=build, parameters=parameters))
+    inputs = {"features": np.random.default_rng(0).standard_normal((2, 3, 2)).astype(np.float32)}
+    targets = np.array([[3, 0, 1], [2, harness.IGNORED, harness.IGNORED]])
+    logits = session.fetch(session.predict(inputs)).astype(np.float64)
+    assert logits.shape == (2, 3, 4)
+    counted = logits[targets != harness.IGNORED]
+    logs = counted - np.log(np.exp(counted).sum(1, keepdims=True))
+    wanted = (1 - smoothing) * np.eye(4)[[3, 0, 1, 2]] + smoothing / 4
+    loss, gradients = session.gradients(harness.Batch(inputs, targets))
+    assert loss == pytest.approx(-(wanted * logs).sum(1).mean(), rel=1e-6)
+    np.testing.assert_allclose(gradients["dense.bias"], (np.exp(logs) - wanted).mean(0), atol=1e-6)

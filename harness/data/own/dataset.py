@@ -56,6 +56,8 @@ class OwnDataset(Dataset):
     def __init__(self, path: Path, kind: str, objective: Objective) -> None:
         if kind not in OPTIONS:
             raise CombinationError(f"{path}: tasks on {kind!r} cannot read files; those on {', '.join(OPTIONS)} can")
+        if objective == "token_classification":
+            raise CombinationError(f"{path}: files of rows hold one label a row, and not one for each position")
         self.path = path.expanduser().resolve()
         self.name, self.kind, self.objective = self.path.name or "/", kind, objective  # type: ignore[misc]
         self.summary = str(self.path)  # type: ignore[misc]

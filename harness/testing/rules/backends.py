@@ -62,7 +62,9 @@ def _round_trips_weights(it: Workbench) -> None:
 def _predicts_in_order(it: Workbench) -> None:
     import numpy as np
 
-    inputs = it.batch().inputs
+    from harness.data.batches import output_shape
+
+    inputs, targets = it.batch()
     with it.session() as session:
         _train_a_little(it, session)
         outputs = session.fetch(session.predict(inputs))
@@ -70,7 +72,7 @@ def _predicts_in_order(it: Workbench) -> None:
         others = session.fetch(
             session.predict({name: np.ascontiguousarray(array[order]) for name, array in inputs.items()})
         )
-    wanted = (len(order), it.data.info.outputs)
+    wanted = output_shape(targets, len(order), it.data.info.outputs)
     if outputs.shape != wanted or outputs.dtype != np.float32:
         raise Broken(f"predictions are {outputs.dtype} {outputs.shape}, wanted float32 {wanted}")
     if not np.isfinite(outputs).all():
@@ -343,7 +345,7 @@ BACKEND_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-predicts-in-order",
-        "Predictions are finite float32 [B, outputs], each following from its own example.",
+        "Predictions are finite float32 [B, outputs], or [B, L, outputs], each following from its own example.",
         "keep the order of the batch, and use running statistics, not the batch's, in predict",
         _predicts_in_order,
     ),

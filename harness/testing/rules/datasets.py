@@ -9,6 +9,7 @@ from harness.catalog import missing
 from harness.protocols import Dataset, RawData, Split
 from harness.testing.declared import differences
 from harness.testing.rule import Broken, NotChecked, Rule
+from harness.types import IGNORED
 
 
 class LoadedDataset:
@@ -87,8 +88,15 @@ def _targets_fit(it: LoadedDataset) -> None:
                 raise Broken(f"{name} targets are {targets.dtype} {targets.shape}, or not finite; wanted: float [N, T]")
             continue
         classes = len(it.data.label_names)
-        if targets.dtype.kind not in "iu" or targets.ndim != 1:
-            raise Broken(f"{name} targets are {targets.dtype} {targets.shape}; wanted: int64 [N]")
+        for_positions = it.dataset.objective == "token_classification"
+        wanted = "int64 [N, L]" if for_positions else "int64 [N]"
+        if targets.dtype.kind not in "iu" or targets.ndim != 1 + for_positions:
+            raise Broken(f"{name} targets are {targets.dtype} {targets.shape}; wanted: {wanted}")
+        if for_positions:
+            counted = targets != IGNORED
+            if not counted.any(axis=1).all():
+                raise Broken(f"example {int(counted.any(axis=1).argmin())} of {name} has no position that counts")
+            targets = targets[counted]
         if len(targets) and not 0 <= targets.min() <= targets.max() < classes:
             raise Broken(f"{name} targets lie in [{targets.min()}, {targets.max()}], and there are {classes} names")
 
@@ -125,7 +133,7 @@ DATASET_RULES: tuple[Rule[LoadedDataset], ...] = (
     ),
     Rule(
         "dataset-targets-fit",
-        "Targets are class numbers int64 [N] among label_names, or finite floats [N, T].",
+        "Targets are class numbers among label_names, int64 [N], of positions [N, L]; or finite floats [N, T].",
         "number the classes from 0 in the order of label_names; give regression targets a second axis",
         _targets_fit,
     ),

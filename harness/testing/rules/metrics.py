@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.plugins import resolve
 from harness.protocols import Metric
 from harness.testing.rule import Broken, Rule
-from harness.types import DataInfo
+from harness.types import IGNORED, DataInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def info_for(metric: Metric, outputs: int = 3) -> DataInfo:
     """What a metric is told of the data that the rules make up."""
-    return DataInfo(kind="", inputs={}, objective=metric.objective, outputs=outputs)
+    names: tuple[str, ...] = ()
+    if metric.objective == "token_classification":  # scores of spans read the usual names: outside, begin, inside
+        names = ("O", *(f"{place}-{kind}" for kind in range(outputs) for place in "BI"))[:outputs]
+    return DataInfo(kind="", inputs={}, objective=metric.objective, outputs=outputs, label_names=names)
 
 
 def made_up(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
@@ -26,9 +29,17 @@ def made_up(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
     import numpy as np
 
     rng = np.random.default_rng(0)
+    cases: dict[str, Array]
     if metric.objective == "regression":
         targets = rng.normal(10, 5, (60, 3))
         cases = {"perfect": targets, "near": targets + rng.normal(0, 1, targets.shape), "wrong": -3 * targets}
+    elif metric.objective == "token_classification":
+        # Of 20 examples with eight positions, the last of which count in every second one only.
+        targets = np.tile(np.array([0, 1, 2, 2, 0, 1, 1, 2]), (20, 1))
+        targets[::2, 5:] = IGNORED
+        right = np.eye(3, dtype=np.float32)[np.maximum(targets, 0)] * 9
+        cases = {"perfect": right, "random": rng.normal(size=right.shape), "wrong": np.roll(right, 1, axis=-1)}
+        cases["all of one class"] = np.tile(np.array([5, 0, 0], np.float32), (20, 8, 1))
     else:
         targets = np.repeat(np.arange(3), 20)
         right = np.eye(3, dtype=np.float32)[targets] * 9

@@ -15,13 +15,15 @@ def _has_every_parameter(it: Workbench) -> None:
 def _is_called_with_the_inputs(it: Workbench) -> None:
     import numpy as np
 
+    from harness.data.batches import output_shape
+
     batch = it.batch(examples=4)
     with it.session() as session:
         session.fetch(session.train_step(batch, it.request.recipe.learning_rate))
         outputs = session.fetch(session.predict(batch.inputs))
         one = {name: np.ascontiguousarray(np.repeat(array[:1], 4, axis=0)) for name, array in batch.inputs.items()}
         alone = session.fetch(session.predict(one))
-    wanted = (4, it.data.info.outputs)
+    wanted = output_shape(batch.targets, 4, it.data.info.outputs)
     if outputs.shape != wanted or not np.isfinite(outputs).all():
         raise Broken(f"predictions have the shape {outputs.shape} and should have {wanted}, or are not finite")
     if _distance(alone[0], outputs[0]) > 10 * CLOSE:
@@ -37,8 +39,8 @@ NETWORK_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "network-predicts-each-example",
-        "It maps a batch to finite [B, outputs], each example by itself.",
-        "return [B, info.outputs]; use running statistics and masks in evaluation mode",
+        "It maps a batch to finite [B, outputs], or [B, L, outputs], each example by itself.",
+        "return [B, info.outputs], of positions [B, L, info.outputs]; predict by running statistics and masks",
         _is_called_with_the_inputs,
     ),
 )

@@ -108,7 +108,7 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     Rule(
         "task-prepares-what-it-declares",
         "prepare gives plain arrays of the shapes and dtypes in info, finite, one for each raw example, in order.",
-        "make the arrays what DataInfo.inputs and outputs say: targets int64 [N], or float32 [N, outputs]",
+        "make the arrays what DataInfo.inputs and outputs say: targets int64 [N] or [N, L], or float32 [N, outputs]",
         _prepares_what_it_declares,
     ),
     Rule(

@@ -1,0 +1,154 @@
+"""BERT that classifies each token (Devlin et al. 2019, arXiv:1810.04805).
+
+The small sizes are the compact models of Turc et al. 2019 (arXiv:1908.08962). Names and shapes are those of
+``transformers.BertForTokenClassification``, so its checkpoints, and those of the bare encoder, are canonical weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+from harness import DataInfo, Model, Parameter, UsageError
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sizes; fields are named as in ``transformers.BertConfig``."""
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    vocab_size: int | None = None
+    """None: as many as the data has (`DataInfo.details`)."""
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    """Standard deviation of the initial matrices and embeddings."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
+            )
+
+
+def _size(layers: int, hidden: int) -> dict[str, int]:
+    """Published sizes have heads of 64 units and a feed-forward layer four times as wide."""
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": hidden // 64,
+        "intermediate_size": 4 * hidden,
+    }
+
+
+class BertTagger(Model):
+    name = "bert-tagger"
+    summary = "Transformer encoder; each token's last state is classified (Devlin et al. 2019)"
+    accepts = ("tagged-tokens",)
+    objectives = ("token_classification",)
+    Config: ClassVar[type[Struct]] = Config
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "bert-tagger-tiny": _size(2, 128),
+        "bert-tagger-mini": _size(4, 256),
+        "bert-tagger-small": _size(4, 512),
+        "bert-tagger-base": _size(12, 768),
+    }
+    has_dropout = True
+    fine_tuning: ClassVar[Mapping[str, Any]] = {  # Devlin et al. 2019, appendix A.3
+        "epochs": 3,
+        "batch_size": 32,
+        "learning_rate": 5e-5,
+    }
+    checkpoint_type = "bert"
+    base = "bert."
+    head = ("classifier.",)
+    legacy_names: ClassVar[Mapping[str, str]] = {
+        "LayerNorm.gamma": "LayerNorm.weight",
+        "LayerNorm.beta": "LayerNorm.bias",
+    }
+    checkpoint_requires: ClassVar[Mapping[str, Any]] = {
+        "hidden_act": "gelu",
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+    }
+
+    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
+        """Every array of ``BertForTokenClassification``, initialised as BERT's authors do: matrices and embeddings from
+        a truncated normal, biases 0, norms 1.
+
+        Raises `harness.UsageError` where the data has longer sequences or more token ids than `config` allows.
+        """
+        return tuple(_parameters(config, vocab_size(config, info), info.outputs))
+
+    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+        """FLOPs of one example's forward pass: multiply-adds of the matrix products, two each.
+
+        With T tokens (padding included), hidden size H, feed-forward size I, N layers and C outputs::
+
+            N (8 T H^2 + 4 T^2 H + 4 T H I) + 2 T H C
+
+        query, key, value and output projections; scores and weighted sum; feed-forward; classifier. Embedding
+        look-ups, norms, activations and softmax are left out.
+        """
+        t, h, i = _length(info), config.hidden_size, config.intermediate_size
+        layer = 8 * t * h**2 + 4 * t**2 * h + 4 * t * h * i
+        return float(config.num_hidden_layers * layer + 2 * t * h * info.outputs)
+
+
+def vocab_size(config: Config, info: DataInfo) -> int:
+    """Rows of the embedding."""
+    length, ids = _length(info), int(info.details["vocab_size"])
+    if length > config.max_position_embeddings:
+        raise UsageError(
+            f"bert-tagger has {config.max_position_embeddings} positions, the data has sequences of {length} tokens; "
+            f"set model.max_position_embeddings={length} or a smaller task.max_length"
+        )
+    if config.vocab_size is not None and config.vocab_size < ids:
+        raise UsageError(
+            f"model.vocab_size is {config.vocab_size}, the data has {ids} token ids; leave it out or set at least {ids}"
+        )
+    return config.vocab_size or ids
+
+
+def _length(info: DataInfo) -> int:
+    """Tokens of one padded example."""
+    return info.inputs["input_ids"].shape[0]
+
+
+def _parameters(config: Config, vocab_size: int, outputs: int) -> Iterator[Parameter]:
+    hidden, std = config.hidden_size, config.initializer_range
+
+    def matrix(name: str, *shape: int) -> Parameter:
+        return Parameter(name=f"{name}.weight", shape=shape, init="truncated_normal", scale=std, decay=True)
+
+    def dense(name: str, inputs: int, units: int) -> Iterator[Parameter]:
+        yield matrix(name, units, inputs)
+        yield Parameter(name=f"{name}.bias", shape=(units,))
+
+    def norm(name: str) -> Iterator[Parameter]:
+        yield Parameter(name=f"{name}.weight", shape=(hidden,), init="ones")
+        yield Parameter(name=f"{name}.bias", shape=(hidden,))
+
+    yield matrix("bert.embeddings.word_embeddings", vocab_size, hidden)
+    yield matrix("bert.embeddings.position_embeddings", config.max_position_embeddings, hidden)
+    yield matrix("bert.embeddings.token_type_embeddings", config.type_vocab_size, hidden)
+    yield from norm("bert.embeddings.LayerNorm")
+    for index in range(config.num_hidden_layers):
+        layer = f"bert.encoder.layer.{index}"
+        for projection in ("query", "key", "value"):
+            yield from dense(f"{layer}.attention.self.{projection}", hidden, hidden)
+        yield from dense(f"{layer}.attention.output.dense", hidden, hidden)
+        yield from norm(f"{layer}.attention.output.LayerNorm")
+        yield from dense(f"{layer}.intermediate.dense", hidden, config.intermediate_size)
+        yield from dense(f"{layer}.output.dense", config.intermediate_size, hidden)
+        yield from norm(f"{layer}.output.LayerNorm")
+    yield from dense("classifier", hidden, outputs)

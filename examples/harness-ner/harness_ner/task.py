@@ -1,0 +1,166 @@
+"""The task ``ner``: which words name something, and what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec import Struct
+
+from harness import IGNORED, DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task, UsageError
+from harness_ner import wordpiece
+from harness_ner.wordpiece import Tokens
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    vocab_size: int = 4000
+    """At most so many WordPiece tokens, special ones included."""
+    max_length: int | None = None
+    """Tokens of a sentence, ``[CLS]`` and ``[SEP]`` included; words that begin after them are not scored. None: enough
+    for every training sentence, rounded up to a multiple of 8, at most 512."""
+    lowercase: bool = False
+    """Off: in many languages names are written with a capital."""
+    tokenizer: str | None = None
+    """Folder of a pretrained WordPiece tokenizer (``tokenizer.json``, or ``vocab.txt``), used as it is: nothing is
+    learned then, and `vocab_size` and `lowercase` mean nothing."""
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 16:
+            raise ValueError(f"vocab_size must be at least 16, got {self.vocab_size}")
+        if self.max_length is not None and self.max_length < 3:
+            raise ValueError(f"max_length must leave room for [CLS], a token and [SEP]: 3, got {self.max_length}")
+
+
+class NamedEntities(Task):
+    """Cuts words into WordPiece tokens; the first of a word has its tag, all others are ignored.
+
+    Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
+    Targets: int64 [N, max_length], `harness.IGNORED` where no word begins. Groups: those of the dataset, and
+    ``tokens``, the length before cutting, special tokens included. `DataInfo.details`: ``vocab_size``; ``pad_id``,
+    ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the share of training sentences that were cut;
+    ``unscored_share``, the share of the test split's words that were cut away and so are not scored.
+    """
+
+    name = "ner"
+    kind = "tagged-text"
+    produces = "tagged-tokens"
+    objective = "token_classification"
+    summary = "named-entity recognition: a tag for each word"
+    default_dataset = "cldr-sentences"
+    default_model = "bert-tagger-tiny"
+    metric = "entity_f1"
+    metrics = ("entity_f1", "entity_precision", "entity_recall", "token_accuracy")
+    recipe = Recipe(
+        epochs=6,
+        batch_size=32,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        schedule="linear",
+        warmup_fraction=0.1,
+        clip_norm=1.0,
+        dropout=0.1,
+    )
+    Options: ClassVar[type[Struct]] = Options
+    reported = ("unscored_share",)
+
+    def prepare(self, data: RawData, options: Any) -> PreparedData:
+        """Raises `harness.DataError` for classes that are no tags, and for a sentence without a class for each word."""
+        _check_names(data.label_names)
+        named = {"training": data.train, "validation": data.validation, "test": data.test}
+        for name, split in named.items():
+            _check(name, split)
+        if options.tokenizer is not None:
+            tokenizer = wordpiece.pretrained(Path(options.tokenizer))
+        else:
+            words = data.train.inputs["words"]
+            tokenizer = wordpiece.learn(words, options.vocab_size, lowercase=options.lowercase)
+        tokens = [wordpiece.encode(split.inputs["words"], tokenizer) for split in named.values()]
+        lengths = _lengths(tokens[0])
+        max_length = options.max_length or min(512, 8 * math.ceil(max(lengths.tolist()) / 8))
+        train, validation, test = (
+            _prepared(rows, split, tokenizer, max_length) for rows, split in zip(tokens, named.values(), strict=True)
+        )
+        return PreparedData(
+            train=train,
+            validation=validation,
+            test=test,
+            info=DataInfo(
+                kind=self.produces,
+                inputs={name: InputSpec(shape=(max_length,), dtype="int32") for name in train.inputs},
+                objective=self.objective,
+                outputs=len(data.label_names),
+                label_names=data.label_names,
+                details={
+                    "vocab_size": tokenizer.get_vocab_size(),
+                    **{
+                        f"{name.strip('[]').lower()}_id": tokenizer.token_to_id(name)
+                        for name in wordpiece.SPECIAL_TOKENS
+                    },
+                    "truncated_share": float((lengths > max_length).mean()),
+                    "unscored_share": 1 - _words(test.targets) / _words(data.test.targets),
+                },
+            ),
+        )
+
+    def checkpoint_options(self, folder: Path) -> dict[str, Any]:
+        """The checkpoint's own tokenizer. Raises `harness.UsageError` where it brings none: the pieces of another
+        vocabulary would have the embeddings of others."""
+        if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+            raise UsageError(
+                f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt; copy the one that the checkpoint "
+                "was trained with into it"
+            )
+        return {"tokenizer": str(folder)}
+
+
+def _check_names(names: Sequence[str]) -> None:
+    wrong = [name for name in names if name != "O" and (name[:2] not in ("B-", "I-") or not name[2:])]
+    if "O" not in names or wrong:
+        what = f"{wrong[0]!r} is none" if wrong else "'O' is missing"
+        raise DataError(f"the classes must be the tags O, B-kind and I-kind; {what}")
+
+
+def _check(name: str, split: Split) -> None:
+    counts = (split.targets != IGNORED).sum(axis=1).tolist()
+    for number, (words, count) in enumerate(zip(split.inputs["words"], counts, strict=True)):
+        if len(words) != count or not count or (split.targets[number, :count] == IGNORED).any():
+            raise DataError(f"{name} sentence {number} has {len(words)} words and {count} tags; each word has one")
+
+
+def _lengths(rows: Sequence[Tokens]) -> NDArray[np.int64]:
+    """With ``[CLS]`` and ``[SEP]``."""
+    import numpy as np
+
+    return np.array([len(row.ids) + 2 for row in rows], np.int64)
+
+
+def _words(targets: NDArray[Any]) -> int:
+    return int((targets != IGNORED).sum())
+
+
+def _prepared(rows: Sequence[Tokens], split: Split, tokenizer: Any, max_length: int) -> Split:
+    """``[CLS]`` tokens ``[SEP]``, cut and right-padded to `max_length`."""
+    import numpy as np
+
+    pad, _, start, end = map(tokenizer.token_to_id, wordpiece.SPECIAL_TOKENS)
+    input_ids = np.full((len(rows), max_length), pad, np.int32)
+    attention_mask = np.zeros((len(rows), max_length), np.int32)
+    targets = np.full((len(rows), max_length), IGNORED, np.int64)
+    for number, row in enumerate(rows):
+        kept = [start, *row.ids[: max_length - 2], end]
+        input_ids[number, : len(kept)] = kept
+        attention_mask[number, : len(kept)] = 1
+        first = [1 + place for place in row.first if place < max_length - 2]
+        targets[number, first] = split.targets[number, : len(first)]
+    return Split(
+        inputs={"input_ids": input_ids, "attention_mask": attention_mask},
+        targets=targets,
+        groups={"tokens": _lengths(rows), **split.groups},
+    )

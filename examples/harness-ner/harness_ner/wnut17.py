@@ -1,0 +1,78 @@
+"""``wnut17``: novel and emerging entities in social media."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness import DataError, Dataset, RawData, RemoteFile, installed
+from harness_ner.tagged import INPUTS, Sentence, label_names, split
+
+KINDS = ("corporation", "creative-work", "group", "location", "person", "product")
+FILES = ("wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated")
+_AT = "https://raw.githubusercontent.com/leondz/emerging_entities_17/e52a2d2a71ac1a051ca2d532eef28653c5c02603/"
+
+
+class Wnut17(Dataset):
+    """The shared task of the third Workshop on Noisy User-generated Text: 6 kinds of entities, as published.
+
+    Training sentences are tweets; those of validation and test come from YouTube, Reddit, Stack Exchange and Twitter
+    and hold entities that the training split does not, on purpose. Literature reports the F1 over entities.
+    """
+
+    name = "wnut17"
+    kind = "tagged-text"
+    objective = "token_classification"
+    summary = "novel and emerging entities of 6 kinds in 5,690 sentences of social media (WNUT 2017)"
+    licence = "CC BY 4.0"
+    homepage = "https://noisy-text.github.io/2017/emerging-rare-entities.html"
+    citation = (
+        "Derczynski et al. 2017, Results of the WNUT2017 Shared Task on Novel and Emerging Entity Recognition, W-NUT"
+    )
+    notes = (
+        "The publisher's splits. 103 training sentences occur twice, 3 in validation and 7 in test. The shared task's "
+        "best system had an F1 of 0.42 (all six kinds); from scratch expect far less. Few sentences are very long: at "
+        "128 tokens 0.8% of the test split's words are not scored (details.unscored_share), with "
+        "--set task.max_length=240 all are, at twice the time."
+    )
+    examples = {"train": 3_394, "validation": 1_009, "test": 1_287}
+    inputs = INPUTS
+    label_names = label_names(KINDS)
+    metric = "entity_f1"
+    task_options = {"ner": {"max_length": 128}}
+    files = (
+        RemoteFile(
+            url=_AT + FILES[0],
+            sha256="731820e13f71af324c6b55a1575ec2ce59fbaa2a0806f8f0400b98d56cd6a7a5",
+            bytes=493_781,
+        ),
+        RemoteFile(
+            url=_AT + FILES[1],
+            sha256="e053b752b8155113ca66e7db08af5f2f5f43ab993694e4774f1ec5bad42312d8",
+            bytes=114_749,
+        ),
+        RemoteFile(
+            url=_AT + FILES[2],
+            sha256="2aa79b764e56ec9264a1b30fdd9b70195bd00ff400b62edd8f399d5f13c178f0",
+            bytes=192_425,
+        ),
+    )
+
+    def load(self, options: Any) -> RawData:
+        folder = installed(self)
+        train, validation, test = (split(read(folder / name), self.label_names) for name in FILES)
+        return RawData(train=train, validation=validation, test=test, label_names=self.label_names)
+
+
+def read(path: Path) -> list[Sentence]:
+    """A CoNLL file: a word, a tab and its tag a line; a line without a word ends a sentence."""
+    sentences: list[list[tuple[str, str]]] = [[]]
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        word, tab, tag = line.partition("\t")
+        if not line.strip():
+            sentences.append([])
+        elif tab and word.strip() and tag.strip():
+            sentences[-1].append((word, tag.strip()))
+        else:
+            raise DataError(f"{path}, line {number}: expected a word, a tab and its tag, found {line[:60]!r}")
+    return [sentence for sentence in sentences if sentence]

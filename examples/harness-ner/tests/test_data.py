@@ -1,0 +1,82 @@
+"""The datasets: what is read, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness_ner.cldr_sentences import SIZES, CldrSentences, by_split, names
+from harness_ner.tagged import label_names, split
+from harness_ner.wnut17 import FILES, Wnut17, read
+
+from harness import IGNORED, DataError, NoOptions
+from harness.testing import assert_as_declared
+
+
+def test_classes_are_bio_tags() -> None:
+    assert label_names(("a", "b-c")) == ("O", "B-a", "I-a", "B-b-c", "I-b-c")
+    assert len(Wnut17.label_names) == 13
+
+
+def test_each_word_has_a_class_and_what_follows_is_ignored() -> None:
+    made = split([[("Rio", "B-a"), ("Negro", "I-a"), ("flows", "O")], [("Hi", "O")]], label_names("a"))
+    assert made.inputs["words"].tolist() == [("Rio", "Negro", "flows"), ("Hi",)]
+    assert made.targets.tolist() == [[1, 2, 0], [0, IGNORED, IGNORED]]
+    assert made.targets.dtype == np.int64
+
+
+def test_what_is_no_tagged_sentence_is_refused() -> None:
+    with pytest.raises(DataError, match="sentence 1 has the unknown tag 'B-c'"):
+        split([[("x", "O")], [("y", "B-c")]], label_names("a"))
+    with pytest.raises(DataError, match="sentence 0 has no words"):
+        split([[]], label_names("a"))
+
+
+def test_conll_files(tmp_path: Path) -> None:
+    path = tmp_path / "x.conll"
+    path.write_bytes("Rio\tB-location\nis\tO\n\t\n\n@me\tO\r\n\u2026\tO\n".encode())
+    assert read(path) == [[("Rio", "B-location"), ("is", "O")], [("@me", "O"), ("\u2026", "O")]]
+    path.write_text("Rio\tB-location\n\nis O\n")
+    with pytest.raises(DataError, match=r"x\.conll, line 3: expected a word, a tab and its tag, found 'is O'"):
+        read(path)
+
+
+def test_names_belong_to_one_split_and_one_kind() -> None:
+    every = names()
+    parts = by_split(every)
+    assert list(parts) == list(SIZES)
+    for kind, of_kind in every.items():
+        found = [name for part in parts.values() for name in part[kind]]
+        assert sorted(found) == sorted(of_kind)
+        assert len(set(found)) == len(found) > 250
+    assert "Unknown Region" not in every["territory"]
+
+
+def test_sentences_have_every_class() -> None:
+    data = CldrSentences().load(NoOptions())
+    for part in (data.train, data.validation, data.test):
+        assert set(np.unique(part.targets)) == {IGNORED, *range(7)}
+        assert len(set(part.inputs["words"])) == len(part)
+
+
+@pytest.mark.skipif(
+    not (
+        Path(os.environ.get("HARNESS_DATA_MIRROR", "/nowhere")) / Wnut17.files[0].url.removeprefix("https://")
+    ).exists(),
+    reason="HARNESS_DATA_MIRROR is not set or lacks the files of wnut17",
+)
+def test_the_published_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    data = Wnut17().load(NoOptions())
+    assert_as_declared(Wnut17(), data)
+    assert [int((part.targets != IGNORED).sum()) for part in (data.train, data.validation, data.test)] == [
+        62_730,
+        15_733,
+        23_394,
+    ]
+    of_class = dict(zip(data.label_names, np.bincount(data.test.targets[data.test.targets != IGNORED]), strict=True))
+    assert (of_class["B-person"], of_class["I-creative-work"], of_class["I-corporation"]) == (429, 218, 22)
+    assert data.train.inputs["words"][0][:2] == ("@paulwalk", "It")
+    assert FILES[2] == "emerging.test.annotated"

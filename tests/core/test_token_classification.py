@@ -1,0 +1,122 @@
+"""A class for each position, from a dataset through runs, parity, reports and audit; in numpy alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_plugin import FAST, install_toy
+
+from harness.data.own.dataset import OwnDataset
+from harness.errors import CombinationError
+
+PLUGIN = "harness_toy_positions"
+
+
+def harness(command: str, *arguments: Any, status: int = 0) -> str:
+    line = [sys.executable, "-m", "harness", command, *map(str, arguments), "--plugin", PLUGIN]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Two backends that compute the same, with saved weights and a parity mark."""
+    with pytest.MonkeyPatch.context() as patch:
+        install_toy(patch)
+        patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        folder = tmp_path_factory.mktemp("results")
+        chosen = ["--task", "toy-tag", "--backend", "toy-positions,toy-positions-peer", "--threads", 1]
+        fast = [text for key in (*FAST, "recipe.epochs=8") for text in ("--set", key)]
+        harness("run", *chosen, *fast, "-q", "--parity", "--save-weights", "--results", folder)
+        yield folder
+
+
+@pytest.fixture
+def run(results: Path, toy: Path) -> Path:
+    (found,) = results.glob("toy-tag-*-toy-positions-s0-*")
+    return found
+
+
+def test_what_a_run_leaves(run: Path) -> None:
+    outcome = json.loads((run / "record.json").read_text())["outcome"]
+    scores = outcome["scores"]
+    assert scores["test"]["toy_right"] > 0.9  # a third by chance; padding learned as a class would end near that
+    assert (scores["confusion"], scores["per_class"], scores["intervals"]) == ([], [], {})
+    assert sum(part["support"] for part in scores["slices"]) == 40
+    arrays = np.load(run / "arrays.npz")
+    assert (arrays["test_outputs"].shape, arrays["test_targets"].shape) == ((40, 6, 3), (40, 6))
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "latex", "csv", "json", "pytest-benchmark"])
+def test_reports(form: str, run: Path) -> None:
+    text = harness("report", "--format", form, "--results", run.parent)
+    assert "toy-positions-peer" in text
+    if form in ("text", "markdown"):
+        assert "parity same (0e+00)" in text
+
+
+def test_site(run: Path, tmp_path: Path) -> None:
+    harness("report", "--format", "html", "--output", tmp_path / "site", "--results", run.parent)
+    assert len(list((tmp_path / "site").rglob("*.html"))) >= 3
+
+
+@pytest.mark.parametrize("plot", ["confusion", "roc"])
+def test_figures_of_classes_are_left_out(plot: str, run: Path, tmp_path: Path) -> None:
+    harness("report", "--plot", plot, "--output", tmp_path / "x.svg", "--results", run.parent, status=2)
+
+
+def test_the_other_backend_predicts_the_same(run: Path) -> None:
+    text = harness("evaluate", run.name, "--backend", "toy-positions-peer", "--results", run.parent)
+    assert "40 of 40 examples are put into the same class" in text
+
+
+def test_only_positions_that_count_are_compared(run: Path, tmp_path: Path) -> None:
+    """Other predictions for padding change no class; one that counts changes its example's."""
+    import shutil
+
+    copy = tmp_path / run.name
+    shutil.copytree(run, copy)
+    arrays = dict(np.load(run / "arrays.npz"))
+    ignored = arrays["test_targets"] < 0
+    assert ignored.any()
+    arrays["test_outputs"] = np.where(ignored[..., None], -arrays["test_outputs"], arrays["test_outputs"])
+    arrays["test_outputs"][3, 0] *= -1
+    np.savez(copy / "arrays.npz", **arrays)
+    told = harness(
+        "evaluate", run.name, "--backend", "toy-positions-peer", "--format", "json", "--results", tmp_path, status=1
+    )
+    assert json.loads(told)["same_class"] == 39
+
+
+def test_the_record_can_be_believed(run: Path) -> None:
+    text = harness("audit", run.name, "--results", run.parent)
+    assert "scores follow from the predictions" in text
+    assert "failed" not in text.lower()
+
+
+def test_padding_learned_as_a_class_is_found_by_parity(toy: Path, tmp_path: Path) -> None:
+    backends = "toy-positions,toy-positions-faulty"
+    text = harness("parity", "--task", "toy-tag", "--backend", backends, "--results", tmp_path, status=1)
+    assert "DIFFERS: training losses differ" in text
+
+
+@pytest.mark.slow
+def test_rules_for_plugins(toy: Path) -> None:
+    """All are kept but by the faulty backend's network, which does not compute what others do."""
+    command = [sys.executable, "-m", "harness", "plugin", "check", "--plugin", PLUGIN, PLUGIN]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    broken = [line for line in done.stdout.splitlines() if line.startswith("BROKEN")]
+    assert len(broken) == 1, done.stdout
+    assert "network-computes-what-others-do (network toy-positions/toy-positions-faulty)" in broken[0]
+
+
+def test_own_files_hold_one_label_a_row(tmp_path: Path) -> None:
+    with pytest.raises(CombinationError, match="files of rows hold one label a row"):
+        OwnDataset(tmp_path / "x.csv", "text", "token_classification")

@@ -1,0 +1,180 @@
+"""The toy with a class for each position: a dataset, a task, a metric, the linear model, and its backend twice.
+
+It is no part of the distribution; tests name it as ``--plugin harness_toy_positions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from harness_toy import RECIPE, Affine, Config, NumpyBackend, NumpySession, ToyLinear
+
+import harness
+from harness import (
+    IGNORED,
+    Batch,
+    Binding,
+    DataInfo,
+    InputSpec,
+    Metric,
+    Network,
+    NetworkRef,
+    NoOptions,
+    Parameter,
+    PreparedData,
+    RawData,
+    SessionRequest,
+    Split,
+)
+
+HARNESS_API_VERSION = "1.0"
+
+POSITIONS, FEATURES, CLASSES = 6, 4, ("low", "middle", "high")
+
+
+class Walks(harness.Dataset):
+    """Up to six points each; a point's class is where a linear map of it is largest."""
+
+    name, kind, objective = "toy-walks", "walks", "token_classification"
+    summary, licence, label_names = "a class for each of up to six points", "CC0-1.0", CLASSES
+
+    def load(self, options: NoOptions) -> RawData:
+        import numpy as np
+
+        rng = np.random.default_rng(0)
+        law = rng.standard_normal((FEATURES, len(CLASSES)))
+
+        def split(examples: int) -> Split:
+            points = rng.standard_normal((examples, POSITIONS, FEATURES))
+            there = np.arange(POSITIONS) < rng.integers(1, POSITIONS + 1, (examples, 1))
+            return Split(
+                inputs={"points": points},
+                targets=np.where(there, (points @ law).argmax(axis=-1), IGNORED),
+                groups={"length": there.sum(axis=1)},
+            )
+
+        return RawData(train=split(160), validation=split(40), test=split(40), label_names=CLASSES)
+
+
+class ToyTagging(harness.Task):
+    name, kind, produces, objective = "toy-tag", "walks", "positions", "token_classification"
+    summary, default_dataset, default_model = "the class of each point", "toy-walks", "toy-positions"
+    metric, metrics, recipe = "toy_right", ("toy_right",), RECIPE
+
+    def prepare(self, data: RawData, options: NoOptions) -> PreparedData:
+        import numpy as np
+
+        def prepared(split: Split) -> Split:
+            features = {"features": split.inputs["points"].astype(np.float32)}
+            return Split(inputs=features, targets=split.targets, groups=split.groups)
+
+        info = DataInfo(
+            kind=self.produces,
+            inputs={"features": InputSpec(shape=(POSITIONS, FEATURES), dtype="float32")},
+            objective=self.objective,
+            outputs=len(CLASSES),
+            label_names=data.label_names,
+        )
+        train, validation, test = map(prepared, (data.train, data.validation, data.test))
+        return PreparedData(train=train, validation=validation, test=test, info=info)
+
+
+class ToyPositions(ToyLinear):
+    name, variants = "toy-positions", {"toy-positions": {}}
+    accepts, objectives = ("positions",), ("token_classification",)
+    recipes = {}
+
+    def parameters(self, config: Config, info: DataInfo) -> Sequence[Parameter]:
+        weight = Parameter(name="linear.weight", shape=(info.outputs, FEATURES), init="normal", decay=True)
+        return [weight, Parameter(name="linear.bias", shape=(info.outputs,))]
+
+    def flops_per_sample(self, config: Config, info: DataInfo) -> float:
+        """2 L F outputs."""
+        return 2.0 * POSITIONS * FEATURES * info.outputs
+
+    def solve(self, config: Config, info: DataInfo, train: Split) -> None:
+        return None
+
+
+def build(config: Config, info: DataInfo, dropout: float) -> Network:
+    module = Affine(FEATURES, info.outputs, bias=True)
+    bindings = {"linear.weight": Binding("weight", axes=(1, 0)), "linear.bias": Binding("bias")}
+    return Network(module=module, bindings=bindings)
+
+
+class PositionsSession(NumpySession):
+    def _backward(self, batch: Batch) -> tuple[Any, dict[str, Any]]:
+        """Positions that count are examples of their own."""
+        counted = batch.targets != IGNORED
+        return super()._backward(Batch({"features": batch.inputs["features"][counted]}, batch.targets[counted]))
+
+
+class PositionsBackend(NumpyBackend):
+    name = "toy-positions"
+
+    def open(self, request: SessionRequest) -> PositionsSession:
+        return PositionsSession(request)
+
+
+class Peer(PositionsBackend):
+    name = "toy-positions-peer"
+
+
+class SomeClassForAll(PositionsSession):
+    """The fault that padding invites: the class that fills the targets up is learned."""
+
+    def _backward(self, batch: Batch) -> tuple[Any, dict[str, Any]]:
+        return super()._backward(Batch(batch.inputs, abs(batch.targets) % len(CLASSES)))
+
+
+class Faulty(PositionsBackend):
+    name = "toy-positions-faulty"
+
+    def open(self, request: SessionRequest) -> SomeClassForAll:
+        return SomeClassForAll(request)
+
+
+def right(targets: Any, outputs: Any, info: DataInfo) -> float:
+    """Share of the positions whose class is right."""
+    return float((outputs.argmax(axis=-1) == targets)[targets != IGNORED].mean())
+
+
+@harness.hookimpl
+def harness_tasks() -> Iterable[harness.Task]:
+    yield ToyTagging()
+
+
+@harness.hookimpl
+def harness_datasets() -> Iterable[harness.Dataset]:
+    yield Walks()
+
+
+@harness.hookimpl
+def harness_models() -> Iterable[harness.Model]:
+    yield ToyPositions()
+
+
+@harness.hookimpl
+def harness_networks() -> Iterable[NetworkRef]:
+    for backend in ("toy-positions", "toy-positions-peer", "toy-positions-faulty"):
+        yield NetworkRef(model="toy-positions", backend=backend, build=f"{__name__}:build")
+
+
+@harness.hookimpl
+def harness_backends() -> Iterable[harness.Backend]:
+    yield PositionsBackend()
+    yield Peer()
+    yield Faulty()
+
+
+@harness.hookimpl
+def harness_metrics() -> Iterable[Metric]:
+    yield Metric(
+        name="toy_right",
+        objective="token_classification",
+        function=f"{__name__}:right",
+        higher_is_better=True,
+        summary="share of the positions whose class is right",
+        bounds=(0.0, 1.0),
+    )
