@@ -14,7 +14,7 @@ from harness_jax import JaxBackend
 
 import harness
 
-SLOW_TO_COMPILE = ("lstm-two-layers", "resnet-bottleneck", "wav2vec2", "wav2vec2-pre-norm")
+SLOW_TO_COMPILE = ("lstm-two-layers", "resnet", "resnet-bottleneck", "wav2vec2", "wav2vec2-pre-norm")
 CASES_BY_SPEED = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW_TO_COMPILE else case for case in CASES]
 
 
