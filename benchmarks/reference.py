@@ -1,7 +1,7 @@
-"""The four default tasks on both backends, as the README shows them: ``python -m benchmarks.reference``.
+"""The default tasks on both frameworks and by the baselines, as in the README: ``python -m benchmarks.reference``.
 
-Carries out what ``results/reference`` lacks of each task's default run, three seeds and a parity check, then
-writes the README's table and ``docs/pareto.svg`` from the records. With ``--no-run`` it only writes them.
+Carries out what ``results/reference`` lacks of each task's default run, three seeds, and a parity check of the
+frameworks, then writes the README's table and ``docs/pareto.svg`` from the records. With ``--no-run`` it only writes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from harness.store import Store
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "reference"
 DATASETS = {"nlp": "cldr-langid", "vision": "digits", "speech": "espeak-digits", "regression": "diabetes"}
-BACKENDS = ("torch", "tensorflow")
+FRAMEWORKS, BASELINE = ("torch", "tensorflow"), ("baseline",)
+BACKENDS = (*FRAMEWORKS, *BASELINE)
 SEEDS = (0, 1, 2)
 BEGIN, END = "<!-- python -m benchmarks.reference -->\n", "<!-- end -->\n"
 
@@ -34,13 +35,13 @@ def report() -> Report:
     return make(runs, discover(), tuple(load_verdicts(RESULTS).values()), title="Defaults of the four tasks")
 
 
-def missing() -> list[str]:
-    """Tasks of which a run is not there."""
+def missing(backends: tuple[str, ...]) -> list[str]:
+    """Tasks of which a run by one of these is not there."""
     there = {(r.record.spec.dataset, r.record.spec.backend, r.record.spec.seed) for r in report().runs}
     return [
         task
         for task, dataset in DATASETS.items()
-        if not all((dataset, backend, seed) in there for backend in BACKENDS for seed in SEEDS)
+        if not all((dataset, backend, seed) in there for backend in backends for seed in SEEDS)
     ]
 
 
@@ -52,11 +53,13 @@ def section() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reference", description=__doc__)
     parser.add_argument("--no-run", action="store_true", help="only write the table and the figure again")
-    wanted = [] if parser.parse_args().no_run else missing()
-    if wanted:
-        command = [sys.executable, "-m", "harness", "run", "--task", ",".join(wanted), "--backend", ",".join(BACKENDS)]
-        seeds = ",".join(map(str, SEEDS))
-        subprocess.run([*command, "--seed", seeds, "--parity", "--results", str(RESULTS)], check=True)
+    selected = parser.parse_args()
+    for backends, more in ((FRAMEWORKS, ["--parity"]), (BASELINE, [])):
+        wanted = [] if selected.no_run else missing(backends)
+        if wanted:
+            command = [sys.executable, "-m", "harness", "run", "--task", ",".join(wanted), *more]
+            command += ["--backend", ",".join(backends), "--seed", ",".join(map(str, SEEDS))]
+            subprocess.run([*command, "--results", str(RESULTS)], check=True)
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)

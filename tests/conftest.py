@@ -16,15 +16,26 @@ settings.register_profile("harness", deadline=None)
 settings.load_profile("harness")
 
 
-# Each folder of plugins/ may be left out: with it go its room here, and elsewhere the tests that are marked with it.
-SHIPPED = ("baselines", "nlp", "regression", "speech", "tensorflow", "torch", "vision")
-collect_ignore = [name for name in SHIPPED if find_spec(f"harness_{name}") is None]
+# Each folder of plugins/ may be left out: with it go the rooms here that need it, and the tests marked with it.
+TASKS = ("nlp", "regression", "speech", "vision")
+ROOMS = {name: (name,) for name in (*TASKS, "baselines")} | {
+    name: (name, *TASKS)
+    for name in ("tensorflow", "torch")  # their networks are those of every task's models
+}
+ABSENT = {name for name in ROOMS if find_spec(f"harness_{name}") is None}
+collect_ignore = [room for room, plugins in ROOMS.items() if ABSENT & set(plugins)]
+
+
+def pytest_report_header() -> list[str]:
+    if not ABSENT:
+        return []
+    return [f"plugins that are not here: {', '.join(sorted(ABSENT))}; left out with them: {', '.join(collect_ignore)}"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    absent = [name for mark in item.iter_markers("plugins") for name in mark.args if name in collect_ignore]
+    absent = [name for mark in item.iter_markers("plugins") for name in mark.args if name in ABSENT]
     if absent:
-        pytest.skip(f"plugins not installed: {', '.join(absent)}")
+        pytest.skip(f"plugins that are not here: {', '.join(absent)}")
 
 
 @pytest.fixture

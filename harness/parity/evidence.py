@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 REPORT, ARRAYS = "evidence.json", "evidence.npz"
+LAST_BITS = 8
+"""By how many units in its last place a weight is moved at most: a few times the rounding of a float32 layer, so that
+whatever that rounding may decide, such as the side of zero of a ReLU's input, is decided anew by half of the draws."""
 DROPOUT = 0.1
 """Rate at which models that have dropout are built for their evaluation mode, which must not apply it, where the recipe
 has none."""
@@ -47,6 +50,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     plugins: tuple[PluginRef, ...]
     steps: int
     """Training steps of the loss curve."""
+    roundings: int = 0
+    """How often gradients, step and training are computed again, each time from weights whose last bits were drawn."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +88,7 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
     ``logits_again`` ``[B, outputs]`` of the first test batch in evaluation mode; ``loss`` of the first training batch
     in training mode without dropout; ``gradients/NAME``; ``step/NAME`` after one optimizer step. Then, of a training
     from the initial weights: ``curve`` ``[steps]``, and ``trained`` ``[K, B, outputs]``, the test batch at
-    `CHECKPOINTS`.
+    `CHECKPOINTS`. With `Job.roundings`, ``rounding/K/`` and the last four again, for K from 1.
     """
     from harness.data.batches import inference_batches
     from harness.measure.environment import CORE_PACKAGES, versions
@@ -117,6 +122,15 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
         session.set_weights(initial)
         _train(session, data, spec, job.steps, inputs, valid, arrays)
         notes = session.notes()
+    for number in range(1, job.roundings + 1):
+        found: dict[str, Array] = {}
+        with _session(backend, request, dropout=0.0) as session:
+            moved = _last_bits_drawn(weights, number)
+            session.set_weights(moved)
+            _step(session, moved, data, spec, found)
+            session.set_weights(_last_bits_drawn(initial, number))
+            _train(session, data, spec, job.steps, inputs, valid, found)
+        arrays.update({f"rounding/{number}/{name}": array for name, array in found.items()})
     return (
         Report(
             spec=spec,
@@ -134,6 +148,17 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
         ),
         arrays,
     )
+
+
+def _last_bits_drawn(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
+    """Each float32 moved by up to `LAST_BITS` units in its last place."""
+    import numpy as np
+
+    rng = np.random.default_rng(number)
+    moves = {name: rng.integers(-LAST_BITS, LAST_BITS + 1, array.shape) for name, array in weights.items()}
+    return {
+        name: np.asarray(array + moves[name] * np.spacing(np.abs(array)), np.float32) for name, array in weights.items()
+    }
 
 
 @contextmanager

@@ -41,7 +41,7 @@ _SCALE: dict[Precision, tuple[float, str]] = {
     "fp16": (1e3, "the fp32 tolerance times 1000: u of the matrix products is 2^-11, of the rest 2^-24"),
     "bf16": (5e3, "the fp32 tolerance times 5000: u of the matrix products is 2^-8, of the rest 2^-24"),
 }
-_CEILING = 0.3
+CEILING = 0.3
 """Two results that differ by more than this share do not agree in any precision."""
 
 
@@ -51,4 +51,4 @@ def tolerance(stage: str, precision: Precision, parameters: int) -> Tolerance:
         return Tolerance(0.0, "copies are exact")
     fp32 = _DEEP if stage == "logits" and parameters > _DEEP_PARAMETERS else _FP32[stage]
     factor, reason = _SCALE[precision]
-    return Tolerance(min(fp32.value * factor, max(_CEILING, fp32.value)), reason or fp32.source)
+    return Tolerance(min(fp32.value * factor, max(CEILING, fp32.value)), reason or fp32.source)

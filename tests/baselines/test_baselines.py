@@ -52,7 +52,7 @@ FLOOR = {
 }
 
 
-@pytest.mark.parametrize("task", FLOOR)
+@pytest.mark.parametrize("task", [pytest.param(task, marks=pytest.mark.plugins(task)) for task in FLOOR])
 def test_the_default_of_each_task(task: str, tmp_path: Path) -> None:
     (record,) = run(tmp_path, "--task", task, "--backend", "baseline")
     outcome = record.outcome
@@ -67,6 +67,7 @@ def test_the_default_of_each_task(task: str, tmp_path: Path) -> None:
     assert outcome.latency.batch_size == record.spec.recipe.batch_size
 
 
+@pytest.mark.plugins("regression")
 def test_ridge_is_the_closed_form_and_the_mean_explains_nothing(tmp_path: Path) -> None:
     records = run(tmp_path, "--task", "regression", "--backend", "baseline", "--model", "ridge,mean")
     scores = {record.spec.model: record.outcome.scores.test for record in records}  # type: ignore[union-attr]
@@ -82,6 +83,7 @@ def session(model: str, **changes: Any) -> tuple[Workbench, harness.Session]:
     return bench, opened
 
 
+@pytest.mark.plugins("vision")
 def test_a_class_that_was_never_seen_is_never_predicted() -> None:
     bench, fitted = session("logreg")
     split = bench.data.train
@@ -94,6 +96,7 @@ def test_a_class_that_was_never_seen_is_never_predicted() -> None:
     assert set(outputs.argmax(axis=1)) == {2, 7}
 
 
+@pytest.mark.plugins("regression")
 def test_the_loss_is_that_of_the_training_split() -> None:
     bench, fitted = session("majority")
     batch = bench.batch(examples=40)
@@ -102,18 +105,21 @@ def test_the_loss_is_that_of_the_training_split() -> None:
     assert loss == pytest.approx(-(shares * np.log(np.maximum(shares, 1e-7))).sum(), rel=1e-4)
 
 
+@pytest.mark.plugins("vision")
 @pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"device": "cuda:0"}, {"compile": True}], ids=str)
 def test_what_it_cannot_do_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(harness.UnsupportedError, match="baseline"):
         session("logreg", **changes)
 
 
+@pytest.mark.plugins("vision")
 def test_there_is_nothing_to_predict_with_before_it_is_fitted() -> None:
     bench, new = session("logreg")
     with pytest.raises(harness.UnsupportedError, match="has seen no training split"):
         new.predict(bench.batch().inputs)
 
 
+@pytest.mark.plugins("regression")
 def test_an_audit_fits_it_again(tmp_path: Path) -> None:
     run(tmp_path, "--task", "regression", "--backend", "baseline")
     told = harness_("audit", "regression-ridge", results=tmp_path)

@@ -103,6 +103,7 @@ def test_what_is_not_declared_is_not_shown(far: Invoke) -> None:
     assert {line.split()[0] for line in lines(far, "far")}.isdisjoint({"examples", "inputs", "0", "metric", "splits"})
 
 
+@pytest.mark.plugins("nlp", "regression")
 def test_info_shows_what_is_declared(shipped: Invoke) -> None:
     banking = lines(shipped, "banking77")
     assert "examples    8,998 train, 1,005 validation, 3,080 test" in banking
@@ -119,6 +120,7 @@ def test_info_shows_what_is_declared(shipped: Invoke) -> None:
     assert "inputs      waveform: float32 [any]" in lines(shipped, "fsdd")
 
 
+@pytest.mark.plugins("nlp", "regression", "speech")
 def test_json_has_every_label_name(shipped: Invoke) -> None:
     printed = shipped("data", "list", "--format", "json").stdout
     listed = {each.name: each for each in msgspec.json.decode(printed, type=list[DatasetInfo])}

@@ -136,7 +136,10 @@ def test_the_price_of_a_million_samples() -> None:
 
 @pytest.mark.parametrize(
     "backend",
-    [pytest.param("torch", marks=pytest.mark.torch), pytest.param("tensorflow", marks=pytest.mark.tensorflow)],
+    [
+        pytest.param("torch", marks=[pytest.mark.torch, pytest.mark.plugins("torch")]),
+        pytest.param("tensorflow", marks=[pytest.mark.tensorflow, pytest.mark.plugins("tensorflow")]),
+    ],
 )
 def test_real_kernels_compute(backend: str) -> None:
     from harness.plugins import discover

@@ -42,6 +42,7 @@ def test_a_command_names_the_plugins_that_are_not_installed(catalog: Catalog) ->
     assert words.count("--plugin") == 2
 
 
+@pytest.mark.plugins("regression", "baselines")
 def test_what_fits_at_once_is_told_without_its_one_epoch() -> None:
     catalog = discover()
     (spec,) = expand(Selection(tasks=("regression",), backends=("baseline",)), catalog)

@@ -48,6 +48,7 @@ DATASETS = {
 }
 
 
+@pytest.mark.plugins("nlp", "vision", "speech", "regression")
 def test_the_table_lists_what_is_fetched() -> None:
     assert ROWS.keys() == DATASETS.keys()
 

@@ -18,8 +18,15 @@ import harness.testing
 from harness import hookspecs
 
 PAGES = Path(__file__).parents[2] / "docs" / "plugins"
-NEEDS = {"README": ("torch",), "task": ("torch",), "model": ("torch", "tensorflow"), "backend": ("torch",)}
-"""What the commands of a page run."""
+NEEDS = {
+    "README": ("regression", "torch"),
+    "backend": ("baselines", "regression", "torch", "vision"),
+    "dataset": ("baselines", "regression"),
+    "model": ("regression", "tensorflow", "torch"),
+    "output": ("baselines", "regression", "vision"),
+    "task": ("baselines", "regression", "torch"),
+}
+"""The plugins that the commands of a page run."""
 REFERENCE = (PAGES / "reference.md").read_text()
 
 
@@ -29,9 +36,12 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
     return [(language, name, content) for language, name, content in found]
 
 
-@pytest.mark.parametrize("page", [path.stem for path in sorted(PAGES.glob("*.md")) if path.stem != "reference"])
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.plugins(*names)) for page, names in NEEDS.items()]
+)
 def test_every_snippet_runs(page: str, tmp_path: Path) -> None:
-    absent = [name for name in NEEDS.get(page, ()) if importlib.util.find_spec(name) is None]
+    frameworks = {"torch", "tensorflow"} & set(NEEDS[page])
+    absent = [name for name in sorted(frameworks) if importlib.util.find_spec(name) is None]
     if absent:
         pytest.skip(f"not installed: {', '.join(absent)}")
     tools = Path(sys.executable).parent
@@ -69,4 +79,5 @@ def test_the_reference_has_every_hook_with_its_arguments() -> None:
 
 def test_every_page_is_linked() -> None:
     index = (PAGES / "README.md").read_text()
+    assert {path.stem for path in PAGES.glob("*.md")} == {*NEEDS, "reference"}
     assert all(f"({path.name})" in index for path in PAGES.glob("*.md") if path.stem != "README")

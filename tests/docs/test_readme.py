@@ -24,6 +24,7 @@ def block(language: str, holding: str) -> str:
     return next(text for text in blocks if holding in text)
 
 
+@pytest.mark.plugins("regression")
 def test_the_plugin_of_the_readme_runs(tmp_path: Path) -> None:
     backends = [name for name in ("torch", "tensorflow") if importlib.util.find_spec(name)]
     if not backends:

@@ -14,8 +14,8 @@ from checkpoints import tiny_bert
 import harness
 from harness.types import Success
 
-TASKS = ["nlp", "vision", "speech", "regression"]
-BACKENDS = ["torch", "tensorflow"]
+TASKS = [pytest.param(name, marks=pytest.mark.plugins(name)) for name in ("nlp", "vision", "speech", "regression")]
+BACKENDS = [name for name in ("torch", "tensorflow") if importlib.util.find_spec(f"harness_{name}")]
 SHORT = [
     "recipe.epochs=1",
     "protocol.budget_s=0.2",

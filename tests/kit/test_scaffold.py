@@ -62,6 +62,7 @@ def test_what_is_made_works(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
+@pytest.mark.plugins("regression", "torch")
 @pytest.mark.parametrize("kind", ["task", "dataset", *SLOWER])
 def test_what_is_made_runs_on_torch(kind: str, tmp_path: Path) -> None:
     judge(kind, tmp_path)

@@ -41,20 +41,24 @@ class _Loads(PluginSuite):
 
 
 for _name in PLUGINS:
-    globals()[f"Test{_name.title()}Plugin"] = type(f"Test{_name.title()}Plugin", (_Loads,), {"name": _name})
+    _class = type(f"Test{_name.title()}Plugin", (_Loads,), {"name": _name})
+    globals()[_class.__name__] = pytest.mark.plugins(_name)(_class)
 
 
 @pytest.mark.torch
+@pytest.mark.plugins("torch", "regression")
 class TestTorch(BackendSuite):
     name = "torch"
 
 
 @pytest.mark.tensorflow
+@pytest.mark.plugins("tensorflow", "regression")
 class TestTensorflow(BackendSuite):
     name = "tensorflow"
 
 
 @pytest.mark.slow
+@pytest.mark.plugins("nlp", "vision", "speech", "regression", "torch", "tensorflow")
 @pytest.mark.torch
 @pytest.mark.tensorflow
 class _Network(NetworkSuite):

@@ -144,7 +144,10 @@ REAL = ("--task", "regression", "--model", "mlp", "--protocol", "quick", "--set"
 
 @pytest.mark.parametrize(
     "backend",
-    [pytest.param("torch", marks=pytest.mark.torch), pytest.param("tensorflow", marks=pytest.mark.tensorflow)],
+    [
+        pytest.param("torch", marks=[pytest.mark.torch, pytest.mark.plugins("regression", "torch")]),
+        pytest.param("tensorflow", marks=[pytest.mark.tensorflow, pytest.mark.plugins("regression", "tensorflow")]),
+    ],
 )
 def test_a_real_model_is_measured(tmp_path: Path, backend: str) -> None:
     pytest.importorskip("mlperf_loadgen", reason="needs mlcommons-loadgen")

@@ -12,6 +12,8 @@ import pytest
 
 from harness.parity.verdict import load
 
+pytestmark = pytest.mark.plugins("nlp", "regression", "torch", "tensorflow")
+
 BOTH = ["--backend", "torch,tensorflow"]
 
 

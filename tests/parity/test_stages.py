@@ -200,6 +200,54 @@ def test_an_adaptive_step_is_compared_where_its_gradient_is_known() -> None:
     assert first_failure(other, one)[0] == "step"
 
 
+def moved_by(share: float, **more: Array) -> Evidence:
+    """A reference that two draws of the weights' last bits move: the gradient of `w` by `share`."""
+    gradient = evidence().arrays["gradients/w"]
+    changes: dict[str, Array] = {}
+    for number, factor in (("1", 1 + share), ("2", 1.0)):
+        again = {**evidence().arrays, "gradients/w": gradient * factor} | more
+        changes |= {f"rounding/{number}/{name}": array for name, array in again.items()}
+    return Evidence(evidence().report, evidence("c").arrays | changes)
+
+
+def differing_by(share: float) -> Evidence:
+    return evidence("b", gradients__w=evidence().arrays["gradients/w"] * (1 + share))
+
+
+@pytest.mark.parametrize(
+    ("off", "rounding", "passes"),
+    [
+        (3e-3, 0.0, False),
+        (3e-3, 1e-3, False),  # more than twice what rounding does
+        (3e-3, 2e-3, True),
+        (0.5, 0.4, False),  # whatever rounding does, these do not agree
+        (5e-5, 1e-7, True),
+    ],
+)
+def test_what_rounding_does_is_allowed_twice(off: float, rounding: float, passes: bool) -> None:
+    stages = {stage.name: stage for stage in compare(evidence(), differing_by(off), moved_by(rounding))}
+    assert stages["gradients"].passed is passes
+    assert ("rounding decides here" in stages["gradients"].remark) == (2 * rounding > 1e-4)
+    assert stages["step"].tolerance == 1e-5, "another stage, which rounding does not move"
+
+
+def test_rounding_excuses_nothing_before_the_backward_pass() -> None:
+    off = evidence().arrays["logits"] * 1.01
+    reference = moved_by(0.0, logits=off)
+    stages = {stage.name: stage for stage in compare(evidence(), evidence("b", logits=off), reference)}
+    assert not stages["logits"].passed
+
+
+def test_a_curve_counts_up_to_where_rounding_moves_it() -> None:
+    """The third loss of `b` is off; so it is with other last bits of the weights, or not."""
+    other = evidence("b", curve=np.array([3.0, 2.0, 1.1]))
+    for moved, passes in ((1.05, True), (1.0, False)):
+        reference = moved_by(0.0, curve=np.array([3.0, 2.0, moved]))
+        curve = next(stage for stage in compare(evidence(), other, reference) if stage.name == "curve")
+        assert curve.passed is passes
+        assert curve.remark.startswith("the first 2 of 3 steps") is passes
+
+
 @given(st.sampled_from(["logits", "loss", "gradients", "step", "statistics", "curve", "trained"]))
 def test_tolerances_follow_the_precision(stage: str) -> None:
     precisions = ("fp64", "fp32", "tf32", "bf16")
