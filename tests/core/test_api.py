@@ -19,6 +19,7 @@ from harness.types import RunRecord
 
 PUBLIC = [
     "API_VERSION",
+    "IGNORED",
     "Backend",
     "BadResultError",
     "Batch",
