@@ -51,10 +51,10 @@ class Layer(keras.layers.Layer):
         size = self.hidden // self.heads
         found = {}
         for name in ("query", "key", "value"):
-            part = getattr(self.attention, f"_{name}_dense")
+            part = getattr(self.attention, f"{name}_dense")
             found[f"attention.self.{name}.weight"] = Binding(part.kernel, (1, 0), (self.hidden, self.heads, size))
             found[f"attention.self.{name}.bias"] = Binding(part.bias, shape=(self.heads, size))
-        out = self.attention._output_dense
+        out = self.attention.output_dense
         found["attention.output.dense.weight"] = Binding(out.kernel, (1, 0), (self.heads, size, self.hidden))
         found["attention.output.dense.bias"] = Binding(out.bias)
         found |= _norm("attention.output.LayerNorm", self.attention_norm)
