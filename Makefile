@@ -27,7 +27,7 @@ test: $(READY)  ## the fast tests (PyTorch and TensorFlow never share a process)
 
 test-examples: $(READY)  ## the packages in examples/, installed as anybody's, with their own fast tests
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(foreach name,$(EXAMPLES),'./examples/$(name)[test]')
-	for name in $(EXAMPLES); do (cd examples/$$name && $(CURDIR)/$(PYTEST) -q -m "not slow and not gpu" tests) || exit 1; done
+	for name in $(EXAMPLES); do (cd examples/$$name && $(CURDIR)/$(PYTEST) -q -m "not slow" tests) || exit 1; done
 
 test-slow: $(READY)  ## the long tests: the default runs at full length, and their quality
 	$(PYTEST) -q -m "slow and not gpu"
