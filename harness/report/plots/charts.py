@@ -199,7 +199,7 @@ def _quality(panel: Panel, field: str, prefix: str = "") -> Any:
     """The axis of the quality, the better end up."""
     scale = alt.Scale(zero=False, padding=12, reverse=panel.better == "lower")
     title = f"{prefix}{panel.quality}" + (", lower is better" if panel.better == "lower" else "")
-    return alt.Y(f"{field}:Q", title=title, scale=scale)
+    return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format=".4~g"))  # else one value is a digit
 
 
 def _colour(panel: Panel) -> Any:

@@ -216,7 +216,7 @@ def _runs(runs: Iterable[StoredRun], addresses: dict[str, str], caption: str, ro
             figures = [_number(x) for x in (quality, speed.train_samples_per_s, speed.inference_samples_per_s)]
             status = Cell("flagged" if outcome.flags else "ok", None, "", "flagged" if outcome.flags else "")
         else:
-            figures = [Cell("–")] * 3
+            figures = [_number(None)] * 3
             status = Cell(outcome.kind, None, "", "failed")
         names = (spec.dataset, spec.model, spec.backend, spec.device, spec.precision)
         link = Cell(one_line(record.run_id), None, "", "", root + addresses[record.run_id])

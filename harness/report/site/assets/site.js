@@ -250,6 +250,7 @@
       }
     });
   }
+  for (const log of document.querySelectorAll("pre.log")) log.scrollTop = log.scrollHeight;
   root.dataset.ready = "";
   performance.mark("ready");
 })();
