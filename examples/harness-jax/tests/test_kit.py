@@ -40,12 +40,6 @@ class TestBert(harness.testing.NetworkSuite):
 class TestResNet(harness.testing.NetworkSuite):
     name = "resnet/jax"
 
-    @pytest.fixture(autouse=True)
-    def _comparison_hangs_on_rounding(self, request: pytest.FixtureRequest, rule: str) -> None:
-        if rule == "network-computes-what-others-do":
-            reason = "in float32 a ReLU's input is zero but for rounding; test_parity.py compares in float64"
-            request.applymarker(pytest.mark.xfail(reason=reason))
-
 
 @pytest.mark.slow
 class TestWav2Vec2(harness.testing.NetworkSuite):
