@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from harness.testing.rule import Broken, Rule
-from harness.testing.rules.backends import CLOSE, _distance, _round_trips_weights
+from harness.testing.rules.sessions import CLOSE, distance, round_trips_weights
 from harness.testing.workbench import Workbench
 
 
 def _has_every_parameter(it: Workbench) -> None:
     if it.backend.trains_by_steps:
-        _round_trips_weights(it)
+        round_trips_weights(it)
 
 
 def _is_called_with_the_inputs(it: Workbench) -> None:
@@ -26,7 +26,7 @@ def _is_called_with_the_inputs(it: Workbench) -> None:
     wanted = output_shape(batch.targets, 4, it.data.info.outputs)
     if outputs.shape != wanted or not np.isfinite(outputs).all():
         raise Broken(f"predictions have the shape {outputs.shape} and should have {wanted}, or are not finite")
-    if _distance(alone[0], outputs[0]) > 10 * CLOSE:
+    if distance(alone[0], outputs[0]) > 10 * CLOSE:
         raise Broken("the other examples of a batch change an example's prediction")
 
 
