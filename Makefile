@@ -21,7 +21,7 @@ demo: $(READY)  ## run the NLP task on both backends and print the comparison
 	$(BIN)/harness run --task nlp --backend torch,tensorflow
 
 test: $(READY)  ## the fast tests (PyTorch and TensorFlow never share a process)
-	$(PYTEST) -q -m "not slow and not gpu and not torch and not tensorflow"
+	$(PYTEST) -q -n auto --dist loadfile -m "not slow and not gpu and not torch and not tensorflow"
 	$(PYTEST) -q -m "torch and not tensorflow and not slow and not gpu"
 	$(PYTEST) -q -m "tensorflow and not torch and not slow and not gpu"
 

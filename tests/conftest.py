@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +25,28 @@ ROOMS = {name: (name,) for name in (*TASKS, "baselines")} | {
 }
 ABSENT = {name for name in ROOMS if find_spec(f"harness_{name}") is None}
 collect_ignore = [room for room, plugins in ROOMS.items() if ABSENT & set(plugins)]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_core_a_worker() -> None:
+    """Where tests run side by side (``pytest -n``), each worker and its children stay on a core of their own: what is
+    timed there is not disturbed, and frameworks start one thread."""
+    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if number and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(number) % len(cores)]})
+
+
+@pytest.fixture
+def every_core() -> Iterator[None]:
+    """For what needs more than one."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    yield
+    os.sched_setaffinity(0, before)
 
 
 def pytest_report_header() -> list[str]:

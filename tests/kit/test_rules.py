@@ -126,6 +126,7 @@ def test_reporters(rule: str, place: int, faults: ModuleType, catalog: Catalog) 
 
 
 @pytest.mark.parametrize(("rule", "place"), [(rule, n) for rule in RULE_NAMES["backend"] for n in range(2)])
+@pytest.mark.usefixtures("every_core")
 def test_backends(rule: str, place: int, faults: ModuleType, catalog: Catalog) -> None:
     if place >= len(faults.BACKENDS[rule]):
         pytest.skip("this rule has fewer faults")
