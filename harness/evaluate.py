@@ -69,6 +69,11 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
     """
     record = stored.record
     weights = stored.path / WEIGHTS
+    if isinstance(record.outcome, Success) and not record.outcome.model.parameters:
+        raise UsageError(
+            f"run {record.run_id!r} has no weights that another backend could take: its model, {record.spec.model!r}, "
+            "is fitted at once"
+        )
     if not isinstance(record.outcome, Success) or not weights.is_file():
         raise UsageError(
             f"run {record.run_id!r} has no saved weights; train it again with `harness run ... --save-weights`"

@@ -63,7 +63,8 @@ def initial_value(parameter: Parameter, seed: int) -> Array:
         case "orthogonal":
             values = scale * _orthogonal(rng, shape)
         case other:
-            raise PluginError(f"parameter {parameter.name!r} has the unknown initialiser {other!r}")
+            known = "zeros, ones, constant, normal, truncated_normal, uniform, orthogonal"
+            raise PluginError(f"parameter {parameter.name!r} has the unknown initialiser {other!r}; known: {known}")
     return np.asarray(values, np.float32)
 
 

@@ -117,7 +117,7 @@ class Run:
 
         weights, notes = starting_weights(model, request, self.spec)
         session.set_weights(weights)
-        self.learn(initial_weights_digest=digest(weights), notes=session.notes() | notes)
+        self.learn(initial_weights_digest=digest(weights) if weights else None, notes=session.notes() | notes)
 
     def _measure(
         self,
@@ -147,12 +147,12 @@ class Run:
         with phases("score"):
             weights = session.get_weights()
             check(weights, request.parameters)
-            self.learn(final_weights_digest=digest(weights))
+            self.learn(final_weights_digest=digest(weights) if weights else None)
             if self._save_weights and weights:
                 save(self._directory / WEIGHTS, weights)
             test = inference.predict(session, data.test, batch_size, data.info.outputs)
             validation = inference.predict(session, data.validation, batch_size, data.info.outputs)
-            evaluated = digest(session.get_weights())
+            evaluated = digest(session.get_weights()) if weights else ""
             device_memory = _device_memory(session, machine)
         if not trained.is_enough():
             with phases("sampling"):

@@ -57,10 +57,10 @@ def _weights(record: RunRecord, outcome: Success) -> Finding:
     check = "training changed the weights, and these were evaluated"
     initial, final = record.provenance.initial_weights_digest, record.provenance.final_weights_digest
     evaluated = outcome.evidence.evaluated_weights_digest if outcome.evidence else None
-    if not (initial and final and evaluated):
-        return Finding(check=check, passed=None, detail="the record lacks a digest")
     if not outcome.model.parameters:
         return Finding(check=check, passed=None, detail="the model has no canonical weights")
+    if not (initial and final and evaluated):
+        return Finding(check=check, passed=None, detail="the record lacks a digest")
     shown = f"initial {initial[:8]}, trained {final[:8]}, evaluated {evaluated[:8]}"
     return Finding(check=check, passed=initial != final == evaluated, detail=shown)
 
@@ -165,6 +165,8 @@ def _compared(
 
 def _differ(record: RunRecord, other: RunRecord) -> str:
     mine, its = record.provenance, other.provenance
+    if None in (mine.final_weights_digest, its.final_weights_digest):
+        return ""  # without canonical weights there is nothing that a seed draws
     random = mine.initial_weights_digest == its.initial_weights_digest and record.spec.pretrained is None
     if random:
         return "the same initial weights as"

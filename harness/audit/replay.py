@@ -101,7 +101,10 @@ def _checks(job: Job) -> Iterator[Finding]:
     model, _, request = session_request(catalog, spec, data, device)
     weights, _ = starting_weights(model, request, spec)
     mine, told = digest(weights), record.provenance.initial_weights_digest or ""
-    yield Finding(check=CHECKS[1], passed=mine == told, detail=f"SHA-256 {mine[:8]}; the record has {told[:8]}")
+    if weights:
+        yield Finding(check=CHECKS[1], passed=mine == told, detail=f"SHA-256 {mine[:8]}; the record has {told[:8]}")
+    else:
+        yield Finding(check=CHECKS[1], passed=None, detail="the model has no canonical weights")
     session = backend.open(request)
     try:
         ready(session, backend, weights, data)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli import options
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.catalog import Catalog
@@ -50,10 +53,23 @@ def new(name: str, kind: str, output: Path | None) -> None:
     """
     from harness.scaffold import create
 
+    catalog = options.catalog()
+    known: dict[str, Mapping[str, object]] = {
+        "plugin": {plugin.ref.name: plugin for plugin in catalog.plugins},
+        "task": catalog.tasks,
+        "dataset": catalog.datasets,
+        "model": {**catalog.models, **catalog.variants},
+        "backend": catalog.backends,
+        "metric": catalog.metrics,
+        "report format": catalog.reporters,
+    }
+    for taken, names in known.items():
+        if name in names or name.replace("-", "_") in names:
+            raise UsageError(f"there is a {taken} {name!r} already; give it another name")
     folder = output or Path(name)
     for path in create(name, kind, folder):
         click.echo(path)
-    click.echo(f"\nNext:\n  pip install --editable {folder}\n  harness plugin check {name}", err=True)
+    click.echo(f"\nNext:\n  pip install --editable {shlex.quote(str(folder))}\n  harness plugin check {name}", err=True)
 
 
 @plugin.command("list", short_help="Every plugin, what it brings, and why one is not loaded.")

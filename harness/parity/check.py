@@ -40,7 +40,10 @@ def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
         groups.setdefault(_kind(spec), {}).setdefault(spec.backend, spec)
     found = [(first, other) for group in groups.values() for first, *others in [group.values()] for other in others]
     if not found:
-        raise UsageError("a parity check needs two backends that have the model; name them as --backend A,B")
+        raise UsageError(
+            "a parity check needs two backends that have the model; name them as --backend A,B (where each runs a "
+            "model of its own, there is nothing to compare)"
+        )
     return found
 
 

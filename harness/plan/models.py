@@ -53,6 +53,11 @@ def check_network(catalog: Catalog, model: Model, backend: str) -> None:
             conflict
             or f"no plugin brings model {model.name!r} to backend {backend!r}; it runs on: "
             f"{', '.join(others) or 'none'}"
+            + (
+                f"; without --model {backend} runs a model of its own"
+                if catalog.backend(backend).default_models
+                else ""
+            )
         )
 
 

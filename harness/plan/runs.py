@@ -65,7 +65,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                 contenders = {
                     name: asked.contender(name, model, variant)
                     if selection.models or name in backends
-                    else asked.stand_in(name, model)
+                    else asked.stand_in(name, model, alone=not backends)
                     for name in (available if selection.backends else backends)
                 }
                 specs += [

@@ -96,20 +96,23 @@ class Asked:
         )
         return {"model": variant, "pretrained": self.checkpoint, **settings}
 
-    def stand_in(self, backend: str, model: Model) -> dict[str, Any]:
+    def stand_in(self, backend: str, model: Model, *, alone: bool) -> dict[str, Any]:
         """As `contender`, of the backend's own model where it has no network of `model`, the default.
 
-        It sees the same prepared data; what was said of the model, and of its training but for the batch size, is not
-        meant for it.
+        It sees the same prepared data. Unless it stands `alone`, what was said of the model, and of its training but
+        for the batch size, is not meant for it.
         """
         for name in self.catalog.backend(backend).default_models:
             other, variant = self.catalog.model(name)
             if not suits(self.task, other):
                 continue
-            recipe = {key: value for key, value in self.overrides["recipe"].items() if key == "batch_size"}
+            told = dict(self.overrides)
+            if not alone:
+                batch = {key: value for key, value in told["recipe"].items() if key == "batch_size"}
+                told |= {"model": {}, "recipe": batch}
             task: dict[str, Any] = {}
             if self.checkpoint:
                 task = dict(self.task.checkpoint_options(Path(self.checkpoint.path)))
-            changes = {**self.overrides, "model": {}, "recipe": recipe, "task": {**task, **self.overrides["task"]}}
+            changes = {**told, "task": {**task, **told["task"]}}
             return dataclasses.replace(self, checkpoint=None, overrides=changes).contender(backend, other, variant)
         return self.contender(backend, model, "")  # raises

@@ -37,7 +37,7 @@ def discover(extra: Iterable[str] = ()) -> Catalog:
             failures += [PluginFailure(ref, f"disabled by {DISABLED}") for ref in claimants]
         elif len(claimants) > 1:
             who = " and ".join(f"{ref.distribution} ({ref.value})" for ref in claimants)
-            reason = f"the name {name!r} is that of several plugins, in {who}; uninstall all but one"
+            reason = f"the name {name!r} is that of several plugins, in {who}; leave out all but one"
             failures += [PluginFailure(ref, reason) for ref in claimants]
         else:
             chosen += claimants
@@ -61,6 +61,8 @@ def named(source: str) -> PluginRef:
     """A plugin by its file or module. Raises `harness.UsageError` for a file that is not there."""
     if source.endswith(".py") or os.sep in source:
         path = Path(source).expanduser().resolve()
+        if not path.exists():
+            raise UsageError(f"plugin {source!r} is not there; give the path of a Python file, or the name of a module")
         if not path.is_file() or path.suffix != ".py":
             raise UsageError(f"plugin {source!r} is no Python file; give the path of one, or the name of a module")
         return PluginRef(name=path.stem, value=str(path), distribution="file", version="")

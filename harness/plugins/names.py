@@ -42,6 +42,8 @@ def fill(catalog: Catalog, offers: list[tuple[PluginRef, str, Any]]) -> None:
 
 
 def _conflict(catalog: Catalog, kind: str, name: Any, refs: list[PluginRef]) -> None:
-    who = " and ".join(f"{ref.name!r} of distribution {ref.distribution}" for ref in refs)
+    who = " and ".join(
+        ref.value if ref.distribution == "file" else f"{ref.name!r} of distribution {ref.distribution}" for ref in refs
+    )
     shown = "/".join(name) if isinstance(name, tuple) else name
-    catalog.conflicts[kind, shown] = f"the {kind} {shown!r} is provided more than once, by {who}; uninstall all but one"
+    catalog.conflicts[kind, shown] = f"the {kind} {shown!r} is provided more than once, by {who}; leave out all but one"

@@ -12,12 +12,20 @@ def best(rows: Sequence[Row], column: Column) -> frozenset[int]:
     """Indices of the rows whose figure is the best one of the column, or cannot be told from it.
 
     A figure ties with the best one if it is printed alike, or if the 95% interval of their difference, which follows
-    from those of the two as if they were independent, holds zero. Empty where fewer than two rows have a figure, where
-    no direction is the better one, or where the rows are judged by different metrics.
+    from those of the two as if they were independent, holds zero. Rows of one dataset are compared with each other;
+    none is best where fewer than two have a figure, where no direction is the better one, or where they are judged by
+    different metrics.
     """
     if column.kind != "number":
         return frozenset()
-    found = {index: row.cells[column.name] for index, row in enumerate(rows)}
+    alike: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        alike.setdefault(row.text("dataset"), []).append(index)
+    return frozenset(index for part in alike.values() for index in _best(rows, part, column))
+
+
+def _best(rows: Sequence[Row], part: Sequence[int], column: Column) -> frozenset[int]:
+    found = {index: rows[index].cells[column.name] for index in part}
     figures = {index: cell.value for index, cell in found.items() if isinstance(cell.value, float)}
     better = _direction([rows[index] for index in figures], column)
     if len(figures) < 2 or not better:

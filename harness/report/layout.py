@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harness.report.table import Column, Row, Table, one_line
 
 _HEADING = ("task", "dataset", "model", "device", "precision", "options", "batch_size", "seeds", "runs", "parity")
-_NEVER_SHOWN = ("task", "dataset", "metric", "metric_unit", "metric_better", "flags", "failures")
+_NEVER_SHOWN = ("metric", "metric_better", "flags", "failures")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
         for column in table.columns
         if column.name not in (*shared, *_NEVER_SHOWN) and _tells(column, rows)
     )
+    if len({row.text("metric_unit") for row in rows if row.text("metric")}) == 1:  # the quality's title has it
+        columns = tuple(column for column in columns if column.name != "metric_unit")
     flags, failures = (
         tuple(one_line(f"{_label(row, shared)}, {row.text(name)}", limit=500) for row in rows if row.text(name))
         for name in ("flags", "failures")
@@ -64,9 +66,9 @@ def _titled(column: Column, rows: tuple[Row, ...]) -> Column:
     if column.name not in ("quality", "reference"):
         return column
     metrics = dict.fromkeys(row.text("metric") for row in rows if row.text("metric"))
-    units = dict.fromkeys(row.text("metric_unit") for row in rows if row.text("metric_unit"))
+    units = {row.text("metric_unit") for row in rows if row.text("metric")}
     title = one_line("/".join(metrics)) if column.name == "quality" else column.title
-    return dataclasses.replace(column, title=title, unit=one_line("/".join(units)))
+    return dataclasses.replace(column, title=title, unit=one_line(units.pop()) if len(units) == 1 else "")
 
 
 def _heading(shared: dict[str, str]) -> str:
@@ -86,7 +88,7 @@ def _heading(shared: dict[str, str]) -> str:
 
 
 def _label(row: Row, shared: dict[str, str]) -> str:
-    names = ("model", "backend", "device", "precision", "options")
+    names = ("task", "dataset", "model", "backend", "device", "precision", "options")
     return " ".join(row.text(name) for name in names if name not in shared and row.text(name))
 
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.catalog import Catalog, Provided, missing
+from harness.errors import HarnessError
 from harness.execute.child import run_child
 from harness.execute.local import explain_end, thread_environment
 from harness.plugins import load
@@ -43,6 +44,7 @@ RULES: dict[str, tuple[Rule[Any], ...]] = {
 }
 """Kind of thing -> its rules."""
 
+_NO_BACKEND = "NetworkRef(backend=...) names a backend of `harness list backends`, or one that your plugin brings"
 Say = Callable[[str], None]
 
 
@@ -76,7 +78,7 @@ def check_plugin(ref: PluginRef, catalog: Catalog, say: Say = lambda text: None)
     for subject in subjects(ref, catalog):
         say(str(subject))
         yield from check(subject, catalog)
-        if subject.kind == "network":
+        if subject.kind == "network" and subject.name.rpartition("/")[2] in catalog.backends:
             yield parity(subject, catalog)
 
 
@@ -103,6 +105,12 @@ def check(subject: Subject, catalog: Catalog) -> list[Finding]:
     """The rules for one thing, looked at in a process of its own. What ends the process is a finding of the rule that
     it ended in."""
     found: list[Finding] = []
+    rules = RULES[subject.kind]
+    try:
+        environment = thread_environment(1) | environment_of(subject, catalog)
+    except HarnessError as error:  # a network for a backend that is not there
+        wrong = Finding(rule=rules[0].name, subject=str(subject), passed=False, seen=str(error), fix=_NO_BACKEND)
+        return [wrong, *(Finding(rule=r.name, subject=str(subject), passed=None, seen="no backend") for r in rules[1:])]
     with tempfile.TemporaryDirectory(prefix="harness-check-") as directory:
         job, log = Path(directory) / "job.json", Path(directory) / "log.txt"
         plugins = tuple(plugin.ref for plugin in catalog.plugins)
@@ -113,9 +121,8 @@ def check(subject: Subject, catalog: Catalog) -> list[Finding]:
             log=log,
             timeout_s=LIMIT_S,
             on_line=lambda line: found.append(msgspec.json.decode(line, type=Finding)),
-            environment=thread_environment(1) | environment_of(subject, catalog),
+            environment=environment,
         )
-        rules = RULES[subject.kind]
         if len(found) < len(rules):
             rule = rules[len(found)]
             seen = explain_end(ended, LIMIT_S, log).message
@@ -193,10 +200,18 @@ def thing(subject: Subject, catalog: Catalog) -> Any:
 
 
 def look(subject: Subject, catalog: Catalog, rules: Sequence[Rule[Any]] = ()) -> Iterator[Finding]:
-    """In this process."""
+    """In this process. What several rules stumble over is told once."""
     looked_at = thing(subject, catalog)
+    told: dict[str, str] = {}
     for rule in rules or RULES[subject.kind]:
-        yield rule.look(str(subject), looked_at)
+        finding = rule.look(str(subject), looked_at)
+        if finding.passed is False:
+            first = told.setdefault(finding.seen, finding.rule)
+            if first != finding.rule:
+                finding = Finding(
+                    rule=rule.name, subject=str(subject), passed=None, seen=f"it stumbles as {first} does"
+                )
+        yield finding
 
 
 def main(job_path: str, fd: int) -> None:

@@ -50,7 +50,7 @@ def _differences(before: PreparedData, after: PreparedData, reported: frozenset[
             for name, array in before.train.inputs.items()
         },
     }
-    found = [name for name, (old, new) in arrays.items() if not np.array_equal(old, new)]
+    found = [name for name, (old, new) in arrays.items() if not same(old, new)]
     for field in DataInfo.__struct_fields__:
         old, new = getattr(before.info, field), getattr(after.info, field)
         if field == "details":
@@ -59,6 +59,13 @@ def _differences(before: PreparedData, after: PreparedData, reported: frozenset[
         elif old != new:
             found.append(field)
     return found
+
+
+def same(old: NDArray[Any], new: NDArray[Any]) -> bool:
+    """Value by value; what is not a number equals itself."""
+    import numpy as np
+
+    return bool(np.array_equal(old, new, equal_nan=old.dtype.kind == new.dtype.kind == "f"))
 
 
 def _changed(split: Split) -> Split:

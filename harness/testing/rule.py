@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from msgspec import Struct
@@ -11,6 +14,7 @@ from msgspec import Struct
 from harness.catalog import describe
 
 T = TypeVar("T")
+_HERE = Path(__file__).parents[1]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -39,6 +43,26 @@ class NotChecked(Exception):  # noqa: N818
     """What a rule's check raises with why it cannot look."""
 
 
+def _told(error: Exception, fix: str) -> tuple[str, str]:
+    """What an exception of the thing's own says, with its place in the author's code; and what to do."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, NotImplementedError) and not str(error) and frames:
+        return f"{frames[-1].name} is not implemented", f"write the method {frames[-1].name}"
+    own = [frame for frame in frames if not _is_library(frame.filename)]
+    if not own:
+        return describe(error), fix
+    place = f"{Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}"
+    return f"{describe(error)} ({place})", "correct that line, or what it is given"
+
+
+def _is_library(file: str) -> bool:
+    """Of harness, an installed package, or Python itself."""
+    path = Path(file)
+    return (
+        _HERE in path.parents or "site-packages" in path.parts or file.startswith((sysconfig.get_path("stdlib"), "<"))
+    )
+
+
 @dataclass(frozen=True)
 class Rule(Generic[T]):
     """`check` is called with the thing and raises `Broken` or `NotChecked`; whatever else it raises breaks the rule
@@ -57,5 +81,6 @@ class Rule(Generic[T]):
         except Broken as seen:
             return Finding(rule=self.name, subject=subject, passed=False, seen=str(seen), fix=self.fix)
         except Exception as error:
-            return Finding(rule=self.name, subject=subject, passed=False, seen=describe(error), fix=self.fix)
+            told, fix = _told(error, self.fix)
+            return Finding(rule=self.name, subject=subject, passed=False, seen=told, fix=fix)
         return Finding(rule=self.name, subject=subject, passed=True)

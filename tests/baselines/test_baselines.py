@@ -120,6 +120,18 @@ def test_there_is_nothing_to_predict_with_before_it_is_fitted() -> None:
 
 
 @pytest.mark.plugins("regression")
+def test_there_are_no_weights_to_save_or_to_tell_apart(tmp_path: Path) -> None:
+    records = run(tmp_path, "--task", "regression", "--backend", "baseline", "--seed", "0,1", "--save-weights")
+    assert {record.provenance.initial_weights_digest for record in records} == {None}
+    told = harness_("audit", "regression-ridge-baseline-s0", results=tmp_path)
+    assert "FAILED" not in told
+    command = ["evaluate", "regression-ridge-baseline-s0", "--backend", "baseline", "--results", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-m", "harness", *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "its model, 'ridge', is fitted at once" in done.stderr
+
+
+@pytest.mark.plugins("regression")
 def test_an_audit_fits_it_again(tmp_path: Path) -> None:
     run(tmp_path, "--task", "regression", "--backend", "baseline")
     told = harness_("audit", "regression-ridge", results=tmp_path)

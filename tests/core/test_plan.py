@@ -386,6 +386,15 @@ def test_a_backend_without_the_default_model_runs_its_own(at_once: Catalog) -> N
     assert one.task_options == other.task_options == {"features": 2}
 
 
+def test_what_is_said_of_its_own_model_counts_where_it_runs_alone(at_once: Catalog) -> None:
+    (spec,) = plan(at_once, "model.bias=false", backends=("at-once",))
+    assert (spec.model, spec.model_options["bias"]) == ("median", False)
+    with pytest.raises(UnknownNameError, match=r"model\.nonsense"):
+        plan(at_once, "model.nonsense=1", backends=("at-once",))
+    with pytest.raises(CombinationError, match=r"it has no recipe\.epochs"):
+        plan(at_once, "recipe.epochs=3", backends=("at-once",))
+
+
 def test_a_backend_that_was_not_named_runs_nothing_of_its_own(at_once: Catalog) -> None:
     assert "at-once" not in {spec.backend for spec in plan(at_once, backends=())}
     with pytest.raises(CombinationError, match="no plugin brings model 'toy' to backend 'at-once'"):

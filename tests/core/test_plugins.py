@@ -440,10 +440,13 @@ def test_module_is_a_plugin(install: Install, monkeypatch: pytest.MonkeyPatch) -
     assert discover([ref.value]).metrics["by_module"].plugin.distribution == "module"
 
 
-@pytest.mark.parametrize("source", ["./nowhere.py", "folder/", "some/notes.txt"])
+@pytest.mark.parametrize("source", ["./nowhere.py", "folder/", "./notes.txt"])
 def test_plugin_file_that_is_none(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"is no Python file; give the path of one, or the name of a module"):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").touch()
+    told = "is not there" if source == "./nowhere.py" else "is no Python file"
+    with pytest.raises(UsageError, match=rf"{told}; give the path of .*, or the name of a module"):
         discover([source])
 
 

@@ -91,6 +91,14 @@ class Leaks(ToyRegression):
         return replace(made, train=Split(inputs=moved, targets=made.train.targets))
 
 
+class ScalesEachSplit(ToyRegression):
+    def prepare(self, data: RawData, options: Any) -> harness.PreparedData:
+        made = super().prepare(data, options)
+        features = made.test.inputs["features"]
+        scaled = {"features": features / features.std(axis=0)}
+        return replace(made, test=Split(inputs=scaled, targets=made.test.targets))
+
+
 class AugmentsByChance(ToyRegression):
     def augment(self, inputs: Any, info: Any, options: Any, rng: Any) -> Any:
         return {name: array + _rng.normal(size=array.shape).astype(array.dtype) for name, array in inputs.items()}
@@ -101,6 +109,7 @@ TASKS = {
     "task-prepares-what-it-declares": OtherShape,
     "task-is-deterministic": DrawsAnew,
     "task-leaks-nothing": Leaks,
+    "task-prepares-each-by-itself": ScalesEachSplit,
     "task-augments-as-told": AugmentsByChance,
 }
 

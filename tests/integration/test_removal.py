@@ -87,7 +87,7 @@ def test_the_rest_tests(without: tuple[str, list[str], dict[str, str]], tmp_path
         shutil.copy(ROOT / name, tmp_path)
     chosen = ["-m", "not slow and not gpu and not torch and not tensorflow", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [*python, "-m", "pytest", "-q", *chosen, "tests"],
+        [*python, "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile", *chosen, "tests"],
         capture_output=True,
         text=True,
         env=environment,

@@ -75,6 +75,18 @@ def test_names_that_no_package_can_have(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("name", ["json", "numpy", "harness"])
+def test_names_of_modules_that_are_there(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"there is a module '{name}' already"):
+        create(name, "task", tmp_path / "new")
+
+
+def test_names_that_are_taken(tmp_path: Path) -> None:
+    result = invoke("plugin", "new", "f1-macro", "--kind", "metric", "--output", str(tmp_path / "new"))
+    assert result.exit_code == 2
+    assert "there is a metric 'f1-macro' already" in result.stderr
+
+
 def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments)
 

@@ -35,7 +35,8 @@ class SizedModel:
     @property
     def trained_by_steps(self) -> bool:
         """On some backend; else it may learn what has no canonical form."""
-        backends = [self.catalog.backend(b) for model, b in self.catalog.networks if model == self.model.name]
+        names = [backend for model, backend in self.catalog.networks if model == self.model.name]
+        backends = [self.catalog.backends[name].value for name in names if name in self.catalog.backends]
         return not backends or any(backend.trains_by_steps for backend in backends)
 
     def variants(self) -> Iterator[tuple[str, Any]]:

@@ -72,7 +72,7 @@ def _brings_something(it: Installed) -> None:
 
 
 def _shares_no_name(it: Installed) -> None:
-    name = f"{it.ref.name!r} of distribution {it.ref.distribution}"
+    name = it.ref.value if it.ref.distribution == "file" else f"{it.ref.name!r} of distribution {it.ref.distribution}"
     for explanation in it.catalog.conflicts.values():
         if name in explanation:
             raise Broken(explanation)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from harness.catalog import Catalog
 from harness.errors import HarnessError
-from harness.protocols import PreparedData, RawData, Task
-from harness.testing.leaks import assert_nothing_leaks
+from harness.protocols import PreparedData, RawData, Split, Task
+from harness.testing.leaks import assert_nothing_leaks, same
 from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.rules.datasets import LoadedDataset
+from harness.types import Objective
 
 
 class PreparedTask:
@@ -39,6 +41,10 @@ class PreparedTask:
 
 def _defaults_exist(it: PreparedTask) -> None:
     task, catalog = it.task, it.catalog
+    if task.objective not in get_args(Objective):
+        raise Broken(f"its objective is {task.objective!r}; known: {', '.join(get_args(Objective))}")
+    if task.metric not in task.metrics:
+        raise Broken(f"its primary metric {task.metric!r} is not among its metrics: {', '.join(task.metrics)}")
     try:
         dataset = catalog.dataset(task.default_dataset)
         model, _ = catalog.model(task.default_model)
@@ -82,6 +88,26 @@ def _leaks_nothing(it: PreparedTask) -> None:
         raise Broken(str(error)) from None
 
 
+def _prepares_each_by_itself(it: PreparedTask) -> None:
+    import numpy as np
+
+    try:
+        _is_deterministic(it)
+    except Broken as reason:
+        raise NotChecked(str(reason)) from None
+    for name in ("validation", "test"):
+        raw: Split = getattr(it.raw, name)
+        half = max(1, len(raw) // 2)
+        some = raw.take(np.arange(half))
+        shortened = (
+            dataclasses.replace(it.raw, test=some) if name == "test" else dataclasses.replace(it.raw, validation=some)
+        )
+        fewer = it.task.prepare(shortened, it.options)
+        for column, array in getattr(it.data, name).inputs.items():
+            if not same(np.asarray(array[:half]), np.asarray(getattr(fewer, name).inputs[column])):
+                raise Broken(f"without the other examples of {name}, its input {column!r} is prepared differently")
+
+
 def _augments_as_told(it: PreparedTask) -> None:
     import numpy as np
 
@@ -122,6 +148,12 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
         "What is fitted sees the training split only.",
         "fit vocabularies, means and scales on data.train; name details that only report others in Task.reported",
         _leaks_nothing,
+    ),
+    Rule(
+        "task-prepares-each-by-itself",
+        "An example of validation or test is prepared the same whatever else is in its split.",
+        "scale, fill and cut by what was fitted on data.train, not by the split's own mean or longest example",
+        _prepares_each_by_itself,
     ),
     Rule(
         "task-augments-as-told",
