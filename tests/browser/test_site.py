@@ -168,6 +168,11 @@ def test_narrow_screens_do_not_scroll_sideways(site: Path, watched: Any, width: 
     for path in pages_of(site):
         page = watched.open(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
+        for chooser in page.locator(".tools details").all():
+            chooser.locator("summary").click()
+            box = chooser.locator(".menu").bounding_box()
+            assert box["x"] >= 0, path.name
+            assert box["x"] + box["width"] <= width, path.name
 
 
 def test_hostile_names_run_nothing(tmp_path: Path, watched: Any) -> None:
