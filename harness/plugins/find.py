@@ -41,6 +41,9 @@ def discover(extra: Iterable[str] = ()) -> Catalog:
             failures += [PluginFailure(ref, reason) for ref in claimants]
         else:
             chosen += claimants
+    for name in sorted(disabled - by_name.keys()):
+        stranger = PluginRef(name=name, value="", distribution="", version="")
+        failures.append(PluginFailure(stranger, f"{DISABLED} names it, and no plugin here is called so"))
     return load(chosen, failures)
 
 

@@ -471,6 +471,8 @@ def test_disabled_plugins_are_listed_as_such(install: Install, monkeypatch: pyte
     monkeypatch.setenv("HARNESS_DISABLE_PLUGINS", f"unknown, {ref.name}")
     catalog = discover()
     assert failure(catalog, ref) == "disabled by HARNESS_DISABLE_PLUGINS"
+    (stranger,) = [each for each in catalog.failures if each.ref.name == "unknown"]
+    assert stranger.message == "HARNESS_DISABLE_PLUGINS names it, and no plugin here is called so"
     assert "kept" in catalog.metrics
     assert other in {plugin.ref for plugin in catalog.plugins}
     with pytest.raises(UnknownNameError, match="disabled by HARNESS_DISABLE_PLUGINS"):
