@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from harness.errors import HarnessError, PluginError, UnknownNameError
@@ -120,6 +123,26 @@ class Catalog:
 def describe(error: BaseException) -> str:
     """A plugin's exception in a line; harness's own speak for themselves."""
     return f"{type(error).__name__}: {error}" if not isinstance(error, HarnessError) else str(error)
+
+
+def place(error: BaseException) -> str:
+    """Where in a plugin's own code an exception began: ``my_plugin.py, line 4, in load``; empty where nowhere."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_library(frame.filename)]
+    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}" if own else ""
+
+
+def _is_library(file: str) -> bool:
+    """Of harness, an installed package, or Python itself."""
+    path = Path(file)
+    inside = Path(__file__).parent in path.parents or "site-packages" in path.parts
+    return inside or file.startswith((sysconfig.get_path("stdlib"), "<"))
+
+
+def described_with_place(error: BaseException) -> str:
+    """As `describe`, and where it began; harness's own errors say that themselves."""
+    where = "" if isinstance(error, HarnessError) else place(error)
+    return f"{describe(error)} ({where})" if where else describe(error)
 
 
 def missing(requires: Mapping[str, str]) -> str | None:

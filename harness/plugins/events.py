@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import Any
 
-from harness.catalog import Catalog, LoadedPlugin, describe
+from harness.catalog import Catalog, LoadedPlugin, described_with_place
 from harness.plugins.load import limit_s
 
 
@@ -39,7 +39,7 @@ class Events:
                     told = f"did not return within {self._limit_s:g} s (HARNESS_PLUGIN_TIMEOUT sets the limit)"
                     _report(plugin, hook, f"{told}; it hears no more")
             except (Exception, SystemExit) as error:  # a tracker's trouble must not end a benchmark
-                _report(plugin, hook, describe(error))
+                _report(plugin, hook, described_with_place(error))
 
 
 def _report(plugin: LoadedPlugin, hook: str, what: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pluggy
 
 from harness import hookspecs
-from harness.catalog import Catalog, LoadedPlugin, PluginFailure, describe
+from harness.catalog import Catalog, LoadedPlugin, PluginFailure, described_with_place
 from harness.errors import PluginError, UnknownNameError, UsageError
 from harness.plugins.code import check_api_version, import_object
 from harness.plugins.names import fill
@@ -50,7 +50,7 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
         except BaseException as error:  # whatever a plugin's module does, SystemExit included, stays contained
             if isinstance(error, KeyboardInterrupt):
                 raise
-            failed.append(PluginFailure(ref, describe(error)))
+            failed.append(PluginFailure(ref, described_with_place(error)))
         else:
             plugins.append(LoadedPlugin(ref, module))
             offers += [(ref, hook, value) for hook, value in offered]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sysconfig
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from harness.catalog import describe
+from harness.catalog import described_with_place, place
 
 T = TypeVar("T")
-_HERE = Path(__file__).parents[1]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -48,19 +45,7 @@ def _told(error: Exception, fix: str) -> tuple[str, str]:
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, NotImplementedError) and not str(error) and frames:
         return f"{frames[-1].name} is not implemented", f"write the method {frames[-1].name}"
-    own = [frame for frame in frames if not _is_library(frame.filename)]
-    if not own:
-        return describe(error), fix
-    place = f"{Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}"
-    return f"{describe(error)} ({place})", "correct that line, or what it is given"
-
-
-def _is_library(file: str) -> bool:
-    """Of harness, an installed package, or Python itself."""
-    path = Path(file)
-    return (
-        _HERE in path.parents or "site-packages" in path.parts or file.startswith((sysconfig.get_path("stdlib"), "<"))
-    )
+    return described_with_place(error), "correct that line, or what it is given" if place(error) else fix
 
 
 @dataclass(frozen=True)
