@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.types import SCHEMA_VERSION, RunRecord
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
@@ -252,10 +254,7 @@ def _may_hold_record(path: Path) -> bool:
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read an ``arrays.npz``; pickled objects are refused. Raises `harness.RecordError` naming the file."""
-    import io
     import zipfile
-
-    from numpy.lib.format import read_array
 
     arrays = {}
     try:
@@ -263,11 +262,36 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             for name in archive.namelist():
                 if not name.endswith(".npy"):
                     raise RecordError(f"{path}: cannot be read: {name} is not an array")
-                # Whole members: numpy's own reading of an archive goes through it in small pieces, which pages of
-                # thousands of runs feel.
-                arrays[name.removesuffix(".npy")] = read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
+                arrays[name.removesuffix(".npy")] = _array(archive.read(name))
     except RecordError:
         raise
     except Exception as error:  # numpy and zipfile raise whatever a damaged archive leads them to
         raise RecordError(f"{path}: cannot be read: {error}") from None
     return arrays
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """Of a whole ``.npy``: numpy's own reader goes through a file in small pieces, which pages of thousands of runs
+    feel. Not writable."""
+    import io
+
+    import numpy as np
+    from numpy.lib.format import read_array
+
+    if content[:8] == b"\x93NUMPY\x01\x00":
+        start = 10 + int.from_bytes(content[8:10], "little")
+        shape, by_columns, dtype = _array_header(content[8:start])
+        if not dtype.hasobject:
+            return np.ndarray(shape, dtype, content, start, order="F" if by_columns else "C")
+    array: NDArray[Any] = read_array(io.BytesIO(content), allow_pickle=False)
+    return array
+
+
+@lru_cache(maxsize=1024)
+def _array_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The arrays of runs have few different ones, and each is parsed as a Python literal."""
+    import io
+
+    from numpy.lib.format import read_array_header_1_0
+
+    return read_array_header_1_0(io.BytesIO(header))

@@ -154,5 +154,7 @@ def _fixed(value: float, place: int) -> str:
 
 def one_line(text: str, limit: int = 200) -> str:
     """`text` without line breaks and control characters, at most `limit` characters long."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+import altair as alt
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from harness.metrics import probabilities
 from harness.report.plots import PLOTS, figure
 from harness.report.plots.curves import GRID, decision_curves, macro
 from harness.report.plots.points import curves, panels, pareto, ratios, time_to_quality
+from harness.report.plots.run_charts import specifications
 from harness.report.report import Report
 
 
@@ -24,6 +27,22 @@ def test_every_figure_is_drawn(name: str, tmp_path: Path) -> None:
     svg = figure(example(tmp_path), name, ".svg").decode()
     assert svg.startswith("<svg")
     assert "nlp · cldr-langid · cpu" in svg
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_every_figure_is_valid_vega_lite(name: str, tmp_path: Path) -> None:
+    jsonschema.validate(json.loads(figure(example(tmp_path), name, ".json")), alt.load_schema())
+
+
+@pytest.mark.parametrize("name", specifications())
+def test_the_figures_of_runs_are_valid_vega_lite(name: str) -> None:
+    jsonschema.validate(specifications()[name], alt.load_schema())
+
+
+def test_what_is_not_valid_would_be_found() -> None:
+    document = specifications()["loss"] | {"mark": "scribble"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, alt.load_schema())
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".html", b"<!DOCTYPE html>")])

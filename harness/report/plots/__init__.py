@@ -6,6 +6,6 @@ colours; `figure` draws one to a file.
 
 from __future__ import annotations
 
-from harness.report.plots.figure import PLOTS, figure
+from harness.report.plots.figure import PLOTS, drawn, figure
 
-__all__ = ["PLOTS", "figure"]
+__all__ = ["PLOTS", "drawn", "figure"]

@@ -17,8 +17,9 @@ Chart = Any
 """One of altair's charts, single, layered or concatenated."""
 
 
-def records(columns: Columns) -> list[dict[str, Any]]:
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+def records(columns: Columns) -> tuple[dict[str, Any], ...]:
+    """A tuple, because altair copies a list of records whole at every step of a chart."""
+    return tuple(dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
 
 
 def pareto(panel: Panel, columns: Columns, phase: str) -> Chart:
@@ -29,9 +30,13 @@ def pareto(panel: Panel, columns: Columns, phase: str) -> Chart:
     tooltip = _tooltip(label="", quality_shown=panel.quality, speed_shown=f"{phase} (samples/s)")
     front = base.transform_filter("datum.front").mark_line(strokeDash=[4, 4], opacity=0.6, color="gray")
     layers = [
-        front.encode(x=x, y=y, order="speed:Q"),
-        base.mark_rule(strokeWidth=1.5).encode(x="speed_low:Q", x2="speed_high:Q", y=y, color=_colour(panel)),
-        base.mark_rule(strokeWidth=1.5).encode(x=x, y="quality_low:Q", y2="quality_high:Q", color=_colour(panel)),
+        front.encode(x=x, y=y, order=alt.Order("speed:Q")),
+        base.mark_rule(strokeWidth=1.5).encode(
+            x=alt.X("speed_low:Q"), x2=alt.X2("speed_high:Q"), y=y, color=_colour(panel)
+        ),
+        base.mark_rule(strokeWidth=1.5).encode(
+            x=x, y=alt.Y("quality_low:Q"), y2=alt.Y2("quality_high:Q"), color=_colour(panel)
+        ),
         base.mark_point().encode(x=x, y=y, color=_colour(panel), shape=_shape(columns), tooltip=tooltip),
     ]
     return _sized(alt.layer(*layers))
@@ -45,7 +50,7 @@ def curves(panel: Panel, columns: Columns, by: str) -> Chart:
         x=alt.X(f"{by}:Q", title=title),
         y=_quality(panel, "score", "validation "),
         color=_colour(panel),
-        detail="run:N",
+        detail=alt.Detail("run:N"),
         tooltip=_tooltip(label="", seed="seed", epoch="epoch", score=panel.quality, seconds="seconds"),
     )
     lines = encoded.mark_line(opacity=0.75, strokeWidth=1.75).encode(strokeDash=_dash(columns))
@@ -64,12 +69,16 @@ def ratios(panel: Panel, columns: Columns) -> Chart:
     offset = alt.YOffset("phase:N", sort=["training", "inference"])
     shape = alt.Shape("phase:N", title=None, sort=["training", "inference"])
     x = alt.X("ratio:Q", title="multiple of the first backend's throughput", scale=_LOG, axis=_RATIOS)
-    one = alt.Chart(alt.InlineData(values=[{"one": 1}])).mark_rule(strokeDash=[3, 3], color="gray").encode(x="one:Q")
+    one = (
+        alt.Chart(alt.InlineData(values=[{"one": 1}]))
+        .mark_rule(strokeDash=[3, 3], color="gray")
+        .encode(x=alt.X("one:Q"))
+    )
     encoded = base.encode(y=y, yOffset=offset, color=_colour(panel))
     tooltip = _tooltip(label="", phase="", ratio_shown="ratio")
     layers = [
         one,
-        encoded.mark_rule(strokeWidth=2).encode(x="ratio_low:Q", x2="ratio_high:Q"),
+        encoded.mark_rule(strokeWidth=2).encode(x=alt.X("ratio_low:Q"), x2=alt.X2("ratio_high:Q")),
         encoded.mark_point().encode(x=x, shape=shape, tooltip=tooltip),
     ]
     return _sized(alt.layer(*layers), height=_height(columns, 44))
@@ -93,13 +102,15 @@ def latency(panel: Panel, columns: Columns) -> Chart:
     tooltip = _tooltip(label="", share="share", ms="ms")
     line = base.mark_line(interpolate="step-after", strokeWidth=2)
     return _sized(
-        line.encode(x=x, y=y, color=_colour(panel), strokeDash=_dash(columns), detail="label:N", tooltip=tooltip)
+        line.encode(
+            x=x, y=y, color=_colour(panel), strokeDash=_dash(columns), detail=alt.Detail("label:N"), tooltip=tooltip
+        )
     )
 
 
 def roc(panel: Panel, columns: Columns) -> Chart:
     diagonal = alt.Chart(alt.InlineData(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}]))
-    chance = diagonal.mark_line(strokeDash=[3, 3], color="gray", strokeWidth=1).encode(x="x:Q", y="y:Q")
+    chance = diagonal.mark_line(strokeDash=[3, 3], color="gray", strokeWidth=1).encode(x=alt.X("x:Q"), y=alt.Y("y:Q"))
     return _sized(alt.layer(chance, _decision(panel, columns, "tpr", "false positive rate", "true positive rate")))
 
 
@@ -144,9 +155,9 @@ def confusion_chart(cells: Any, names: Sequence[str], key: str = "", *, size: in
         chart.mark_rect(clip=True)
         .encode(
             x=alt.X("x_low:Q", title="predicted", scale=domain, axis=alt.Axis(labelAngle=-45, **axis)),
-            x2="x_high:Q",
+            x2=alt.X2("x_high:Q"),
             y=alt.Y("y_low:Q", title="true", scale=flipped, axis=alt.Axis(**axis)),
-            y2="y_high:Q",
+            y2=alt.Y2("y_high:Q"),
             color=alt.Color(
                 "share:Q", title="share of the true class", scale=alt.Scale(domain=[0, 1], interpolate="rgb")
             ),
@@ -169,7 +180,7 @@ def _decision(panel: Panel, columns: Columns, value: str, x_title: str, y_title:
         y=alt.Y(f"{value}:Q", title=y_title),
         color=_colour(panel),
         strokeDash=_dash(columns),
-        detail="label:N",
+        detail=alt.Detail("label:N"),
         tooltip=_tooltip(label="", x=x_title, **{value: y_title}),
     )
 
@@ -177,7 +188,7 @@ def _decision(panel: Panel, columns: Columns, value: str, x_title: str, y_title:
 def _bars(panel: Panel, columns: Columns, value: str, title: str) -> Chart:
     base = alt.Chart(alt.InlineData(values=records(columns)))
     interval = base.mark_rule(strokeWidth=2, color="gray").encode(
-        x=f"{value}_low:Q", x2=f"{value}_high:Q", y=alt.Y("label:N", title=None, sort=None)
+        x=alt.X(f"{value}_low:Q"), x2=alt.X2(f"{value}_high:Q"), y=alt.Y("label:N", title=None, sort=None)
     )
     return _sized(alt.layer(_bar(panel, columns, value, title), interval), height=_height(columns, 28))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -33,29 +33,32 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
     from harness.metrics import probabilities
 
     scores = np.ascontiguousarray(np.asarray(probabilities(logits), np.float64).T)  # [C, N]
-    order = np.argsort(-scores, axis=1)  # in any order within a tie
-    ranked = np.take_along_axis(scores, order, axis=1)
-    true = np.cumsum(targets[order] == np.arange(len(scores))[:, None], axis=1)
-    ends = ranked[:, 1:] != ranked[:, :-1]  # ties are one threshold
-    grid = np.asarray(GRID)
+    ranked = np.sort(scores, axis=1)
+    examples, grid = len(targets), np.asarray(GRID)
     tpr = np.full((len(scores), len(grid)), np.nan)
     precision = tpr.copy()
-    zero, end = np.zeros(1), np.array([len(targets) - 1])
-    for number in range(len(scores)):
-        last = np.concatenate([np.flatnonzero(ends[number]), end])
-        found = true[number, last]
-        positives = found[-1]
-        negatives = len(targets) - positives
+    for number, (all_scores, class_scores) in enumerate(zip(ranked, scores, strict=True)):
+        mine = np.sort(class_scores[targets == number])[::-1]
+        positives, negatives = len(mine), examples - len(mine)
         if not positives or not negatives:
             continue
-        seen = last + 1
-        rates = found / positives
-        false_rates = np.concatenate([zero, (seen - found) / negatives])
-        tpr[number] = np.interp(grid, false_rates, np.concatenate([zero, rates]))
-        best = np.maximum.accumulate((found / seen)[::-1])[::-1]
-        at = np.searchsorted(rates, grid - 1e-12)
-        precision[number] = best[np.minimum(at, len(best) - 1)]
+        # Only where a threshold passes a positive example can a curve turn: there is a point before it and one at it.
+        before, at = (_at_least(all_scores, mine, side) for side in ("right", "left"))
+        true_before, true_at = (_at_least(mine[::-1], mine, side) for side in ("right", "left"))
+        false = np.empty(2 * positives + 2)
+        true = np.empty(2 * positives + 2)
+        false[0], false[1:-1:2], false[2:-1:2], false[-1] = 0, before - true_before, at - true_at, negatives
+        true[0], true[1:-1:2], true[2:-1:2], true[-1] = 0, true_before, true_at, positives
+        tpr[number] = np.interp(grid, false / negatives, true / positives)
+        best = np.maximum.accumulate((true_at / at)[::-1])[::-1]
+        place = np.searchsorted(true_at / positives, grid - 1e-12)
+        precision[number] = best[np.minimum(place, positives - 1)]
     return Curves(tpr, precision)
+
+
+def _at_least(ascending: Floats, thresholds: Floats, side: Literal["left", "right"]) -> NDArray[np.intp]:
+    """How many of `ascending` reach each threshold (`side` left) or exceed it (right)."""
+    return len(ascending) - np.searchsorted(ascending, thresholds, side)
 
 
 def macro(curves: Curves) -> tuple[Floats, Floats]:

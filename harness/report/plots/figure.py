@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -80,7 +81,23 @@ PLOTS: dict[str, Callable[[Panel], Iterator[tuple[str, Any]]]] = {
     "latency": _latency,
     "memory": _memory,
 }
-"""Name -> the titled charts of a panel, none where its runs have nothing to show."""
+"""Name -> the titled charts of a panel, none where its runs have nothing to show; `drawn` makes them."""
+
+
+def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:
+    """The titled charts of one of `PLOTS`, without altair's checks (see `unchecked`)."""
+    with unchecked():
+        return list(PLOTS[name](panel))
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Altair validates each part of a chart against Vega-Lite's schema while it is built, which takes longer than
+    everything else in a report. Whether charts are valid depends on the code alone, and the tests see to it."""
+    from altair.utils.schemapi import debug_mode
+
+    with debug_mode(False):
+        yield
 
 
 def figure(report: Report, name: str, suffix: str) -> bytes:
@@ -98,14 +115,16 @@ def figure(report: Report, name: str, suffix: str) -> bytes:
     from harness.report.plots.points import panels
 
     rows = []
-    for panel in panels(report):
-        drawn = [chart.properties(title=_title(title, chart)) for title, chart in PLOTS[name](panel)]
-        if drawn:
-            row = alt.concat(*drawn, columns=4).resolve_scale(shape="independent", strokeDash="independent")
-            rows.append(row.properties(title=panel.title))
-    if not rows:
-        raise UsageError(f"none of these runs has what the plot {name!r} shows")
-    return _written(alt.vconcat(*rows).resolve_scale(color="independent"), suffix)
+    with unchecked():
+        for panel in panels(report):
+            charts = [chart.properties(title=_title(title, chart)) for title, chart in drawn(name, panel)]
+            if charts:
+                row = alt.concat(*charts, columns=4).resolve_scale(shape="independent", strokeDash="independent")
+                rows.append(row.properties(title=panel.title))
+        if not rows:
+            raise UsageError(f"none of these runs has what the plot {name!r} shows")
+        document = alt.vconcat(*rows).resolve_scale(color="independent").to_dict(validate=False)
+    return _written(document, suffix)
 
 
 def _title(title: str, chart: Any) -> str:
@@ -114,12 +133,11 @@ def _title(title: str, chart: Any) -> str:
     return title if chart.title is alt.Undefined else f"{title}: {chart.title}"
 
 
-def _written(chart: Any, suffix: str) -> bytes:
+def _written(document: dict[str, Any], suffix: str) -> bytes:
     import vl_convert
 
     from harness.report.plots.theme import config
 
-    document = chart.to_dict()
     document["config"] = config() | {"background": "white"}
     if suffix == ".json":
         return msgspec.json.format(msgspec.json.encode(document), indent=1)

@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 
 from harness.report.plots.charts import confusion_chart
+from harness.report.plots.figure import unchecked
 
 _POINTS = alt.NamedData("points")
 _HEIGHT = 220
@@ -17,21 +18,22 @@ _HEIGHT = 220
 
 def specifications() -> dict[str, dict[str, Any]]:
     """Name -> Vega-Lite specification."""
-    charts = {
-        "score_by_step": _line("step:Q", "training steps", "score:Q", "validation score", point=True),
-        "score_by_time": _line("seconds:Q", "seconds of training", "score:Q", "validation score", point=True),
-        "loss": _line("step:Q", "training steps", "loss:Q", "training loss"),
-        "windows": _windows(),
-        "confusion": confusion_chart("points", []),
-        "roc": _decision("false positive rate", "true positive rate"),
-        "precision_recall": _decision("recall", "precision"),
-        "latency": _latency(),
-        "memory": _bars("mib:Q", "peak host memory (MiB)"),
-        "seconds": _bars("seconds:Q", "seconds"),
-        "predicted": _predicted(),
-        "residual": _residual(),
-    }
-    return {name: chart.to_dict() for name, chart in charts.items()}
+    with unchecked():
+        charts = {
+            "score_by_step": _line("step:Q", "training steps", "score:Q", "validation score", point=True),
+            "score_by_time": _line("seconds:Q", "seconds of training", "score:Q", "validation score", point=True),
+            "loss": _line("step:Q", "training steps", "loss:Q", "training loss"),
+            "windows": _windows(),
+            "confusion": confusion_chart("points", []),
+            "roc": _decision("false positive rate", "true positive rate"),
+            "precision_recall": _decision("recall", "precision"),
+            "latency": _latency(),
+            "memory": _bars("mib:Q", "peak host memory (MiB)"),
+            "seconds": _bars("seconds:Q", "seconds"),
+            "predicted": _predicted(),
+            "residual": _residual(),
+        }
+        return {name: chart.to_dict(validate=False) for name, chart in charts.items()}
 
 
 def _line(x: str, x_title: str, y: str, y_title: str, *, point: bool = False) -> Any:
@@ -96,7 +98,7 @@ def _latency() -> Any:
             x=alt.X(
                 "low:Q", title="latency of a batch (ms), the slowest 0.5% in the last bar", scale=alt.Scale(zero=False)
             ),
-            x2="high:Q",
+            x2=alt.X2("high:Q"),
             y=alt.Y("count:Q", title="batches"),
             tooltip=[
                 alt.Tooltip("low:Q", title="from (ms)", format=".4~g"),
@@ -129,12 +131,16 @@ def _predicted() -> Any:
         y=alt.Y("predicted:Q", title="predicted", scale=scale),
         tooltip=[alt.Tooltip(f"{name}:Q", format=".4~g") for name in ("true", "predicted", "residual")],
     )
-    equal = base.mark_line(strokeDash=[4, 4], color="gray").encode(x="true:Q", y="true:Q")
+    equal = base.mark_line(strokeDash=[4, 4], color="gray").encode(x=alt.X("true:Q"), y=alt.Y("true:Q"))
     return alt.layer(equal, points).properties(width="container", height=260)
 
 
 def _residual() -> Any:
-    zero = alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 4], color="gray").encode(y="zero:Q")
+    zero = (
+        alt.Chart(alt.InlineData(values=[{"zero": 0}]))
+        .mark_rule(strokeDash=[4, 4], color="gray")
+        .encode(y=alt.Y("zero:Q"))
+    )
     points = (
         alt.Chart(_POINTS)
         .mark_point(size=28, opacity=0.55)

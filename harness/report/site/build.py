@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cache
+from html import escape
 from importlib.resources import files as package_files
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from harness.files import safe_name
 from harness.plan import available_cores
 from harness.report.data import csv_text, json_text
 from harness.report.layout import block, legend
-from harness.report.plots import PLOTS
+from harness.report.plots import PLOTS, drawn
 from harness.report.plots.points import panels
 from harness.report.plots.theme import config
 from harness.report.report import Report
@@ -71,17 +72,20 @@ class _Job(NamedTuple):
     """Of the run, whose record is read again there: it would go to another process at many times the cost."""
     task: str
     command: str
-    siblings: list[tuple[str, str]]
+    siblings: dict[str, str]
+    """Runs of the same row, by their names, as items of a list; one object for all of the row."""
 
 
 def _jobs(report: Report, addresses: dict[str, str]) -> Iterator[_Job]:
     commands = _Commands(report)
     for row in report.table.rows:
-        siblings = [(name, addresses[name].rpartition("/")[2]) for name in row.run_ids[: tables.PAGE + 1]]
+        siblings = {
+            name: f'<li><a href="{escape(addresses[name].rpartition("/")[2])}">{escape(one_line(name))}</a></li>'
+            for name in row.run_ids[: tables.PAGE + 1]
+        }
         for run in report.runs_of(row):
-            others = [sibling for sibling in siblings if sibling[0] != run.record.run_id][: tables.PAGE]
             address = addresses[run.record.run_id]
-            yield _Job(address, run.path, row.text("task"), commands.of(run.record), others)
+            yield _Job(address, run.path, row.text("task"), commands.of(run.record), siblings)
 
 
 def _run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str]) -> Iterator[tuple[str, bytes]]:
@@ -134,10 +138,10 @@ class _Commands:
 
 def _home(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
     found = overview.contests(report)
-    drawn = [(panel.title, list(PLOTS["pareto"](panel))) for panel in panels(report)[:MOST_PLOTTED]]
+    fronts = [(panel.title, drawn("pareto", panel)) for panel in panels(report)[:MOST_PLOTTED]]
     failures = [run for run in report.runs if isinstance(run.record.outcome, Failure)]
     figures = _Figures()
-    for number, (_, charts) in enumerate(drawn):
+    for number, (_, charts) in enumerate(fronts):
         for place, (_, chart) in enumerate(charts):
             figures.add(f"pareto-{number}-{place}", chart)
     return {
@@ -148,7 +152,7 @@ def _home(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
         "contests": found,
         "figures": {name: title for name, title in overview.FIGURES.items() if any(name in c.verdicts for c in found)},
         "scoreboard": overview.scoreboard(found),
-        "panels": [(title, [name for name, _ in charts]) for title, charts in drawn],
+        "panels": [(title, [name for name, _ in charts]) for title, charts in fronts],
         "plots": figures.page(),
         "failures": _failures(failures, addresses, ""),
         "more_failures": max(0, len(failures) - tables.PAGE),
@@ -165,10 +169,10 @@ def _task(report: Report, task: str, part: Table, addresses: dict[str, str]) -> 
     within = Report(part, tuple(runs), report.catalog, report.verdicts)
     for panel in panels(within)[:MOST_PLOTTED]:
         shown_here = []
-        for name, draw in PLOTS.items():
+        for name in PLOTS:
             if name == "confusion":  # the pages of the runs have them
                 continue
-            for place, (title, chart) in enumerate(draw(panel)):
+            for place, (title, chart) in enumerate(drawn(name, panel)):
                 key = f"{name}-{panel.number}-{place}"
                 figures.add(key, chart)
                 shown_here.append((key, title))
@@ -277,7 +281,7 @@ class _Figures:
 
     def add(self, key: str, chart: Any) -> None:
         """As wide as its place on the page; the script gives the colours."""
-        spec = chart.to_dict()
+        spec = chart.to_dict(validate=False)
         spec.pop("config", None)
         datasets = spec.pop("datasets", {})
         for name, rows in datasets.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from harness.errors import RecordError
 from harness.report.costs import Section, sections, text
 from harness.report.plots import run_points
 from harness.report.record import circumstances, quality, run_section
-from harness.report.site.tables import Cell, View, number, plain
+from harness.report.site.tables import PAGE, Cell, View, number, plain
 from harness.store import ARRAYS, AUDIT, LOG, StoredRun, read_arrays
 from harness.types import Failure, RunRecord, Success
 
@@ -23,15 +23,16 @@ LOG_BYTES = 6_000
 """Of the log's end."""
 
 
-def context(run: StoredRun, command: str, siblings: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Everything that the template of a run's page needs. `siblings` are (name, address) of the runs of its row."""
+def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that the template of a run's page needs. `siblings` are the runs of its row, itself among them, as
+    items of a list."""
     record = run.record
     outcome = record.outcome
     found: dict[str, Any] = {
         "record": record,
         "name": record.run_id,
         "command": command,
-        "siblings": siblings,
+        "siblings": Markup("".join([item for name, item in siblings.items() if name != record.run_id][:PAGE])),
         "failed": isinstance(outcome, Failure),
         "log": _log(run),
         "sections": _pairs([run_section(record), *circumstances(record)]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -46,6 +47,10 @@ class View:
     """Path of the same table as ``.csv`` and ``.json``, relative to its page; empty where the script makes them."""
     controls: bool = False
     """Whether it can be filtered, and its columns hidden."""
+
+    @property
+    def head(self) -> Markup:
+        return _head(self.columns)
 
     @property
     def body(self) -> Markup:
@@ -92,6 +97,19 @@ def plain(
 
 def number(value: float | None, text: str) -> Cell:
     return Cell("–" if value is None else text, value, "", "num")
+
+
+@lru_cache(maxsize=256)
+def _head(columns: tuple[Column, ...]) -> Markup:
+    """Kept, because the pages of runs have the same ones."""
+    cells = []
+    for column in columns:
+        kind = "" if column.kind == "text" else ' class="num"'
+        unit = f' <span class="unit">({escape(column.unit)})</span>' if column.unit else ""
+        cells.append(
+            f'<th scope="col" data-name="{escape(column.name)}"{kind}>{escape(column.title or " ")}{unit}</th>'
+        )
+    return Markup("".join(cells))
 
 
 def _html(cell: Cell) -> str:
