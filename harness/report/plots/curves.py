@@ -51,14 +51,14 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
         true[0], true[1:-1:2], true[2:-1:2], true[-1] = 0, true_before, true_at, positives
         tpr[number] = np.interp(grid, false / negatives, true / positives)
         best = np.maximum.accumulate((true_at / at)[::-1])[::-1]
-        place = np.searchsorted(true_at / positives, grid - 1e-12)
-        precision[number] = best[np.minimum(place, positives - 1)]
+        place = (true_at / positives).searchsorted(grid - 1e-12)
+        precision[number] = best.take(place, mode="clip")
     return Curves(tpr, precision)
 
 
 def _at_least(ascending: Floats, thresholds: Floats, side: Literal["left", "right"]) -> NDArray[np.intp]:
     """How many of `ascending` reach each threshold (`side` left) or exceed it (right)."""
-    return len(ascending) - np.searchsorted(ascending, thresholds, side)
+    return len(ascending) - ascending.searchsorted(thresholds, side)
 
 
 def macro(curves: Curves) -> tuple[Floats, Floats]:

@@ -138,12 +138,12 @@ class _Commands:
 
 def _home(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
     found = overview.contests(report)
-    fronts = [(panel.title, drawn("pareto", panel)) for panel in panels(report)[:MOST_PLOTTED]]
     failures = [run for run in report.runs if isinstance(run.record.outcome, Failure)]
     figures = _Figures()
-    for number, (_, charts) in enumerate(fronts):
-        for place, (_, chart) in enumerate(charts):
-            figures.add(f"pareto-{number}-{place}", chart)
+    fronts = [
+        (panel.title, figures.add_all(f"pareto-{panel.number}", drawn("pareto", panel)))
+        for panel in panels(report)[:MOST_PLOTTED]
+    ]
     return {
         "title": report.title,
         "summary": _summary(report),
@@ -152,7 +152,7 @@ def _home(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
         "contests": found,
         "figures": {name: title for name, title in overview.FIGURES.items() if any(name in c.verdicts for c in found)},
         "scoreboard": overview.scoreboard(found),
-        "panels": [(title, [name for name, _ in charts]) for title, charts in fronts],
+        "panels": fronts,
         "plots": figures.page(),
         "failures": _failures(failures, addresses, ""),
         "more_failures": max(0, len(failures) - tables.PAGE),
@@ -168,15 +168,13 @@ def _task(report: Report, task: str, part: Table, addresses: dict[str, str]) -> 
     figures = _Figures()
     within = Report(part, tuple(runs), report.catalog, report.verdicts)
     for panel in panels(within)[:MOST_PLOTTED]:
-        shown_here = []
-        for name in PLOTS:
-            if name == "confusion":  # the pages of the runs have them
-                continue
-            for place, (title, chart) in enumerate(drawn(name, panel)):
-                key = f"{name}-{panel.number}-{place}"
-                figures.add(key, chart)
-                shown_here.append((key, title))
-        found.append((panel.block.heading, shown_here))
+        here = [
+            titled
+            for name in PLOTS
+            if name != "confusion"  # the pages of the runs have them
+            for titled in figures.add_all(f"{name}-{panel.number}", drawn(name, panel))
+        ]
+        found.append((panel.block.heading, here))
     failures = [run for run in runs if isinstance(run.record.outcome, Failure)]
     slug = safe_name(task)
     return {
@@ -278,6 +276,14 @@ class _Figures:
     def __init__(self) -> None:
         self.data: dict[str, dict[str, list[Any]]] = {}
         self.figures: dict[str, dict[str, Any]] = {}
+
+    def add_all(self, name: str, titled: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
+        """Charts with their titles; returns the keys that the page finds them by, and the titles."""
+        found = []
+        for place, (title, chart) in enumerate(titled):
+            found.append((f"{name}-{place}", title))
+            self.add(f"{name}-{place}", chart)
+        return found
 
     def add(self, key: str, chart: Any) -> None:
         """As wide as its place on the page; the script gives the colours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,23 @@ from harness.types import Failure, RunRecord, Success
 
 LOG_BYTES = 6_000
 """Of the log's end."""
+_QUALITY = {
+    "confusion": "Confusion matrix",
+    "roc": "ROC",
+    "precision_recall": "Precision and recall",
+    "predicted": "Predicted against true",
+    "residual": "Residuals",
+    "score_by_step": "Validation {metric} by step",
+    "score_by_time": "Validation {metric} by time",
+    "loss": "Training loss",
+}
+_COST = {
+    "windows": "Throughput by window; faint: warm-up",
+    "latency": "Latency",
+    "memory": "Memory by phase",
+    "seconds": "Seconds by phase",
+}
+"""The figures of the two sections of a page, by the names of their specifications."""
 
 
 def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[str, Any]:
@@ -49,6 +67,9 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         found["costs"] = _pairs(sections(outcome, record.peak))
         found["flags"] = outcome.flags
         found["plots"], found["notes"] = _plots(record, outcome, arrays)
+        for part, titles in (("quality_plots", _QUALITY), ("cost_plots", _COST)):
+            shown = ((name, title) for name, title in titles.items() if name in found["plots"])
+            found[part] = [(name, title.format(metric=outcome.scores.primary)) for name, title in shown]
         found["tables"] = _tables(outcome)
     return found
 
@@ -163,11 +184,15 @@ def _pairs(found: Iterable[Section]) -> Markup:
     parts = []
     for title, rows in found:
         if rows:
-            listed = "".join(
-                f"<div><dt>{escape(name)}</dt><dd>{escape(text(value))}</dd></div>" for name, value in rows
-            )
+            listed = "".join(_pair(name, text(value)) for name, value in rows)
             parts.append(f'<section class="pairs"><h3>{escape(title)}</h3><dl>{listed}</dl></section>')
     return Markup("\n".join(parts))
+
+
+@lru_cache(maxsize=4096)
+def _pair(name: str, value: str) -> str:
+    """Kept, because most are the same for many runs."""
+    return f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
 
 
 def _parity(mark: Any) -> str:
