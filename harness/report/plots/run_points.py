@@ -41,7 +41,8 @@ def losses(arrays: Arrays) -> Columns:
     values = values[np.isfinite(values)]
     if not len(values):
         return {}
-    starts = np.unique(np.linspace(0, len(values), min(len(values), MOST_POINTS), endpoint=False).astype(int))
+    stretches = min(len(values), MOST_POINTS)
+    starts = np.arange(stretches) * len(values) // stretches
     ends = np.append(starts[1:], len(values))
     means = np.add.reduceat(values, starts) / (ends - starts)
     return {"step": ends.tolist(), "loss": _short(means)}
@@ -56,7 +57,7 @@ def windows(record: RunRecord, arrays: Arrays) -> Columns:
     ):
         if found is not None:
             at = np.cumsum(found.seconds)
-            chosen = np.unique(np.linspace(0, len(at) - 1, min(len(at), MOST_POINTS)).astype(int))
+            chosen = _spread(len(at), MOST_POINTS)
             columns["phase"] += [phase] * len(chosen)
             columns["at_s"] += _short(at[chosen])
             columns["rate"] += _short(found.samples_per_s[chosen])
@@ -106,7 +107,7 @@ def confusion(outcome: Success) -> Columns:
         "true": true.tolist(),
         "predicted": predicted.tolist(),
         "count": counts.tolist(),
-        "share": _rounded(counts / totals[true]),
+        "share": np.round(counts / totals[true], 4).tolist(),
     }
 
 
@@ -121,12 +122,13 @@ def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, 
     areas = [score.roc_auc for score in outcome.scores.per_class]
     known = [number for number, area in enumerate(areas) if area is not None and not np.isnan(curves.tpr[number, 0])]
     shown = sorted(sorted(known, key=lambda number: areas[number] or 0.0)[:MOST_CLASSES])
-    mean_tpr, mean_precision = macro(curves)
-    tpr, precision = {"mean of classes": _rounded(mean_tpr)}, {"mean of classes": _rounded(mean_precision)}
+    named = {"mean of classes": macro(curves)}
     for number in shown:
         label = outcome.scores.per_class[number].label
-        name = label if label not in tpr else f"{label} (class {number})"
-        tpr[name], precision[name] = _rounded(curves.tpr[number]), _rounded(curves.precision[number])
+        name = label if label not in named else f"{label} (class {number})"
+        named[name] = curves.tpr[number], curves.precision[number]
+    rounded = np.round(list(named.values()), 4)  # [names, 2, len(GRID)]
+    tpr, precision = (dict(zip(named, rounded[:, place].tolist(), strict=True)) for place in (0, 1))
     return {"x": [round(x, 4) for x in GRID], "tpr": tpr, "precision": precision, "left_out": len(known) - len(shown)}
 
 
@@ -137,7 +139,7 @@ def errors(record: RunRecord, arrays: Arrays) -> Columns:
     if pair is None or info is None or info.objective != "regression":
         return {}
     true, predicted = pair[0][:, 0], pair[1][:, 0]
-    chosen = np.linspace(0, len(true) - 1, min(len(true), 3 * MOST_POINTS)).astype(int)
+    chosen = _spread(len(true), 3 * MOST_POINTS)
     return {
         "true": _short(true[chosen]),
         "predicted": _short(predicted[chosen]),
@@ -145,9 +147,10 @@ def errors(record: RunRecord, arrays: Arrays) -> Columns:
     }
 
 
-def _rounded(values: NDArray[np.float64]) -> list[float]:
-    rounded: list[float] = np.round(values, 4).tolist()
-    return rounded
+def _spread(count: int, most: int) -> NDArray[np.intp]:
+    """Indices from the first to the last of `count`, evenly apart, at most `most` of them."""
+    chosen = min(count, most)
+    return np.arange(chosen) * (count - 1) // max(chosen - 1, 1)
 
 
 def _short(values: Sequence[float] | NDArray[Any]) -> list[float]:
