@@ -12,6 +12,8 @@ Section = tuple[str, list[tuple[str, object]]]
 
 
 def text(value: object) -> str:
+    if isinstance(value, str):
+        return value
     if value is None:
         return "not known"
     if isinstance(value, bool):
