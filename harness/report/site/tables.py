@@ -13,7 +13,9 @@ from markupsafe import Markup
 
 from harness.report.best import best
 from harness.report.layout import Block
-from harness.report.table import Column, one_line
+from harness.report.table import Column, one_line, rounded
+from harness.store import StoredRun
+from harness.types import Failure, Success
 
 LONG = 60
 PAGE = 50
@@ -93,6 +95,53 @@ def plain(
         for place, header in enumerate(headers)
     )
     return View(name, caption, columns, made, controls=controls)
+
+
+def runs(found: Iterable[StoredRun], addresses: dict[str, str], caption: str, root: str) -> View:
+    headers = (
+        "run",
+        "dataset",
+        "model",
+        "backend",
+        "device",
+        "precision",
+        "seed",
+        "quality",
+        "training (samples/s)",
+        "inference (samples/s)",
+        "status",
+        "started",
+    )
+    rows = []
+    for run in found:
+        record = run.record
+        spec, outcome = record.spec, record.outcome
+        if isinstance(outcome, Success):
+            quality = outcome.scores.test.get(outcome.scores.primary)
+            speed = outcome.speed
+            figures = [_number(x) for x in (quality, speed.train_samples_per_s, speed.inference_samples_per_s)]
+            status = Cell("flagged" if outcome.flags else "ok", None, "", "flagged" if outcome.flags else "")
+        else:
+            figures = [_number(None)] * 3
+            status = Cell(outcome.kind, None, "", "failed")
+        names = (spec.dataset, spec.model, spec.backend, spec.device, spec.precision)
+        link = Cell(one_line(record.run_id), None, "", "", root + addresses[record.run_id])
+        rows.append([link, *map(Cell, map(one_line, names)), spec.seed, *figures, status, record.started_at])
+    return plain("runs", caption, headers, rows, controls=True)
+
+
+def failures(found: list[StoredRun], addresses: dict[str, str], root: str) -> View | None:
+    rows = []
+    for run in found[:PAGE]:
+        assert isinstance(run.record.outcome, Failure)
+        link = Cell(one_line(run.record.run_id), None, "", "", root + addresses[run.record.run_id])
+        outcome = run.record.outcome
+        rows.append([link, outcome.kind, outcome.phase, one_line(outcome.message, 400)])
+    return plain("failures", "Failed runs", ("run", "kind", "phase", "reason"), rows) if rows else None
+
+
+def _number(value: float | None) -> Cell:
+    return number(value, "" if value is None else rounded(value, None)[0])
 
 
 def number(value: float | None, text: str) -> Cell:

@@ -1,0 +1,65 @@
+"""What the home page shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.report.plots import drawn
+from harness.report.plots.points import panels
+from harness.report.report import Report
+from harness.report.site import overview, tables
+from harness.report.site.figures import MOST_PLOTTED, Figures
+from harness.types import Failure, RunRecord
+
+
+def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
+    found = overview.contests(report)
+    failures = [run for run in report.runs if isinstance(run.record.outcome, Failure)]
+    figures = Figures()
+    fronts = [
+        (panel.title, figures.add_all(f"pareto-{panel.number}", drawn("pareto", panel)))
+        for panel in panels(report)[:MOST_PLOTTED]
+    ]
+    return {
+        "title": report.title,
+        "summary": _summary(report),
+        "problems": report.problems[:20],
+        "backends": report.backends,
+        "contests": found,
+        "figures": {name: title for name, title in overview.FIGURES.items() if any(name in c.verdicts for c in found)},
+        "scoreboard": overview.scoreboard(found),
+        "panels": fronts,
+        "plots": figures.page(),
+        "failures": tables.failures(failures, addresses, ""),
+        "more_failures": max(0, len(failures) - tables.PAGE),
+    }
+
+
+def _summary(report: Report) -> dict[str, Any]:
+    records = [run.record for run in report.runs]
+    started = sorted(record.started_at for record in records)
+    versions = {
+        f"{name} {version}"
+        for record in records
+        for name, version in record.environment.packages.items()
+        if name in report.catalog.backends or name in ("torch", "tensorflow", "jax", "keras")
+    }
+    return {
+        "runs": len(records),
+        "failed": sum(isinstance(record.outcome, Failure) for record in records),
+        "tasks": list(dict.fromkeys(record.spec.task for record in records)),
+        "backends": report.backends,
+        "machines": list(dict.fromkeys(_machine(record) for record in records)),
+        "versions": sorted(versions),
+        "commits": list(dict.fromkeys(record.environment.git_commit or "no checkout" for record in records)),
+        "since": started[0][:10] if started else "",
+        "until": started[-1][:10] if started else "",
+    }
+
+
+def _machine(record: RunRecord) -> str:
+    environment = record.environment
+    gpus = [gpu.name for gpu in environment.gpus]
+    return ", ".join(
+        [f"{environment.cpu} ({environment.cores} cores)", f"{environment.memory_bytes / 2**30:.0f} GiB", *gpus]
+    )

@@ -1,0 +1,97 @@
+"""The pages of all runs: in processes of their own where there are many, as each takes some milliseconds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from html import escape
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness import again
+from harness.plan import available_cores
+from harness.report.report import Report
+from harness.report.site import render, run_page, tables
+from harness.report.site.figures import Figures
+from harness.report.table import one_line
+from harness.store import RECORD, StoredRun, read_record
+from harness.types import RunRecord
+
+_CHUNK, _FEW, _MOST_PROCESSES, _MOST_WAITING = 40, 500, 8, 16
+"""Pages made at once; runs from which on processes are worth their start; how many of these, and parts under way."""
+
+
+def run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Paths within the site and their contents."""
+    jobs = _jobs(report, addresses)
+    parts = iter(lambda: list(islice(jobs, _CHUNK)), [])
+    if len(report.runs) < _FEW or available_cores() == 1:
+        for part in parts:
+            yield from _some_pages(shared, part)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(available_cores(), _MOST_PROCESSES), mp_context=context) as pool:
+        waiting: deque[Future[list[tuple[str, bytes]]]] = deque()
+        for part in parts:
+            waiting.append(pool.submit(_some_pages, shared, part))
+            if len(waiting) > _MOST_WAITING:  # so that neither jobs nor finished pages pile up
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+class _Job(NamedTuple):
+    """The page of one run."""
+
+    address: str
+    path: Path
+    """Of the run, whose record is read again there: it would go to another process at many times the cost."""
+    task: str
+    command: str
+    siblings: dict[str, str]
+    """Runs of the same row, by their names, as items of a list; one object for all of the row."""
+
+
+def _jobs(report: Report, addresses: dict[str, str]) -> Iterator[_Job]:
+    commands = _Commands(report)
+    for row in report.table.rows:
+        siblings = {
+            name: f'<li><a href="{escape(addresses[name].rpartition("/")[2])}">{escape(one_line(name))}</a></li>'
+            for name in row.run_ids[: tables.PAGE + 1]
+        }
+        for run in report.runs_of(row):
+            address = addresses[run.record.run_id]
+            yield _Job(address, run.path, row.text("task"), commands.of(run.record), siblings)
+
+
+def _some_pages(shared: dict[str, Any], jobs: list[_Job]) -> list[tuple[str, bytes]]:
+    pages = []
+    for job in jobs:
+        run = StoredRun(job.path, read_record(job.path / RECORD))
+        context = run_page.context(run, job.command, job.siblings)
+        figures = Figures()
+        for key, columns in context["plots"].items():
+            figures.share(key, columns)
+        context["plots"] = figures.page()
+        html = render.page("run.html", "../", **shared, task=job.task, title=run.record.run_id, **context)
+        pages.append((job.address, html))
+    return pages
+
+
+class _Commands:
+    """What repeats a run. Runs that differ in their seed or split only share the work of finding it."""
+
+    def __init__(self, report: Report) -> None:
+        self._catalog = report.catalog
+        self._known: dict[str, str] = {}
+
+    def of(self, record: RunRecord) -> str:
+        spec = record.spec
+        if spec.group_key not in self._known:
+            self._known[spec.group_key] = again.command(spec, record.provenance.plugins, self._catalog)
+        line = re.sub(r"--seed \d+", f"--seed {spec.seed}", self._known[spec.group_key], count=1)
+        return re.sub(r"--split \d+", f"--split {spec.split}", line, count=1)
