@@ -26,7 +26,11 @@ from harness.types import Energy, Failure, Peak, RunRecord, Success
 __all__ = ["Table", "tabulate"]
 
 _MIB = 2**20
-_FLAGGED = {"train_samples_per_s": "train_throughput", "inference_samples_per_s": "inference_throughput"}
+_FLAGGED = {
+    "quality": "code",
+    "train_samples_per_s": "train_throughput",
+    "inference_samples_per_s": "inference_throughput",
+}
 _COST = {
     "train_cost_per_million": "train_samples_per_s",
     "inference_cost_per_million": "inference_samples_per_s",
@@ -79,8 +83,8 @@ def tabulate(
             for cost, speed in _COST.items():
                 cells[cost] = _cost(measured[index][speed], price_per_hour)
             flags = _flags(groups[index])
-            for speed, metric in _FLAGGED.items():
-                cells[speed] = dataclasses.replace(cells[speed], flagged=metric in flags)
+            for name, metric in _FLAGGED.items():
+                cells[name] = dataclasses.replace(cells[name], flagged=metric in flags)
             cells["flags"] = Cell("; ".join(f"{metric}: {text}" for metric, text in flags.items()))
             run_ids = tuple(record.run_id for record in groups[index])
             rows.append(Row({column.name: cells[column.name] for column in COLUMNS}, run_ids))
@@ -154,13 +158,19 @@ def _energy(energy: Energy) -> dict[str, float | None]:
 
 
 def _flags(group: list[RunRecord]) -> dict[str, str]:
-    """Metric -> its kinds of flags, and in how many of the runs."""
+    """Metric -> its kinds of flags, and in how many of the runs; ``code`` where the runs were not made by the same."""
     done = [record.outcome for record in group if isinstance(record.outcome, Success)]
     counts: dict[str, Counter[str]] = {}
     for outcome in done:
         for metric, kind in dict.fromkeys((flag.metric, flag.kind) for flag in outcome.flags):
             counts.setdefault(metric, Counter())[kind] += 1
-    return {
+    digests: dict[str, set[str]] = {}
+    for record in group:
+        if isinstance(record.outcome, Success):
+            for plugin in record.provenance.plugins:
+                digests.setdefault(plugin.name, set()).update(filter(None, [plugin.code_digest]))
+    mixed = [f"{len(known)} versions of plugin {name}" for name, known in digests.items() if len(known) > 1]
+    return ({"code": f"the runs were made by {', '.join(mixed)}"} if mixed else {}) | {
         metric: ", ".join(
             kind.replace("_", " ") + (f" ({n} of {len(done)} runs)" if len(done) > 1 else "")
             for kind, n in kinds.items()

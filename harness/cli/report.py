@@ -33,7 +33,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     help="A figure instead of the table: pareto, curves, ratios, confusion, roc, latency or memory; the suffix of "
     "--output says which kind: svg, png, pdf, html or json (Vega-Lite).",
 )
-@click.option("--output", type=click.Path(), metavar="PATH", help="Write to a file or directory instead of stdout.")
+@click.option("--output", type=click.Path(), metavar="PATH", help="Write to a file or directory, not to stdout (-).")
 @click.option("--title", default="Benchmark results", show_default=True, help="Of the site.")
 @options.results
 @click.option("--all-ratios", is_flag=True, help="Also between rows that a parity check found to differ.")
@@ -76,6 +76,7 @@ def report(
 
     if plot is not None and format_ is not None:
         raise UsageError("--plot and --format ask for different things; give one of them")
+    output = None if output == "-" else output
     catalog = options.catalog()
     reporter = catalog.reporter(format_ or "text")
     if (plot is not None or reporter.output == "directory") and output is None:

@@ -113,7 +113,8 @@ def legend(shown: list[Block]) -> list[str]:
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
         lines.append("parity: same (largest relative error of the logits), or differs, by `harness parity`.")
     if any(block.flags for block in shown):
-        lines.append("! flagged: wide interval, drift, two modes, throttling or other load; `harness show` tells more.")
+        kinds = "wide interval, drift, two modes, throttling, other load, changed code"
+        lines.append(f"! flagged: {kinds}; `harness show` tells more.")
     if "mfu_percent" in names:
         lines.append("MFU: FLOP/s of training as a share of what `harness doctor --peak` attained.")
     if names & {"p50_ms", "p90_ms", "p99_ms"}:

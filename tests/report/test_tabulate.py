@@ -34,6 +34,20 @@ def test_one_seed_has_no_interval_however_often_it_ran() -> None:
     assert (found.cells["quality"].value, found.cells["quality"].ci95) == (pytest.approx(0.75), None)
 
 
+def test_runs_of_different_code_are_told_of() -> None:
+    def made_by(digest: str, seed: int) -> RunRecord:
+        run = record(success(0.7), seed=seed)
+        plugins = [msgspec.structs.replace(plugin, code_digest=digest) for plugin in run.provenance.plugins]
+        provenance = msgspec.structs.replace(run.provenance, plugins=plugins)
+        return msgspec.structs.replace(run, provenance=provenance)
+
+    mixed = row([made_by("a", 0), made_by("b", 1), made_by("", 2)])
+    assert mixed.cells["quality"].flagged
+    assert mixed.text("flags") == "code: the runs were made by 2 versions of plugin nlp"
+    same = row([made_by("a", 0), made_by("a", 1), made_by("", 2)])
+    assert (same.cells["quality"].flagged, same.text("flags")) == (False, "")
+
+
 def test_a_failed_run_counts_in_its_row() -> None:
     found = row(comparison(), task="nlp", backend="tensorflow")
     assert found.text("status") == "2/3 ok, oom"
