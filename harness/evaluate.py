@@ -107,7 +107,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
 
 
 def _compared(stored: StoredRun, trained: Success, backend: str, outcome: Outcome, outputs: NDArray[Any]) -> Evaluation:
-    from harness.parity.stages import relative
+    from harness.parity.errors import relative
 
     record = stored.record
     arrays = read_arrays(stored.path / ARRAYS)

@@ -117,7 +117,7 @@ def _checks(job: Job) -> Iterator[Finding]:
 def _saved(folder: Path, record: RunRecord, session: Session, data: PreparedData) -> Finding:
     """Leaves the saved weights in the session, where there are any."""
     from harness.measure.inference import predict
-    from harness.parity.stages import relative
+    from harness.parity.errors import relative
     from harness.weights import digest, load
 
     if not (folder / WEIGHTS).is_file():

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.parity.stages import Evidence, relative, rowwise
+from harness.parity.errors import relative, rowwise
+from harness.parity.stages import Evidence
 from harness.parity.verdict import Stage
 
 Array = NDArray[Any]

@@ -1,9 +1,6 @@
 """The comparison, stage by stage, in pure numpy: what two backends computed, and a float64 reference if there is one.
 
-An error is norm-wise relative: ``|a - b| / max(|b|, floor)`` in the 2-norm over one parameter (all logits of the batch,
-one step of the curve). The floor of a parameter with n of the N scalars is ``FLOOR |all| sqrt(n / N)``: a hundredth of
-what it would have if all scalars were alike. It is there for parameters whose true gradient is zero (the bias of an
-attention key, which the softmax cancels), where a relative error would divide rounding by rounding.
+`harness.parity.errors` says what an error is.
 
 Two stages look only where rounding does not decide the outcome, and say how much they left out. Adam and RMSProp
 divide a gradient by its own size, so that a step is ``u(g) = g / (|g| + epsilon)``: an element counts where a change of
@@ -21,20 +18,18 @@ the tolerance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.parity.errors import Array, by_parameter, norm, relative, rms, rowwise
 from harness.parity.evidence import CHECKPOINTS, Report
 from harness.parity.tolerances import CEILING, tolerance
 from harness.parity.verdict import Stage
 
-Array = NDArray[Any]
-
-FLOOR = 1e-2
 NOISE = 10.0
 """How many times the rounding of a gradient's element is taken: its own difference between the backends, or the root
 mean square over its parameter."""
@@ -172,7 +167,7 @@ class _Judge:
         """Elements whose step is well conditioned, or whose gradient is exactly zero in both."""
         one, other = (e.arrays[f"gradients/{name}"].astype(np.float64) for e in (self._one, self._other))
         true = one if self._reference is None else self._reference.arrays[f"gradients/{name}"]
-        typical = max(_rms(one - true), _rms(other - true), _rms(one - other))
+        typical = max(rms(one - true), rms(other - true), rms(one - other))
         noise = NOISE * clip * np.maximum(typical, np.abs(one - other))
         recipe = self._one.report.spec.recipe
         # RMSProp's first mean square is a hundredth of the gradient's.
@@ -192,8 +187,8 @@ class _Judge:
         limit = self._one.report.spec.recipe.clip_norm
         if limit is None:
             return 1.0
-        norms = [_norm(array) for name, array in self._one.arrays.items() if name.startswith("gradients/")]
-        return min(1.0, limit / (_norm(np.array(norms)) + 1e-6))
+        norms = [norm(array) for name, array in self._one.arrays.items() if name.startswith("gradients/")]
+        return min(1.0, limit / (norm(np.array(norms)) + 1e-6))
 
     def statistics(self) -> Stage:
         names = self._one.report.statistics
@@ -289,58 +284,3 @@ def _largest(errors: Errors) -> tuple[str, float]:
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _rms(array: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
-
-
-def _norm(array: Array) -> float:
-    return float(np.linalg.norm(np.asarray(array, np.float64).ravel()))
-
-
-def relative(a: Array, b: Array, floor: float = 0.0) -> float:
-    """``|a - b| / max(|b|, floor)`` in the 2-norm; 0 where both are zero, infinite where one is not finite or the
-    shapes differ."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.shape != b.shape:
-        return float("inf")
-    difference, size = _norm(a - b), max(_norm(b), floor)
-    if difference == 0:
-        return 0.0
-    error = difference / size if size else float("inf")
-    return error if np.isfinite(error) else float("inf")
-
-
-def rowwise(a: Array, b: Array) -> Array:
-    """Each example's difference against the root mean square size of an example ``[B]``; infinite where not finite."""
-    if a.shape != b.shape:
-        return np.full(len(b), np.inf)
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    differences = np.linalg.norm((a - b).reshape(len(b), -1), axis=1)
-    size = _norm(b) / np.sqrt(len(b))
-    rows = np.divide(differences, size, out=np.where(differences > 0, np.inf, 0.0), where=size > 0)
-    return np.where(np.isfinite(rows), rows, np.inf)
-
-
-def by_parameter(
-    a: Mapping[str, Array],
-    b: Mapping[str, Array],
-    prefix: str,
-    *,
-    names: Iterable[str] | None = None,
-    kept: Mapping[str, NDArray[np.bool_]] | None = None,
-) -> Iterator[tuple[str, float]]:
-    """Each parameter's relative error over the elements that are `kept`, with the floor that the module states."""
-    names = list(names) if names is not None else [key.removeprefix(prefix) for key in b if key.startswith(prefix)]
-    kept = kept or {}
-
-    def chosen(source: Mapping[str, Array], name: str) -> Array:
-        array = np.asarray(source[prefix + name], np.float64)
-        return array[kept[name]] if name in kept else array
-
-    squares = {name: (float(np.sum(np.square(array))), array.size) for name in names for array in (chosen(b, name),)}
-    total, scalars = (sum(column) for column in zip(*squares.values(), strict=True)) if squares else (0.0, 1)
-    for name in names:
-        floor = FLOOR * np.sqrt(total * squares[name][1] / scalars) if scalars else 0.0
-        yield name, relative(chosen(a, name), chosen(b, name), floor if np.isfinite(floor) else 0.0)

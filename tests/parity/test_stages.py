@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as numpy_arrays
 from sample_records import spec
 
+from harness.parity.errors import by_parameter, relative, rowwise
 from harness.parity.evidence import Report
 from harness.parity.explain import explain
 from harness.parity.probe import probe_weights
-from harness.parity.stages import Evidence, by_parameter, compare, relative, rowwise
+from harness.parity.stages import Evidence, compare
 from harness.parity.tolerances import tolerance
 from harness.protocols import Parameter
 from harness.types import DataInfo, InputSpec, Recipe

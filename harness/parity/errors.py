@@ -1,0 +1,74 @@
+"""How far one array is from another, as parity and audit tell it.
+
+An error is norm-wise relative: ``|a - b| / max(|b|, floor)`` in the 2-norm over one parameter (all logits of the batch,
+one step of the curve). The floor of a parameter with n of the N scalars is ``FLOOR |all| sqrt(n / N)``: a hundredth of
+what it would have if all scalars were alike. It is there for parameters whose true gradient is zero (the bias of an
+attention key, which the softmax cancels), where a relative error would divide rounding by rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+FLOOR = 1e-2
+
+
+def rms(array: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
+
+
+def norm(array: Array) -> float:
+    return float(np.linalg.norm(np.asarray(array, np.float64).ravel()))
+
+
+def relative(a: Array, b: Array, floor: float = 0.0) -> float:
+    """``|a - b| / max(|b|, floor)`` in the 2-norm; 0 where both are zero, infinite where one is not finite or the
+    shapes differ."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape:
+        return float("inf")
+    difference, size = norm(a - b), max(norm(b), floor)
+    if difference == 0:
+        return 0.0
+    error = difference / size if size else float("inf")
+    return error if np.isfinite(error) else float("inf")
+
+
+def rowwise(a: Array, b: Array) -> Array:
+    """Each example's difference against the root mean square size of an example ``[B]``; infinite where not finite."""
+    if a.shape != b.shape:
+        return np.full(len(b), np.inf)
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    differences = np.linalg.norm((a - b).reshape(len(b), -1), axis=1)
+    size = norm(b) / np.sqrt(len(b))
+    rows = np.divide(differences, size, out=np.where(differences > 0, np.inf, 0.0), where=size > 0)
+    return np.where(np.isfinite(rows), rows, np.inf)
+
+
+def by_parameter(
+    a: Mapping[str, Array],
+    b: Mapping[str, Array],
+    prefix: str,
+    *,
+    names: Iterable[str] | None = None,
+    kept: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> Iterator[tuple[str, float]]:
+    """Each parameter's relative error over the elements that are `kept`, with the floor that the module states."""
+    names = list(names) if names is not None else [key.removeprefix(prefix) for key in b if key.startswith(prefix)]
+    kept = kept or {}
+
+    def chosen(source: Mapping[str, Array], name: str) -> Array:
+        array = np.asarray(source[prefix + name], np.float64)
+        return array[kept[name]] if name in kept else array
+
+    squares = {name: (float(np.sum(np.square(array))), array.size) for name in names for array in (chosen(b, name),)}
+    total, scalars = (sum(column) for column in zip(*squares.values(), strict=True)) if squares else (0.0, 1)
+    for name in names:
+        floor = FLOOR * np.sqrt(total * squares[name][1] / scalars) if scalars else 0.0
+        yield name, relative(chosen(a, name), chosen(b, name), floor if np.isfinite(floor) else 0.0)
