@@ -29,6 +29,20 @@ def test_every_figure_is_drawn(name: str, tmp_path: Path) -> None:
     assert "nlp · cldr-langid · cpu" in svg
 
 
+def test_a_legend_names_the_backends_of_its_panel_in_their_colours(tmp_path: Path) -> None:
+    records = [record(), record(backend="tensorflow"), record(backend="tensorflow", dataset="other")]
+    document = json.loads(figure(report_of(write(tmp_path, records)), "pareto", ".json"))
+    colours = [
+        layer["encoding"]["color"]
+        for row in document["vconcat"]
+        for chart in row["concat"]
+        for layer in chart["layer"]
+        if "color" in layer["encoding"]
+    ]
+    assert {tuple(colour["scale"]["domain"]) for colour in colours} == {("torch", "tensorflow")}
+    assert {tuple(colour["legend"]["values"]) for colour in colours} == {("torch", "tensorflow"), ("tensorflow",)}
+
+
 @pytest.mark.parametrize("name", PLOTS)
 def test_every_figure_is_valid_vega_lite(name: str, tmp_path: Path) -> None:
     jsonschema.validate(json.loads(figure(example(tmp_path), name, ".json")), alt.load_schema())

@@ -66,6 +66,7 @@ def test_its_tables_are_those_of_the_other_formats(tmp_path: Path) -> None:
     assert [row["backend"] for row in rows] == ["torch", "tensorflow"]
     for row in report.table.rows[:2]:
         assert f">{row.text('quality')}" in site["tasks/nlp.html"]
+    assert "load, changed code; <code>harness show</code> tells more." in site["tasks/nlp.html"]
 
 
 def test_a_page_of_a_run_tells_what_is_known_of_it(site: dict[str, str]) -> None:

@@ -214,8 +214,10 @@ def _quality(panel: Panel, field: str, prefix: str = "") -> Any:
 
 
 def _colour(panel: Panel) -> Any:
-    """A backend has one colour in all figures of a report."""
-    return alt.Color("backend:N", title=None, scale=alt.Scale(domain=panel.report.backends))
+    """A backend has one colour in all figures of a report; the legend names those of the panel."""
+    here = {row.text("backend") for _, row in panel.rows}
+    legend = alt.Legend(values=[backend for backend in panel.report.backends if backend in here])
+    return alt.Color("backend:N", title=None, scale=alt.Scale(domain=panel.report.backends), legend=legend)
 
 
 def _shape(columns: Columns) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ def page(template: str, root: str, **context: Any) -> bytes:
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = Environment(
         loader=PackageLoader("harness.report.site"),
@@ -33,6 +34,7 @@ def _environment() -> Environment:
     )
     environment.filters["json"] = lambda value: Markup(json(value))
     environment.filters["line"] = one_line
+    environment.filters["code"] = lambda text: Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
     return environment
 
 
