@@ -69,6 +69,21 @@ def test_its_tables_are_those_of_the_other_formats(tmp_path: Path) -> None:
     assert "load, changed code; <code>harness show</code> tells more." in site["tasks/nlp.html"]
 
 
+def test_its_library_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    site = build(example(tmp_path / "runs"))
+    (kept,) = (tmp_path / "cache").glob("site/*.js")
+    assert kept.read_text() == site["assets/vega.js"]
+    kept.write_text("kept")
+    assert build(report_of(tmp_path / "runs"))["assets/vega.js"] == "kept"
+
+
+def test_without_a_cache_its_library_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
+    assert "vega" in build(example(tmp_path / "runs"))["assets/vega.js"]
+
+
 def test_a_page_of_a_run_tells_what_is_known_of_it(site: dict[str, str]) -> None:
     name = next(name for name in site if name.startswith("runs/nlp-bert-tiny-torch-s0"))
     page = site[name]

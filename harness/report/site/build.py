@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from importlib.metadata import version
 from importlib.resources import files as package_files
 from itertools import islice
 
-from harness.files import safe_name
+from harness.data.cache import cache_dir
+from harness.errors import HarnessError
+from harness.files import safe_name, write_whole
 from harness.report.data import csv_text, json_text
 from harness.report.plots.theme import config
 from harness.report.report import Report
@@ -40,14 +44,26 @@ def files(report: Report) -> Iterator[tuple[str, bytes]]:
 
 
 def _assets() -> Iterator[tuple[str, bytes]]:
-    import vl_convert
-
     from harness.report.plots.run_charts import specifications
 
     folder = package_files("harness.report.site") / "assets"
     for name in ("site.css", "site.js"):
         yield f"assets/{name}", (folder / name).read_bytes()
-    bundle = vl_convert.javascript_bundle(None)  # type: ignore[arg-type]  # the default, which the stub lacks
-    yield "assets/vega.js", bundle.encode()
+    yield "assets/vega.js", _vega()
     shared = {"themes": {"light": config(), "dark": config(dark=True)}, "runs": specifications()}
     yield "assets/plots.js", b"window.harnessPlots = " + render.json(shared).encode() + b";\n"
+
+
+def _vega() -> bytes:
+    """Vega, Vega-Lite and vega-embed in one file. Kept in the cache, because it takes seconds to make."""
+    kept = cache_dir() / "site" / f"vega-by-vl-convert-{version('vl-convert-python')}.js"
+    try:
+        return kept.read_bytes()
+    except OSError:
+        import vl_convert
+
+        bundle = vl_convert.javascript_bundle(None).encode()  # type: ignore[arg-type]  # the default, which the stub lacks
+    with contextlib.suppress(OSError, HarnessError):  # a cache that cannot be written to costs time only
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, bundle)
+    return bundle
