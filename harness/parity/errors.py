@@ -33,7 +33,8 @@ def relative(a: Array, b: Array, floor: float = 0.0) -> float:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:
         return float("inf")
-    difference, size = norm(a - b), max(norm(b), floor)
+    with np.errstate(invalid="ignore"):  # between two infinities
+        difference, size = norm(a - b), max(norm(b), floor)
     if difference == 0:
         return 0.0
     error = difference / size if size else float("inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import platform
 import subprocess
 import sys
@@ -573,8 +574,9 @@ def test_peak_of_the_parent_does_not_reach_the_child() -> None:
 def test_phase_entered_again_keeps_its_highest_peak() -> None:
     memory = PhaseMemory()
     memory.enter("a")
-    block = bytearray(b"x") * (32 * MIB)
-    del block
+    with mmap.mmap(-1, 32 * MIB) as block:  # pages of its own: an array may lie in what the process had before
+        for start in range(0, len(block), mmap.PAGESIZE):
+            block[start] = 1
     memory.enter("b")
     memory.enter("a")
     memory.finish()
