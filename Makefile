@@ -25,7 +25,7 @@ test: $(READY)  ## the fast tests (PyTorch and TensorFlow never share a process)
 	$(PYTEST) -q -m "torch and not tensorflow and not slow and not gpu"
 	$(PYTEST) -q -m "tensorflow and not torch and not slow and not gpu"
 
-# --use-pep517: seqeval is published as source with a setup script only, which older pips may fail to build in the environment itself.
+# --use-pep517: seqeval comes as source with a setup script only, which older pips may fail to build otherwise.
 test-examples: $(READY)  ## the packages in examples/, installed as anybody's, with their own fast tests
 	$(BIN)/python -m pip install --quiet --use-pep517 --constraint constraints.txt $(foreach name,$(EXAMPLES),'./examples/$(name)[test]')
 	for name in $(EXAMPLES); do (cd examples/$$name && $(CURDIR)/$(PYTEST) -q -m "not slow" tests) || exit 1; done

@@ -82,7 +82,7 @@ def tabulate(
                 cells[ratio] = _ratio(measured[index][speed], base, index == indices[0]) if comparable else Cell(None)
             for cost, speed in _COST.items():
                 cells[cost] = _cost(measured[index][speed], price_per_hour)
-            flags = _flags(groups[index])
+            flags = _changed_code(groups[index]) | _flags(groups[index])
             for name, metric in _FLAGGED.items():
                 cells[name] = dataclasses.replace(cells[name], flagged=metric in flags)
             cells["flags"] = Cell("; ".join(f"{metric}: {text}" for metric, text in flags.items()))
@@ -158,25 +158,30 @@ def _energy(energy: Energy) -> dict[str, float | None]:
 
 
 def _flags(group: list[RunRecord]) -> dict[str, str]:
-    """Metric -> its kinds of flags, and in how many of the runs; ``code`` where the runs were not made by the same."""
+    """Metric -> its kinds of flags, and in how many of the runs."""
     done = [record.outcome for record in group if isinstance(record.outcome, Success)]
     counts: dict[str, Counter[str]] = {}
     for outcome in done:
         for metric, kind in dict.fromkeys((flag.metric, flag.kind) for flag in outcome.flags):
             counts.setdefault(metric, Counter())[kind] += 1
-    digests: dict[str, set[str]] = {}
-    for record in group:
-        if isinstance(record.outcome, Success):
-            for plugin in record.provenance.plugins:
-                digests.setdefault(plugin.name, set()).update(filter(None, [plugin.code_digest]))
-    mixed = [f"{len(known)} versions of plugin {name}" for name, known in digests.items() if len(known) > 1]
-    return ({"code": f"the runs were made by {', '.join(mixed)}"} if mixed else {}) | {
+    return {
         metric: ", ".join(
             kind.replace("_", " ") + (f" ({n} of {len(done)} runs)" if len(done) > 1 else "")
             for kind, n in kinds.items()
         )
         for metric, kinds in counts.items()
     }
+
+
+def _changed_code(group: list[RunRecord]) -> dict[str, str]:
+    """``code`` -> the plugins whose code was not the same for all successful runs; empty where there are none."""
+    digests: dict[str, set[str]] = {}
+    for record in group:
+        if isinstance(record.outcome, Success):
+            for plugin in record.provenance.plugins:
+                digests.setdefault(plugin.name, set()).update(filter(None, [plugin.code_digest]))
+    changed = [f"{len(known)} versions of plugin {name}" for name, known in digests.items() if len(known) > 1]
+    return {"code": f"the runs were made by {', '.join(changed)}"} if changed else {}
 
 
 def _mib(size: int | None) -> float | None:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from harness.parity.errors import relative, rowwise
+from harness.parity.errors import Array, relative, rowwise
 from harness.parity.stages import Evidence
 from harness.parity.verdict import Stage
-
-Array = NDArray[Any]
 
 _LOW_PRECISION = (2e-5, 2e-2)
 """Errors that matrix products in TF32 or bfloat16 leave in logits that are float32 otherwise (`tests/parity`)."""

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 from sample_records import failure, record
 from strategies import records
 from toy_plugin import environment_with
@@ -365,6 +368,18 @@ def test_arrays(store: Store) -> None:
         run = store.commit(scratch, record())
     assert store.arrays(run)["losses"].tolist() == [0, 1, 2]
     assert store.arrays(keep(store, record(failure()))) == {}
+
+
+@given(arrays(scalar_dtypes(), array_shapes(min_dims=0, min_side=0)), st.booleans())
+def test_arrays_are_read_as_numpy_reads_them(array: np.ndarray[Any, Any], by_columns: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ARRAYS
+        np.savez(path, one=np.asfortranarray(array) if by_columns else array, two=np.zeros(3))
+        found, expected = read_arrays(path), np.load(path)
+        assert found.keys() == set(expected.files)
+        for name in expected.files:
+            assert found[name].dtype == expected[name].dtype
+            np.testing.assert_array_equal(found[name], expected[name])
 
 
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:

@@ -16,16 +16,16 @@ class Figures:
         self.data: dict[str, dict[str, list[Any]]] = {}
         self.figures: dict[str, dict[str, Any]] = {}
 
-    def add_all(self, name: str, titled: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
-        """Charts with their titles; returns the keys that the page finds them by, and the titles."""
+    def add(self, name: str, titled: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
+        """Charts with their titles, as wide as their places on the page, whose script gives the colours; returns the
+        keys that the page finds them by, and the titles."""
         found = []
         for place, (title, chart) in enumerate(titled):
             found.append((f"{name}-{place}", title))
-            self.add(f"{name}-{place}", chart)
+            self._add(f"{name}-{place}", chart)
         return found
 
-    def add(self, key: str, chart: Any) -> None:
-        """As wide as its place on the page; the script gives the colours."""
+    def _add(self, key: str, chart: Any) -> None:
         spec = chart.to_dict(validate=False)
         spec.pop("config", None)
         datasets = spec.pop("datasets", {})

@@ -17,7 +17,7 @@ def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
     failures = [run for run in report.runs if isinstance(run.record.outcome, Failure)]
     figures = Figures()
     fronts = [
-        (panel.title, figures.add_all(f"pareto-{panel.number}", drawn("pareto", panel)))
+        (panel.title, figures.add(f"pareto-{panel.number}", drawn("pareto", panel)))
         for panel in panels(report)[:MOST_PLOTTED]
     ]
     return {

@@ -28,7 +28,7 @@ def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -
             titled
             for name in PLOTS
             if name != "confusion"  # the pages of the runs have them
-            for titled in figures.add_all(f"{name}-{panel.number}", drawn(name, panel))
+            for titled in figures.add(f"{name}-{panel.number}", drawn(name, panel))
         ]
         found.append((panel.block.heading, here))
     failures = [run for run in runs if isinstance(run.record.outcome, Failure)]
