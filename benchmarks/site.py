@@ -46,8 +46,8 @@ def multiply(source: Path, target: Path, count: int) -> None:
 
 
 def build(results: Path, site: Path) -> tuple[float, float]:
-    """Seconds, and the largest sum of the process tree's proportional memory (PSS) in MiB, looked at every 100 ms: a
-    page that several of its processes share counts once."""
+    """Seconds, and the largest sum of the process tree's proportional memory (PSS) in MiB, looked at twice a
+    second: a page that several of its processes share counts once."""
     command = [sys.executable, "-m", "harness", "report", "--results", str(results), "--format", "html"]
     start, peak = time.perf_counter(), 0
     with subprocess.Popen([*command, "--output", str(site)], stderr=subprocess.DEVNULL) as process:
@@ -56,7 +56,7 @@ def build(results: Path, site: Path) -> tuple[float, float]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 tree = [parent, *parent.children(recursive=True)]
                 peak = max(peak, sum(one.memory_full_info().pss for one in tree))
-            time.sleep(0.1)
+            time.sleep(0.5)
     if process.returncode:
         raise SystemExit("the site was not built")
     return time.perf_counter() - start, peak / 2**20

@@ -13,20 +13,20 @@ from harness.types import Failure, RunRecord, Success
 def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """The runs of each row, in the order of the rows' first runs."""
     records = _with_known_devices(_without_split_digests(records))
+    told_by = [(record, _setting(record), software_of(record)) for record in records]
     succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    for record in records:
-        known = succeeded.setdefault(_setting(record), [])
-        if isinstance(record.outcome, Success) and software_of(record) not in known:
-            known.append(software_of(record))
+    for record, setting, software in told_by:
+        known = succeeded.setdefault(setting, [])
+        if isinstance(record.outcome, Success) and software not in known:
+            known.append(software)
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
-    for record in records:
-        software = software_of(record)
+    for record, setting, software in told_by:
         if isinstance(record.outcome, Failure):
             # A run that broke off early may know only some of its packages: it joins the row that these agree with.
-            agreeing = [known for known in succeeded[_setting(record)] if software.items() <= known.items()]
+            agreeing = [known for known in succeeded[setting] if software.items() <= known.items()]
             software = agreeing[0] if len(agreeing) == 1 else software
         versions = [f"{name} {version}" for name, version in sorted(software.items())]
-        groups.setdefault((*_setting(record), *versions), []).append(record)
+        groups.setdefault((*setting, *versions), []).append(record)
     return list(groups.values())
 
 

@@ -72,10 +72,12 @@ BUILTIN: tuple[Metric, ...] = (
 
 def probabilities(logits: Array) -> Array:
     """Softmax over the last axis, in float64."""
-    from scipy.special import softmax
+    import numpy as np
 
-    result: Array = softmax(logits.astype("float64"), axis=-1)
-    return result
+    shares: Array = logits - logits.max(axis=-1, keepdims=True).astype("float64")
+    np.exp(shares, out=shares)
+    shares /= shares.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def accuracy(targets: Array, outputs: Array, info: DataInfo) -> float:

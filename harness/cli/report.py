@@ -72,7 +72,7 @@ def report(
     from harness.parity.verdict import load as load_verdicts
     from harness.plugins import resolve
     from harness.report.report import make
-    from harness.store import Store, results_dir
+    from harness.store import Store, no_collection, results_dir
 
     if plot is not None and format_ is not None:
         raise UsageError("--plot and --format ask for different things; give one of them")
@@ -83,7 +83,9 @@ def report(
         wanted = "a file such as figure.svg" if plot is not None else "a directory such as site/"
         raise UsageError(f"say where to write it: --output with {wanted}")
     directory = results_dir(results)
-    loaded = Store(directory).load()
+    with no_collection():
+        loaded = Store(directory).load()
+        gc.freeze()  # the runs stay until the end: nothing is gained by looking for garbage among them
     for problem in loaded.problems:
         click.echo(f"Warning: left out: {problem}", err=True)
     if loaded.problems and not loaded.runs:
@@ -130,7 +132,6 @@ def _write_site(files: Iterable[tuple[str, bytes]], made: Report, output: Path) 
 
     from harness.files import write_directory
 
-    gc.freeze()  # the runs stay until the end: nothing is gained by looking for garbage among them
     console = Console(stderr=True)
     count = write_directory(output, track(files, "writing pages", console=console, transient=True))
     click.echo(f"{count} files, {len(made.runs)} runs: open {output / 'index.html'}", err=True)

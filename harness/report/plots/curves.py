@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,33 +33,44 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
     """`targets` int ``[N]``, `logits` float ``[N, C]``."""
     from harness.metrics import probabilities
 
-    scores = np.ascontiguousarray(np.asarray(probabilities(logits), np.float64).T)  # [C, N]
-    ranked = np.sort(scores, axis=1)
-    examples, grid = len(targets), np.asarray(GRID)
+    # Only where a threshold passes a positive example can a curve turn: there is a point before it and one at it. So
+    # each example counts for its own class alone: by class, and within it from its highest score to its lowest.
+    scores = np.ascontiguousarray(probabilities(logits).T)  # [C, N]
+    own = scores[targets, np.arange(len(targets))]
+    order = np.lexsort((-own, targets))
+    own, classes = own[order], targets[order]
+    ends = classes.searchsorted(np.arange(len(scores) + 1)).tolist()
+    members = list(itertools.pairwise(ends))
+    true = _passed(own, classes) - np.asarray(ends)[classes, None]  # [N, 2]
+    passed = np.empty_like(true)
+    for (start, end), ascending in zip(members, np.sort(scores, axis=1), strict=True):
+        passed[start:end, 0] = ascending.searchsorted(own[start:end], "right")
+        passed[start:end, 1] = ascending.searchsorted(own[start:end], "left")
+    passed = len(targets) - passed
+    positives = np.diff(ends)[classes, None]
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a class that the split holds nothing but
+        false_rate, true_rate = (passed - true) / (len(targets) - positives), true / positives
+    precision_at = true[:, 1] / passed[:, 1]
+
+    grid = np.asarray(GRID)
     tpr = np.full((len(scores), len(grid)), np.nan)
     precision = tpr.copy()
-    for number, (all_scores, class_scores) in enumerate(zip(ranked, scores, strict=True)):
-        mine = np.sort(class_scores[targets == number])[::-1]
-        positives, negatives = len(mine), examples - len(mine)
-        if not positives or not negatives:
-            continue
-        # Only where a threshold passes a positive example can a curve turn: there is a point before it and one at it.
-        before, at = (_at_least(all_scores, mine, side) for side in ("right", "left"))
-        true_before, true_at = (_at_least(mine[::-1], mine, side) for side in ("right", "left"))
-        false = np.empty(2 * positives + 2)
-        true = np.empty(2 * positives + 2)
-        false[0], false[1:-1:2], false[2:-1:2], false[-1] = 0, before - true_before, at - true_at, negatives
-        true[0], true[1:-1:2], true[2:-1:2], true[-1] = 0, true_before, true_at, positives
-        tpr[number] = np.interp(grid, false / negatives, true / positives)
-        best = np.maximum.accumulate((true_at / at)[::-1])[::-1]
-        place = (true_at / positives).searchsorted(grid - 1e-12)
-        precision[number] = best.take(place, mode="clip")
+    for number, (start, end) in enumerate(members):
+        if 0 < end - start < len(targets):
+            tpr[number] = np.interp(grid, false_rate[start:end].ravel(), true_rate[start:end].ravel())
+            best = np.maximum.accumulate(precision_at[start:end][::-1])[::-1]
+            precision[number] = best.take(true_rate[start:end, 1].searchsorted(grid - 1e-12), mode="clip")
     return Curves(tpr, precision)
 
 
-def _at_least(ascending: Floats, thresholds: Floats, side: Literal["left", "right"]) -> NDArray[np.intp]:
-    """How many of `ascending` reach each threshold (`side` left) or exceed it (right)."""
-    return len(ascending) - ascending.searchsorted(thresholds, side)
+def _passed(descending: Floats, classes: NDArray[Any]) -> NDArray[np.intp]:
+    """``[N, 2]``: how many come before the first that is equal to each in score and class, and how many up to the
+    last that is."""
+    starts = np.ones(len(classes) + 1, bool)
+    starts[1:-1] = (descending[1:] != descending[:-1]) | (classes[1:] != classes[:-1])
+    runs = starts[:-1].cumsum()
+    bounds = starts.nonzero()[0]
+    return np.stack([bounds[runs - 1], bounds[runs]], axis=1)
 
 
 def macro(curves: Curves) -> tuple[Floats, Floats]:

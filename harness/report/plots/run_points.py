@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Columns = dict[str, list[Any]]
 
 MOST_POINTS = 160
+_FEW = 40
+"""Numbers from which on numpy rounds them faster than Python does."""
 MOST_CLASSES = 10
 """Classes whose curves are drawn; of more, those with the smallest area under the ROC curve."""
 
@@ -50,36 +52,38 @@ def losses(arrays: Arrays) -> Columns:
 
 def windows(record: RunRecord, arrays: Arrays) -> Columns:
     """Throughput over the time that was measured, and from when on it counts."""
-    columns: Columns = {"phase": [], "at_s": [], "rate": [], "steady": []}
+    phases: list[str] = []
+    at_s, rates, steady = [], [], []
     for phase, found in (
         ("training", train_windows(record, arrays)),
         ("inference", inference_windows(record, arrays)),
     ):
         if found is not None:
-            at = np.cumsum(found.seconds)
-            chosen = _spread(len(at), MOST_POINTS)
-            columns["phase"] += [phase] * len(chosen)
-            columns["at_s"] += _short(at[chosen])
-            columns["rate"] += _short(found.samples_per_s[chosen])
-            columns["steady"] += (chosen >= found.steady_from).tolist()
-    return columns if columns["phase"] else {}
+            chosen = _spread(len(found.seconds), MOST_POINTS)
+            phases += [phase] * len(chosen)
+            at_s.append(found.seconds.cumsum()[chosen])
+            rates.append(found.samples_per_s[chosen])
+            steady.append(chosen >= found.steady_from)
+    if not phases:
+        return {}
+    return {
+        "phase": phases,
+        "at_s": _short(np.concatenate(at_s)),
+        "rate": _short(np.concatenate(rates)),
+        "steady": np.concatenate(steady).tolist(),
+    }
 
 
 def latency(arrays: Arrays) -> Columns:
     """A histogram from the smallest to the 99.5th percentile; what lies beyond is counted in the last bin."""
-    values = arrays.get("latencies_s", np.empty(0)) * 1e3
+    values = np.sort(arrays.get("latencies_s", np.empty(0))) * 1e3
     if not len(values):
         return {}
-    top = float(np.quantile(values, 0.995))
-    low = float(values.min())
-    counts, edges = np.histogram(
-        np.minimum(values, top), bins=min(40, max(5, len(values) // 8)), range=(low, top or 1.0)
-    )
-    return {
-        "low": _short(edges[:-1]),
-        "high": _short(edges[1:]),
-        "count": counts.tolist(),
-    }
+    low, top = np.interp([0, 0.995 * (len(values) - 1)], np.arange(len(values)), values)
+    edges = np.linspace(low, top if top > low else low + 1, min(40, max(5, len(values) // 8)) + 1)
+    starts = values.searchsorted(edges[:-1])
+    shown = _short(edges)
+    return {"low": shown[:-1], "high": shown[1:], "count": np.diff(starts, append=len(values)).tolist()}
 
 
 def memory(outcome: Success) -> Columns:
@@ -129,7 +133,7 @@ def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, 
         named[name] = curves.tpr[number], curves.precision[number]
     rounded = np.round(list(named.values()), 4)  # [names, 2, len(GRID)]
     tpr, precision = (dict(zip(named, rounded[:, place].tolist(), strict=True)) for place in (0, 1))
-    return {"x": [round(x, 4) for x in GRID], "tpr": tpr, "precision": precision, "left_out": len(known) - len(shown)}
+    return {"x": list(GRID), "tpr": tpr, "precision": precision, "left_out": len(known) - len(shown)}
 
 
 def errors(record: RunRecord, arrays: Arrays) -> Columns:
@@ -155,9 +159,13 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
 
 def _short(values: Sequence[float] | NDArray[Any]) -> list[float]:
     """Five significant digits: more than a figure shows."""
+    if len(values) < _FEW:
+        return [float(f"{value:.5g}") for value in values]
     exact = np.asarray(values, np.float64)
-    size = np.where(exact == 0, 1.0, np.abs(exact))
-    place = 4 - np.floor(np.log10(size))
+    place = 4 - np.floor(np.log10(np.abs(exact) + (exact == 0)))
     scale = 10.0 ** np.abs(place)
-    shown: list[float] = np.where(place >= 0, np.round(exact * scale) / scale, np.round(exact / scale) * scale).tolist()
-    return shown
+    shown = np.rint(exact * scale) / scale
+    if place.min(initial=0) < 0:
+        shown = np.where(place < 0, np.rint(exact / scale) * scale, shown)
+    short: list[float] = shown.tolist()
+    return short

@@ -31,6 +31,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,  # else it looks at every template's file again for each page
     )
     environment.filters["json"] = lambda value: Markup(json(value))
     environment.filters["line"] = one_line

@@ -159,19 +159,14 @@ def _tables(outcome: Success) -> list[View]:
 
 def _mistaken(outcome: Success, most: int = 12) -> list[View]:
     """The pairs of classes that are taken for one another most often."""
-    names = run_points.labels(outcome)
-    pairs = [
-        (count, i, j, sum(row))
-        for i, row in enumerate(outcome.scores.confusion)
-        for j, count in enumerate(row)
-        if count and i != j
-    ]
+    names, confusion = run_points.labels(outcome), outcome.scores.confusion
+    pairs = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
     if not pairs:
         return []
-    rows = [
-        [Cell(names[i]), Cell(names[j]), count, number(100 * count / total, f"{100 * count / total:.1f}")]
-        for count, i, j, total in sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:most]
-    ]
+    rows = []
+    for count, i, j in sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:most]:
+        share = 100 * count / sum(confusion[i])
+        rows.append([Cell(names[i]), Cell(names[j]), count, number(share, f"{share:.1f}")])
     return [plain("mistaken", "Most frequent mistakes", ["true", "predicted", "examples", "% of the class"], rows)]
 
 

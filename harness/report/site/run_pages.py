@@ -21,7 +21,7 @@ from harness.report.table import one_line
 from harness.store import RECORD, StoredRun, read_record
 from harness.types import RunRecord
 
-_CHUNK, _FEW, _MOST_PROCESSES, _MOST_WAITING = 40, 500, 8, 16
+_CHUNK, _FEW, _MOST_PROCESSES, _MOST_WAITING = 40, 500, 8, 64
 """Pages made at once; runs from which on processes are worth their start; how many of these, and parts under way."""
 
 

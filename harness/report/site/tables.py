@@ -57,7 +57,7 @@ class View:
     @property
     def body(self) -> Markup:
         """The first page's rows as HTML. Made here, because it is most of what a page is and a template takes long."""
-        return Markup("\n".join(f"<tr>{''.join(map(_html, row))}</tr>" for row in self.rows[:PAGE]))
+        return Markup("\n".join([f"<tr>{''.join([_html(cell) for cell in row])}</tr>" for row in self.rows[:PAGE]]))
 
     @property
     def rest(self) -> Sequence[Sequence[Cell]]:
@@ -162,15 +162,15 @@ def _head(columns: tuple[Column, ...]) -> Markup:
 
 
 def _html(cell: Cell) -> str:
-    text = escape(cell.t)
-    parts = [f'<a href="{escape(cell.h)}">{text}</a>' if cell.h else text]
-    if "flagged" in cell.c and "num" in cell.c:
-        parts.append('<span class="flag" title="flagged: see below the table">!</span>')
+    text, kind = escape(cell.t), cell.c
+    if cell.h:
+        text = f'<a href="{escape(cell.h)}">{text}</a>'
+    if "flagged" in kind and "num" in kind:
+        text += '<span class="flag" title="flagged: see below the table">!</span>'
     if cell.ci:
-        parts.append(f'<span class="ci"> ± {escape(cell.ci)}</span>')
-    kind = f' class="{cell.c}"' if cell.c else ""
+        text += f'<span class="ci"> ± {escape(cell.ci)}</span>'
     value = "" if cell.v is None else f' data-v="{cell.v!r}"'
-    return f"<td{kind}{value}>{''.join(parts)}</td>"
+    return f'<td class="{kind}"{value}>{text}</td>' if kind else f"<td{value}>{text}</td>"
 
 
 def _cell(value: Any) -> Cell:
