@@ -55,6 +55,8 @@ def _dataset_key(record: RunRecord) -> str:
 
 def _with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
     """A run that failed before it chose its device joins its siblings, where all of those ran on one."""
+    if all(record.spec.device != "auto" for record in records):
+        return list(records)
     devices: dict[str, set[str]] = {}
     for record in records:
         if record.spec.device != "auto":

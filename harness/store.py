@@ -276,9 +276,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _as_it_lies(data: bytes, member: zipfile.ZipInfo) -> bytes | None:
-    """The content of a member that is not compressed, which numpy's are; None for any other, damaged ones included:
-    these are zipfile's to read. It goes through a file in small pieces, as numpy's reader of arrays does, which a report
-    of thousands of runs feels."""
+    """The content of a member that is not compressed, which numpy's are; None for any other, damaged ones included.
+    Zipfile, which reads these, goes through a file in small pieces, and a report reads thousands of files."""
     import zlib
 
     name = member.header_offset + 30  # of the local header, by APPNOTE.TXT 6.3.10, section 4.3.7

@@ -370,11 +370,13 @@ def test_arrays(store: Store) -> None:
     assert store.arrays(keep(store, record(failure()))) == {}
 
 
-@given(arrays(scalar_dtypes(), array_shapes(min_dims=0, min_side=0)), st.booleans())
-def test_arrays_are_read_as_numpy_reads_them(array: np.ndarray[Any, Any], by_columns: bool) -> None:
+@given(arrays(scalar_dtypes(), array_shapes(min_dims=0, min_side=0)), st.booleans(), st.booleans())
+def test_arrays_are_read_as_numpy_reads_them(array: np.ndarray[Any, Any], by_columns: bool, packed: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ARRAYS
-        np.savez(path, one=np.asfortranarray(array) if by_columns else array, two=np.zeros(3))
+        (np.savez_compressed if packed else np.savez)(
+            path, one=np.asfortranarray(array) if by_columns else array, two=np.zeros(3)
+        )
         found, expected = read_arrays(path), np.load(path)
         assert found.keys() == set(expected.files)
         for name in expected.files:

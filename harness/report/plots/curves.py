@@ -39,27 +39,27 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
     own = scores[targets, np.arange(len(targets))]
     order = np.lexsort((-own, targets))
     own, classes = own[order], targets[order]
-    ends = classes.searchsorted(np.arange(len(scores) + 1)).tolist()
-    members = list(itertools.pairwise(ends))
-    true = _passed(own, classes) - np.asarray(ends)[classes, None]  # [N, 2]
+    ends = classes.searchsorted(np.arange(len(scores) + 1))
+    sizes, members = np.diff(ends), list(itertools.pairwise(ends.tolist()))
+    true = _passed(own, classes) - ends[:-1].repeat(sizes)[:, None]  # [N, 2]
     passed = np.empty_like(true)
     for (start, end), ascending in zip(members, np.sort(scores, axis=1), strict=True):
         passed[start:end, 0] = ascending.searchsorted(own[start:end], "right")
         passed[start:end, 1] = ascending.searchsorted(own[start:end], "left")
     passed = len(targets) - passed
-    positives = np.diff(ends)[classes, None]
+    positives = sizes.repeat(sizes)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):  # of a class that the split holds nothing but
         false_rate, true_rate = (passed - true) / (len(targets) - positives), true / positives
     precision_at = true[:, 1] / passed[:, 1]
 
-    grid = np.asarray(GRID)
+    grid, recalls = np.asarray(GRID), np.asarray(GRID) - 1e-12
     tpr = np.full((len(scores), len(grid)), np.nan)
     precision = tpr.copy()
     for number, (start, end) in enumerate(members):
         if 0 < end - start < len(targets):
             tpr[number] = np.interp(grid, false_rate[start:end].ravel(), true_rate[start:end].ravel())
             best = np.maximum.accumulate(precision_at[start:end][::-1])[::-1]
-            precision[number] = best.take(true_rate[start:end, 1].searchsorted(grid - 1e-12), mode="clip")
+            precision[number] = best.take(true_rate[start:end, 1].searchsorted(recalls), mode="clip")
     return Curves(tpr, precision)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +13,7 @@ from harness.report.table import one_line
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 
 def page(template: str, root: str, **context: Any) -> bytes:
@@ -34,9 +36,25 @@ def _environment() -> Environment:
         auto_reload=False,  # else it looks at every template's file again for each page
     )
     environment.filters["json"] = lambda value: Markup(json(value))
+    environment.globals["drawings"] = _drawings
     environment.filters["line"] = one_line
     environment.filters["code"] = lambda text: Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
     return environment
+
+
+def _drawings(titled: Iterable[tuple[str, str]], notes: Mapping[str, str] | None = None) -> Markup:
+    """Places for figures, by their keys, with titles and remarks."""
+    from markupsafe import Markup
+
+    return Markup("").join([_drawing(key, title, (notes or {}).get(key, "")) for key, title in titled])
+
+
+@lru_cache(maxsize=256)
+def _drawing(key: str, title: str, note: str) -> Markup:
+    """Kept, because the pages of runs have the same ones."""
+    macros: Any = _environment().get_template("macros.html").module
+    made: Markup = macros.drawing(key, title, note)
+    return made
 
 
 def json(value: Any) -> str:

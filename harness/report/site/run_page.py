@@ -16,7 +16,7 @@ from harness.errors import RecordError
 from harness.report.costs import Section, sections, text
 from harness.report.plots import run_points
 from harness.report.record import circumstances, quality, run_section
-from harness.report.site.tables import PAGE, Cell, View, number, plain
+from harness.report.site.tables import PAGE, Value, View, plain
 from harness.store import ARRAYS, AUDIT, LOG, StoredRun, read_arrays
 from harness.types import Failure, RunRecord, Success
 
@@ -144,16 +144,18 @@ def _tables(outcome: Success) -> list[View]:
                 "Per class, test split",
                 ["class", *shares, "support"],
                 [
-                    [Cell(score.label), *(_share(getattr(score, name)) for name in shares), score.support]
+                    [score.label, *(getattr(score, name) for name in shares), score.support]
                     for score in scores.per_class
                 ],
+                places=".4f",
                 controls=len(scores.per_class) > 20,
             )
         )
         found += _mistaken(outcome)
     if scores.slices:
-        parts = [[part.group, part.value, _share(part.score), part.support] for part in scores.slices]
-        found.append(plain("slices", "By group, test split", ["group", "value", scores.primary, "support"], parts))
+        parts = [[part.group, part.value, part.score, part.support] for part in scores.slices]
+        headers = ["group", "value", scores.primary, "support"]
+        found.append(plain("slices", "By group, test split", headers, parts, places=".4f"))
     return found
 
 
@@ -163,15 +165,11 @@ def _mistaken(outcome: Success, most: int = 12) -> list[View]:
     pairs = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
     if not pairs:
         return []
-    rows = []
+    rows: list[list[Value]] = []
     for count, i, j in sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:most]:
-        share = 100 * count / sum(confusion[i])
-        rows.append([Cell(names[i]), Cell(names[j]), count, number(share, f"{share:.1f}")])
-    return [plain("mistaken", "Most frequent mistakes", ["true", "predicted", "examples", "% of the class"], rows)]
-
-
-def _share(value: float | None) -> Cell:
-    return number(value, "" if value is None else f"{value:.4f}")
+        rows.append([names[i], names[j], count, 100 * count / sum(confusion[i])])
+    headers = ["true", "predicted", "examples", "% of the class"]
+    return [plain("mistaken", "Most frequent mistakes", headers, rows, places=".1f")]
 
 
 def _pairs(found: Iterable[Section]) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import re
 from collections import deque
@@ -10,7 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from html import escape
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import again
 from harness.plan import available_cores
@@ -21,8 +22,13 @@ from harness.report.table import one_line
 from harness.store import RECORD, StoredRun, read_record
 from harness.types import RunRecord
 
+if TYPE_CHECKING:
+    from harness.catalog import Catalog
+
 _CHUNK, _FEW, _MOST_PROCESSES, _MOST_WAITING = 40, 500, 8, 64
 """Pages made at once; runs from which on processes are worth their start; how many of these, and parts under way."""
+_OBJECTS = 10_000
+"""That a process makes before it looks for garbage: a page makes thousands, which nearly all go by themselves."""
 
 
 def run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str]) -> Iterator[tuple[str, bytes]]:
@@ -34,7 +40,8 @@ def run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str])
             yield from _some_pages(shared, part)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(available_cores(), _MOST_PROCESSES), mp_context=context) as pool:
+    count = min(available_cores(), _MOST_PROCESSES)
+    with ProcessPoolExecutor(count, context, gc.set_threshold, (_OBJECTS,)) as pool:
         waiting: deque[Future[list[tuple[str, bytes]]]] = deque()
         for part in parts:
             waiting.append(pool.submit(_some_pages, shared, part))
@@ -57,15 +64,26 @@ class _Job(NamedTuple):
 
 
 def _jobs(report: Report, addresses: dict[str, str]) -> Iterator[_Job]:
-    commands = _Commands(report)
     for row in report.table.rows:
         siblings = {
             name: f'<li><a href="{escape(addresses[name].rpartition("/")[2])}">{escape(one_line(name))}</a></li>'
             for name in row.run_ids[: tables.PAGE + 1]
         }
+        commands: dict[str, str] = {}
         for run in report.runs_of(row):
             address = addresses[run.record.run_id]
-            yield _Job(address, run.path, row.text("task"), commands.of(run.record), siblings)
+            command = _command(run.record, report.catalog, commands)
+            yield _Job(address, run.path, row.text("task"), command, siblings)
+
+
+def _command(record: RunRecord, catalog: Catalog, known: dict[str, str]) -> str:
+    """What repeats a run. `known` is for those of one row, which differ in their seed, split and whether the device was
+    chosen only."""
+    spec = record.spec
+    if spec.device not in known:
+        known[spec.device] = again.command(spec, record.provenance.plugins, catalog)
+    line = re.sub(r"--seed \d+", f"--seed {spec.seed}", known[spec.device], count=1)
+    return re.sub(r"--split \d+", f"--split {spec.split}", line, count=1)
 
 
 def _some_pages(shared: dict[str, Any], jobs: list[_Job]) -> list[tuple[str, bytes]]:
@@ -80,18 +98,3 @@ def _some_pages(shared: dict[str, Any], jobs: list[_Job]) -> list[tuple[str, byt
         html = render.page("run.html", "../", **shared, task=job.task, title=run.record.run_id, **context)
         pages.append((job.address, html))
     return pages
-
-
-class _Commands:
-    """What repeats a run. Runs that differ in their seed or split only share the work of finding it."""
-
-    def __init__(self, report: Report) -> None:
-        self._catalog = report.catalog
-        self._known: dict[str, str] = {}
-
-    def of(self, record: RunRecord) -> str:
-        spec = record.spec
-        if spec.group_key not in self._known:
-            self._known[spec.group_key] = again.command(spec, record.provenance.plugins, self._catalog)
-        line = re.sub(r"--seed \d+", f"--seed {spec.seed}", self._known[spec.group_key], count=1)
-        return re.sub(r"--split \d+", f"--split {spec.split}", line, count=1)

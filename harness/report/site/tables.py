@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
-from typing import Any
 
 import msgspec
 from markupsafe import Markup
@@ -22,7 +21,7 @@ PAGE = 50
 """Rows that a page shows at once, and that stand in its HTML; the others are data for its script."""
 
 
-class Cell(msgspec.Struct, frozen=True, omit_defaults=True):
+class Cell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One cell; names are short because a page may hold many thousands."""
 
     t: str
@@ -36,6 +35,10 @@ class Cell(msgspec.Struct, frozen=True, omit_defaults=True):
     """Address of a page of the site, relative to the table's page."""
 
 
+Value = Cell | str | int | float | None
+"""What stands in a table: a float as its view's `places` say, None for a number that is not known."""
+
+
 @dataclass(frozen=True)
 class View:
     """A table of a page."""
@@ -44,7 +47,9 @@ class View:
     """Of its files and anchors; unique on its page."""
     caption: str
     columns: tuple[Column, ...]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[Value]]
+    places: str = ".4g"
+    """How floats are shown, as a format specification."""
     files: str = ""
     """Path of the same table as ``.csv`` and ``.json``, relative to its page; empty where the script makes them."""
     controls: bool = False
@@ -57,11 +62,12 @@ class View:
     @property
     def body(self) -> Markup:
         """The first page's rows as HTML. Made here, because it is most of what a page is and a template takes long."""
-        return Markup("\n".join([f"<tr>{''.join([_html(cell) for cell in row])}</tr>" for row in self.rows[:PAGE]]))
+        rows = ("".join([html(value, self.places) for value in row]) for row in self.rows[:PAGE])
+        return Markup("\n".join([f"<tr>{row}</tr>" for row in rows]))
 
     @property
     def rest(self) -> Sequence[Sequence[Cell]]:
-        return self.rows[PAGE:]
+        return [[cell(value, self.places) for value in row] for row in self.rows[PAGE:]]
 
 
 def comparison(block: Block, name: str, caption: str, links: Mapping[int, str], files: str) -> View:
@@ -82,19 +88,24 @@ def comparison(block: Block, name: str, caption: str, links: Mapping[int, str], 
             classes += ["long"] if len(text) > LONG else []
             cells.append(Cell(one_line(text, 300), value, found.shown_ci95, " ".join(classes), link))
         rows.append(cells)
-    return View(name, caption, block.columns, rows, files, controls=True)
+    return View(name, caption, block.columns, rows, files=files, controls=True)
 
 
 def plain(
-    name: str, caption: str, headers: Iterable[str], rows: Iterable[Sequence[Any]], *, controls: bool = False
+    name: str,
+    caption: str,
+    headers: Iterable[str],
+    rows: Sequence[Sequence[Value]],
+    *,
+    places: str = ".4g",
+    controls: bool = False,
 ) -> View:
-    """A table of texts and numbers as they are; a header is ``title`` or ``title (unit)``, a cell may be a `Cell`."""
-    made = [[value if isinstance(value, Cell) else _cell(value) for value in row] for row in rows]
+    """A table of texts and numbers as they are; a header is ``title`` or ``title (unit)``."""
     columns = tuple(
-        Column(header, header, "", "number" if _numeric(made, place) else "text")
+        Column(header, header, "", "number" if any(_is_number(row[place]) for row in rows) else "text")
         for place, header in enumerate(headers)
     )
-    return View(name, caption, columns, made, controls=controls)
+    return View(name, caption, columns, rows, places, controls=controls)
 
 
 def runs(found: Iterable[StoredRun], addresses: dict[str, str], caption: str, root: str) -> View:
@@ -112,7 +123,7 @@ def runs(found: Iterable[StoredRun], addresses: dict[str, str], caption: str, ro
         "status",
         "started",
     )
-    rows = []
+    rows: list[list[Value]] = []
     for run in found:
         record = run.record
         spec, outcome = record.spec, record.outcome
@@ -126,26 +137,22 @@ def runs(found: Iterable[StoredRun], addresses: dict[str, str], caption: str, ro
             status = Cell(outcome.kind, None, "", "failed")
         names = (spec.dataset, spec.model, spec.backend, spec.device, spec.precision)
         link = Cell(one_line(record.run_id), None, "", "", root + addresses[record.run_id])
-        rows.append([link, *map(Cell, map(one_line, names)), spec.seed, *figures, status, record.started_at])
+        rows.append([link, *names, spec.seed, *figures, status, record.started_at])
     return plain("runs", caption, headers, rows, controls=True)
 
 
 def failures(found: list[StoredRun], addresses: dict[str, str], root: str) -> View | None:
-    rows = []
+    rows: list[list[Value]] = []
     for run in found[:PAGE]:
         assert isinstance(run.record.outcome, Failure)
         link = Cell(one_line(run.record.run_id), None, "", "", root + addresses[run.record.run_id])
         outcome = run.record.outcome
-        rows.append([link, outcome.kind, outcome.phase, one_line(outcome.message, 400)])
+        rows.append([link, outcome.kind, outcome.phase or "–", outcome.message])
     return plain("failures", "Failed runs", ("run", "kind", "phase", "reason"), rows) if rows else None
 
 
 def _number(value: float | None) -> Cell:
-    return number(value, "" if value is None else rounded(value, None)[0])
-
-
-def number(value: float | None, text: str) -> Cell:
-    return Cell("–" if value is None else text, value, "", "num")
+    return Cell("–" if value is None else rounded(value, None)[0], value, "", "num")
 
 
 @lru_cache(maxsize=256)
@@ -161,32 +168,31 @@ def _head(columns: tuple[Column, ...]) -> Markup:
     return Markup("".join(cells))
 
 
-def _html(cell: Cell) -> str:
-    text, kind = escape(cell.t), cell.c
-    if cell.h:
-        text = f'<a href="{escape(cell.h)}">{text}</a>'
+def html(value: Value, places: str) -> str:
+    """A cell in a page: of a plain number, which most are, without making a `Cell` of it first."""
+    if isinstance(value, float):
+        return f'<td class="num" data-v="{value!r}">{value:{places}}</td>'
+    found = cell(value, places)
+    text, kind = escape(found.t), found.c
+    if found.h:
+        text = f'<a href="{escape(found.h)}">{text}</a>'
     if "flagged" in kind and "num" in kind:
         text += '<span class="flag" title="flagged: see below the table">!</span>'
-    if cell.ci:
-        text += f'<span class="ci"> ± {escape(cell.ci)}</span>'
-    value = "" if cell.v is None else f' data-v="{cell.v!r}"'
-    return f'<td class="{kind}"{value}>{text}</td>' if kind else f"<td{value}>{text}</td>"
+    if found.ci:
+        text += f'<span class="ci"> ± {escape(found.ci)}</span>'
+    order = "" if found.v is None else f' data-v="{found.v!r}"'
+    return f'<td class="{kind}"{order}>{text}</td>' if kind else f"<td{order}>{text}</td>"
 
 
-def _cell(value: Any) -> Cell:
-    if value is None:
-        return Cell("–")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        shown = str(value) if isinstance(value, int) else f"{value:.4g}"
-        return Cell(shown, float(value), "", "num")
-    return words(str(value))
+def cell(value: Value, places: str) -> Cell:
+    if isinstance(value, Cell):
+        return value
+    if isinstance(value, str):
+        line = one_line(value, 500)
+        return Cell(line, None, "", "long" if len(line) > LONG else "")
+    shown = "–" if value is None else f"{value:{places}}" if isinstance(value, float) else str(value)
+    return Cell(shown, None if value is None else float(value), "", "num")
 
 
-def words(text: str, link: str = "") -> Cell:
-    """A text, which is broken into lines where it is long."""
-    line = one_line(text, 500)
-    return Cell(line, None, "", "long" if len(line) > LONG else "", link)
-
-
-def _numeric(rows: Sequence[Sequence[Cell]], place: int) -> bool:
-    return any("num" in row[place].c for row in rows)
+def _is_number(value: Value) -> bool:
+    return "num" in value.c if isinstance(value, Cell) else not isinstance(value, str)
