@@ -10,8 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness import stats
 from harness.distinguish import IDENTITY, differences
@@ -92,34 +91,33 @@ def tabulate(
 
 
 def _means(groups: list[list[RunRecord]]) -> list[dict[str, Cell]]:
-    import pandas as pd
-
-    runs = pd.DataFrame(
-        [
-            {"group": index, "split": _split(record), "seed": record.spec.seed, **_figures(record.outcome, record.peak)}
-            for index, group in enumerate(groups)
-            for record in group
-            if isinstance(record.outcome, Success)
-        ],
-        columns=["group", "split", "seed", *_MEASURED],
-    )
-    runs[list(_MEASURED)] = runs[list(_MEASURED)].astype("float64")
-    by_seed = runs.groupby(["group", "split", "seed"]).mean().reset_index()
-    by_split = by_seed.drop(columns="seed").groupby(["group", "split"]).mean().reset_index()
-    several = set(by_split["group"][by_split["group"].duplicated()])
-    drawn: list[list[dict[Hashable, Any]]] = [[] for _ in groups]
-    for table, wanted in ((by_seed, False), (by_split, True)):
-        for row in table[table["group"].isin(several) == wanted].to_dict("records"):
-            drawn[int(row["group"])].append(row)
+    drawn = map(_drawn, groups)
     return [{name: _mean([row[name] for row in rows]) for name in _MEASURED} for rows in drawn]
+
+
+def _drawn(group: list[RunRecord]) -> list[dict[str, float | None]]:
+    """What the interval is taken over: the means of each split where there are several, else those of each seed."""
+    splits: dict[int, dict[int, list[dict[str, float | None]]]] = {}
+    for record in group:
+        if isinstance(record.outcome, Success):
+            seeds = splits.setdefault(_split(record), {})
+            seeds.setdefault(record.spec.seed, []).append(_figures(record.outcome, record.peak))
+    by_seed = [[_average(repeats) for repeats in seeds.values()] for seeds in splits.values()]
+    return [_average(rows) for rows in by_seed] if len(by_seed) > 1 else [row for rows in by_seed for row in rows]
+
+
+def _average(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
+    """Over those that know a figure."""
+    known = {name: [value for row in rows if (value := row.get(name)) is not None] for name in _MEASURED}
+    return {name: math.fsum(values) / len(values) if values else None for name, values in known.items()}
 
 
 def _split(record: RunRecord) -> int:
     return -1 if record.spec.split is None else record.spec.split
 
 
-def _mean(values: list[float]) -> Cell:
-    known = [value for value in values if not math.isnan(value)]
+def _mean(values: list[float | None]) -> Cell:
+    known = [value for value in values if value is not None]
     if not known:
         return Cell(None)
     mean = stats.mean(known)
