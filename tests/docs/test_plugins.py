@@ -27,6 +27,8 @@ NEEDS = {
     "task": ("baselines", "regression", "torch"),
 }
 """The plugins that the commands of a page run."""
+LONG = ("backend", "model")
+"""Each takes a minute on two cores."""
 REFERENCE = (PAGES / "reference.md").read_text()
 
 
@@ -37,7 +39,11 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=pytest.mark.plugins(*names)) for page, names in NEEDS.items()]
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.plugins(*names), *([pytest.mark.slow] if page in LONG else [])])
+        for page, names in NEEDS.items()
+    ],
 )
 def test_every_snippet_runs(page: str, tmp_path: Path) -> None:
     frameworks = {"torch", "tensorflow"} & set(NEEDS[page])

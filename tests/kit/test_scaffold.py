@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_what_is_made_works(kind: str, tmp_path: Path) -> None:
     judge(kind, tmp_path)
 
 
-@pytest.mark.torch
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 @pytest.mark.plugins("regression", "torch")
 @pytest.mark.parametrize("kind", ["task", "dataset", *SLOWER])
 def test_what_is_made_runs_on_torch(kind: str, tmp_path: Path) -> None:
