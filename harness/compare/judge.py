@@ -197,9 +197,10 @@ def _values(side: Sequence[StoredRun], measure: Measure) -> dict[tuple[int | Non
         value, repeat = measure.value(_outcome(run)), 1
         if value is None or not math.isfinite(value):
             continue
-        while (*_draw(run.record), repeat) in found:
+        draw = _draw(run.record)
+        while (*draw, repeat) in found:
             repeat += 1
-        found[(*_draw(run.record), repeat)] = float(value)
+        found[(*draw, repeat)] = float(value)
     return found
 
 
