@@ -52,11 +52,13 @@ def build(results: Path, site: Path) -> tuple[float, float]:
     start, peak = time.perf_counter(), 0
     with subprocess.Popen([*command, "--output", str(site)], stderr=subprocess.DEVNULL) as process:
         parent = psutil.Process(process.pid)
-        while process.poll() is None:
+        while True:
             with contextlib.suppress(psutil.NoSuchProcess):
                 tree = [parent, *parent.children(recursive=True)]
                 peak = max(peak, sum(one.memory_full_info().pss for one in tree))
-            time.sleep(0.5)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.5)
+                break
     if process.returncode:
         raise SystemExit("the site was not built")
     return time.perf_counter() - start, peak / 2**20

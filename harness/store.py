@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
@@ -256,18 +256,20 @@ def _may_hold_record(path: Path) -> bool:
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read an ``arrays.npz``; pickled objects are refused. Raises `harness.RecordError` naming the file."""
-    import io
     import zipfile
 
     arrays = {}
     try:
-        data = path.read_bytes()
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for member in archive.infolist():
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if sum(member.compress_size for member in members) > os.fstat(file.fileno()).st_size:
+                raise RecordError(f"{path}: cannot be read: its parts overlap")
+            for member in members:
                 if not member.filename.endswith(".npy"):
                     raise RecordError(f"{path}: cannot be read: {member.filename} is not an array")
-                content = _as_it_lies(data, member) or archive.read(member)
-                arrays[member.filename.removesuffix(".npy")] = _array(content)
+                content = _as_it_lies(file, member)
+                array = _array(archive.read(member) if content is None else content)
+                arrays[member.filename.removesuffix(".npy")] = array
     except RecordError:
         raise
     except Exception as error:  # numpy and zipfile raise whatever a damaged archive leads them to
@@ -275,17 +277,18 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _as_it_lies(data: bytes, member: zipfile.ZipInfo) -> bytes | None:
+def _as_it_lies(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
     """The content of a member that is not compressed, which numpy's are; None for any other, damaged ones included.
     Zipfile, which reads these, goes through a file in small pieces, and a report reads thousands of files."""
     import zlib
 
-    name = member.header_offset + 30  # of the local header, by APPNOTE.TXT 6.3.10, section 4.3.7
-    lengths = (int.from_bytes(data[at : at + 2], "little") for at in (name - 4, name - 2))
-    start = name + sum(lengths)
-    content = data[start : start + member.file_size]
-    stored = member.compress_type == 0 and not member.flag_bits & 1 and len(content) == member.file_size
-    return content if stored and zlib.crc32(content) == member.CRC else None
+    if member.compress_type or member.flag_bits & 1:
+        return None
+    file.seek(member.header_offset + 26)  # the lengths in the local header, by APPNOTE.TXT 6.3.10, section 4.3.7
+    lengths = file.read(4)
+    file.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), os.SEEK_CUR)
+    content = file.read(member.file_size)
+    return content if len(content) == member.file_size and zlib.crc32(content) == member.CRC else None
 
 
 def _array(content: bytes) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import resource
@@ -405,6 +406,22 @@ def test_damaged_arrays_are_named(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(RecordError, match=f"{path}: cannot be read"):
             read_arrays(path)
+
+
+def test_parts_that_overlap_are_refused(tmp_path: Path) -> None:
+    """Many names for one array: little on the disk, much in memory."""
+    path = tmp_path / ARRAYS
+    np.savez(path, a=np.arange(1000.0), b=np.arange(1000.0))
+    with zipfile.ZipFile(path, "a") as archive:
+        first, second = archive.infolist()
+        second.header_offset = first.header_offset
+        for number in range(9):
+            again = copy.copy(first)
+            again.filename = f"again{number}.npy"
+            archive.filelist.append(again)
+        archive.comment = b"written anew"
+    with pytest.raises(RecordError, match=f"{path}: cannot be read: its parts overlap"):
+        read_arrays(path)
 
 
 def test_results_dir(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def test_the_rest_lists_and_runs(without: tuple[str, list[str], dict[str, str]],
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_rest_tests(without: tuple[str, list[str], dict[str, str]], tmp_path: Path) -> None:
-    """The fast tests that need neither framework, of all rooms."""
+    """The fast tests that import neither framework, of all rooms."""
     _, python, environment = without
     for name in ("tests", "docs", "benchmarks", "results", "examples"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "test_removal.py"))

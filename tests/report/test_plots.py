@@ -134,8 +134,9 @@ def test_decision_curves_are_scikit_learns(classes: int, examples: int, seed: in
     from sklearn.metrics import precision_recall_curve, roc_curve
 
     rng = np.random.default_rng(seed)
-    targets = rng.integers(0, classes, examples)
-    logits = np.round(rng.normal(size=(examples, classes)) + np.eye(classes)[targets], 1)  # with ties
+    targets = rng.integers(-1, classes + 1, examples)  # the first and the last are no class
+    means = np.eye(classes + 2)[targets][:, :classes]
+    logits = np.round(rng.normal(size=(examples, classes)) + means, 1)  # with ties
     found = decision_curves(targets, logits)
     scores = probabilities(logits)
     for number in range(classes):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from html import escape
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,9 +23,13 @@ def test_texts_are_escaped(text: str) -> None:
     assert shown == f'<td><a href="{safe}">{safe}</a><span class="ci"> ± {safe}</span></td>'
 
 
-@given(st.lists(st.tuples(st.text(), st.floats(0, 1) | st.none()), min_size=1, max_size=3 * PAGE))
-def test_rows_beyond_the_first_page_are_data(rows: list[tuple[str, float | None]]) -> None:
+@pytest.mark.parametrize("count", [1, PAGE, PAGE + 1, 3 * PAGE])
+@given(st.data())
+def test_rows_beyond_the_first_page_are_data(count: int, data: st.DataObject) -> None:
+    row = st.tuples(st.text(max_size=5), st.floats(0, 1) | st.none())
+    rows = data.draw(st.lists(row, min_size=count, max_size=count))
     view = plain("scores", "Scores", ["class", "f1 (%)"], rows, places=".2f")
     assert [column.kind for column in view.columns] == ["text", "number"]
+    assert len(view.rest) == max(0, count - PAGE)
     assert view.body.count("<tr>") == min(len(rows), PAGE)
     assert [found.t for _, found in view.rest] == ["–" if score is None else f"{score:.2f}" for _, score in rows[PAGE:]]

@@ -30,15 +30,17 @@ class Curves(NamedTuple):
 
 
 def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
-    """`targets` int ``[N]``, `logits` float ``[N, C]``."""
+    """`targets` int ``[N]``, `logits` float ``[N, C]``. An example of none of the classes counts against each."""
     from harness.metrics import probabilities
 
     # Only where a threshold passes a positive example can a curve turn: there is a point before it and one at it. So
     # each example counts for its own class alone: by class, and within it from its highest score to its lowest.
     scores = np.ascontiguousarray(probabilities(logits).T)  # [C, N]
-    own = scores[targets, np.arange(len(targets))]
-    order = np.lexsort((-own, targets))
-    own, classes = own[order], targets[order]
+    known = ((targets >= 0) & (targets < len(scores))).nonzero()[0]
+    classes = targets[known].astype(np.intp, copy=False)
+    own = scores[classes, known]
+    order = np.lexsort((-own, classes))
+    own, classes = own[order], classes[order]
     ends = classes.searchsorted(np.arange(len(scores) + 1))
     sizes, members = np.diff(ends), list(itertools.pairwise(ends.tolist()))
     true = _passed(own, classes) - ends[:-1].repeat(sizes)[:, None]  # [N, 2]

@@ -49,7 +49,7 @@ def _drawings(titled: Iterable[tuple[str, str]], notes: Mapping[str, str] | None
     return Markup("").join([_drawing(key, title, (notes or {}).get(key, "")) for key, title in titled])
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256, typed=True)  # a Markup is escaped already, an equal text is not
 def _drawing(key: str, title: str, note: str) -> Markup:
     """Kept, because the pages of runs have the same ones."""
     macros: Any = _environment().get_template("macros.html").module

@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from html import escape
 from itertools import islice
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from harness.catalog import Catalog
 
 _CHUNK, _FEW, _MOST_PROCESSES, _MOST_WAITING = 40, 500, 8, 64
-"""Pages made at once; runs from which on processes are worth their start; how many of these, and parts under way."""
+"""Pages made at once; runs from which on processes are worth their start; how many of these; and parts under way, which
+keep the processes at work while the other pages are made."""
 _OBJECTS = 10_000
 """That a process makes before it looks for garbage: a page makes thousands, which nearly all go by themselves."""
 
@@ -45,7 +46,7 @@ def run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str])
         waiting: deque[Future[list[tuple[str, bytes]]]] = deque()
         for part in parts:
             waiting.append(pool.submit(_some_pages, shared, part))
-            if len(waiting) > _MOST_WAITING:  # so that neither jobs nor finished pages pile up
+            if len(waiting) > _MOST_WAITING:  # so that finished pages do not pile up without end
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
@@ -69,20 +70,22 @@ def _jobs(report: Report, addresses: dict[str, str]) -> Iterator[_Job]:
             name: f'<li><a href="{escape(addresses[name].rpartition("/")[2])}">{escape(one_line(name))}</a></li>'
             for name in row.run_ids[: tables.PAGE + 1]
         }
-        commands: dict[str, str] = {}
+        commands: dict[Hashable, str] = {}
         for run in report.runs_of(row):
             address = addresses[run.record.run_id]
             command = _command(run.record, report.catalog, commands)
             yield _Job(address, run.path, row.text("task"), command, siblings)
 
 
-def _command(record: RunRecord, catalog: Catalog, known: dict[str, str]) -> str:
-    """What repeats a run. `known` is for those of one row, which differ in their seed, split and whether the device was
-    chosen only."""
-    spec = record.spec
-    if spec.device not in known:
-        known[spec.device] = again.command(spec, record.provenance.plugins, catalog)
-    line = re.sub(r"--seed \d+", f"--seed {spec.seed}", known[spec.device], count=1)
+def _command(record: RunRecord, catalog: Catalog, known: dict[Hashable, str]) -> str:
+    """What repeats a run. `known` is for those of one row, most of which differ in their seed and split only: else in
+    whether the device was chosen, and where the same data, weights and plugins lay."""
+    spec, plugins = record.spec, record.provenance.plugins
+    places = (spec.dataset, spec.source and spec.source.path, spec.pretrained and spec.pretrained.path)
+    alike = (spec.device, *places, *plugins)
+    if alike not in known:
+        known[alike] = again.command(spec, plugins, catalog)
+    line = re.sub(r"--seed \d+", f"--seed {spec.seed}", known[alike], count=1)
     return re.sub(r"--split \d+", f"--split {spec.split}", line, count=1)
 
 
