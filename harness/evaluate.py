@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from harness.arrays import read_arrays
 from harness.catalog import Catalog
 from harness.errors import HarnessError, UsageError
 from harness.execute.child import run_child
 from harness.execute.local import child_environment, explain_end
 from harness.parity.tolerances import tolerance
 from harness.preparation import choose_device, explain, load_plugins, prepare_data, session_request
-from harness.store import ARRAYS, WEIGHTS, StoredRun, read_arrays, write_json
+from harness.store import ARRAYS, WEIGHTS, StoredRun, write_json
 from harness.types import IGNORED, DataInfo, Failure, PluginRef, RunSpec, Success
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.arrays import read_arrays
 from harness.audit.finding import Finding
 from harness.catalog import Catalog
 from harness.parity.tolerances import tolerance
 from harness.samples import inference_windows, train_windows
-from harness.store import ARRAYS, StoredRun, read_arrays
+from harness.store import ARRAYS, StoredRun
 from harness.types import RunRecord, Success
 
 if TYPE_CHECKING:

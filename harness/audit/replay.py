@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from harness.arrays import read_arrays
 from harness.audit.finding import Finding
 from harness.catalog import Catalog
 from harness.errors import HarnessError
@@ -33,7 +34,7 @@ from harness.preparation import (
     starting_weights,
 )
 from harness.protocols import PreparedData, Session
-from harness.store import ARRAYS, WEIGHTS, StoredRun, read_arrays, write_json
+from harness.store import ARRAYS, WEIGHTS, StoredRun, write_json
 from harness.types import PluginRef, RunRecord, Success
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from msgspec import Struct
 
+from harness.arrays import read_arrays
 from harness.compare.effects import FEWEST, Effect, of_examples, of_pairs, of_samples
 from harness.compare.match import Match
 from harness.errors import UnknownNameError
-from harness.store import ARRAYS, StoredRun, read_arrays
+from harness.store import ARRAYS, StoredRun
 from harness.types import RunRecord, Success
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from harness.arrays import read_arrays
 from harness.errors import UsageError
 from harness.report.report import Report
 from harness.report.table import Row, one_line
 from harness.samples import inference_windows, train_windows
-from harness.store import ARRAYS, StoredRun, read_arrays
+from harness.store import ARRAYS, StoredRun
 from harness.types import Success
 
 if TYPE_CHECKING:

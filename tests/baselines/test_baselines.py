@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import harness
+from harness.arrays import read_arrays
 from harness.plugins import discover
 from harness.samples import train_windows
-from harness.store import ARRAYS, read_arrays
+from harness.store import ARRAYS
 from harness.testing import BackendSuite, NetworkSuite
 from harness.testing.workbench import Workbench
 from harness.types import RunRecord, Success

@@ -24,8 +24,9 @@ from strategies import records
 from toy_plugin import environment_with
 
 from harness import store as store_module
+from harness.arrays import read_arrays
 from harness.errors import RecordError, UnknownNameError, UsageError
-from harness.store import ARRAYS, RECORD, Store, StoredRun, read_arrays, read_record, results_dir, write_json
+from harness.store import ARRAYS, RECORD, Store, StoredRun, read_record, results_dir, write_json
 from harness.types import SCHEMA_VERSION, RunRecord, Success
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import stats
+from harness.arrays import read_arrays
 from harness.errors import RecordError
 from harness.report.layout import Block, blocks
 from harness.report.plots.curves import decision_curves, macro
@@ -18,7 +19,7 @@ from harness.report.plots.run_points import labels
 from harness.report.report import Report
 from harness.report.table import Cell, Row
 from harness.samples import predictions
-from harness.store import ARRAYS, StoredRun, read_arrays
+from harness.store import ARRAYS, StoredRun
 from harness.types import RunRecord, Success
 
 Columns = dict[str, list[Any]]

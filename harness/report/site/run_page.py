@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
+from harness.arrays import read_arrays
 from harness.audit.finding import Finding
 from harness.errors import RecordError
 from harness.report.costs import Section, sections, text
 from harness.report.plots import run_points
 from harness.report.record import circumstances, quality, run_section
 from harness.report.site.tables import PAGE, Value, View, plain
-from harness.store import ARRAYS, AUDIT, LOG, StoredRun, read_arrays
+from harness.store import ARRAYS, AUDIT, LOG, StoredRun
 from harness.types import Failure, RunRecord, Success
 
 LOG_BYTES = 6_000
