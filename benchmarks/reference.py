@@ -15,7 +15,7 @@ from harness.parity.verdict import load as load_verdicts
 from harness.plugins import discover
 from harness.report.markdown import render
 from harness.report.plots import figure
-from harness.report.report import Report, make
+from harness.report.report import Report
 from harness.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,8 @@ def report() -> Report:
     runs = [run for run in Store(RESULTS).load().runs if run.record.spec.dataset in DATASETS.values()]
     order = list(DATASETS)
     runs.sort(key=lambda run: (order.index(run.record.spec.task), BACKENDS.index(run.record.spec.backend)))
-    return make(runs, discover(), tuple(load_verdicts(RESULTS).values()), title="Defaults of the four tasks")
+    verdicts = tuple(load_verdicts(RESULTS).values())
+    return Report(runs=tuple(runs), catalog=discover(), verdicts=verdicts, title="Defaults of the four tasks")
 
 
 def missing(backends: tuple[str, ...]) -> list[str]:

@@ -35,20 +35,24 @@ class Mean(NamedTuple):
 def mean(values: Samples) -> Mean:
     """Mean of finite values with its interval. Raises `ValueError` for none at all, or one that is not finite."""
     numbers = [float(value) for value in values]
-    if not numbers:
-        raise ValueError("a mean needs at least one value")
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"a mean needs finite values, got {numbers}")
-    n = len(numbers)
-    # Shifting by the first value keeps the mean of equal values exact, and their interval exactly zero.
-    first = numbers[0]
-    centre = first + math.fsum(value - first for value in numbers) / n
+    centre, n = average(numbers), len(numbers)
     if n == 1:
         return Mean(centre, None, 1)
     from scipy.special import stdtrit
 
-    deviation = math.sqrt(math.fsum((value - centre) ** 2 for value in numbers) / (n - 1))
+    deviation = math.sqrt(math.fsum([(value - centre) ** 2 for value in numbers]) / (n - 1))
     return Mean(centre, float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n), n)
+
+
+def average(numbers: Sequence[float]) -> float:
+    """The arithmetic mean alone, of equal values exactly theirs. Raises `ValueError` as `mean` does."""
+    if not numbers:
+        raise ValueError("a mean needs at least one value")
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"a mean needs finite values, got {numbers}")
+    # Shifting by the first value keeps the mean of equal values exact, and their interval exactly zero.
+    first = numbers[0]
+    return first + math.fsum([value - first for value in numbers]) / len(numbers)
 
 
 def percentile(samples: Samples, percent: float) -> float | None:

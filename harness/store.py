@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +93,10 @@ def read_record(path: Path) -> RunRecord:
 
 def decode_record(data: bytes, path: Path) -> RunRecord:
     """A record from its JSON, of this or an older schema version. Raises `harness.RecordError`, naming `path`."""
+    with suppress(ValueError, RecursionError):  # what is wrong with it is found below
+        record = msgspec.json.decode(data, type=RunRecord)
+        if record.schema_version == SCHEMA_VERSION:
+            return record
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
         if version > SCHEMA_VERSION:
@@ -185,9 +189,14 @@ class Store:
         """Every readable run. A record that cannot be read is a problem in the result, not an error."""
         runs, problems = [], []
         with no_collection():
-            for path in self._paths():
+            for path in self._directories():
+                file = path / RECORD
                 try:
-                    runs.append(StoredRun(path, read_record(path / RECORD)))
+                    runs.append(StoredRun(path, decode_record(file.read_bytes(), file)))
+                except (FileNotFoundError, NotADirectoryError):  # no run at all
+                    continue
+                except OSError as error:
+                    problems.append(f"{file}: cannot be read: {error.strerror}")
                 except RecordError as error:
                     problems.append(str(error))
             runs.sort(key=lambda run: (run.record.started_at, run.record.run_id))
@@ -200,7 +209,7 @@ class Store:
         """
         if os.sep in text or (Path(text) / RECORD).is_file():
             return StoredRun(Path(text), read_record(Path(text) / RECORD))
-        names = {path.name: path for path in self._paths()}
+        names = {path.name: path for path in self._directories() if _may_hold_record(path)}
         matches = [text] if text in names else [name for name in names if name.startswith(text)]
         matches = matches or [name for name in names if text in name]
         if not matches:
@@ -216,7 +225,7 @@ class Store:
         path = run.path / ARRAYS
         return read_arrays(path) if path.exists() else {}
 
-    def _paths(self) -> list[Path]:
+    def _directories(self) -> list[Path]:
         try:
             with os.scandir(self.path) as entries:
                 names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
@@ -224,7 +233,7 @@ class Store:
             return []
         except OSError as error:
             raise RecordError(f"{self.path}: cannot be read: {error.strerror}") from None
-        return [self.path / name for name in sorted(names) if _may_hold_record(self.path / name)]
+        return [self.path / name for name in sorted(names)]
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def _drawn(group: list[RunRecord]) -> list[dict[str, float | None]]:
 def _average(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
     """Over those that know a figure."""
     known = {name: [value for row in rows if (value := row.get(name)) is not None] for name in _MEASURED}
-    return {name: stats.mean(values).value if values else None for name, values in known.items()}
+    return {name: stats.average(values) if values else None for name, values in known.items()}
 
 
 def _split(record: RunRecord) -> int:

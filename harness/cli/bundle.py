@@ -36,7 +36,7 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     from harness.compare.match import find
     from harness.errors import UsageError
     from harness.parity.verdict import load as load_verdicts
-    from harness.report.report import make
+    from harness.report.report import Report
     from harness.store import results_dir
 
     place = results_dir(results)
@@ -47,7 +47,7 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     if twice is not None:
         raise UsageError(f"two of these runs are called {twice!r}; bundle one results directory at a time")
     verdicts = [v for folder in {run.path.parent for run in found} for v in load_verdicts(folder).values()]
-    report = make(found, options.catalog(), tuple(verdicts), title=title)
+    report = Report(runs=tuple(found), catalog=options.catalog(), verdicts=tuple(verdicts), title=title)
     digest = pack(report, output, version("harness"))
     size = output.stat().st_size / 2**20
     click.echo(f"{output}: {len(found)} run{'s' * (len(found) != 1)}, {size:.1f} MiB\nmanifest SHA-256 {digest}")

@@ -71,7 +71,7 @@ def report(
     from harness.errors import RecordError, UsageError
     from harness.parity.verdict import load as load_verdicts
     from harness.plugins import resolve
-    from harness.report.report import make
+    from harness.report.report import Report
     from harness.store import Store, no_collection, results_dir
 
     if plot is not None and format_ is not None:
@@ -96,10 +96,10 @@ def report(
             f"results directory {str(directory)!r} {state}; make some with `harness run --task ...`, "
             "or name another with --results DIR"
         )
-    made = make(
-        _selected(loaded.runs, filters),
-        catalog,
-        tuple(load_verdicts(directory).values()),
+    made = Report(
+        runs=tuple(_selected(loaded.runs, filters)),
+        catalog=catalog,
+        verdicts=tuple(load_verdicts(directory).values()),
         all_ratios=all_ratios,
         price_per_hour=price_per_hour,
         title=title,

@@ -14,17 +14,32 @@ if TYPE_CHECKING:
     from harness.store import StoredRun
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
-    """`table` sums up `runs`, each of which is in one row; `verdicts` are the parity checks of their directory."""
+    """`runs`, in the order in which their table shows them; `verdicts` are the parity checks of their directory."""
 
-    table: Table
     runs: tuple[StoredRun, ...]
     catalog: Catalog
     verdicts: tuple[Verdict, ...] = ()
+    all_ratios: bool = False
+    price_per_hour: float | None = None
+    """As `harness.tabulate.tabulate` says."""
     title: str = "Benchmark results"
     problems: tuple[str, ...] = field(default=())
     """Records that could not be read, and why."""
+
+    @cached_property
+    def table(self) -> Table:
+        """Sums up the runs, each of which is in one row. Made when it is first asked for."""
+        from harness.tabulate import tabulate
+
+        return tabulate(
+            [run.record for run in self.runs],
+            self.verdicts,
+            all_ratios=self.all_ratios,
+            price_per_hour=self.price_per_hour,
+            metrics=[provided.value for provided in self.catalog.metrics.values()],
+        )
 
     @cached_property
     def by_id(self) -> dict[str, StoredRun]:
@@ -38,26 +53,3 @@ class Report:
     def runs_of(self, row: Row) -> list[StoredRun]:
         """The runs of a row, in the order in which they started."""
         return [self.by_id[name] for name in row.run_ids]
-
-
-def make(
-    runs: list[StoredRun],
-    catalog: Catalog,
-    verdicts: tuple[Verdict, ...] = (),
-    *,
-    all_ratios: bool = False,
-    price_per_hour: float | None = None,
-    title: str = "Benchmark results",
-    problems: tuple[str, ...] = (),
-) -> Report:
-    """Tabulate these runs, in their order; `harness.tabulate.tabulate` says what the options mean."""
-    from harness.tabulate import tabulate
-
-    table = tabulate(
-        [run.record for run in runs],
-        verdicts,
-        all_ratios=all_ratios,
-        price_per_hour=price_per_hour,
-        metrics=[provided.value for provided in catalog.metrics.values()],
-    )
-    return Report(table, tuple(runs), catalog, verdicts, title, problems)

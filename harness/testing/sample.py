@@ -42,7 +42,7 @@ def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:
             assert "<script>" not in render(harness.testing.sample_report(tmp_path).table)
     """
     from harness.plugins import discover
-    from harness.report.report import make
+    from harness.report.report import Report
 
     records = [_record(backend, seed, failed=False) for backend in ("torch", HOSTILE) for seed in (0, 1)]
     records.append(_record("torch", 2, failed=True))
@@ -52,7 +52,7 @@ def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:
         (run.path / RECORD).write_bytes(msgspec.json.encode(run.record))
         if isinstance(run.record.outcome, Success):
             _write_samples(run.path / ARRAYS)
-    return make(runs, discover() if catalog is None else catalog)
+    return Report(runs=tuple(runs), catalog=discover() if catalog is None else catalog)
 
 
 def _write_samples(path: Path) -> None:

@@ -13,7 +13,7 @@ from sample_records import comparison, failure, record, success
 from harness.catalog import Catalog
 from harness.files import safe_name
 from harness.plugins import load
-from harness.report.report import Report, make
+from harness.report.report import Report
 from harness.store import ARRAYS, LOG, RECORD, Store
 from harness.types import ClassScore, DataInfo, InputSpec, RunRecord, Success
 
@@ -121,7 +121,7 @@ def many(count: int) -> list[RunRecord]:
 
 def report_of(path: Path, catalog: Catalog | None = None) -> Report:
     loaded = Store(path).load()
-    return make(loaded.runs, catalog or load([]), problems=tuple(loaded.problems))
+    return Report(runs=tuple(loaded.runs), catalog=catalog or load([]), problems=tuple(loaded.problems))
 
 
 def example(path: Path) -> Report:

@@ -17,7 +17,7 @@ from harness.report.layout import Block, blocks
 from harness.report.plots.curves import decision_curves, macro
 from harness.report.plots.run_points import labels
 from harness.report.report import Report
-from harness.report.table import Cell, Row
+from harness.report.table import Cell, Row, Table
 from harness.samples import predictions
 from harness.store import ARRAYS, StoredRun
 from harness.types import RunRecord, Success
@@ -59,9 +59,10 @@ class Panel:
         return f"{self.metric} ({self.unit})" if self.unit else self.metric
 
 
-def panels(report: Report) -> list[Panel]:
+def panels(report: Report, table: Table | None = None) -> list[Panel]:
+    """Of a report's table, or of rows of it."""
     found = []
-    for number, block in enumerate(blocks(report.table)):
+    for number, block in enumerate(blocks(report.table if table is None else table)):
         first = next((row for row in block.rows if row.text("metric")), block.rows[0])
         title = " · ".join(first.text(name) for name in ("task", "dataset", "device"))
         metric, unit, better = (first.text(name) for name in ("metric", "metric_unit", "metric_better"))

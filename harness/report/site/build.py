@@ -22,7 +22,7 @@ from harness.report.table import Table
 def files(report: Report) -> Iterator[tuple[str, bytes]]:
     """Paths within the site and their contents."""
     pages = {
-        name: f"tasks/{safe_name(name)}.html" for name in dict.fromkeys(row.text("task") for row in report.table.rows)
+        name: f"tasks/{safe_name(name)}.html" for name in dict.fromkeys(run.record.spec.task for run in report.runs)
     }
     addresses = {run.record.run_id: f"runs/{safe_name(run.record.run_id)}.html" for run in report.runs}
     shared = {"site_title": report.title, "pages": pages}

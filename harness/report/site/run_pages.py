@@ -44,6 +44,8 @@ def run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str])
     count = min(available_cores(), _MOST_PROCESSES)
     with ProcessPoolExecutor(count, context, gc.set_threshold, (_OBJECTS,)) as pool:
         waiting: deque[Future[list[tuple[str, bytes]]]] = deque()
+        for _ in range(count):  # they start while the first of the jobs waits for the report's table
+            waiting.append(pool.submit(_some_pages, shared, []))
         for part in parts:
             waiting.append(pool.submit(_some_pages, shared, part))
             if len(waiting) > _MOST_WAITING:  # so that finished pages do not pile up without end

@@ -172,7 +172,18 @@ def html(value: Value, places: str) -> str:
     """A cell in a page: of a plain number, which most are, without making a `Cell` of it first."""
     if isinstance(value, float):
         return f'<td class="num" data-v="{value!r}">{value:{places}}</td>'
-    found = cell(value, places)
+    if isinstance(value, int):
+        return f'<td class="num" data-v="{float(value)!r}">{value}</td>'
+    return _text(value) if isinstance(value, str) else _html(cell(value, places))
+
+
+@lru_cache(maxsize=4096)
+def _text(text: str) -> str:
+    """Kept, because the names of classes and metrics are on the pages of many runs."""
+    return _html(cell(text, ""))
+
+
+def _html(found: Cell) -> str:
     text, kind = escape(found.t), found.c
     if found.h:
         text = f'<a href="{escape(found.h)}">{text}</a>'

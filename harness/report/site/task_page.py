@@ -22,8 +22,8 @@ def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -
     shown = block(part, part.rows)
     found: list[tuple[str, list[tuple[str, str]]]] = []
     figures = Figures()
-    within = Report(part, tuple(runs), report.catalog, report.verdicts)
-    for panel in panels(within)[:MOST_PLOTTED]:
+    there = panels(report, part)
+    for panel in there[:MOST_PLOTTED]:
         here = [
             titled
             for name in PLOTS
@@ -41,7 +41,7 @@ def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -
         "legend": legend([shown]),
         "flags": shown.flags,
         "panels": found,
-        "left_out": max(0, len(panels(within)) - MOST_PLOTTED),
+        "left_out": max(0, len(there) - MOST_PLOTTED),
         "plots": figures.page(),
         "runs": tables.runs(runs, addresses, f"Runs of {task}", "../"),
         "failures": tables.failures(failures, addresses, "../"),

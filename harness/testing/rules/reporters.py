@@ -34,9 +34,9 @@ class Rendered:
 
     @cached_property
     def of_nothing(self) -> dict[str, bytes]:
-        from harness.report.report import make
+        from harness.report.report import Report
 
-        return self._render(make([], self.catalog))
+        return self._render(Report(runs=(), catalog=self.catalog))
 
     def _render(self, report: Any) -> dict[str, bytes]:
         made = resolve(self.reporter.render)(report if self.reporter.takes == "report" else report.table)
