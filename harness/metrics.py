@@ -74,10 +74,11 @@ def probabilities(logits: Array) -> Array:
     """Softmax over the last axis, in float64."""
     import numpy as np
 
-    shares: Array = logits - logits.max(axis=-1, keepdims=True).astype("float64")
+    shares: Array = np.array(np.moveaxis(logits, -1, 0), "float64", order="C")  # sums over a short last axis take long
+    shares -= shares.max(axis=0)
     np.exp(shares, out=shares)
-    shares /= shares.sum(axis=-1, keepdims=True)
-    return shares
+    shares /= shares.sum(axis=0)
+    return np.moveaxis(shares, 0, -1)
 
 
 def accuracy(targets: Array, outputs: Array, info: DataInfo) -> float:
