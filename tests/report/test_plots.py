@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sample_records import comparison, failure, record, success
 from sample_store import example, hostile, report_of, write
 
@@ -124,9 +125,16 @@ def test_time_to_the_level_that_all_reach(tmp_path: Path) -> None:
     assert points["seconds"] == [1.5, 1.5]
 
 
-def test_long_curves_keep_their_last_epoch(tmp_path: Path) -> None:
-    points = curves(panel([record(), record(seed=1)], tmp_path))
-    assert points["epoch"] == [1, 2, 1, 2]
+@pytest.mark.parametrize(("runs", "epochs", "most"), [(2, 2, 2), (2, 500, 61), (40, 500, 25), (40, 3, 3)])
+def test_long_curves_are_thinned_and_keep_their_last_epoch(runs: int, epochs: int, most: int, tmp_path: Path) -> None:
+    one = success().curves[0]
+    line = [replace(one, epoch=epoch, epochs=epochs, step=epoch) for epoch in range(1, epochs + 1)]
+    outcome = replace(success(), curves=line)
+    points = curves(panel([record(outcome, seed=seed) for seed in range(runs)], tmp_path))
+    for seed in range(runs):
+        kept = [epoch for epoch, of in zip(points["epoch"], points["seed"], strict=True) if of == seed]
+        assert (kept[0], kept[-1]) == (1, epochs)
+        assert most * 0.8 < len(kept) <= most
 
 
 @given(st.integers(2, 6), st.integers(20, 120), st.integers(0, 2**32 - 1))

@@ -54,7 +54,8 @@ def curves(panel: Panel, columns: Columns, by: str) -> Chart:
         tooltip=_tooltip(label="", seed="seed", epoch="epoch", score=panel.quality, seconds="seconds"),
     )
     lines = encoded.mark_line(opacity=0.75, strokeWidth=1.75).encode(strokeDash=_dash(columns))
-    return _sized(alt.layer(lines, encoded.mark_point(size=22, opacity=0.9)))
+    points = encoded.mark_point(size=22, opacity=0.9, aria=False)  # a reader of the screen is told of the lines
+    return _sized(alt.layer(lines, points))
 
 
 def time_to_quality(panel: Panel, columns: Columns, level: float) -> Chart:

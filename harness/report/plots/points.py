@@ -26,8 +26,9 @@ Columns = dict[str, list[Any]]
 
 MOST_CURVES = 48
 """Runs whose curves or raw samples one figure shows; of more, the first ones of each row."""
-MOST_EPOCHS = 60
-"""Points of one learning curve; of more, every second, third ... epoch and the last."""
+MOST_EPOCHS, MOST_POINTS = 60, 960
+"""Points of one learning curve, and about how many of all in one figure; of more, every second, third ... epoch and the
+last."""
 QUANTILES = 101
 PHASES = (("training", "train_samples_per_s"), ("inference", "inference_samples_per_s"))
 _MEMORY = {
@@ -114,9 +115,11 @@ def memory(panel: Panel) -> Columns:
 def curves(panel: Panel) -> Columns:
     """The validation score after each epoch, by steps and by seconds of training; a line for each run."""
     points = []
-    for label, row, run in _some_runs(panel):
+    runs = _some_runs(panel)
+    most = min(MOST_EPOCHS, MOST_POINTS // max(1, len(runs)))
+    for label, row, run in runs:
         epochs = _outcome(run).curves
-        step = -(-len(epochs) // MOST_EPOCHS)
+        step = -(-len(epochs) // most)
         for epoch in [*epochs[:-1:step], *epochs[-1:]]:
             score = epoch.validation.get(panel.metric)
             if score is not None:

@@ -59,39 +59,47 @@
 
   const views = new Map();
   const draw = async (place) => {
-    await loaded;
-    const spec = complete(place.dataset.plot);
+    const shade = theme();
+    if (place.dataset.drawn === shade) return;
     const file = document.title.split(" · ")[0] + "-" + place.dataset.plot;
     views.get(place)?.finalize();
     try {
-      const view = await window.vegaEmbed(place, spec, {
-        config: window.harnessPlots.themes[theme()],
+      const view = await window.vegaEmbed(place, complete(place.dataset.plot), {
+        config: window.harnessPlots.themes[shade],
         actions: { export: { svg: true, png: true }, source: false, compiled: false, editor: false },
         downloadFileName: file.replace(/[^A-Za-z0-9.-]+/g, "-"),
         renderer: "svg",
         loader: { load: () => Promise.reject(new Error("nothing is fetched")) },
-        tooltip: { theme: theme() },
+        tooltip: { theme: shade },
       });
       views.set(place, view);
       place.querySelector("summary")?.setAttribute("aria-label", "Save the figure");
       performance.mark("drawn");
-      place.dataset.drawn = theme();
+      place.dataset.drawn = shade;
     } catch (error) {
       place.textContent = `The figure cannot be drawn: ${error.message}`;
     }
+  };
+
+  // One after the other, and what the reader does in between: each takes the page for a while.
+  let drawing = loaded;
+  const asked = new Set();
+  const queue = (place) => {
+    asked.add(place);
+    drawing = drawing.then(() => draw(place)).then(() => new Promise((resolve) => setTimeout(resolve)));
   };
   const charts = [...document.querySelectorAll("[data-plot]")];
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;
       near.unobserve(entry.target);
-      draw(entry.target);
+      queue(entry.target);
     }
   }, { rootMargin: "300px" });
   for (const chart of charts) near.observe(chart);
-  addEventListener("beforeprint", () => charts.filter((chart) => !chart.dataset.drawn).forEach(draw));
+  addEventListener("beforeprint", () => charts.forEach(queue));
 
-  const redraw = () => charts.filter((chart) => chart.dataset.drawn && chart.dataset.drawn !== theme()).forEach(draw);
+  const redraw = () => asked.forEach(queue);
   document.getElementById("theme").addEventListener("click", () => {
     root.dataset.theme = theme() === "dark" ? "light" : "dark";
     remembered.set(root.dataset.theme);
