@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """`runs`, in the order in which their table shows them; `verdicts` are the parity checks of their directory."""
+    """`runs`, whose table has its rows in the order of their first ones; `verdicts` are the parity checks of their
+    directory."""
 
     runs: tuple[StoredRun, ...]
     catalog: Catalog

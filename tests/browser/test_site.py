@@ -162,6 +162,16 @@ def test_dark(site: Path, watched: Any) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
+def test_paper_has_the_figures_that_were_not_looked_at(site: Path, watched: Any) -> None:
+    page = watched.open(site / "tasks" / "nlp.html")
+    page.locator("[data-plot]").first.locator("svg.marks").wait_for()
+    drawn = "document.querySelectorAll('[data-plot] svg.marks').length"
+    figures = page.locator("[data-plot]").count()
+    assert page.evaluate(drawn) < figures
+    now = f"new Promise((tell) => {{ dispatchEvent(new Event('beforeprint')); setTimeout(() => tell({drawn})); }})"
+    assert page.evaluate(now) == figures
+
+
 @pytest.mark.parametrize("width", [360, 768])
 def test_narrow_screens_do_not_scroll_sideways(site: Path, watched: Any, width: int) -> None:
     watched.page.set_viewport_size({"width": width, "height": 800})

@@ -193,6 +193,10 @@ DAMAGED = {
     "not JSON": (b"PK\x03\x04", "is not a valid record"),
     "not UTF-8": (VALID.replace(b"Example CPU", b"\xff\xfe"), "is not a valid record"),
     "another document": (b'{"name": "x"}', "missing required field `schema_version`"),
+    "no schema version": (
+        msgspec.json.encode({k: v for k, v in msgspec.json.decode(VALID).items() if k != "schema_version"}),
+        "missing required field `schema_version`",
+    ),
     "a list": (b"[1, 2]", "Expected `object`"),
     "null": (b"null", "Expected `object`"),
     "nested without end": (b'{"schema_version": ' + b"[" * 10**5, "is not a valid record"),

@@ -58,12 +58,15 @@
   });
 
   const views = new Map();
+  const begun = new Map();
   const draw = async (place) => {
     const shade = theme();
-    if (place.dataset.drawn === shade) return;
-    const file = document.title.split(" · ")[0] + "-" + place.dataset.plot;
-    views.get(place)?.finalize();
+    if (begun.get(place) === shade) return;
+    begun.set(place, shade);
+    delete place.dataset.drawn;
     try {
+      views.get(place)?.finalize();
+      const file = document.title.split(" · ")[0] + "-" + place.dataset.plot;
       const view = await window.vegaEmbed(place, complete(place.dataset.plot), {
         config: window.harnessPlots.themes[shade],
         actions: { export: { svg: true, png: true }, source: false, compiled: false, editor: false },
@@ -77,15 +80,14 @@
       performance.mark("drawn");
       place.dataset.drawn = shade;
     } catch (error) {
+      begun.delete(place);
       place.textContent = `The figure cannot be drawn: ${error.message}`;
     }
   };
 
   // One after the other, and what the reader does in between: each takes the page for a while.
   let drawing = loaded;
-  const asked = new Set();
   const queue = (place) => {
-    asked.add(place);
     drawing = drawing.then(() => draw(place)).then(() => new Promise((resolve) => setTimeout(resolve)));
   };
   const charts = [...document.querySelectorAll("[data-plot]")];
@@ -97,9 +99,10 @@
     }
   }, { rootMargin: "300px" });
   for (const chart of charts) near.observe(chart);
-  addEventListener("beforeprint", () => charts.forEach(queue));
+  // Paper has them all, and does not wait.
+  addEventListener("beforeprint", () => window.vegaEmbed && charts.forEach(draw));
 
-  const redraw = () => asked.forEach(queue);
+  const redraw = () => [...begun.keys()].forEach(queue);
   document.getElementById("theme").addEventListener("click", () => {
     root.dataset.theme = theme() === "dark" ? "light" : "dark";
     remembered.set(root.dataset.theme);
