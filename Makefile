@@ -5,10 +5,11 @@ READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
 EXAMPLES := harness-jax harness-ner harness-markdown-badge
 
-.PHONY: help setup demo run-demo test test-examples test-slow test-gpu lint check bench reference published schema clean
+.PHONY: help setup demo test test-torch test-tensorflow test-examples $(addprefix test-,$(EXAMPLES)) test-slow test-gpu lint check bench \
+  reference published schema clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -22,13 +23,21 @@ demo: $(READY)  ## run the NLP task on both backends and print the comparison
 
 test: $(READY)  ## the fast tests (PyTorch and TensorFlow never share a process)
 	$(PYTEST) -q -n auto --dist loadfile -m "not slow and not gpu and not torch and not tensorflow"
+	$(MAKE) --jobs=2 test-torch test-tensorflow
+
+test-torch: $(READY)  ## of the fast tests those that import PyTorch
 	$(PYTEST) -q -m "torch and not tensorflow and not slow and not gpu"
+
+test-tensorflow: $(READY)  ## of the fast tests those that import TensorFlow
 	$(PYTEST) -q -m "tensorflow and not torch and not slow and not gpu"
 
 # --use-pep517: seqeval comes as source with a setup script only, which older pips may fail to build otherwise.
 test-examples: $(READY)  ## the packages in examples/, installed as anybody's, with their own fast tests
 	$(BIN)/python -m pip install --quiet --use-pep517 --constraint constraints.txt $(foreach name,$(EXAMPLES),'./examples/$(name)[test]')
-	for name in $(EXAMPLES); do (cd examples/$$name && $(CURDIR)/$(PYTEST) -q -m "not slow" tests) || exit 1; done
+	$(MAKE) --jobs=2 $(addprefix test-,$(EXAMPLES))
+
+$(addprefix test-,$(EXAMPLES)): test-%:
+	cd examples/$* && $(CURDIR)/$(PYTEST) -q -m "not slow" tests
 
 test-slow: $(READY)  ## the long tests: the default runs at full length, and their quality
 	$(PYTEST) -q -m "slow and not gpu"
