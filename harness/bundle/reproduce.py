@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -9,13 +10,17 @@ from typing import Literal
 from msgspec import Struct
 
 from harness import stats
-from harness.distinguish import described
+from harness.distinguish import described, machine_of
 from harness.types import Failure, RunRecord, Success
 
 SAME = 1e-6
 """Relative difference below which scores without an interval are the same."""
 
-Answer = Literal["agrees", "differs", "not known"]
+Answer = Literal["agrees", "differs", "not known", "none"]
+"""``none``: neither run has such a thing."""
+
+_NOTHING = (None, hashlib.sha256().hexdigest())
+"""What records say of the weights of a model without any: nothing, or in old ones the digest of no bytes."""
 
 
 class Speed(Struct, frozen=True, kw_only=True):
@@ -42,12 +47,14 @@ class Reproduced(Struct, frozen=True, kw_only=True):
     final_weights: Answer
     """Whether training came to the same bits; it need not, on another machine or version."""
     speeds: list[Speed] = []
+    machines: tuple[str, str]
+    """Then, and here."""
     differences: list[tuple[str, str, str]] = []
     """(what, then, here) of the machine, its software and the settings."""
 
     @property
     def agrees(self) -> bool:
-        return (self.quality, self.dataset, self.initial_weights) == ("agrees",) * 3
+        return (self.quality, self.dataset) == ("agrees",) * 2 and self.initial_weights in ("agrees", "none")
 
 
 def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Reproduced:
@@ -71,9 +78,10 @@ def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Rep
         quality=quality,  # type: ignore[arg-type]  # one of the three words above and below
         why=why,
         dataset=_same(*(origin.dataset_digest for origin in origins)),
-        initial_weights=_same(*(origin.initial_weights_digest for origin in origins)),
-        final_weights=_same(*(origin.final_weights_digest for origin in origins)),
+        initial_weights=_weights(*(origin.initial_weights_digest for origin in origins)),
+        final_weights=_weights(*(origin.final_weights_digest for origin in origins)),
         speeds=_speeds(then.outcome, now.outcome),
+        machines=(_machine(then), _machine(now)),
         differences=[
             (name, before.get(name, "none"), after.get(name, "none"))
             for name in dict.fromkeys((*before, *after))
@@ -106,6 +114,17 @@ def _quality(
 
 def _same(then: str | None, now: str | None) -> Answer:
     return "not known" if then is None or now is None else "agrees" if then == now else "differs"
+
+
+def _weights(then: str | None, now: str | None) -> Answer:
+    return "none" if then in _NOTHING and now in _NOTHING else _same(then, now)
+
+
+def _machine(record: RunRecord) -> str:
+    machine, environment = machine_of(record), record.environment
+    memory = f"{environment.memory_bytes / 2**30:.1f} GiB"
+    gpu = "no GPU" if machine["gpu"] == "none" else machine["gpu"]
+    return f"{machine['cpu']}, {machine['cores']} cores, {memory}, {gpu}; {environment.os}, {environment.kernel}"
 
 
 def _speeds(then: Success, now: Success | Failure) -> list[Speed]:

@@ -139,6 +139,8 @@ def render(found: Sequence[Reproduced]) -> str:
         headers = ["run", "", "then", "here", "ratio", ""]
         align = ["left", "left", "right", "right", "right", "left"]
         parts.append(tabulate(speeds, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True))
+    then, here = (dict.fromkeys(outcome.machines[place] for outcome in found) for place in (0, 1))
+    parts.append("\n".join(["machines", *(f"  then: {one}" for one in then), *(f"  here: {one}" for one in here)]))
     differing = dict.fromkeys(difference for outcome in found for difference in outcome.differences)
     if differing:
         lines = [f"  {name}: {then} -> {now}" for name, then, now in differing]

@@ -10,6 +10,7 @@ from sample_records import failure, record, success
 from toy_plugin import FAST
 
 from harness.bundle.reproduce import judge
+from harness.cli.reproduce import render
 from harness.store import Store
 from harness.types import RunRecord, Success
 
@@ -48,6 +49,30 @@ def test_other_data_or_weights_do_not_agree() -> None:
     assert not judge(then, other, [then]).agrees
 
 
+NO_BYTES = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "answer"),
+    [
+        (None, None, "none"),
+        (NO_BYTES, None, "none"),
+        ("e" * 64, None, "not known"),
+        (NO_BYTES, "e" * 64, "differs"),
+        (None, "e" * 64, "not known"),
+    ],
+)
+def test_a_model_without_weights_has_none_that_differ(then: str | None, now: str | None, answer: str) -> None:
+    runs = [
+        msgspec.structs.replace(
+            scored(0.75), provenance=msgspec.structs.replace(record().provenance, initial_weights_digest=digest)
+        )
+        for digest in (then, now)
+    ]
+    outcome = judge(*runs, runs[:1])
+    assert (outcome.initial_weights, outcome.agrees) == (answer, answer == "none")
+
+
 def test_a_run_that_fails_here_does_not_agree() -> None:
     then = scored(0.75)
     outcome = judge(then, record(failure("unsupported", "no CUDA device")), [then])
@@ -59,7 +84,10 @@ def test_a_run_that_fails_here_does_not_agree() -> None:
 def test_both_machines_are_told() -> None:
     then, now = scored(0.75), scored(0.75)
     now = msgspec.structs.replace(now, environment=msgspec.structs.replace(now.environment, cpu="Another CPU"))
-    assert ("cpu", "Example CPU 2.0 GHz", "Another CPU") in judge(then, now, [then]).differences
+    outcome = judge(then, now, [then])
+    assert ("cpu", "Example CPU 2.0 GHz", "Another CPU") in outcome.differences
+    told = render([outcome, outcome])
+    assert told.count("  then: Example CPU 2.0 GHz, 2 cores, ") == told.count("  here: Another CPU, 2 cores, ") == 1
 
 
 @pytest.fixture
