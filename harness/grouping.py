@@ -12,7 +12,7 @@ from harness.types import Failure, RunRecord, Success
 
 def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """The runs of each row, in the order of the rows' first runs."""
-    records = _with_known_devices(_without_split_digests(records))
+    records = _with_known_devices(without_split_digests(records))
     told_by = [(record, _setting(record), software_of(record)) for record in records]
     succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for record, setting, software in told_by:
@@ -30,7 +30,7 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     return list(groups.values())
 
 
-def _without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
+def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Published splits of one dataset have digests of their own; told apart are only two that one split has."""
     digests: dict[tuple[str, int | None], set[str]] = {}
     for record in records:

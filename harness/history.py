@@ -16,6 +16,7 @@ from harness.compare.judge import ALPHA, Comparison, Measure, compare, measures
 from harness.compare.match import Match
 from harness.distinguish import IDENTITY, machine_of, software_of
 from harness.errors import UnknownNameError
+from harness.grouping import without_split_digests
 from harness.store import StoredRun
 from harness.types import Failure, RunRecord, Success
 
@@ -25,6 +26,8 @@ USUAL = ("quality", "train_throughput", "inference_throughput")
 
 class Figure(Struct, frozen=True, kw_only=True):
     metric: str
+    unit: str
+    """Empty for a share."""
     value: float | None
     ci95: float | None
     """Half-width of the 95% interval of the mean over runs."""
@@ -55,7 +58,9 @@ def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str
     Raises `harness.UnknownNameError` for a metric that none of the runs has.
     """
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[StoredRun]]] = {}
-    for run in sorted(runs, key=lambda run: run.record.started_at):
+    runs = sorted(runs, key=lambda run: run.record.started_at)
+    records = without_split_digests([run.record for run in runs])
+    for run in [StoredRun(run.path, record) for run, record in zip(runs, records, strict=True)]:
         key = (run.record.spec.group_key, *machine_of(run.record).values())
         state = tuple(f"{name} {version}" for name, version in sorted(_state(run.record).items()))
         groups.setdefault(key, {}).setdefault(state, []).append(run)
@@ -103,7 +108,8 @@ def _figure(
     values = [value for run in done if (value := measure.value(_outcome(run))) is not None]
     mean = stats.mean(values) if values else None
     since = compare(Match(before, done), measure, confidence, by_example=False) if before and done else None
-    return Figure(metric=name, value=mean.value if mean else None, ci95=mean.ci95 if mean else None, since=since)
+    value, ci95 = (mean.value, mean.ci95) if mean else (None, None)
+    return Figure(metric=name, unit=measure.unit, value=value, ci95=ci95, since=since)
 
 
 def _measures(done: list[StoredRun], catalog: Catalog) -> dict[str, Measure]:

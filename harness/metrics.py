@@ -70,6 +70,11 @@ BUILTIN: tuple[Metric, ...] = (
 )
 
 
+def unit_of(metric: Metric, data: DataInfo | None) -> str:
+    """The unit of a metric's values over this data; empty for a share, or where it is not known."""
+    return str(data.details.get("target_unit", "")) if data is not None and metric.unit == "target" else ""
+
+
 def probabilities(logits: Array) -> Array:
     """Softmax over the last axis, in float64."""
     import numpy as np

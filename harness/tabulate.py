@@ -16,6 +16,7 @@ from harness import stats
 from harness.distinguish import IDENTITY, differences
 from harness.grouping import group_runs, representative, rival_key
 from harness.metrics import BUILTIN as METRICS
+from harness.metrics import unit_of
 from harness.parity.marks import marks
 from harness.parity.verdict import Verdict
 from harness.protocols import Metric
@@ -213,10 +214,11 @@ def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, 
     """Name of the primary metric, its unit where it is the target's own, and which of its values are better."""
     for record in done:
         if isinstance(record.outcome, Success):
-            name, data = record.outcome.scores.primary, record.provenance.data
+            name = record.outcome.scores.primary
             metric = metrics.get(name)
-            unit = str(data.details.get("target_unit", "")) if data and metric and metric.unit == "target" else ""
-            return name, unit, "" if metric is None else "higher" if metric.higher_is_better else "lower"
+            if metric is None:
+                return name, "", ""
+            return name, unit_of(metric, record.provenance.data), "higher" if metric.higher_is_better else "lower"
     return "", "", ""
 
 

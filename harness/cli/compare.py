@@ -92,12 +92,14 @@ def compare(
 def render(compared: Sequence[Compared]) -> str:
     from tabulate import tabulate
 
+    from harness.compare.judge import titled
+
     parts = []
     for pair in compared:
         header = ["metric", "base", "new", "change", "interval", "detectable", "verdict", "evidence"]
         rows = [
             [
-                comparison.metric,
+                titled(comparison.metric, comparison.unit),
                 _number(comparison.base),
                 _number(comparison.new),
                 _change(comparison),

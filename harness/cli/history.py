@@ -80,10 +80,14 @@ def history(
 def render(found: Sequence[History]) -> str:
     from tabulate import tabulate
 
+    from harness.compare.judge import titled
+
     parts = []
     for one in found:
-        names = list(dict.fromkeys(figure.metric for point in one.points for figure in point.figures))
-        headers = ["since", "commit", "runs", *(text for name in names for text in (name, "change")), "what changed"]
+        units = {figure.metric: figure.unit for point in one.points for figure in point.figures}
+        names = list(units)
+        titles = [titled(name, unit) for name, unit in units.items()]
+        headers = ["since", "commit", "runs", *(text for title in titles for text in (title, "change")), "what changed"]
         rows = [
             [
                 point.first_at[:16].replace("T", " "),

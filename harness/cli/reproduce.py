@@ -71,8 +71,9 @@ def reproduce(
         loaded = Store(Path(folder) / RECORDS).load()
     if loaded.problems:
         raise RecordError(f"{bundle}: {loaded.problems[0]}")
+    runs = f"{len(loaded.runs)} run{'s' * (len(loaded.runs) != 1)}"
     click.echo(
-        f"{bundle}: {len(manifest.files)} files as in its manifest (SHA-256 {digest}), {len(loaded.runs)} runs, "
+        f"{bundle}: {len(manifest.files)} files as in its manifest (SHA-256 {digest}), {runs}, "
         f"made by harness {manifest.harness_version}",
         err=format_ == "json",
     )

@@ -16,6 +16,7 @@ from harness.arrays import read_arrays
 from harness.compare.effects import FEWEST, Effect, of_examples, of_pairs, of_samples
 from harness.compare.match import Match
 from harness.errors import UnknownNameError
+from harness.metrics import unit_of
 from harness.store import ARRAYS, StoredRun
 from harness.types import RunRecord, Success
 
@@ -45,6 +46,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     evidence: str
     """What the interval rests on, or why there is none."""
+    unit: str = ""
+    """Of `base` and `new`; empty for a share."""
 
 
 class Compared(Struct, frozen=True, kw_only=True):
@@ -58,27 +61,39 @@ class Measure(NamedTuple):
     value: Callable[[Success], float | None]
     higher_is_better: bool
     relative: bool
+    unit: str = ""
+
+
+def _device_mib(outcome: Success, name: str) -> float | None:
+    size = getattr(outcome.memory.device, name, None)
+    return None if size is None else size / 2**20
 
 
 _COSTS = (
-    Measure("train_throughput", lambda o: o.speed.train_samples_per_s, True, True),
-    Measure("inference_throughput", lambda o: o.speed.inference_samples_per_s, True, True),
-    Measure("p50_ms", lambda o: o.latency.p50_ms, False, True),
-    Measure("p90_ms", lambda o: o.latency.p90_ms, False, True),
-    Measure("p99_ms", lambda o: o.latency.p99_ms, False, True),
-    Measure("host_peak", lambda o: o.memory.host_peak_bytes, False, True),
-    Measure("device_peak", lambda o: o.memory.device.allocator_peak_bytes if o.memory.device else None, False, True),
-    Measure("driver_peak", lambda o: o.memory.device.driver_peak_bytes if o.memory.device else None, False, True),
+    Measure("train_throughput", lambda o: o.speed.train_samples_per_s, True, True, "samples/s"),
+    Measure("inference_throughput", lambda o: o.speed.inference_samples_per_s, True, True, "samples/s"),
+    Measure("p50_ms", lambda o: o.latency.p50_ms, False, True, "ms"),
+    Measure("p90_ms", lambda o: o.latency.p90_ms, False, True, "ms"),
+    Measure("p99_ms", lambda o: o.latency.p99_ms, False, True, "ms"),
+    Measure("host_peak", lambda o: o.memory.host_peak_bytes / 2**20, False, True, "MiB"),
+    Measure("device_peak", lambda o: _device_mib(o, "allocator_peak_bytes"), False, True, "MiB"),
+    Measure("driver_peak", lambda o: _device_mib(o, "driver_peak_bytes"), False, True, "MiB"),
 )
 USUAL = ("train_throughput", "inference_throughput", "p50_ms", "p99_ms", "host_peak", "device_peak")
 """Compared beside the primary metric, unless others are asked for."""
+
+
+def titled(name: str, unit: str) -> str:
+    """A figure's name for people, its unit with it."""
+    return f"{name} ({unit})" if unit and not name.endswith(f"_{unit}") else name
 
 
 def measures(matched: Match, catalog: Catalog) -> dict[str, Measure]:
     """Every figure that both sides have, by name: the task's metrics and the costs."""
     outcomes = [_outcome(run) for run in (*matched.base, *matched.new)]
     names = [name for name in outcomes[0].scores.test if all(name in outcome.scores.test for outcome in outcomes)]
-    quality = [Measure(name, _score(name), catalog.metric(name).higher_is_better, False) for name in names]
+    metrics, data = map(catalog.metric, names), matched.base[0].record.provenance.data
+    quality = [Measure(m.name, _score(m.name), m.higher_is_better, False, unit_of(m, data)) for m in metrics]
     found = {measure.name: measure for measure in (*quality, *_COSTS)}
     sides = ([_outcome(run) for run in side] for side in (matched.base, matched.new))
     known = [{name for name, m in found.items() if any(m.value(o) is not None for o in side)} for side in sides]
@@ -113,6 +128,7 @@ def compare(matched: Match, measure: Measure, confidence: float, *, by_example: 
         detectable=ends[2],
         verdict=_verdict(effect, measure.higher_is_better),
         evidence=evidence,
+        unit=measure.unit,
     )
 
 

@@ -174,6 +174,20 @@ def test_a_bound_that_nothing_could_break_is_told(tmp_path: Path) -> None:
     assert "train_throughput:-5% was not checked: 2 and 2 runs" in done.stderr
 
 
+def test_units_are_told(slower: tuple[Path, Path]) -> None:
+    done = invoke(*slower)
+    assert "train_throughput (samples/s) " in done.output
+    assert "p50_ms  " in done.output
+    memory = compared(*slower, "host_peak")["host_peak"]
+    assert (memory.base, memory.unit) == (pytest.approx(500.0), "MiB")
+
+
+def test_the_targets_unit_is_told(tmp_path: Path) -> None:
+    runs = [record(success(1.0, primary="rmse"), seed=seed, target_unit="kcal") for seed in (0, 1)]
+    base, new = (keep(tmp_path / name, runs) for name in ("b", "n"))
+    assert "rmse (kcal) " in invoke(base, new).output
+
+
 def test_failed_runs_are_told(slower: tuple[Path, Path]) -> None:
     keep(slower[1], [record(failure(), seed=9)])
     done = invoke(*slower)

@@ -65,3 +65,24 @@ def test_machines_and_specs_are_apart(tmp_path: Path) -> None:
 def test_an_unknown_metric(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'train_throughput'"):
         of(tmp_path, [at(1, success())], "train_throughputt")
+
+
+def on_split(day: int, number: int, digest: str, commit: str = "a") -> RunRecord:
+    made = at(day, success(0.7), commit=commit * 40, dataset_options={"split": number})
+    return msgspec.structs.replace(
+        made, provenance=msgspec.structs.replace(made.provenance, dataset_digest=digest * 64)
+    )
+
+
+def test_the_splits_of_a_dataset_are_one_point(tmp_path: Path) -> None:
+    records = [on_split(1, 0, "0"), on_split(1, 1, "1"), on_split(2, 0, "0", "b"), on_split(2, 1, "1", "b")]
+    (history,) = of(tmp_path, records)
+    assert [(point.runs, [what for what, *_ in point.changed]) for point in history.points] == [
+        (2, []),
+        (2, ["commit"]),
+    ]
+
+
+def test_a_split_whose_data_changed_is_another_point(tmp_path: Path) -> None:
+    (history,) = of(tmp_path, [on_split(1, 0, "0"), on_split(2, 0, "1")])
+    assert [point.changed for point in history.points] == [[], [("data", "0" * 8, "1" * 8)]]
