@@ -153,6 +153,7 @@ def test_download_who_wins(site: Path, watched: Any) -> None:
 def test_dark(site: Path, watched: Any) -> None:
     page = watched.open(site / "index.html")
     light = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    page.locator("[data-plot]").first.scroll_into_view_if_needed()
     page.locator("[data-plot]").first.locator("svg.marks").wait_for()
     page.locator("#theme").click()
     assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") != light

@@ -164,6 +164,16 @@ def test_the_home_page_says_who_wins_and_how_surely(tmp_path: Path) -> None:
     assert scoreboard([contest])["train_throughput"] == {"torch": 1}
 
 
+def test_a_difference_has_its_metric_and_unit(tmp_path: Path) -> None:
+    records = [
+        record(success(error + seed / 10, primary="rmse"), backend=backend, seed=seed)
+        for seed in range(3)
+        for backend, error in (("torch", 5.0), ("tensorflow", 6.0))
+    ]
+    (contest,) = contests(report_of(write(tmp_path, records)))
+    assert contest.verdicts["quality"].amount.startswith("rmse -1 score (")
+
+
 def test_one_run_on_each_side_is_open(tmp_path: Path) -> None:
     (contest,) = contests(report_of(write(tmp_path, [record(), record(success(train=9.0), backend="tensorflow")])))
     assert contest.verdicts["train_throughput"].winner == ""

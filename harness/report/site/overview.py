@@ -132,7 +132,7 @@ def _verdict(report: Report, figure: str, sides: dict[str, list[StoredRun]], con
 
 
 def _amount(comparison: Comparison) -> str:
-    """A ratio where the figure is compared as one, else the difference."""
+    """A ratio where the figure is compared as one, else the difference, with its metric and unit."""
     if comparison.change is None:
         return ""
     ends = (comparison.low, comparison.high)
@@ -140,7 +140,7 @@ def _amount(comparison: Comparison) -> str:
         factor = [1 + value for value in (comparison.change, *(end for end in ends if end is not None))]
         shown = [f"{value:.2f}" for value in factor]
         return f"{shown[0]}×" + (f" ({shown[1]} to {shown[2]})" if len(shown) == 3 else "")
-    told = f"{comparison.change:+.3g}"
+    told = " ".join(filter(None, [comparison.metric, f"{comparison.change:+.3g}", comparison.unit]))
     return told + (f" ({ends[0]:+.3g} to {ends[1]:+.3g})" if ends[0] is not None and ends[1] is not None else "")
 
 
