@@ -12,13 +12,14 @@ from msgspec import Struct
 
 from harness import stats
 from harness.catalog import Catalog
-from harness.compare.judge import ALPHA, Comparison, Measure, compare, measures
+from harness.compare.judge import ALPHA, Comparison, compare
 from harness.compare.match import Match
+from harness.compare.measures import Measure, measures, outcome_of
 from harness.distinguish import IDENTITY, machine_of, software_of
 from harness.errors import UnknownNameError
 from harness.grouping import without_split_digests
 from harness.store import StoredRun
-from harness.types import Failure, RunRecord, Success
+from harness.types import Failure, RunRecord
 
 USUAL = ("quality", "train_throughput", "inference_throughput")
 """Metrics that are shown unless others are asked for; ``quality`` is the task's primary metric."""
@@ -105,7 +106,7 @@ def _history(
 def _figure(
     name: str, measure: Measure, before: list[StoredRun] | None, done: list[StoredRun], confidence: float
 ) -> Figure:
-    values = [value for run in done if (value := measure.value(_outcome(run))) is not None]
+    values = [value for run in done if (value := measure.value(outcome_of(run))) is not None]
     mean = stats.mean(values) if values else None
     since = compare(Match(before, done), measure, confidence, by_example=False) if before and done else None
     value, ci95 = (mean.value, mean.ci95) if mean else (None, None)
@@ -116,7 +117,7 @@ def _measures(done: list[StoredRun], catalog: Catalog) -> dict[str, Measure]:
     if not done:
         return {}
     found = measures(Match(done, done), catalog)
-    primary = _outcome(done[0]).scores.primary
+    primary = outcome_of(done[0]).scores.primary
     return ({"quality": found[primary]} if primary in found else {}) | found
 
 
@@ -139,8 +140,3 @@ def _done_of(states: dict[tuple[str, ...], list[StoredRun]]) -> list[StoredRun]:
 
 def _done(runs: Sequence[StoredRun]) -> list[StoredRun]:
     return [run for run in runs if not isinstance(run.record.outcome, Failure)]
-
-
-def _outcome(run: StoredRun) -> Success:
-    assert isinstance(run.record.outcome, Success)
-    return run.record.outcome

@@ -92,7 +92,7 @@ def compare(
 def render(compared: Sequence[Compared]) -> str:
     from tabulate import tabulate
 
-    from harness.compare.judge import titled
+    from harness.compare.measures import titled
 
     parts = []
     for pair in compared:

@@ -80,7 +80,7 @@ def history(
 def render(found: Sequence[History]) -> str:
     from tabulate import tabulate
 
-    from harness.compare.judge import titled
+    from harness.compare.measures import titled
 
     parts = []
     for one in found:

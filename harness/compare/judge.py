@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
 from harness.arrays import read_arrays
 from harness.compare.effects import FEWEST, Effect, of_examples, of_pairs, of_samples
 from harness.compare.match import Match
+from harness.compare.measures import Measure, measures, outcome_of, usual
 from harness.errors import UnknownNameError
-from harness.metrics import unit_of
 from harness.store import ARRAYS, StoredRun
-from harness.types import RunRecord, Success
+from harness.types import RunRecord
 
 if TYPE_CHECKING:
     from harness.catalog import Catalog
@@ -54,54 +54,6 @@ class Compared(Struct, frozen=True, kw_only=True):
     name: str
     differences: list[tuple[str, str, str]]
     comparisons: list[Comparison]
-
-
-class Measure(NamedTuple):
-    name: str
-    value: Callable[[Success], float | None]
-    higher_is_better: bool
-    relative: bool
-    unit: str = ""
-
-
-def _device_mib(outcome: Success, name: str) -> float | None:
-    size = getattr(outcome.memory.device, name, None)
-    return None if size is None else size / 2**20
-
-
-_COSTS = (
-    Measure("train_throughput", lambda o: o.speed.train_samples_per_s, True, True, "samples/s"),
-    Measure("inference_throughput", lambda o: o.speed.inference_samples_per_s, True, True, "samples/s"),
-    Measure("p50_ms", lambda o: o.latency.p50_ms, False, True, "ms"),
-    Measure("p90_ms", lambda o: o.latency.p90_ms, False, True, "ms"),
-    Measure("p99_ms", lambda o: o.latency.p99_ms, False, True, "ms"),
-    Measure("host_peak", lambda o: o.memory.host_peak_bytes / 2**20, False, True, "MiB"),
-    Measure("device_peak", lambda o: _device_mib(o, "allocator_peak_bytes"), False, True, "MiB"),
-    Measure("driver_peak", lambda o: _device_mib(o, "driver_peak_bytes"), False, True, "MiB"),
-)
-USUAL = ("train_throughput", "inference_throughput", "p50_ms", "p99_ms", "host_peak", "device_peak")
-"""Compared beside the primary metric, unless others are asked for."""
-
-
-def titled(name: str, unit: str) -> str:
-    """A figure's name for people, its unit with it."""
-    return f"{name} ({unit})" if unit and not name.endswith(f"_{unit}") else name
-
-
-def measures(matched: Match, catalog: Catalog) -> dict[str, Measure]:
-    """Every figure that both sides have, by name: the task's metrics and the costs."""
-    outcomes = [_outcome(run) for run in (*matched.base, *matched.new)]
-    names = [name for name in outcomes[0].scores.test if all(name in outcome.scores.test for outcome in outcomes)]
-    metrics, data = map(catalog.metric, names), matched.base[0].record.provenance.data
-    quality = [Measure(m.name, _score(m.name), m.higher_is_better, False, unit_of(m, data)) for m in metrics]
-    found = {measure.name: measure for measure in (*quality, *_COSTS)}
-    sides = ([_outcome(run) for run in side] for side in (matched.base, matched.new))
-    known = [{name for name, m in found.items() if any(m.value(o) is not None for o in side)} for side in sides]
-    return {name: measure for name, measure in found.items() if name in known[0] & known[1]}
-
-
-def usual(matched: Match) -> tuple[str, ...]:
-    return (_outcome(matched.base[0]).scores.primary, *USUAL)
 
 
 def compare(matched: Match, measure: Measure, confidence: float, *, by_example: bool = True) -> Comparison:
@@ -211,7 +163,7 @@ def _values(side: Sequence[StoredRun], measure: Measure) -> dict[tuple[int | Non
     """(split, seed, how many-th run of these) -> the figure."""
     found: dict[tuple[int | None, int, int], float] = {}
     for run in sorted(side, key=lambda run: run.record.started_at):
-        value, repeat = measure.value(_outcome(run)), 1
+        value, repeat = measure.value(outcome_of(run)), 1
         if value is None or not math.isfinite(value):
             continue
         draw = _draw(run.record)
@@ -242,7 +194,7 @@ def _resolution(matched: Match) -> float:
     info = matched.base[0].record.provenance.data
     if info is None or info.objective != "classification":
         return 0.0
-    return 1 / max(1, _outcome(matched.base[0]).examples.get("test", 1))
+    return 1 / max(1, outcome_of(matched.base[0]).examples.get("test", 1))
 
 
 def _several_targets(matched: Match) -> bool:
@@ -252,15 +204,6 @@ def _several_targets(matched: Match) -> bool:
 
 def _draw(record: RunRecord) -> tuple[int | None, int]:
     return record.spec.split, record.spec.seed
-
-
-def _outcome(run: StoredRun) -> Success:
-    assert isinstance(run.record.outcome, Success)
-    return run.record.outcome
-
-
-def _score(name: str) -> Callable[[Success], float | None]:
-    return lambda outcome: outcome.scores.test.get(name)
 
 
 def _mean(values: Sequence[float], relative: bool) -> float | None:

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.compare.judge import ALPHA, Comparison, Measure, compare, measures
+from harness.compare.judge import ALPHA, Comparison, compare
 from harness.compare.match import Match
+from harness.compare.measures import Measure, measures
 from harness.errors import HarnessError
 from harness.grouping import representative, rival_key
 from harness.report.report import Report
