@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 AUDIT = "audit.json"
 _SCRATCH = ".partial-"
+_NO_RECORD = (FileNotFoundError, NotADirectoryError)
+"""What reading the record of a directory raises that is no run at all."""
 
 
 def _from_1(record: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def read_record(path: Path) -> RunRecord:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     return decode_record(data, path)
 
 
@@ -186,15 +188,11 @@ class Store:
         runs, problems = [], []
         with no_collection():
             for path in self._directories():
-                file = path / RECORD
                 try:
-                    runs.append(StoredRun(path, decode_record(file.read_bytes(), file)))
-                except (FileNotFoundError, NotADirectoryError):  # no run at all
-                    continue
-                except OSError as error:
-                    problems.append(f"{file}: cannot be read: {error.strerror}")
+                    runs.append(StoredRun(path, read_record(path / RECORD)))
                 except RecordError as error:
-                    problems.append(str(error))
+                    if not isinstance(error.__cause__, _NO_RECORD):
+                        problems.append(str(error))
             runs.sort(key=lambda run: (run.record.started_at, run.record.run_id))
         return Loaded(runs, problems)
 
@@ -249,7 +247,7 @@ def _may_hold_record(path: Path) -> bool:
     """False for what is no run at all; a record that cannot even be looked at is told as a problem when it is read."""
     try:
         (path / RECORD).stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except _NO_RECORD:
         return False
     except OSError:
         return True
