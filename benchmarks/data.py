@@ -27,7 +27,7 @@ from harness.data import own, prepared, prepared_cache
 from harness.data.install import installed
 from harness.plan import Selection, expand
 from harness.plugins import discover
-from harness.preparation import prepare_data
+from harness.execute.preparation import prepare_data
 catalog = discover()
 installed(catalog.dataset("sst2"))
 (spec,) = expand(Selection(tasks=("nlp",), datasets=("sst2",), backends=(sys.argv[1],)), catalog)

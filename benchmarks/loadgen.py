@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from harness.latency import loadgen, loop
-from harness.latency.result import Scenario, Settings, percentiles_ms
+from harness.checks.latency import loadgen, loop
+from harness.checks.latency.result import Scenario, Settings, percentiles_ms
 
 SAMPLES = 1000
 USUAL_S, RARE_S, RARE_EVERY = 2e-3, 10e-3, 20

@@ -18,13 +18,13 @@ import msgspec
 from tabulate import tabulate
 
 from harness import RunRecord, RunSpec, Success, stats
-from harness.catalog import Catalog
 from harness.cli.progress import listener
-from harness.execute.local import run_all
+from harness.execute.runner import run_all
 from harness.plan import Selection, expand
 from harness.plugins import discover
-from harness.store import Store
-from harness.types import Protocol
+from harness.plugins.catalog import Catalog
+from harness.records import Protocol
+from harness.records.store import Store
 
 RESULTS = Path(__file__).parent.parent / "results" / "reference"
 TIMEOUT_S = 2 * 3600.0

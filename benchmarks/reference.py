@@ -11,12 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.parity.verdict import load as load_verdicts
+from harness.checks.parity.verdict import load as load_verdicts
 from harness.plugins import discover
+from harness.records.store import Store
 from harness.report.markdown import render
 from harness.report.plots import figure
 from harness.report.report import Report
-from harness.store import Store
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "reference"

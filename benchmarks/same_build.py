@@ -21,10 +21,10 @@ import msgspec
 import numpy as np
 
 from harness import Success
-from harness.compare.judge import Compared, Comparison, compare_all
-from harness.compare.match import Match
+from harness.analysis.compare.judge import Compared, Comparison, compare_all
+from harness.analysis.compare.match import Match
 from harness.plugins import discover
-from harness.store import Store, StoredRun
+from harness.records.store import Store, StoredRun
 
 RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3")
 """With a core to spare, so that what else the machine does disturbs less."""

@@ -24,7 +24,7 @@ import psutil
 from tabulate import tabulate
 
 from benchmarks.reference import DATASETS
-from harness.store import ARRAYS, LOG, RECORD, Store
+from harness.records.store import ARRAYS, LOG, RECORD, Store
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 FIRST_FIGURE = "document.querySelector('[data-plot] svg.marks') !== null"

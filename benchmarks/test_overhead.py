@@ -21,20 +21,20 @@ import pytest
 
 from benchmarks.contender import CONTENDERS, NEEDS, Contender
 from harness import SessionRequest, Split, plugins
+from harness.execute.weights import initial_weights
+from harness.interfaces import PreparedData
 from harness.measure.inference import predict
 from harness.measure.steady import median_interval
 from harness.measure.training import Training
 from harness.plan import Selection, expand
-from harness.protocols import PreparedData
-from harness.types import Event, RunSpec
-from harness.weights import initial_weights
+from harness.records import Event, RunSpec
 
 MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2vec2-tiny": "speech"}
 ROUND_S = 0.5
 """Length that a round aims at."""
 SAME_STEPS, SAME_ERROR = 4, 1e-4
 """Training steps after which weights are compared, and the norm-wise relative difference that rounding may make: the
-tolerance of the parity check for gradients (`harness.parity.tolerances`)."""
+tolerance of the parity check for gradients (`harness.checks.parity.tolerances`)."""
 
 
 @pytest.fixture(scope="session")

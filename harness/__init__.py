@@ -10,10 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.analysis.table import Table
     from harness.api import Results, load, run
     from harness.data.holdout import holdout
     from harness.data.install import installed
-    from harness.data.remote import RemoteFile
     from harness.errors import (
         BadResultError,
         CombinationError,
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         UsageError,
     )
-    from harness.hookspecs import API_VERSION, hookimpl
-    from harness.protocols import (
+    from harness.interfaces import (
         Backend,
         Batch,
         Binding,
@@ -38,20 +37,19 @@ if TYPE_CHECKING:
         NetworkRef,
         NoOptions,
         Parameter,
-        PeakKernels,
         PreparedData,
         RawData,
         RawInput,
         Reporter,
+        RooflineKernels,
         Session,
         SessionRequest,
         Split,
         Task,
     )
-    from harness.report.report import Report
-    from harness.report.table import Table
-    from harness.store import StoredRun
-    from harness.types import (
+    from harness.interfaces.remote import RemoteFile
+    from harness.plugins.hookspecs import API_VERSION, hookimpl
+    from harness.records import (
         IGNORED,
         DataInfo,
         DeviceMemory,
@@ -64,12 +62,14 @@ if TYPE_CHECKING:
         RunSpec,
         Success,
     )
+    from harness.records.store import StoredRun
+    from harness.report.report import Report
 
 _HOME = {
     "harness.api": ("Results", "load", "run"),
     "harness.data.holdout": ("holdout",),
     "harness.data.install": ("installed",),
-    "harness.data.remote": ("RemoteFile",),
+    "harness.interfaces.remote": ("RemoteFile",),
     "harness.errors": (
         "BadResultError",
         "CombinationError",
@@ -81,8 +81,8 @@ _HOME = {
         "UnsupportedError",
         "UsageError",
     ),
-    "harness.hookspecs": ("API_VERSION", "hookimpl"),
-    "harness.protocols": (
+    "harness.plugins.hookspecs": ("API_VERSION", "hookimpl"),
+    "harness.interfaces": (
         "Backend",
         "Batch",
         "Binding",
@@ -94,7 +94,7 @@ _HOME = {
         "NetworkRef",
         "NoOptions",
         "Parameter",
-        "PeakKernels",
+        "RooflineKernels",
         "PreparedData",
         "RawData",
         "RawInput",
@@ -105,9 +105,9 @@ _HOME = {
         "Task",
     ),
     "harness.report.report": ("Report",),
-    "harness.report.table": ("Table",),
-    "harness.store": ("StoredRun",),
-    "harness.types": (
+    "harness.analysis.table": ("Table",),
+    "harness.records.store": ("StoredRun",),
+    "harness.records": (
         "IGNORED",
         "DataInfo",
         "DeviceMemory",
@@ -146,7 +146,6 @@ __all__ = [
     "NetworkRef",
     "NoOptions",
     "Parameter",
-    "PeakKernels",
     "PluginError",
     "PreparedData",
     "Protocol",
@@ -158,6 +157,7 @@ __all__ = [
     "Report",
     "Reporter",
     "Results",
+    "RooflineKernels",
     "RunRecord",
     "RunSpec",
     "Session",

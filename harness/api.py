@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import msgspec
 
-from harness.types import RunRecord
+from harness.records import RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.parity.verdict import Verdict
-    from harness.report.table import Table
+    from harness.analysis.table import Table
+    from harness.checks.parity.verdict import ParityVerdict
 
 
 class Results(Sequence[RunRecord]):
@@ -25,7 +25,7 @@ class Results(Sequence[RunRecord]):
     """
 
     def __init__(
-        self, records: Iterable[RunRecord], problems: Iterable[str] = (), verdicts: Iterable[Verdict] = ()
+        self, records: Iterable[RunRecord], problems: Iterable[str] = (), verdicts: Iterable[ParityVerdict] = ()
     ) -> None:
         self.records = tuple(records)
         self.problems = tuple(problems)
@@ -48,9 +48,9 @@ class Results(Sequence[RunRecord]):
 
     def table(self) -> Table:
         """The comparison: a row per task, dataset, model, backend, device and precision, over its seeds and splits."""
-        from harness.tabulate import tabulate
+        from harness.analysis.comparison_table import build_table
 
-        return tabulate(self.records, self._verdicts)
+        return build_table(self.records, self._verdicts)
 
     def to_frame(self) -> pd.DataFrame:
         """The comparison as a pandas DataFrame, numbers as numbers, half-widths of 95% intervals beside them."""
@@ -107,11 +107,11 @@ def run(
         results = harness.run(task="nlp", backend=["torch", "tensorflow"])
         results.to_frame()
     """
-    from harness.execute.local import DEFAULT_TIMEOUT_S, run_all
-    from harness.parity.verdict import load as load_verdicts
+    from harness.checks.parity.verdict import load as load_verdicts
+    from harness.execute.runner import DEFAULT_TIMEOUT_S, run_all
     from harness.plan import Selection, expand, named_protocol
     from harness.plugins import discover
-    from harness.store import Store, results_dir
+    from harness.records.store import Store, results_dir
 
     catalog = discover(plugins)
     selection = Selection(
@@ -134,7 +134,7 @@ def run(
     store = Store(results_dir(results))
     marks = None
     if parity:
-        from harness.parity.check import marks_for
+        from harness.checks.parity.check import marks_for
 
         store.prepare()
         marks = marks_for(specs, catalog, store)
@@ -152,9 +152,9 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
 
         harness.load("results/").to_frame()
     """
+    from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import UsageError
-    from harness.parity.verdict import load as load_verdicts
-    from harness.store import Store, results_dir
+    from harness.records.store import Store, results_dir
 
     directory = Path(results_dir(path))
     if not directory.is_dir():

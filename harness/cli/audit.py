@@ -9,7 +9,7 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.audit.finding import Finding
+    from harness.checks.audit.finding import Finding
 
 
 @click.command(short_help="Whether a run's figures can be believed.")
@@ -40,11 +40,11 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     """
     import msgspec
 
-    from harness.audit.checks import on_record
-    from harness.audit.replay import replay
+    from harness.checks.audit.from_record import on_record
+    from harness.checks.audit.replay import replay
     from harness.errors import UsageError
-    from harness.store import AUDIT, Store, results_dir, write_json
-    from harness.types import Success
+    from harness.records import Success
+    from harness.records.store import AUDIT, Store, results_dir, write_json
 
     stored = Store(results_dir(results)).find(run)
     if not isinstance(stored.record.outcome, Success):

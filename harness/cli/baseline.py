@@ -27,9 +27,9 @@ def baseline(runs: str, file: Path, results: str | None) -> None:
       harness baseline results/main baseline.json
       harness compare baseline.json results/branch --fail-on train_throughput:-5%
     """
-    from harness.compare.baseline import save
-    from harness.compare.match import find
-    from harness.store import results_dir
+    from harness.analysis.compare.baseline import save
+    from harness.analysis.compare.match import find
+    from harness.records.store import results_dir
 
     kept = save(file, find(runs, results_dir(results), options.catalog))
     click.echo(f"{kept} run{'s' * (kept != 1)} kept in {file}")

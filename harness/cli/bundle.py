@@ -32,12 +32,12 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     """
     from importlib.metadata import version
 
-    from harness.bundle.pack import pack
-    from harness.compare.match import find
+    from harness.analysis.compare.match import find
+    from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import UsageError
-    from harness.parity.verdict import load as load_verdicts
+    from harness.records.store import results_dir
+    from harness.report.bundle.pack import pack
     from harness.report.report import Report
-    from harness.store import results_dir
 
     place = results_dir(results)
     chosen = {run.path.resolve(): run for text in runs or (str(place),) for run in find(text, place, options.catalog)}

@@ -10,9 +10,9 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.compare.gates import Gate
-    from harness.compare.judge import Compared, Comparison
-    from harness.store import StoredRun
+    from harness.analysis.compare.gates import Gate
+    from harness.analysis.compare.judge import Compared, Comparison
+    from harness.records.store import StoredRun
 
 
 @click.command(short_help="Better, worse or indistinguishable, with intervals.")
@@ -51,12 +51,12 @@ def compare(
     """
     import msgspec
 
-    from harness.compare.gates import broken, parse
-    from harness.compare.judge import compare_all
-    from harness.compare.match import find, match
+    from harness.analysis.compare.gates import broken, parse
+    from harness.analysis.compare.judge import compare_all
+    from harness.analysis.compare.match import find, match
     from harness.errors import UsageError
-    from harness.store import results_dir
-    from harness.types import Failure
+    from harness.records import Failure
+    from harness.records.store import results_dir
 
     gates = parse(fail_on)
     place = results_dir(results)
@@ -92,7 +92,7 @@ def compare(
 def render(compared: Sequence[Compared]) -> str:
     from tabulate import tabulate
 
-    from harness.compare.measures import titled
+    from harness.analysis.compare.measures import titled
 
     parts = []
     for pair in compared:
@@ -124,7 +124,7 @@ def render(compared: Sequence[Compared]) -> str:
 
 def _doubts(runs: Sequence[StoredRun]) -> list[str]:
     """Flagged figures: in how many runs, and of what kind."""
-    from harness.types import Success
+    from harness.records import Success
 
     counts: dict[tuple[str, str], int] = {}
     for run in runs:

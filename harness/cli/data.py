@@ -13,10 +13,10 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.catalog import Catalog
     from harness.data.describe import DatasetInfo
     from harness.data.download import Report
-    from harness.protocols import Dataset, RawInput
+    from harness.interfaces import Dataset, RawInput
+    from harness.plugins.catalog import Catalog
 
 SHOWN_NAMES = 12
 """Of classes, in the text that ``info`` prints."""
@@ -167,7 +167,7 @@ def clear(names: tuple[str, ...]) -> None:
       harness data clear mnist sst2
     """
     from harness.data import install
-    from harness.data.remote import megabytes
+    from harness.interfaces.remote import megabytes
 
     _for_each(names, lambda dataset: f"{dataset.name}: freed {megabytes(install.clear(dataset))}")
 
@@ -207,7 +207,7 @@ def _progress(dataset: Dataset) -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    from harness.data.remote import total_bytes
+    from harness.interfaces.remote import total_bytes
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     done_of: dict[str, int] = {}
@@ -277,7 +277,7 @@ def _shown(value: object) -> str:
 
 
 def _size(found: DatasetInfo) -> str:
-    from harness.data.remote import megabytes
+    from harness.interfaces.remote import megabytes
 
     return megabytes(found.download_bytes) if found.files else ""
 

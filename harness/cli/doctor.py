@@ -10,10 +10,10 @@ import click
 import msgspec
 
 from harness.cli import options
-from harness.types import Environment
+from harness.records import Environment
 
 if TYPE_CHECKING:
-    from harness.catalog import Catalog
+    from harness.plugins.catalog import Catalog
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,14 +42,16 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command(short_help="What can run on this machine, and why not.")
 @options.plugins
-@click.option("--peak", is_flag=True, help="Measure what each device attains at best, and keep it for later runs.")
-@options.names("--backend", "With --peak: only these.")
-@options.names("--precision", "With --peak: only these.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="With --peak: CPU threads [all available].")
+@click.option("--roofline", is_flag=True, help="Measure what each device attains at best, and keep it for later runs.")
+@options.names("--backend", "With --roofline: only these.")
+@options.names("--precision", "With --roofline: only these.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="With --roofline: CPU threads [all available]."
+)
 @options.format_
 @options.results
 def doctor(
-    peak: bool,
+    roofline: bool,
     backend: tuple[str, ...],
     precision: tuple[str, ...],
     threads: int | None,
@@ -61,7 +63,7 @@ def doctor(
     Each backend is asked for its devices in a process of its own. The exit status is 1 if no backend can run here or
     results cannot be kept.
 
-    With --peak, measure instead the matrix rate and the copy bandwidth that each backend attains on each of its
+    With --roofline, measure instead the matrix rate and the copy bandwidth that each backend attains on each of its
     devices, in each precision (some 20 s each). They are kept in the cache; later runs on the same device, with as many
     threads, are told as a share of them (model FLOPs utilisation).
 
@@ -69,13 +71,13 @@ def doctor(
     Examples:
       harness doctor
       harness doctor --format json
-      harness doctor --peak --backend torch --precision fp32
+      harness doctor --roofline --backend torch --precision fp32
     """
-    if peak:
-        _print_peaks(backend, precision, threads, format_)
+    if roofline:
+        _print_rooflines(backend, precision, threads, format_)
         return
     if backend or precision or threads:
-        raise click.UsageError("--backend, --precision and --threads belong to --peak")
+        raise click.UsageError("--backend, --precision and --threads belong to --roofline")
     found = diagnose(results)
     text = render(found) if format_ == "text" else msgspec.json.format(msgspec.json.encode(found), indent=1).decode()
     click.echo(text)
@@ -83,27 +85,26 @@ def doctor(
         raise click.exceptions.Exit(1)
 
 
-def _print_peaks(backends: tuple[str, ...], precisions: tuple[str, ...], threads: int | None, format_: str) -> None:
+def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], threads: int | None, format_: str) -> None:
     from tabulate import tabulate
 
-    from harness import peak
+    from harness.checks import roofline as rooflines
     from harness.errors import HarnessError
-    from harness.execute.probe import probe
-    from harness.measure.environment import collect
-    from harness.plan import available_cores
+    from harness.execute.devices import probe
+    from harness.measure.environment import available_cores, collect
 
     catalog, environment, count = options.catalog(with_failures=True), collect(), threads or available_cores()
     for name in backends:
         catalog.backend(name)
     found, problems = [], []
-    for name in backends or peak.usable(catalog):
+    for name in backends or rooflines.usable(catalog):
         for device in probe(name, catalog.backends[name].plugin).devices:
             for precision in device.precisions:
                 if precisions and precision not in precisions:
                     continue
                 click.echo(f"measuring {name} on {device.name} in {precision}, {count} threads", err=True)
                 try:
-                    measured = peak.measure(
+                    measured = rooflines.measure(
                         name, catalog, device=device.name, precision=precision, threads=count, environment=environment
                     )
                 except HarnessError as error:
@@ -138,7 +139,7 @@ def diagnose(results: str | None) -> Diagnosis:
     from importlib.metadata import version
 
     from harness.measure.environment import collect
-    from harness.store import results_dir
+    from harness.records.store import results_dir
 
     catalog = options.catalog(with_failures=True)
     packages = {name for provided in catalog.backends.values() for name in provided.value.packages}
@@ -165,8 +166,8 @@ def _problem_with(directory: Path) -> str | None:
 
 
 def _ask(name: str, catalog: Catalog) -> BackendState:
-    from harness.catalog import missing
-    from harness.execute.probe import probe
+    from harness.execute.devices import probe
+    from harness.plugins.catalog import missing
 
     provided = catalog.backends[name]
     problem = missing(provided.value.requires)

@@ -9,7 +9,7 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.evaluate import Evaluation
+    from harness.checks.evaluate import Evaluation
 
 
 @click.command(short_help="Score a trained model under another backend.")
@@ -40,8 +40,8 @@ def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, 
     """
     import msgspec
 
-    from harness.evaluate import evaluate as evaluated
-    from harness.store import Store, results_dir
+    from harness.checks.evaluate import evaluate as evaluated
+    from harness.records.store import Store, results_dir
 
     stored = Store(results_dir(results)).find(run)
     found = evaluated(stored, backend, options.catalog(), device=device, timeout_s=timeout)

@@ -10,7 +10,7 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.history import Figure, History, Point
+    from harness.analysis.history import Figure, History, Point
 
 
 @click.command(short_help="The same spec over time, versions and commits.")
@@ -48,9 +48,9 @@ def history(
     """
     import msgspec
 
+    from harness.analysis.history import USUAL, histories
     from harness.errors import UsageError
-    from harness.history import USUAL, histories
-    from harness.store import Store, results_dir
+    from harness.records.store import Store, results_dir
 
     directory = results_dir(results)
     loaded = Store(directory).load()
@@ -80,7 +80,7 @@ def history(
 def render(found: Sequence[History]) -> str:
     from tabulate import tabulate
 
-    from harness.compare.measures import titled
+    from harness.analysis.compare.measures import titled
 
     parts = []
     for one in found:
@@ -121,7 +121,7 @@ def _figures(point: Point, names: Sequence[str]) -> list[str]:
 
 
 def _value(figure: Figure) -> str:
-    from harness.report.table import rounded
+    from harness.analysis.table import rounded
 
     if figure.value is None:
         return "–"

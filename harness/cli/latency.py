@@ -9,7 +9,7 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.latency.result import LatencyResult
+    from harness.checks.latency.result import LatencyResult
 
 
 @click.command(short_help="Latency of a run's model, by MLPerf's LoadGen.")
@@ -80,8 +80,8 @@ def latency(
     """
     import msgspec
 
-    from harness.latency.measure import measure, settings
-    from harness.store import Store, results_dir
+    from harness.checks.latency.measure import measure, settings
+    from harness.records.store import Store, results_dir
 
     stored = Store(results_dir(results)).find(run)
     chosen = settings(
@@ -106,7 +106,7 @@ def latency(
 def render(found: LatencyResult) -> str:
     from tabulate import tabulate
 
-    from harness.stats import MINIMUM_SAMPLES
+    from harness.measure.stats import MINIMUM_SAMPLES
 
     measured, chosen = found.measured, found.settings
     needed = {f"p{percent:g}": least for percent, least in MINIMUM_SAMPLES.items()}

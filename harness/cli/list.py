@@ -10,7 +10,7 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.catalog import Catalog
+    from harness.plugins.catalog import Catalog
 
 _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "plugins")
 
@@ -118,7 +118,7 @@ _TABLES = {
 
 
 def _available(summary: str, requires: object) -> str:
-    from harness.catalog import missing
+    from harness.plugins.catalog import missing
 
     reason = missing(requires)  # type: ignore[arg-type]
     return f"{summary} [unavailable: {reason}]" if reason else summary

@@ -10,10 +10,10 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.catalog import Catalog
-    from harness.parity.verdict import Verdict
+    from harness.checks.parity.verdict import ParityVerdict
     from harness.plan import Selection
-    from harness.types import RunSpec
+    from harness.plugins.catalog import Catalog
+    from harness.records import RunSpec
 
 
 @click.command(short_help="Check that backends compute the same thing.")
@@ -65,10 +65,10 @@ def parity(
     """
     from pathlib import Path
 
+    from harness.checks.parity.check import check, pairs
+    from harness.checks.parity.verdict import STEPS, keep
     from harness.errors import UsageError
-    from harness.parity.check import check, pairs
-    from harness.parity.verdict import STEPS, keep
-    from harness.store import results_dir
+    from harness.records.store import results_dir
 
     if everything and (selection.tasks or selection.datasets or selection.models):
         raise UsageError("--all covers every task and model; leave --task, --dataset and --model out")
@@ -80,7 +80,7 @@ def parity(
         if verdict.key and steps >= STEPS:
             keep(verdict, Path(results_dir(results)))
         if format_ == "text":
-            from harness.parity.text import render
+            from harness.checks.parity.text import render
 
             click.echo(render(verdict) + "\n")
     _print(verdicts, format_)
@@ -113,12 +113,12 @@ def _progress(spec: RunSpec) -> Callable[[str], None]:
     return lambda text: click.echo(f"{spec.task} · {spec.model}: {text}", err=True)
 
 
-def _print(verdicts: list[Verdict], format_: str) -> None:
+def _print(verdicts: list[ParityVerdict], format_: str) -> None:
     import msgspec
 
     if format_ == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(verdicts), indent=1).decode())
     elif format_ == "markdown" or len(verdicts) > 1:
-        from harness.parity.text import summary
+        from harness.checks.parity.text import summary
 
         click.echo(summary(verdicts))

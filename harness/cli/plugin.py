@@ -14,8 +14,8 @@ from harness.cli import options
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.catalog import Catalog
-    from harness.types import PluginRef
+    from harness.plugins.catalog import Catalog
+    from harness.records import PluginRef
 
 
 @click.group(cls=options.SuggestingGroup, short_help="Plugins: list, check and begin.")
@@ -51,7 +51,7 @@ def new(name: str, kind: str, output: Path | None) -> None:
       harness plugin new my-task --kind task
       harness plugin new my-format --kind reporter --output plugins/my-format
     """
-    from harness.scaffold import create
+    from harness.testing.scaffold import create
 
     catalog = options.catalog()
     known: dict[str, Mapping[str, object]] = {

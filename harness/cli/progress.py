@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.types import EpochEnded, Event, Failure, Fetching, PhaseStarted, Progress, RunRecord, RunSpec
+from harness.records import EpochEnded, Event, Failure, Fetching, PhaseStarted, Progress, RunRecord, RunSpec
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -184,7 +184,7 @@ def title(spec: RunSpec) -> str:
 
 
 def describe_fetching(event: Fetching) -> str:
-    from harness.data.remote import megabytes
+    from harness.interfaces.remote import megabytes
 
     return f"fetching {event.dataset}: {event.file}, {megabytes(event.done_bytes)} of {megabytes(event.total_bytes)}"
 
@@ -201,7 +201,7 @@ def describe_validation(event: EpochEnded) -> list[str]:
 
 def describe_result(record: RunRecord) -> str:
     if isinstance(record.outcome, Failure):
-        from harness.report.table import one_line
+        from harness.analysis.table import one_line
 
         return f"failed: {record.outcome.kind}: {one_line(record.outcome.message)}"
     primary = record.outcome.scores.primary

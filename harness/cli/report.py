@@ -12,8 +12,8 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
+    from harness.records.store import StoredRun
     from harness.report.report import Report
-    from harness.store import StoredRun
 
 _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 
@@ -68,11 +68,11 @@ def report(
       harness report --plot pareto --output pareto.svg
       harness report --results results/reference --format csv
     """
+    from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import RecordError, UsageError
-    from harness.parity.verdict import load as load_verdicts
     from harness.plugins import resolve
+    from harness.records.store import Store, no_collection, results_dir
     from harness.report.report import Report
-    from harness.store import Store, no_collection, results_dir
 
     if plot is not None and format_ is not None:
         raise UsageError("--plot and --format ask for different things; give one of them")
@@ -114,13 +114,13 @@ def report(
     elif output is None:
         click.echo(rendered, nl=not rendered.endswith("\n"))
     else:
-        from harness.files import write_whole
+        from harness.records.files import write_whole
 
         write_whole(Path(output), rendered.encode())
 
 
 def _draw(plot: str, made: Report, output: Path) -> None:
-    from harness.files import write_whole
+    from harness.records.files import write_whole
     from harness.report.plots import figure
 
     write_whole(output, figure(made, plot, output.suffix))
@@ -130,7 +130,7 @@ def _write_site(files: Iterable[tuple[str, bytes]], made: Report, output: Path) 
     from rich.console import Console
     from rich.progress import track
 
-    from harness.files import write_directory
+    from harness.records.files import write_directory
 
     console = Console(stderr=True)
     count = write_directory(output, track(files, "writing pages", console=console, transient=True))

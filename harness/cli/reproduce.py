@@ -11,9 +11,9 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.bundle.reproduce import Reproduced
-    from harness.store import Store, StoredRun
-    from harness.types import RunRecord, RunSpec
+    from harness.records import RunRecord, RunSpec
+    from harness.records.store import Store, StoredRun
+    from harness.report.bundle.reproduce import Reproduced
 
 
 @click.command(short_help="Run a published comparison again, and say what agrees.")
@@ -59,12 +59,12 @@ def reproduce(
     """
     import tempfile
 
-    from harness.bundle.manifest import RECORDS
-    from harness.bundle.reproduce import judge
-    from harness.bundle.unpack import unpack
     from harness.errors import RecordError, UsageError
-    from harness.store import Store, results_dir
-    from harness.types import Success
+    from harness.records import Success
+    from harness.records.store import Store, results_dir
+    from harness.report.bundle.manifest import RECORDS
+    from harness.report.bundle.reproduce import judge
+    from harness.report.bundle.unpack import unpack
 
     with tempfile.TemporaryDirectory(prefix="harness-bundle-") as folder:
         manifest, digest = unpack(bundle, Path(folder))
@@ -109,7 +109,7 @@ def _carry_out(specs: Sequence[RunSpec], store: Store, timeout: float, quiet: bo
     import signal
 
     from harness.cli.progress import listener
-    from harness.execute.local import run_all
+    from harness.execute.runner import run_all
 
     for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: end the child and record it
         signal.signal(getattr(signal, name), signal.default_int_handler)

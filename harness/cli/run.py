@@ -10,10 +10,10 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.catalog import Catalog
     from harness.plan import Selection
-    from harness.store import Store
-    from harness.types import ParityMark, RunRecord, RunSpec
+    from harness.plugins.catalog import Catalog
+    from harness.records import ParityMark, RunRecord, RunSpec
+    from harness.records.store import Store
 
 
 @click.command(short_help="Train and measure; print the comparison.")
@@ -89,8 +89,8 @@ def run(
       harness run --task vision --seed 0,1,2 --dry-run
       harness run --suite nightly.toml --results results/nightly
     """
-    from harness.store import Store, results_dir
-    from harness.types import Failure
+    from harness.records import Failure
+    from harness.records.store import Store, results_dir
 
     catalog = options.catalog()
     specs = _planned(selection, suite, seed, split, repeat, catalog)
@@ -99,7 +99,7 @@ def run(
         return
 
     from harness.cli.progress import listener
-    from harness.execute.local import run_all
+    from harness.execute.runner import run_all
 
     for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: end the child and record it
         signal.signal(getattr(signal, name), signal.default_int_handler)
@@ -129,8 +129,8 @@ def _planned(
     import dataclasses
     from pathlib import Path
 
-    from harness import suite as suites
     from harness.plan import expand, named_protocol
+    from harness.plan import suite as suites
 
     if suite is None:
         specs = expand(dataclasses.replace(selection, seeds=seed, splits=split), catalog)
@@ -148,7 +148,7 @@ def _planned(
 
 
 def _checked(specs: tuple[RunSpec, ...], catalog: Catalog, store: Store, quiet: bool) -> dict[str, list[ParityMark]]:
-    from harness.parity.check import marks_for
+    from harness.checks.parity.check import marks_for
 
     store.prepare()
     return marks_for(specs, catalog, store, say=lambda text: None if quiet else click.echo(f"parity: {text}", err=True))
@@ -158,11 +158,11 @@ def _print_finished(records: list[RunRecord], store: Store, quiet: bool, price_p
     """Also after Ctrl-C or a full disk: what was measured until then is shown."""
     if not records:
         return
-    from harness.parity.verdict import load
+    from harness.analysis.comparison_table import build_table
+    from harness.checks.parity.verdict import load
     from harness.report.text import render
-    from harness.tabulate import tabulate
 
-    table = tabulate(records, list(load(store.path).values()), price_per_hour=price_per_hour)
+    table = build_table(records, list(load(store.path).values()), price_per_hour=price_per_hour)
     click.echo(render(table), nl=False)
     if not quiet:
         click.echo(f"{len(records)} run{'s' * (len(records) != 1)} kept in {store.path}", err=True)

@@ -9,7 +9,7 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.selftest import Check
+    from harness.checks.selftest import Check
 
 
 @click.command(short_help="Whether this machine is measured right.")
@@ -28,7 +28,7 @@ def selftest(format_: str) -> None:
     """
     import msgspec
 
-    from harness.selftest import run
+    from harness.checks.selftest import run
 
     checks = run(options.catalog())
     if format_ == "json":

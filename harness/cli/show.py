@@ -19,7 +19,7 @@ def show(run: str, format_: str, results: str | None) -> None:
       harness show nlp-bert-tiny-torch-s0
       harness show results/nlp-bert-tiny-torch-s0-1f2e3d4c-1 --format json
     """
-    from harness.store import Store, results_dir
+    from harness.records.store import Store, results_dir
 
     stored = Store(results_dir(results)).find(run)
     if format_ == "json":
@@ -27,6 +27,6 @@ def show(run: str, format_: str, results: str | None) -> None:
 
         click.echo(msgspec.json.format(msgspec.json.encode(stored.record), indent=1).decode())
     else:
-        from harness.report.record import render
+        from harness.report.run_text import render
 
         click.echo(render(stored.record, stored.path))

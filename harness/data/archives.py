@@ -23,7 +23,7 @@ EXPANSION = 200
 """How many times its own size an archive may hold; text rarely compresses beyond 20, a bomb of deflate reaches 1000."""
 LEAST_LIMIT_BYTES = 64 * 2**20
 """What any archive may hold, however small it is."""
-MOST_MEMBERS = 1_000_000
+MAX_MEMBERS = 1_000_000
 _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _CHUNK = 1 << 20
 
@@ -44,8 +44,8 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
         limit = max(LEAST_LIMIT_BYTES, EXPANSION * archive.stat().st_size)
         found: dict[str, str] = {}
         for count, (member, kind, opened) in enumerate(entries, start=1):
-            if count > MOST_MEMBERS:
-                raise DataError(f"refused: it has more than {MOST_MEMBERS} members")
+            if count > MAX_MEMBERS:
+                raise DataError(f"refused: it has more than {MAX_MEMBERS} members")
             if wanted and not any(_matches(member, key) for key in wanted):
                 continue
             target = into.joinpath(*_safe_parts(member))

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import PluginError
-from harness.protocols import Batch, Split
+from harness.interfaces import Batch, Split
 
 if TYPE_CHECKING:
-    from harness.protocols.data import Augment
+    from harness.interfaces.data import Augment
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:

@@ -9,9 +9,9 @@ from typing import Literal
 
 import msgspec
 
-from harness.data.remote import mirror_path
 from harness.errors import UsageError
-from harness.protocols import Dataset
+from harness.interfaces import Dataset
+from harness.interfaces.remote import mirror_path
 
 State = Literal["embedded", "cached", "to fetch"]
 

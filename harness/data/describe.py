@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from harness.data.cache import State, install_dir, state
-from harness.data.remote import mirror_path, total_bytes
-from harness.protocols import Dataset, RawInput
+from harness.interfaces import Dataset, RawInput
+from harness.interfaces.remote import mirror_path, total_bytes
 
 if TYPE_CHECKING:
-    from harness.catalog import Catalog
+    from harness.plugins.catalog import Catalog
 
 
 class FileInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from harness.data import archives
 from harness.data.cache import mirror, offline
-from harness.data.remote import RemoteFile, mirror_path
 from harness.errors import DataError
+from harness.interfaces.remote import RemoteFile, mirror_path
 
 TRIES = 3
 """How often a source is asked that does not answer, breaks off, or says that it is busy."""

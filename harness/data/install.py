@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.data.cache import cache_dir, dataset_dir, install_dir, out_of_reach
-from harness.data.remote import megabytes, mirror_path, total_bytes
 from harness.errors import DataError, PluginError, UsageError
-from harness.protocols import Dataset
+from harness.interfaces import Dataset
+from harness.interfaces.remote import megabytes, mirror_path, total_bytes
 
 if TYPE_CHECKING:
     from harness.data.download import Report

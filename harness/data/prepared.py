@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DataError, PluginError
-from harness.protocols import PreparedData, Split
-from harness.types import IGNORED, DataInfo
-from harness.weights import digest
+from harness.interfaces import PreparedData, Split
+from harness.records import IGNORED, DataInfo
+from harness.records.arrays import digest
 
 
 def dataset_digest(data: PreparedData) -> str:

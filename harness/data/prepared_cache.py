@@ -25,12 +25,12 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from harness.catalog import Catalog
 from harness.data.cache import cache_dir, dataset_dir, install_dir
-from harness.data.own.dataset import OwnDataset
 from harness.data.stored_rows import StoredRows
-from harness.protocols import Dataset, PreparedData, Split
-from harness.types import DataInfo, RunSpec
+from harness.data.user_files.dataset import UserDataset
+from harness.interfaces import Dataset, PreparedData, Split
+from harness.plugins.catalog import Catalog
+from harness.records import DataInfo, RunSpec
 
 IN_MEMORY_BYTES = 256 * 2**20
 """Entries up to this size are read into memory and checked against their checksums; of larger ones
@@ -62,7 +62,7 @@ def entry(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> Path | None:
     if content is None:
         return None
     what = _digest([content, spec.task, spec.dataset, spec.task_options, spec.dataset_options, _tokenizer(spec)])
-    place = cache_dir() / "own" if isinstance(dataset, OwnDataset) else dataset_dir(dataset)
+    place = cache_dir() / "own" if isinstance(dataset, UserDataset) else dataset_dir(dataset)
     return place / "prepared" / f"{what}-{_code(spec, dataset, catalog)}"
 
 
@@ -122,7 +122,7 @@ def _save(folder: Path, data: PreparedData) -> None:
 
 
 def _content(spec: RunSpec, dataset: Dataset) -> str | None:
-    if isinstance(dataset, OwnDataset):
+    if isinstance(dataset, UserDataset):
         return str(spec.dataset_options["sha256"])
     verified = all(file.sha256 or file.members for file in dataset.files)
     return install_dir(dataset).name if dataset.files and verified else None
@@ -139,7 +139,7 @@ def _tokenizer(spec: RunSpec) -> list[str]:
 def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
     """What prepares: the sources of both plugins and of this folder, and the versions of what they require."""
     provided = [catalog.tasks[spec.task].plugin]
-    if not isinstance(dataset, OwnDataset):
+    if not isinstance(dataset, UserDataset):
         provided.append(catalog.datasets[spec.dataset].plugin)
     roots = {Path(__file__).parent}
     for thing in (catalog.task(spec.task), dataset):

@@ -10,8 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.plan import available_cores
-from harness.types import Environment, Gpu
+from harness.records import Environment, Gpu
 
 CORE_PACKAGES = ("harness", "msgspec", "numpy", "pandas", "scikit-learn", "scipy")
 
@@ -30,6 +29,14 @@ def collect(packages: Iterable[str] = ()) -> Environment:
         load_1min=_load_1min(),
         git_commit=git_commit(),
     )
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from harness.data.batches import inference_batches, output_shape
 from harness.errors import BadResultError
+from harness.interfaces import Session, Split
 from harness.measure.machine import Reading
 from harness.measure.steady import is_enough
 from harness.measure.timed import Meter, Timed
-from harness.protocols import Session, Split
-from harness.types import Protocol
+from harness.records import Protocol
 
 WARMUP_BATCHES = 3
-MOST_BYTES = 256 * 2**20
-MOST_KEPT = 64
+MAX_BYTES = 256 * 2**20
+MAX_KEPT = 64
 """Batches whose predictions are kept while inference is timed."""
 
 Cycle = Iterator[tuple[int, dict[str, NDArray[Any]]]]
@@ -88,12 +88,12 @@ def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], b
 
 
 def _some_batches(split: Split, batch_size: int) -> list[dict[str, NDArray[Any]]]:
-    """The split's batches, the first `MOST_BYTES` of them: they lie in memory while inference is timed."""
+    """The split's batches, the first `MAX_BYTES` of them: they lie in memory while inference is timed."""
     batches, size = [], 0
     for inputs, _ in inference_batches(split, batch_size):
         batches.append(inputs)
         size += sum(array.nbytes for array in inputs.values())
-        if size >= MOST_BYTES:
+        if size >= MAX_BYTES:
             break
     return batches
 
@@ -120,7 +120,7 @@ def _throughput(
         session.synchronize()
         now = time.perf_counter()
         timed.close(count, now - start)
-        if len(kept) < MOST_KEPT:
+        if len(kept) < MAX_KEPT:
             kept[number] = session.fetch(handle)
         if now >= end or is_enough(timed.windows, protocol):
             return timed
@@ -135,7 +135,7 @@ def _latencies(session: Session, cycle: Cycle, protocol: Protocol, kept: dict[in
         outputs = session.fetch(session.predict(inputs))
         now = time.perf_counter()
         latencies.append(now - start)
-        if len(kept) < MOST_KEPT:
+        if len(kept) < MAX_KEPT:
             kept[number] = outputs
         elapsed = now - begin
         lasted = elapsed >= protocol.budget_s / 4 or len(latencies) >= 10 * protocol.latency_batches

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.measure.nvml import NvmlDevice
-from harness.types import Energy, EnergyUse, FlagKind
+from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
 """Busy cores beside the run that are worth a flag."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from harness.measure.memory import PhaseMemory
-from harness.types import Event, PhaseStarted
+from harness.records import Event, PhaseStarted
 
 Emit = Callable[[Event], None]
 

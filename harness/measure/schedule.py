@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from harness.types import Recipe
+from harness.records import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.types import FlagKind, Protocol, Steady
+from harness.records import FlagKind, Protocol, Steady
 
 SIGNIFICANT = 0.01
 """Level of the tests for drift and for two modes."""
 RELEVANT = 0.02
 """Share of the median below which a drift, or the distance of two modes, is not worth a flag."""
-MOST_TESTED = 1000
+MAX_TESTED = 1000
 """Windows that are looked at for drift and modes; of more, evenly spaced ones."""
 
 
@@ -104,8 +104,8 @@ def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[Flag
     if share > protocol.interval:
         told = "cannot be given" if np.isinf(share) else f"is ±{share:.1%} of it"
         found.append(("wide", f"the 95% interval of the median {told}; asked for was ±{protocol.interval:.1%}"))
-    if len(rates) > MOST_TESTED:
-        rates = rates[np.linspace(0, len(rates) - 1, MOST_TESTED).astype(int)]
+    if len(rates) > MAX_TESTED:
+        rates = rates[np.linspace(0, len(rates) - 1, MAX_TESTED).astype(int)]
     drift = _drift(rates)
     if drift is not None:
         found.append(("drift", f"throughput moved by {drift:+.1%} from the first window to the last"))

@@ -10,15 +10,15 @@ from typing import Any
 
 from harness.data.batches import steps_per_epoch, training_batches
 from harness.errors import BadResultError
+from harness.interfaces import Batch, PreparedData, Session
 from harness.measure.inference import predict
 from harness.measure.machine import Reading
 from harness.measure.phases import Emit, Phases
+from harness.measure.quality.metrics import Scorer
 from harness.measure.schedule import learning_rate
 from harness.measure.steady import is_enough
 from harness.measure.timed import Meter, Timed
-from harness.metrics import Scorer
-from harness.protocols import Batch, PreparedData, Session
-from harness.types import EpochEnded, Progress, RunSpec
+from harness.records import EpochEnded, Progress, RunSpec
 
 
 class _WindowLength:

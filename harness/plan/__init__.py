@@ -4,7 +4,7 @@
 """
 
 from harness.plan.runs import expand
-from harness.plan.selection import Selection, available_cores, named_protocol
+from harness.plan.selection import Selection, named_protocol
 from harness.plan.settings import recipe_for, settings_for
 
-__all__ = ["Selection", "available_cores", "expand", "named_protocol", "recipe_for", "settings_for"]
+__all__ = ["Selection", "expand", "named_protocol", "recipe_for", "settings_for"]

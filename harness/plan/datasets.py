@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.catalog import missing
 from harness.data.cache import out_of_reach
-from harness.data.own.dataset import OwnDataset
-from harness.data.own.options import OPTIONS
+from harness.data.user_files.dataset import UserDataset
+from harness.data.user_files.options import OPTIONS
 from harness.errors import CombinationError, DataError, UsageError
-from harness.overrides import merge
+from harness.interfaces import Dataset, Task
+from harness.plan.overrides import merge
 from harness.plan.selection import Selection
 from harness.plan.settings import plain
-from harness.protocols import Dataset, Task
+from harness.plugins.catalog import missing
 
 
 def check_dataset(task: Task, dataset: Dataset) -> None:
@@ -44,7 +44,7 @@ def _named(numbers: Sequence[int]) -> str:
 
 
 def dataset_options(dataset: Dataset, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(dataset, OwnDataset):
+    if not isinstance(dataset, UserDataset):
         own = {field for kind in OPTIONS.values() for field in kind.__struct_fields__}
         foreign = [key for key in overrides if key in own and key not in dataset.Options.__struct_fields__]
         if foreign:
@@ -53,7 +53,7 @@ def dataset_options(dataset: Dataset, overrides: Mapping[str, Any]) -> dict[str,
                 "them out (or is this a path that does not exist?)"
             )
     options = merge(dataset.Options, "dataset", overrides)
-    if not isinstance(dataset, OwnDataset):
+    if not isinstance(dataset, UserDataset):
         number = getattr(options, "split", None)
         if dataset.splits and number not in dataset.splits:
             raise UsageError(f"dataset {dataset.name!r} has the splits {_named(dataset.splits)}, not {number}")

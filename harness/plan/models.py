@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from harness import pretrained
-from harness.catalog import Catalog, missing
 from harness.errors import CombinationError, UsageError
-from harness.protocols import Model, Task
-from harness.types import Pretrained
+from harness.interfaces import Model, Task
+from harness.plan import checkpoint as pretrained
+from harness.plugins.catalog import Catalog, missing
+from harness.records import Pretrained
 
 
 def default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:

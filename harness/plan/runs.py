@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from harness import pretrained
-from harness.catalog import Catalog
-from harness.data.own.dataset import find_dataset
+from harness.data.user_files.dataset import find_dataset
 from harness.errors import UsageError
-from harness.overrides import parse_overrides
+from harness.measure.environment import available_cores
+from harness.plan import checkpoint as pretrained
 from harness.plan.datasets import check_dataset, dataset_options, splits
 from harness.plan.models import check_model, check_variant, default_model, nothing_runs
+from harness.plan.overrides import parse_overrides
 from harness.plan.selection import (
-    MOST_THREADS,
+    MAX_THREADS,
     Selection,
-    available_cores,
     check_device,
     chosen_backends,
     known_precision,
     named_protocol,
 )
 from harness.plan.settings import Asked
-from harness.types import RunSpec
+from harness.plugins.catalog import Catalog
+from harness.records import RunSpec
 
 
 def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
@@ -32,8 +32,8 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     precisions = [known_precision(name) for name in selection.precisions]
     for device in selection.devices:
         check_device(device)
-    if selection.threads is not None and not 1 <= selection.threads <= MOST_THREADS:
-        raise UsageError(f"threads must lie between 1 and {MOST_THREADS}, got {selection.threads}")
+    if selection.threads is not None and not 1 <= selection.threads <= MAX_THREADS:
+        raise UsageError(f"threads must lie between 1 and {MAX_THREADS}, got {selection.threads}")
     if not all(0 <= seed < 2**32 for seed in selection.seeds):  # what numpy and every framework take
         raise UsageError("a seed must lie between 0 and 4294967295")
     named = named_protocol(selection.protocol)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
-from harness.catalog import Catalog, missing
 from harness.errors import UnknownNameError, UsageError
-from harness.types import PROTOCOLS, NamedProtocol, Precision
+from harness.plugins.catalog import Catalog, missing
+from harness.records import PROTOCOLS, NamedProtocol, Precision
 
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 """Beyond it, libraries fail to start their pools."""
 
 
@@ -32,7 +31,7 @@ class Selection:
     seeds: tuple[int, ...] = ()
     """Empty: those of the protocol."""
     protocol: str = "standard"
-    """Which of `harness.types.PROTOCOLS` says how speed is measured."""
+    """Which of `harness.records.PROTOCOLS` says how speed is measured."""
     pretrained: str | None = None
     """A checkpoint's folder or hub id."""
     splits: tuple[int, ...] | Literal["all"] = ()
@@ -41,14 +40,6 @@ class Selection:
     """None: every core that this process may use."""
     overrides: tuple[str, ...] = field(default=())
     """``section.key=value``, values in JSON or plain text."""
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 def named_protocol(name: str) -> NamedProtocol:

@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from harness import pretrained
-from harness.catalog import Catalog
 from harness.errors import CombinationError
-from harness.overrides import merge
+from harness.interfaces import Backend, Dataset, Model, Task
+from harness.plan import checkpoint as pretrained
 from harness.plan.models import check_network, suits
-from harness.protocols import Backend, Dataset, Model, Task
-from harness.types import Pretrained, Protocol, Recipe
+from harness.plan.overrides import merge
+from harness.plugins.catalog import Catalog
+from harness.records import Pretrained, Protocol, Recipe
 
 
 def plain(options: Struct) -> dict[str, Any]:

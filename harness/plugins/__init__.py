@@ -1,5 +1,4 @@
-"""Finding and loading plugins: `discover` gives a `harness.catalog.Catalog` of what they provide, and of what went
-wrong with which. What ships with harness is found exactly as a stranger's plugin."""
+"""Discovery and loading of plugins. Built-in plugins are found and loaded exactly like third-party ones."""
 
 from harness.plugins.code import resolve
 from harness.plugins.find import discover

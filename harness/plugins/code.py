@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from harness.catalog import describe
 from harness.errors import PluginError
-from harness.hookspecs import API_VERSION
-from harness.types import PluginRef
+from harness.plugins.catalog import describe
+from harness.plugins.hookspecs import API_VERSION
+from harness.records import PluginRef
 
 DECLARATION = "HARNESS_API_VERSION"
 _DECLARED = re.compile(rf"^{DECLARATION}\s*=\s*[\"']([^\"']*)[\"']\s*(#.*)?$", re.MULTILINE)

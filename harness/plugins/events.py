@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import Any
 
-from harness.catalog import Catalog, LoadedPlugin, described_with_place
+from harness.plugins.catalog import Catalog, LoadedPlugin, described_with_place
 from harness.plugins.load import limit_s
 
 

@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.catalog import Catalog, PluginFailure
 from harness.errors import UsageError
-from harness.hookspecs import GROUP
+from harness.plugins.catalog import Catalog, PluginFailure
+from harness.plugins.hookspecs import GROUP
 from harness.plugins.load import load
-from harness.types import PluginRef
+from harness.records import PluginRef
 
 EXTRA, DISABLED = "HARNESS_PLUGINS", "HARNESS_DISABLE_PLUGINS"
 """Names in commas: files or modules to load as well; plugins to leave out."""

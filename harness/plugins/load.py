@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import pluggy
 
-from harness import hookspecs
-from harness.catalog import Catalog, LoadedPlugin, PluginFailure, described_with_place
 from harness.errors import PluginError, UnknownNameError, UsageError
+from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
+from harness.plugins import hookspecs
+from harness.plugins.catalog import Catalog, LoadedPlugin, PluginFailure, described_with_place
 from harness.plugins.code import check_api_version, import_object
 from harness.plugins.names import fill
-from harness.protocols import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
-from harness.types import PluginRef
+from harness.records import PluginRef
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
 
     Raises `harness.UsageError` where ``HARNESS_PLUGIN_TIMEOUT`` is no number of seconds.
     """
-    from harness.metrics import BUILTIN as METRICS
+    from harness.measure.quality.metrics import BUILTIN as METRICS
     from harness.report import BUILTIN as REPORTERS
 
     limit = limit_s()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.catalog import Catalog, Provided
-from harness.types import PluginRef
+from harness.plugins.catalog import Catalog, Provided
+from harness.records import PluginRef
 
 
 def fill(catalog: Catalog, offers: list[tuple[PluginRef, str, Any]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.protocols import Reporter
+from harness.interfaces import Reporter
 
 BUILTIN: tuple[Reporter, ...] = (
     Reporter(
@@ -11,8 +11,8 @@ BUILTIN: tuple[Reporter, ...] = (
         summary="for a terminal; a block for each task",
     ),
     Reporter(name="markdown", render="harness.report.markdown:render", summary="the same blocks as markdown tables"),
-    Reporter(name="csv", render="harness.report.data:csv_text", summary="every column, one line a row"),
-    Reporter(name="json", render="harness.report.data:json_text", summary="every column, with a schema version"),
+    Reporter(name="csv", render="harness.report.csv_json:csv_text", summary="every column, one line a row"),
+    Reporter(name="json", render="harness.report.csv_json:json_text", summary="every column, with a schema version"),
     Reporter(name="latex", render="harness.report.latex:render", summary="booktabs tables; a document that compiles"),
     Reporter(
         name="pytest-benchmark",

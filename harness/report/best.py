@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness.report.table import Cell, Column, Row
+from harness.analysis.table import Cell, Column, Row
 
 
 def best(rows: Sequence[Row], column: Column) -> frozenset[int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.types import Energy, Memory, Peak, Steady, Success
+    from harness.records import Energy, Memory, Roofline, Steady, Success
 
 Section = tuple[str, list[tuple[str, object]]]
 
@@ -25,14 +25,14 @@ def text(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def sections(outcome: Success, peak: Peak | None) -> Iterator[Section]:
+def sections(outcome: Success, roofline: Roofline | None) -> Iterator[Section]:
     speed, latency, memory = outcome.speed, outcome.latency, outcome.memory
     flops = speed.train_flops_per_s
     yield (
         "speed (steady state)",
         [
             ("training", _unit(speed.train_samples_per_s, "samples/s", _steady(speed.train))),
-            ("training", _unit(flops and flops / 1e9, "GFLOP/s", _share_of_peak(flops, peak))),
+            ("training", _unit(flops and flops / 1e9, "GFLOP/s", _share_of_peak(flops, roofline))),
             ("inference", _unit(speed.inference_samples_per_s, "samples/s", _steady(speed.inference))),
             ("first training step", f"{speed.first_step_s:.3g} s"),
             *((f"flag: {flag.metric}", f"{flag.kind}: {flag.detail}") for flag in outcome.flags),
@@ -73,11 +73,11 @@ def epochs(outcome: Success) -> Section:
     )
 
 
-def _share_of_peak(flops: float | None, peak: Peak | None) -> str:
+def _share_of_peak(flops: float | None, roofline: Roofline | None) -> str:
     """Model FLOPs utilisation."""
-    if peak is None:
-        return "no peak was known: harness doctor --peak"
-    return f"{flops / peak.matrix_flops_per_s:.1%} of {peak.matrix_flops_per_s / 1e9:.4g}, MFU" if flops else ""
+    if roofline is None:
+        return "no peak was known: harness doctor --roofline"
+    return f"{flops / roofline.matrix_flops_per_s:.1%} of {roofline.matrix_flops_per_s / 1e9:.4g}, MFU" if flops else ""
 
 
 def _steady(steady: Steady | None) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
+from harness.analysis.table import Cell, Column, Table, one_line
 from harness.report.best import best
 from harness.report.layout import Block, blocks, legend
-from harness.report.table import Cell, Column, Table, one_line
 
 _HEAD = r"""% Compiles as it is; or copy a table environment and load booktabs and graphicx.
 \documentclass{article}

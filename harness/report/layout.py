@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from harness.report.table import Column, Row, Table, one_line
+from harness.analysis.table import Column, Row, Table, one_line
 
 _HEADING = ("task", "dataset", "model", "device", "precision", "options", "batch_size", "seeds", "runs", "parity")
 _NEVER_SHOWN = ("metric", "metric_better", "flags", "failures")
@@ -116,7 +116,7 @@ def legend(shown: list[Block]) -> list[str]:
         kinds = "wide interval, drift, two modes, throttling, other load, changed code"
         lines.append(f"! flagged: {kinds}; `harness show` tells more.")
     if "mfu_percent" in names:
-        lines.append("MFU: FLOP/s of training as a share of what `harness doctor --peak` attained.")
+        lines.append("MFU: FLOP/s of training as a share of what `harness doctor --roofline` attained.")
     if names & {"p50_ms", "p90_ms", "p99_ms"}:
         lines.append("p50, p90, p99: latency of one batch; each needs 11, 64, 662 samples in a run to be given.")
     return lines

@@ -12,13 +12,13 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from harness.arrays import read_arrays
+from harness.analysis.table import Row, one_line
 from harness.errors import UsageError
+from harness.records import Success
+from harness.records.arrays import read_arrays
+from harness.records.samples import inference_windows, train_windows
+from harness.records.store import ARRAYS, StoredRun
 from harness.report.report import Report
-from harness.report.table import Row, one_line
-from harness.samples import inference_windows, train_windows
-from harness.store import ARRAYS, StoredRun
-from harness.types import Success
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from harness.report.table import Row, Table
+from harness.analysis.table import Row, Table
 
 if TYPE_CHECKING:
-    from harness.catalog import Catalog
-    from harness.parity.verdict import Verdict
-    from harness.store import StoredRun
+    from harness.checks.parity.verdict import ParityVerdict
+    from harness.plugins.catalog import Catalog
+    from harness.records.store import StoredRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,10 @@ class Report:
 
     runs: tuple[StoredRun, ...]
     catalog: Catalog
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[ParityVerdict, ...] = ()
     all_ratios: bool = False
     price_per_hour: float | None = None
-    """As `harness.tabulate.tabulate` says."""
+    """As `build_table` says."""
     title: str = "Benchmark results"
     problems: tuple[str, ...] = field(default=())
     """Records that could not be read, and why."""
@@ -32,9 +32,9 @@ class Report:
     @cached_property
     def table(self) -> Table:
         """Sums up the runs, each of which is in one row. Made when it is first asked for."""
-        from harness.tabulate import tabulate
+        from harness.analysis.comparison_table import build_table
 
-        return tabulate(
+        return build_table(
             [run.record for run in self.runs],
             self.verdicts,
             all_ratios=self.all_ratios,

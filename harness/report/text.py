@@ -6,8 +6,8 @@ import textwrap
 
 from tabulate import tabulate
 
+from harness.analysis.table import Cell, Column, Table, one_line
 from harness.report.layout import Block, blocks, legend
-from harness.report.table import Cell, Column, Table, one_line
 
 _WIDTH = 100
 

@@ -16,7 +16,7 @@ from harness.testing.rule import Finding
 from harness.testing.sample import sample_report
 
 if TYPE_CHECKING:
-    from harness.parity.verdict import Verdict
+    from harness.checks.parity.verdict import ParityVerdict
     from harness.testing.suites import (
         BackendSuite,
         DatasetSuite,
@@ -64,7 +64,7 @@ def assert_parity(
     precision: str = "fp32",
     overrides: Iterable[str] = (),
     steps: int = 50,
-) -> Verdict:
+) -> ParityVerdict:
     """Raise AssertionError, with the whole verdict as its text, unless the second backend computes what the first does.
 
     For a backend of your own, compare it with one that is trusted; for a model, compare the networks that you bring.
@@ -77,8 +77,8 @@ def assert_parity(
         def test_my_backend_computes_what_torch_does():
             harness.testing.assert_parity(task="nlp", model="bert-tiny", backends=("torch", "mine"))
     """
-    from harness.parity.check import check, pairs
-    from harness.parity.text import render
+    from harness.checks.parity.check import check, pairs
+    from harness.checks.parity.text import render
     from harness.plan import Selection, expand
     from harness.plugins import discover
 

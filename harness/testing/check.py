@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from harness.catalog import Catalog, Provided, missing
 from harness.errors import HarnessError
 from harness.execute.child import run_child
-from harness.execute.local import explain_end, thread_environment
+from harness.execute.runner import explain_end, thread_environment
 from harness.plugins import load
+from harness.plugins.catalog import Catalog, Provided, missing
+from harness.records import PluginRef
 from harness.testing.rule import Finding, Rule
 from harness.testing.rules.backends import BACKEND_RULES
 from harness.testing.rules.datasets import DATASET_RULES, LoadedDataset
@@ -27,7 +28,6 @@ from harness.testing.rules.plugins import PLUGIN_RULES, Installed
 from harness.testing.rules.reporters import REPORTER_RULES, Rendered
 from harness.testing.rules.tasks import TASK_RULES, PreparedTask
 from harness.testing.workbench import Workbench
-from harness.types import PluginRef
 
 LIMIT_S = 900.0
 """For the rules of one thing."""
@@ -143,8 +143,8 @@ def environment_of(subject: Subject, catalog: Catalog) -> dict[str, str]:
 
 def parity(subject: Subject, catalog: Catalog) -> Finding:
     """Whether a network computes what the same model does on another backend that is here."""
-    from harness.parity.check import check as compare
-    from harness.parity.text import render
+    from harness.checks.parity.check import check as compare
+    from harness.checks.parity.text import render
     from harness.plan import Selection, expand
     from harness.testing.rule import NotChecked
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.protocols import Dataset, RawData, RawInput
+from harness.interfaces import Dataset, RawData, RawInput
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from harness.protocols import PreparedData, RawData, Split, Task
-from harness.types import IGNORED, DataInfo
+from harness.interfaces import PreparedData, RawData, Split, Task
+from harness.records import IGNORED, DataInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from harness.store import ARRAYS, RECORD, StoredRun
-from harness.types import (
+from harness.records import (
     EpochEnded,
     Failure,
     Latency,
@@ -23,9 +22,10 @@ from harness.types import (
     Steady,
     Success,
 )
+from harness.records.store import ARRAYS, RECORD, StoredRun
 
 if TYPE_CHECKING:
-    from harness.catalog import Catalog
+    from harness.plugins.catalog import Catalog
     from harness.report.report import Report
 
 HOSTILE = '<script>alert("owned")</script>|a|b\x1b[31m\n=1+1'

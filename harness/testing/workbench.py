@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.catalog import Catalog, missing
-from harness.protocols import Backend, Batch, Model, PreparedData, Session, SessionRequest
+from harness.interfaces import Backend, Batch, Model, PreparedData, Session, SessionRequest
+from harness.plugins.catalog import Catalog, missing
+from harness.records import RunSpec
 from harness.testing.rule import NotChecked
-from harness.types import RunSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,14 +66,14 @@ class Workbench:
 
     @cached_property
     def data(self) -> PreparedData:
-        from harness.preparation import prepare_data
+        from harness.execute.preparation import prepare_data
 
         return prepare_data(self.catalog, self.spec)
 
     @cached_property
     def request(self) -> SessionRequest:
         """At fp32, seed 0, one thread, without dropout and regularisation."""
-        from harness.preparation import choose_device, session_request
+        from harness.execute.preparation import choose_device, session_request
 
         _, _, request = session_request(self.catalog, self.spec, self.data, choose_device(self.backend, self.spec))
         recipe = msgspec.structs.replace(request.recipe, dropout=0.0, label_smoothing=0.0, weight_decay=0.0)
@@ -85,7 +85,7 @@ class Workbench:
 
     @cached_property
     def weights(self) -> dict[str, Array]:
-        from harness.weights import initial_weights
+        from harness.execute.weights import initial_weights
 
         return initial_weights(self.request.parameters, 0)
 

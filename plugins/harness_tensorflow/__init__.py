@@ -52,10 +52,10 @@ class TensorFlowBackend(harness.Backend):
 
         return allocated_bytes(device, size_bytes)
 
-    def peak_kernels(self, device: str, precision: str, threads: int) -> harness.PeakKernels | None:
-        from harness_tensorflow.runtime import peak_kernels
+    def roofline_kernels(self, device: str, precision: str, threads: int) -> harness.RooflineKernels | None:
+        from harness_tensorflow.runtime import roofline_kernels
 
-        return peak_kernels(device, precision, threads)
+        return roofline_kernels(device, precision, threads)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         if isinstance(error, MemoryError):

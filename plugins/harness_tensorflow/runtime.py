@@ -97,7 +97,7 @@ def allocated_bytes(device: str, size_bytes: int) -> int | None:
     return int(tf.config.experimental.get_memory_info(name)["peak"]) - int(before)
 
 
-def peak_kernels(device: str, precision: str, threads: int) -> harness.PeakKernels:
+def roofline_kernels(device: str, precision: str, threads: int) -> harness.RooflineKernels:
     """Matrix products and copies, called one by one."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -121,4 +121,4 @@ def peak_kernels(device: str, precision: str, threads: int) -> harness.PeakKerne
         if device != "cpu":
             tf.test.experimental.sync_devices()
 
-    return harness.PeakKernels(matrix=matrix, copy=copy, synchronize=synchronize)
+    return harness.RooflineKernels(matrix=matrix, copy=copy, synchronize=synchronize)

@@ -56,10 +56,10 @@ class TorchBackend(harness.Backend):
 
         return allocated_bytes(device, size_bytes)
 
-    def peak_kernels(self, device: str, precision: str, threads: int) -> harness.PeakKernels | None:
-        from harness_torch.devices import peak_kernels
+    def roofline_kernels(self, device: str, precision: str, threads: int) -> harness.RooflineKernels | None:
+        from harness_torch.devices import roofline_kernels
 
-        return peak_kernels(device, precision, threads)
+        return roofline_kernels(device, precision, threads)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Also true for an allocation that failed inside CUDA's own libraries, or on the host."""

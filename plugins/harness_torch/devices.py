@@ -64,7 +64,7 @@ def allocated_bytes(device: str, size_bytes: int) -> int | None:
 _DTYPES = {"fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def peak_kernels(device: str, precision: str, threads: int) -> harness.PeakKernels:
+def roofline_kernels(device: str, precision: str, threads: int) -> harness.RooflineKernels:
     """Matrix products and copies in place, so that no memory is asked for while they are timed."""
     require(device, precision)
     torch.set_num_threads(threads)
@@ -83,4 +83,4 @@ def peak_kernels(device: str, precision: str, threads: int) -> harness.PeakKerne
         if device != "cpu":
             torch.cuda.synchronize(device)
 
-    return harness.PeakKernels(matrix=matrix, copy=copy, synchronize=synchronize)
+    return harness.RooflineKernels(matrix=matrix, copy=copy, synchronize=synchronize)

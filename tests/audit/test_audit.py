@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from toy_plugin import FAST
 
-from harness.store import ARRAYS, RECORD, WEIGHTS
-from harness.weights import load, save
+from harness.execute.weights import load, save
+from harness.records.store import ARRAYS, RECORD, WEIGHTS
 
 pytestmark = pytest.mark.usefixtures("toy")
 TIMED = "timed predictions are the scored ones"

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import harness
-from harness.arrays import read_arrays
 from harness.plugins import discover
-from harness.samples import train_windows
-from harness.store import ARRAYS
+from harness.records import RunRecord, Success
+from harness.records.arrays import read_arrays
+from harness.records.samples import train_windows
+from harness.records.store import ARRAYS
 from harness.testing import BackendSuite, NetworkSuite
 from harness.testing.workbench import Workbench
-from harness.types import RunRecord, Success
 
 QUICK = ("--set", "protocol.budget_s=0.2", "--set", "protocol.latency_budget_s=0.2")
 MODELS = ("majority", "mean", "tfidf-logreg", "logreg", "mfcc-svm", "ridge", "gradient-boosting")

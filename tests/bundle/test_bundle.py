@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from sample_records import comparison
 from sample_store import hostile, report_of, write
 
-from harness.bundle import unpack as unpacking
-from harness.bundle.manifest import MANIFEST, Entry, Manifest
-from harness.bundle.pack import pack
-from harness.bundle.unpack import unpack
 from harness.errors import RecordError
-from harness.store import Store
+from harness.records.store import Store
+from harness.report.bundle import unpack as unpacking
+from harness.report.bundle.manifest import MANIFEST, Entry, Manifest
+from harness.report.bundle.pack import pack
+from harness.report.bundle.unpack import unpack
 
 
 @pytest.fixture
@@ -143,10 +143,10 @@ def test_a_size_that_the_manifest_does_not_tell_is_refused_before_it_is_unpacked
 
 
 def test_too_much_is_refused(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "MOST_BYTES", 1000)
+    monkeypatch.setattr(unpacking, "MAX_BYTES", 1000)
     with pytest.raises(RecordError, match="would unpack to more than"):
         unpack(bundle, tmp_path / "out")
-    monkeypatch.setattr(unpacking, "MOST_FILES", 3)
+    monkeypatch.setattr(unpacking, "MAX_FILES", 3)
     with pytest.raises(RecordError, match="at most 3 are read"):
         unpack(bundle, tmp_path / "out")
 

@@ -9,10 +9,10 @@ from command_line import Invoke
 from sample_records import failure, record, success
 from toy_plugin import FAST
 
-from harness.bundle.reproduce import judge
 from harness.cli.reproduce import render
-from harness.store import Store
-from harness.types import RunRecord, Success
+from harness.records import RunRecord, Success
+from harness.records.store import Store
+from harness.report.bundle.reproduce import judge
 
 RUN = ("run", "--task", "toy-classify,toy-regress", "--backend", "toy-numpy", "--threads", "1", "--seed", "0,1", "-q")
 SETTINGS = tuple(word for override in FAST for word in ("--set", override))

@@ -18,11 +18,11 @@ from packed import zip_of
 from remote_dataset import dataset, remote
 from toy_plugin import TOY_REF
 
-from harness.catalog import Catalog, Provided
 from harness.data.cache import cache_dir
 from harness.data.describe import DatasetInfo
+from harness.interfaces import RawInput
 from harness.plugins import discover, load
-from harness.protocols import RawInput
+from harness.plugins.catalog import Catalog, Provided
 
 ARCHIVE = zip_of({"train.tsv": b"text\tlabel\n" * 9000})
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from sample_records import failure, record
 
 from harness.cli.progress import Live, Plain, Quiet, clock
-from harness.types import EpochEnded, Fetching, PhaseStarted, Progress
+from harness.records import EpochEnded, Fetching, PhaseStarted, Progress
 
 
 def tell(listener: Quiet) -> None:

@@ -14,17 +14,17 @@ import pytest
 from command_line import MAIN, Invoke, store
 from sample_records import comparison, record
 
-from harness.report.data import csv_text
+from harness.analysis.comparison_table import build_table
+from harness.records import Pretrained, RunRecord
+from harness.records.store import Store
+from harness.report.csv_json import csv_text
 from harness.report.text import render
-from harness.store import Store
-from harness.tabulate import tabulate
-from harness.types import Pretrained, RunRecord
 
 
 def test_report_is_the_table_of_all_records(invoke: Invoke, results: Path) -> None:
     result = invoke("report")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == render(tabulate([run.record for run in Store(results).load().runs]))
+    assert result.stdout == render(build_table([run.record for run in Store(results).load().runs]))
 
 
 def test_formats_of_the_core_and_of_plugins(invoke: Invoke, results: Path) -> None:
@@ -37,7 +37,7 @@ def test_output_replaces_a_file_and_leaves_nothing_else(invoke: Invoke, results:
     (tmp_path / "table.csv").write_text("old")
     result = invoke("report", "--format", "csv", "--output", "table.csv")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert (tmp_path / "table.csv").read_text() == csv_text(tabulate([r.record for r in Store(results).load().runs]))
+    assert (tmp_path / "table.csv").read_text() == csv_text(build_table([r.record for r in Store(results).load().runs]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "table.csv"]
     umask = os.umask(0)
     os.umask(umask)
@@ -96,7 +96,7 @@ def test_unreadable_records_are_named_and_the_others_shown(invoke: Invoke, resul
     assert "upgrade" in too_new
     left = [run.record for run in Store(results).load().runs]
     assert len(left) == len(runs) - 2
-    assert result.stdout == render(tabulate(left))
+    assert result.stdout == render(build_table(left))
 
 
 def test_only_unreadable_records(invoke: Invoke, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from command_line import MAIN, Invoke, harness
 from toy_plugin import FAST
 
-from harness.store import Store
-from harness.types import Failure, Success
+from harness.records import Failure, Success
+from harness.records.store import Store
 
 QUICK = [part for override in FAST for part in ("--set", override)]
 TOY = ["--task", "toy-classify", "--threads", "1", *QUICK]

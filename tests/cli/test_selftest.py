@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from command_line import Invoke
 
-from harness.catalog import Catalog
+from harness.checks.selftest import MIB, Check, run
 from harness.errors import HarnessError
 from harness.measure.memory import reset_peak
 from harness.plugins import discover
-from harness.selftest import MIB, Check, run
+from harness.plugins.catalog import Catalog
 
 
 @pytest.mark.skipif(not reset_peak(), reason="the kernel does not let a process reset its peak of memory")
@@ -27,7 +27,7 @@ def test_this_machine_is_measured_right(invoke: Invoke) -> None:
 
 def test_what_is_measured_wrong_fails(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = Check(name="host memory, 64 MiB", expected=64 * MIB, measured=67 * MIB, unit="bytes", tolerance=2 * MIB)
-    monkeypatch.setattr("harness.selftest.run", lambda catalog: [wrong])
+    monkeypatch.setattr("harness.checks.selftest.run", lambda catalog: [wrong])
     done = invoke("selftest")
     assert done.exit_code == 1
     assert "64.000 MiB  67.000 MiB  3.000 MiB  2.000 MiB  WRONG" in done.stdout

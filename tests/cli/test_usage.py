@@ -105,7 +105,7 @@ def test_an_unforeseen_error_is_short_too(invoke: Invoke, monkeypatch: pytest.Mo
 
 
 def test_dry_run_shows_a_key_that_looks_like_a_number(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.types.RunSpec.key", "084e0232" + 56 * "0")
+    monkeypatch.setattr("harness.records.RunSpec.key", "084e0232" + 56 * "0")
     result = invoke("run", "--task", "toy-regress", "--backend", "toy-numpy", "--dry-run")
     assert result.stdout.splitlines()[2].split()[-1] == "084e0232"
 

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from sample_records import failure, record, success
 
+from harness.analysis.compare import baseline
+from harness.analysis.compare.match import find
 from harness.cli.compare import _doubts
-from harness.compare import baseline
-from harness.compare.match import find
 from harness.errors import RecordError, UsageError
 from harness.plugins import discover
-from harness.store import Store, StoredRun
-from harness.types import Flag
+from harness.records import Flag
+from harness.records.store import Store, StoredRun
 
 
 def kept(tmp_path: Path) -> list[StoredRun]:

@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner, Result
 from sample_records import failure, record, success
 
-from harness.compare.gates import parse
-from harness.compare.judge import Comparison, compare_all
-from harness.compare.match import find, match
+from harness.analysis.compare.gates import parse
+from harness.analysis.compare.judge import Comparison, compare_all
+from harness.analysis.compare.match import find, match
 from harness.errors import UnknownNameError, UsageError
 from harness.plugins import discover, load
-from harness.store import ARRAYS, Store
-from harness.types import RunRecord
+from harness.records import RunRecord
+from harness.records.store import ARRAYS, Store
 
 CATALOG = load([])
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.compare.effects import of_examples, of_pairs, of_samples
+from harness.analysis.compare.effects import of_examples, of_pairs, of_samples
 
 finite = st.floats(-1e3, 1e3)
 samples = st.lists(finite, min_size=3, max_size=12)

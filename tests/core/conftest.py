@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from toy_plugin import FAULTS_REF, TOY_REF
 
-from harness.catalog import Catalog
 from harness.plugins import load
+from harness.plugins.catalog import Catalog
 
 
 @pytest.fixture

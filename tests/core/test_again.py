@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from toy_plugin import FAST
 
-from harness import again, suite
-from harness.catalog import Catalog
-from harness.plan import Selection, expand
+from harness.plan import Selection, expand, suite
+from harness.plan import rerun as again
 from harness.plugins import discover
-from harness.types import PluginRef, RunSpec
+from harness.plugins.catalog import Catalog
+from harness.records import PluginRef, RunSpec
 
 
 def planned(catalog: Catalog, *overrides: str, **changes: object) -> tuple[RunSpec, ...]:

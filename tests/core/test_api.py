@@ -12,10 +12,9 @@ import pytest
 from toy_plugin import FAST, install_toy
 
 import harness
-from harness import hookspecs
-from harness.catalog import Catalog
-from harness.plugins import resolve
-from harness.types import RunRecord
+from harness.plugins import hookspecs, resolve
+from harness.plugins.catalog import Catalog
+from harness.records import RunRecord
 
 PUBLIC = [
     "API_VERSION",
@@ -40,7 +39,7 @@ PUBLIC = [
     "NetworkRef",
     "NoOptions",
     "Parameter",
-    "PeakKernels",
+    "RooflineKernels",
     "PluginError",
     "PreparedData",
     "Protocol",

@@ -8,10 +8,10 @@ import scipy.stats  # noqa: F401  # draws while it is imported, which a test bel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.bootstrap import _classification, _regression, intervals
-from harness.metrics import BUILTIN
+from harness.measure.quality.intervals import _classification, _regression, intervals
+from harness.measure.quality.metrics import BUILTIN
 from harness.plugins import resolve
-from harness.types import DataInfo
+from harness.records import DataInfo
 
 RNG = np.random.default_rng
 
@@ -41,7 +41,7 @@ def test_resamples_are_scored_as_scikit_learn_scores_them(objective: str, monkey
         def multinomial(self, n: int, shares: np.ndarray, size: int) -> np.ndarray:
             return np.round(shares * n)[None]
 
-    monkeypatch.setattr("harness.bootstrap.np.random.default_rng", lambda seed: Once())
+    monkeypatch.setattr("harness.measure.quality.intervals.np.random.default_rng", lambda seed: Once())
     if objective == "classification":
         found = _classification(targets, outputs.argmax(axis=1), outputs.shape[1])
     else:

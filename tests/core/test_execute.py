@@ -17,16 +17,16 @@ import pytest
 from processes import gone
 from toy_plugin import FAST, FAULTS_REF, TOY_REF, install_toy
 
-from harness.catalog import Catalog
 from harness.errors import RecordError, UsageError
 from harness.execute import child, local
-from harness.execute.local import Silent, run_all
-from harness.execute.probe import probe
+from harness.execute.devices import probe
+from harness.execute.runner import Silent, run_all
 from harness.plan import Selection, expand
 from harness.plugins import load
+from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
-from harness.store import ARRAYS, LOG, RECORD, Store
-from harness.types import EpochEnded, Event, Failure, PhaseStarted, Progress, RunRecord, RunSpec, Success
+from harness.records import EpochEnded, Event, Failure, PhaseStarted, Progress, RunRecord, RunSpec, Success
+from harness.records.store import ARRAYS, LOG, RECORD, Store
 
 
 class Heard(Silent):
@@ -427,14 +427,14 @@ def test_log_tail_is_the_end_of_a_long_log(tmp_path: Path) -> None:
 
 def test_worker_with_the_toy_needs_no_scikit_learn(toy: Path, tmp_path: Path, catalog: Catalog) -> None:
     """Regression metrics do without it; it takes seconds to import."""
-    from harness.worker import Job
+    from harness.execute.worker import Job
 
     (spec,) = plan(catalog)
     job = Job(spec=spec, plugins=catalog.refs_for(spec))
     (tmp_path / "job.json").write_bytes(msgspec.json.encode(job))
     code = """
 import sys
-from harness.worker import main
+from harness.execute.worker import main
 main(sys.argv[1], sys.argv[2], 2)
 print(sorted({"sklearn", "scipy", "pandas"} & set(sys.modules)))
 """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.figures import time_to_target
-from harness.types import EpochEnded
+from harness.measure.summary import time_to_target
+from harness.records import EpochEnded
 
 
 def epoch(number: int, score: float | None) -> EpochEnded:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError, PluginError, UsageError
-from harness.files import safe_name, write_directory, write_whole
+from harness.records.files import safe_name, write_directory, write_whole
 
 
 def test_a_directory_replaces_the_one_that_was_written_before(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import pytest
 from sample_records import ENVIRONMENT, failure, record, success
 from sample_store import write
 
+from harness.analysis.history import histories
 from harness.errors import UnknownNameError
-from harness.history import histories
 from harness.plugins import load
-from harness.store import Store
-from harness.types import Outcome, RunRecord
+from harness.records import Outcome, RunRecord
+from harness.records.store import Store
 
 
 def at(day: int, outcome: Outcome, *, commit: str = "a" * 40, torch: str = "2.9.0", **changes: object) -> RunRecord:

@@ -21,14 +21,14 @@ from sample_records import spec as sample_spec
 from harness.data.batches import inference_batches, steps_per_epoch, training_batches
 from harness.data.prepared import check, dataset_digest
 from harness.errors import BadResultError, DataError, PluginError
+from harness.interfaces import Batch, PreparedData, Session, Split
 from harness.measure import environment, inference
 from harness.measure.memory import PhaseMemory, peak_bytes, reset_peak
 from harness.measure.phases import Phases
+from harness.measure.quality.metrics import BUILTIN, scorer
 from harness.measure.schedule import learning_rate
 from harness.measure.training import Training, train
-from harness.metrics import BUILTIN, scorer
-from harness.protocols import Batch, PreparedData, Session, Split
-from harness.types import (
+from harness.records import (
     IGNORED,
     DataInfo,
     EpochEnded,

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from strategies import predictions
 
 from harness.errors import BadResultError, PluginError
-from harness.metrics import BUILTIN, probabilities, scorer
-from harness.protocols import Metric
-from harness.types import IGNORED, ClassScore, DataInfo
+from harness.interfaces import Metric
+from harness.measure.quality.metrics import BUILTIN, probabilities, scorer
+from harness.records import IGNORED, ClassScore, DataInfo
 
 Array = np.ndarray[Any, Any]
 CLASSIFICATION = [metric for metric in BUILTIN if metric.objective == "classification"]
@@ -266,5 +266,7 @@ def test_regression_agrees_with_scikit_learn(columns: int, examples: int, seed: 
 def test_describing_metrics_needs_no_numerical_library() -> None:
     import subprocess
 
-    code = "import sys, harness.metrics; print(sorted({'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
+    code = (
+        "import sys, harness.measure.quality.metrics; print(sorted({'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -9,12 +9,13 @@ import pytest
 from toy_plugin import TOY_REF
 
 import harness
-from harness.catalog import Catalog, Provided
 from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
-from harness.overrides import parse_overrides
-from harness.plan import Selection, available_cores, expand
+from harness.measure.environment import available_cores
+from harness.plan import Selection, expand
+from harness.plan.overrides import parse_overrides
 from harness.plugins import load
-from harness.types import Precision, Protocol, Recipe, RunSpec
+from harness.plugins.catalog import Catalog, Provided
+from harness.records import Precision, Protocol, Recipe, RunSpec
 
 
 def plan(catalog: Catalog, *overrides: str, **selection: Any) -> tuple[RunSpec, ...]:

@@ -15,14 +15,14 @@ import pytest
 from sample_records import record
 from toy_plugin import FAULTS_REF, TOY_REF
 
-from harness.catalog import Catalog, missing
 from harness.errors import PluginError, UnknownNameError, UsageError
 from harness.plugins import discover, load, resolve
+from harness.plugins.catalog import Catalog, missing
 from harness.plugins.code import digest
 from harness.plugins.events import Events
 from harness.plugins.find import named
 from harness.plugins.load import YIELDS
-from harness.types import PluginRef
+from harness.records import PluginRef
 
 Install = Callable[..., PluginRef]
 _numbers = itertools.count()
@@ -242,7 +242,7 @@ def test_hanging_import_is_left_behind(install: Install, monkeypatch: pytest.Mon
 
 def test_hanging_plugin_does_not_keep_the_process_alive(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     ref = install("import time\ntime.sleep(60)\n")
-    code = "import sys, msgspec; from harness.plugins import load; from harness.types import PluginRef;"
+    code = "import sys, msgspec; from harness.plugins import load; from harness.records import PluginRef;"
     code += "sys.path.insert(0, sys.argv[2]); load([msgspec.json.decode(sys.argv[1], type=PluginRef)])"
     site = next(path for path in sys.path if (Path(path) / f"{ref.value}.py").exists())
     monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", "0.2")
@@ -583,7 +583,7 @@ def test_discover_survives_everything_at_once(install: Install, toy: Path) -> No
 
 
 def test_every_kind_of_offer_is_checked() -> None:
-    from harness import hookspecs
+    from harness.plugins import hookspecs
 
     plural = {name for name in vars(hookspecs) if name.startswith("harness_") and not name.startswith("harness_run_")}
     assert set(YIELDS) == plural - {"harness_epoch_ended"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.protocols import Binding, Parameter, Split
+from harness.interfaces import Binding, Parameter, Split
 
 shapes = st.lists(st.integers(1, 4), max_size=4).map(tuple)
 

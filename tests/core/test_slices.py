@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness.metrics import BUILTIN, scorer
-from harness.slices import MISSING, MOST_VALUES, OTHERS, slices
-from harness.types import DataInfo, InputSpec, SliceScore
+from harness.measure.quality.metrics import BUILTIN, scorer
+from harness.measure.quality.slices import MAX_VALUES, MISSING, OTHERS, slices
+from harness.records import DataInfo, InputSpec, SliceScore
 
 ACCURACY = next(metric for metric in BUILTIN if metric.name == "accuracy")
 RMSE = next(metric for metric in BUILTIN if metric.name == "rmse")
@@ -59,9 +59,9 @@ def test_a_value_that_fills_several_quarters_is_one_slice() -> None:
 def test_the_rarer_of_many_names_are_taken_together() -> None:
     names = np.array([f"n{number:02}" for number in range(40)] + ["n39"] * 3)
     parts = found(names)
-    assert len(parts) == MOST_VALUES
+    assert len(parts) == MAX_VALUES
     assert parts["n39"] == [39, 40, 41, 42]
-    assert len(parts[OTHERS]) == 40 - (MOST_VALUES - 1)
+    assert len(parts[OTHERS]) == 40 - (MAX_VALUES - 1)
 
 
 def test_what_is_missing_is_a_value() -> None:
@@ -81,7 +81,7 @@ def test_every_example_is_in_one_slice_and_names_differ(values: list[Any]) -> No
     parts = list(slices({"group": np.array(values)}))
     assert (sum(part.members.astype(int) for part in parts) == 1).all()
     assert all(part.members.any() for part in parts)
-    assert len(parts) <= MOST_VALUES + 1
+    assert len(parts) <= MAX_VALUES + 1
 
 
 def test_scores_of_each_group() -> None:

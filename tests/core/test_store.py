@@ -23,11 +23,11 @@ from sample_records import failure, record
 from strategies import records
 from toy_plugin import environment_with
 
-from harness import store as store_module
-from harness.arrays import read_arrays
 from harness.errors import RecordError, UnknownNameError, UsageError
-from harness.store import ARRAYS, RECORD, Store, StoredRun, read_record, results_dir, write_json
-from harness.types import SCHEMA_VERSION, RunRecord, Success
+from harness.records import SCHEMA_VERSION, RunRecord, Success
+from harness.records import store as store_module
+from harness.records.arrays import read_arrays
+from harness.records.store import ARRAYS, RECORD, Store, StoredRun, read_record, results_dir, write_json
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_two_processes_at_once(store: Store) -> None:
     code = """
 import sys
 from pathlib import Path
-from harness.store import Store
+from harness.records.store import Store
 from sample_records import record
 store = Store(Path(sys.argv[1]))
 for _ in range(15):
@@ -159,7 +159,7 @@ def test_write_beyond_the_allowed_size(store: Store) -> None:
 import resource, signal, sys
 from pathlib import Path
 from harness.errors import RecordError
-from harness.store import Store
+from harness.records.store import Store
 from sample_records import record
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from toy_plugin import FAST
 
-from harness import suite
-from harness.catalog import Catalog
-from harness.compare.match import find
+from harness.analysis.compare.match import find
 from harness.errors import UnknownNameError, UsageError
-from harness.execute.local import run_all
-from harness.plan import Selection, expand
+from harness.execute.runner import run_all
+from harness.plan import Selection, expand, suite
 from harness.plugins import discover
-from harness.store import Store
+from harness.plugins.catalog import Catalog
+from harness.records.store import Store
 
 SUITE = """
 backend = "toy-numpy"

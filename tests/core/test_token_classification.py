@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from toy_plugin import FAST, install_toy
 
-from harness.data.own.dataset import OwnDataset
+from harness.data.user_files.dataset import UserDataset
 from harness.errors import CombinationError
 
 PLUGIN = "harness_toy_positions"
@@ -119,4 +119,4 @@ def test_rules_for_plugins(toy: Path) -> None:
 
 def test_own_files_hold_one_label_a_row(tmp_path: Path) -> None:
     with pytest.raises(CombinationError, match="files of rows hold one label a row"):
-        OwnDataset(tmp_path / "x.csv", "text", "token_classification")
+        UserDataset(tmp_path / "x.csv", "text", "token_classification")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from msgspec import structs
 from strategies import protocols, recipes, records, specs
 
-from harness.types import DataSource, Event, Pretrained, Protocol, Recipe, RunRecord, RunSpec
+from harness.records import DataSource, Event, Pretrained, Protocol, Recipe, RunRecord, RunSpec
 
 SPEC = RunSpec(
     task="toy",
@@ -51,7 +51,7 @@ def test_key_is_pinned() -> None:
 
 
 def test_key_is_the_same_in_another_process() -> None:
-    code = "import sys, msgspec; from harness.types import Pretrained, RunSpec;"
+    code = "import sys, msgspec; from harness.records import Pretrained, RunSpec;"
     code += "print(msgspec.json.decode(sys.argv[1], type=RunSpec).key)"
     command = [sys.executable, "-c", code, msgspec.json.encode(SPEC).decode()]
     said = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})

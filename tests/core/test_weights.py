@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import PluginError
-from harness.protocols import Parameter
-from harness.weights import check, digest, initial_value, initial_weights
+from harness.execute.weights import check, initial_value, initial_weights
+from harness.interfaces import Parameter
+from harness.records.arrays import digest
 
 WEIGHT = Parameter(name="layer.weight", shape=(20, 30), init="normal", scale=0.02)
 BIAS = Parameter(name="layer.bias", shape=(20,), init="uniform", scale=0.1)

@@ -111,7 +111,7 @@ def test_the_limit_grows_with_the_archive(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MOST_MEMBERS", 2)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 2)
     with pytest.raises(DataError, match="more than 2 members"):
         extract(tar_of(FILES), "a.tar", tmp_path)
 

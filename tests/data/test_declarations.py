@@ -10,8 +10,8 @@ import pytest
 from real_files import load_real
 
 from harness import Dataset, RawData, RawInput, Split
-from harness.catalog import Catalog
 from harness.plugins import discover
+from harness.plugins.catalog import Catalog
 from harness.testing import assert_as_declared
 
 

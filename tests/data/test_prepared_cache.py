@@ -20,14 +20,14 @@ from toy_plugin import TOY_REF, install_toy
 
 import harness
 from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, RemoteFile, Split
-from harness.catalog import Catalog, Provided
 from harness.data import prepared_cache
 from harness.data.prepared import dataset_digest
 from harness.data.stored_rows import StoredRows
+from harness.execute.preparation import prepare_data
 from harness.plan import Selection, expand
 from harness.plugins import load
-from harness.preparation import prepare_data
-from harness.types import RunSpec
+from harness.plugins.catalog import Catalog, Provided
+from harness.records import RunSpec
 
 
 def prepared(inputs: np.ndarray, groups: dict[str, np.ndarray] | None = None) -> PreparedData:
@@ -253,7 +253,7 @@ def test_training_on_large_data_holds_no_more_than_batches(tmp_path: Path) -> No
         from harness.measure import inference
         from harness.measure.memory import peak_bytes, reset_peak
 
-        inference.MOST_BYTES = 2**22
+        inference.MAX_BYTES = 2**22
         data = prepared_cache.load(Path({str(folder)!r}))
         assert isinstance(data.train.inputs["x"], StoredRows)
         if not reset_peak():

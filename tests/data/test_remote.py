@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import harness
-from harness.data.remote import mirror_path
+from harness.interfaces.remote import mirror_path
 
 
 @pytest.mark.parametrize(

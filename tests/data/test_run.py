@@ -13,7 +13,7 @@ from file_server import FileServer
 from toy_plugin import FAST
 
 import harness
-from harness.types import Failure, Success
+from harness.records import Failure, Success
 
 PLUGIN = """
 import os

@@ -14,11 +14,11 @@ from file_server import FileServer, held
 from remote_dataset import contents, dataset, remote, visible
 
 import harness
-from harness.catalog import Catalog, Provided
 from harness.data.cache import cache_dir, out_of_reach, state
 from harness.data.install import verify
 from harness.plan import Selection, expand
-from harness.types import PluginRef
+from harness.plugins.catalog import Catalog, Provided
+from harness.records import PluginRef
 
 BODY = bytes(range(256)) * 400
 PUBLISHER = "https://data.invalid/~me/a+b%20c.zip?v=1/2"

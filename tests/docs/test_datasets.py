@@ -12,7 +12,7 @@ from packed import tar_of
 
 import harness
 from harness.data import archives
-from harness.data.remote import mirror_path
+from harness.interfaces.remote import mirror_path
 from harness.plugins import discover
 
 PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()

@@ -15,7 +15,7 @@ import pytest
 
 import harness
 import harness.testing
-from harness import hookspecs
+from harness.plugins import hookspecs
 
 PAGES = Path(__file__).parents[2] / "docs" / "plugins"
 NEEDS = {

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.store import record_schema
-from harness.types import Success
+from harness.records import Success
+from harness.records.store import record_schema
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -33,7 +33,7 @@ def tiny_bert(folder: Path, *, seed: int = 0, config: dict[str, Any] | None = No
     from harness_nlp.models.bert import Bert, Config
     from safetensors.numpy import save_file
 
-    from harness.weights import initial_weights
+    from harness.execute.weights import initial_weights
 
     drawn = initial_weights(Bert().parameters(Config(**SIZES), INFO), seed)
     stored = {n: a + np.float32(0.01) for n, a in drawn.items() if not n.startswith(("classifier", "bert.pooler"))}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click.testing
 
-from harness.store import Store
-from harness.types import RunRecord
+from harness.records import RunRecord
+from harness.records.store import Store
 
 MAIN = (sys.executable, "-m", "harness")
 

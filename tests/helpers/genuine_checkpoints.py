@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 
 from harness import RawData, Split
+from harness.execute.preparation import choose_device, session_request, starting_weights
 from harness.plan import Selection, expand
 from harness.plugins import discover
-from harness.preparation import choose_device, session_request, starting_weights
-from harness.types import RunSpec
+from harness.records import RunSpec
 
 CLASSES = ("no", "yes", "maybe")
 RESNET: dict[str, Any] = {

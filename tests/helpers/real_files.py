@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness import Dataset, RawData
-from harness.catalog import missing
 from harness.data.cache import out_of_reach
+from harness.plugins.catalog import missing
 
 
 def load_real(dataset: Dataset, **options: object) -> RawData:

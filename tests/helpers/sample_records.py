@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from harness.types import (
+from harness.records import (
     ClassScore,
     DataInfo,
     DeviceMemory,

@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 from sample_records import comparison, failure, record, success
 
-from harness.catalog import Catalog
-from harness.files import safe_name
 from harness.plugins import load
+from harness.plugins.catalog import Catalog
+from harness.records import ClassScore, DataInfo, InputSpec, RunRecord, Success
+from harness.records.files import safe_name
+from harness.records.store import ARRAYS, LOG, RECORD, Store
 from harness.report.report import Report
-from harness.store import ARRAYS, LOG, RECORD, Store
-from harness.types import ClassScore, DataInfo, InputSpec, RunRecord, Success
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">'\"&=1+1"
 """A name that would run in a page that does not escape it."""

@@ -9,7 +9,7 @@ from sample_store import report_of
 
 def build(results: Path, output: Path) -> Path:
     """The site of a results directory."""
-    from harness.files import write_directory
+    from harness.records.files import write_directory
     from harness.report.site.build import files
 
     write_directory(output, files(report_of(results)))

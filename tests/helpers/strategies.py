@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from harness.types import (
+from harness.records import (
     ClassScore,
     DataInfo,
     DataSource,
@@ -25,11 +25,11 @@ from harness.types import (
     Memory,
     ModelInfo,
     ParityMark,
-    Peak,
     PluginRef,
     Protocol,
     Provenance,
     Recipe,
+    Roofline,
     RunRecord,
     RunSpec,
     Scores,
@@ -253,9 +253,9 @@ records = st.builds(
     parity=st.lists(
         st.builds(ParityMark, backend=words, passed=st.booleans(), error=st.none() | numbers, verdict=text), max_size=2
     ),
-    peak=st.none()
+    roofline=st.none()
     | st.builds(
-        Peak,
+        Roofline,
         backend=words,
         device=words,
         precision=st.sampled_from(["fp32", "bf16"]),

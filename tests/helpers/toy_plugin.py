@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.types import PluginRef
+from harness.records import PluginRef
 
 TOY = Path(__file__).parents[1] / "toy"
 TOY_REF = PluginRef(name="toy", value="harness_toy", distribution="harness-toy", version="1.0")

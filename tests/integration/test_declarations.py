@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from harness.overrides import merge
 from harness.plan import recipe_for
+from harness.plan.overrides import merge
 from harness.plugins import discover
 
 CATALOG = discover()

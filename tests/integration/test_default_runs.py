@@ -12,7 +12,7 @@ import pytest
 from checkpoints import tiny_bert
 
 import harness
-from harness.types import Success
+from harness.records import Success
 
 TASKS = [pytest.param(name, marks=pytest.mark.plugins(name)) for name in ("nlp", "vision", "speech", "regression")]
 BACKENDS = [name for name in ("torch", "tensorflow") if importlib.util.find_spec(f"harness_{name}")]

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from toy_plugin import TOY_REF, install_toy
 
-from harness.catalog import Catalog, Provided
-from harness.plan import available_cores
+from harness.interfaces import Metric
+from harness.measure.environment import available_cores
 from harness.plugins import discover, load
-from harness.protocols import Metric
+from harness.plugins.catalog import Catalog, Provided
+from harness.records import IGNORED
 from harness.testing.check import RULES, Subject, check, check_plugin, look, subjects
 from harness.testing.rule import Finding
-from harness.types import IGNORED
 
 RULE_NAMES = {kind: [rule.name for rule in rules] for kind, rules in RULES.items()}
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from harness.cli.root import cli
 from harness.errors import UsageError
-from harness.scaffold import KINDS, create
+from harness.testing.scaffold import KINDS, create
 
 SLOWER = ("model", "backend")
 """They have networks, and are compared with PyTorch."""

@@ -6,8 +6,8 @@ from functools import cache
 
 import pytest
 
-from harness.catalog import Catalog
 from harness.plugins import discover
+from harness.plugins.catalog import Catalog
 from harness.testing import BackendSuite, NetworkSuite, PluginSuite
 from harness.testing.check import RULES, Subject, check, subjects
 

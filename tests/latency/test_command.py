@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from toy_plugin import FAST
 
-from harness.latency import measure
+from harness.checks.latency import measure
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -77,7 +77,7 @@ def test_every_scenario_prints_its_table(tmp_path: Path, scenario: str) -> None:
 
 def test_without_loadgen_the_own_loop_does_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.plugins import discover
-    from harness.store import Store
+    from harness.records.store import Store
 
     trained(tmp_path)
     (run,) = Store(tmp_path).load().runs

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.latency import loop
-from harness.latency.result import Scenario, Settings, percentiles_ms
-from harness.latency.service import Service
-from harness.protocols import Session, Split
+from harness.checks.latency import loop
+from harness.checks.latency.result import Scenario, Settings, percentiles_ms
+from harness.checks.latency.service import Service
+from harness.interfaces import Session, Split
 
 SAMPLES = 50
-loadgen = pytest.importorskip("harness.latency.loadgen")
+loadgen = pytest.importorskip("harness.checks.latency.loadgen")
 
 
 def settings(scenario: Scenario, seconds: float = 0.2, **changes: Any) -> Settings:

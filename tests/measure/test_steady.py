@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from harness.measure.steady import Window, is_enough, median_interval, per_second, summary, suspicions, warmup
-from harness.types import Protocol
+from harness.records import Protocol
 
 RNG = np.random.default_rng
 PROTOCOL = Protocol(window_s=0.1, steady_windows=10, steady_s=1.0, interval=0.02)

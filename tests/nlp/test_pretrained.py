@@ -14,9 +14,9 @@ from harness_nlp.models.bert import Bert, Config
 from safetensors.numpy import load_file, save_file
 
 from harness import DataError, RunSpec, UsageError, pretrained
+from harness.execute.weights import initial_weights
 from harness.plan import Selection, expand
 from harness.plugins import discover
-from harness.weights import initial_weights
 
 PARAMETERS = Bert().parameters(Config(**SIZES), INFO)
 

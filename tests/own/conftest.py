@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from toy_plugin import TOY_REF
 
-from harness.catalog import Catalog
 from harness.plugins import load
-from harness.types import PluginRef
+from harness.plugins.catalog import Catalog
+from harness.records import PluginRef
 
 
 @pytest.fixture

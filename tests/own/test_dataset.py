@@ -12,18 +12,18 @@ import pytest
 from own_files import houses, photos, reviews, write_csv, write_image, write_jsonl, write_sound
 
 from harness import DataError, RawData, UsageError
-from harness.catalog import Catalog
-from harness.data.own.dataset import OwnDataset
-from harness.data.own.location import is_path
+from harness.data.user_files.dataset import UserDataset
+from harness.data.user_files.location import is_path
 from harness.errors import CombinationError, UnknownNameError
 from harness.plan import Selection, expand
-from harness.types import DataSource, RunSpec
+from harness.plugins.catalog import Catalog
+from harness.records import DataSource, RunSpec
 
 KINDS = {"text": "classification", "table": "regression", "image": "classification", "audio": "classification"}
 
 
 def load(path: Path, kind: str, **options: Any) -> RawData:
-    dataset = OwnDataset(path, kind, KINDS[kind])  # type: ignore[arg-type]
+    dataset = UserDataset(path, kind, KINDS[kind])  # type: ignore[arg-type]
     return dataset.load(dataset.settle(dataset.Options(**options))[0])
 
 
@@ -104,7 +104,7 @@ def test_every_file_of_a_folder_counts(tmp_path: Path) -> None:
     root = photos(tmp_path / "photos")
 
     def digest(path: Path) -> str:
-        dataset = OwnDataset(path, "image", "classification")
+        dataset = UserDataset(path, "image", "classification")
         return dataset.settle(dataset.Options())[0].sha256
 
     before = digest(root)
@@ -117,7 +117,7 @@ def test_every_file_of_a_folder_counts(tmp_path: Path) -> None:
 
 def test_content_that_changed_after_planning_is_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", reviews())
-    dataset = OwnDataset(path, "text", "classification")
+    dataset = UserDataset(path, "text", "classification")
     options, _ = dataset.settle(dataset.Options())
     path.write_bytes(path.read_bytes().replace(b"dull", b"dumb", 1))
     with pytest.raises(DataError, match="the content is not what it was"):
@@ -157,7 +157,7 @@ def test_a_column_is_guessed_where_only_one_is_possible(
 ) -> None:
     cells = {"t": reviews()["review"], "c": reviews()["label"], "n": list(range(30))}
     path = write_csv(tmp_path / "t.csv", {name: cells[what] for name, what in columns.items()})
-    dataset = OwnDataset(path, "text", "classification")
+    dataset = UserDataset(path, "text", "classification")
     if expected is None:
         with pytest.raises(UsageError, match=rf"cannot tell which .* columns: {', '.join(columns)}"):
             dataset.settle(dataset.Options(**options))
@@ -359,7 +359,7 @@ def test_a_damaged_file_is_told_with_its_path_or_skipped(tmp_path: Path) -> None
     big = write_image(root / "dog" / "cut.png", (64, 64, 3))
     big.write_bytes(big.read_bytes()[:4000])
     (root / "dog" / "none.jpg").touch()
-    dataset = OwnDataset(root, "image", "classification")
+    dataset = UserDataset(root, "image", "classification")
     with pytest.raises(DataError) as raised:
         dataset.settle(dataset.Options())
     assert "cat/text.png: it cannot be decoded (its format is not known); " in str(raised.value)
@@ -376,7 +376,7 @@ def test_a_recording_that_was_cut_off_is_told(tmp_path: Path) -> None:
     for n in range(12):
         whole = write_sound(root / ("yes" if n % 2 else "no") / f"{n}.wav", seed=n)
     whole.write_bytes(whole.read_bytes()[:-100])
-    dataset = OwnDataset(root, "audio", "classification")
+    dataset = UserDataset(root, "audio", "classification")
     with pytest.raises(DataError, match=f"{whole.name}: it is cut off: its header announces"):
         dataset.settle(dataset.Options())
 
@@ -396,7 +396,7 @@ def test_a_file_of_a_metadata_row_is_told_with_row_and_path(tmp_path: Path) -> N
 
 def test_images_of_every_colour(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
-    from harness.data.own.media import read_image
+    from harness.data.user_files.media import read_image
 
     for mode, channels in {"1": 1, "L": 1, "I;16": 1, "P": 3, "RGB": 3, "RGBA": 3, "LA": 3}.items():
         image.new(mode, (5, 4)).save(tmp_path / "i.png")
@@ -411,7 +411,7 @@ def test_images_of_every_colour(tmp_path: Path) -> None:
 
 def test_large_and_turned_images(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
-    from harness.data.own.media import read_image
+    from harness.data.user_files.media import read_image
 
     exif = image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees

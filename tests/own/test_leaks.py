@@ -10,13 +10,13 @@ import pytest
 from own_files import houses, photos, reviews, write_csv, write_sound
 
 from harness import PreparedData, RawData, Split, Task
-from harness.data.own.dataset import OwnDataset
+from harness.data.user_files.dataset import UserDataset
 from harness.plugins import discover
 from harness.testing import assert_nothing_leaks
 
 
 def load(path: Path, task: Task, **options: object) -> RawData:
-    dataset = OwnDataset(path, task.kind, task.objective)
+    dataset = UserDataset(path, task.kind, task.objective)
     return dataset.load(dataset.Options(**options))
 
 

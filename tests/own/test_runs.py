@@ -12,9 +12,9 @@ from own_files import houses, reviews, write_csv
 from toy_plugin import FAST
 
 import harness
-from harness.catalog import Catalog
-from harness.store import Store
-from harness.types import RunRecord, Success
+from harness.plugins.catalog import Catalog
+from harness.records import RunRecord, Success
+from harness.records.store import Store
 
 SHORT = (*FAST, "recipe.optimizer=sgd", "recipe.epochs=2")
 OVERRIDES = {
@@ -107,7 +107,7 @@ def test_what_is_wrong_is_said_before_anything_runs(here: Path, arguments: tuple
 
 
 def test_a_file_that_vanishes_is_a_failed_run_with_its_reason(here: Path, catalog: Catalog) -> None:
-    from harness.execute.local import run_all
+    from harness.execute.runner import run_all
     from harness.plan import Selection, expand
 
     path = write_csv(here / "t.csv", houses())
@@ -127,8 +127,8 @@ def test_a_file_that_vanishes_is_a_failed_run_with_its_reason(here: Path, catalo
 
 
 def test_texts_reach_their_task(here: Path, catalog: Catalog) -> None:
+    from harness.execute.preparation import prepare_data
     from harness.plan import Selection, expand
-    from harness.preparation import prepare_data
 
     write_csv(here / "t.csv", reviews())
     # No toy model takes tokens; preparation is the same for every model.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import DataError
-from harness.data.own.splitting import SPLITS, check_classes, split
+from harness.data.user_files.splitting import SPLITS, check_classes, split
 
 SHARES = {"seed": 0, "validation_share": 0.1, "test_share": 0.2}
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from own_files import write_csv, write_jsonl
 
 from harness import DataError, UsageError
-from harness.data.own.problems import Problems
-from harness.data.own.tables import Table, read_table
+from harness.data.user_files.problems import Problems
+from harness.data.user_files.tables import Table, read_table
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8)
 

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 import harness
-from harness.parity.verdict import load
-from harness.types import RunRecord
+from harness.checks.parity.verdict import load
+from harness.records import RunRecord
 
 pytestmark = pytest.mark.usefixtures("toy", "faulty")
 
@@ -155,14 +155,14 @@ def changed(record: RunRecord, what: str) -> RunRecord:
 
 
 def test_a_verdict_holds_for_what_it_was_made_of(tmp_path: Path) -> None:
-    from harness.tabulate import tabulate
+    from harness.analysis.comparison_table import build_table
 
     assert run(*SAME, results=tmp_path).returncode == 0
     assert parity(*SAME, results=tmp_path).returncode == 0
     records, verdicts = harness.load(tmp_path).records, list(load(tmp_path).values())
 
     def states(what: str) -> set[str]:
-        rows = tabulate([changed(record, what) for record in records], verdicts).rows
+        rows = build_table([changed(record, what) for record in records], verdicts).rows
         return {row.text("parity").partition(" ")[0] for row in rows}
 
     for what in ("seed", "epochs", "protocol"):

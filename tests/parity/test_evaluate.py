@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from harness.errors import RecordError
-from harness.store import WEIGHTS
-from harness.weights import load, save
+from harness.execute.weights import load, save
+from harness.records.store import WEIGHTS
 
 pytestmark = pytest.mark.usefixtures("toy", "faulty")
 

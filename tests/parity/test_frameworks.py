@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.parity.verdict import load
+from harness.checks.parity.verdict import load
 
 pytestmark = pytest.mark.plugins("nlp", "regression", "torch", "tensorflow")
 

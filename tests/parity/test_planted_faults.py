@@ -6,14 +6,14 @@ from functools import cache
 
 import pytest
 
-from harness.catalog import Catalog
-from harness.parity.check import ROUNDINGS
-from harness.parity.evidence import Job, gather
-from harness.parity.explain import explain
-from harness.parity.stages import Evidence, compare
+from harness.checks.parity.check import ROUNDINGS
+from harness.checks.parity.evidence import Job, gather
+from harness.checks.parity.explain import explain
+from harness.checks.parity.stages import Evidence, compare
 from harness.plan import Selection, expand
 from harness.plugins import load
-from harness.types import PluginRef
+from harness.plugins.catalog import Catalog
+from harness.records import PluginRef
 
 pytestmark = [pytest.mark.torch, pytest.mark.plugins("nlp", "vision", "torch"), pytest.mark.usefixtures("faulty")]
 

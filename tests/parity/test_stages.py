@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as numpy_arrays
 from sample_records import spec
 
-from harness.parity.errors import by_parameter, relative, rowwise
-from harness.parity.evidence import Report
-from harness.parity.explain import explain
-from harness.parity.probe import probe_weights
-from harness.parity.stages import Evidence, compare
-from harness.parity.tolerances import tolerance
-from harness.protocols import Parameter
-from harness.types import DataInfo, InputSpec, Recipe
+from harness.checks.parity.distance import by_parameter, relative, rowwise
+from harness.checks.parity.evidence import Report
+from harness.checks.parity.explain import explain
+from harness.checks.parity.probe_weights import probe_weights
+from harness.checks.parity.stages import Evidence, compare
+from harness.checks.parity.tolerances import tolerance
+from harness.interfaces import Parameter
+from harness.records import DataInfo, InputSpec, Recipe
 
 Array = np.ndarray[Any, Any]
 finite = numpy_arrays(np.float64, st.integers(1, 8), elements=st.floats(-1e3, 1e3).map(lambda x: round(x, 9)))

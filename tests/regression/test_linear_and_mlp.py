@@ -12,7 +12,7 @@ from harness_regression.task import RegressionTask
 from sklearn.linear_model import LinearRegression
 
 from harness import DataInfo, InputSpec, PreparedData, Split
-from harness.weights import check, initial_weights
+from harness.execute.weights import check, initial_weights
 
 FEATURES = DataInfo(
     kind="features",

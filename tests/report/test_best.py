@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 from sample_records import comparison, record, success
 
+from harness.analysis.comparison_table import build_table
+from harness.analysis.table import COLUMNS
+from harness.records import RunRecord
 from harness.report.best import best
-from harness.report.table import COLUMNS
-from harness.tabulate import tabulate
-from harness.types import RunRecord
 
 BY_NAME = {column.name: column for column in COLUMNS}
 
 
 def winners(records: Sequence[RunRecord], name: str) -> list[str]:
-    rows = tabulate(records).rows
+    rows = build_table(records).rows
     return [rows[index].text("backend") for index in sorted(best(rows, BY_NAME[name]))]
 
 

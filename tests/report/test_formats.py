@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from sample_records import comparison, failure, record, success
 
+from harness.analysis.comparison_table import build_table
 from harness.plugins import resolve
+from harness.records import RunRecord
 from harness.report import BUILTIN
-from harness.tabulate import tabulate
-from harness.types import RunRecord
 
 GOLDEN = Path(__file__).parent / "golden"
 SUFFIX = {"text": "txt", "markdown": "md", "csv": "csv", "json": "json", "latex": "tex"}
@@ -23,7 +23,7 @@ SUFFIX = {"text": "txt", "markdown": "md", "csv": "csv", "json": "json", "latex"
 
 def render(name: str, records: list[RunRecord]) -> str:
     reporter = next(reporter for reporter in BUILTIN if reporter.name == name)
-    text = resolve(reporter.render)(tabulate(records))
+    text = resolve(reporter.render)(build_table(records))
     assert isinstance(text, str)
     return text
 
@@ -47,7 +47,7 @@ def test_no_rows(name: str) -> None:
 
 
 def test_every_format_prints_the_same_numbers() -> None:
-    table = tabulate(comparison())
+    table = build_table(comparison())
     numbers = [column.name for column in table.columns if column.kind == "number"]
     from_csv = list(csv.DictReader(io.StringIO(render("csv", comparison()))))
     from_json = json.loads(render("json", comparison()))["rows"]

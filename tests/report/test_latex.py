@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sample_records import comparison, failure, record
 from sample_store import HOSTILE
 
+from harness.analysis.comparison_table import build_table
 from harness.report.latex import escape, render
-from harness.tabulate import tabulate
 
 
 def compiler_lacks() -> str:
@@ -28,7 +28,7 @@ pdflatex = pytest.mark.skipif(bool(compiler_lacks()), reason=compiler_lacks())
 
 
 def test_the_best_figures_are_bold_and_units_stand_in_the_headers() -> None:
-    text = render(tabulate(comparison()))
+    text = render(build_table(comparison()))
     assert r"train (samples/s)" in text
     assert re.search(r"\\textbf\{1898\}! \$\\pm\$ 10 ", text)
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == len(re.findall(r"\\caption", text))
@@ -51,7 +51,7 @@ def test_nothing_escapes(text: str) -> None:
 
 @pdflatex
 def test_it_compiles(tmp_path: Path) -> None:
-    compile_document(render(tabulate(comparison())), tmp_path)
+    compile_document(render(build_table(comparison())), tmp_path)
 
 
 @pdflatex
@@ -64,7 +64,7 @@ def test_it_compiles_whatever_the_names_are(tmp_path: Path) -> None:
         "??` !` ,, << >> --",
     ]
     records = [record(failure("error", name), model=name, dataset=name) for name in names]
-    compile_document(render(tabulate([*records, *(record(model=name, dataset=name) for name in names)])), tmp_path)
+    compile_document(render(build_table([*records, *(record(model=name, dataset=name) for name in names)])), tmp_path)
 
 
 def compile_document(text: str, folder: Path) -> None:

@@ -15,7 +15,7 @@ from sample_records import comparison, failure, record, success
 from sample_store import example, hostile, report_of, write
 
 from harness.errors import UnknownNameError, UsageError
-from harness.metrics import probabilities
+from harness.measure.quality.metrics import probabilities
 from harness.report.plots import PLOTS, figure
 from harness.report.plots.curves import GRID, decision_curves, macro
 from harness.report.plots.points import curves, panels, pareto, ratios, time_to_quality

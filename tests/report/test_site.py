@@ -14,12 +14,12 @@ import pytest
 from sample_records import failure, record, success
 from sample_store import example, hostile, many, report_of, write
 
-from harness.audit.finding import Finding
-from harness.report.data import csv_text, json_text
+from harness.checks.audit.finding import Finding
+from harness.records.store import ARRAYS, AUDIT
+from harness.report.csv_json import csv_text, json_text
 from harness.report.report import Report
 from harness.report.site.build import files
 from harness.report.site.overview import contests, scoreboard
-from harness.store import ARRAYS, AUDIT
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stats import MINIMUM_SAMPLES, mean, percentile
+from harness.measure.stats import MINIMUM_SAMPLES, mean, percentile
 
 values = st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=30)
 

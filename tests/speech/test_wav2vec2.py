@@ -6,7 +6,7 @@ import pytest
 from harness_speech.models.wav2vec2 import Config, Wav2Vec2, frames
 
 from harness import CombinationError, DataInfo, InputSpec
-from harness.weights import initial_weights
+from harness.execute.weights import initial_weights
 
 
 def _info(samples: int = 8000, outputs: int = 10) -> DataInfo:

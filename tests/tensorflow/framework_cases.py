@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import harness
-from harness import weights
+from harness.execute import weights
 
 BATCH = 8
 CLASSES = 10

@@ -9,7 +9,7 @@ import pytest
 from framework_cases import BATCH, CASES, CLASSES, config_of, example, models, request, trainable_start
 
 import harness
-from harness import weights
+from harness.records.arrays import digest
 
 pytestmark = pytest.mark.tensorflow
 
@@ -37,7 +37,7 @@ def open_case(case: str, recipe: harness.Recipe | None = None, **changes: Any) -
 def test_weights_go_in_and_come_out_unchanged(case: str) -> None:
     session, _, start = open_case(case)
     found = session.get_weights()
-    assert weights.digest(found) == weights.digest(start)
+    assert digest(found) == digest(start)
     assert list(found) == list(start)
 
 

@@ -10,7 +10,7 @@ import pytest
 from torch_cases import FAMILIES, WITH_DROPOUT, batch_of, info_of, losses, model_of, open_session, request_of
 
 import harness
-from harness.weights import initial_weights
+from harness.execute.weights import initial_weights
 
 pytestmark = pytest.mark.torch
 

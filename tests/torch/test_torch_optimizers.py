@@ -9,7 +9,7 @@ import pytest
 from torch_cases import batch_of, info_of, open_session, request_of
 
 from harness import Batch, DataInfo, Recipe
-from harness.weights import initial_weights
+from harness.execute.weights import initial_weights
 
 pytestmark = pytest.mark.torch
 

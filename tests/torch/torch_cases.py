@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import harness
-from harness.weights import initial_weights
+from harness.execute.weights import initial_weights
 
 if TYPE_CHECKING:
     from harness import Batch, DataInfo, Model, Session, SessionRequest

@@ -340,12 +340,12 @@ class NumpyBackend(harness.Backend):
         """An accelerator that is none: it claims as many times the bytes as ``TOY_ACCELERATOR`` says."""
         return round(size_bytes * float(os.environ["TOY_ACCELERATOR"]))
 
-    def peak_kernels(self, device: str, precision: str, threads: int) -> harness.PeakKernels | None:
+    def roofline_kernels(self, device: str, precision: str, threads: int) -> harness.RooflineKernels | None:
         """Kernels that sleep: 2 n^3 / ``TOY_FLOPS`` s a product, and a copy of 1 GB/s."""
         if "TOY_FLOPS" not in os.environ:
             return None
         flops = float(os.environ["TOY_FLOPS"])
-        return harness.PeakKernels(
+        return harness.RooflineKernels(
             matrix=lambda n: lambda: time.sleep(2 * n**3 / flops),
             copy=lambda size: lambda: time.sleep(2 * size / 1e9),
             synchronize=lambda: None,

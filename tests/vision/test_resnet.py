@@ -9,7 +9,7 @@ import pytest
 from harness_vision.models.resnet import Config, ResNet
 
 from harness import DataInfo, InputSpec
-from harness.weights import initial_weights
+from harness.execute.weights import initial_weights
 
 
 def info(height: int, width: int, channels: int, classes: int) -> DataInfo:

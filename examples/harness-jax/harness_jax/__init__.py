@@ -51,10 +51,10 @@ class JaxBackend(harness.Backend):
 
         return JaxSession(request)
 
-    def peak_kernels(self, device: str, precision: str, threads: int) -> harness.PeakKernels | None:
-        from harness_jax.runtime import peak_kernels
+    def roofline_kernels(self, device: str, precision: str, threads: int) -> harness.RooflineKernels | None:
+        from harness_jax.runtime import roofline_kernels
 
-        return peak_kernels(device, precision, threads)
+        return roofline_kernels(device, precision, threads)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         if isinstance(error, MemoryError):

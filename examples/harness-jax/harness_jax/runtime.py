@@ -99,7 +99,7 @@ def threads() -> str:
     return os.environ.get(_THREADS, "XLA's default")
 
 
-def peak_kernels(device: str, precision: str, thread_count: int) -> harness.PeakKernels:
+def roofline_kernels(device: str, precision: str, thread_count: int) -> harness.RooflineKernels:
     """Matrix products and copies into the memory of the one before, which is donated: none is asked for in time."""
     place = start(device, precision, thread_count)
     last: list[Any] = [None]
@@ -125,4 +125,4 @@ def peak_kernels(device: str, precision: str, thread_count: int) -> harness.Peak
     def synchronize() -> None:
         jax.block_until_ready(last[0])
 
-    return harness.PeakKernels(matrix=matrix, copy=copy, synchronize=synchronize)
+    return harness.RooflineKernels(matrix=matrix, copy=copy, synchronize=synchronize)

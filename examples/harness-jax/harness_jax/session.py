@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-_MOST_IN_FLIGHT = 32
+_MAX_IN_FLIGHT = 32
 """Programs that XLA's CPU client lets run at once; with more than one thread they may end in another order."""
 
 
@@ -50,7 +50,7 @@ class JaxSession(harness.Session):
         self._float = jnp.dtype("float64" if request.precision == "fp64" else "float32")
         self._key = jax.device_put(jax.random.key(request.seed), self._device)
         self._training: Training | None = None
-        self._in_flight: collections.deque[Any] = collections.deque(maxlen=_MOST_IN_FLIGHT)
+        self._in_flight: collections.deque[Any] = collections.deque(maxlen=_MAX_IN_FLIGHT)
         self._step = self._compiled(self._one_step, donate=0)
         self._forward = self._compiled(self._evaluate)
         self._gradients = self._compiled(self._loss_and_gradients)

@@ -174,8 +174,8 @@ def test_fp64_is_computed_and_comes_back_in_float64() -> None:
     assert open_session("mlp").get_weights()["layers.0.weight"].dtype == np.float32
 
 
-def test_peak_kernels_multiply_copy_and_wait() -> None:
-    kernels = JaxBackend().peak_kernels("cpu", "fp32", 1)
+def test_roofline_kernels_multiply_copy_and_wait() -> None:
+    kernels = JaxBackend().roofline_kernels("cpu", "fp32", 1)
     assert kernels is not None
     np.testing.assert_array_equal(kernels.matrix(16)(), np.full((16, 16), 16))
     copied = kernels.copy(64 * 2**20)()

@@ -11,7 +11,7 @@ from harness.report.plots.points import Columns, Panel
 
 WIDTH, HEIGHT = 340, 240
 _LOG = alt.Scale(type="log", nice=False, padding=24)
-_FEW_TICKS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~s")
+_AXIS_FEW_TICKS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~s")
 _RATIOS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~g")
 Chart = Any
 """One of altair's charts, single, layered or concatenated."""
@@ -25,7 +25,7 @@ def records(columns: Columns) -> tuple[dict[str, Any], ...]:
 def pareto(panel: Panel, columns: Columns, phase: str) -> Chart:
     """Better is up and to the right; a dashed line joins what nothing else beats in both."""
     base = alt.Chart(alt.InlineData(values=records(columns)))
-    x = alt.X("speed:Q", title=f"{phase} (samples/s)", scale=_LOG, axis=_FEW_TICKS)
+    x = alt.X("speed:Q", title=f"{phase} (samples/s)", scale=_LOG, axis=_AXIS_FEW_TICKS)
     y = _quality(panel, "quality")
     tooltip = _tooltip(label="", quality_shown=panel.quality, speed_shown=f"{phase} (samples/s)")
     front = base.transform_filter("datum.front").mark_line(strokeDash=[4, 4], opacity=0.6, color="gray")
@@ -98,7 +98,7 @@ def memory(panel: Panel, columns: Columns) -> Chart:
 def latency(panel: Panel, columns: Columns) -> Chart:
     """Cumulative: how large a share of the batches took at most so long."""
     base = alt.Chart(alt.InlineData(values=records(columns)))
-    x = alt.X("ms:Q", title="latency of a batch (ms)", scale=_LOG, axis=_FEW_TICKS)
+    x = alt.X("ms:Q", title="latency of a batch (ms)", scale=_LOG, axis=_AXIS_FEW_TICKS)
     y = alt.Y("share:Q", title="share of batches", axis=alt.Axis(format="%"))
     tooltip = _tooltip(label="", share="share", ms="ms")
     line = base.mark_line(interpolate="step-after", strokeWidth=2)

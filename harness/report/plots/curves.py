@@ -31,7 +31,7 @@ class Curves(NamedTuple):
 
 def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
     """`targets` int ``[N]``, `logits` float ``[N, C]``. An example of none of the classes counts against each."""
-    from harness.metrics import probabilities
+    from harness.measure.quality.metrics import probabilities
 
     # Only where a threshold passes a positive example can a curve turn: there is a point before it and one at it. So
     # each example counts for its own class alone: by class, and within it from its highest score to its lowest.

@@ -10,23 +10,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness import stats
-from harness.arrays import read_arrays
+from harness.analysis.table import Cell, Row, Table
 from harness.errors import RecordError
+from harness.measure import stats
+from harness.records import RunRecord, Success
+from harness.records.arrays import read_arrays
+from harness.records.samples import predictions
+from harness.records.store import ARRAYS, StoredRun
 from harness.report.layout import Block, blocks
 from harness.report.plots.curves import decision_curves, macro
 from harness.report.plots.run_points import labels
 from harness.report.report import Report
-from harness.report.table import Cell, Row, Table
-from harness.samples import predictions
-from harness.store import ARRAYS, StoredRun
-from harness.types import RunRecord, Success
 
 Columns = dict[str, list[Any]]
 
-MOST_CURVES = 48
+MAX_CURVES = 48
 """Runs whose curves or raw samples one figure shows; of more, the first ones of each row."""
-MOST_EPOCHS, MOST_POINTS = 60, 960
+MAX_EPOCHS, MAX_POINTS = 60, 960
 """Points of one learning curve, and about how many of all in one figure; of more, every second, third ... epoch and the
 last."""
 QUANTILES = 101
@@ -116,7 +116,7 @@ def curves(panel: Panel) -> Columns:
     """The validation score after each epoch, by steps and by seconds of training; a line for each run."""
     points = []
     runs = _some_runs(panel)
-    most = min(MOST_EPOCHS, MOST_POINTS // max(1, len(runs)))
+    most = min(MAX_EPOCHS, MAX_POINTS // max(1, len(runs)))
     for label, row, run in runs:
         epochs = _outcome(run).curves
         step = -(-len(epochs) // most)
@@ -224,14 +224,14 @@ def _done(panel: Panel, row: Row) -> list[StoredRun]:
 
 def _first(panel: Panel, row: Row) -> list[StoredRun]:
     """The runs whose raw samples a figure reads."""
-    return _done(panel, row)[: max(1, MOST_CURVES // len(panel.rows))]
+    return _done(panel, row)[: max(1, MAX_CURVES // len(panel.rows))]
 
 
 def _some_runs(panel: Panel) -> list[tuple[str, Row, StoredRun]]:
     found = [(label, row, run) for label, row in panel.rows for run in _done(panel, row)]
-    if len(found) <= MOST_CURVES:
+    if len(found) <= MAX_CURVES:
         return found
-    return [(label, row, runs[0]) for label, row in panel.rows if (runs := _done(panel, row))][:MOST_CURVES]
+    return [(label, row, runs[0]) for label, row in panel.rows if (runs := _done(panel, row))][:MAX_CURVES]
 
 
 def _outcome(run: StoredRun) -> Success:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.records import RunRecord, Success
+from harness.records.samples import inference_windows, predictions, train_windows
 from harness.report.plots.curves import GRID, decision_curves, macro
-from harness.samples import inference_windows, predictions, train_windows
-from harness.types import RunRecord, Success
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 Columns = dict[str, list[Any]]
 
-MOST_POINTS = 160
-_FEW = 40
+MAX_POINTS = 160
+_MIN_FOR_NUMPY = 40
 """Numbers from which on numpy rounds them faster than Python does."""
-MOST_CLASSES = 10
+MAX_CLASSES = 10
 """Classes whose curves are drawn; of more, those with the smallest area under the ROC curve."""
 
 
@@ -43,7 +43,7 @@ def losses(arrays: Arrays) -> Columns:
     values = values[np.isfinite(values)]
     if not len(values):
         return {}
-    stretches = min(len(values), MOST_POINTS)
+    stretches = min(len(values), MAX_POINTS)
     starts = np.arange(stretches) * len(values) // stretches
     ends = np.append(starts[1:], len(values))
     means = np.add.reduceat(values, starts) / (ends - starts)
@@ -59,7 +59,7 @@ def windows(record: RunRecord, arrays: Arrays) -> Columns:
         ("inference", inference_windows(record, arrays)),
     ):
         if found is not None:
-            chosen = _spread(len(found.seconds), MOST_POINTS)
+            chosen = _spread(len(found.seconds), MAX_POINTS)
             phases += [phase] * len(chosen)
             at_s.append(found.seconds.cumsum()[chosen])
             rates.append(found.samples_per_s[chosen])
@@ -125,7 +125,7 @@ def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, 
         return {}
     areas = [score.roc_auc for score in outcome.scores.per_class]
     known = [number for number, area in enumerate(areas) if area is not None and not np.isnan(curves.tpr[number, 0])]
-    shown = sorted(sorted(known, key=lambda number: areas[number] or 0.0)[:MOST_CLASSES])
+    shown = sorted(sorted(known, key=lambda number: areas[number] or 0.0)[:MAX_CLASSES])
     named = {"mean of classes": macro(curves)}
     for number in shown:
         label = outcome.scores.per_class[number].label
@@ -143,7 +143,7 @@ def errors(record: RunRecord, arrays: Arrays) -> Columns:
     if pair is None or info is None or info.objective != "regression":
         return {}
     true, predicted = pair[0][:, 0], pair[1][:, 0]
-    chosen = _spread(len(true), 3 * MOST_POINTS)
+    chosen = _spread(len(true), 3 * MAX_POINTS)
     return {
         "true": _short(true[chosen]),
         "predicted": _short(predicted[chosen]),
@@ -159,7 +159,7 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
 
 def _short(values: Sequence[float] | NDArray[Any]) -> list[float]:
     """Five significant digits: more than a figure shows."""
-    if len(values) < _FEW:
+    if len(values) < _MIN_FOR_NUMPY:
         return [float(f"{value:.5g}") for value in values]
     exact = np.asarray(values, np.float64)
     place = 4 - np.floor(np.log10(np.abs(exact) + (exact == 0)))

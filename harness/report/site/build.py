@@ -8,15 +8,15 @@ from importlib.metadata import version
 from importlib.resources import files as package_files
 from itertools import islice
 
+from harness.analysis.table import Table
 from harness.data.cache import cache_dir
 from harness.errors import HarnessError
-from harness.files import safe_name, write_whole
-from harness.report.data import csv_text, json_text
+from harness.records.files import safe_name, write_whole
+from harness.report.csv_json import csv_text, json_text
 from harness.report.plots.theme import config
 from harness.report.report import Report
 from harness.report.site import home_page, render, tables, task_page
 from harness.report.site.run_pages import run_pages
-from harness.report.table import Table
 
 
 def files(report: Report) -> Iterator[tuple[str, bytes]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.records import Failure, RunRecord
 from harness.report.plots import drawn
 from harness.report.plots.points import panels
 from harness.report.report import Report
 from harness.report.site import overview, tables
-from harness.report.site.figures import MOST_PLOTTED, Figures
-from harness.types import Failure, RunRecord
+from harness.report.site.plot_data import MAX_PLOTTED, Figures
 
 
 def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
     figures = Figures()
     fronts = [
         (panel.title, figures.add(f"pareto-{panel.number}", drawn("pareto", panel)))
-        for panel in panels(report)[:MOST_PLOTTED]
+        for panel in panels(report)[:MAX_PLOTTED]
     ]
     return {
         "title": report.title,

@@ -11,15 +11,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.compare.judge import ALPHA, Comparison, compare
-from harness.compare.match import Match
-from harness.compare.measures import Measure, measures
+from harness.analysis.compare.judge import ALPHA, Comparison, compare
+from harness.analysis.compare.match import Match
+from harness.analysis.compare.measures import Measure, measures
+from harness.analysis.grouping import representative, rival_key
+from harness.analysis.table import Row, one_line
 from harness.errors import HarnessError
-from harness.grouping import representative, rival_key
+from harness.records import Success
+from harness.records.store import StoredRun
 from harness.report.report import Report
-from harness.report.table import Row, one_line
-from harness.store import StoredRun
-from harness.types import Success
 
 FIGURES = {
     "quality": "Quality",
@@ -32,7 +32,7 @@ FIGURES = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BackendLead:
     """Of one figure of one comparison."""
 
     winner: str
@@ -54,7 +54,7 @@ class Contest:
     task: str
     name: str
     parity: str
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, BackendLead]
 
 
 def contests(report: Report) -> list[Contest]:
@@ -98,7 +98,7 @@ def _contest(report: Report, rows: Sequence[Row], sides: dict[str, list[StoredRu
     return Contest(first.text("task"), one_line(name.rstrip(" ·")), parity, verdicts)
 
 
-def _verdict(report: Report, figure: str, sides: dict[str, list[StoredRun]], confidence: float) -> Verdict | None:
+def _verdict(report: Report, figure: str, sides: dict[str, list[StoredRun]], confidence: float) -> BackendLead | None:
     everything = [run for runs in sides.values() for run in runs]
     try:
         known = measures(Match(everything, everything), report.catalog)
@@ -123,7 +123,7 @@ def _verdict(report: Report, figure: str, sides: dict[str, list[StoredRun]], con
     won = all(comparison.verdict == "better" for comparison in likely)
     strict = [compare(matched, measure, confidence, by_example=False) for matched in matches] if won else []
     sure = won and all(comparison.verdict == "better" for comparison in strict)
-    return Verdict(
+    return BackendLead(
         winner=leader if won else "",
         certainty="beyond doubt" if sure else "likely" if won else "open",
         leader=leader,

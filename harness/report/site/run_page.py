@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
-from harness.arrays import read_arrays
-from harness.audit.finding import Finding
+from harness.checks.audit.finding import Finding
 from harness.errors import RecordError
+from harness.records import Failure, RunRecord, Success
+from harness.records.arrays import read_arrays
+from harness.records.store import ARRAYS, AUDIT, LOG, StoredRun
 from harness.report.costs import Section, sections, text
 from harness.report.plots import run_points
-from harness.report.record import circumstances, quality, run_section
+from harness.report.run_text import circumstances, quality, run_section
 from harness.report.site.tables import PAGE, Value, View, plain
-from harness.store import ARRAYS, AUDIT, LOG, StoredRun
-from harness.types import Failure, RunRecord, Success
 
 LOG_BYTES = 6_000
 """Of the log's end."""
@@ -65,7 +65,7 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         arrays, problem = _arrays(run)
         found["problem"] = problem
         found["figures"] = _headline(record, outcome)
-        found["costs"] = _pairs(sections(outcome, record.peak))
+        found["costs"] = _pairs(sections(outcome, record.roofline))
         found["flags"] = outcome.flags
         found["plots"], found["notes"] = _plots(record, outcome, arrays)
         for part, titles in (("quality_plots", _QUALITY), ("cost_plots", _COST)):
@@ -123,7 +123,7 @@ def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tu
     curves = run_points.decisions(record, outcome, arrays)
     if curves:
         left_out = curves["left_out"]
-        told = f"The mean, and the {run_points.MOST_CLASSES} classes with the smallest area; {left_out} are left out."
+        told = f"The mean, and the {run_points.MAX_CLASSES} classes with the smallest area; {left_out} are left out."
         for name, key in (("roc", "tpr"), ("precision_recall", "precision")):
             plots[name] = {"x": curves["x"], "series": curves[key]}
             notes[name] = told if left_out else "One class against the rest. Click a name to pick it."

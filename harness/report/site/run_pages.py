@@ -13,19 +13,19 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness import again
-from harness.plan import available_cores
+from harness.analysis.table import one_line
+from harness.measure.environment import available_cores
+from harness.plan import rerun as again
+from harness.records import RunRecord
+from harness.records.store import RECORD, StoredRun, read_record
 from harness.report.report import Report
 from harness.report.site import render, run_page, tables
-from harness.report.site.figures import Figures
-from harness.report.table import one_line
-from harness.store import RECORD, StoredRun, read_record
-from harness.types import RunRecord
+from harness.report.site.plot_data import Figures
 
 if TYPE_CHECKING:
-    from harness.catalog import Catalog
+    from harness.plugins.catalog import Catalog
 
-_CHUNK, _FEW, _MOST_PROCESSES, _MOST_WAITING = 40, 500, 8, 64
+_CHUNK, _MIN_RUNS, _MAX_PROCESSES, _MAX_WAITING = 40, 500, 8, 64
 """Pages made at once; runs from which on processes are worth their start; how many of these; and parts under way, which
 keep the processes at work while the other pages are made."""
 _OBJECTS = 10_000
@@ -36,19 +36,19 @@ def run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str])
     """Paths within the site and their contents."""
     jobs = _jobs(report, addresses)
     parts = iter(lambda: list(islice(jobs, _CHUNK)), [])
-    if len(report.runs) < _FEW or available_cores() == 1:
+    if len(report.runs) < _MIN_RUNS or available_cores() == 1:
         for part in parts:
             yield from _some_pages(shared, part)
         return
     context = multiprocessing.get_context("spawn")
-    count = min(available_cores(), _MOST_PROCESSES)
+    count = min(available_cores(), _MAX_PROCESSES)
     with ProcessPoolExecutor(count, context, gc.set_threshold, (_OBJECTS,)) as pool:
         waiting: deque[Future[list[tuple[str, bytes]]]] = deque()
         for _ in range(count):  # they start while the first of the jobs waits for the report's table
             waiting.append(pool.submit(_some_pages, shared, []))
         for part in parts:
             waiting.append(pool.submit(_some_pages, shared, part))
-            if len(waiting) > _MOST_WAITING:  # so that finished pages do not pile up without end
+            if len(waiting) > _MAX_WAITING:  # so that finished pages do not pile up without end
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()

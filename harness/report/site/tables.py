@@ -10,11 +10,11 @@ from html import escape
 import msgspec
 from markupsafe import Markup
 
+from harness.analysis.table import Column, one_line, rounded
+from harness.records import Failure, Success
+from harness.records.store import StoredRun
 from harness.report.best import best
 from harness.report.layout import Block
-from harness.report.table import Column, one_line, rounded
-from harness.store import StoredRun
-from harness.types import Failure, Success
 
 LONG = 60
 PAGE = 50

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.files import safe_name
+from harness.analysis.table import Table
+from harness.records import Failure
+from harness.records.files import safe_name
 from harness.report.layout import block, legend
 from harness.report.plots import PLOTS, drawn
 from harness.report.plots.points import panels
 from harness.report.report import Report
 from harness.report.site import tables
-from harness.report.site.figures import MOST_PLOTTED, Figures
-from harness.report.table import Table
-from harness.types import Failure
+from harness.report.site.plot_data import MAX_PLOTTED, Figures
 
 
 def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -
     found: list[tuple[str, list[tuple[str, str]]]] = []
     figures = Figures()
     there = panels(report, part)
-    for panel in there[:MOST_PLOTTED]:
+    for panel in there[:MAX_PLOTTED]:
         here = [
             titled
             for name in PLOTS
@@ -41,7 +41,7 @@ def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -
         "legend": legend([shown]),
         "flags": shown.flags,
         "panels": found,
-        "left_out": max(0, len(there) - MOST_PLOTTED),
+        "left_out": max(0, len(there) - MAX_PLOTTED),
         "plots": figures.page(),
         "runs": tables.runs(runs, addresses, f"Runs of {task}", "../"),
         "failures": tables.failures(failures, addresses, "../"),

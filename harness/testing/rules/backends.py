@@ -68,7 +68,7 @@ def _synchronises(it: Workbench) -> None:
 
 
 def _respects_threads(it: Workbench) -> None:
-    from harness.plan import available_cores
+    from harness.measure.environment import available_cores
 
     by_steps(it)
     if available_cores() < 2:

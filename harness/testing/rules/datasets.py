@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from harness.catalog import missing
-from harness.protocols import Dataset, RawData, Split
+from harness.interfaces import Dataset, RawData, Split
+from harness.plugins.catalog import missing
+from harness.records import IGNORED
 from harness.testing.declared import differences
 from harness.testing.rule import Broken, NotChecked, Rule
-from harness.types import IGNORED
 
 
 class LoadedDataset:

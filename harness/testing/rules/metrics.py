@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from harness.interfaces import Metric
 from harness.plugins import resolve
-from harness.protocols import Metric
+from harness.records import IGNORED, DataInfo
 from harness.testing.rule import Broken, Rule
-from harness.types import IGNORED, DataInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from harness.catalog import Catalog
-from harness.protocols import Model
+from harness.interfaces import Model
+from harness.plugins.catalog import Catalog
+from harness.records import DataInfo
 from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.rules.tasks import PreparedTask
-from harness.types import DataInfo
 
 
 class SizedModel:
@@ -50,7 +50,8 @@ class SizedModel:
 
 
 def _parameters_are_drawn(it: SizedModel) -> None:
-    from harness.weights import digest, initial_weights
+    from harness.execute.weights import initial_weights
+    from harness.records.arrays import digest
 
     if not it.trained_by_steps:
         return
@@ -85,7 +86,7 @@ def _flops_are_told(it: SizedModel) -> None:
 
 
 def _recipes_are_known(it: SizedModel) -> None:
-    from harness.types import Recipe
+    from harness.records import Recipe
 
     names = {it.model.name, *it.model.variants}
     for name, changes in it.model.recipes.items():

@@ -8,20 +8,20 @@ import sys
 from functools import cached_property
 from typing import Any
 
-from harness.catalog import Catalog
+from harness.plugins.catalog import Catalog
 from harness.plugins.code import DECLARATION
+from harness.records import PluginRef
 from harness.testing.rule import Broken, Rule
-from harness.types import PluginRef
 
-MOST_S = 0.05
+MAX_S = 0.05
 """What importing a plugin's module may take."""
 HEAVY = ("numpy", "pandas", "scipy", "sklearn", "torch", "tensorflow", "keras", "jax", "transformers", "matplotlib")
 _TRIES = 5
 
 _MEASURE = """
 import sys, time, json
-import harness, harness.protocols, harness.plugins
-from harness.types import RunRecord
+import harness, harness.interfaces, harness.plugins
+from harness.records import RunRecord
 for name in harness.__all__: getattr(harness, name)
 heavy = json.loads(sys.argv[2])
 before = set(sys.modules)
@@ -65,7 +65,7 @@ def _loads(it: Installed) -> None:
 
 
 def _brings_something(it: Installed) -> None:
-    from harness import hookspecs
+    from harness.plugins import hookspecs
 
     if not any(callable(getattr(it.module, name, None)) for name in vars(hookspecs) if name.startswith("harness_")):
         raise Broken("it implements no hook")
@@ -90,9 +90,9 @@ def _imports_nothing_heavy(it: Installed) -> None:
 
 def _imports_quickly(it: Installed) -> None:
     fastest = min(seconds for seconds, _ in it.imports)
-    if fastest > MOST_S:
+    if fastest > MAX_S:
         raise Broken(
-            f"importing it took {1e3 * fastest:.0f} ms, the best of {_TRIES} tries; {1e3 * MOST_S:.0f} are fine"
+            f"importing it took {1e3 * fastest:.0f} ms, the best of {_TRIES} tries; {1e3 * MAX_S:.0f} are fine"
         )
 
 
@@ -101,7 +101,7 @@ PLUGIN_RULES: tuple[Rule[Installed], ...] = (
     Rule(
         "plugin-brings-something",
         "It implements a hook.",
-        "define a function of harness.hookspecs, such as harness_tasks, marked with @harness.hookimpl",
+        "define a function of harness.plugins.hookspecs, such as harness_tasks, marked with @harness.hookimpl",
         _brings_something,
     ),
     Rule(

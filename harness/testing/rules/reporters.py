@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from harness.catalog import Catalog
 from harness.errors import HarnessError
+from harness.interfaces import Reporter
 from harness.plugins import resolve
-from harness.protocols import Reporter
+from harness.plugins.catalog import Catalog
 from harness.testing.rule import Broken, Rule
 from harness.testing.sample import sample_report
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.protocols import Session
+from harness.interfaces import Session
 from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.workbench import Workbench
 
@@ -15,7 +15,7 @@ CLOSE = 1e-4
 def round_trips_weights(it: Workbench) -> None:
     import numpy as np
 
-    from harness.weights import check
+    from harness.execute.weights import check
 
     rng = np.random.default_rng(0)
     weights = {name: rng.uniform(0.1, 1, array.shape).astype(np.float32) for name, array in it.weights.items()}

@@ -6,13 +6,13 @@ import dataclasses
 from functools import cached_property
 from typing import Any, get_args
 
-from harness.catalog import Catalog
 from harness.errors import HarnessError
-from harness.protocols import PreparedData, RawData, Split, Task
+from harness.interfaces import PreparedData, RawData, Split, Task
+from harness.plugins.catalog import Catalog
+from harness.records import Objective
 from harness.testing.leaks import assert_nothing_leaks, same
 from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.rules.datasets import LoadedDataset
-from harness.types import Objective
 
 
 class PreparedTask:

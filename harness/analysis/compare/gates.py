@@ -1,0 +1,60 @@
+"""Bounds that a change must not cross: ``--fail-on train_throughput:-5%``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from harness.analysis.compare.judge import Compared, Comparison
+from harness.errors import UsageError
+
+
+class Gate(Struct, frozen=True, kw_only=True):
+    text: str
+    metric: str
+    bound: float
+    """Negative: no change below it; positive: none above it. A share of the base where `relative`."""
+    relative: bool
+
+    def broken_by(self, comparison: Comparison) -> bool:
+        """Whether the change lies beyond the bound beyond doubt: with its whole interval."""
+        if comparison.low is None or comparison.high is None:
+            return False
+        return comparison.high < self.bound if self.bound < 0 else comparison.low > self.bound
+
+
+def parse(texts: Iterable[str]) -> list[Gate]:
+    """Raises `harness.UsageError` for what is no ``METRIC:-5%``, ``METRIC:+10%`` or ``METRIC:-0.01``."""
+    gates = []
+    for text in texts:
+        metric, colon, bound = text.rpartition(":")
+        relative = bound.endswith("%")
+        try:
+            value = float(bound.removesuffix("%"))
+        except ValueError:
+            value = math.nan
+        if not (metric and colon and math.isfinite(value) and value):
+            raise UsageError(
+                f"cannot read the bound {text!r}; write it as METRIC:-5% (a share of the base) or METRIC:-0.01; "
+                "+ in place of - where more is worse"
+            )
+        gates.append(Gate(text=text, metric=metric, bound=value / 100 if relative else value, relative=relative))
+    return gates
+
+
+def broken(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[tuple[Gate, Compared, Comparison]]:
+    """Every bound that a comparison broke. Raises `harness.UsageError` where a bound is in the wrong unit."""
+    found = []
+    for gate in gates:
+        for pair in compared:
+            for comparison in pair.comparisons:
+                if comparison.metric != gate.metric:
+                    continue
+                if comparison.relative != gate.relative:
+                    unit = "a share, such as -5%" if comparison.relative else "a difference, such as -0.01"
+                    raise UsageError(f"{gate.text}: changes of {gate.metric} are told as {unit}")
+                if gate.broken_by(comparison):
+                    found.append((gate, pair, comparison))
+    return found

@@ -1,0 +1,259 @@
+"""From two sets of runs to verdicts: better, worse or indistinguishable, metric by metric.
+
+All comparisons of one command together call a difference where there is none with probability `ALPHA` at most: each
+has the confidence 1 - `ALPHA` / m (Bonferroni), and its verdict is whether its interval holds "no difference".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct
+
+from harness.analysis.compare.effects import MIN_RUNS, Effect, of_examples, of_pairs, of_samples
+from harness.analysis.compare.match import Match
+from harness.analysis.compare.measures import Measure, measures, outcome_of, usual
+from harness.errors import UnknownNameError
+from harness.records import RunRecord
+from harness.records.arrays import read_arrays
+from harness.records.store import ARRAYS, StoredRun
+
+if TYPE_CHECKING:
+    from harness.plugins.catalog import Catalog
+
+ALPHA = 0.01
+Verdict = Literal["better", "worse", "indistinguishable", "not known"]
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """One metric of one match. Changes of quality are differences; of the others, shares of the base: 0.05 is 5%
+    more."""
+
+    metric: str
+    higher_is_better: bool
+    relative: bool
+    base: float | None
+    """Mean over the runs (of ratios, the geometric mean)."""
+    new: float | None
+    change: float | None
+    low: float | None
+    high: float | None
+    """Ends of the change's interval; None where too few runs were made for one."""
+    detectable: float | None
+    """The smallest change that would have been seen with probability 0.95."""
+    verdict: Verdict
+    evidence: str
+    """What the interval rests on, or why there is none."""
+    unit: str = ""
+    """Of `base` and `new`; empty for a share."""
+
+
+class Compared(Struct, frozen=True, kw_only=True):
+    name: str
+    differences: list[tuple[str, str, str]]
+    comparisons: list[Comparison]
+
+
+def compare(matched: Match, measure: Measure, confidence: float, *, by_example: bool = True) -> Comparison:
+    """The change of one figure from base to new. `by_example` lets quality be compared over the examples of one seed,
+    where there are fewer seeds than an interval needs; it takes a second or so."""
+    sides = [_values(side, measure) for side in (matched.base, matched.new)]
+    means = [_mean(list(side.values()), measure.relative) for side in sides]
+    effect, evidence = _effect(matched, measure, sides, confidence, by_example)
+    if effect is None:
+        change = None if None in means else _change(means[0], means[1], measure.relative)
+        ends: tuple[float | None, ...] = (None, None, None)
+    else:
+        change, *ends_ = (_shown(x, measure.relative) for x in (effect.value, effect.low, effect.high))
+        ends = (*ends_, _shown(effect.detectable, measure.relative))
+    return Comparison(
+        metric=measure.name,
+        higher_is_better=measure.higher_is_better,
+        relative=measure.relative,
+        base=means[0],
+        new=means[1],
+        change=change,
+        low=ends[0],
+        high=ends[1],
+        detectable=ends[2],
+        verdict=_verdict(effect, measure.higher_is_better),
+        evidence=evidence,
+        unit=measure.unit,
+    )
+
+
+def _effect(
+    matched: Match, measure: Measure, sides: Sequence[dict[Any, float]], confidence: float, by_example: bool
+) -> tuple[Effect | None, str]:
+    if measure.relative:
+        logs = [{key: math.log(value) for key, value in side.items() if value > 0} for side in sides]
+        return _of_runs(logs, confidence, paired=_interleaved(matched), unit="run")
+    resolution = _resolution(matched)
+    by_draw = [_averaged(side) for side in sides]
+    common = by_draw[0].keys() & by_draw[1].keys()
+    if len(common) >= MIN_RUNS or min(map(len, by_draw)) >= MIN_RUNS or not by_example:
+        unit = "seed" if matched.base[0].record.spec.split is None else "split"
+        return _of_runs(by_draw, confidence, paired=len(common) >= MIN_RUNS, unit=unit, resolution=resolution)
+    return _of_one_run(matched, measure, confidence)
+
+
+def _of_runs(
+    sides: Sequence[dict[Any, float]], confidence: float, *, paired: bool, unit: str, resolution: float = 0.0
+) -> tuple[Effect | None, str]:
+    common = [key for key in sides[0] if key in sides[1]]
+    if paired and len(common) >= MIN_RUNS:
+        differences = [sides[1][key] - sides[0][key] for key in common]
+        return of_pairs(differences, confidence, resolution), f"{len(common)} pairs of {unit}s"
+    counts = [len(side) for side in sides]
+    if min(counts) < MIN_RUNS:
+        return None, f"{counts[0]} and {counts[1]} {unit}s; needed are {MIN_RUNS} on each side (harness run --repeat)"
+    base, new = (list(side.values()) for side in sides)
+    return of_samples(base, new, confidence, resolution), f"{counts[0]} and {counts[1]} {unit}s"
+
+
+def _of_one_run(matched: Match, measure: Measure, confidence: float) -> tuple[Effect | None, str]:
+    """From the examples of two runs of one seed and split, where the score is a mean over examples."""
+    pairs = [
+        (base, new)
+        for base in matched.base
+        for new in matched.new
+        if _draw(base.record) == _draw(new.record)
+        and base.record.provenance.dataset_digest == new.record.provenance.dataset_digest
+    ]
+    few = f"fewer than {MIN_RUNS} seeds"
+    if not pairs or measure.name not in _PER_EXAMPLE or _several_targets(matched):
+        return None, f"{few}, and no example by example comparison; run more seeds"
+    base, new = pairs[0]
+    if not all((run.path / ARRAYS).exists() for run in pairs[0]):
+        return None, f"{few}, and the predictions are not there; run more seeds"
+    each, finish = _PER_EXAMPLE[measure.name]
+    before, after = (each(read_arrays(run.path / ARRAYS), run.record) for run in (base, new))
+    return of_examples(before, after, finish, confidence), f"{len(before)} examples of one seed"
+
+
+def _accurate(arrays: dict[str, Any], record: RunRecord) -> Any:
+    return (arrays["test_outputs"].argmax(axis=-1) == arrays["test_targets"]).astype(float)
+
+
+def _squared_errors(arrays: dict[str, Any], record: RunRecord) -> Any:
+    """Of one target, in its own unit."""
+    return _errors(arrays, record) ** 2
+
+
+def _absolute_errors(arrays: dict[str, Any], record: RunRecord) -> Any:
+    return abs(_errors(arrays, record))
+
+
+def _errors(arrays: dict[str, Any], record: RunRecord) -> Any:
+    info = record.provenance.data
+    scale = info.target_scale[0] if info is not None and info.target_scale else 1.0
+    return (arrays["test_outputs"][:, 0].astype(float) - arrays["test_targets"][:, 0]) * scale
+
+
+_PER_EXAMPLE: dict[str, tuple[Callable[[dict[str, Any], RunRecord], Any], Callable[[Any], Any]]] = {
+    "accuracy": (_accurate, lambda means: means),
+    "rmse": (_squared_errors, lambda means: means**0.5),
+    "mae": (_absolute_errors, lambda means: means),
+}
+
+
+def _values(side: Sequence[StoredRun], measure: Measure) -> dict[tuple[int | None, int, int], float]:
+    """(split, seed, how many-th run of these) -> the figure."""
+    found: dict[tuple[int | None, int, int], float] = {}
+    for run in sorted(side, key=lambda run: run.record.started_at):
+        value, repeat = measure.value(outcome_of(run)), 1
+        if value is None or not math.isfinite(value):
+            continue
+        draw = _draw(run.record)
+        while (*draw, repeat) in found:
+            repeat += 1
+        found[(*draw, repeat)] = float(value)
+    return found
+
+
+def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[int | None, int], float]:
+    """Repeats of one seed and split are one draw."""
+    draws: dict[tuple[int | None, int], list[float]] = {}
+    for (split, seed, _), value in values.items():
+        draws.setdefault((split, seed), []).append(value)
+    return {draw: math.fsum(found) / len(found) for draw, found in draws.items()}
+
+
+def _interleaved(matched: Match) -> bool:
+    """Whether runs of both sides took turns, so that a drifting machine hit each pair alike."""
+    turns = [(run.record.started_at, "base") for run in matched.base]
+    turns += [(run.record.started_at, "new") for run in matched.new]
+    order = [side for _, side in sorted(turns)]
+    return len(order) % 2 == 0 and all({order[i], order[i + 1]} == {"base", "new"} for i in range(0, len(order), 2))
+
+
+def _resolution(matched: Match) -> float:
+    """One example more or less, as a share; 0 where scores move in other steps than examples."""
+    info = matched.base[0].record.provenance.data
+    if info is None or info.objective != "classification":
+        return 0.0
+    return 1 / max(1, outcome_of(matched.base[0]).examples.get("test", 1))
+
+
+def _several_targets(matched: Match) -> bool:
+    info = matched.base[0].record.provenance.data
+    return info is None or (info.objective == "regression" and info.outputs > 1)
+
+
+def _draw(record: RunRecord) -> tuple[int | None, int]:
+    return record.spec.split, record.spec.seed
+
+
+def _mean(values: Sequence[float], relative: bool) -> float | None:
+    if not values:
+        return None
+    if relative and min(values) > 0:
+        return math.exp(math.fsum(map(math.log, values)) / len(values))
+    return math.fsum(values) / len(values)
+
+
+def _change(base: float | None, new: float | None, relative: bool) -> float | None:
+    if base is None or new is None:
+        return None
+    return (new / base - 1 if base else None) if relative else new - base
+
+
+def _shown(value: float, relative: bool) -> float:
+    return math.expm1(value) if relative else value
+
+
+def _verdict(effect: Effect | None, higher_is_better: bool) -> Verdict:
+    if effect is None:
+        return "not known"
+    if effect.low <= 0 <= effect.high:
+        return "indistinguishable"
+    return "better" if (effect.low > 0) == higher_is_better else "worse"
+
+
+def compare_all(
+    matches: Sequence[Match], catalog: Catalog, metrics: Sequence[str] = (), besides: Sequence[str] = ()
+) -> list[Compared]:
+    """Every match, by `metrics` (empty: the usual ones, and `besides`).
+
+    Raises `harness.UnknownNameError` for a metric that none of the matches has.
+    """
+    known = [measures(matched, catalog) for matched in matches]
+    names = dict.fromkeys(name for found in known for name in found)
+    for wanted in (*metrics, *besides):
+        if wanted not in names:
+            raise UnknownNameError("metric", wanted, names)
+    chosen = [
+        [name for name in dict.fromkeys(metrics or (*usual(matched), *besides)) if name in found]
+        for matched, found in zip(matches, known, strict=True)
+    ]
+    confidence = 1 - ALPHA / max(1, sum(map(len, chosen)))
+    return [
+        Compared(
+            name=matched.name,
+            differences=matched.differences,
+            comparisons=[compare(matched, found[name], confidence) for name in wanted],
+        )
+        for matched, found, wanted in zip(matches, known, chosen, strict=True)
+    ]

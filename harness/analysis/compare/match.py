@@ -1,0 +1,145 @@
+"""Which runs of one side are compared with which of the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from harness.analysis.compare import baseline
+from harness.analysis.differences import IDENTITY, described
+from harness.errors import RecordError, UsageError
+from harness.plugins.catalog import Catalog
+from harness.records import RunSpec, Success
+from harness.records.store import RECORD, Store, StoredRun, read_record
+
+
+@dataclass(frozen=True)
+class Match:
+    base: list[StoredRun]
+    """Successful runs of one setting, seeds, splits and repeats together."""
+    new: list[StoredRun]
+
+    @property
+    def name(self) -> str:
+        """What both have in common of what names a row, and the backends."""
+        mine, other = (runs[0].record.spec for runs in (self.base, self.new))
+        parts = []
+        for field in IDENTITY:
+            before, after = getattr(mine, field), getattr(other, field)
+            parts.append(before if before == after else f"{before} -> {after}")
+        return " · ".join(parts)
+
+    @property
+    def differences(self) -> list[tuple[str, str, str]]:
+        """(what, base, new): settings, the machine, versions, commit; everything but the seeds that differs."""
+        before, after = (described(runs[0].record) for runs in (self.base, self.new))
+        names = dict.fromkeys((*before, *after))
+        return [
+            (name, before.get(name, "none"), after.get(name, "none"))
+            for name in names
+            if before.get(name) != after.get(name)
+        ]
+
+
+def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[StoredRun]:
+    """The runs that `text` stands for: all of a results directory, the one of a run's directory, those of a baseline's
+    file, those of `results` that a suite's file (.toml) plans, or those of `results` whose id begins with it or
+    contains it. `catalog` is called where a suite is planned.
+
+    Raises `harness.UsageError` where there are none, and `harness.RecordError` where one cannot be read.
+    """
+    path = Path(text)
+    if (path / RECORD).is_file():
+        return [StoredRun(path, read_record(path / RECORD))]
+    if path.is_dir():
+        loaded = Store(path).load()
+        if loaded.problems:
+            raise RecordError("; ".join(loaded.problems))
+        if not loaded.runs:
+            raise UsageError(f"{path}: holds no runs")
+        return loaded.runs
+    if path.is_file():
+        return _of_suite(path, results, catalog()) if path.suffix == ".toml" else baseline.load(path)
+    if os.sep in text:
+        raise UsageError(f"{path}: there is no such results directory, run or baseline")
+    loaded = Store(results).load()
+    if loaded.problems:
+        raise RecordError("; ".join(loaded.problems))
+    runs = loaded.runs
+    exact = [run for run in runs if run.path.name == text]
+    found = exact or [run for run in runs if run.path.name.startswith(text)]
+    found = found or [run for run in runs if text in run.path.name]
+    if not found:
+        raise UsageError(f"{text!r} is no directory, and no run in {results} is called so; `harness report` lists them")
+    return found
+
+
+def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
+    from harness.plan import suite
+
+    planned = {_undecided(spec) for spec in suite.plan(suite.load(path), catalog)}
+    loaded = Store(results).load()
+    if loaded.problems:
+        raise RecordError("; ".join(loaded.problems))
+    found = [run for run in loaded.runs if _undecided(run.record.spec) in planned]
+    if not found:
+        raise UsageError(f"{path}: none of its runs is in {results}; carry them out: harness run --suite {path}")
+    return found
+
+
+def _undecided(spec: RunSpec) -> str:
+    """Which device a run takes is decided when it runs."""
+    return msgspec.structs.replace(spec, device="auto").key
+
+
+def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Match], list[str]]:
+    """Runs of equal settings belong together; what is left does where task, dataset, model, backend, device and
+    precision leave one choice; then without looking at the backend; then where nothing else is left on either side.
+    Also names what has no counterpart."""
+    sides = [_groups(base), _groups(new)]
+    matches = []
+    for alike in (_settings, _identity, _settings_but_backend, _identity_but_backend, _anything):
+        for key in dict.fromkeys(alike(group[0]) for group in sides[0]):
+            candidates = [[group for group in side if alike(group[0]) == key] for side in sides]
+            if [len(found) for found in candidates] == [1, 1]:
+                matches.append(Match(candidates[0][0], candidates[1][0]))
+                for side, found in zip(sides, candidates, strict=True):
+                    side.remove(found[0])
+    left = [
+        f"{' · '.join(_identity(group[0]))} ({which})"
+        for which, side in zip(("base", "new"), sides, strict=True)
+        for group in side
+    ]
+    return matches, left
+
+
+def _groups(runs: Sequence[StoredRun]) -> list[list[StoredRun]]:
+    groups: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        if isinstance(run.record.outcome, Success):
+            groups.setdefault(run.record.spec.group_key, []).append(run)
+    return list(groups.values())
+
+
+def _settings(run: StoredRun) -> tuple[str, ...]:
+    return (run.record.spec.group_key,)
+
+
+def _identity(run: StoredRun) -> tuple[str, ...]:
+    return tuple(getattr(run.record.spec, name) for name in IDENTITY)
+
+
+def _settings_but_backend(run: StoredRun) -> tuple[str, ...]:
+    return (msgspec.structs.replace(run.record.spec, backend="").group_key,)
+
+
+def _identity_but_backend(run: StoredRun) -> tuple[str, ...]:
+    return tuple(getattr(run.record.spec, name) for name in IDENTITY if name != "backend")
+
+
+def _anything(run: StoredRun) -> tuple[str, ...]:
+    return ()

@@ -1,0 +1,85 @@
+"""What tells the rows of a table apart besides their names: settings, the machine, versions."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from harness.records import RunRecord, RunSpec
+
+IDENTITY = ("task", "dataset", "model", "backend", "device", "precision")
+
+
+def machine_of(record: RunRecord) -> dict[str, str]:
+    environment = record.environment
+    gpus = Counter(gpu.name for gpu in environment.gpus)
+    return {
+        "cpu": environment.cpu,
+        "cores": str(environment.cores),
+        "gpu": " + ".join(f"{n} x {name}" if n > 1 else name for name, n in sorted(gpus.items())) or "none",
+    }
+
+
+def software_of(record: RunRecord) -> dict[str, str]:
+    """What may change under an unchanged spec: versions, and the data that its name stands for."""
+    digest = record.provenance.dataset_digest
+    data = {"data": digest[:8]} if digest else {}
+    return {**record.environment.packages, "python": record.environment.python, **data}
+
+
+def described(record: RunRecord) -> dict[str, str]:
+    """Everything besides the seed, the split and the names that a row is told by."""
+    environment = record.environment
+    drivers = {"driver": environment.gpus[0].driver} if environment.gpus else {}
+    commit = {"commit": environment.git_commit[:12]} if environment.git_commit else {}
+    place = {"os": environment.os, "kernel": environment.kernel, **drivers}
+    return _settings(record.spec) | machine_of(record) | place | software_of(record) | commit
+
+
+def differences(firsts: list[RunRecord]) -> list[str]:
+    """For each row, the settings in which it differs from the rows of the same task, dataset, model, device and
+    precision: any setting or the machine; and, from rows of the same backend, package versions."""
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for index, record in enumerate(firsts):
+        alike.setdefault(tuple(getattr(record.spec, name) for name in IDENTITY if name != "backend"), []).append(index)
+    texts = [""] * len(firsts)
+    for indices in alike.values():
+        settings = {index: _settings(firsts[index].spec) | machine_of(firsts[index]) for index in indices}
+        software = {index: software_of(firsts[index]) for index in indices}
+        differing = _differing(list(settings.values()))
+        for index in indices:
+            backend = firsts[index].spec.backend
+            same_backend = [software[other] for other in indices if firsts[other].spec.backend == backend]
+            shown = {name: settings[index].get(name, "none") for name in differing}
+            shown |= {name: software[index].get(name, "none") for name in _differing(same_backend)}
+            shown.pop("compile", None)
+            compiled = firsts[index].spec.compile  # said even where nothing else is compared with it
+            texts[index] = ", ".join(["compile"] * compiled + [f"{name}={value}" for name, value in shown.items()])
+    return texts
+
+
+def _settings(spec: RunSpec) -> dict[str, str]:
+    sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}options": s for s in ("task", "dataset", "model")}
+    flat: dict[str, str] = {}
+    for name, value in msgspec.to_builtins(spec).items():
+        if name in sections:
+            flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
+            flat.pop("dataset.split", None)  # a row says of itself which it sums up
+            if name == "dataset_options" and spec.source is not None:
+                flat["dataset.sha256"] = flat["dataset.sha256"][:8]
+        elif name not in (*IDENTITY, "seed", "source", "pretrained"):
+            flat[name] = _plain(value)
+    if spec.pretrained is not None:
+        flat["pretrained"] = f"{spec.pretrained.name}@{spec.pretrained.digest[:8]}"
+        flat = {key: value for key, value in flat.items() if value != spec.pretrained.path}
+    return flat
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value, order="sorted").decode()
+
+
+def _differing(settings: list[dict[str, str]]) -> list[str]:
+    names = dict.fromkeys(name for one in settings for name in one)
+    return [name for name in names if len({one.get(name) for one in settings}) > 1]

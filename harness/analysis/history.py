@@ -1,0 +1,142 @@
+"""The same spec over time: one point for each state of the software, compared with the one before.
+
+A history holds the runs of one spec, its seeds and splits together, on one machine. A state is a commit of the harness
+checkout and the versions of the packages; runs of one state form one point, however often it comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from harness.analysis.compare.judge import ALPHA, Comparison, compare
+from harness.analysis.compare.match import Match
+from harness.analysis.compare.measures import Measure, measures, outcome_of
+from harness.analysis.differences import IDENTITY, machine_of, software_of
+from harness.analysis.grouping import without_split_digests
+from harness.errors import UnknownNameError
+from harness.measure import stats
+from harness.plugins.catalog import Catalog
+from harness.records import Failure, RunRecord
+from harness.records.store import StoredRun
+
+USUAL = ("quality", "train_throughput", "inference_throughput")
+"""Metrics that are shown unless others are asked for; ``quality`` is the task's primary metric."""
+
+
+class Figure(Struct, frozen=True, kw_only=True):
+    metric: str
+    unit: str
+    """Empty for a share."""
+    value: float | None
+    ci95: float | None
+    """Half-width of the 95% interval of the mean over runs."""
+    since: Comparison | None
+    """Compared with the point before; None for the first one."""
+
+
+class Point(Struct, frozen=True, kw_only=True):
+    first_at: str
+    """UTC, ISO 8601: when its first run started."""
+    commit: str
+    runs: int
+    failed: int
+    changed: list[tuple[str, str, str]]
+    """(what, before, now) of commit and packages, against the point before."""
+    figures: list[Figure]
+
+
+class History(Struct, frozen=True, kw_only=True):
+    name: str
+    machine: str
+    points: list[Point]
+
+
+def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str] = USUAL) -> list[History]:
+    """The histories of these runs, in the order of their first runs.
+
+    Raises `harness.UnknownNameError` for a metric that none of the runs has.
+    """
+    groups: dict[tuple[str, ...], dict[tuple[str, ...], list[StoredRun]]] = {}
+    runs = sorted(runs, key=lambda run: run.record.started_at)
+    records = without_split_digests([run.record for run in runs])
+    for run in [StoredRun(run.path, record) for run, record in zip(runs, records, strict=True)]:
+        key = (run.record.spec.group_key, *machine_of(run.record).values())
+        state = tuple(f"{name} {version}" for name, version in sorted(_state(run.record).items()))
+        groups.setdefault(key, {}).setdefault(state, []).append(run)
+    known = {name for states in groups.values() for name in _measures(_done_of(states), catalog)}
+    for name in metrics:
+        if name not in known and known:
+            raise UnknownNameError("metric", name, known)
+    pairs = sum(len(states) - 1 for states in groups.values()) * len(metrics)
+    confidence = 1 - ALPHA / max(1, pairs)
+    return [_history(states, catalog, metrics, confidence) for states in groups.values()]
+
+
+def _history(
+    states: dict[tuple[str, ...], list[StoredRun]], catalog: Catalog, metrics: Sequence[str], confidence: float
+) -> History:
+    known = _measures(_done_of(states), catalog)
+    points: list[Point] = []
+    before: list[StoredRun] | None = None
+    for runs in states.values():
+        done = _done(runs)
+        points.append(
+            Point(
+                first_at=runs[0].record.started_at,
+                commit=runs[0].record.environment.git_commit or "no checkout",
+                runs=len(runs),
+                failed=len(runs) - len(done),
+                changed=[] if before is None else _changes(before[0].record, runs[0].record),
+                figures=[_figure(name, known[name], before, done, confidence) for name in metrics if name in known],
+            )
+        )
+        before = done or before
+    first = next(iter(states.values()))[0].record
+    machine = machine_of(first)
+    return History(
+        name=" · ".join(getattr(first.spec, name) for name in IDENTITY),
+        machine=f"{machine['cpu']}, {machine['cores']} cores"
+        + (f", {machine['gpu']}" if machine["gpu"] != "none" else ""),
+        points=points,
+    )
+
+
+def _figure(
+    name: str, measure: Measure, before: list[StoredRun] | None, done: list[StoredRun], confidence: float
+) -> Figure:
+    values = [value for run in done if (value := measure.value(outcome_of(run))) is not None]
+    mean = stats.mean(values) if values else None
+    since = compare(Match(before, done), measure, confidence, by_example=False) if before and done else None
+    value, ci95 = (mean.value, mean.ci95) if mean else (None, None)
+    return Figure(metric=name, unit=measure.unit, value=value, ci95=ci95, since=since)
+
+
+def _measures(done: list[StoredRun], catalog: Catalog) -> dict[str, Measure]:
+    if not done:
+        return {}
+    found = measures(Match(done, done), catalog)
+    primary = outcome_of(done[0]).scores.primary
+    return ({"quality": found[primary]} if primary in found else {}) | found
+
+
+def _state(record: RunRecord) -> dict[str, str]:
+    return software_of(record) | {"commit": record.environment.git_commit or "none"}
+
+
+def _changes(before: RunRecord, now: RunRecord) -> list[tuple[str, str, str]]:
+    old, new = _state(before), _state(now)
+    return [
+        (name, old.get(name, "none"), new.get(name, "none"))
+        for name in dict.fromkeys((*old, *new))
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _done_of(states: dict[tuple[str, ...], list[StoredRun]]) -> list[StoredRun]:
+    return [run for runs in states.values() for run in _done(runs)]
+
+
+def _done(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    return [run for run in runs if not isinstance(run.record.outcome, Failure)]

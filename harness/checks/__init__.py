@@ -1,0 +1,1 @@
+"""Procedures on finished runs and on machines: parity, audit, latency, evaluation, self-test, roofline."""

@@ -1,0 +1,43 @@
+"""``single-stream`` and ``offline`` by the harness's own loop, where LoadGen is not installed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from harness.checks.latency.result import Measured, Settings
+
+ENGINE = "harness loop"
+
+
+def run(answer: Callable[[Sequence[int]], None], samples: int, settings: Settings) -> tuple[Measured, list[float]]:
+    """The figures, and the seconds of each query.
+
+    ``single-stream``: the next query follows when the last was answered, samples in their order, until the time is up.
+    ``offline``: one query, of all samples as often as fit into the time by a first round's measure.
+    """
+    if settings.scenario == "offline":
+        return _offline(answer, samples, settings)
+    latencies: list[float] = []
+    begin = now = time.perf_counter()
+    while now - begin < settings.seconds:
+        start = time.perf_counter()
+        answer([len(latencies) % samples])
+        now = time.perf_counter()
+        latencies.append(now - start)
+    return _measured(now - begin, len(latencies), len(latencies)), latencies
+
+
+def _offline(answer: Callable[[Sequence[int]], None], samples: int, settings: Settings) -> tuple[Measured, list[float]]:
+    everything = list(range(samples))
+    start = time.perf_counter()
+    answer(everything)
+    rounds = max(1, round(settings.seconds / (time.perf_counter() - start)))
+    start = time.perf_counter()
+    answer(everything * rounds)
+    seconds = time.perf_counter() - start
+    return _measured(seconds, 1, samples * rounds), [seconds]
+
+
+def _measured(seconds: float, queries: int, samples: int) -> Measured:
+    return Measured(engine=ENGINE, valid=None, reasons=[], seconds=seconds, queries=queries, samples=samples)

@@ -1,0 +1,44 @@
+"""A session that answers queries for samples of the test split."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.interfaces import Session, Split
+
+WARMUP = 3
+MAX_IN_FLIGHT = 16
+"""Batches that are submitted before the oldest is waited for."""
+
+
+class Service:
+    """Computes samples by their numbers, `batch_size` at once. Every call to the session has that size, so that nothing
+    is compiled twice: fewer samples are filled up by repeating the last."""
+
+    def __init__(self, session: Session, split: Split, batch_size: int, most_samples: int) -> None:
+        self.batch_size = batch_size
+        self.samples = min(len(split), most_samples)
+        self._session = session
+        # In memory beforehand, as LoadGen's sample library asks for.
+        self._inputs = {name: np.ascontiguousarray(array[: self.samples]) for name, array in split.inputs.items()}
+        for _ in range(WARMUP):
+            self.answer([0])
+
+    def answer(self, samples: Sequence[int]) -> None:
+        """From inputs on the host to outputs on the host."""
+        size = self.batch_size
+        in_flight: deque[Any] = deque()
+        with self._session.inference():
+            for start in range(0, len(samples), size):
+                part = np.asarray(samples[start : start + size])
+                if len(part) < size:
+                    part = np.concatenate([part, np.repeat(part[-1:], size - len(part))])
+                in_flight.append(self._session.predict({name: array[part] for name, array in self._inputs.items()}))
+                if len(in_flight) > MAX_IN_FLIGHT:
+                    self._session.fetch(in_flight.popleft())
+            while in_flight:
+                self._session.fetch(in_flight.popleft())

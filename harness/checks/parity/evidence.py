@@ -1,0 +1,270 @@
+"""The child's side of a parity check: what one backend computes, stage by stage, as arrays.
+
+``python -m harness.checks.parity.evidence JOB DIRECTORY FD`` writes ``evidence.json`` and, unless it failed,
+``evidence.npz``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harness.execute.preparation import (
+    choose_device,
+    explain,
+    load_plugins,
+    prepare_data,
+    session_request,
+    starting_weights,
+)
+from harness.interfaces import Backend, Batch, PreparedData, Session, SessionRequest
+from harness.records import DataInfo, Failure, PluginRef, Precision, RunSpec
+from harness.records.store import write_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+REPORT, ARRAYS = "evidence.json", "evidence.npz"
+LAST_BITS = 8
+"""By how many units in its last place a weight is moved at most: a few times the rounding of a float32 layer, so that
+whatever that rounding may decide, such as the side of zero of a ReLU's input, is decided anew by half of the draws."""
+DROPOUT = 0.1
+"""Rate at which models that have dropout are built for their evaluation mode, which must not apply it, where the recipe
+has none."""
+
+
+STEP_RATE = 0.1
+"""Least learning rate of the one step that is compared: at a usual rate a step changes a parameter by a thousandth,
+and weight decay that is missing would hide in its rounding. A tenth of it for RMSProp, whose first step is ten times
+its rate, ``a g / sqrt(0.01 g^2)``: probe values of 1 would be taken to 0, and what rounding leaves of them compared."""
+
+
+CHECKPOINTS = (1, 5, 10, 20, 50)
+"""Steps of the training after which the test batch is predicted."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    spec: RunSpec
+    plugins: tuple[PluginRef, ...]
+    steps: int
+    """Training steps of the loss curve."""
+    roundings: int = 0
+    """How often gradients, step and training are computed again, each time from weights whose last bits were drawn."""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known beside the arrays."""
+
+    spec: RunSpec
+    """With the device that was chosen."""
+    device_name: str
+    packages: dict[str, str]
+    notes: dict[str, str]
+    data: DataInfo
+    dataset_digest: str
+    weights_digest: str
+    cpu_precisions: tuple[Precision, ...]
+    parameters: dict[str, tuple[int, ...]]
+    """Canonical name -> shape, as the session gives its weights back."""
+    changed_on_the_way: dict[str, float]
+    """Parameters that did not come back as they went in -> largest difference."""
+    statistics: tuple[str, ...]
+    """Names of the running statistics."""
+    decayed: tuple[str, ...]
+    """Names of the parameters that weight decay applies to."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    report: Report | None = None
+    failure: Failure | None = None
+
+
+def gather(job: Job) -> tuple[Report, dict[str, Array]]:
+    """Compute the evidence of one backend.
+
+    Arrays at the probe weights: ``start/NAME``, the weights as the session gives them back; ``logits`` and
+    ``logits_again`` ``[B, outputs]`` of the first test batch in evaluation mode; ``loss`` of the first training batch
+    in training mode without dropout; ``gradients/NAME``; ``step/NAME`` after one optimizer step. Then, of a training
+    from the initial weights: ``curve`` ``[steps]``, and ``trained`` ``[K, B, outputs]``, the test batch at
+    `CHECKPOINTS`. With `Job.roundings`, ``rounding/K/`` and the last four again, for K from 1.
+    """
+    from harness.checks.parity.probe_weights import probe_weights
+    from harness.data.batches import inference_batches
+    from harness.measure.environment import CORE_PACKAGES, versions
+    from harness.records.arrays import digest
+
+    catalog = load_plugins(job.plugins)
+    backend = catalog.backend(job.spec.backend)
+    os.environ.update(backend.environment)
+    device = choose_device(backend, job.spec)
+    spec = msgspec.structs.replace(job.spec, device=device.name)
+    data = prepare_data(catalog, spec)
+    model, _, request = session_request(catalog, spec, data, device)
+    weights = probe_weights(request.parameters, spec.seed)
+    initial, _ = starting_weights(model, request, spec)
+    inputs, valid = next(inference_batches(data.test, spec.recipe.batch_size))
+
+    arrays: dict[str, Array] = {}
+    if model.has_dropout:
+        rate = spec.recipe.dropout or DROPOUT
+        with _session(backend, request, dropout=rate) as session:
+            session.set_weights(weights)
+            _evaluate(session, inputs, valid, arrays)
+    with _session(backend, request, dropout=0.0) as session:
+        session.set_weights(weights)
+        returned = {name: array.copy() for name, array in session.get_weights().items()}
+        if not model.has_dropout:
+            _evaluate(session, inputs, valid, arrays)
+        arrays.update({f"start/{name}": array for name, array in returned.items()})
+        _step(session, weights, data, spec, arrays)
+        session.set_weights(initial)
+        _train(session, data, spec, job.steps, inputs, valid, arrays)
+        notes = session.notes()
+    for number in range(1, job.roundings + 1):
+        found: dict[str, Array] = {}
+        with _session(backend, request, dropout=0.0) as session:
+            moved = _last_bits_drawn(weights, number)
+            session.set_weights(moved)
+            _step(session, moved, data, spec, found)
+            session.set_weights(_last_bits_drawn(initial, number))
+            _train(session, data, spec, job.steps, inputs, valid, found)
+        arrays.update({f"rounding/{number}/{name}": array for name, array in found.items()})
+    return (
+        Report(
+            spec=spec,
+            device_name=device.description,
+            packages=versions((*CORE_PACKAGES, *backend.packages)),
+            notes=notes,
+            data=data.info,
+            dataset_digest=data.digest,
+            weights_digest=digest(initial),
+            cpu_precisions=next((d.precisions for d in backend.devices() if d.name == "cpu"), ()),
+            parameters={name: tuple(array.shape) for name, array in returned.items()},
+            changed_on_the_way=_changes(weights, returned),
+            statistics=tuple(parameter.name for parameter in request.parameters if not parameter.trainable),
+            decayed=tuple(parameter.name for parameter in request.parameters if parameter.decay),
+        ),
+        arrays,
+    )
+
+
+def _last_bits_drawn(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
+    """Each float32 moved by up to `LAST_BITS` units in its last place."""
+    import numpy as np
+
+    rng = np.random.default_rng(number)
+    moves = {name: rng.integers(-LAST_BITS, LAST_BITS + 1, array.shape) for name, array in weights.items()}
+    return {
+        name: np.asarray(array + moves[name] * np.spacing(np.abs(array)), np.float32) for name, array in weights.items()
+    }
+
+
+@contextmanager
+def _session(backend: Backend, request: SessionRequest, *, dropout: float) -> Iterator[Session]:
+    recipe = msgspec.structs.replace(request.recipe, dropout=dropout)
+    session = backend.open(dataclasses.replace(request, recipe=recipe))
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def _evaluate(session: Session, inputs: Mapping[str, Array], valid: int, arrays: dict[str, Array]) -> None:
+    arrays["logits"] = _fetched(session, session.predict(inputs))[:valid]
+    arrays["logits_again"] = _fetched(session, session.predict(inputs))[:valid]
+
+
+def _step(
+    session: Session, weights: Mapping[str, Array], data: PreparedData, spec: RunSpec, arrays: dict[str, Array]
+) -> None:
+    """Gradients, then one step, both from `weights` and a fresh optimizer."""
+    import numpy as np
+
+    first = next(_batches(data, spec))
+    loss, gradients = session.gradients(first)
+    arrays["loss"] = np.array([loss])
+    arrays.update({f"gradients/{name}": array for name, array in gradients.items()})
+    session.set_weights(weights)
+    least = STEP_RATE / 10 if spec.recipe.optimizer == "rmsprop" else STEP_RATE
+    session.train_step(first, max(spec.recipe.learning_rate, least))
+    arrays.update({f"step/{name}": array for name, array in session.get_weights().items()})
+
+
+def _train(
+    session: Session,
+    data: PreparedData,
+    spec: RunSpec,
+    steps: int,
+    inputs: Mapping[str, Array],
+    valid: int,
+    arrays: dict[str, Array],
+) -> None:
+    """By the recipe's schedule, as if all of the training were `steps` long."""
+    import numpy as np
+
+    from harness.measure.schedule import learning_rate
+
+    losses, trained = [], []
+    for step, batch in zip(range(steps), _batches(data, spec), strict=False):
+        losses.append(float(_fetched(session, session.train_step(batch, learning_rate(spec.recipe, step, steps)))))
+        if step + 1 in CHECKPOINTS:
+            trained.append(_fetched(session, session.predict(inputs))[:valid])
+    arrays["curve"] = np.array(losses)
+    arrays["trained"] = np.array(trained)
+
+
+def _batches(data: PreparedData, spec: RunSpec) -> Iterator[Batch]:
+    """The batches of a run, epoch after epoch without end."""
+    import itertools
+
+    from harness.data.batches import training_batches
+
+    for epoch in itertools.count(1):
+        yield from training_batches(data.train, spec.recipe.batch_size, spec.seed, epoch, data.augment)
+
+
+def _fetched(session: Session, handle: Any) -> Array:
+    import numpy as np
+
+    return np.array(session.fetch(handle))
+
+
+def _changes(sent: Mapping[str, Array], returned: Mapping[str, Array]) -> dict[str, float]:
+    import numpy as np
+
+    changes = {}
+    for name, array in returned.items():
+        if name in sent and sent[name].shape == array.shape and not np.array_equal(sent[name], array):
+            changes[name] = float(np.abs(np.subtract(sent[name], array, dtype=np.float64)).max())
+    return changes
+
+
+def main(job_path: str, directory: str, fd: int) -> None:
+    os.set_inheritable(fd, False)
+    job = msgspec.json.decode(Path(job_path).read_bytes(), type=Job)
+    try:
+        report, arrays = gather(job)
+    except Exception as error:
+        traceback.print_exc()
+        kind, message = explain(error, None)
+        outcome = Outcome(failure=Failure(kind=kind, message=message))
+    else:
+        import numpy as np
+
+        np.savez(Path(directory) / ARRAYS, allow_pickle=False, **arrays)
+        outcome = Outcome(report=report)
+    write_json(Path(directory) / REPORT, outcome)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

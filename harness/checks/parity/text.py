@@ -1,0 +1,78 @@
+"""A verdict as text: a line a stage, then what failed in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.checks.parity.verdict import ParityVerdict
+
+
+def title(verdict: ParityVerdict) -> str:
+    spec = verdict.spec
+    parts = [spec.task, spec.model, f"{verdict.backends[0]} against {verdict.backends[1]}", spec.precision]
+    parts.append(" and ".join(dict.fromkeys(verdict.devices)))
+    parts += ["compile"] * spec.compile + ["deterministic"] * spec.deterministic
+    return " · ".join([*parts, spec.recipe.optimizer])
+
+
+def render(verdict: ParityVerdict) -> str:
+    """The whole verdict, for a terminal."""
+    from tabulate import tabulate
+
+    header = ["stage", "", "error", "allowed", *(f"{b} to float64" for b in verdict.backends), "largest at"]
+    rows = [
+        [
+            stage.name,
+            "ok" if stage.passed else "FAILED",
+            number(stage.error),
+            f"{stage.tolerance:.0e}" if stage.tolerance else "exact",
+            *(number(stage.from_reference.get(b)) if stage.from_reference else "" for b in verdict.backends),
+            stage.where,
+        ]
+        for stage in verdict.stages
+    ]
+    lines = [title(verdict)]
+    if rows:
+        lines.append(tabulate(rows, headers=header, tablefmt="plain", disable_numparse=True))
+    lines += [f"{stage.name}: {stage.remark}" for stage in verdict.stages if stage.remark]
+    if verdict.reference is None and rows:
+        lines.append("no float64 reference: no backend here computes in fp64 on the CPU")
+    outcome = "same" if verdict.passed else f"DIFFERS: {verdict.explanation}"
+    return "\n".join([*lines, f"{outcome} ({verdict.wall_s:.0f} s)"])
+
+
+def summary(verdicts: Sequence[ParityVerdict]) -> str:
+    """One row a verdict, with the error of each stage, as a Markdown table; below it, what the curves leave out."""
+    from tabulate import tabulate
+
+    names = list(dict.fromkeys(stage.name for verdict in verdicts for stage in verdict.stages))
+    names = [name for name in names if name not in ("inputs", "weights")]
+    rows = []
+    for verdict in verdicts:
+        errors = {stage.name: number(stage.error) + ("" if stage.passed else " !") for stage in verdict.stages}
+        rows.append(
+            [
+                verdict.spec.task,
+                verdict.spec.model,
+                verdict.spec.recipe.optimizer,
+                " / ".join(verdict.backends),
+                *(errors.get(name, "") for name in names),
+                "same" if verdict.passed else "differs",
+            ]
+        )
+    header = ["task", "model", "optimizer", "backends", *names, "verdict"]
+    remarks = [
+        f"{verdict.spec.task}, {verdict.spec.model}, {verdict.spec.recipe.optimizer}: {stage.name}: {stage.remark}"
+        for verdict in verdicts
+        for stage in verdict.stages
+        if stage.name == "curve" and stage.remark
+    ]
+    table = tabulate(rows, headers=header, tablefmt="pipe", disable_numparse=True)
+    return "\n\n".join([table, *remarks])
+
+
+def number(error: float | None) -> str:
+    """Two digits; ``0`` for identical bits."""
+    if error is None:
+        return "not finite"
+    return f"{error:.1e}" if error else "0"

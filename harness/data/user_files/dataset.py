@@ -1,0 +1,167 @@
+"""`UserDataset`: a dataset made from a path, by the plan and by every child process alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.data.user_files.location import is_path
+from harness.data.user_files.options import OPTIONS
+from harness.errors import CombinationError
+from harness.interfaces import Dataset, RawData, Split, Task
+from harness.records import DataSource, Objective, RunSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from harness.data.user_files.examples import Examples
+    from harness.data.user_files.options import OwnOptions
+    from harness.plugins.catalog import Catalog
+
+PILLOW = {"PIL": "pip install pillow"}
+SOUNDFILE = {"soundfile": "pip install soundfile"}
+PYARROW = {"pyarrow": "pip install pyarrow"}
+
+
+def find_dataset(name: str, task: Task, catalog: Catalog) -> Dataset:
+    """The dataset of this name, or the one made from the path that the name is.
+
+    Raises `harness.UnknownNameError`; `harness.CombinationError` where the task takes data that files do not give.
+    """
+    known = {*catalog.datasets, *(name for kind, name in catalog.conflicts if kind == "dataset")}
+    return UserDataset(Path(name), task.kind, task.objective) if is_path(name, known) else catalog.dataset(name)
+
+
+def dataset_of(spec: RunSpec, catalog: Catalog) -> Dataset:
+    """The dataset that a run uses."""
+    if spec.source is None:
+        return catalog.dataset(spec.dataset)
+    task = catalog.task(spec.task)
+    return UserDataset(Path(spec.source.path), task.kind, task.objective)
+
+
+class UserDataset(Dataset):
+    """The user's file or folder as a dataset for tasks of one kind.
+
+    Inputs, by kind: ``text``, object array of str [N]; ``image``, object array of uint8 [H, W, C] (C = 1 or 3), of
+    several sizes; ``waveform``, object array of float32 [samples] in [-1, 1], with ``sample_rate_hz`` int64 [N];
+    ``features``, float64 [N, F], NaN where a number is missing, with ``categories``, object array of str or None [N,
+    C], where there are any. Targets: int64 [N], classes in the order of their names, or float64 [N, T]. Groups: the
+    group column, if given.
+    """
+
+    licence = "your own data"
+
+    def __init__(self, path: Path, kind: str, objective: Objective) -> None:
+        if kind not in OPTIONS:
+            raise CombinationError(f"{path}: tasks on {kind!r} cannot read files; those on {', '.join(OPTIONS)} can")
+        if objective == "token_classification":
+            raise CombinationError(f"{path}: files of rows hold one label a row, and not one for each position")
+        self.path = path.expanduser().resolve()
+        self.name, self.kind, self.objective = self.path.name or "/", kind, objective  # type: ignore[misc]
+        self.summary = str(self.path)  # type: ignore[misc]
+        self.Options = OPTIONS[kind]  # type: ignore[misc]
+        decoder: Mapping[str, str] = {"image": PILLOW, "audio": SOUNDFILE}.get(kind, {})
+        self.requires = {**decoder, **(PYARROW if path.suffix.lower() == ".parquet" else {})}  # type: ignore[misc]
+
+    def settle(self, options: OwnOptions) -> tuple[OwnOptions, DataSource]:
+        """The options with nothing left open, and where the data lie; images and recordings are not decoded for it.
+
+        Raises `harness.UsageError` and `harness.DataError` for what is wrong with them.
+        """
+        examples = self._read(options)
+        examples.problems.settle(left=len(examples.good()))
+        self._classes_and_splits(examples)
+        return examples.options, DataSource(path=str(self.path), guessed=examples.guessed)
+
+    def load(self, options: Any) -> RawData:
+        """Raises `harness.DataError`, also where the content is not that of ``options.sha256``."""
+        import numpy as np
+
+        examples = self._read(options)
+        decoded = _decoded(examples, self.kind)
+        examples.problems.settle(left=len(examples.good()))
+        targets, label_names, parts, told = self._classes_and_splits(examples)
+        rows = examples.good()
+        inputs = {name: array[rows] for name, array in decoded.items()}
+        groups = {name: np.array(values)[rows] for name, values in examples.slices.items()}
+        if examples.groups is not None:
+            groups[str(examples.options.group_column)] = np.array(examples.groups)[rows]
+        everything = Split(inputs=inputs, targets=targets, groups=groups)
+        train, validation, test = (everything.take(index) for index in parts.values())
+        return RawData(train=train, validation=validation, test=test, label_names=label_names, details=told)
+
+    def _read(self, options: OwnOptions) -> Examples:
+        from harness.data.user_files.examples import read
+
+        return read(self.path, self.kind, self.objective, options)
+
+    def _classes_and_splits(
+        self, examples: Examples
+    ) -> tuple[NDArray[Any], tuple[str, ...], dict[str, NDArray[Any]], dict[str, bool | int | float | str]]:
+        """Targets, label names, rows of each split, and what there is to tell; all of the good rows."""
+        import numpy as np
+
+        from harness.data.user_files.columns import class_names
+        from harness.data.user_files.splitting import check_classes, split
+        from harness.errors import DataError
+
+        rows, options = examples.good(), examples.options
+        classes = None
+        if examples.labels is not None:
+            labels = [examples.labels[row] for row in rows]
+            names = class_names(labels)
+            if len(names) < 2:
+                raise DataError(f"{self.name}: there is a single class, {names[0]!r}; classification needs two or more")
+            place = {name: number for number, name in enumerate(names)}
+            targets: NDArray[Any] = np.array([place[label] for label in labels], np.int64)
+            classes = targets
+        else:
+            targets = np.array(examples.numbers, np.float64).T[rows]
+            names = tuple(options.target_column or ())
+        try:
+            parts, told = split(
+                None if examples.splits is None else [examples.splits[row] for row in rows],
+                classes,
+                None if examples.groups is None else np.array(examples.groups)[rows],
+                rows=len(rows),
+                seed=options.split_seed,
+                validation_share=options.validation_share,
+                test_share=options.test_share,
+                label_names=names,
+            )
+            lacking = check_classes(parts, classes, names) if classes is not None else {}
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from None
+        return targets, names, parts, {**examples.problems.details(), "splits": told, **lacking}
+
+
+def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
+    """The input arrays of all rows; what cannot be decoded goes to the problems."""
+    import numpy as np
+
+    count = len(examples.where)
+    if kind == "text":
+        return {"text": np.array(examples.texts, object)}
+    if kind == "table":
+        features = np.array(examples.features, np.float64).reshape(-1, count).T
+        arrays = {"features": np.ascontiguousarray(features)}
+        if examples.categories:
+            arrays["categories"] = np.array(examples.categories, object).T
+        return arrays
+    from harness.data.user_files.examples import unreadable
+    from harness.data.user_files.media import UnreadableError, read_audio, read_image
+
+    decoded = np.empty(count, object)
+    rates_hz = np.zeros(count, np.int64)
+    for row in examples.good():
+        try:
+            if kind == "image":
+                decoded[row] = read_image(examples.files[row], examples.options.shorter_side)  # type: ignore[attr-defined]
+            else:
+                decoded[row], rates_hz[row] = read_audio(examples.files[row])
+        except UnreadableError as error:
+            where, file = examples.where[row], examples.files[row]
+            examples.problems.add(where, unreadable(where, file, error))
+    return {"image": decoded} if kind == "image" else {"waveform": decoded, "sample_rate_hz": rates_hz}

@@ -1,0 +1,111 @@
+"""Canonical weights: numpy arrays under the names that a model lists, the same for every framework.
+
+Initial values are drawn from (seed, parameter name), so they depend neither on the framework nor on the order in
+which a model lists its parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import PluginError, RecordError
+from harness.interfaces import Parameter
+
+Array = NDArray[Any]
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype="<u4")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *words.tolist()])))
+
+
+def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Saxe et al. 2014: the Q factor of a Gaussian matrix, signs fixed by R's diagonal so that it is unique."""
+    rows, columns = shape[0], int(np.prod(shape[1:]))
+    tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(tall)
+    q = q * np.sign(np.diag(r))
+    return (q if rows >= columns else q.T).reshape(shape)
+
+
+def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Standard normal values; those beyond two are drawn again."""
+    values = rng.standard_normal(shape)
+    while (outside := np.abs(values) > 2).any():
+        values[outside] = rng.standard_normal(int(outside.sum()))
+    return values
+
+
+def initial_value(parameter: Parameter, seed: int) -> Array:
+    """The float32 starting array of one parameter. Raises `harness.PluginError` for an unknown distribution."""
+    shape, scale = parameter.shape, parameter.scale
+    match parameter.init:
+        case "zeros":
+            return np.zeros(shape, np.float32)
+        case "ones":
+            return np.ones(shape, np.float32)
+        case "constant":
+            return np.full(shape, scale, np.float32)
+    rng = _generator(seed, parameter.name)
+    match parameter.init:
+        case "normal":
+            values = scale * rng.standard_normal(shape)
+        case "truncated_normal":
+            values = scale * _truncated_normal(rng, shape)
+        case "uniform":
+            values = rng.uniform(-scale, scale, shape)
+        case "orthogonal":
+            values = scale * _orthogonal(rng, shape)
+        case other:
+            known = "zeros, ones, constant, normal, truncated_normal, uniform, orthogonal"
+            raise PluginError(f"parameter {parameter.name!r} has the unknown initialiser {other!r}; known: {known}")
+    return np.asarray(values, np.float32)
+
+
+def initial_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:
+    """Canonical float32 arrays of a whole model. Raises `harness.PluginError` where a name occurs twice."""
+    weights: dict[str, Array] = {}
+    for parameter in parameters:
+        if parameter.name in weights:
+            raise PluginError(f"the model lists the parameter {parameter.name!r} twice")
+        weights[parameter.name] = initial_value(parameter, seed)
+    return weights
+
+
+def save(path: Path, weights: Mapping[str, Array]) -> None:
+    """Write a safetensors file, which is a checkpoint for any program that knows the names. Raises OSError."""
+    from safetensors.numpy import save as encoded
+
+    path.write_bytes(encoded({name: np.ascontiguousarray(array) for name, array in weights.items()}))
+
+
+def load(path: Path) -> dict[str, Array]:
+    """Read a safetensors file. Raises `harness.RecordError` naming the file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays: dict[str, Array] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"{path}: cannot be read: {error}") from None
+    return arrays
+
+
+def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None:
+    """Raise `harness.PluginError` unless the names and shapes are exactly those of `parameters`."""
+    wanted = {parameter.name: parameter.shape for parameter in parameters}
+    problems = [f"missing {name}" for name in wanted if name not in weights]
+    problems += [f"unexpected {name}" for name in weights if name not in wanted]
+    problems += [
+        f"{name} has shape {weights[name].shape}, not {shape}"
+        for name, shape in wanted.items()
+        if name in weights and tuple(weights[name].shape) != shape
+    ]
+    if problems:
+        raise PluginError(f"weights do not fit the model: {'; '.join(problems[:8])}")

@@ -1,0 +1,58 @@
+"""What a plugin implements, a file for each kind, and the arrays between them.
+
+A plugin module imports in milliseconds: numpy, scikit-learn and the frameworks are imported inside functions.
+"""
+
+from harness.interfaces.backend import (
+    Backend,
+    DeviceInfo,
+    RooflineKernels,
+    Session,
+    SessionRequest,
+)
+from harness.interfaces.data import (
+    Batch,
+    Dataset,
+    NoOptions,
+    PreparedData,
+    RawData,
+    RawInput,
+    Split,
+    Task,
+)
+from harness.interfaces.model import (
+    Binding,
+    BuildNetwork,
+    Model,
+    Network,
+    NetworkRef,
+    Parameter,
+)
+from harness.interfaces.output import (
+    Metric,
+    Reporter,
+)
+
+__all__ = [
+    "Backend",
+    "Batch",
+    "Binding",
+    "BuildNetwork",
+    "Dataset",
+    "DeviceInfo",
+    "Metric",
+    "Model",
+    "Network",
+    "NetworkRef",
+    "NoOptions",
+    "Parameter",
+    "PreparedData",
+    "RawData",
+    "RawInput",
+    "Reporter",
+    "RooflineKernels",
+    "Session",
+    "SessionRequest",
+    "Split",
+    "Task",
+]

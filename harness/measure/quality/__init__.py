@@ -1,0 +1,1 @@
+"""Quality of predictions: metrics, scores, bootstrap intervals and slices."""

@@ -1,0 +1,50 @@
+"""Measured rooflines, one cached file per backend, device, precision, thread count, hardware and versions."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from harness.data.cache import cache_dir
+from harness.errors import HarnessError
+from harness.records import Environment, Roofline, RunRecord
+
+
+def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
+    """What was measured for the backend (of these packages), device, precision and threads of a run that chose its
+    device, on this hardware and with these versions; None where that was not, or the file is damaged."""
+    spec, environment = record.spec, record.environment
+    known = {name: version for name, version in environment.packages.items() if name in packages}
+    path = _path(spec.backend, spec.device, spec.precision, spec.threads, hardware_of(environment, spec.device), known)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Roofline)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def save(roofline: Roofline) -> None:
+    path = _path(
+        roofline.backend, roofline.device, roofline.precision, roofline.threads, roofline.hardware, roofline.versions
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(roofline), indent=1))
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise HarnessError(f"{path}: cannot be written: {error.strerror}; set HARNESS_CACHE to another place") from None
+
+
+def _path(backend: str, device: str, precision: str, threads: int, hardware: str, packages: Mapping[str, str]) -> Path:
+    identity = msgspec.json.encode([backend, device, precision, threads, hardware, packages], order="sorted")
+    return cache_dir() / "rooflines" / f"{backend}-{hashlib.sha256(identity).hexdigest()[:16]}.json"
+
+
+def hardware_of(environment: Environment, device: str) -> str:
+    kind, _, number = device.partition(":")
+    gpus = environment.gpus
+    return gpus[int(number or 0)].name if kind == "cuda" and int(number or 0) < len(gpus) else environment.cpu

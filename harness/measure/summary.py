@@ -1,0 +1,106 @@
+"""From raw samples to the figures of a record: medians over steady states, percentiles, flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from harness.records import (
+    DeviceMemory,
+    Energy,
+    EpochEnded,
+    Flag,
+    Latency,
+    Memory,
+    ModelInfo,
+    Protocol,
+    Speed,
+    Steady,
+    TimeToTarget,
+)
+
+if TYPE_CHECKING:
+    from harness.measure.inference import Inference
+    from harness.measure.machine import Machine, Reading
+    from harness.measure.memory import PhaseMemory
+    from harness.measure.timed import Timed
+
+
+class Measured(NamedTuple):
+    """One throughput."""
+
+    samples_per_s: float
+    steady: Steady
+    flags: list[Flag]
+    passed: Reading
+    """On the machine, over the steady state."""
+    samples: int
+    """In the steady state."""
+
+
+def throughput(
+    metric: Literal["train_throughput", "inference_throughput"],
+    timed: Timed,
+    batch_size: int,
+    protocol: Protocol,
+    machine: Machine,
+) -> Measured:
+    """The median over the steady state of one window or more, and why it might be doubted."""
+    from harness.measure.steady import summary, suspicions
+
+    rate, steady = summary(timed.windows, batch_size, protocol)
+    passed = timed.passed(steady.warmup_windows)
+    found = [*suspicions(timed.windows, protocol), *machine.suspicions(passed)]
+    flags = [Flag(metric=metric, kind=kind, detail=detail) for kind, detail in found]
+    count = sum(window.batches for window in timed.windows[steady.warmup_windows :])
+    return Measured(rate, steady, flags, passed, count * batch_size)
+
+
+def energy(train: Measured, inference: Measured, machine: Machine) -> Energy:
+    return machine.energy(train.passed, train.samples, inference.passed, inference.samples)
+
+
+def speed(first_step_s: float, train: Measured, inference: Measured, info: ModelInfo) -> Speed:
+    return Speed(
+        train_samples_per_s=train.samples_per_s,
+        inference_samples_per_s=inference.samples_per_s,
+        first_step_s=first_step_s,
+        train=train.steady,
+        inference=inference.steady,
+        train_flops_per_s=train.samples_per_s * 3 * info.flops_per_sample,
+    )
+
+
+def latency(timed: Inference) -> Latency:
+    from harness.measure.stats import percentile
+
+    samples_ms = [1e3 * seconds for seconds in timed.latencies_s]
+    return Latency(
+        batch_size=timed.batch_size,
+        samples=len(samples_ms),
+        p50_ms=percentile(samples_ms, 50),
+        p90_ms=percentile(samples_ms, 90),
+        p99_ms=percentile(samples_ms, 99),
+    )
+
+
+def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:
+    def largest(peaks: dict[str, int]) -> int | None:
+        return max((peak for name, peak in peaks.items() if name != "prepare"), default=None)
+
+    return Memory(
+        host_peak_bytes=largest(phases.by_phase_bytes) or 0,
+        host_peak_by_phase_bytes=phases.by_phase_bytes,
+        host_counter=phases.counter,
+        tree_peak_bytes=largest(phases.tree_by_phase_bytes),
+        device=device,
+    )
+
+
+def time_to_target(curves: Sequence[EpochEnded], metric: str, target: float, *, higher_is_better: bool) -> TimeToTarget:
+    """At the end of the first epoch whose validation score is the target or better."""
+    for epoch in curves:
+        score = epoch.validation.get(metric)
+        if score is not None and (score >= target if higher_is_better else score <= target):
+            return TimeToTarget(metric=metric, target=target, train_s=epoch.train_s, epoch=epoch.epoch)
+    return TimeToTarget(metric=metric, target=target, train_s=None, epoch=None)

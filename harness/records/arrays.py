@@ -1,0 +1,93 @@
+"""The raw samples of a run, as numpy keeps arrays by name in one file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from harness.errors import RecordError
+
+if TYPE_CHECKING:
+    import zipfile
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read an ``arrays.npz``; pickled objects are refused. Raises `harness.RecordError` naming the file."""
+    import zipfile
+
+    arrays = {}
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if sum(member.compress_size for member in members) > os.fstat(file.fileno()).st_size:
+                raise RecordError(f"{path}: cannot be read: its parts overlap")
+            for member in members:
+                if not member.filename.endswith(".npy"):
+                    raise RecordError(f"{path}: cannot be read: {member.filename} is not an array")
+                content = _as_it_lies(file, member)
+                array = _array(archive.read(member) if content is None else content)
+                arrays[member.filename.removesuffix(".npy")] = array
+    except RecordError:
+        raise
+    except Exception as error:  # numpy and zipfile raise whatever a damaged archive leads them to
+        raise RecordError(f"{path}: cannot be read: {error}") from None
+    return arrays
+
+
+def _as_it_lies(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
+    """The content of a member that is not compressed, which numpy's are; None for any other, damaged ones included.
+    Zipfile, which reads these, goes through a file in small pieces, and a report reads thousands of files."""
+    import zlib
+
+    if member.compress_type or member.flag_bits & 1:
+        return None
+    file.seek(member.header_offset + 26)  # the lengths in the local header, by APPNOTE.TXT 6.3.10, section 4.3.7
+    lengths = file.read(4)
+    file.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), os.SEEK_CUR)
+    content = file.read(member.file_size)
+    return content if len(content) == member.file_size and zlib.crc32(content) == member.CRC else None
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """Of a whole ``.npy``. Not writable."""
+    import io
+
+    import numpy as np
+    from numpy.lib.format import read_array
+
+    if content[:8] == b"\x93NUMPY\x01\x00":
+        start = 10 + int.from_bytes(content[8:10], "little")
+        shape, by_columns, dtype = _array_header(content[8:start])
+        if not dtype.hasobject:
+            return np.ndarray(shape, dtype, content, start, order="F" if by_columns else "C")
+    array: NDArray[Any] = read_array(io.BytesIO(content), allow_pickle=False)
+    return array
+
+
+@lru_cache(maxsize=1024)
+def _array_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The arrays of runs have few different ones, and each is parsed as a Python literal."""
+    import io
+
+    from numpy.lib.format import read_array_header_1_0
+
+    return read_array_header_1_0(io.BytesIO(header))
+
+
+def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 (hex) over every array's name, dtype, shape and bytes, in the order of the names."""
+    import numpy as np
+
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name], order="C")  # ascontiguousarray would make () and (1,) the same shape
+        sha.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        sha.update(array.data if array.size else b"")
+    return sha.hexdigest()

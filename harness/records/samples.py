@@ -1,0 +1,74 @@
+"""A run's raw samples, as figures are made from them: throughput by window, errors by example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.records import RunRecord, Success
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+    Floats = NDArray[np.float64]
+
+
+class Windows(NamedTuple):
+    """Timed windows of one phase, in their order."""
+
+    samples_per_s: Floats
+    seconds: Floats
+    steady_from: int
+    """Index of the first window of the steady state, which the throughput is the median of."""
+
+
+def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
+    """Of training; the very first step, which compiles and allocates, is in none. None where they were not kept."""
+    import numpy as np
+
+    outcome = _outcome(record)
+    if "train_window_s" not in arrays or outcome.speed.train is None:
+        return None
+    steps, seconds = arrays["train_window_steps"], arrays["train_window_s"]
+    if "sampling_window_s" in arrays:  # else a record of schema version 1
+        steps = np.concatenate([steps[1:], arrays["sampling_window_steps"]])
+        seconds = np.concatenate([seconds[1:], arrays["sampling_window_s"]])
+    if "train_batch_size" in arrays:  # else a record of a time when every backend trained by steps
+        size = int(arrays["train_batch_size"])
+    else:
+        size = min(record.spec.recipe.batch_size, outcome.examples["train"])
+    return Windows(steps / seconds * size, seconds, outcome.speed.train.warmup_windows)
+
+
+def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
+    """None where they were not kept."""
+    if "inference_window_s" not in arrays:
+        return None
+    outcome = _outcome(record)
+    seconds = arrays["inference_window_s"]
+    rates = arrays["inference_window_batches"] / seconds * outcome.latency.batch_size
+    return Windows(rates, seconds, outcome.speed.inference.warmup_windows)
+
+
+def predictions(record: RunRecord, arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Targets and outputs of the test split: int64 ``[N]`` and logits ``[N, C]``, of token classification
+    ``[N, L]`` and ``[N, L, C]``; of regression both float64 ``[N, T]`` in the target's own unit. None where
+    they were not kept."""
+    info = record.provenance.data
+    if info is None or "test_outputs" not in arrays:
+        return None
+    targets, outputs = arrays["test_targets"], arrays["test_outputs"].astype("float64")
+    if info.objective != "regression":
+        return targets, outputs
+    import numpy as np
+
+    scale = np.asarray(info.target_scale or [1.0])
+    mean = np.asarray(info.target_mean or [0.0])
+    return targets.astype("float64") * scale + mean, outputs * scale + mean
+
+
+def _outcome(record: RunRecord) -> Success:
+    assert isinstance(record.outcome, Success)
+    return record.outcome

@@ -1,0 +1,124 @@
+"""Writing a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from harness.analysis.differences import machine_of
+from harness.checks.parity.verdict import FOLDER
+from harness.errors import RecordError
+from harness.plan.rerun import suite
+from harness.records import Success
+from harness.records.files import safe_name
+from harness.records.store import ARRAYS, AUDIT, LOG, RECORD
+from harness.report.bundle.manifest import MANIFEST, RECORDS, Entry, Manifest
+from harness.report.csv_json import csv_text, json_text
+from harness.report.markdown import render
+from harness.report.report import Report
+from harness.report.site.build import files as site_files
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Of every entry, so that equal contents make equal archives."""
+
+
+def pack(report: Report, path: Path, version: str) -> str:
+    """Write the bundle and return the SHA-256 of its manifest, by which readers can tell it from another.
+
+    `version` is that of harness. Raises `harness.RecordError` where a file cannot be read or written.
+    """
+    entries: dict[str, Entry] = {}
+    path = path.resolve()
+    scratch = None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        os.close(handle)
+        scratch = Path(name)
+        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+            for inside, content in _files(report):
+                archive.writestr(_entry(inside), content)
+                entries[inside] = Entry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+            manifest = Manifest(
+                harness_version=version,
+                made_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                title=report.title,
+                runs=len(report.runs),
+                files=entries,
+            )
+            told = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+            archive.writestr(_entry(MANIFEST), told)
+        scratch.chmod(0o644)
+        scratch.replace(path)
+    except OSError as error:
+        raise RecordError(f"{error.filename or path}: {error.strerror}; the bundle was not written") from None
+    finally:
+        if scratch is not None:
+            scratch.unlink(missing_ok=True)
+    return hashlib.sha256(told).hexdigest()
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, _EPOCH)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = 0o644 << 16
+    return info
+
+
+def _files(report: Report) -> Iterator[tuple[str, bytes]]:
+    specs = [run.record.spec for run in report.runs if isinstance(run.record.outcome, Success)]
+    yield "README.md", _readme(report).encode()
+    yield "suite.toml", suite(specs, report.catalog).encode()
+    yield "environment.json", _environments(report)
+    yield "digests.json", _digests(report)
+    for run in report.runs:
+        folder = f"{RECORDS}/{safe_name(run.record.run_id)}"
+        # Written anew rather than copied: the record of a baseline or an older version is one of this version then.
+        yield f"{folder}/{RECORD}", msgspec.json.format(msgspec.json.encode(run.record), indent=1)
+        for name in (ARRAYS, LOG, AUDIT):
+            if (run.path / name).is_file():
+                yield f"{folder}/{name}", (run.path / name).read_bytes()
+    for verdict in report.verdicts:
+        yield f"{RECORDS}/{FOLDER}/{verdict.key}.json", msgspec.json.encode(verdict)
+    yield "report/report.md", render(report.table).encode()
+    yield "report/table.csv", csv_text(report.table).encode()
+    yield "report/table.json", json_text(report.table).encode()
+    for inside, content in site_files(report):
+        yield f"site/{inside}", content
+
+
+def _environments(report: Report) -> bytes:
+    found: dict[bytes, list[str]] = {}
+    for run in report.runs:
+        environment = msgspec.structs.replace(run.record.environment, load_1min=None)
+        found.setdefault(msgspec.json.encode(environment), []).append(run.record.run_id)
+    listed = [{"environment": msgspec.Raw(environment), "runs": runs} for environment, runs in found.items()]
+    return msgspec.json.format(msgspec.json.encode(listed), indent=1)
+
+
+def _digests(report: Report) -> bytes:
+    names = ("dataset_digest", "initial_weights_digest", "final_weights_digest", "plugins")
+    found = {
+        run.record.run_id: {"key": run.record.key} | {name: getattr(run.record.provenance, name) for name in names}
+        for run in report.runs
+    }
+    return msgspec.json.format(msgspec.json.encode(found), indent=1)
+
+
+def _readme(report: Report) -> str:
+    machines = dict.fromkeys(", ".join(machine_of(run.record).values()) for run in report.runs)
+    return (
+        f"# {report.title}\n\n"
+        f"{len(report.runs)} runs, measured by `harness` on: {'; '.join(machines)}.\n\n"
+        "Read `site/index.html` or `report/report.md`. Repeat it with\n\n"
+        "    harness reproduce THIS.zip\n\n"
+        "which verifies every file against `manifest.json`, runs the same specs and says what agrees; or run\n"
+        "`suite.toml` with `harness run --suite suite.toml`. The records are in `records/`, a results directory that\n"
+        "every command of harness takes: `harness report --results records`.\n\n" + render(report.table)
+    )

@@ -1,0 +1,117 @@
+"""Reading a bundle that may come from anywhere: nothing in it is run, and nothing is written outside of one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from harness.errors import RecordError
+from harness.report.bundle.manifest import BUNDLE_VERSION, MANIFEST, Entry, Manifest
+
+MAX_FILES = 200_000
+MAX_BYTES = 16 * 2**30
+"""Of all files together, unpacked."""
+MAX_MANIFEST_BYTES = 64 * 2**20
+_CHUNK = 2**20
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+"""What a damaged archive leads `zipfile` to."""
+_PART = re.compile(r"[A-Za-z0-9._+-][A-Za-z0-9._+ -]*")
+
+
+def unpack(path: Path, folder: Path) -> tuple[Manifest, str]:
+    """Verify the bundle against its manifest and write its files into `folder`, which is empty.
+
+    Returns the manifest and its SHA-256. Raises `harness.RecordError`, naming the file that was changed, is missing,
+    was added, or would lie outside of the folder.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _unpack(archive, path, folder)
+    except OSError as error:
+        raise RecordError(f"{error.filename or path}: {error.strerror}") from None
+    except _DAMAGE as error:
+        raise RecordError(f"{path}: is no readable zip archive: {error}") from None
+
+
+def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> tuple[Manifest, str]:
+    infos = archive.infolist()
+    if len(infos) > MAX_FILES:
+        raise RecordError(f"{path}: holds {len(infos)} files; at most {MAX_FILES} are read")
+    found = {info.filename: info for info in infos}
+    if len(found) < len(infos):
+        twice = next(name for name in found if [info.filename for info in infos].count(name) > 1)
+        raise RecordError(f"{path}: holds {twice!r} more than once")
+    if MANIFEST not in found:
+        raise RecordError(f"{path}: is no bundle (harness bundle makes them): it has no {MANIFEST}")
+    if found[MANIFEST].file_size > MAX_MANIFEST_BYTES:
+        raise RecordError(f"{path}: its {MANIFEST} is larger than {MAX_MANIFEST_BYTES} bytes")
+    told = _read(archive, found.pop(MANIFEST), MAX_MANIFEST_BYTES)
+    manifest = _manifest(told, path)
+    for name in found:
+        if not _is_inside(name):
+            raise RecordError(f"{path}: the path {name!r} is not one that a bundle may hold; nothing was unpacked")
+        if name not in manifest.files:
+            raise RecordError(f"{path}: {name!r} is not in its manifest: it was added after the bundle was made")
+    missing = manifest.files.keys() - found.keys()
+    if missing:
+        raise RecordError(f"{path}: {min(missing)!r} is in its manifest, but not there: it was removed")
+    if sum(entry.bytes for entry in manifest.files.values()) > MAX_BYTES:
+        raise RecordError(f"{path}: would unpack to more than {MAX_BYTES / 2**30:.0f} GiB")
+    for name, info in found.items():
+        _extract(archive, info, manifest.files[name], path, folder / PurePosixPath(name))
+    return manifest, hashlib.sha256(told).hexdigest()
+
+
+def _manifest(told: bytes, path: Path) -> Manifest:
+    try:
+        manifest = msgspec.json.decode(told, type=Manifest)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: its {MANIFEST} is not valid: {error}") from None
+    if manifest.bundle_version > BUNDLE_VERSION:
+        raise RecordError(f"{path}: was made by a newer harness ({manifest.harness_version}); upgrade to read it")
+    return manifest
+
+
+def _is_inside(name: str) -> bool:
+    """Relative, without ``..``, backslashes, drives, links to be followed or names that a system takes for others."""
+    parts = name.split("/")
+    return len(name) <= 1024 and all(_PART.fullmatch(part) and part.strip(".") for part in parts)
+
+
+def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry, path: Path, place: Path) -> None:
+    changed = RecordError(
+        f"{path}: {info.filename!r} is not what its manifest says: it was changed after the bundle was made"
+    )
+    if info.file_size != entry.bytes or info.is_dir():
+        raise changed
+    place.parent.mkdir(parents=True, exist_ok=True)
+    digest, left = hashlib.sha256(), entry.bytes
+    with place.open("xb") as target:
+        try:
+            with archive.open(info) as source:
+                while left and (chunk := source.read(min(_CHUNK, left))):
+                    left -= len(chunk)
+                    digest.update(chunk)
+                    target.write(chunk)
+        except _DAMAGE as error:
+            raise changed from error
+    if left or digest.hexdigest() != entry.sha256:
+        raise changed
+
+
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
+    with archive.open(info) as source:
+        return source.read(most)

@@ -1,0 +1,183 @@
+"""One run in full, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.records import Failure, PluginRef, RunRecord, Success
+from harness.report.costs import Section, epochs, sections, text
+
+
+def render(record: RunRecord, path: Path) -> str:
+    parts = [f"{record.run_id}\n{path}"]
+    outcome = record.outcome
+    costs = [*sections(outcome, record.roofline), epochs(outcome)] if isinstance(outcome, Success) else []
+    parts += [_lines(section) for section in [run_section(record), *costs, *circumstances(record)] if section[1]]
+    if isinstance(record.outcome, Success):
+        quality = (_quality(record.outcome), _per_class(record.outcome), _slices(record.outcome))
+        parts[2:2] = [part for part in quality if part]
+    else:
+        parts.insert(1, _failure(record.outcome))
+    return "\n\n".join(parts)
+
+
+def _lines(section: Section) -> str:
+    from tabulate import tabulate
+
+    title, rows = section
+    grid = tabulate([[name, text(value)] for name, value in rows], tablefmt="plain", disable_numparse=True)
+    return "\n".join([title, *(f"  {line}".rstrip() for line in grid.splitlines())])
+
+
+def _failure(failure: Failure) -> str:
+    where = f" in phase {failure.phase}" if failure.phase else ""
+    parts = [f"FAILED{where}: {failure.kind}: {failure.message}"]
+    if failure.log_tail:
+        parts.append("\n".join(["last lines of the log", *(f"  | {line}" for line in failure.log_tail.splitlines())]))
+    return "\n\n".join(parts)
+
+
+def run_section(record: RunRecord) -> Section:
+    """What was asked for, in full."""
+    spec = record.spec
+    names = (
+        "task",
+        "dataset",
+        "model",
+        "backend",
+        "device",
+        "precision",
+        "compile",
+        "deterministic",
+        "seed",
+        "threads",
+    )
+    rows: list[tuple[str, object]] = [(name, getattr(spec, name)) for name in names]
+    groups: dict[str, dict[str, Any]] = {
+        "recipe": _fields(spec.recipe),
+        "protocol": _fields(spec.protocol),
+        "task": spec.task_options,
+        "dataset": spec.dataset_options,
+        "model": spec.model_options,
+    }
+    if spec.pretrained is not None:
+        revision = f"@{spec.pretrained.revision}" if spec.pretrained.revision else ""
+        rows += [("pretrained", f"{spec.pretrained.name}{revision}"), ("checkpoint", spec.pretrained.path)]
+    if spec.source is not None:
+        rows += [("own data", spec.source.path), ("guessed", ", ".join(spec.source.guessed) or "nothing")]
+    rows += [
+        (f"{group}.{name}", "none" if value is None else value)
+        for group, values in groups.items()
+        for name, value in values.items()
+    ]
+    started: list[tuple[str, object]] = [
+        ("started", record.started_at),
+        ("whole process", f"{record.wall_s:.1f} s"),
+        ("repeat", record.repeat),
+    ]
+    return "run", started + rows
+
+
+def _fields(struct: Any) -> dict[str, Any]:
+    return {name: getattr(struct, name) for name in struct.__struct_fields__}
+
+
+def quality(outcome: Success) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of the scores; the one that the task is judged by is marked."""
+    scores = outcome.scores
+    splits = {"test": scores.test, "validation": scores.validation}
+    if scores.reference is not None:
+        splits["closed form, test"] = scores.reference
+    names = dict.fromkeys(name for split in splits.values() for name in split)
+    interval = ["95% over test examples"] if scores.intervals else []
+    rows = [
+        [
+            f"{name} *" if name == scores.primary else name,
+            *(text(split.get(name)) for split in splits.values()),
+            *(" to ".join(f"{end:.4g}" for end in scores.intervals.get(name, ())) for _ in interval),
+        ]
+        for name in names
+    ]
+    return ["metric", *splits, *interval], rows
+
+
+def _quality(outcome: Success) -> str:
+    from tabulate import tabulate
+
+    headers, rows = quality(outcome)
+    grid = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
+    return "\n".join(["quality (* judged by)", *(f"  {line}".rstrip() for line in grid.splitlines())])
+
+
+def _per_class(outcome: Success) -> str:
+    from tabulate import tabulate
+
+    if not outcome.scores.per_class:
+        return ""
+    rows = [
+        [score.label, *map(_share, (score.precision, score.recall, score.f1, score.roc_auc)), score.support]
+        for score in outcome.scores.per_class
+    ]
+    header = ["class", "precision", "recall", "f1", "roc_auc", "support"]
+    align = ["left", *["right"] * 5]
+    grid = tabulate(rows, headers=header, tablefmt="plain", colalign=align, disable_numparse=True)
+    return "\n".join(["per class, test split", *(f"  {line}".rstrip() for line in grid.splitlines())])
+
+
+def _slices(outcome: Success) -> str:
+    from tabulate import tabulate
+
+    scores = outcome.scores
+    if not scores.slices:
+        return ""
+    rows = [[part.group, part.value, text(part.score), part.support] for part in scores.slices]
+    header = ["group", "value", scores.primary, "support"]
+    grid = tabulate(
+        rows, headers=header, tablefmt="plain", colalign=["left", "left", "right", "right"], disable_numparse=True
+    )
+    return "\n".join(["by group, test split", *(f"  {line}".rstrip() for line in grid.splitlines())])
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def circumstances(record: RunRecord) -> Iterator[Section]:
+    """The machine, the software, and what identifies data, weights and plugins."""
+    env, origin = record.environment, record.provenance
+    yield (
+        "environment",
+        [
+            ("system", f"{env.os}; {env.kernel}; {env.python}"),
+            ("processor", f"{env.cpu}, {env.cores} cores"),
+            ("memory", f"{env.memory_bytes / 2**30:.1f} GiB"),
+            *(("gpu", f"{gpu.name}, {gpu.memory_bytes / 2**30:.1f} GiB, driver {gpu.driver}") for gpu in env.gpus),
+            ("load before", env.load_1min),
+            ("harness commit", env.git_commit or "not a checkout"),
+            ("packages", env.packages),
+        ],
+    )
+    yield (
+        "provenance",
+        [
+            ("key", record.key),
+            ("device", origin.device_name),
+            ("dataset", origin.dataset_digest),
+            ("initial weights", origin.initial_weights_digest),
+            ("final weights", origin.final_weights_digest),
+            *(("plugin", _plugin(ref)) for ref in origin.plugins),
+            *((f"data: {name}", value) for name, value in (origin.data.details if origin.data else {}).items()),
+            *((f"set: {name}", value) for name, value in origin.notes.items()),
+            *(
+                (f"parity with {mark.backend}", f"{'same' if mark.passed else 'differs'}, logits {text(mark.error)}")
+                for mark in record.parity
+            ),
+        ],
+    )
+
+
+def _plugin(ref: PluginRef) -> str:
+    brought_by = " ".join(filter(None, (ref.distribution, ref.version)))
+    return f"{ref.name} ({brought_by})" + (f", code {ref.code_digest[:12]}" if ref.code_digest else "")

@@ -1,0 +1,154 @@
+"""What a device attains at best: measured, kept, found again, and what runs are told as a share of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from command_line import Invoke
+from sample_records import ENVIRONMENT, record, success
+
+from harness.analysis.comparison_table import build_table
+from harness.checks import roofline as roofline_module
+from harness.checks.roofline import rate
+from harness.data.cache import cache_dir
+from harness.measure.roofline import lookup, save
+from harness.records import Roofline
+from harness.report.text import render
+
+PACKAGES = ("numpy",)
+
+
+def made(**changes: Any) -> Roofline:
+    values: dict[str, Any] = {
+        "backend": "torch",
+        "device": "cpu",
+        "precision": "fp32",
+        "threads": 1,
+        "hardware": ENVIRONMENT.cpu,
+        "versions": {"numpy": "2.4.6"},
+        "matrix_flops_per_s": 1e10,
+        "copy_bytes_per_s": 2e9,
+        "measured_at": "2026-01-01T00:00:00+00:00",
+    }
+    return Roofline(**values | changes)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+
+
+def test_what_was_measured_is_found_again() -> None:
+    save(made())
+    assert lookup(record(), PACKAGES) == made()
+    save(made(matrix_flops_per_s=3e10))
+    assert lookup(record(), PACKAGES) == made(matrix_flops_per_s=3e10)
+    assert [path.suffix for path in (cache_dir() / "rooflines").iterdir()] == [".json"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"backend": "tensorflow"},
+        {"device": "cuda:0"},
+        {"precision": "bf16"},
+        {"threads": 2},
+        {"hardware": "Another CPU"},
+        {"versions": {"numpy": "2.4.7"}},
+    ],
+)
+def test_another_device_setting_or_version_is_not_found(changes: dict[str, Any]) -> None:
+    save(made(**changes))
+    assert lookup(record(), PACKAGES) is None
+
+
+def test_a_damaged_file_is_none() -> None:
+    save(made())
+    (file,) = (cache_dir() / "rooflines").iterdir()
+    file.write_text("{")
+    assert lookup(record(), PACKAGES) is None
+
+
+def test_a_rate_is_the_median_of_windows_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    clock.perf_counter = lambda: clock.now
+    monkeypatch.setattr(roofline_module, "time", clock)
+    calls = iter(range(10**6))
+
+    def work() -> None:
+        clock.now += 0.5 if next(calls) < 3 else 0.01
+
+    assert rate(work, lambda: None, window_s=0.2) == pytest.approx(100)
+
+
+def test_the_command_measures_through_the_backend(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy's products sleep as if it did 100 MFLOP/s at 512, and ever more slowly above: what is best counts. A
+    sleep lasts at least as long as asked for, so that the rates found cannot be too high."""
+    monkeypatch.setenv("TOY_FLOPS", "1e12")
+    monkeypatch.setattr(roofline_module, "LIMIT_S", 60.0)
+    found = invoke("doctor", "--roofline", "--backend", "toy-numpy", "--threads", "1", "--format", "json")
+    assert found.exit_code == 0, found.output
+    (roofline,) = msgspec.json.decode(found.stdout, type=list[Roofline])
+    assert (roofline.backend, roofline.device, roofline.precision, roofline.threads) == ("toy-numpy", "cpu", "fp32", 1)
+    assert 0.5e12 < roofline.matrix_flops_per_s <= 1e12
+    assert 0.5e9 < roofline.copy_bytes_per_s <= 1e9
+    assert len(list((cache_dir() / "rooflines").iterdir())) == 1
+
+
+def test_a_backend_without_kernels_has_no_roofline(invoke: Invoke) -> None:
+    assert "TOY_FLOPS" not in os.environ
+    found = invoke("doctor", "--roofline", "--backend", "toy-numpy", "--threads", "1", "--format", "json")
+    assert (found.exit_code, json.loads(found.stdout)) == (1, [])
+
+
+def test_options_of_peak_alone_are_refused(invoke: Invoke) -> None:
+    found = invoke("doctor", "--threads", "1")
+    assert found.exit_code == 2
+    assert "belong to --roofline" in found.stderr
+
+
+def test_runs_are_told_as_a_share_of_the_roofline() -> None:
+    run = record(success())  # 1.25e9 FLOP/s
+    (row,) = build_table([msgspec.structs.replace(run, roofline=made())]).rows
+    assert row.cells["mfu_percent"].value == pytest.approx(12.5)
+    (row,) = build_table([run]).rows
+    assert row.cells["mfu_percent"].value is None
+
+
+def test_the_price_of_a_million_samples() -> None:
+    runs = [record(success(train=rate, inference=4 * rate), seed=seed) for seed, rate in enumerate((900.0, 1100.0))]
+    (row,) = build_table(runs, price_per_hour=3.6).rows
+    cells = row.cells
+    assert cells["train_cost_per_million"].value == pytest.approx(1.0)
+    assert cells["inference_cost_per_million"].value == pytest.approx(0.25)
+    speed, cost = cells["train_samples_per_s"], cells["train_cost_per_million"]
+    assert cost.ci95 is not None
+    assert speed.ci95 is not None
+    assert cost.ci95 / cost.value == pytest.approx(speed.ci95 / speed.value)  # type: ignore[operator]
+    assert "per 1M" in render(build_table(runs, price_per_hour=3.6))
+    assert "per 1M" not in render(build_table(runs))
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("torch", marks=[pytest.mark.torch, pytest.mark.plugins("torch")]),
+        pytest.param("tensorflow", marks=[pytest.mark.tensorflow, pytest.mark.plugins("tensorflow")]),
+    ],
+)
+def test_real_kernels_compute(backend: str) -> None:
+    from harness.plugins import discover
+
+    kernels = discover().backend(backend).roofline_kernels("cpu", "fp32", 2)
+    assert kernels is not None
+    product = kernels.matrix(8)()
+    assert float(product.sum() if backend == "torch" else product.numpy().sum()) == 8**3
+    copied = kernels.copy(400)()
+    assert len(copied) == 100
+    kernels.synchronize()
