@@ -18,7 +18,7 @@ from processes import gone
 from toy_plugin import FAST, FAULTS_REF, TOY_REF, install_toy
 
 from harness.errors import RecordError, UsageError
-from harness.execute import child, local
+from harness.execute import child, runner
 from harness.execute.devices import probe
 from harness.execute.runner import Silent, run_all
 from harness.plan import Selection, expand
@@ -408,7 +408,7 @@ def test_kernel_that_ran_out_of_memory_is_told_from_a_crash(
 ) -> None:
     """The kernel's counter is of the whole machine, so it explains nothing but a SIGKILL."""
     kills = iter(range(100))
-    monkeypatch.setattr(local, "_kernel_oom_kills", lambda: next(kills))
+    monkeypatch.setattr(runner, "_kernel_oom_kills", lambda: next(kills))
     killed = run(catalog, tmp_path, backends=("toy-killed",)).outcome
     crashed = run(catalog, tmp_path, backends=("toy-segfault",)).outcome
     assert isinstance(killed, Failure)
@@ -420,9 +420,9 @@ def test_kernel_that_ran_out_of_memory_is_told_from_a_crash(
 def test_log_tail_is_the_end_of_a_long_log(tmp_path: Path) -> None:
     log = tmp_path / LOG
     log.write_bytes(b"\xff\xfe" + b"".join(b"line %d\n" % number for number in range(100_000)))
-    tail = local.tail(log).splitlines()
-    assert tail == [f"line {number}" for number in range(100_000 - local.LOG_TAIL_LINES, 100_000)]
-    assert local.tail(tmp_path / "absent") == ""
+    tail = runner.tail(log).splitlines()
+    assert tail == [f"line {number}" for number in range(100_000 - runner.LOG_TAIL_LINES, 100_000)]
+    assert runner.tail(tmp_path / "absent") == ""
 
 
 def test_worker_with_the_toy_needs_no_scikit_learn(toy: Path, tmp_path: Path, catalog: Catalog) -> None:
