@@ -34,8 +34,8 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
 
     Raises `harness.UsageError` where ``HARNESS_PLUGIN_TIMEOUT`` is no number of seconds.
     """
-    from harness.measure.quality.metrics import BUILTIN as METRICS
-    from harness.report import BUILTIN as REPORTERS
+    from harness.measure.quality.builtin import METRICS
+    from harness.report.builtin import REPORTERS
 
     limit = limit_s()
     manager = pluggy.PluginManager(hookspecs.GROUP)
