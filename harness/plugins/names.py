@@ -1,15 +1,17 @@
-"""The names under which a catalog has what plugins offer; a name that two claim is neither's."""
+"""Enter the objects that plugins offer into a catalog, by name. A name that two plugins claim is left out as a
+conflict."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from harness.plugins.catalog import Catalog, Provided
+from harness.plugins.offers import Offer
 from harness.records import PluginRef
 
 
-def fill(catalog: Catalog, offers: list[tuple[PluginRef, str, Any]]) -> None:
-    """Enter the offers, which are (plugin, hook, value), into the catalog."""
+def fill(catalog: Catalog, offers: list[Offer]) -> None:
+    """Enter the offers into the catalog."""
     kinds: dict[str, tuple[str, dict[Any, Any]]] = {
         "harness_tasks": ("task", catalog.tasks),
         "harness_datasets": ("dataset", catalog.datasets),
