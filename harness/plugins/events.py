@@ -4,6 +4,7 @@ a run."""
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from harness.plugins.catalog import Catalog, LoadedPlugin
 from harness.plugins.failures import described_with_place
@@ -31,7 +32,7 @@ class Events:
             if plugin.ref not in self._threads:
                 self._threads[plugin.ref] = PluginThread(self._limit_s)
             try:
-                self._threads[plugin.ref].call(lambda caller=caller: caller(**arguments))  # type: ignore[misc]
+                self._threads[plugin.ref].call(partial(caller, **arguments))
             except TimeLimitError as error:
                 self._plugins.remove(plugin)
                 _report(plugin, hook, f"{error}; it will receive no further events")

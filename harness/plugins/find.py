@@ -32,13 +32,13 @@ def find(extra: Iterable[str] = ()) -> tuple[list[PluginRef], list[PluginFailure
     refs = {*core(), *installed()}
     modules = {ref.value for ref in refs}
     refs |= {ref for ref in map(named, [*extra, *_listed(EXTRA)]) if ref.value not in modules}
-    disabled = set(_listed(DISABLED))
+    left_out = disabled()
     chosen, failures = [], []
     by_name: dict[str, list[PluginRef]] = defaultdict(list)
     for ref in sorted(refs, key=lambda ref: (ref.name, ref.distribution, ref.value)):
         by_name[ref.name].append(ref)
     for name, claimants in by_name.items():
-        if name in disabled:
+        if name in left_out:
             failures += [PluginFailure(ref, f"disabled by {DISABLED}") for ref in claimants]
         elif len(claimants) > 1:
             who = " and ".join(f"{ref.distribution} ({ref.value})" for ref in claimants)
@@ -46,7 +46,7 @@ def find(extra: Iterable[str] = ()) -> tuple[list[PluginRef], list[PluginFailure
             failures += [PluginFailure(ref, reason) for ref in claimants]
         else:
             chosen += claimants
-    for name in sorted(disabled - by_name.keys()):
+    for name in sorted(left_out - by_name.keys()):
         absent = PluginRef(name=name, value="", distribution="", version="")
         failures.append(PluginFailure(absent, f"listed in {DISABLED}, but no such plugin is installed"))
     return chosen, failures
@@ -59,6 +59,11 @@ def core() -> tuple[PluginRef, ...]:
     return tuple(
         PluginRef(name=name, value=module, distribution="harness", version=version) for name, module in CORE.items()
     )
+
+
+def disabled() -> set[str]:
+    """Return the names of plugins to leave out."""
+    return set(_listed(DISABLED))
 
 
 def installed() -> set[PluginRef]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import pluggy
@@ -15,9 +16,8 @@ from harness.plugins import hookspecs
 from harness.plugins.catalog import Catalog, LoadedPlugin
 from harness.plugins.code import check_api_version, import_object
 from harness.plugins.failures import PluginFailure, described_with_place
-from harness.plugins.find import core, find
-from harness.plugins.names import fill
-from harness.plugins.offers import YIELDS, Offer, check_offer
+from harness.plugins.find import core, disabled, find
+from harness.plugins.offers import YIELDS, Offer, check_offer, enter
 from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
 
@@ -34,13 +34,13 @@ def discover(extra: Iterable[str] = ()) -> Catalog:
 
 
 def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> Catalog:
-    """Load exactly these plugins and the core's own, except those that `failures` lists already.
+    """Load exactly these plugins and the core's own, except those that are disabled or that `failures` lists already.
 
     A broken plugin never raises here; it is listed in `Catalog.failures`. Raises `harness.UsageError` if
     ``HARNESS_PLUGIN_TIMEOUT`` is not a number of seconds.
     """
     limit, failed = limit_s(), list(failures)
-    excluded = {failure.ref for failure in failed}
+    excluded = {failure.ref for failure in failed} | {ref for ref in core() if ref.name in disabled()}
     plugins: list[LoadedPlugin] = []
     offers: list[Offer] = []
     for ref in dict.fromkeys((*core(), *refs)):
@@ -49,7 +49,7 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
         thread = PluginThread(limit)
         try:
             with contextlib.redirect_stdout(sys.stderr):  # stdout is for tables and JSON that programs read
-                plugin, offered = thread.call(lambda ref=ref: _load_one(ref), verb="load")  # type: ignore[misc]
+                plugin, offered = thread.call(partial(_load_one, ref), verb="load")
             for other in plugins:
                 if other.module is plugin.module:
                     raise PluginError(f"its module is also that of plugin {other.ref.name!r}; leave out one of them")
@@ -63,7 +63,7 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
         finally:
             thread.close()
     catalog = Catalog(plugins=tuple(plugins), failures=tuple(failed))
-    fill(catalog, offers)
+    enter(offers, catalog)
     return catalog
 
 

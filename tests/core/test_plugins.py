@@ -110,6 +110,7 @@ def test_core_plugins_are_discovered_once_and_can_be_disabled(monkeypatch: pytes
     assert [failure.message for failure in catalog.failures if failure.ref.name == "core-formats"] == [
         "disabled by HARNESS_DISABLE_PLUGINS"
     ]
+    assert load([]).reporters == {}, "a child process leaves it out too"
 
 
 def test_order_of_plugins_does_not_matter(toy: Path) -> None:
