@@ -19,7 +19,7 @@ from harness.checks.parity.marks import marks
 from harness.checks.parity.verdict import ParityVerdict
 from harness.interfaces import Metric
 from harness.measure import stats
-from harness.measure.quality.metrics import BUILTIN as METRICS
+from harness.measure.quality.builtin import METRICS
 from harness.measure.quality.metrics import unit_of
 from harness.records import Energy, Failure, Roofline, RunRecord, Success
 

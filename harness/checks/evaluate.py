@@ -139,7 +139,7 @@ def _compared(stored: StoredRun, trained: Success, backend: str, outcome: Outcom
 def _predict(job: Job) -> tuple[Outcome, NDArray[Any], DataInfo]:
     from harness.execute.weights import check, load
     from harness.measure.inference import predict
-    from harness.measure.quality.metrics import scorer
+    from harness.measure.quality.scorer import scorer
 
     catalog = load_plugins(job.plugins)
     backend, task = catalog.backend(job.spec.backend), catalog.task(job.spec.task)

@@ -24,7 +24,8 @@ import msgspec
 from harness.errors import HarnessError
 from harness.measure.environment import versions
 from harness.measure.roofline import hardware_of, save
-from harness.plugins.catalog import Catalog, missing
+from harness.plugins.catalog import Catalog
+from harness.plugins.requirements import missing
 from harness.records import Environment, PluginRef, Precision, Roofline
 
 MATRICES = {"cpu": (512, 1024, 2048, 4096), "gpu": (2048, 4096, 8192, 16384)}

@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from harness.errors import HarnessError
-from harness.plugins.catalog import Catalog, missing
+from harness.plugins.catalog import Catalog
+from harness.plugins.requirements import missing
 from harness.records import PluginRef
 
 MIB = 2**20

@@ -167,7 +167,7 @@ def _problem_with(directory: Path) -> str | None:
 
 def _ask(name: str, catalog: Catalog) -> BackendState:
     from harness.execute.devices import probe
-    from harness.plugins.catalog import missing
+    from harness.plugins.requirements import missing
 
     provided = catalog.backends[name]
     problem = missing(provided.value.requires)

@@ -132,7 +132,7 @@ class Run:
 
         from harness.execute.weights import check, save
         from harness.measure import inference, training
-        from harness.measure.quality.metrics import scorer
+        from harness.measure.quality.scorer import scorer
         from harness.records.arrays import digest
 
         spec, phases = self.spec, self.phases

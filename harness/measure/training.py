@@ -14,7 +14,7 @@ from harness.interfaces import Batch, PreparedData, Session
 from harness.measure.inference import predict
 from harness.measure.machine import Reading
 from harness.measure.phases import Emit, Phases
-from harness.measure.quality.metrics import Scorer
+from harness.measure.quality.scorer import Scorer
 from harness.measure.schedule import learning_rate
 from harness.measure.steady import is_enough
 from harness.measure.timed import Meter, Timed

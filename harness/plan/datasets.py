@@ -13,7 +13,7 @@ from harness.interfaces import Dataset, Task
 from harness.plan.overrides import merge
 from harness.plan.selection import Selection
 from harness.plan.settings import plain
-from harness.plugins.catalog import missing
+from harness.plugins.requirements import missing
 
 
 def check_dataset(task: Task, dataset: Dataset) -> None:

@@ -7,7 +7,8 @@ import msgspec
 from harness.errors import CombinationError, UsageError
 from harness.interfaces import Model, Task
 from harness.plan import checkpoint as pretrained
-from harness.plugins.catalog import Catalog, missing
+from harness.plugins.catalog import Catalog
+from harness.plugins.requirements import missing
 from harness.records import Pretrained
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 import msgspec
 
 from harness.errors import UnknownNameError, UsageError
-from harness.plugins.catalog import Catalog, missing
+from harness.plugins.catalog import Catalog
+from harness.plugins.requirements import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision
 
 MAX_THREADS = 1024

@@ -16,7 +16,8 @@ from harness.errors import HarnessError
 from harness.execute.child import run_child
 from harness.execute.runner import explain_end, thread_environment
 from harness.plugins import load
-from harness.plugins.catalog import Catalog, Provided, missing
+from harness.plugins.catalog import Catalog, Provided
+from harness.plugins.requirements import missing
 from harness.records import PluginRef
 from harness.testing.rule import Finding, Rule
 from harness.testing.rules.backends import BACKEND_RULES

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from harness.plugins.catalog import described_with_place, place
+from harness.plugins.failures import described_with_place, place
 
 T = TypeVar("T")
 

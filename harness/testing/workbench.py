@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness.interfaces import Backend, Batch, Model, PreparedData, Session, SessionRequest
-from harness.plugins.catalog import Catalog, missing
+from harness.plugins.catalog import Catalog
+from harness.plugins.requirements import missing
 from harness.records import RunSpec
 from harness.testing.rule import NotChecked
 

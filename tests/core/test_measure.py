@@ -25,7 +25,8 @@ from harness.interfaces import Batch, PreparedData, Session, Split
 from harness.measure import environment, inference
 from harness.measure.memory import PhaseMemory, peak_bytes, reset_peak
 from harness.measure.phases import Phases
-from harness.measure.quality.metrics import BUILTIN, scorer
+from harness.measure.quality.builtin import METRICS
+from harness.measure.quality.scorer import scorer
 from harness.measure.schedule import learning_rate
 from harness.measure.training import Training, train
 from harness.records import (
@@ -330,7 +331,7 @@ def test_schedules_rise_then_fall_within_bounds(steps: int, schedule: Any, warmu
 
 def trained(session: Session, spec: RunSpec, data: PreparedData | None = None) -> tuple[Training, list[Event]]:
     data, events = data or make_data(), []
-    judge = scorer(data.info, "rmse", [metric for metric in BUILTIN if metric.name == "rmse"])
+    judge = scorer(data.info, "rmse", [metric for metric in METRICS if metric.name == "rmse"])
     return train(session, data, spec, judge, Phases(events.append), events.append), events
 
 

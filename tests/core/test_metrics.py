@@ -15,12 +15,14 @@ from strategies import predictions
 
 from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
-from harness.measure.quality.metrics import BUILTIN, probabilities, scorer
+from harness.measure.quality.builtin import METRICS
+from harness.measure.quality.metrics import probabilities
+from harness.measure.quality.scorer import scorer
 from harness.records import IGNORED, ClassScore, DataInfo
 
 Array = np.ndarray[Any, Any]
-CLASSIFICATION = [metric for metric in BUILTIN if metric.objective == "classification"]
-REGRESSION = [metric for metric in BUILTIN if metric.objective == "regression"]
+CLASSIFICATION = [metric for metric in METRICS if metric.objective == "classification"]
+REGRESSION = [metric for metric in METRICS if metric.objective == "regression"]
 
 
 def classes(outputs: int, *labels: str) -> DataInfo:
@@ -267,6 +269,6 @@ def test_describing_metrics_needs_no_numerical_library() -> None:
     import subprocess
 
     code = (
-        "import sys, harness.measure.quality.metrics; print(sorted({'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
+        "import sys, harness.measure.quality.builtin; print(sorted({'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

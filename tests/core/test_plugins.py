@@ -17,11 +17,12 @@ from toy_plugin import FAULTS_REF, TOY_REF
 
 from harness.errors import PluginError, UnknownNameError, UsageError
 from harness.plugins import discover, load, resolve
-from harness.plugins.catalog import Catalog, missing
+from harness.plugins.catalog import Catalog
 from harness.plugins.code import digest
 from harness.plugins.events import Events
 from harness.plugins.find import named
-from harness.plugins.load import YIELDS
+from harness.plugins.offers import YIELDS
+from harness.plugins.requirements import missing
 from harness.records import PluginRef
 
 Install = Callable[..., PluginRef]
@@ -90,12 +91,26 @@ def test_toy_is_discovered_by_a_child(toy: Path) -> None:
     assert "'toy-regress'" in said
 
 
-def test_core_brings_metrics_and_reporters_by_itself() -> None:
+def test_core_plugins_are_part_of_every_catalog() -> None:
     catalog = load([])
+    assert [plugin.ref.name for plugin in catalog.plugins] == ["core-metrics", "core-formats"]
     assert {"accuracy", "rmse"} <= set(catalog.metrics)
     assert {"text", "json"} <= set(catalog.reporters)
-    assert catalog.metrics["rmse"].plugin.distribution == "harness"
+    assert catalog.metrics["rmse"].plugin == catalog.plugin("core-metrics")
     assert not catalog.tasks
+
+
+def test_core_plugins_are_discovered_once_and_can_be_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [plugin.ref.name for plugin in discover(["harness.report.builtin"]).plugins]
+    assert [names.count(name) for name in ("core-metrics", "core-formats")] == [1, 1]
+    monkeypatch.setenv("HARNESS_DISABLE_PLUGINS", "core-formats")
+    catalog = discover()
+    assert "text" not in catalog.reporters
+    assert "rmse" in catalog.metrics
+    assert [failure.message for failure in catalog.failures if failure.ref.name == "core-formats"] == [
+        "disabled by HARNESS_DISABLE_PLUGINS"
+    ]
+    assert load([]).reporters == {}, "a child process leaves it out too"
 
 
 def test_order_of_plugins_does_not_matter(toy: Path) -> None:
@@ -343,7 +358,7 @@ def test_one_module_under_two_entry_points(install: Install) -> None:
     again = msgspec.structs.replace(ref, name="again")
     catalog = load([ref, again])
     assert "once" in catalog.metrics
-    assert [failure.ref for failure in catalog.failures] == [again]
+    assert failure(catalog, again) == f"its module is also that of plugin {ref.name!r}; leave out one of them"
 
 
 # ---- events -----------------------------------------------------------------------------------------------
@@ -445,8 +460,8 @@ def test_plugin_file_that_is_none(source: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").touch()
-    told = "is not there" if source == "./nowhere.py" else "is no Python file"
-    with pytest.raises(UsageError, match=rf"{told}; give the path of .*, or the name of a module"):
+    reason = "does not exist" if source == "./nowhere.py" else "is not a Python file"
+    with pytest.raises(UsageError, match=rf"{reason}; pass the path of .*, or a module name"):
         discover([source])
 
 
@@ -472,7 +487,7 @@ def test_disabled_plugins_are_listed_as_such(install: Install, monkeypatch: pyte
     catalog = discover()
     assert failure(catalog, ref) == "disabled by HARNESS_DISABLE_PLUGINS"
     (stranger,) = [each for each in catalog.failures if each.ref.name == "unknown"]
-    assert stranger.message == "HARNESS_DISABLE_PLUGINS names it, and no plugin here is called so"
+    assert stranger.message == "listed in HARNESS_DISABLE_PLUGINS, but no such plugin is installed"
     assert "kept" in catalog.metrics
     assert other in {plugin.ref for plugin in catalog.plugins}
     with pytest.raises(UnknownNameError, match="disabled by HARNESS_DISABLE_PLUGINS"):
@@ -484,7 +499,7 @@ def test_two_plugins_of_one_name(install: Install) -> None:
     two = install(metric("of_two"), distribution="harness-two", name="twins")
     catalog = discover()
     assert failure(catalog, one) == failure(catalog, two)
-    assert "'twins' is that of several plugins, in harness-one" in failure(catalog, one)
+    assert "several plugins are named 'twins', in harness-one" in failure(catalog, one)
     assert "harness-two" in failure(catalog, one)
 
 

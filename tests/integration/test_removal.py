@@ -61,7 +61,7 @@ def test_the_rest_lists_and_runs(without: tuple[str, list[str], dict[str, str]],
 
     listed = {plugin["name"]: plugin for plugin in json.loads(harness("plugin", "list", "--format", "json"))["plugins"]}
     gone = folder.removeprefix("harness_")
-    problems = {name: listed[name]["problem"] for name in listed if listed[name]["distribution"] == "harness"}
+    problems = {name: listed[name]["problem"] for name in listed if listed[name]["module"].startswith("harness_")}
     assert f"No module named {folder!r}" in problems.pop(gone)
     assert set(problems) == {name.removeprefix("harness_") for name in FOLDERS} - {gone}
     assert set(problems.values()) == {""}

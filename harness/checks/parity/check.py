@@ -15,7 +15,8 @@ from harness.checks.parity.verdict import STEPS, ParityVerdict, Stage, keep, sid
 from harness.errors import UsageError
 from harness.execute.child import run_child
 from harness.execute.runner import child_environment, explain_end, tail
-from harness.plugins.catalog import Catalog, missing
+from harness.plugins.catalog import Catalog
+from harness.plugins.requirements import missing
 from harness.records import Failure, ParityMark, RunSpec
 from harness.records.store import Store, write_json
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.interfaces import Dataset, RawData, Split
-from harness.plugins.catalog import missing
+from harness.plugins.requirements import missing
 from harness.records import IGNORED
 from harness.testing.declared import differences
 from harness.testing.rule import Broken, NotChecked, Rule
