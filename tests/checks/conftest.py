@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PLUGIN = Path(__file__).parent / "plugin"
+PLUGIN = Path(__file__).parent / "parity" / "plugin"
 
 
 @pytest.fixture

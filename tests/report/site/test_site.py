@@ -1,4 +1,4 @@
-"""The site's files; what a browser does with them is tested in tests/browser."""
+"""The site's files; what a browser does with them is tested in browser/."""
 
 from __future__ import annotations
 
