@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import sysconfig
 import traceback
@@ -16,6 +17,8 @@ from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Repo
 from harness.records import PluginRef, RunSpec
 
 T = TypeVar("T")
+
+_ABSTRACT = re.compile(r"Can't instantiate abstract class (?P<name>\w+) .*abstract (?P<methods>methods? .+)")
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,20 @@ class Catalog:
 
 def describe(error: BaseException) -> str:
     """A plugin's exception in a line; harness's own speak for themselves."""
-    return f"{type(error).__name__}: {error}" if not isinstance(error, HarnessError) else str(error)
+    if isinstance(error, HarnessError):
+        return str(error)
+    if missing_methods := unwritten(error):
+        return f"an abstract method is not implemented; write {missing_methods}"
+    return f"{type(error).__name__}: {error}"
+
+
+def unwritten(error: BaseException) -> str:
+    """Return the abstract methods for which Python refused to instantiate a class: ``the method load of Sine``.
+
+    Empty for any other exception.
+    """
+    lacking = _ABSTRACT.match(str(error)) if isinstance(error, TypeError) else None
+    return f"the {lacking['methods']} of {lacking['name']}".replace("'", "") if lacking else ""
 
 
 def place(error: BaseException) -> str:
