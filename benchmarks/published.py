@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 from tabulate import tabulate
 
-from harness import RunRecord, RunSpec, Success, stats
+from harness import RunRecord, RunSpec, Success
 from harness.cli.progress import listener
 from harness.execute.runner import run_all
+from harness.measure import stats
 from harness.plan import Selection, expand
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
