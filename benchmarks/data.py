@@ -40,7 +40,8 @@ print(seconds)
 
 
 def sst2(backend: str, repeats: int) -> None:
-    first, again = [], []
+    first: list[float] = []
+    again: list[float] = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as cache:
             environment = {**os.environ, "HARNESS_CACHE": cache}

@@ -53,6 +53,7 @@ PUBLIC = [
     "RooflineKernels",
     "RunRecord",
     "RunSpec",
+    "SeededSplit",
     "Session",
     "SessionRequest",
     "Split",

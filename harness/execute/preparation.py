@@ -85,8 +85,10 @@ def is_prepared(catalog: Catalog, spec: RunSpec) -> bool:
 
 def _prepared(task: Task, dataset: Dataset, options: Any, spec: RunSpec) -> PreparedData:
     from harness.data.prepared import check, dataset_digest
+    from harness.data.raw import check_raw
 
     raw = _loaded(dataset, spec)
+    check_raw(raw, task.objective)
     data = task.prepare(raw, options)
     check(data)
     info = msgspec.structs.replace(data.info, details={**raw.details, **data.info.details})

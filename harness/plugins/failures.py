@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sysconfig
 import traceback
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.records import PluginRef
+
+_ABSTRACT = re.compile(r"Can't instantiate abstract class (?P<name>\w+) .*abstract (?P<methods>methods? .+)")
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,20 @@ class PluginFailure:
 
 def describe(error: BaseException) -> str:
     """Return the exception's type and message in one line; of harness's own errors, the message alone."""
-    return f"{type(error).__name__}: {error}" if not isinstance(error, HarnessError) else str(error)
+    if isinstance(error, HarnessError):
+        return str(error)
+    if missing_methods := unwritten(error):
+        return f"an abstract method is not implemented; write {missing_methods}"
+    return f"{type(error).__name__}: {error}"
+
+
+def unwritten(error: BaseException) -> str:
+    """Return the abstract methods for which Python refused to instantiate a class: ``the method load of Sine``.
+
+    Empty for any other exception.
+    """
+    match = _ABSTRACT.match(str(error)) if isinstance(error, TypeError) else None
+    return f"the {match['methods']} of {match['name']}".replace("'", "") if match else ""
 
 
 def place(error: BaseException) -> str:

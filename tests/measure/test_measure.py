@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from idle_session import IdleSession
 from sample_records import spec as sample_spec
 
 from harness.data.batches import inference_batches, steps_per_epoch, training_batches
@@ -83,7 +84,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-class Doubler(Session):
+class Doubler(IdleSession):
     """Predicts twice its input; remembers what it was asked, and lets time pass over it."""
 
     def __init__(

@@ -364,6 +364,12 @@ class _AtOnce(harness.Backend):
 
     name, requires, trains_by_steps, default_models = "at-once", {}, False, ("ill-suited", "median")
 
+    def devices(self) -> list[harness.DeviceInfo]:
+        return []
+
+    def open(self, request: harness.SessionRequest) -> harness.Session:
+        raise harness.UnsupportedError("not today")
+
 
 @pytest.fixture
 def at_once(catalog: Catalog) -> Catalog:
@@ -439,6 +445,9 @@ class Folded(harness.Dataset):
     objective = "regression"
     Options = SplitOptions
     splits = (0, 1, 2)
+
+    def load(self, options: SplitOptions) -> harness.RawData:
+        raise harness.DataError("not today")
 
 
 def test_every_published_split_is_a_run(catalog: Catalog) -> None:

@@ -171,8 +171,18 @@ BROKEN = {
         "import harness\nclass T(harness.Task): ...\n@harness.hookimpl\ndef harness_tasks():\n    yield T\n",
         "harness.Task",
     ),
+    "missing method": (
+        "import harness\nclass D(harness.Dataset): ...\n@harness.hookimpl\ndef harness_datasets():\n    yield D()\n",
+        "write the method load of D (",
+        "line 5, in harness_datasets",
+    ),
+    "missing methods": (
+        "import harness\nclass B(harness.Backend): ...\n@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
+        "write the methods devices, open of B",
+    ),
     "missing attributes": (
         "import harness\nclass B(harness.Backend):\n    name = 'b'\n    summary = ''\n"
+        "    def devices(self): ...\n    def open(self, request): ...\n"
         "@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
         "Backend without requires, packages",
     ),
@@ -210,6 +220,8 @@ def test_model_without_variants_is_listed(install: Install) -> None:
             name, summary, accepts, objectives = "m", "", (), ()
             Config = harness.NoOptions
             variants = {}
+            def parameters(self, config, info): ...
+            def flops_per_sample(self, config, info): ...
         @harness.hookimpl
         def harness_models():
             yield M()
@@ -223,6 +235,7 @@ def test_task_whose_primary_metric_is_not_among_its_metrics(install: Install) ->
         class T(harness.Task):
             name, kind, produces, objective, summary = "t", "x", "x", "regression", ""
             default_dataset, default_model, metric, metrics = "d", "m", "rmse", ("mae",)
+            def prepare(self, data, options): ...
         @harness.hookimpl
         def harness_tasks():
             yield T()
@@ -328,6 +341,8 @@ class M(harness.Model):
     name, summary, accepts, objectives = {name!r}, "", (), ()
     Config = harness.NoOptions
     variants = {{{variants}: {{}}, {name!r} + "-own": {{}}}}
+    def parameters(self, config, info): ...
+    def flops_per_sample(self, config, info): ...
 @harness.hookimpl
 def harness_models():
     yield M()

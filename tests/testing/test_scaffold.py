@@ -69,6 +69,19 @@ def test_what_is_made_runs_on_torch(kind: str, tmp_path: Path) -> None:
     judge(kind, tmp_path)
 
 
+def test_what_is_made_passes_strict_type_checks(tmp_path: Path) -> None:
+    api = pytest.importorskip("mypy.api")
+    modules = []
+    for kind in KINDS:
+        create(f"my-{kind}", kind, tmp_path / kind)
+        modules.append(str(tmp_path / kind / f"my_{kind}.py"))
+    # The repository's configuration is strict and skips the frameworks' types, so that nn.Module is Any.
+    config = str(Path(__file__).parents[2] / "pyproject.toml")
+    options = ["--config-file", config, "--allow-subclassing-any", "--follow-imports=silent", "--cache-dir=/dev/null"]
+    report, _, status = api.run([*options, *modules])
+    assert status == 0, report
+
+
 @pytest.mark.parametrize("name", ["My Task", "9lives", "import", "a_b", "", "../x", "a--b"])
 def test_names_that_no_package_can_have(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be a package's name"):

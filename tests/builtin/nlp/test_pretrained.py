@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from checkpoints import INFO, PIECES, SIZES, tiny_bert
 from harness_nlp import text
-from harness_nlp.models.bert import Bert, Config
+from harness_nlp.models.bert import Bert, BertConfig
 from safetensors.numpy import load_file, save_file
 
 from harness import DataError, RunSpec, UsageError
@@ -19,7 +19,7 @@ from harness.plan import Selection, expand
 from harness.plan import checkpoint as pretrained
 from harness.plugins import discover
 
-PARAMETERS = Bert().parameters(Config(**SIZES), INFO)
+PARAMETERS = Bert().parameters(BertConfig(**SIZES), INFO)
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_minilm_gives_the_logits_of_transformers() -> None:
     for name in ("input_ids", "attention_mask"):
         np.testing.assert_array_equal(arrays[name], reference[name])
 
-    config = msgspec.convert(spec.model_options, Config)
+    config = msgspec.convert(spec.model_options, BertConfig)
     info = msgspec.structs.replace(
         INFO, details={"vocab_size": len(vocabulary), "pad_id": 0}, outputs=2, label_names=()
     )

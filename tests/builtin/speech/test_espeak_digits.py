@@ -12,14 +12,22 @@ import msgspec
 import numpy as np
 import pytest
 from harness_speech import espeak
-from harness_speech.espeak_digits import DIGITS, EXCLUDED, SPLITS, EspeakDigits, Options, split_of, utterances
+from harness_speech.espeak_digits import (
+    DIGITS,
+    EXCLUDED,
+    SPLITS,
+    EspeakDigits,
+    EspeakDigitsOptions,
+    split_of,
+    utterances,
+)
 
 from harness import DataError, RawData, Split
 
 DIGEST = """
 import hashlib
-from harness_speech.espeak_digits import SPLITS, EspeakDigits, Options
-data = EspeakDigits().load(Options(takes=1))
+from harness_speech.espeak_digits import SPLITS, EspeakDigits, EspeakDigitsOptions
+data = EspeakDigits().load(EspeakDigitsOptions(takes=1))
 sha = hashlib.sha256()
 for split in SPLITS:
     for waveform in getattr(data, split).inputs["waveform"]:
@@ -31,13 +39,13 @@ print(sha.hexdigest())
 @pytest.fixture(scope="module")
 def data() -> RawData:
     pytest.importorskip("espeakng_loader")
-    return EspeakDigits().load(Options())
+    return EspeakDigits().load(EspeakDigitsOptions())
 
 
 @pytest.fixture(scope="module")
 def one_take() -> RawData:
     pytest.importorskip("espeakng_loader")
-    return EspeakDigits().load(Options(takes=1))
+    return EspeakDigits().load(EspeakDigitsOptions(takes=1))
 
 
 def _splits(data: RawData) -> list[Split]:
@@ -59,7 +67,7 @@ def test_every_voice_says_every_digit_equally_often(data: RawData) -> None:
         voices = set(split.groups["voice"])
         counts = Counter(zip(split.groups["voice"], split.targets, strict=True))
         assert len(voices) >= 12
-        assert counts == {(voice, digit): Options().takes for voice in voices for digit in range(10)}
+        assert counts == {(voice, digit): EspeakDigitsOptions().takes for voice in voices for digit in range(10)}
         assert split.targets.dtype == np.int64
 
 
@@ -126,7 +134,7 @@ def test_every_voice_differs_from_what_an_unknown_one_gets() -> None:
 @pytest.mark.parametrize("rate_hz", [8000, 16000])
 def test_speech_keeps_its_energy_and_bandwidth_at_each_rate(rate_hz: int) -> None:
     pytest.importorskip("espeakng_loader")
-    data = EspeakDigits().load(Options(takes=1, sample_rate_hz=rate_hz))
+    data = EspeakDigits().load(EspeakDigitsOptions(takes=1, sample_rate_hz=rate_hz))
     assert data.details == {"sample_rate_hz": rate_hz}
     spoken = espeak.synthesise(utterances([v for v in espeak.variants() if v not in EXCLUDED], 1))
     seconds = sum(map(len, spoken)) / espeak.SAMPLE_RATE_HZ
@@ -135,7 +143,7 @@ def test_speech_keeps_its_energy_and_bandwidth_at_each_rate(rate_hz: int) -> Non
 
 
 def test_synthesis_is_the_same_in_every_process_and_again_in_this_one(one_take: RawData) -> None:
-    again = EspeakDigits().load(Options(takes=1))
+    again = EspeakDigits().load(EspeakDigitsOptions(takes=1))
     child = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True)
     assert _digest(again) == _digest(one_take)
     assert child.stdout == _digest(one_take) + "\n"
@@ -166,7 +174,7 @@ def test_without_the_loader_the_error_says_what_to_install(monkeypatch: pytest.M
     assert EspeakDigits.requires == {"espeakng_loader": "pip install 'harness[speech]'"}
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(DataError, match=r"pip install 'harness\[speech\]'"):
-        EspeakDigits().load(Options())
+        EspeakDigits().load(EspeakDigitsOptions())
 
 
 def test_a_language_that_is_not_there_is_an_error() -> None:
@@ -178,4 +186,4 @@ def test_a_language_that_is_not_there_is_an_error() -> None:
 @pytest.mark.parametrize("options", [{"takes": 0}, {"sample_rate_hz": 100}, {"voices": 3}])
 def test_options_are_checked(options: dict[str, int]) -> None:
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert(options, Options)
+        msgspec.convert(options, EspeakDigitsOptions)

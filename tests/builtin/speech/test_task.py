@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness_speech.task import Options, Speech
+from harness_speech.task import Speech, SpeechOptions
 from harness_speech.waveforms import fixed_length, normalise, resample
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,7 +73,7 @@ def test_resampling_keeps_a_tone_and_removes_what_the_new_rate_cannot_hold() -> 
 
 def test_the_default_length_holds_99_percent_of_the_training_clips() -> None:
     lengths = [100] * 197 + [400, 800, 900]
-    prepared = Speech().prepare(_data(lengths, sample_rate_hz=8000), Options())
+    prepared = Speech().prepare(_data(lengths, sample_rate_hz=8000), SpeechOptions())
     assert prepared.info.inputs == {"input_values": InputSpec(shape=(800,), dtype="float32")}
     assert prepared.info.details == {"sample_rate_hz": 8000, "truncated_share": 1 / 200}
     assert (prepared.info.outputs, prepared.info.label_names) == (2, ("no", "yes"))
@@ -84,20 +84,20 @@ def test_the_default_length_holds_99_percent_of_the_training_clips() -> None:
 
 
 def test_seconds_sets_the_length() -> None:
-    prepared = Speech().prepare(_data([100, 3000], sample_rate_hz=8000), Options(seconds=0.25))
+    prepared = Speech().prepare(_data([100, 3000], sample_rate_hz=8000), SpeechOptions(seconds=0.25))
     assert prepared.info.inputs["input_values"].shape == (2000,)
     assert prepared.info.details["truncated_share"] == 0.5
 
 
 def test_a_dataset_without_a_sample_rate_is_refused() -> None:
     with pytest.raises(DataError, match="sample_rate_hz"):
-        Speech().prepare(_data([100]), Options())
+        Speech().prepare(_data([100]), SpeechOptions())
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e9])
 def test_a_clip_is_at_most_an_hour_long(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds must lie above 0 and at most at 3600"):
-        Options(seconds=seconds)
+        SpeechOptions(seconds=seconds)
 
 
 def test_each_waveform_is_resampled_from_its_own_rate() -> None:
@@ -108,12 +108,12 @@ def test_each_waveform_is_resampled_from_its_own_rate() -> None:
     rates = np.array([16000, 8000])
     split = Split(inputs={"waveform": waveforms, "sample_rate_hz": rates}, targets=np.array([0, 1]))
     data = RawData(train=split, validation=split, test=split, label_names=("no", "yes"))
-    prepared = Speech().prepare(data, Options())
+    prepared = Speech().prepare(data, SpeechOptions())
     assert prepared.info.details["sample_rate_hz"] == 8000
     first, second = prepared.train.inputs["input_values"]
     assert first.shape == (4000,)
     np.testing.assert_allclose(first[100:-100], second[100:-100], atol=0.05)
-    faster = Speech().prepare(data, Options(sample_rate_hz=12000))
+    faster = Speech().prepare(data, SpeechOptions(sample_rate_hz=12000))
     assert faster.info.inputs == {"input_values": InputSpec(shape=(6000,), dtype="float32")}
     assert faster.info.details["sample_rate_hz"] == 12000
 
@@ -123,5 +123,5 @@ def test_more_than_16_khz_is_kept_on_request_only() -> None:
     data = RawData(
         train=split, validation=split, test=split, label_names=("no", "yes"), details={"sample_rate_hz": 44100}
     )
-    assert Speech().prepare(data, Options()).info.inputs["input_values"].shape == (1600,)
-    assert Speech().prepare(data, Options(sample_rate_hz=44100)).info.inputs["input_values"].shape == (4410,)
+    assert Speech().prepare(data, SpeechOptions()).info.inputs["input_values"].shape == (1600,)
+    assert Speech().prepare(data, SpeechOptions(sample_rate_hz=44100)).info.inputs["input_values"].shape == (4410,)
