@@ -75,7 +75,7 @@ class Workbench:
         """At fp32, seed 0, one thread, without dropout and regularisation."""
         from harness.execute.preparation import choose_device, session_request
 
-        _, _, request = session_request(self.catalog, self.spec, self.data, choose_device(self.backend, self.spec))
+        _, request = session_request(self.catalog, self.spec, self.data, choose_device(self.backend, self.spec))
         recipe = msgspec.structs.replace(request.recipe, dropout=0.0, label_smoothing=0.0, weight_decay=0.0)
         return dataclasses.replace(request, recipe=recipe)
 

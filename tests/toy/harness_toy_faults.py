@@ -80,14 +80,21 @@ def sys_exit() -> None:
 
 
 def write_garbage() -> None:
-    """Leave half of a record and of its arrays, and end as if all were well."""
-    Path(sys.argv[2]).with_name("arrays.npz").write_bytes(b"PK")
-    Path(sys.argv[2]).write_text('{"schema_version": 1, "run_id": "nonsense"')
+    """Leave half of a result and of its arrays, and end as if all were well."""
+    Path(sys.argv[2], "arrays.npz").write_bytes(b"PK")
+    os.write(int(sys.argv[3]), b'{"type": "result", "body": {"run_id": "nonsense"')
     os._exit(0)
 
 
 def send_garbage() -> None:
-    os.write(int(sys.argv[3]), b'not json\n{"type": "epoch"}\n\xff\xfe\n')
+    """Lines that are no frames, an event that is none, a result that a later one replaces, and an unfinished line."""
+    lines = [
+        b"not json",
+        b'{"type": "event", "body": {"type": "epoch"}}',
+        b"\xff\xfe",
+        b'{"type": "result", "body": 1}',
+    ]
+    os.write(int(sys.argv[3]), b"\n".join([*lines, b"cut o"]))
 
 
 def close_pipe() -> None:
@@ -106,7 +113,7 @@ def change_directory() -> None:
 
 
 def remove_job() -> None:
-    Path(sys.argv[1]).unlink()
+    Path(sys.argv[2], "job.json").unlink()
 
 
 FAULTS = {
