@@ -88,12 +88,8 @@ def write_garbage() -> None:
 
 def send_garbage() -> None:
     """Lines that are no frames, an event that is none, a result that a later one replaces, and an unfinished line."""
-    lines = [
-        b"not json",
-        b'{"type": "event", "body": {"type": "epoch"}}',
-        b"\xff\xfe",
-        b'{"type": "result", "body": 1}',
-    ]
+    event, result = b'{"type": "event", "body": {"type": "epoch"}}', b'{"type": "result", "body": 1}'
+    lines = [b"not json", event, b"\xff\xfe", result]
     os.write(int(sys.argv[3]), b"\n".join([*lines, b"cut o"]))
 
 
@@ -114,6 +110,18 @@ def change_directory() -> None:
 
 def remove_job() -> None:
     Path(sys.argv[2], "job.json").unlink()
+
+
+def _hang_where_asked() -> None:
+    """In a child, sleep instead of being imported, and write its id to the folder ``TOY_HANG`` under its function."""
+    if "TOY_HANG" in os.environ and sys.argv[0].endswith("child_main.py"):
+        path = Path(os.environ["TOY_HANG"], sys.argv[1])
+        path.with_suffix(".new").write_text(str(os.getpid()))
+        path.with_suffix(".new").rename(path)
+        hang()
+
+
+_hang_where_asked()
 
 
 FAULTS = {
