@@ -61,8 +61,25 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
 
 
 def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData) -> Preparation:
-    """Put together what is known once the data are prepared."""
-    model, request = session_request(catalog, spec, data, device)
+    """Look up the spec's model and backend and make the request for its sessions. Raises `harness.PluginError`."""
+    model, _ = catalog.model(spec.model)
+    network = catalog.network(model.name, spec.backend)
+    if network is None:
+        raise PluginError(f"no plugin brings model {model.name!r} to backend {spec.backend!r}")
+    config = msgspec.convert(spec.model_options, model.Config)
+    request = SessionRequest(
+        build=plugins.resolve(network.build),
+        config=config,
+        info=data.info,
+        parameters=tuple(model.parameters(config, data.info)),
+        recipe=spec.recipe,
+        device=device.name,
+        precision=spec.precision,
+        compile=spec.compile,
+        deterministic=spec.deterministic,
+        seed=spec.seed,
+        threads=spec.threads,
+    )
     backend = catalog.backend(spec.backend)
     return Preparation(
         spec=spec, catalog=catalog, backend=backend, device=device, data=data, model=model, request=request
@@ -186,31 +203,6 @@ def _loaded(dataset: Dataset, spec: RunSpec) -> RawData:
         raise DataError(
             f"dataset {name!r} is damaged; run: harness data clear {name} && harness data fetch {name}: {damage[0]}"
         ) from error
-
-
-def session_request(
-    catalog: Catalog, spec: RunSpec, data: PreparedData, device: DeviceInfo
-) -> tuple[Model, SessionRequest]:
-    """Return the model's family and the request for the backend's session. Raises `harness.PluginError`."""
-    model, _ = catalog.model(spec.model)
-    config = msgspec.convert(spec.model_options, model.Config)
-    network = catalog.network(model.name, spec.backend)
-    if network is None:
-        raise PluginError(f"no plugin brings model {model.name!r} to backend {spec.backend!r}")
-    request = SessionRequest(
-        build=plugins.resolve(network.build),
-        config=config,
-        info=data.info,
-        parameters=tuple(model.parameters(config, data.info)),
-        recipe=spec.recipe,
-        device=device.name,
-        precision=spec.precision,
-        compile=spec.compile,
-        deterministic=spec.deterministic,
-        seed=spec.seed,
-        threads=spec.threads,
-    )
-    return model, request
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
