@@ -91,17 +91,6 @@ def call_in_child(
     function is left by an exception such as KeyboardInterrupt, the child's whole process group is ended (SIGTERM, a
     wait, SIGKILL). Raises `harness.RecordError` if the job cannot be written.
     """
-    if directory is None:
-        with tempfile.TemporaryDirectory(prefix="harness-", ignore_cleanup_errors=True) as name:
-            return call_in_child(
-                function,
-                job,
-                timeout_s=timeout_s,
-                environment=environment,
-                directory=Path(name),
-                event_type=event_type,
-                on_event=on_event,
-            )
     answers: list[ResultFrame | FailureFrame] = []
 
     def on_line(line: bytes) -> None:
@@ -115,10 +104,14 @@ def call_in_child(
         elif on_event is not None:
             on_event(event)
 
-    log = directory / LOG
-    write_json(directory / JOB, job)
-    oom_kills = failures.kernel_oom_kills()
-    try:
+    with contextlib.ExitStack() as stack:
+        if directory is None:
+            temporary = tempfile.TemporaryDirectory(prefix="harness-", ignore_cleanup_errors=True)
+            directory = Path(stack.enter_context(temporary))
+        log, job_file = directory / LOG, directory / JOB
+        write_json(job_file, job)
+        stack.callback(job_file.unlink, missing_ok=True)
+        oom_kills = failures.kernel_oom_kills()
         ended = run_process(
             "harness.execute.child_main",
             [f"{function.__module__}:{function.__qualname__}", str(directory.absolute())],
@@ -127,19 +120,17 @@ def call_in_child(
             on_line=on_line,
             environment=environment,
         )
-    finally:
-        (directory / JOB).unlink(missing_ok=True)
-    answer = answers[-1] if answers and not ended.timed_out else None
-    if isinstance(answer, FailureFrame):
-        return msgspec.structs.replace(answer.body, log_tail=failures.tail(log))
-    if answer is None or ended.status != 0:
-        return failures.from_end(ended, timeout_s, log, oom=failures.kernel_oom_kills() > oom_kills)
-    try:
-        result: ResultT = msgspec.json.decode(answer.body, type=typing.get_type_hints(function)["return"])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        message = f"returned an invalid result: {error}"
-        return Failure(kind="bad_result", message=message, log_tail=failures.tail(log))
-    return result
+        answer = answers[-1] if answers and not ended.timed_out else None
+        if isinstance(answer, FailureFrame):
+            return msgspec.structs.replace(answer.body, log_tail=failures.tail(log))
+        if answer is None or ended.status != 0:
+            return failures.from_end(ended, timeout_s, log, oom=failures.kernel_oom_kills() > oom_kills)
+        try:
+            result: ResultT = msgspec.json.decode(answer.body, type=typing.get_type_hints(function)["return"])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            message = f"returned an invalid result: {error}"
+            return Failure(kind="bad_result", message=message, log_tail=failures.tail(log))
+        return result
 
 
 def run_process(
@@ -189,29 +180,23 @@ def _pipe() -> tuple[io.FileIO, io.FileIO]:
 
 
 class _Lines:
-    """Passes on complete lines of what it is fed, except those longer than `MAX_LINE_BYTES`."""
+    """Passes on complete lines of what it is fed, except empty ones and those longer than `MAX_LINE_BYTES`."""
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
         self._on_line = on_line
         self._rest = bytearray()
-        self._too_long = False
 
     def feed(self, data: bytes) -> None:
         *ends, rest = data.split(b"\n")
         for end in ends:
             self._extend(end)
-            line, too_long = bytes(self._rest), self._too_long
+            if 0 < len(self._rest) <= MAX_LINE_BYTES:
+                self._on_line(bytes(self._rest))
             self._rest.clear()
-            self._too_long = False
-            if line and not too_long:
-                self._on_line(line)
         self._extend(rest)
 
     def _extend(self, data: bytes) -> None:
-        self._rest += data
-        if len(self._rest) > MAX_LINE_BYTES:
-            self._too_long = True
-            self._rest.clear()
+        self._rest += data[: MAX_LINE_BYTES + 1 - len(self._rest)]
 
 
 def _listen(process: subprocess.Popen[bytes], fd: int, deadline: float, lines: _Lines) -> bool:
