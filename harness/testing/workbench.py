@@ -74,9 +74,10 @@ class Workbench:
     @cached_property
     def request(self) -> SessionRequest:
         """At fp32, seed 0, one thread, without dropout and regularisation."""
-        from harness.execute.preparation import choose_device, session_request
+        from harness.execute.preparation import choose_device, preparation_of
 
-        _, _, request = session_request(self.catalog, self.spec, self.data, choose_device(self.backend, self.spec))
+        device = choose_device(self.backend, self.spec)
+        request = preparation_of(self.spec, self.catalog, device, self.data).request
         recipe = msgspec.structs.replace(request.recipe, dropout=0.0, label_smoothing=0.0, weight_decay=0.0)
         return dataclasses.replace(request, recipe=recipe)
 

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from harness import RawData, Split
-from harness.execute.preparation import choose_device, session_request, starting_weights
+from harness.execute.preparation import choose_device, opened_session, preparation_of, starting_weights
 from harness.plan import Selection, expand
 from harness.plugins import discover
 from harness.records import RunSpec
@@ -115,13 +115,10 @@ def predicted(folder: Path, backend: str) -> tuple[dict[str, Any], dict[str, Any
     catalog, spec = discover(), planned(folder, backend)
     task = catalog.task(spec.task)
     data = task.prepare(raw(spec.task), msgspec.convert(spec.task_options, task.Options))
-    opener = catalog.backend(backend)
-    model, _, request = session_request(catalog, spec, data, choose_device(opener, spec))
-    weights, notes = starting_weights(model, request, spec)
-    session = opener.open(request)
-    session.set_weights(weights)
-    logits = session.fetch(session.predict(dict(data.test.inputs)))
-    session.close()
+    prepared = preparation_of(spec, catalog, choose_device(catalog.backend(backend), spec), data)
+    weights, notes = starting_weights(prepared)
+    with opened_session(prepared, weights) as session:
+        logits = session.fetch(session.predict(dict(data.test.inputs)))
     return dict(data.test.inputs), weights, logits, notes
 
 

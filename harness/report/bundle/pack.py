@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,7 +15,7 @@ from harness.checks.parity.verdict import FOLDER
 from harness.errors import RecordError
 from harness.plan.rerun import suite
 from harness.records import Success
-from harness.records.files import safe_name
+from harness.records.files import replacing, safe_name
 from harness.records.store import ARRAYS, AUDIT, LOG, RECORD
 from harness.report.bundle.manifest import MANIFEST, RECORDS, Entry, Manifest
 from harness.report.csv_json import csv_text, json_text
@@ -35,13 +33,11 @@ def pack(report: Report, path: Path, version: str) -> str:
     `version` is that of harness. Raises `harness.RecordError` where a file cannot be read or written.
     """
     entries: dict[str, Entry] = {}
-    path = path.resolve()
-    scratch = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        os.close(handle)
-        scratch = Path(name)
-        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        with (
+            replacing(path) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive,
+        ):
             for inside, content in _files(report):
                 archive.writestr(_entry(inside), content)
                 entries[inside] = Entry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
@@ -54,13 +50,8 @@ def pack(report: Report, path: Path, version: str) -> str:
             )
             told = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
             archive.writestr(_entry(MANIFEST), told)
-        scratch.chmod(0o644)
-        scratch.replace(path)
     except OSError as error:
         raise RecordError(f"{error.filename or path}: {error.strerror}; the bundle was not written") from None
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
     return hashlib.sha256(told).hexdigest()
 
 

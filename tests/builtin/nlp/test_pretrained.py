@@ -14,9 +14,8 @@ from harness_nlp.models.bert import Bert, BertConfig
 from safetensors.numpy import load_file, save_file
 
 from harness import DataError, RunSpec, UsageError
-from harness.execute.weights import initial_weights
-from harness.plan import Selection, expand
-from harness.plan import checkpoint as pretrained
+from harness.execute.weights import initial_weights, pretrained_weights
+from harness.plan import Selection, checkpoint, expand
 from harness.plugins import discover
 
 PARAMETERS = Bert().parameters(BertConfig(**SIZES), INFO)
@@ -36,7 +35,7 @@ def planned(folder: Path, **choices: object) -> RunSpec:
 def test_arrays_come_from_the_checkpoint_and_the_head_is_drawn(tmp_path: Path) -> None:
     stored = tiny_bert(tmp_path)
     initial = initial_weights(PARAMETERS, 7)
-    merged, notes = pretrained.weights(pretrained.locate(str(tmp_path)), Bert(), PARAMETERS, initial)
+    merged, notes = pretrained_weights(checkpoint.locate(str(tmp_path)), Bert(), PARAMETERS, initial)
     assert list(merged) == list(initial)
     for name, array in merged.items():
         np.testing.assert_array_equal(array, stored.get(name, initial[name]))
@@ -49,16 +48,16 @@ def test_a_model_of_another_name_may_take_them(folder: Path) -> None:
         name = "tagger"
 
     with pytest.raises(UsageError, match="is a 'bert', the model is a 'tagger'"):
-        pretrained.model_options(pretrained.locate(str(folder)), Tagger())
+        checkpoint.model_options(checkpoint.locate(str(folder)), Tagger())
     Tagger.checkpoint_type = "bert"
-    assert pretrained.model_options(pretrained.locate(str(folder)), Tagger()) == SIZES
+    assert checkpoint.model_options(checkpoint.locate(str(folder)), Tagger()) == SIZES
 
 
 def test_half_precision_is_widened(folder: Path) -> None:
     path = folder / "model.safetensors"
     halves = {name: array.astype(np.float16) for name, array in load_file(path).items()}
     save_file(halves, path)
-    merged, _ = pretrained.weights(pretrained.locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
+    merged, _ = pretrained_weights(checkpoint.locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
     assert {array.dtype for array in merged.values()} == {np.dtype(np.float32)}
     name = "bert.encoder.layer.0.output.dense.weight"
     np.testing.assert_array_equal(merged[name], halves[name.removeprefix("bert.")].astype(np.float32))
@@ -71,7 +70,7 @@ def test_what_does_not_fit_is_named(folder: Path) -> None:
     arrays["stranger"] = arrays.pop("embeddings.word_embeddings.weight")
     save_file(arrays, path)
     with pytest.raises(DataError) as caught:
-        pretrained.weights(pretrained.locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
+        pretrained_weights(checkpoint.locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
     message = str(caught.value)
     assert "missing bert.embeddings.word_embeddings.weight" in message
     assert "bert.encoder.layer.1.output.dense.bias is (5,), not (16,)" in message
@@ -82,7 +81,7 @@ def test_what_does_not_fit_is_named(folder: Path) -> None:
 def test_a_file_that_is_no_safetensors(folder: Path, damage: bytes) -> None:
     (folder / "model.safetensors").write_bytes(damage)
     with pytest.raises(DataError, match=r"model\.safetensors: cannot be read"):
-        pretrained.weights(pretrained.locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
+        pretrained_weights(checkpoint.locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
 
 
 def test_the_plan_takes_sizes_tokenizer_and_recipe(folder: Path) -> None:
@@ -137,10 +136,10 @@ def test_a_checkpoint_without_its_tokenizer(folder: Path) -> None:
 
 def test_folders_that_are_no_checkpoint(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither a folder nor a hub id"):
-        pretrained.locate(str(tmp_path / "absent"))
+        checkpoint.locate(str(tmp_path / "absent"))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UsageError, match=r"no model\.safetensors .*only safetensors are read, not pytorch_model\.bin"):
-        pretrained.locate(str(folder))
+        checkpoint.locate(str(folder))
     (folder / "config.json").write_text("{")
     (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
     with pytest.raises(UsageError, match=r"config\.json: cannot be read"):
@@ -152,7 +151,7 @@ def test_a_hub_id_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UsageError, match="HARNESS_OFFLINE is set and the cache lacks it"):
-        pretrained.locate("nobody/has-this-checkpoint")
+        checkpoint.locate("nobody/has-this-checkpoint")
 
 
 def test_vocab_txt_is_read_as_bert_did(folder: Path) -> None:
@@ -198,7 +197,7 @@ def test_minilm_gives_the_logits_of_transformers() -> None:
         info, inputs={n: msgspec.structs.replace(s, shape=(24,)) for n, s in INFO.inputs.items()}
     )
     parameters = Bert().parameters(config, info)
-    weights, notes = pretrained.weights(spec.pretrained, Bert(), parameters, initial_weights(parameters, 0))
+    weights, notes = pretrained_weights(spec.pretrained, Bert(), parameters, initial_weights(parameters, 0))
     assert notes["pretrained_initialised_anew"] == "classifier.weight, classifier.bias"
     network = bert.build(config, info, 0.0)
     with torch.no_grad():
