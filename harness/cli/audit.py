@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import print_json
 
 if TYPE_CHECKING:
     from harness.checks.audit.finding import Finding
@@ -16,13 +17,7 @@ if TYPE_CHECKING:
 @options.plugins
 @click.argument("run")
 @options.format_
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    default=3600.0,
-    help="End what is run again if it takes longer [3600].",
-)
+@options.timeout("End the replay if it takes longer")
 @options.results
 def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     """Check a run: do its figures follow from its raw samples, were timed predictions those that were scored, did
@@ -38,8 +33,6 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
       harness run --task nlp --backend torch --save-weights
       harness audit nlp-bert-tiny-torch-s0
     """
-    import msgspec
-
     from harness.checks.audit.from_record import on_record
     from harness.checks.audit.replay import replay
     from harness.errors import UsageError
@@ -54,7 +47,7 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     findings = [*on_record(stored, beside, catalog), *replay(stored, catalog, timeout)]
     write_json(stored.path / AUDIT, findings)
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=1).decode())
+        print_json(findings)
     else:
         click.echo(f"{stored.record.run_id}\n\n{render(findings)}")
     if any(finding.passed is False for finding in findings):

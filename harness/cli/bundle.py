@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
+from harness.cli.output import counted
 
 
 @click.command(short_help="A comparison in one file, to be published.")
@@ -50,4 +51,4 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     report = Report(runs=tuple(found), catalog=options.catalog(), verdicts=tuple(verdicts), title=title)
     digest = pack(report, output, version("harness"))
     size = output.stat().st_size / 2**20
-    click.echo(f"{output}: {len(found)} run{'s' * (len(found) != 1)}, {size:.1f} MiB\nmanifest SHA-256 {digest}")
+    click.echo(f"{output}: {counted(len(found), 'run')}, {size:.1f} MiB\nmanifest SHA-256 {digest}")

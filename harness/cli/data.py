@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import print_json
 
 if TYPE_CHECKING:
     from harness.data.describe import DatasetInfo
     from harness.data.download import Report
     from harness.interfaces import Dataset, RawInput
-    from harness.plugins.catalog import Catalog
 
 SHOWN_NAMES = 12
 """Of classes, in the text that ``info`` prints."""
@@ -56,10 +56,10 @@ def list_(format_: str) -> None:
     """
     from harness.data.describe import describe
 
-    catalog = _catalog()
+    catalog = options.catalog()
     found = [describe(catalog, catalog.dataset(name)) for name in sorted(catalog.datasets)]
     if format_ == "json":
-        _print_json(found)
+        print_json(found)
         return
     from tabulate import tabulate
 
@@ -82,10 +82,10 @@ def info(name: str, format_: str) -> None:
     """
     from harness.data.describe import describe
 
-    catalog = _catalog()
+    catalog = options.catalog()
     found = describe(catalog, catalog.dataset(name))
     if format_ == "json":
-        _print_json(found)
+        print_json(found)
     else:
         click.echo(render(found))
 
@@ -152,7 +152,7 @@ def path(name: str | None) -> None:
     from harness.data.cache import cache_dir
     from harness.data.install import require_installed
 
-    click.echo(cache_dir() if name is None else require_installed(_catalog().dataset(name)))
+    click.echo(cache_dir() if name is None else require_installed(options.catalog().dataset(name)))
 
 
 @data.command(short_help="Delete a dataset's files from the cache.")
@@ -172,16 +172,11 @@ def clear(names: tuple[str, ...]) -> None:
     _for_each(names, lambda dataset: f"{dataset.name}: freed {megabytes(install.clear(dataset))}")
 
 
-def _catalog() -> Catalog:
-
-    return options.catalog()
-
-
 def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:
     """All names are known before the first is acted on; a failure is told and the others go on."""
     from harness.errors import DataError
 
-    catalog = _catalog()
+    catalog = options.catalog()
     failed = False
     for dataset in [catalog.dataset(name) for name in dict.fromkeys(names)]:
         if not dataset.files:
@@ -280,9 +275,3 @@ def _size(found: DatasetInfo) -> str:
     from harness.interfaces.remote import megabytes
 
     return megabytes(found.download_bytes) if found.files else ""
-
-
-def _print_json(value: object) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1).decode())

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from harness.cli import options
+from harness.cli.output import print_json
 from harness.records import Environment
 
 if TYPE_CHECKING:
@@ -79,8 +80,10 @@ def doctor(
     if backend or precision or threads:
         raise click.UsageError("--backend, --precision and --threads belong to --roofline")
     found = diagnose(results)
-    text = render(found) if format_ == "text" else msgspec.json.format(msgspec.json.encode(found), indent=1).decode()
-    click.echo(text)
+    if format_ == "json":
+        print_json(found)
+    else:
+        click.echo(render(found))
     if found.results_problem or not any(backend.devices for backend in found.backends):
         raise click.exceptions.Exit(1)
 
@@ -115,7 +118,7 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
     for problem in problems:
         click.echo(f"Error: {problem}", err=True)
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+        print_json(found)
     else:
         rows = [
             [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import print_json
 
 if TYPE_CHECKING:
     from harness.checks.evaluate import Evaluation
@@ -17,14 +18,8 @@ if TYPE_CHECKING:
 @click.argument("run")
 @click.option("--backend", required=True, metavar="NAME", help="Backend to evaluate with.")
 @click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N [auto].")
-@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="text or json [text].")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    default=3600.0,
-    help="End it if it takes longer [3600].",
-)
+@options.format_
+@options.timeout("End the evaluation if it takes longer")
 @options.results
 def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, results: str | None) -> None:
     """Load the weights that a run saved (`harness run --save-weights`) under another backend, predict the test split,
@@ -38,15 +33,15 @@ def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, 
       harness run --task nlp --backend torch --save-weights
       harness evaluate nlp-bert-tiny-torch-s0 --backend tensorflow
     """
-    import msgspec
-
     from harness.checks.evaluate import evaluate as evaluated
     from harness.records.store import Store, results_dir
 
     stored = Store(results_dir(results)).find(run)
     found = evaluated(stored, backend, options.catalog(), device=device, timeout_s=timeout)
-    text = render(found) if format_ == "text" else msgspec.json.format(msgspec.json.encode(found), indent=1).decode()
-    click.echo(text)
+    if format_ == "json":
+        print_json(found)
+    else:
+        click.echo(render(found))
     if not found.agree:
         raise click.exceptions.Exit(1)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.output import print_json
 
 if TYPE_CHECKING:
     from harness.checks.latency.result import LatencyResult
@@ -46,13 +47,7 @@ if TYPE_CHECKING:
     help="server, offline: samples that are computed at once [server 1, offline as the run].",
 )
 @options.format_
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    default=3600.0,
-    help="End it if it takes longer [3600].",
-)
+@options.timeout("End the measurement if it takes longer")
 @options.results
 def latency(
     run: str,
@@ -78,8 +73,6 @@ def latency(
       harness latency resnet-20-torch-s0
       harness latency resnet-20-torch-s0 --scenario server --target-qps 200 --latency-bound-ms 15
     """
-    import msgspec
-
     from harness.checks.latency.measure import measure, settings
     from harness.records.store import Store, results_dir
 
@@ -95,7 +88,7 @@ def latency(
     click.echo(f"{stored.record.run_id}: {scenario}, {seconds:g} s or more", err=True)
     found, folder = measure(stored, chosen, options.catalog(), timeout_s=timeout)
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+        print_json(found)
     else:
         click.echo(render(found))
         click.echo(f"kept in {folder}", err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import print_json
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,10 +104,7 @@ def list_(format_: str) -> None:
         for failure in catalog.failures
     ]
     if format_ == "json":
-        import msgspec
-
-        shown = {"plugins": rows, "conflicts": list(catalog.conflicts.values())}
-        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+        print_json({"plugins": rows, "conflicts": list(catalog.conflicts.values())})
         return
     for row in sorted(rows, key=lambda row: str(row["name"])):
         origin = " ".join(filter(None, (str(row["distribution"]), str(row["version"]))))
@@ -143,7 +141,6 @@ def check(which: str | None, format_: str) -> None:
       harness plugin check ./my_plugin.py
       harness plugin check .
     """
-    import msgspec
     from rich.console import Console
 
     from harness.testing.check import check_plugin
@@ -159,7 +156,7 @@ def check(which: str | None, format_: str) -> None:
                     click.echo(str(finding))
     broken = sum(finding.passed is False for finding in findings)
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode())
+        print_json(findings)
     else:
         reasons = Counter((finding.subject, finding.seen) for finding in findings if finding.passed is None)
         for (subject, reason), count in reasons.items():

@@ -153,7 +153,8 @@ def light() -> dict[str, set[str]]:
 
 def test_discovery_and_planning_load_nothing_heavy(toy: Path) -> None:
     code = """
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import discover
 expand(Selection(tasks=("toy-regress",), backends=("toy-numpy",)), discover())
 """

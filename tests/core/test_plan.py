@@ -11,8 +11,9 @@ from toy_plugin import TOY_REF
 import harness
 from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
 from harness.measure.environment import available_cores
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
 from harness.plan.overrides import parse_overrides
+from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import Precision, Protocol, Recipe, RunSpec
@@ -238,6 +239,8 @@ def test_wrong_override(override: str, message: str, catalog: Catalog) -> None:
         ({"models": ("toy-linaer",)}, "did you mean 'toy-linear'?"),
         ({"precisions": ("fp23",)}, "unknown precision 'fp23'; did you mean 'fp32'?"),
         ({"precisions": ("FP32",)}, "unknown precision 'FP32'"),
+        ({"protocol": "qick"}, "unknown protocol 'qick'; did you mean 'quick'?"),
+        ({"repeat": 0}, "repeat must be at least 1, got 0"),
         ({"devices": ("gpu",)}, "unknown device 'gpu'"),
         ({"devices": ("cuda:",)}, "unknown device 'cuda:'"),
         ({"devices": ("cuda:x",)}, "unknown device 'cuda:x'; did you mean 'cuda"),
