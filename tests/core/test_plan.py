@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from harness.plan.overrides import parse_overrides
 from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog, Provided
-from harness.records import Precision, Protocol, Recipe, RunSpec
+from harness.records import SCHEMA_VERSION, Precision, Protocol, Recipe, RunSpec
 
 
 def plan(catalog: Catalog, *overrides: str, **selection: Any) -> tuple[RunSpec, ...]:
@@ -107,6 +108,16 @@ def test_backends_that_lack_the_model_are_left_out_unless_asked_for(catalog: Cat
     assert not {"toy-other", "toy-absent"} & planned
     with pytest.raises(CombinationError, match="no plugin brings model 'toy' to backend 'toy-other'; it runs on: toy"):
         plan(catalog, backends=("toy-numpy", "toy-other"))
+
+
+def test_keys_of_the_reference_results_stay() -> None:
+    """The key identifies a run and must not change. Records of schema version 1 were measured by another protocol."""
+    reference = Path(__file__).parents[2] / "results" / "reference"
+    stored = [msgspec.json.decode(path.read_bytes()) for path in reference.glob("*/record.json")]
+    current = [values for values in stored if values["schema_version"] == SCHEMA_VERSION]
+    assert current
+    for values in current:
+        assert msgspec.convert(values["spec"], RunSpec).key == values["key"], values["run_id"]
 
 
 # ---- overrides --------------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ from harness_nlp import text
 from harness_nlp.models.bert import Bert, Config
 from safetensors.numpy import load_file, save_file
 
-from harness import DataError, RunSpec, UsageError, pretrained
+from harness import DataError, RunSpec, UsageError
 from harness.data.checkpoint import locate
 from harness.execute.weights import initial_weights
+from harness.plan import checkpoint as pretrained
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
 from harness.plugins import discover
