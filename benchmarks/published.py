@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 from tabulate import tabulate
 
-from harness import RunRecord, RunSpec, Success, stats
+from harness import RunRecord, RunSpec, Success
 from harness.cli.progress import carry_out
 from harness.data.checkpoint import locate
+from harness.measure import stats
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
 from harness.plugins import discover

@@ -65,7 +65,7 @@ def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str,
 
 
 def plugins(command: F) -> F:
-    """The option ``--plugin``; `catalog` has what it names."""
+    """Add ``--plugin``; `catalog` loads what it names."""
     return click.option(
         "--plugin",
         multiple=True,
@@ -90,12 +90,12 @@ def catalog(*, with_failures: bool = False) -> Catalog:
     from harness.plugins.find import named
 
     extra = click.get_current_context().meta.get("harness.plugins", ())
-    found = discover(extra)
+    discovered = discover(extra)
     wanted = {named(source).value for source in extra}
-    for failure in found.failures:
+    for failure in discovered.failures:
         if failure.ref.value in wanted and not with_failures:
             raise PluginError(f"plugin {failure.ref.name!r} ({failure.ref.value}) is not loaded: {failure.message}")
-    return found
+    return discovered
 
 
 def names(option: str, text: str) -> Callable[[F], F]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.report.bundle.reproduce import Reproduced
 
 
-@click.command(short_help="Run a published comparison again, and say what agrees.")
+@click.command(short_help="Repeat a published comparison and report what agrees.")
 @options.plugins
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @options.filters("task", "model", "backend")
@@ -80,23 +80,23 @@ def reproduce(
     store = Store(results_dir(results))
     records = carry_out(specs, options.catalog(), store, quiet=quiet, timeout_s=timeout)
     here = {spec.key: record for spec, record in zip(specs, records, strict=True)}
-    found = []
+    outcomes = []
     for record in {record.spec.key: record for record in chosen}.values():
         siblings = [other for other in chosen if other.spec.group_key == record.spec.group_key]
-        found.append(judge(record, here[record.spec.key], siblings))
+        outcomes.append(judge(record, here[record.spec.key], siblings))
     if format_ == "json":
-        print_json(found)
+        print_json(outcomes)
     else:
-        click.echo(render(found))
-    if not all(outcome.agrees for outcome in found):
+        click.echo(render(outcomes))
+    if not all(outcome.agrees for outcome in outcomes):
         raise click.exceptions.Exit(1)
 
 
-def render(found: Sequence[Reproduced]) -> str:
+def render(outcomes: Sequence[Reproduced]) -> str:
     from tabulate import tabulate
 
     rows = []
-    for outcome in found:
+    for outcome in outcomes:
         marks = (outcome.quality, outcome.dataset, outcome.initial_weights, outcome.final_weights)
         rows.append([outcome.run, outcome.metric, _number(outcome.then), _number(outcome.now), *marks])
     headers = ["run", "metric", "then", "here", "quality", "data", "initial weights", "trained weights"]
@@ -104,7 +104,7 @@ def render(found: Sequence[Reproduced]) -> str:
     parts = [tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)]
     speeds = [
         [outcome.run, speed.name, _number(speed.then), _number(speed.now), f"{speed.now / speed.then:.2f}×", speed.unit]
-        for outcome in found
+        for outcome in outcomes
         for speed in outcome.speeds
         if speed.then
     ]
@@ -112,17 +112,17 @@ def render(found: Sequence[Reproduced]) -> str:
         headers = ["run", "", "then", "here", "ratio", ""]
         align = ["left", "left", "right", "right", "right", "left"]
         parts.append(tabulate(speeds, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True))
-    then, here = (dict.fromkeys(outcome.machines[place] for outcome in found) for place in (0, 1))
+    then, here = (dict.fromkeys(outcome.machines[place] for outcome in outcomes) for place in (0, 1))
     parts.append("\n".join(["machines", *(f"  then: {one}" for one in then), *(f"  here: {one}" for one in here)]))
-    differing = dict.fromkeys(difference for outcome in found for difference in outcome.differences)
+    differing = dict.fromkeys(difference for outcome in outcomes for difference in outcome.differences)
     if differing:
         lines = [f"  {name}: {then} -> {now}" for name, then, now in differing]
         parts.append("\n".join(["what differs here", *lines]))
-    wrong = [f"{outcome.run}: {outcome.why}" for outcome in found if outcome.quality != "agrees"]
+    wrong = [f"{outcome.run}: {outcome.why}" for outcome in outcomes if outcome.quality != "agrees"]
     if wrong:
         parts.append("\n".join(["quality that does not agree", *(f"  {line}" for line in wrong)]))
-    agreeing = sum(outcome.agrees for outcome in found)
-    parts.append(f"{agreeing} of {len(found)} runs agree in quality, data and initial weights")
+    agreeing = sum(outcome.agrees for outcome in outcomes)
+    parts.append(f"{agreeing} of {len(outcomes)} runs agree in quality, data and initial weights")
     return "\n\n".join(parts)
 
 

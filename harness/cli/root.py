@@ -1,4 +1,4 @@
-"""The command group: which command lives where, and what becomes of an error."""
+"""The command group: where each command is defined, and how errors are reported."""
 
 from __future__ import annotations
 

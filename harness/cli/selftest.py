@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.checks.selftest import Check
 
 
-@click.command(short_help="Whether this machine is measured right.")
+@click.command(short_help="Check that this machine is measured correctly.")
 @options.plugins
 @options.format_
 def selftest(format_: str) -> None:
