@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
+
 from harness.data.user_files.dataset import dataset_of
 from harness.errors import HarnessError
 from harness.plan.overrides import SECTIONS, as_overrides, merge
@@ -26,8 +28,8 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
     protocol = spec.protocol.name if spec.protocol.name in PROTOCOLS else "standard"
     defaults = _defaults(spec, protocol, catalog)
     sections = {
-        "recipe": plain(spec.recipe),
-        "protocol": plain(spec.protocol),
+        "recipe": asdict(spec.recipe),
+        "protocol": asdict(spec.protocol),
         "model": spec.model_options,
         "task": spec.task_options,
         "dataset": spec.dataset_options,
@@ -109,8 +111,8 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
     except (HarnessError, OSError):
         return nothing
     return {
-        "recipe": plain(training.recipe),
-        "protocol": plain(training.protocol),
+        "recipe": asdict(training.recipe),
+        "protocol": asdict(training.protocol),
         "model": training.model_options,
         "task": training.task_options,
         "dataset": options,

@@ -113,7 +113,7 @@ class ComparisonSettings:
             model=variant,
             pretrained=self.checkpoint,
             recipe=recipe if backend.trains_by_steps else msgspec.structs.replace(recipe, epochs=1),
-            protocol=merge(Protocol, "protocol", plain(self.protocol), self.overrides["protocol"]),
+            protocol=merge(Protocol, "protocol", msgspec.structs.asdict(self.protocol), self.overrides["protocol"]),
             model_options=plain(merge(model.Config, "model", sizes, self.overrides["model"])),
             task_options=plain(merge(self.task.Options, "task", suited, preparation, self.overrides["task"])),
         )
