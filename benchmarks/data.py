@@ -25,7 +25,8 @@ import sys, time
 import numpy, tokenizers, scipy.special
 from harness.data import own, prepared, prepared_cache
 from harness.data.install import installed
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import discover
 from harness.execute.preparation import prepare_data
 catalog = discover()

@@ -18,10 +18,11 @@ import msgspec
 from tabulate import tabulate
 
 from harness import RunRecord, RunSpec, Success
-from harness.cli.progress import listener
-from harness.execute.runner import run_all
+from harness.cli.progress import carry_out
+from harness.data.checkpoint import locate
 from harness.measure import stats
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
 from harness.records import Protocol
@@ -117,14 +118,10 @@ def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None
             continue
         specs += [
             spec
-            for spec in expand(claim.selection(backends, checkpoint), catalog)
+            for spec in expand(claim.selection(backends, checkpoint).resolved(locate), catalog)
             if _identity(spec, catalog) not in done
         ]
-    progress = listener(quiet=False)
-    try:
-        records = run_all(specs, catalog, store, timeout_s=TIMEOUT_S, listener=progress)
-    finally:
-        progress.close()
+    records = carry_out(specs, catalog, store, quiet=False, timeout_s=TIMEOUT_S)
     return int(not all(isinstance(record.outcome, Success) for record in records))
 
 

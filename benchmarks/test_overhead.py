@@ -26,7 +26,8 @@ from harness.interfaces import PreparedData
 from harness.measure.inference import predict
 from harness.measure.steady import median_interval
 from harness.measure.training import Training
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.records import Event, RunSpec
 
 MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2vec2-tiny": "speech"}

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     "--metric",
     "quality, train_throughput, p50_ms, host_peak, a metric of the task ... [the first two, and inference_throughput].",
 )
-@options.names("--task", "Only these tasks.")
-@options.names("--model", "Only these models.")
-@options.names("--backend", "Only these backends.")
+@options.filters("task", "model", "backend")
 @click.option("--all", "everything", is_flag=True, help="Also specs that were run in one state of the software only.")
 @options.format_
 @options.results

@@ -38,12 +38,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 @options.results
 @click.option("--all-ratios", is_flag=True, help="Also between rows that a parity check found to differ.")
 @options.price_per_hour
-@options.names("--task", "Only these tasks.")
-@options.names("--dataset", "Only these datasets.")
-@options.names("--model", "Only these models.")
-@options.names("--backend", "Only these backends; ratios are to the first of them that ran.")
-@options.names("--device", "Only these devices.")
-@options.names("--precision", "Only these precisions.")
+@options.filters(*_FILTERS, backend="Only these backends; ratios are to the first of them that ran.")
 def report(
     format_: str | None,
     plot: str | None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -24,18 +23,14 @@ from harness.records.store import ARRAYS, LOG, WEIGHTS, Store
 DEFAULT_TIMEOUT_S = 3600.0
 
 
-class Listener(Protocol):
-    """Hears of runs as they go on."""
+class Listener:
+    """Receives the progress of runs. This base class keeps the finished records and shows nothing."""
 
-    def run_started(self, index: int, total: int, spec: RunSpec) -> None: ...
+    def __init__(self) -> None:
+        self.records: list[RunRecord] = []
 
-    def event(self, spec: RunSpec, event: Event) -> None: ...
-
-    def run_finished(self, index: int, total: int, record: RunRecord) -> None: ...
-
-
-class Silent:
-    """The listener that does nothing."""
+    def message(self, text: str) -> None:
+        """Receive a line about work that is not part of a run."""
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         pass
@@ -44,7 +39,10 @@ class Silent:
         pass
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
-        pass
+        self.records.append(record)
+
+    def close(self) -> None:
+        """Receive the end of all runs, also where an exception ended them."""
 
 
 def run_all(
@@ -65,7 +63,7 @@ def run_all(
     """
     if not timeout_s > 0:
         raise UsageError(f"the time limit of a run must be positive, got {timeout_s}")
-    listener = listener or Silent()
+    listener = listener or Listener()
     store.prepare()
     events = Events(catalog)
     records = []

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.checkpoint import WEIGHTS
 from harness.errors import DataError, PluginError, RecordError
 from harness.interfaces import Model, Parameter
-from harness.plan.checkpoint import WEIGHTS
 from harness.records import Pretrained
 
 Array = NDArray[Any]

@@ -1,4 +1,4 @@
-"""``section.key=value``: what users change, read and checked."""
+"""Overrides, ``section.key=value``: the settings that users change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """``["recipe.epochs=3"]`` -> ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError`."""
+    """Turn ``["recipe.epochs=3"]`` into ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError`."""
     parsed: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for text in overrides:
         path, equals, value = text.partition("=")
@@ -32,8 +32,15 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
     return parsed
 
 
+def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
+    """Turn ``{"recipe.epochs": 3}`` into ``("recipe.epochs=3",)``; what is written so already stays as it is."""
+    if isinstance(values, Mapping):
+        return tuple(f"{key}={msgspec.json.encode(value).decode()}" for key, value in values.items())
+    return tuple(values)
+
+
 def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
-    """An instance of `kind` from layers of values, later ones winning.
+    """Return an instance of `kind` made from layers of values, later ones winning.
 
     Raises `harness.UnknownNameError` for a key that `kind` lacks and `harness.UsageError` for a wrong value.
     """
@@ -54,7 +61,7 @@ def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
 
 
 def _choices(kind: type[Struct]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The fields that take one of a few words, with the words."""
+    """Yield the fields that take one of a few words, with the words."""
     for name, hint in get_type_hints(kind).items():
         if get_origin(hint) is Literal and all(isinstance(word, str) for word in get_args(hint)):
             yield name, get_args(hint)

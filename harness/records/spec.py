@@ -93,7 +93,7 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one run does, completely resolved. Same spec, same `key`."""
+    """What one run does, with every setting resolved except `device`. Equal specs have equal `key`s."""
 
     task: str
     dataset: str
@@ -101,7 +101,11 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Variant name, such as ``bert-tiny``."""
     backend: str
     device: str = "auto"
-    """``cpu``, ``cuda`` or ``cuda:N``; ``auto`` only until the worker has chosen one."""
+    """The requested device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Only a process that imports the framework knows its devices, so the worker resolves the request
+    (`harness.execute.preparation.choose_device`). The spec in a record, and hence its key, holds the resolved device.
+    """
     precision: Precision = "fp32"
     compile: bool = False
     deterministic: bool = False

@@ -81,7 +81,8 @@ def assert_parity(
     """
     from harness.checks.parity.check import check, pairs
     from harness.checks.parity.text import render
-    from harness.plan import Selection, expand
+    from harness.plan.expand import expand
+    from harness.plan.selection import Selection
     from harness.plugins import discover
 
     catalog = discover()

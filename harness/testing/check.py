@@ -137,7 +137,8 @@ def parity(subject: Subject, catalog: Catalog) -> Finding:
     """Whether a network computes what the same model does on another backend that is here."""
     from harness.checks.parity.check import check as compare
     from harness.checks.parity.text import render
-    from harness.plan import Selection, expand
+    from harness.plan.expand import expand
+    from harness.plan.selection import Selection
     from harness.testing.rule import NotChecked
 
     model, _, backend = subject.name.rpartition("/")

@@ -35,7 +35,8 @@ class Workbench:
     @cached_property
     def spec(self) -> RunSpec:
         """Of the first of its devices; one thread. Raises `NotChecked` where nothing here gives it work."""
-        from harness.plan import Selection, expand
+        from harness.plan.expand import expand
+        from harness.plan.selection import Selection
 
         if reason := missing(self.backend.requires):
             raise NotChecked(reason)

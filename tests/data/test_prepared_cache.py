@@ -24,7 +24,8 @@ from harness.data import prepared_cache
 from harness.data.prepared import dataset_digest
 from harness.data.stored_rows import StoredRows
 from harness.execute.preparation import cache_data, is_cached, prepare_data
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import RunSpec

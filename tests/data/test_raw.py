@@ -13,7 +13,8 @@ from toy_plugin import TOY_REF
 from harness import IGNORED, DataError, RawData, Split
 from harness.data.raw import check_raw
 from harness.execute.preparation import prepare_data
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.records import Objective
 

@@ -433,7 +433,8 @@ from harness.checks.parity.check import gather
 from harness.execute.devices import probe
 from harness.execute.runner import run_all
 from harness.measure.environment import collect
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.records.store import WEIGHTS, Store, StoredRun
 from harness.testing.check import Subject, check

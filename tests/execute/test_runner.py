@@ -20,8 +20,9 @@ from toy_plugin import FAST, FAULTS_REF, TOY_REF, install_toy
 from harness.errors import RecordError, UsageError
 from harness.execute import child, failures
 from harness.execute.devices import probe
-from harness.execute.runner import Silent, run_all
-from harness.plan import Selection, expand
+from harness.execute.runner import Listener, run_all
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
@@ -29,8 +30,9 @@ from harness.records import EpochEnded, Event, Failure, PhaseStarted, Progress, 
 from harness.records.store import ARRAYS, LOG, RECORD, Store
 
 
-class Heard(Silent):
+class Heard(Listener):
     def __init__(self) -> None:
+        super().__init__()
         self.lines: list[tuple[str, ...]] = []
         self.events: list[Event] = []
 

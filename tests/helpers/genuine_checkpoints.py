@@ -14,8 +14,10 @@ import msgspec
 import numpy as np
 
 from harness import RawData, Split
+from harness.data.checkpoint import locate
 from harness.execute.preparation import choose_device, opened_session, preparation_of, starting_weights
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import discover
 from harness.records import RunSpec
 
@@ -106,7 +108,7 @@ def planned(folder: Path, backend: str) -> RunSpec:
     selection = Selection(
         tasks=(task,), backends=(backend,), devices=("cpu",), pretrained=str(folder), threads=2, seeds=(3,)
     )
-    return expand(selection, discover())[0]
+    return expand(selection.resolved(locate), discover())[0]
 
 
 def predicted(folder: Path, backend: str) -> tuple[dict[str, Any], dict[str, Any], Any, dict[str, str]]:

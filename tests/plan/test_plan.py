@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,11 +12,12 @@ from toy_plugin import TOY_REF
 import harness
 from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
 from harness.measure.environment import available_cores
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
 from harness.plan.overrides import parse_overrides
+from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog, Provided
-from harness.records import Precision, Protocol, Recipe, RunSpec
+from harness.records import SCHEMA_VERSION, Precision, Protocol, Recipe, RunSpec
 
 
 def plan(catalog: Catalog, *overrides: str, **selection: Any) -> tuple[RunSpec, ...]:
@@ -106,6 +108,16 @@ def test_backends_that_lack_the_model_are_left_out_unless_asked_for(catalog: Cat
     assert not {"toy-other", "toy-absent"} & planned
     with pytest.raises(CombinationError, match="no plugin brings model 'toy' to backend 'toy-other'; it runs on: toy"):
         plan(catalog, backends=("toy-numpy", "toy-other"))
+
+
+def test_keys_of_the_reference_results_stay() -> None:
+    """The key identifies a run and must not change. Records of schema version 1 were measured by another protocol."""
+    reference = Path(__file__).parents[2] / "results" / "reference"
+    stored = [msgspec.json.decode(path.read_bytes()) for path in reference.glob("*/record.json")]
+    current = [values for values in stored if values["schema_version"] == SCHEMA_VERSION]
+    assert current
+    for values in current:
+        assert msgspec.convert(values["spec"], RunSpec).key == values["key"], values["run_id"]
 
 
 # ---- overrides --------------------------------------------------------------------------------------------
@@ -238,6 +250,8 @@ def test_wrong_override(override: str, message: str, catalog: Catalog) -> None:
         ({"models": ("toy-linaer",)}, "did you mean 'toy-linear'?"),
         ({"precisions": ("fp23",)}, "unknown precision 'fp23'; did you mean 'fp32'?"),
         ({"precisions": ("FP32",)}, "unknown precision 'FP32'"),
+        ({"protocol": "qick"}, "unknown protocol 'qick'; did you mean 'quick'?"),
+        ({"repeat": 0}, "repeat must be at least 1, got 0"),
         ({"devices": ("gpu",)}, "unknown device 'gpu'"),
         ({"devices": ("cuda:",)}, "unknown device 'cuda:'"),
         ({"devices": ("cuda:x",)}, "unknown device 'cuda:x'; did you mean 'cuda"),

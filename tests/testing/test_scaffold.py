@@ -98,7 +98,7 @@ def test_names_of_modules_that_are_there(name: str, tmp_path: Path) -> None:
 def test_names_that_are_taken(tmp_path: Path) -> None:
     result = invoke("plugin", "new", "f1-macro", "--kind", "metric", "--output", str(tmp_path / "new"))
     assert result.exit_code == 2
-    assert "there is a metric 'f1-macro' already" in result.stderr
+    assert "a metric named 'f1-macro' already exists; choose another name" in result.stderr
 
 
 def invoke(*arguments: str) -> Result:

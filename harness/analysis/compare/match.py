@@ -79,9 +79,12 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[Store
 
 
 def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
+    from harness.data.checkpoint import locate
     from harness.plan import suite
+    from harness.plan.expand import expand_all
 
-    planned = {_undecided(spec) for spec in suite.plan(suite.load(path), catalog)}
+    selections = [selection.resolved(locate) for selection in suite.load(path)]
+    planned = {_undecided(spec) for spec in expand_all(selections, catalog)}
     loaded = Store(results).load()
     if loaded.problems:
         raise RecordError("; ".join(loaded.problems))

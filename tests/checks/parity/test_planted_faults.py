@@ -10,7 +10,8 @@ from harness.checks.parity.check import ROUNDINGS
 from harness.checks.parity.evidence import ParityJob, gather
 from harness.checks.parity.explain import explain
 from harness.checks.parity.stages import Evidence, compare
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
 from harness.records import PluginRef

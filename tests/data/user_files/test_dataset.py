@@ -15,7 +15,8 @@ from harness import DataError, RawData, UsageError
 from harness.data.user_files.dataset import UserDataset
 from harness.data.user_files.location import is_path
 from harness.errors import CombinationError, UnknownNameError
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins.catalog import Catalog
 from harness.records import DataSource, RunSpec
 
