@@ -12,7 +12,9 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.table import Row, one_line
+from harness.analysis.differences import IDENTITY
+from harness.analysis.formatting import one_line
+from harness.analysis.table import Row
 from harness.errors import UsageError
 from harness.records import Success
 from harness.records.arrays import read_arrays
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_NAMED = ("task", "dataset", "model", "backend", "device", "precision", "options")
+_NAMED = (*IDENTITY, "options")
 
 
 def render(report: Report) -> str:

@@ -13,7 +13,7 @@ from harness.report.costs import Section, epochs, sections, text
 def render(record: RunRecord, path: Path) -> str:
     parts = [f"{record.run_id}\n{path}"]
     outcome = record.outcome
-    costs = [*sections(outcome, record.roofline), epochs(outcome)] if isinstance(outcome, Success) else []
+    costs = [*sections(record), epochs(outcome)] if isinstance(outcome, Success) else []
     parts += [_lines(section) for section in [run_section(record), *costs, *circumstances(record)] if section[1]]
     if isinstance(record.outcome, Success):
         quality = (_quality(record.outcome), _per_class(record.outcome), _slices(record.outcome))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sample_records import ENVIRONMENT, comparison, failure, record, success
 
 from harness.analysis.comparison_table import build_table
-from harness.analysis.table import Row, rounded
+from harness.analysis.formatting import rounded
+from harness.analysis.table import Row
 from harness.records import Gpu, Recipe, RunRecord
 
 

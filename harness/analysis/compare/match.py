@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.compare import baseline
-from harness.analysis.differences import IDENTITY, described
+from harness.analysis.differences import IDENTITY, changes, described
 from harness.errors import RecordError, UsageError
 from harness.plugins.catalog import Catalog
 from harness.records import RunSpec, Success
@@ -35,14 +35,8 @@ class Match:
 
     @property
     def differences(self) -> list[tuple[str, str, str]]:
-        """(what, base, new): settings, the machine, versions, commit; everything but the seeds that differs."""
-        before, after = (described(runs[0].record) for runs in (self.base, self.new))
-        names = dict.fromkeys((*before, *after))
-        return [
-            (name, before.get(name, "none"), after.get(name, "none"))
-            for name in names
-            if before.get(name) != after.get(name)
-        ]
+        """(name, base, new) of the settings, the machine, versions and commit that differ; seeds are left out."""
+        return changes(*(described(runs[0].record) for runs in (self.base, self.new)))
 
 
 def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[StoredRun]:

@@ -19,7 +19,7 @@ from harness.plan.rerun import suite
 from harness.records import Success
 from harness.records.files import safe_name
 from harness.records.store import ARRAYS, AUDIT, LOG, RECORD
-from harness.report.bundle.manifest import MANIFEST, RECORDS, Entry, Manifest
+from harness.report.bundle.manifest import MANIFEST, RECORDS, BundleEntry, BundleManifest
 from harness.report.csv_json import csv_text, json_text
 from harness.report.markdown import render
 from harness.report.report import Report
@@ -34,7 +34,7 @@ def pack(report: Report, path: Path, version: str) -> str:
 
     `version` is that of harness. Raises `harness.RecordError` where a file cannot be read or written.
     """
-    entries: dict[str, Entry] = {}
+    entries: dict[str, BundleEntry] = {}
     path = path.resolve()
     scratch = None
     try:
@@ -44,8 +44,8 @@ def pack(report: Report, path: Path, version: str) -> str:
         with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
             for inside, content in _files(report):
                 archive.writestr(_entry(inside), content)
-                entries[inside] = Entry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-            manifest = Manifest(
+                entries[inside] = BundleEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+            manifest = BundleManifest(
                 harness_version=version,
                 made_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 title=report.title,

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from harness.errors import RecordError
-from harness.report.bundle.manifest import BUNDLE_VERSION, MANIFEST, Entry, Manifest
+from harness.report.bundle.manifest import BUNDLE_VERSION, MANIFEST, BundleEntry, BundleManifest
 
 MAX_FILES = 200_000
 MAX_BYTES = 16 * 2**30
@@ -31,7 +31,7 @@ _DAMAGE = (
 _PART = re.compile(r"[A-Za-z0-9._+-][A-Za-z0-9._+ -]*")
 
 
-def unpack(path: Path, folder: Path) -> tuple[Manifest, str]:
+def unpack(path: Path, folder: Path) -> tuple[BundleManifest, str]:
     """Verify the bundle against its manifest and write its files into `folder`, which is empty.
 
     Returns the manifest and its SHA-256. Raises `harness.RecordError`, naming the file that was changed, is missing,
@@ -46,7 +46,7 @@ def unpack(path: Path, folder: Path) -> tuple[Manifest, str]:
         raise RecordError(f"{path}: is no readable zip archive: {error}") from None
 
 
-def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> tuple[Manifest, str]:
+def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> tuple[BundleManifest, str]:
     infos = archive.infolist()
     if len(infos) > MAX_FILES:
         raise RecordError(f"{path}: holds {len(infos)} files; at most {MAX_FILES} are read")
@@ -75,9 +75,9 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> tuple[Manifes
     return manifest, hashlib.sha256(told).hexdigest()
 
 
-def _manifest(told: bytes, path: Path) -> Manifest:
+def _manifest(told: bytes, path: Path) -> BundleManifest:
     try:
-        manifest = msgspec.json.decode(told, type=Manifest)
+        manifest = msgspec.json.decode(told, type=BundleManifest)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: its {MANIFEST} is not valid: {error}") from None
     if manifest.bundle_version > BUNDLE_VERSION:
@@ -91,7 +91,7 @@ def _is_inside(name: str) -> bool:
     return len(name) <= 1024 and all(_PART.fullmatch(part) and part.strip(".") for part in parts)
 
 
-def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry, path: Path, place: Path) -> None:
+def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: BundleEntry, path: Path, place: Path) -> None:
     changed = RecordError(
         f"{path}: {info.filename!r} is not what its manifest says: it was changed after the bundle was made"
     )

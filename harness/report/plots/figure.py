@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from harness.analysis.metrics import in_group
 from harness.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ FORMATS = (".svg", ".png", ".pdf", ".html", ".json")
 def _pareto(panel: Panel) -> Iterator[tuple[str, Any]]:
     from harness.report.plots import charts, points
 
-    for phase, column in points.PHASES:
-        if columns := points.pareto(panel, column):
-            yield f"Quality against {phase} throughput", charts.pareto(panel, columns, phase)
+    for metric in in_group("throughput"):
+        if columns := points.pareto(panel, metric.name):
+            yield f"Quality against {metric.headline}", charts.pareto(panel, columns, metric.part)
 
 
 def _curves(panel: Panel) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.analysis.comparison_table import RATIOS
+from harness.analysis.metrics import in_group, success
 from harness.analysis.table import Cell, Row, Table
 from harness.errors import RecordError
 from harness.measure import stats
@@ -30,13 +32,6 @@ MAX_EPOCHS, MAX_POINTS = 60, 960
 """Points of one learning curve, and about how many of all in one figure; of more, every second, third ... epoch and the
 last."""
 QUANTILES = 101
-PHASES = (("training", "train_samples_per_s"), ("inference", "inference_samples_per_s"))
-_MEMORY = {
-    "host_peak_mib": "host",
-    "device_peak_mib": "device, allocator",
-    "reserved_peak_mib": "device, reserved",
-    "driver_peak_mib": "device, driver",
-}
 
 
 @dataclass(frozen=True)
@@ -94,21 +89,21 @@ def pareto(panel: Panel, column: str) -> Columns:
 def ratios(panel: Panel) -> Columns:
     """Throughputs as multiples of the first backend's, where there is one to compare with."""
     points = []
-    for phase, name in (("training", "train_ratio"), ("inference", "inference_ratio")):
+    for name, metric in RATIOS.items():
         for label, row in panel.rows:
             cell = row.cells[name]
             if isinstance(cell.value, float) and not (cell.value == 1.0 and cell.ci95 is None):
-                points.append(_named(label, row) | {"phase": phase} | _ends("ratio", cell, least=cell.value / 20))
+                points.append(_named(label, row) | {"phase": metric.part} | _ends("ratio", cell, least=cell.value / 20))
     return _columns(points)
 
 
 def memory(panel: Panel) -> Columns:
     points = []
     for label, row in panel.rows:
-        for name, kind in _MEMORY.items():
-            cell = row.cells[name]
+        for metric in in_group("memory"):
+            cell = row.cells[metric.name]
             if isinstance(cell.value, float):
-                points.append(_named(label, row) | {"kind": kind} | _ends("mib", cell, least=0.0))
+                points.append(_named(label, row) | {"kind": metric.part} | _ends("mib", cell, least=0.0))
     return _columns(points)
 
 
@@ -118,7 +113,7 @@ def curves(panel: Panel) -> Columns:
     runs = _some_runs(panel)
     most = min(MAX_EPOCHS, MAX_POINTS // max(1, len(runs)))
     for label, row, run in runs:
-        epochs = _outcome(run).curves
+        epochs = success(run.record).curves
         step = -(-len(epochs) // most)
         for epoch in [*epochs[:-1:step], *epochs[-1:]]:
             score = epoch.validation.get(panel.metric)
@@ -192,9 +187,11 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
     import numpy as np
 
     for label, row in panel.rows:
-        matrices = [scores.confusion for run in _done(panel, row) if (scores := _outcome(run).scores).confusion]
+        matrices = [
+            scores.confusion for run in panel.report.successes(row) if (scores := success(run.record).scores).confusion
+        ]
         if matrices:
-            names = labels(_outcome(_done(panel, row)[0]))
+            names = labels(success(panel.report.successes(row)[0].record))
             yield label, names, np.sum(matrices, axis=0).tolist()
 
 
@@ -218,25 +215,16 @@ def _classifies(record: RunRecord, dimensions: int) -> bool:
     return info is not None and info.objective == "classification" and dimensions == 2
 
 
-def _done(panel: Panel, row: Row) -> list[StoredRun]:
-    return [run for run in panel.report.runs_of(row) if isinstance(run.record.outcome, Success)]
-
-
 def _first(panel: Panel, row: Row) -> list[StoredRun]:
     """The runs whose raw samples a figure reads."""
-    return _done(panel, row)[: max(1, MAX_CURVES // len(panel.rows))]
+    return panel.report.successes(row)[: max(1, MAX_CURVES // len(panel.rows))]
 
 
 def _some_runs(panel: Panel) -> list[tuple[str, Row, StoredRun]]:
-    found = [(label, row, run) for label, row in panel.rows for run in _done(panel, row)]
+    found = [(label, row, run) for label, row in panel.rows for run in panel.report.successes(row)]
     if len(found) <= MAX_CURVES:
         return found
-    return [(label, row, runs[0]) for label, row in panel.rows if (runs := _done(panel, row))][:MAX_CURVES]
-
-
-def _outcome(run: StoredRun) -> Success:
-    assert isinstance(run.record.outcome, Success)
-    return run.record.outcome
+    return [(label, row, runs[0]) for label, row in panel.rows if (runs := panel.report.successes(row))][:MAX_CURVES]
 
 
 def _validation(record: RunRecord, metric: str) -> list[tuple[float, float]]:

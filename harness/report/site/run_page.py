@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
+from harness.analysis.metrics import HEADLINES, INFERENCE_THROUGHPUT, TRAIN_THROUGHPUT
 from harness.checks.audit.finding import Finding
 from harness.errors import RecordError
-from harness.records import Failure, RunRecord, Success
+from harness.records import Failure, RunRecord, Steady, Success
 from harness.records.arrays import read_arrays
 from harness.records.store import ARRAYS, AUDIT, LOG, StoredRun
 from harness.report.costs import Section, sections, text
@@ -65,7 +66,7 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         arrays, problem = _arrays(run)
         found["problem"] = problem
         found["figures"] = _headline(record, outcome)
-        found["costs"] = _pairs(sections(outcome, record.roofline))
+        found["costs"] = _pairs(sections(record))
         found["flags"] = outcome.flags
         found["plots"], found["notes"] = _plots(record, outcome, arrays)
         for part, titles in (("quality_plots", _QUALITY), ("cost_plots", _COST)):
@@ -76,29 +77,35 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
 
 
 def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]:
-    """(name, figure, remark) of what a reader looks for first."""
-    scores, speed, latency = outcome.scores, outcome.speed, outcome.latency
+    """Return (name, value, remark) of what a reader looks for first."""
+    scores, speed = outcome.scores, outcome.speed
     ends = scores.intervals.get(scores.primary)
     remark = f"95% over examples: {ends[0]:.4g} to {ends[1]:.4g}" if ends else "test split"
-    found = [(scores.primary, text(scores.test.get(scores.primary)), remark)]
-    for name, rate, steady in (
-        ("training", speed.train_samples_per_s, speed.train),
-        ("inference", speed.inference_samples_per_s, speed.inference),
-    ):
-        if rate is not None:
-            known = steady is not None and steady.low is not None and steady.high is not None
-            told = f"samples/s; 95%: {_large(steady.low)} to {_large(steady.high)}" if steady and known else "samples/s"
-            found.append((name, _large(rate), told))
-    if latency.p50_ms is not None:
-        found.append(("median latency", f"{latency.p50_ms:.3g}", f"ms for a batch of {latency.batch_size}"))
-    found.append(("peak host memory", f"{outcome.memory.host_peak_bytes / 2**20:,.0f}", "MiB"))
-    found.append(("parameters", f"{outcome.model.parameters:,}", "trainable"))
-    return found
+    rows = [(scores.primary, text(scores.test.get(scores.primary)), remark)]
+    steady = {TRAIN_THROUGHPUT.name: speed.train, INFERENCE_THROUGHPUT.name: speed.inference}
+    for metric in HEADLINES:
+        value = metric.value(record)
+        if value is None:
+            continue
+        if metric.group == "throughput":
+            rows.append((metric.part, _large(value), _interval(metric.unit, steady[metric.name])))
+        elif metric.group == "latency":
+            remark = f"{metric.unit} for a batch of {outcome.latency.batch_size}"
+            rows.append((metric.headline, f"{value:.3g}", remark))
+        else:
+            rows.append((metric.headline, f"{value:,.0f}", metric.unit))
+    return [*rows, ("parameters", f"{outcome.model.parameters:,}", "trainable")]
 
 
-def _large(value: float | None) -> str:
-    """Four digits, thousands apart."""
-    return "–" if value is None else f"{float(f'{value:.4g}'):,.10g}"
+def _interval(unit: str, steady: Steady | None) -> str:
+    if steady is None or steady.low is None or steady.high is None:
+        return unit
+    return f"{unit}; 95%: {_large(steady.low)} to {_large(steady.high)}"
+
+
+def _large(value: float) -> str:
+    """Return four digits, with separators between thousands."""
+    return f"{float(f'{value:.4g}'):,.10g}"
 
 
 def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
