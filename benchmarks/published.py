@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 from tabulate import tabulate
 
-from harness import RunRecord, RunSpec, Success, stats
+from harness import RunRecord, RunSpec, Success
 from harness.cli.progress import listener
 from harness.execute.runner import run_all
+from harness.measure import stats
 from harness.plan import Selection, expand
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
@@ -28,7 +29,7 @@ from harness.records.store import Store
 
 RESULTS = Path(__file__).parent.parent / "results" / "reference"
 TIMEOUT_S = 2 * 3600.0
-SHORT = ("protocol.budget_s=0.2", "protocol.latency_batches=11")
+SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
 """For the many splits of small tables: a short look at speed."""
 BACKENDS = ("torch", "tensorflow")
 

@@ -72,7 +72,7 @@ def differences(firsts: list[RunRecord]) -> list[str]:
 def _settings(spec: RunSpec) -> dict[str, str]:
     sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}options": s for s in ("task", "dataset", "model")}
     flat: dict[str, str] = {}
-    for name, value in msgspec.to_builtins(spec).items():
+    for name, value in (msgspec.to_builtins(spec) | {"protocol": msgspec.structs.asdict(spec.protocol)}).items():
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
             flat.pop("dataset.split", None)  # a row says of itself which it sums up

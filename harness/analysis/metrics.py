@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.interfaces import Metric
 from harness.measure.quality.metrics import unit_of
-from harness.records import DataInfo, EnergyUse, RunRecord, Success
+from harness.records import DataInfo, RunRecord, Success
 
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RunMetric:
     """A number about a successful run."""
 
@@ -27,7 +27,7 @@ class RunMetric:
     """Name in options, columns and files. Ends in the unit, except for scores, whose unit depends on the data."""
     title: str
     """Header of the metric's column, without the unit."""
-    unit: str = ""
+    unit: str
     """Empty for a fraction."""
     higher_is_better: bool
     read: Callable[[RunRecord], float | None]
@@ -58,126 +58,85 @@ def success(record: RunRecord) -> Success:
     return record.outcome
 
 
-def _percent_of_roofline(record: RunRecord) -> float | None:
-    """Return the model FLOPs utilisation of training."""
+def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
+    """Return a function that reads a number from a run's outcome, such as ``latency.p50_ms``, and multiplies it by
+    `scale`; None where a part of the path is None."""
+    names = path.split(".")
+
+    def read(record: RunRecord) -> float | None:
+        value: Any = record.outcome
+        for name in names:
+            value = getattr(value, name)
+            if value is None:
+                return None
+        return float(value * scale)
+
+    return read
+
+
+def _mfu_percent(record: RunRecord) -> float | None:
+    """Return the model FLOPs utilisation of training, relative to the measured peak of the device."""
     flops_per_s = success(record).speed.train_flops_per_s
-    if record.roofline is None or not flops_per_s:
-        return None
-    return 100 * flops_per_s / record.roofline.matrix_flops_per_s
+    return 100 * flops_per_s / record.roofline.matrix_flops_per_s if record.roofline and flops_per_s else None
 
 
-def _time_to_target_s(record: RunRecord) -> float | None:
-    reached = success(record).time_to_target
-    return reached.train_s if reached else None
-
-
-def _latency(percent: int, headline: str, compared: Literal["by default", "on request"]) -> RunMetric:
+def _throughput(phase: str, part: str) -> RunMetric:
+    name = f"{phase}_samples_per_s"
     return RunMetric(
-        name=f"latency_p{percent}_ms",
-        title=f"p{percent}",
-        unit="ms",
-        higher_is_better=False,
-        read=lambda record: getattr(success(record).latency, f"p{percent}_ms"),
-        group="latency",
-        part=f"p{percent}",
-        headline=headline,
-        compared=compared,
+        name,
+        phase,
+        "samples/s",
+        True,
+        _at(f"speed.{name}"),
+        "throughput",
+        part,
+        headline=f"{part} throughput",
+        flag=f"{phase}_throughput",
+        compared="by default",
     )
 
 
-def _device_peak(
-    kind: str, counter: str, compared: Literal["by default", "on request"] = "on request", headline: str = ""
-) -> RunMetric:
-    def read(record: RunRecord) -> float | None:
-        size = getattr(success(record).memory.device, f"{counter}_peak_bytes", None)
-        return None if size is None else size / 2**20
-
-    return RunMetric(
-        name=f"{kind}_peak_mib",
-        title=f"{kind} peak",
-        unit="MiB",
-        higher_is_better=False,
-        read=read,
-        group="memory",
-        part=f"device, {counter}",
-        headline=headline,
-        compared=compared,
-    )
+def _latency(percent: int, **more: Any) -> RunMetric:
+    part = f"p{percent}"
+    return RunMetric(f"latency_{part}_ms", part, "ms", False, _at(f"latency.{part}_ms"), "latency", part, **more)
 
 
-def _energy(chip: Literal["cpu", "gpu"], phase: Literal["train", "inference"]) -> RunMetric:
-    def read(record: RunRecord) -> float | None:
-        use: EnergyUse | None = getattr(success(record).energy, chip)
-        return getattr(use, f"{phase}_j_per_sample") if use else None
-
-    return RunMetric(
-        name=f"{phase}_{chip}_j_per_sample",
-        title=f"{'train' if phase == 'train' else 'infer.'} {chip}",
-        unit="J/sample",
-        higher_is_better=False,
-        read=read,
-        group="energy",
-    )
+def _peak(kind: str, part: str, path: str, **more: Any) -> RunMetric:
+    read = _at(f"memory.{path}", 2**-20)
+    return RunMetric(f"{kind}_peak_mib", f"{kind} peak", "MiB", False, read, "memory", part, **more)
 
 
-TRAIN_THROUGHPUT = RunMetric(
-    name="train_samples_per_s",
-    title="train",
-    unit="samples/s",
-    higher_is_better=True,
-    read=lambda record: success(record).speed.train_samples_per_s,
-    group="throughput",
-    part="training",
-    headline="training throughput",
-    flag="train_throughput",
-    compared="by default",
-)
-INFERENCE_THROUGHPUT = RunMetric(
-    name="inference_samples_per_s",
-    title="inference",
-    unit="samples/s",
-    higher_is_better=True,
-    read=lambda record: success(record).speed.inference_samples_per_s,
-    group="throughput",
-    part="inference",
-    headline="inference throughput",
-    flag="inference_throughput",
-    compared="by default",
-)
-MFU = RunMetric(name="mfu_percent", title="MFU", unit="%", higher_is_better=True, read=_percent_of_roofline)
+def _energy(phase: str, title: str, chip: str) -> RunMetric:
+    read = _at(f"energy.{chip}.{phase}_j_per_sample")
+    return RunMetric(f"{phase}_{chip}_j_per_sample", f"{title} {chip}", "J/sample", False, read, "energy")
+
+
+TRAIN_THROUGHPUT = _throughput("train", "training")
+INFERENCE_THROUGHPUT = _throughput("inference", "inference")
+MFU = RunMetric("mfu_percent", "MFU", "%", True, _mfu_percent)
 METRICS = (
     TRAIN_THROUGHPUT,
     INFERENCE_THROUGHPUT,
     MFU,
-    RunMetric(
-        name="time_to_target_s",
-        title="to target",
-        unit="s",
-        higher_is_better=False,
-        read=_time_to_target_s,
-        compared="never",  # runs that did not reach the target have no value: the others alone would be a biased sample
-    ),
-    _latency(50, "median latency", "by default"),
-    _latency(90, "", "on request"),
-    _latency(99, "", "by default"),
-    RunMetric(
-        name="host_peak_mib",
-        title="host peak",
-        unit="MiB",
-        higher_is_better=False,
-        read=lambda record: success(record).memory.host_peak_bytes / 2**20,
-        group="memory",
-        part="host",
-        headline="peak host memory",
+    # Runs that did not reach the target have no value, and the others alone would be a biased sample.
+    RunMetric("time_to_target_s", "to target", "s", False, _at("time_to_target.train_s"), compared="never"),
+    _latency(50, headline="median latency", compared="by default"),
+    _latency(90),
+    _latency(99, compared="by default"),
+    _peak("host", "host", "host_peak_bytes", headline="peak host memory", compared="by default"),
+    _peak(
+        "device",
+        "device, allocator",
+        "device.allocator_peak_bytes",
+        headline="peak device memory",
         compared="by default",
     ),
-    _device_peak("device", "allocator", "by default", "peak device memory"),
-    _device_peak("reserved", "reserved"),
-    _device_peak("driver", "driver"),
-    _energy("cpu", "train"),
-    _energy("cpu", "inference"),
-    _energy("gpu", "train"),
-    _energy("gpu", "inference"),
+    _peak("reserved", "device, reserved", "device.reserved_peak_bytes"),
+    _peak("driver", "device, driver", "device.driver_peak_bytes"),
+    _energy("train", "train", "cpu"),
+    _energy("inference", "infer.", "cpu"),
+    _energy("train", "train", "gpu"),
+    _energy("inference", "infer.", "gpu"),
 )
 """What a run cost, in the order of the comparison table."""
 
@@ -193,13 +152,12 @@ def in_group(group: str) -> tuple[RunMetric, ...]:
 def score(metric: Metric, data: DataInfo | None) -> RunMetric:
     """Return the score that runs have by one of their task's metrics on the test split of this data."""
     return RunMetric(
-        name=metric.name,
-        title=metric.name,
-        unit=unit_of(metric, data),
-        higher_is_better=metric.higher_is_better,
-        read=lambda record: success(record).scores.test.get(metric.name),
+        metric.name,
+        metric.name,
+        unit_of(metric, data),
+        metric.higher_is_better,
+        lambda record: success(record).scores.test.get(metric.name),
         group="score",
-        compared="by default",
         relative=False,
     )
 

@@ -26,7 +26,7 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
     """The selection that `harness.plan.expand` turns into this spec, on a machine with the same plugins and files."""
     named = spec.protocol.name if spec.protocol.name in PROTOCOLS else "standard"
     usual = _usual(spec, named, catalog)
-    values = msgspec.to_builtins(spec)
+    values = msgspec.to_builtins(spec) | {"protocol": msgspec.structs.asdict(spec.protocol)}
     overrides = []
     for field, section in ({"recipe": "recipe", "protocol": "protocol"} | _OPTIONS).items():
         for name, value in values[field].items():
@@ -125,7 +125,7 @@ def _usual(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[str
     except (HarnessError, OSError):
         return usual
     plain = {name: msgspec.json.decode(msgspec.json.encode(value)) for name, value in found.items()}
-    usual |= {"recipe": plain["recipe"], "protocol": plain["protocol"]}
+    usual |= {"recipe": plain["recipe"], "protocol": msgspec.structs.asdict(found["protocol"])}
     usual |= {"model": plain["model_options"], "task": plain["task_options"], "dataset": options}
     return usual
 

@@ -64,7 +64,7 @@ def settings_for(
     recipe = recipe_for(task, dataset, model, variant, changes, fine_tuning=checkpoint is not None)
     return {
         "recipe": recipe if backend.trains_by_steps else msgspec.structs.replace(recipe, epochs=1),
-        "protocol": merge(Protocol, "protocol", plain(protocol), overrides["protocol"]),
+        "protocol": merge(Protocol, "protocol", msgspec.structs.asdict(protocol), overrides["protocol"]),
         "model_options": plain(merge(model.Config, "model", sizes, overrides["model"])),
         "task_options": plain(merge(task.Options, "task", suited, preparation, overrides["task"])),
     }
