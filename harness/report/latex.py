@@ -68,8 +68,8 @@ def _block(block: Block) -> str:
         for index, row in enumerate(block.rows)
     ]
     align = "".join("l" if column.kind == "text" else "r" for column in block.columns)
-    told = [f"flagged: {text}" for text in block.flags] + [f"failed: {text}" for text in block.failures]
-    notes = "".join(f"\\\\[2pt]\n\\small {escape(text)}" for text in told)
+    remarks = [f"flagged: {text}" for text in block.flags] + [f"failed: {text}" for text in block.failures]
+    notes = "".join(f"\\\\[2pt]\n\\small {escape(text)}" for text in remarks)
     return (
         "\\begin{table}[!ht]\n\\centering\n"
         f"\\caption{{{escape(block.heading)}}}\n"

@@ -65,11 +65,11 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[Store
         raise RecordError("; ".join(loaded.problems))
     runs = loaded.runs
     exact = [run for run in runs if run.path.name == text]
-    found = exact or [run for run in runs if run.path.name.startswith(text)]
-    found = found or [run for run in runs if text in run.path.name]
-    if not found:
+    matching = exact or [run for run in runs if run.path.name.startswith(text)]
+    matching = matching or [run for run in runs if text in run.path.name]
+    if not matching:
         raise UsageError(f"{text!r} is no directory, and no run in {results} is called so; `harness report` lists them")
-    return found
+    return matching
 
 
 def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
@@ -79,10 +79,10 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
     loaded = Store(results).load()
     if loaded.problems:
         raise RecordError("; ".join(loaded.problems))
-    found = [run for run in loaded.runs if _undecided(run.record.spec) in planned]
-    if not found:
+    matching = [run for run in loaded.runs if _undecided(run.record.spec) in planned]
+    if not matching:
         raise UsageError(f"{path}: none of its runs is in {results}; carry them out: harness run --suite {path}")
-    return found
+    return matching
 
 
 def _undecided(spec: RunSpec) -> str:
@@ -99,10 +99,10 @@ def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Mat
     for alike in (_settings, _identity, _settings_but_backend, _identity_but_backend, _anything):
         for key in dict.fromkeys(alike(group[0]) for group in sides[0]):
             candidates = [[group for group in side if alike(group[0]) == key] for side in sides]
-            if [len(found) for found in candidates] == [1, 1]:
+            if [len(groups) for groups in candidates] == [1, 1]:
                 matches.append(Match(candidates[0][0], candidates[1][0]))
-                for side, found in zip(sides, candidates, strict=True):
-                    side.remove(found[0])
+                for side, groups in zip(sides, candidates, strict=True):
+                    side.remove(groups[0])
     left = [
         f"{' · '.join(_identity(group[0]))} ({which})"
         for which, side in zip(("base", "new"), sides, strict=True)

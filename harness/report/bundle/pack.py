@@ -52,8 +52,8 @@ def pack(report: Report, path: Path, version: str) -> str:
                 runs=len(report.runs),
                 files=entries,
             )
-            told = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-            archive.writestr(_entry(MANIFEST), told)
+            encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+            archive.writestr(_entry(MANIFEST), encoded)
         scratch.chmod(0o644)
         scratch.replace(path)
     except OSError as error:
@@ -61,7 +61,7 @@ def pack(report: Report, path: Path, version: str) -> str:
     finally:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
-    return hashlib.sha256(told).hexdigest()
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -94,21 +94,23 @@ def _files(report: Report) -> Iterator[tuple[str, bytes]]:
 
 
 def _environments(report: Report) -> bytes:
-    found: dict[bytes, list[str]] = {}
+    runs_by_environment: dict[bytes, list[str]] = {}
     for run in report.runs:
         environment = msgspec.structs.replace(run.record.environment, load_1min=None)
-        found.setdefault(msgspec.json.encode(environment), []).append(run.record.run_id)
-    listed = [{"environment": msgspec.Raw(environment), "runs": runs} for environment, runs in found.items()]
+        runs_by_environment.setdefault(msgspec.json.encode(environment), []).append(run.record.run_id)
+    listed = [
+        {"environment": msgspec.Raw(environment), "runs": runs} for environment, runs in runs_by_environment.items()
+    ]
     return msgspec.json.format(msgspec.json.encode(listed), indent=1)
 
 
 def _digests(report: Report) -> bytes:
     names = ("dataset_digest", "initial_weights_digest", "final_weights_digest", "plugins")
-    found = {
+    digests = {
         run.record.run_id: {"key": run.record.key} | {name: getattr(run.record.provenance, name) for name in names}
         for run in report.runs
     }
-    return msgspec.json.format(msgspec.json.encode(found), indent=1)
+    return msgspec.json.format(msgspec.json.encode(digests), indent=1)
 
 
 def _readme(report: Report) -> str:

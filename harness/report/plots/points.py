@@ -20,7 +20,7 @@ from harness.records.arrays import read_arrays
 from harness.records.samples import predictions
 from harness.records.store import ARRAYS, StoredRun
 from harness.report.layout import Block, blocks
-from harness.report.plots.curves import decision_curves, macro
+from harness.report.plots.curves import GRID, decision_curves, macro
 from harness.report.plots.run_points import labels
 from harness.report.report import Report
 
@@ -57,13 +57,13 @@ class Panel:
 
 def panels(report: Report, table: Table | None = None) -> list[Panel]:
     """Of a report's table, or of rows of it."""
-    found = []
+    made = []
     for number, block in enumerate(blocks(report.table if table is None else table)):
         first = next((row for row in block.rows if row.text("metric")), block.rows[0])
         title = " · ".join(first.text(name) for name in ("task", "dataset", "device"))
         metric, unit, better = (first.text(name) for name in ("metric", "metric_unit", "metric_better"))
-        found.append(Panel(number, title, metric, unit, better, block, report))
-    return found
+        made.append(Panel(number, title, metric, unit, better, block, report))
+    return made
 
 
 def pareto(panel: Panel, column: str) -> Columns:
@@ -156,9 +156,9 @@ def latency(panel: Panel) -> Columns:
     for label, row in panel.rows:
         samples = [a["latencies_s"] for run in _first(panel, row) if "latencies_s" in (a := arrays_of(run))]
         if samples:
-            found = np.quantile(np.concatenate(samples) * 1e3, shares)
+            quantiles = np.quantile(np.concatenate(samples) * 1e3, shares)
             named = _named(label, row)
-            points += [named | {"share": float(s), "ms": float(ms)} for s, ms in zip(shares, found, strict=True)]
+            points += [named | {"share": float(s), "ms": float(ms)} for s, ms in zip(shares, quantiles, strict=True)]
     return _columns(points)
 
 
@@ -167,17 +167,17 @@ def roc(panel: Panel) -> Columns:
     Fawcett 2006, Pattern Recognition Letters 27, 861-874)."""
     points: list[dict[str, Any]] = []
     for label, row in panel.rows:
-        found = []
+        curves_of_runs = []
         for run in _first(panel, row):
             pair = predictions(run.record, arrays_of(run))
             if pair is not None and _classifies(run.record, pair[1].ndim):
-                found.append(macro(decision_curves(*pair)))
-        if found:
-            tpr, precision = (sum(values) / len(found) for values in zip(*found, strict=True))
+                curves_of_runs.append(macro(decision_curves(*pair)))
+        if curves_of_runs:
+            tpr, precision = (sum(values) / len(curves_of_runs) for values in zip(*curves_of_runs, strict=True))
             named = _named(label, row)
             points += [
-                named | {"x": float(x), "tpr": float(t), "precision": float(p)}
-                for x, t, p in zip(decision_grid(), tpr, precision, strict=True)
+                named | {"x": x, "tpr": float(t), "precision": float(p)}
+                for x, t, p in zip(GRID, tpr, precision, strict=True)
             ]
     return _columns(points)
 
@@ -204,12 +204,6 @@ def arrays_of(run: StoredRun) -> dict[str, Any]:
         return {}
 
 
-def decision_grid() -> list[float]:
-    from harness.report.plots.curves import GRID
-
-    return list(GRID)
-
-
 def _classifies(record: RunRecord, dimensions: int) -> bool:
     info = record.provenance.data
     return info is not None and info.objective == "classification" and dimensions == 2
@@ -221,17 +215,17 @@ def _first(panel: Panel, row: Row) -> list[StoredRun]:
 
 
 def _some_runs(panel: Panel) -> list[tuple[str, Row, StoredRun]]:
-    found = [(label, row, run) for label, row in panel.rows for run in panel.report.successes(row)]
-    if len(found) <= MAX_CURVES:
-        return found
+    lines = [(label, row, run) for label, row in panel.rows for run in panel.report.successes(row)]
+    if len(lines) <= MAX_CURVES:
+        return lines
     return [(label, row, runs[0]) for label, row in panel.rows if (runs := panel.report.successes(row))][:MAX_CURVES]
 
 
 def _validation(record: RunRecord, metric: str) -> list[tuple[float, float]]:
     if not isinstance(record.outcome, Success):
         return []
-    found = [(epoch.train_s, epoch.validation.get(metric)) for epoch in record.outcome.curves]
-    return [(seconds, score) for seconds, score in found if score is not None and math.isfinite(score)]
+    scores = [(epoch.train_s, epoch.validation.get(metric)) for epoch in record.outcome.curves]
+    return [(seconds, score) for seconds, score in scores if score is not None and math.isfinite(score)]
 
 
 def _named(label: str, row: Row) -> dict[str, Any]:

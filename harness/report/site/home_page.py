@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.records import Failure, RunRecord
-from harness.report.plots import drawn
+from harness.report.plots.figure import drawn
 from harness.report.plots.points import panels
 from harness.report.report import Report
 from harness.report.site import overview, tables
