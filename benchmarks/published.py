@@ -30,7 +30,7 @@ from harness.records.store import Store
 
 RESULTS = Path(__file__).parent.parent / "results" / "reference"
 TIMEOUT_S = 2 * 3600.0
-SHORT = ("protocol.budget_s=0.2", "protocol.latency_batches=11")
+SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
 """For the many splits of small tables: a short look at speed."""
 BACKENDS = ("torch", "tensorflow")
 

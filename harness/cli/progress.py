@@ -206,7 +206,7 @@ def describe_validation(event: EpochEnded) -> list[str]:
 
 def describe_result(record: RunRecord) -> str:
     if isinstance(record.outcome, Failure):
-        from harness.analysis.table import one_line
+        from harness.analysis.formatting import one_line
 
         return f"failed: {record.outcome.kind}: {one_line(record.outcome.message)}"
     primary = record.outcome.scores.primary

@@ -102,16 +102,16 @@ def render(outcomes: Sequence[Reproduced]) -> str:
     headers = ["run", "metric", "then", "here", "quality", "data", "initial weights", "trained weights"]
     align = ["left", "left", "right", "right", *["left"] * 4]
     parts = [tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)]
-    speeds = [
-        [outcome.run, speed.name, _number(speed.then), _number(speed.now), f"{speed.now / speed.then:.2f}×", speed.unit]
+    costs = [
+        [outcome.run, cost.title, _number(cost.then), _number(cost.now), f"{cost.now / cost.then:.2f}×", cost.unit]
         for outcome in outcomes
-        for speed in outcome.speeds
-        if speed.then
+        for cost in outcome.costs
+        if cost.then
     ]
-    if speeds:
+    if costs:
         headers = ["run", "", "then", "here", "ratio", ""]
         align = ["left", "left", "right", "right", "right", "left"]
-        parts.append(tabulate(speeds, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True))
+        parts.append(tabulate(costs, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True))
     then, here = (dict.fromkeys(outcome.machines[place] for outcome in outcomes) for place in (0, 1))
     parts.append("\n".join(["machines", *(f"  then: {one}" for one in then), *(f"  here: {one}" for one in here)]))
     differing = dict.fromkeys(difference for outcome in outcomes for difference in outcome.differences)

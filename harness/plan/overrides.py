@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -45,19 +46,22 @@ def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
     Raises `harness.UnknownNameError` for a key that `kind` lacks and `harness.UsageError` for a wrong value.
     """
     values: dict[str, Any] = {}
-    known = [f"{section}.{name}" for name in kind.__struct_fields__]
+    stored = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+    known = [f"{section}.{name}" for name in stored]
     for layer in layers:
         for key, value in layer.items():
             if f"{section}.{key}" not in known:
                 raise UnknownNameError("option", f"{section}.{key}", known)
             values[key] = value
     try:
-        return msgspec.convert(values, kind, strict=True)
+        return msgspec.convert({stored[name]: value for name, value in values.items()}, kind, strict=True)
     except msgspec.ValidationError as error:
         for name, choices in _choices(kind):
             if name in values and values[name] not in choices:
                 raise UnknownNameError(f"{section}.{name}", str(values[name]), choices) from None
-        raise UsageError(f"wrong value in {section!r}: {error}".replace("$.", f"{section}.")) from None
+        names = {encoded: f"{section}.{name}" for name, encoded in stored.items()}
+        message = re.sub(r"\$\.(\w+)", lambda path: names[path[1]], str(error))
+        raise UsageError(f"wrong value in {section!r}: {message}") from None
 
 
 def _choices(kind: type[Struct]) -> Iterator[tuple[str, tuple[str, ...]]]:

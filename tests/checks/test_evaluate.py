@@ -23,7 +23,9 @@ def harness_(*arguments: str, results: Path) -> subprocess.CompletedProcess[str]
 
 
 def trained(results: Path, *arguments: str) -> Path:
-    quick = [text for key in ("budget_s=0.01", "latency_budget_s=0.02") for text in ("--set", f"protocol.{key}")]
+    quick = [
+        text for key in ("throughput_budget_s=0.01", "latency_budget_s=0.02") for text in ("--set", f"protocol.{key}")
+    ]
     done = harness_(
         "run", "--task", "toy-classify", "--backend", "toy-numpy", "-q", *quick, *arguments, results=results
     )

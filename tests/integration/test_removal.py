@@ -17,7 +17,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").is_file())
-QUICK = ["--threads", "1", "--set", "protocol.budget_s=0.1", "--set", "protocol.latency_budget_s=0.1", "--quiet"]
+QUICK = [
+    "--threads",
+    "1",
+    "--set",
+    "protocol.throughput_budget_s=0.1",
+    "--set",
+    "protocol.latency_budget_s=0.1",
+    "--quiet",
+]
 
 
 @pytest.fixture(scope="module")

@@ -473,7 +473,7 @@ def measured(clock: Clock, predict_s: float, fetch_s: float = 0.0, **protocol: A
 
 
 def test_as_many_latencies_as_asked_for(clock: Clock) -> None:
-    result = measured(clock, 0.25, 0.125, budget_s=2.0, latency_batches=200, latency_budget_s=1000)
+    result = measured(clock, 0.25, 0.125, throughput_budget_s=2.0, latency_batches=200, latency_budget_s=1000)
     assert result.latencies_s == [0.375] * 200
 
 
@@ -481,30 +481,33 @@ def test_as_many_latencies_as_asked_for(clock: Clock) -> None:
 def test_latencies_go_on_for_a_quarter_of_the_budget_or_ten_times_the_batches(
     batches: int, expected: int, clock: Clock
 ) -> None:
-    result = measured(clock, 0.25, budget_s=100.0, latency_batches=batches, latency_budget_s=1000)
+    result = measured(clock, 0.25, throughput_budget_s=100.0, latency_batches=batches, latency_budget_s=1000)
     assert len(result.latencies_s) == expected
 
 
 def test_latencies_end_with_their_budget(clock: Clock) -> None:
-    result = measured(clock, 0.25, budget_s=2.0, latency_batches=662, latency_budget_s=10)
+    result = measured(clock, 0.25, throughput_budget_s=2.0, latency_batches=662, latency_budget_s=10)
     assert result.latencies_s == [0.25] * 40
 
 
 def test_throughput_ends_when_the_protocol_is_satisfied(clock: Clock) -> None:
-    demands = {"window_s": 2.0, "steady_windows": 8, "steady_s": 9.0, "latency_budget_s": 1}
-    assert measured(clock, 0.25, budget_s=1000.0, **demands).timed.windows == [(8, 2.0)] * 8
-    assert measured(clock, 0.25, budget_s=1000.0, **demands | {"steady_s": 25.0}).timed.windows == [(8, 2.0)] * 13
+    demands = {"window_s": 2.0, "min_steady_windows": 8, "min_steady_s": 9.0, "latency_budget_s": 1}
+    assert measured(clock, 0.25, throughput_budget_s=1000.0, **demands).timed.windows == [(8, 2.0)] * 8
+    assert (
+        measured(clock, 0.25, throughput_budget_s=1000.0, **demands | {"min_steady_s": 25.0}).timed.windows
+        == [(8, 2.0)] * 13
+    )
 
 
 def test_throughput_ends_with_its_budget(clock: Clock) -> None:
-    result = measured(clock, 0.25, budget_s=20.0, window_s=2.0, steady_windows=99, latency_budget_s=1)
+    result = measured(clock, 0.25, throughput_budget_s=20.0, window_s=2.0, min_steady_windows=99, latency_budget_s=1)
     assert result.timed.windows == [(8, 2.0)] * 10
-    result = measured(clock, 0.25, budget_s=4.0, window_s=50.0, latency_budget_s=1)
+    result = measured(clock, 0.25, throughput_budget_s=4.0, window_s=50.0, latency_budget_s=1)
     assert result.timed.windows == [(4, 1.0)] * 4
 
 
 def test_slow_predictions_are_timed_once_at_least(clock: Clock) -> None:
-    result = measured(clock, 100.0, budget_s=1.0, latency_budget_s=1.0)
+    result = measured(clock, 100.0, throughput_budget_s=1.0, latency_budget_s=1.0)
     assert result.timed.windows == [(1, 100.0)]
     assert result.latencies_s == [100.0]
 
@@ -652,7 +655,7 @@ def test_phases_list_every_phase_once(names: list[str]) -> None:
 
 def test_sampling_goes_on_until_the_protocol_is_satisfied(clock: Clock) -> None:
     session = Doubler(clock, step_s=0.25)
-    spec = make_spec(epochs=1, window_s=1.0, steady_windows=6, steady_s=5.0, budget_s=1000)
+    spec = make_spec(epochs=1, window_s=1.0, min_steady_windows=6, min_steady_s=5.0, throughput_budget_s=1000)
     result, _ = trained(session, spec)
     assert not result.is_enough()
     losses, rates = list(result.losses), session.rates
@@ -667,7 +670,7 @@ def test_sampling_goes_on_until_the_protocol_is_satisfied(clock: Clock) -> None:
 
 def test_sampling_ends_with_its_budget(clock: Clock) -> None:
     session = Doubler(clock, step_s=0.25)
-    result, _ = trained(session, make_spec(epochs=1, window_s=1.0, steady_windows=999, budget_s=10.0))
+    result, _ = trained(session, make_spec(epochs=1, window_s=1.0, min_steady_windows=999, throughput_budget_s=10.0))
     before = clock.now
     result.sample()
     assert 10.0 <= clock.now - before < 12.5
@@ -683,7 +686,9 @@ def test_a_step_alone_is_followed_by_others_for_the_clock(clock: Clock) -> None:
 
 def test_timed_predictions_are_kept_and_compared(clock: Clock) -> None:
     split = make_split(10)
-    result = inference.measure(Doubler(clock, predict_s=0.25), split, 4, Protocol(budget_s=4.0, latency_budget_s=1.0))
+    result = inference.measure(
+        Doubler(clock, predict_s=0.25), split, 4, Protocol(throughput_budget_s=4.0, latency_budget_s=1.0)
+    )
     assert sorted(result.kept) == [0, 1, 2]
     right = 2 * split.inputs["x"]
     assert inference.largest_error(result.kept, right, 4) == (10, 0.0)

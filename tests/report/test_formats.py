@@ -129,6 +129,6 @@ def test_json_says_what_its_columns_are() -> None:
     document = json.loads(render("json", comparison()))
     assert document["schema_version"] == 1
     units = {column["name"]: column["unit"] for column in document["columns"]}
-    assert (units["train_samples_per_s"], units["p90_ms"], units["host_peak_mib"]) == ("samples/s", "ms", "MiB")
+    assert (units["train_samples_per_s"], units["latency_p90_ms"], units["host_peak_mib"]) == ("samples/s", "ms", "MiB")
     names = {name for row in document["rows"] for name in row}
     assert {name.removesuffix("_ci95") for name in names} == set(units)

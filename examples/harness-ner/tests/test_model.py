@@ -64,7 +64,17 @@ def harness(*arguments: Any) -> str:
     return done.stdout
 
 
-QUICK = ("--threads", 1, "-q", "--protocol", "quick", "--set", "recipe.epochs=1", "--set", "protocol.budget_s=0.01")
+QUICK = (
+    "--threads",
+    1,
+    "-q",
+    "--protocol",
+    "quick",
+    "--set",
+    "recipe.epochs=1",
+    "--set",
+    "protocol.throughput_budget_s=0.01",
+)
 
 
 @pytest.mark.slow

@@ -31,12 +31,12 @@ class Scorer:
 
     def score(self, targets: Array, outputs: Array) -> dict[str, float | None]:
         """Return every metric of the task."""
-        real_targets, real_outputs = self._in_own_unit(targets, outputs)
+        real_targets, real_outputs = self._in_target_unit(targets, outputs)
         return {name: self._value(name, real_targets, real_outputs) for name in self._functions}
 
     def quick(self, targets: Array, outputs: Array) -> dict[str, float | None]:
         """Return the loss, without label smoothing, and the primary metric. Called after every epoch."""
-        real_targets, real_outputs = self._in_own_unit(targets, outputs)
+        real_targets, real_outputs = self._in_target_unit(targets, outputs)
         return {
             "loss": self._loss(targets, outputs),
             self._primary: self._value(self._primary, real_targets, real_outputs),
@@ -59,7 +59,7 @@ class Scorer:
             reference=self.score(*reference) if reference else None,
             per_class=self._per_class(*test) if classes else [],
             confusion=self._confusion(*test) if classes else [],
-            slices=self._slices(*self._in_own_unit(*test), groups),
+            slices=self._slices(*self._in_target_unit(*test), groups),
             intervals=self._intervals(*test) if classes or self._info.objective == "regression" else {},
         )
 
@@ -71,13 +71,8 @@ class Scorer:
             raise BadResultError(f"the metric {name!r} is {value}")
         return None if value is None else float(value)
 
-    def _in_own_unit(self, targets: Array, outputs: Array) -> tuple[Array, Array]:
-        if self._info.objective != "regression":
-            return targets, outputs
-        import numpy as np
-
-        mean, scale = np.array(self._info.target_mean or 0.0), np.array(self._info.target_scale or 1.0)
-        return targets.astype("float64") * scale + mean, outputs.astype("float64") * scale + mean
+    def _in_target_unit(self, targets: Array, outputs: Array) -> tuple[Array, Array]:
+        return self._info.in_target_unit(targets), self._info.in_target_unit(outputs)
 
     def _loss(self, targets: Array, outputs: Array) -> float:
         if self._info.objective == "regression":
@@ -113,7 +108,7 @@ class Scorer:
         """Return the intervals of the core's own metrics; a plugin's metric of the same name may differ from them."""
         from harness.measure.quality.intervals import intervals
 
-        known = intervals(self._info.objective, *self._in_own_unit(targets, outputs))
+        known = intervals(self._info.objective, *self._in_target_unit(targets, outputs))
         return {name: ends for name, ends in known.items() if self._functions.get(name) is getattr(core_metrics, name)}
 
     def _slices(self, targets: Array, outputs: Array, groups: Mapping[str, Array]) -> list[SliceScore]:

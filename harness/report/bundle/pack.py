@@ -17,7 +17,7 @@ from harness.plan.rerun import suite
 from harness.records import Success
 from harness.records.files import replacing, safe_name
 from harness.records.store import ARRAYS, AUDIT, LOG, RECORD
-from harness.report.bundle.manifest import MANIFEST, RECORDS, Entry, Manifest
+from harness.report.bundle.manifest import MANIFEST, RECORDS, BundleEntry, BundleManifest
 from harness.report.csv_json import csv_text, json_text
 from harness.report.markdown import render
 from harness.report.report import Report
@@ -32,7 +32,7 @@ def pack(report: Report, path: Path, version: str) -> str:
 
     `version` is that of harness. Raises `harness.RecordError` where a file cannot be read or written.
     """
-    entries: dict[str, Entry] = {}
+    entries: dict[str, BundleEntry] = {}
     try:
         with (
             replacing(path) as file,
@@ -40,8 +40,8 @@ def pack(report: Report, path: Path, version: str) -> str:
         ):
             for inside, content in _files(report):
                 archive.writestr(_entry(inside), content)
-                entries[inside] = Entry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-            manifest = Manifest(
+                entries[inside] = BundleEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+            manifest = BundleManifest(
                 harness_version=version,
                 made_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 title=report.title,
@@ -85,21 +85,23 @@ def _files(report: Report) -> Iterator[tuple[str, bytes]]:
 
 
 def _environments(report: Report) -> bytes:
-    found: dict[bytes, list[str]] = {}
+    runs_by_environment: dict[bytes, list[str]] = {}
     for run in report.runs:
         environment = msgspec.structs.replace(run.record.environment, load_1min=None)
-        found.setdefault(msgspec.json.encode(environment), []).append(run.record.run_id)
-    listed = [{"environment": msgspec.Raw(environment), "runs": runs} for environment, runs in found.items()]
+        runs_by_environment.setdefault(msgspec.json.encode(environment), []).append(run.record.run_id)
+    listed = [
+        {"environment": msgspec.Raw(environment), "runs": runs} for environment, runs in runs_by_environment.items()
+    ]
     return msgspec.json.format(msgspec.json.encode(listed), indent=1)
 
 
 def _digests(report: Report) -> bytes:
     names = ("dataset_digest", "initial_weights_digest", "final_weights_digest", "plugins")
-    found = {
+    digests = {
         run.record.run_id: {"key": run.record.key} | {name: getattr(run.record.provenance, name) for name in names}
         for run in report.runs
     }
-    return msgspec.json.format(msgspec.json.encode(found), indent=1)
+    return msgspec.json.format(msgspec.json.encode(digests), indent=1)
 
 
 def _readme(report: Report) -> str:

@@ -17,7 +17,7 @@ from harness.records import RunRecord
 pytestmark = pytest.mark.usefixtures("toy", "faulty")
 
 SAME, HASTY = ["--backend", "toy-numpy,peer-wide"], ["--backend", "toy-numpy,peer-hasty"]
-QUICK = [f"protocol.{setting}" for setting in ("window_s=0.005", "budget_s=0.01", "latency_batches=12")]
+QUICK = [f"protocol.{setting}" for setting in ("window_s=0.005", "throughput_budget_s=0.01", "latency_batches=12")]
 QUICK = [text for setting in [*QUICK, "protocol.latency_budget_s=0.02"] for text in ("--set", setting)]
 
 

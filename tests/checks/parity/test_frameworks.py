@@ -47,7 +47,7 @@ def test_trained_weights_travel(tmp_path: Path) -> None:
         "--set",
         "recipe.epochs=2",
         "--set",
-        "protocol.budget_s=0.2",
+        "protocol.throughput_budget_s=0.2",
         "--set",
         "protocol.latency_budget_s=0.2",
     ]

@@ -35,6 +35,15 @@ def numbers(outputs: int, mean: tuple[float, ...] = (), scale: tuple[float, ...]
     )
 
 
+def test_standardised_targets_are_converted_back_to_their_unit() -> None:
+    values = np.array([[0.0, 1.0], [-1.0, 0.5]], np.float32)
+    restored = numbers(2, (10.0, 20.0), (2.0, 4.0)).in_target_unit(values)
+    assert restored.tolist() == [[10.0, 24.0], [8.0, 22.0]]
+    assert numbers(2).in_target_unit(values).tolist() == values.tolist()
+    assert restored.dtype == np.float64
+    assert classes(2).in_target_unit(values) is values
+
+
 def logits(predicted: list[int], outputs: int) -> Array:
     return np.eye(outputs, dtype=np.float32)[predicted]
 

@@ -16,8 +16,8 @@ from sample_store import example, hostile, report_of, write
 
 from harness.errors import UnknownNameError, UsageError
 from harness.measure.quality.metrics import probabilities
-from harness.report.plots import PLOTS, figure
 from harness.report.plots.curves import GRID, decision_curves, macro
+from harness.report.plots.figure import PLOTS, figure
 from harness.report.plots.points import curves, panels, pareto, ratios, time_to_quality
 from harness.report.report import Report
 
