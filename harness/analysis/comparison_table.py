@@ -16,7 +16,16 @@ from typing import Literal
 from harness.analysis.differences import IDENTITY, differences
 from harness.analysis.formatting import one_line
 from harness.analysis.grouping import group_runs, representative, rival_key
-from harness.analysis.metrics import INFERENCE_THROUGHPUT, METRICS, TRAIN_THROUGHPUT, RunMetric, finite, in_group, score
+from harness.analysis.metrics import (
+    BY_FLAG,
+    INFERENCE_THROUGHPUT,
+    METRICS,
+    TRAIN_THROUGHPUT,
+    RunMetric,
+    finite,
+    in_group,
+    score,
+)
 from harness.analysis.table import Cell, Column, Row, Table
 from harness.checks.parity.marks import marks
 from harness.checks.parity.verdict import ParityVerdict
@@ -62,8 +71,6 @@ COLUMNS = (
     Column("flags", "flags", "", "text"),
     Column("failures", "failures", "", "text"),
 )
-_FLAGS = {"quality": "code"} | {metric.name: metric.flag for metric in METRICS if metric.flag}
-"""Column -> the flag that casts doubt on its values."""
 _MEASURED = tuple(c.name for c in COLUMNS if c.kind == "number" and c.name not in RATIOS | COSTS)
 
 
@@ -107,9 +114,10 @@ def build_table(
             for cost, metric in COSTS.items():
                 cells[cost] = _cost(measured[index][metric.name], price_per_hour)
             flags = _changed_code(groups[index]) | _flags(groups[index])
-            for name, flag in _FLAGS.items():
-                cells[name] = dataclasses.replace(cells[name], flagged=flag in flags)
-            cells["flags"] = Cell("; ".join(f"{flag}: {text}" for flag, text in flags.items()))
+            for name in flags:
+                column = "quality" if name == "code" else name
+                cells[column] = dataclasses.replace(cells[column], flagged=True)
+            cells["flags"] = Cell("; ".join(f"{name}: {text}" for name, text in flags.items()))
             run_ids = tuple(record.run_id for record in groups[index])
             rows.append(Row({column.name: cells[column.name] for column in COLUMNS}, run_ids))
     return Table(COLUMNS, tuple(rows))
@@ -160,7 +168,7 @@ def _flags(group: list[RunRecord]) -> dict[str, str]:
     done = [record.outcome for record in group if isinstance(record.outcome, Success)]
     counts: dict[str, Counter[str]] = {}
     for outcome in done:
-        for metric, kind in dict.fromkeys((flag.metric, flag.kind) for flag in outcome.flags):
+        for metric, kind in dict.fromkeys((BY_FLAG[flag.metric].name, flag.kind) for flag in outcome.flags):
             counts.setdefault(metric, Counter())[kind] += 1
     return {
         metric: ", ".join(

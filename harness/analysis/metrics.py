@@ -141,6 +141,7 @@ METRICS = (
 """What a run cost, in the order of the comparison table."""
 
 BY_NAME = {metric.name: metric for metric in METRICS}
+BY_FLAG = {metric.flag: metric for metric in METRICS if metric.flag}
 HEADLINES = tuple(metric for metric in METRICS if metric.headline)
 
 

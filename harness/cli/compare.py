@@ -127,17 +127,16 @@ def render(compared: Sequence[Compared]) -> str:
 
 def _doubts(runs: Sequence[StoredRun]) -> list[str]:
     """Return a line for each metric and kind of flag: in how many runs it was flagged."""
-    from harness.analysis.metrics import METRICS
+    from harness.analysis.metrics import BY_FLAG
     from harness.records import Success
 
-    names = {metric.flag: metric.name for metric in METRICS}
     counts: dict[tuple[str, str], int] = {}
     for run in runs:
         flags = run.record.outcome.flags if isinstance(run.record.outcome, Success) else []
         for metric, kind in {(flag.metric, flag.kind) for flag in flags}:
             counts[metric, kind] = counts.get((metric, kind), 0) + 1
     return [
-        f"{names[metric]} is flagged for {kind.replace('_', ' ')} in {n} of {len(runs)} runs"
+        f"{BY_FLAG[metric].name} is flagged for {kind.replace('_', ' ')} in {n} of {len(runs)} runs"
         for (metric, kind), n in sorted(counts.items())
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from harness.analysis.metrics import INFERENCE_THROUGHPUT, MFU, TRAIN_THROUGHPUT, RunMetric, in_group, success
+from harness.analysis.metrics import BY_FLAG, INFERENCE_THROUGHPUT, MFU, TRAIN_THROUGHPUT, RunMetric, in_group, success
 
 if TYPE_CHECKING:
     from harness.records import Energy, RunRecord, Steady, Success
@@ -39,7 +39,7 @@ def sections(record: RunRecord) -> Iterator[Section]:
             ("training", _unit(flops and flops / 1e9, "GFLOP/s", _share_of_peak(record))),
             _throughput(INFERENCE_THROUGHPUT, record, speed.inference),
             ("first training step", f"{speed.first_step_s:.3g} s"),
-            *((f"flag: {flag.metric}", f"{flag.kind}: {flag.detail}") for flag in outcome.flags),
+            *((f"flag: {BY_FLAG[flag.metric].name}", f"{flag.kind}: {flag.detail}") for flag in outcome.flags),
         ],
     )
     yield "energy", _energy(outcome.energy)

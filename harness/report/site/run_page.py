@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
-from harness.analysis.metrics import HEADLINES, INFERENCE_THROUGHPUT, TRAIN_THROUGHPUT
+from harness.analysis.metrics import BY_FLAG, HEADLINES, INFERENCE_THROUGHPUT, TRAIN_THROUGHPUT
 from harness.checks.audit.finding import Finding
 from harness.errors import RecordError
 from harness.records import Failure, RunRecord, Steady, Success
@@ -67,7 +67,7 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         values["problem"] = problem
         values["figures"] = _headline(record, outcome)
         values["costs"] = _pairs(sections(record))
-        values["flags"] = outcome.flags
+        values["flags"] = [(BY_FLAG[flag.metric].name, flag) for flag in outcome.flags]
         values["plots"], values["notes"] = _plots(record, outcome, arrays)
         for part, titles in (("quality_plots", _QUALITY), ("cost_plots", _COST)):
             shown = ((name, title) for name, title in titles.items() if name in values["plots"])

@@ -90,7 +90,7 @@ def test_a_page_of_a_run_tells_what_is_known_of_it(site: dict[str, str]) -> None
     for text in (
         "harness run --task nlp --dataset cldr-langid --model bert-tiny --backend torch --device cpu",
         "--seed 0 ",
-        "train_throughput: drift: throughput moved by +3.1%",
+        "train_samples_per_s: drift: throughput moved by +3.1%",
         "epoch 2 &lt;b&gt;done&lt;/b&gt;",
         "Example CPU 2.0 GHz, 2 cores",
         "Not audited",
