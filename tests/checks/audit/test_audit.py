@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from toy_plugin import FAST
+from command_line import harness_cli, harness_process
+from toy_plugin import SET_FAST, install_toy
 
 from harness.execute.weights import load, save
 from harness.records.store import ARRAYS, RECORD, WEIGHTS
@@ -33,22 +32,14 @@ REMEMBERED = "nothing is remembered from batch to batch"
 ALL = [TIMED, CHANGED, CLOCK, SPEED, LATENCY, SCORES, SEEDS, REPEATS, DATA, INITIAL, SAVED, REMEMBERED]
 
 
-def harness(*arguments: str, results: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness", *arguments, "--results", str(results)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def trained(results: Path, *arguments: str, backend: str = "toy-numpy") -> list[Path]:
-    quick = [text for setting in FAST for text in ("--set", setting)]
-    arguments = ("run", "--task", "toy-classify", "--backend", backend, "-q", *quick, *arguments)
-    done = harness(*arguments, "--threads", "1", results=results)
-    assert done.returncode == 0, done.stdout + done.stderr
+    chosen = ("--task", "toy-classify", "--backend", backend, "--threads", "1", *SET_FAST)
+    harness_cli("run", *chosen, "-q", *arguments, results=results)
     return sorted(path for path in results.iterdir() if path.is_dir())
 
 
 def audit(run: Path, status: int) -> dict[str, bool | None]:
-    done = harness("audit", str(run), "--format", "json", results=run.parent)
-    assert done.returncode == status, done.stdout + done.stderr
+    done = harness_cli("audit", run, "--format", "json", results=run.parent, status=status)
     findings = json.loads(done.stdout)
     assert json.loads((run / "audit.json").read_text()) == findings
     return {finding["check"]: finding["passed"] for finding in findings}
@@ -59,8 +50,6 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of two seeds, the first one twice, with weights."""
     folder = tmp_path_factory.mktemp("honest")
     with pytest.MonkeyPatch.context() as patch:
-        from toy_plugin import install_toy
-
         install_toy(patch)
         trained(folder, "--seed", "0,1", "--repeat", "2", "--save-weights")
     return folder
@@ -84,9 +73,8 @@ def rewrite(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def test_an_honest_run_passes_every_check(results: Path) -> None:
     assert audit(first(results), 0) == dict.fromkeys(ALL, True)
-    text = harness("audit", first(results).name, results=results)
-    assert text.returncode == 0
-    assert text.stdout.count("\nok ") == len(ALL)
+    text = harness_process("audit", first(results).name, "--results", str(results), cwd=results)
+    assert (text.returncode, text.stdout.count("\nok ")) == (0, len(ALL))
 
 
 @pytest.mark.parametrize(
@@ -162,8 +150,7 @@ def test_what_cannot_be_checked_says_why(tmp_path: Path) -> None:
 
 
 def test_a_failed_run_has_nothing_to_audit(tmp_path: Path) -> None:
-    harness("run", "--task", "toy-classify", "--backend", "toy-value-error", "-q", results=tmp_path)
+    harness_cli("run", "--task", "toy-classify", "--backend", "toy-value-error", "-q", results=tmp_path, status=1)
     (run,) = tmp_path.iterdir()
-    done = harness("audit", run.name, results=tmp_path)
-    assert done.returncode == 2
+    done = harness_cli("audit", run.name, results=tmp_path, status=2)
     assert "failed; there is nothing to audit" in done.stderr
