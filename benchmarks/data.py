@@ -25,7 +25,8 @@ import sys, time
 import numpy, tokenizers, scipy.special
 from harness.data import own, prepared, prepared_cache
 from harness.data.install import installed
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import discover
 from harness.execute.preparation import prepare_data
 catalog = discover()
@@ -40,7 +41,8 @@ print(seconds)
 
 
 def sst2(backend: str, repeats: int) -> None:
-    first, again = [], []
+    first: list[float] = []
+    again: list[float] = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as cache:
             environment = {**os.environ, "HARNESS_CACHE": cache}

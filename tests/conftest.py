@@ -1,4 +1,4 @@
-"""Fixtures that several rooms' tests share."""
+"""Fixtures that the tests of several packages share."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ import signal
 from importlib.util import find_spec
 from pathlib import Path
 
+import click.testing
 import pytest
+from command_line import Invoke, store
 from hypothesis import settings
-from toy_plugin import TOY, install_toy
+from sample_records import comparison
+from toy_plugin import FAULTS_REF, TOY, TOY_REF, install_toy
+
+from harness.plugins import load
+from harness.plugins.catalog import Catalog
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("harness", deadline=None)
 settings.load_profile("harness")
 
 
-# Each folder of plugins/ may be left out: with it go the rooms here that need it, and the tests marked with it.
+# Each folder of plugins/ may be left out; the folders of builtin/ that need it and the tests marked with it go too.
 TASKS = ("nlp", "regression", "speech", "vision")
-ROOMS = {name: (name,) for name in (*TASKS, "baselines")} | {
+NEEDS = {name: (name,) for name in (*TASKS, "baselines")} | {
     name: (name, *TASKS)
     for name in ("tensorflow", "torch")  # their networks are those of every task's models
 }
-ABSENT = {name for name in ROOMS if find_spec(f"harness_{name}") is None}
-collect_ignore = [room for room, plugins in ROOMS.items() if ABSENT & set(plugins)]
+ABSENT = {name for name in NEEDS if find_spec(f"harness_{name}") is None}
+collect_ignore = [f"builtin/{folder}" for folder, plugins in NEEDS.items() if ABSENT & set(plugins)]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -53,6 +59,32 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the plugin distribution in ``tests/toy``, which is installed for this test and its children."""
     install_toy(monkeypatch)
     return TOY
+
+
+@pytest.fixture
+def catalog(toy: Path) -> Catalog:
+    """The toy's plugins and the core's own metrics; nothing that ships with harness."""
+    loaded = load([TOY_REF, FAULTS_REF])
+    assert loaded.failures == ()
+    return loaded
+
+
+@pytest.fixture
+def invoke(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Run a command in this process, in an empty directory, with no plugins but the toy's."""
+    from harness.cli.root import cli
+
+    monkeypatch.setattr("harness.plugins.discover", lambda *_: load([TOY_REF, FAULTS_REF]))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HARNESS_RESULTS", raising=False)
+    return lambda *arguments: click.testing.CliRunner().invoke(cli, arguments, prog_name="harness")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A results directory that holds `comparison`."""
+    store(tmp_path / "results", comparison())
+    return tmp_path / "results"
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import textwrap
 
 from tabulate import tabulate
 
-from harness.analysis.table import Cell, Column, Table, one_line
+from harness.analysis.formatting import one_line
+from harness.analysis.table import Cell, Column, Table
 from harness.report.layout import Block, blocks, legend
 
 _WIDTH = 100

@@ -45,13 +45,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """The suites need pytest, which runs do not."""
-    if name in __all__:
-        from harness.testing import suites
+if not TYPE_CHECKING:  # type checkers would accept any name
 
-        return getattr(suites, name)
-    raise AttributeError(f"module 'harness.testing' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """Import the suites, which need pytest, when one is used."""
+        if name in __all__:
+            from harness.testing import suites
+
+            return getattr(suites, name)
+        raise AttributeError(f"module 'harness.testing' has no attribute {name!r}")
 
 
 def assert_parity(
@@ -79,7 +81,8 @@ def assert_parity(
     """
     from harness.checks.parity.check import check, pairs
     from harness.checks.parity.text import render
-    from harness.plan import Selection, expand
+    from harness.plan.expand import expand
+    from harness.plan.selection import Selection
     from harness.plugins import discover
 
     catalog = discover()

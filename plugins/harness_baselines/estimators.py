@@ -40,7 +40,7 @@ def logreg(config: RegularisedConfig, info: DataInfo, dropout: float) -> Network
 
 def mfcc_svm(config: MfccConfig, info: DataInfo, dropout: float) -> Network:
     coefficients = features.Mfcc(
-        rate_hz=info.details["sample_rate_hz"],
+        rate_hz=int(info.details["sample_rate_hz"]),
         coefficients=config.coefficients,
         mel_bands=config.mel_bands,
         parts=config.parts,

@@ -81,7 +81,7 @@ class Mfcc:
         size = 1 << (width - 1).bit_length()
         power = np.abs(np.fft.rfft(frames * np.hanning(width), size)) ** 2 / size
         energies = np.log(power @ self._filters(size) + 1e-10)
-        return dct(energies, type=2, norm="ortho", axis=1)[:, : self.coefficients].astype(np.float32)
+        return np.asarray(dct(energies, type=2, norm="ortho", axis=1)[:, : self.coefficients], np.float32)
 
     def _filters(self, size: int) -> NDArray[np.float64]:
         """``[size / 2 + 1, mel_bands]``."""

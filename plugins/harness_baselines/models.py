@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec import Struct
 
@@ -27,11 +26,11 @@ class RegularisedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class _Baseline(Model):
     """Fitted at once on the training split."""
 
-    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
+    def parameters(self, config: Struct, info: DataInfo) -> Sequence[Parameter]:
         """None that are canonical: what scikit-learn learns has no size before it has seen the data."""
         return ()
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+    def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
         """0: not told, since it depends on what was learnt."""
         return 0.0
 
@@ -88,7 +87,7 @@ class Logreg(_Baseline):
     Config = RegularisedConfig
     variants = {"logreg": {}}
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+    def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
         """2 F outputs, of F input numbers."""
         return 2.0 * _numbers(info) * info.outputs
 
@@ -135,7 +134,7 @@ class Ridge(_Baseline):
     Config = RidgeConfig
     variants = {"ridge": {}}
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+    def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
         """2 F outputs, of F input numbers."""
         return 2.0 * _numbers(info) * info.outputs
 

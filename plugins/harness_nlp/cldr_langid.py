@@ -6,7 +6,7 @@ import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from harness import Dataset, RawData, Split
+from harness import Dataset, NoOptions, RawData, Split
 from harness_nlp.datasets.examples import INPUTS
 
 LANGUAGES = (
@@ -51,7 +51,7 @@ class CldrLangid(Dataset):
     target = 0.7
     recipes = {"lstm": {"epochs": 10, "learning_rate": 4e-3, "dropout": 0.5}}
 
-    def load(self, options: object) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         """Read the names from babel's data files; no download."""
         from importlib.metadata import version
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -29,7 +29,7 @@ _RELATIVES = {
 """Voices that share another one's table of formants, its vocal tract, and differ in pitch, echo or timbre only."""
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EspeakDigitsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     takes: int = 4
     """Times that each voice says each digit, each with a language, a rate and a pitch of its own."""
     sample_rate_hz: int = 8000
@@ -73,7 +73,7 @@ def utterances(voices: Iterable[str], takes: int) -> list[espeak.Utterance]:
     ]
 
 
-class EspeakDigits(Dataset):
+class EspeakDigits(Dataset[EspeakDigitsOptions]):
     """``waveform``: float32 ``[samples]`` in [-1, 1] an example; targets 0 to 9; groups ``voice`` and ``language``.
 
     The voices are espeak-ng's variants (about 100: women, men, children, robots, whisperers). No voice is in two
@@ -94,11 +94,11 @@ class EspeakDigits(Dataset):
     label_names = DIGITS
     metric = "accuracy"
     target = 0.9
-    Options = Options
+    Options = EspeakDigitsOptions
     recipes = {"wav2vec2-tiny": {"epochs": 7, "learning_rate": 2e-3, "dropout": 0.1}}
     requires = espeak.REQUIRES
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: EspeakDigitsOptions) -> RawData:
         """Raises `harness.DataError` where espeak-ng is missing or fails."""
         import numpy as np
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seconds: float | None = None
     """Length of every prepared waveform; by default the length that 99% of the training examples fit in."""
     sample_rate_hz: int | None = None
@@ -43,7 +43,7 @@ HIGHEST_RATE_HZ = 16_000
 """What speech models take; only on request is more kept."""
 
 
-class Speech(Task):
+class Speech(Task[SpeechOptions]):
     """``input_values``: float32 ``[samples]``, cut to a fixed length, normalised, zero-padded at the end, no mask.
 
     Takes ``waveform``, of the rate that the dataset's ``details["sample_rate_hz"]`` tells, or each example's own in the
@@ -66,9 +66,9 @@ class Speech(Task):
     recipe = Recipe(
         epochs=10, batch_size=32, learning_rate=1e-3, weight_decay=0.01, schedule="linear", warmup_fraction=0.1
     )
-    Options = Options
+    Options = SpeechOptions
 
-    def prepare(self, data: RawData, options: Any) -> PreparedData:
+    def prepare(self, data: RawData, options: SpeechOptions) -> PreparedData:
         """Raises `harness.DataError` where the dataset does not tell the sample rate."""
         import numpy as np
 
@@ -120,7 +120,9 @@ class Speech(Task):
 
         return options_of(folder)
 
-    def augment(self, inputs: dict[str, Any], info: DataInfo, options: Any, rng: np.random.Generator) -> dict[str, Any]:
+    def augment(
+        self, inputs: dict[str, Any], info: DataInfo, options: SpeechOptions, rng: np.random.Generator
+    ) -> dict[str, Any]:
         """With noise by ``options.noise_snr_db``, then shifted by ``options.shift_ms``."""
         from .waveforms import shifted, with_noise
 

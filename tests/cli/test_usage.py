@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from command_line import Invoke, harness
 
@@ -83,6 +84,23 @@ def test_what_is_wrong_is_said_before_anything_runs(
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_timeouts_are_those_of_the_functions() -> None:
+    from harness.checks.parity.check import TIMEOUT_S
+    from harness.cli.root import cli
+    from harness.execute.runner import DEFAULT_TIMEOUT_S
+
+    context = click.Context(cli)
+    commands = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    defaults = {
+        name: parameter.default
+        for name, command in commands.items()
+        for parameter in (command.params if command else ())
+        if parameter.name == "timeout"
+    }
+    assert defaults.pop("parity") == TIMEOUT_S
+    assert set(defaults.values()) == {DEFAULT_TIMEOUT_S}
 
 
 def test_debug_shows_the_traceback(invoke: Invoke) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from real_files import load_real
 
-from harness import Dataset, RawData, RawInput, Split
+from harness import Dataset, NoOptions, RawData, RawInput, Split
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
 from harness.testing import assert_as_declared
@@ -59,6 +59,9 @@ class Signs(Dataset):
     }
     label_names = ("no", "yes")
 
+    def load(self, options: NoOptions) -> RawData:
+        return DATA
+
 
 def split(count: int) -> Split:
     waves = np.empty(count, object)
@@ -81,7 +84,7 @@ def test_what_is_as_declared_passes() -> None:
 
 
 def test_nothing_need_be_declared() -> None:
-    assert_as_declared(type("Undeclared", (Dataset,), {"name": "undeclared"})(), DATA)
+    assert_as_declared(type("Undeclared", (Dataset,), {"name": "undeclared", "load": None})(), DATA)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command as its users start it."""
+"""The command, in this process or in one of its own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,19 @@ MAIN = (sys.executable, "-m", "harness")
 Invoke = Callable[..., click.testing.Result]
 
 
-def harness(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, with all plugins."""
+def harness_cli(*arguments: object, results: Path | None = None, status: int = 0) -> click.testing.Result:
+    """Run the command in this process, with every installed plugin, and assert that it exits with `status`. Runs and
+    checks compute in child processes all the same."""
+    from harness.cli.root import cli
+
+    words = [*map(str, arguments), *(["--results", str(results)] if results else [])]
+    result = click.testing.CliRunner().invoke(cli, words, prog_name="harness")
+    assert result.exit_code == status, result.output
+    return result
+
+
+def harness_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, as a user does."""
     return subprocess.run([*MAIN, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 

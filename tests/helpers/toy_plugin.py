@@ -1,4 +1,4 @@
-"""The plugin distribution in ``tests/toy``, and how a test installs it for itself and its children."""
+"""The plugin distribution in ``tests/toy``, and others that tests install for themselves and their children."""
 
 from __future__ import annotations
 
@@ -10,22 +10,30 @@ import pytest
 from harness.records import PluginRef
 
 TOY = Path(__file__).parents[1] / "toy"
+PEERS = Path(__file__).parents[1] / "checks" / "parity" / "plugin"
+"""Backends to compare the toy's with."""
 TOY_REF = PluginRef(name="toy", value="harness_toy", distribution="harness-toy", version="1.0")
 FAULTS_REF = PluginRef(name="toy-faults", value="harness_toy_faults", distribution="harness-toy", version="1.0")
 
 FAST = (
     "protocol.window_s=0.005",
-    "protocol.budget_s=0.01",
+    "protocol.throughput_budget_s=0.01",
     "protocol.latency_batches=12",
     "protocol.latency_budget_s=0.02",
 )
 """Overrides that make a run's measuring as short as it can be."""
+SET_FAST = tuple(word for override in FAST for word in ("--set", override))
+"""The same for a command."""
+
+
+def install(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Put a folder with plugins on the path of this process and its children, until `patch` is undone."""
+    patch.syspath_prepend(str(folder))
+    patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
 
 
 def install_toy(patch: pytest.MonkeyPatch) -> None:
-    """Put the toy on the path of this process and its children, until `patch` is undone."""
-    patch.syspath_prepend(str(TOY))
-    patch.setenv("PYTHONPATH", str(TOY), prepend=os.pathsep)
+    install(patch, TOY)
 
 
 def environment_with(folder: Path, **variables: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ TASKS = [pytest.param(name, marks=pytest.mark.plugins(name)) for name in ("nlp",
 BACKENDS = [name for name in ("torch", "tensorflow") if importlib.util.find_spec(f"harness_{name}")]
 SHORT = [
     "recipe.epochs=1",
-    "protocol.budget_s=0.2",
+    "protocol.throughput_budget_s=0.2",
     "protocol.latency_budget_s=0.2",
 ]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from harness import DataError, Dataset, RawData, RemoteFile, installed
+from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, installed
 from harness_ner.tagged import INPUTS, Sentence, label_names, split
 
 KINDS = ("corporation", "creative-work", "group", "location", "person", "product")
@@ -58,7 +57,7 @@ class Wnut17(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         folder = installed(self)
         train, validation, test = (split(read(folder / name), self.label_names) for name in FILES)
         return RawData(train=train, validation=validation, test=test, label_names=self.label_names)

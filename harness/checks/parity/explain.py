@@ -9,7 +9,7 @@ from harness.checks.parity.stages import Evidence
 from harness.checks.parity.verdict import Stage
 
 _LOW_PRECISION = (2e-5, 2e-2)
-"""Errors that matrix products in TF32 or bfloat16 leave in logits that are float32 otherwise (`tests/parity`)."""
+"""Errors that matrix products in TF32 or bfloat16 leave in logits that are otherwise float32 (tests/checks/parity)."""
 
 
 def explain(stages: list[Stage], one: Evidence, other: Evidence) -> str:

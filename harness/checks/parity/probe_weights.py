@@ -2,7 +2,7 @@
 
 A check at the initial weights themselves sees little. BERT's standard deviation of 0.02 makes the logits nearly
 independent of the input: GELU in its tanh approximation then changes them by 3e-7, two exchanged examples change the
-loss by 1e-6, and a bias that starts at zero could be left out altogether (`tests/parity` has these faults).
+loss by 1e-6, and a bias that starts at zero could be left out altogether (`tests/checks/parity` has these faults).
 """
 
 from __future__ import annotations

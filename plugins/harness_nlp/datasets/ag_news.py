@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
+from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, Split, installed
 from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 
@@ -45,7 +44,7 @@ class AgNews(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self))
 
 

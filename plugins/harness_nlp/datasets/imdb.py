@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
+from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, Split, installed
 from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 LABELS = ("negative", "positive")
@@ -44,7 +43,7 @@ class Imdb(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self))
 
 
@@ -56,10 +55,10 @@ def read(folder: Path) -> RawData:
 def _read(folder: Path) -> Split:
     texts, targets, ratings = [], [], []
     for target, name in enumerate(("neg", "pos")):
-        reviews = [(*map(int, path.stem.split("_")), path) for path in (folder / name).glob("*_*.txt")]
-        if not reviews:
-            raise DataError(f"{folder / name} holds no reviews called <id>_<rating>.txt")
-        for _, rating, path in sorted(reviews):
+        paths = {tuple(map(int, path.stem.split("_"))): path for path in (folder / name).glob("*_*.txt")}
+        if not paths:
+            raise DataError(f"{folder / name} has no reviews named <id>_<rating>.txt")
+        for (_, rating), path in sorted(paths.items()):
             texts.append(path.read_text(encoding="utf-8").replace("<br />", " "))
             targets.append(target)
             ratings.append(rating)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
+from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, Split, installed
 from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Sst2(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self))
 
 
@@ -84,7 +84,7 @@ def _read(path: Path) -> Split:
     return split([text.strip() for text, _, _ in rows], [int(label) for _, _, label in rows])
 
 
-def sentences(phrases: Sequence[str]) -> NDArray[np.int64]:
+def sentences(phrases: Iterable[str]) -> NDArray[np.int64]:
     """For each phrase the number of a longest phrase that contains it, int64 ``[N]``."""
     import numpy as np
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
-from msgspec import Struct
-
-from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, holdout, installed
+from harness import DataError, Dataset, RawData, RawInput, RemoteFile, SeededSplit, Split, holdout, installed
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
@@ -19,16 +16,7 @@ NUMBERS = (
 CATEGORY, TARGET = "ocean_proximity", "median_house_value"
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    split_seed: int = 0
-    """Which random split; other values show how far a score depends on the split."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.split_seed < 2**32:
-            raise ValueError(f"split_seed must lie between 0 and 2^32 - 1, got {self.split_seed}")
-
-
-class CaliforniaHousing(Dataset):
+class CaliforniaHousing(Dataset[SeededSplit]):
     """20,640 census block groups of California in 1990, nine columns each, and the median value of a house.
 
     This is Geron's variant of the data of Pace and Barry: totals as the census has them, a column of words
@@ -55,7 +43,7 @@ class CaliforniaHousing(Dataset):
     }
     label_names = (TARGET,)
     metric = "rmse"
-    Options = Options
+    Options = SeededSplit
     files = (
         RemoteFile(
             url=(
@@ -68,11 +56,11 @@ class CaliforniaHousing(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: SeededSplit) -> RawData:
         return read(installed(self), options)
 
 
-def read(folder: Path, options: Options) -> RawData:
+def read(folder: Path, options: SeededSplit) -> RawData:
     """The splits from ``housing.csv`` in `folder`."""
     import numpy as np
 

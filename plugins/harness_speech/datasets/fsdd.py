@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, installed
+from harness import DataError, Dataset, NoOptions, RawData, RawInput, RemoteFile, Split, installed
 
 from .wav import read_pcm16
 
@@ -52,7 +51,7 @@ class Fsdd(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self))
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, holdout, installed
+from harness import DataError, Dataset, NoOptions, RawData, RawInput, RemoteFile, Split, holdout, installed
 
 SIDE = 32
 _RECORD = 1 + 3 * SIDE * SIDE
@@ -45,7 +44,7 @@ class Cifar10(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self))
 
 

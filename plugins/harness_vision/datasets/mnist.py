@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, holdout, installed
+from harness import DataError, Dataset, NoOptions, RawData, RawInput, RemoteFile, Split, holdout, installed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ class Mnist(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self), self.label_names)
 
 
@@ -102,7 +102,7 @@ class FashionMnist(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self), self.label_names)
 
 

@@ -1,0 +1,82 @@
+"""A baseline is the records of runs, in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from sample_records import failure, record, success
+
+from harness.analysis.compare import baseline
+from harness.analysis.compare.match import find
+from harness.cli.compare import _doubts
+from harness.errors import RecordError, UsageError
+from harness.plugins import discover
+from harness.records import Flag
+from harness.records.store import Store, StoredRun
+
+
+def kept(tmp_path: Path) -> list[StoredRun]:
+    records = [record(success(0.7 + seed / 100), seed=seed) for seed in range(3)]
+    return [StoredRun(tmp_path / r.run_id, r) for r in (*records, record(failure(), seed=3))]
+
+
+def test_what_succeeded_comes_back(tmp_path: Path) -> None:
+    runs = kept(tmp_path)
+    file = tmp_path / "baseline.json"
+    assert baseline.save(file, runs) == 3
+    assert [run.record for run in find(str(file), tmp_path / "results", discover)] == [run.record for run in runs[:3]]
+    assert [path.name for path in tmp_path.iterdir()] == ["baseline.json"]
+
+
+def test_records_of_older_schemas_are_migrated(tmp_path: Path) -> None:
+    file = tmp_path / "baseline.json"
+    baseline.save(file, kept(tmp_path))
+    content = msgspec.json.decode(file.read_bytes())
+    content["records"][0]["schema_version"] = 99
+    file.write_bytes(msgspec.json.encode(content))
+    with pytest.raises(RecordError, match=r"baseline\.json: has schema version 99, newer than"):
+        baseline.load(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is not a baseline"),
+        ("[]", "is not a baseline"),
+        ('{"baseline_version": 2, "records": []}', "of a newer harness"),
+        ('{"baseline_version": 1, "records": [{}]}', "is not a valid record"),
+    ],
+)
+def test_what_is_no_baseline_is_named(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "b.json").write_text(content)
+    with pytest.raises(RecordError, match=f"b.json: .*{words}"):
+        baseline.load(tmp_path / "b.json")
+
+
+def test_nothing_but_failures_is_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none of these runs succeeded"):
+        baseline.save(tmp_path / "b.json", kept(tmp_path)[3:])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="cannot be written"):
+        baseline.save(tmp_path / "no" / "b.json", kept(tmp_path))
+
+
+def test_a_directory_is_still_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no runs"):
+        find(str(tmp_path), tmp_path, discover)
+    assert Store(tmp_path).load().runs == []
+
+
+def test_flagged_figures_are_counted() -> None:
+    drift = Flag(metric="train_throughput", kind="drift", detail="x")
+    load = Flag(metric="train_throughput", kind="other_load", detail="x")
+    runs = [StoredRun(Path(), record(success(flags=flags))) for flags in ([drift, drift], [drift, load], [])]
+    assert _doubts(runs) == [
+        "train_samples_per_s is flagged for drift in 2 of 3 runs",
+        "train_samples_per_s is flagged for other load in 1 of 3 runs",
+    ]

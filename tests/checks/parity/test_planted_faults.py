@@ -1,0 +1,119 @@
+"""The check is able to fail: each planted fault is caught, and named at the stage where it shows first."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from harness.checks.parity.check import ROUNDINGS
+from harness.checks.parity.evidence import ParityJob, gather
+from harness.checks.parity.explain import explain
+from harness.checks.parity.stages import Evidence, compare
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
+from harness.plugins import load
+from harness.plugins.catalog import Catalog
+from harness.records import PluginRef
+
+pytestmark = [pytest.mark.torch, pytest.mark.plugins("nlp", "vision", "torch"), pytest.mark.usefixtures("faulty")]
+
+SMALL_BERT = (
+    "model.hidden_size=64",
+    "model.num_attention_heads=2",
+    "model.intermediate_size=128",
+    "recipe.batch_size=16",
+    "recipe.optimizer=adam",
+    "recipe.weight_decay=0",
+    "recipe.clip_norm=null",
+)
+SMALL_RESNET = ("model.hidden_sizes=[16,32]", "model.depths=[1,1]", "recipe.batch_size=16")
+TASKS = {"bert": ("nlp", SMALL_BERT), "resnet": ("vision", SMALL_RESNET)}
+
+
+@cache
+def catalog() -> Catalog:
+    names = ("nlp", "vision", "torch", "faulty")
+    refs = [PluginRef(name=name, value=f"harness_{name}", distribution="harness", version="0") for name in names]
+    loaded = load(refs)
+    assert loaded.failures == ()
+    return loaded
+
+
+@cache
+def evidence(backend: str, family: str, precision: str = "fp32", steps: int = 3, roundings: int = 0) -> Evidence:
+    """Computed in this process: loading the framework anew for each fault would take minutes."""
+    task, overrides = TASKS[family]
+    (spec,) = expand(
+        Selection(
+            tasks=(task,),
+            backends=(backend,),
+            models=(family,),
+            devices=("cpu",),
+            precisions=(precision,),
+            threads=1,
+            overrides=overrides,
+        ),
+        catalog(),
+    )
+    return Evidence(*gather(ParityJob(spec=spec, plugins=catalog().refs_for(spec), steps=steps, roundings=roundings)))
+
+
+@pytest.mark.parametrize("family", TASKS)
+def test_a_healthy_backend_agrees_with_itself_and_with_float64(family: str) -> None:
+    healthy, reference = evidence("torch", family), evidence("torch", family, "fp64")
+    assert all(array.dtype.kind == "f" for array in healthy.arrays.values())
+    assert reference.arrays["logits"].dtype == "float64"
+    stages = compare(healthy, healthy, reference)
+    assert [stage.name for stage in stages if not stage.passed] == []
+    assert all(stage.error == 0 for stage in stages)
+    errors = {stage.name: stage.from_reference["torch"] for stage in stages if stage.from_reference}
+    assert all(error is not None and 0 < error < 1e-4 for error in errors.values()), errors
+    assert explain(stages, healthy, healthy) == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "family", "stage", "words"),
+    [
+        ("layer_norm_epsilon", "bert", "logits", "an epsilon"),
+        ("approximate_gelu", "bert", "logits", "activation"),
+        ("attention_mask", "bert", "logits", "attention mask"),
+        ("transposed_weight", "bert", "logits", "transposed weight"),
+        ("same_padding", "resnet", "logits", "padding"),
+        ("dropout_left_on", "bert", "logits", "two predictions of the same batch by dropout_left_on differ"),
+        ("tf32", "bert", "logits", "TF32 or bfloat16"),
+        ("bf16", "bert", "logits", "TF32 or bfloat16"),
+        ("exchanged_predictions", "bert", "logits", "examples 0, 1 are exchanged in exchanged_predictions"),
+        ("exchanged_training", "bert", "loss", "an example with another one's target"),
+        ("gradient_scaled", "bert", "gradients", "`bert.encoder.layer.1.intermediate.dense.weight` differ by 1.0e-02"),
+        ("adam_uncorrected", "bert", "step", "bias correction"),
+        ("biased_variance", "resnet", "statistics", "biased variance"),
+    ],
+)
+def test_a_planted_fault_is_named_at_its_stage(fault: str, family: str, stage: str, words: str) -> None:
+    healthy, faulty, reference = evidence("torch", family), evidence(fault, family), evidence("torch", family, "fp64")
+    stages = compare(healthy, faulty, reference)
+    failed = [each.name for each in stages if not each.passed]
+    assert failed[:1] == [stage], [(each.name, each.error) for each in stages]
+    told = explain(stages, healthy, faulty)
+    assert words in told
+    if fault != "dropout_left_on":
+        assert f"look at {fault}" in told
+    caught = next(each for each in stages if each.name == stage)
+    assert caught.error is not None
+    assert caught.error > 2 * caught.tolerance, "caught by a hair"
+    excusing = compare(healthy, faulty, evidence("torch", family, "fp64", roundings=ROUNDINGS))
+    assert next(each.name for each in excusing if not each.passed) == stage, "taken for rounding"
+
+
+def test_the_step_without_bias_correction_is_measured() -> None:
+    """Kingma and Ba 2015: (1 - beta1) / sqrt(1 - beta2) = 0.1 / sqrt(0.001)."""
+    healthy, faulty = evidence("torch", "bert"), evidence("adam_uncorrected", "bert")
+    told = explain(compare(healthy, faulty, None), healthy, faulty)
+    assert "the step of adam_uncorrected is 3.16" in told
+
+
+def test_the_mask_shows_in_padded_examples_only() -> None:
+    healthy, faulty = evidence("torch", "bert"), evidence("attention_mask", "bert")
+    logits = next(stage for stage in compare(healthy, faulty, None) if stage.name == "logits")
+    assert "examples over the tolerance" in logits.where

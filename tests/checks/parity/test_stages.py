@@ -1,0 +1,274 @@
+"""The comparison on hand-made evidence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as numpy_arrays
+from sample_records import spec
+
+from harness.checks.parity.distance import by_parameter, relative, rowwise
+from harness.checks.parity.explain import explain
+from harness.checks.parity.probe_weights import probe_weights
+from harness.checks.parity.report import ParityReport
+from harness.checks.parity.stages import Evidence, compare
+from harness.checks.parity.tolerances import tolerance
+from harness.interfaces import Parameter
+from harness.records import DataInfo, InputSpec, Recipe
+
+Array = np.ndarray[Any, Any]
+finite = numpy_arrays(np.float64, st.integers(1, 8), elements=st.floats(-1e3, 1e3).map(lambda x: round(x, 9)))
+
+
+@given(finite)
+def test_an_array_equals_itself(a: Array) -> None:
+    assert relative(a, a) == 0
+
+
+@given(finite, st.floats(1e-6, 0.5))
+def test_a_scaled_array_is_off_by_its_factor(a: Array, share: float) -> None:
+    if np.linalg.norm(a) > 1e-100:
+        assert relative(a * (1 + share), a) == pytest.approx(share, rel=1e-6)
+
+
+@given(finite, finite)
+def test_the_error_is_never_below_zero_nor_nan(a: Array, b: Array) -> None:
+    error = relative(a, b)
+    assert error >= 0
+    assert (error == 0) == (a.shape == b.shape and bool((a - b == 0).all()))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_infinitely_off(bad: float) -> None:
+    assert relative(np.array([1.0, bad]), np.array([1.0, 2.0])) == np.inf
+    assert relative(np.array([1.0, bad]), np.array([1.0, bad])) == np.inf
+    assert rowwise(np.array([[1.0], [bad]]), np.array([[1.0], [2.0]])).tolist() == [0.0, np.inf]
+
+
+def test_a_floor_stops_noise_from_being_divided_by_noise() -> None:
+    weights = np.linspace(1, 2, 100)
+    a = {"g/weight": weights, "g/bias": np.array([1e-9, -1e-9])}
+    b = {"g/weight": weights, "g/bias": np.array([-1e-9, 1e-9])}
+    assert dict(by_parameter(a, b, "g/"))["bias"] < 2e-7
+    # A bias that counts keeps its own scale.
+    b["g/bias"] = np.array([0.5, 0.5])
+    a["g/bias"] = np.array([0.55, 0.55])
+    assert dict(by_parameter(a, b, "g/"))["bias"] == pytest.approx(0.1)
+
+
+def evidence(backend: str = "a", recipe: Recipe | None = None, **changes: Array) -> Evidence:
+    """A model of one matrix, one bias and one running mean that did three steps."""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (4, 3), "b": (4,), "mean": (4,)}
+    arrays: dict[str, Array] = {
+        "logits": rng.normal(size=(8, 4)),
+        "loss": np.array([1.5]),
+        "curve": np.array([3.0, 2.0, 1.0]),
+    }
+    arrays |= {"logits_again": arrays["logits"], "trained": rng.normal(size=(1, 8, 4))}
+    for name, shape in shapes.items():
+        arrays[f"start/{name}"], arrays[f"step/{name}"] = rng.normal(size=(2, *shape))
+        if name != "mean":
+            arrays[f"gradients/{name}"] = rng.normal(size=shape)
+    report = ParityReport(
+        spec=spec(backend=backend, recipe=recipe or Recipe(optimizer="sgd")),
+        device_name="",
+        packages={},
+        notes={},
+        data=DataInfo(
+            kind="tokens", inputs={"x": InputSpec(shape=(1,), dtype="int32")}, objective="classification", outputs=4
+        ),
+        dataset_digest="d",
+        weights_digest="w",
+        cpu_precisions=("fp32",),
+        parameters=shapes,
+        changed_on_the_way={},
+        statistics=("mean",),
+        decayed=("w",),
+    )
+    return Evidence(report, arrays | {name.replace("__", "/"): array for name, array in changes.items()})
+
+
+def first_failure(other: Evidence, one: Evidence | None = None) -> tuple[str, str]:
+    one = one or evidence()
+    stages = compare(one, other, None)
+    failed = [stage for stage in stages if not stage.passed]
+    return (failed[0].name if failed else "", explain(stages, one, other))
+
+
+def test_the_same_evidence_passes_every_stage() -> None:
+    stages = compare(evidence(), evidence("b"), evidence("c"))
+    assert [stage.name for stage in stages] == [
+        "inputs", "weights", "logits", "loss", "gradients", "step", "statistics", "curve", "trained"
+    ]  # fmt: skip
+    assert all(stage.passed and stage.error == 0 for stage in stages)
+    assert all(stage.from_reference == {"a": 0, "b": 0} for stage in stages[2:])
+
+
+@pytest.mark.parametrize(
+    ("array", "stage", "words"),
+    [
+        ("logits", "logits", "the forward pass differs"),
+        ("loss", "loss", "training losses differ by 1.0e-03"),
+        ("gradients__w", "gradients", "gradients of `w` differ by 1.0e-03"),
+        ("step__b", "step", "the values of `b` differ by 1.0e-03 after one step"),
+        ("step__mean", "statistics", "the running statistics `mean` differ by 1.0e-03"),
+    ],
+)
+def test_a_stage_fails_where_its_arrays_differ(array: str, stage: str, words: str) -> None:
+    value = evidence().arrays[array.replace("__", "/")] * 1.001
+    again = {"logits_again": value} if array == "logits" else {}
+    name, told = first_failure(evidence("b", **{array: value}, **again))
+    assert name == stage
+    assert words in told
+
+
+def test_curves_and_what_they_lead_to() -> None:
+    name, told = first_failure(evidence("b", curve=np.array([3.0, 2.0, 1.1])))
+    assert name == "curve"
+    assert "differ by 1.0e-01 at step 3" in told
+    name, told = first_failure(evidence("b", trained=evidence().arrays["trained"] * 1.1))
+    assert (name, "after training" in told) == ("trained", True)
+
+
+def test_not_finite_is_a_failure_that_json_can_hold() -> None:
+    stages = compare(evidence(), evidence("b", loss=np.array([np.nan])), None)
+    (loss,) = [stage for stage in stages if stage.name == "loss"]
+    assert (loss.passed, loss.error) == (False, None)
+
+
+def test_randomness_in_evaluation_is_named() -> None:
+    noisy = evidence().arrays["logits"] + np.random.default_rng(1).normal(size=(8, 4)) / 10
+    name, told = first_failure(evidence("b", logits=noisy))
+    assert name == "logits"
+    assert "two predictions of the same batch by b differ" in told
+
+
+def test_single_examples_are_named() -> None:
+    logits = evidence().arrays["logits"].copy()
+    logits[3] += 1
+    _, told = first_failure(evidence("b", logits=logits, logits_again=logits))
+    assert "only 1 of 8 examples (3)" in told
+    logits = evidence().arrays["logits"].copy()
+    logits[[2, 5]] = logits[[5, 2]]
+    _, told = first_failure(evidence("b", logits=logits, logits_again=logits))
+    assert "examples 2, 5 are exchanged in b; the other 6 agree" in told
+
+
+def test_float64_tells_who_is_wrong() -> None:
+    wrong = evidence().arrays["loss"] * 1.01
+    one, other = evidence(), evidence("b", loss=wrong)
+    told = explain(compare(one, other, evidence("c")), one, other)
+    assert told.endswith("look at b")
+
+
+def test_weights_are_compared_by_name_shape_and_value() -> None:
+    import msgspec
+
+    other = evidence("b")
+    for change, words in (
+        ({"parameters": {"w": (4, 3), "bias": (4,), "mean": (4,)}}, "b only in a; bias only in b"),
+        ({"parameters": {"w": (3, 4), "b": (4,), "mean": (4,)}}, "w has shapes (4, 3) and (3, 4)"),
+        ({"changed_on_the_way": {"w": 0.5}}, "w changed in b"),
+    ):
+        name, told = first_failure(Evidence(msgspec.structs.replace(other.report, **change), other.arrays))
+        assert name == "weights"
+        assert words in told
+    name, told = first_failure(Evidence(msgspec.structs.replace(other.report, dataset_digest="e"), other.arrays))
+    assert (name, "prepared data" in told) == ("inputs", True)
+
+
+def test_an_adaptive_step_is_compared_where_its_gradient_is_known() -> None:
+    """Adam divides a gradient by its own size: rounding that turns its sign turns the whole step."""
+    recipe = Recipe(optimizer="adam")
+    gradient = np.ones((4, 3))
+    gradient[0, 0] = 1e-9
+    turned, step = gradient.copy(), evidence().arrays["step/w"].copy()
+    turned[0, 0] = -1e-9
+    step[0, 0] += 0.2
+    rounded = turned * (1 + 1e-7)
+    one = evidence(recipe=recipe, gradients__w=gradient)
+    other = evidence("b", recipe=recipe, gradients__w=rounded, step__w=step)
+    stages = {stage.name: stage for stage in compare(one, other, None)}
+    assert stages["step"].passed
+    assert stages["step"].remark.startswith(f"{1 / 16:.2%} of the scalars left out")
+    step[1, 1] += 0.2  # where the gradient is known
+    other = evidence("b", recipe=recipe, gradients__w=rounded, step__w=step)
+    assert first_failure(other, one)[0] == "step"
+
+
+def moved_by(share: float, **more: Array) -> Evidence:
+    """A reference that two draws of the weights' last bits move: the gradient of `w` by `share`."""
+    gradient = evidence().arrays["gradients/w"]
+    changes: dict[str, Array] = {}
+    for number, factor in (("1", 1 + share), ("2", 1.0)):
+        again = {**evidence().arrays, "gradients/w": gradient * factor} | more
+        changes |= {f"rounding/{number}/{name}": array for name, array in again.items()}
+    return Evidence(evidence().report, evidence("c").arrays | changes)
+
+
+def differing_by(share: float) -> Evidence:
+    return evidence("b", gradients__w=evidence().arrays["gradients/w"] * (1 + share))
+
+
+@pytest.mark.parametrize(
+    ("off", "rounding", "passes"),
+    [
+        (3e-3, 0.0, False),
+        (3e-3, 1e-3, False),  # more than twice what rounding does
+        (3e-3, 2e-3, True),
+        (0.5, 0.4, False),  # whatever rounding does, these do not agree
+        (5e-5, 1e-7, True),
+    ],
+)
+def test_what_rounding_does_is_allowed_twice(off: float, rounding: float, passes: bool) -> None:
+    stages = {stage.name: stage for stage in compare(evidence(), differing_by(off), moved_by(rounding))}
+    assert stages["gradients"].passed is passes
+    assert ("rounding decides here" in stages["gradients"].remark) == (2 * rounding > 1e-4)
+    assert stages["step"].tolerance == 1e-5, "another stage, which rounding does not move"
+
+
+def test_rounding_excuses_nothing_before_the_backward_pass() -> None:
+    off = evidence().arrays["logits"] * 1.01
+    reference = moved_by(0.0, logits=off)
+    stages = {stage.name: stage for stage in compare(evidence(), evidence("b", logits=off), reference)}
+    assert not stages["logits"].passed
+
+
+def test_a_curve_counts_up_to_where_rounding_moves_it() -> None:
+    """The third loss of `b` is off; so it is with other last bits of the weights, or not."""
+    other = evidence("b", curve=np.array([3.0, 2.0, 1.1]))
+    for moved, passes in ((1.05, True), (1.0, False)):
+        reference = moved_by(0.0, curve=np.array([3.0, 2.0, moved]))
+        curve = next(stage for stage in compare(evidence(), other, reference) if stage.name == "curve")
+        assert curve.passed is passes
+        assert curve.remark.startswith("the first 2 of 3 steps") is passes
+
+
+@given(st.sampled_from(["logits", "loss", "gradients", "step", "statistics", "curve", "trained"]))
+def test_tolerances_follow_the_precision(stage: str) -> None:
+    precisions = ("fp64", "fp32", "tf32", "bf16")
+    values = [tolerance(stage, precision, 1000).value for precision in precisions]
+    assert values == sorted(values)
+    assert values[-1] <= 0.3
+    assert all(tolerance(stage, precision, 1000).source for precision in precisions)
+    assert tolerance(stage, "fp32", 10**8).value == (1e-4 if stage == "logits" else values[1])
+
+
+def test_probe_weights_respond() -> None:
+    parameters = [
+        Parameter(name="w", shape=(64, 100), init="normal", scale=0.02),
+        Parameter(name="b", shape=(64,)),
+        Parameter(name="running_var", shape=(64,), init="ones", trainable=False),
+    ]
+    weights = probe_weights(parameters, seed=0)
+    assert {name: array.dtype.name for name, array in weights.items()} == dict.fromkeys(weights, "float32")
+    assert np.sqrt(np.mean(weights["w"] ** 2)) == pytest.approx(0.1, rel=1e-5)
+    assert (weights["b"] != 0).all()
+    assert (weights["running_var"] >= 0.5).all()
+    assert len(np.unique(weights["running_var"])) > 60
+    np.testing.assert_array_equal(probe_weights(parameters[::-1], seed=0)["w"], weights["w"])

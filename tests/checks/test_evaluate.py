@@ -1,0 +1,79 @@
+"""Weights on their way from one backend to another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import harness_cli, harness_process
+from toy_plugin import SET_FAST, install_toy
+
+from harness.errors import RecordError
+from harness.execute.weights import load, save
+from harness.records.store import WEIGHTS
+
+pytestmark = pytest.mark.usefixtures("toy", "faulty")
+EVALUATE = ("--backend", "peer-wide")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of one run, with its weights."""
+    results = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        install_toy(patch)
+        chosen = ("--task", "toy-classify", "--backend", "toy-numpy", *SET_FAST)
+        harness_cli("run", *chosen, "-q", "--save-weights", results=results)
+    return results
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy to tamper with."""
+    shutil.copytree(trained, tmp_path / "results")
+    (run,) = (tmp_path / "results").iterdir()
+    return run
+
+
+def test_weights_survive_the_file(tmp_path: Path) -> None:
+    weights = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3).T, "b": np.zeros((), np.float32)}
+    save(tmp_path / WEIGHTS, weights)
+    read = load(tmp_path / WEIGHTS)
+    assert read.keys() == weights.keys()
+    for name, array in weights.items():
+        np.testing.assert_array_equal(read[name], array)
+    (tmp_path / WEIGHTS).write_bytes(b"not a checkpoint")
+    with pytest.raises(RecordError, match=r"weights\.safetensors: cannot be read"):
+        load(tmp_path / WEIGHTS)
+
+
+def test_the_other_backend_predicts_the_same(run: Path) -> None:
+    command = ("evaluate", run.name, *EVALUATE, "--results", str(run.parent))
+    done = harness_process(*command, "--format", "json", cwd=run)
+    assert done.returncode == 0, done.stdout + done.stderr
+    evaluation = json.loads(done.stdout)
+    assert evaluation["same_class"] == evaluation["examples"] == 40
+    assert evaluation["evaluated_scores"]["accuracy"] == evaluation["trained_scores"]["accuracy"]
+    text = harness_cli(*command).stdout
+    assert "40 of 40 examples are put into the same class" in text
+    assert "the predictions agree" in text
+
+
+def test_other_weights_are_noticed(run: Path) -> None:
+    save(run / WEIGHTS, {name: -array for name, array in load(run / WEIGHTS).items()})
+    done = harness_cli("evaluate", run.name, *EVALUATE, results=run.parent, status=1)
+    assert "the predictions DIFFER" in done.stdout
+
+
+def test_a_run_without_weights_says_what_to_do(run: Path) -> None:
+    (run / WEIGHTS).unlink()
+    done = harness_cli("evaluate", run.name, *EVALUATE, results=run.parent, status=2)
+    assert "--save-weights" in done.stderr
+
+
+def test_a_backend_that_fails_is_an_error(run: Path) -> None:
+    done = harness_cli("evaluate", run.name, "--backend", "peer-broken", results=run.parent, status=1)
+    assert "peer-broken could not evaluate the run: no wheels" in done.stderr

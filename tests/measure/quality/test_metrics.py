@@ -1,0 +1,283 @@
+"""Quality from predictions: values worked by hand, undefined cases, and bounds that hold for any predictions."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import predictions
+
+from harness.errors import BadResultError, PluginError
+from harness.interfaces import Metric
+from harness.measure.quality.builtin import METRICS
+from harness.measure.quality.metrics import probabilities
+from harness.measure.quality.scorer import scorer
+from harness.records import IGNORED, ClassScore, DataInfo
+
+Array = np.ndarray[Any, Any]
+CLASSIFICATION = [metric for metric in METRICS if metric.objective == "classification"]
+REGRESSION = [metric for metric in METRICS if metric.objective == "regression"]
+
+
+def classes(outputs: int, *labels: str) -> DataInfo:
+    return DataInfo(kind="features", inputs={}, objective="classification", outputs=outputs, label_names=labels)
+
+
+def numbers(outputs: int, mean: tuple[float, ...] = (), scale: tuple[float, ...] = ()) -> DataInfo:
+    return DataInfo(
+        kind="features", inputs={}, objective="regression", outputs=outputs, target_mean=mean, target_scale=scale
+    )
+
+
+def test_standardised_targets_are_converted_back_to_their_unit() -> None:
+    values = np.array([[0.0, 1.0], [-1.0, 0.5]], np.float32)
+    restored = numbers(2, (10.0, 20.0), (2.0, 4.0)).in_target_unit(values)
+    assert restored.tolist() == [[10.0, 24.0], [8.0, 22.0]]
+    assert numbers(2).in_target_unit(values).tolist() == values.tolist()
+    assert restored.dtype == np.float64
+    assert classes(2).in_target_unit(values) is values
+
+
+def logits(predicted: list[int], outputs: int) -> Array:
+    return np.eye(outputs, dtype=np.float32)[predicted]
+
+
+def score(targets: Array, outputs: Array, info: DataInfo) -> dict[str, float | None]:
+    metrics = CLASSIFICATION if info.objective == "classification" else REGRESSION
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return scorer(info, metrics[0].name, metrics).score(targets, outputs)
+
+
+TARGETS = np.array([0, 0, 0, 1, 1, 2])
+PREDICTED = logits([0, 0, 1, 1, 1, 0], 3)
+"""Confusion: 0 -> (2, 1, 0), 1 -> (0, 2, 0), 2 -> (1, 0, 0)."""
+
+
+def test_classification_by_hand() -> None:
+    # Precision 2/3, 2/3, 0; recall 2/3, 1, 0; F1 2/3, 4/5, 0; support 3, 2, 1.
+    assert score(TARGETS, PREDICTED, classes(3)) == pytest.approx(
+        {
+            "accuracy": 4 / 6,
+            "f1_macro": (2 / 3 + 4 / 5) / 3,
+            "f1_micro": 4 / 6,
+            "f1_weighted": (3 * 2 / 3 + 2 * 4 / 5) / 6,
+            "precision_macro": (2 / 3 + 2 / 3) / 3,
+            "recall_macro": (2 / 3 + 1) / 3,
+            # Class 0: the positives score high, high, low; the negatives low, low, high: (2 * (2 + 1/2) + 1) / 9.
+            # Class 1: both positives high; of the negatives one high, three low: (3 + 1/2) / 4. Class 2: all equal.
+            "roc_auc": (6 / 9 + 3.5 / 4 + 1 / 2) / 3,
+        }
+    )
+
+
+def test_per_class_and_confusion() -> None:
+    judge = scorer(classes(3, "a", "b", "c"), "accuracy", CLASSIFICATION[:1])
+    scores = judge.scores((TARGETS, PREDICTED), (TARGETS[:1], PREDICTED[:1]), None, {})
+    assert scores.primary == "accuracy"
+    assert scores.test == {"accuracy": pytest.approx(2 / 3)}
+    assert scores.validation == {"accuracy": 1.0}
+    assert scores.reference is None
+    assert scores.confusion == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
+    assert [(c.label, c.support) for c in scores.per_class] == [("a", 3), ("b", 2), ("c", 1)]
+    assert [c.precision for c in scores.per_class] == pytest.approx([2 / 3, 2 / 3, 0])
+    assert [c.recall for c in scores.per_class] == pytest.approx([2 / 3, 1, 0])
+    assert [c.f1 for c in scores.per_class] == pytest.approx([2 / 3, 4 / 5, 0])
+    assert [c.roc_auc for c in scores.per_class] == pytest.approx([6 / 9, 3.5 / 4, 1 / 2])
+
+
+def test_confusion_rows_are_true_classes() -> None:
+    scores = scorer(classes(2), "accuracy", CLASSIFICATION[:1]).scores(
+        (np.array([0, 0]), logits([1, 1], 2)), (np.array([0]), logits([0], 2)), None, {}
+    )
+    assert scores.confusion == [[0, 2], [0, 0]]
+    assert scores.per_class[1] == ClassScore(label="1", precision=0, recall=0, f1=0, roc_auc=None, support=0)
+
+
+def test_roc_auc_ranks_by_probability() -> None:
+    """Two classes: the share of (positive, negative) pairs in the right order, ties half."""
+    margins = np.array([0.1, 0.4, 0.35, 0.8], np.float32)
+    outputs = np.stack([np.zeros(4, np.float32), margins], axis=1)
+    assert score(np.array([0, 0, 1, 1]), outputs, classes(2))["roc_auc"] == pytest.approx(3 / 4)
+
+
+def test_roc_auc_of_a_split_without_one_of_the_classes_is_none() -> None:
+    assert score(np.array([0, 1, 0]), logits([0, 1, 2], 3), classes(3))["roc_auc"] is None
+    assert score(np.array([1, 1]), logits([1, 0], 2), classes(2))["roc_auc"] is None
+
+
+def test_class_that_occurs_nowhere_still_counts_in_the_macro_mean() -> None:
+    found = score(np.array([0, 1]), logits([0, 1], 4), classes(4))
+    assert found["accuracy"] == 1
+    assert found["f1_macro"] == pytest.approx(1 / 2)
+
+
+def right_positions(targets: Array, outputs: Array, info: DataInfo) -> float:
+    counted = targets != IGNORED
+    return float((outputs.argmax(axis=-1) == targets)[counted].mean())
+
+
+def test_token_classification_by_hand() -> None:
+    """Two examples of two positions, of which one is ignored: its logits count neither in the loss nor in a score."""
+    info = DataInfo(kind="words", inputs={}, objective="token_classification", outputs=2, label_names=("a", "b"))
+    metric = Metric(
+        name="right",
+        objective="token_classification",
+        function=f"{__name__}:right_positions",
+        higher_is_better=True,
+        summary="",
+    )
+    judge = scorer(info, "right", [metric])
+    targets = np.array([[0, 1], [1, IGNORED]])
+    logits = np.log(np.array([[[0.5, 0.5], [0.75, 0.25]], [[0.5, 0.5], [0.999, 0.001]]], np.float32))
+    assert judge.quick(targets, logits) == {"loss": pytest.approx(2 * math.log(2) * 2 / 3), "right": 1 / 3}
+    scores = judge.scores((targets, logits), (targets, logits), None, {"half": np.array([0, 1])})
+    assert (scores.test, scores.confusion, scores.per_class, scores.intervals) == ({"right": 1 / 3}, [], [], {})
+    assert [(each.value, each.score) for each in scores.slices] == [("0", 0.5), ("1", 0.0)]
+
+
+def test_regression_by_hand() -> None:
+    targets, outputs = np.array([[1.0], [2.0], [3.0], [6.0]]), np.array([[1.0], [4.0], [3.0], [4.0]])
+    found = score(targets.astype(np.float32), outputs.astype(np.float32), numbers(1))
+    assert found == pytest.approx({"rmse": math.sqrt(8 / 4), "mae": 1.0, "r2": 1 - 8 / 14})
+
+
+def test_regression_in_its_own_unit() -> None:
+    """Standardised errors of 1 are errors of the target's scale; R2 does not change."""
+    targets = np.array([[0, 0], [1, 1]], np.float32)
+    outputs = np.array([[1, 1], [1, 1]], np.float32)
+    found = score(targets, outputs, numbers(2, mean=(100.0, -5.0), scale=(10.0, 2.0)))
+    assert found == pytest.approx(
+        {"rmse": (10 * math.sqrt(1 / 2) + 2 * math.sqrt(1 / 2)) / 2, "mae": (10 + 2) / 4, "r2": -1.0}
+    )
+
+
+def test_scaling_is_done_in_double_precision() -> None:
+    info = numbers(1, mean=(1e9,), scale=(1.0,))
+    assert score(np.array([[0.0], [1.0]], np.float32), np.array([[0.25], [1.25]], np.float32), info)["rmse"] == 0.25
+
+
+@pytest.mark.parametrize(
+    "constant", [[[0.1]] * 3, [[0.1], [0.1], [0.1], [0.1], [0.1], [0.1], [0.1]], [[1e9]] * 10, [[5.0]]]
+)
+def test_r2_of_a_constant_target_is_none(constant: list[list[float]]) -> None:
+    """Rounding in the mean must not make a variance out of nothing."""
+    targets = np.array(constant, np.float32)
+    info = numbers(1, mean=(0.7,), scale=(0.3,))
+    assert score(targets, targets + np.float32(1), info)["r2"] is None
+    two = np.concatenate([targets, np.arange(len(targets), dtype=np.float32)[:, None]], axis=1)
+    assert score(two, two, numbers(2))["r2"] is None
+
+
+def test_quick_gives_the_loss_as_trained_and_the_primary_metric() -> None:
+    outputs = np.array([[0.0, math.log(3)], [0.0, 0.0]], np.float32)
+    quick = scorer(classes(2), "accuracy", CLASSIFICATION).quick(np.array([1, 1]), outputs)
+    assert quick == pytest.approx({"loss": (-math.log(3 / 4) - math.log(1 / 2)) / 2, "accuracy": 0.5})
+    standardised = np.array([[1.0], [3.0]], np.float32)
+    quick = scorer(numbers(1, mean=(7.0,), scale=(2.0,)), "mae", REGRESSION).quick(standardised * 0, standardised)
+    assert quick == pytest.approx({"loss": 5.0, "mae": 4.0})
+
+
+def test_loss_of_huge_logits_is_finite() -> None:
+    outputs = np.array([[1e30, -1e30]], np.float32)
+    quick = scorer(classes(2), "accuracy", CLASSIFICATION).quick(np.array([1]), outputs)
+    assert quick["loss"] == pytest.approx(2e30)
+
+
+def test_metric_that_is_not_finite_is_a_bad_result() -> None:
+    metric = Metric(name="odd", objective="regression", function=f"{__name__}:odd", higher_is_better=True, summary="")
+    with pytest.raises(BadResultError, match="the metric 'odd' is inf"):
+        scorer(numbers(1), "odd", [metric]).score(np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
+
+
+def odd(targets: Array, outputs: Array, info: DataInfo) -> float:
+    return math.inf
+
+
+def test_metric_whose_function_is_absent() -> None:
+    metric = Metric(name="odd", objective="regression", function=f"{__name__}:nope", higher_is_better=True, summary="")
+    with pytest.raises(PluginError, match="no attribute 'nope'"):
+        scorer(numbers(1), "odd", [metric])
+
+
+def test_every_function_exists_and_gives_plain_floats() -> None:
+    assert all(type(value) is float for value in score(TARGETS, PREDICTED, classes(3)).values())
+    assert all(
+        type(value) is float
+        for value in score(np.eye(2, dtype=np.float32), np.ones((2, 2), np.float32), numbers(2)).values()
+    )
+
+
+SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@SLOW
+@given(predictions())
+def test_bounds(drawn: tuple[Array, Array]) -> None:
+    targets, outputs = drawn
+    found = score(targets, outputs, classes(outputs.shape[1]))
+    assert found["accuracy"] == pytest.approx(found["f1_micro"])
+    assert all(value is None or 0 <= value <= 1 for value in found.values())
+    assert (found["roc_auc"] is None) == (len(set(targets.tolist())) < outputs.shape[1])
+
+
+@SLOW
+@given(predictions())
+def test_confusion_holds_every_example(drawn: tuple[Array, Array]) -> None:
+    targets, outputs = drawn
+    scores = scorer(classes(outputs.shape[1]), "accuracy", CLASSIFICATION[:1]).scores(drawn, drawn, None, {})
+    confusion = np.array(scores.confusion)
+    assert confusion.sum(axis=1).tolist() == np.bincount(targets, minlength=outputs.shape[1]).tolist()
+    assert confusion.trace() / len(targets) == pytest.approx(scores.test["accuracy"])
+
+
+@SLOW
+@given(predictions())
+def test_probabilities_are_scipys_softmax(drawn: tuple[Array, Array]) -> None:
+    from scipy.special import softmax
+
+    shares = probabilities(drawn[1])
+    assert shares.dtype == np.float64
+    np.testing.assert_allclose(shares, softmax(drawn[1].astype("float64"), axis=-1), rtol=1e-13)
+
+
+@SLOW
+@given(st.lists(st.tuples(st.floats(-1e3, 1e3, width=32), st.floats(-1e3, 1e3, width=32)), min_size=1, max_size=20))
+def test_regression_bounds(pairs: list[tuple[float, float]]) -> None:
+    columns = np.array(pairs, np.float32)
+    found = score(columns[:, :1], columns[:, 1:], numbers(1))
+    assert found["rmse"] is not None
+    assert found["mae"] is not None
+    assert 0 <= found["mae"] <= found["rmse"] + 1e-9
+    assert found["r2"] is None or found["r2"] <= 1
+
+
+@SLOW
+@given(st.integers(1, 4), st.integers(2, 20), st.integers(0, 2**32))
+def test_regression_agrees_with_scikit_learn(columns: int, examples: int, seed: int) -> None:
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+    targets, outputs = np.random.default_rng(seed).standard_normal((2, examples, columns)).astype(np.float32)
+    assert score(targets, outputs, numbers(columns)) == pytest.approx(
+        {
+            "rmse": root_mean_squared_error(targets, outputs),
+            "mae": mean_absolute_error(targets, outputs),
+            "r2": r2_score(targets, outputs),
+        },
+        rel=1e-4,
+    )
+
+
+def test_describing_metrics_needs_no_numerical_library() -> None:
+    import subprocess
+
+    code = (
+        "import sys, harness.measure.quality.builtin; print(sorted({'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

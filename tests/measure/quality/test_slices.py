@@ -1,0 +1,113 @@
+"""Scores by group."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from harness.measure.quality.builtin import METRICS
+from harness.measure.quality.scorer import scorer
+from harness.measure.quality.slices import MAX_VALUES, MISSING, OTHERS, slices
+from harness.records import DataInfo, InputSpec, SliceScore
+
+ACCURACY = next(metric for metric in METRICS if metric.name == "accuracy")
+RMSE = next(metric for metric in METRICS if metric.name == "rmse")
+
+
+def found(values: NDArray[Any]) -> dict[str, list[int]]:
+    return {value: np.flatnonzero(members).tolist() for _, value, members in slices({"group": values})}
+
+
+def test_few_values_are_told_apart_in_order() -> None:
+    assert found(np.array(["b", "a", "b"])) == {"a": [1], "b": [0, 2]}
+    assert found(np.array([10, 9, 10])) == {"9": [1], "10": [0, 2]}
+
+
+def test_many_numbers_are_cut_at_their_quartiles() -> None:
+    assert found(np.arange(40)) == {
+        "0 to 9": list(range(10)),
+        "10 to 19": list(range(10, 20)),
+        "20 to 29": list(range(20, 30)),
+        "30 to 39": list(range(30, 40)),
+    }
+
+
+def test_numbers_that_differ_read_differently() -> None:
+    assert list(found(np.array([10001.0, 10002.0, 2019.0]))) == ["2019", "10001", "10002"]
+    assert list(found(np.array([52.51001, 52.51002, 52.5]))) == ["52.5", "52.51001", "52.51002"]
+    assert list(found(np.array([12345.67, 1 / 3]))) == ["0.33333", "12346"]
+    assert list(found(np.array([0.1, 0.1 + 2**-56, math.inf]))) == ["0.1", "0.10000000000000002", "inf"]
+    assert list(found(np.array([1e300, -2e20]))) == ["-2e+20", "1e+300"]
+    assert list(found(np.arange(10001.0, 10041))) == [
+        "10001 to 10010",
+        "10011 to 10020",
+        "10021 to 10030",
+        "10031 to 10040",
+    ]
+
+
+def test_a_value_that_fills_several_quarters_is_one_slice() -> None:
+    parts = found(np.array([0] * 100 + list(range(1, 41))))
+    assert {value: len(members) for value, members in parts.items()} == {"0": 100, "1 to 5": 5, "6 to 40": 35}
+
+
+def test_the_rarer_of_many_names_are_taken_together() -> None:
+    names = np.array([f"n{number:02}" for number in range(40)] + ["n39"] * 3)
+    parts = found(names)
+    assert len(parts) == MAX_VALUES
+    assert parts["n39"] == [39, 40, 41, 42]
+    assert len(parts[OTHERS]) == 40 - (MAX_VALUES - 1)
+
+
+def test_what_is_missing_is_a_value() -> None:
+    assert found(np.array([1.5, math.nan, 1.5])) == {"1.5": [0, 2], MISSING: [1]}
+    assert found(np.array(["x", "", "x"], object)) == {"x": [0, 2], MISSING: [1]}
+    assert found(np.array([math.nan])) == {MISSING: [0]}
+
+
+@given(
+    st.one_of(
+        st.lists(st.integers(-50, 50), min_size=1),
+        st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), min_size=1),
+        st.lists(st.text("abcdef", max_size=2), min_size=1),
+    )
+)
+def test_every_example_is_in_one_slice_and_names_differ(values: list[Any]) -> None:
+    parts = list(slices({"group": np.array(values)}))
+    assert (sum(part.members.astype(int) for part in parts) == 1).all()
+    assert all(part.members.any() for part in parts)
+    assert len(parts) <= MAX_VALUES + 1
+
+
+def test_scores_of_each_group() -> None:
+    info = DataInfo(
+        kind="features", inputs={"x": InputSpec(shape=(1,), dtype="float32")}, objective="classification", outputs=2
+    )
+    targets = np.array([0, 0, 1, 1])
+    outputs = np.array([[1, 0], [0, 1], [0, 1], [0, 1]], np.float32)
+    data = (targets, outputs)
+    scores = scorer(info, "accuracy", [ACCURACY]).scores(data, data, None, {"speaker": np.array(["a", "a", "b", "b"])})
+    assert scores.slices == [
+        SliceScore(group="speaker", value="a", support=2, score=0.5),
+        SliceScore(group="speaker", value="b", support=2, score=1.0),
+    ]
+
+
+def test_regression_is_scored_in_its_own_unit() -> None:
+    info = DataInfo(
+        kind="features",
+        inputs={"x": InputSpec(shape=(1,), dtype="float32")},
+        objective="regression",
+        outputs=1,
+        target_mean=(100.0,),
+        target_scale=(10.0,),
+    )
+    data = (np.zeros((2, 1), np.float32), np.array([[0.5], [2.0]], np.float32))
+    scores = scorer(info, "rmse", [RMSE]).scores(data, data, None, {"side": np.array([1, 2])})
+    assert [part.score for part in scores.slices] == pytest.approx([5.0, 20.0])

@@ -1,0 +1,497 @@
+"""From a selection to specs: defaults, order, overrides, and everything that is refused before a run starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from toy_plugin import TOY_REF
+
+import harness
+from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
+from harness.measure.environment import available_cores
+from harness.plan.expand import expand
+from harness.plan.overrides import parse_overrides
+from harness.plan.selection import Selection
+from harness.plugins import load
+from harness.plugins.catalog import Catalog, Provided
+from harness.records import SCHEMA_VERSION, Precision, Protocol, Recipe, RunSpec
+
+
+def plan(catalog: Catalog, *overrides: str, **selection: Any) -> tuple[RunSpec, ...]:
+    chosen: dict[str, Any] = {"tasks": ("toy-regress",), "backends": ("toy-numpy",), "overrides": overrides}
+    return expand(Selection(**chosen | selection), catalog)
+
+
+def provide(catalog: Catalog, **things: Any) -> None:
+    """Put things into the catalog as if the toy had brought them."""
+    for kind, thing in things.items():
+        getattr(catalog, f"{kind}s")[thing.name] = Provided(thing, TOY_REF)
+        if kind == "model":
+            catalog.variants.update(dict.fromkeys(thing.variants, thing.name))
+
+
+# ---- what a selection means -------------------------------------------------------------------------------
+
+
+def test_defaults(catalog: Catalog) -> None:
+    assert plan(catalog) == (
+        RunSpec(
+            task="toy-regress",
+            dataset="toy-numbers",
+            model="toy-linear",
+            backend="toy-numpy",
+            device="auto",
+            precision="fp32",
+            compile=False,
+            seed=0,
+            threads=available_cores(),
+            recipe=Recipe(epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.1, momentum=0.5),
+            protocol=Protocol(),
+            task_options={"features": 4},
+            dataset_options={"draw": 0, "examples": 160, "noise": 0.1},
+            model_options={"bias": True, "init": 0.1},
+        ),
+    )
+
+
+def test_family_name_and_variants(catalog: Catalog) -> None:
+    models = ("toy", "toy-through-origin")
+    first, second = plan(catalog, models=models)
+    assert (first.model, first.recipe.epochs, first.model_options["bias"]) == ("toy-linear", 3, True)
+    assert (second.model, second.recipe.epochs, second.model_options["bias"]) == ("toy-through-origin", 2, False)
+
+
+def test_backends_alternate_fastest(catalog: Catalog) -> None:
+    specs = plan(
+        catalog,
+        tasks=("toy-regress", "toy-classify"),
+        backends=("toy-numpy", "toy-killed"),
+        seeds=(0, 1),
+        devices=("cpu", "cuda"),
+    )
+    assert len(specs) == 16
+    assert [(s.task, s.device, s.seed, s.backend) for s in specs[:5]] == [
+        ("toy-regress", "cpu", 0, "toy-numpy"),
+        ("toy-regress", "cpu", 0, "toy-killed"),
+        ("toy-regress", "cpu", 1, "toy-numpy"),
+        ("toy-regress", "cpu", 1, "toy-killed"),
+        ("toy-regress", "cuda", 0, "toy-numpy"),
+    ]
+    assert {s.task for s in specs[8:]} == {"toy-classify"}
+
+
+def test_no_run_is_planned_twice(catalog: Catalog) -> None:
+    specs = plan(
+        catalog, tasks=("toy-regress",) * 2, backends=("toy-numpy",) * 2, seeds=(1, 1), models=("toy", "toy-linear")
+    )
+    assert len(specs) == 1
+
+
+def test_threads(catalog: Catalog) -> None:
+    assert plan(catalog, threads=3)[0].threads == 3
+    assert 1 <= plan(catalog)[0].threads <= available_cores()
+
+
+def test_backends_that_lack_the_model_are_left_out_unless_asked_for(catalog: Catalog) -> None:
+    """Installing a backend for other models must not break ``harness run --task`` without ``--backend``."""
+    from harness_toy import NumpyBackend
+
+    class Other(NumpyBackend):
+        name = "toy-other"
+
+    provide(catalog, backend=Other())
+    planned = {spec.backend for spec in plan(catalog, backends=())}
+    assert "toy-numpy" in planned
+    assert not {"toy-other", "toy-absent"} & planned
+    with pytest.raises(CombinationError, match="no plugin brings model 'toy' to backend 'toy-other'; it runs on: toy"):
+        plan(catalog, backends=("toy-numpy", "toy-other"))
+
+
+def test_keys_of_the_reference_results_stay() -> None:
+    """The key identifies a run and must not change. Records of schema version 1 were measured by another protocol."""
+    reference = Path(__file__).parents[2] / "results" / "reference"
+    stored = [msgspec.json.decode(path.read_bytes()) for path in reference.glob("*/record.json")]
+    current = [values for values in stored if values["schema_version"] == SCHEMA_VERSION]
+    assert current
+    for values in current:
+        assert msgspec.convert(values["spec"], RunSpec).key == values["key"], values["run_id"]
+
+
+# ---- overrides --------------------------------------------------------------------------------------------
+
+
+def test_overrides_of_every_section(catalog: Catalog) -> None:
+    (spec,) = plan(
+        catalog,
+        "recipe.epochs=7",
+        "recipe.learning_rate=1",
+        "recipe.optimizer=adam",
+        "recipe.clip_norm=null",
+        "recipe.nesterov=true",
+        "model.bias=false",
+        "task.features=2",
+        "dataset.noise=0.5",
+        "protocol.window_s=1e-1",
+    )
+    assert spec.recipe == Recipe(
+        epochs=7, batch_size=16, optimizer="adam", learning_rate=1.0, momentum=0.5, nesterov=True
+    )
+    assert spec.model_options == {"bias": False, "init": 0.1}
+    assert spec.task_options == {"features": 2}
+    assert spec.dataset_options == {"draw": 0, "examples": 160, "noise": 0.5}
+    assert spec.protocol == Protocol(window_s=0.1)
+
+
+def test_later_overrides_win_and_equal_values_make_equal_runs(catalog: Catalog) -> None:
+    assert plan(catalog, "recipe.epochs=7", "recipe.epochs=3") == plan(catalog)
+    assert plan(catalog, "recipe.learning_rate=1")[0].key == plan(catalog, "recipe.learning_rate=1.0")[0].key
+
+
+def test_values_are_json_or_plain_text() -> None:
+    assert parse_overrides(["model.a=[1, 2]", 'model.b="3"', "model.c=x=y", "model.d=", "model.e={}", "model.f=1 2"])[
+        "model"
+    ] == {"a": [1, 2], "b": "3", "c": "x=y", "d": "", "e": {}, "f": "1 2"}
+
+
+def test_user_wins_over_dataset_over_model_over_task(catalog: Catalog) -> None:
+    from harness_toy import ToyNumbers
+
+    class Tuned(ToyNumbers):
+        name = "tuned"
+        recipes = {"toy": {"epochs": 10, "batch_size": 8}, "toy-through-origin": {"epochs": 11}}
+
+    provide(catalog, dataset=Tuned())
+    chosen = {"datasets": ("tuned",), "models": ("toy-linear", "toy-through-origin")}
+    assert [(s.recipe.epochs, s.recipe.batch_size) for s in plan(catalog, **chosen)] == [(10, 8), (11, 8)]
+    assert [s.recipe.epochs for s in plan(catalog, "recipe.epochs=1", **chosen)] == [1, 1]
+
+
+def test_a_dataset_has_task_options_that_suit_it(catalog: Catalog) -> None:
+    from harness_toy import ToyNumbers
+
+    class Suited(ToyNumbers):
+        name = "suited"
+        task_options = {"toy-regress": {"features": 2}, "another": {"unheard_of": 1}}
+
+    provide(catalog, dataset=Suited())
+    (suited,) = plan(catalog, datasets=("suited",))
+    assert suited.task_options == {"features": 2}
+    (changed,) = plan(catalog, "task.features=3", datasets=("suited",))
+    assert changed.task_options == {"features": 3}
+
+
+def test_spec_equals_itself_after_a_file(catalog: Catalog) -> None:
+    from harness_toy import ToyLinear
+
+    class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+        sizes: tuple[int, ...] = (4, 2)
+
+    class Deep(ToyLinear):
+        name, variants, Config = "toy-deep", {"toy-deep": {}}, Sizes
+
+    provide(catalog, model=Deep())
+    catalog.networks["toy-deep", "toy-numpy"] = catalog.networks["toy", "toy-numpy"]
+    (spec,) = plan(catalog, models=("toy-deep",))
+    assert msgspec.json.decode(msgspec.json.encode(spec), type=RunSpec) == spec
+
+
+# ---- what is refused --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("recipe.epoch=3", "unknown option 'recipe.epoch'; did you mean 'recipe.epochs'?"),
+        ("model.biass=3", "unknown option 'model.biass'; did you mean 'model.bias'?"),
+        ("dataset.nose=1", "did you mean 'dataset.noise'?"),
+        ("recipes.epochs=3", "unknown section 'recipes'; did you mean 'recipe'? (in the override 'recipes.epochs=3')"),
+        ("seed.x=3", "unknown section 'seed'"),
+        ("model.a.b=3", "unknown option 'model.a.b'"),
+        ("recipe.epochs", "cannot read the override 'recipe.epochs'; write it as section.key=value"),
+        ("epochs=3", "cannot read the override 'epochs=3'"),
+        ("recipe.=3", "cannot read the override"),
+        ("=", "cannot read the override"),
+        ("", "cannot read the override"),
+        ("model.bias=\udcff", "cannot read the override"),
+        ("model.bias=" + "[" * 10**5, "cannot read the override"),
+        ("recipe.epochs=three", "wrong value in 'recipe': Expected `int`, got `str` - at `recipe.epochs`"),
+        ('recipe.epochs="3"', "Expected `int`, got `str`"),
+        ("recipe.epochs=2.5", "recipe.epochs"),
+        ("recipe.epochs=true", "recipe.epochs"),
+        ("recipe.epochs=null", "recipe.epochs"),
+        ("recipe.epochs=", "recipe.epochs"),
+        ("recipe.epochs=0", "epochs and batch_size must be at least 1"),
+        ("recipe.learning_rate=NaN", "recipe.learning_rate"),
+        ("recipe.optimizer=adamm", "unknown recipe.optimizer 'adamm'; did you mean 'adam"),
+        ("recipe.clip_norm=0", "clip_norm must be positive"),
+        ("protocol.throughput_budget_s=0", "throughput_budget_s"),
+        ("protocol.min_steady_s=long", "Expected `float`, got `str` - at `protocol.min_steady_s`"),
+        ("protocol.steady_s=1", "unknown option 'protocol.steady_s'; did you mean 'protocol.min_steady_s'?"),
+        ("model.bias=[1]", "model.bias"),
+        ("task.features=[]", "task.features"),
+        ("recipe.dropout=0.5", "model 'toy-linear' has no dropout"),
+    ],
+)
+def test_wrong_override(override: str, message: str, catalog: Catalog) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(catalog, override)
+    assert message in str(caught.value)
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"tasks": ("toy-regres",)}, "unknown task 'toy-regres'; did you mean 'toy-regress'?"),
+        ({"tasks": ()}, "no task given; known: toy-classify, toy-regress"),
+        ({"backends": ("toy-numpi",)}, "unknown backend 'toy-numpi'; did you mean 'toy-numpy'?"),
+        ({"datasets": ("toy-number",)}, "did you mean 'toy-numbers'?"),
+        ({"models": ("toy-linaer",)}, "did you mean 'toy-linear'?"),
+        ({"precisions": ("fp23",)}, "unknown precision 'fp23'; did you mean 'fp32'?"),
+        ({"precisions": ("FP32",)}, "unknown precision 'FP32'"),
+        ({"protocol": "qick"}, "unknown protocol 'qick'; did you mean 'quick'?"),
+        ({"repeat": 0}, "repeat must be at least 1, got 0"),
+        ({"devices": ("gpu",)}, "unknown device 'gpu'"),
+        ({"devices": ("cuda:",)}, "unknown device 'cuda:'"),
+        ({"devices": ("cuda:x",)}, "unknown device 'cuda:x'; did you mean 'cuda"),
+        ({"devices": ("cpu:0",)}, "unknown device 'cpu:0'"),
+        ({"devices": ("auto:1",)}, "unknown device"),
+        ({"devices": ("",)}, "unknown device ''"),
+        ({"threads": 0}, "threads must lie between 1 and 1024, got 0"),
+        ({"threads": -2}, "threads must lie between 1 and 1024"),
+        ({"threads": 1025}, "threads must lie between 1 and 1024, got 1025"),
+        ({"seeds": (-1,)}, "a seed must lie between 0 and 4294967295"),
+        ({"seeds": (2**32,)}, "a seed must lie between 0 and 4294967295"),
+        ({"backends": ("toy-absent",)}, "no_such_framework is not installed; run: pip install no-such-framework"),
+        ({"datasets": ("toy-colours",)}, "dataset 'toy-colours' (points, classification) does not suit task"),
+    ],
+)
+def test_wrong_selection(selection: dict[str, Any], message: str, catalog: Catalog) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(catalog, **selection)
+    assert message in str(caught.value)
+
+
+def test_options_for_files_do_not_suit_a_named_dataset(catalog: Catalog) -> None:
+    with pytest.raises(UsageError, match="slice_columns describe data of your own; dataset 'toy-numbers' knows"):
+        plan(catalog, 'dataset.slice_columns=["a"]')
+
+
+def test_one_wrong_name_among_good_ones_stops_everything(catalog: Catalog) -> None:
+    with pytest.raises(UnknownNameError):
+        plan(catalog, tasks=("toy-regress", "nope"), seeds=tuple(range(100)))
+
+
+def test_every_device_and_precision_name(catalog: Catalog) -> None:
+    devices, precisions = ("auto", "cpu", "cuda", "cuda:0", "cuda:13"), Precision.__args__  # type: ignore[attr-defined]
+    specs = plan(catalog, devices=devices, precisions=precisions)
+    assert {(s.device, s.precision) for s in specs} == {(d, p) for d in devices for p in precisions}
+
+
+def test_model_for_other_data(catalog: Catalog) -> None:
+    from harness_toy import ToyLinear
+
+    class Images(ToyLinear):
+        name, variants, accepts = "images", {"images-small": {}}, ("image",)
+
+    class Classifier(ToyLinear):
+        name, variants, objectives = "classifier", {"classifier": {}}, ("classification",)
+
+    provide(catalog, model=Images())
+    provide(catalog, model=Classifier())
+    with pytest.raises(CombinationError, match=r"model 'images-small' \(takes image; .*default is 'toy-linear'"):
+        plan(catalog, models=("images",))
+    with pytest.raises(CombinationError, match=r"model 'classifier'"):
+        plan(catalog, models=("classifier",))
+
+
+def test_dataset_of_another_kind(catalog: Catalog) -> None:
+    from harness_toy import ToyNumbers
+
+    class Sounds(ToyNumbers):
+        name, kind = "sounds", "audio"
+
+    provide(catalog, dataset=Sounds())
+    with pytest.raises(CombinationError, match=r"'sounds' \(audio, regression\).*default is 'toy-numbers'"):
+        plan(catalog, datasets=("sounds",))
+
+
+def test_dataset_whose_requirement_is_missing(catalog: Catalog) -> None:
+    from harness_toy import ToyNumbers
+
+    class Archive(ToyNumbers):
+        name, requires = "archive", {"no_such_reader": "pip install reader"}
+
+    provide(catalog, dataset=Archive())
+    with pytest.raises(UsageError, match=r"'archive' is not available here.*run: pip install reader"):
+        plan(catalog, datasets=("archive",))
+
+
+def test_metric_that_nobody_brings(catalog: Catalog) -> None:
+    from harness_toy import ToyRegression
+
+    class Odd(ToyRegression):
+        name, metrics = "odd", ("rmse", "r3")
+
+    provide(catalog, task=Odd())
+    with pytest.raises(UnknownNameError, match="unknown metric 'r3'"):
+        plan(catalog, tasks=("odd",))
+
+
+def test_dropout_of_the_recipe_is_dropped_for_a_model_without(catalog: Catalog) -> None:
+    from harness_toy import ToyLinear, ToyRegression
+
+    class Dropping(ToyRegression):
+        name, recipe = "dropping", Recipe(optimizer="sgd", dropout=0.1)
+
+    class WithDropout(ToyLinear):
+        name, variants, has_dropout = "with-dropout", {"with-dropout": {}}, True
+
+    provide(catalog, task=Dropping(), model=WithDropout())
+    catalog.networks["with-dropout", "toy-numpy"] = catalog.networks["toy", "toy-numpy"]
+    assert plan(catalog, tasks=("dropping",))[0].recipe.dropout == 0
+    assert plan(catalog, "recipe.dropout=0", tasks=("dropping",))[0].recipe.dropout == 0
+    chosen = {"tasks": ("dropping",), "models": ("with-dropout",)}
+    assert plan(catalog, **chosen)[0].recipe.dropout == 0.1
+    assert plan(catalog, "recipe.dropout=0.3", **chosen)[0].recipe.dropout == 0.3
+
+
+def test_no_backend_at_all(catalog: Catalog) -> None:
+    for name in set(catalog.backends) - {"toy-absent"}:
+        del catalog.backends[name]
+    with pytest.raises(UsageError, match=r"no backend can run here\n  toy-absent: .*pip install no-such-framework"):
+        plan(catalog, backends=())
+    catalog.backends.clear()
+    with pytest.raises(UsageError, match="no backend can run here; none is installed"):
+        plan(catalog, backends=())
+
+
+def test_no_backend_for_the_model(catalog: Catalog) -> None:
+    catalog.networks.clear()
+    with pytest.raises(CombinationError, match="has the model 'toy'; none has it"):
+        plan(catalog, backends=())
+
+
+class _AtOnce(harness.Backend):
+    """Fits at once, with a model of its own."""
+
+    name, requires, trains_by_steps, default_models = "at-once", {}, False, ("ill-suited", "median")
+
+    def devices(self) -> list[harness.DeviceInfo]:
+        return []
+
+    def open(self, request: harness.SessionRequest) -> harness.Session:
+        raise harness.UnsupportedError("not today")
+
+
+@pytest.fixture
+def at_once(catalog: Catalog) -> Catalog:
+    from harness_toy import ToyLinear
+
+    provide(catalog, backend=_AtOnce())
+    for name, accepts in (("median", ("features",)), ("ill-suited", ("tokens",))):
+        kind = type(name, (ToyLinear,), {"name": name, "accepts": accepts, "variants": {name: {}}})
+        provide(catalog, model=kind())
+        ref = harness.NetworkRef(model=name, backend="at-once", build="nowhere:build")
+        catalog.networks[name, "at-once"] = Provided(ref, TOY_REF)
+    return catalog
+
+
+def test_a_backend_without_the_default_model_runs_its_own(at_once: Catalog) -> None:
+    changes = ("model.bias=false", "recipe.epochs=7", "recipe.batch_size=9", "task.features=2")
+    one, other = plan(at_once, *changes, backends=("toy-numpy", "at-once"))
+    assert (one.model, one.model_options["bias"], one.recipe.epochs) == ("toy-linear", False, 7)
+    assert (other.model, other.model_options["bias"], other.recipe.epochs) == ("median", True, 1)
+    assert one.recipe.batch_size == other.recipe.batch_size == 9
+    assert one.task_options == other.task_options == {"features": 2}
+
+
+def test_what_is_said_of_its_own_model_counts_where_it_runs_alone(at_once: Catalog) -> None:
+    (spec,) = plan(at_once, "model.bias=false", backends=("at-once",))
+    assert (spec.model, spec.model_options["bias"]) == ("median", False)
+    with pytest.raises(UnknownNameError, match=r"model\.nonsense"):
+        plan(at_once, "model.nonsense=1", backends=("at-once",))
+    with pytest.raises(CombinationError, match=r"it has no recipe\.epochs"):
+        plan(at_once, "recipe.epochs=3", backends=("at-once",))
+
+
+def test_a_backend_that_was_not_named_runs_nothing_of_its_own(at_once: Catalog) -> None:
+    assert "at-once" not in {spec.backend for spec in plan(at_once, backends=())}
+    with pytest.raises(CombinationError, match="no plugin brings model 'toy' to backend 'at-once'"):
+        plan(at_once, backends=("toy-numpy", "at-once"), models=("toy",))
+
+
+def test_what_fits_at_once_has_no_recipe(at_once: Catalog) -> None:
+    with pytest.raises(CombinationError, match=r"'at-once' fits its models at once: it has no recipe.epochs"):
+        plan(at_once, "recipe.epochs=2", backends=("at-once",), models=("median",))
+
+
+def test_network_that_two_plugins_claim(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    import harness_toy
+
+    def networks() -> list[harness.NetworkRef]:
+        return [harness.NetworkRef(model="toy", backend="toy-numpy", build="harness_toy:build")] * 2
+
+    monkeypatch.setattr(harness_toy, "harness_networks", harness.hookimpl(networks))
+    twice = load([TOY_REF])
+    assert twice.failures == ()
+    with pytest.raises(HarnessError, match=r"network 'toy/toy-numpy' is provided more than once.*harness-toy"):
+        plan(twice)
+
+
+def test_conflict_is_told_when_asked_for(catalog: Catalog) -> None:
+    catalog.conflicts["task", "contested"] = "two want it"
+    with pytest.raises(PluginError, match="two want it"):
+        plan(catalog, tasks=("contested",))
+
+
+# ---- published splits -------------------------------------------------------------------------------------
+
+
+class SplitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    split: int = 0
+
+
+class Folded(harness.Dataset):
+    name = "folded"
+    kind = "points"
+    objective = "regression"
+    Options = SplitOptions
+    splits = (0, 1, 2)
+
+    def load(self, options: SplitOptions) -> harness.RawData:
+        raise harness.DataError("not today")
+
+
+def test_every_published_split_is_a_run(catalog: Catalog) -> None:
+    provide(catalog, dataset=Folded())
+    folded = {"datasets": ("folded",), "backends": ("toy-numpy", "toy-killed")}
+    specs = plan(catalog, **folded, splits="all")
+    assert [(spec.split, spec.backend) for spec in specs[:3]] == [(0, "toy-numpy"), (0, "toy-killed"), (1, "toy-numpy")]
+    assert len({spec.key for spec in specs}) == 6
+    assert len({spec.group_key for spec in specs}) == 2  # one a backend
+    assert [spec.split for spec in plan(catalog, datasets=("folded",), splits=(2, 0))] == [2, 0]
+    assert [spec.split for spec in plan(catalog, "dataset.split=1", datasets=("folded",))] == [1]
+    assert plan(catalog)[0].split is None
+
+
+@pytest.mark.parametrize(
+    ("dataset", "splits", "message"),
+    [
+        ("folded", (3,), "dataset 'folded' has the splits 0 to 2, not 3"),
+        ("toy-numbers", "all", "dataset 'toy-numbers' has no numbered splits; leave --split out"),
+    ],
+)
+def test_a_split_that_was_not_published(catalog: Catalog, dataset: str, splits: Any, message: str) -> None:
+    provide(catalog, dataset=Folded())
+    with pytest.raises(UsageError, match=message):
+        plan(catalog, datasets=(dataset,), splits=splits)
+
+
+def test_a_split_is_said_once(catalog: Catalog) -> None:
+    provide(catalog, dataset=Folded())
+    with pytest.raises(UsageError, match=r"--split and --set dataset\.split say the same thing"):
+        plan(catalog, "dataset.split=1", datasets=("folded",), splits=(0,))

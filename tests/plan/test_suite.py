@@ -1,0 +1,105 @@
+"""Suites: selections of runs in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_plugin import FAST
+
+from harness.analysis.compare.match import find
+from harness.errors import UnknownNameError, UsageError
+from harness.execute.runner import run_all
+from harness.plan import suite
+from harness.plan.expand import expand, expand_all
+from harness.plan.selection import Selection
+from harness.plugins import discover
+from harness.plugins.catalog import Catalog
+from harness.records.store import Store
+
+SUITE = """
+backend = "toy-numpy"
+threads = 1
+seed = [3, 4]
+
+[[run]]
+task = ["toy-regress", "toy-classify"]
+
+[[run]]
+task = "toy-regress"
+seed = 5
+protocol = "quick"
+repeat = 2
+set = { "recipe.epochs" = 2, "dataset.examples" = 30 }
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "suite.toml"
+    path.write_text(text)
+    return path
+
+
+def test_each_run_is_a_selection_with_what_the_file_says_for_all(tmp_path: Path, catalog: Catalog) -> None:
+    selections = suite.load(write(tmp_path, SUITE))
+    common: dict[str, Any] = {"backends": ("toy-numpy",), "threads": 1}
+    first = Selection(tasks=("toy-regress", "toy-classify"), seeds=(3, 4), **common)
+    overrides = ("recipe.epochs=2", "dataset.examples=30")
+    second = Selection(tasks=("toy-regress",), seeds=(5,), protocol="quick", overrides=overrides, repeat=2, **common)
+    assert selections == [first, second]
+    assert expand_all(selections, catalog) == (*expand(first, catalog), *expand(second, catalog) * 2)
+
+
+def test_publish_repeats_and_takes_three_seeds_unless_told_otherwise(tmp_path: Path, catalog: Catalog) -> None:
+    text = 'protocol = "publish"\n[[run]]\ntask = "toy-regress"\nbackend = "toy-numpy"\n'
+    specs = expand_all(suite.load(write(tmp_path, text)), catalog)
+    assert [spec.seed for spec in specs] == [0, 1, 2] * 5
+    assert {spec.protocol.name for spec in specs} == {"publish"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[run]", "is no TOML file"),
+        ("", r"holds no runs; write each as a table \[\[run\]\]"),
+        ('run = "x"', "holds no runs"),
+        ("[[run]]\n", "run 1: Object missing required field `task`"),
+        ('[[run]]\ntask = "a"\nseed = "b"', "run 1: Expected `int | array`"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        suite.load(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            'backends = "a"\n[[run]]\ntask = "a"',
+            r"unknown key 'backends'; did you mean 'backend'\? \(in the file of .*toml",
+        ),
+        ('[[run]]\ntask = "a"\nmodle = "b"', r"unknown key 'modle'; did you mean 'model'\? \(in run 1 of"),
+    ],
+)
+def test_a_misspelt_key_is_answered(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UnknownNameError, match=words):
+        suite.load(write(tmp_path, text))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.toml: cannot be read: No such file"):
+        suite.load(tmp_path / "none.toml")
+
+
+def test_a_suites_runs_are_found_for_comparison(tmp_path: Path, catalog: Catalog, toy: Path) -> None:
+    settings = "".join(f'"{setting.partition("=")[0]}" = {setting.partition("=")[2]}, ' for setting in FAST)
+    text = f'[[run]]\ntask = "toy-regress"\nbackend = "toy-numpy"\nthreads = 1\nset = {{ {settings.rstrip(", ")} }}\n'
+    path, results = write(tmp_path, text), tmp_path / "results"
+    with pytest.raises(UsageError, match=r"none of its runs is in .*; carry them out: harness run --suite"):
+        find(str(path), results, discover)
+    specs = expand_all(suite.load(path), catalog)
+    other = expand(Selection(tasks=("toy-classify",), backends=("toy-numpy",), threads=1, overrides=FAST), catalog)
+    run_all([*specs, *other], catalog, Store(results))
+    assert [run.record.spec.task for run in find(str(path), results, discover)] == ["toy-regress"]

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from sample_records import comparison, failure, record, success
+from sample_store import example, hostile, report_of, write
+
+from harness.errors import UnknownNameError, UsageError
+from harness.measure.quality.metrics import probabilities
+from harness.report.plots.curves import GRID, decision_curves, macro
+from harness.report.plots.figure import PLOTS, figure
+from harness.report.plots.points import curves, panels, pareto, ratios, time_to_quality
+from harness.report.report import Report
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_every_figure_is_drawn(name: str, tmp_path: Path) -> None:
+    svg = figure(example(tmp_path), name, ".svg").decode()
+    assert svg.startswith("<svg")
+    assert "nlp · cldr-langid · cpu" in svg
+
+
+def test_a_legend_names_the_backends_of_its_panel_in_their_colours(tmp_path: Path) -> None:
+    records = [record(), record(backend="tensorflow"), record(backend="tensorflow", dataset="other")]
+    document = json.loads(figure(report_of(write(tmp_path, records)), "pareto", ".json"))
+    colours = [
+        layer["encoding"]["color"]
+        for row in document["vconcat"]
+        for chart in row["concat"]
+        for layer in chart["layer"]
+        if "color" in layer["encoding"]
+    ]
+    assert {tuple(colour["scale"]["domain"]) for colour in colours} == {("torch", "tensorflow")}
+    assert {tuple(colour["legend"]["values"]) for colour in colours} == {("torch", "tensorflow"), ("tensorflow",)}
+
+
+def check_vega_lite(document: dict[str, Any]) -> None:
+    import altair as alt
+
+    jsonschema.validate(document, alt.load_schema())
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_every_figure_is_valid_vega_lite(name: str, tmp_path: Path) -> None:
+    check_vega_lite(json.loads(figure(example(tmp_path), name, ".json")))
+
+
+def test_the_figures_of_runs_are_valid_vega_lite() -> None:
+    from harness.report.plots.run_charts import specifications
+
+    found = specifications()
+    assert {"loss", "roc", "confusion", "residual"} < found.keys()
+    for document in found.values():
+        check_vega_lite(document)
+    with pytest.raises(jsonschema.ValidationError):
+        check_vega_lite(found["loss"] | {"mark": "scribble"})
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".html", b"<!DOCTYPE html>")])
+def test_kinds_of_files(suffix: str, start: bytes, tmp_path: Path) -> None:
+    assert figure(example(tmp_path), "pareto", suffix).lstrip().startswith(start)
+
+
+def test_the_specification_holds_the_numbers_of_the_table(tmp_path: Path) -> None:
+    report = example(tmp_path)
+    document = json.loads(figure(report, "pareto", ".json"))
+    shown = {
+        point["quality_shown"] for rows in document["datasets"].values() for point in rows if "quality_shown" in point
+    }
+    row = report.table.rows[0].cells["quality"]
+    assert f"{row.shown} ± {row.shown_ci95}" in shown
+
+
+def test_wrong_requests(tmp_path: Path) -> None:
+    report = example(tmp_path)
+    with pytest.raises(UnknownNameError, match="did you mean 'pareto'"):
+        figure(report, "paretoo", ".svg")
+    with pytest.raises(UsageError, match=r"\.svg, \.png"):
+        figure(report, "pareto", ".docx")
+    with pytest.raises(UsageError, match="none of these runs"):
+        figure(report_of(write(tmp_path / "failed", [record(failure())])), "pareto", ".svg")
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    report = report_of(write(tmp_path, hostile()))
+    for name in ("pareto", "memory", "confusion"):
+        assert "<script" not in figure(report, name, ".svg").decode()
+
+
+def panel(records: list, path: Path):  # type: ignore[no-untyped-def,type-arg]
+    return panels(report_of(write(path, records)))[0]
+
+
+def test_the_front_is_what_nothing_beats_in_both(tmp_path: Path) -> None:
+    figures = {"a": (0.9, 100.0), "b": (0.8, 200.0), "c": (0.7, 150.0), "d": (0.9, 90.0)}
+    records = [record(success(q, train=speed), backend=name) for name, (q, speed) in figures.items()]
+    points = pareto(panel(records, tmp_path), "train_samples_per_s")
+    assert dict(zip(points["backend"], points["front"], strict=True)) == {"a": True, "b": True, "c": False, "d": False}
+
+
+def test_the_front_of_errors_is_below(tmp_path: Path) -> None:
+    figures = {"a": (50.0, 100.0), "b": (60.0, 100.0)}
+    records = [record(success(q, primary="rmse", train=s), backend=name) for name, (q, s) in figures.items()]
+    points = pareto(panel(records, tmp_path), "train_samples_per_s")
+    assert dict(zip(points["backend"], points["front"], strict=True)) == {"a": True, "b": False}
+
+
+def test_ratios_leave_the_first_backend_out(tmp_path: Path) -> None:
+    points = ratios(panel([record(), record(success(train=900.0), backend="tensorflow")], tmp_path))
+    assert set(points["backend"]) == {"tensorflow"}
+
+
+def test_time_to_the_level_that_all_reach(tmp_path: Path) -> None:
+    level, points = time_to_quality(panel([record(), record(backend="tensorflow")], tmp_path))
+    assert level == 0.5
+    assert points["seconds"] == [1.5, 1.5]
+
+
+@pytest.mark.parametrize(("runs", "epochs", "most"), [(2, 2, 2), (2, 500, 61), (40, 500, 25), (40, 3, 3)])
+def test_long_curves_are_thinned_and_keep_their_last_epoch(runs: int, epochs: int, most: int, tmp_path: Path) -> None:
+    one = success().curves[0]
+    line = [replace(one, epoch=epoch, epochs=epochs, step=epoch) for epoch in range(1, epochs + 1)]
+    outcome = replace(success(), curves=line)
+    points = curves(panel([record(outcome, seed=seed) for seed in range(runs)], tmp_path))
+    for seed in range(runs):
+        kept = [epoch for epoch, of in zip(points["epoch"], points["seed"], strict=True) if of == seed]
+        assert (kept[0], kept[-1]) == (1, epochs)
+        assert most * 0.8 < len(kept) <= most
+
+
+@given(st.integers(2, 6), st.integers(20, 120), st.integers(0, 2**32 - 1))
+def test_decision_curves_are_scikit_learns(classes: int, examples: int, seed: int) -> None:
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(-1, classes + 1, examples)  # the first and the last are no class
+    means = np.eye(classes + 2)[targets][:, :classes]
+    logits = np.round(rng.normal(size=(examples, classes)) + means, 1)  # with ties
+    found = decision_curves(targets, logits)
+    scores = probabilities(logits)
+    for number in range(classes):
+        positive = targets == number
+        if positive.all() or not positive.any():
+            assert np.isnan(found.tpr[number]).all()
+            continue
+        fpr, tpr, _ = roc_curve(positive, scores[:, number], drop_intermediate=False)
+        np.testing.assert_allclose(found.tpr[number], np.interp(GRID, fpr, tpr))
+        precision, recall, _ = precision_recall_curve(positive, scores[:, number])
+        best = [max(p for p, r in zip(precision[:-1], recall[:-1], strict=True) if r >= x - 1e-9) for x in GRID]
+        np.testing.assert_allclose(found.precision[number], best)
+    if not np.isnan(found.tpr).all():
+        assert all(math.isfinite(value) for values in macro(found) for value in values)
+
+
+def test_a_figure_of_many_panels(tmp_path: Path) -> None:
+    assert len(panels(report_of(write(tmp_path, comparison())))) == 3
+    assert isinstance(report_of(tmp_path), Report)

@@ -1,0 +1,225 @@
+"""What a reader does with the site, in a real browser. Every test also asserts that the page had no errors and asked
+nothing of the network (`watched`)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sample_store import hostile, write
+from site_pages import build, pages_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+SERIOUS = ("serious", "critical")
+
+
+def column(page: Page, table: str, name: str) -> list[str]:
+    heads = page.locator(f"{table} thead th").all()
+    place = next(i for i, head in enumerate(heads) if head.get_attribute("data-name") == name)
+    return [row.locator("td").nth(place).inner_text() for row in page.locator(f"{table} tbody tr").all()]
+
+
+def press(page: Page, table: str, name: str) -> None:
+    page.locator(f"{table} thead th[data-name='{name}'] button").click()
+
+
+def test_sort(site: Path, watched: Any) -> None:
+    page = watched.open(site / "runs.html")
+    press(page, "#table-runs", "training (samples/s)")
+    shown = [float(text) for text in column(page, "#table-runs", "training (samples/s)")]
+    assert shown == sorted(shown, reverse=True)
+    press(page, "#table-runs", "training (samples/s)")
+    shown = [float(text) for text in column(page, "#table-runs", "training (samples/s)")]
+    assert shown == sorted(shown)
+    assert page.locator("th[aria-sort='ascending']").count() == 1
+
+
+def test_sort_by_keyboard(site: Path, watched: Any) -> None:
+    page = watched.open(site / "runs.html")
+    page.locator("#table-runs thead th[data-name='seed'] button").focus()
+    page.keyboard.press("Enter")
+    assert column(page, "#table-runs", "seed")[0] == "29"
+
+
+def test_missing_figures_are_last_whichever_way_it_is_sorted(site: Path, watched: Any) -> None:
+    page = watched.open(site / "tasks" / "regression.html")
+    for _ in range(2):
+        press(page, "#table-comparison", "quality")
+        assert column(page, "#table-comparison", "quality")[-1] == "–"
+
+
+def test_filter(site: Path, watched: Any) -> None:
+    page = watched.open(site / "runs.html")
+    page.get_by_label("Filter rows").fill("resnet-20 tensorflow")
+    assert set(column(page, "#table-runs", "model")) == {"resnet-20"}
+    assert set(column(page, "#table-runs", "backend")) == {"tensorflow"}
+    assert "30 of 131 rows" in page.locator("#table-runs [role=status]").inner_text()
+
+
+def test_hide_a_column(site: Path, watched: Any) -> None:
+    page = watched.open(site / "tasks" / "nlp.html")
+    holder = page.locator("#table-comparison")
+    assert holder.locator("th[data-name='latency_p50_ms']").is_visible()
+    holder.locator("summary").click()
+    holder.locator("label", has_text="p50").locator("input").uncheck()
+    assert not holder.locator("th[data-name='latency_p50_ms']").is_visible()
+
+
+def test_turn_the_page_of_a_long_table(site: Path, watched: Any) -> None:
+    page = watched.open(site / "runs.html")
+    first = column(page, "#table-runs", "run")
+    assert len(first) == 50
+    page.get_by_role("button", name="Next").click()
+    second = column(page, "#table-runs", "run")
+    assert not set(first) & set(second)
+    assert "page 2 of 3" in page.locator("#table-runs [role=status]").inner_text()
+    page.get_by_role("button", name="Next").click()
+    assert page.get_by_role("button", name="Next").is_disabled()
+
+
+def test_open_a_run_and_find_the_command(site: Path, watched: Any) -> None:
+    page = watched.open(site / "index.html")
+    page.get_by_role("navigation").get_by_role("link", name="vision").click()
+    page.locator("#table-runs tbody a").first.click()
+    assert page.locator("h1").inner_text().startswith("vision-resnet-20")
+    assert page.locator("#command").inner_text().startswith("harness run --task vision")
+
+
+def test_open_a_row_of_a_later_page(site: Path, watched: Any) -> None:
+    page = watched.open(site / "runs.html")
+    page.get_by_role("button", name="Next").click()
+    link = page.locator("#table-runs tbody a").nth(3)
+    name = link.inner_text()
+    link.click()
+    assert page.locator("h1").inner_text() == name
+
+
+def test_every_figure_is_drawn_and_hovering_tells_the_numbers(site: Path, watched: Any) -> None:
+    page = watched.open(next((site / "runs").glob("nlp-bert-tiny-torch-s0-*")))
+    figures = page.locator("[data-plot]")
+    assert figures.count() >= 9
+    for number in range(figures.count()):
+        figures.nth(number).scroll_into_view_if_needed()
+        figures.nth(number).locator("svg.marks").wait_for()
+    assert "cannot be drawn" not in page.locator("main").inner_text()
+    page.locator("#plot-confusion").scroll_into_view_if_needed()
+    page.locator("#plot-confusion .mark-rect path").first.hover()
+    page.locator("#vg-tooltip-element.visible").wait_for()
+    assert "examples" in page.locator("#vg-tooltip-element").inner_text()
+
+
+def test_figures_of_a_task(site: Path, watched: Any) -> None:
+    page = watched.open(site / "tasks" / "nlp.html")
+    figures = page.locator("[data-plot]")
+    for number in range(figures.count()):
+        figures.nth(number).scroll_into_view_if_needed()
+        figures.nth(number).locator("svg.marks").wait_for()
+    page.locator("#plot-pareto-0-0 .mark-symbol path").first.hover()
+    page.locator("#vg-tooltip-element.visible").wait_for()
+    assert "±" in page.locator("#vg-tooltip-element").inner_text()
+
+
+def test_download_what_is_shown_as_csv(site: Path, watched: Any) -> None:
+    page = watched.open(site / "runs.html")
+    page.get_by_label("Filter rows").fill("resnet-20")
+    with page.expect_download() as started:
+        page.locator("#table-runs [data-save=csv]").click()
+    rows = list(csv.DictReader(io.StringIO(Path(started.value.path()).read_text())))
+    assert len(rows) == 60
+    assert {row["model"] for row in rows} == {"resnet-20"}
+
+
+def test_download_the_comparison_as_csv(site: Path, watched: Any) -> None:
+    page = watched.open(site / "tasks" / "nlp.html")
+    with page.expect_download() as started:
+        page.locator("#table-comparison a", has_text="CSV").click()
+    assert Path(started.value.path()).read_bytes() == (site / "tasks" / "nlp.csv").read_bytes()
+
+
+def test_download_who_wins(site: Path, watched: Any) -> None:
+    page = watched.open(site / "index.html")
+    with page.expect_download() as started:
+        page.locator("#table-wins [data-save=csv]").click()
+    rows = list(csv.DictReader(io.StringIO(Path(started.value.path()).read_text())))
+    assert rows[0]["comparison"].startswith("nlp cldr-langid")
+    assert "train_samples_per_s" in rows[0]
+
+
+def test_dark(site: Path, watched: Any) -> None:
+    page = watched.open(site / "index.html")
+    light = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    page.locator("[data-plot]").first.scroll_into_view_if_needed()
+    page.locator("[data-plot]").first.locator("svg.marks").wait_for()
+    page.locator("#theme").click()
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") != light
+    page.locator("[data-plot][data-drawn=dark]").first.wait_for()
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_paper_has_the_figures_that_were_not_looked_at(site: Path, watched: Any) -> None:
+    page = watched.open(site / "tasks" / "nlp.html")
+    page.locator("[data-plot]").first.locator("svg.marks").wait_for()
+    drawn = "document.querySelectorAll('[data-plot] svg.marks').length"
+    figures = page.locator("[data-plot]").count()
+    assert page.evaluate(drawn) < figures
+    now = f"new Promise((tell) => {{ dispatchEvent(new Event('beforeprint')); setTimeout(() => tell({drawn})); }})"
+    assert page.evaluate(now) == figures
+
+
+@pytest.mark.parametrize("width", [360, 768])
+def test_narrow_screens_do_not_scroll_sideways(site: Path, watched: Any, width: int) -> None:
+    watched.page.set_viewport_size({"width": width, "height": 800})
+    for path in pages_of(site):
+        page = watched.open(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
+        for chooser in page.locator(".tools details").all():
+            chooser.locator("summary").click()
+            box = chooser.locator(".menu").bounding_box()
+            assert box["x"] >= 0, path.name
+            assert box["x"] + box["width"] <= width, path.name
+
+
+def test_hostile_names_run_nothing(tmp_path: Path, watched: Any) -> None:
+    site = build(write(tmp_path / "results", hostile()), tmp_path / "site")
+    for path in sorted(site.rglob("*.html")):
+        page = watched.open(path)
+        for figure in page.locator("[data-plot]").all():
+            figure.scroll_into_view_if_needed()
+            figure.locator("svg.marks").wait_for()
+        assert page.title() != "owned"
+        assert page.locator("main img").count() == 0
+
+
+def test_a_formula_is_no_formula_in_a_download(tmp_path: Path, watched: Any) -> None:
+    site = build(write(tmp_path / "results", hostile()), tmp_path / "site")
+    page = watched.open(next(path for path in (site / "runs").iterdir() if not path.name.startswith("safe")))
+    with page.expect_download() as started:
+        page.locator("#table-per-class [data-save=csv]").click()
+    rows = list(csv.reader(io.StringIO(Path(started.value.path()).read_text())))
+    assert rows[2][0] == "'=cmd|' /C calc'!A0"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(site: Path, watched: Any, theme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    watched.page.emulate_media(color_scheme=theme)
+    for path in pages_of(site):
+        page = watched.open(path)
+        for figure in page.locator("[data-plot]").all()[:2]:
+            figure.scroll_into_view_if_needed()
+            figure.locator("svg.marks").wait_for()
+        found = Axe().run(page, options={"preload": False}).response["violations"]
+        serious = [
+            (one["id"], one["help"], [node["html"][:160] for node in one["nodes"]][:3])
+            for one in found
+            if one["impact"] in SERIOUS
+        ]
+        assert serious == [], path.name

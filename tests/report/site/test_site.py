@@ -1,0 +1,201 @@
+"""The site's files; what a browser does with them is tested in browser/."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path, PurePosixPath
+
+import msgspec
+import pytest
+from sample_records import failure, record, success
+from sample_store import example, hostile, many, report_of, write
+
+from harness.checks.audit.finding import Finding
+from harness.records.store import ARRAYS, AUDIT
+from harness.report.csv_json import csv_text, json_text
+from harness.report.report import Report
+from harness.report.site.build import files
+from harness.report.site.overview import contests, scoreboard
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> dict[str, str]:
+    return build(example(tmp_path))
+
+
+def build(report: Report) -> dict[str, str]:
+    return {name: content.decode() for name, content in files(report)}
+
+
+class Links(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("href", "src")]
+
+
+def test_pages_link_to_files_that_are_there_and_to_nothing_outside(site: dict[str, str]) -> None:
+    pages = {name: text for name, text in site.items() if name.endswith(".html")}
+    assert {"index.html", "runs.html", "tasks/nlp.html", "tasks/regression.html"} < pages.keys()
+    assert sum(name.startswith("runs/") for name in pages) == 11
+    for name, text in pages.items():
+        for address in Links(text).addresses:
+            if address.startswith(("#", "data:")):
+                continue
+            parts: list[str] = []
+            for part in (PurePosixPath(name).parent / address).parts:
+                parts = parts[:-1] if part == ".." else [*parts, part]
+            assert "/".join(parts) in site, f"{name} links to {address}"
+
+
+def test_its_tables_are_those_of_the_other_formats(tmp_path: Path) -> None:
+    report = example(tmp_path)
+    site = build(report)
+    assert site["table.csv"] == csv_text(report.table)
+    assert site["table.json"] == json_text(report.table)
+    rows = list(csv.DictReader(io.StringIO(site["tasks/nlp.csv"])))
+    assert [row["backend"] for row in rows] == ["torch", "tensorflow"]
+    for row in report.table.rows[:2]:
+        assert f">{row.text('quality')}" in site["tasks/nlp.html"]
+    assert "load, changed code; <code>harness show</code> tells more." in site["tasks/nlp.html"]
+
+
+def test_its_library_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    site = build(example(tmp_path / "runs"))
+    (kept,) = (tmp_path / "cache").glob("site/*.js")
+    assert kept.read_text() == site["assets/vega.js"]
+    kept.write_text("kept")
+    assert build(report_of(tmp_path / "runs"))["assets/vega.js"] == "kept"
+
+
+def test_without_a_cache_its_library_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
+    assert "vega" in build(example(tmp_path / "runs"))["assets/vega.js"]
+
+
+def test_a_page_of_a_run_tells_what_is_known_of_it(site: dict[str, str]) -> None:
+    name = next(name for name in site if name.startswith("runs/nlp-bert-tiny-torch-s0"))
+    page = site[name]
+    for text in (
+        "harness run --task nlp --dataset cldr-langid --model bert-tiny --backend torch --device cpu",
+        "--seed 0 ",
+        "train_samples_per_s: drift: throughput moved by +3.1%",
+        "epoch 2 &lt;b&gt;done&lt;/b&gt;",
+        "Example CPU 2.0 GHz, 2 cores",
+        "Not audited",
+        "95% over examples: 0.6 to 0.8",
+        "By group, test split",
+        "Most frequent mistakes",
+    ):
+        assert text in page, text
+    plots = figures(page)
+    assert {"confusion", "roc", "precision_recall", "loss", "windows", "latency", "memory", "seconds"} <= plots.keys()
+    assert {"predicted", "residual"} <= figures(
+        site[next(n for n in site if n.startswith("runs/regression-linear"))]
+    ).keys()
+
+
+def figures(page: str) -> dict[str, object]:
+    found = re.search(r'<script type="application/json" id="plots">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found[1])["figures"] if found else {}
+
+
+def test_a_failed_run_is_shown_with_its_reason(site: dict[str, str]) -> None:
+    page = next(text for name, text in site.items() if "regression-mlp-tensorflow" in name)
+    assert "no CUDA device is visible" in page
+    assert "no CUDA device is visible" in site["index.html"]
+    assert "no CUDA device is visible" in site["tasks/regression.html"]
+
+
+def test_an_audit_is_shown(tmp_path: Path) -> None:
+    path = write(tmp_path, [record()])
+    findings = [Finding(check="clocks agree", passed=True, detail="1 s"), Finding(check="x", passed=False, detail="y")]
+    (next(path.iterdir()) / AUDIT).write_bytes(msgspec.json.encode(findings))
+    page = next(text for name, text in build(report_of(path)).items() if name.startswith("runs/"))
+    assert "<b>ok</b> clocks agree: 1 s" in page
+    assert "<b>FAILED</b> x: y" in page
+
+
+def test_damaged_arrays_and_audits_leave_the_rest_of_the_page(tmp_path: Path) -> None:
+    path = write(tmp_path, [record()])
+    folder = next(path.iterdir())
+    (folder / ARRAYS).write_bytes(b"PK broken")
+    (folder / AUDIT).write_bytes(b"{")
+    page = next(text for name, text in build(report_of(path)).items() if name.startswith("runs/"))
+    assert "cannot be read" in page
+    assert "Not audited" in page
+    assert "memory" in figures(page)
+
+
+def test_hostile_names_are_escaped_everywhere(tmp_path: Path) -> None:
+    site = build(report_of(write(tmp_path, hostile())))
+    for name, text in site.items():
+        assert re.fullmatch(r"[A-Za-z0-9._/+-]+", name)
+        if name.endswith(".html"):
+            assert "<script>document" not in text
+            assert "<img" not in text
+            assert Links(text).tags.count("script") <= 6
+    for row in csv.reader(io.StringIO(site["table.csv"])):
+        assert not any(field.startswith(("=", "@", "+")) for field in row)
+
+
+def test_the_home_page_says_who_wins_and_how_surely(tmp_path: Path) -> None:
+    records = [
+        record(success(0.7 + seed / 1000, train=speed + seed, host_mib=500.0), backend=backend, seed=seed)
+        for seed in range(5)
+        for backend, speed in (("torch", 2000.0), ("tensorflow", 1000.0))
+    ]
+    (contest,) = contests(report_of(write(tmp_path, records)))
+    train, memory = contest.leads["train_samples_per_s"], contest.leads["host_peak_mib"]
+    assert (train.winner, train.certainty) == ("torch", "beyond doubt")
+    assert train.amount.startswith("2.00×")
+    assert (memory.winner, memory.certainty) == ("", "open")
+    assert scoreboard([contest])["train_samples_per_s"] == {"torch": 1}
+
+
+def test_a_difference_has_its_metric_and_unit(tmp_path: Path) -> None:
+    records = [
+        record(success(error + seed / 10, primary="rmse"), backend=backend, seed=seed)
+        for seed in range(3)
+        for backend, error in (("torch", 5.0), ("tensorflow", 6.0))
+    ]
+    (contest,) = contests(report_of(write(tmp_path, records)))
+    assert contest.leads["quality"].amount.startswith("rmse -1 score (")
+
+
+def test_one_run_on_each_side_is_open(tmp_path: Path) -> None:
+    (contest,) = contests(report_of(write(tmp_path, [record(), record(success(train=9.0), backend="tensorflow")])))
+    assert contest.leads["train_samples_per_s"].winner == ""
+    assert "needed are 3" in contest.leads["train_samples_per_s"].evidence
+
+
+def test_failures_only(tmp_path: Path) -> None:
+    site = build(report_of(write(tmp_path, [record(failure())])))
+    assert "What failed" in site["index.html"]
+    assert "Which backend wins" not in site["index.html"]
+
+
+def test_long_tables_hold_their_first_page_and_data_for_the_rest(tmp_path: Path) -> None:
+    page = build(report_of(write(tmp_path, many(120))))["runs.html"]
+    rest = re.search(r'<script type="application/json" class="rest">(.*?)</script>', page, re.DOTALL)
+    assert rest is not None
+    assert page.count("<tr>") == 51
+    assert len(json.loads(rest[1])) == 70
+
+
+def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, [record()])
+    (path / "broken").mkdir()
+    (path / "broken" / "record.json").write_text("{")
+    assert "A record was left out" in build(report_of(path))["index.html"]

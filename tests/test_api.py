@@ -1,0 +1,285 @@
+"""The public names, what importing them costs, the hooks, and `run` and `load` as a script uses them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_plugin import FAST, install_toy
+
+import harness
+from harness.plugins import hookspecs, resolve
+from harness.plugins.catalog import Catalog
+from harness.records import RunRecord
+
+HOOKS = {
+    "harness_tasks": [],
+    "harness_datasets": [],
+    "harness_models": [],
+    "harness_networks": [],
+    "harness_backends": [],
+    "harness_metrics": [],
+    "harness_reporters": [],
+    "harness_run_started": ["spec"],
+    "harness_epoch_ended": ["spec", "epoch"],
+    "harness_run_finished": ["record"],
+}
+"""Every hook and its arguments: plugins in the world depend on them."""
+
+
+# ---- names ------------------------------------------------------------------------------------------------
+
+
+def test_dir_lists_the_public_names() -> None:
+    """That they are complete is checked against the documentation, in tests/docs."""
+    assert dir(harness) == harness.__all__ == sorted(harness.__all__)
+
+
+def test_star_import_gives_every_public_name() -> None:
+    namespace: dict[str, object] = {}
+    exec("from harness import *", namespace)
+    assert set(harness.__all__) <= set(namespace)
+
+
+@pytest.mark.parametrize("name", harness.__all__)
+def test_public_name_resolves_and_is_documented(name: str) -> None:
+    value = getattr(harness, name)
+    if name not in ("__version__", "hookimpl"):
+        assert value.__doc__
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    """They parse the stub; `harness` itself only searches it for lines."""
+    tree = ast.parse(Path(harness.__file__).with_suffix(".pyi").read_text())
+    shown = {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert shown == set(harness.__all__) - {"__version__"}
+
+
+def test_unknown_attribute() -> None:
+    with pytest.raises(AttributeError, match="module 'harness' has no attribute 'runn'"):
+        _ = harness.runn  # type: ignore[attr-defined]
+
+
+def modules_after(code: str) -> set[str]:
+    command = [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_import_costs_nothing() -> None:
+    heavy = {
+        "numpy",
+        "pandas",
+        "scipy",
+        "sklearn",
+        "torch",
+        "tensorflow",
+        "keras",
+        "msgspec",
+        "pluggy",
+        "click",
+        "rich",
+    }
+    assert not heavy & modules_after("import harness")
+    assert {name for name in modules_after("import harness") if name.startswith("harness")} <= {"harness"}
+
+
+@pytest.mark.parametrize("name", sorted(set(harness.__all__) - {"__version__"}))
+def test_plugin_that_imports_a_name_stays_light(name: str, light: dict[str, set[str]]) -> None:
+    assert not {"numpy", "pandas", "scipy", "sklearn", "torch", "tensorflow", "keras"} & light[name]
+
+
+@pytest.fixture(scope="module")
+def light() -> dict[str, set[str]]:
+    """Modules loaded after all public names up to each one were asked for, in one process."""
+    code = """
+import sys, harness
+for name in harness.__all__:
+    getattr(harness, name)
+    print(name, *sys.modules)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return {line.split()[0]: set(line.split()[1:]) for line in said.splitlines()}
+
+
+def test_discovery_and_planning_load_nothing_heavy(toy: Path) -> None:
+    code = """
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
+from harness.plugins import discover
+expand(Selection(tasks=("toy-regress",), backends=("toy-numpy",)), discover())
+"""
+    assert not {"numpy", "pandas", "scipy", "sklearn", "torch", "tensorflow"} & modules_after(code)
+
+
+# ---- hooks ------------------------------------------------------------------------------------------------
+
+
+def test_hooks_are_pinned() -> None:
+    specified = {name: value for name, value in vars(hookspecs).items() if name.startswith("harness_")}
+    assert {name: list(inspect.signature(hook).parameters) for name, hook in specified.items()} == HOOKS
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_hook_is_documented_with_an_example_that_compiles(name: str) -> None:
+    text = inspect.getdoc(getattr(hookspecs, name))
+    assert text is not None
+    _, separator, example = text.partition("Example::\n\n")
+    assert separator
+    code = inspect.cleandoc(example)
+    assert code.startswith("@harness.hookimpl\ndef " + name + "(")
+    module: dict[str, Any] = {"harness": harness}
+    exec(compile(code, name, "exec"), module)
+    assert hookspecs.GROUP + "_impl" in vars(module[name])
+    assert set(inspect.signature(module[name]).parameters) <= set(HOOKS[name])
+
+
+def test_every_plural_hook_of_the_toy_is_called(catalog: Catalog) -> None:
+    assert catalog.task("toy-regress").summary == "two numbers from a point"
+    assert catalog.dataset("toy-numbers").licence == "CC0-1.0"
+    assert catalog.model("toy")[0].summary == "outputs = W x + b"
+    assert catalog.network("toy", "toy-numpy") == harness.NetworkRef(
+        model="toy", backend="toy-numpy", build="harness_toy:build"
+    )
+    assert catalog.backend("toy-numpy").packages == ("numpy", "harness-toy")
+    assert resolve(catalog.metric("toy_share").function).__name__ == "share"
+    assert resolve(catalog.reporter("toy-count").render).__name__ == "render"
+
+
+def test_toy_implements_every_hook(catalog: Catalog) -> None:
+    modules = [plugin.module for plugin in catalog.plugins]
+    assert all(any(hasattr(module, name) for module in modules) for name in HOOKS)
+
+
+# ---- run and load -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[harness.Results, Path, list[str]]:
+    """Two seeds, the second interleaved with a backend that fails, and what the toy's tracker heard."""
+    directory = tmp_path_factory.mktemp("api")
+    with pytest.MonkeyPatch.context() as patch:
+        install_toy(patch)
+        patch.setenv("TOY_TRACKER", str(directory / "heard"))
+        results = harness.run(
+            "toy-regress",
+            ["toy-numpy", "toy-value-error"],
+            seed=range(2),
+            threads=1,
+            overrides=FAST,
+            results=directory / "results",
+        )
+    return results, directory / "results", (directory / "heard").read_text().splitlines()
+
+
+def test_run_gives_records(ran: tuple[harness.Results, Path, list[str]]) -> None:
+    results, _, _ = ran
+    assert [(record.spec.backend, record.spec.seed) for record in results] == [
+        ("toy-numpy", 0),
+        ("toy-value-error", 0),
+        ("toy-numpy", 1),
+        ("toy-value-error", 1),
+    ]
+    assert [type(record.outcome) for record in results] == [harness.Success, harness.Failure] * 2
+    assert isinstance(results[0], RunRecord)
+    assert len(results) == 4
+    assert results[-1] in results
+    assert [record.spec.seed for record in results[2:]] == [1, 1]
+    assert isinstance(results[1:], harness.Results)
+
+
+def test_load_gives_the_same(ran: tuple[harness.Results, Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    results, directory, _ = ran
+    loaded = harness.load(directory)
+    assert list(loaded) == list(results)
+    assert loaded.problems == ()
+    monkeypatch.setenv("HARNESS_RESULTS", str(directory))
+    assert list(harness.load()) == list(results)
+
+
+def test_to_frame(ran: tuple[harness.Results, Path, list[str]]) -> None:
+    import pandas as pd
+
+    frame = ran[0].to_frame()
+    assert isinstance(frame, pd.DataFrame)
+    assert frame["backend"].tolist() == ["toy-numpy", "toy-value-error"]
+    assert frame["model"].tolist() == ["toy-linear"] * 2
+
+
+def test_repr_is_the_table(ran: tuple[harness.Results, Path, list[str]]) -> None:
+    assert "toy-numpy" in repr(ran[0])
+    assert repr(ran[0][:0]) == "no runs"
+
+
+def test_events_are_called_in_order(ran: tuple[harness.Results, Path, list[str]]) -> None:
+    results, _, heard = ran
+    one_seed = [
+        ["started toy-numpy", "epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3", f"finished {results[0].run_id}"],
+        ["started toy-value-error", f"finished {results[1].run_id}"],
+    ]
+    assert heard[:7] == [*one_seed[0], *one_seed[1]]
+    assert len(heard) == 14
+
+
+def test_load_tells_problems(tmp_path: Path) -> None:
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "record.json").write_text("{")
+    loaded = harness.load(tmp_path)
+    assert list(loaded) == []
+    assert loaded.problems[0].startswith(str(tmp_path / "damaged" / "record.json"))
+
+
+def test_load_of_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "absent", tmp_path / "file"):
+        with pytest.raises(harness.UsageError, match="there is no such results directory"):
+            harness.load(path)
+
+
+def test_wrong_requests_run_nothing(toy: Path, tmp_path: Path) -> None:
+    for arguments in (
+        {"task": "toy-regres"},
+        {"task": "toy-regress", "backend": "toy-absent"},
+        {"task": "toy-regress", "backend": "toy-numpy", "overrides": ["recipe.epoch=1"]},
+        {"task": "toy-regress", "backend": "toy-numpy", "overrides": {"recipe.epoch": 1}},
+        {"task": "toy-regress", "backend": "toy-numpy", "timeout_s": 0},
+        {"task": []},
+    ):
+        with pytest.raises(harness.UsageError):
+            harness.run(**arguments, results=tmp_path / "results")  # type: ignore[arg-type]
+    assert not (tmp_path / "results").exists()
+
+
+def test_overrides_as_a_mapping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install_toy(monkeypatch)
+    values = {text.partition("=")[0]: float(text.partition("=")[2]) for text in FAST} | {"recipe.schedule": "cosine"}
+    values["protocol.latency_batches"] = 12
+    (record,) = harness.run("toy-regress", "toy-numpy", threads=1, overrides=values, results=tmp_path)
+    assert (record.spec.recipe.schedule, record.spec.protocol.window_s) == ("cosine", 0.005)
+
+
+def test_plugins_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install_toy(monkeypatch)
+    file = tmp_path / "more_points.py"
+    file.write_text(
+        """
+import harness
+from harness_toy import ToyRegression
+
+class Again(ToyRegression):
+    name = "again"
+
+@harness.hookimpl
+def harness_tasks():
+    yield Again()
+"""
+    )
+    (record,) = harness.run(
+        "again", "toy-numpy", threads=1, overrides=FAST, results=tmp_path / "r", plugins=[str(file)]
+    )
+    assert isinstance(record.outcome, harness.Success)
+    assert ("more_points", "file") in {(ref.name, ref.distribution) for ref in record.provenance.plugins}
