@@ -140,7 +140,7 @@ def test_hook_is_documented_with_an_example_that_compiles(name: str) -> None:
 
 def test_every_plural_hook_of_the_toy_is_called(catalog: Catalog) -> None:
     assert catalog.task("toy-regress").summary == "two numbers from a point"
-    assert catalog.dataset("toy-numbers").licence == "CC0-1.0"
+    assert catalog.dataset("toy-numbers").license == "CC0-1.0"
     assert catalog.model("toy")[0].summary == "outputs = W x + b"
     assert catalog.network("toy", "toy-numpy") == harness.NetworkRef(
         model="toy", backend="toy-numpy", build="harness_toy:build"

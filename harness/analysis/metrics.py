@@ -75,7 +75,7 @@ def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
 
 
 def _mfu_percent(record: RunRecord) -> float | None:
-    """Return the model FLOPs utilisation of training, relative to the measured peak of the device."""
+    """Return the model FLOPs utilization of training, relative to the measured peak of the device."""
     flops_per_s = success(record).speed.train_flops_per_s
     return 100 * flops_per_s / record.roofline.matrix_flops_per_s if record.roofline and flops_per_s else None
 

@@ -1,6 +1,6 @@
 """The roofs of a device: the matrix rate and the copy bandwidth that a backend attains on it, measured once and kept.
 
-A run's share of the matrix rate is its model FLOPs utilisation (Chowdhery et al. 2022, arXiv:2204.02311, appendix B,
+A run's share of the matrix rate is its model FLOPs utilization (Chowdhery et al. 2022, arXiv:2204.02311, appendix B,
 with the attainable rate in place of the maker's); rate / bandwidth is the roofline's ridge (Williams et al. 2009, CACM
 52, 65-76).
 """

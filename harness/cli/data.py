@@ -40,11 +40,11 @@ def data() -> None:
     """
 
 
-@data.command("list", short_help="List datasets: task, size, whether it is here, licence.")
+@data.command("list", short_help="List datasets: task, size, whether it is here, license.")
 @options.plugins
 @options.format_
 def list_(format_: str) -> None:
-    """List the datasets: the tasks that can use each, the size of the download, whether it is here, and its licence.
+    """List the datasets: the tasks that can use each, the size of the download, whether it is here, and its license.
 
     State: `embedded` comes with an installed package; `cached` was fetched and verified; `to fetch` is downloaded when
     a run first uses it.
@@ -63,16 +63,16 @@ def list_(format_: str) -> None:
         return
     from tabulate import tabulate
 
-    rows = [[info.name, ", ".join(info.tasks), _size(info), info.state, info.licence] for info in infos]
-    click.echo(tabulate(rows, headers=["name", "task", "download", "state", "licence"], disable_numparse=True))
+    rows = [[info.name, ", ".join(info.tasks), _size(info), info.state, info.license] for info in infos]
+    click.echo(tabulate(rows, headers=["name", "task", "download", "state", "license"], disable_numparse=True))
 
 
-@data.command(short_help="Describe one dataset: splits, classes, licence, files.")
+@data.command(short_help="Describe one dataset: splits, classes, license, files.")
 @options.plugins
 @click.argument("name")
 @options.format_
 def info(name: str, format_: str) -> None:
-    """Describe a dataset: its splits, inputs and classes, the metric its literature reports, its licence and citation,
+    """Describe a dataset: its splits, inputs and classes, the metric its literature reports, its license and citation,
     its options and its files. Nothing is fetched or loaded.
 
     \b
@@ -228,7 +228,7 @@ def render(dataset: DatasetInfo) -> str:
         "inputs": ", ".join(f"{name}: {_form(each)}" for name, each in dataset.inputs.items()),
         _outputs(dataset): _some(dataset.label_names),
         "metric": dataset.metric,
-        "licence": dataset.licence,
+        "license": dataset.license,
         "homepage": dataset.homepage,
         "citation": dataset.citation,
         "notes": dataset.notes,

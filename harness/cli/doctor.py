@@ -70,7 +70,7 @@ def doctor(
 
     With --roofline, measure instead the matrix rate and the copy bandwidth that each backend attains on each of its
     devices, in each precision (about 20 s each). They are kept in the cache; later runs on the same device, with the
-    same number of threads, are also reported as a fraction of them (model FLOPs utilisation).
+    same number of threads, are also reported as a fraction of them (model FLOPs utilization).
 
     \b
     Examples:

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class SuggestingGroup(click.Group):
-    """Lists its commands in their own order, and answers a misspelt one with the nearest."""
+    """Lists its commands in their own order, and answers a misspelled one with the nearest."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

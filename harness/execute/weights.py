@@ -66,7 +66,7 @@ def initial_value(parameter: Parameter, seed: int) -> Array:
             values = scale * _orthogonal(rng, shape)
         case other:
             known = "zeros, ones, constant, normal, truncated_normal, uniform, orthogonal"
-            raise PluginError(f"parameter {parameter.name!r} has the unknown initialiser {other!r}; known: {known}")
+            raise PluginError(f"parameter {parameter.name!r} has the unknown initializer {other!r}; known: {known}")
     return np.asarray(values, np.float32)
 
 
@@ -140,7 +140,7 @@ def pretrained_weights(
         unexpected = f"; unexpected: {_few(sorted(arrays))}" if arrays else ""
         raise DataError(f"the checkpoint {checkpoint.name!r} does not fit {model.name}: {shown}{unexpected}")
     return merged, {
-        "pretrained_initialised_anew": _few(fresh) or "none",
+        "pretrained_initialized_anew": _few(fresh) or "none",
         "pretrained_not_used": _few(sorted(arrays)) or "none",
     }
 

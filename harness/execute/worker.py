@@ -155,7 +155,7 @@ class Run:
             timed = self._train_and_time(prepared, session, machine, judge)
             scored = self._score(prepared, session, machine, judge, timed)
             clock_s, wall_s = time.perf_counter() - clock_s, time.time() - wall_s
-            return self._summarise(prepared, machine, timed, scored, clock_s, wall_s)
+            return self._summarize(prepared, machine, timed, scored, clock_s, wall_s)
 
     def _prepare(self) -> tuple[Preparation, Machine]:
         os.environ.update(self.backend.environment)
@@ -226,7 +226,7 @@ class Run:
             )
         return Scored(scores, test, evaluated, device_memory)
 
-    def _summarise(
+    def _summarize(
         self, prepared: Preparation, machine: Machine, timed: Timed, scored: Scored, clock_s: float, wall_s: float
     ) -> Success:
         import numpy as np

@@ -91,7 +91,7 @@ class Session(ABC):
     @abstractmethod
     def predict(self, inputs: Mapping[str, Array]) -> Any:
         """Forward in evaluation mode. Returns a handle of the outputs, float32 ``[B, outputs]`` once fetched:
-        logits, or standardised regression targets; of token classification logits ``[B, L, outputs]``."""
+        logits, or standardized regression targets; of token classification logits ``[B, L, outputs]``."""
 
     def inference(self) -> AbstractContextManager[Any]:
         """The core's loops of inference lie inside it: what a framework would else switch on at each `predict`.

@@ -122,7 +122,7 @@ class Dataset(ABC, Generic[OptionsT]):
     """Kind of the raw input that tasks ask for: ``text``, ``image``, ``audio``, ``table``."""
     objective: ClassVar[Objective]
     summary: ClassVar[str]
-    licence: ClassVar[str]
+    license: ClassVar[str]
     Options: ClassVar[type[Struct]] = NoOptions
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Model variant or family -> changes to the recipe, found on this dataset's validation split."""
@@ -195,7 +195,7 @@ class Task(ABC, Generic[OptionsT]):
 
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
         """Options that prepare data as the pretrained checkpoint in `folder` expects them: its tokenizer, its
-        normalisation. The folder itself may be a value; a run's identity has the checkpoint's digest in its place."""
+        normalization. The folder itself may be a value; a run's identity has the checkpoint's digest in its place."""
         return {}
 
     def augment(

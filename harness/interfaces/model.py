@@ -33,7 +33,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
     ``uniform`` (bound: drawn from [-bound, bound]) or ``orthogonal`` (gain)."""
     scale: float = 1.0
     trainable: bool = True
-    """False for running statistics: loaded, saved and averaged, never optimised."""
+    """False for running statistics: loaded, saved and averaged, never optimized."""
     decay: bool = False
     """Whether weight decay applies (by habit: matrices and kernels yes, biases and norms no)."""
 

@@ -42,9 +42,9 @@ def warmup(rates: Array) -> int:
     n = len(rates)
     if n < 4:
         return 0
-    centred = rates - rates[-1]  # so that the sums of squares do not cancel
+    centered = rates - rates[-1]  # so that the sums of squares do not cancel
     remaining = np.arange(n, 0, -1)
-    sums, squares = (np.cumsum(x[::-1])[::-1] for x in (centred, centred**2))
+    sums, squares = (np.cumsum(x[::-1])[::-1] for x in (centered, centered**2))
     errors = np.maximum(squares - sums**2 / remaining, 0.0) / remaining**2
     return int(np.argmin(errors[: n // 2 + 1]))
 

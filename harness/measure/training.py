@@ -1,4 +1,4 @@
-"""The training loop: windows of steps, synchronised at their edges only, and a validation after each epoch."""
+"""The training loop: windows of steps, synchronized at their edges only, and a validation after each epoch."""
 
 from __future__ import annotations
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
 from msgspec.structs import asdict
 
 from harness.data.user_files.dataset import dataset_of
@@ -31,7 +32,7 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         "recipe": asdict(spec.recipe),
         "protocol": asdict(spec.protocol),
         "model": spec.model_options,
-        "task": spec.task_options,
+        "task": _public_names(spec.task_options, spec, catalog),
         "dataset": spec.dataset_options,
     }
     said_elsewhere = {"protocol.name", "dataset.split"}
@@ -114,9 +115,16 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
         "recipe": asdict(training.recipe),
         "protocol": asdict(training.protocol),
         "model": training.model_options,
-        "task": training.task_options,
+        "task": _public_names(training.task_options, spec, catalog),
         "dataset": options,
     }
+
+
+def _public_names(task_options: Mapping[str, Any], spec: RunSpec, catalog: Catalog) -> dict[str, Any]:
+    """Return a task's options by the names that users write; some are stored under another (`msgspec.field`)."""
+    task = catalog.tasks.get(spec.task)
+    names = {field.encode_name: field.name for field in structs.fields(task.value.Options)} if task else {}
+    return {names.get(name, name): value for name, value in task_options.items()}
 
 
 def _checkpoint(spec: RunSpec) -> str | None:

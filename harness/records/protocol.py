@@ -17,7 +17,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str = "standard"
     """The named protocol that the numbers were taken from; single ones may have been changed."""
     window_s: float = 0.25
-    """Target length of a timed window; the device is synchronised at its edges only. For inference, at most a quarter
+    """Target length of a timed window; the device is synchronized at its edges only. For inference, at most a quarter
     of `throughput_budget_s`."""
     min_steady_windows: int = field(default=10, name="steady_windows")
     """Least number of windows of steady state that a throughput is the median of."""

@@ -186,7 +186,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     """Number of classes, or of regression targets."""
     label_names: tuple[str, ...] = ()
     target_mean: tuple[float, ...] = ()
-    """Regression: training mean and scale that standardised the targets; `in_target_unit` undoes it."""
+    """Regression: training mean and scale that standardized the targets; `in_target_unit` undoes it."""
     target_scale: tuple[float, ...] = ()
     details: dict[str, bool | int | float | str] = {}
     """What the preprocessing found: ``vocab_size``, ``pad_id``, ``sample_rate_hz``, ``truncated_share`` ..."""

@@ -78,7 +78,7 @@ def epochs(outcome: Success) -> Section:
 
 
 def _share_of_peak(record: RunRecord) -> str:
-    """Return the model FLOPs utilisation."""
+    """Return the model FLOPs utilization."""
     if record.roofline is None:
         return "no peak was known: harness doctor --roofline"
     mfu = MFU.value(record)

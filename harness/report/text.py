@@ -14,7 +14,7 @@ _WIDTH = 100
 
 
 def render(table: Table) -> str:
-    """Blocks separated by blank lines, then the legend; no colour."""
+    """Blocks separated by blank lines, then the legend; no color."""
     shown = blocks(table)
     parts = [_block(block) for block in shown]
     parts.append("\n".join(legend(shown)))

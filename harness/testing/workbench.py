@@ -74,7 +74,7 @@ class Workbench:
 
     @cached_property
     def request(self) -> SessionRequest:
-        """At fp32, seed 0, one thread, without dropout and regularisation."""
+        """At fp32, seed 0, one thread, without dropout and regularization."""
         from harness.execute.preparation import choose_device, preparation_of
 
         device = choose_device(self.backend, self.spec)

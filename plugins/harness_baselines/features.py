@@ -87,7 +87,7 @@ class Mfcc:
         """``[size / 2 + 1, mel_bands]``."""
         highest = 2595 * np.log10(1 + self.rate_hz / 2 / 700)
         edges = 700 * (10 ** (np.linspace(0, highest, self.mel_bands + 2) / 2595) - 1)
-        low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+        low, center, high = edges[:-2], edges[1:-1], edges[2:]
         bins = np.fft.rfftfreq(size, 1 / self.rate_hz)[:, None]
-        rising, falling = (bins - low) / (centre - low), (high - bins) / (high - centre)
+        rising, falling = (bins - low) / (center - low), (high - bins) / (high - center)
         return np.maximum(0, np.minimum(rising, falling))

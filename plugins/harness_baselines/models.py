@@ -14,7 +14,7 @@ class Nothing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Nothing to choose."""
 
 
-class RegularisedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RegularizedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     C: float = 1.0
     """Inverse of the strength of the L2 penalty, as scikit-learn has it."""
 
@@ -53,7 +53,7 @@ class Mean(_Baseline):
     variants = {"mean": {}}
 
 
-class TfidfConfig(RegularisedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     C: float = 10.0
     ngrams: int = 2
     """Longest run of tokens that counts as a term."""
@@ -84,7 +84,7 @@ class Logreg(_Baseline):
     summary = "logistic regression on pixels or features"
     accepts = ("image", "features")
     objectives = ("classification",)
-    Config = RegularisedConfig
+    Config = RegularizedConfig
     variants = {"logreg": {}}
 
     def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
@@ -92,7 +92,7 @@ class Logreg(_Baseline):
         return 2.0 * _numbers(info) * info.outputs
 
 
-class MfccConfig(RegularisedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MfccConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     C: float = 10.0
     coefficients: int = 20
     mel_bands: int = 40

@@ -56,7 +56,7 @@ class BaselineSession(harness.Session):
         return self._outputs(self._fitted, self._features(inputs))
 
     def _outputs(self, fitted: Any, features: Any) -> Array:
-        """float32 ``[B, outputs]``: log-probabilities, or the decision values of what has none, or standardised
+        """float32 ``[B, outputs]``: log-probabilities, or the decision values of what has none, or standardized
         targets."""
         if self._info.objective == "regression":
             return np.asarray(fitted.predict(features), np.float32).reshape(-1, self._info.outputs)
@@ -64,7 +64,7 @@ class BaselineSession(harness.Session):
             scores = np.log(np.maximum(fitted.predict_proba(features), LEAST))
         else:
             scores = fitted.decision_function(features)
-            if scores.ndim == 1:  # of two classes: in favour of the second
+            if scores.ndim == 1:  # of two classes: in favor of the second
                 scores = np.stack([-scores, scores], axis=1) / 2
         outputs = np.full((len(scores), self._info.outputs), min(np.log(LEAST), scores.min()), np.float32)
         outputs[:, fitted.classes_] = scores  # a class that the training split lacks is never predicted

@@ -40,7 +40,7 @@ class CldrLangid(Dataset):
     kind = "text"
     objective = "classification"
     summary = "the language of a territory's, language's, script's or currency's name (20 languages, CLDR)"
-    licence = "Unicode License v3 (https://www.unicode.org/license.txt)"
+    license = "Unicode License v3 (https://www.unicode.org/license.txt)"
     homepage = "https://cldr.unicode.org/"
     citation = "Unicode Common Locale Data Repository, as babel carries it"
     notes = "Made for this harness: no figures are published. The sizes are those with babel 2.18."

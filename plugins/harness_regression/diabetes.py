@@ -28,7 +28,7 @@ class Diabetes(Dataset[SeededSplit]):
     kind = "table"
     objective = "regression"
     summary = "disease progression of 442 patients from 10 measurements (scikit-learn)"
-    licence = "published with Efron et al. 2004; distributed with scikit-learn (BSD-3-Clause)"
+    license = "published with Efron et al. 2004; distributed with scikit-learn (BSD-3-Clause)"
     homepage = "https://www4.stat.ncsu.edu/~boos/var.select/diabetes.html"
     citation = "Efron, Hastie, Johnstone and Tibshirani 2004, Least Angle Regression, Annals of Statistics 32(2)"
     notes = "No published split: drawn by a seed."
@@ -39,7 +39,7 @@ class Diabetes(Dataset[SeededSplit]):
     target = 55.0
     Options = SeededSplit
     recipes = {
-        # The serum values s1 to s4 are so close to dependent (condition number of the standardised features: 21) that
+        # The serum values s1 to s4 are so close to dependent (condition number of the standardized features: 21) that
         # least squares is reached only by many steps with momentum and a rate that falls to zero.
         "linear": {
             "epochs": 200,

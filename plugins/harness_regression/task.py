@@ -50,7 +50,7 @@ class RegressionTask(Task[RegressionOptions]):
     Options = RegressionOptions
 
     def prepare(self, data: RawData, options: RegressionOptions) -> PreparedData:
-        """Fill in, standardise and encode by the training split.
+        """Fill in, standardize and encode by the training split.
 
         ``info.target_mean`` and ``info.target_scale`` undo it for the targets; ``info.details`` holds the dataset's
         own, ``constant_features``, the number of columns that carry nothing, and, where numbers are missing in the
@@ -74,14 +74,14 @@ class RegressionTask(Task[RegressionOptions]):
 
         def prepared(split: Split) -> Split:
             raw = split.inputs["features"]
-            features = standardise(filled(raw, fillers), mean, scale)
+            features = standardize(filled(raw, fillers), mean, scale)
             features[:, constant] = 0  # no weight was learned for a value that differs outside the training split
             columns = [features, np.isnan(raw[:, gaps.any(axis=0)]).astype(np.float32)]
             if encoder is not None:
                 columns.append(encoder.transform(named(split.inputs["categories"])))
             return Split(
                 inputs={"features": np.concatenate(columns, axis=1)},
-                targets=standardise(split.targets, target_mean, target_scale),
+                targets=standardize(split.targets, target_mean, target_scale),
                 groups=split.groups,
             )
 
@@ -174,7 +174,7 @@ def column_statistics(columns: NDArray[Any]) -> tuple[NDArray[np.float64], NDArr
     return mean, np.where(constant_columns(columns), 1.0, scale)
 
 
-def standardise(columns: NDArray[Any], mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float32]:
+def standardize(columns: NDArray[Any], mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float32]:
     """(value - mean) / scale by column, computed in float64."""
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Spoken digits, synthesised by espeak-ng, split by voice."""
+"""Spoken digits, synthesized by espeak-ng, split by voice."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ class EspeakDigits(Dataset[EspeakDigitsOptions]):
     kind = "audio"
     objective = "classification"
     summary = "spoken digits by about 100 synthetic English voices, split by voice"
-    licence = "synthesised on your machine: the sounds are free of espeak-ng's own licence, GPL-3.0-or-later"
+    license = "synthesized on your machine: the sounds are free of espeak-ng's own license, GPL-3.0-or-later"
     homepage = "https://github.com/espeak-ng/espeak-ng"
-    citation = "espeak-ng, synthesised with the voices of the installed espeakng-loader"
+    citation = "espeak-ng, synthesized with the voices of the installed espeakng-loader"
     notes = "Made for this harness: no figures are published. The sizes are those with espeakng-loader 0.2.4."
     examples = {"train": 2_880, "validation": 600, "test": 640}
     inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
@@ -107,7 +107,7 @@ class EspeakDigits(Dataset[EspeakDigitsOptions]):
         voices = [voice for voice in espeak.variants() if voice not in EXCLUDED]
         spoken = utterances(voices, options.takes)
         waveforms = np.empty(len(spoken), object)
-        for number, samples in enumerate(espeak.synthesise(spoken)):
+        for number, samples in enumerate(espeak.synthesize(spoken)):
             resampled = resample(samples / 32768, espeak.SAMPLE_RATE_HZ, options.sample_rate_hz)
             waveforms[number] = resampled.clip(-1, 1)
         everything = Split(

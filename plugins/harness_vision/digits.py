@@ -1,4 +1,4 @@
-"""The dataset `digits`: small grey images of handwritten digits, carried by scikit-learn."""
+"""The dataset `digits`: small gray images of handwritten digits, carried by scikit-learn."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Digits(Dataset[SeededSplit]):
     name = "digits"
     kind = "image"
     objective = "classification"
-    summary = "1797 handwritten digits, 8x8 grey (scikit-learn, from UCI)"
-    licence = "CC BY 4.0 (UCI Machine Learning Repository)"
+    summary = "1797 handwritten digits, 8x8 gray (scikit-learn, from UCI)"
+    license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits"
     citation = "Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI, doi:10.24432/C50P49"
     notes = "No published split: drawn by a seed within each class; a writer's digits occur on both sides."

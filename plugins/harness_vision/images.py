@@ -1,4 +1,4 @@
-"""Images of several sizes and colours brought to one."""
+"""Images of several sizes and colors brought to one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Shape = tuple[int, int, int]
 
 def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual: int) -> Shape:
     """``(H, W, C)`` for these images: of the size and the channels that `options` name; else their own size, or `usual`
-    squared where they have several, and colour if one of them has it.
+    squared where they have several, and color if one of them has it.
 
     Raises `harness.DataError` for what is no image, and for several sizes that are to stay."""
     check("training", images)
@@ -40,7 +40,7 @@ def uniform(
     name: str, images: Collection[NDArray[Any]], shape: Shape, options: VisionOptions, pixel_max: float = 255
 ) -> NDArray[np.uint8]:
     """Uint8 ``[N, *shape]`` between 0 and 255: each image scaled and cropped as `options` say, by Pillow's filters,
-    which do not alias; grey repeated, or colour made grey by ITU-R 601-2. Pixels from 0 to another `pixel_max` are
+    which do not alias; gray repeated, or color made gray by ITU-R 601-2. Pixels from 0 to another `pixel_max` are
     stretched first, so that a filter finds levels between theirs.
 
     Raises `harness.UnsupportedError` where Pillow is not installed.

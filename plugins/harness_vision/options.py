@@ -13,7 +13,7 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Height and width in pixels: one number for both, or both. None: as the training images are, or 64 where these
     have several sizes."""
     channels: Literal[1, 3] | None = None
-    """1: grey, 3: colour. None: as the training images are, colour where they are both."""
+    """1: gray, 3: color. None: as the training images are, color where they are both."""
     resize: Literal["cover", "stretch", "none"] = "cover"
     """How an image of another size is scaled before `image_size` is cropped from its middle: until it covers that size;
     to that size, whatever its proportions; or not at all, what it lacks being black."""

@@ -23,9 +23,9 @@ SIDE = 64
 class VisionTask(Task[VisionOptions]):
     """Image classification.
 
-    Takes ``image`` uint8 ``[N, H, W, C]``, or an object array of uint8 ``[H, W, C]`` of several sizes with 1 (grey) or
+    Takes ``image`` uint8 ``[N, H, W, C]``, or an object array of uint8 ``[H, W, C]`` of several sizes with 1 (gray) or
     3 channels, between 0 and ``details["pixel_max"]`` (255 unless told). Images of another size are scaled until they
-    cover it and cropped in the middle; grey and colour become what the training split has, colour if it has both.
+    cover it and cropped in the middle; gray and color become what the training split has, color if it has both.
     Gives ``pixel_values`` float32 ``[N, H, W, C]`` in which each channel of the training split has mean 0 and std 1,
     unless the options tell the mean and the std.
     """
@@ -51,9 +51,9 @@ class VisionTask(Task[VisionOptions]):
     Options = VisionOptions
 
     def prepare(self, data: RawData, options: VisionOptions) -> PreparedData:
-        """Bring to one size, scale to [0, 1] and normalise by channel.
+        """Bring to one size, scale to [0, 1] and normalize by channel.
 
-        ``info.details`` holds ``channel_<c>_mean`` and ``channel_<c>_std``, by which the scaled images were normalised.
+        ``info.details`` holds ``channel_<c>_mean`` and ``channel_<c>_std``, by which the scaled images were normalized.
         Raises `harness.DataError` for images of another form, or of other channels than the mean has.
         """
         pixel_max = float(data.details.get("pixel_max", 255))

@@ -54,7 +54,7 @@ def test_version(invoke: Invoke) -> None:
         ("run", "no task given; known: toy-classify, toy-regress"),
         ("run --task toy-clasify", "unknown task 'toy-clasify'; did you mean 'toy-classify'?"),
         ("run --task toy-classify --backend toy-nunpy", "unknown backend 'toy-nunpy'; did you mean 'toy-numpy'?"),
-        ("run --task toy-classify --dataset toy-colors", "unknown dataset 'toy-colors'; did you mean 'toy-colours'?"),
+        ("run --task toy-classify --dataset toy-colors", "unknown dataset 'toy-colors'; did you mean 'toy-colors'?"),
         ("run --task toy-classify --model toy-linea", "unknown model 'toy-linea'; did you mean 'toy-linear'?"),
         ("run --task toy-classify --precision fp23", "unknown precision 'fp23'; did you mean 'fp32'?"),
         ("run --task toy-classify --device cdua", "unknown device 'cdua'; did you mean 'cuda'?"),
@@ -153,7 +153,7 @@ def test_list_in_short_and_in_full(invoke: Invoke) -> None:
     assert "toy-linear, toy-through-origin" in short.stdout
     full = invoke("list", "tasks")
     assert [line.split()[0] for line in full.stdout.splitlines()[3:]] == ["toy-classify", "toy-regress"]
-    assert "toy-colours" in full.stdout
+    assert "toy-colors" in full.stdout
 
 
 def test_list_tells_how_to_get_a_backend_that_is_missing(invoke: Invoke) -> None:

@@ -43,7 +43,7 @@ def test_every_shipped_dataset_declares_everything(catalog: Catalog, name: str) 
     assert dataset.inputs
     assert catalog.metric(dataset.metric).objective == dataset.objective
     assert len(set(dataset.label_names)) == len(dataset.label_names) >= (1 if dataset.objective == "regression" else 2)
-    for text in (dataset.summary, dataset.licence, dataset.homepage, dataset.citation):
+    for text in (dataset.summary, dataset.license, dataset.homepage, dataset.citation):
         assert text
 
 

@@ -20,7 +20,7 @@ def remote(url: str, body: bytes, **changes: Any) -> harness.RemoteFile:
 
 def dataset(*files: harness.RemoteFile, name: str = "far") -> harness.Dataset:
     declared: dict[str, Any] = {"name": name, "kind": "points", "objective": "classification", "files": files}
-    return type("Far", (harness.Dataset,), {**declared, "summary": "from afar", "licence": "CC0-1.0"})()
+    return type("Far", (harness.Dataset,), {**declared, "summary": "from afar", "license": "CC0-1.0"})()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

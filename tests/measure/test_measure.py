@@ -289,7 +289,7 @@ def test_declarations_of_the_wrong_length_are_refused(field: str) -> None:
 def test_a_scale_that_is_not_finite_is_refused() -> None:
     data = make_data()
     info = msgspec.structs.replace(data.info, target_scale=(math.inf,))
-    with pytest.raises(DataError, match="the training targets are too large to be standardised"):
+    with pytest.raises(DataError, match="the training targets are too large to be standardized"):
         check(PreparedData(train=data.train, validation=data.validation, test=data.test, info=info))
 
 
@@ -346,7 +346,7 @@ def test_every_step_is_in_a_window_and_the_first_is_alone(clock: Clock) -> None:
     assert result.losses == [1 / step for step in range(1, 31)]
 
 
-def test_device_is_synchronised_at_the_edges_of_windows_only() -> None:
+def test_device_is_synchronized_at_the_edges_of_windows_only() -> None:
     session = Doubler()
     result, _ = trained(session, make_spec(epochs=1))
     in_windows: list[int] = [0]

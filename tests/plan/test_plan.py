@@ -266,7 +266,7 @@ def test_wrong_override(override: str, message: str, catalog: Catalog) -> None:
         ({"seeds": (-1,)}, "a seed must lie between 0 and 4294967295"),
         ({"seeds": (2**32,)}, "a seed must lie between 0 and 4294967295"),
         ({"backends": ("toy-absent",)}, "no_such_framework is not installed; run: pip install no-such-framework"),
-        ({"datasets": ("toy-colours",)}, "dataset 'toy-colours' (points, classification) does not suit task"),
+        ({"datasets": ("toy-colors",)}, "dataset 'toy-colors' (points, classification) does not suit task"),
     ],
 )
 def test_wrong_selection(selection: dict[str, Any], message: str, catalog: Catalog) -> None:

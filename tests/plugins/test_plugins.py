@@ -151,7 +151,7 @@ BROKEN = {
     "syntax error": ("def harness_tasks(:", "SyntaxError"),
     "exit at import": ("import sys\nsys.exit('not today')", "SystemExit", "not today"),
     "exception at import": ("1 / 0", "ZeroDivisionError"),
-    "misspelt hook": (
+    "misspelled hook": (
         "import harness\n@harness.hookimpl\ndef harness_task():\n    yield None\n",
         "harness_task'",
         "did you mean 'harness_tasks'?",
@@ -312,7 +312,7 @@ def test_asking_for_what_a_broken_plugin_would_have_brought(install: Install) ->
 def test_unknown_name_offers_the_nearest(catalog: Catalog) -> None:
     with pytest.raises(UnknownNameError, match="unknown task 'toy-regres'; did you mean 'toy-regress'\\?"):
         catalog.task("toy-regres")
-    with pytest.raises(UnknownNameError, match="unknown dataset 'qqqq'; known: toy-colours, toy-numbers"):
+    with pytest.raises(UnknownNameError, match="unknown dataset 'qqqq'; known: toy-colors, toy-numbers"):
         catalog.dataset("qqqq")
     with pytest.raises(UnknownNameError, match="'toy-linear'"):
         catalog.model("toy-linaer")

@@ -1,4 +1,4 @@
-"""Runs on disk: complete or not there, never overwritten, and readable beside damaged neighbours."""
+"""Runs on disk: complete or not there, never overwritten, and readable beside damaged neighbors."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_what_ends_the_process_is_a_finding(toy_path: Path, tmp_path: Path) -> N
     source = """
     import harness, os
     class Dies(harness.Dataset):
-        name, kind, objective, summary, licence = "dies", "points", "regression", "a", "b"
+        name, kind, objective, summary, license = "dies", "points", "regression", "a", "b"
         def load(self, options):
             os._exit(7)
     @harness.hookimpl

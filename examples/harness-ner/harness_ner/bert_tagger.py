@@ -82,7 +82,7 @@ class BertTagger(Model[BertTaggerConfig]):
     }
 
     def parameters(self, config: BertTaggerConfig, info: DataInfo) -> Sequence[Parameter]:
-        """Every array of ``BertForTokenClassification``, initialised as BERT's authors do: matrices and embeddings from
+        """Every array of ``BertForTokenClassification``, initialized as BERT's authors do: matrices and embeddings from
         a truncated normal, biases 0, norms 1.
 
         Raises `harness.UsageError` where the data has longer sequences or more token ids than `config` allows.

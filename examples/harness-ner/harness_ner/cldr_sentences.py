@@ -55,7 +55,7 @@ class CldrSentences(Dataset):
     kind = "tagged-text"
     objective = "token_classification"
     summary = "synthetic sentences with names of territories, languages and currencies (CLDR)"
-    licence = "Unicode License v3 (https://www.unicode.org/license.txt)"
+    license = "Unicode License v3 (https://www.unicode.org/license.txt)"
     homepage = "https://cldr.unicode.org/"
     citation = "Unicode Common Locale Data Repository, as babel carries it"
     notes = "Synthetic, made for this package: no figures are published. Another release of babel has other names."

@@ -23,7 +23,7 @@ class Wnut17(Dataset):
     kind = "tagged-text"
     objective = "token_classification"
     summary = "novel and emerging entities of 6 kinds in 5,690 sentences of social media (WNUT 2017)"
-    licence = "CC BY 4.0"
+    license = "CC BY 4.0"
     homepage = "https://noisy-text.github.io/2017/emerging-rare-entities.html"
     citation = (
         "Derczynski et al. 2017, Results of the WNUT2017 Shared Task on Novel and Emerging Entity Recognition, W-NUT"

@@ -91,7 +91,7 @@ def test_a_run_may_start_from_a_checkpoint_of_the_bare_encoder(tmp_path: Path) -
     assert record["spec"]["model_options"]["hidden_size"] == 32
     assert record["provenance"]["data"]["details"]["vocab_size"] == len(PIECES)
     notes = record["provenance"]["notes"]
-    assert notes["pretrained_initialised_anew"] == "classifier.weight, classifier.bias"
+    assert notes["pretrained_initialized_anew"] == "classifier.weight, classifier.bias"
     assert "bert.pooler.dense.weight" in notes["pretrained_not_used"]
 
 

@@ -50,7 +50,7 @@ class UserDataset(Dataset[OwnOptions]):
     group column, if given.
     """
 
-    licence = "your own data"
+    license = "your own data"
 
     def __init__(self, path: Path, kind: str, objective: Objective) -> None:
         if kind not in OPTIONS:

@@ -23,7 +23,7 @@ class Scorer:
 
     Token classification takes logits float32 ``[N, L, C]`` and class numbers ``[N, L]``; positions of class
     `harness.IGNORED` do not count. The arrays of the other objectives are those of the metric functions, except that
-    regression takes them as the model sees them, possibly standardised.
+    regression takes them as the model sees them, possibly standardized.
     """
 
     def __init__(self, info: DataInfo, primary: str, functions: dict[str, Function]) -> None:

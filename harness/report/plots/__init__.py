@@ -1,5 +1,5 @@
 """Figures of a report, as Vega-Lite specifications by altair.
 
 `points` says what is shown of a report, `run_points` of a single run, `charts` and `run_charts` how, `theme` in which
-colours; `figure` draws one to a file.
+colors; `figure` draws one to a file.
 """

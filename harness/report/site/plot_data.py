@@ -17,7 +17,7 @@ class Figures:
         self.figures: dict[str, dict[str, Any]] = {}
 
     def add(self, name: str, titled: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
-        """Charts with their titles, as wide as their places on the page, whose script gives the colours; returns the
+        """Charts with their titles, as wide as their places on the page, whose script gives the colors; returns the
         keys that the page finds them by, and the titles."""
         keys = []
         for place, (title, chart) in enumerate(titled):

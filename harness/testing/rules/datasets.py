@@ -40,7 +40,7 @@ class LoadedDataset:
 
 
 def _describes_itself(it: LoadedDataset) -> None:
-    for name in ("summary", "licence", "kind"):
+    for name in ("summary", "license", "kind"):
         if not str(getattr(it.dataset, name, "")).strip():
             raise Broken(f"{name} is empty")
 
@@ -101,8 +101,8 @@ def _is_as_declared(it: LoadedDataset) -> None:
 DATASET_RULES: tuple[Rule[LoadedDataset], ...] = (
     Rule(
         "dataset-describes-itself",
-        "It has a summary, a licence and a kind.",
-        "set the class attributes summary, licence (an SPDX name, or who allows what) and kind",
+        "It has a summary, a license and a kind.",
+        "set the class attributes summary, license (an SPDX name, or who allows what) and kind",
         _describes_itself,
     ),
     Rule("dataset-loads", "load gives a harness.RawData.", "return harness.RawData from load", _loads),

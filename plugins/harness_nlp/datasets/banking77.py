@@ -47,7 +47,7 @@ class Banking77(Dataset):
     kind = "text"
     objective = "classification"
     summary = "13,083 questions to an online bank, 77 intents (PolyAI)"
-    licence = "CC BY 4.0"
+    license = "CC BY 4.0"
     homepage = "https://github.com/PolyAI-LDN/task-specific-datasets"
     citation = "Casanueva et al. 2020, Efficient Intent Detection with Dual Sentence Encoders, NLP for ConvAI"
     examples = {"train": 8_998, "validation": 1_005, "test": 3_080}

@@ -15,7 +15,7 @@ class Imdb(Dataset):
 
     Reviews are long (median 171 words, at most 2,459) and hold HTML line breaks, which become blanks here. The
     validation split is 10% of the training reviews of each class, copies of a review on one side; reviews of one film
-    may lie on both. The 50,000 unlabelled reviews of the publisher's archive are not extracted.
+    may lie on both. The 50,000 unlabeled reviews of the publisher's archive are not extracted.
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N]. Groups: ``rating``, int64 [N], the reviewer's
     stars, 1 to 4 or 7 to 10. Literature reports accuracy.
@@ -25,7 +25,7 @@ class Imdb(Dataset):
     kind = "text"
     objective = "classification"
     summary = "50,000 long film reviews, 2 classes (Stanford)"
-    licence = "not stated by the publisher; research use is customary"
+    license = "not stated by the publisher; research use is customary"
     homepage = "https://ai.stanford.edu/~amaas/data/sentiment/"
     citation = "Maas et al. 2011, Learning Word Vectors for Sentiment Analysis, ACL"
     notes = "123 reviews of the test split also occur, word for word, in the publisher's training part."

@@ -25,7 +25,7 @@ class SmsSpam(Dataset[SeededSplit]):
     kind = "text"
     objective = "classification"
     summary = "5,574 text messages, ham or spam, imbalanced (UCI)"
-    licence = "CC BY 4.0 (UCI Machine Learning Repository)"
+    license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/228/sms+spam+collection"
     citation = "Almeida, Gomez Hidalgo and Yamakami 2011, Contributions to the Study of SMS Spam Filtering, DocEng"
     notes = "No published split: test and validation are drawn by a seed, copies of a message together."

@@ -27,7 +27,7 @@ class Sst2(Dataset):
     phrase (counting those of five words or more), and scores on such a split say little. So the longest phrases are
     drawn, and every phrase goes with a longest one that contains it: about 10% of the phrases, together.
 
-    Inputs: ``text``, object array of str [N], tokenised and in lower case by the publisher. Targets: int64 [N].
+    Inputs: ``text``, object array of str [N], tokenized and in lower case by the publisher. Targets: int64 [N].
     Literature reports accuracy.
     """
 
@@ -35,7 +35,7 @@ class Sst2(Dataset):
     kind = "text"
     objective = "classification"
     summary = "sentiment of 67,349 phrases from film reviews, 2 classes (GLUE SST-2; scored on its dev set)"
-    licence = "not stated by the publisher; research use is customary"
+    license = "not stated by the publisher; research use is customary"
     homepage = "https://nlp.stanford.edu/sentiment/"
     citation = (
         "Socher et al. 2013, Recursive Deep Models for Semantic Compositionality Over a Sentiment Treebank, EMNLP; "

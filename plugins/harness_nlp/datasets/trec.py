@@ -35,7 +35,7 @@ class Trec(Dataset[TrecOptions]):
     6 coarse classes, or 50 fine ones of which 42 occur in the test split. The publisher's files are in latin-1. The
     validation split is 10% of the training questions of every class, the same question on one side only.
 
-    Inputs: ``text``, object array of str [N], tokenised by the publisher. Targets: int64 [N]. Groups: ``fine``, the
+    Inputs: ``text``, object array of str [N], tokenized by the publisher. Targets: int64 [N]. Groups: ``fine``, the
     fine class. Literature reports accuracy.
     """
 
@@ -43,7 +43,7 @@ class Trec(Dataset[TrecOptions]):
     kind = "text"
     objective = "classification"
     summary = "what 5,952 questions ask for, 6 coarse or 50 fine classes (TREC)"
-    licence = "not stated by the publisher (University of Illinois, Cognitive Computation Group)"
+    license = "not stated by the publisher (University of Illinois, Cognitive Computation Group)"
     homepage = "https://cogcomp.seas.upenn.edu/Data/QA/QC/"
     citation = "Li and Roth 2002, Learning Question Classifiers, COLING"
     notes = (

@@ -92,7 +92,7 @@ class Bert(Model[BertConfig]):
     }
 
     def parameters(self, config: BertConfig, info: DataInfo) -> Sequence[Parameter]:
-        """Every array of ``BertForSequenceClassification``, initialised as BERT's authors do: matrices and embeddings
+        """Every array of ``BertForSequenceClassification``, initialized as BERT's authors do: matrices and embeddings
         from a truncated normal, biases 0, norms 1.
 
         Raises `harness.UsageError` where the data has longer sequences or more token ids than `config` allows.

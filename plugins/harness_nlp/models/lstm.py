@@ -51,7 +51,7 @@ class Lstm(Model[LstmConfig]):
         ``lstm.weight_hh_l{k}`` [4 H, H] and ``lstm.bias_l{k}`` [4 H], gates in the order i, f, g, o;
         ``classifier.weight`` [outputs, P] and ``classifier.bias``, P being H, or 2 H for ``max-mean``.
 
-        Initialised as `torch.nn` does, uniform within 1 / sqrt(H), but for the embedding: `torch.nn`'s standard normal
+        Initialized as `torch.nn` does, uniform within 1 / sqrt(H), but for the embedding: `torch.nn`'s standard normal
         leaves rare words close to where they began, so it is drawn twenty times as narrow (validation accuracy on
         cldr-langid 0.797 against 0.768, seed 0). ``lstm-small``, for few texts, has wide embeddings that are drawn from
         a wider normal, and pools twice (validation accuracy on trec 0.887 against 0.879 with one pool, mean of three

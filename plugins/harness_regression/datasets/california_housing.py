@@ -21,7 +21,7 @@ class CaliforniaHousing(Dataset[SeededSplit]):
 
     This is Geron's variant of the data of Pace and Barry: totals as the census has them, a column of words
     (``ocean_proximity``, five kinds) and 207 values of ``total_bedrooms`` missing. There is no published split: 20% for
-    test and 10% of the rest for validation are drawn by ``split_seed``. Neighbours lie on both sides of it.
+    test and 10% of the rest for validation are drawn by ``split_seed``. Neighbors lie on both sides of it.
 
     ``features``: float64 ``[N, 8]`` in their own units (degrees, years, counts, 10,000 US dollars), missing values
     NaN. ``categories``: object array of str ``[N, 1]``. ``targets``: float64 ``[N, 1]``, US dollars, cut off at 500,001
@@ -32,7 +32,7 @@ class CaliforniaHousing(Dataset[SeededSplit]):
     kind = "table"
     objective = "regression"
     summary = "house values of 20,640 block groups, with words and missing values (census of 1990)"
-    licence = "public data (StatLib, Pace and Barry 1997); the publisher's repository is Apache-2.0"
+    license = "public data (StatLib, Pace and Barry 1997); the publisher's repository is Apache-2.0"
     homepage = "https://github.com/ageron/handson-ml2/tree/master/datasets/housing"
     citation = "Pace and Barry 1997, Sparse Spatial Autoregressions, Statistics and Probability Letters 33(3)"
     notes = "No published split: test and validation are drawn by a seed."

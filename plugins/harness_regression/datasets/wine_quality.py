@@ -32,7 +32,7 @@ class WineQuality(Dataset[WineQualityOptions]):
     kind = "table"
     objective = "regression"
     summary = "tasters' scores of 6,497 wines from 11 measurements (UCI)"
-    licence = "CC BY 4.0 (UCI Machine Learning Repository)"
+    license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/186/wine+quality"
     citation = "Cortez et al. 2009, Modeling wine preferences by data mining from physicochemical properties, DSS 47(4)"
     notes = (

@@ -61,7 +61,7 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
     kind = "audio"
     objective = "classification"
     summary = "105,829 spoken words, 16 kHz, 35 classes or 12 (Speech Commands v0.02)"
-    licence = "CC BY 4.0"
+    license = "CC BY 4.0"
     homepage = "https://arxiv.org/abs/1804.03209"
     citation = "Warden 2018, Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, arXiv:1804.03209"
     notes = (

@@ -23,13 +23,13 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
     conv_bias: bool = False
     feat_extract_norm: Literal["group", "layer"] = "group"
-    """``group``: instance normalisation over time after the first convolution only; ``layer``: layer normalisation
+    """``group``: instance normalization over time after the first convolution only; ``layer``: layer normalization
     over channels after every convolution. Both with epsilon 1e-5, whatever `layer_norm_eps` is."""
     num_conv_pos_embeddings: int = 128
     """Kernel of the positional convolution; padded by half of it on both sides, the last frame dropped if even."""
     num_conv_pos_embedding_groups: int = 16
     do_stable_layer_norm: bool = False
-    """True normalises before each block (pre-norm) instead of after it."""
+    """True normalizes before each block (pre-norm) instead of after it."""
     classifier_proj_size: int = 256
     layer_norm_eps: float = 1e-5
 
@@ -108,7 +108,7 @@ def _feature_encoder(config: Wav2Vec2Config) -> Iterator[Parameter]:
 
 
 def _positional_convolution(config: Wav2Vec2Config) -> Iterator[Parameter]:
-    """Weight-normalised (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each tap.
+    """Weight-normalized (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each tap.
 
     The reference draws the weight with std ``2 / sqrt(kernel * hidden)`` and then sets g to the norm of v, tap by
     tap. The constant here is that norm's expectation, ``std * sqrt(elements of a tap)``; the drawn norms differ
@@ -128,7 +128,7 @@ def _positional_convolution(config: Wav2Vec2Config) -> Iterator[Parameter]:
 class Wav2Vec2(Model[Wav2Vec2Config]):
     """Waveform -> convolutions -> Transformer -> projector -> mean over frames -> classifier.
 
-    Names, shapes and initialisation are those of Hugging Face's ``Wav2Vec2ForSequenceClassification``, with the
+    Names, shapes and initialization are those of Hugging Face's ``Wav2Vec2ForSequenceClassification``, with the
     positional convolution's weight norm as in published checkpoints (``weight_g``, ``weight_v``) and without the
     embedding for masked frames, which only pretraining and SpecAugment use.
 
@@ -206,7 +206,7 @@ class Wav2Vec2(Model[Wav2Vec2Config]):
         return tuple(found)
 
     def flops_per_sample(self, config: Wav2Vec2Config, info: DataInfo) -> float:
-        """Multiply-adds count two; normalisation, activations, softmax, biases and additions are left out.
+        """Multiply-adds count two; normalization, activations, softmax, biases and additions are left out.
 
         With convolution i of kernel K_i, channels C_i and output length T_i (C_0 = 1), encoder length T, hidden H,
         intermediate I, positional kernel K in G groups, projector P, outputs O and N layers::

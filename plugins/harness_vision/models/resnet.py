@@ -21,7 +21,7 @@ _REDUCTION = 4
 class ResNetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes, with the field names of ``transformers.ResNetConfig``.
 
-    Channels of the input and number of classes come from `harness.DataInfo`. Batch normalisation has eps 1e-5 and
+    Channels of the input and number of classes come from `harness.DataInfo`. Batch normalization has eps 1e-5 and
     momentum 0.1 (the share of the new batch); the running variance takes the unbiased variance of the batch.
     """
 
@@ -50,7 +50,7 @@ class ResNetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class _Convolution(NamedTuple):
-    """A square convolution with padding ``kernel // 2`` and no bias, and the batch normalisation behind it."""
+    """A square convolution with padding ``kernel // 2`` and no bias, and the batch normalization behind it."""
 
     name: str
     inputs: int
@@ -172,7 +172,7 @@ class ResNet(Model[ResNetConfig]):
         """Sum over the convolutions of 2 H' W' kernel^2 inputs outputs, with the output's H' x W', and 2 features
         classes for the classifier.
 
-        Normalisation, activations, pooling and the residual sums are left out, as in published counts: resnet-50 at
+        Normalization, activations, pooling and the residual sums are left out, as in published counts: resnet-50 at
         224 x 224 has 4.09e9 multiply-adds.
         """
         height, width, channels = info.inputs["pixel_values"].shape

@@ -42,7 +42,7 @@ def test_arrays_come_from_the_checkpoint_and_the_head_is_drawn(tmp_path: Path) -
     assert list(merged) == list(initial)
     for name, array in merged.items():
         np.testing.assert_array_equal(array, stored.get(name, initial[name]))
-    assert "classifier.weight" in notes["pretrained_initialised_anew"]
+    assert "classifier.weight" in notes["pretrained_initialized_anew"]
     assert notes["pretrained_not_used"] == "bert.embeddings.position_ids"
 
 
@@ -201,7 +201,7 @@ def test_minilm_gives_the_logits_of_transformers() -> None:
     )
     parameters = Bert().parameters(config, info)
     weights, notes = pretrained_weights(spec.pretrained, Bert(), parameters, initial_weights(parameters, 0))
-    assert notes["pretrained_initialised_anew"] == "classifier.weight, classifier.bias"
+    assert notes["pretrained_initialized_anew"] == "classifier.weight, classifier.bias"
     network = bert.build(config, info, 0.0)
     with torch.no_grad():
         for name, binding in network.bindings.items():

@@ -1,4 +1,4 @@
-"""The task `regression`: standardisation, and what is refused."""
+"""The task `regression`: standardization, and what is refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_training_columns_have_mean_0_and_std_1() -> None:
     assert info.details == {"target_unit": "points", "constant_features": 0}
 
 
-def test_target_statistics_undo_the_standardisation() -> None:
+def test_target_statistics_undo_the_standardization() -> None:
     data = raw()
     prepared = prepare(data)
     for before, after in ((data.train, prepared.train), (data.test, prepared.test)):

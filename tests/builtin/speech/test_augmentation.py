@@ -30,7 +30,7 @@ def info(samples: int) -> DataInfo:
 
 
 def clips(lengths: list[int], samples: int, seed: int = 0) -> np.ndarray:
-    """Normalised and padded, as the task prepares them."""
+    """Normalized and padded, as the task prepares them."""
     rng = np.random.default_rng(seed)
     return fixed_length([rng.uniform(-1, 1, length).astype(np.float32) for length in lengths], samples)
 

@@ -54,9 +54,9 @@ def test_waveforms_are_those_of_the_feature_extractor(do_normalize: bool, tmp_pa
     np.testing.assert_allclose(prepared.train.inputs["input_values"], expected["input_values"], rtol=1e-5, atol=1e-6)
 
 
-def test_rate_and_normalisation_are_the_checkpoints(tmp_path: Path) -> None:
+def test_rate_and_normalization_are_the_checkpoints(tmp_path: Path) -> None:
     assert Speech().checkpoint_options(tmp_path) == {}
-    assert Speech().checkpoint_options(written(tmp_path)) == {"sample_rate_hz": 16000, "normalise": True}
+    assert Speech().checkpoint_options(written(tmp_path)) == {"sample_rate_hz": 16000, "normalize": True}
     told = Speech().checkpoint_options(written(tmp_path, sampling_rate=4000, do_normalize=False))
     prepared = Speech().prepare(raw(8000), msgspec.convert(told, SpeechOptions))
     assert prepared.info.details["sample_rate_hz"] == 4000

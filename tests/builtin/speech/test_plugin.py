@@ -24,3 +24,17 @@ def test_listing_the_plugin_imports_nothing_heavy() -> None:
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert child.stdout == "[]\n"
+
+
+def test_an_option_stored_under_another_name_is_reproduced() -> None:
+    from harness.plan.expand import expand
+    from harness.plan.rerun import selection
+    from harness.plan.selection import Selection
+    from harness.plugins import discover
+
+    catalog = discover()
+    (spec,) = expand(Selection(tasks=("speech",), backends=("baseline",), overrides=("task.normalize=false",)), catalog)
+    assert spec.task_options["normalise"] is False
+    repeated = selection(spec, catalog)
+    assert "task.normalize=false" in repeated.overrides
+    assert [again.key for again in expand(repeated, catalog)] == [spec.key]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from harness_speech.task import Speech, SpeechOptions
-from harness_speech.waveforms import fixed_length, normalise, resample
+from harness_speech.waveforms import fixed_length, normalize, resample
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -33,29 +33,29 @@ def _data(lengths: list[int], **details: int) -> RawData:
 
 
 @given(WAVEFORMS)
-def test_normalised_waveforms_have_zero_mean_and_at_most_unit_variance(waveform: np.ndarray) -> None:
-    normalised = normalise(waveform)
-    assert normalised.dtype == np.float32
-    assert normalised.shape == waveform.shape
-    assert np.isfinite(normalised).all()
+def test_normalized_waveforms_have_zero_mean_and_at_most_unit_variance(waveform: np.ndarray) -> None:
+    normalized = normalize(waveform)
+    assert normalized.dtype == np.float32
+    assert normalized.shape == waveform.shape
+    assert np.isfinite(normalized).all()
     if len(waveform):
-        assert abs(float(normalised.astype(np.float64).mean())) < 1e-5
+        assert abs(float(normalized.astype(np.float64).mean())) < 1e-5
         variance = float(np.var(waveform.astype(np.float64)))
-        assert np.var(normalised.astype(np.float64)) == pytest.approx(variance / (variance + 1e-7), abs=1e-5)
+        assert np.var(normalized.astype(np.float64)) == pytest.approx(variance / (variance + 1e-7), abs=1e-5)
 
 
 @pytest.mark.parametrize("level", [0.0, 0.1, -1.0])
 def test_constant_clips_become_silence(level: float) -> None:
-    np.testing.assert_allclose(normalise(np.full(1000, level, np.float32)), 0, atol=1e-8)
+    np.testing.assert_allclose(normalize(np.full(1000, level, np.float32)), 0, atol=1e-8)
 
 
 @given(st.lists(WAVEFORMS, max_size=5), st.integers(1, 300))
-def test_fixed_length_cuts_normalises_and_pads(waveforms: list[np.ndarray], samples: int) -> None:
+def test_fixed_length_cuts_normalizes_and_pads(waveforms: list[np.ndarray], samples: int) -> None:
     matrix = fixed_length(waveforms, samples)
     assert matrix.shape == (len(waveforms), samples)
     assert matrix.dtype == np.float32
     for row, waveform in zip(matrix, waveforms, strict=True):
-        np.testing.assert_array_equal(row[: len(waveform)], normalise(waveform[:samples]))
+        np.testing.assert_array_equal(row[: len(waveform)], normalize(waveform[:samples]))
         assert not row[len(waveform) :].any()
 
 

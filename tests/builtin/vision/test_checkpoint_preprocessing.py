@@ -77,7 +77,7 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[tuple[int, int, int], ...]]] =
         SHAPES,
     ),
     "shorter side, cropped": ("CLIP", {"size": {"shortest_edge": 37}, "crop_size": 32}, SHAPES),
-    "not normalised": ("ConvNext", {"size": {"shortest_edge": 32}, "do_normalize": False}, SHAPES),
+    "not normalized": ("ConvNext", {"size": {"shortest_edge": 32}, "do_normalize": False}, SHAPES),
     "to [-1, 1]": ("ViT", {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}, SHAPES),
     "not rescaled": ("ViT", {"do_rescale": False, "image_mean": [127.0] * 3, "image_std": [60.0] * 3}, SHAPES),
     "cropped only": ("Bit", {"do_resize": False, "crop_size": 48}, SHAPES),
@@ -94,11 +94,11 @@ def test_pixels_are_those_of_the_image_processor(case: str, tmp_path: Path) -> N
     written(tmp_path, None)
     processor.save_pretrained(tmp_path)
     pixels = images(shapes)
-    colour = [np.repeat(image, 3 // image.shape[2], axis=2) for image in pixels]
-    expected = processor(colour, input_data_format="channels_last", return_tensors="np")["pixel_values"]
+    color = [np.repeat(image, 3 // image.shape[2], axis=2) for image in pixels]
+    expected = processor(color, input_data_format="channels_last", return_tensors="np")["pixel_values"]
     found = prepared(tmp_path, raw(pixels))
     assert found.info.inputs["pixel_values"].shape == (*expected.shape[2:], 3)
-    # Both round to whole grey levels at the same place; what is left is float32.
+    # Both round to whole gray levels at the same place; what is left is float32.
     np.testing.assert_allclose(
         found.train.inputs["pixel_values"], expected.transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-5, err_msg=case
     )
@@ -123,14 +123,14 @@ def test_another_size_keeps_the_checkpoints_crop_and_statistics(tmp_path: Path) 
 
 
 def test_without_a_preprocessor_the_network_still_gets_its_channels(tmp_path: Path) -> None:
-    grey = raw(images(((8, 9, 1), (8, 9, 1))))
+    gray = raw(images(((8, 9, 1), (8, 9, 1))))
     assert VisionTask().checkpoint_options(written(tmp_path, None)) == {"channels": 3}
-    found = prepared(tmp_path, grey)
+    found = prepared(tmp_path, gray)
     pixels = found.train.inputs["pixel_values"]
     assert pixels.shape == (2, 8, 9, 3)
     assert found.info.inputs["pixel_values"].shape == (8, 9, 3)
     np.testing.assert_array_equal(pixels[..., 0], pixels[..., 2])
-    own = VisionTask().prepare(grey, VisionOptions())
+    own = VisionTask().prepare(gray, VisionOptions())
     np.testing.assert_allclose(pixels[..., :1], own.train.inputs["pixel_values"], rtol=1e-5, atol=1e-5)
     assert prepared(written(tmp_path, None, channels=1), raw(images(SHAPES))).info.inputs["pixel_values"].shape[2] == 1
 

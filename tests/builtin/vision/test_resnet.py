@@ -68,9 +68,9 @@ def test_kernels_start_with_the_fan_out_variance_and_norms_as_identity() -> None
 
 
 def test_grey_images_change_the_first_kernel_only() -> None:
-    colour = ResNet().parameters(config("resnet-18"), IMAGENET)
-    grey = ResNet().parameters(config("resnet-18"), info(224, 224, 1, 1000))
-    assert [(a.name, b.shape) for a, b in zip(colour, grey, strict=True) if a.shape != b.shape] == [
+    color = ResNet().parameters(config("resnet-18"), IMAGENET)
+    gray = ResNet().parameters(config("resnet-18"), info(224, 224, 1, 1000))
+    assert [(a.name, b.shape) for a, b in zip(color, gray, strict=True) if a.shape != b.shape] == [
         ("resnet.embedder.embedder.convolution.weight", (64, 1, 7, 7))
     ]
 

@@ -1,4 +1,4 @@
-"""The task `vision`: scaling, normalisation, and what is refused."""
+"""The task `vision`: scaling, normalization, and what is refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prepare(data: RawData) -> PreparedData:
     return VisionTask().prepare(data, VisionOptions())
 
 
-def test_digits_become_normalised_pixels() -> None:
+def test_digits_become_normalized_pixels() -> None:
     prepared = prepare(Digits().load(SeededSplit()))
     pixels = prepared.train.inputs["pixel_values"]
     assert (pixels.dtype, pixels.shape) == (np.float32, (1257, 8, 8, 1))
@@ -42,7 +42,7 @@ def test_digits_become_normalised_pixels() -> None:
     assert prepared.info.details["channel_0_mean"] == pytest.approx(0.305, abs=0.002)
 
 
-def test_each_channel_is_normalised_by_itself() -> None:
+def test_each_channel_is_normalized_by_itself() -> None:
     train = images(50)
     train.inputs["image"][..., 1] //= 4
     data = raw(train=train)
@@ -158,9 +158,9 @@ def test_resizing_keeps_what_is_in_the_middle() -> None:
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = (200, 100, 50)
     (square,) = uniform("training", [wide], (5, 5, 3), VisionOptions())
-    assert (square[:, 1:-1] == (200, 100, 50)).all()  # the filter sees the outer columns' neighbours
-    (grey,) = uniform("training", [wide[:, 10:20]], (10, 10, 1), VisionOptions())
-    assert set(grey.ravel()) == {round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)}
+    assert (square[:, 1:-1] == (200, 100, 50)).all()  # the filter sees the outer columns' neighbors
+    (gray,) = uniform("training", [wide[:, 10:20]], (10, 10, 1), VisionOptions())
+    assert set(gray.ravel()) == {round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)}
 
 
 def test_images_of_one_size_are_not_touched_unless_asked() -> None:

@@ -395,7 +395,7 @@ def test_a_file_of_a_metadata_row_is_told_with_row_and_path(tmp_path: Path) -> N
     assert f"row 8 (line 9): {tmp_path / '7.wav'}: there is no such file" in str(raised.value)
 
 
-def test_images_of_every_colour(tmp_path: Path) -> None:
+def test_images_of_every_color(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
     from harness.data.user_files.media import read_image
 

@@ -35,7 +35,7 @@ def numbers(outputs: int, mean: tuple[float, ...] = (), scale: tuple[float, ...]
     )
 
 
-def test_standardised_targets_are_converted_back_to_their_unit() -> None:
+def test_standardized_targets_are_converted_back_to_their_unit() -> None:
     values = np.array([[0.0, 1.0], [-1.0, 0.5]], np.float32)
     restored = numbers(2, (10.0, 20.0), (2.0, 4.0)).in_target_unit(values)
     assert restored.tolist() == [[10.0, 24.0], [8.0, 22.0]]
@@ -149,7 +149,7 @@ def test_regression_by_hand() -> None:
 
 
 def test_regression_in_its_own_unit() -> None:
-    """Standardised errors of 1 are errors of the target's scale; R2 does not change."""
+    """Standardized errors of 1 are errors of the target's scale; R2 does not change."""
     targets = np.array([[0, 0], [1, 1]], np.float32)
     outputs = np.array([[1, 1], [1, 1]], np.float32)
     found = score(targets, outputs, numbers(2, mean=(100.0, -5.0), scale=(10.0, 2.0)))
@@ -179,8 +179,8 @@ def test_quick_gives_the_loss_as_trained_and_the_primary_metric() -> None:
     outputs = np.array([[0.0, math.log(3)], [0.0, 0.0]], np.float32)
     quick = scorer(classes(2), "accuracy", CLASSIFICATION).quick(np.array([1, 1]), outputs)
     assert quick == pytest.approx({"loss": (-math.log(3 / 4) - math.log(1 / 2)) / 2, "accuracy": 0.5})
-    standardised = np.array([[1.0], [3.0]], np.float32)
-    quick = scorer(numbers(1, mean=(7.0,), scale=(2.0,)), "mae", REGRESSION).quick(standardised * 0, standardised)
+    standardized = np.array([[1.0], [3.0]], np.float32)
+    quick = scorer(numbers(1, mean=(7.0,), scale=(2.0,)), "mae", REGRESSION).quick(standardized * 0, standardized)
     assert quick == pytest.approx({"loss": 5.0, "mae": 4.0})
 
 
