@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 
 class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every number of a measurement; see ``docs/measuring.md``.
+    """Every number of a measurement; see ``docs/explanation/measurement.md``.
 
     Where a field has another name in files, records and the keys of runs keep that one.
     """

@@ -125,7 +125,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def record_schema() -> str:
-    """The JSON Schema (draft 2020-12) of ``record.json``, as published in ``docs/record.schema.json``."""
+    """The JSON Schema (draft 2020-12) of ``record.json``, as published in ``docs/reference/record.schema.json``."""
     schema = msgspec.json.schema(RunRecord)
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "harness run record", **schema}
     return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=1).decode()

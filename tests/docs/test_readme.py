@@ -79,5 +79,5 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_published_schema_is_the_records_own() -> None:
-    published = (ROOT / "docs" / "record.schema.json").read_text()
+    published = (ROOT / "docs" / "reference" / "record.schema.json").read_text()
     assert published.strip() == record_schema().strip(), "run: make schema"
