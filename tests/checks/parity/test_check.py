@@ -52,9 +52,7 @@ def results(checked: tuple[Path, str], tmp_path: Path) -> Path:
 
 
 def test_backends_that_agree(tmp_path: Path) -> None:
-    done = harness_process(
-        "parity", "--task", "toy-regress", *SAME, "--format", "json", "--results", ".", cwd=tmp_path
-    )
+    done = harness_process("parity", "--task", "toy-regress", *SAME, "--format", "json", "--results", ".", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     (told,) = json.loads(done.stdout)
     (kept,) = load(tmp_path).values()
