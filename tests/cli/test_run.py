@@ -6,7 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from command_line import MAIN, Invoke, harness
+from command_line import MAIN, Invoke, harness_process
 from toy_plugin import FAST
 
 from harness.records import Failure, Success
@@ -22,7 +22,7 @@ def outcomes(path: Path) -> list[str]:
 
 
 def test_a_run_prints_the_table_and_keeps_the_records(toy: Path, tmp_path: Path) -> None:
-    done = harness("run", *TOY, "--backend", "toy-numpy", "--seed", "0,1", cwd=tmp_path)
+    done = harness_process("run", *TOY, "--backend", "toy-numpy", "--seed", "0,1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     heading = "toy-classify · toy-colors · toy-linear · cpu · fp32 · batch 16 · 2 seeds · parity unchecked\n"
     assert done.stdout.startswith(heading)
@@ -42,7 +42,7 @@ def test_only_this_commands_runs_are_in_its_table(invoke: Invoke) -> None:
 
 
 def test_a_failure_is_told_and_the_others_go_on(toy: Path, tmp_path: Path) -> None:
-    done = harness("run", *TOY, "--backend", "toy-segfault,toy-chatter", "--quiet", cwd=tmp_path)
+    done = harness_process("run", *TOY, "--backend", "toy-segfault,toy-chatter", "--quiet", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert "failed: crash" in done.stdout
     assert "SIGSEGV" in done.stdout
@@ -51,7 +51,7 @@ def test_a_failure_is_told_and_the_others_go_on(toy: Path, tmp_path: Path) -> No
 
 
 def test_timeout(toy: Path, tmp_path: Path) -> None:
-    done = harness("run", *TOY, "--backend", "toy-hang", "--timeout", "3", "--results", "here", cwd=tmp_path)
+    done = harness_process("run", *TOY, "--backend", "toy-hang", "--timeout", "3", "--results", "here", cwd=tmp_path)
     assert done.returncode == 1
     assert "failed: timeout" in done.stdout
     assert outcomes(tmp_path / "here") == ["timeout"]
@@ -101,11 +101,11 @@ def test_a_suite_is_carried_out(toy: Path, tmp_path: Path) -> None:
     (tmp_path / "suite.toml").write_text(
         f'backend = "toy-numpy"\nthreads = 1\n[[run]]\ntask = "toy-classify"\nrepeat = 2\nset = {{ {settings} }}\n'
     )
-    done = harness("run", "--suite", "suite.toml", "--quiet", cwd=tmp_path)
+    done = harness_process("run", "--suite", "suite.toml", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcomes(tmp_path / "results") == ["ok", "ok"]
-    planned = harness("run", "--suite", "suite.toml", "--dry-run", cwd=tmp_path)
+    planned = harness_process("run", "--suite", "suite.toml", "--dry-run", cwd=tmp_path)
     assert "2 runs planned; nothing was run" in planned.stdout
-    mixed = harness("run", "--suite", "suite.toml", "--task", "nlp", "--set", "recipe.epochs=1", cwd=tmp_path)
+    mixed = harness_process("run", "--suite", "suite.toml", "--task", "nlp", "--set", "recipe.epochs=1", cwd=tmp_path)
     assert mixed.returncode == 2
     assert "--suite says what to run; leave out --task, --set" in mixed.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
-from command_line import Invoke, harness
+from command_line import Invoke, harness_process
 
 COMMANDS = (
     "run",
@@ -169,11 +169,11 @@ def test_list_tells_of_a_broken_plugin(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "broken_plugin.py").write_text("import no_such_module_anywhere\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for arguments in (["list"], ["list", "plugins"]):
-        done = harness(*arguments, cwd=tmp_path)
+        done = harness_process(*arguments, cwd=tmp_path)
         assert done.returncode == 0
         line = next(line for line in done.stdout.splitlines() if line.split()[:1] == ["broken"])
         assert "NOT LOADED: ModuleNotFoundError: No module named 'no_such_module_anywhere'" in line
-    done = harness("run", "--task", "nothing", cwd=tmp_path)
+    done = harness_process("run", "--task", "nothing", cwd=tmp_path)
     assert done.returncode == 2
     assert "plugin 'broken' (broken) is not loaded" in done.stderr
 
