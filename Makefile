@@ -68,8 +68,8 @@ published: $(READY)  ## carry out the runs of docs/results.md that results/refer
 	$(BIN)/python -m benchmarks.published run
 	$(BIN)/python -m benchmarks.published table
 
-schema: $(READY)  ## write docs/record.schema.json again
-	$(BIN)/python -c 'from harness.records.store import record_schema; print(record_schema())' > docs/record.schema.json
+schema: $(READY)  ## write docs/reference/record.schema.json again
+	$(BIN)/python -c 'from harness.records.store import record_schema; print(record_schema())' > docs/reference/record.schema.json
 
 clean:  ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -25,7 +25,8 @@ import sys, time
 import numpy, tokenizers, scipy.special
 from harness.data import own, prepared, prepared_cache
 from harness.data.install import installed
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import discover
 from harness.execute.preparation import prepare_data
 catalog = discover()
@@ -40,7 +41,8 @@ print(seconds)
 
 
 def sst2(backend: str, repeats: int) -> None:
-    first, again = [], []
+    first: list[float] = []
+    again: list[float] = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as cache:
             environment = {**os.environ, "HARNESS_CACHE": cache}
@@ -68,7 +70,7 @@ def large(gigabytes: float, backend: str) -> None:
 
 
 def _draw_images(folder: Path, count: int) -> int:
-    """Noise about a grey that tells the class."""
+    """Noise about a gray that tells the class."""
     import numpy as np
     from PIL import Image
 
@@ -77,8 +79,8 @@ def _draw_images(folder: Path, count: int) -> int:
         (folder / f"class-{number}").mkdir(parents=True)
     for index in range(count):
         number = index % CLASSES
-        grey = rng.normal(60 + 15 * number, 40, (SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(grey).save(folder / f"class-{number}" / f"{index:06}.png", compress_level=0)
+        gray = rng.normal(60 + 15 * number, 40, (SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(gray).save(folder / f"class-{number}" / f"{index:06}.png", compress_level=0)
     return count
 
 

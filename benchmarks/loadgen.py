@@ -24,7 +24,7 @@ USUAL_S, RARE_S, RARE_EVERY = 2e-3, 10e-3, 20
 
 def settings(scenario: Scenario, seconds: float, **changes: float) -> Settings:
     per_query = {"multi-stream": 8, "offline": SAMPLES}.get(scenario, 1)
-    return Settings(scenario=scenario, seconds=seconds, batch_size=8, samples_per_query=per_query, **changes)  # type: ignore[arg-type]
+    return Settings(scenario=scenario, seconds=seconds, batch_size=8, samples_per_query=per_query, **changes)
 
 
 def nothing(samples: Sequence[int]) -> None:

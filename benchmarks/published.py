@@ -18,10 +18,11 @@ import msgspec
 from tabulate import tabulate
 
 from harness import RunRecord, RunSpec, Success
-from harness.cli.progress import listener
-from harness.execute.runner import run_all
+from harness.cli.progress import carry_out
+from harness.data.checkpoint import locate
 from harness.measure import stats
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
 from harness.records import Protocol
@@ -29,7 +30,7 @@ from harness.records.store import Store
 
 RESULTS = Path(__file__).parent.parent / "results" / "reference"
 TIMEOUT_S = 2 * 3600.0
-SHORT = ("protocol.budget_s=0.2", "protocol.latency_batches=11")
+SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
 """For the many splits of small tables: a short look at speed."""
 BACKENDS = ("torch", "tensorflow")
 
@@ -117,14 +118,10 @@ def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None
             continue
         specs += [
             spec
-            for spec in expand(claim.selection(backends, checkpoint), catalog)
+            for spec in expand(claim.selection(backends, checkpoint).resolved(locate), catalog)
             if _identity(spec, catalog) not in done
         ]
-    progress = listener(quiet=False)
-    try:
-        records = run_all(specs, catalog, store, timeout_s=TIMEOUT_S, listener=progress)
-    finally:
-        progress.close()
+    records = carry_out(specs, catalog, store, quiet=False, timeout_s=TIMEOUT_S)
     return int(not all(isinstance(record.outcome, Success) for record in records))
 
 

@@ -15,7 +15,7 @@ from harness.checks.parity.verdict import load as load_verdicts
 from harness.plugins import discover
 from harness.records.store import Store
 from harness.report.markdown import render
-from harness.report.plots import figure
+from harness.report.plots.figure import figure
 from harness.report.report import Report
 
 ROOT = Path(__file__).parents[1]

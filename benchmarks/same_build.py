@@ -23,6 +23,7 @@ import numpy as np
 from harness import Success
 from harness.analysis.compare.judge import Compared, Comparison, compare_all
 from harness.analysis.compare.match import Match
+from harness.analysis.metrics import TRAIN_THROUGHPUT
 from harness.plugins import discover
 from harness.records.store import Store, StoredRun
 
@@ -48,13 +49,8 @@ def draw(runs: Sequence[StoredRun], size: int, rng: np.random.Generator) -> Matc
     return Match(*sides)
 
 
-def _train_rate(run: StoredRun) -> float | None:
-    outcome = run.record.outcome
-    return outcome.speed.train_samples_per_s if isinstance(outcome, Success) else None
-
-
 def slowed(run: StoredRun, share: float) -> StoredRun:
-    rate = _train_rate(run)
+    rate = TRAIN_THROUGHPUT.value(run.record)
     assert rate is not None
     return _with_rate(run, rate * (1 - share), run.path)
 
@@ -110,7 +106,7 @@ def _report(runs: Sequence[StoredRun], options: argparse.Namespace) -> None:
             detectable.append(training.detectable)
             told += training.detectable <= options.slowdown
     n = options.draws
-    rates = [r for r in map(_train_rate, runs) if r is not None]
+    rates = [r for r in (TRAIN_THROUGHPUT.value(run.record) for run in runs) if r is not None]
     varies = np.std(rates, ddof=1) / np.mean(rates) if options.noise is None else options.noise
     print(f"training throughput varies by {varies:.2%} from run to run")
     print(f"{len(runs)} runs; {n} comparisons of {options.side} with {options.side} that took turns")
@@ -122,7 +118,7 @@ def _report(runs: Sequence[StoredRun], options: argparse.Namespace) -> None:
 
 
 def _training(compared: Compared) -> Comparison:
-    return next(c for c in compared.comparisons if c.metric == "train_throughput")
+    return next(c for c in compared.comparisons if c.metric == TRAIN_THROUGHPUT.name)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import gc
 import importlib
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from statistics import median
 from typing import Any
@@ -26,7 +26,8 @@ from harness.interfaces import PreparedData
 from harness.measure.inference import predict
 from harness.measure.steady import median_interval
 from harness.measure.training import Training
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.records import Event, RunSpec
 
 MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2vec2-tiny": "speech"}
@@ -154,7 +155,7 @@ def test_inference(benchmark: Any, bench: Bench, pairs: int) -> None:
 
 
 def compare(
-    benchmark: Any, pairs: int, what: str, bench: Bench, samples: int, calls: dict[str, Callable[[], object]]
+    benchmark: Any, pairs: int, what: str, bench: Bench, samples: int, calls: Mapping[str, Callable[[], object]]
 ) -> None:
     """A round of pytest-benchmark times every contender once, in an order that moves on by one from round to round;
     their times are kept apart in ``extra_info``, and compared within the round."""

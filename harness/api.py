@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
-
-import msgspec
 
 from harness.records import RunRecord
 
@@ -16,6 +14,10 @@ if TYPE_CHECKING:
 
     from harness.analysis.table import Table
     from harness.checks.parity.verdict import ParityVerdict
+    from harness.execute.runner import Listener
+    from harness.plugins.catalog import Catalog
+    from harness.records import RunSpec
+    from harness.records.store import Store
 
 
 class Results(Sequence[RunRecord]):
@@ -46,18 +48,21 @@ class Results(Sequence[RunRecord]):
     def __iter__(self) -> Iterator[RunRecord]:
         return iter(self.records)
 
-    def table(self) -> Table:
-        """The comparison: a row per task, dataset, model, backend, device and precision, over its seeds and splits."""
+    def table(self, *, price_per_hour: float | None = None) -> Table:
+        """Return the comparison, a row per task, dataset, model, backend, device and precision, over seeds and splits.
+
+        `price_per_hour`, that of the machine in any currency, adds the cost of a million samples.
+        """
         from harness.analysis.comparison_table import build_table
 
-        return build_table(self.records, self._verdicts)
+        return build_table(self.records, self._verdicts, price_per_hour=price_per_hour)
 
     def to_frame(self) -> pd.DataFrame:
-        """The comparison as a pandas DataFrame, numbers as numbers, half-widths of 95% intervals beside them."""
+        """Return the comparison as a pandas DataFrame: numbers, with half-widths of 95% intervals next to them."""
         return self.table().frame()
 
     def __repr__(self) -> str:
-        """The comparison as text, so that a notebook shows it."""
+        """Return the comparison as text, so that a notebook shows it."""
         from harness.report.text import render
 
         return render(self.table()) if self.records else "no runs"
@@ -85,20 +90,20 @@ def run(
     timeout_s: float | None = None,
     plugins: Iterable[str] = (),
 ) -> Results:
-    """Carry out runs as ``harness run`` does, each in a process of its own, and return their records.
+    """Carry out runs as ``harness run`` does, each in its own process, and return their records.
 
-    Every selection takes one name or several; all their combinations are run. `dataset` takes the paths of files and
-    folders of your own as well. `overrides` is a mapping such as ``{"recipe.epochs": 3}``, or strings such as
-    ``"recipe.epochs=3"``. A run that fails is a record with a `Failure`, not an exception.
+    Where several values are given, all combinations are run. `dataset` also takes paths of files and folders with your
+    own data. `overrides` is a mapping such as ``{"recipe.epochs": 3}``, or strings such as ``"recipe.epochs=3"``. A run
+    that fails is a record with a `Failure`, not an exception.
 
-    `pretrained`, a folder or a hub id, is the checkpoint to start from.
+    `pretrained` is the checkpoint to start from: a folder or a hub id.
 
-    `repeat` does every run so many times, in turns. `protocol` is ``quick``, ``standard`` or ``publish``; the last
-    takes seeds 0 to 2 and 5 repeats, unless these are given.
+    `repeat` is the number of times to do every run, interleaved. `protocol` is ``quick``, ``standard`` or ``publish``;
+    the last one takes seeds 0 to 2 and 5 repeats, unless these are given.
 
-    `parity` checks first that the backends compute the same, and marks the records by what it found.
+    `parity` first checks that the backends compute the same, and marks the records with the verdict.
 
-    `plugins` are files or modules to load beside what is installed.
+    `plugins` are files or modules to load next to the installed plugins.
 
     Raises `harness.UsageError` for a wrong request and `harness.RecordError` when results cannot be written.
 
@@ -107,44 +112,77 @@ def run(
         results = harness.run(task="nlp", backend=["torch", "tensorflow"])
         results.to_frame()
     """
-    from harness.checks.parity.verdict import load as load_verdicts
-    from harness.execute.runner import DEFAULT_TIMEOUT_S, run_all
-    from harness.plan import Selection, expand, named_protocol
+    from harness.data.checkpoint import locate
+    from harness.plan.expand import expand_all
+    from harness.plan.overrides import as_overrides
+    from harness.plan.selection import Selection
     from harness.plugins import discover
     from harness.records.store import Store, results_dir
 
-    catalog = discover(plugins)
-    selection = Selection(
-        tasks=_names(task),
-        backends=_names(backend),
-        datasets=_names(dataset),
-        models=_names(model),
-        devices=_names(device),
-        precisions=_names(precision),
-        compile=compile,
-        deterministic=deterministic,
-        seeds=(seed,) if isinstance(seed, int) else tuple(seed),
-        pretrained=None if pretrained is None else os.fspath(pretrained),
-        splits="all" if split == "all" else (split,) if isinstance(split, int) else tuple(split),
-        threads=threads,
-        protocol=protocol,
-        overrides=_overrides(overrides),
+    selection = Selection.from_values(
+        {
+            "task": task,
+            "dataset": dataset,
+            "model": model,
+            "backend": backend,
+            "device": device,
+            "precision": precision,
+            "seed": seed,
+            "threads": threads,
+            "protocol": protocol,
+            "pretrained": pretrained,
+            "split": split,
+            "compile": compile,
+            "deterministic": deterministic,
+            "set": as_overrides(overrides),
+            "repeat": repeat,
+        }
     )
-    specs = expand(selection, catalog) * (repeat or named_protocol(protocol).repeats)
-    store = Store(results_dir(results))
-    marks = None
-    if parity:
-        from harness.checks.parity.check import marks_for
+    catalog = discover(plugins)
+    specs = expand_all([selection.resolved(locate)], catalog)
+    return carry_out(specs, catalog, Store(results_dir(results)), parity=parity, timeout_s=timeout_s)
 
-        store.prepare()
-        marks = marks_for(specs, catalog, store)
+
+def carry_out(
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    store: Store,
+    *,
+    parity: bool = False,
+    timeout_s: float | None = None,
+    save_weights: bool = False,
+    listener: Listener | None = None,
+    show: Callable[[Results], None] | None = None,
+) -> Results:
+    """Carry out planned runs, after a parity check where `parity` asks for one, and return their records.
+
+    `show` is called with the finished runs, if there are any, also where Ctrl-C or an error, such as a full disk, ends
+    the series early.
+
+    Raises what `harness.execute.runner.run_all` raises, and `harness.UsageError` where `parity` has nothing to compare.
+    """
+    from harness.checks.parity.check import marks_for
+    from harness.checks.parity.verdict import load as load_verdicts
+    from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, run_all
+
+    listener = listener or Listener()
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
-    records = run_all(specs, catalog, store, timeout_s=limit_s, marks=marks)
-    return Results(records, verdicts=load_verdicts(store.path).values())
+    try:
+        marks = None
+        if parity:
+            store.prepare()
+            marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
+        run_all(specs, catalog, store, timeout_s=limit_s, listener=listener, marks=marks, save_weights=save_weights)
+    finally:
+        listener.close()
+        results = Results(listener.records, verdicts=load_verdicts(store.path).values())
+        if show is not None and results:
+            show(results)
+    return results
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Results:
-    """Every run of a results directory (default: ``HARNESS_RESULTS`` or ``results``).
+    """Return every run of a results directory (default: ``HARNESS_RESULTS`` or ``results``).
 
     Raises `harness.UsageError` where there is no such directory.
 
@@ -161,13 +199,3 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
         raise UsageError(f"{directory}: there is no such results directory")
     loaded = Store(directory).load()
     return Results([run.record for run in loaded.runs], loaded.problems, load_verdicts(directory).values())
-
-
-def _names(value: str | os.PathLike[str] | Iterable[str]) -> tuple[str, ...]:
-    return (os.fspath(value),) if isinstance(value, str | os.PathLike) else tuple(map(os.fspath, value))
-
-
-def _overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
-    if isinstance(values, Mapping):
-        return tuple(f"{key}={msgspec.json.encode(value).decode()}" for key, value in values.items())
-    return tuple(values)

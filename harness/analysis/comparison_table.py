@@ -11,33 +11,67 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from harness.analysis.differences import IDENTITY, differences
+from harness.analysis.formatting import one_line
 from harness.analysis.grouping import group_runs, representative, rival_key
-from harness.analysis.table import COLUMNS, Cell, Row, Table, one_line
+from harness.analysis.metrics import (
+    BY_FLAG,
+    INFERENCE_THROUGHPUT,
+    METRICS,
+    TRAIN_THROUGHPUT,
+    RunMetric,
+    finite,
+    in_group,
+    score,
+)
+from harness.analysis.table import Cell, Column, Row, Table
 from harness.checks.parity.marks import marks
 from harness.checks.parity.verdict import ParityVerdict
 from harness.interfaces import Metric
 from harness.measure import stats
-from harness.measure.quality.metrics import BUILTIN as METRICS
-from harness.measure.quality.metrics import unit_of
-from harness.records import Energy, Failure, Roofline, RunRecord, Success
+from harness.measure.quality.builtin import METRICS as QUALITY_METRICS
+from harness.records import Failure, RunRecord, Success
 
-__all__ = ["Table", "build_table"]
+__all__ = ["COLUMNS", "COSTS", "RATIOS", "Table", "build_table"]
 
-_MIB = 2**20
-_FLAGGED = {
-    "quality": "code",
-    "train_samples_per_s": "train_throughput",
-    "inference_samples_per_s": "inference_throughput",
-}
-_COST = {
-    "train_cost_per_million": "train_samples_per_s",
-    "inference_cost_per_million": "inference_samples_per_s",
-}
-_MEASURED = tuple(
-    c.name for c in COLUMNS if c.kind == "number" and not c.name.endswith("_ratio") and c.name not in _COST
+COSTS = {"train_cost_per_million": TRAIN_THROUGHPUT, "inference_cost_per_million": INFERENCE_THROUGHPUT}
+RATIOS = {"train_ratio": TRAIN_THROUGHPUT, "inference_ratio": INFERENCE_THROUGHPUT}
+"""Columns that follow from a throughput, and the metric that it is."""
+_SECONDARY = tuple(score(metric, None) for metric in QUALITY_METRICS if metric.name in ("f1_macro", "r2"))
+"""Scores that have a column of their own, besides that of the primary metric."""
+
+
+def _column(metric: RunMetric) -> Column:
+    better: Literal["higher", "lower"] = "higher" if metric.higher_is_better else "lower"
+    return Column(metric.name, metric.title, metric.unit, "number", better)
+
+
+_THROUGHPUTS = in_group("throughput")
+COLUMNS = (
+    *(Column(name, name, "", "text") for name in (*IDENTITY, "options")),
+    Column("batch_size", "batch", "", "count"),
+    Column("seeds", "seeds", "", "count"),
+    Column("runs", "runs", "", "count"),
+    Column("metric", "metric", "", "text"),
+    Column("metric_unit", "metric unit", "", "text"),
+    Column("metric_better", "metric better", "", "text"),
+    Column("quality", "quality", "", "number"),
+    Column("reference", "closed form", "", "number"),
+    *map(_column, _SECONDARY),
+    *map(_column, _THROUGHPUTS),
+    Column("train_cost_per_million", "train cost", "per 1M", "number", "lower"),
+    Column("inference_cost_per_million", "infer. cost", "per 1M", "number", "lower"),
+    *(_column(metric) for metric in METRICS if metric not in _THROUGHPUTS),
+    Column("train_ratio", "train", "×", "number"),
+    Column("inference_ratio", "infer.", "×", "number"),
+    Column("parity", "parity", "", "text"),
+    Column("status", "status", "", "text"),
+    Column("flags", "flags", "", "text"),
+    Column("failures", "failures", "", "text"),
 )
+_MEASURED = tuple(c.name for c in COLUMNS if c.kind == "number" and c.name not in RATIOS | COSTS)
 
 
 def build_table(
@@ -58,7 +92,7 @@ def build_table(
     share everything but the backend and its packages; a ratio's half-width follows from those of its two means as
     if they were independent.
     """
-    known = {metric.name: metric for metric in (*METRICS, *metrics)}
+    known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
     groups = group_runs(records)
     measured = _means(groups)
     options = [
@@ -70,22 +104,20 @@ def build_table(
         rivals.setdefault(rival_key(group[0]), []).append(index)
     rows = []
     for indices in rivals.values():
-        found = marks([representative(groups[index]) for index in indices], verdicts)
-        for index, mark in zip(indices, found, strict=True):
+        parity = marks([representative(groups[index]) for index in indices], verdicts)
+        for index, mark in zip(indices, parity, strict=True):
             cells = _identity(groups[index], options[index], known) | measured[index] | {"parity": Cell(str(mark))}
             comparable = all_ratios or mark.state != "differs" or index == indices[0]
-            for ratio, speed in (
-                ("train_ratio", "train_samples_per_s"),
-                ("inference_ratio", "inference_samples_per_s"),
-            ):
-                base = measured[indices[0]][speed]
-                cells[ratio] = _ratio(measured[index][speed], base, index == indices[0]) if comparable else Cell(None)
-            for cost, speed in _COST.items():
-                cells[cost] = _cost(measured[index][speed], price_per_hour)
+            for ratio, metric in RATIOS.items():
+                mean, base = (measured[row][metric.name] for row in (index, indices[0]))
+                cells[ratio] = _ratio(mean, base, index == indices[0]) if comparable else Cell(None)
+            for cost, metric in COSTS.items():
+                cells[cost] = _cost(measured[index][metric.name], price_per_hour)
             flags = _changed_code(groups[index]) | _flags(groups[index])
-            for name, metric in _FLAGGED.items():
-                cells[name] = dataclasses.replace(cells[name], flagged=metric in flags)
-            cells["flags"] = Cell("; ".join(f"{metric}: {text}" for metric, text in flags.items()))
+            for name in flags:
+                column = "quality" if name == "code" else name
+                cells[column] = dataclasses.replace(cells[column], flagged=True)
+            cells["flags"] = Cell("; ".join(f"{name}: {text}" for name, text in flags.items()))
             run_ids = tuple(record.run_id for record in groups[index])
             rows.append(Row({column.name: cells[column.name] for column in COLUMNS}, run_ids))
     return Table(COLUMNS, tuple(rows))
@@ -102,13 +134,13 @@ def _drawn(group: list[RunRecord]) -> list[dict[str, float | None]]:
     for record in group:
         if isinstance(record.outcome, Success):
             seeds = splits.setdefault(_split(record), {})
-            seeds.setdefault(record.spec.seed, []).append(_figures(record.outcome, record.roofline))
+            seeds.setdefault(record.spec.seed, []).append(_values(record, record.outcome))
     by_seed = [[_average(repeats) for repeats in seeds.values()] for seeds in splits.values()]
     return [_average(rows) for rows in by_seed] if len(by_seed) > 1 else [row for rows in by_seed for row in rows]
 
 
 def _average(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
-    """Over those that know a figure."""
+    """Return the mean of each column over the rows that have a value."""
     known = {name: [value for row in rows if (value := row.get(name)) is not None] for name in _MEASURED}
     return {name: stats.average(values) if values else None for name, values in known.items()}
 
@@ -125,35 +157,10 @@ def _mean(values: list[float | None]) -> Cell:
     return Cell(mean.value, mean.ci95)
 
 
-def _figures(outcome: Success, roofline: Roofline | None) -> dict[str, float | None]:
-    scores, speed, latency, memory = outcome.scores, outcome.speed, outcome.latency, outcome.memory
-    device = memory.device
-    figures = {
-        "quality": scores.test.get(scores.primary),
-        "reference": (scores.reference or {}).get(scores.primary),
-        "train_samples_per_s": speed.train_samples_per_s,
-        "inference_samples_per_s": speed.inference_samples_per_s,
-        "mfu_percent": 100 * (speed.train_flops_per_s or math.nan) / roofline.matrix_flops_per_s if roofline else None,
-        "time_to_target_s": outcome.time_to_target.train_s if outcome.time_to_target else None,
-        "p50_ms": latency.p50_ms,
-        "p90_ms": latency.p90_ms,
-        "p99_ms": latency.p99_ms,
-        "host_peak_mib": memory.host_peak_bytes / _MIB,
-        "device_peak_mib": _mib(device.allocator_peak_bytes) if device else None,
-        "reserved_peak_mib": _mib(device.reserved_peak_bytes) if device else None,
-        "driver_peak_mib": _mib(device.driver_peak_bytes) if device else None,
-    }
-    figures |= _energy(outcome.energy)
-    figures |= {name: scores.test.get(name) for name in ("f1_macro", "r2") if name != scores.primary}
-    return {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
-
-
-def _energy(energy: Energy) -> dict[str, float | None]:
-    return {
-        f"{part}_{name}_j": getattr(use, f"{part}_j_per_sample") if use else None
-        for name, use in (("cpu", energy.cpu), ("gpu", energy.gpu))
-        for part in ("train", "inference")
-    }
+def _values(record: RunRecord, outcome: Success) -> dict[str, float | None]:
+    scores, primary = outcome.scores, outcome.scores.primary
+    values = {"quality": finite(scores.test.get(primary)), "reference": finite((scores.reference or {}).get(primary))}
+    return values | {metric.name: metric.value(record) for metric in (*_SECONDARY, *METRICS) if metric.name != primary}
 
 
 def _flags(group: list[RunRecord]) -> dict[str, str]:
@@ -161,7 +168,7 @@ def _flags(group: list[RunRecord]) -> dict[str, str]:
     done = [record.outcome for record in group if isinstance(record.outcome, Success)]
     counts: dict[str, Counter[str]] = {}
     for outcome in done:
-        for metric, kind in dict.fromkeys((flag.metric, flag.kind) for flag in outcome.flags):
+        for metric, kind in dict.fromkeys((BY_FLAG[flag.metric].name, flag.kind) for flag in outcome.flags):
             counts.setdefault(metric, Counter())[kind] += 1
     return {
         metric: ", ".join(
@@ -181,10 +188,6 @@ def _changed_code(group: list[RunRecord]) -> dict[str, str]:
                 digests.setdefault(plugin.name, set()).update(filter(None, [plugin.code_digest]))
     changed = [f"{len(known)} versions of plugin {name}" for name, known in digests.items() if len(known) > 1]
     return {"code": f"the runs were made by {', '.join(changed)}"} if changed else {}
-
-
-def _mib(size: int | None) -> float | None:
-    return None if size is None else size / _MIB
 
 
 def _splits(group: list[RunRecord]) -> str:
@@ -211,14 +214,14 @@ def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric
 
 
 def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str]:
-    """Name of the primary metric, its unit where it is the target's own, and which of its values are better."""
+    """Return the primary metric's name, its unit where it is that of the target, and which of its values are better."""
     for record in done:
         if isinstance(record.outcome, Success):
             name = record.outcome.scores.primary
-            metric = metrics.get(name)
-            if metric is None:
+            if name not in metrics:
                 return name, "", ""
-            return name, unit_of(metric, record.provenance.data), "higher" if metric.higher_is_better else "lower"
+            column = _column(score(metrics[name], record.provenance.data))
+            return name, column.unit, column.better
     return "", "", ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import msgspec
 
@@ -26,6 +27,15 @@ def software_of(record: RunRecord) -> dict[str, str]:
     digest = record.provenance.dataset_digest
     data = {"data": digest[:8]} if digest else {}
     return {**record.environment.packages, "python": record.environment.python, **data}
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Return (name, before, after) of each entry that differs; ``none`` where one of them lacks it."""
+    return [
+        (name, before.get(name, "none"), after.get(name, "none"))
+        for name in dict.fromkeys((*before, *after))
+        if before.get(name) != after.get(name)
+    ]
 
 
 def described(record: RunRecord) -> dict[str, str]:
@@ -62,7 +72,7 @@ def differences(firsts: list[RunRecord]) -> list[str]:
 def _settings(spec: RunSpec) -> dict[str, str]:
     sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}options": s for s in ("task", "dataset", "model")}
     flat: dict[str, str] = {}
-    for name, value in msgspec.to_builtins(spec).items():
+    for name, value in (msgspec.to_builtins(spec) | {"protocol": msgspec.structs.asdict(spec.protocol)}).items():
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
             flat.pop("dataset.split", None)  # a row says of itself which it sums up

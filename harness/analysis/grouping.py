@@ -13,14 +13,14 @@ from harness.records import Failure, RunRecord, Success
 def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """The runs of each row, in the order of the rows' first runs."""
     records = _with_known_devices(without_split_digests(records))
-    told_by = [(record, _setting(record), software_of(record)) for record in records]
+    described = [(record, _setting(record), software_of(record)) for record in records]
     succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    for record, setting, software in told_by:
+    for record, setting, software in described:
         known = succeeded.setdefault(setting, [])
         if isinstance(record.outcome, Success) and software not in known:
             known.append(software)
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
-    for record, setting, software in told_by:
+    for record, setting, software in described:
         if isinstance(record.outcome, Failure):
             # A run that broke off early may know only some of its packages: it joins the row that these agree with.
             agreeing = [known for known in succeeded[setting] if software.items() <= known.items()]

@@ -12,17 +12,17 @@ from msgspec import Struct
 
 from harness.analysis.compare.judge import ALPHA, Comparison, compare
 from harness.analysis.compare.match import Match
-from harness.analysis.compare.measures import Measure, measures, outcome_of
-from harness.analysis.differences import IDENTITY, machine_of, software_of
+from harness.analysis.differences import IDENTITY, changes, machine_of, software_of
 from harness.analysis.grouping import without_split_digests
+from harness.analysis.metrics import RunMetric, comparable, success
 from harness.errors import UnknownNameError
 from harness.measure import stats
 from harness.plugins.catalog import Catalog
 from harness.records import Failure, RunRecord
 from harness.records.store import StoredRun
 
-USUAL = ("quality", "train_throughput", "inference_throughput")
-"""Metrics that are shown unless others are asked for; ``quality`` is the task's primary metric."""
+DEFAULT_METRICS = ("quality", "train_samples_per_s", "inference_samples_per_s")
+"""``quality`` is the task's primary metric."""
 
 
 class Figure(Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class Point(Struct, frozen=True, kw_only=True):
     runs: int
     failed: int
     changed: list[tuple[str, str, str]]
-    """(what, before, now) of commit and packages, against the point before."""
+    """(name, before, now) of the commit and the packages, compared with the point before."""
     figures: list[Figure]
 
 
@@ -53,7 +53,7 @@ class History(Struct, frozen=True, kw_only=True):
     points: list[Point]
 
 
-def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str] = USUAL) -> list[History]:
+def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str] = DEFAULT_METRICS) -> list[History]:
     """The histories of these runs, in the order of their first runs.
 
     Raises `harness.UnknownNameError` for a metric that none of the runs has.
@@ -65,7 +65,7 @@ def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str
         key = (run.record.spec.group_key, *machine_of(run.record).values())
         state = tuple(f"{name} {version}" for name, version in sorted(_state(run.record).items()))
         groups.setdefault(key, {}).setdefault(state, []).append(run)
-    known = {name for states in groups.values() for name in _measures(_done_of(states), catalog)}
+    known = {name for states in groups.values() for name in _metrics(_done_of(states), catalog)}
     for name in metrics:
         if name not in known and known:
             raise UnknownNameError("metric", name, known)
@@ -77,7 +77,7 @@ def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str
 def _history(
     states: dict[tuple[str, ...], list[StoredRun]], catalog: Catalog, metrics: Sequence[str], confidence: float
 ) -> History:
-    known = _measures(_done_of(states), catalog)
+    known = _metrics(_done_of(states), catalog)
     points: list[Point] = []
     before: list[StoredRun] | None = None
     for runs in states.values():
@@ -88,7 +88,7 @@ def _history(
                 commit=runs[0].record.environment.git_commit or "no checkout",
                 runs=len(runs),
                 failed=len(runs) - len(done),
-                changed=[] if before is None else _changes(before[0].record, runs[0].record),
+                changed=[] if before is None else changes(_state(before[0].record), _state(runs[0].record)),
                 figures=[_figure(name, known[name], before, done, confidence) for name in metrics if name in known],
             )
         )
@@ -104,34 +104,23 @@ def _history(
 
 
 def _figure(
-    name: str, measure: Measure, before: list[StoredRun] | None, done: list[StoredRun], confidence: float
+    name: str, metric: RunMetric, before: list[StoredRun] | None, done: list[StoredRun], confidence: float
 ) -> Figure:
-    values = [value for run in done if (value := measure.value(outcome_of(run))) is not None]
+    values = [value for run in done if (value := metric.value(run.record)) is not None]
     mean = stats.mean(values) if values else None
-    since = compare(Match(before, done), measure, confidence, by_example=False) if before and done else None
+    since = compare(Match(before, done), metric, confidence, by_example=False) if before and done else None
     value, ci95 = (mean.value, mean.ci95) if mean else (None, None)
-    return Figure(metric=name, unit=measure.unit, value=value, ci95=ci95, since=since)
+    return Figure(metric=name, unit=metric.unit, value=value, ci95=ci95, since=since)
 
 
-def _measures(done: list[StoredRun], catalog: Catalog) -> dict[str, Measure]:
-    if not done:
-        return {}
-    found = measures(Match(done, done), catalog)
-    primary = outcome_of(done[0]).scores.primary
-    return ({"quality": found[primary]} if primary in found else {}) | found
+def _metrics(done: list[StoredRun], catalog: Catalog) -> dict[str, RunMetric]:
+    metrics = comparable([[run.record for run in done]], catalog)
+    quality = metrics.get(success(done[0].record).scores.primary) if done else None
+    return ({"quality": quality} if quality else {}) | metrics
 
 
 def _state(record: RunRecord) -> dict[str, str]:
     return software_of(record) | {"commit": record.environment.git_commit or "none"}
-
-
-def _changes(before: RunRecord, now: RunRecord) -> list[tuple[str, str, str]]:
-    old, new = _state(before), _state(now)
-    return [
-        (name, old.get(name, "none"), new.get(name, "none"))
-        for name in dict.fromkeys((*old, *new))
-        if old.get(name) != new.get(name)
-    ]
 
 
 def _done_of(states: dict[tuple[str, ...], list[StoredRun]]) -> list[StoredRun]:

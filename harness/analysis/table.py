@@ -1,9 +1,14 @@
-"""The comparison table as data: typed cells, rounded in one place, so that every format prints the same numbers."""
+"""What every report format is made from: `Table`, of typed cells that all formats print alike.
+
+`comparison_table` has the columns of the comparison table and makes its rows.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from harness.analysis.formatting import rounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +23,11 @@ class Column:
     kind: Literal["text", "count", "number"]
     """``number`` columns are means over seeds and may have an interval; the others are as they are."""
     better: Literal["higher", "lower", ""] = ""
-    """Which figures of the column are to be preferred; of the quality, the row's ``metric_better`` says it."""
+    """Which values are better; for the quality, the row's ``metric_better`` says it."""
+
+    @property
+    def header(self) -> str:
+        return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
 @dataclass(frozen=True)
@@ -54,53 +63,9 @@ class Row:
         return self.cells[name].shown
 
 
-COLUMNS = (
-    Column("task", "task", "", "text"),
-    Column("dataset", "dataset", "", "text"),
-    Column("model", "model", "", "text"),
-    Column("backend", "backend", "", "text"),
-    Column("device", "device", "", "text"),
-    Column("precision", "precision", "", "text"),
-    Column("options", "options", "", "text"),
-    Column("batch_size", "batch", "", "count"),
-    Column("seeds", "seeds", "", "count"),
-    Column("runs", "runs", "", "count"),
-    Column("metric", "metric", "", "text"),
-    Column("metric_unit", "metric unit", "", "text"),
-    Column("metric_better", "metric better", "", "text"),
-    Column("quality", "quality", "", "number"),
-    Column("reference", "closed form", "", "number"),
-    Column("f1_macro", "f1_macro", "", "number", "higher"),
-    Column("r2", "r2", "", "number", "higher"),
-    Column("train_samples_per_s", "train", "samples/s", "number", "higher"),
-    Column("inference_samples_per_s", "inference", "samples/s", "number", "higher"),
-    Column("train_cost_per_million", "train cost", "per 1M", "number", "lower"),
-    Column("inference_cost_per_million", "infer. cost", "per 1M", "number", "lower"),
-    Column("mfu_percent", "MFU", "%", "number", "higher"),
-    Column("time_to_target_s", "to target", "s", "number", "lower"),
-    Column("p50_ms", "p50", "ms", "number", "lower"),
-    Column("p90_ms", "p90", "ms", "number", "lower"),
-    Column("p99_ms", "p99", "ms", "number", "lower"),
-    Column("host_peak_mib", "host peak", "MiB", "number", "lower"),
-    Column("device_peak_mib", "device peak", "MiB", "number", "lower"),
-    Column("reserved_peak_mib", "reserved peak", "MiB", "number", "lower"),
-    Column("driver_peak_mib", "driver peak", "MiB", "number", "lower"),
-    Column("train_cpu_j", "train cpu", "J/sample", "number", "lower"),
-    Column("inference_cpu_j", "infer. cpu", "J/sample", "number", "lower"),
-    Column("train_gpu_j", "train gpu", "J/sample", "number", "lower"),
-    Column("inference_gpu_j", "infer. gpu", "J/sample", "number", "lower"),
-    Column("train_ratio", "train", "×", "number"),
-    Column("inference_ratio", "infer.", "×", "number"),
-    Column("parity", "parity", "", "text"),
-    Column("status", "status", "", "text"),
-    Column("flags", "flags", "", "text"),
-    Column("failures", "failures", "", "text"),
-)
-
-
 @dataclass(frozen=True)
 class Table:
-    """What every report format is made from: `columns` in order, and rows with a cell for each of them."""
+    """`columns` in order, and rows with a cell for each of them."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -120,41 +85,3 @@ class Table:
                 dtype: Any = "int64" if column.kind == "count" else "str"
                 data[column.name] = pd.Series(values, dtype=dtype)
         return pd.DataFrame(data)
-
-
-def rounded(value: float, ci95: float | None) -> tuple[str, str]:
-    """A mean and its half-width as text: two significant digits of the half-width, and the mean to the same place.
-
-    Without a half-width, or with one of zero, four significant digits; never more than seven.
-    """
-    if not ci95:
-        digits = 4
-        place = digits - 1 - _exponent(value, digits)
-    else:
-        place = 1 - _exponent(ci95, 2)
-        place = min(place, 6 - _exponent(max(abs(value), ci95), 7))
-    if value and not 1e-4 <= max(abs(value), ci95 or 0) < 1e9:
-        power = _exponent(max(abs(value), ci95 or 0), 7)
-        digits_after = max(place + power, 0)
-        return f"{value:.{digits_after}e}", "" if ci95 is None else f"{ci95:.1e}"
-    return _fixed(value, place), "" if ci95 is None else _fixed(ci95, place)
-
-
-def _exponent(value: float, digits: int) -> int:
-    """Decimal exponent of the leading digit once rounded to `digits` significant ones (0.0996 to two is 0.10)."""
-    return int(f"{value:.{digits - 1}e}".partition("e")[2]) if value else 0
-
-
-def _fixed(value: float, place: int) -> str:
-    number = round(value, place)
-    if not number:
-        return "0"
-    return f"{number:.{max(place, 0)}f}"
-
-
-def one_line(text: str, limit: int = 200) -> str:
-    """`text` without line breaks and control characters, at most `limit` characters long."""
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else " " for c in text)
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,14 +1,8 @@
-"""A trained model under another backend: its saved weights, scored on the test split, against what the run predicted.
-
-The child's main as well: ``python -m harness.checks.evaluate JOB DIRECTORY FD``.
-"""
+"""A trained model under another backend: its saved weights, scored on the test split and compared with the run."""
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,32 +10,31 @@ import msgspec
 
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError, UsageError
-from harness.execute.child import run_child
-from harness.execute.preparation import choose_device, explain, load_plugins, prepare_data, session_request
-from harness.execute.runner import child_environment, explain_end
+from harness.execute.child import ChildContext, call_in_child
+from harness.execute.preparation import opened_session, prepare, saved_weights
+from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
-from harness.records import IGNORED, DataInfo, Failure, PluginRef, RunSpec, Success
+from harness.records import IGNORED, Failure, PluginRef, RunSpec, Success
 from harness.records.arrays import read_arrays
-from harness.records.store import ARRAYS, WEIGHTS, StoredRun, write_json
+from harness.records.store import ARRAYS, WEIGHTS, StoredRun
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_RESULT = "result.json"
 
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class EvaluationJob(msgspec.Struct, frozen=True, kw_only=True):
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
     weights: str
     """Path of the saved weights."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    dataset_digest: str = ""
-    device: str = ""
-    scores: dict[str, float | None] = {}
-    failure: Failure | None = None
+class BackendScores(msgspec.Struct, frozen=True, kw_only=True):
+    """What the child returns; the test outputs are in `ARRAYS`."""
+
+    dataset_digest: str
+    device: str
+    scores: dict[str, float | None]
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,29 +78,24 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
     spec = msgspec.structs.replace(record.spec, backend=backend, device=device)
     with tempfile.TemporaryDirectory(prefix="harness-evaluate-") as name:
         directory = Path(name)
-        job = Job(spec=spec, plugins=catalog.refs_for(spec), weights=str(weights.resolve()))
-        write_json(directory / "job.json", job)
-        log = directory / "log.txt"
-        ended = run_child(
-            "harness.checks.evaluate",
-            [str(directory / "job.json"), str(directory)],
-            log=log,
+        evaluated = call_in_child(
+            predict_test_split,
+            EvaluationJob(spec=spec, plugins=catalog.refs_for(spec), weights=str(weights.resolve())),
             timeout_s=timeout_s,
-            on_line=lambda line: None,
             environment=child_environment(spec),
+            directory=directory,
         )
-        if ended.status or ended.timed_out:
-            raise HarnessError(f"{backend} could not evaluate the run: {explain_end(ended, timeout_s, log).message}")
-        outcome = msgspec.json.decode((directory / _RESULT).read_bytes(), type=Outcome)
-        if outcome.failure is not None:
-            raise HarnessError(f"{backend} could not evaluate the run: {outcome.failure.message}")
-        if outcome.dataset_digest != record.provenance.dataset_digest:
+        if isinstance(evaluated, Failure):
+            raise HarnessError(f"{backend} could not evaluate the run: {evaluated.message}")
+        if evaluated.dataset_digest != record.provenance.dataset_digest:
             raise HarnessError("the data are not those that the run was trained and tested on; were they updated?")
         outputs = read_arrays(directory / ARRAYS)["test_outputs"]
-    return _compared(stored, record.outcome, backend, outcome, outputs)
+    return _compared(stored, record.outcome, backend, evaluated, outputs)
 
 
-def _compared(stored: StoredRun, trained: Success, backend: str, outcome: Outcome, outputs: NDArray[Any]) -> Evaluation:
+def _compared(
+    stored: StoredRun, trained: Success, backend: str, evaluated: BackendScores, outputs: NDArray[Any]
+) -> Evaluation:
     from harness.checks.parity.distance import relative
 
     record = stored.record
@@ -126,9 +114,9 @@ def _compared(stored: StoredRun, trained: Success, backend: str, outcome: Outcom
         run=record.run_id,
         trained_by=record.spec.backend,
         evaluated_by=backend,
-        device=outcome.device,
+        device=evaluated.device,
         trained_scores=trained.scores.test,
-        evaluated_scores=outcome.scores,
+        evaluated_scores=evaluated.scores,
         error=error,
         examples=len(outputs),
         same_class=same_class,
@@ -136,45 +124,18 @@ def _compared(stored: StoredRun, trained: Success, backend: str, outcome: Outcom
     )
 
 
-def _predict(job: Job) -> tuple[Outcome, NDArray[Any], DataInfo]:
-    from harness.execute.weights import check, load
+def predict_test_split(job: EvaluationJob, context: ChildContext) -> BackendScores:
+    """Predict the test split with the saved weights, and score the predictions."""
+    import numpy as np
+
     from harness.measure.inference import predict
-    from harness.measure.quality.metrics import scorer
+    from harness.measure.quality.scorer import scorer
 
-    catalog = load_plugins(job.plugins)
-    backend, task = catalog.backend(job.spec.backend), catalog.task(job.spec.task)
-    os.environ.update(backend.environment)
-    device = choose_device(backend, job.spec)
-    data = prepare_data(catalog, job.spec)
-    _, _, request = session_request(catalog, job.spec, data, device)
-    weights = load(Path(job.weights))
-    check(weights, request.parameters)
-    session = backend.open(request)
-    try:
-        session.set_weights(weights)
+    prepared = prepare(job.spec, job.plugins)
+    data, task = prepared.data, prepared.catalog.task(job.spec.task)
+    with opened_session(prepared, saved_weights(Path(job.weights), prepared)) as session:
         outputs = predict(session, data.test, job.spec.recipe.batch_size, data.info.outputs)
-    finally:
-        session.close()
-    judge = scorer(data.info, task.metric, [catalog.metric(name) for name in task.metrics])
+    judge = scorer(data.info, task.metric, [prepared.catalog.metric(name) for name in task.metrics])
+    np.savez(context.directory / ARRAYS, test_outputs=outputs)
     scores = judge.score(data.test.targets, outputs)
-    return Outcome(dataset_digest=data.digest, device=device.name, scores=scores), outputs, data.info
-
-
-def main(job_path: str, directory: str, fd: int) -> None:
-    os.set_inheritable(fd, False)
-    job = msgspec.json.decode(Path(job_path).read_bytes(), type=Job)
-    try:
-        outcome, outputs, _ = _predict(job)
-    except Exception as error:
-        traceback.print_exc()
-        kind, message = explain(error, None)
-        outcome = Outcome(failure=Failure(kind=kind, message=message))
-    else:
-        import numpy as np
-
-        np.savez(Path(directory) / ARRAYS, test_outputs=outputs)
-    write_json(Path(directory) / _RESULT, outcome)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    return BackendScores(dataset_digest=data.digest, device=prepared.spec.device, scores=scores)

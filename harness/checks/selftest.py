@@ -1,23 +1,21 @@
 """Whether the harness measures right on this machine: what is known beforehand, measured as runs are measured.
 
-``python -m harness.checks.selftest host FD`` is the child: it allocates known amounts of host memory, phase by phase,
-and writes what it measured. ``python -m harness.checks.selftest BACKEND PLUGIN DEVICE FD`` does so on a device.
+One child allocates known amounts of host memory, phase by phase, and returns what it measured; another one for each
+accelerator does so on that device.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from harness.errors import HarnessError
-from harness.plugins.catalog import Catalog, missing
-from harness.records import PluginRef
+from harness.execute.child import ChildContext, call_in_child
+from harness.plugins.catalog import Catalog
+from harness.plugins.requirements import missing
+from harness.records import Failure, PluginRef
 
 MIB = 2**20
 SIZES_MIB = (16, 64, 256)
@@ -40,42 +38,44 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         return abs(self.measured - self.expected) <= self.tolerance
 
 
+class SelftestJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The checks of one device, or of the host if there is no `plugin`."""
+
+    backend: str = ""
+    plugin: PluginRef | None = None
+    device: str = ""
+
+
 def run(catalog: Catalog) -> list[Check]:
-    """All checks, in processes of their own: of the host, and of every accelerator that a backend of `catalog` finds.
+    """Run all checks, in child processes: of the host, and of every accelerator that a backend of `catalog` has.
 
     Raises `harness.HarnessError` where such a process fails.
     """
     from harness.execute.devices import probe
 
-    checks = _child(["host"], {})
+    checks = _in_child(SelftestJob(), {})
     for name, provided in catalog.backends.items():
         if missing(provided.value.requires):
             continue
-        plugin = msgspec.json.encode(provided.plugin).decode()
         for device in probe(name, provided.plugin).devices:
             if device.name != "cpu":
-                checks += _child([name, plugin, device.name], provided.value.environment)
+                job = SelftestJob(backend=name, plugin=provided.plugin, device=device.name)
+                checks += _in_child(job, provided.value.environment)
     return checks
 
 
-def _child(arguments: Sequence[str], environment: Mapping[str, str]) -> list[Check]:
-    from harness.execute.child import run_child
+def _in_child(job: SelftestJob, environment: Mapping[str, str]) -> list[Check]:
+    checks = call_in_child(check, job, timeout_s=TIMEOUT_S, environment=environment)
+    if isinstance(checks, Failure):
+        raise HarnessError(f"the self-test's process failed: {checks.message}")
+    return checks
 
-    lines: list[bytes] = []
-    with tempfile.TemporaryDirectory() as place:
-        log = Path(place) / "log.txt"
-        ended = run_child(
-            "harness.checks.selftest",
-            arguments,
-            log=log,
-            timeout_s=TIMEOUT_S,
-            on_line=lines.append,
-            environment=environment,
-        )
-        if ended.timed_out or ended.status:
-            told = log.read_text(errors="replace").strip().splitlines()
-            raise HarnessError(f"the self-test's process {ended.how}: {told[-1] if told else 'no output'}")
-    return [msgspec.json.decode(line, type=Check) for line in lines]
+
+def check(job: SelftestJob, context: ChildContext) -> list[Check]:
+    """Make the job's checks in this process."""
+    if job.plugin is None:
+        return [*host_memory(), clock()]
+    return list(device_memory(job.backend, job.plugin, job.device))
 
 
 def host_memory() -> Iterator[Check]:
@@ -95,9 +95,9 @@ def host_memory() -> Iterator[Check]:
 
 def device_memory(backend: str, plugin: PluginRef, device: str) -> Iterator[Check]:
     """What the framework's allocator says of known amounts; nothing where it does not tell."""
-    from harness.execute.preparation import load_plugins
+    from harness.execute.preparation import backend_of
 
-    provided = load_plugins([plugin]).backend(backend)
+    provided = backend_of(plugin, backend)
     provided.allocated_bytes(device, 1)  # what the first allocation brings with it does not count
     for size in SIZES_MIB:
         measured = provided.allocated_bytes(device, size * MIB)
@@ -129,17 +129,3 @@ def clock() -> Check:
         tolerance=CLOCK_TOLERANCE,
         note="perf_counter beside the wall clock",
     )
-
-
-def main(which: str, *device: str, fd: int) -> None:
-    if which == "host":
-        checks = iter((*host_memory(), clock()))
-    else:
-        plugin, name = device
-        checks = device_memory(which, msgspec.json.decode(plugin, type=PluginRef), name)
-    for check in checks:
-        os.write(fd, msgspec.json.encode(check) + b"\n")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:-1], fd=int(sys.argv[-1]))

@@ -1,4 +1,4 @@
-"""The command line: one thin file a command, loaded when it is asked for."""
+"""The command line: one thin file for each command, loaded on first use."""
 
 from __future__ import annotations
 

@@ -7,39 +7,32 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import print_json
 
 if TYPE_CHECKING:
     from harness.checks.audit.finding import Finding
 
 
-@click.command(short_help="Whether a run's figures can be believed.")
+@click.command(short_help="Check whether a run's figures are sound.")
 @options.plugins
 @click.argument("run")
 @options.format_
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    default=3600.0,
-    help="End what is run again if it takes longer [3600].",
-)
+@options.timeout("End the replay if it takes longer")
 @options.results
 def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
-    """Check a run: do its figures follow from its raw samples, were timed predictions those that were scored, did
-    training change the weights and were these evaluated, were seeds really different, does the clock agree with the
-    wall? And, in a process that prepares its data and opens its model again: are data and weights those of the record,
-    and is nothing remembered from batch to batch?
+    """Check that a run's figures follow from its raw samples, that the timed predictions are those that were scored,
+    that training changed the weights and these were evaluated, that distinct seeds gave distinct runs, and that the
+    step timer agrees with wall-clock time. Then prepare the data and open the model again in a new process, and check
+    that data and weights are those of the record and that no state is carried from batch to batch.
 
-    RUN is its id, a part of the id that no other has, or the path of its directory. What was found is kept beside the
-    record (audit.json). The exit status is 1 if a check failed; a check that cannot be made says why.
+    RUN is its id, a unique part of the id, or the path of its directory. The findings are kept next to the record
+    (audit.json). The exit status is 1 if a check failed; a check that cannot be made gives the reason.
 
     \b
     Examples:
       harness run --task nlp --backend torch --save-weights
       harness audit nlp-bert-tiny-torch-s0
     """
-    import msgspec
-
     from harness.checks.audit.from_record import on_record
     from harness.checks.audit.replay import replay
     from harness.errors import UsageError
@@ -54,7 +47,7 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     findings = [*on_record(stored, beside, catalog), *replay(stored, catalog, timeout)]
     write_json(stored.path / AUDIT, findings)
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=1).decode())
+        print_json(findings)
     else:
         click.echo(f"{stored.record.run_id}\n\n{render(findings)}")
     if any(finding.passed is False for finding in findings):

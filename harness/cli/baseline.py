@@ -25,7 +25,7 @@ def baseline(runs: str, file: Path, results: str | None) -> None:
     Examples:
       harness run --task nlp --backend torch --seed 0,1,2 --repeat 3 --results results/main
       harness baseline results/main baseline.json
-      harness compare baseline.json results/branch --fail-on train_throughput:-5%
+      harness compare baseline.json results/branch --fail-on train_samples_per_s:-5%
     """
     from harness.analysis.compare.baseline import save
     from harness.analysis.compare.match import find

@@ -7,15 +7,16 @@ from pathlib import Path
 import click
 
 from harness.cli import options
+from harness.cli.output import counted
 
 
-@click.command(short_help="A comparison in one file, to be published.")
+@click.command(short_help="Pack a comparison into one file to publish.")
 @options.plugins
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option(
     "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The zip archive."
 )
-@click.option("--title", default="Benchmark results", show_default=True, help="Of the report in it.")
+@click.option("--title", default="Benchmark results", show_default=True, help="Title of the report in it.")
 @options.results
 def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None) -> None:
     """Put runs into one archive with all that a reader needs to believe and repeat them: records, raw samples, report,
@@ -41,13 +42,13 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
 
     place = results_dir(results)
     chosen = {run.path.resolve(): run for text in runs or (str(place),) for run in find(text, place, options.catalog)}
-    found = sorted(chosen.values(), key=lambda run: (run.record.started_at, run.record.run_id))
-    names = [run.record.run_id for run in found]
+    included = sorted(chosen.values(), key=lambda run: (run.record.started_at, run.record.run_id))
+    names = [run.record.run_id for run in included]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UsageError(f"two of these runs are called {twice!r}; bundle one results directory at a time")
-    verdicts = [v for folder in {run.path.parent for run in found} for v in load_verdicts(folder).values()]
-    report = Report(runs=tuple(found), catalog=options.catalog(), verdicts=tuple(verdicts), title=title)
+        raise UsageError(f"two of these runs are named {twice!r}; bundle one results directory at a time")
+    verdicts = [v for folder in {run.path.parent for run in included} for v in load_verdicts(folder).values()]
+    report = Report(runs=tuple(included), catalog=options.catalog(), verdicts=tuple(verdicts), title=title)
     digest = pack(report, output, version("harness"))
     size = output.stat().st_size / 2**20
-    click.echo(f"{output}: {len(found)} run{'s' * (len(found) != 1)}, {size:.1f} MiB\nmanifest SHA-256 {digest}")
+    click.echo(f"{output}: {counted(len(included), 'run')}, {size:.1f} MiB\nmanifest SHA-256 {digest}")

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 @options.plugins
 @click.argument("base")
 @click.argument("new")
-@options.names("--metric", "Compare these only: metrics of the task, train_throughput, p50_ms, host_peak ...")
+@options.names(
+    "--metric", "Compare these only: scores of the task, train_samples_per_s, latency_p50_ms, host_peak_mib ..."
+)
 @click.option(
     "--fail-on",
     multiple=True,
     metavar="METRIC:BOUND",
-    help="Exit with 1 if the change lies beyond the bound beyond doubt: train_throughput:-5%, accuracy:-0.01.",
+    help="Exit with status 1 if the whole confidence interval lies beyond the bound, such as "
+    "train_samples_per_s:-5% or accuracy:-0.01.",
 )
 @options.format_
 @options.results
@@ -47,7 +50,7 @@ def compare(
     Examples:
       harness compare results/main results/branch
       harness compare nlp-bert-tiny-torch nlp-bert-tiny-tensorflow
-      harness compare baseline.json results/ --fail-on train_throughput:-5% --fail-on accuracy:-0.01
+      harness compare baseline.json results/ --fail-on train_samples_per_s:-5% --fail-on accuracy:-0.01
     """
     import msgspec
 
@@ -83,7 +86,7 @@ def compare(
         click.echo(render(compared))
     for gate, pair, comparison in failed:
         click.echo(f"Failed: {gate.text}: {pair.name}: {_change(comparison)}, {_interval(comparison)}", err=True)
-    for text in _not_told(gates, compared):
+    for text in _undecided(gates, compared):
         click.echo(f"Warning: {text}", err=True)
     if failed:
         raise click.exceptions.Exit(1)
@@ -92,14 +95,14 @@ def compare(
 def render(compared: Sequence[Compared]) -> str:
     from tabulate import tabulate
 
-    from harness.analysis.compare.measures import titled
+    from harness.analysis.metrics import named_with_unit
 
     parts = []
     for pair in compared:
         header = ["metric", "base", "new", "change", "interval", "detectable", "verdict", "evidence"]
         rows = [
             [
-                titled(comparison.metric, comparison.unit),
+                named_with_unit(comparison.metric, comparison.unit),
                 _number(comparison.base),
                 _number(comparison.new),
                 _change(comparison),
@@ -123,7 +126,8 @@ def render(compared: Sequence[Compared]) -> str:
 
 
 def _doubts(runs: Sequence[StoredRun]) -> list[str]:
-    """Flagged figures: in how many runs, and of what kind."""
+    """Return a line for each metric and kind of flag: in how many runs it was flagged."""
+    from harness.analysis.metrics import BY_FLAG
     from harness.records import Success
 
     counts: dict[tuple[str, str], int] = {}
@@ -132,23 +136,24 @@ def _doubts(runs: Sequence[StoredRun]) -> list[str]:
         for metric, kind in {(flag.metric, flag.kind) for flag in flags}:
             counts[metric, kind] = counts.get((metric, kind), 0) + 1
     return [
-        f"{metric} is flagged for {kind.replace('_', ' ')} in {n} of {len(runs)} runs"
+        f"{BY_FLAG[metric].name} is flagged for {kind.replace('_', ' ')} in {n} of {len(runs)} runs"
         for (metric, kind), n in sorted(counts.items())
     ]
 
 
-def _not_told(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Bounds that nothing could break, because the runs do not tell."""
-    told = []
+def _undecided(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
+    """Return a line for each bound that too few or too noisy runs could not have broken."""
+    lines = []
     for gate in gates:
-        found = [c for pair in compared for c in pair.comparisons if c.metric == gate.metric]
-        for comparison in found:
+        for comparison in (c for pair in compared for c in pair.comparisons if c.metric == gate.metric):
             if comparison.low is None:
-                told.append(f"{gate.text} was not checked: {comparison.evidence}")
+                lines.append(f"{gate.text} was not checked: {comparison.evidence}")
             elif comparison.detectable is not None and comparison.detectable > abs(gate.bound):
                 seen = _amount(comparison.detectable, comparison.relative)
-                told.append(f"{gate.text}: these runs show changes from {seen} on only; more repeats show smaller ones")
-    return told
+                lines.append(
+                    f"{gate.text}: these runs show changes from {seen} on only; more repeats show smaller ones"
+                )
+    return lines
 
 
 def _number(value: float | None) -> str:

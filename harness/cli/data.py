@@ -1,4 +1,4 @@
-"""``harness data``: what datasets there are, and where their files lie."""
+"""``harness data``: datasets and their files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import print_json
 
 if TYPE_CHECKING:
     from harness.data.describe import DatasetInfo
     from harness.data.download import Report
     from harness.interfaces import Dataset, RawInput
-    from harness.plugins.catalog import Catalog
 
 SHOWN_NAMES = 12
 """Of classes, in the text that ``info`` prints."""
@@ -40,11 +40,11 @@ def data() -> None:
     """
 
 
-@data.command("list", short_help="Every dataset: task, size, whether it is here, licence.")
+@data.command("list", short_help="List datasets: task, size, whether it is here, license.")
 @options.plugins
 @options.format_
 def list_(format_: str) -> None:
-    """List the datasets: the tasks that can use each, the size of the download, whether it is here, and its licence.
+    """List the datasets: the tasks that can use each, the size of the download, whether it is here, and its license.
 
     State: `embedded` comes with an installed package; `cached` was fetched and verified; `to fetch` is downloaded when
     a run first uses it.
@@ -56,23 +56,23 @@ def list_(format_: str) -> None:
     """
     from harness.data.describe import describe
 
-    catalog = _catalog()
-    found = [describe(catalog, catalog.dataset(name)) for name in sorted(catalog.datasets)]
+    catalog = options.catalog()
+    infos = [describe(catalog, catalog.dataset(name)) for name in sorted(catalog.datasets)]
     if format_ == "json":
-        _print_json(found)
+        print_json(infos)
         return
     from tabulate import tabulate
 
-    rows = [[info.name, ", ".join(info.tasks), _size(info), info.state, info.licence] for info in found]
-    click.echo(tabulate(rows, headers=["name", "task", "download", "state", "licence"], disable_numparse=True))
+    rows = [[info.name, ", ".join(info.tasks), _size(info), info.state, info.license] for info in infos]
+    click.echo(tabulate(rows, headers=["name", "task", "download", "state", "license"], disable_numparse=True))
 
 
-@data.command(short_help="One dataset in full: splits, classes, licence, files.")
+@data.command(short_help="Describe one dataset: splits, classes, license, files.")
 @options.plugins
 @click.argument("name")
 @options.format_
 def info(name: str, format_: str) -> None:
-    """Describe a dataset: its splits, inputs and classes, the metric its literature reports, its licence and citation,
+    """Describe a dataset: its splits, inputs and classes, the metric its literature reports, its license and citation,
     its options and its files. Nothing is fetched or loaded.
 
     \b
@@ -82,12 +82,12 @@ def info(name: str, format_: str) -> None:
     """
     from harness.data.describe import describe
 
-    catalog = _catalog()
-    found = describe(catalog, catalog.dataset(name))
+    catalog = options.catalog()
+    dataset = describe(catalog, catalog.dataset(name))
     if format_ == "json":
-        _print_json(found)
+        print_json(dataset)
     else:
-        click.echo(render(found))
+        click.echo(render(dataset))
 
 
 @data.command(short_help="Download and verify datasets.")
@@ -138,7 +138,7 @@ def verify(names: tuple[str, ...]) -> None:
     _for_each(names, act)
 
 
-@data.command(short_help="Where the cache, or a dataset, lies.")
+@data.command(short_help="Print the path of the cache or of a dataset.")
 @options.plugins
 @click.argument("name", required=False)
 def path(name: str | None) -> None:
@@ -152,7 +152,7 @@ def path(name: str | None) -> None:
     from harness.data.cache import cache_dir
     from harness.data.install import require_installed
 
-    click.echo(cache_dir() if name is None else require_installed(_catalog().dataset(name)))
+    click.echo(cache_dir() if name is None else require_installed(options.catalog().dataset(name)))
 
 
 @data.command(short_help="Delete a dataset's files from the cache.")
@@ -172,16 +172,11 @@ def clear(names: tuple[str, ...]) -> None:
     _for_each(names, lambda dataset: f"{dataset.name}: freed {megabytes(install.clear(dataset))}")
 
 
-def _catalog() -> Catalog:
-
-    return options.catalog()
-
-
 def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:
-    """All names are known before the first is acted on; a failure is told and the others go on."""
+    """Act on each dataset, after all names have been looked up; report a failure and go on with the others."""
     from harness.errors import DataError
 
-    catalog = _catalog()
+    catalog = options.catalog()
     failed = False
     for dataset in [catalog.dataset(name) for name in dict.fromkeys(names)]:
         if not dataset.files:
@@ -221,35 +216,35 @@ def _progress(dataset: Dataset) -> Iterator[Report]:
         yield report
 
 
-def render(found: DatasetInfo) -> str:
+def render(dataset: DatasetInfo) -> str:
     from tabulate import tabulate
 
     facts = {
-        "tasks": ", ".join(found.tasks) or "none that is installed",
-        "data": f"{found.kind}, {found.objective}",
-        "examples": ", ".join(f"{count:,} {split}" for split, count in found.examples.items())
-        + (", with the default options" if found.examples and found.options else ""),
-        "splits": f"{len(found.splits)} published, --split all runs each" if found.splits else "",
-        "inputs": ", ".join(f"{name}: {_form(each)}" for name, each in found.inputs.items()),
-        _outputs(found): _some(found.label_names),
-        "metric": found.metric,
-        "licence": found.licence,
-        "homepage": found.homepage,
-        "citation": found.citation,
-        "notes": found.notes,
-        "options": ", ".join(f"dataset.{name}={_shown(value)}" for name, value in found.options.items()),
-        "state": found.state,
-        "download": _size(found),
-        "path": found.path or "",
+        "tasks": ", ".join(dataset.tasks) or "none that is installed",
+        "data": f"{dataset.kind}, {dataset.objective}",
+        "examples": ", ".join(f"{count:,} {split}" for split, count in dataset.examples.items())
+        + (", with the default options" if dataset.examples and dataset.options else ""),
+        "splits": f"{len(dataset.splits)} published, --split all runs each" if dataset.splits else "",
+        "inputs": ", ".join(f"{name}: {_form(each)}" for name, each in dataset.inputs.items()),
+        _outputs(dataset): _some(dataset.label_names),
+        "metric": dataset.metric,
+        "license": dataset.license,
+        "homepage": dataset.homepage,
+        "citation": dataset.citation,
+        "notes": dataset.notes,
+        "options": ", ".join(f"dataset.{name}={_shown(value)}" for name, value in dataset.options.items()),
+        "state": dataset.state,
+        "download": _size(dataset),
+        "path": dataset.path or "",
     }
     rows = [[name, value] for name, value in facts.items() if value]
-    text = f"{found.name}: {found.summary}\n\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}"
-    if found.files:
+    text = f"{dataset.name}: {dataset.summary}\n\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}"
+    if dataset.files:
         header = ["file", "bytes", "verified by", "URL"]
-        files = [[file.name, file.download_bytes, file.verified_by, file.url] for file in found.files]
+        files = [[file.name, file.download_bytes, file.verified_by, file.url] for file in dataset.files]
         text += f"\n\n{tabulate(files, headers=header, missingval='unknown')}"
-    if found.tasks:
-        text += f"\n\nharness run --task {found.tasks[0]} --dataset {found.name}"
+    if dataset.tasks:
+        text += f"\n\nharness run --task {dataset.tasks[0]} --dataset {dataset.name}"
     return text
 
 
@@ -259,10 +254,10 @@ def _form(each: RawInput) -> str:
     return f"{each.dtype} [{lengths}]" if each.shape else each.dtype
 
 
-def _outputs(found: DatasetInfo) -> str:
-    if found.objective == "regression":
-        return "target" if len(found.label_names) == 1 else "targets"
-    return f"{len(found.label_names)} classes"
+def _outputs(dataset: DatasetInfo) -> str:
+    if dataset.objective == "regression":
+        return "target" if len(dataset.label_names) == 1 else "targets"
+    return f"{len(dataset.label_names)} classes"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -276,13 +271,7 @@ def _shown(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _size(found: DatasetInfo) -> str:
+def _size(dataset: DatasetInfo) -> str:
     from harness.interfaces.remote import megabytes
 
-    return megabytes(found.download_bytes) if found.files else ""
-
-
-def _print_json(value: object) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1).decode())
+    return megabytes(dataset.download_bytes) if dataset.files else ""

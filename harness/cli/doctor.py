@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from harness.cli import options
+from harness.cli.output import print_json
 from harness.records import Environment
 
 if TYPE_CHECKING:
@@ -42,7 +43,11 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command(short_help="What can run on this machine, and why not.")
 @options.plugins
-@click.option("--roofline", is_flag=True, help="Measure what each device attains at best, and keep it for later runs.")
+@click.option(
+    "--roofline",
+    is_flag=True,
+    help="Measure the peak compute and bandwidth of each device, and keep them for later runs.",
+)
 @options.names("--backend", "With --roofline: only these.")
 @options.names("--precision", "With --roofline: only these.")
 @click.option(
@@ -60,12 +65,12 @@ def doctor(
 ) -> None:
     """Describe this machine: versions, the devices of each backend, plugins that do not load, the results directory.
 
-    Each backend is asked for its devices in a process of its own. The exit status is 1 if no backend can run here or
-    results cannot be kept.
+    Each backend lists its devices in a separate process. The exit status is 1 if no backend can run here or results
+    cannot be written.
 
     With --roofline, measure instead the matrix rate and the copy bandwidth that each backend attains on each of its
-    devices, in each precision (some 20 s each). They are kept in the cache; later runs on the same device, with as many
-    threads, are told as a share of them (model FLOPs utilisation).
+    devices, in each precision (about 20 s each). They are kept in the cache; later runs on the same device, with the
+    same number of threads, are also reported as a fraction of them (model FLOPs utilization).
 
     \b
     Examples:
@@ -78,17 +83,19 @@ def doctor(
         return
     if backend or precision or threads:
         raise click.UsageError("--backend, --precision and --threads belong to --roofline")
-    found = diagnose(results)
-    text = render(found) if format_ == "text" else msgspec.json.format(msgspec.json.encode(found), indent=1).decode()
-    click.echo(text)
-    if found.results_problem or not any(backend.devices for backend in found.backends):
+    diagnosis = diagnose(results)
+    if format_ == "json":
+        print_json(diagnosis)
+    else:
+        click.echo(render(diagnosis))
+    if diagnosis.results_problem or not any(backend.devices for backend in diagnosis.backends):
         raise click.exceptions.Exit(1)
 
 
 def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], threads: int | None, format_: str) -> None:
     from tabulate import tabulate
 
-    from harness.checks import roofline as rooflines
+    from harness.checks import roofline
     from harness.errors import HarnessError
     from harness.execute.devices import probe
     from harness.measure.environment import available_cores, collect
@@ -96,26 +103,26 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
     catalog, environment, count = options.catalog(with_failures=True), collect(), threads or available_cores()
     for name in backends:
         catalog.backend(name)
-    found, problems = [], []
-    for name in backends or rooflines.usable(catalog):
+    rooflines, problems = [], []
+    for name in backends or roofline.usable(catalog):
         for device in probe(name, catalog.backends[name].plugin).devices:
             for precision in device.precisions:
                 if precisions and precision not in precisions:
                     continue
                 click.echo(f"measuring {name} on {device.name} in {precision}, {count} threads", err=True)
                 try:
-                    measured = rooflines.measure(
+                    measured = roofline.measure(
                         name, catalog, device=device.name, precision=precision, threads=count, environment=environment
                     )
                 except HarnessError as error:
                     problems.append(str(error))
                     continue
                 if measured is not None:
-                    found.append(measured)
+                    rooflines.append(measured)
     for problem in problems:
         click.echo(f"Error: {problem}", err=True)
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+        print_json(rooflines)
     else:
         rows = [
             [
@@ -127,11 +134,11 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
                 f"{p.copy_bytes_per_s / 1e9:.4g}",
                 f"{p.matrix_flops_per_s / p.copy_bytes_per_s:.3g}",
             ]
-            for p in found
+            for p in rooflines
         ]
         headers = ["backend", "device", "precision", "threads", "matrix, GFLOP/s", "copy, GB/s", "ridge, FLOP/byte"]
         click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
-    if problems or not found:
+    if problems or not rooflines:
         raise click.exceptions.Exit(1)
 
 
@@ -167,7 +174,7 @@ def _problem_with(directory: Path) -> str | None:
 
 def _ask(name: str, catalog: Catalog) -> BackendState:
     from harness.execute.devices import probe
-    from harness.plugins.catalog import missing
+    from harness.plugins.requirements import missing
 
     provided = catalog.backends[name]
     problem = missing(provided.value.requires)
@@ -183,10 +190,10 @@ def _ask(name: str, catalog: Catalog) -> BackendState:
     )
 
 
-def render(found: Diagnosis) -> str:
-    env = found.environment
+def render(diagnosis: Diagnosis) -> str:
+    env = diagnosis.environment
     lines = [
-        f"harness {found.harness}, {env.python}",
+        f"harness {diagnosis.harness}, {env.python}",
         f"{env.os}, {env.kernel}",
         f"{env.cpu}, {env.cores} cores, {env.memory_bytes / 2**30:.1f} GiB",
         *(f"{gpu.name}, {gpu.memory_bytes / 2**30:.1f} GiB, driver {gpu.driver}" for gpu in env.gpus),
@@ -197,13 +204,13 @@ def render(found: Diagnosis) -> str:
         "",
         "backends",
     ]
-    for backend in found.backends:
+    for backend in diagnosis.backends:
         lines.append(f"  {backend.name}: {'cannot run here: ' + backend.problem if backend.problem else 'can run'}")
         lines += [f"    {d.name}  {d.description}  {', '.join(d.precisions)}" for d in backend.devices]
-    if not found.backends:
+    if not diagnosis.backends:
         lines.append("  none: no plugin provides one")
-    if found.plugin_problems:
+    if diagnosis.plugin_problems:
         lines += ["", "plugins that do not load"]
-        lines += [f"  {name}: {message}" for name, message in found.plugin_problems.items()]
-    lines += ["", f"results in {found.results_dir}: {found.results_problem or 'can be written'}"]
+        lines += [f"  {name}: {message}" for name, message in diagnosis.plugin_problems.items()]
+    lines += ["", f"results in {diagnosis.results_dir}: {diagnosis.results_problem or 'can be written'}"]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import print_json
 
 if TYPE_CHECKING:
     from harness.checks.evaluate import Evaluation
@@ -17,20 +18,14 @@ if TYPE_CHECKING:
 @click.argument("run")
 @click.option("--backend", required=True, metavar="NAME", help="Backend to evaluate with.")
 @click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N [auto].")
-@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="text or json [text].")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    default=3600.0,
-    help="End it if it takes longer [3600].",
-)
+@options.format_
+@options.timeout("End the evaluation if it takes longer")
 @options.results
 def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, results: str | None) -> None:
     """Load the weights that a run saved (`harness run --save-weights`) under another backend, predict the test split,
     score it, and compare the predictions with those of the run.
 
-    RUN is its id, a part of the id that no other has, or the path of its directory. The exit status is 0 if the
+    RUN is its id, a unique part of the id, or the path of its directory. The exit status is 0 if the
     predictions agree: every example in the same class or, for regression, outputs that differ by rounding only.
 
     \b
@@ -38,30 +33,34 @@ def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, 
       harness run --task nlp --backend torch --save-weights
       harness evaluate nlp-bert-tiny-torch-s0 --backend tensorflow
     """
-    import msgspec
-
     from harness.checks.evaluate import evaluate as evaluated
     from harness.records.store import Store, results_dir
 
     stored = Store(results_dir(results)).find(run)
-    found = evaluated(stored, backend, options.catalog(), device=device, timeout_s=timeout)
-    text = render(found) if format_ == "text" else msgspec.json.format(msgspec.json.encode(found), indent=1).decode()
-    click.echo(text)
-    if not found.agree:
+    evaluation = evaluated(stored, backend, options.catalog(), device=device, timeout_s=timeout)
+    if format_ == "json":
+        print_json(evaluation)
+    else:
+        click.echo(render(evaluation))
+    if not evaluation.agree:
         raise click.exceptions.Exit(1)
 
 
-def render(found: Evaluation) -> str:
+def render(evaluation: Evaluation) -> str:
     from tabulate import tabulate
 
     rows = [
-        [name, *("undefined" if v is None else f"{v:.6g}" for v in (value, found.evaluated_scores.get(name)))]
-        for name, value in found.trained_scores.items()
+        [name, *("undefined" if v is None else f"{v:.6g}" for v in (value, evaluation.evaluated_scores.get(name)))]
+        for name, value in evaluation.trained_scores.items()
     ]
-    header = ["test", f"trained by {found.trained_by}", f"evaluated by {found.evaluated_by} on {found.device}"]
-    lines = [found.run, tabulate(rows, headers=header, tablefmt="plain", disable_numparse=True)]
-    if found.same_class is not None:
-        lines.append(f"{found.same_class} of {found.examples} examples are put into the same class")
-    lines.append(f"outputs differ by {found.error:.1e} (norm-wise relative)")
-    lines.append("the predictions agree" if found.agree else "the predictions DIFFER")
+    header = [
+        "test",
+        f"trained by {evaluation.trained_by}",
+        f"evaluated by {evaluation.evaluated_by} on {evaluation.device}",
+    ]
+    lines = [evaluation.run, tabulate(rows, headers=header, tablefmt="plain", disable_numparse=True)]
+    if evaluation.same_class is not None:
+        lines.append(f"{evaluation.same_class} of {evaluation.examples} examples are put into the same class")
+    lines.append(f"outputs differ by {evaluation.error:.1e} (norm-wise relative)")
+    lines.append("the predictions agree" if evaluation.agree else "the predictions DIFFER")
     return "\n".join(lines)

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 @options.plugins
 @options.names(
     "--metric",
-    "quality, train_throughput, p50_ms, host_peak, a metric of the task ... [the first two, and inference_throughput].",
+    "quality, train_samples_per_s, latency_p50_ms, host_peak_mib, a score of the task ... "
+    "[quality, train_samples_per_s, inference_samples_per_s].",
 )
-@options.names("--task", "Only these tasks.")
-@options.names("--model", "Only these models.")
-@options.names("--backend", "Only these backends.")
+@options.filters("task", "model", "backend")
 @click.option("--all", "everything", is_flag=True, help="Also specs that were run in one state of the software only.")
 @options.format_
 @options.results
@@ -43,12 +42,12 @@ def history(
     \b
     Examples:
       harness history
-      harness history --metric train_throughput --task nlp
-      harness history --results results/nightly --metric p50_ms,host_peak --format json
+      harness history --metric train_samples_per_s --task nlp
+      harness history --results results/nightly --metric latency_p50_ms,host_peak_mib --format json
     """
     import msgspec
 
-    from harness.analysis.history import USUAL, histories
+    from harness.analysis.history import DEFAULT_METRICS, histories
     from harness.errors import UsageError
     from harness.records.store import Store, results_dir
 
@@ -64,29 +63,29 @@ def history(
     ]
     if not chosen:
         raise UsageError(f"no run in results directory {str(directory)!r} matches; name another with --results DIR")
-    found = histories(chosen, options.catalog(), metric or USUAL)
-    shown = [one for one in found if everything or len(one.points) > 1]
+    every = histories(chosen, options.catalog(), metric or DEFAULT_METRICS)
+    shown = [one for one in every if everything or len(one.points) > 1]
     if format_ == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=1).decode())
         return
     if shown:
         click.echo(render(shown))
-    if len(found) > len(shown):
+    if len(every) > len(shown):
         click.echo(
-            f"{len(found) - len(shown)} specs were run in one state of the software only; --all shows them", err=True
+            f"{len(every) - len(shown)} specs were run in one state of the software only; --all shows them", err=True
         )
 
 
-def render(found: Sequence[History]) -> str:
+def render(shown: Sequence[History]) -> str:
     from tabulate import tabulate
 
-    from harness.analysis.compare.measures import titled
+    from harness.analysis.metrics import named_with_unit
 
     parts = []
-    for one in found:
+    for one in shown:
         units = {figure.metric: figure.unit for point in one.points for figure in point.figures}
         names = list(units)
-        titles = [titled(name, unit) for name, unit in units.items()]
+        titles = [named_with_unit(name, unit) for name, unit in units.items()]
         headers = ["since", "commit", "runs", *(text for title in titles for text in (title, "change")), "what changed"]
         rows = [
             [
@@ -121,7 +120,7 @@ def _figures(point: Point, names: Sequence[str]) -> list[str]:
 
 
 def _value(figure: Figure) -> str:
-    from harness.analysis.table import rounded
+    from harness.analysis.formatting import rounded
 
     if figure.value is None:
         return "–"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.output import print_json
 
 if TYPE_CHECKING:
     from harness.checks.latency.result import LatencyResult
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     "--seconds",
     type=click.FloatRange(min=0.1),
     default=10.0,
-    help="Ask for so long at least; MLPerf's submissions take 600 [10].",
+    help="Minimum duration; MLPerf's submissions take 600 [10].",
 )
 @click.option(
     "--target-qps",
@@ -46,13 +47,7 @@ if TYPE_CHECKING:
     help="server, offline: samples that are computed at once [server 1, offline as the run].",
 )
 @options.format_
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    default=3600.0,
-    help="End it if it takes longer [3600].",
-)
+@options.timeout("End the measurement if it takes longer")
 @options.results
 def latency(
     run: str,
@@ -68,9 +63,9 @@ def latency(
     """Measure the latency of a run's model in one of the four scenarios of MLPerf Inference, by MLPerf's LoadGen where
     it is installed (pip install mlcommons-loadgen); single-stream and offline also without it.
 
-    RUN is its id, a part of the id that no other has, or the path of its directory. The trained weights are used where
-    the run saved them (`harness run --save-weights`), else the initial ones. What was found is kept beside the record,
-    with all raw samples. The exit status is 1 where LoadGen calls the result invalid.
+    RUN is its id, a unique part of the id, or the path of its directory. The trained weights are used where
+    the run saved them (`harness run --save-weights`), else the initial ones. The result is kept next to the
+    record, with all raw samples. The exit status is 1 where LoadGen calls the result invalid.
 
     \b
     Examples:
@@ -78,8 +73,6 @@ def latency(
       harness latency resnet-20-torch-s0
       harness latency resnet-20-torch-s0 --scenario server --target-qps 200 --latency-bound-ms 15
     """
-    import msgspec
-
     from harness.checks.latency.measure import measure, settings
     from harness.records.store import Store, results_dir
 
@@ -93,40 +86,40 @@ def latency(
         latency_bound_ms=latency_bound_ms,
     )
     click.echo(f"{stored.record.run_id}: {scenario}, {seconds:g} s or more", err=True)
-    found, folder = measure(stored, chosen, options.catalog(), timeout_s=timeout)
+    result, folder = measure(stored, chosen, options.catalog(), timeout_s=timeout)
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+        print_json(result)
     else:
-        click.echo(render(found))
+        click.echo(render(result))
         click.echo(f"kept in {folder}", err=True)
-    if found.measured.valid is False:
+    if result.measured.valid is False:
         raise click.exceptions.Exit(1)
 
 
-def render(found: LatencyResult) -> str:
+def render(result: LatencyResult) -> str:
     from tabulate import tabulate
 
     from harness.measure.stats import MINIMUM_SAMPLES
 
-    measured, chosen = found.measured, found.settings
+    measured, chosen = result.measured, result.settings
     needed = {f"p{percent:g}": least for percent, least in MINIMUM_SAMPLES.items()}
     verdict = {True: "valid", False: "INVALID", None: "not judged"}[measured.valid]
     rows = [
         ("engine", f"{measured.engine}: {verdict}"),
         *(("", reason) for reason in measured.reasons),
         ("queries", f"{measured.queries:,} in {measured.seconds:.2f} s, {measured.samples:,} samples"),
-        ("throughput", f"{found.samples_per_s:.5g} samples/s"),
+        ("throughput", f"{result.samples_per_s:.5g} samples/s"),
     ]
     if measured.target_qps is not None:
         bound = chosen.latency_bound_ms
         rows.append(("target", f"{measured.target_qps:.5g} queries/s, 99% within {bound or 100:g} ms"))
     rows += [
         (name, f"too few queries ({needed[name]} needed)" if value is None else f"{value:.4g} ms")
-        for name, value in found.percentiles_ms.items()
+        for name, value in result.percentiles_ms.items()
     ]
     rows += [
-        ("computed at once", f"{chosen.batch_size} on {found.device}, {found.weights} weights"),
-        *(("flag", flag) for flag in found.flags),
+        ("computed at once", f"{chosen.batch_size} on {result.device}, {result.weights} weights"),
+        *(("flag", flag) for flag in result.flags),
     ]
     lines = tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines()
-    return "\n".join([f"{found.run_id} · {chosen.scenario}", "", *(line.rstrip() for line in lines)])
+    return "\n".join([f"{result.run_id} · {chosen.scenario}", "", *(line.rstrip() for line in lines)])

@@ -118,7 +118,7 @@ _TABLES = {
 
 
 def _available(summary: str, requires: object) -> str:
-    from harness.plugins.catalog import missing
+    from harness.plugins.requirements import missing
 
     reason = missing(requires)  # type: ignore[arg-type]
     return f"{summary} [unavailable: {reason}]" if reason else summary

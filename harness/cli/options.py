@@ -1,21 +1,24 @@
-"""Option types and options that several commands share."""
+"""Options that several commands share, each declared once."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness.plan.selection import OPTIONS, Option, Selection
+
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
+    from harness.records import RunSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class SuggestingGroup(click.Group):
-    """Lists its commands in their own order, and answers a misspelt one with the nearest."""
+    """Lists its commands in their own order, and answers a misspelled one with the nearest."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -40,7 +43,7 @@ def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
 
 
 def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """As `split`, but the path of a file or folder is one value, whatever its name has in it."""
+    """Split as `split` does, but keep the path of a file or folder whole, whatever characters it has."""
     from pathlib import Path
 
     parts = [(value,) if Path(value).exists() else split(ctx, param, (value,)) for value in values]
@@ -57,12 +60,12 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
 
 
 def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...] | str:
-    """``all``, or numbers in commas."""
+    """Return ``all`` as it is, and numbers as `split_whole_numbers` does."""
     return "all" if values == ("all",) else split_whole_numbers(ctx, param, values)
 
 
 def plugins(command: F) -> F:
-    """The option ``--plugin``; `catalog` has what it names."""
+    """Add ``--plugin``; `catalog` loads what it names."""
     return click.option(
         "--plugin",
         multiple=True,
@@ -78,7 +81,7 @@ def _keep_plugins(ctx: click.Context, _param: click.Parameter, values: tuple[str
 
 
 def catalog(*, with_failures: bool = False) -> Catalog:
-    """Every plugin, and those that the command's ``--plugin`` names.
+    """Return every installed plugin, and those that the command's ``--plugin`` names.
 
     Raises `harness.PluginError` where one of these does not load, unless the command shows failures itself.
     """
@@ -87,148 +90,108 @@ def catalog(*, with_failures: bool = False) -> Catalog:
     from harness.plugins.find import named
 
     extra = click.get_current_context().meta.get("harness.plugins", ())
-    found = discover(extra)
+    discovered = discover(extra)
     wanted = {named(source).value for source in extra}
-    for failure in found.failures:
+    for failure in discovered.failures:
         if failure.ref.value in wanted and not with_failures:
             raise PluginError(f"plugin {failure.ref.name!r} ({failure.ref.value}) is not loaded: {failure.message}")
-    return found
+    return discovered
 
 
 def names(option: str, text: str) -> Callable[[F], F]:
-    """An option that takes one name or several."""
+    """Return an option that takes one name or several."""
     return click.option(option, multiple=True, metavar="NAME[,NAME]", callback=split, help=text)
 
 
-def selection(backend_help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The options that say what to run; the command takes them as one `harness.plan.Selection`, ``selection``."""
+def filters(*fields: str, **texts: str) -> Callable[[F], F]:
+    """Return options that keep only runs with these values in `fields` of their spec, as in ``--task nlp``.
+
+    `texts` replaces the help of a field. `matches` applies what they give.
+    """
+
+    def decorate(command: F) -> F:
+        for field in reversed(fields):
+            command = names(f"--{field}", texts.get(field, f"Only these {field}s."))(command)
+        return command
+
+    return decorate
+
+
+def matches(spec: RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
+    """Return whether `spec` has one of the wanted values in each field; any value will do where none is wanted."""
+    return all(not values or getattr(spec, field) in values for field, values in wanted.items())
+
+
+_DATASET_OPTIONS = (
+    Option(name="text-column", help="User data: column of the texts."),
+    Option(name="path-column", help="User data: column of the file paths in a metadata file."),
+    Option(name="target-column", help="User data: column of the label; for regression, one or several.", several=True),
+    Option(
+        name="feature-columns", help="User data: columns of a table to learn from [all other columns].", several=True
+    ),
+    Option(name="split-column", help="User data: column that says train, validation or test."),
+    Option(name="group-column", help="User data: rows with the same value stay in one split."),
+    Option(
+        name="slice-columns",
+        help="User data: also score each value of these columns, or each quarter of their numbers, alone.",
+        several=True,
+    ),
+    Option(
+        name="on-bad-row",
+        help="User data: what to do with rows that cannot be used [error].",
+        choices=("error", "skip"),
+    ),
+)
+"""Short forms of ``--set dataset.text_column=...`` and the like."""
+
+_COLUMNS = [option.name.replace("-", "_") for option in _DATASET_OPTIONS]
+
+SELECTING = frozenset([*(option.name for option in OPTIONS.values()), *_COLUMNS])
+"""Names of the parameters that `selection` collects."""
+
+
+def selection(*, leave_out: Collection[str] = (), **texts: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the options that say what to run, which the command takes as one `Selection` called ``selection``.
+
+    `texts` replaces the help of an option.
+    """
+    offered = [option for option in OPTIONS.values() if option.name not in leave_out]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
-        def collect(
-            task: tuple[str, ...],
-            backend: tuple[str, ...],
-            dataset: tuple[str, ...],
-            model: tuple[str, ...],
-            device: tuple[str, ...],
-            precision: tuple[str, ...],
-            compile_: bool,
-            deterministic: bool,
-            pretrained: str | None,
-            threads: int | None,
-            protocol: str,
-            overrides: tuple[str, ...],
-            text_column: str | None,
-            path_column: str | None,
-            target_column: tuple[str, ...],
-            feature_columns: tuple[str, ...],
-            split_column: str | None,
-            group_column: str | None,
-            slice_columns: tuple[str, ...],
-            on_bad_row: str | None,
-            **others: Any,
-        ) -> None:
-            from harness.plan import Selection
+        def collect(**given: Any) -> None:
+            values = {option.name: given.pop(option.name) for option in offered}
+            columns = {name: given.pop(name) for name in _COLUMNS}
+            values["set"] = (*_dataset_overrides(columns), *values["set"])
+            command(selection=Selection.from_values(values), **given)
 
-            chosen = Selection(
-                tasks=task,
-                backends=backend,
-                datasets=dataset,
-                models=model,
-                devices=device or ("auto",),
-                precisions=precision or ("fp32",),
-                compile=compile_,
-                deterministic=deterministic,
-                pretrained=pretrained,
-                threads=threads,
-                protocol=protocol,
-                overrides=(
-                    *_as_overrides(
-                        text_column=text_column,
-                        path_column=path_column,
-                        target_column=target_column[0] if len(target_column) == 1 else target_column,
-                        feature_columns=feature_columns,
-                        split_column=split_column,
-                        group_column=group_column,
-                        slice_columns=slice_columns,
-                        on_bad_row=on_bad_row,
-                    ),
-                    *overrides,
-                ),
-            )
-            command(selection=chosen, **others)
-
-        for option in reversed(_selecting(backend_help)):
-            collect = option(collect)
+        for option in reversed((*offered, *_DATASET_OPTIONS)):
+            collect = _declared(option, texts.get(option.name, option.help))(collect)
         return collect
 
     return decorate
 
 
-def _as_overrides(**values: str | tuple[str, ...] | None) -> list[str]:
-    """What was given of the short options for dataset options, as ``--set`` takes it."""
-    import msgspec
+def _dataset_overrides(columns: dict[str, Any]) -> tuple[str, ...]:
+    from harness.plan.overrides import as_overrides
 
-    return [f"dataset.{name}={msgspec.json.encode(value).decode()}" for name, value in values.items() if value]
-
-
-def _column(option: str, text: str) -> Callable[[F], F]:
-    return click.option(option, metavar="NAME", help=text)
+    if len(columns["target_column"]) == 1:
+        (columns["target_column"],) = columns["target_column"]
+    return as_overrides({f"dataset.{name}": value for name, value in columns.items() if value})
 
 
-def _selecting(backend_help: str) -> list[Callable[[F], F]]:
-    return [
-        names("--task", "What to do; `harness list tasks` names them."),
-        names("--backend", backend_help),
-        click.option(
-            "--dataset",
-            multiple=True,
-            metavar="NAME[,NAME]|PATH",
-            callback=split_datasets,
-            help="Data: a dataset, or a file or folder of your own; without it the task's default.",
-        ),
-        names("--model", "Model or family; without it the task's default."),
-        click.option(
-            "--pretrained",
-            metavar="FOLDER|HUB-ID",
-            help="Start from a checkpoint: config.json, model.safetensors, what prepares data.",
-        ),
-        names("--device", "auto, cpu, cuda or cuda:N [auto]."),
-        names("--precision", "fp32, tf32, bf16, fp16 or fp64 [fp32]."),
-        click.option("--compile", "compile_", is_flag=True, help="Compile the model by the backend's compiler."),
-        click.option("--deterministic", is_flag=True, help="Use only kernels that give the same bits every time."),
-        click.option(
-            "--threads",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="CPU threads of a run [all available cores].",
-        ),
-        click.option(
-            "--protocol",
-            type=click.Choice(["quick", "standard", "publish"]),
-            default="standard",
-            help="How long and how surely speed is measured; publish: 3 seeds, 5 repeats too [standard].",
-        ),
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Change a setting: recipe.epochs=3, model.hidden_size=256, protocol.window_s=1. May be repeated.",
-        ),
-        _column("--text-column", "Of your own data: the column of texts."),
-        _column("--path-column", "Of your own metadata file: the column of paths."),
-        names("--target-column", "Of your own data: the label; for regression one number or several."),
-        names("--feature-columns", "Of your own table: what to learn from; without it every other column."),
-        _column("--split-column", "Of your own data: train, validation or test."),
-        _column("--group-column", "Of your own data: rows of one group stay in one split."),
-        names("--slice-columns", "Of your own data: score each of its values, or quarter of its numbers, by itself."),
-        click.option(
-            "--on-bad-row",
-            type=click.Choice(["error", "skip"]),
-            help="Of your own data: what to do with rows that cannot be used [error].",
-        ),
-    ]
+def _declared(option: Option, text: str) -> Callable[[F], F]:
+    form = f"--{option.name}"
+    if option.kind is bool:
+        return click.option(form, is_flag=True, help=text)
+    if option.choices:
+        return click.option(form, type=click.Choice(option.choices), help=text)
+    if option.several:
+        metavar = option.metavar or "NAME[,NAME]"
+        callback = {"dataset": split_datasets, "set": None, "split": split_numbers, "seed": split_whole_numbers}
+        return click.option(form, multiple=True, metavar=metavar, callback=callback.get(option.name, split), help=text)
+    kind = click.IntRange(min=1) if option.kind is int else str
+    return click.option(form, type=kind, metavar=option.metavar or "NAME", help=text)
 
 
 def results(command: F) -> F:
@@ -236,15 +199,32 @@ def results(command: F) -> F:
         "--results",
         metavar="DIR",
         type=click.Path(file_okay=False),
-        help="Where the runs are kept [HARNESS_RESULTS, else ./results].",
+        help="Results directory [HARNESS_RESULTS, else ./results].",
     )(command)
 
 
-def format_(command: F) -> F:
-    """``--format text|json``, which the command takes as ``format_``."""
+def formats(*known: str) -> Callable[[F], F]:
+    """Return ``--format``, which the command takes as ``format_``; the first of `known` is the default."""
+    text = f"{', '.join(known[:-1])} or {known[-1]} [{known[0]}]."
+    return click.option("--format", "format_", type=click.Choice(known), default=known[0], help=text)
+
+
+format_ = formats("text", "json")
+
+
+def timeout(text: str, default_s: float = 3600.0) -> Callable[[F], F]:
+    """Return ``--timeout``, in seconds."""
     return click.option(
-        "--format", "format_", type=click.Choice(["text", "json"]), default="text", help="text or json [text]."
-    )(command)
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        default=default_s,
+        help=f"{text} [{default_s:g}].",
+    )
+
+
+def quiet(command: F) -> F:
+    return click.option("--quiet", "-q", is_flag=True, help="Print only the results and errors.")(command)
 
 
 def price_per_hour(command: F) -> F:
@@ -252,5 +232,5 @@ def price_per_hour(command: F) -> F:
         "--price-per-hour",
         type=click.FloatRange(min=0, min_open=True),
         metavar="PRICE",
-        help="Of the machine, in any currency: adds what a million samples cost.",
+        help="Price of the machine, in any currency: adds the cost of a million samples.",
     )(command)

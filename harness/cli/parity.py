@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import print_json
 
 if TYPE_CHECKING:
     from harness.checks.parity.verdict import ParityVerdict
-    from harness.plan import Selection
+    from harness.plan.selection import Selection
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
 
 
 @click.command(short_help="Check that backends compute the same thing.")
 @options.plugins
-@options.selection("Two or more; the others are compared with the first. Without it every one here.")
+@options.selection(
+    leave_out=("seed", "split", "repeat"),
+    backend="Two or more; the others are compared with the first [every one that can run here].",
+)
 @click.option("--all", "everything", is_flag=True, help="Every model's default size on its task, all backends here.")
 @click.option(
     "--steps",
@@ -28,20 +32,8 @@ if TYPE_CHECKING:
     help="Training steps of the loss curve [50]; the verdict of a shorter check is not kept.",
 )
 @options.results
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    default=1800.0,
-    help="End a backend that takes longer [1800].",
-)
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["text", "markdown", "json"]),
-    default="text",
-    help="text, markdown (one row a check) or json [text].",
-)
+@options.timeout("End a backend that takes longer", 1800.0)
+@options.formats("text", "markdown", "json")
 def parity(
     selection: Selection,
     everything: bool,
@@ -89,12 +81,14 @@ def parity(
 
 
 def _specs(selection: Selection, catalog: Catalog, everything: bool) -> Iterator[RunSpec]:
-    """Of the selection; or of every model that a task can train, at its default size, where two backends have it."""
+    """Yield the selected specs; or those of every model that a task can train, at its default size."""
     import dataclasses
 
+    from harness.data.checkpoint import locate
     from harness.errors import UsageError
-    from harness.plan import expand
+    from harness.plan.expand import expand
 
+    selection = selection.resolved(locate)
     if not everything:
         yield from expand(selection, catalog)
         return
@@ -114,10 +108,8 @@ def _progress(spec: RunSpec) -> Callable[[str], None]:
 
 
 def _print(verdicts: list[ParityVerdict], format_: str) -> None:
-    import msgspec
-
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(verdicts), indent=1).decode())
+        print_json(verdicts)
     elif format_ == "markdown" or len(verdicts) > 1:
         from harness.checks.parity.text import summary
 

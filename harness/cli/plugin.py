@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import print_json
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from harness.records import PluginRef
 
 
-@click.group(cls=options.SuggestingGroup, short_help="Plugins: list, check and begin.")
+@click.group(cls=options.SuggestingGroup, short_help="Plugins: create, check and list.")
 def plugin() -> None:
     """What adds tasks, datasets, models, backends, metrics and report formats.
 
@@ -33,18 +34,18 @@ def plugin() -> None:
     """
 
 
-@plugin.command(short_help="Begin a plugin: a package that works as it is.")
+@plugin.command(short_help="Create a plugin project.")
 @click.argument("name")
 @click.option(
     "--kind",
     required=True,
     type=click.Choice(("task", "dataset", "model", "backend", "metric", "reporter")),
-    help="What it brings.",
+    help="What the plugin provides.",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="The new folder [./NAME].")
 def new(name: str, kind: str, output: Path | None) -> None:
-    """Write a small package that can be installed, runs, and keeps every rule of `harness plugin check` as it is: one
-    module, whose comments say what to change, one test, pyproject.toml and README.md.
+    """Write a small package that installs, runs and passes `harness plugin check` unchanged: one module, whose comments
+    say what to change, one test, pyproject.toml and README.md.
 
     \b
     Examples:
@@ -65,18 +66,18 @@ def new(name: str, kind: str, output: Path | None) -> None:
     }
     for taken, names in known.items():
         if name in names or name.replace("-", "_") in names:
-            raise UsageError(f"there is a {taken} {name!r} already; give it another name")
+            raise UsageError(f"a {taken} named {name!r} already exists; choose another name")
     folder = output or Path(name)
     for path in create(name, kind, folder):
         click.echo(path)
     click.echo(f"\nNext:\n  pip install --editable {shlex.quote(str(folder))}\n  harness plugin check {name}", err=True)
 
 
-@plugin.command("list", short_help="Every plugin, what it brings, and why one is not loaded.")
+@plugin.command("list", short_help="List plugins, what they provide, and why one is not loaded.")
 @options.plugins
 @options.format_
 def list_(format_: str) -> None:
-    """List the plugins that are found: where each comes from, what it brings, and of one that is not loaded why."""
+    """List the plugins: where each comes from, what it provides, and why one is not loaded."""
     from harness.testing.check import subjects
 
     catalog = options.catalog(with_failures=True)
@@ -103,10 +104,7 @@ def list_(format_: str) -> None:
         for failure in catalog.failures
     ]
     if format_ == "json":
-        import msgspec
-
-        shown = {"plugins": rows, "conflicts": list(catalog.conflicts.values())}
-        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+        print_json({"plugins": rows, "conflicts": list(catalog.conflicts.values())})
         return
     for row in sorted(rows, key=lambda row: str(row["name"])):
         origin = " ".join(filter(None, (str(row["distribution"]), str(row["version"]))))
@@ -125,12 +123,12 @@ def _filled(text: str) -> str:
     return textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
 
 
-@plugin.command(short_help="Look at every rule for what a plugin brings.")
+@plugin.command(short_help="Check a plugin against the rules of its kind.")
 @options.plugins
 @click.argument("which", metavar="[NAME|PATH]", required=False)
 @options.format_
 def check(which: str | None, format_: str) -> None:
-    """Look at the rules of the conformance kit for everything that a plugin brings: NAME is that of an installed
+    """Check everything that a plugin provides against the rules of the conformance kit: NAME is that of an installed
     plugin, PATH a Python file or the folder of an installed project; without either, every plugin that is not part of
     harness itself.
 
@@ -143,7 +141,6 @@ def check(which: str | None, format_: str) -> None:
       harness plugin check ./my_plugin.py
       harness plugin check .
     """
-    import msgspec
     from rich.console import Console
 
     from harness.testing.check import check_plugin
@@ -159,7 +156,7 @@ def check(which: str | None, format_: str) -> None:
                     click.echo(str(finding))
     broken = sum(finding.passed is False for finding in findings)
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode())
+        print_json(findings)
     else:
         reasons = Counter((finding.subject, finding.seen) for finding in findings if finding.passed is None)
         for (subject, reason), count in reasons.items():

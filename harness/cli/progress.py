@@ -1,53 +1,52 @@
-"""What is seen on stderr while runs go on: a live display on a terminal, plain lines elsewhere, or nothing."""
+"""Progress of runs on stderr: a live display on a terminal, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness import api
+from harness.execute.runner import Listener
 from harness.records import EpochEnded, Event, Failure, Fetching, PhaseStarted, Progress, RunRecord, RunSpec
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
+
+    from harness.api import Results
+    from harness.plugins.catalog import Catalog
+    from harness.records.store import Store
 
 _REFRESH_S = 0.25
 _PLAIN_S = 1.0
 _FETCHING_S = 10.0
 
 
-def listener(*, quiet: bool) -> Quiet:
-    """The listener that suits stderr."""
+def listener(*, quiet: bool) -> Listener:
+    """Return the listener that suits stderr."""
     if quiet:
-        return Quiet()
+        return Listener()
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return Live()
     return Plain()
 
 
-class Quiet:
-    """Keeps the finished records and says nothing."""
+def carry_out(specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, quiet: bool, **settings: Any) -> Results:
+    """Carry out `specs` as `harness.api.carry_out` does, with progress on stderr.
 
-    def __init__(self) -> None:
-        self.records: list[RunRecord] = []
-
-    def run_started(self, index: int, total: int, spec: RunSpec) -> None:
-        pass
-
-    def event(self, spec: RunSpec, event: Event) -> None:
-        pass
-
-    def run_finished(self, index: int, total: int, record: RunRecord) -> None:
-        self.records.append(record)
-
-    def close(self) -> None:
-        pass
+    SIGTERM and SIGHUP act like Ctrl-C: the run's process is ended, and the run recorded.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.default_int_handler)
+    return api.carry_out(specs, catalog, store, listener=listener(quiet=quiet), **settings)
 
 
-class Plain(Quiet):
+class Plain(Listener):
     """A line for each phase that a run enters, for epochs (at most one a second, and the last) and for each result."""
 
     def __init__(self) -> None:
@@ -55,6 +54,9 @@ class Plain(Quiet):
         self._prefix = ""
         self._phases: set[str] = set()
         self._epoch_told = self._fetching_told = 0.0
+
+    def message(self, text: str) -> None:
+        click.echo(text, err=True)
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._prefix = f"[{index}/{total}] {title(spec)}: "
@@ -79,7 +81,7 @@ class Plain(Quiet):
         click.echo(self._prefix + describe_result(record), err=True)
 
 
-class Live(Quiet):
+class Live(Listener):
     """A display that is redrawn when an event arrives, at most every quarter of a second.
 
     There is no refresh thread: the parent sleeps while the run, whose speed is being measured, computes.
@@ -99,6 +101,9 @@ class Live(Quiet):
         self._epoch: EpochEnded | None = None
         self._started = self._first = self._drawn = 0.0
         self._first_step = 0
+
+    def message(self, text: str) -> None:
+        click.echo(text, err=True)
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._index, self._total, self._spec = index, total, spec
@@ -201,7 +206,7 @@ def describe_validation(event: EpochEnded) -> list[str]:
 
 def describe_result(record: RunRecord) -> str:
     if isinstance(record.outcome, Failure):
-        from harness.analysis.table import one_line
+        from harness.analysis.formatting import one_line
 
         return f"failed: {record.outcome.kind}: {one_line(record.outcome.message)}"
     primary = record.outcome.scores.primary

@@ -38,12 +38,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 @options.results
 @click.option("--all-ratios", is_flag=True, help="Also between rows that a parity check found to differ.")
 @options.price_per_hour
-@options.names("--task", "Only these tasks.")
-@options.names("--dataset", "Only these datasets.")
-@options.names("--model", "Only these models.")
-@options.names("--backend", "Only these backends; ratios are to the first of them that ran.")
-@options.names("--device", "Only these devices.")
-@options.names("--precision", "Only these precisions.")
+@options.filters(*_FILTERS, backend="Only these backends; ratios are to the first of them that ran.")
 def report(
     format_: str | None,
     plot: str | None,
@@ -96,7 +91,7 @@ def report(
             f"results directory {str(directory)!r} {state}; make some with `harness run --task ...`, "
             "or name another with --results DIR"
         )
-    made = Report(
+    comparison = Report(
         runs=tuple(_selected(loaded.runs, filters)),
         catalog=catalog,
         verdicts=tuple(load_verdicts(directory).values()),
@@ -106,11 +101,11 @@ def report(
         problems=tuple(loaded.problems),
     )
     if plot is not None:
-        _draw(plot, made, Path(output or ""))
+        _draw(plot, comparison, Path(output or ""))
         return
-    rendered = resolve(reporter.render)(made if reporter.takes == "report" else made.table)
+    rendered = resolve(reporter.render)(comparison if reporter.takes == "report" else comparison.table)
     if reporter.output == "directory":
-        _write_site(rendered, made, Path(output or ""))
+        _write_site(rendered, comparison, Path(output or ""))
     elif output is None:
         click.echo(rendered, nl=not rendered.endswith("\n"))
     else:
@@ -119,14 +114,14 @@ def report(
         write_whole(Path(output), rendered.encode())
 
 
-def _draw(plot: str, made: Report, output: Path) -> None:
+def _draw(plot: str, report: Report, output: Path) -> None:
     from harness.records.files import write_whole
-    from harness.report.plots import figure
+    from harness.report.plots.figure import figure
 
-    write_whole(output, figure(made, plot, output.suffix))
+    write_whole(output, figure(report, plot, output.suffix))
 
 
-def _write_site(files: Iterable[tuple[str, bytes]], made: Report, output: Path) -> None:
+def _write_site(files: Iterable[tuple[str, bytes]], report: Report, output: Path) -> None:
     from rich.console import Console
     from rich.progress import track
 
@@ -134,20 +129,24 @@ def _write_site(files: Iterable[tuple[str, bytes]], made: Report, output: Path) 
 
     console = Console(stderr=True)
     count = write_directory(output, track(files, "writing pages", console=console, transient=True))
-    click.echo(f"{count} files, {len(made.runs)} runs: open {output / 'index.html'}", err=True)
+    click.echo(f"{count} files, {len(report.runs)} runs: open {output / 'index.html'}", err=True)
 
 
 def _selected(runs: list[StoredRun], filters: dict[str, tuple[str, ...]]) -> list[StoredRun]:
     from harness.errors import CombinationError, UsageError
 
-    for name in _FILTERS:
+    for name, names in filters.items():
         present = {getattr(run.record.spec, name) for run in runs}
-        for wanted in filters[name]:
+        for wanted in names:
             if wanted not in present:
                 raise UsageError(
                     f"none of these results has the {name} {wanted!r}; they have: {', '.join(sorted(present))}"
                 )
-    chosen = [run for run in runs if all(not filters[n] or getattr(run.record.spec, n) in filters[n] for n in _FILTERS)]
+    chosen = [
+        run
+        for run in runs
+        if all(not names or getattr(run.record.spec, name) in names for name, names in filters.items())
+    ]
     if not chosen:
         raise CombinationError("no run matches all of these filters; leave some out")
     order = {name: position for position, name in enumerate(filters["backend"])}

@@ -9,40 +9,30 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import counted, print_json
 
 if TYPE_CHECKING:
-    from harness.records import RunRecord, RunSpec
-    from harness.records.store import Store, StoredRun
+    from harness.records.store import StoredRun
     from harness.report.bundle.reproduce import Reproduced
 
 
-@click.command(short_help="Run a published comparison again, and say what agrees.")
+@click.command(short_help="Repeat a published comparison and report what agrees.")
 @options.plugins
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@options.names("--task", "Only these tasks.")
-@options.names("--model", "Only these models.")
-@options.names("--backend", "Only these backends.")
+@options.filters("task", "model", "backend")
 @click.option("--verify", is_flag=True, help="Check the bundle against its manifest, and run nothing.")
 @options.results
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    default=3600.0,
-    help="End a run that takes longer [3600].",
-)
-@click.option("--quiet", "-q", is_flag=True, help="Print the outcome and errors only.")
+@options.timeout("End a run that takes longer")
+@options.quiet
 @options.format_
 def reproduce(
     bundle: Path,
-    task: tuple[str, ...],
-    model: tuple[str, ...],
-    backend: tuple[str, ...],
     verify: bool,
     results: str | None,
     timeout: float,
     quiet: bool,
     format_: str,
+    **filters: tuple[str, ...],
 ) -> None:
     """Verify a BUNDLE, carry out the specs of its runs here, and compare: the same quality within its interval, the
     same data and initial weights, and the speeds side by side.
@@ -59,6 +49,7 @@ def reproduce(
     """
     import tempfile
 
+    from harness.cli.progress import carry_out
     from harness.errors import RecordError, UsageError
     from harness.records import Success
     from harness.records.store import Store, results_dir
@@ -71,86 +62,67 @@ def reproduce(
         loaded = Store(Path(folder) / RECORDS).load()
     if loaded.problems:
         raise RecordError(f"{bundle}: {loaded.problems[0]}")
-    runs = f"{len(loaded.runs)} run{'s' * (len(loaded.runs) != 1)}"
     click.echo(
-        f"{bundle}: {len(manifest.files)} files as in its manifest (SHA-256 {digest}), {runs}, "
-        f"made by harness {manifest.harness_version}",
+        f"{bundle}: {len(manifest.files)} files as in its manifest (SHA-256 {digest}), "
+        f"{counted(len(loaded.runs), 'run')}, made by harness {manifest.harness_version}",
         err=format_ == "json",
     )
     if verify:
         return
-    filters = {"task": task, "model": model, "backend": backend}
     chosen = [
         run.record
         for run in loaded.runs
-        if isinstance(run.record.outcome, Success)
-        and all(not wanted or getattr(run.record.spec, name) in wanted for name, wanted in filters.items())
+        if isinstance(run.record.outcome, Success) and options.matches(run.record.spec, filters)
     ]
     if not chosen:
         raise UsageError(f"{bundle}: no successful run in it matches; it has {_named(loaded.runs)}")
     specs = list({record.spec.key: record.spec for record in chosen}.values())
-    records = _carry_out(specs, Store(results_dir(results)), timeout, quiet)
+    store = Store(results_dir(results))
+    records = carry_out(specs, options.catalog(), store, quiet=quiet, timeout_s=timeout)
     here = {spec.key: record for spec, record in zip(specs, records, strict=True)}
-    found = []
+    outcomes = []
     for record in {record.spec.key: record for record in chosen}.values():
         siblings = [other for other in chosen if other.spec.group_key == record.spec.group_key]
-        found.append(judge(record, here[record.spec.key], siblings))
+        outcomes.append(judge(record, here[record.spec.key], siblings))
     if format_ == "json":
-        import msgspec
-
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+        print_json(outcomes)
     else:
-        click.echo(render(found))
-    if not all(outcome.agrees for outcome in found):
+        click.echo(render(outcomes))
+    if not all(outcome.agrees for outcome in outcomes):
         raise click.exceptions.Exit(1)
 
 
-def _carry_out(specs: Sequence[RunSpec], store: Store, timeout: float, quiet: bool) -> list[RunRecord]:
-    import signal
-
-    from harness.cli.progress import listener
-    from harness.execute.runner import run_all
-
-    for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: end the child and record it
-        signal.signal(getattr(signal, name), signal.default_int_handler)
-    progress = listener(quiet=quiet)
-    try:
-        return run_all(specs, options.catalog(), store, timeout_s=timeout, listener=progress)
-    finally:
-        progress.close()
-
-
-def render(found: Sequence[Reproduced]) -> str:
+def render(outcomes: Sequence[Reproduced]) -> str:
     from tabulate import tabulate
 
     rows = []
-    for outcome in found:
+    for outcome in outcomes:
         marks = (outcome.quality, outcome.dataset, outcome.initial_weights, outcome.final_weights)
         rows.append([outcome.run, outcome.metric, _number(outcome.then), _number(outcome.now), *marks])
     headers = ["run", "metric", "then", "here", "quality", "data", "initial weights", "trained weights"]
     align = ["left", "left", "right", "right", *["left"] * 4]
     parts = [tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)]
-    speeds = [
-        [outcome.run, speed.name, _number(speed.then), _number(speed.now), f"{speed.now / speed.then:.2f}×", speed.unit]
-        for outcome in found
-        for speed in outcome.speeds
-        if speed.then
+    costs = [
+        [outcome.run, cost.title, _number(cost.then), _number(cost.now), f"{cost.now / cost.then:.2f}×", cost.unit]
+        for outcome in outcomes
+        for cost in outcome.costs
+        if cost.then
     ]
-    if speeds:
+    if costs:
         headers = ["run", "", "then", "here", "ratio", ""]
         align = ["left", "left", "right", "right", "right", "left"]
-        parts.append(tabulate(speeds, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True))
-    then, here = (dict.fromkeys(outcome.machines[place] for outcome in found) for place in (0, 1))
+        parts.append(tabulate(costs, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True))
+    then, here = (dict.fromkeys(outcome.machines[place] for outcome in outcomes) for place in (0, 1))
     parts.append("\n".join(["machines", *(f"  then: {one}" for one in then), *(f"  here: {one}" for one in here)]))
-    differing = dict.fromkeys(difference for outcome in found for difference in outcome.differences)
+    differing = dict.fromkeys(difference for outcome in outcomes for difference in outcome.differences)
     if differing:
         lines = [f"  {name}: {then} -> {now}" for name, then, now in differing]
         parts.append("\n".join(["what differs here", *lines]))
-    wrong = [f"{outcome.run}: {outcome.why}" for outcome in found if outcome.quality != "agrees"]
+    wrong = [f"{outcome.run}: {outcome.why}" for outcome in outcomes if outcome.quality != "agrees"]
     if wrong:
         parts.append("\n".join(["quality that does not agree", *(f"  {line}" for line in wrong)]))
-    agreeing = sum(outcome.agrees for outcome in found)
-    parts.append(f"{agreeing} of {len(found)} runs agree in quality, data and initial weights")
+    agreeing = sum(outcome.agrees for outcome in outcomes)
+    parts.append(f"{agreeing} of {len(outcomes)} runs agree in quality, data and initial weights")
     return "\n\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""The command group: which command lives where, and what becomes of an error."""
+"""The command group: where each command is defined, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ class _LazyGroup(SuggestingGroup):
             click.echo(f"Error: {error}", err=True)
         else:
             name = type(error).__name__
-            click.echo(f"Error: {name}: {error}\nThis was not foreseen; `harness --debug ...` shows where.", err=True)
+            click.echo(f"Error: {name}: {error}", err=True)
+            click.echo("This is a bug. Run `harness --debug ...` for a traceback, and please report it.", err=True)
         ctx.exit(error.exit_status if isinstance(error, HarnessError) else 1)
 
 

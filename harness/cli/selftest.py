@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import print_json
 
 if TYPE_CHECKING:
     from harness.checks.selftest import Check
 
 
-@click.command(short_help="Whether this machine is measured right.")
+@click.command(short_help="Check that this machine is measured correctly.")
 @options.plugins
 @options.format_
 def selftest(format_: str) -> None:
@@ -26,13 +27,11 @@ def selftest(format_: str) -> None:
       harness selftest
       harness selftest --format json
     """
-    import msgspec
-
     from harness.checks.selftest import run
 
     checks = run(options.catalog())
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(checks), indent=1).decode())
+        print_json(checks)
     else:
         click.echo(render(checks))
     if not all(check.passed for check in checks):

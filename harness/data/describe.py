@@ -36,7 +36,7 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     """``embedded`` comes with an installed package; ``cached`` was fetched and verified."""
     download_bytes: int | None
     """None where a publisher's file has no known size."""
-    licence: str
+    license: str
     homepage: str
     citation: str
     notes: str
@@ -71,7 +71,7 @@ def describe(catalog: Catalog, dataset: Dataset) -> DatasetInfo:
         summary=dataset.summary,
         state=found,
         download_bytes=total_bytes(dataset.files),
-        licence=dataset.licence,
+        license=dataset.license,
         homepage=dataset.homepage,
         citation=dataset.citation,
         notes=dataset.notes,

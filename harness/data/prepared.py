@@ -30,7 +30,7 @@ def check(data: PreparedData) -> None:
         if length not in (0, data.info.outputs):
             raise PluginError(f"the prepared data have {length} {field} for {data.info.outputs} outputs")
     if not all(map(math.isfinite, (*data.info.target_mean, *data.info.target_scale))):
-        raise DataError("the training targets are too large to be standardised: their mean or scale is not finite")
+        raise DataError("the training targets are too large to be standardized: their mean or scale is not finite")
     for name, split in _splits(data):
         if len(split) == 0:
             raise DataError(f"the {name} split is empty")

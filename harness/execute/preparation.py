@@ -1,18 +1,22 @@
-"""From a spec to what a session needs: what every child process does before it computes.
+"""From a spec to an open session: what every child process does before it computes.
 
-The pieces are functions, so that a run, a parity check and an evaluation tread the same path.
+Runs, parity checks, audits, evaluations and latency measurements share this code path.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from harness import plugins
-from harness.errors import BadResultError, DataError, HarnessError, PluginError, UnsupportedError
+from harness.errors import DataError, PluginError, UnsupportedError
 from harness.interfaces import (
     Backend,
     Batch,
@@ -26,7 +30,79 @@ from harness.interfaces import (
     Task,
 )
 from harness.plugins.catalog import Catalog
-from harness.records import FailureKind, PluginRef, RunSpec
+from harness.records import PluginRef, RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What a session is opened with."""
+
+    spec: RunSpec
+    """With the device that was chosen."""
+    catalog: Catalog
+    backend: Backend
+    device: DeviceInfo
+    data: PreparedData
+    model: Model
+    request: SessionRequest
+
+
+def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
+    """Load the plugins, set the backend's environment variables, choose the device and prepare the data.
+
+    Raises `harness.PluginError`, `harness.UnsupportedError`, `harness.DataError` and whatever a plugin raises.
+    """
+    catalog = load_plugins(refs)
+    backend = catalog.backend(spec.backend)
+    os.environ.update(backend.environment)
+    device = choose_device(backend, spec)
+    spec = msgspec.structs.replace(spec, device=device.name)
+    return preparation_of(spec, catalog, device, prepare_data(catalog, spec))
+
+
+def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData) -> Preparation:
+    """Look up the spec's model and backend and make the request for its sessions. Raises `harness.PluginError`."""
+    model, _ = catalog.model(spec.model)
+    network = catalog.network(model.name, spec.backend)
+    if network is None:
+        raise PluginError(f"no plugin brings model {model.name!r} to backend {spec.backend!r}")
+    config = msgspec.convert(spec.model_options, model.Config)
+    request = SessionRequest(
+        build=plugins.resolve(network.build),
+        config=config,
+        info=data.info,
+        parameters=tuple(model.parameters(config, data.info)),
+        recipe=spec.recipe,
+        device=device.name,
+        precision=spec.precision,
+        compile=spec.compile,
+        deterministic=spec.deterministic,
+        seed=spec.seed,
+        threads=spec.threads,
+    )
+    backend = catalog.backend(spec.backend)
+    return Preparation(
+        spec=spec, catalog=catalog, backend=backend, device=device, data=data, model=model, request=request
+    )
+
+
+@contextmanager
+def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: Any) -> Iterator[Session]:
+    """Open a session with `weights` set, and close it at the end. `recipe` replaces fields of the recipe."""
+    changed = msgspec.structs.replace(prepared.request.recipe, **recipe)
+    session = prepared.backend.open(dataclasses.replace(prepared.request, recipe=changed))
+    try:
+        session.set_weights(weights)
+        yield session
+    finally:
+        session.close()
+
+
+def fit_at_once(session: Session, prepared: Preparation) -> None:
+    """Fit a session whose backend does not train by steps, so that it can predict; do nothing for other backends."""
+    if not prepared.backend.trains_by_steps:
+        train = prepared.data.train
+        session.fetch(session.train_step(Batch(dict(train.inputs), train.targets), 0.0))
 
 
 def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
@@ -35,6 +111,13 @@ def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
     if catalog.failures:
         raise PluginError("; ".join(f"plugin {f.ref.name!r}: {f.message}" for f in catalog.failures))
     return catalog
+
+
+def backend_of(ref: PluginRef, name: str) -> Backend:
+    """Load one plugin and return its backend, with the environment variables that it asks for set."""
+    backend = load_plugins([ref]).backend(name)
+    os.environ.update(backend.environment)
+    return backend
 
 
 def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
@@ -56,38 +139,52 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 
 
 def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
-    """The spec's dataset as its task prepares it, checked, from the cache where an earlier run prepared it;
-    `DataInfo.details` takes in what the dataset tells."""
+    """Return the spec's dataset as its task prepares it, checked, from the cache if it is there or can be put there;
+    `DataInfo.details` includes what the dataset reports."""
     from harness.data import prepared_cache
-    from harness.data.user_files.dataset import dataset_of
 
-    task, dataset = catalog.task(spec.task), dataset_of(spec, catalog)
-    options = msgspec.convert(spec.task_options, task.Options)
-    folder = prepared_cache.entry(spec, dataset, catalog)
+    task, dataset, folder = _sources(catalog, spec)
     data = prepared_cache.load(folder) if folder else None
     if data is None:
-        data = _prepared(task, dataset, options, spec)
+        data = _prepared(task, dataset, spec)
         if folder and prepared_cache.save(folder, data):
-            del data  # its memory is free before the same comes back, as the next run will find it
-            data = prepared_cache.load(folder) or _prepared(task, dataset, options, spec)
-    info = data.info
+            del data  # Free its memory before it is read back: this run behaves like one that hits the cache.
+            data = prepared_cache.load(folder) or _prepared(task, dataset, spec)
+    info, options = data.info, msgspec.convert(spec.task_options, task.Options)
     return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, info, options, rng))
 
 
-def is_prepared(catalog: Catalog, spec: RunSpec) -> bool:
-    """Whether `prepare_data` has nothing to prepare that it would keep for the next run."""
-    from harness.data import prepared_cache
-    from harness.data.user_files.dataset import dataset_of
-
-    folder = prepared_cache.entry(spec, dataset_of(spec, catalog), catalog)
+def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
+    """Return whether the prepared data are in the cache, or cannot be put there."""
+    _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
 
-def _prepared(task: Task, dataset: Dataset, options: Any, spec: RunSpec) -> PreparedData:
+def cache_data(catalog: Catalog, spec: RunSpec) -> None:
+    """Prepare the data and put them into the cache, so that `prepare_data` only reads them."""
+    from harness.data import prepared_cache
+
+    task, dataset, folder = _sources(catalog, spec)
+    if folder is not None:
+        prepared_cache.save(folder, _prepared(task, dataset, spec))
+
+
+def _sources(catalog: Catalog, spec: RunSpec) -> tuple[Task, Dataset, Path | None]:
+    """Return the spec's task and dataset, and their folder in the cache; None where the data cannot be cached."""
+    from harness.data import prepared_cache
+    from harness.data.user_files.dataset import dataset_of
+
+    dataset = dataset_of(spec, catalog)
+    return catalog.task(spec.task), dataset, prepared_cache.entry(spec, dataset, catalog)
+
+
+def _prepared(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
     from harness.data.prepared import check, dataset_digest
+    from harness.data.raw import check_raw
 
     raw = _loaded(dataset, spec)
-    data = task.prepare(raw, options)
+    check_raw(raw, task.objective)
+    data = task.prepare(raw, msgspec.convert(spec.task_options, task.Options))
     check(data)
     info = msgspec.structs.replace(data.info, details={**raw.details, **data.info.details})
     return dataclasses.replace(data, info=info, digest=dataset_digest(data))
@@ -110,62 +207,23 @@ def _loaded(dataset: Dataset, spec: RunSpec) -> RawData:
         ) from error
 
 
-def session_request(
-    catalog: Catalog, spec: RunSpec, data: PreparedData, device: DeviceInfo
-) -> tuple[Model, Any, SessionRequest]:
-    """The model's family, its configuration, and what the backend's session is asked for."""
-    model, _ = catalog.model(spec.model)
-    config = msgspec.convert(spec.model_options, model.Config)
-    network = catalog.network(model.name, spec.backend)
-    if network is None:
-        raise PluginError(f"no plugin brings model {model.name!r} to backend {spec.backend!r}")
-    request = SessionRequest(
-        build=plugins.resolve(network.build),
-        config=config,
-        info=data.info,
-        parameters=tuple(model.parameters(config, data.info)),
-        recipe=spec.recipe,
-        device=device.name,
-        precision=spec.precision,
-        compile=spec.compile,
-        deterministic=spec.deterministic,
-        seed=spec.seed,
-        threads=spec.threads,
-    )
-    return model, config, request
+def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the canonical arrays that training starts from, drawn or from the spec's checkpoint, and notes on the
+    latter.
 
-
-def ready(session: Session, backend: Backend, weights: Mapping[str, Any], data: PreparedData) -> None:
-    """Make a session that can predict: with these weights, or where its backend fits at once, fitted."""
-    session.set_weights(weights)
-    if not backend.trains_by_steps:
-        session.fetch(session.train_step(Batch(dict(data.train.inputs), data.train.targets), 0.0))
-
-
-def starting_weights(model: Model, request: SessionRequest, spec: RunSpec) -> tuple[dict[str, Any], dict[str, str]]:
-    """The canonical arrays that training starts from, drawn or from the spec's checkpoint, and notes on the latter.
-
-    Raises `harness.DataError` where the checkpoint does not fit, or is not the one that was planned with.
+    Raises `harness.DataError` where the checkpoint does not fit.
     """
-    from harness.execute.weights import initial_weights
-    from harness.plan import checkpoint as pretrained
+    from harness.execute.weights import initial_weights, pretrained_weights
 
-    initial = initial_weights(request.parameters, spec.seed)
-    if spec.pretrained is None:
-        return initial, {}
-    return pretrained.weights(spec.pretrained, model, request.parameters, initial)
+    parameters, checkpoint = prepared.request.parameters, prepared.spec.pretrained
+    initial = initial_weights(parameters, prepared.spec.seed)
+    return (initial, {}) if checkpoint is None else pretrained_weights(checkpoint, prepared.model, parameters, initial)
 
 
-def explain(error: Exception, backend: Backend | None) -> tuple[FailureKind, str]:
-    """What kind of failure an exception is, and its first line in its own words; the log has the traceback."""
-    kind: FailureKind = "error"
-    text = str(error).strip() or type(error).__name__
-    if isinstance(error, UnsupportedError):
-        kind = "unsupported"
-    elif isinstance(error, BadResultError):
-        kind = "bad_result"
-    elif isinstance(error, MemoryError) or (backend is not None and backend.is_out_of_memory(error)):
-        kind = "oom"
-    elif not isinstance(error, HarnessError):
-        text = f"{type(error).__name__}: {error}"
-    return kind, text.splitlines()[0][:500]
+def saved_weights(path: Path, prepared: Preparation) -> dict[str, Any]:
+    """Read a run's weights. Raises `harness.RecordError`, or `harness.PluginError` where they do not fit the model."""
+    from harness.execute.weights import check, load
+
+    weights = load(path)
+    check(weights, prepared.request.parameters)
+    return weights

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import signal
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
-from harness.errors import RecordError, UsageError
-from harness.execute.child import Ended, run_child
-from harness.execute.worker import Job
+from harness.errors import UsageError
+from harness.execute.child import call_in_child
+from harness.execute.failures import tail
+from harness.execute.worker import RunJob, carry_out
 from harness.measure.environment import collect
 from harness.measure.roofline import lookup
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.plugins.events import Events
 from harness.records import EpochEnded, Event, Failure, ParityMark, Provenance, RunRecord, RunSpec
-from harness.records.store import ARRAYS, LOG, RECORD, WEIGHTS, Store, read_record, write_json
+from harness.records.store import ARRAYS, LOG, WEIGHTS, Store
 
 DEFAULT_TIMEOUT_S = 3600.0
-LOG_TAIL_LINES = 40
 
 
-class Listener(Protocol):
-    """Hears of runs as they go on."""
+class Listener:
+    """Receives the progress of runs. This base class keeps the finished records and shows nothing."""
 
-    def run_started(self, index: int, total: int, spec: RunSpec) -> None: ...
+    def __init__(self) -> None:
+        self.records: list[RunRecord] = []
 
-    def event(self, spec: RunSpec, event: Event) -> None: ...
-
-    def run_finished(self, index: int, total: int, record: RunRecord) -> None: ...
-
-
-class Silent:
-    """The listener that does nothing."""
+    def message(self, text: str) -> None:
+        """Receive a line about work that is not part of a run."""
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         pass
@@ -47,7 +39,10 @@ class Silent:
         pass
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
-        pass
+        self.records.append(record)
+
+    def close(self) -> None:
+        """Receive the end of all runs, also where an exception ended them."""
 
 
 def run_all(
@@ -68,7 +63,7 @@ def run_all(
     """
     if not timeout_s > 0:
         raise UsageError(f"the time limit of a run must be positive, got {timeout_s}")
-    listener = listener or Silent()
+    listener = listener or Listener()
     store.prepare()
     events = Events(catalog)
     records = []
@@ -107,54 +102,53 @@ def run_one(
 ) -> RunRecord:
     """One run in one child process; always ends in a stored record, whatever becomes of the child."""
 
-    def on_line(line: bytes) -> None:
-        try:
-            event = msgspec.json.decode(line, type=Event)
-        except (msgspec.DecodeError, UnicodeDecodeError):  # a plugin wrote to the pipe: its run goes on all the same
-            return
+    def on_event(event: Event) -> None:
         listener.event(spec, event)
         if isinstance(event, EpochEnded):
             events.notify("harness_epoch_ended", spec=spec, epoch=event)
 
     with store.scratch() as scratch:
         plugins = tuple(map(with_digest, catalog.refs_for(spec)))
-        job = Job(spec=spec, plugins=plugins, save_weights=save_weights)
-        write_json(scratch / "job.json", job)
         start = time.monotonic()
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        kills_before = _kernel_oom_kills()
+        returned: RunRecord | Failure
         try:
-            ended = run_child(
-                "harness.execute.worker",
-                [str((scratch / name).absolute()) for name in ("job.json", RECORD)],
-                log=scratch / LOG,
+            returned = call_in_child(
+                carry_out,
+                RunJob(spec=spec, plugins=plugins, save_weights=save_weights),
                 timeout_s=timeout_s,
-                on_line=on_line,
                 environment=child_environment(spec),
+                directory=scratch,
+                event_type=Event,
+                on_event=on_event,
             )
         except KeyboardInterrupt:
-            ended = None
-        (scratch / "job.json").unlink(missing_ok=True)
-        written = _written_record(scratch / RECORD) if ended is not None and ended.status == 0 else None
-        if written is not None and ended is not None:
-            record = msgspec.structs.replace(written, wall_s=ended.seconds)
-        else:
+            returned = Failure(kind="interrupted", message="stopped by the user")
+        wall_s = time.monotonic() - start
+        if isinstance(returned, Failure):
             for name in (ARRAYS, WEIGHTS):
-                (scratch / name).unlink(missing_ok=True)  # cut off, perhaps
-            oom = _kernel_oom_kills() > kills_before
-            record = RunRecord(
+                (scratch / name).unlink(missing_ok=True)  # may be incomplete
+            returned = RunRecord(
                 run_id="",
                 key="",
                 repeat=0,
                 started_at=started_at,
-                wall_s=time.monotonic() - start,
+                wall_s=wall_s,
                 spec=spec,
                 environment=collect(catalog.backend(spec.backend).packages),
-                provenance=Provenance(plugins=list(job.plugins)),
-                outcome=explain_end(ended, timeout_s, scratch / LOG, oom=oom),
+                provenance=Provenance(plugins=list(plugins)),
+                outcome=returned,
             )
-        roofline = lookup(record, tuple(catalog.backend(spec.backend).packages))
-        record = msgspec.structs.replace(_with_log_tail(record, scratch / LOG), parity=list(marks), roofline=roofline)
+        outcome = returned.outcome
+        if isinstance(outcome, Failure):
+            outcome = msgspec.structs.replace(outcome, log_tail=tail(scratch / LOG))
+        record = msgspec.structs.replace(
+            returned,
+            wall_s=wall_s,
+            outcome=outcome,
+            parity=list(marks),
+            roofline=lookup(returned, tuple(catalog.backend(spec.backend).packages)),
+        )
         return store.commit(scratch, record).record
 
 
@@ -173,50 +167,3 @@ def thread_environment(threads: int) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
     }
-
-
-def _written_record(path: Path) -> RunRecord | None:
-    try:
-        return read_record(path)
-    except RecordError:
-        return None
-
-
-def explain_end(ended: Ended | None, timeout_s: float, log: Path, *, oom: bool = False) -> Failure:
-    """Why a child left no result; None stands for the user's interruption."""
-    if ended is None:
-        return Failure(kind="interrupted", message="stopped by the user")
-    if ended.timed_out:
-        return Failure(kind="timeout", message=f"did not end within {timeout_s:g} s; --timeout gives it more")
-    if ended.status < 0:
-        if ended.status == -signal.SIGKILL and oom:
-            return Failure(kind="oom", message=f"{ended.how}: the kernel ran out of memory")
-        hint = " (the kernel sends it when memory runs out)" if ended.status == -signal.SIGKILL else ""
-        return Failure(kind="crash", message=f"{ended.how}{hint}")
-    if ended.status == 0:
-        return Failure(kind="crash", message="ended with status 0 but left no valid record")
-    lines = [line for line in tail(log).splitlines() if line.strip()]
-    return Failure(kind="error", message=lines[-1][:500] if lines else ended.how)
-
-
-def _with_log_tail(record: RunRecord, log: Path) -> RunRecord:
-    if not isinstance(record.outcome, Failure):
-        return record
-    return msgspec.structs.replace(record, outcome=msgspec.structs.replace(record.outcome, log_tail=tail(log)))
-
-
-def tail(log: Path) -> str:
-    """The log's last lines; of a long log only the end is read."""
-    with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(max(0, file.seek(0, 2) - 16_384))
-        return "\n".join(file.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])
-    return ""
-
-
-def _kernel_oom_kills() -> int:
-    """How often the kernel's out-of-memory killer has struck since boot (``oom_kill`` in /proc/vmstat); 0 elsewhere."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0

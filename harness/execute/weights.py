@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import PluginError, RecordError
-from harness.interfaces import Parameter
+from harness.data.checkpoint import WEIGHTS
+from harness.errors import DataError, PluginError, RecordError
+from harness.interfaces import Model, Parameter
+from harness.records import Pretrained
 
 Array = NDArray[Any]
 
@@ -64,7 +66,7 @@ def initial_value(parameter: Parameter, seed: int) -> Array:
             values = scale * _orthogonal(rng, shape)
         case other:
             known = "zeros, ones, constant, normal, truncated_normal, uniform, orthogonal"
-            raise PluginError(f"parameter {parameter.name!r} has the unknown initialiser {other!r}; known: {known}")
+            raise PluginError(f"parameter {parameter.name!r} has the unknown initializer {other!r}; known: {known}")
     return np.asarray(values, np.float32)
 
 
@@ -109,3 +111,63 @@ def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None
     ]
     if problems:
         raise PluginError(f"weights do not fit the model: {'; '.join(problems[:8])}")
+
+
+def pretrained_weights(
+    checkpoint: Pretrained, model: Model, parameters: Iterable[Parameter], initial: Mapping[str, Array]
+) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return `initial` with the checkpoint's arrays in place of its own, and notes on what the checkpoint left unset.
+
+    Names in a checkpoint are canonical, except for the prefix that the bare encoder lacks, names of older versions, and
+    the head, which belongs to another task. The head (``model.head``) keeps its initial value where the checkpoint has
+    none of that shape. Raises `harness.DataError` naming parameters that are missing or have another shape.
+    """
+    arrays = _canonical(_read(Path(checkpoint.path) / WEIGHTS), model)
+    merged, missing, misfits, fresh = dict(initial), [], [], []
+    for parameter in parameters:
+        name, array = parameter.name, arrays.pop(parameter.name, None)
+        if array is not None and array.shape == parameter.shape:
+            merged[name] = np.asarray(array, np.float32)
+        elif name.startswith(tuple(model.head)):
+            fresh.append(name)
+        elif array is None:
+            missing.append(name)
+        else:
+            misfits.append(f"{name} is {array.shape}, not {parameter.shape}")
+    if missing or misfits:
+        problems = [*(f"missing {name}" for name in missing), *misfits]
+        shown = "; ".join(problems[:8]) + (f" and {len(problems) - 8} more" if len(problems) > 8 else "")
+        unexpected = f"; unexpected: {_few(sorted(arrays))}" if arrays else ""
+        raise DataError(f"the checkpoint {checkpoint.name!r} does not fit {model.name}: {shown}{unexpected}")
+    return merged, {
+        "pretrained_initialized_anew": _few(fresh) or "none",
+        "pretrained_not_used": _few(sorted(arrays)) or "none",
+    }
+
+
+def _read(path: Path) -> dict[str, Array]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    except TypeError as error:  # bfloat16, which numpy lacks
+        raise DataError(f"{path}: {error}; store the checkpoint in float32 or float16") from None
+
+
+def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
+    """Rename arrays canonically: add the prefix that the bare encoder lacks, and update names of older versions."""
+    bare = model.base and not any(name.startswith(model.base) for name in arrays)
+    named = {}
+    for name, array in arrays.items():
+        for old, new in model.legacy_names.items():
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
+        named[model.base + name if bare else name] = array
+    return named
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,35 +1,40 @@
-"""The child's main: one job in, one `RunRecord` out.
+"""One run, in a child: train, time, score, and put together its record.
 
-``python -m harness.execute.worker JOB RECORD EVENTS_FD`` reads the job, carries out the run, writes ``arrays.npz`` and
-the record, and exits with status 0. The parent assigns the run's name and repeat number. An exception becomes a record
-with everything known up to that point; if the process dies without a record, the parent writes one.
+`carry_out` returns the record; ``arrays.npz``, and the weights if they are wanted, are in the call's directory. The
+parent assigns the run's name and repeat number. An exception becomes a record with everything known up to that point;
+if the process dies without a record, the parent makes one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import math
 import os
-import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from harness.data.install import Log, reporter
+from harness.execute.child import ChildContext
+from harness.execute.failures import from_exception
 from harness.execute.preparation import (
+    Preparation,
+    cache_data,
     choose_device,
-    explain,
-    is_prepared,
+    is_cached,
     load_plugins,
+    opened_session,
+    preparation_of,
     prepare_data,
-    session_request,
     starting_weights,
 )
-from harness.interfaces import Dataset, Model, PreparedData, Session, SessionRequest
-from harness.measure import summary as figures
+from harness.interfaces import Dataset, Session
+from harness.measure import summary
 from harness.measure.environment import CORE_PACKAGES, collect, versions
 from harness.measure.machine import Machine
 from harness.measure.memory import give_back
@@ -37,48 +42,99 @@ from harness.measure.phases import Emit, Phases
 from harness.records import (
     DeviceMemory,
     EpochEnded,
-    Event,
     Evidence,
     Failure,
     Fetching,
     ModelInfo,
-    Outcome,
     PluginRef,
     Provenance,
     RunRecord,
     RunSpec,
+    Scores,
     Success,
     TimeToTarget,
 )
-from harness.records.store import ARRAYS, WEIGHTS, write_json
+from harness.records.store import ARRAYS, WEIGHTS
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from harness.data.download import Report
     from harness.measure.inference import Inference
+    from harness.measure.quality.scorer import Scorer
     from harness.measure.training import Training
 
 
 FETCHING_S = 0.25
-"""Between two words on a download."""
+"""Minimum interval between download progress events, in seconds."""
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class RunJob(msgspec.Struct, frozen=True, kw_only=True):
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
     save_weights: bool = False
-    """Leave the trained canonical weights beside the record."""
+    """Leave the trained canonical weights next to the arrays."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A finished training and timed inference."""
+
+    training: Training
+    inference: Inference
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Predictions of the trained model and their scores."""
+
+    scores: Scores
+    test_outputs: NDArray[Any]
+    evaluated_weights_digest: str
+    """Of the weights that the session held after it predicted; empty for a model without canonical weights."""
+    device_memory: DeviceMemory | None
+
+
+def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
+    """Carry out one run; an exception becomes the record's outcome."""
+    start = time.perf_counter()
+    started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    reporter.set(lambda dataset: _fetching(dataset, context.send))
+    run: Run | None = None
+    outcome: Success | Failure
+    environment = collect()  # before the run, so that the load average is not our own
+    try:
+        run = Run(job, context)
+        outcome = run.go()
+    except Exception as error:
+        traceback.print_exc()
+        outcome = from_exception(error, run.backend, run.phases.current) if run else from_exception(error)
+    if run is not None:
+        packages = versions((*CORE_PACKAGES, *run.backend.packages))
+        environment = msgspec.structs.replace(environment, packages=packages)
+    return RunRecord(
+        run_id="",
+        key="",
+        repeat=0,
+        started_at=started_at,
+        wall_s=time.perf_counter() - start,
+        spec=run.spec if run else job.spec,
+        environment=environment,
+        provenance=run.provenance if run else Provenance(plugins=list(job.plugins)),
+        outcome=outcome,
+    )
 
 
 class Run:
-    """One run and what is known of it so far, so that a failure can still tell."""
+    """One run and what is known of it so far, for the record of a failure."""
 
-    def __init__(self, job: Job, emit: Emit, directory: Path) -> None:
+    def __init__(self, job: RunJob, context: ChildContext) -> None:
         self.spec = job.spec
         self._save_weights = job.save_weights
         self.provenance = Provenance(plugins=list(job.plugins))
-        self.phases = Phases(emit)
-        self._emit = emit
-        self._directory = directory
+        self.phases = Phases(context.send)
+        self._emit = context.send
+        self._directory = context.directory
         self._catalog = load_plugins(job.plugins)
         self.task = self._catalog.task(self.spec.task)
         self.backend = self._catalog.backend(self.spec.backend)
@@ -88,111 +144,123 @@ class Run:
 
     def go(self) -> Success:
         """The straight line of a run."""
+        from harness.measure.quality.scorer import scorer
+
+        prepared, machine = self._prepare()
+        judge = scorer(prepared.data.info, self.task.metric, [self._catalog.metric(name) for name in self.task.metrics])
+        with contextlib.ExitStack() as stack:
+            with self.phases("build"):
+                session = stack.enter_context(self._opened(prepared))
+            clock_s, wall_s = time.perf_counter(), time.time()
+            timed = self._train_and_time(prepared, session, machine, judge)
+            scored = self._score(prepared, session, machine, judge, timed)
+            clock_s, wall_s = time.perf_counter() - clock_s, time.time() - wall_s
+            return self._summarize(prepared, machine, timed, scored, clock_s, wall_s)
+
+    def _prepare(self) -> tuple[Preparation, Machine]:
         os.environ.update(self.backend.environment)
         with self.phases("import"):
-            if self.task.objective == "classification":  # or their import would count as scoring
+            if self.task.objective == "classification":
+                # Import now, so that import time is not attributed to scoring.
                 import sklearn.metrics  # noqa: F401
             device = choose_device(self.backend, self.spec)
             self.spec = msgspec.structs.replace(self.spec, device=device.name)
             self.learn(device_name=device.description)
             machine = Machine(device.name)
-        if not is_prepared(self._catalog, self.spec):
+        if not is_cached(self._catalog, self.spec):
             with self.phases("prepare"):
-                prepare_data(self._catalog, self.spec)  # kept on disk: this run goes on as the next one, which finds it
+                # Cached on disk: from here on, this run behaves like one that hits the cache.
+                cache_data(self._catalog, self.spec)
             give_back()
         with self.phases("data"):
             data = prepare_data(self._catalog, self.spec)
             self.learn(dataset_digest=data.digest, data=data.info)
-        model, config, request = session_request(self._catalog, self.spec, data, device)
-        with self.phases("build"):
-            session = self.backend.open(request)
-            self._initialise(session, model, request)
-        try:
-            return self._measure(session, model, config, data, request, machine)
-        finally:
-            session.close()
+        return preparation_of(self.spec, self._catalog, device, data), machine
 
-    def _initialise(self, session: Session, model: Model, request: SessionRequest) -> None:
+    @contextlib.contextmanager
+    def _opened(self, prepared: Preparation) -> Iterator[Session]:
         from harness.records.arrays import digest
 
-        weights, notes = starting_weights(model, request, self.spec)
-        session.set_weights(weights)
-        self.learn(initial_weights_digest=digest(weights) if weights else None, notes=session.notes() | notes)
+        weights, notes = starting_weights(prepared)
+        with opened_session(prepared, weights) as session:
+            self.learn(initial_weights_digest=digest(weights) if weights else None, notes=session.notes() | notes)
+            yield session
 
-    def _measure(
-        self,
-        session: Session,
-        model: Model,
-        config: Any,
-        data: PreparedData,
-        request: SessionRequest,
-        machine: Machine,
-    ) -> Success:
-        import numpy as np
-
-        from harness.execute.weights import check, save
+    def _train_and_time(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Timed:
         from harness.measure import inference, training
-        from harness.measure.quality.metrics import scorer
+
+        spec, data, phases = self.spec, prepared.data, self.phases
+        by_steps = self.backend.trains_by_steps
+        trained = training.train(session, data, spec, judge, phases, self._emit, machine.read, by_steps=by_steps)
+        with phases("inference"):
+            batch_size = min(spec.recipe.batch_size, len(data.test))
+            return Timed(trained, inference.measure(session, data.test, batch_size, spec.protocol, machine.read))
+
+    def _score(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer, timed: Timed) -> Scored:
+        from harness.execute.weights import check, save
+        from harness.measure.inference import predict
         from harness.records.arrays import digest
 
-        spec, phases = self.spec, self.phases
-        metrics = [self._catalog.metric(name) for name in self.task.metrics]
-        judge = scorer(data.info, self.task.metric, metrics)
-        batch_size = spec.recipe.batch_size
-        clock = (time.perf_counter(), time.time())
-        trained = training.train(
-            session, data, spec, judge, phases, self._emit, machine.read, by_steps=self.backend.trains_by_steps
-        )
-        with phases("inference"):
-            timed = inference.measure(session, data.test, min(batch_size, len(data.test)), spec.protocol, machine.read)
-        with phases("score"):
+        data, batch_size, outputs = prepared.data, self.spec.recipe.batch_size, prepared.data.info.outputs
+        with self.phases("score"):
             weights = session.get_weights()
-            check(weights, request.parameters)
+            check(weights, prepared.request.parameters)
             self.learn(final_weights_digest=digest(weights) if weights else None)
             if self._save_weights and weights:
                 save(self._directory / WEIGHTS, weights)
-            test = inference.predict(session, data.test, batch_size, data.info.outputs)
-            validation = inference.predict(session, data.validation, batch_size, data.info.outputs)
+            test = predict(session, data.test, batch_size, outputs)
+            validation = predict(session, data.validation, batch_size, outputs)
             evaluated = digest(session.get_weights()) if weights else ""
             device_memory = _device_memory(session, machine)
-        if not trained.is_enough():
-            with phases("sampling"):
-                trained.sample()
-        with phases("score"):
-            reference = self._reference(session, model, config, data)
+        if not timed.training.is_enough():
+            with self.phases("sampling"):
+                timed.training.sample()  # trains on, so it follows the predictions
+        with self.phases("score"):
+            reference = None
+            solution = prepared.model.solve(prepared.request.config, data.info, data.train)
+            if solution is not None:
+                session.set_weights(solution)
+                reference = data.test.targets, predict(session, data.test, batch_size, outputs)
             scores = judge.scores(
-                (data.test.targets, test),
-                (data.validation.targets, validation),
-                None if reference is None else (data.test.targets, reference),
-                data.test.groups,
+                (data.test.targets, test), (data.validation.targets, validation), reference, data.test.groups
             )
-        seconds = (time.perf_counter() - clock[0], time.time() - clock[1])
-        examples, error = inference.largest_error(timed.kept, test, timed.batch_size)
-        info = ModelInfo(
-            parameters=sum(int(np.prod(p.shape)) for p in request.parameters if p.trainable),
-            flops_per_sample=float(model.flops_per_sample(config, data.info)),
+        return Scored(scores, test, evaluated, device_memory)
+
+    def _summarize(
+        self, prepared: Preparation, machine: Machine, timed: Timed, scored: Scored, clock_s: float, wall_s: float
+    ) -> Success:
+        import numpy as np
+
+        from harness.measure.inference import largest_error
+
+        data, protocol, trained, inference = prepared.data, self.spec.protocol, timed.training, timed.inference
+        examples, error = largest_error(inference.kept, scored.test_outputs, inference.batch_size)
+        model = ModelInfo(
+            parameters=sum(int(np.prod(p.shape)) for p in prepared.request.parameters if p.trainable),
+            flops_per_sample=float(prepared.model.flops_per_sample(prepared.request.config, data.info)),
         )
-        np.savez(self._directory / ARRAYS, **_arrays(trained, timed), test_outputs=test, test_targets=data.test.targets)
-        train = figures.throughput("train_throughput", trained.timed, trained.batch_size, spec.protocol, machine)
-        infer = figures.throughput("inference_throughput", timed.timed, timed.batch_size, spec.protocol, machine)
+        arrays = _arrays(trained, inference)
+        np.savez(self._directory / ARRAYS, **arrays, test_outputs=scored.test_outputs, test_targets=data.test.targets)
+        train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
+        infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
         return Success(
-            scores=scores,
+            scores=scored.scores,
             curves=trained.curves,
-            speed=figures.speed(trained.first_step_s, train, infer, info),
-            latency=figures.latency(timed),
-            memory=figures.memory(phases.memory, device_memory),
-            model=info,
-            phases_s=phases.seconds,
+            speed=summary.speed(trained.first_step_s, train, infer, model),
+            latency=summary.latency(inference),
+            memory=summary.memory(self.phases.memory, scored.device_memory),
+            model=model,
+            phases_s=self.phases.seconds,
             examples={"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
             flags=[*train.flags, *infer.flags],
-            energy=figures.energy(train, infer, machine),
+            energy=summary.energy(train, infer, machine),
             time_to_target=self._time_to_target(trained.curves),
             evidence=Evidence(
                 timed_examples=examples,
                 timed_error=error,
-                evaluated_weights_digest=evaluated,
-                clock_s=seconds[0],
-                wall_s=seconds[1],
+                evaluated_weights_digest=scored.evaluated_weights_digest,
+                clock_s=clock_s,
+                wall_s=wall_s,
             ),
         )
 
@@ -203,17 +271,7 @@ class Run:
         if target is None:
             return None
         metric = self._catalog.metric(self.task.metric)
-        return figures.time_to_target(curves, metric.name, target, higher_is_better=metric.higher_is_better)
-
-    def _reference(self, session: Session, model: Model, config: Any, data: PreparedData) -> Any:
-        """Test outputs of the model's closed-form solution, computed by the same session; None if it has none."""
-        from harness.measure.inference import predict
-
-        solution = model.solve(config, data.info, data.train)
-        if solution is None:
-            return None
-        session.set_weights(solution)
-        return predict(session, data.test, self.spec.recipe.batch_size, data.info.outputs)
+        return summary.time_to_target(curves, metric.name, target, higher_is_better=metric.higher_is_better)
 
 
 def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
@@ -243,61 +301,14 @@ def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:
 
 
 def _fetching(dataset: Dataset, emit: Emit) -> Report:
-    """Tells the log, and the parent a few times a second."""
-    log, told = Log(dataset), -math.inf
+    """Report a download to the log, and to the parent a few times a second."""
+    log, sent_at = Log(dataset), -math.inf
 
     def report(name: str, done: int, total: int | None) -> None:
-        nonlocal told
+        nonlocal sent_at
         log(name, done, total)
-        if time.monotonic() - told >= FETCHING_S or done == total:
-            told = time.monotonic()
+        if time.monotonic() - sent_at >= FETCHING_S or done == total:
+            sent_at = time.monotonic()
             emit(Fetching(dataset=dataset.name, file=name, done_bytes=done, total_bytes=total))
 
     return report
-
-
-def _failure(error: Exception, run: Run | None) -> Failure:
-    kind, message = explain(error, run.backend if run else None)
-    return Failure(kind=kind, message=message, phase=run.phases.current if run else "")
-
-
-def main(job_path: str, record_path: str, events_fd: int) -> None:
-    os.set_inheritable(events_fd, False)
-    start = time.perf_counter()
-    started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    job = msgspec.json.decode(Path(job_path).read_bytes(), type=Job)
-
-    def emit(event: Event) -> None:
-        os.write(events_fd, msgspec.json.encode(event) + b"\n")
-
-    reporter.set(lambda dataset: _fetching(dataset, emit))
-    run: Run | None = None
-    outcome: Outcome
-    environment = collect()  # before the run, so that the load average is not our own
-    try:
-        run = Run(job, emit, Path(record_path).parent)
-        outcome = run.go()
-    except Exception as error:
-        outcome = _failure(error, run)
-        import traceback
-
-        traceback.print_exc()
-    if run is not None:
-        packages = versions((*CORE_PACKAGES, *run.backend.packages))
-        environment = msgspec.structs.replace(environment, packages=packages)
-    record = RunRecord(
-        run_id="",
-        key="",
-        repeat=0,
-        started_at=started_at,
-        wall_s=time.perf_counter() - start,
-        spec=run.spec if run else job.spec,
-        environment=environment,
-        provenance=run.provenance if run else Provenance(plugins=list(job.plugins)),
-        outcome=outcome,
-    )
-    write_json(Path(record_path), record)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

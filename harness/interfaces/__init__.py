@@ -17,6 +17,7 @@ from harness.interfaces.data import (
     PreparedData,
     RawData,
     RawInput,
+    SeededSplit,
     Split,
     Task,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "RawInput",
     "Reporter",
     "RooflineKernels",
+    "SeededSplit",
     "Session",
     "SessionRequest",
     "Split",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -60,50 +61,50 @@ class RooflineKernels:
     synchronize: Callable[[], None]
 
 
-class Session:
+class Session(ABC):
     """One model on one device. A backend only computes: the core owns the loops, the clock, the batches.
 
     Calls may return before the device has finished; `synchronize` and `fetch` wait. At precision ``fp64`` every
     array that is said to be float32 here is float64, except those that come in.
     """
 
+    @abstractmethod
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         """Copy canonical float32 arrays in. The optimizer's state starts afresh."""
-        raise NotImplementedError
 
+    @abstractmethod
     def get_weights(self) -> dict[str, Array]:
         """Canonical float32 arrays, running statistics included."""
-        raise NotImplementedError
 
+    @abstractmethod
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
         """Forward in training mode, backward, one optimizer step. Returns a handle of the batch's mean loss."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """What `train_step` would hand to its optimizer, without the step and before clipping: the batch's mean loss,
         and its gradient by every trainable parameter, float32 under the canonical name and in the canonical shape.
 
         Asked for by the parity check only. Running statistics may move, as in any forward pass in training mode.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, inputs: Mapping[str, Array]) -> Any:
         """Forward in evaluation mode. Returns a handle of the outputs, float32 ``[B, outputs]`` once fetched:
-        logits, or standardised regression targets; of token classification logits ``[B, L, outputs]``."""
-        raise NotImplementedError
+        logits, or standardized regression targets; of token classification logits ``[B, L, outputs]``."""
 
     def inference(self) -> AbstractContextManager[Any]:
         """The core's loops of inference lie inside it: what a framework would else switch on at each `predict`.
         `predict` also works outside of it."""
         return nullcontext()
 
+    @abstractmethod
     def fetch(self, handle: Any) -> Array:
         """Wait for a handle and copy it to the host as float32."""
-        raise NotImplementedError
 
+    @abstractmethod
     def synchronize(self) -> None:
         """Return once the device has finished all work that was submitted."""
-        raise NotImplementedError
 
     def device_memory(self) -> DeviceMemory | None:
         """Peaks since the session was opened; None where the device is the host."""
@@ -113,11 +114,11 @@ class Session:
         """What was set: thread counts, TF32 flags, compile mode; stored in the record."""
         return {}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # optional
         """Free the device's memory. The session is not used again."""
 
 
-class Backend:
+class Backend(ABC):
     """A framework. Importing its module and making its instance must not import the framework."""
 
     name: ClassVar[str]
@@ -135,14 +136,14 @@ class Backend:
     """Variants, best first, to run where the backend was named, no model was, and the task's default has no network for
     it: the first that suits the task."""
 
+    @abstractmethod
     def devices(self) -> Sequence[DeviceInfo]:
         """Devices that work here, best first. Imports the framework: called in a worker or a probe only."""
-        raise NotImplementedError
 
+    @abstractmethod
     def open(self, request: SessionRequest) -> Session:
         """Build the network on the device. Raises `harness.UnsupportedError` for what the device cannot do:
         never falls back to another device, precision or mode."""
-        raise NotImplementedError
 
     def allocated_bytes(self, device: str, size_bytes: int) -> int | None:
         """Allocate so many bytes on `device` and let them go; by how much the framework's peak rose, as

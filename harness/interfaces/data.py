@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
 
 from msgspec import Struct
+from typing_extensions import TypeVar
 
 from harness.interfaces.remote import RemoteFile
 from harness.records import DataInfo, Objective, Recipe
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
     Augment = Callable[[dict[str, Array], np.random.Generator], dict[str, Array]]
+
+OptionsT = TypeVar("OptionsT", bound=Struct, default=Any)
 
 
 class RawInput(Struct, frozen=True, kw_only=True):
@@ -93,18 +97,32 @@ class Batch(NamedTuple):
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """For plugins without options of their own."""
+    """Options of plugins that have none."""
 
 
-class Dataset:
-    """A named dataset. Subclass, set the class attributes, implement `load`."""
+class SeededSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of a dataset without a published split, whose splits are drawn at random. Subclass it to add others."""
+
+    split_seed: int = 0
+    """Which random split; other values show how far a score depends on the split."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.split_seed < 2**32:
+            raise ValueError(f"split_seed must lie between 0 and 2^32 - 1, got {self.split_seed}")
+
+
+class Dataset(ABC, Generic[OptionsT]):
+    """A named dataset. Subclass it, set the class attributes and implement `load`.
+
+    ``Dataset[MyOptions]`` types the argument of `load`, where `Options` is ``MyOptions``.
+    """
 
     name: ClassVar[str]
     kind: ClassVar[str]
     """Kind of the raw input that tasks ask for: ``text``, ``image``, ``audio``, ``table``."""
     objective: ClassVar[Objective]
     summary: ClassVar[str]
-    licence: ClassVar[str]
+    license: ClassVar[str]
     Options: ClassVar[type[Struct]] = NoOptions
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Model variant or family -> changes to the recipe, found on this dataset's validation split."""
@@ -135,16 +153,19 @@ class Dataset:
     splits: ClassVar[Sequence[int]] = ()
     """The values of the option ``split`` where several splits were published: ``--split all`` runs each."""
 
-    def load(self, options: Any) -> RawData:
+    @abstractmethod
+    def load(self, options: OptionsT) -> RawData:
         """Read the splits. `options` is an instance of `Options`. Raises `harness.DataError`.
 
         A dataset with `files` finds them in the folder that ``harness.installed(self)`` gives.
         """
-        raise NotImplementedError
 
 
-class Task:
-    """What is done with data of one kind: preprocessing, objective, metrics, defaults."""
+class Task(ABC, Generic[OptionsT]):
+    """What is done with data of one kind: preprocessing, objective, metrics, defaults.
+
+    ``Task[MyOptions]`` types the argument of `prepare` and `augment`, where `Options` is ``MyOptions``.
+    """
 
     name: ClassVar[str]
     kind: ClassVar[str]
@@ -164,17 +185,21 @@ class Task:
     reported: ClassVar[Sequence[str]] = ()
     """The `DataInfo.details` that are measured on the validation or test split on purpose, and that nothing uses."""
 
-    def prepare(self, data: RawData, options: Any) -> PreparedData:
-        """Turn raw data into numeric arrays. Deterministic; fitted steps see ``data.train`` only."""
-        raise NotImplementedError
+    @abstractmethod
+    def prepare(self, data: RawData, options: OptionsT) -> PreparedData:
+        """Turn raw data into numeric arrays. Deterministic; fitted steps see ``data.train`` only.
+
+        The core has checked `data`: no split is empty, inputs and groups have an entry for each example, and targets
+        are class numbers among ``data.label_names``, or finite numbers ``[N, T]`` for regression.
+        """
 
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
         """Options that prepare data as the pretrained checkpoint in `folder` expects them: its tokenizer, its
-        normalisation. The folder itself may be a value; a run's identity has the checkpoint's digest in its place."""
+        normalization. The folder itself may be a value; a run's identity has the checkpoint's digest in its place."""
         return {}
 
     def augment(
-        self, inputs: dict[str, Array], info: DataInfo, options: Any, rng: np.random.Generator
+        self, inputs: dict[str, Array], info: DataInfo, options: OptionsT, rng: np.random.Generator
     ) -> dict[str, Array]:
         """The inputs of one training batch (name -> array ``[B, ...]``), changed at random; by default as they are.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from msgspec import Struct
+from typing_extensions import TypeVar
 
 from harness.interfaces.data import Split
 from harness.records import DataInfo, Objective
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
+
+ConfigT = TypeVar("ConfigT", bound=Struct, default=Any)
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
@@ -29,13 +33,16 @@ class Parameter(Struct, frozen=True, kw_only=True):
     ``uniform`` (bound: drawn from [-bound, bound]) or ``orthogonal`` (gain)."""
     scale: float = 1.0
     trainable: bool = True
-    """False for running statistics: loaded, saved and averaged, never optimised."""
+    """False for running statistics: loaded, saved and averaged, never optimized."""
     decay: bool = False
     """Whether weight decay applies (by habit: matrices and kernels yes, biases and norms no)."""
 
 
-class Model:
-    """An architecture as data: its sizes, its parameters and its cost. Networks implement it, one a backend."""
+class Model(ABC, Generic[ConfigT]):
+    """An architecture as data: its sizes, its parameters and its cost. Networks implement it, one for each backend.
+
+    ``Model[MyConfig]`` types the argument of the methods, where `Config` is ``MyConfig``.
+    """
 
     name: ClassVar[str]
     """The family, such as ``bert``."""
@@ -63,15 +70,15 @@ class Model:
     checkpoint_requires: ClassVar[Mapping[str, Any]] = {}
     """Fields of a checkpoint's ``config.json`` that are no field of `Config` -> the one value that is implemented."""
 
-    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
-        """Every canonical array of the model for data like `info`, running statistics included."""
-        raise NotImplementedError
+    @abstractmethod
+    def parameters(self, config: ConfigT, info: DataInfo) -> Sequence[Parameter]:
+        """Return every canonical array of the model for data like `info`, including running statistics."""
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
-        """FLOPs of one example's forward pass; a multiply-add counts two. The docstring gives the formula."""
-        raise NotImplementedError
+    @abstractmethod
+    def flops_per_sample(self, config: ConfigT, info: DataInfo) -> float:
+        """Return the FLOPs of one example's forward pass, two for a multiply-add. The docstring gives the formula."""
 
-    def solve(self, config: Any, info: DataInfo, train: Split) -> dict[str, Array] | None:
+    def solve(self, config: ConfigT, info: DataInfo, train: Split) -> dict[str, Array] | None:
         """The optimum as canonical arrays, where the model has a closed form; None otherwise."""
         return None
 

@@ -102,8 +102,8 @@ def _throughput(
     session: Session, cycle: Cycle, protocol: Protocol, kept: dict[int, NDArray[Any]], meter: Meter
 ) -> Timed:
     timed = Timed(meter)
-    window_s = min(protocol.window_s, protocol.budget_s / 4)
-    end = time.perf_counter() + protocol.budget_s
+    window_s = min(protocol.window_s, protocol.throughput_budget_s / 4)
+    end = time.perf_counter() + protocol.throughput_budget_s
     while True:
         session.synchronize()
         timed.open()
@@ -138,6 +138,6 @@ def _latencies(session: Session, cycle: Cycle, protocol: Protocol, kept: dict[in
         if len(kept) < MAX_KEPT:
             kept[number] = outputs
         elapsed = now - begin
-        lasted = elapsed >= protocol.budget_s / 4 or len(latencies) >= 10 * protocol.latency_batches
+        lasted = elapsed >= protocol.throughput_budget_s / 4 or len(latencies) >= 10 * protocol.latency_batches
         if (len(latencies) >= protocol.latency_batches and lasted) or elapsed >= protocol.latency_budget_s:
             return latencies

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import msgspec
 from harness.data.cache import cache_dir
 from harness.errors import HarnessError
 from harness.records import Environment, Roofline, RunRecord
+from harness.records.files import replacing
 
 
 def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
@@ -32,9 +32,8 @@ def save(roofline: Roofline) -> None:
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        with replacing(path) as file:
             file.write(msgspec.json.format(msgspec.json.encode(roofline), indent=1))
-        Path(file.name).replace(path)
     except OSError as error:
         raise HarnessError(f"{path}: cannot be written: {error.strerror}; set HARNESS_CACHE to another place") from None
 

@@ -35,13 +35,13 @@ class Mean(NamedTuple):
 def mean(values: Samples) -> Mean:
     """Mean of finite values with its interval. Raises `ValueError` for none at all, or one that is not finite."""
     numbers = [float(value) for value in values]
-    centre, n = average(numbers), len(numbers)
+    center, n = average(numbers), len(numbers)
     if n == 1:
-        return Mean(centre, None, 1)
+        return Mean(center, None, 1)
     from scipy.special import stdtrit
 
-    deviation = math.sqrt(math.fsum([(value - centre) ** 2 for value in numbers]) / (n - 1))
-    return Mean(centre, float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n), n)
+    deviation = math.sqrt(math.fsum([(value - center) ** 2 for value in numbers]) / (n - 1))
+    return Mean(center, float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n), n)
 
 
 def average(numbers: Sequence[float]) -> float:

@@ -42,9 +42,9 @@ def warmup(rates: Array) -> int:
     n = len(rates)
     if n < 4:
         return 0
-    centred = rates - rates[-1]  # so that the sums of squares do not cancel
+    centered = rates - rates[-1]  # so that the sums of squares do not cancel
     remaining = np.arange(n, 0, -1)
-    sums, squares = (np.cumsum(x[::-1])[::-1] for x in (centred, centred**2))
+    sums, squares = (np.cumsum(x[::-1])[::-1] for x in (centered, centered**2))
     errors = np.maximum(squares - sums**2 / remaining, 0.0) / remaining**2
     return int(np.argmin(errors[: n // 2 + 1]))
 
@@ -70,14 +70,17 @@ def median_interval(values: Array) -> tuple[float, float] | None:
 
 
 def is_enough(windows: Sequence[Window], protocol: Protocol) -> bool:
-    """Whether the windows after warm-up meet the protocol: their number, their length, and the median's interval."""
-    if len(windows) < protocol.steady_windows or sum(w.seconds for w in windows) < protocol.steady_s:
+    """Return whether the windows after warm-up meet the protocol: their number, length and median's interval."""
+
+    def are_enough(steady: Sequence[Window]) -> bool:
+        seconds = sum(window.seconds for window in steady)
+        return len(steady) >= protocol.min_steady_windows and seconds >= protocol.min_steady_s
+
+    if not are_enough(windows):  # saves the search for the end of warm-up
         return False
     rates = per_second(windows, 1)
     start = warmup(rates)
-    if len(windows) - start < protocol.steady_windows or sum(w.seconds for w in windows[start:]) < protocol.steady_s:
-        return False
-    return _share(rates[start:]) <= protocol.interval
+    return are_enough(windows[start:]) and _relative_half_width(rates[start:]) <= protocol.max_relative_half_width
 
 
 def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> tuple[float, Steady]:
@@ -96,27 +99,27 @@ def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> t
 
 
 def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[FlagKind, str]]:
-    """What the steady state shows by itself: an interval wider than the protocol asks for, a drift, two modes."""
+    """Return kinds and details of flags: an interval wider than the protocol asks for, a drift, two modes."""
     rates = per_second(windows, 1)
     rates = rates[warmup(rates) :]
-    found: list[tuple[FlagKind, str]] = []
-    share = _share(rates)
-    if share > protocol.interval:
-        told = "cannot be given" if np.isinf(share) else f"is ±{share:.1%} of it"
-        found.append(("wide", f"the 95% interval of the median {told}; asked for was ±{protocol.interval:.1%}"))
+    flags: list[tuple[FlagKind, str]] = []
+    width, limit = _relative_half_width(rates), protocol.max_relative_half_width
+    if width > limit:
+        actual = "cannot be given" if np.isinf(width) else f"is ±{width:.1%} of it"
+        flags.append(("wide", f"the 95% interval of the median {actual}; asked for was ±{limit:.1%}"))
     if len(rates) > MAX_TESTED:
         rates = rates[np.linspace(0, len(rates) - 1, MAX_TESTED).astype(int)]
     drift = _drift(rates)
     if drift is not None:
-        found.append(("drift", f"throughput moved by {drift:+.1%} from the first window to the last"))
+        flags.append(("drift", f"throughput moved by {drift:+.1%} from the first window to the last"))
     modes = _modes(rates)
     if modes is not None:
-        found.append(("bimodal", f"the windows fall into two groups, {modes:.1%} apart"))
-    return found
+        flags.append(("bimodal", f"the windows fall into two groups, {modes:.1%} apart"))
+    return flags
 
 
-def _share(rates: Array) -> float:
-    """Half of the median's interval as a share of the median; infinite where there is none."""
+def _relative_half_width(rates: Array) -> float:
+    """Return half of the median's interval as a fraction of the median; infinite where there is no interval."""
     interval = median_interval(rates)
     return float("inf") if interval is None else float((interval[1] - interval[0]) / 2 / np.median(rates))
 

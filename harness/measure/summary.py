@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.measure.timed import Timed
 
 
-class Measured(NamedTuple):
+class MeasuredThroughput(NamedTuple):
     """One throughput."""
 
     samples_per_s: float
@@ -44,23 +44,23 @@ def throughput(
     batch_size: int,
     protocol: Protocol,
     machine: Machine,
-) -> Measured:
+) -> MeasuredThroughput:
     """The median over the steady state of one window or more, and why it might be doubted."""
     from harness.measure.steady import summary, suspicions
 
     rate, steady = summary(timed.windows, batch_size, protocol)
     passed = timed.passed(steady.warmup_windows)
-    found = [*suspicions(timed.windows, protocol), *machine.suspicions(passed)]
-    flags = [Flag(metric=metric, kind=kind, detail=detail) for kind, detail in found]
+    suspected = [*suspicions(timed.windows, protocol), *machine.suspicions(passed)]
+    flags = [Flag(metric=metric, kind=kind, detail=detail) for kind, detail in suspected]
     count = sum(window.batches for window in timed.windows[steady.warmup_windows :])
-    return Measured(rate, steady, flags, passed, count * batch_size)
+    return MeasuredThroughput(rate, steady, flags, passed, count * batch_size)
 
 
-def energy(train: Measured, inference: Measured, machine: Machine) -> Energy:
+def energy(train: MeasuredThroughput, inference: MeasuredThroughput, machine: Machine) -> Energy:
     return machine.energy(train.passed, train.samples, inference.passed, inference.samples)
 
 
-def speed(first_step_s: float, train: Measured, inference: Measured, info: ModelInfo) -> Speed:
+def speed(first_step_s: float, train: MeasuredThroughput, inference: MeasuredThroughput, info: ModelInfo) -> Speed:
     return Speed(
         train_samples_per_s=train.samples_per_s,
         inference_samples_per_s=inference.samples_per_s,

@@ -1,4 +1,4 @@
-"""The training loop: windows of steps, synchronised at their edges only, and a validation after each epoch."""
+"""The training loop: windows of steps, synchronized at their edges only, and a validation after each epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.interfaces import Batch, PreparedData, Session
 from harness.measure.inference import predict
 from harness.measure.machine import Reading
 from harness.measure.phases import Emit, Phases
-from harness.measure.quality.metrics import Scorer
+from harness.measure.quality.scorer import Scorer
 from harness.measure.schedule import learning_rate
 from harness.measure.steady import is_enough
 from harness.measure.timed import Meter, Timed
@@ -68,14 +68,14 @@ class Training:
         """All steps of an epoch (from 1). Raises `harness.BadResultError` when a loss is not finite."""
         for pending, seconds in self._windows(epoch):
             self._keep_losses(pending)
-            self._tell(epoch, len(pending), seconds)
+            self._emit_progress(epoch, len(pending), seconds)
         self.recipe_windows = len(self.timed.windows)
 
     def sample(self) -> None:
         """Go on with steps that count for the clock alone, at the last learning rate, until the protocol is satisfied
         or its budget is used up. The weights are of no use afterwards."""
         protocol, epoch = self._spec.protocol, self._spec.recipe.epochs
-        deadline = time.perf_counter() + protocol.budget_s
+        deadline = time.perf_counter() + protocol.throughput_budget_s
         while True:
             epoch += 1
             for pending, _ in self._windows(epoch):
@@ -137,7 +137,7 @@ class Training:
                     "a lower recipe.learning_rate or recipe.clip_norm=1 may help"
                 )
 
-    def _tell(self, epoch: int, steps: int, seconds: float) -> None:
+    def _emit_progress(self, epoch: int, steps: int, seconds: float) -> None:
         self._emit(
             Progress(
                 epoch=epoch,

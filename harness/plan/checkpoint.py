@@ -1,90 +1,22 @@
-"""Published checkpoints as canonical weights: a folder or a hub id, in the layout of Hugging Face.
-
-A checkpoint is a folder with ``config.json``, ``model.safetensors`` and, for text, a tokenizer. Names of its parameters
-are canonical names already, but for the prefix that the bare encoder lacks, names of older versions, and the head,
-which is another task's. Only safetensors are read: no file that could run code.
-"""
+"""What a located checkpoint says about a model: the fields of its ``config.json``."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.data.cache import offline
-from harness.errors import DataError, UsageError
+from harness.data.checkpoint import CONFIG
+from harness.errors import UsageError
 from harness.records import Pretrained
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from harness.interfaces import Model, Parameter
-
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
-_WANTED = [WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "preprocessor_config.json"]
-
-
-def locate(name: str) -> Pretrained:
-    """The checkpoint that `name`, a folder or a hub id (``owner/name`` or ``owner/name@revision``), stands for.
-
-    A hub id is fetched by `huggingface_hub` into its cache; ``HARNESS_OFFLINE=1`` takes what the cache has.
-    Raises `harness.UsageError` where there is no such checkpoint, and what is missing of it.
-    """
-    folder = Path(name)
-    revision = ""
-    if not folder.is_dir():
-        folder = _fetch(name)
-        revision = folder.name  # the cache names a snapshot by its commit
-    absent = [part for part in (CONFIG, WEIGHTS) if not (folder / part).is_file()]
-    if absent:
-        others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".h5", ".msgpack", ".ckpt"))
-        hint = f"; only safetensors are read, not {', '.join(others)}" if others else ""
-        raise UsageError(f"the checkpoint {name!r} has no {' and no '.join(absent)} in {folder}{hint}")
-    return Pretrained(
-        name=name if revision else folder.resolve().name,
-        revision=revision,
-        digest=_digest(folder),
-        path=str(folder.resolve()),
-    )
-
-
-def _fetch(name: str) -> Path:
-    repository, _, revision = name.partition("@")
-    if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
-        raise UsageError(f"{name!r} is neither a folder nor a hub id such as 'google-bert/bert-base-uncased'")
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    except ImportError:
-        raise UsageError("a hub id needs huggingface_hub; run: pip install huggingface_hub, or name a folder") from None
-    try:
-        return Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=_WANTED, local_files_only=offline())
-        )
-    except LocalEntryNotFoundError:
-        state = "HARNESS_OFFLINE is set and the cache lacks it" if offline() else "the hub cannot be reached"
-        raise UsageError(
-            f"the checkpoint {name!r} cannot be had: {state}; download it elsewhere and name its folder"
-        ) from None
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UsageError(f"the checkpoint {name!r} cannot be had from the hub: {first}") from None
-
-
-def _digest(folder: Path) -> str:
-    sha = hashlib.sha256()
-    for name in sorted(_WANTED):
-        if (folder / name).is_file():
-            with (folder / name).open("rb") as file:
-                sha.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return sha.hexdigest()
+    from harness.interfaces import Model
 
 
 def read_config(checkpoint: Pretrained) -> dict[str, Any]:
-    """The checkpoint's ``config.json``. Raises `harness.UsageError`."""
+    """Return the checkpoint's ``config.json``. Raises `harness.UsageError`."""
     path = Path(checkpoint.path) / CONFIG
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
@@ -93,7 +25,7 @@ def read_config(checkpoint: Pretrained) -> dict[str, Any]:
 
 
 def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
-    """What the checkpoint's ``config.json`` says of the fields of ``model.Config``.
+    """Return the fields of ``model.Config`` that the checkpoint's ``config.json`` sets.
 
     Raises `harness.UsageError` for another architecture, or one that the model does not implement.
     """
@@ -110,64 +42,3 @@ def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
                 f"{model.name} is implemented for {wanted!r} only"
             )
     return {name: config[name] for name in model.Config.__struct_fields__ if name in config}
-
-
-def weights(
-    checkpoint: Pretrained, model: Model, parameters: Iterable[Parameter], initial: Mapping[str, NDArray[Any]]
-) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """`initial` with the checkpoint's arrays in the place of its own, and notes on what was left as it was.
-
-    The head (``model.head``) keeps its canonical start where the checkpoint has none of that shape. Raises
-    `harness.DataError` naming what is missing, or of another shape.
-    """
-    import numpy as np
-
-    found = _canonical(_read(Path(checkpoint.path) / WEIGHTS), model)
-    merged, missing, misfits, fresh = dict(initial), [], [], []
-    for parameter in parameters:
-        name, array = parameter.name, found.pop(parameter.name, None)
-        if array is not None and array.shape == parameter.shape:
-            merged[name] = np.asarray(array, np.float32)
-        elif name.startswith(tuple(model.head)):
-            fresh.append(name)
-        elif array is None:
-            missing.append(name)
-        else:
-            misfits.append(f"{name} is {array.shape}, not {parameter.shape}")
-    if missing or misfits:
-        problems = [*(f"missing {name}" for name in missing), *misfits]
-        shown = "; ".join(problems[:8]) + (f" and {len(problems) - 8} more" if len(problems) > 8 else "")
-        unexpected = f"; unexpected: {_few(sorted(found))}" if found else ""
-        raise DataError(f"the checkpoint {checkpoint.name!r} does not fit {model.name}: {shown}{unexpected}")
-    return merged, {
-        "pretrained_initialised_anew": _few(fresh) or "none",
-        "pretrained_not_used": _few(sorted(found)) or "none",
-    }
-
-
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    except TypeError as error:  # bfloat16, which numpy has not
-        raise DataError(f"{path}: {error}; store the checkpoint in float32 or float16") from None
-
-
-def _canonical(arrays: Mapping[str, NDArray[Any]], model: Model) -> dict[str, NDArray[Any]]:
-    """Under canonical names: the bare encoder's prefix added, names of older versions brought up to date."""
-    bare = model.base and not any(name.startswith(model.base) for name in arrays)
-    named = {}
-    for name, array in arrays.items():
-        for old, new in model.legacy_names.items():
-            if name.endswith(old):
-                name = name.removesuffix(old) + new
-        named[model.base + name if bare else name] = array
-    return named
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,7 +1,8 @@
-"""``section.key=value``: what users change, read and checked."""
+"""Overrides, ``section.key=value``: the settings that users change."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -14,7 +15,7 @@ SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """``["recipe.epochs=3"]`` -> ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError`."""
+    """Turn ``["recipe.epochs=3"]`` into ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError`."""
     parsed: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for text in overrides:
         path, equals, value = text.partition("=")
@@ -32,29 +33,39 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
     return parsed
 
 
+def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
+    """Turn ``{"recipe.epochs": 3}`` into ``("recipe.epochs=3",)``; what is written so already stays as it is."""
+    if isinstance(values, Mapping):
+        return tuple(f"{key}={msgspec.json.encode(value).decode()}" for key, value in values.items())
+    return tuple(values)
+
+
 def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
-    """An instance of `kind` from layers of values, later ones winning.
+    """Return an instance of `kind` made from layers of values, later ones winning.
 
     Raises `harness.UnknownNameError` for a key that `kind` lacks and `harness.UsageError` for a wrong value.
     """
     values: dict[str, Any] = {}
-    known = [f"{section}.{name}" for name in kind.__struct_fields__]
+    stored = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+    known = [f"{section}.{name}" for name in stored]
     for layer in layers:
         for key, value in layer.items():
             if f"{section}.{key}" not in known:
                 raise UnknownNameError("option", f"{section}.{key}", known)
             values[key] = value
     try:
-        return msgspec.convert(values, kind, strict=True)
+        return msgspec.convert({stored[name]: value for name, value in values.items()}, kind, strict=True)
     except msgspec.ValidationError as error:
         for name, choices in _choices(kind):
             if name in values and values[name] not in choices:
                 raise UnknownNameError(f"{section}.{name}", str(values[name]), choices) from None
-        raise UsageError(f"wrong value in {section!r}: {error}".replace("$.", f"{section}.")) from None
+        names = {encoded: f"{section}.{name}" for name, encoded in stored.items()}
+        message = re.sub(r"\$\.(\w+)", lambda path: names[path[1]], str(error))
+        raise UsageError(f"wrong value in {section!r}: {message}") from None
 
 
 def _choices(kind: type[Struct]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The fields that take one of a few words, with the words."""
+    """Yield the fields that take one of a few words, with the words."""
     for name, hint in get_type_hints(kind).items():
         if get_origin(hint) is Literal and all(isinstance(word, str) for word in get_args(hint)):
             yield name, get_args(hint)

@@ -1,9 +1,8 @@
-"""What is trained, and how: recipe, protocol and options of a run."""
+"""The settings of a run: its data, recipe, protocol and options."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,60 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from harness.errors import CombinationError
+from harness.data.user_files.dataset import UserDataset
+from harness.data.user_files.options import OPTIONS
+from harness.errors import CombinationError, DataError, UsageError
 from harness.interfaces import Backend, Dataset, Model, Task
-from harness.plan import checkpoint as pretrained
-from harness.plan.models import check_network, suits
+from harness.plan.checkpoint import model_options
 from harness.plan.overrides import merge
-from harness.plugins.catalog import Catalog
-from harness.records import Pretrained, Protocol, Recipe
+from harness.records import DataSource, Pretrained, Protocol, Recipe
 
 
-def plain(options: Struct) -> dict[str, Any]:
-    """As JSON would give it back, so that a spec equals itself after a round trip through a file."""
-    values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(options))
-    return values
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """The part of a `RunSpec` that describes its data."""
+
+    dataset_options: dict[str, Any]
+    source: DataSource | None = None
+
+
+def data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> DataSettings:
+    """Return the settings of a dataset; those of the user's own data are read from their content.
+
+    Raises `harness.UsageError`.
+    """
+    if isinstance(dataset, UserDataset):
+        try:
+            options, source = dataset.settle(merge(dataset.Options, "dataset", overrides))
+        except DataError as error:  # nothing has run: the request is wrong
+            raise UsageError(str(error)) from None
+        return DataSettings(dataset_options=plain(options), source=source)
+    own = {field for kind in OPTIONS.values() for field in kind.__struct_fields__}
+    foreign = [key for key in overrides if key in own and key not in dataset.Options.__struct_fields__]
+    if foreign:
+        raise UsageError(
+            f"{', '.join(foreign)} describe data of your own; dataset {dataset.name!r} knows its columns, leave "
+            "them out (or is this a path that does not exist?)"
+        )
+    options = merge(dataset.Options, "dataset", overrides)
+    number = getattr(options, "split", None)
+    if dataset.splits and number not in dataset.splits:
+        raise UsageError(f"dataset {dataset.name!r} has the splits {_range(dataset.splits)}, not {number}")
+    return DataSettings(dataset_options=plain(options))
+
+
+def _range(numbers: Sequence[int]) -> str:
+    gapless = list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+    return f"{numbers[0]} to {numbers[-1]}" if gapless else ", ".join(map(str, numbers))
 
 
 def recipe_for(
     task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any], *, fine_tuning: bool = False
 ) -> Recipe:
-    """The task's recipe as its model, then its dataset, then the user change it. Fine-tuning has recipes of its own,
-    since the others are made for training from scratch."""
+    """Return the task's recipe as its model, then its dataset, then the user change it.
+
+    Fine-tuning has its own recipes, since the others are made for training from scratch.
+    """
     if fine_tuning:
         layers = [model.fine_tuning, dataset.fine_tuning.get(model.name, {})]
     else:
@@ -43,76 +76,54 @@ def recipe_for(
     return recipe
 
 
-def settings_for(
-    task: Task,
-    dataset: Dataset,
-    backend: Backend,
-    model: Model,
-    variant: str,
-    protocol: Protocol,
-    overrides: Mapping[str, Mapping[str, Any]],
-    checkpoint: Pretrained | None,
-) -> dict[str, Any]:
-    """The parts of a `RunSpec` that options change: recipe, protocol, model and task options."""
-    if checkpoint is None:
-        sizes, preparation = model.variants[variant], {}
-    else:
-        sizes = pretrained.model_options(checkpoint, model)
-        preparation = dict(task.checkpoint_options(Path(checkpoint.path)))
-    changes = overrides["recipe"]
-    suited = dataset.task_options.get(task.name, {})
-    recipe = recipe_for(task, dataset, model, variant, changes, fine_tuning=checkpoint is not None)
-    return {
-        "recipe": recipe if backend.trains_by_steps else msgspec.structs.replace(recipe, epochs=1),
-        "protocol": merge(Protocol, "protocol", plain(protocol), overrides["protocol"]),
-        "model_options": plain(merge(model.Config, "model", sizes, overrides["model"])),
-        "task_options": plain(merge(task.Options, "task", suited, preparation, overrides["task"])),
-    }
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """The part of a `RunSpec` that describes what one backend trains, and how."""
+
+    model: str
+    """Variant name."""
+    pretrained: Pretrained | None
+    recipe: Recipe
+    protocol: Protocol
+    model_options: dict[str, Any]
+    task_options: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What all backends of a comparison share."""
+@dataclass(frozen=True, kw_only=True)
+class ComparisonSettings:
+    """The settings that all backends of a comparison share."""
 
     task: Task
     dataset: Dataset
     protocol: Protocol
     overrides: Mapping[str, Mapping[str, Any]]
     checkpoint: Pretrained | None
-    catalog: Catalog
 
-    def contender(self, backend: str, model: Model, variant: str) -> dict[str, Any]:
-        """The part of a `RunSpec` that says what a backend trains, and how. Raises `harness.CombinationError`."""
-        check_network(self.catalog, model, backend)
-        trainer = self.catalog.backend(backend)
-        if not trainer.trains_by_steps:
-            foreign = [f"recipe.{key}" for key in self.overrides["recipe"] if key != "batch_size"]
-            if foreign:
-                raise CombinationError(
-                    f"backend {backend!r} fits its models at once: it has no {', '.join(foreign)}; leave it out"
-                )
-        settings = settings_for(
-            self.task, self.dataset, trainer, model, variant, self.protocol, self.overrides, self.checkpoint
+    def training(self, backend: Backend, model: Model, variant: str) -> TrainingSettings:
+        """Return the settings with which `backend` trains `model`. Raises `harness.UsageError`."""
+        if self.checkpoint is None:
+            sizes, preparation = model.variants[variant], {}
+        else:
+            sizes = model_options(self.checkpoint, model)
+            preparation = self.checkpoint_options()
+        suited = self.dataset.task_options.get(self.task.name, {})
+        changes, fine_tuning = self.overrides["recipe"], self.checkpoint is not None
+        recipe = recipe_for(self.task, self.dataset, model, variant, changes, fine_tuning=fine_tuning)
+        return TrainingSettings(
+            model=variant,
+            pretrained=self.checkpoint,
+            recipe=recipe if backend.trains_by_steps else msgspec.structs.replace(recipe, epochs=1),
+            protocol=merge(Protocol, "protocol", msgspec.structs.asdict(self.protocol), self.overrides["protocol"]),
+            model_options=plain(merge(model.Config, "model", sizes, self.overrides["model"])),
+            task_options=plain(merge(self.task.Options, "task", suited, preparation, self.overrides["task"])),
         )
-        return {"model": variant, "pretrained": self.checkpoint, **settings}
 
-    def stand_in(self, backend: str, model: Model, *, alone: bool) -> dict[str, Any]:
-        """As `contender`, of the backend's own model where it has no network of `model`, the default.
+    def checkpoint_options(self) -> dict[str, Any]:
+        """Return the task options that the checkpoint asks for; none where there is no checkpoint."""
+        return dict(self.task.checkpoint_options(Path(self.checkpoint.path))) if self.checkpoint else {}
 
-        It sees the same prepared data. Unless it stands `alone`, what was said of the model, and of its training but
-        for the batch size, is not meant for it.
-        """
-        for name in self.catalog.backend(backend).default_models:
-            other, variant = self.catalog.model(name)
-            if not suits(self.task, other):
-                continue
-            told = dict(self.overrides)
-            if not alone:
-                batch = {key: value for key, value in told["recipe"].items() if key == "batch_size"}
-                told |= {"model": {}, "recipe": batch}
-            task: dict[str, Any] = {}
-            if self.checkpoint:
-                task = dict(self.task.checkpoint_options(Path(self.checkpoint.path)))
-            changes = {**told, "task": {**task, **told["task"]}}
-            return dataclasses.replace(self, checkpoint=None, overrides=changes).contender(backend, other, variant)
-        return self.contender(backend, model, "")  # raises
+
+def plain(options: Struct) -> dict[str, Any]:
+    """Return the options as JSON would give them back, so that a spec equals itself after a round trip."""
+    values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(options))
+    return values

@@ -1,8 +1,8 @@
-"""A suite: several selections of runs in one TOML file, to be kept, shared and run again.
+"""Suites: several selections in one TOML file, to be kept, shared and run again.
 
 ::
 
-    protocol = "publish"      # for every run that says no other; so threads, seed, backend, device, precision, repeat
+    protocol = "publish"  # for every run that sets no other
 
     [[run]]
     task = ["nlp", "vision"]
@@ -13,63 +13,27 @@
     dataset = "uci-energy"
     split = "all"
     set = { "recipe.epochs" = 5 }
+
+The keys are the names in `harness.plan.selection.OPTIONS`; those of the options that are `shared` may stand above the
+runs. ``set`` may also be a list, as in ``["recipe.epochs=5"]``.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
 
 from harness.errors import UnknownNameError, UsageError
-from harness.plan import Selection, expand, named_protocol
-from harness.records import RunSpec
-
-if TYPE_CHECKING:
-    from harness.plugins.catalog import Catalog
-
-Names = str | list[str]
-Numbers = int | list[int]
+from harness.plan.overrides import as_overrides
+from harness.plan.selection import OPTIONS, Option, Selection
 
 
-class _Shared(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What all runs of a file may have in common."""
-
-    backend: Names = []
-    device: Names = "auto"
-    precision: Names = "fp32"
-    protocol: str = "standard"
-    threads: int | None = None
-    seed: Numbers = []
-    repeat: int | None = None
-
-
-class _Run(_Shared, kw_only=True, forbid_unknown_fields=True):
-    task: Names
-    dataset: Names = []
-    model: Names = []
-    pretrained: str | None = None
-    split: Literal["all"] | Numbers = []
-    compile: bool = False
-    deterministic: bool = False
-    set: dict[str, Any] = {}
-
-
-@dataclass(frozen=True)
-class Part:
-    """One selection of a suite, and how often its runs are done."""
-
-    selection: Selection
-    repeats: int
-
-
-def load(path: Path) -> list[Part]:
-    """The selections of a suite's file, in its order. Raises `harness.UsageError`, naming the file and the fault."""
+def load(path: Path) -> list[Selection]:
+    """Return the selections of a suite in its order. Raises `harness.UsageError`, naming the file and the fault."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -77,52 +41,57 @@ def load(path: Path) -> list[Part]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: is no TOML file: {error}") from None
     runs = content.pop("run", [])
-    if not isinstance(runs, list) or not runs:
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise UsageError(f"{path}: holds no runs; write each as a table [[run]] with a task")
-    _known(path, "the file", content, _Shared)
-    return [_part(path, number, {**content, **run}) for number, run in enumerate(runs, start=1)]
+    _check_keys(path, "the file", content, [option.name for option in OPTIONS.values() if option.shared])
+    return [_selection(path, number, {**content, **run}) for number, run in enumerate(runs, start=1)]
 
 
-def plan(parts: list[Part], catalog: Catalog) -> tuple[RunSpec, ...]:
-    """The runs of a suite, each as often as it is to be done; those of a part take turns.
-
-    Raises `harness.UsageError`.
-    """
-    return tuple(spec for part in parts for spec in expand(part.selection, catalog) * part.repeats)
+def dump(selections: Iterable[Selection]) -> str:
+    """Return the text of a suite that `load` reads back as these selections."""
+    return "\n".join(map(_entry, selections))
 
 
-def _part(path: Path, number: int, values: Mapping[str, Any]) -> Part:
-    _known(path, f"run {number}", values, _Run)
+def _selection(path: Path, number: int, values: Mapping[str, Any]) -> Selection:
+    _check_keys(path, f"run {number}", values, _Run.__struct_fields__)
     try:
-        run = msgspec.convert(dict(values), _Run)
+        run: dict[str, Any] = msgspec.structs.asdict(msgspec.convert(dict(values), _Run))
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}, run {number}: {error}") from None
-    return Part(
-        Selection(
-            tasks=_several(run.task),
-            backends=_several(run.backend),
-            datasets=_several(run.dataset),
-            models=_several(run.model),
-            devices=_several(run.device),
-            precisions=_several(run.precision),
-            compile=run.compile,
-            deterministic=run.deterministic,
-            seeds=_several(run.seed),
-            pretrained=run.pretrained,
-            splits="all" if run.split == "all" else _several(run.split),
-            threads=run.threads,
-            protocol=run.protocol,
-            overrides=tuple(f"{key}={msgspec.json.encode(value).decode()}" for key, value in run.set.items()),
-        ),
-        run.repeat or named_protocol(run.protocol).repeats,
-    )
+    return Selection.from_values(run | {"set": as_overrides(run["set"] or ())})
 
 
-def _several(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
-def _known(path: Path, where: str, values: Mapping[str, Any], kind: type[Struct]) -> None:
+def _check_keys(path: Path, where: str, values: Mapping[str, Any], known: Collection[str]) -> None:
     for key in values:
-        if key not in kind.__struct_fields__:
-            raise UnknownNameError("key", key, kind.__struct_fields__, hint=f"(in {where} of {path})")
+        if key not in known:
+            raise UnknownNameError("key", key, known, hint=f"(in {where} of {path})")
+
+
+def _type(option: Option) -> Any:
+    if option.name == "set":
+        return dict[str, Any] | list[str]
+    if not option.several:
+        return option.kind
+    several = option.kind | list[option.kind]  # type: ignore[name-defined]
+    return several | Literal[option.every] if option.every else several
+
+
+_Run = msgspec.defstruct(
+    "_Run",
+    [("task", _type(OPTIONS["tasks"]))]
+    + [(option.name, _type(option), None) for option in OPTIONS.values() if option.name != "task"],
+    kw_only=True,
+)
+
+
+def _entry(selection: Selection) -> str:
+    lines = ["[[run]]"]
+    for option, values in selection.values():
+        as_list = len(values) > 1 or option.name == "set"
+        lines.append(f"{option.name} = {_toml(values if as_list else values[0])}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """Return a TOML value; JSON's strings, numbers, booleans and lists of them are valid TOML."""
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007F")

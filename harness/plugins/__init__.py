@@ -1,7 +1,6 @@
-"""Discovery and loading of plugins. Built-in plugins are found and loaded exactly like third-party ones."""
+"""Discovery and loading of plugins. Built-in plugins are found and loaded like third-party ones."""
 
 from harness.plugins.code import resolve
-from harness.plugins.find import discover
-from harness.plugins.load import load
+from harness.plugins.load import discover, load
 
 __all__ = ["discover", "load", "resolve"]

@@ -1,26 +1,26 @@
-"""`Catalog`: what the plugins provide, by name, and what went wrong with which."""
+"""`Catalog`: the objects that plugins provide, by name, and the plugins that failed."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import sysconfig
-import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.errors import HarnessError, PluginError, UnknownNameError
 from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
+from harness.plugins.failures import PluginFailure
+from harness.plugins.find import core
 from harness.records import PluginRef, RunSpec
+
+if TYPE_CHECKING:
+    from pluggy import HookRelay
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Provided(Generic[T]):
-    """Something a plugin provides, and which plugin did."""
+    """An object that a plugin provides, and that plugin."""
 
     value: T
     plugin: PluginRef
@@ -30,17 +30,13 @@ class Provided(Generic[T]):
 class LoadedPlugin:
     ref: PluginRef
     module: Any
-
-
-@dataclass(frozen=True)
-class PluginFailure:
-    ref: PluginRef
-    message: str
+    hooks: HookRelay
+    """Calls this plugin's hooks, and no other plugin's."""
 
 
 @dataclass
 class Catalog:
-    """What the plugins provide, by name. Models are keyed by family, networks by (family, backend)."""
+    """The objects that plugins provide, by name. Models are keyed by family, networks by (family, backend)."""
 
     tasks: dict[str, Provided[Task]] = field(default_factory=dict)
     datasets: dict[str, Provided[Dataset]] = field(default_factory=dict)
@@ -57,7 +53,7 @@ class Catalog:
     """(kind, name) that two plugins claim -> explanation; such a name is not in the dicts above."""
 
     def plugin(self, name: str) -> PluginRef:
-        """A loaded plugin, by the name of its entry point or file."""
+        """Return the loaded plugin of this name, which is that of its entry point or file."""
         refs = {loaded.ref.name: loaded.ref for loaded in self.plugins}
         if name not in refs:
             raise self._unknown("plugin", name, refs)
@@ -79,7 +75,7 @@ class Catalog:
         return self._get("report format", self.reporters, name).value
 
     def model(self, name: str) -> tuple[Model, str]:
-        """The family and the variant that `name`, a variant or a family, stands for."""
+        """Return the family and the variant for `name`, which is a variant or a family."""
         if ("model", name) in self.conflicts:
             raise self._unknown("model", name, ())
         if name in self.variants:
@@ -94,7 +90,7 @@ class Catalog:
         return provided.value if provided else None
 
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
-        """The plugins that a run of `spec` needs, each once: all that its worker loads."""
+        """Return the plugins that a run of `spec` loads, without the core's own, which `load` always adds."""
         model, _ = self.model(spec.model)
         used: list[Provided[Any]] = [
             self.tasks[spec.task],
@@ -104,7 +100,7 @@ class Catalog:
             self.networks[model.name, spec.backend],
             *(self.metrics[name] for name in self.tasks[spec.task].value.metrics if name in self.metrics),
         ]
-        return tuple(dict.fromkeys(provided.plugin for provided in used if provided.plugin.value))
+        return tuple(dict.fromkeys(provided.plugin for provided in used if provided.plugin not in core()))
 
     def _get(self, kind: str, known: dict[str, Provided[T]], name: str) -> Provided[T]:
         if name in known:
@@ -118,49 +114,3 @@ class Catalog:
             f"\n  plugin {f.ref.name!r} ({f.ref.distribution}) is not loaded: {f.message}" for f in self.failures
         )
         return UnknownNameError(kind, name, known, hint=hint)
-
-
-def describe(error: BaseException) -> str:
-    """A plugin's exception in a line; harness's own speak for themselves."""
-    return f"{type(error).__name__}: {error}" if not isinstance(error, HarnessError) else str(error)
-
-
-def place(error: BaseException) -> str:
-    """Where in a plugin's own code an exception began: ``my_plugin.py, line 4, in load``; empty where nowhere."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not _is_library(frame.filename)]
-    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}" if own else ""
-
-
-def _is_library(file: str) -> bool:
-    """Of harness, an installed package, or Python itself."""
-    path = Path(file)
-    inside = Path(__file__).parents[1] in path.parents or "site-packages" in path.parts
-    return inside or file.startswith((sysconfig.get_path("stdlib"), "<"))
-
-
-def described_with_place(error: BaseException) -> str:
-    """As `describe`, and where it began; harness's own errors say that themselves."""
-    where = "" if isinstance(error, HarnessError) else place(error)
-    return f"{describe(error)} ({where})" if where else describe(error)
-
-
-def missing(requires: Mapping[str, str]) -> str | None:
-    """Why something that needs these modules is unavailable, with the command to type; None if it is not.
-
-    `requires`: importable module -> install command. Nothing is imported.
-    """
-    absent = [module for module in requires if not _importable(module)]
-    if not absent:
-        return None
-    commands = dict.fromkeys(requires[module] for module in absent)
-    return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed; run: {' && '.join(commands)}"
-
-
-def _importable(module: str) -> bool:
-    if module in sys.modules:
-        return sys.modules[module] is not None
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # of "a.b" the package a is absent, or is no package
-        return False

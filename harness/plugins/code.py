@@ -1,4 +1,4 @@
-"""A plugin's code: where it lies, how it is imported, which plugin API it was made for, and its digest."""
+"""A plugin's code: its files, how it is imported, the plugin API that it was made for, and its digest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from harness.errors import PluginError
-from harness.plugins.catalog import describe
+from harness.plugins.failures import describe
 from harness.plugins.hookspecs import API_VERSION
 from harness.records import PluginRef
 
@@ -23,28 +23,28 @@ _DECLARED = re.compile(rf"^{DECLARATION}\s*=\s*[\"']([^\"']*)[\"']\s*(#.*)?$", r
 
 
 def is_file(value: str) -> bool:
-    """Whether a plugin's value is the path of its one file, not the name of a module."""
+    """Return whether a plugin's value is the path of a single file, not the name of a module."""
     return value.endswith(".py") and Path(value).is_absolute()
 
 
 def import_object(value: str) -> Any:
-    """What ``module``, ``module:attribute`` or the absolute path of a Python file names.
+    """Import the object that ``module``, ``module:attribute`` or the absolute path of a Python file names.
 
-    A file becomes the module of its name, so that ``"my_plugin:build"`` finds what is in ``my_plugin.py``.
+    A file becomes the module of its name, so that ``"my_plugin:build"`` names ``build`` in ``my_plugin.py``.
 
-    Raises `harness.PluginError` for a plugin made for another API, and whatever the module raises.
+    Raises `harness.PluginError` for a plugin made for another API, and any exception of the module.
     """
     module_name, _, attributes = (value, "", "") if is_file(value) else value.partition(":")
     source = Path(value) if is_file(value) else _source(module_name)
     _refuse_other_major(source)
-    found = _import_file(Path(value)) if is_file(value) else importlib.import_module(module_name)
+    imported = _import_file(Path(value)) if is_file(value) else importlib.import_module(module_name)
     for attribute in filter(None, attributes.split(".")):
-        found = getattr(found, attribute)
-    return found
+        imported = getattr(imported, attribute)
+    return imported
 
 
 def resolve(reference: str) -> Callable[..., Any]:
-    """The object that ``"module:attribute"`` names. Raises `harness.PluginError` where it cannot be had."""
+    """Return the object that ``"module:attribute"`` names. Raises `harness.PluginError` if it cannot be imported."""
     module_name, _, attribute = reference.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -57,21 +57,22 @@ def resolve(reference: str) -> Callable[..., Any]:
 
 
 def check_api_version(plugin: Any) -> None:
-    """Raises `harness.PluginError` where the plugin declares another major version of the plugin API than ours."""
+    """Raise `harness.PluginError` if the plugin declares another major version of the plugin API than this one."""
     declared = getattr(plugin, DECLARATION, None)
     if declared is not None:
         _check(str(declared))
 
 
 def with_digest(ref: PluginRef) -> PluginRef:
-    """The same with the digest of its code as it is now."""
+    """Return the plugin with the digest of its current code."""
     return msgspec.structs.replace(ref, code_digest=digest(ref.value))
 
 
 def digest(value: str) -> str:
-    """SHA-256 (hex) of a plugin's Python files: of its top-level package all of them, with their paths.
+    """Return the SHA-256 (hex) of a plugin's Python files, with their paths: of a package, of all files in its
+    top-level package.
 
-    Empty where there are none to read, as for a plugin in a zip file.
+    Empty if no file can be read, as for a plugin in a zip file.
     """
     if is_file(value):
         files = {Path(value).name: Path(value)}
@@ -95,7 +96,7 @@ def digest(value: str) -> str:
 
 
 def _source(module_name: str) -> Path | None:
-    """The file of a module that need not be imported yet."""
+    """Return the file of a module, without importing it."""
     try:
         spec = importlib.util.find_spec(module_name)
     except (ImportError, ValueError, AttributeError):
@@ -129,13 +130,13 @@ def _import_file(path: Path) -> Any:
 
 
 def _refuse_other_major(source: Path | None) -> None:
-    """Before its code runs, which may use names that are not there."""
+    """Check the version before the code runs, as the code may use names that this version lacks."""
     try:
         text = source.read_text(errors="replace") if source is not None and source.suffix == ".py" else ""
     except OSError:
         return
-    if found := _DECLARED.search(text):
-        _check(found[1])
+    if declared := _DECLARED.search(text):
+        _check(declared[1])
 
 
 def _check(declared: str) -> None:

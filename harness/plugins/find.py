@@ -1,4 +1,5 @@
-"""Finding plugins: entry points, what ``--plugin`` and ``HARNESS_PLUGINS`` name, and what is disabled."""
+"""Find plugins: the core's own, entry points, and those that ``--plugin`` or ``HARNESS_PLUGINS`` names. Nothing is
+imported."""
 
 from __future__ import annotations
 
@@ -6,49 +7,67 @@ import importlib.metadata
 import os
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.plugins.catalog import Catalog, PluginFailure
+from harness.plugins.failures import PluginFailure
 from harness.plugins.hookspecs import GROUP
-from harness.plugins.load import load
 from harness.records import PluginRef
 
 EXTRA, DISABLED = "HARNESS_PLUGINS", "HARNESS_DISABLE_PLUGINS"
-"""Names in commas: files or modules to load as well; plugins to leave out."""
+"""Comma-separated names: files or modules to load in addition; plugins to leave out."""
+
+CORE = {"core-metrics": "harness.measure.quality.builtin", "core-formats": "harness.report.builtin"}
+"""Plugins that every catalog has, in every process. They are named here, as entry points would have to be looked up
+in each child process."""
 
 
-def discover(extra: Iterable[str] = ()) -> Catalog:
-    """Load every plugin: the entry points of the group ``harness``, and the files and modules that `extra` and
-    ``HARNESS_PLUGINS`` name; without those of the names in ``HARNESS_DISABLE_PLUGINS``. Their order never matters.
+def find(extra: Iterable[str] = ()) -> tuple[list[PluginRef], list[PluginFailure]]:
+    """Return the plugins to load, in order of their names, and those that must not be loaded, with the reason.
 
-    Never raises for a plugin's sake. Raises `harness.UsageError` for a file that is not there.
+    `extra` names files and modules, as ``HARNESS_PLUGINS`` does. Raises `harness.UsageError` if such a file does not
+    exist.
     """
-    refs = installed()
+    refs = {*core(), *installed()}
     modules = {ref.value for ref in refs}
     refs |= {ref for ref in map(named, [*extra, *_listed(EXTRA)]) if ref.value not in modules}
-    disabled = set(_listed(DISABLED))
+    left_out = disabled()
     chosen, failures = [], []
     by_name: dict[str, list[PluginRef]] = defaultdict(list)
     for ref in sorted(refs, key=lambda ref: (ref.name, ref.distribution, ref.value)):
         by_name[ref.name].append(ref)
     for name, claimants in by_name.items():
-        if name in disabled:
+        if name in left_out:
             failures += [PluginFailure(ref, f"disabled by {DISABLED}") for ref in claimants]
         elif len(claimants) > 1:
             who = " and ".join(f"{ref.distribution} ({ref.value})" for ref in claimants)
-            reason = f"the name {name!r} is that of several plugins, in {who}; leave out all but one"
+            reason = f"several plugins are named {name!r}, in {who}; leave out all but one"
             failures += [PluginFailure(ref, reason) for ref in claimants]
         else:
             chosen += claimants
-    for name in sorted(disabled - by_name.keys()):
-        stranger = PluginRef(name=name, value="", distribution="", version="")
-        failures.append(PluginFailure(stranger, f"{DISABLED} names it, and no plugin here is called so"))
-    return load(chosen, failures)
+    for name in sorted(left_out - by_name.keys()):
+        absent = PluginRef(name=name, value="", distribution="", version="")
+        failures.append(PluginFailure(absent, f"listed in {DISABLED}, but no such plugin is installed"))
+    return chosen, failures
+
+
+@cache
+def core() -> tuple[PluginRef, ...]:
+    """Return the plugins that are part of the core."""
+    version = importlib.metadata.version("harness")
+    return tuple(
+        PluginRef(name=name, value=module, distribution="harness", version=version) for name, module in CORE.items()
+    )
+
+
+def disabled() -> set[str]:
+    """Return the names of plugins to leave out."""
+    return set(_listed(DISABLED))
 
 
 def installed() -> set[PluginRef]:
-    """The entry points of every distribution."""
+    """Return the entry points of every distribution."""
     return {
         PluginRef(
             name=point.name,
@@ -61,13 +80,13 @@ def installed() -> set[PluginRef]:
 
 
 def named(source: str) -> PluginRef:
-    """A plugin by its file or module. Raises `harness.UsageError` for a file that is not there."""
+    """Return the plugin in a file or module. Raises `harness.UsageError` if the file does not exist."""
     if source.endswith(".py") or os.sep in source:
         path = Path(source).expanduser().resolve()
         if not path.exists():
-            raise UsageError(f"plugin {source!r} is not there; give the path of a Python file, or the name of a module")
+            raise UsageError(f"plugin {source!r} does not exist; pass the path of a Python file, or a module name")
         if not path.is_file() or path.suffix != ".py":
-            raise UsageError(f"plugin {source!r} is no Python file; give the path of one, or the name of a module")
+            raise UsageError(f"plugin {source!r} is not a Python file; pass the path of one, or a module name")
         return PluginRef(name=path.stem, value=str(path), distribution="file", version="")
     top = source.partition(":")[0].partition(".")[0]
     distribution = next(iter(importlib.metadata.packages_distributions().get(top, [])), "")

@@ -1,9 +1,8 @@
-"""Every hook that a plugin may implement.
+"""The hooks that a plugin may implement.
 
 A plugin is a module (or object) with functions of these names, marked with `harness.hookimpl` and found through an
-entry point of the group ``harness``. Hooks of the first group are plural nouns that yield records; hooks of the second
-group are events, called in the parent process while runs go on. Implementations may leave out arguments they do
-not use.
+entry point of the group ``harness``. Hooks named by plural nouns yield objects; the other hooks are events, called in
+the parent process during runs. Implementations may leave out arguments that they do not use.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 GROUP = "harness"
 
 API_VERSION = "1.0"
-"""Of all that a plugin may use: the hooks and `harness.__all__`. The major version grows when a plugin may have to be
-changed, the minor one when something is added. A plugin tells the one it was made for as ``HARNESS_API_VERSION``."""
+"""The version of the plugin API: the hooks and `harness.__all__`. The major version is raised by changes that may break
+plugins, the minor version by additions. A plugin declares the version it was made for as ``HARNESS_API_VERSION``."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -68,7 +67,7 @@ def harness_models() -> Iterable[Model]:
 
 @hookspec
 def harness_networks() -> Iterable[NetworkRef]:
-    """Models built for a backend, which may be somebody else's.
+    """Models built for a backend; either may come from another plugin.
 
     Example::
 

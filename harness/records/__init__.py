@@ -1,7 +1,7 @@
 """The frozen records that travel between the rooms of the harness. Units are in the names.
 
 Everything here that reaches disk is a `msgspec.Struct`: it is validated on read, and its JSON Schema
-is published in ``docs/record.schema.json``. Arrays travel in the plain dataclasses of `harness.interfaces`.
+is published in ``docs/reference/record.schema.json``. Arrays travel in the plain dataclasses of `harness.interfaces`.
 """
 
 from harness.records.events import (

@@ -1,14 +1,16 @@
-"""Writing what users asked for: whole, or not at all."""
+"""Writing files and directories that are complete or absent, never half of either."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from harness.errors import HarnessError, PluginError, UsageError
 
@@ -17,21 +19,35 @@ MARK = ".harness-site"
 """In every directory that `write_directory` made, so that it replaces no other."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """A file that is there already survives a full disk. A pipe or device is written to as is."""
-    path, scratch = path.resolve(), None
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary sibling of `path` that replaces it when the block ends, flushed to the disk.
+
+    If the block raises, `path` stays as it was. A symbolic link is followed. Only a regular file is ever replaced: a
+    pipe or device, such as ``/dev/stdout``, is written to directly. Raises OSError.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:  # a directory raises here
+            yield file
+        return
+    scratch = _sibling(path)
     try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(content)
-            return
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            scratch = Path(file.name)
-            file.write(content)
-        scratch.chmod(0o666 & ~_umask())
+        with scratch.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, or leave the one that is there as it was; see `replacing`. Raises `harness.HarnessError`."""
+    try:
+        with replacing(path) as file:
+            file.write(content)
     except OSError as error:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
         raise HarnessError(f"{path}: cannot be written: {error.strerror}") from None
 
 
@@ -49,8 +65,8 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
     scratch = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-        scratch.chmod(0o777 & ~_umask())
+        scratch = _sibling(path)
+        scratch.mkdir()
         count, made = 0, {scratch}
         for name, content in files:
             parts = PurePosixPath(name).parts
@@ -82,7 +98,6 @@ def safe_name(name: str) -> str:
     return f"{kept}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}"
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _sibling(path: Path) -> Path:
+    """A hidden name in the same directory that nothing has yet; created there, it gets the mode of any new file."""
+    return path.with_name(f".{path.name}-{secrets.token_hex(4)}")

@@ -59,14 +59,7 @@ def predictions(record: RunRecord, arrays: Arrays) -> tuple[NDArray[Any], NDArra
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:
         return None
-    targets, outputs = arrays["test_targets"], arrays["test_outputs"].astype("float64")
-    if info.objective != "regression":
-        return targets, outputs
-    import numpy as np
-
-    scale = np.asarray(info.target_scale or [1.0])
-    mean = np.asarray(info.target_mean or [0.0])
-    return targets.astype("float64") * scale + mean, outputs * scale + mean
+    return info.in_target_unit(arrays["test_targets"]), info.in_target_unit(arrays["test_outputs"].astype("float64"))
 
 
 def _outcome(record: RunRecord) -> Success:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from harness.records.protocol import Protocol
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Objective = Literal["classification", "regression", "token_classification"]
 """``token_classification``: a class for each position of an example, such as each word of a sentence."""
@@ -93,7 +96,7 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one run does, completely resolved. Same spec, same `key`."""
+    """What one run does, with every setting resolved except `device`. Equal specs have equal `key`s."""
 
     task: str
     dataset: str
@@ -101,7 +104,11 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Variant name, such as ``bert-tiny``."""
     backend: str
     device: str = "auto"
-    """``cpu``, ``cuda`` or ``cuda:N``; ``auto`` only until the worker has chosen one."""
+    """The requested device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Only a process that imports the framework knows its devices, so the worker resolves the request
+    (`harness.execute.preparation.choose_device`). The spec in a record, and hence its key, holds the resolved device.
+    """
     precision: Precision = "fp32"
     compile: bool = False
     deterministic: bool = False
@@ -179,7 +186,20 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     """Number of classes, or of regression targets."""
     label_names: tuple[str, ...] = ()
     target_mean: tuple[float, ...] = ()
-    """Regression: training mean and scale that standardised the targets; scores undo it."""
+    """Regression: training mean and scale that standardized the targets; `in_target_unit` undoes it."""
     target_scale: tuple[float, ...] = ()
     details: dict[str, bool | int | float | str] = {}
     """What the preprocessing found: ``vocab_size``, ``pad_id``, ``sample_rate_hz``, ``truncated_share`` ..."""
+
+    def in_target_unit(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return targets or predictions of regression, ``[N, T]``, as float64 in the targets' own unit.
+
+        Those of other objectives are returned unchanged.
+        """
+        if self.objective != "regression":
+            return values
+        import numpy as np
+
+        scale, mean = np.array(self.target_scale or 1.0), np.array(self.target_mean or 0.0)
+        restored: NDArray[Any] = values.astype("float64") * scale + mean
+        return restored

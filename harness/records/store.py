@@ -22,6 +22,7 @@ import msgspec
 from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.records import SCHEMA_VERSION, RunRecord
 from harness.records.arrays import read_arrays
+from harness.records.files import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,18 +116,16 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write and flush to the disk. Raises `harness.RecordError` naming the file."""
+    """Write a value as indented JSON, whole or not at all. Raises `harness.RecordError` naming the file."""
     try:
-        with path.open("wb") as file:
+        with replacing(path) as file:
             file.write(msgspec.json.format(msgspec.json.encode(value), indent=1))
-            file.flush()
-            os.fsync(file.fileno())
     except OSError as error:
         raise RecordError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def record_schema() -> str:
-    """The JSON Schema (draft 2020-12) of ``record.json``, as published in ``docs/record.schema.json``."""
+    """The JSON Schema (draft 2020-12) of ``record.json``, as published in ``docs/reference/record.schema.json``."""
     schema = msgspec.json.schema(RunRecord)
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "harness run record", **schema}
     return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=1).decode()

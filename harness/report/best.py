@@ -25,13 +25,13 @@ def best(rows: Sequence[Row], column: Column) -> frozenset[int]:
 
 
 def _best(rows: Sequence[Row], part: Sequence[int], column: Column) -> frozenset[int]:
-    found = {index: rows[index].cells[column.name] for index in part}
-    figures = {index: cell.value for index, cell in found.items() if isinstance(cell.value, float)}
+    cells = {index: rows[index].cells[column.name] for index in part}
+    figures = {index: cell.value for index, cell in cells.items() if isinstance(cell.value, float)}
     better = _direction([rows[index] for index in figures], column)
     if len(figures) < 2 or not better:
         return frozenset()
     first = (max if better == "higher" else min)(figures, key=lambda index: figures[index])
-    return frozenset(index for index in figures if index == first or _tie(found[index], found[first]))
+    return frozenset(index for index in figures if index == first or _tie(cells[index], cells[first]))
 
 
 def _direction(rows: Sequence[Row], column: Column) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from harness.analysis.metrics import BY_FLAG, INFERENCE_THROUGHPUT, MFU, TRAIN_THROUGHPUT, RunMetric, in_group, success
+
 if TYPE_CHECKING:
-    from harness.records import Energy, Memory, Roofline, Steady, Success
+    from harness.records import Energy, RunRecord, Steady, Success
 
 Section = tuple[str, list[tuple[str, object]]]
 
@@ -25,17 +27,19 @@ def text(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def sections(outcome: Success, roofline: Roofline | None) -> Iterator[Section]:
-    speed, latency, memory = outcome.speed, outcome.latency, outcome.memory
+def sections(record: RunRecord) -> Iterator[Section]:
+    """Return what a successful run cost."""
+    outcome = success(record)
+    speed, latency = outcome.speed, outcome.latency
     flops = speed.train_flops_per_s
     yield (
         "speed (steady state)",
         [
-            ("training", _unit(speed.train_samples_per_s, "samples/s", _steady(speed.train))),
-            ("training", _unit(flops and flops / 1e9, "GFLOP/s", _share_of_peak(flops, roofline))),
-            ("inference", _unit(speed.inference_samples_per_s, "samples/s", _steady(speed.inference))),
+            _throughput(TRAIN_THROUGHPUT, record, speed.train),
+            ("training", _unit(flops and flops / 1e9, "GFLOP/s", _share_of_peak(record))),
+            _throughput(INFERENCE_THROUGHPUT, record, speed.inference),
             ("first training step", f"{speed.first_step_s:.3g} s"),
-            *((f"flag: {flag.metric}", f"{flag.kind}: {flag.detail}") for flag in outcome.flags),
+            *((f"flag: {BY_FLAG[flag.metric].name}", f"{flag.kind}: {flag.detail}") for flag in outcome.flags),
         ],
     )
     yield "energy", _energy(outcome.energy)
@@ -46,11 +50,11 @@ def sections(outcome: Success, roofline: Roofline | None) -> Iterator[Section]:
     yield (
         f"latency of a batch of {latency.batch_size} ({latency.samples} samples)",
         [
-            (name, "too few samples" if value is None else f"{value:.4g} ms")
-            for name, value in (("p50", latency.p50_ms), ("p90", latency.p90_ms), ("p99", latency.p99_ms))
+            (metric.part, "too few samples" if (ms := metric.value(record)) is None else f"{ms:.4g} {metric.unit}")
+            for metric in in_group("latency")
         ],
     )
-    yield "peak memory", _memory(memory)
+    yield "peak memory", _memory(record)
     yield "seconds by phase", [(phase, f"{seconds:.2f} s") for phase, seconds in outcome.phases_s.items()]
     yield (
         "model and data",
@@ -73,11 +77,12 @@ def epochs(outcome: Success) -> Section:
     )
 
 
-def _share_of_peak(flops: float | None, roofline: Roofline | None) -> str:
-    """Model FLOPs utilisation."""
-    if roofline is None:
+def _share_of_peak(record: RunRecord) -> str:
+    """Return the model FLOPs utilization."""
+    if record.roofline is None:
         return "no peak was known: harness doctor --roofline"
-    return f"{flops / roofline.matrix_flops_per_s:.1%} of {roofline.matrix_flops_per_s / 1e9:.4g}, MFU" if flops else ""
+    mfu = MFU.value(record)
+    return f"{mfu:.1f}% of {record.roofline.matrix_flops_per_s / 1e9:.4g}, MFU" if mfu else ""
 
 
 def _steady(steady: Steady | None) -> str:
@@ -104,23 +109,23 @@ def _energy(energy: Energy) -> list[tuple[str, object]]:
     return rows
 
 
+def _throughput(metric: RunMetric, record: RunRecord, steady: Steady | None) -> tuple[str, object]:
+    return metric.part, _unit(metric.value(record), metric.unit, _steady(steady))
+
+
 def _unit(value: float | None, unit: str, remark: str = "") -> str:
     return "not measured" if value is None else f"{value:.5g} {unit}{f' ({remark})' if remark else ''}"
 
 
-def _memory(memory: Memory) -> list[tuple[str, object]]:
-    rows: list[tuple[str, object]] = [("host", f"{_mib(memory.host_peak_bytes)} ({memory.host_counter})")]
+def _memory(record: RunRecord) -> list[tuple[str, object]]:
+    memory = success(record).memory
+    host, *device = ((metric.part, metric.value(record)) for metric in in_group("memory"))
+    rows: list[tuple[str, object]] = [(host[0], f"{_mib(host[1])} ({memory.host_counter})")]
     if memory.tree_peak_bytes is not None:
-        rows.append(("host, with its processes", _mib(memory.tree_peak_bytes)))
-    rows += [(f"host, {phase}", _mib(size)) for phase, size in memory.host_peak_by_phase_bytes.items()]
-    if memory.device:
-        rows += [
-            ("device, allocator", _mib(memory.device.allocator_peak_bytes)),
-            ("device, reserved", _mib(memory.device.reserved_peak_bytes)),
-            ("device, driver", _mib(memory.device.driver_peak_bytes)),
-        ]
-    return rows
+        rows.append(("host, with its processes", _mib(memory.tree_peak_bytes / 2**20)))
+    rows += [(f"host, {phase}", _mib(size / 2**20)) for phase, size in memory.host_peak_by_phase_bytes.items()]
+    return rows + [(counter, _mib(size)) for counter, size in device if memory.device]
 
 
-def _mib(size: int | None) -> str:
-    return "not known" if size is None else f"{size / 2**20:.1f} MiB"
+def _mib(size: float | None) -> str:
+    return "not known" if size is None else f"{size:.1f} MiB"

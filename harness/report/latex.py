@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from harness.analysis.table import Cell, Column, Table, one_line
+from harness.analysis.formatting import one_line
+from harness.analysis.table import Cell, Column, Table
 from harness.report.best import best
 from harness.report.layout import Block, blocks, legend
 
@@ -61,14 +62,14 @@ def render(table: Table) -> str:
 
 def _block(block: Block) -> str:
     winners = {column.name: best(block.rows, column) for column in block.columns}
-    lines = [" & ".join(_header(column) for column in block.columns)]
+    lines = [" & ".join(escape(column.header) for column in block.columns)]
     lines += [
         " & ".join(_cell(row.cells[column.name], column, index in winners[column.name]) for column in block.columns)
         for index, row in enumerate(block.rows)
     ]
     align = "".join("l" if column.kind == "text" else "r" for column in block.columns)
-    told = [f"flagged: {text}" for text in block.flags] + [f"failed: {text}" for text in block.failures]
-    notes = "".join(f"\\\\[2pt]\n\\small {escape(text)}" for text in told)
+    remarks = [f"flagged: {text}" for text in block.flags] + [f"failed: {text}" for text in block.failures]
+    notes = "".join(f"\\\\[2pt]\n\\small {escape(text)}" for text in remarks)
     return (
         "\\begin{table}[!ht]\n\\centering\n"
         f"\\caption{{{escape(block.heading)}}}\n"
@@ -77,10 +78,6 @@ def _block(block: Block) -> str:
         + "".join(f"{line} \\\\\n" for line in lines[1:])
         + f"\\bottomrule\n\\end{{tabular}}}}{notes}\n\\end{{table}}\n"
     )
-
-
-def _header(column: Column) -> str:
-    return escape(f"{column.title} ({column.unit})" if column.unit else column.title)
 
 
 def _cell(cell: Cell, column: Column, is_best: bool) -> str:

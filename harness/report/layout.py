@@ -9,7 +9,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from harness.analysis.table import Column, Row, Table, one_line
+from harness.analysis.comparison_table import RATIOS
+from harness.analysis.differences import IDENTITY
+from harness.analysis.formatting import one_line
+from harness.analysis.metrics import in_group
+from harness.analysis.table import Column, Row, Table
 
 _HEADING = ("task", "dataset", "model", "device", "precision", "options", "batch_size", "seeds", "runs", "parity")
 _NEVER_SHOWN = ("metric", "metric_better", "flags", "failures")
@@ -88,14 +92,13 @@ def _heading(shared: dict[str, str]) -> str:
 
 
 def _label(row: Row, shared: dict[str, str]) -> str:
-    names = ("task", "dataset", "model", "backend", "device", "precision", "options")
-    return " ".join(row.text(name) for name in names if name not in shared and row.text(name))
+    return " ".join(row.text(name) for name in (*IDENTITY, "options") if name not in shared and row.text(name))
 
 
 def _tells(column: Column, rows: tuple[Row, ...]) -> bool:
     """Whether a column says something here. Ratios do from two backends up, or where something else was compared."""
     shown = {row.text(column.name) for row in rows} - {""}
-    if column.name.endswith("_ratio") and len({row.text("backend") for row in rows}) == 1:
+    if column.name in RATIOS and len({row.text("backend") for row in rows}) == 1:
         return len(shown) > 1
     return bool(shown)
 
@@ -108,7 +111,7 @@ def legend(shown: list[Block]) -> list[str]:
     if any(cell.ci95 is not None for cell in cells):
         over = "seeds, or over splits where there are several" if _with_splits(shown) else "seeds"
         lines.append(f"± is the half-width of the 95% interval of the mean over {over} (Student t).")
-    if names & {"train_ratio", "inference_ratio"}:
+    if names & set(RATIOS):
         lines.append("× is the ratio to the first backend of the same model and settings.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
         lines.append("parity: same (largest relative error of the logits), or differs, by `harness parity`.")
@@ -117,7 +120,7 @@ def legend(shown: list[Block]) -> list[str]:
         lines.append(f"! flagged: {kinds}; `harness show` tells more.")
     if "mfu_percent" in names:
         lines.append("MFU: FLOP/s of training as a share of what `harness doctor --roofline` attained.")
-    if names & {"p50_ms", "p90_ms", "p99_ms"}:
+    if names & {metric.name for metric in in_group("latency")}:
         lines.append("p50, p90, p99: latency of one batch; each needs 11, 64, 662 samples in a run to be given.")
     return lines
 

@@ -6,7 +6,8 @@ import re
 
 from tabulate import tabulate
 
-from harness.analysis.table import Cell, Column, Table, one_line
+from harness.analysis.formatting import one_line
+from harness.analysis.table import Cell, Column, Table
 from harness.report.layout import Block, blocks, legend
 
 
@@ -21,7 +22,7 @@ def _block(block: Block) -> str:
     rows = [[_cell(row.cells[column.name], column) for column in block.columns] for row in block.rows]
     grid = tabulate(
         rows,
-        headers=[_header(column) for column in block.columns],
+        headers=[escape(column.header) for column in block.columns],
         tablefmt="pipe",
         colalign=["left" if column.kind == "text" else "right" for column in block.columns],
         disable_numparse=True,
@@ -32,10 +33,6 @@ def _block(block: Block) -> str:
     if block.failures:
         parts.append("\n".join(f"- failed: {escape(text)}" for text in block.failures))
     return "\n\n".join(parts)
-
-
-def _header(column: Column) -> str:
-    return escape(f"{column.title} ({column.unit})" if column.unit else column.title)
 
 
 def _cell(cell: Cell, column: Column) -> str:

@@ -12,7 +12,9 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.table import Row, one_line
+from harness.analysis.differences import IDENTITY
+from harness.analysis.formatting import one_line
+from harness.analysis.table import Row
 from harness.errors import UsageError
 from harness.records import Success
 from harness.records.arrays import read_arrays
@@ -24,12 +26,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_NAMED = ("task", "dataset", "model", "backend", "device", "precision", "options")
+_NAMED = (*IDENTITY, "options")
 
 
 def render(report: Report) -> str:
     """Raises `harness.UsageError` where no run has samples."""
-    benchmarks = [found for row in report.table.rows for found in _benchmarks(row, report)]
+    benchmarks = [benchmark for row in report.table.rows for benchmark in _benchmarks(row, report)]
     if not benchmarks:
         raise UsageError("none of these runs has samples of its speed; there is nothing to write for pytest-benchmark")
     last = report.runs[-1].record
@@ -104,8 +106,8 @@ def _samples(run: StoredRun) -> dict[str, NDArray[np.float64]]:
         return {}
     arrays = read_arrays(run.path / ARRAYS)
     windows = {"train": train_windows(run.record, arrays), "inference": inference_windows(run.record, arrays)}
-    found = {name: 1 / w.samples_per_s[w.steady_from :] for name, w in windows.items() if w is not None}
-    return found | ({"latency": arrays["latencies_s"]} if "latencies_s" in arrays else {})
+    seconds = {name: 1 / w.samples_per_s[w.steady_from :] for name, w in windows.items() if w is not None}
+    return seconds | ({"latency": arrays["latencies_s"]} if "latencies_s" in arrays else {})
 
 
 def _stats_of(seconds: list[float]) -> tuple[dict[str, Any], str]:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from harness.analysis.table import Row, Table
+from harness.records import Success
 
 if TYPE_CHECKING:
     from harness.checks.parity.verdict import ParityVerdict
@@ -52,5 +53,9 @@ class Report:
         return list(dict.fromkeys(row.text("backend") for row in self.table.rows))
 
     def runs_of(self, row: Row) -> list[StoredRun]:
-        """The runs of a row, in the order in which they started."""
+        """Return the runs of a row, in the order in which they started."""
         return [self.by_id[name] for name in row.run_ids]
+
+    def successes(self, row: Row) -> list[StoredRun]:
+        """Return the runs of a row that succeeded."""
+        return [run for run in self.runs_of(row) if isinstance(run.record.outcome, Success)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,24 @@ from harness.report.costs import Section, epochs, sections, text
 def render(record: RunRecord, path: Path) -> str:
     parts = [f"{record.run_id}\n{path}"]
     outcome = record.outcome
-    costs = [*sections(outcome, record.roofline), epochs(outcome)] if isinstance(outcome, Success) else []
+    costs = [*sections(record), epochs(outcome)] if isinstance(outcome, Success) else []
     parts += [_lines(section) for section in [run_section(record), *costs, *circumstances(record)] if section[1]]
     if isinstance(record.outcome, Success):
-        quality = (_quality(record.outcome), _per_class(record.outcome), _slices(record.outcome))
-        parts[2:2] = [part for part in quality if part]
+        parts[2:2] = _quality(record.outcome)
     else:
         parts.insert(1, _failure(record.outcome))
     return "\n\n".join(parts)
 
 
 def _lines(section: Section) -> str:
+    title, rows = section
+    return _grid(title, [[name, text(value)] for name, value in rows])
+
+
+def _grid(title: str, rows: list[list[Any]], headers: Sequence[str] = (), align: Sequence[str] | None = None) -> str:
     from tabulate import tabulate
 
-    title, rows = section
-    grid = tabulate([[name, text(value)] for name, value in rows], tablefmt="plain", disable_numparse=True)
+    grid = tabulate(rows, headers=headers, tablefmt="plain", colalign=align, disable_numparse=True)
     return "\n".join([title, *(f"  {line}".rstrip() for line in grid.splitlines())])
 
 
@@ -84,8 +87,8 @@ def _fields(struct: Any) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
 
-def quality(outcome: Success) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of the scores; the one that the task is judged by is marked."""
+def quality(outcome: Success) -> tuple[list[str], list[list[Any]]]:
+    """Return headers and rows of the scores; the one that the task is judged by is marked."""
     scores = outcome.scores
     splits = {"test": scores.test, "validation": scores.validation}
     if scores.reference is not None:
@@ -103,41 +106,30 @@ def quality(outcome: Success) -> tuple[list[str], list[list[str]]]:
     return ["metric", *splits, *interval], rows
 
 
-def _quality(outcome: Success) -> str:
-    from tabulate import tabulate
+def per_class(outcome: Success) -> tuple[list[str], list[list[Any]]]:
+    """Return headers and rows of the scores of each class."""
+    columns = ("precision", "recall", "f1", "roc_auc", "support")
+    rows = [[score.label, *(getattr(score, name) for name in columns)] for score in outcome.scores.per_class]
+    return ["class", *columns], rows
 
+
+def by_group(outcome: Success) -> tuple[list[str], list[list[Any]]]:
+    """Return headers and rows of the primary metric in groups of the test examples."""
+    rows = [[part.group, part.value, part.score, part.support] for part in outcome.scores.slices]
+    return ["group", "value", outcome.scores.primary, "support"], rows
+
+
+def _quality(outcome: Success) -> list[str]:
+    """Return the tables of the scores, without those that have no rows."""
     headers, rows = quality(outcome)
-    grid = tabulate(rows, headers=headers, tablefmt="plain", disable_numparse=True)
-    return "\n".join(["quality (* judged by)", *(f"  {line}".rstrip() for line in grid.splitlines())])
-
-
-def _per_class(outcome: Success) -> str:
-    from tabulate import tabulate
-
-    if not outcome.scores.per_class:
-        return ""
-    rows = [
-        [score.label, *map(_share, (score.precision, score.recall, score.f1, score.roc_auc)), score.support]
-        for score in outcome.scores.per_class
-    ]
-    header = ["class", "precision", "recall", "f1", "roc_auc", "support"]
-    align = ["left", *["right"] * 5]
-    grid = tabulate(rows, headers=header, tablefmt="plain", colalign=align, disable_numparse=True)
-    return "\n".join(["per class, test split", *(f"  {line}".rstrip() for line in grid.splitlines())])
-
-
-def _slices(outcome: Success) -> str:
-    from tabulate import tabulate
-
-    scores = outcome.scores
-    if not scores.slices:
-        return ""
-    rows = [[part.group, part.value, text(part.score), part.support] for part in scores.slices]
-    header = ["group", "value", scores.primary, "support"]
-    grid = tabulate(
-        rows, headers=header, tablefmt="plain", colalign=["left", "left", "right", "right"], disable_numparse=True
-    )
-    return "\n".join(["by group, test split", *(f"  {line}".rstrip() for line in grid.splitlines())])
+    parts = [_grid("quality (* judged by)", rows, headers)]
+    headers, rows = per_class(outcome)
+    shown = [[label, *map(_share, shares), support] for label, *shares, support in rows]
+    parts += [_grid("per class, test split", shown, headers, ["left", *["right"] * 5])] if rows else []
+    headers, rows = by_group(outcome)
+    shown = [[group, value, text(score), support] for group, value, score, support in rows]
+    parts += [_grid("by group, test split", shown, headers, ["left", "left", "right", "right"])] if rows else []
+    return parts
 
 
 def _share(value: float | None) -> str:

@@ -6,14 +6,15 @@ import textwrap
 
 from tabulate import tabulate
 
-from harness.analysis.table import Cell, Column, Table, one_line
+from harness.analysis.formatting import one_line
+from harness.analysis.table import Cell, Column, Table
 from harness.report.layout import Block, blocks, legend
 
 _WIDTH = 100
 
 
 def render(table: Table) -> str:
-    """Blocks separated by blank lines, then the legend; no colour."""
+    """Blocks separated by blank lines, then the legend; no color."""
     shown = blocks(table)
     parts = [_block(block) for block in shown]
     parts.append("\n".join(legend(shown)))

@@ -49,13 +49,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """The suites need pytest, which runs do not."""
-    if name in __all__:
-        from harness.testing import sessions, suites
+if not TYPE_CHECKING:  # type checkers would accept any name
 
-        return getattr(sessions if name.startswith("Session") else suites, name)
-    raise AttributeError(f"module 'harness.testing' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """Import the suites, which need pytest, when one is used."""
+        if name in __all__:
+            from harness.testing import sessions, suites
+
+            return getattr(sessions if name.startswith("Session") else suites, name)
+        raise AttributeError(f"module 'harness.testing' has no attribute {name!r}")
 
 
 def assert_parity(
@@ -83,7 +85,8 @@ def assert_parity(
     """
     from harness.checks.parity.check import check, pairs
     from harness.checks.parity.text import render
-    from harness.plan import Selection, expand
+    from harness.plan.expand import expand
+    from harness.plan.selection import Selection
     from harness.plugins import discover
 
     catalog = discover()

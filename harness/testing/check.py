@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from harness.errors import HarnessError
-from harness.execute.child import run_child
-from harness.execute.runner import explain_end, thread_environment
+from harness.execute.child import ChildContext, call_in_child
+from harness.execute.runner import thread_environment
 from harness.plugins import load
-from harness.plugins.catalog import Catalog, Provided, missing
+from harness.plugins.catalog import Catalog, Provided
+from harness.plugins.requirements import missing
 from harness.records import PluginRef
 from harness.testing.rule import Finding, Rule
 from harness.testing.rules.backends import BACKEND_RULES
@@ -58,7 +54,7 @@ class Subject(Struct, frozen=True):
         return f"{self.kind} {self.name}"
 
 
-class Job(Struct, frozen=True):
+class CheckJob(Struct, frozen=True, kw_only=True):
     subject: Subject
     plugins: tuple[PluginRef, ...]
 
@@ -102,36 +98,32 @@ def subjects(ref: PluginRef, catalog: Catalog) -> list[Subject]:
 
 
 def check(subject: Subject, catalog: Catalog) -> list[Finding]:
-    """The rules for one thing, looked at in a process of its own. What ends the process is a finding of the rule that
-    it ended in."""
-    found: list[Finding] = []
+    """Check the rules for one thing in a child process. What ends the process is a finding of the rule that it ended
+    in."""
+    findings: list[Finding] = []
     rules = RULES[subject.kind]
     try:
         environment = thread_environment(1) | environment_of(subject, catalog)
     except HarnessError as error:  # a network for a backend that is not there
         wrong = Finding(rule=rules[0].name, subject=str(subject), passed=False, seen=str(error), fix=_NO_BACKEND)
         return [wrong, *(Finding(rule=r.name, subject=str(subject), passed=None, seen="no backend") for r in rules[1:])]
-    with tempfile.TemporaryDirectory(prefix="harness-check-") as directory:
-        job, log = Path(directory) / "job.json", Path(directory) / "log.txt"
-        plugins = tuple(plugin.ref for plugin in catalog.plugins)
-        job.write_bytes(msgspec.json.encode(Job(subject=subject, plugins=plugins)))
-        ended = run_child(
-            "harness.testing.check",
-            [str(job)],
-            log=log,
-            timeout_s=LIMIT_S,
-            on_line=lambda line: found.append(msgspec.json.decode(line, type=Finding)),
-            environment=environment,
-        )
-        if len(found) < len(rules):
-            rule = rules[len(found)]
-            seen = explain_end(ended, LIMIT_S, log).message
-            found.append(Finding(rule=rule.name, subject=str(subject), passed=False, seen=seen, fix=rule.fix))
-            reason = f"its process ended in {rule.name}"
-            found += [
-                Finding(rule=left.name, subject=str(subject), passed=None, seen=reason) for left in rules[len(found) :]
-            ]
-    return found
+    failure = call_in_child(
+        check_rules,
+        CheckJob(subject=subject, plugins=tuple(plugin.ref for plugin in catalog.plugins)),
+        timeout_s=LIMIT_S,
+        environment=environment,
+        event_type=Finding,
+        on_event=findings.append,
+    )
+    if len(findings) < len(rules):
+        rule = rules[len(findings)]
+        seen = failure.message if failure else "left no finding"
+        findings.append(Finding(rule=rule.name, subject=str(subject), passed=False, seen=seen, fix=rule.fix))
+        reason = f"its process ended in {rule.name}"
+        findings += [
+            Finding(rule=left.name, subject=str(subject), passed=None, seen=reason) for left in rules[len(findings) :]
+        ]
+    return findings
 
 
 def environment_of(subject: Subject, catalog: Catalog) -> dict[str, str]:
@@ -145,7 +137,8 @@ def parity(subject: Subject, catalog: Catalog) -> Finding:
     """Whether a network computes what the same model does on another backend that is here."""
     from harness.checks.parity.check import check as compare
     from harness.checks.parity.text import render
-    from harness.plan import Selection, expand
+    from harness.plan.expand import expand
+    from harness.plan.selection import Selection
     from harness.testing.rule import NotChecked
 
     model, _, backend = subject.name.rpartition("/")
@@ -214,11 +207,7 @@ def look(subject: Subject, catalog: Catalog, rules: Sequence[Rule[Any]] = ()) ->
         yield finding
 
 
-def main(job_path: str, fd: int) -> None:
-    job = msgspec.json.decode(Path(job_path).read_bytes(), type=Job)
+def check_rules(job: CheckJob, context: ChildContext) -> None:
+    """Send each finding as it comes."""
     for finding in look(job.subject, load(job.plugins)):
-        os.write(fd, msgspec.json.encode(finding) + b"\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+        context.send(finding)

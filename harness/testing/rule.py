@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from harness.plugins.catalog import described_with_place, place
+from harness.plugins.failures import described_with_place, place, unwritten
 
 T = TypeVar("T")
 
@@ -42,9 +41,8 @@ class NotChecked(Exception):  # noqa: N818
 
 def _told(error: Exception, fix: str) -> tuple[str, str]:
     """What an exception of the thing's own says, with its place in the author's code; and what to do."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, NotImplementedError) and not str(error) and frames:
-        return f"{frames[-1].name} is not implemented", f"write the method {frames[-1].name}"
+    if missing_methods := unwritten(error):
+        return described_with_place(error), f"write {missing_methods}"
     return described_with_place(error), "correct that line, or what it is given" if place(error) else fix
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.report.report import Report
 
 HOSTILE = '<script>alert("owned")</script>|a|b\x1b[31m\n=1+1'
-"""A name that runs in a page, breaks a row of a table, or colours a terminal, where it is not escaped."""
+"""A name that runs in a page, breaks a row of a table, or colors a terminal, where it is not escaped."""
 
 
 def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -154,7 +155,7 @@ class RecipeReference:
             for name, gradient in gradients.items()
         }
 
-    def _moved(self, name: str, p: Array, g: Array, rate: float) -> Array:
+    def _moved(self, name: str, p: Array, g: Array, rate: float) -> Any:
         recipe, decay = self.recipe, self.decays[name]
         if recipe.optimizer == "adamw":
             p = p - rate * decay * p
@@ -339,7 +340,7 @@ class SessionSuite:
 
     @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
     def test_setting_weights_starts_the_optimizer_afresh(self, optimizer: str) -> None:
-        recipe = Recipe(optimizer=optimizer, momentum=0.9)
+        recipe = msgspec.convert({"optimizer": optimizer, "momentum": 0.9}, Recipe)
         session = self.cases.open(self.plain, recipe=recipe)
         start, batch = session.get_weights(), self.cases.batch(self.plain)
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness.interfaces import Backend, Batch, Model, PreparedData, Session, SessionRequest
-from harness.plugins.catalog import Catalog, missing
+from harness.plugins.catalog import Catalog
+from harness.plugins.requirements import missing
 from harness.records import RunSpec
 from harness.testing.rule import NotChecked
 
@@ -34,7 +35,8 @@ class Workbench:
     @cached_property
     def spec(self) -> RunSpec:
         """Of the first of its devices; one thread. Raises `NotChecked` where nothing here gives it work."""
-        from harness.plan import Selection, expand
+        from harness.plan.expand import expand
+        from harness.plan.selection import Selection
 
         if reason := missing(self.backend.requires):
             raise NotChecked(reason)
@@ -72,10 +74,11 @@ class Workbench:
 
     @cached_property
     def request(self) -> SessionRequest:
-        """At fp32, seed 0, one thread, without dropout and regularisation."""
-        from harness.execute.preparation import choose_device, session_request
+        """At fp32, seed 0, one thread, without dropout and regularization."""
+        from harness.execute.preparation import choose_device, preparation_of
 
-        _, _, request = session_request(self.catalog, self.spec, self.data, choose_device(self.backend, self.spec))
+        device = choose_device(self.backend, self.spec)
+        request = preparation_of(self.spec, self.catalog, device, self.data).request
         recipe = msgspec.structs.replace(request.recipe, dropout=0.0, label_smoothing=0.0, weight_decay=0.0)
         return dataclasses.replace(request, recipe=recipe)
 

@@ -16,7 +16,7 @@ from sklearn.svm import SVC
 
 from harness import DataInfo, Network
 from harness_baselines import Baseline, features
-from harness_baselines.models import BoostingConfig, MfccConfig, Nothing, RegularisedConfig, RidgeConfig, TfidfConfig
+from harness_baselines.models import BoostingConfig, MfccConfig, Nothing, RegularizedConfig, RidgeConfig, TfidfConfig
 
 
 def majority(config: Nothing, info: DataInfo, dropout: float) -> Network:
@@ -34,13 +34,13 @@ def tfidf_logreg(config: TfidfConfig, info: DataInfo, dropout: float) -> Network
     return _network(features.tokens, words, LogisticRegression(C=config.C, max_iter=1000))
 
 
-def logreg(config: RegularisedConfig, info: DataInfo, dropout: float) -> Network:
+def logreg(config: RegularizedConfig, info: DataInfo, dropout: float) -> Network:
     return _network(features.flat, StandardScaler(), LogisticRegression(C=config.C, max_iter=1000))
 
 
 def mfcc_svm(config: MfccConfig, info: DataInfo, dropout: float) -> Network:
     coefficients = features.Mfcc(
-        rate_hz=info.details["sample_rate_hz"],
+        rate_hz=int(info.details["sample_rate_hz"]),
         coefficients=config.coefficients,
         mel_bands=config.mel_bands,
         parts=config.parts,

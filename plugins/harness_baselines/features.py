@@ -81,13 +81,13 @@ class Mfcc:
         size = 1 << (width - 1).bit_length()
         power = np.abs(np.fft.rfft(frames * np.hanning(width), size)) ** 2 / size
         energies = np.log(power @ self._filters(size) + 1e-10)
-        return dct(energies, type=2, norm="ortho", axis=1)[:, : self.coefficients].astype(np.float32)
+        return np.asarray(dct(energies, type=2, norm="ortho", axis=1)[:, : self.coefficients], np.float32)
 
     def _filters(self, size: int) -> NDArray[np.float64]:
         """``[size / 2 + 1, mel_bands]``."""
         highest = 2595 * np.log10(1 + self.rate_hz / 2 / 700)
         edges = 700 * (10 ** (np.linspace(0, highest, self.mel_bands + 2) / 2595) - 1)
-        low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+        low, center, high = edges[:-2], edges[1:-1], edges[2:]
         bins = np.fft.rfftfreq(size, 1 / self.rate_hz)[:, None]
-        rising, falling = (bins - low) / (centre - low), (high - bins) / (high - centre)
+        rising, falling = (bins - low) / (center - low), (high - bins) / (high - center)
         return np.maximum(0, np.minimum(rising, falling))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec import Struct
 
@@ -15,7 +14,7 @@ class Nothing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Nothing to choose."""
 
 
-class RegularisedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RegularizedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     C: float = 1.0
     """Inverse of the strength of the L2 penalty, as scikit-learn has it."""
 
@@ -27,11 +26,11 @@ class RegularisedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class _Baseline(Model):
     """Fitted at once on the training split."""
 
-    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
+    def parameters(self, config: Struct, info: DataInfo) -> Sequence[Parameter]:
         """None that are canonical: what scikit-learn learns has no size before it has seen the data."""
         return ()
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+    def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
         """0: not told, since it depends on what was learnt."""
         return 0.0
 
@@ -54,7 +53,7 @@ class Mean(_Baseline):
     variants = {"mean": {}}
 
 
-class TfidfConfig(RegularisedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     C: float = 10.0
     ngrams: int = 2
     """Longest run of tokens that counts as a term."""
@@ -85,15 +84,15 @@ class Logreg(_Baseline):
     summary = "logistic regression on pixels or features"
     accepts = ("image", "features")
     objectives = ("classification",)
-    Config = RegularisedConfig
+    Config = RegularizedConfig
     variants = {"logreg": {}}
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+    def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
         """2 F outputs, of F input numbers."""
         return 2.0 * _numbers(info) * info.outputs
 
 
-class MfccConfig(RegularisedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MfccConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     C: float = 10.0
     coefficients: int = 20
     mel_bands: int = 40
@@ -135,7 +134,7 @@ class Ridge(_Baseline):
     Config = RidgeConfig
     variants = {"ridge": {}}
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+    def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
         """2 F outputs, of F input numbers."""
         return 2.0 * _numbers(info) * info.outputs
 

@@ -56,15 +56,15 @@ class BaselineSession(harness.Session):
         return self._outputs(self._fitted, self._features(inputs))
 
     def _outputs(self, fitted: Any, features: Any) -> Array:
-        """float32 ``[B, outputs]``: log-probabilities, or the decision values of what has none, or standardised
+        """float32 ``[B, outputs]``: log-probabilities, or the decision values of what has none, or standardized
         targets."""
         if self._info.objective == "regression":
-            return fitted.predict(features).reshape(-1, self._info.outputs).astype(np.float32)
+            return np.asarray(fitted.predict(features), np.float32).reshape(-1, self._info.outputs)
         if hasattr(fitted, "predict_proba"):
             scores = np.log(np.maximum(fitted.predict_proba(features), LEAST))
         else:
             scores = fitted.decision_function(features)
-            if scores.ndim == 1:  # of two classes: in favour of the second
+            if scores.ndim == 1:  # of two classes: in favor of the second
                 scores = np.stack([-scores, scores], axis=1) / 2
         outputs = np.full((len(scores), self._info.outputs), min(np.log(LEAST), scores.min()), np.float32)
         outputs[:, fitted.classes_] = scores  # a class that the training split lacks is never predicted
@@ -73,11 +73,12 @@ class BaselineSession(harness.Session):
     def _loss(self, outputs: Array, targets: Array) -> Array:
         """The mean over the examples that it was fitted on."""
         if self._info.objective == "regression":
-            return np.mean((outputs - targets) ** 2, dtype=np.float32)
-        return np.float32(log_loss(targets, softmax(outputs, axis=1), labels=np.arange(outputs.shape[1])))
+            return np.asarray(np.mean((outputs - targets) ** 2, dtype=np.float32))
+        loss = log_loss(targets, softmax(outputs, axis=1), labels=np.arange(outputs.shape[1]))
+        return np.asarray(loss, np.float32)
 
     def fetch(self, handle: Any) -> Array:
-        return handle() if callable(handle) else handle
+        return np.asarray(handle() if callable(handle) else handle)
 
     def synchronize(self) -> None:
         """scikit-learn returns when it has finished."""

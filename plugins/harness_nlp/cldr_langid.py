@@ -6,7 +6,7 @@ import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from harness import Dataset, RawData, Split
+from harness import Dataset, NoOptions, RawData, Split
 from harness_nlp.datasets.examples import INPUTS
 
 LANGUAGES = (
@@ -40,7 +40,7 @@ class CldrLangid(Dataset):
     kind = "text"
     objective = "classification"
     summary = "the language of a territory's, language's, script's or currency's name (20 languages, CLDR)"
-    licence = "Unicode License v3 (https://www.unicode.org/license.txt)"
+    license = "Unicode License v3 (https://www.unicode.org/license.txt)"
     homepage = "https://cldr.unicode.org/"
     citation = "Unicode Common Locale Data Repository, as babel carries it"
     notes = "Made for this harness: no figures are published. The sizes are those with babel 2.18."
@@ -51,7 +51,7 @@ class CldrLangid(Dataset):
     target = 0.7
     recipes = {"lstm": {"epochs": 10, "learning_rate": 4e-3, "dropout": 0.5}}
 
-    def load(self, options: object) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         """Read the names from babel's data files; no download."""
         from importlib.metadata import version
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
-from harness import Dataset, RawData, RawInput, Split
+from harness import Dataset, RawData, RawInput, SeededSplit, Split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,16 +13,7 @@ TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    split_seed: int = 0
-    """Which random split; other values show how far a score depends on the split."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.split_seed < 2**32:
-            raise ValueError(f"split_seed must lie between 0 and 2^32 - 1, got {self.split_seed}")
-
-
-class Diabetes(Dataset):
+class Diabetes(Dataset[SeededSplit]):
     """442 patients, ten measurements each, in 308 / 45 / 89 for training, validation and test.
 
     ``features``: float64 ``[N, 10]``, in their own units: age (years), sex (1 or 2), body mass index (kg/m^2), mean
@@ -39,7 +28,7 @@ class Diabetes(Dataset):
     kind = "table"
     objective = "regression"
     summary = "disease progression of 442 patients from 10 measurements (scikit-learn)"
-    licence = "published with Efron et al. 2004; distributed with scikit-learn (BSD-3-Clause)"
+    license = "published with Efron et al. 2004; distributed with scikit-learn (BSD-3-Clause)"
     homepage = "https://www4.stat.ncsu.edu/~boos/var.select/diabetes.html"
     citation = "Efron, Hastie, Johnstone and Tibshirani 2004, Least Angle Regression, Annals of Statistics 32(2)"
     notes = "No published split: drawn by a seed."
@@ -48,9 +37,9 @@ class Diabetes(Dataset):
     label_names = ("progression",)
     metric = "r2"
     target = 55.0
-    Options = Options
+    Options = SeededSplit
     recipes = {
-        # The serum values s1 to s4 are so close to dependent (condition number of the standardised features: 21) that
+        # The serum values s1 to s4 are so close to dependent (condition number of the standardized features: 21) that
         # least squares is reached only by many steps with momentum and a rate that falls to zero.
         "linear": {
             "epochs": 200,
@@ -66,7 +55,7 @@ class Diabetes(Dataset):
         "mlp-50": {"epochs": 60, "weight_decay": 0.3, "dropout": 0.3},
     }
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: SeededSplit) -> RawData:
         """Read the table from the installed scikit-learn; no download."""
         from sklearn.datasets import load_diabetes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RegressionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     missing: Literal["impute", "error"] = "impute"
     """``impute``: a missing number becomes the mean of its column in the training split, and each column that has gaps
     there gets a companion that is 1 where the number is missing and 0 elsewhere. ``error``: refuse the data."""
 
 
-class RegressionTask(Task):
+class RegressionTask(Task[RegressionOptions]):
     """Regression on the columns of a table.
 
     Takes ``features`` float ``[N, F]``, NaN where a number is missing, and targets float ``[N, T]``; gives both in
@@ -47,10 +47,10 @@ class RegressionTask(Task):
         schedule="cosine",
         dropout=0.2,
     )
-    Options: ClassVar[type[Struct]] = Options
+    Options = RegressionOptions
 
-    def prepare(self, data: RawData, options: Any) -> PreparedData:
-        """Fill in, standardise and encode by the training split.
+    def prepare(self, data: RawData, options: RegressionOptions) -> PreparedData:
+        """Fill in, standardize and encode by the training split.
 
         ``info.target_mean`` and ``info.target_scale`` undo it for the targets; ``info.details`` holds the dataset's
         own, ``constant_features``, the number of columns that carry nothing, and, where numbers are missing in the
@@ -64,7 +64,6 @@ class RegressionTask(Task):
             features = split.inputs["features"]
             if features.shape[1:] != (0,) or "categories" not in split.inputs:
                 check_columns(f"{name} features", features, data.train.inputs["features"].shape[1:], gaps=gaps_allowed)
-            check_columns(f"{name} targets", split.targets, data.train.targets.shape[1:])
         gaps = np.isnan(data.train.inputs["features"])
         fillers = column_means(data.train.inputs["features"])
         train_features = filled(data.train.inputs["features"], fillers)
@@ -75,14 +74,14 @@ class RegressionTask(Task):
 
         def prepared(split: Split) -> Split:
             raw = split.inputs["features"]
-            features = standardise(filled(raw, fillers), mean, scale)
+            features = standardize(filled(raw, fillers), mean, scale)
             features[:, constant] = 0  # no weight was learned for a value that differs outside the training split
             columns = [features, np.isnan(raw[:, gaps.any(axis=0)]).astype(np.float32)]
             if encoder is not None:
                 columns.append(encoder.transform(named(split.inputs["categories"])))
             return Split(
                 inputs={"features": np.concatenate(columns, axis=1)},
-                targets=standardise(split.targets, target_mean, target_scale),
+                targets=standardize(split.targets, target_mean, target_scale),
                 groups=split.groups,
             )
 
@@ -157,7 +156,7 @@ def named(categories: NDArray[Any]) -> NDArray[Any]:
     """`categories` with an empty text, a category of its own, in place of None."""
     import numpy as np
 
-    return np.where(np.equal(categories, None), "", categories)
+    return np.where(np.equal(categories, np.array(None)), "", categories)
 
 
 def constant_columns(columns: NDArray[Any]) -> NDArray[np.bool_]:
@@ -175,7 +174,7 @@ def column_statistics(columns: NDArray[Any]) -> tuple[NDArray[np.float64], NDArr
     return mean, np.where(constant_columns(columns), 1.0, scale)
 
 
-def standardise(columns: NDArray[Any], mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float32]:
+def standardize(columns: NDArray[Any], mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float32]:
     """(value - mean) / scale by column, computed in float64."""
     import numpy as np
 

@@ -61,4 +61,4 @@ def options_of(folder: Path) -> dict[str, Any]:
             raise UsageError(f"{path}: {field} is {value!r}: {advice}")
     if found.sampling_rate < 1000:
         raise UsageError(f"{path}: sampling_rate is {found.sampling_rate}: it must be at least 1000 Hz; mend it")
-    return {"sample_rate_hz": found.sampling_rate, "normalise": found.do_normalize}
+    return {"sample_rate_hz": found.sampling_rate, "normalize": found.do_normalize}

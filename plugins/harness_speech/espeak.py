@@ -55,7 +55,7 @@ def variants() -> tuple[str, ...]:
     return names
 
 
-def synthesise(utterances: list[Utterance]) -> list[NDArray[np.int16]]:
+def synthesize(utterances: list[Utterance]) -> list[NDArray[np.int16]]:
     """Samples of each utterance, int16 ``[samples]`` at `SAMPLE_RATE_HZ`, in the order given.
 
     Raises `harness.DataError` where espeak-ng is missing, fails, or says nothing.
@@ -88,7 +88,7 @@ def synthesise(utterances: list[Utterance]) -> list[NDArray[np.int16]]:
 
 
 def _library() -> Any:
-    """espeak-ng as a ctypes library, initialised to hand its samples to a callback.
+    """espeak-ng as a ctypes library, initialized to hand its samples to a callback.
 
     The path to the data is given relative to the working directory, which this changes: espeak-ng keeps no more than
     some 160 characters of it and looks elsewhere when it is longer.

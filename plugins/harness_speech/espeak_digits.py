@@ -1,9 +1,9 @@
-"""Spoken digits, synthesised by espeak-ng, split by voice."""
+"""Spoken digits, synthesized by espeak-ng, split by voice."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -29,7 +29,7 @@ _RELATIVES = {
 """Voices that share another one's table of formants, its vocal tract, and differ in pitch, echo or timbre only."""
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EspeakDigitsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     takes: int = 4
     """Times that each voice says each digit, each with a language, a rate and a pitch of its own."""
     sample_rate_hz: int = 8000
@@ -73,7 +73,7 @@ def utterances(voices: Iterable[str], takes: int) -> list[espeak.Utterance]:
     ]
 
 
-class EspeakDigits(Dataset):
+class EspeakDigits(Dataset[EspeakDigitsOptions]):
     """``waveform``: float32 ``[samples]`` in [-1, 1] an example; targets 0 to 9; groups ``voice`` and ``language``.
 
     The voices are espeak-ng's variants (about 100: women, men, children, robots, whisperers). No voice is in two
@@ -85,20 +85,20 @@ class EspeakDigits(Dataset):
     kind = "audio"
     objective = "classification"
     summary = "spoken digits by about 100 synthetic English voices, split by voice"
-    licence = "synthesised on your machine: the sounds are free of espeak-ng's own licence, GPL-3.0-or-later"
+    license = "synthesized on your machine: the sounds are free of espeak-ng's own license, GPL-3.0-or-later"
     homepage = "https://github.com/espeak-ng/espeak-ng"
-    citation = "espeak-ng, synthesised with the voices of the installed espeakng-loader"
+    citation = "espeak-ng, synthesized with the voices of the installed espeakng-loader"
     notes = "Made for this harness: no figures are published. The sizes are those with espeakng-loader 0.2.4."
     examples = {"train": 2_880, "validation": 600, "test": 640}
     inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
     label_names = DIGITS
     metric = "accuracy"
     target = 0.9
-    Options = Options
+    Options = EspeakDigitsOptions
     recipes = {"wav2vec2-tiny": {"epochs": 7, "learning_rate": 2e-3, "dropout": 0.1}}
     requires = espeak.REQUIRES
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: EspeakDigitsOptions) -> RawData:
         """Raises `harness.DataError` where espeak-ng is missing or fails."""
         import numpy as np
 
@@ -107,7 +107,7 @@ class EspeakDigits(Dataset):
         voices = [voice for voice in espeak.variants() if voice not in EXCLUDED]
         spoken = utterances(voices, options.takes)
         waveforms = np.empty(len(spoken), object)
-        for number, samples in enumerate(espeak.synthesise(spoken)):
+        for number, samples in enumerate(espeak.synthesize(spoken)):
             resampled = resample(samples / 32768, espeak.SAMPLE_RATE_HZ, options.sample_rate_hz)
             waveforms[number] = resampled.clip(-1, 1)
         everything = Split(

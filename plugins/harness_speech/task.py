@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seconds: float | None = None
     """Length of every prepared waveform; by default the length that 99% of the training examples fit in."""
     sample_rate_hz: int | None = None
     """What every waveform is resampled to; by default the lowest rate of the training examples, at most 16000."""
-    normalise: bool = True
+    normalize: bool = field(default=True, name="normalise")
     """Whether each clip gets zero mean and unit variance; else it stays as it was recorded, in [-1, 1]."""
     shift_ms: float = 0.0
     """In training, each clip is shifted in time at random by up to so many milliseconds in both directions; zeros come
@@ -43,13 +43,13 @@ HIGHEST_RATE_HZ = 16_000
 """What speech models take; only on request is more kept."""
 
 
-class Speech(Task):
-    """``input_values``: float32 ``[samples]``, cut to a fixed length, normalised, zero-padded at the end, no mask.
+class Speech(Task[SpeechOptions]):
+    """``input_values``: float32 ``[samples]``, cut to a fixed length, normalized, zero-padded at the end, no mask.
 
     Takes ``waveform``, of the rate that the dataset's ``details["sample_rate_hz"]`` tells, or each example's own in the
     input ``sample_rate_hz``, int64 ``[N]``; what has another rate than the task's is resampled.
 
-    Each clip is normalised to zero mean and unit variance before it is padded, as wav2vec 2.0's feature extractor
+    Each clip is normalized to zero mean and unit variance before it is padded, as wav2vec 2.0's feature extractor
     does, unless the options say otherwise. Groups: those of the dataset, and ``seconds``, the length before cutting.
     `DataInfo.details` has ``sample_rate_hz`` and ``truncated_share``, the share of the training examples that were cut.
     """
@@ -66,9 +66,9 @@ class Speech(Task):
     recipe = Recipe(
         epochs=10, batch_size=32, learning_rate=1e-3, weight_decay=0.01, schedule="linear", warmup_fraction=0.1
     )
-    Options = Options
+    Options = SpeechOptions
 
-    def prepare(self, data: RawData, options: Any) -> PreparedData:
+    def prepare(self, data: RawData, options: SpeechOptions) -> PreparedData:
         """Raises `harness.DataError` where the dataset does not tell the sample rate."""
         import numpy as np
 
@@ -94,7 +94,7 @@ class Speech(Task):
             samples = max(1, round(options.seconds * rate_hz))
 
         def prepared(split: Split, waveforms: list[Any]) -> Split:
-            values = fixed_length(waveforms, samples, normalised=options.normalise)
+            values = fixed_length(waveforms, samples, normalized=options.normalize)
             seconds = np.array([len(waveform) for waveform in waveforms]) / rate_hz
             groups = {"seconds": seconds, **split.groups}
             return Split(inputs={"input_values": values}, targets=split.targets, groups=groups)
@@ -120,7 +120,9 @@ class Speech(Task):
 
         return options_of(folder)
 
-    def augment(self, inputs: dict[str, Any], info: DataInfo, options: Any, rng: np.random.Generator) -> dict[str, Any]:
+    def augment(
+        self, inputs: dict[str, Any], info: DataInfo, options: SpeechOptions, rng: np.random.Generator
+    ) -> dict[str, Any]:
         """With noise by ``options.noise_snr_db``, then shifted by ``options.shift_ms``."""
         from .waveforms import shifted, with_noise
 

@@ -36,29 +36,29 @@ def resample(waveform: NDArray[Any], from_hz: int, to_hz: int) -> Waveform:
     return np.asarray(resampled, np.float32)
 
 
-def normalise(waveform: Waveform) -> Waveform:
+def normalize(waveform: Waveform) -> Waveform:
     """Zero mean and unit variance, as wav2vec 2.0's feature extractor: ``(x - mean) / sqrt(variance + 1e-7)``.
 
     A constant waveform becomes zeros.
     """
     import numpy as np
 
-    centred = np.asarray(waveform, np.float64)
-    if centred.size == 0:
+    centered = np.asarray(waveform, np.float64)
+    if centered.size == 0:
         return np.zeros(0, np.float32)
-    centred = centred - centred.mean()
-    return np.asarray(centred / np.sqrt(np.mean(centred**2) + 1e-7), np.float32)
+    centered = centered - centered.mean()
+    return np.asarray(centered / np.sqrt(np.mean(centered**2) + 1e-7), np.float32)
 
 
-def fixed_length(waveforms: Sequence[Waveform], samples: int, *, normalised: bool = True) -> NDArray[np.float32]:
-    """Float32 ``[len(waveforms), samples]``: each cut to its first `samples`, normalised unless told otherwise, and
+def fixed_length(waveforms: Sequence[Waveform], samples: int, *, normalized: bool = True) -> NDArray[np.float32]:
+    """Float32 ``[len(waveforms), samples]``: each cut to its first `samples`, normalized unless told otherwise, and
     padded with zeros."""
     import numpy as np
 
     matrix = np.zeros((len(waveforms), samples), np.float32)
     for row, waveform in zip(matrix, waveforms, strict=True):
         kept = waveform[:samples]
-        row[: len(kept)] = normalise(kept) if normalised else kept
+        row[: len(kept)] = normalize(kept) if normalized else kept
     return matrix
 
 

@@ -2,7 +2,7 @@
 
 How a network's module is called: ``module(inputs, training) -> outputs``. ``inputs`` is a dict of tensors ``[B, ...]``
 under the names of `harness.DataInfo.inputs`; ``training`` is a Python bool; ``outputs`` are float32 ``[B, outputs]``
-(logits, or standardised regression targets), or ``[B, L, outputs]``, logits of each position (token classification).
+(logits, or standardized regression targets), or ``[B, L, outputs]``, logits of each position (token classification).
 The module is a `tf.Module` or a Keras layer or model: anything with ``trainable_variables``, all of which the network's
 bindings must name. It is called inside a `tf.function`, with a static batch size, once per batch size and mode; ops
 that update state (running statistics) run in graph order. Precision is Keras's global dtype policy, set before `build`

@@ -80,7 +80,7 @@ class Convolution(tf.Module):
 
 
 class BatchNorm(tf.Module):
-    """Batch normalisation of ``[B, H, W, C]``, eps 1e-5, as `torch.nn.BatchNorm2d`.
+    """Batch normalization of ``[B, H, W, C]``, eps 1e-5, as `torch.nn.BatchNorm2d`.
 
     The running variance takes the unbiased variance of the batch, which TensorFlow's fused kernel returns; Keras's
     layer takes the biased one. Computed in float32 at every precision.
@@ -114,7 +114,7 @@ class BatchNorm(tf.Module):
 
 
 class LayerNorm(tf.Module):
-    """Normalisation over the last axis, scaled and shifted; in float32 at every precision."""
+    """Normalization over the last axis, scaled and shifted; in float32 at every precision."""
 
     def __init__(self, size: int, epsilon: float) -> None:
         super().__init__()
@@ -123,15 +123,15 @@ class LayerNorm(tf.Module):
         self.bindings = {"weight": Binding(self.scale), "bias": Binding(self.offset)}
 
     def __call__(self, x: Any) -> Any:
-        normal = standardise(tf.cast(x, tf.float32), -1, self._epsilon)
+        normal = standardize(tf.cast(x, tf.float32), -1, self._epsilon)
         return tf.cast(normal * self.scale + self.offset, x.dtype)
 
 
 class ChannelNorm(LayerNorm):
-    """Normalisation of each channel of ``[B, L, C]`` over the positions: group norm with as many groups as channels."""
+    """Normalization of each channel of ``[B, L, C]`` over the positions: group norm with as many groups as channels."""
 
     def __call__(self, x: Any) -> Any:
-        normal = standardise(tf.cast(x, tf.float32), 1, self._epsilon)
+        normal = standardize(tf.cast(x, tf.float32), 1, self._epsilon)
         return tf.cast(normal * self.scale + self.offset, x.dtype)
 
 
@@ -145,14 +145,14 @@ class Dropout:
         return self._layer(x, training=True) if self._layer and training else x
 
 
-def standardise(x: Any, axis: int, epsilon: float) -> Any:
+def standardize(x: Any, axis: int, epsilon: float) -> Any:
     """``(x - mean) / sqrt(variance + epsilon)`` over `axis`, with the biased variance."""
 
     @tf.custom_gradient
     def function(x: Any) -> Any:
-        centred = x - tf.reduce_mean(x, axis, keepdims=True)
-        inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axis, keepdims=True) + epsilon)
-        normal = centred * inverse
+        centered = x - tf.reduce_mean(x, axis, keepdims=True)
+        inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centered), axis, keepdims=True) + epsilon)
+        normal = centered * inverse
 
         def gradient(upstream: Any) -> Any:
             mean = tf.reduce_mean(upstream, axis, keepdims=True)

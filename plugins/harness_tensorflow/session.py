@@ -149,8 +149,8 @@ class TensorFlowSession(harness.Session):
         with tf.GradientTape() as tape:
             outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)
             loss = self._loss(outputs, targets)
-            minimised = self._loss_scale.scale(loss) if self._loss_scale else loss
-        return loss, self._dense(tape.gradient(minimised, self._trained))
+            minimized = self._loss_scale.scale(loss) if self._loss_scale else loss
+        return loss, self._dense(tape.gradient(minimized, self._trained))
 
     def _trace_predict(self, size: int) -> Callable[..., Any]:
         def forward(*inputs: Any) -> Any:

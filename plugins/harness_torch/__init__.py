@@ -5,7 +5,7 @@ that returns a `harness.Network`:
 
 - ``module`` is a ``torch.nn.Module`` on the CPU, with float32 parameters. It is called as ``module(**inputs)`` with the
   prepared inputs under their names and in their dtypes, each ``[B, ...]`` (images as ``pixel_values``
-  ``[B, H, W, C]``, channels last), and returns the outputs ``[B, info.outputs]``: logits, or standardised regression
+  ``[B, H, W, C]``, channels last), and returns the outputs ``[B, info.outputs]``: logits, or standardized regression
   targets; or ``[B, L, info.outputs]``, logits of each position (token classification). Under ``bf16`` and
   ``fp16`` it runs inside ``torch.autocast``. Loss, optimizer and device are the session's.
 - ``bindings`` names every parameter of the module that requires a gradient, and its running statistics;

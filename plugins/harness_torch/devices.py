@@ -58,7 +58,7 @@ def allocated_bytes(device: str, size_bytes: int) -> int | None:
     block = torch.ones(size_bytes, dtype=torch.uint8, device=device)
     torch.cuda.synchronize(device)
     del block
-    return torch.cuda.max_memory_allocated(device) - before
+    return int(torch.cuda.max_memory_allocated(device) - before)
 
 
 _DTYPES = {"fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}

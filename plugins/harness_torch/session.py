@@ -118,7 +118,8 @@ class TorchSession(Session):
             return self._outputs(inputs)
 
     def inference(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.inference_mode()
+        mode: contextlib.AbstractContextManager[Any] = torch.inference_mode()
+        return mode
 
     def _outputs(self, inputs: Mapping[str, Array]) -> torch.Tensor:
         if self._casts is None:

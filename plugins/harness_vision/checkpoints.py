@@ -78,7 +78,7 @@ def options_of(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {"channels": channels}
     found = _read(path, _Preprocessor)
-    return {"channels": channels} | _fitting(path, found) | _normalisation(path, found, channels)
+    return {"channels": channels} | _fitting(path, found) | _normalization(path, found, channels)
 
 
 def _fitting(path: Path, found: _Preprocessor) -> dict[str, Any]:
@@ -117,8 +117,8 @@ def _fitting(path: Path, found: _Preprocessor) -> dict[str, Any]:
     return options | {"resize": "cover"} | _cropped(path, (shorter, shorter), crop)
 
 
-def _normalisation(path: Path, found: _Preprocessor, channels: int) -> dict[str, Any]:
-    """The options that normalise. They count in pixels between 0 and 1, so another ``rescale_factor`` than 1/255
+def _normalization(path: Path, found: _Preprocessor, channels: int) -> dict[str, Any]:
+    """The options that normalize. They count in pixels between 0 and 1, so another ``rescale_factor`` than 1/255
     becomes another mean and std."""
     unit = 255 * _either(found.rescale_factor, 1 / 255) if _either(found.do_rescale, True) else 255.0
     if not unit > 0:

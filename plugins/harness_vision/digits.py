@@ -1,12 +1,10 @@
-"""The dataset `digits`: small grey images of handwritten digits, carried by scikit-learn."""
+"""The dataset `digits`: small gray images of handwritten digits, carried by scikit-learn."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
-from harness import Dataset, RawData, RawInput, Split
+from harness import Dataset, RawData, RawInput, SeededSplit, Split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,16 +15,7 @@ VALIDATION_SHARE = 0.1
 PIXEL_MAX = 16
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    split_seed: int = 0
-    """Which random split; other values show how far a score depends on the split."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.split_seed < 2**32:
-            raise ValueError(f"split_seed must lie between 0 and 2^32 - 1, got {self.split_seed}")
-
-
-class Digits(Dataset):
+class Digits(Dataset[SeededSplit]):
     """1797 images of the digits 0 to 9, in 1257 / 180 / 360 for training, validation and test.
 
     ``image``: uint8 ``[N, 8, 8, 1]``, 0 (paper) to 16 (ink): the number of inked pixels in a 4 x 4 block of the
@@ -40,8 +29,8 @@ class Digits(Dataset):
     name = "digits"
     kind = "image"
     objective = "classification"
-    summary = "1797 handwritten digits, 8x8 grey (scikit-learn, from UCI)"
-    licence = "CC BY 4.0 (UCI Machine Learning Repository)"
+    summary = "1797 handwritten digits, 8x8 gray (scikit-learn, from UCI)"
+    license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits"
     citation = "Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI, doi:10.24432/C50P49"
     notes = "No published split: drawn by a seed within each class; a writer's digits occur on both sides."
@@ -50,14 +39,14 @@ class Digits(Dataset):
     label_names = tuple("0123456789")
     metric = "accuracy"
     target = 0.95
-    Options = Options
+    Options = SeededSplit
     recipes = {
         "resnet-20": {"epochs": 20, "batch_size": 64, "learning_rate": 0.2, "weight_decay": 5e-3},
         "linear": {"epochs": 30, "learning_rate": 0.01},
         "mlp": {"epochs": 30, "weight_decay": 0.1, "dropout": 0.2},
     }
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: SeededSplit) -> RawData:
         """Read the images from the installed scikit-learn; no download."""
         import numpy as np
         from sklearn.datasets import load_digits

@@ -1,8 +1,8 @@
-"""Images of several sizes and colours brought to one."""
+"""Images of several sizes and colors brought to one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from harness import DataError, UnsupportedError
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from harness_vision.task import Options
+    from harness_vision.options import VisionOptions
 
 Shape = tuple[int, int, int]
 
 
-def common_shape(images: Sequence[NDArray[Any]], options: Options, usual: int) -> Shape:
+def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual: int) -> Shape:
     """``(H, W, C)`` for these images: of the size and the channels that `options` name; else their own size, or `usual`
-    squared where they have several, and colour if one of them has it.
+    squared where they have several, and color if one of them has it.
 
     Raises `harness.DataError` for what is no image, and for several sizes that are to stay."""
     check("training", images)
@@ -37,10 +37,10 @@ def common_shape(images: Sequence[NDArray[Any]], options: Options, usual: int) -
 
 
 def uniform(
-    name: str, images: Sequence[NDArray[Any]], shape: Shape, options: Options, pixel_max: float = 255
+    name: str, images: Collection[NDArray[Any]], shape: Shape, options: VisionOptions, pixel_max: float = 255
 ) -> NDArray[np.uint8]:
     """Uint8 ``[N, *shape]`` between 0 and 255: each image scaled and cropped as `options` say, by Pillow's filters,
-    which do not alias; grey repeated, or colour made grey by ITU-R 601-2. Pixels from 0 to another `pixel_max` are
+    which do not alias; gray repeated, or color made gray by ITU-R 601-2. Pixels from 0 to another `pixel_max` are
     stretched first, so that a filter finds levels between theirs.
 
     Raises `harness.UnsupportedError` where Pillow is not installed.
@@ -53,8 +53,6 @@ def uniform(
         raise UnsupportedError(
             "images are resized by Pillow, which is not installed; run: pip install pillow"
         ) from None
-
-    from harness_vision.task import check_range
 
     check(name, images)
     pixels = np.empty((len(images), *shape), np.uint8)
@@ -71,7 +69,7 @@ def uniform(
     return pixels
 
 
-def _fitted(image: Image, height: int, width: int, options: Options) -> Image:
+def _fitted(image: Image, height: int, width: int, options: VisionOptions) -> Image:
     """Scaled, and cropped in the middle, to ``height x width``."""
     from PIL import Image
 
@@ -88,7 +86,7 @@ def _fitted(image: Image, height: int, width: int, options: Options) -> Image:
     return image.crop((left, top, left + width, top + height))  # what lies outside the image is black
 
 
-def check(name: str, images: Sequence[NDArray[Any]]) -> None:
+def check(name: str, images: Collection[NDArray[Any]]) -> None:
     """Raise `harness.DataError` unless each image is uint8 ``[H, W, 1]`` or ``[H, W, 3]``."""
     for number, image in enumerate(images):
         if (
@@ -99,3 +97,9 @@ def check(name: str, images: Sequence[NDArray[Any]]) -> None:
         ):
             form = f"{image.dtype} of shape {image.shape}" if hasattr(image, "dtype") else repr(image)
             raise DataError(f"{name} image {number} is {form}; needed: uint8 [H, W, 1] or [H, W, 3]")
+
+
+def check_range(name: str, images: NDArray[Any], pixel_max: float) -> None:
+    """Raise `harness.DataError` where a pixel is above `pixel_max`."""
+    if images.max() > pixel_max:
+        raise DataError(f"{name} images reach {images.max()}, above the dataset's pixel_max of {pixel_max:g}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from msgspec import Struct
+from typing import TYPE_CHECKING, Any
 
 from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
+from harness_vision.images import check_range, common_shape, uniform
+from harness_vision.options import VisionOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,54 +20,12 @@ SIDE = 64
 """Of images that come in several sizes, unless ``image_size`` says otherwise."""
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    image_size: int | tuple[int, int] | None = None
-    """Height and width in pixels: one number for both, or both. None: as the training images are, or 64 where these
-    have several sizes."""
-    channels: Literal[1, 3] | None = None
-    """1: grey, 3: colour. None: as the training images are, colour where they are both."""
-    resize: Literal["cover", "stretch", "none"] = "cover"
-    """How an image of another size is scaled before `image_size` is cropped from its middle: until it covers that size;
-    to that size, whatever its proportions; or not at all, what it lacks being black."""
-    crop_share: float = 1.0
-    """Sides of the crop divided by those that images are scaled to, 0.1 to 1. 0.875 is usual for ImageNet: 224 pixels
-    from the middle of 256."""
-    resample: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
-    """Pillow's filter that scales."""
-    mean: tuple[float, ...] | None = None
-    """Subtracted from pixels between 0 and 1: a number for each channel, or one for all. None: mean and standard
-    deviation of the training split."""
-    std: tuple[float, ...] | None = None
-    """What is left is divided by it; as `mean`, and given with it."""
-    crop: int = 0
-    """In training, each image is shifted at random by up to so many pixels in both directions; what comes in from
-    outside has the value 0, the mean. 4 is usual for 32x32 images (He et al. 2016)."""
-    flip: bool = False
-    """In training, every other image, at random, is mirrored left to right. Not for digits and letters."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.crop <= 1024:
-            raise ValueError(f"crop must lie between 0 and 1024 pixels, got {self.crop}")
-        sides = (self.image_size,) if isinstance(self.image_size, int) else self.image_size or ()
-        if not all(1 <= side <= 4096 for side in sides):
-            raise ValueError(f"image_size must lie between 1 and 4096 pixels, got {self.image_size}")
-        if not 0.1 <= self.crop_share <= 1:
-            raise ValueError(f"crop_share must lie between 0.1 and 1, got {self.crop_share}")
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std go together: give both, or neither")
-        if self.mean is not None and self.std is not None:
-            if len(self.mean) not in (1, 3) or len(self.std) not in (1, 3):
-                raise ValueError(f"mean and std need 1 or 3 numbers each, got {self.mean} and {self.std}")
-            if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
-                raise ValueError(f"mean must be finite and std positive, got {self.mean} and {self.std}")
-
-
-class VisionTask(Task):
+class VisionTask(Task[VisionOptions]):
     """Image classification.
 
-    Takes ``image`` uint8 ``[N, H, W, C]``, or an object array of uint8 ``[H, W, C]`` of several sizes with 1 (grey) or
+    Takes ``image`` uint8 ``[N, H, W, C]``, or an object array of uint8 ``[H, W, C]`` of several sizes with 1 (gray) or
     3 channels, between 0 and ``details["pixel_max"]`` (255 unless told). Images of another size are scaled until they
-    cover it and cropped in the middle; grey and colour become what the training split has, colour if it has both.
+    cover it and cropped in the middle; gray and color become what the training split has, color if it has both.
     Gives ``pixel_values`` float32 ``[N, H, W, C]`` in which each channel of the training split has mean 0 and std 1,
     unless the options tell the mean and the std.
     """
@@ -91,20 +48,18 @@ class VisionTask(Task):
         schedule="cosine",
         warmup_fraction=0.1,
     )
-    Options: ClassVar[type[Struct]] = Options
+    Options = VisionOptions
 
-    def prepare(self, data: RawData, options: Any) -> PreparedData:
-        """Bring to one size, scale to [0, 1] and normalise by channel.
+    def prepare(self, data: RawData, options: VisionOptions) -> PreparedData:
+        """Bring to one size, scale to [0, 1] and normalize by channel.
 
-        ``info.details`` holds ``channel_<c>_mean`` and ``channel_<c>_std``, by which the scaled images were normalised.
-        Raises `harness.DataError` for images or labels of another form, or of other channels than the mean has.
+        ``info.details`` holds ``channel_<c>_mean`` and ``channel_<c>_std``, by which the scaled images were normalized.
+        Raises `harness.DataError` for images of another form, or of other channels than the mean has.
         """
         pixel_max = float(data.details.get("pixel_max", 255))
         named = {"training": data.train, "validation": data.validation, "test": data.test}
         several = any(split.inputs["image"].dtype == object for split in named.values())
         if several or options.image_size or options.channels or options.crop_share < 1:
-            from harness_vision.images import common_shape, uniform
-
             shape = common_shape(data.train.inputs["image"], options, SIDE)
             named = {
                 name: dataclasses.replace(
@@ -117,8 +72,7 @@ class VisionTask(Task):
         shape = train.inputs["image"].shape[1:]
         for name, split in named.items():
             check_images(name, split, shape, pixel_max)
-            check_labels(name, split, len(data.label_names))
-        if options.mean is None:
+        if options.mean is None or options.std is None:
             mean, std = channel_statistics(train.inputs["image"], pixel_max)
         else:
             mean, std = (told(numbers, shape[2]) for numbers in (options.mean, options.std))
@@ -153,7 +107,9 @@ class VisionTask(Task):
 
         return options_of(folder)
 
-    def augment(self, inputs: dict[str, Any], info: DataInfo, options: Any, rng: np.random.Generator) -> dict[str, Any]:
+    def augment(
+        self, inputs: dict[str, Any], info: DataInfo, options: VisionOptions, rng: np.random.Generator
+    ) -> dict[str, Any]:
         """Shifted by ``options.crop`` and mirrored by ``options.flip``."""
         images = inputs["pixel_values"]
         if options.crop:
@@ -167,26 +123,11 @@ class VisionTask(Task):
 def check_images(name: str, split: Split, shape: tuple[int, ...], pixel_max: float) -> None:
     """Raise `harness.DataError` unless the images are uint8 of `shape` (``[H, W, C]``) and at most `pixel_max`."""
     images = split.inputs["image"]
-    if not len(images):
-        raise DataError(f"the {name} split has no images")
     if images.ndim != 4 or images.dtype != "uint8":
         raise DataError(f"{name} images are {images.dtype} of shape {images.shape}; needed: uint8 [N, H, W, C]")
     if images.shape[1:] != shape:
         raise DataError(f"{name} images have shape {images.shape[1:]}, those of the training split {shape}")
     check_range(name, images, pixel_max)
-
-
-def check_range(name: str, images: NDArray[Any], pixel_max: float) -> None:
-    """Raise `harness.DataError` where a pixel is above `pixel_max`."""
-    if images.max() > pixel_max:
-        raise DataError(f"{name} images reach {images.max()}, above the dataset's pixel_max of {pixel_max:g}")
-
-
-def check_labels(name: str, split: Split, classes: int) -> None:
-    """Raise `harness.DataError` unless every target is the number of a named class."""
-    outside = set(split.targets.tolist()) - set(range(classes))
-    if outside:
-        raise DataError(f"{name} targets {sorted(outside)[:5]} are not among the {classes} named classes")
 
 
 def scale(images: NDArray[np.uint8], pixel_max: float) -> NDArray[np.float32]:

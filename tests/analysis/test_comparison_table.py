@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sample_records import ENVIRONMENT, comparison, failure, record, success
 
 from harness.analysis.comparison_table import build_table
-from harness.analysis.table import Row, rounded
-from harness.records import Gpu, Recipe, RunRecord
+from harness.analysis.formatting import rounded
+from harness.analysis.table import Row
+from harness.records import Gpu, Protocol, Recipe, RunRecord
 
 
 def row(records: list[RunRecord], **identity: str) -> Row:
@@ -229,6 +230,12 @@ def on_split(number: int, quality: float | None, *, seed: int = 0, digest: str =
     made = record(failure("oom") if quality is None else success(quality), seed=seed, dataset_options={"split": number})
     digest = digest or f"digest of {number}"
     return msgspec.structs.replace(made, provenance=msgspec.structs.replace(made.provenance, dataset_digest=digest))
+
+
+def test_options_name_settings_as_users_do() -> None:
+    shorter = Protocol(min_steady_s=1.0)
+    rows = build_table([record(), record(protocol=shorter)]).rows
+    assert [row.text("options") for row in rows] == ["protocol.min_steady_s=2.5", "protocol.min_steady_s=1.0"]
 
 
 def test_splits_make_one_row_and_their_means_the_interval() -> None:

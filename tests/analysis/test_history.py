@@ -22,7 +22,7 @@ def at(day: int, outcome: Outcome, *, commit: str = "a" * 40, torch: str = "2.9.
 
 
 def of(path: Path, records: list[RunRecord], *metrics: str):  # type: ignore[no-untyped-def]
-    return histories(Store(write(path, records)).load().runs, load([]), metrics or ("quality", "train_throughput"))
+    return histories(Store(write(path, records)).load().runs, load([]), metrics or ("quality", "train_samples_per_s"))
 
 
 def test_a_point_for_each_commit_and_version(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_failed_run_is_counted_and_the_point_before_stays_the_base(tmp_path: P
     good = [at(1, success(0.7, train=1000.0 + seed), seed=seed) for seed in range(3)]
     broken = [at(2, failure(), commit="b" * 40)]
     later = [at(3, success(0.7, train=500.0 + seed), commit="c" * 40, seed=seed) for seed in range(3)]
-    (history,) = of(tmp_path, good + broken + later, "train_throughput")
+    (history,) = of(tmp_path, good + broken + later, "train_samples_per_s")
     assert [(point.runs, point.failed) for point in history.points] == [(3, 0), (1, 1), (3, 0)]
     assert history.points[1].figures[0].value is None
     since = history.points[2].figures[0].since
@@ -63,8 +63,8 @@ def test_machines_and_specs_are_apart(tmp_path: Path) -> None:
 
 
 def test_an_unknown_metric(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'train_throughput'"):
-        of(tmp_path, [at(1, success())], "train_throughputt")
+    with pytest.raises(UnknownNameError, match="did you mean 'train_samples_per_s'"):
+        of(tmp_path, [at(1, success())], "train_samples_per_st")
 
 
 def on_split(day: int, number: int, digest: str, commit: str = "a") -> RunRecord:

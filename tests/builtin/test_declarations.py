@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from harness.plan import recipe_for
 from harness.plan.overrides import merge
+from harness.plan.settings import recipe_for
 from harness.plugins import discover
 
 CATALOG = discover()

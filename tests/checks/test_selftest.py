@@ -58,5 +58,5 @@ def test_a_device_is_asked_through_its_backend(toy: Path, monkeypatch: pytest.Mo
 
 def test_a_device_that_breaks_is_told(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_ACCELERATOR", "broken")
-    with pytest.raises(HarnessError, match="the self-test's process ended with status 1: ValueError"):
+    with pytest.raises(HarnessError, match="the self-test's process failed: ValueError"):
         run(toy_only())

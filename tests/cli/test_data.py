@@ -59,11 +59,11 @@ def test_every_command_teaches_by_example(invoke: Invoke, command: str) -> None:
     [
         ("lst", "unknown command 'lst'; did you mean 'list'?"),
         ("info fra", "unknown dataset 'fra'; did you mean 'far'?"),
-        ("fetch far toy-colors", "unknown dataset 'toy-colors'; did you mean 'toy-colours'?"),
+        ("fetch far toy-colors", "unknown dataset 'toy-colors'; did you mean 'toy-colors'?"),
         ("verify fra", "did you mean 'far'?"),
         ("path fra", "did you mean 'far'?"),
         ("clear fra", "did you mean 'far'?"),
-        ("path toy-colours", "dataset 'toy-colours' is embedded"),
+        ("path toy-colors", "dataset 'toy-colors' is embedded"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_done(
@@ -77,14 +77,14 @@ def test_what_is_wrong_is_said_before_anything_is_done(
 
 def test_list_and_info_fetch_nothing(far: Invoke, server: FileServer) -> None:
     lines = {line.split()[0]: line for line in far("data", "list").stdout.splitlines()[2:]}
-    assert list(lines) == ["far", "lost", "toy-colours", "toy-numbers"]
+    assert list(lines) == ["far", "lost", "toy-colors", "toy-numbers"]
     assert re.fullmatch(r"far +toy-classify +0\.\d kB +to fetch +CC0-1\.0", lines["far"])
     assert "unknown size" in lines["lost"]
-    assert re.fullmatch(r"toy-colours +toy-classify +embedded +CC0-1\.0", lines["toy-colours"])
+    assert re.fullmatch(r"toy-colors +toy-classify +embedded +CC0-1\.0", lines["toy-colors"])
     shown = far("data", "info", "far").stdout
     assert f"{server.url}/far.zip" in shown
     assert shown.endswith("harness run --task toy-classify --dataset far\n")
-    assert "dataset.examples=160" in far("data", "info", "toy-colours").stdout
+    assert "dataset.examples=160" in far("data", "info", "toy-colors").stdout
     assert (server.asked, cache_dir().exists()) == ([], False)
 
 
@@ -145,9 +145,9 @@ def test_from_fetch_to_clear(far: Invoke, server: FileServer) -> None:
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert "run `harness data fetch far`" in missing.stderr
 
-    fetched = far("data", "fetch", "far", "toy-colours", "far")
+    fetched = far("data", "fetch", "far", "toy-colors", "far")
     folder = Path(fetched.stdout.splitlines()[0].removeprefix("far: "))
-    assert fetched.stdout == f"far: {folder}\ntoy-colours: embedded, it has no files of its own\n"
+    assert fetched.stdout == f"far: {folder}\ntoy-colors: embedded, it has no files of its own\n"
     assert fetched.exit_code == 0
     assert (folder / "train.tsv").is_file()
     assert far("data", "path", "far").stdout == f"{folder}\n"

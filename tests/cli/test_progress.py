@@ -6,11 +6,12 @@ import pytest
 from rich.console import Console
 from sample_records import failure, record
 
-from harness.cli.progress import Live, Plain, Quiet, clock
+from harness.cli.progress import Live, Plain, clock
+from harness.execute.runner import Listener
 from harness.records import EpochEnded, Fetching, PhaseStarted, Progress
 
 
-def tell(listener: Quiet) -> None:
+def tell(listener: Listener) -> None:
     """A run of two epochs that succeeds, and one that fails."""
     good, bad = record(), record(failure("error", "bad [red]name[/red]\nsecond line"), backend="tensorflow")
     listener.run_started(1, 2, good.spec)
@@ -34,7 +35,7 @@ def tell(listener: Quiet) -> None:
 
 
 def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    tell(Quiet())
+    tell(Listener())
     assert capfd.readouterr() == ("", "")
 
 

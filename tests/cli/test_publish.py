@@ -52,8 +52,8 @@ def test_history(invoke: Invoke) -> None:
     done = invoke("history", "--all")
     assert done.exit_code == 0, done.output
     assert "nlp · cldr-langid · bert-tiny · torch · cpu · fp32" in done.output
-    assert "train_throughput (samples/s)  change" in done.output
+    assert "train_samples_per_s  change" in done.output
     assert invoke("history", "--task", "speech").exit_code == 2
-    found = json.loads(invoke("history", "--all", "--format", "json", "--metric", "p50_ms").stdout)
-    assert found[0]["points"][0]["figures"][0]["metric"] == "p50_ms"
+    found = json.loads(invoke("history", "--all", "--format", "json", "--metric", "latency_p50_ms").stdout)
+    assert found[0]["points"][0]["figures"][0]["metric"] == "latency_p50_ms"
     assert "specs were run in one state of the software only" in invoke("history").stderr

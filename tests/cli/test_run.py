@@ -23,12 +23,12 @@ def outcomes(path: Path) -> list[str]:
 def test_a_run_prints_the_table_and_keeps_the_records(toy: Path, tmp_path: Path) -> None:
     done = harness_process("run", *TOY, "--backend", "toy-numpy", "--seed", "0,1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    heading = "toy-classify · toy-colours · toy-linear · cpu · fp32 · batch 16 · 2 seeds · parity unchecked\n"
+    heading = "toy-classify · toy-colors · toy-linear · cpu · fp32 · batch 16 · 2 seeds · parity unchecked\n"
     assert done.stdout.startswith(heading)
     assert done.stdout.count("\ntoy-numpy ") == 1
     assert "[1/2] toy-classify · toy-linear · toy-numpy · seed 0: train\n" in done.stderr
     assert "[2/2] toy-classify · toy-linear · toy-numpy · seed 1: epoch 3/3  loss" in done.stderr
-    assert "2 runs kept in results" in done.stderr
+    assert "Saved 2 runs to results/" in done.stderr
     assert outcomes(tmp_path / "results") == ["ok", "ok"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 from command_line import Invoke, harness_cli
@@ -57,7 +58,7 @@ def test_version(invoke: Invoke) -> None:
         ("run", "no task given; known: toy-classify, toy-regress"),
         ("run --task toy-clasify", "unknown task 'toy-clasify'; did you mean 'toy-classify'?"),
         ("run --task toy-classify --backend toy-nunpy", "unknown backend 'toy-nunpy'; did you mean 'toy-numpy'?"),
-        ("run --task toy-classify --dataset toy-colors", "unknown dataset 'toy-colors'; did you mean 'toy-colours'?"),
+        ("run --task toy-classify --dataset toy-colors", "unknown dataset 'toy-colors'; did you mean 'toy-colors'?"),
         ("run --task toy-classify --model toy-linea", "unknown model 'toy-linea'; did you mean 'toy-linear'?"),
         ("run --task toy-classify --precision fp23", "unknown precision 'fp23'; did you mean 'fp32'?"),
         ("run --task toy-classify --device cdua", "unknown device 'cdua'; did you mean 'cuda'?"),
@@ -87,6 +88,23 @@ def test_what_is_wrong_is_said_before_anything_runs(
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_timeouts_are_those_of_the_functions() -> None:
+    from harness.checks.parity.check import TIMEOUT_S
+    from harness.cli.root import cli
+    from harness.execute.runner import DEFAULT_TIMEOUT_S
+
+    context = click.Context(cli)
+    commands = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    defaults = {
+        name: parameter.default
+        for name, command in commands.items()
+        for parameter in (command.params if command else ())
+        if parameter.name == "timeout"
+    }
+    assert defaults.pop("parity") == TIMEOUT_S
+    assert set(defaults.values()) == {DEFAULT_TIMEOUT_S}
 
 
 def test_debug_shows_the_traceback(invoke: Invoke) -> None:
@@ -139,7 +157,7 @@ def test_list_in_short_and_in_full(invoke: Invoke) -> None:
     assert "toy-linear, toy-through-origin" in short.stdout
     full = invoke("list", "tasks")
     assert [line.split()[0] for line in full.stdout.splitlines()[3:]] == ["toy-classify", "toy-regress"]
-    assert "toy-colours" in full.stdout
+    assert "toy-colors" in full.stdout
 
 
 def test_list_tells_how_to_get_a_backend_that_is_missing(invoke: Invoke) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from real_files import load_real
 
-from harness import Dataset, RawData, RawInput, Split
+from harness import Dataset, NoOptions, RawData, RawInput, Split
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
 from harness.testing import assert_as_declared
@@ -43,7 +43,7 @@ def test_every_shipped_dataset_declares_everything(catalog: Catalog, name: str) 
     assert dataset.inputs
     assert catalog.metric(dataset.metric).objective == dataset.objective
     assert len(set(dataset.label_names)) == len(dataset.label_names) >= (1 if dataset.objective == "regression" else 2)
-    for text in (dataset.summary, dataset.licence, dataset.homepage, dataset.citation):
+    for text in (dataset.summary, dataset.license, dataset.homepage, dataset.citation):
         assert text
 
 
@@ -58,6 +58,9 @@ class Signs(Dataset):
         "number": RawInput(shape=(), dtype="int64"),
     }
     label_names = ("no", "yes")
+
+    def load(self, options: NoOptions) -> RawData:
+        return DATA
 
 
 def split(count: int) -> Split:
@@ -81,7 +84,7 @@ def test_what_is_as_declared_passes() -> None:
 
 
 def test_nothing_need_be_declared() -> None:
-    assert_as_declared(type("Undeclared", (Dataset,), {"name": "undeclared"})(), DATA)
+    assert_as_declared(type("Undeclared", (Dataset,), {"name": "undeclared", "load": None})(), DATA)
 
 
 @pytest.mark.parametrize(

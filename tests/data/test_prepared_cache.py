@@ -23,8 +23,9 @@ from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Remot
 from harness.data import prepared_cache
 from harness.data.prepared import dataset_digest
 from harness.data.stored_rows import StoredRows
-from harness.execute.preparation import prepare_data
-from harness.plan import Selection, expand
+from harness.execute.preparation import cache_data, is_cached, prepare_data
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import RunSpec
@@ -174,6 +175,17 @@ def test_a_second_run_loads_what_the_first_prepared(catalog: Catalog) -> None:
     assert first.info.details["found"] == 7
     assert first.digest == dataset_digest(first)
     assert first.train.inputs.keys() == second.train.inputs.keys()
+
+
+def test_data_cached_beforehand_are_read_once(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a run's worker does: what it prepares is freed, and what it computes with comes from the cache."""
+    spec, reads, load_entry = spec_of(catalog), [], prepared_cache.load
+    monkeypatch.setattr(prepared_cache, "load", lambda folder: reads.append(folder) or load_entry(folder))
+    assert not is_cached(catalog, spec)
+    cache_data(catalog, spec)
+    assert is_cached(catalog, spec)
+    assert prepare_data(catalog, spec).digest
+    assert (Fetched.loads, len(reads)) == (1, 1)
 
 
 def test_other_options_content_or_code_are_prepared_anew(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

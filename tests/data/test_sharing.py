@@ -16,7 +16,8 @@ from remote_dataset import contents, dataset, remote, visible
 import harness
 from harness.data.cache import cache_dir, out_of_reach, state
 from harness.data.install import verify
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import PluginRef
 

@@ -1,4 +1,4 @@
-"""What docs/datasets.md shows is tried here."""
+"""What docs/how-to/datasets.md shows is tried here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.data import archives
 from harness.interfaces.remote import mirror_path
 from harness.plugins import discover
 
-PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "datasets.md").read_text()
 
 
 def test_the_declared_dataset_is_one() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMED = re.findall(r"`(tests/\S+?)::(\w+)`", (ROOT / "docs" / "pitfalls.md").read_text(encoding="utf-8"))
+PAGE = (ROOT / "docs" / "explanation" / "pitfalls.md").read_text(encoding="utf-8")
+NAMED = re.findall(r"`(tests/\S+?)::(\w+)`", PAGE)
 
 
 def test_the_list_is_read() -> None:

@@ -38,7 +38,7 @@ def test_the_plugin_of_the_readme_runs(tmp_path: Path) -> None:
     (info / "entry_points.txt").write_text(entry)
     command = next(line for line in README.splitlines() if "--dataset sine" in line).split("`")[3].split()
     assert command[:2] == ["harness", "run"]
-    short = ["--backend", backends[0], "--set", "recipe.epochs=3", "--set", "protocol.budget_s=0.1"]
+    short = ["--backend", backends[0], "--set", "recipe.epochs=3", "--set", "protocol.throughput_budget_s=0.1"]
     done = subprocess.run(
         [sys.executable, "-m", *command, *short, "--results", str(tmp_path / "results")],
         env={**os.environ, "PYTHONPATH": str(site)},
@@ -79,5 +79,5 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_published_schema_is_the_records_own() -> None:
-    published = (ROOT / "docs" / "record.schema.json").read_text()
+    published = (ROOT / "docs" / "reference" / "record.schema.json").read_text()
     assert published.strip() == record_schema().strip(), "run: make schema"

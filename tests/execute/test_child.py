@@ -1,11 +1,13 @@
-"""The child process itself: its output, its events, its end, and what it leaves behind."""
+"""Child processes: their results and events, their output, their end, and what they leave behind."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -13,15 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import child_functions as functions
+import msgspec
 import psutil
 import pytest
 from processes import gone
-from toy_plugin import environment_with
+from toy_plugin import TOY, environment_with
 
+from harness.errors import RecordError
 from harness.execute import child
-from harness.execute.child import Ended, run_child
+from harness.execute.child import call_in_child, run_process
+from harness.execute.failures import Ended
+from harness.records import Failure
 
 Run = Callable[..., tuple[Ended, list[bytes], str]]
+HELPERS = str(Path(functions.__file__).parent)
 
 
 @pytest.fixture
@@ -32,10 +40,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def run(script: str, *, timeout_s: float = 30, on_line: Any = None, **environment: str) -> Any:
         (tmp_path / "made_child.py").write_text(
-            "import os, sys, time\nfd = int(sys.argv[-1])\n" + textwrap.dedent(script)
+            "import os, sys, time\nfd = int(sys.argv[-3])\n" + textwrap.dedent(script)
         )
         lines: list[bytes] = []
-        ended = run_child(
+        ended = run_process(
             "made_child",
             ["one", "two words"],
             log=tmp_path / "log.txt",
@@ -54,7 +62,7 @@ def test_lines_output_and_status(run: Run, capfd: pytest.CaptureFixture[str]) ->
         os.write(fd, b"first\\nsec")
         time.sleep(0.05)
         os.write(fd, b"ond\\n\\nlast, cut o")
-        print(sys.argv[1:-1], sys.stdin.read() == "", os.environ["GREETING"])
+        print(sys.argv[1:-3], sys.stdin.read() == "", os.environ["GREETING"])
         print("to stderr", file=sys.stderr)
         os.write(1, b"past Python\\n")
         sys.exit(3)
@@ -63,7 +71,7 @@ def test_lines_output_and_status(run: Run, capfd: pytest.CaptureFixture[str]) ->
     )
     assert (ended.status, ended.timed_out) == (3, False)
     assert 0 < ended.seconds < 10
-    assert lines == [b"first", b"second", b""]
+    assert lines == [b"first", b"second"]
     assert sorted(log.splitlines()) == ["['one', 'two words'] True hello", "past Python", "to stderr"]
     assert capfd.readouterr() == ("", "")
 
@@ -199,7 +207,7 @@ def test_no_descriptor_is_left_open(run: Run) -> None:
     before = psutil.Process().num_fds()
     run("pass")
     with pytest.raises(OSError, match="No such file"):
-        run_child("x", [], log=Path("/no/such/place"), timeout_s=1, on_line=print, environment={})
+        run_process("x", [], log=Path("/no/such/place"), timeout_s=1, on_line=print, environment={})
     assert psutil.Process().num_fds() == before
 
 
@@ -207,19 +215,256 @@ def test_no_descriptor_is_left_open(run: Run) -> None:
 def test_parent_without_standard_streams(closed: str, tmp_path: Path) -> None:
     """As under some schedulers: the pipe must not get the number of the child's stdout."""
     (tmp_path / "made_child.py").write_text(
-        "import os, sys\nos.write(int(sys.argv[-1]), b'event\\n')\nprint('chatter')\n"
+        "import os, sys\nos.write(int(sys.argv[-3]), b'event\\n')\nprint('chatter')\n"
     )
     script = f"""
 import os
 for fd in ({closed},):
     os.close(fd)
 from pathlib import Path
-from harness.execute.child import run_child
+from harness.execute.child import run_process
 lines = []
-ended = run_child("made_child", [], log=Path("log.txt"), timeout_s=20, on_line=lines.append, environment={{}})
+ended = run_process("made_child", [], log=Path("log.txt"), timeout_s=20, on_line=lines.append, environment={{}})
 Path("seen.txt").write_text(repr((ended.status, lines)))
 """
     environment = environment_with(tmp_path)
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, timeout=30, check=False)
     assert (tmp_path / "seen.txt").read_text() == "(0, [b'event'])"
     assert (tmp_path / "log.txt").read_text() == "chatter\n"
+
+
+# ---- what arrives on the channel --------------------------------------------------------------------------
+
+
+def test_overlong_line_is_ignored_and_the_next_one_arrives(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "MAX_LINE_BYTES", 100_000)
+    _, lines, _ = run("""
+        for part in range(10):
+            os.write(fd, b"x" * 50_000)
+        os.write(fd, b"\\nshort\\n" + b"y" * 100_000 + b"\\n")
+    """)
+    assert lines == [b"short", b"y" * 100_000]
+
+
+def test_flood_of_lines_does_not_delay_the_deadline(run: Run) -> None:
+    ended, _, _ = run("while True: os.write(fd, 1000 * b'line\\n')", timeout_s=1.0)
+    assert ended.timed_out
+    assert ended.seconds < 6
+
+
+def test_grandchild_that_writes_on_does_not_delay_the_end(run: Run) -> None:
+    """It left the group, so it outlives the child until nobody reads the pipe."""
+    ended, lines, _ = run("""
+        import subprocess
+        code = f"import os\\nwhile True: os.write({fd}, 1000 * b'line\\\\n')"
+        writer = subprocess.Popen([sys.executable, "-c", code], close_fds=False, start_new_session=True)
+        os.write(fd, b"%d\\n" % writer.pid)
+        time.sleep(0.5)
+    """)
+    assert (ended.status, ended.timed_out) == (0, False)
+    assert ended.seconds < 10
+    assert gone(int(next(line for line in lines if line != b"line")))
+
+
+# ---- functions in children --------------------------------------------------------------------------------
+
+NUMBERS = functions.Numbers((1, 2, 3))
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Calls a function of `child_functions` in a child, in the directory `tmp_path`."""
+    monkeypatch.setenv("PYTHONPATH", HELPERS)
+
+    def call(function: Callable[[functions.Numbers, child.ChildContext], functions.Total], **options: Any) -> Any:
+        return call_in_child(function, NUMBERS, **{"timeout_s": 30, "environment": {}, "directory": tmp_path} | options)
+
+    return call
+
+
+@pytest.mark.parametrize("function", [functions.add, functions.add_with_noise])
+def test_call_returns_the_result_and_passes_events_on(function: Any, call: Callable[..., Any], tmp_path: Path) -> None:
+    events: list[functions.Seen] = []
+    result = call(function, event_type=functions.Seen, on_event=events.append)
+    assert result == functions.Total(6, f"child_functions:{function.__name__}")
+    assert events == [functions.Seen(1), functions.Seen(3), functions.Seen(6)]
+    assert (tmp_path / "large").read_text() == "6"
+    assert (tmp_path / "log.txt").read_text() == "adding\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "log.txt"]
+
+
+def test_call_without_a_directory_leaves_no_file(
+    call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert call(functions.add, directory=None).value == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "message", "logged"),
+    [
+        (functions.fail, "error", "ValueError: it broke", "and this is its second line"),
+        (functions.refuse, "unsupported", "not on this machine", "UnsupportedError: not on this machine"),
+        (functions.return_another_type, "bad_result", "returned an invalid result: Expected `int`, got `str`", ""),
+        (functions.leave, "crash", "ended with status 0 but left no result", ""),
+        (functions.crash_after_the_result, "crash", "killed by SIGABRT", ""),
+    ],
+)
+def test_call_without_a_valid_result_is_a_failure(
+    function: Any, kind: str, message: str, logged: str, call: Callable[..., Any]
+) -> None:
+    failure = call(function)
+    assert isinstance(failure, Failure)
+    assert failure.kind == kind
+    assert failure.message.startswith(message)
+    assert "\n" not in failure.message
+    assert logged in failure.log_tail
+
+
+def test_call_beyond_its_limit_is_a_timeout(call: Callable[..., Any], tmp_path: Path) -> None:
+    failure = call(functions.report_group, timeout_s=2)
+    assert (failure.kind, failure.message) == ("timeout", "did not end within 2 s; --timeout gives it more")
+    assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+
+
+def test_job_that_cannot_be_written(call: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"job\.json: cannot be written"):
+        call(functions.add, directory=tmp_path / "none")
+
+
+# ---- the death of the parent ------------------------------------------------------------------------------
+
+
+def pids_in(path: Path, within_s: float = 30) -> list[int]:
+    end = time.monotonic() + within_s
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return [int(pid) for pid in path.read_text().split()]
+
+
+def test_closed_lifeline_ends_the_child_and_its_group(tmp_path: Path) -> None:
+    """The parent, this process, stays alive: the kernel's signal has no part in it."""
+    (tmp_path / "job.json").write_bytes(msgspec.json.encode(NUMBERS))
+    with Path(os.devnull).open("wb") as channel:
+        lifeline, held = os.pipe()
+        descriptors = (channel.fileno(), lifeline)
+        arguments = ["child_functions:report_group", str(tmp_path), *map(str, descriptors), str(os.getpid())]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness.execute.child_main", *arguments],
+            env=environment_with(Path(HELPERS)),
+            pass_fds=descriptors,
+            start_new_session=True,
+        )
+    os.close(lifeline)
+    try:
+        pids = pids_in(tmp_path / "pids")
+        assert not gone(pids[0], within_s=0.2)
+    finally:
+        os.close(held)
+    assert process.wait(5) == -signal.SIGKILL
+    assert all(gone(pid) for pid in pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the death of a parent")
+def test_killed_parent_ends_a_child_that_runs_no_python_code(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+import child_functions as functions
+from harness.execute.child import call_in_child
+job = functions.Numbers(())
+call_in_child(functions.hold_the_interpreter, job, timeout_s=60, environment={{}}, directory=Path({str(tmp_path)!r}))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], env=environment_with(Path(HELPERS)))
+    (pid,) = pids_in(tmp_path / "pids")
+    parent.kill()
+    parent.wait()
+    assert gone(pid)
+
+
+KINDS = {
+    "harness.execute.worker:carry_out": "run_all([spec], catalog, Store(folder / 'results'))",
+    "harness.execute.devices:find_devices": "probe('toy-hang', FAULTS_REF)",
+    "harness.checks.parity.evidence:compute_evidence": "gather(spec, catalog, folder / 'parity', 1)",
+    "harness.checks.audit.replay:make_checks": "replay(run, catalog, 60)",
+    "harness.checks.evaluate:predict_test_split": "evaluate(run, 'toy-hang', catalog, device='cpu', timeout_s=60)",
+    "harness.checks.latency.child:measure_latency": (
+        "measure(run, settings(run, 'single-stream', seconds=1), catalog, timeout_s=60)"
+    ),
+    "harness.checks.selftest:check": (
+        "selftest._in_child(selftest.SelftestJob(backend='toy-hang', plugin=FAULTS_REF, device='cpu'), {})"
+    ),
+    "harness.checks.roofline:measure_rates": (
+        "roofline.measure('toy-hang', catalog, device='cpu', precision='fp32', threads=1, environment=collect())"
+    ),
+    "harness.testing.check:check_rules": "check(Subject('model', 'toy'), catalog)",
+}
+"""Function that runs in a child -> code that calls it there."""
+
+
+def test_every_kind_of_child_is_among_the_kinds() -> None:
+    package = Path(child.__file__).parents[1]
+    called = {
+        name
+        for path in package.rglob("*.py")
+        for name in re.findall(r"call_in_child\(\s*(\w+),", path.read_text())
+        if path != Path(child.__file__)
+    }
+    assert called == {kind.partition(":")[2] for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def orphans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """The ids of children of every kind, whose parent was killed while a plugin slept in them."""
+    folder = tmp_path_factory.mktemp("orphans")
+    (folder / "hanging").mkdir()
+    calls = "\n".join(f"calls.append(lambda: {code})" for code in KINDS.values())
+    script = f"""
+import os, sys, threading, time
+from pathlib import Path
+import msgspec
+from sample_records import record, success
+from toy_plugin import FAULTS_REF, TOY_REF
+from harness.checks import roofline, selftest
+from harness.checks.audit.replay import replay
+from harness.checks.evaluate import evaluate
+from harness.checks.latency.measure import measure, settings
+from harness.checks.parity.check import gather
+from harness.execute.devices import probe
+from harness.execute.runner import run_all
+from harness.measure.environment import collect
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
+from harness.plugins import load
+from harness.records.store import WEIGHTS, Store, StoredRun
+from harness.testing.check import Subject, check
+
+folder = Path({str(folder)!r})
+catalog = load([TOY_REF, FAULTS_REF])
+(spec,) = expand(Selection(tasks=("toy-regress",), backends=("toy-hang",), threads=1), catalog)
+run = StoredRun(folder / "run", msgspec.structs.replace(record(success()), spec=spec))
+run.path.mkdir()
+(run.path / WEIGHTS).touch()
+calls = []
+{calls}
+for call in calls:
+    threading.Thread(target=call).start()
+"""
+    environment = environment_with(Path(HELPERS), TOY_HANG=str(folder / "hanging"), HARNESS_PLUGIN_TIMEOUT="600")
+    environment["PYTHONPATH"] = os.pathsep.join([str(TOY), environment["PYTHONPATH"]])
+    with (folder / "log.txt").open("wb") as log:
+        parent = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=log, stderr=log)
+    try:
+        pids = {name: pids_in(folder / "hanging" / name)[0] for name in KINDS}
+        assert parent.poll() is None
+        assert not any(gone(pid, within_s=0.01) for pid in pids.values())
+    finally:
+        parent.kill()
+        parent.wait()
+        print((folder / "log.txt").read_text())
+    return pids
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_parent_leaves_no_child(kind: str, orphans: dict[str, int]) -> None:
+    assert gone(orphans[kind])

@@ -18,10 +18,11 @@ from processes import gone
 from toy_plugin import FAST, FAULTS_REF, TOY_REF, install_toy
 
 from harness.errors import RecordError, UsageError
-from harness.execute import child, runner
+from harness.execute import child, failures
 from harness.execute.devices import probe
-from harness.execute.runner import Silent, run_all
-from harness.plan import Selection, expand
+from harness.execute.runner import Listener, run_all
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
@@ -29,8 +30,9 @@ from harness.records import EpochEnded, Event, Failure, PhaseStarted, Progress, 
 from harness.records.store import ARRAYS, LOG, RECORD, Store
 
 
-class Heard(Silent):
+class Heard(Listener):
     def __init__(self) -> None:
+        super().__init__()
         self.lines: list[tuple[str, ...]] = []
         self.events: list[Event] = []
 
@@ -65,10 +67,10 @@ EXPECTED = {
     "toy-lost-weight": ("error", "weights do not fit the model: missing linear.bias"),
     "toy-no-devices": ("unsupported", "finds no device 'auto' here; it has: none"),
     "toy-odd-device": ("unsupported", "cannot compute in fp32 on cpu (the host); it can in: fp8"),
-    "toy-exit-silently": ("crash", "ended with status 0 but left no valid record"),
+    "toy-exit-silently": ("crash", "ended with status 0 but left no result"),
     "toy-exit-with-status": ("error", "ended with status 3"),
     "toy-sys-exit": ("error", "the toy has had enough"),
-    "toy-write-garbage": ("crash", "ended with status 0 but left no valid record"),
+    "toy-write-garbage": ("crash", "ended with status 0 but left no result"),
     "toy-close-pipe": ("error", "Bad file descriptor"),
     "toy-send-garbage": (HEALTHY, ""),
     "toy-change-directory": (HEALTHY, ""),
@@ -408,7 +410,7 @@ def test_kernel_that_ran_out_of_memory_is_told_from_a_crash(
 ) -> None:
     """The kernel's counter is of the whole machine, so it explains nothing but a SIGKILL."""
     kills = iter(range(100))
-    monkeypatch.setattr(runner, "_kernel_oom_kills", lambda: next(kills))
+    monkeypatch.setattr(failures, "kernel_oom_kills", lambda: next(kills))
     killed = run(catalog, tmp_path, backends=("toy-killed",)).outcome
     crashed = run(catalog, tmp_path, backends=("toy-segfault",)).outcome
     assert isinstance(killed, Failure)
@@ -420,27 +422,32 @@ def test_kernel_that_ran_out_of_memory_is_told_from_a_crash(
 def test_log_tail_is_the_end_of_a_long_log(tmp_path: Path) -> None:
     log = tmp_path / LOG
     log.write_bytes(b"\xff\xfe" + b"".join(b"line %d\n" % number for number in range(100_000)))
-    tail = runner.tail(log).splitlines()
-    assert tail == [f"line {number}" for number in range(100_000 - runner.LOG_TAIL_LINES, 100_000)]
-    assert runner.tail(tmp_path / "absent") == ""
+    tail = failures.tail(log).splitlines()
+    assert tail == [f"line {number}" for number in range(100_000 - failures.LOG_TAIL_LINES, 100_000)]
+    assert failures.tail(tmp_path / "absent") == ""
 
 
 def test_worker_with_the_toy_needs_no_scikit_learn(toy: Path, tmp_path: Path, catalog: Catalog) -> None:
     """Regression metrics do without it; it takes seconds to import."""
-    from harness.execute.worker import Job
+    from harness.execute.worker import RunJob
 
     (spec,) = plan(catalog)
-    job = Job(spec=spec, plugins=catalog.refs_for(spec))
+    job = RunJob(spec=spec, plugins=catalog.refs_for(spec))
     (tmp_path / "job.json").write_bytes(msgspec.json.encode(job))
     code = """
 import sys
-from harness.execute.worker import main
-main(sys.argv[1], sys.argv[2], 2)
+from pathlib import Path
+import msgspec
+from harness.execute.child import ChildContext
+from harness.execute.worker import RunJob, carry_out
+directory = Path(sys.argv[1])
+job = msgspec.json.decode((directory / "job.json").read_bytes(), type=RunJob)
+assert not hasattr(carry_out(job, ChildContext(directory, lambda event: None)).outcome, "message")
 print(sorted({"sklearn", "scipy", "pandas"} & set(sys.modules)))
 """
-    command = [sys.executable, "-c", code, str(tmp_path / "job.json"), str(tmp_path / RECORD)]
+    command = [sys.executable, "-c", code, str(tmp_path)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
-    assert (tmp_path / RECORD).exists()
+    assert (tmp_path / ARRAYS).exists()
 
 
 # ---- probing ----------------------------------------------------------------------------------------------
@@ -456,7 +463,7 @@ def test_probe(catalog: Catalog) -> None:
     ("backend", "message"),
     [
         ("toy-segfault-in-devices", "SIGSEGV"),
-        ("toy-odd-device", "answered with something else than devices: Invalid enum value 'fp8'"),
+        ("toy-odd-device", "returned an invalid result: Invalid enum value 'fp8'"),
         ("toy-unheard-of", "unknown backend 'toy-unheard-of'"),
     ],
 )

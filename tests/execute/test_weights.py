@@ -17,7 +17,7 @@ from harness.records.arrays import digest
 
 WEIGHT = Parameter(name="layer.weight", shape=(20, 30), init="normal", scale=0.02)
 BIAS = Parameter(name="layer.bias", shape=(20,), init="uniform", scale=0.1)
-INITIALISERS = ("zeros", "ones", "constant", "normal", "truncated_normal", "uniform", "orthogonal")
+INITIALIZERS = ("zeros", "ones", "constant", "normal", "truncated_normal", "uniform", "orthogonal")
 
 
 def values(init: str, scale: float = 1.0, shape: tuple[int, ...] = (200, 300), seed: int = 0) -> Any:
@@ -44,13 +44,13 @@ def test_seed_and_name_matter(init: str) -> None:
     assert len(set(drawn)) == 12
 
 
-@given(st.sampled_from(INITIALISERS), st.integers(0, 2**53), st.text(max_size=5))
+@given(st.sampled_from(INITIALIZERS), st.integers(0, 2**53), st.text(max_size=5))
 def test_same_seed_and_name_give_the_same_values(init: str, seed: int, name: str) -> None:
     parameter = Parameter(name=name, shape=(3, 2), init=init)
     np.testing.assert_array_equal(initial_value(parameter, seed), initial_value(parameter, seed))
 
 
-@pytest.mark.parametrize("init", INITIALISERS)
+@pytest.mark.parametrize("init", INITIALIZERS)
 @pytest.mark.parametrize("shape", [(3,), (1, 1), (4, 2, 3, 3), (2, 5)])
 def test_shape_and_dtype(init: str, shape: tuple[int, ...]) -> None:
     drawn = values(init, shape=shape)
@@ -106,8 +106,8 @@ def test_orthogonal_matrices_are_spread_evenly() -> None:
     assert abs(np.mean(traces)) < 4 / math.sqrt(400)
 
 
-def test_unknown_initialiser() -> None:
-    with pytest.raises(PluginError, match="parameter 'w' has the unknown initialiser 'xavier'"):
+def test_unknown_initializer() -> None:
+    with pytest.raises(PluginError, match="parameter 'w' has the unknown initializer 'xavier'"):
         values("xavier")
 
 

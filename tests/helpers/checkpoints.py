@@ -30,12 +30,12 @@ INFO = DataInfo(
 def tiny_bert(folder: Path, *, seed: int = 0, config: dict[str, Any] | None = None) -> dict[str, Any]:
     """Write it; gives the arrays under their canonical names, as they are in the file."""
     import numpy as np
-    from harness_nlp.models.bert import Bert, Config
+    from harness_nlp.models.bert import Bert, BertConfig
     from safetensors.numpy import save_file
 
     from harness.execute.weights import initial_weights
 
-    drawn = initial_weights(Bert().parameters(Config(**SIZES), INFO), seed)
+    drawn = initial_weights(Bert().parameters(BertConfig(**SIZES), INFO), seed)
     stored = {n: a + np.float32(0.01) for n, a in drawn.items() if not n.startswith(("classifier", "bert.pooler"))}
     old = {
         name.removeprefix("bert.")

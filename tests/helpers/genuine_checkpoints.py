@@ -14,8 +14,10 @@ import msgspec
 import numpy as np
 
 from harness import RawData, Split
-from harness.execute.preparation import choose_device, session_request, starting_weights
-from harness.plan import Selection, expand
+from harness.data.checkpoint import locate
+from harness.execute.preparation import choose_device, opened_session, preparation_of, starting_weights
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import discover
 from harness.records import RunSpec
 
@@ -106,7 +108,7 @@ def planned(folder: Path, backend: str) -> RunSpec:
     selection = Selection(
         tasks=(task,), backends=(backend,), devices=("cpu",), pretrained=str(folder), threads=2, seeds=(3,)
     )
-    return expand(selection, discover())[0]
+    return expand(selection.resolved(locate), discover())[0]
 
 
 def predicted(folder: Path, backend: str) -> tuple[dict[str, Any], dict[str, Any], Any, dict[str, str]]:
@@ -115,13 +117,10 @@ def predicted(folder: Path, backend: str) -> tuple[dict[str, Any], dict[str, Any
     catalog, spec = discover(), planned(folder, backend)
     task = catalog.task(spec.task)
     data = task.prepare(raw(spec.task), msgspec.convert(spec.task_options, task.Options))
-    opener = catalog.backend(backend)
-    model, _, request = session_request(catalog, spec, data, choose_device(opener, spec))
-    weights, notes = starting_weights(model, request, spec)
-    session = opener.open(request)
-    session.set_weights(weights)
-    logits = session.fetch(session.predict(dict(data.test.inputs)))
-    session.close()
+    prepared = preparation_of(spec, catalog, choose_device(catalog.backend(backend), spec), data)
+    weights, notes = starting_weights(prepared)
+    with opened_session(prepared, weights) as session:
+        logits = session.fetch(session.predict(dict(data.test.inputs)))
     return dict(data.test.inputs), weights, logits, notes
 
 

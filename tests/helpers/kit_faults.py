@@ -52,7 +52,7 @@ def _overlapping(data: RawData) -> RawData:
 
 
 DATASETS = {
-    "dataset-describes-itself": lambda: dataset(lambda data: data, licence=" "),
+    "dataset-describes-itself": lambda: dataset(lambda data: data, license=" "),
     "dataset-loads": lambda: dataset(_fails),
     "dataset-has-examples": lambda: dataset(_shortened),
     "dataset-targets-fit": lambda: dataset(_flat_targets),
@@ -223,7 +223,7 @@ def raw_markdown(table: Any) -> str:
     return "\n".join(["| backend | rank |", "|---|---|", *(f"| {name} | 1 |" for name in names)])
 
 
-def coloured(table: Any) -> str:
+def colored(table: Any) -> str:
     return "\n".join(row.text("backend") for row in table.rows) or "none"
 
 
@@ -238,7 +238,7 @@ def reporter(function: str, output: Any = "text") -> Reporter:
 REPORTERS = {
     "reporter-renders": [lambda: reporter("empty")],
     "reporter-renders-nothing-too": [lambda: reporter("first_row")],
-    "reporter-escapes": [lambda: reporter("raw_page"), lambda: reporter("raw_markdown"), lambda: reporter("coloured")],
+    "reporter-escapes": [lambda: reporter("raw_page"), lambda: reporter("raw_markdown"), lambda: reporter("colored")],
     "reporter-stays-inside": [lambda: reporter("outside", "directory")],
 }
 
@@ -390,7 +390,7 @@ BACKENDS = {
     "backend-starts-afresh": [lambda: opening(KeepsMomentum)],
     "backend-respects-the-seed": [lambda: opening(Unseeded)],
     "backend-computes-gradients": [lambda: opening(TransposedGradients), lambda: opening(UphillGradients)],
-    "backend-synchronises": [lambda: opening(Late)],
+    "backend-synchronizes": [lambda: opening(Late)],
     "backend-respects-threads": [lambda: opening(Busy)],
     "backend-respects-precision": [OffersMore],
     "backend-refuses-what-is-not-there": [lambda: opening(FallsBack)],

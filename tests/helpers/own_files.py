@@ -47,7 +47,7 @@ def houses(count: int = 40) -> dict[str, list[Any]]:
 
 
 def write_image(path: Path, shape: tuple[int, ...] = (6, 8, 3), *, seed: int = 0, **settings: Any) -> Path:
-    """Noise, as Pillow writes it for the suffix; `shape` is ``(H, W)`` for a grey image."""
+    """Noise, as Pillow writes it for the suffix; `shape` is ``(H, W)`` for a gray image."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)

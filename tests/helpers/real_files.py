@@ -6,7 +6,7 @@ import pytest
 
 from harness import Dataset, RawData
 from harness.data.cache import out_of_reach
-from harness.plugins.catalog import missing
+from harness.plugins.requirements import missing
 
 
 def load_real(dataset: Dataset, **options: object) -> RawData:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from harness.plan.overrides import SECTIONS
+from harness.plan.selection import Selection
 from harness.records import (
     ClassScore,
     DataInfo,
@@ -78,10 +80,10 @@ protocols = st.builds(
     Protocol,
     name=words,
     window_s=positive,
-    steady_windows=st.integers(1, 99),
-    steady_s=positive,
-    interval=st.floats(1e-6, 1),
-    budget_s=positive,
+    min_steady_windows=st.integers(1, 99),
+    min_steady_s=positive,
+    max_relative_half_width=st.floats(1e-6, 1),
+    throughput_budget_s=positive,
     target=st.none() | numbers,
     latency_batches=st.integers(1, 9999),
     latency_budget_s=positive,
@@ -104,6 +106,30 @@ specs = st.builds(
     dataset_options=options,
     model_options=options,
     source=st.none() | st.builds(DataSource, path=text, guessed=st.lists(words, max_size=2).map(tuple)),
+)
+
+
+def _several(values: st.SearchStrategy[Any], min_size: int = 0) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(values, min_size=min_size, max_size=3, unique=True).map(tuple)
+
+
+selections = st.builds(
+    Selection,
+    tasks=_several(words, 1),
+    datasets=_several(words),
+    models=_several(words),
+    backends=_several(words),
+    devices=_several(st.sampled_from(["auto", "cpu", "cuda", "cuda:1"]), 1),
+    precisions=_several(st.sampled_from(["fp32", "tf32", "bf16", "fp16", "fp64"]), 1),
+    seeds=_several(st.integers(0, 2**32 - 1)),
+    threads=st.none() | st.integers(1, 1024),
+    protocol=st.sampled_from(["quick", "standard", "publish"]),
+    pretrained=st.none() | words,
+    splits=_several(st.integers(0, 99)) | st.just("all"),
+    compile=st.booleans(),
+    deterministic=st.booleans(),
+    overrides=_several(st.builds("{}.{}={}".format, st.sampled_from(SECTIONS), words, text)),
+    repeat=st.none() | st.integers(1, 99),
 )
 
 plugin_refs = st.builds(PluginRef, name=text, value=text, distribution=text, version=text)

@@ -17,7 +17,7 @@ FAULTS_REF = PluginRef(name="toy-faults", value="harness_toy_faults", distributi
 
 FAST = (
     "protocol.window_s=0.005",
-    "protocol.budget_s=0.01",
+    "protocol.throughput_budget_s=0.01",
     "protocol.latency_batches=12",
     "protocol.latency_budget_s=0.02",
 )

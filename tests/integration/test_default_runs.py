@@ -18,7 +18,7 @@ from harness.records import Success
 
 TASKS = [pytest.param(name, marks=pytest.mark.plugins(name)) for name in ("nlp", "vision", "speech", "regression")]
 BACKENDS = [name for name in ("torch", "tensorflow") if importlib.util.find_spec(f"harness_{name}")]
-SHORT = ("recipe.epochs=1", "protocol.budget_s=0.2", "protocol.latency_budget_s=0.2")
+SHORT = ("recipe.epochs=1", "protocol.throughput_budget_s=0.2", "protocol.latency_budget_s=0.2")
 SMALLER = {
     "nlp": (
         "recipe.batch_size=256", "model.hidden_size=32", "model.num_attention_heads=2", "model.intermediate_size=64",

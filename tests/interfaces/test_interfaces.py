@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.interfaces import Binding, Parameter, Split
+from harness.interfaces import Backend, Binding, Dataset, Model, Parameter, SeededSplit, Session, Split, Task
 
 shapes = st.lists(st.integers(1, 4), max_size=4).map(tuple)
 
@@ -60,6 +60,34 @@ def test_split_take() -> None:
     assert taken.inputs["y"].tolist() == [[6, 7], [0, 1], [6, 7]]
     assert taken.targets.tolist() == [30, 0, 30]
     assert taken.groups["g"].tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("interface", "methods"),
+    [
+        (Dataset, {"load"}),
+        (Task, {"prepare"}),
+        (Model, {"parameters", "flops_per_sample"}),
+        (Backend, {"devices", "open"}),
+        (
+            Session,
+            {"set_weights", "get_weights", "train_step", "gradients", "predict", "fetch", "synchronize"},
+        ),
+    ],
+)
+def test_a_class_without_its_required_methods_cannot_be_instantiated(interface: Any, methods: set[str]) -> None:
+    assert interface.__abstractmethods__ == methods
+    missing = sorted(methods)[0]
+    written = dict.fromkeys(methods - {missing})
+    with pytest.raises(TypeError, match=f"abstract method '?{missing}'?$"):
+        type("Unfinished", (interface,), written)()
+    type("Finished", (interface,), dict.fromkeys(methods))()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_split_seed_out_of_range_is_refused(seed: int) -> None:
+    with pytest.raises(ValueError, match="split_seed must lie between 0 and 2\\^32 - 1"):
+        SeededSplit(split_seed=seed)
 
 
 def test_parameter_defaults_are_safe() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from idle_session import IdleSession
 from sample_records import spec as sample_spec
 
 from harness.data.batches import inference_batches, steps_per_epoch, training_batches
@@ -25,7 +26,8 @@ from harness.interfaces import Batch, PreparedData, Session, Split
 from harness.measure import environment, inference
 from harness.measure.memory import PhaseMemory, peak_bytes, reset_peak
 from harness.measure.phases import Phases
-from harness.measure.quality.metrics import BUILTIN, scorer
+from harness.measure.quality.builtin import METRICS
+from harness.measure.quality.scorer import scorer
 from harness.measure.schedule import learning_rate
 from harness.measure.training import Training, train
 from harness.records import (
@@ -82,7 +84,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-class Doubler(Session):
+class Doubler(IdleSession):
     """Predicts twice its input; remembers what it was asked, and lets time pass over it."""
 
     def __init__(
@@ -287,7 +289,7 @@ def test_declarations_of_the_wrong_length_are_refused(field: str) -> None:
 def test_a_scale_that_is_not_finite_is_refused() -> None:
     data = make_data()
     info = msgspec.structs.replace(data.info, target_scale=(math.inf,))
-    with pytest.raises(DataError, match="the training targets are too large to be standardised"):
+    with pytest.raises(DataError, match="the training targets are too large to be standardized"):
         check(PreparedData(train=data.train, validation=data.validation, test=data.test, info=info))
 
 
@@ -330,7 +332,7 @@ def test_schedules_rise_then_fall_within_bounds(steps: int, schedule: Any, warmu
 
 def trained(session: Session, spec: RunSpec, data: PreparedData | None = None) -> tuple[Training, list[Event]]:
     data, events = data or make_data(), []
-    judge = scorer(data.info, "rmse", [metric for metric in BUILTIN if metric.name == "rmse"])
+    judge = scorer(data.info, "rmse", [metric for metric in METRICS if metric.name == "rmse"])
     return train(session, data, spec, judge, Phases(events.append), events.append), events
 
 
@@ -344,7 +346,7 @@ def test_every_step_is_in_a_window_and_the_first_is_alone(clock: Clock) -> None:
     assert result.losses == [1 / step for step in range(1, 31)]
 
 
-def test_device_is_synchronised_at_the_edges_of_windows_only() -> None:
+def test_device_is_synchronized_at_the_edges_of_windows_only() -> None:
     session = Doubler()
     result, _ = trained(session, make_spec(epochs=1))
     in_windows: list[int] = [0]
@@ -471,7 +473,7 @@ def measured(clock: Clock, predict_s: float, fetch_s: float = 0.0, **protocol: A
 
 
 def test_as_many_latencies_as_asked_for(clock: Clock) -> None:
-    result = measured(clock, 0.25, 0.125, budget_s=2.0, latency_batches=200, latency_budget_s=1000)
+    result = measured(clock, 0.25, 0.125, throughput_budget_s=2.0, latency_batches=200, latency_budget_s=1000)
     assert result.latencies_s == [0.375] * 200
 
 
@@ -479,30 +481,33 @@ def test_as_many_latencies_as_asked_for(clock: Clock) -> None:
 def test_latencies_go_on_for_a_quarter_of_the_budget_or_ten_times_the_batches(
     batches: int, expected: int, clock: Clock
 ) -> None:
-    result = measured(clock, 0.25, budget_s=100.0, latency_batches=batches, latency_budget_s=1000)
+    result = measured(clock, 0.25, throughput_budget_s=100.0, latency_batches=batches, latency_budget_s=1000)
     assert len(result.latencies_s) == expected
 
 
 def test_latencies_end_with_their_budget(clock: Clock) -> None:
-    result = measured(clock, 0.25, budget_s=2.0, latency_batches=662, latency_budget_s=10)
+    result = measured(clock, 0.25, throughput_budget_s=2.0, latency_batches=662, latency_budget_s=10)
     assert result.latencies_s == [0.25] * 40
 
 
 def test_throughput_ends_when_the_protocol_is_satisfied(clock: Clock) -> None:
-    demands = {"window_s": 2.0, "steady_windows": 8, "steady_s": 9.0, "latency_budget_s": 1}
-    assert measured(clock, 0.25, budget_s=1000.0, **demands).timed.windows == [(8, 2.0)] * 8
-    assert measured(clock, 0.25, budget_s=1000.0, **demands | {"steady_s": 25.0}).timed.windows == [(8, 2.0)] * 13
+    demands = {"window_s": 2.0, "min_steady_windows": 8, "min_steady_s": 9.0, "latency_budget_s": 1}
+    assert measured(clock, 0.25, throughput_budget_s=1000.0, **demands).timed.windows == [(8, 2.0)] * 8
+    assert (
+        measured(clock, 0.25, throughput_budget_s=1000.0, **demands | {"min_steady_s": 25.0}).timed.windows
+        == [(8, 2.0)] * 13
+    )
 
 
 def test_throughput_ends_with_its_budget(clock: Clock) -> None:
-    result = measured(clock, 0.25, budget_s=20.0, window_s=2.0, steady_windows=99, latency_budget_s=1)
+    result = measured(clock, 0.25, throughput_budget_s=20.0, window_s=2.0, min_steady_windows=99, latency_budget_s=1)
     assert result.timed.windows == [(8, 2.0)] * 10
-    result = measured(clock, 0.25, budget_s=4.0, window_s=50.0, latency_budget_s=1)
+    result = measured(clock, 0.25, throughput_budget_s=4.0, window_s=50.0, latency_budget_s=1)
     assert result.timed.windows == [(4, 1.0)] * 4
 
 
 def test_slow_predictions_are_timed_once_at_least(clock: Clock) -> None:
-    result = measured(clock, 100.0, budget_s=1.0, latency_budget_s=1.0)
+    result = measured(clock, 100.0, throughput_budget_s=1.0, latency_budget_s=1.0)
     assert result.timed.windows == [(1, 100.0)]
     assert result.latencies_s == [100.0]
 
@@ -650,7 +655,7 @@ def test_phases_list_every_phase_once(names: list[str]) -> None:
 
 def test_sampling_goes_on_until_the_protocol_is_satisfied(clock: Clock) -> None:
     session = Doubler(clock, step_s=0.25)
-    spec = make_spec(epochs=1, window_s=1.0, steady_windows=6, steady_s=5.0, budget_s=1000)
+    spec = make_spec(epochs=1, window_s=1.0, min_steady_windows=6, min_steady_s=5.0, throughput_budget_s=1000)
     result, _ = trained(session, spec)
     assert not result.is_enough()
     losses, rates = list(result.losses), session.rates
@@ -665,7 +670,7 @@ def test_sampling_goes_on_until_the_protocol_is_satisfied(clock: Clock) -> None:
 
 def test_sampling_ends_with_its_budget(clock: Clock) -> None:
     session = Doubler(clock, step_s=0.25)
-    result, _ = trained(session, make_spec(epochs=1, window_s=1.0, steady_windows=999, budget_s=10.0))
+    result, _ = trained(session, make_spec(epochs=1, window_s=1.0, min_steady_windows=999, throughput_budget_s=10.0))
     before = clock.now
     result.sample()
     assert 10.0 <= clock.now - before < 12.5
@@ -681,7 +686,9 @@ def test_a_step_alone_is_followed_by_others_for_the_clock(clock: Clock) -> None:
 
 def test_timed_predictions_are_kept_and_compared(clock: Clock) -> None:
     split = make_split(10)
-    result = inference.measure(Doubler(clock, predict_s=0.25), split, 4, Protocol(budget_s=4.0, latency_budget_s=1.0))
+    result = inference.measure(
+        Doubler(clock, predict_s=0.25), split, 4, Protocol(throughput_budget_s=4.0, latency_budget_s=1.0)
+    )
     assert sorted(result.kept) == [0, 1, 2]
     right = 2 * split.inputs["x"]
     assert inference.largest_error(result.kept, right, 4) == (10, 0.0)

@@ -15,7 +15,7 @@ from harness.measure.steady import Window, is_enough, median_interval, per_secon
 from harness.records import Protocol
 
 RNG = np.random.default_rng
-PROTOCOL = Protocol(window_s=0.1, steady_windows=10, steady_s=1.0, interval=0.02)
+PROTOCOL = Protocol(window_s=0.1, min_steady_windows=10, min_steady_s=1.0, max_relative_half_width=0.02)
 
 
 def windows(rates: np.ndarray, batches: int = 100) -> list[Window]:
@@ -122,7 +122,7 @@ def test_independent_noise_is_flagged_at_most_as_often_as_the_tests_level() -> N
     (binomial, 1% and some windows left out as warm-up: 30 has probability 1e-7)."""
     drift = bimodal = 0
     for seed in range(1000):
-        found = kinds(noisy(30, seed, share=0.03), Protocol(interval=1.0))
+        found = kinds(noisy(30, seed, share=0.03), Protocol(max_relative_half_width=1.0))
         drift += "drift" in found
         bimodal += "bimodal" in found
     assert drift <= 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,11 +12,12 @@ from toy_plugin import TOY_REF
 import harness
 from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
 from harness.measure.environment import available_cores
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
 from harness.plan.overrides import parse_overrides
+from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog, Provided
-from harness.records import Precision, Protocol, Recipe, RunSpec
+from harness.records import SCHEMA_VERSION, Precision, Protocol, Recipe, RunSpec
 
 
 def plan(catalog: Catalog, *overrides: str, **selection: Any) -> tuple[RunSpec, ...]:
@@ -106,6 +108,16 @@ def test_backends_that_lack_the_model_are_left_out_unless_asked_for(catalog: Cat
     assert not {"toy-other", "toy-absent"} & planned
     with pytest.raises(CombinationError, match="no plugin brings model 'toy' to backend 'toy-other'; it runs on: toy"):
         plan(catalog, backends=("toy-numpy", "toy-other"))
+
+
+def test_keys_of_the_reference_results_stay() -> None:
+    """The key identifies a run and must not change. Records of schema version 1 were measured by another protocol."""
+    reference = Path(__file__).parents[2] / "results" / "reference"
+    stored = [msgspec.json.decode(path.read_bytes()) for path in reference.glob("*/record.json")]
+    current = [values for values in stored if values["schema_version"] == SCHEMA_VERSION]
+    assert current
+    for values in current:
+        assert msgspec.convert(values["spec"], RunSpec).key == values["key"], values["run_id"]
 
 
 # ---- overrides --------------------------------------------------------------------------------------------
@@ -215,7 +227,9 @@ def test_spec_equals_itself_after_a_file(catalog: Catalog) -> None:
         ("recipe.learning_rate=NaN", "recipe.learning_rate"),
         ("recipe.optimizer=adamm", "unknown recipe.optimizer 'adamm'; did you mean 'adam"),
         ("recipe.clip_norm=0", "clip_norm must be positive"),
-        ("protocol.budget_s=0", "budget_s"),
+        ("protocol.throughput_budget_s=0", "throughput_budget_s"),
+        ("protocol.min_steady_s=long", "Expected `float`, got `str` - at `protocol.min_steady_s`"),
+        ("protocol.steady_s=1", "unknown option 'protocol.steady_s'; did you mean 'protocol.min_steady_s'?"),
         ("model.bias=[1]", "model.bias"),
         ("task.features=[]", "task.features"),
         ("recipe.dropout=0.5", "model 'toy-linear' has no dropout"),
@@ -238,6 +252,8 @@ def test_wrong_override(override: str, message: str, catalog: Catalog) -> None:
         ({"models": ("toy-linaer",)}, "did you mean 'toy-linear'?"),
         ({"precisions": ("fp23",)}, "unknown precision 'fp23'; did you mean 'fp32'?"),
         ({"precisions": ("FP32",)}, "unknown precision 'FP32'"),
+        ({"protocol": "qick"}, "unknown protocol 'qick'; did you mean 'quick'?"),
+        ({"repeat": 0}, "repeat must be at least 1, got 0"),
         ({"devices": ("gpu",)}, "unknown device 'gpu'"),
         ({"devices": ("cuda:",)}, "unknown device 'cuda:'"),
         ({"devices": ("cuda:x",)}, "unknown device 'cuda:x'; did you mean 'cuda"),
@@ -250,7 +266,7 @@ def test_wrong_override(override: str, message: str, catalog: Catalog) -> None:
         ({"seeds": (-1,)}, "a seed must lie between 0 and 4294967295"),
         ({"seeds": (2**32,)}, "a seed must lie between 0 and 4294967295"),
         ({"backends": ("toy-absent",)}, "no_such_framework is not installed; run: pip install no-such-framework"),
-        ({"datasets": ("toy-colours",)}, "dataset 'toy-colours' (points, classification) does not suit task"),
+        ({"datasets": ("toy-colors",)}, "dataset 'toy-colors' (points, classification) does not suit task"),
     ],
 )
 def test_wrong_selection(selection: dict[str, Any], message: str, catalog: Catalog) -> None:
@@ -364,6 +380,12 @@ class _AtOnce(harness.Backend):
 
     name, requires, trains_by_steps, default_models = "at-once", {}, False, ("ill-suited", "median")
 
+    def devices(self) -> list[harness.DeviceInfo]:
+        return []
+
+    def open(self, request: harness.SessionRequest) -> harness.Session:
+        raise harness.UnsupportedError("not today")
+
 
 @pytest.fixture
 def at_once(catalog: Catalog) -> Catalog:
@@ -439,6 +461,9 @@ class Folded(harness.Dataset):
     objective = "regression"
     Options = SplitOptions
     splits = (0, 1, 2)
+
+    def load(self, options: SplitOptions) -> harness.RawData:
+        raise harness.DataError("not today")
 
 
 def test_every_published_split_is_a_run(catalog: Catalog) -> None:

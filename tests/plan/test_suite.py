@@ -11,7 +11,9 @@ from toy_plugin import FAST
 from harness.analysis.compare.match import find
 from harness.errors import UnknownNameError, UsageError
 from harness.execute.runner import run_all
-from harness.plan import Selection, expand, suite
+from harness.plan import suite
+from harness.plan.expand import expand, expand_all
+from harness.plan.selection import Selection
 from harness.plugins import discover
 from harness.plugins.catalog import Catalog
 from harness.records.store import Store
@@ -40,18 +42,18 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_each_run_is_a_selection_with_what_the_file_says_for_all(tmp_path: Path, catalog: Catalog) -> None:
-    parts = suite.load(write(tmp_path, SUITE))
+    selections = suite.load(write(tmp_path, SUITE))
     common: dict[str, Any] = {"backends": ("toy-numpy",), "threads": 1}
     first = Selection(tasks=("toy-regress", "toy-classify"), seeds=(3, 4), **common)
     overrides = ("recipe.epochs=2", "dataset.examples=30")
-    second = Selection(tasks=("toy-regress",), seeds=(5,), protocol="quick", overrides=overrides, **common)
-    assert parts == [suite.Part(first, 1), suite.Part(second, 2)]
-    assert suite.plan(parts, catalog) == (*expand(first, catalog), *expand(second, catalog) * 2)
+    second = Selection(tasks=("toy-regress",), seeds=(5,), protocol="quick", overrides=overrides, repeat=2, **common)
+    assert selections == [first, second]
+    assert expand_all(selections, catalog) == (*expand(first, catalog), *expand(second, catalog) * 2)
 
 
 def test_publish_repeats_and_takes_three_seeds_unless_told_otherwise(tmp_path: Path, catalog: Catalog) -> None:
     text = 'protocol = "publish"\n[[run]]\ntask = "toy-regress"\nbackend = "toy-numpy"\n'
-    specs = suite.plan(suite.load(write(tmp_path, text)), catalog)
+    specs = expand_all(suite.load(write(tmp_path, text)), catalog)
     assert [spec.seed for spec in specs] == [0, 1, 2] * 5
     assert {spec.protocol.name for spec in specs} == {"publish"}
 
@@ -64,7 +66,6 @@ def test_publish_repeats_and_takes_three_seeds_unless_told_otherwise(tmp_path: P
         ('run = "x"', "holds no runs"),
         ("[[run]]\n", "run 1: Object missing required field `task`"),
         ('[[run]]\ntask = "a"\nseed = "b"', "run 1: Expected `int | array`"),
-        ('[[run]]\ntask = "a"\nprotocol = "qick"', "unknown protocol 'qick'; did you mean 'quick'"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -98,7 +99,7 @@ def test_a_suites_runs_are_found_for_comparison(tmp_path: Path, catalog: Catalog
     path, results = write(tmp_path, text), tmp_path / "results"
     with pytest.raises(UsageError, match=r"none of its runs is in .*; carry them out: harness run --suite"):
         find(str(path), results, discover)
-    specs = suite.plan(suite.load(path), catalog)
+    specs = expand_all(suite.load(path), catalog)
     other = expand(Selection(tasks=("toy-classify",), backends=("toy-numpy",), threads=1, overrides=FAST), catalog)
     run_all([*specs, *other], catalog, Store(results))
     assert [run.record.spec.task for run in find(str(path), results, discover)] == ["toy-regress"]

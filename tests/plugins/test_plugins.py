@@ -17,11 +17,12 @@ from toy_plugin import FAULTS_REF, TOY_REF
 
 from harness.errors import PluginError, UnknownNameError, UsageError
 from harness.plugins import discover, load, resolve
-from harness.plugins.catalog import Catalog, missing
+from harness.plugins.catalog import Catalog
 from harness.plugins.code import digest
 from harness.plugins.events import Events
 from harness.plugins.find import named
-from harness.plugins.load import YIELDS
+from harness.plugins.offers import YIELDS
+from harness.plugins.requirements import missing
 from harness.records import PluginRef
 
 Install = Callable[..., PluginRef]
@@ -90,12 +91,26 @@ def test_toy_is_discovered_by_a_child(toy: Path) -> None:
     assert "'toy-regress'" in said
 
 
-def test_core_brings_metrics_and_reporters_by_itself() -> None:
+def test_core_plugins_are_part_of_every_catalog() -> None:
     catalog = load([])
+    assert [plugin.ref.name for plugin in catalog.plugins] == ["core-metrics", "core-formats"]
     assert {"accuracy", "rmse"} <= set(catalog.metrics)
     assert {"text", "json"} <= set(catalog.reporters)
-    assert catalog.metrics["rmse"].plugin.distribution == "harness"
+    assert catalog.metrics["rmse"].plugin == catalog.plugin("core-metrics")
     assert not catalog.tasks
+
+
+def test_core_plugins_are_discovered_once_and_can_be_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [plugin.ref.name for plugin in discover(["harness.report.builtin"]).plugins]
+    assert [names.count(name) for name in ("core-metrics", "core-formats")] == [1, 1]
+    monkeypatch.setenv("HARNESS_DISABLE_PLUGINS", "core-formats")
+    catalog = discover()
+    assert "text" not in catalog.reporters
+    assert "rmse" in catalog.metrics
+    assert [failure.message for failure in catalog.failures if failure.ref.name == "core-formats"] == [
+        "disabled by HARNESS_DISABLE_PLUGINS"
+    ]
+    assert load([]).reporters == {}, "a child process leaves it out too"
 
 
 def test_order_of_plugins_does_not_matter(toy: Path) -> None:
@@ -136,7 +151,7 @@ BROKEN = {
     "syntax error": ("def harness_tasks(:", "SyntaxError"),
     "exit at import": ("import sys\nsys.exit('not today')", "SystemExit", "not today"),
     "exception at import": ("1 / 0", "ZeroDivisionError"),
-    "misspelt hook": (
+    "misspelled hook": (
         "import harness\n@harness.hookimpl\ndef harness_task():\n    yield None\n",
         "harness_task'",
         "did you mean 'harness_tasks'?",
@@ -156,8 +171,18 @@ BROKEN = {
         "import harness\nclass T(harness.Task): ...\n@harness.hookimpl\ndef harness_tasks():\n    yield T\n",
         "harness.Task",
     ),
+    "missing method": (
+        "import harness\nclass D(harness.Dataset): ...\n@harness.hookimpl\ndef harness_datasets():\n    yield D()\n",
+        "write the method load of D (",
+        "line 5, in harness_datasets",
+    ),
+    "missing methods": (
+        "import harness\nclass B(harness.Backend): ...\n@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
+        "write the methods devices, open of B",
+    ),
     "missing attributes": (
         "import harness\nclass B(harness.Backend):\n    name = 'b'\n    summary = ''\n"
+        "    def devices(self): ...\n    def open(self, request): ...\n"
         "@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
         "Backend without requires, packages",
     ),
@@ -195,6 +220,8 @@ def test_model_without_variants_is_listed(install: Install) -> None:
             name, summary, accepts, objectives = "m", "", (), ()
             Config = harness.NoOptions
             variants = {}
+            def parameters(self, config, info): ...
+            def flops_per_sample(self, config, info): ...
         @harness.hookimpl
         def harness_models():
             yield M()
@@ -208,6 +235,7 @@ def test_task_whose_primary_metric_is_not_among_its_metrics(install: Install) ->
         class T(harness.Task):
             name, kind, produces, objective, summary = "t", "x", "x", "regression", ""
             default_dataset, default_model, metric, metrics = "d", "m", "rmse", ("mae",)
+            def prepare(self, data, options): ...
         @harness.hookimpl
         def harness_tasks():
             yield T()
@@ -284,7 +312,7 @@ def test_asking_for_what_a_broken_plugin_would_have_brought(install: Install) ->
 def test_unknown_name_offers_the_nearest(catalog: Catalog) -> None:
     with pytest.raises(UnknownNameError, match="unknown task 'toy-regres'; did you mean 'toy-regress'\\?"):
         catalog.task("toy-regres")
-    with pytest.raises(UnknownNameError, match="unknown dataset 'qqqq'; known: toy-colours, toy-numbers"):
+    with pytest.raises(UnknownNameError, match="unknown dataset 'qqqq'; known: toy-colors, toy-numbers"):
         catalog.dataset("qqqq")
     with pytest.raises(UnknownNameError, match="'toy-linear'"):
         catalog.model("toy-linaer")
@@ -313,6 +341,8 @@ class M(harness.Model):
     name, summary, accepts, objectives = {name!r}, "", (), ()
     Config = harness.NoOptions
     variants = {{{variants}: {{}}, {name!r} + "-own": {{}}}}
+    def parameters(self, config, info): ...
+    def flops_per_sample(self, config, info): ...
 @harness.hookimpl
 def harness_models():
     yield M()
@@ -343,7 +373,7 @@ def test_one_module_under_two_entry_points(install: Install) -> None:
     again = msgspec.structs.replace(ref, name="again")
     catalog = load([ref, again])
     assert "once" in catalog.metrics
-    assert [failure.ref for failure in catalog.failures] == [again]
+    assert failure(catalog, again) == f"its module is also that of plugin {ref.name!r}; leave out one of them"
 
 
 # ---- events -----------------------------------------------------------------------------------------------
@@ -445,8 +475,8 @@ def test_plugin_file_that_is_none(source: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").touch()
-    told = "is not there" if source == "./nowhere.py" else "is no Python file"
-    with pytest.raises(UsageError, match=rf"{told}; give the path of .*, or the name of a module"):
+    reason = "does not exist" if source == "./nowhere.py" else "is not a Python file"
+    with pytest.raises(UsageError, match=rf"{reason}; pass the path of .*, or a module name"):
         discover([source])
 
 
@@ -472,7 +502,7 @@ def test_disabled_plugins_are_listed_as_such(install: Install, monkeypatch: pyte
     catalog = discover()
     assert failure(catalog, ref) == "disabled by HARNESS_DISABLE_PLUGINS"
     (stranger,) = [each for each in catalog.failures if each.ref.name == "unknown"]
-    assert stranger.message == "HARNESS_DISABLE_PLUGINS names it, and no plugin here is called so"
+    assert stranger.message == "listed in HARNESS_DISABLE_PLUGINS, but no such plugin is installed"
     assert "kept" in catalog.metrics
     assert other in {plugin.ref for plugin in catalog.plugins}
     with pytest.raises(UnknownNameError, match="disabled by HARNESS_DISABLE_PLUGINS"):
@@ -484,7 +514,7 @@ def test_two_plugins_of_one_name(install: Install) -> None:
     two = install(metric("of_two"), distribution="harness-two", name="twins")
     catalog = discover()
     assert failure(catalog, one) == failure(catalog, two)
-    assert "'twins' is that of several plugins, in harness-one" in failure(catalog, one)
+    assert "several plugins are named 'twins', in harness-one" in failure(catalog, one)
     assert "harness-two" in failure(catalog, one)
 
 

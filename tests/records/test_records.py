@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from msgspec import structs
 from strategies import protocols, recipes, records, specs
 
-from harness.records import DataSource, Event, Pretrained, Protocol, Recipe, RunRecord, RunSpec
+from harness.records import SCHEMA_VERSION, DataSource, Event, Pretrained, Protocol, Recipe, RunRecord, RunSpec
+from harness.records.store import RECORD, Store
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 SPEC = RunSpec(
     task="toy",
@@ -48,6 +52,22 @@ CHANGES: dict[str, Any] = {
 def test_key_is_pinned() -> None:
     """Another key for the same spec would orphan every repeat that users have on disk."""
     assert SPEC.key == KEY
+
+
+def test_stored_protocols_and_keys_are_unchanged() -> None:
+    """The fields of a protocol may be renamed, but not in records and in what keys are computed from."""
+    runs = Store(REFERENCE).load().runs
+    for run in runs:
+        stored = msgspec.json.decode((run.path / RECORD).read_bytes())
+        if stored["schema_version"] == SCHEMA_VERSION:
+            assert msgspec.to_builtins(run.record.spec.protocol) == stored["spec"]["protocol"]
+    assert any(run.record.spec.key == run.record.key for run in runs)  # options were added since the others were made
+
+
+def test_protocol_is_stored_by_the_names_of_its_first_version() -> None:
+    assert set(msgspec.to_builtins(Protocol())) >= {"steady_windows", "steady_s", "interval", "budget_s"}
+    stored = {"steady_s": 1.0, "interval": 0.5}
+    assert msgspec.convert(stored, Protocol) == Protocol(min_steady_s=1.0, max_relative_half_width=0.5)
 
 
 def test_key_is_the_same_in_another_process() -> None:
@@ -189,12 +209,12 @@ def test_recipe_accepts_the_edges() -> None:
     [
         {"window_s": 0.0},
         {"window_s": NAN},
-        {"steady_s": 0.0},
-        {"budget_s": INF},
+        {"min_steady_s": 0.0},
+        {"throughput_budget_s": INF},
         {"latency_budget_s": -1.0},
-        {"steady_windows": 0},
-        {"interval": 0.0},
-        {"interval": 1.5},
+        {"min_steady_windows": 0},
+        {"max_relative_half_width": 0.0},
+        {"max_relative_half_width": 1.5},
         {"target": NAN},
         {"latency_batches": 0},
     ],

@@ -1,4 +1,4 @@
-"""Runs on disk: complete or not there, never overwritten, and readable beside damaged neighbours."""
+"""Runs on disk: complete or not there, never overwritten, and readable beside damaged neighbors."""
 
 from __future__ import annotations
 
@@ -320,7 +320,7 @@ def test_version_1_knew_no_detected_steady_state(tmp_path: Path) -> None:
     assert found.outcome.speed.train is not None
     assert (found.outcome.speed.train.windows, found.outcome.speed.train.warmup_windows) == (8, 3)
     assert (found.outcome.speed.inference.windows, found.outcome.speed.inference.low) == (4, None)
-    assert (found.spec.protocol.name, found.spec.protocol.budget_s) == ("version 1", 2.5)
+    assert (found.spec.protocol.name, found.spec.protocol.throughput_budget_s) == ("version 1", 2.5)
     assert found.outcome.scores == record().outcome.scores
     speed["train_windows"] = 0
     write_json(tmp_path / RECORD, old | {"outcome": old["outcome"] | {"speed": speed}})

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from sample_records import comparison, record, success
 
-from harness.analysis.comparison_table import build_table
-from harness.analysis.table import COLUMNS
+from harness.analysis.comparison_table import COLUMNS, build_table
 from harness.records import RunRecord
 from harness.report.best import best
 
@@ -33,7 +32,7 @@ def test_what_the_interval_does_not_tell_apart_is_a_tie() -> None:
 
 def test_lower_is_better_for_latency_and_higher_for_throughput() -> None:
     records = seeds("torch", [0.7], p50_ms=3.0, train=10.0) + seeds("tensorflow", [0.7], p50_ms=2.0, train=9.0)
-    assert winners(records, "p50_ms") == ["tensorflow"]
+    assert winners(records, "latency_p50_ms") == ["tensorflow"]
     assert winners(records, "train_samples_per_s") == ["torch"]
 
 

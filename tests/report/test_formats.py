@@ -15,14 +15,14 @@ from sample_records import comparison, failure, record, success
 from harness.analysis.comparison_table import build_table
 from harness.plugins import resolve
 from harness.records import RunRecord
-from harness.report import BUILTIN
+from harness.report.builtin import REPORTERS
 
 GOLDEN = Path(__file__).parent / "golden"
 SUFFIX = {"text": "txt", "markdown": "md", "csv": "csv", "json": "json", "latex": "tex"}
 
 
 def render(name: str, records: list[RunRecord]) -> str:
-    reporter = next(reporter for reporter in BUILTIN if reporter.name == name)
+    reporter = next(reporter for reporter in REPORTERS if reporter.name == name)
     text = resolve(reporter.render)(build_table(records))
     assert isinstance(text, str)
     return text
@@ -38,7 +38,7 @@ def test_golden(name: str) -> None:
 
 
 def test_the_core_registers_its_formats_like_a_plugin() -> None:
-    assert [reporter.name for reporter in BUILTIN] == [*SUFFIX, "pytest-benchmark", "html"]
+    assert [reporter.name for reporter in REPORTERS] == [*SUFFIX, "pytest-benchmark", "html"]
 
 
 @pytest.mark.parametrize("name", SUFFIX)
@@ -129,6 +129,6 @@ def test_json_says_what_its_columns_are() -> None:
     document = json.loads(render("json", comparison()))
     assert document["schema_version"] == 1
     units = {column["name"]: column["unit"] for column in document["columns"]}
-    assert (units["train_samples_per_s"], units["p90_ms"], units["host_peak_mib"]) == ("samples/s", "ms", "MiB")
+    assert (units["train_samples_per_s"], units["latency_p90_ms"], units["host_peak_mib"]) == ("samples/s", "ms", "MiB")
     names = {name for row in document["rows"] for name in row}
     assert {name.removesuffix("_ci95") for name in names} == set(units)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from toy_plugin import TOY_REF, install_toy
 
+import harness
 from harness.interfaces import Metric
 from harness.measure.environment import available_cores
 from harness.plugins import discover, load
@@ -189,6 +190,15 @@ def test_plugins(rule: str, tmp_path: Path) -> None:
     assert set(found) - allowed == ({rule} if rule else set())
 
 
+def test_a_session_without_a_method_is_told_which_to_write(faults: ModuleType, catalog: Catalog) -> None:
+    unfinished = type("Unfinished", (harness.Session,), {"__init__": lambda self, request: None})
+    found = list(look(put(catalog, "backend", faults.opening(unfinished)), catalog))
+    opens = next(finding for finding in found if finding.rule == "backend-opens")
+    methods = "fetch, get_weights, gradients, predict, set_weights, synchronize, train_step"
+    assert opens.fix == f"write the methods {methods} of Unfinished"
+    assert "an abstract method is not implemented" in opens.seen
+
+
 # ---- crashes ----------------------------------------------------------------------------------------------
 
 
@@ -196,7 +206,7 @@ def test_what_ends_the_process_is_a_finding(toy_path: Path, tmp_path: Path) -> N
     source = """
     import harness, os
     class Dies(harness.Dataset):
-        name, kind, objective, summary, licence = "dies", "points", "regression", "a", "b"
+        name, kind, objective, summary, license = "dies", "points", "regression", "a", "b"
         def load(self, options):
             os._exit(7)
     @harness.hookimpl

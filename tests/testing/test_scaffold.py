@@ -90,6 +90,19 @@ def test_what_is_made_does_all_that_it_promises(kind: str, tmp_path: Path) -> No
         runs(kind, environment)
 
 
+def test_what_is_made_passes_strict_type_checks(tmp_path: Path) -> None:
+    api = pytest.importorskip("mypy.api")
+    modules = []
+    for kind in KINDS:
+        create(f"my-{kind}", kind, tmp_path / kind)
+        modules.append(str(tmp_path / kind / f"my_{kind}.py"))
+    # The repository's configuration is strict and skips the frameworks' types, so that nn.Module is Any.
+    config = str(Path(__file__).parents[2] / "pyproject.toml")
+    options = ["--config-file", config, "--allow-subclassing-any", "--follow-imports=silent", "--cache-dir=/dev/null"]
+    report, _, status = api.run([*options, *modules])
+    assert status == 0, report
+
+
 @pytest.mark.parametrize("name", ["My Task", "9lives", "import", "a_b", "", "../x", "a--b"])
 def test_names_that_no_package_can_have(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be a package's name"):
@@ -106,7 +119,7 @@ def test_names_of_modules_that_are_there(name: str, tmp_path: Path) -> None:
 def test_names_that_are_taken(tmp_path: Path) -> None:
     result = invoke("plugin", "new", "f1-macro", "--kind", "metric", "--output", str(tmp_path / "new"))
     assert result.exit_code == 2
-    assert "there is a metric 'f1-macro' already" in result.stderr
+    assert "a metric named 'f1-macro' already exists; choose another name" in result.stderr
 
 
 def invoke(*arguments: str) -> Result:

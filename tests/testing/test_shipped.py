@@ -11,7 +11,7 @@ from harness.plugins.catalog import Catalog
 from harness.testing import BackendSuite, NetworkSuite, PluginSuite
 from harness.testing.check import RULES, Subject, check, subjects
 
-PLUGINS = ("nlp", "vision", "speech", "regression", "baselines", "torch", "tensorflow")
+PLUGINS = ("core-metrics", "core-formats", "nlp", "vision", "speech", "regression", "baselines", "torch", "tensorflow")
 LIGHT = ("dataset", "task", "model", "metric", "reporter")
 FAMILIES = ("linear", "mlp", "lstm", "bert", "resnet", "wav2vec2")
 
@@ -22,10 +22,8 @@ def catalog() -> Catalog:
 
 
 def light() -> list[Subject]:
-    """All but backends and networks, and datasets of which the files must be fetched; the core's own included."""
+    """All but backends and networks, and datasets whose files must be downloaded."""
     found = [subject for plugin in catalog().plugins for subject in subjects(plugin.ref, catalog())]
-    found += [Subject("metric", name) for name, it in catalog().metrics.items() if it.plugin.name == "core"]
-    found += [Subject("reporter", name) for name, it in catalog().reporters.items() if it.plugin.name == "core"]
     return [it for it in found if it.kind in LIGHT and not (it.kind == "dataset" and catalog().dataset(it.name).files)]
 
 
@@ -41,7 +39,7 @@ class _Loads(PluginSuite):
 
 
 for _name in PLUGINS:
-    _class = type(f"Test{_name.title()}Plugin", (_Loads,), {"name": _name})
+    _class = type(f"Test{_name.title().replace('-', '')}Plugin", (_Loads,), {"name": _name})
     globals()[_class.__name__] = pytest.mark.plugins(_name)(_class)
 
 

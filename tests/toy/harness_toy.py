@@ -56,7 +56,7 @@ class _Points(harness.Dataset):
     """``points``: float64 ``[N, 4]``, standard normal; what follows from them is a linear map and noise."""
 
     kind = "points"
-    licence = "CC0-1.0"
+    license = "CC0-1.0"
     Options = PointsOptions
 
     def load(self, options: PointsOptions) -> RawData:
@@ -81,9 +81,9 @@ class _Points(harness.Dataset):
 
 
 class ToyClasses(_Points):
-    name = "toy-colours"
+    name = "toy-colors"
     objective = "classification"
-    summary = "three colours of points in four dimensions"
+    summary = "three colors of points in four dimensions"
     columns, labels, details = 3, CLASSES, {}
 
     def targets(self, values: Any) -> Any:
@@ -146,11 +146,11 @@ class _PointsTask(harness.Task):
         return targets.mean(axis=0).tolist(), targets.std(axis=0).tolist()
 
 
-class ToyColours(_PointsTask):
+class ToyColors(_PointsTask):
     name = "toy-classify"
     objective = "classification"
-    summary = "the colour of a point"
-    default_dataset = "toy-colours"
+    summary = "the color of a point"
+    default_dataset = "toy-colors"
     metric = "accuracy"
     metrics = ("accuracy", "f1_macro", "roc_auc", "toy_share")
 
@@ -365,7 +365,7 @@ class AbsentBackend(NumpyBackend):
 
 @harness.hookimpl
 def harness_tasks() -> Iterable[harness.Task]:
-    yield ToyColours()
+    yield ToyColors()
     yield ToyRegression()
 
 

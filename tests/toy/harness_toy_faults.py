@@ -80,14 +80,17 @@ def sys_exit() -> None:
 
 
 def write_garbage() -> None:
-    """Leave half of a record and of its arrays, and end as if all were well."""
-    Path(sys.argv[2]).with_name("arrays.npz").write_bytes(b"PK")
-    Path(sys.argv[2]).write_text('{"schema_version": 1, "run_id": "nonsense"')
+    """Leave half of a result and of its arrays, and end as if all were well."""
+    Path(sys.argv[2], "arrays.npz").write_bytes(b"PK")
+    os.write(int(sys.argv[3]), b'{"type": "result", "body": {"run_id": "nonsense"')
     os._exit(0)
 
 
 def send_garbage() -> None:
-    os.write(int(sys.argv[3]), b'not json\n{"type": "epoch"}\n\xff\xfe\n')
+    """Lines that are no frames, an event that is none, a result that a later one replaces, and an unfinished line."""
+    event, result = b'{"type": "event", "body": {"type": "epoch"}}', b'{"type": "result", "body": 1}'
+    lines = [b"not json", event, b"\xff\xfe", result]
+    os.write(int(sys.argv[3]), b"\n".join([*lines, b"cut o"]))
 
 
 def close_pipe() -> None:
@@ -106,7 +109,19 @@ def change_directory() -> None:
 
 
 def remove_job() -> None:
-    Path(sys.argv[1]).unlink()
+    Path(sys.argv[2], "job.json").unlink()
+
+
+def _hang_where_asked() -> None:
+    """In a child, sleep instead of being imported, and write its id to the folder ``TOY_HANG`` under its function."""
+    if "TOY_HANG" in os.environ and sys.argv[0].endswith("child_main.py"):
+        path = Path(os.environ["TOY_HANG"], sys.argv[1])
+        path.with_suffix(".new").write_text(str(os.getpid()))
+        path.with_suffix(".new").rename(path)
+        hang()
+
+
+_hang_where_asked()
 
 
 FAULTS = {

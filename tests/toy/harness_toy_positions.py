@@ -37,7 +37,7 @@ class Walks(harness.Dataset):
     """Up to six points each; a point's class is where a linear map of it is largest."""
 
     name, kind, objective = "toy-walks", "walks", "token_classification"
-    summary, licence, label_names = "a class for each of up to six points", "CC0-1.0", CLASSES
+    summary, license, label_names = "a class for each of up to six points", "CC0-1.0", CLASSES
 
     def load(self, options: NoOptions) -> RawData:
         import numpy as np

@@ -9,7 +9,7 @@ returns a `harness.Network`:
   which come back as they are in evaluation mode. Both are float32 (float64 at precision ``fp64``).
 - ``inputs`` is a dict of the prepared arrays ``[B, ...]`` under their names. ``mode`` is a `harness_jax.layers.Mode`:
   whether this is training, the dtype to compute in, and the step's random key. ``outputs`` are ``[B, outputs]`` in any
-  floating dtype: logits, or standardised regression targets.
+  floating dtype: logits, or standardized regression targets.
 - ``bindings`` names every canonical array; a `harness.Binding`'s ``variable`` is the array's key in those dicts. The
   networks here keep the canonical names and layouts, so that their bindings change nothing.
 """

@@ -68,14 +68,14 @@ class Layers:
         return layer
 
     def layer_norm(self, name: str, epsilon: float, axis: int = -1) -> Layer:
-        """Normalisation over `axis`, scaled and shifted along the last one. Over axis 1 of ``[B, L, C]`` it is group
+        """Normalization over `axis`, scaled and shifted along the last one. Over axis 1 of ``[B, L, C]`` it is group
         norm with as many groups as channels."""
         weight, bias = self.array(f"{name}.weight"), self.array(f"{name}.bias")
 
         def layer(params: Params, x: Array) -> Array:
             wide = _wide(x)
-            centred = wide - wide.mean(axis, keepdims=True)
-            normal = centred * lax.rsqrt(jnp.square(centred).mean(axis, keepdims=True) + epsilon)
+            centered = wide - wide.mean(axis, keepdims=True)
+            normal = centered * lax.rsqrt(jnp.square(centered).mean(axis, keepdims=True) + epsilon)
             return (normal * params[weight] + params[bias]).astype(x.dtype)
 
         return layer

@@ -77,7 +77,7 @@ def scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientT
         direction = jax.tree.map(lambda m, s: (m / of_mean) / (jnp.sqrt(s / of_square) + epsilon), mean, square)
         return direction, AdamState(step, mean, square)
 
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+    return optax.GradientTransformation(init, update)
 
 
 def _correction(beta: float, step: Any) -> Any:

@@ -63,7 +63,10 @@ class JaxSession(harness.Session):
             with jax.default_matmul_precision(runtime.MATMUL[self._request.precision]):
                 return function(*arguments)
 
-        return jax.jit(traced, donate_argnums=() if donate is None else donate, compiler_options=options)
+        compiled: Callable[..., Any] = jax.jit(
+            traced, donate_argnums=() if donate is None else donate, compiler_options=options
+        )
+        return compiled
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         params, statistics = self._weights.place(weights, self._device, self._float)

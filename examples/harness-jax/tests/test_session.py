@@ -101,7 +101,7 @@ def test_the_cpu_is_listed_last_and_has_no_device_memory() -> None:
     session.close()
 
 
-def test_out_of_memory_is_recognised() -> None:
+def test_out_of_memory_is_recognized() -> None:
     backend = JaxBackend()
     assert backend.is_out_of_memory(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"))
     assert backend.is_out_of_memory(MemoryError())

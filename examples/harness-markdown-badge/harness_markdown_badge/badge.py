@@ -16,7 +16,7 @@ SERVICE = "https://img.shields.io/badge/"
 def render(table: Table) -> str:
     """A line of markdown for each row of the comparison."""
     return "".join(
-        f"![{_plain(label)}: {_plain(said)}]({_url(label, said, colour)})\n" for label, said, colour in _badges(table)
+        f"![{_plain(label)}: {_plain(said)}]({_url(label, said, color)})\n" for label, said, color in _badges(table)
     )
 
 

@@ -11,7 +11,7 @@ import harness
 from harness.testing import PluginSuite
 
 RUN = ["run", "--task", "regression", "--backend", "baseline", "--model", "ridge", "--quiet"]
-QUICK = ["--set", "protocol.budget_s=0.1", "--set", "protocol.latency_budget_s=0.1"]
+QUICK = ["--set", "protocol.throughput_budget_s=0.1", "--set", "protocol.latency_budget_s=0.1"]
 
 
 class TestPlugin(PluginSuite):

@@ -14,7 +14,7 @@ from msgspec import Struct
 from harness import DataInfo, Model, Parameter, UsageError
 
 
-class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BertTaggerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes; fields are named as in ``transformers.BertConfig``."""
 
     hidden_size: int = 768
@@ -50,12 +50,12 @@ def _size(layers: int, hidden: int) -> dict[str, int]:
     }
 
 
-class BertTagger(Model):
+class BertTagger(Model[BertTaggerConfig]):
     name = "bert-tagger"
     summary = "Transformer encoder; each token's last state is classified (Devlin et al. 2019)"
     accepts = ("tagged-tokens",)
     objectives = ("token_classification",)
-    Config: ClassVar[type[Struct]] = Config
+    Config = BertTaggerConfig
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "bert-tagger-tiny": _size(2, 128),
         "bert-tagger-mini": _size(4, 256),
@@ -81,15 +81,15 @@ class BertTagger(Model):
         "is_decoder": False,
     }
 
-    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
-        """Every array of ``BertForTokenClassification``, initialised as BERT's authors do: matrices and embeddings from
+    def parameters(self, config: BertTaggerConfig, info: DataInfo) -> Sequence[Parameter]:
+        """Every array of ``BertForTokenClassification``, initialized as BERT's authors do: matrices and embeddings from
         a truncated normal, biases 0, norms 1.
 
         Raises `harness.UsageError` where the data has longer sequences or more token ids than `config` allows.
         """
         return tuple(_parameters(config, vocab_size(config, info), info.outputs))
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+    def flops_per_sample(self, config: BertTaggerConfig, info: DataInfo) -> float:
         """FLOPs of one example's forward pass: multiply-adds of the matrix products, two each.
 
         With T tokens (padding included), hidden size H, feed-forward size I, N layers and C outputs::
@@ -104,7 +104,7 @@ class BertTagger(Model):
         return float(config.num_hidden_layers * layer + 2 * t * h * info.outputs)
 
 
-def vocab_size(config: Config, info: DataInfo) -> int:
+def vocab_size(config: BertTaggerConfig, info: DataInfo) -> int:
     """Rows of the embedding."""
     length, ids = _length(info), int(info.details["vocab_size"])
     if length > config.max_position_embeddings:
@@ -124,7 +124,7 @@ def _length(info: DataInfo) -> int:
     return info.inputs["input_ids"].shape[0]
 
 
-def _parameters(config: Config, vocab_size: int, outputs: int) -> Iterator[Parameter]:
+def _parameters(config: BertTaggerConfig, vocab_size: int, outputs: int) -> Iterator[Parameter]:
     hidden, std = config.hidden_size, config.initializer_range
 
     def matrix(name: str, *shape: int) -> Parameter:

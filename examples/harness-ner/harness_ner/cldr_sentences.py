@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness import Dataset, RawData
+from harness import Dataset, NoOptions, RawData
 from harness_ner.tagged import INPUTS, Sentence, label_names, split
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class CldrSentences(Dataset):
     kind = "tagged-text"
     objective = "token_classification"
     summary = "synthetic sentences with names of territories, languages and currencies (CLDR)"
-    licence = "Unicode License v3 (https://www.unicode.org/license.txt)"
+    license = "Unicode License v3 (https://www.unicode.org/license.txt)"
     homepage = "https://cldr.unicode.org/"
     citation = "Unicode Common Locale Data Repository, as babel carries it"
     notes = "Synthetic, made for this package: no figures are published. Another release of babel has other names."
@@ -69,7 +69,7 @@ class CldrSentences(Dataset):
     # (validation entity F1 of bert-tagger-tiny 0.61 against 0.40 with 4000, seed 0, one rate).
     task_options = {"ner": {"vocab_size": 300}}
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         """Read the names from babel's data files; no download."""
         from importlib.metadata import version
 
@@ -127,7 +127,7 @@ def _filled(template: str, names: Names, rng: np.random.Generator) -> Iterator[t
             yield word, "O"
             continue
         slot = word.strip("{}")
-        kind = KINDS[rng.integers(len(KINDS))] if slot == "any" else slot
-        name = names[kind][rng.integers(len(names[kind]))]
+        kind = KINDS[int(rng.integers(len(KINDS)))] if slot == "any" else slot
+        name = names[kind][int(rng.integers(len(names[kind])))]
         for place, part in enumerate(name.split()):
             yield part, f"{'I' if place else 'B'}-{kind}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vocab_size: int = 4000
     """At most so many WordPiece tokens, special ones included."""
     max_length: int | None = None
@@ -37,7 +37,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"max_length must leave room for [CLS], a token and [SEP]: 3, got {self.max_length}")
 
 
-class NamedEntities(Task):
+class NamedEntities(Task[NerOptions]):
     """Cuts words into WordPiece tokens; the first of a word has its tag, all others are ignored.
 
     Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
@@ -67,10 +67,10 @@ class NamedEntities(Task):
         clip_norm=1.0,
         dropout=0.1,
     )
-    Options: ClassVar[type[Struct]] = Options
+    Options = NerOptions
     reported = ("unscored_share",)
 
-    def prepare(self, data: RawData, options: Any) -> PreparedData:
+    def prepare(self, data: RawData, options: NerOptions) -> PreparedData:
         """Raises `harness.DataError` for classes that are no tags, and for a sentence without a class for each word."""
         _check_names(data.label_names)
         named = {"training": data.train, "validation": data.validation, "test": data.test}
@@ -130,7 +130,7 @@ def _check_names(names: Sequence[str]) -> None:
 def _check(name: str, split: Split) -> None:
     counts = (split.targets != IGNORED).sum(axis=1).tolist()
     for number, (words, count) in enumerate(zip(split.inputs["words"], counts, strict=True)):
-        if len(words) != count or not count or (split.targets[number, :count] == IGNORED).any():
+        if len(words) != count or (split.targets[number, :count] == IGNORED).any():
             raise DataError(f"{name} sentence {number} has {len(words)} words and {count} tags; each word has one")
 
 

@@ -18,7 +18,7 @@ BindingsOf = dict[str, Binding]
 
 
 class Layer(keras.layers.Layer):
-    """One Transformer layer, normalised after each residual sum."""
+    """One Transformer layer, normalized after each residual sum."""
 
     def __init__(self, config: Any, dropout: float) -> None:
         super().__init__()

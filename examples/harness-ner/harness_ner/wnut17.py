@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from harness import DataError, Dataset, RawData, RemoteFile, installed
+from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, installed
 from harness_ner.tagged import INPUTS, Sentence, label_names, split
 
 KINDS = ("corporation", "creative-work", "group", "location", "person", "product")
@@ -24,7 +23,7 @@ class Wnut17(Dataset):
     kind = "tagged-text"
     objective = "token_classification"
     summary = "novel and emerging entities of 6 kinds in 5,690 sentences of social media (WNUT 2017)"
-    licence = "CC BY 4.0"
+    license = "CC BY 4.0"
     homepage = "https://noisy-text.github.io/2017/emerging-rare-entities.html"
     citation = (
         "Derczynski et al. 2017, Results of the WNUT2017 Shared Task on Novel and Emerging Entity Recognition, W-NUT"
@@ -58,7 +57,7 @@ class Wnut17(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         folder = installed(self)
         train, validation, test = (split(read(folder / name), self.label_names) for name in FILES)
         return RawData(train=train, validation=validation, test=test, label_names=self.label_names)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ class Tokens(NamedTuple):
     """For each word, the place of its first piece in `ids`."""
 
 
-def learn(sentences: Sequence[Sequence[str]], size: int, *, lowercase: bool) -> Any:
+def learn(sentences: Iterable[Sequence[str]], size: int, *, lowercase: bool) -> Any:
     """A `tokenizers.Tokenizer` of at most `size` pieces, `SPECIAL_TOKENS` first.
 
     The same sentences give the same one in every process. Characters that would need more than `size` pieces are left
@@ -83,7 +83,7 @@ def pretrained(folder: Path) -> Any:
     return tokenizer
 
 
-def encode(sentences: Sequence[Sequence[str]], tokenizer: Any) -> list[Tokens]:
+def encode(sentences: Iterable[Sequence[str]], tokenizer: Any) -> list[Tokens]:
     """Every word has a piece at least: one of which nothing is left, such as a zero-width joiner, has ``[UNK]``."""
     unknown = tokenizer.token_to_id(UNKNOWN)
     encodings = tokenizer.encode_batch(list(map(list, sentences)), is_pretokenized=True, add_special_tokens=False)

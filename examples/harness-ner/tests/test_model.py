@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness_ner.bert_tagger import BertTagger, Config, vocab_size
+from harness_ner.bert_tagger import BertTagger, BertTaggerConfig, vocab_size
 
 from harness import DataInfo, InputSpec, UsageError
 
@@ -33,13 +33,13 @@ def test_names_and_shapes_are_those_of_transformers() -> None:
     transformers = pytest.importorskip("transformers", reason="pip install 'harness-ner[torch]'")
     pytest.importorskip("torch", reason="pip install 'harness-ner[torch]'")
     theirs = transformers.BertForTokenClassification(transformers.BertConfig(**SIZES, vocab_size=50, num_labels=7))
-    ours = {each.name: each.shape for each in BertTagger().parameters(Config(**SIZES), info_of())}
+    ours = {each.name: each.shape for each in BertTagger().parameters(BertTaggerConfig(**SIZES), info_of())}
     assert ours == {name: tuple(each.shape) for name, each in theirs.named_parameters()}
 
 
 def test_flops_by_hand() -> None:
     """One layer, 2 tokens, hidden size 4 in one head, feed-forward 8, 7 classes."""
-    config = Config(hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    config = BertTaggerConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     projections, attention, feed_forward, classifier = 4 * 2 * 4 * 4, 2 * 2 * 2 * 4, 2 * 2 * 4 * 8, 2 * 4 * 7
     wanted = 2 * (projections + attention + feed_forward + classifier)
     assert BertTagger().flops_per_sample(config, info_of(length=2)) == wanted
@@ -47,14 +47,14 @@ def test_flops_by_hand() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match=r"set model\.max_position_embeddings=10 or a smaller task\.max_length"):
-        vocab_size(Config(max_position_embeddings=9), info_of())
+        vocab_size(BertTaggerConfig(max_position_embeddings=9), info_of())
     with pytest.raises(UsageError, match="the data has 50 token ids"):
-        vocab_size(Config(vocab_size=49), info_of())
-    assert vocab_size(Config(vocab_size=60), info_of()) == 60
+        vocab_size(BertTaggerConfig(vocab_size=49), info_of())
+    assert vocab_size(BertTaggerConfig(vocab_size=60), info_of()) == 60
     with pytest.raises(ValueError, match="must be a multiple of num_attention_heads"):
-        Config(hidden_size=10, num_attention_heads=3)
+        BertTaggerConfig(hidden_size=10, num_attention_heads=3)
     with pytest.raises(ValueError, match="hidden_size must be positive"):
-        Config(hidden_size=0)
+        BertTaggerConfig(hidden_size=0)
 
 
 def harness(*arguments: Any) -> str:
@@ -64,7 +64,17 @@ def harness(*arguments: Any) -> str:
     return done.stdout
 
 
-QUICK = ("--threads", 1, "-q", "--protocol", "quick", "--set", "recipe.epochs=1", "--set", "protocol.budget_s=0.01")
+QUICK = (
+    "--threads",
+    1,
+    "-q",
+    "--protocol",
+    "quick",
+    "--set",
+    "recipe.epochs=1",
+    "--set",
+    "protocol.throughput_budget_s=0.01",
+)
 
 
 @pytest.mark.slow
@@ -81,7 +91,7 @@ def test_a_run_may_start_from_a_checkpoint_of_the_bare_encoder(tmp_path: Path) -
     assert record["spec"]["model_options"]["hidden_size"] == 32
     assert record["provenance"]["data"]["details"]["vocab_size"] == len(PIECES)
     notes = record["provenance"]["notes"]
-    assert notes["pretrained_initialised_anew"] == "classifier.weight, classifier.bias"
+    assert notes["pretrained_initialized_anew"] == "classifier.weight, classifier.bias"
     assert "bert.pooler.dense.weight" in notes["pretrained_not_used"]
 
 

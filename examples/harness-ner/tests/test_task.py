@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness_ner.tagged import label_names, split
-from harness_ner.task import NamedEntities, Options
+from harness_ner.task import NamedEntities, NerOptions
 
 from harness import IGNORED, DataError, PreparedData, RawData, Recipe, UsageError
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def prepared(data: RawData, **options: Any) -> PreparedData:
-    return NamedEntities().prepare(data, Options(**options))
+    return NamedEntities().prepare(data, NerOptions(**options))
 
 
 def test_the_first_piece_of_a_word_has_its_tag(folder: Path) -> None:
@@ -73,7 +73,7 @@ def test_the_vocabulary_is_learned_with_capitals_unless_they_are_lowered() -> No
     again = prepared(data, lowercase=True)
     assert again.info.details["vocab_size"] < 16
     with pytest.raises(ValueError, match="vocab_size must be at least 16"):
-        Options(vocab_size=3)
+        NerOptions(vocab_size=3)
 
 
 def test_the_default_length_is_that_of_the_longest_training_sentence(folder: Path) -> None:

@@ -30,15 +30,8 @@ def save(path: Path, runs: Sequence[StoredRun]) -> int:
     records = [run.record for run in runs if isinstance(run.record.outcome, Success)]
     if not records:
         raise UsageError("none of these runs succeeded: there is nothing to keep")
-    scratch = path.with_name(f".{path.name}.partial")
     encoded = [msgspec.Raw(msgspec.json.encode(record)) for record in records]
-    try:
-        write_json(scratch, _Baseline(baseline_version=VERSION, records=encoded))
-        scratch.replace(path)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_json(path, _Baseline(baseline_version=VERSION, records=encoded))
     return len(records)
 
 

@@ -1,4 +1,4 @@
-"""Bounds that a change must not cross: ``--fail-on train_throughput:-5%``."""
+"""Bounds that a change must not cross: ``--fail-on train_samples_per_s:-5%``."""
 
 from __future__ import annotations
 
@@ -45,16 +45,20 @@ def parse(texts: Iterable[str]) -> list[Gate]:
 
 
 def broken(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[tuple[Gate, Compared, Comparison]]:
-    """Every bound that a comparison broke. Raises `harness.UsageError` where a bound is in the wrong unit."""
-    found = []
+    """Return every bound that a comparison broke. Raises `harness.UsageError` for a bound in the wrong unit."""
+    breaches = []
     for gate in gates:
         for pair in compared:
             for comparison in pair.comparisons:
                 if comparison.metric != gate.metric:
                     continue
                 if comparison.relative != gate.relative:
-                    unit = "a share, such as -5%" if comparison.relative else "a difference, such as -0.01"
-                    raise UsageError(f"{gate.text}: changes of {gate.metric} are told as {unit}")
+                    kind, unit = (
+                        ("relative", "a percentage, such as -5%")
+                        if comparison.relative
+                        else ("differences", "a number, such as -0.01")
+                    )
+                    raise UsageError(f"{gate.text}: changes in {gate.metric} are {kind}; write the bound as {unit}")
                 if gate.broken_by(comparison):
-                    found.append((gate, pair, comparison))
-    return found
+                    breaches.append((gate, pair, comparison))
+    return breaches

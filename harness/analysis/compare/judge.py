@@ -6,6 +6,7 @@ has the confidence 1 - `ALPHA` / m (Bonferroni), and its verdict is whether its 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,17 +15,18 @@ from msgspec import Struct
 
 from harness.analysis.compare.effects import MIN_RUNS, Effect, of_examples, of_pairs, of_samples
 from harness.analysis.compare.match import Match
-from harness.analysis.compare.measures import Measure, measures, outcome_of, usual
+from harness.analysis.metrics import METRICS, RunMetric, comparable, success
 from harness.errors import UnknownNameError
 from harness.records import RunRecord
 from harness.records.arrays import read_arrays
+from harness.records.samples import predictions
 from harness.records.store import ARRAYS, StoredRun
 
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 ALPHA = 0.01
-Verdict = Literal["better", "worse", "indistinguishable", "not known"]
+ComparisonVerdict = Literal["better", "worse", "indistinguishable", "not known"]
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -43,7 +45,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """Ends of the change's interval; None where too few runs were made for one."""
     detectable: float | None
     """The smallest change that would have been seen with probability 0.95."""
-    verdict: Verdict
+    verdict: ComparisonVerdict
     evidence: str
     """What the interval rests on, or why there is none."""
     unit: str = ""
@@ -56,38 +58,41 @@ class Compared(Struct, frozen=True, kw_only=True):
     comparisons: list[Comparison]
 
 
-def compare(matched: Match, measure: Measure, confidence: float, *, by_example: bool = True) -> Comparison:
-    """The change of one figure from base to new. `by_example` lets quality be compared over the examples of one seed,
-    where there are fewer seeds than an interval needs; it takes a second or so."""
-    sides = [_values(side, measure) for side in (matched.base, matched.new)]
-    means = [_mean(list(side.values()), measure.relative) for side in sides]
-    effect, evidence = _effect(matched, measure, sides, confidence, by_example)
+def compare(matched: Match, metric: RunMetric, confidence: float, *, by_example: bool = True) -> Comparison:
+    """Return the change of one metric from base to new.
+
+    `by_example` lets quality be compared over the examples of one seed, where there are fewer seeds than an interval
+    needs; it takes a second or so.
+    """
+    sides = [_values(side, metric) for side in (matched.base, matched.new)]
+    means = [_mean(list(side.values()), metric.relative) for side in sides]
+    effect, evidence = _effect(matched, metric, sides, confidence, by_example)
     if effect is None:
-        change = None if None in means else _change(means[0], means[1], measure.relative)
+        change = None if None in means else _change(means[0], means[1], metric.relative)
         ends: tuple[float | None, ...] = (None, None, None)
     else:
-        change, *ends_ = (_shown(x, measure.relative) for x in (effect.value, effect.low, effect.high))
-        ends = (*ends_, _shown(effect.detectable, measure.relative))
+        change, *ends_ = (_shown(x, metric.relative) for x in (effect.value, effect.low, effect.high))
+        ends = (*ends_, _shown(effect.detectable, metric.relative))
     return Comparison(
-        metric=measure.name,
-        higher_is_better=measure.higher_is_better,
-        relative=measure.relative,
+        metric=metric.name,
+        higher_is_better=metric.higher_is_better,
+        relative=metric.relative,
         base=means[0],
         new=means[1],
         change=change,
         low=ends[0],
         high=ends[1],
         detectable=ends[2],
-        verdict=_verdict(effect, measure.higher_is_better),
+        verdict=_verdict(effect, metric.higher_is_better),
         evidence=evidence,
-        unit=measure.unit,
+        unit=metric.unit,
     )
 
 
 def _effect(
-    matched: Match, measure: Measure, sides: Sequence[dict[Any, float]], confidence: float, by_example: bool
+    matched: Match, metric: RunMetric, sides: Sequence[dict[Any, float]], confidence: float, by_example: bool
 ) -> tuple[Effect | None, str]:
-    if measure.relative:
+    if metric.relative:
         logs = [{key: math.log(value) for key, value in side.items() if value > 0} for side in sides]
         return _of_runs(logs, confidence, paired=_interleaved(matched), unit="run")
     resolution = _resolution(matched)
@@ -96,7 +101,7 @@ def _effect(
     if len(common) >= MIN_RUNS or min(map(len, by_draw)) >= MIN_RUNS or not by_example:
         unit = "seed" if matched.base[0].record.spec.split is None else "split"
         return _of_runs(by_draw, confidence, paired=len(common) >= MIN_RUNS, unit=unit, resolution=resolution)
-    return _of_one_run(matched, measure, confidence)
+    return _of_one_run(matched, metric.name, confidence)
 
 
 def _of_runs(
@@ -113,7 +118,7 @@ def _of_runs(
     return of_samples(base, new, confidence, resolution), f"{counts[0]} and {counts[1]} {unit}s"
 
 
-def _of_one_run(matched: Match, measure: Measure, confidence: float) -> tuple[Effect | None, str]:
+def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect | None, str]:
     """From the examples of two runs of one seed and split, where the score is a mean over examples."""
     pairs = [
         (base, new)
@@ -123,54 +128,41 @@ def _of_one_run(matched: Match, measure: Measure, confidence: float) -> tuple[Ef
         and base.record.provenance.dataset_digest == new.record.provenance.dataset_digest
     ]
     few = f"fewer than {MIN_RUNS} seeds"
-    if not pairs or measure.name not in _PER_EXAMPLE or _several_targets(matched):
+    if not pairs or metric not in _PER_EXAMPLE or _several_targets(matched):
         return None, f"{few}, and no example by example comparison; run more seeds"
-    base, new = pairs[0]
-    if not all((run.path / ARRAYS).exists() for run in pairs[0]):
+    base, new = (_predictions(run) for run in pairs[0])
+    if base is None or new is None:
         return None, f"{few}, and the predictions are not there; run more seeds"
-    each, finish = _PER_EXAMPLE[measure.name]
-    before, after = (each(read_arrays(run.path / ARRAYS), run.record) for run in (base, new))
+    each, finish = _PER_EXAMPLE[metric]
+    before, after = each(*base), each(*new)
     return of_examples(before, after, finish, confidence), f"{len(before)} examples of one seed"
 
 
-def _accurate(arrays: dict[str, Any], record: RunRecord) -> Any:
-    return (arrays["test_outputs"].argmax(axis=-1) == arrays["test_targets"]).astype(float)
+def _predictions(run: StoredRun) -> tuple[Any, Any] | None:
+    path = run.path / ARRAYS
+    return predictions(run.record, read_arrays(path)) if path.exists() else None
 
 
-def _squared_errors(arrays: dict[str, Any], record: RunRecord) -> Any:
-    """Of one target, in its own unit."""
-    return _errors(arrays, record) ** 2
-
-
-def _absolute_errors(arrays: dict[str, Any], record: RunRecord) -> Any:
-    return abs(_errors(arrays, record))
-
-
-def _errors(arrays: dict[str, Any], record: RunRecord) -> Any:
-    info = record.provenance.data
-    scale = info.target_scale[0] if info is not None and info.target_scale else 1.0
-    return (arrays["test_outputs"][:, 0].astype(float) - arrays["test_targets"][:, 0]) * scale
-
-
-_PER_EXAMPLE: dict[str, tuple[Callable[[dict[str, Any], RunRecord], Any], Callable[[Any], Any]]] = {
-    "accuracy": (_accurate, lambda means: means),
-    "rmse": (_squared_errors, lambda means: means**0.5),
-    "mae": (_absolute_errors, lambda means: means),
+_PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]] = {
+    "accuracy": (lambda targets, outputs: (outputs.argmax(axis=-1) == targets).astype(float), lambda means: means),
+    "rmse": (lambda targets, outputs: (outputs - targets)[:, 0] ** 2, lambda means: means**0.5),
+    "mae": (lambda targets, outputs: abs(outputs - targets)[:, 0], lambda means: means),
 }
+"""Metric -> what each example adds to it, from targets and outputs, and the score from the means of these."""
 
 
-def _values(side: Sequence[StoredRun], measure: Measure) -> dict[tuple[int | None, int, int], float]:
-    """(split, seed, how many-th run of these) -> the figure."""
-    found: dict[tuple[int | None, int, int], float] = {}
+def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | None, int, int], float]:
+    """Return the metric of each run by its split, its seed, and its number among the runs of these, from 1."""
+    values: dict[tuple[int | None, int, int], float] = {}
     for run in sorted(side, key=lambda run: run.record.started_at):
-        value, repeat = measure.value(outcome_of(run)), 1
-        if value is None or not math.isfinite(value):
+        value, repeat = metric.value(run.record), 1
+        if value is None:
             continue
         draw = _draw(run.record)
-        while (*draw, repeat) in found:
+        while (*draw, repeat) in values:
             repeat += 1
-        found[(*draw, repeat)] = float(value)
-    return found
+        values[(*draw, repeat)] = float(value)
+    return values
 
 
 def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[int | None, int], float]:
@@ -178,7 +170,7 @@ def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[in
     draws: dict[tuple[int | None, int], list[float]] = {}
     for (split, seed, _), value in values.items():
         draws.setdefault((split, seed), []).append(value)
-    return {draw: math.fsum(found) / len(found) for draw, found in draws.items()}
+    return {draw: math.fsum(repeats) / len(repeats) for draw, repeats in draws.items()}
 
 
 def _interleaved(matched: Match) -> bool:
@@ -194,7 +186,7 @@ def _resolution(matched: Match) -> float:
     info = matched.base[0].record.provenance.data
     if info is None or info.objective != "classification":
         return 0.0
-    return 1 / max(1, outcome_of(matched.base[0]).examples.get("test", 1))
+    return 1 / max(1, success(matched.base[0].record).examples.get("test", 1))
 
 
 def _several_targets(matched: Match) -> bool:
@@ -224,7 +216,7 @@ def _shown(value: float, relative: bool) -> float:
     return math.expm1(value) if relative else value
 
 
-def _verdict(effect: Effect | None, higher_is_better: bool) -> Verdict:
+def _verdict(effect: Effect | None, higher_is_better: bool) -> ComparisonVerdict:
     if effect is None:
         return "not known"
     if effect.low <= 0 <= effect.high:
@@ -235,25 +227,28 @@ def _verdict(effect: Effect | None, higher_is_better: bool) -> Verdict:
 def compare_all(
     matches: Sequence[Match], catalog: Catalog, metrics: Sequence[str] = (), besides: Sequence[str] = ()
 ) -> list[Compared]:
-    """Every match, by `metrics` (empty: the usual ones, and `besides`).
+    """Compare the sides of every match by `metrics`; where there are none, by the primary metric, the costs that are
+    compared by default, and `besides`.
 
     Raises `harness.UnknownNameError` for a metric that none of the matches has.
     """
-    known = [measures(matched, catalog) for matched in matches]
-    names = dict.fromkeys(name for found in known for name in found)
-    for wanted in (*metrics, *besides):
-        if wanted not in names:
-            raise UnknownNameError("metric", wanted, names)
-    chosen = [
-        [name for name in dict.fromkeys(metrics or (*usual(matched), *besides)) if name in found]
-        for matched, found in zip(matches, known, strict=True)
-    ]
+    known = [comparable([[run.record for run in side] for side in (m.base, m.new)], catalog) for m in matches]
+    names = dict.fromkeys(itertools.chain.from_iterable(known))
+    for name in (*metrics, *besides):
+        if name not in names:
+            raise UnknownNameError("metric", name, names)
+    defaults = [metric.name for metric in METRICS if metric.compared == "by default"]
+    chosen = []
+    for matched, available in zip(matches, known, strict=True):
+        primary = success(matched.base[0].record).scores.primary
+        wanted = metrics or (primary, *defaults, *besides)
+        chosen.append([available[name] for name in dict.fromkeys(wanted) if name in available])
     confidence = 1 - ALPHA / max(1, sum(map(len, chosen)))
     return [
         Compared(
             name=matched.name,
             differences=matched.differences,
-            comparisons=[compare(matched, found[name], confidence) for name in wanted],
+            comparisons=[compare(matched, metric, confidence) for metric in compared_by],
         )
-        for matched, found, wanted in zip(matches, known, chosen, strict=True)
+        for matched, compared_by in zip(matches, chosen, strict=True)
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.compare import baseline
-from harness.analysis.differences import IDENTITY, described
+from harness.analysis.differences import IDENTITY, changes, described
 from harness.errors import RecordError, UsageError
 from harness.plugins.catalog import Catalog
 from harness.records import RunSpec, Success
@@ -35,14 +35,8 @@ class Match:
 
     @property
     def differences(self) -> list[tuple[str, str, str]]:
-        """(what, base, new): settings, the machine, versions, commit; everything but the seeds that differs."""
-        before, after = (described(runs[0].record) for runs in (self.base, self.new))
-        names = dict.fromkeys((*before, *after))
-        return [
-            (name, before.get(name, "none"), after.get(name, "none"))
-            for name in names
-            if before.get(name) != after.get(name)
-        ]
+        """(name, base, new) of the settings, the machine, versions and commit that differ; seeds are left out."""
+        return changes(*(described(runs[0].record) for runs in (self.base, self.new)))
 
 
 def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[StoredRun]:
@@ -71,24 +65,27 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[Store
         raise RecordError("; ".join(loaded.problems))
     runs = loaded.runs
     exact = [run for run in runs if run.path.name == text]
-    found = exact or [run for run in runs if run.path.name.startswith(text)]
-    found = found or [run for run in runs if text in run.path.name]
-    if not found:
+    matching = exact or [run for run in runs if run.path.name.startswith(text)]
+    matching = matching or [run for run in runs if text in run.path.name]
+    if not matching:
         raise UsageError(f"{text!r} is no directory, and no run in {results} is called so; `harness report` lists them")
-    return found
+    return matching
 
 
 def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
+    from harness.data.checkpoint import locate
     from harness.plan import suite
+    from harness.plan.expand import expand_all
 
-    planned = {_undecided(spec) for spec in suite.plan(suite.load(path), catalog)}
+    selections = [selection.resolved(locate) for selection in suite.load(path)]
+    planned = {_undecided(spec) for spec in expand_all(selections, catalog)}
     loaded = Store(results).load()
     if loaded.problems:
         raise RecordError("; ".join(loaded.problems))
-    found = [run for run in loaded.runs if _undecided(run.record.spec) in planned]
-    if not found:
+    matching = [run for run in loaded.runs if _undecided(run.record.spec) in planned]
+    if not matching:
         raise UsageError(f"{path}: none of its runs is in {results}; carry them out: harness run --suite {path}")
-    return found
+    return matching
 
 
 def _undecided(spec: RunSpec) -> str:
@@ -105,10 +102,10 @@ def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Mat
     for alike in (_settings, _identity, _settings_but_backend, _identity_but_backend, _anything):
         for key in dict.fromkeys(alike(group[0]) for group in sides[0]):
             candidates = [[group for group in side if alike(group[0]) == key] for side in sides]
-            if [len(found) for found in candidates] == [1, 1]:
+            if [len(groups) for groups in candidates] == [1, 1]:
                 matches.append(Match(candidates[0][0], candidates[1][0]))
-                for side, found in zip(sides, candidates, strict=True):
-                    side.remove(found[0])
+                for side, groups in zip(sides, candidates, strict=True):
+                    side.remove(groups[0])
     left = [
         f"{' · '.join(_identity(group[0]))} ({which})"
         for which, side in zip(("base", "new"), sides, strict=True)

@@ -119,7 +119,7 @@ def _scores(record: RunRecord, outcome: Success, arrays: Arrays | None, catalog:
     info = record.provenance.data
     if arrays is None or info is None or "test_outputs" not in arrays:
         return Finding(check=check, passed=None, detail="the predictions were not kept")
-    from harness.measure.quality.metrics import scorer
+    from harness.measure.quality.scorer import scorer
 
     try:
         metrics = [catalog.metric(name) for name in outcome.scores.test]

@@ -1,16 +1,10 @@
 """Checks that run parts of a run again, in a child: its data, its initial weights, its saved weights, and whether its
 backend remembers what it was asked before.
-
-The child's main as well: ``python -m harness.checks.audit.replay JOB DIRECTORY FD``.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,22 +14,14 @@ import msgspec
 from harness.checks.audit.finding import Finding
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError
-from harness.execute.child import run_child
-from harness.execute.preparation import (
-    choose_device,
-    explain,
-    load_plugins,
-    prepare_data,
-    ready,
-    session_request,
-    starting_weights,
-)
-from harness.execute.runner import child_environment, explain_end
+from harness.execute.child import ChildContext, call_in_child
+from harness.execute.preparation import fit_at_once, opened_session, prepare, starting_weights
+from harness.execute.runner import child_environment
 from harness.interfaces import PreparedData, Session
 from harness.plugins.catalog import Catalog
 from harness.records import PluginRef, RunRecord, Success
 from harness.records.arrays import read_arrays
-from harness.records.store import ARRAYS, WEIGHTS, StoredRun, write_json
+from harness.records.store import ARRAYS, WEIGHTS, StoredRun
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +38,7 @@ PAIRS, WINDOW_S, BATCHES = 12, 0.1, 64
 """Windows of either kind, which take turns; about so long; and as many fresh batches at most in one."""
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class ReplayJob(msgspec.Struct, frozen=True, kw_only=True):
     record: RunRecord
     plugins: tuple[PluginRef, ...]
     run: str
@@ -60,59 +46,52 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
-    """All of `CHECKS`; not made where the child cannot make them."""
+    """Return all of `CHECKS`; those that the child could not make say why."""
+    findings: list[Finding] = []
     try:
         spec = run.record.spec
-        with tempfile.TemporaryDirectory(prefix="harness-audit-") as name:
-            directory = Path(name)
-            job = Job(record=run.record, plugins=catalog.refs_for(spec), run=str(run.path.absolute()))
-            write_json(directory / "job.json", job)
-            log = directory / "log.txt"
-            lines: list[bytes] = []
-            ended = run_child(
-                "harness.checks.audit.replay",
-                [str(directory / "job.json")],
-                log=log,
-                timeout_s=timeout_s,
-                on_line=lines.append,
-                environment=child_environment(spec),
-            )
-            found = [msgspec.json.decode(line, type=Finding) for line in lines]
-            why = explain_end(ended, timeout_s, log).message if ended.status or ended.timed_out else "nothing was told"
+        failure = call_in_child(
+            make_checks,
+            ReplayJob(record=run.record, plugins=catalog.refs_for(spec), run=str(run.path.absolute())),
+            timeout_s=timeout_s,
+            environment=child_environment(spec),
+            event_type=Finding,
+            on_event=findings.append,
+        )
+        why = failure.message if failure else "no result arrived"
     except HarnessError as error:
-        found, why = [], str(error)
-    missing = CHECKS[len(found) :]
-    return [*found, *(Finding(check=check, passed=None, detail=why) for check in missing)]
+        why = str(error)
+    missing = CHECKS[len(findings) :]
+    return [*findings, *(Finding(check=check, passed=None, detail=why) for check in missing)]
 
 
-def _checks(job: Job) -> Iterator[Finding]:
-    """In the order of `CHECKS`."""
+def make_checks(job: ReplayJob, context: ChildContext) -> None:
+    """Send the findings in the order of `CHECKS`, each once it is known."""
+    for finding in _checks(job):
+        context.send(finding)
+
+
+def _checks(job: ReplayJob) -> Iterator[Finding]:
     from harness.records.arrays import digest
 
-    record, spec = job.record, job.record.spec
-    catalog = load_plugins(job.plugins)
-    backend = catalog.backend(spec.backend)
-    os.environ.update(backend.environment)
-    device = choose_device(backend, spec)
-    data = prepare_data(catalog, spec)
-    told = record.provenance.dataset_digest or ""
-    yield Finding(
-        check=CHECKS[0], passed=data.digest == told, detail=f"SHA-256 {data.digest[:8]}; the record has {told[:8]}"
-    )
-    model, _, request = session_request(catalog, spec, data, device)
-    weights, _ = starting_weights(model, request, spec)
-    mine, told = digest(weights), record.provenance.initial_weights_digest or ""
+    record = job.record
+    prepared = prepare(record.spec, job.plugins)
+    actual, recorded = prepared.data.digest, record.provenance.dataset_digest or ""
+    yield Finding(check=CHECKS[0], passed=actual == recorded, detail=_digests(actual, recorded))
+    weights, _ = starting_weights(prepared)
     if weights:
-        yield Finding(check=CHECKS[1], passed=mine == told, detail=f"SHA-256 {mine[:8]}; the record has {told[:8]}")
+        actual, recorded = digest(weights), record.provenance.initial_weights_digest or ""
+        yield Finding(check=CHECKS[1], passed=actual == recorded, detail=_digests(actual, recorded))
     else:
         yield Finding(check=CHECKS[1], passed=None, detail="the model has no canonical weights")
-    session = backend.open(request)
-    try:
-        ready(session, backend, weights, data)
-        yield _saved(Path(job.run), record, session, data)
-        yield _remembered(session, data, spec.recipe.batch_size)
-    finally:
-        session.close()
+    with opened_session(prepared, weights) as session:
+        fit_at_once(session, prepared)
+        yield _saved(Path(job.run), record, session, prepared.data)
+        yield _remembered(session, prepared.data, record.spec.recipe.batch_size)
+
+
+def _digests(actual: str, recorded: str) -> str:
+    return f"SHA-256 {actual[:8]}; the record has {recorded[:8]}"
 
 
 def _saved(folder: Path, record: RunRecord, session: Session, data: PreparedData) -> Finding:
@@ -175,19 +154,3 @@ def _remembered(session: Session, data: PreparedData, batch_size: int) -> Findin
         f"{ends[0]:.2f} to {ends[1]:.2f} (allowed {FASTER:g})"
     )
     return Finding(check=CHECKS[3], passed=ends[0] <= FASTER, detail=detail)
-
-
-def main(job_path: str, fd: int) -> None:
-    os.set_inheritable(fd, False)
-    job = msgspec.json.decode(Path(job_path).read_bytes(), type=Job)
-    try:
-        for finding in _checks(job):
-            os.write(fd, msgspec.json.encode(finding) + b"\n")
-    except Exception as error:
-        traceback.print_exc()
-        print(explain(error, None)[1], file=sys.stderr)
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

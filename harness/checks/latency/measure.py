@@ -9,18 +9,16 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
-from harness.checks.latency.child import RESULT, Job
+from harness.checks.latency.child import LatencyJob, measure_latency
 from harness.checks.latency.result import LatencyResult, Scenario, Settings
 from harness.errors import HarnessError, RecordError, UsageError
-from harness.execute.child import run_child
-from harness.execute.runner import child_environment, explain_end
+from harness.execute.child import call_in_child
+from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
 from harness.records import Failure, Success
-from harness.records.store import LOG, StoredRun, write_json
+from harness.records.store import StoredRun, write_json
 
-FOLDER = "latency"
+FOLDER, RESULT = "latency", "result.json"
 STREAMS = 8
 """Samples of a ``multi-stream`` query (MLPerf Inference rules, edge)."""
 
@@ -76,31 +74,24 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
         scratch = Path(tempfile.mkdtemp(dir=place, prefix=".partial-"))
     except OSError as error:
         raise RecordError(f"{place}: cannot be written: {error.strerror}") from None
-    told: list[bytes] = []
     try:
-        job = Job(
-            record=run.record,
-            plugins=catalog.refs_for(spec),
-            run=str(run.path.absolute()),
-            settings=chosen,
-            engine=engine,
-        )
-        write_json(scratch / "job.json", job)
-        ended = run_child(
-            "harness.checks.latency.child",
-            [str((scratch / name).absolute()) for name in ("job.json", "")],
-            log=scratch / LOG,
+        result = call_in_child(
+            measure_latency,
+            LatencyJob(
+                run_id=run.record.run_id,
+                spec=spec,
+                plugins=catalog.refs_for(spec),
+                run=str(run.path.absolute()),
+                settings=chosen,
+                engine=engine,
+            ),
             timeout_s=timeout_s,
-            on_line=told.append,
             environment=child_environment(spec),
+            directory=scratch,
         )
-        if ended.status or ended.timed_out:
-            why = explain_end(ended, timeout_s, scratch / LOG).message
-            with contextlib.suppress(IndexError, msgspec.DecodeError):
-                why = msgspec.json.decode(told[0], type=Failure).message
-            raise HarnessError(f"the latency could not be measured: {why}")
-        (scratch / "job.json").unlink()
-        result = msgspec.json.decode((scratch / RESULT).read_bytes(), type=LatencyResult)
+        if isinstance(result, Failure):
+            raise HarnessError(f"the latency could not be measured: {result.message}")
+        write_json(scratch / RESULT, result)
         return result, _kept(scratch, place, chosen.scenario)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import msgspec
 
-from harness.checks.parity.evidence import ARRAYS, REPORT, Job, Outcome, Report
+from harness.checks.parity.evidence import ParityJob, compute_evidence
+from harness.checks.parity.report import ARRAYS, ParityReport
 from harness.checks.parity.verdict import STEPS, ParityVerdict, Stage, keep, side_of_report, subject, verdict_key
 from harness.errors import UsageError
-from harness.execute.child import run_child
-from harness.execute.runner import child_environment, explain_end, tail
-from harness.plugins.catalog import Catalog, missing
+from harness.execute.child import call_in_child
+from harness.execute.runner import child_environment
+from harness.plugins.catalog import Catalog
+from harness.plugins.requirements import missing
 from harness.records import Failure, ParityMark, RunSpec
-from harness.records.store import Store, write_json
+from harness.records.store import Store
 
 TIMEOUT_S = 1800.0
-LOG = "log.txt"
 ROUNDINGS = 6
 """Draws of the weights' last bits. What float32 rounding may decide is decided otherwise by about half of them: that
 all six miss it has a chance of 1 in 64."""
@@ -85,7 +86,7 @@ def check(
 
     Where they differ after the backward pass only, the reference is computed again to see what rounding can do there.
 
-    Never raises for a backend's sake: one that cannot compute its evidence gives a verdict that is not passed.
+    A backend never raises here: if it cannot compute its evidence, the verdict is not passed.
     """
     from harness.checks.parity.stages import BACKWARD
 
@@ -112,7 +113,7 @@ def check(
 
 class Gathered(msgspec.Struct, frozen=True):
     directory: Path
-    report: Report | None
+    report: ParityReport | None
     failure: Failure | None
 
 
@@ -121,30 +122,20 @@ def gather(
 ) -> Gathered:
     """One backend's evidence, in `directory`."""
     directory.mkdir()
-    job = Job(spec=spec, plugins=catalog.refs_for(spec), steps=steps, roundings=roundings)
-    write_json(directory / "job.json", job)
-    log = directory / LOG
-    ended = run_child(
-        "harness.checks.parity.evidence",
-        [str(directory / "job.json"), str(directory)],
-        log=log,
+    returned = call_in_child(
+        compute_evidence,
+        ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps, roundings=roundings),
         timeout_s=timeout_s,
-        on_line=lambda line: None,
         environment=child_environment(spec),
+        directory=directory,
     )
-    if ended.status == 0 and not ended.timed_out:
-        try:
-            outcome = msgspec.json.decode((directory / REPORT).read_bytes(), type=Outcome)
-        except (OSError, msgspec.DecodeError):
-            pass
-        else:
-            failure = outcome.failure and msgspec.structs.replace(outcome.failure, log_tail=tail(log))
-            return Gathered(directory, outcome.report, failure)
-    return Gathered(directory, None, explain_end(ended, timeout_s, log))
+    if isinstance(returned, Failure):
+        return Gathered(directory, None, returned)
+    return Gathered(directory, returned, None)
 
 
 def _reference(
-    reports: Mapping[str, Report],
+    reports: Mapping[str, ParityReport],
     catalog: Catalog,
     directory: Path,
     steps: int,

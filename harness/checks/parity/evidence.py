@@ -1,40 +1,23 @@
-"""The child's side of a parity check: what one backend computes, stage by stage, as arrays.
-
-``python -m harness.checks.parity.evidence JOB DIRECTORY FD`` writes ``evidence.json`` and, unless it failed,
-``evidence.npz``.
-"""
+"""The child's side of a parity check: what one backend computes, stage by stage, as arrays."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import sys
-import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.execute.preparation import (
-    choose_device,
-    explain,
-    load_plugins,
-    prepare_data,
-    session_request,
-    starting_weights,
-)
-from harness.interfaces import Backend, Batch, PreparedData, Session, SessionRequest
-from harness.records import DataInfo, Failure, PluginRef, Precision, RunSpec
-from harness.records.store import write_json
+from harness.checks.parity.report import ARRAYS, CHECKPOINTS, ParityReport
+from harness.execute.child import ChildContext
+from harness.execute.preparation import opened_session, prepare, starting_weights
+from harness.interfaces import Batch, PreparedData, Session
+from harness.records import PluginRef, RunSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
 
-REPORT, ARRAYS = "evidence.json", "evidence.npz"
 LAST_BITS = 8
 """By how many units in its last place a weight is moved at most: a few times the rounding of a float32 layer, so that
 whatever that rounding may decide, such as the side of zero of a ReLU's input, is decided anew by half of the draws."""
@@ -49,11 +32,7 @@ and weight decay that is missing would hide in its rounding. A tenth of it for R
 its rate, ``a g / sqrt(0.01 g^2)``: probe values of 1 would be taken to 0, and what rounding leaves of them compared."""
 
 
-CHECKPOINTS = (1, 5, 10, 20, 50)
-"""Steps of the training after which the test batch is predicted."""
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
     steps: int
@@ -62,68 +41,42 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """How often gradients, step and training are computed again, each time from weights whose last bits were drawn."""
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known beside the arrays."""
+def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
+    """Compute the evidence of one backend; its arrays are saved as `ARRAYS` in the call's directory."""
+    import numpy as np
 
-    spec: RunSpec
-    """With the device that was chosen."""
-    device_name: str
-    packages: dict[str, str]
-    notes: dict[str, str]
-    data: DataInfo
-    dataset_digest: str
-    weights_digest: str
-    cpu_precisions: tuple[Precision, ...]
-    parameters: dict[str, tuple[int, ...]]
-    """Canonical name -> shape, as the session gives its weights back."""
-    changed_on_the_way: dict[str, float]
-    """Parameters that did not come back as they went in -> largest difference."""
-    statistics: tuple[str, ...]
-    """Names of the running statistics."""
-    decayed: tuple[str, ...]
-    """Names of the parameters that weight decay applies to."""
+    report, arrays = gather(job)
+    np.savez(context.directory / ARRAYS, allow_pickle=False, **arrays)
+    return report
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    report: Report | None = None
-    failure: Failure | None = None
-
-
-def gather(job: Job) -> tuple[Report, dict[str, Array]]:
+def gather(job: ParityJob) -> tuple[ParityReport, dict[str, Array]]:
     """Compute the evidence of one backend.
 
     Arrays at the probe weights: ``start/NAME``, the weights as the session gives them back; ``logits`` and
     ``logits_again`` ``[B, outputs]`` of the first test batch in evaluation mode; ``loss`` of the first training batch
     in training mode without dropout; ``gradients/NAME``; ``step/NAME`` after one optimizer step. Then, of a training
     from the initial weights: ``curve`` ``[steps]``, and ``trained`` ``[K, B, outputs]``, the test batch at
-    `CHECKPOINTS`. With `Job.roundings`, ``rounding/K/`` and the last four again, for K from 1.
+    `CHECKPOINTS`. With `ParityJob.roundings`, ``rounding/K/`` and the last four again, for K from 1.
     """
     from harness.checks.parity.probe_weights import probe_weights
     from harness.data.batches import inference_batches
     from harness.measure.environment import CORE_PACKAGES, versions
     from harness.records.arrays import digest
 
-    catalog = load_plugins(job.plugins)
-    backend = catalog.backend(job.spec.backend)
-    os.environ.update(backend.environment)
-    device = choose_device(backend, job.spec)
-    spec = msgspec.structs.replace(job.spec, device=device.name)
-    data = prepare_data(catalog, spec)
-    model, _, request = session_request(catalog, spec, data, device)
-    weights = probe_weights(request.parameters, spec.seed)
-    initial, _ = starting_weights(model, request, spec)
+    prepared = prepare(job.spec, job.plugins)
+    spec, data, parameters = prepared.spec, prepared.data, prepared.request.parameters
+    weights = probe_weights(parameters, spec.seed)
+    initial, _ = starting_weights(prepared)
     inputs, valid = next(inference_batches(data.test, spec.recipe.batch_size))
 
     arrays: dict[str, Array] = {}
-    if model.has_dropout:
-        rate = spec.recipe.dropout or DROPOUT
-        with _session(backend, request, dropout=rate) as session:
-            session.set_weights(weights)
+    if prepared.model.has_dropout:
+        with opened_session(prepared, weights, dropout=spec.recipe.dropout or DROPOUT) as session:
             _evaluate(session, inputs, valid, arrays)
-    with _session(backend, request, dropout=0.0) as session:
-        session.set_weights(weights)
+    with opened_session(prepared, weights, dropout=0.0) as session:
         returned = {name: array.copy() for name, array in session.get_weights().items()}
-        if not model.has_dropout:
+        if not prepared.model.has_dropout:
             _evaluate(session, inputs, valid, arrays)
         arrays.update({f"start/{name}": array for name, array in returned.items()})
         _step(session, weights, data, spec, arrays)
@@ -131,18 +84,18 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
         _train(session, data, spec, job.steps, inputs, valid, arrays)
         notes = session.notes()
     for number in range(1, job.roundings + 1):
-        found: dict[str, Array] = {}
-        with _session(backend, request, dropout=0.0) as session:
-            moved = _last_bits_drawn(weights, number)
-            session.set_weights(moved)
-            _step(session, moved, data, spec, found)
+        rounded: dict[str, Array] = {}
+        moved = _last_bits_drawn(weights, number)
+        with opened_session(prepared, moved, dropout=0.0) as session:
+            _step(session, moved, data, spec, rounded)
             session.set_weights(_last_bits_drawn(initial, number))
-            _train(session, data, spec, job.steps, inputs, valid, found)
-        arrays.update({f"rounding/{number}/{name}": array for name, array in found.items()})
+            _train(session, data, spec, job.steps, inputs, valid, rounded)
+        arrays.update({f"rounding/{number}/{name}": array for name, array in rounded.items()})
+    backend = prepared.backend
     return (
-        Report(
+        ParityReport(
             spec=spec,
-            device_name=device.description,
+            device_name=prepared.device.description,
             packages=versions((*CORE_PACKAGES, *backend.packages)),
             notes=notes,
             data=data.info,
@@ -151,8 +104,8 @@ def gather(job: Job) -> tuple[Report, dict[str, Array]]:
             cpu_precisions=next((d.precisions for d in backend.devices() if d.name == "cpu"), ()),
             parameters={name: tuple(array.shape) for name, array in returned.items()},
             changed_on_the_way=_changes(weights, returned),
-            statistics=tuple(parameter.name for parameter in request.parameters if not parameter.trainable),
-            decayed=tuple(parameter.name for parameter in request.parameters if parameter.decay),
+            statistics=tuple(parameter.name for parameter in parameters if not parameter.trainable),
+            decayed=tuple(parameter.name for parameter in parameters if parameter.decay),
         ),
         arrays,
     )
@@ -167,16 +120,6 @@ def _last_bits_drawn(weights: Mapping[str, Array], number: int) -> dict[str, Arr
     return {
         name: np.asarray(array + moves[name] * np.spacing(np.abs(array)), np.float32) for name, array in weights.items()
     }
-
-
-@contextmanager
-def _session(backend: Backend, request: SessionRequest, *, dropout: float) -> Iterator[Session]:
-    recipe = msgspec.structs.replace(request.recipe, dropout=dropout)
-    session = backend.open(dataclasses.replace(request, recipe=recipe))
-    try:
-        yield session
-    finally:
-        session.close()
 
 
 def _evaluate(session: Session, inputs: Mapping[str, Array], valid: int, arrays: dict[str, Array]) -> None:
@@ -247,24 +190,3 @@ def _changes(sent: Mapping[str, Array], returned: Mapping[str, Array]) -> dict[s
         if name in sent and sent[name].shape == array.shape and not np.array_equal(sent[name], array):
             changes[name] = float(np.abs(np.subtract(sent[name], array, dtype=np.float64)).max())
     return changes
-
-
-def main(job_path: str, directory: str, fd: int) -> None:
-    os.set_inheritable(fd, False)
-    job = msgspec.json.decode(Path(job_path).read_bytes(), type=Job)
-    try:
-        report, arrays = gather(job)
-    except Exception as error:
-        traceback.print_exc()
-        kind, message = explain(error, None)
-        outcome = Outcome(failure=Failure(kind=kind, message=message))
-    else:
-        import numpy as np
-
-        np.savez(Path(directory) / ARRAYS, allow_pickle=False, **arrays)
-        outcome = Outcome(report=report)
-    write_json(Path(directory) / REPORT, outcome)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

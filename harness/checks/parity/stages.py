@@ -11,10 +11,9 @@ float64 is off from it by no more than the share `HORIZON` of the tolerance.
 Rounding also decides where the input of a ReLU is zero but for it: the derivative jumps there, so that frameworks that
 add up in another order get gradients that differ by far more than a tolerance. Where only what follows the backward
 pass differs, the float64 reference is therefore computed again, from weights whose last bits are drawn anew
-(`harness.checks.parity.evidence.Job.roundings`):
-how far its own results move is what rounding can do. Twice that, but no more
-than `CEILING`, is then the tolerance where it is larger, and a training counts up to where it moves them by less than
-the tolerance.
+(`harness.checks.parity.evidence.ParityJob.roundings`): how far its own results move is what rounding can do. Twice
+that, but no more than `CEILING`, is then the tolerance where it is larger, and a training counts up to where it moves
+them by less than the tolerance.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.checks.parity.distance import Array, by_parameter, norm, relative, rms, rowwise
-from harness.checks.parity.evidence import CHECKPOINTS, Report
+from harness.checks.parity.report import CHECKPOINTS, ParityReport
 from harness.checks.parity.tolerances import CEILING, tolerance
 from harness.checks.parity.verdict import Stage
 
@@ -43,7 +42,7 @@ BACKWARD = ("gradients", "step", "statistics", "curve", "trained")
 class Evidence:
     """One backend's report and arrays (`harness.checks.parity.evidence.gather`)."""
 
-    report: Report
+    report: ParityReport
     arrays: Mapping[str, Array]
 
     @property

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from harness.checks.parity.evidence import Report
+from harness.checks.parity.report import ParityReport
 from harness.errors import RecordError
 from harness.records import DataInfo, Failure, ParityMark, PluginRef, RunRecord, RunSpec
 from harness.records.store import write_json
@@ -113,7 +111,7 @@ def side_of_record(record: RunRecord) -> str:
     return side(record.spec.backend, provenance.device_name, record.environment.packages, provenance.plugins)
 
 
-def side_of_report(report: Report, plugins: Iterable[PluginRef]) -> str:
+def side_of_report(report: ParityReport, plugins: Iterable[PluginRef]) -> str:
     return side(report.spec.backend, report.device_name, report.packages, plugins)
 
 
@@ -127,18 +125,9 @@ def keep(verdict: ParityVerdict, results: Path) -> Path:
     path = results / FOLDER / f"{stem}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-        os.close(handle)
     except OSError as error:
         raise RecordError(f"{path.parent}: cannot be written: {error.strerror}") from None
-    try:
-        write_json(Path(scratch), verdict)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        Path(scratch).unlink(missing_ok=True)
+    write_json(path, verdict)
     return path
 
 

@@ -1,1 +1,1 @@
-"""The user's own data: a file or a folder where a dataset's name may stand; see ``docs/own-data.md``."""
+"""The user's own data: a file or a folder where a dataset's name may stand; see ``docs/how-to/own-data.md``."""

@@ -18,7 +18,7 @@ MISSING = frozenset(("", "na", "n/a", "nan", "null", "none"))
 SLICE_LETTERS = 60
 """Of a longer text in a column to score by, what is left names the slice: a document is no name."""
 LARGEST = 1e100
-"""Up to it, the squares of a whole column have a finite sum, which standardisation needs."""
+"""Up to it, the squares of a whole column have a finite sum, which standardization needs."""
 
 
 class Columns:

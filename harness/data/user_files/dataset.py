@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.user_files.location import is_path
-from harness.data.user_files.options import OPTIONS
+from harness.data.user_files.options import OPTIONS, OwnOptions
 from harness.errors import CombinationError
 from harness.interfaces import Dataset, RawData, Split, Task
 from harness.records import DataSource, Objective, RunSpec
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.data.user_files.examples import Examples
-    from harness.data.user_files.options import OwnOptions
     from harness.plugins.catalog import Catalog
 
 PILLOW = {"PIL": "pip install pillow"}
@@ -41,7 +40,7 @@ def dataset_of(spec: RunSpec, catalog: Catalog) -> Dataset:
     return UserDataset(Path(spec.source.path), task.kind, task.objective)
 
 
-class UserDataset(Dataset):
+class UserDataset(Dataset[OwnOptions]):
     """The user's file or folder as a dataset for tasks of one kind.
 
     Inputs, by kind: ``text``, object array of str [N]; ``image``, object array of uint8 [H, W, C] (C = 1 or 3), of
@@ -51,7 +50,7 @@ class UserDataset(Dataset):
     group column, if given.
     """
 
-    licence = "your own data"
+    license = "your own data"
 
     def __init__(self, path: Path, kind: str, objective: Objective) -> None:
         if kind not in OPTIONS:
@@ -75,7 +74,7 @@ class UserDataset(Dataset):
         self._classes_and_splits(examples)
         return examples.options, DataSource(path=str(self.path), guessed=examples.guessed)
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: OwnOptions) -> RawData:
         """Raises `harness.DataError`, also where the content is not that of ``options.sha256``."""
         import numpy as np
 

@@ -130,7 +130,7 @@ def _check_length(path: Path) -> None:
 
 
 def read_image(path: Path, shorter_side: int) -> NDArray[np.uint8]:
-    """Uint8 ``[H, W, C]``: grey (C = 1) for grey images, else RGB; upright as its EXIF says, transparent parts white.
+    """Uint8 ``[H, W, C]``: gray (C = 1) for gray images, else RGB; upright as its EXIF says, transparent parts white.
 
     An image whose shorter side is longer than `shorter_side` is shrunk to it. Raises `UnreadableError`.
     """

@@ -74,11 +74,11 @@ def _classification(targets: Array, predicted: Array, classes: int) -> dict[str,
 
 def _regression(targets: Array, outputs: Array) -> dict[str, Array]:
     n = len(targets)
-    centred = targets - targets.mean(axis=0)  # so that the sums of squares do not cancel
+    centered = targets - targets.mean(axis=0)  # so that the sums of squares do not cancel
     squared, absolute = (outputs - targets) ** 2, abs(outputs - targets)
 
     def scores(drawn: Array) -> dict[str, Array]:
-        squares, mean, spread = drawn @ squared / n, drawn @ centred / n, drawn @ centred**2 / n  # [R, T]
+        squares, mean, spread = drawn @ squared / n, drawn @ centered / n, drawn @ centered**2 / n  # [R, T]
         total = spread - mean**2
         r2 = np.full_like(squares, np.nan)
         np.divide(squares, total, out=r2, where=total > 0)

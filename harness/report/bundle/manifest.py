@@ -1,4 +1,4 @@
-"""What a bundle says of itself."""
+"""The manifest of a bundle."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ MANIFEST = "manifest.json"
 RECORDS = "records"
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class BundleEntry(Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
 
 
-class Manifest(Struct, frozen=True, kw_only=True):
+class BundleManifest(Struct, frozen=True, kw_only=True):
     bundle_version: int = BUNDLE_VERSION
     harness_version: str
     made_at: str
     """UTC, ISO 8601."""
     title: str
     runs: int
-    files: dict[str, Entry]
+    files: dict[str, BundleEntry]
     """By path within the bundle, with ``/``; all but the manifest itself."""

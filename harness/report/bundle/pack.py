@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,9 +15,9 @@ from harness.checks.parity.verdict import FOLDER
 from harness.errors import RecordError
 from harness.plan.rerun import suite
 from harness.records import Success
-from harness.records.files import safe_name
+from harness.records.files import replacing, safe_name
 from harness.records.store import ARRAYS, AUDIT, LOG, RECORD
-from harness.report.bundle.manifest import MANIFEST, RECORDS, Entry, Manifest
+from harness.report.bundle.manifest import MANIFEST, RECORDS, BundleEntry, BundleManifest
 from harness.report.csv_json import csv_text, json_text
 from harness.report.markdown import render
 from harness.report.report import Report
@@ -34,18 +32,16 @@ def pack(report: Report, path: Path, version: str) -> str:
 
     `version` is that of harness. Raises `harness.RecordError` where a file cannot be read or written.
     """
-    entries: dict[str, Entry] = {}
-    path = path.resolve()
-    scratch = None
+    entries: dict[str, BundleEntry] = {}
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        os.close(handle)
-        scratch = Path(name)
-        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        with (
+            replacing(path) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive,
+        ):
             for inside, content in _files(report):
                 archive.writestr(_entry(inside), content)
-                entries[inside] = Entry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-            manifest = Manifest(
+                entries[inside] = BundleEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+            manifest = BundleManifest(
                 harness_version=version,
                 made_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 title=report.title,
@@ -54,13 +50,8 @@ def pack(report: Report, path: Path, version: str) -> str:
             )
             told = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
             archive.writestr(_entry(MANIFEST), told)
-        scratch.chmod(0o644)
-        scratch.replace(path)
     except OSError as error:
         raise RecordError(f"{error.filename or path}: {error.strerror}; the bundle was not written") from None
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
     return hashlib.sha256(told).hexdigest()
 
 
@@ -94,21 +85,23 @@ def _files(report: Report) -> Iterator[tuple[str, bytes]]:
 
 
 def _environments(report: Report) -> bytes:
-    found: dict[bytes, list[str]] = {}
+    runs_by_environment: dict[bytes, list[str]] = {}
     for run in report.runs:
         environment = msgspec.structs.replace(run.record.environment, load_1min=None)
-        found.setdefault(msgspec.json.encode(environment), []).append(run.record.run_id)
-    listed = [{"environment": msgspec.Raw(environment), "runs": runs} for environment, runs in found.items()]
+        runs_by_environment.setdefault(msgspec.json.encode(environment), []).append(run.record.run_id)
+    listed = [
+        {"environment": msgspec.Raw(environment), "runs": runs} for environment, runs in runs_by_environment.items()
+    ]
     return msgspec.json.format(msgspec.json.encode(listed), indent=1)
 
 
 def _digests(report: Report) -> bytes:
     names = ("dataset_digest", "initial_weights_digest", "final_weights_digest", "plugins")
-    found = {
+    digests = {
         run.record.run_id: {"key": run.record.key} | {name: getattr(run.record.provenance, name) for name in names}
         for run in report.runs
     }
-    return msgspec.json.format(msgspec.json.encode(found), indent=1)
+    return msgspec.json.format(msgspec.json.encode(digests), indent=1)
 
 
 def _readme(report: Report) -> str:

@@ -9,7 +9,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from harness.analysis.differences import described, machine_of
+from harness.analysis.differences import changes, described, machine_of
+from harness.analysis.metrics import HEADLINES
 from harness.measure import stats
 from harness.records import Failure, RunRecord, Success
 
@@ -23,8 +24,11 @@ _NOTHING = (None, hashlib.sha256().hexdigest())
 """What records say of the weights of a model without any: nothing, or in old ones the digest of no bytes."""
 
 
-class Speed(Struct, frozen=True, kw_only=True):
-    name: str
+class ReproducedCost(Struct, frozen=True, kw_only=True):
+    """One of the metrics of cost: of the bundle's run, and here."""
+
+    metric: str
+    title: str
     then: float
     now: float
     unit: str
@@ -46,11 +50,11 @@ class Reproduced(Struct, frozen=True, kw_only=True):
     initial_weights: Answer
     final_weights: Answer
     """Whether training came to the same bits; it need not, on another machine or version."""
-    speeds: list[Speed] = []
+    costs: list[ReproducedCost] = []
     machines: tuple[str, str]
     """Then, and here."""
     differences: list[tuple[str, str, str]] = []
-    """(what, then, here) of the machine, its software and the settings."""
+    """(name, then, here) of the machine, its software and the settings."""
 
     @property
     def agrees(self) -> bool:
@@ -67,7 +71,6 @@ def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Rep
     else:
         new = now.outcome.scores.test.get(metric)
         quality, why = _quality(then.outcome, old, new, siblings)
-    before, after = described(then), described(now)
     origins = (then.provenance, now.provenance)
     return Reproduced(
         run=then.run_id,
@@ -80,13 +83,9 @@ def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Rep
         dataset=_same(*(origin.dataset_digest for origin in origins)),
         initial_weights=_weights(*(origin.initial_weights_digest for origin in origins)),
         final_weights=_weights(*(origin.final_weights_digest for origin in origins)),
-        speeds=_speeds(then.outcome, now.outcome),
+        costs=_costs(then, now),
         machines=(_machine(then), _machine(now)),
-        differences=[
-            (name, before.get(name, "none"), after.get(name, "none"))
-            for name in dict.fromkeys((*before, *after))
-            if before.get(name) != after.get(name)
-        ],
+        differences=changes(described(then), described(now)),
     )
 
 
@@ -101,15 +100,15 @@ def _quality(
     ends = outcome.scores.intervals.get(outcome.scores.primary)
     if ends is not None:
         within = ends[0] <= new <= ends[1]
-        told = f"the 95% interval over the test examples was {ends[0]:.4g} to {ends[1]:.4g}"
-        return ("agrees" if within else "differs"), told
+        evidence = f"the 95% interval over the test examples was {ends[0]:.4g} to {ends[1]:.4g}"
+        return ("agrees" if within else "differs"), evidence
     scores = [r.outcome.scores.test.get(outcome.scores.primary) for r in siblings if isinstance(r.outcome, Success)]
     mean = stats.mean([score for score in scores if score is not None])
     if mean.ci95 is None:
         return "not known", "the record has no interval, and the bundle no other seed"
     half = mean.ci95 * math.sqrt(len(scores) + 1)  # of one more run, not of the mean
-    told = f"one more seed was to be expected within {mean.value - half:.4g} to {mean.value + half:.4g}"
-    return ("agrees" if abs(new - mean.value) <= half else "differs"), told
+    evidence = f"one more seed was to be expected within {mean.value - half:.4g} to {mean.value + half:.4g}"
+    return ("agrees" if abs(new - mean.value) <= half else "differs"), evidence
 
 
 def _same(then: str | None, now: str | None) -> Answer:
@@ -127,17 +126,10 @@ def _machine(record: RunRecord) -> str:
     return f"{machine['cpu']}, {machine['cores']} cores, {memory}, {gpu}; {environment.os}, {environment.kernel}"
 
 
-def _speeds(then: Success, now: Success | Failure) -> list[Speed]:
-    if isinstance(now, Failure):
-        return []
-    found = [
-        ("training", then.speed.train_samples_per_s, now.speed.train_samples_per_s, "samples/s"),
-        ("inference", then.speed.inference_samples_per_s, now.speed.inference_samples_per_s, "samples/s"),
-        ("median latency", then.latency.p50_ms, now.latency.p50_ms, "ms"),
-        ("peak host memory", then.memory.host_peak_bytes / 2**20, now.memory.host_peak_bytes / 2**20, "MiB"),
-    ]
+def _costs(then: RunRecord, now: RunRecord) -> list[ReproducedCost]:
+    pairs = [(metric, metric.value(then), metric.value(now)) for metric in HEADLINES]
     return [
-        Speed(name=name, then=old, now=new, unit=unit)
-        for name, old, new, unit in found
+        ReproducedCost(metric=metric.name, title=metric.headline, then=old, now=new, unit=metric.unit)
+        for metric, old, new in pairs
         if old is not None and new is not None
     ]

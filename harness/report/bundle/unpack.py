@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from harness.errors import RecordError
-from harness.report.bundle.manifest import BUNDLE_VERSION, MANIFEST, Entry, Manifest
+from harness.report.bundle.manifest import BUNDLE_VERSION, MANIFEST, BundleEntry, BundleManifest
 
 MAX_FILES = 200_000
 MAX_BYTES = 16 * 2**30
@@ -31,7 +31,7 @@ _DAMAGE = (
 _PART = re.compile(r"[A-Za-z0-9._+-][A-Za-z0-9._+ -]*")
 
 
-def unpack(path: Path, folder: Path) -> tuple[Manifest, str]:
+def unpack(path: Path, folder: Path) -> tuple[BundleManifest, str]:
     """Verify the bundle against its manifest and write its files into `folder`, which is empty.
 
     Returns the manifest and its SHA-256. Raises `harness.RecordError`, naming the file that was changed, is missing,
@@ -46,38 +46,38 @@ def unpack(path: Path, folder: Path) -> tuple[Manifest, str]:
         raise RecordError(f"{path}: is no readable zip archive: {error}") from None
 
 
-def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> tuple[Manifest, str]:
+def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> tuple[BundleManifest, str]:
     infos = archive.infolist()
     if len(infos) > MAX_FILES:
         raise RecordError(f"{path}: holds {len(infos)} files; at most {MAX_FILES} are read")
-    found = {info.filename: info for info in infos}
-    if len(found) < len(infos):
-        twice = next(name for name in found if [info.filename for info in infos].count(name) > 1)
+    members = {info.filename: info for info in infos}
+    if len(members) < len(infos):
+        twice = next(name for name in members if [info.filename for info in infos].count(name) > 1)
         raise RecordError(f"{path}: holds {twice!r} more than once")
-    if MANIFEST not in found:
+    if MANIFEST not in members:
         raise RecordError(f"{path}: is no bundle (harness bundle makes them): it has no {MANIFEST}")
-    if found[MANIFEST].file_size > MAX_MANIFEST_BYTES:
+    if members[MANIFEST].file_size > MAX_MANIFEST_BYTES:
         raise RecordError(f"{path}: its {MANIFEST} is larger than {MAX_MANIFEST_BYTES} bytes")
-    told = _read(archive, found.pop(MANIFEST), MAX_MANIFEST_BYTES)
-    manifest = _manifest(told, path)
-    for name in found:
+    encoded = _read(archive, members.pop(MANIFEST), MAX_MANIFEST_BYTES)
+    manifest = _manifest(encoded, path)
+    for name in members:
         if not _is_inside(name):
             raise RecordError(f"{path}: the path {name!r} is not one that a bundle may hold; nothing was unpacked")
         if name not in manifest.files:
             raise RecordError(f"{path}: {name!r} is not in its manifest: it was added after the bundle was made")
-    missing = manifest.files.keys() - found.keys()
+    missing = manifest.files.keys() - members.keys()
     if missing:
         raise RecordError(f"{path}: {min(missing)!r} is in its manifest, but not there: it was removed")
     if sum(entry.bytes for entry in manifest.files.values()) > MAX_BYTES:
         raise RecordError(f"{path}: would unpack to more than {MAX_BYTES / 2**30:.0f} GiB")
-    for name, info in found.items():
+    for name, info in members.items():
         _extract(archive, info, manifest.files[name], path, folder / PurePosixPath(name))
-    return manifest, hashlib.sha256(told).hexdigest()
+    return manifest, hashlib.sha256(encoded).hexdigest()
 
 
-def _manifest(told: bytes, path: Path) -> Manifest:
+def _manifest(encoded: bytes, path: Path) -> BundleManifest:
     try:
-        manifest = msgspec.json.decode(told, type=Manifest)
+        manifest = msgspec.json.decode(encoded, type=BundleManifest)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: its {MANIFEST} is not valid: {error}") from None
     if manifest.bundle_version > BUNDLE_VERSION:
@@ -91,7 +91,7 @@ def _is_inside(name: str) -> bool:
     return len(name) <= 1024 and all(_PART.fullmatch(part) and part.strip(".") for part in parts)
 
 
-def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry, path: Path, place: Path) -> None:
+def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: BundleEntry, path: Path, place: Path) -> None:
     changed = RecordError(
         f"{path}: {info.filename!r} is not what its manifest says: it was changed after the bundle was made"
     )

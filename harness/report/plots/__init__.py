@@ -1,11 +1,5 @@
 """Figures of a report, as Vega-Lite specifications by altair.
 
 `points` says what is shown of a report, `run_points` of a single run, `charts` and `run_charts` how, `theme` in which
-colours; `figure` draws one to a file.
+colors; `figure` draws one to a file.
 """
-
-from __future__ import annotations
-
-from harness.report.plots.figure import PLOTS, drawn, figure
-
-__all__ = ["PLOTS", "drawn", "figure"]

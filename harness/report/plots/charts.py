@@ -32,12 +32,12 @@ def pareto(panel: Panel, columns: Columns, phase: str) -> Chart:
     layers = [
         front.encode(x=x, y=y, order=alt.Order("speed:Q")),
         base.mark_rule(strokeWidth=1.5).encode(
-            x=alt.X("speed_low:Q"), x2=alt.X2("speed_high:Q"), y=y, color=_colour(panel)
+            x=alt.X("speed_low:Q"), x2=alt.X2("speed_high:Q"), y=y, color=_color(panel)
         ),
         base.mark_rule(strokeWidth=1.5).encode(
-            x=x, y=alt.Y("quality_low:Q"), y2=alt.Y2("quality_high:Q"), color=_colour(panel)
+            x=x, y=alt.Y("quality_low:Q"), y2=alt.Y2("quality_high:Q"), color=_color(panel)
         ),
-        base.mark_point().encode(x=x, y=y, color=_colour(panel), shape=_shape(columns), tooltip=tooltip),
+        base.mark_point().encode(x=x, y=y, color=_color(panel), shape=_shape(columns), tooltip=tooltip),
     ]
     return _sized(alt.layer(*layers))
 
@@ -49,7 +49,7 @@ def curves(panel: Panel, columns: Columns, by: str) -> Chart:
     encoded = base.encode(
         x=alt.X(f"{by}:Q", title=title),
         y=_quality(panel, "score", "validation "),
-        color=_colour(panel),
+        color=_color(panel),
         detail=alt.Detail("run:N"),
         tooltip=_tooltip(label="", seed="seed", epoch="epoch", score=panel.quality, seconds="seconds"),
     )
@@ -75,7 +75,7 @@ def ratios(panel: Panel, columns: Columns) -> Chart:
         .mark_rule(strokeDash=[3, 3], color="gray")
         .encode(x=alt.X("one:Q"))
     )
-    encoded = base.encode(y=y, yOffset=offset, color=_colour(panel))
+    encoded = base.encode(y=y, yOffset=offset, color=_color(panel))
     tooltip = _tooltip(label="", phase="", ratio_shown="ratio")
     layers = [
         one,
@@ -104,7 +104,7 @@ def latency(panel: Panel, columns: Columns) -> Chart:
     line = base.mark_line(interpolate="step-after", strokeWidth=2)
     return _sized(
         line.encode(
-            x=x, y=y, color=_colour(panel), strokeDash=_dash(columns), detail=alt.Detail("label:N"), tooltip=tooltip
+            x=x, y=y, color=_color(panel), strokeDash=_dash(columns), detail=alt.Detail("label:N"), tooltip=tooltip
         )
     )
 
@@ -179,7 +179,7 @@ def _decision(panel: Panel, columns: Columns, value: str, x_title: str, y_title:
     return base.mark_line(strokeWidth=2).encode(
         x=alt.X("x:Q", title=x_title),
         y=alt.Y(f"{value}:Q", title=y_title),
-        color=_colour(panel),
+        color=_color(panel),
         strokeDash=_dash(columns),
         detail=alt.Detail("label:N"),
         tooltip=_tooltip(label="", x=x_title, **{value: y_title}),
@@ -201,7 +201,7 @@ def _bar(panel: Panel, columns: Columns, value: str, title: str) -> Chart:
         .encode(
             x=alt.X(f"{value}:Q", title=title),
             y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=260)),
-            color=_colour(panel),
+            color=_color(panel),
             tooltip=_tooltip(label="", **{f"{value}_shown": title}),
         )
     )
@@ -214,8 +214,8 @@ def _quality(panel: Panel, field: str, prefix: str = "") -> Any:
     return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format=".4~g"))  # else one value is a digit
 
 
-def _colour(panel: Panel) -> Any:
-    """A backend has one colour in all figures of a report; the legend names those of the panel."""
+def _color(panel: Panel) -> Any:
+    """A backend has one color in all figures of a report; the legend names those of the panel."""
     here = {row.text("backend") for _, row in panel.rows}
     legend = alt.Legend(values=[backend for backend in panel.report.backends if backend in here])
     return alt.Color("backend:N", title=None, scale=alt.Scale(domain=panel.report.backends), legend=legend)

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import altair as alt
 import msgspec
+from altair.utils.schemapi import debug_mode
 
+from harness.analysis.metrics import in_group
 from harness.errors import UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from harness.report.plots.points import Panel
-    from harness.report.report import Report
+from harness.report.plots import charts, points
+from harness.report.plots.points import Panel
+from harness.report.plots.theme import config
+from harness.report.report import Report
 
 FORMATS = (".svg", ".png", ".pdf", ".html", ".json")
 
 
 def _pareto(panel: Panel) -> Iterator[tuple[str, Any]]:
-    from harness.report.plots import charts, points
-
-    for phase, column in points.PHASES:
-        if columns := points.pareto(panel, column):
-            yield f"Quality against {phase} throughput", charts.pareto(panel, columns, phase)
+    for metric in in_group("throughput"):
+        if columns := points.pareto(panel, metric.name):
+            yield f"Quality against {metric.headline}", charts.pareto(panel, columns, metric.part)
 
 
 def _curves(panel: Panel) -> Iterator[tuple[str, Any]]:
-    from harness.report.plots import charts, points
-
     if columns := points.curves(panel):
         yield "Learning curve by step", charts.curves(panel, columns, "step")
         yield "Learning curve by time", charts.curves(panel, columns, "seconds")
@@ -37,37 +36,27 @@ def _curves(panel: Panel) -> Iterator[tuple[str, Any]]:
 
 
 def _ratios(panel: Panel) -> Iterator[tuple[str, Any]]:
-    from harness.report.plots import charts, points
-
     if columns := points.ratios(panel):
         yield "Throughput ratios", charts.ratios(panel, columns)
 
 
 def _confusion(panel: Panel) -> Iterator[tuple[str, Any]]:
-    from harness.report.plots import charts, points
-
     for number, (label, names, matrix) in enumerate(points.confusion(panel)):
         yield "Confusion matrix", charts.confusion(label, names, matrix, f"_{panel.number}_{number}")
 
 
 def _roc(panel: Panel) -> Iterator[tuple[str, Any]]:
-    from harness.report.plots import charts, points
-
     if columns := points.roc(panel):
         yield "ROC, mean over classes", charts.roc(panel, columns)
         yield "Precision and recall, mean over classes", charts.precision_recall(panel, columns)
 
 
 def _latency(panel: Panel) -> Iterator[tuple[str, Any]]:
-    from harness.report.plots import charts, points
-
     if columns := points.latency(panel):
         yield "Latency of a batch, cumulative", charts.latency(panel, columns)
 
 
 def _memory(panel: Panel) -> Iterator[tuple[str, Any]]:
-    from harness.report.plots import charts, points
-
     if columns := points.memory(panel):
         yield "Peak memory", charts.memory(panel, columns)
 
@@ -94,8 +83,6 @@ def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:
 def unchecked() -> Iterator[None]:
     """Altair validates each part of a chart against Vega-Lite's schema while it is built, which takes longer than
     everything else in a report. Whether charts are valid depends on the code alone, and the tests see to it."""
-    from altair.utils.schemapi import debug_mode
-
     with debug_mode(False):
         yield
 
@@ -110,13 +97,9 @@ def figure(report: Report, name: str, suffix: str) -> bytes:
         raise UnknownNameError("plot", name, PLOTS)
     if suffix not in FORMATS:
         raise UsageError(f"a plot is written as {', '.join(FORMATS)}, not as {suffix or 'a file without a suffix'!r}")
-    import altair as alt
-
-    from harness.report.plots.points import panels
-
     rows = []
     with unchecked():
-        for panel in panels(report):
+        for panel in points.panels(report):
             charts = [chart.properties(title=_title(title, chart)) for title, chart in drawn(name, panel)]
             if charts:
                 row = alt.concat(*charts, columns=4).resolve_scale(shape="independent", strokeDash="independent")
@@ -128,15 +111,11 @@ def figure(report: Report, name: str, suffix: str) -> bytes:
 
 
 def _title(title: str, chart: Any) -> str:
-    import altair as alt
-
     return title if chart.title is alt.Undefined else f"{title}: {chart.title}"
 
 
 def _written(document: dict[str, Any], suffix: str) -> bytes:
     import vl_convert
-
-    from harness.report.plots.theme import config
 
     document["config"] = config() | {"background": "white"}
     if suffix == ".json":

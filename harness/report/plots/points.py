@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.analysis.comparison_table import RATIOS
+from harness.analysis.metrics import in_group, success
 from harness.analysis.table import Cell, Row, Table
 from harness.errors import RecordError
 from harness.measure import stats
@@ -18,7 +20,7 @@ from harness.records.arrays import read_arrays
 from harness.records.samples import predictions
 from harness.records.store import ARRAYS, StoredRun
 from harness.report.layout import Block, blocks
-from harness.report.plots.curves import decision_curves, macro
+from harness.report.plots.curves import GRID, decision_curves, macro
 from harness.report.plots.run_points import labels
 from harness.report.report import Report
 
@@ -30,13 +32,6 @@ MAX_EPOCHS, MAX_POINTS = 60, 960
 """Points of one learning curve, and about how many of all in one figure; of more, every second, third ... epoch and the
 last."""
 QUANTILES = 101
-PHASES = (("training", "train_samples_per_s"), ("inference", "inference_samples_per_s"))
-_MEMORY = {
-    "host_peak_mib": "host",
-    "device_peak_mib": "device, allocator",
-    "reserved_peak_mib": "device, reserved",
-    "driver_peak_mib": "device, driver",
-}
 
 
 @dataclass(frozen=True)
@@ -62,13 +57,13 @@ class Panel:
 
 def panels(report: Report, table: Table | None = None) -> list[Panel]:
     """Of a report's table, or of rows of it."""
-    found = []
+    made = []
     for number, block in enumerate(blocks(report.table if table is None else table)):
         first = next((row for row in block.rows if row.text("metric")), block.rows[0])
         title = " · ".join(first.text(name) for name in ("task", "dataset", "device"))
         metric, unit, better = (first.text(name) for name in ("metric", "metric_unit", "metric_better"))
-        found.append(Panel(number, title, metric, unit, better, block, report))
-    return found
+        made.append(Panel(number, title, metric, unit, better, block, report))
+    return made
 
 
 def pareto(panel: Panel, column: str) -> Columns:
@@ -94,21 +89,21 @@ def pareto(panel: Panel, column: str) -> Columns:
 def ratios(panel: Panel) -> Columns:
     """Throughputs as multiples of the first backend's, where there is one to compare with."""
     points = []
-    for phase, name in (("training", "train_ratio"), ("inference", "inference_ratio")):
+    for name, metric in RATIOS.items():
         for label, row in panel.rows:
             cell = row.cells[name]
             if isinstance(cell.value, float) and not (cell.value == 1.0 and cell.ci95 is None):
-                points.append(_named(label, row) | {"phase": phase} | _ends("ratio", cell, least=cell.value / 20))
+                points.append(_named(label, row) | {"phase": metric.part} | _ends("ratio", cell, least=cell.value / 20))
     return _columns(points)
 
 
 def memory(panel: Panel) -> Columns:
     points = []
     for label, row in panel.rows:
-        for name, kind in _MEMORY.items():
-            cell = row.cells[name]
+        for metric in in_group("memory"):
+            cell = row.cells[metric.name]
             if isinstance(cell.value, float):
-                points.append(_named(label, row) | {"kind": kind} | _ends("mib", cell, least=0.0))
+                points.append(_named(label, row) | {"kind": metric.part} | _ends("mib", cell, least=0.0))
     return _columns(points)
 
 
@@ -118,7 +113,7 @@ def curves(panel: Panel) -> Columns:
     runs = _some_runs(panel)
     most = min(MAX_EPOCHS, MAX_POINTS // max(1, len(runs)))
     for label, row, run in runs:
-        epochs = _outcome(run).curves
+        epochs = success(run.record).curves
         step = -(-len(epochs) // most)
         for epoch in [*epochs[:-1:step], *epochs[-1:]]:
             score = epoch.validation.get(panel.metric)
@@ -161,9 +156,9 @@ def latency(panel: Panel) -> Columns:
     for label, row in panel.rows:
         samples = [a["latencies_s"] for run in _first(panel, row) if "latencies_s" in (a := arrays_of(run))]
         if samples:
-            found = np.quantile(np.concatenate(samples) * 1e3, shares)
+            quantiles = np.quantile(np.concatenate(samples) * 1e3, shares)
             named = _named(label, row)
-            points += [named | {"share": float(s), "ms": float(ms)} for s, ms in zip(shares, found, strict=True)]
+            points += [named | {"share": float(s), "ms": float(ms)} for s, ms in zip(shares, quantiles, strict=True)]
     return _columns(points)
 
 
@@ -172,17 +167,17 @@ def roc(panel: Panel) -> Columns:
     Fawcett 2006, Pattern Recognition Letters 27, 861-874)."""
     points: list[dict[str, Any]] = []
     for label, row in panel.rows:
-        found = []
+        curves_of_runs = []
         for run in _first(panel, row):
             pair = predictions(run.record, arrays_of(run))
             if pair is not None and _classifies(run.record, pair[1].ndim):
-                found.append(macro(decision_curves(*pair)))
-        if found:
-            tpr, precision = (sum(values) / len(found) for values in zip(*found, strict=True))
+                curves_of_runs.append(macro(decision_curves(*pair)))
+        if curves_of_runs:
+            tpr, precision = (sum(values) / len(curves_of_runs) for values in zip(*curves_of_runs, strict=True))
             named = _named(label, row)
             points += [
-                named | {"x": float(x), "tpr": float(t), "precision": float(p)}
-                for x, t, p in zip(decision_grid(), tpr, precision, strict=True)
+                named | {"x": x, "tpr": float(t), "precision": float(p)}
+                for x, t, p in zip(GRID, tpr, precision, strict=True)
             ]
     return _columns(points)
 
@@ -192,9 +187,11 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
     import numpy as np
 
     for label, row in panel.rows:
-        matrices = [scores.confusion for run in _done(panel, row) if (scores := _outcome(run).scores).confusion]
+        matrices = [
+            scores.confusion for run in panel.report.successes(row) if (scores := success(run.record).scores).confusion
+        ]
         if matrices:
-            names = labels(_outcome(_done(panel, row)[0]))
+            names = labels(success(panel.report.successes(row)[0].record))
             yield label, names, np.sum(matrices, axis=0).tolist()
 
 
@@ -207,43 +204,28 @@ def arrays_of(run: StoredRun) -> dict[str, Any]:
         return {}
 
 
-def decision_grid() -> list[float]:
-    from harness.report.plots.curves import GRID
-
-    return list(GRID)
-
-
 def _classifies(record: RunRecord, dimensions: int) -> bool:
     info = record.provenance.data
     return info is not None and info.objective == "classification" and dimensions == 2
 
 
-def _done(panel: Panel, row: Row) -> list[StoredRun]:
-    return [run for run in panel.report.runs_of(row) if isinstance(run.record.outcome, Success)]
-
-
 def _first(panel: Panel, row: Row) -> list[StoredRun]:
     """The runs whose raw samples a figure reads."""
-    return _done(panel, row)[: max(1, MAX_CURVES // len(panel.rows))]
+    return panel.report.successes(row)[: max(1, MAX_CURVES // len(panel.rows))]
 
 
 def _some_runs(panel: Panel) -> list[tuple[str, Row, StoredRun]]:
-    found = [(label, row, run) for label, row in panel.rows for run in _done(panel, row)]
-    if len(found) <= MAX_CURVES:
-        return found
-    return [(label, row, runs[0]) for label, row in panel.rows if (runs := _done(panel, row))][:MAX_CURVES]
-
-
-def _outcome(run: StoredRun) -> Success:
-    assert isinstance(run.record.outcome, Success)
-    return run.record.outcome
+    lines = [(label, row, run) for label, row in panel.rows for run in panel.report.successes(row)]
+    if len(lines) <= MAX_CURVES:
+        return lines
+    return [(label, row, runs[0]) for label, row in panel.rows if (runs := panel.report.successes(row))][:MAX_CURVES]
 
 
 def _validation(record: RunRecord, metric: str) -> list[tuple[float, float]]:
     if not isinstance(record.outcome, Success):
         return []
-    found = [(epoch.train_s, epoch.validation.get(metric)) for epoch in record.outcome.curves]
-    return [(seconds, score) for seconds, score in found if score is not None and math.isfinite(score)]
+    scores = [(epoch.train_s, epoch.validation.get(metric)) for epoch in record.outcome.curves]
+    return [(seconds, score) for seconds, score in scores if score is not None and math.isfinite(score)]
 
 
 def _named(label: str, row: Row) -> dict[str, Any]:

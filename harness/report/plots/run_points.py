@@ -54,16 +54,16 @@ def windows(record: RunRecord, arrays: Arrays) -> Columns:
     """Throughput over the time that was measured, and from when on it counts."""
     phases: list[str] = []
     at_s, rates, steady = [], [], []
-    for phase, found in (
+    for phase, measured in (
         ("training", train_windows(record, arrays)),
         ("inference", inference_windows(record, arrays)),
     ):
-        if found is not None:
-            chosen = _spread(len(found.seconds), MAX_POINTS)
+        if measured is not None:
+            chosen = _spread(len(measured.seconds), MAX_POINTS)
             phases += [phase] * len(chosen)
-            at_s.append(found.seconds.cumsum()[chosen])
-            rates.append(found.samples_per_s[chosen])
-            steady.append(chosen >= found.steady_from)
+            at_s.append(measured.seconds.cumsum()[chosen])
+            rates.append(measured.samples_per_s[chosen])
+            steady.append(chosen >= measured.steady_from)
     if not phases:
         return {}
     return {
@@ -164,8 +164,8 @@ def _short(values: Sequence[float] | NDArray[Any]) -> list[float]:
     exact = np.asarray(values, np.float64)
     place = 4 - np.floor(np.log10(np.abs(exact) + (exact == 0)))
     scale = 10.0 ** np.abs(place)
-    shown = np.rint(exact * scale) / scale
+    rounded = np.rint(exact * scale) / scale
     if place.min(initial=0) < 0:
-        shown = np.where(place < 0, np.rint(exact / scale) * scale, shown)
-    short: list[float] = shown.tolist()
+        rounded = np.where(place < 0, np.rint(exact / scale) * scale, rounded)
+    short: list[float] = rounded.tolist()
     return short

@@ -1,10 +1,10 @@
-"""Colours and fonts, for light and dark paper."""
+"""Colors and fonts, for light and dark paper."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers (https://jfly.uni-koeln.de/color/), black left out;
+# Okabe and Ito's colors, which stay apart for color-blind readers (https://jfly.uni-koeln.de/color/), black left out;
 # those for dark paper are the same hues, lighter.
 LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b57f00", "#3d8fc4", "#7a6fd0")
 DARK = ("#4ea8de", "#ff8c4b", "#2fd0a5", "#e7a5c9", "#f0b93a", "#8fcdf5", "#b3aaff")

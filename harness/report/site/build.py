@@ -15,7 +15,7 @@ from harness.records.files import safe_name, write_whole
 from harness.report.csv_json import csv_text, json_text
 from harness.report.plots.theme import config
 from harness.report.report import Report
-from harness.report.site import home_page, render, tables, task_page
+from harness.report.site import render, tables
 from harness.report.site.run_pages import run_pages
 
 
@@ -28,6 +28,8 @@ def files(report: Report) -> Iterator[tuple[str, bytes]]:
     shared = {"site_title": report.title, "pages": pages}
     pages_of_runs = run_pages(shared, report, addresses)
     yield from islice(pages_of_runs, 1)  # their processes work on while the other pages are made here
+    from harness.report.site import home_page, task_page  # import altair, which takes long, only then
+
     yield from _assets()
     yield "index.html", render.page("index.html", "", **shared, **home_page.context(report, addresses))
     yield "table.csv", csv_text(report.table).encode()

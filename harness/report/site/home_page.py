@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.records import Failure, RunRecord
-from harness.report.plots import drawn
+from harness.report.plots.figure import drawn
 from harness.report.plots.points import panels
 from harness.report.report import Report
 from harness.report.site import overview, tables
@@ -13,7 +13,7 @@ from harness.report.site.plot_data import MAX_PLOTTED, Figures
 
 
 def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
-    found = overview.contests(report)
+    contests = overview.contests(report)
     failures = [run for run in report.runs if isinstance(run.record.outcome, Failure)]
     figures = Figures()
     fronts = [
@@ -25,9 +25,9 @@ def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
         "summary": _summary(report),
         "problems": report.problems[:20],
         "backends": report.backends,
-        "contests": found,
-        "figures": {name: title for name, title in overview.FIGURES.items() if any(name in c.verdicts for c in found)},
-        "scoreboard": overview.scoreboard(found),
+        "contests": contests,
+        "metrics": {name: title for name, title in overview.TITLES.items() if any(name in c.leads for c in contests)},
+        "scoreboard": overview.scoreboard(contests),
         "panels": fronts,
         "plots": figures.page(),
         "failures": tables.failures(failures, addresses, ""),

@@ -13,27 +13,21 @@ from dataclasses import dataclass
 
 from harness.analysis.compare.judge import ALPHA, Comparison, compare
 from harness.analysis.compare.match import Match
-from harness.analysis.compare.measures import Measure, measures
+from harness.analysis.formatting import one_line
 from harness.analysis.grouping import representative, rival_key
-from harness.analysis.table import Row, one_line
+from harness.analysis.metrics import HEADLINES, RunMetric, comparable, success
+from harness.analysis.table import Row
 from harness.errors import HarnessError
-from harness.records import Success
 from harness.records.store import StoredRun
 from harness.report.report import Report
 
-FIGURES = {
-    "quality": "Quality",
-    "train_throughput": "Training throughput",
-    "inference_throughput": "Inference throughput",
-    "p50_ms": "Median latency",
-    "host_peak": "Peak host memory",
-    "device_peak": "Peak device memory",
-}
+TITLES = {"quality": "Quality"} | {metric.name: metric.headline.capitalize() for metric in HEADLINES}
+"""The metrics that backends are compared by; ``quality`` is the task's primary metric."""
 
 
 @dataclass(frozen=True)
 class BackendLead:
-    """Of one figure of one comparison."""
+    """Which backend leads by one metric of one comparison."""
 
     winner: str
     """A backend; empty where none is told apart from all others."""
@@ -54,7 +48,8 @@ class Contest:
     task: str
     name: str
     parity: str
-    verdicts: dict[str, BackendLead]
+    leads: dict[str, BackendLead]
+    """By metric."""
 
 
 def contests(report: Report) -> list[Contest]:
@@ -65,22 +60,19 @@ def contests(report: Report) -> list[Contest]:
         groups.setdefault(rival_key(representative([run.record for run in runs])), []).append(row)
     fields = []
     for rows in groups.values():
-        sides = {row.text("backend"): _done(report, row) for row in rows}
+        sides = {row.text("backend"): report.successes(row) for row in rows}
         sides = {backend: runs for backend, runs in sides.items() if runs}
-        if len(sides) > 1 and len(sides) == len([row for row in rows if _done(report, row)]):
+        if len(sides) > 1 and len(sides) == len([row for row in rows if report.successes(row)]):
             fields.append((rows, sides))
-    pairs = sum(len(sides) - 1 for _, sides in fields) * len(FIGURES)
+    pairs = sum(len(sides) - 1 for _, sides in fields) * len(TITLES)
     confidence = 1 - ALPHA / max(1, pairs)
     return [_contest(report, rows, sides, confidence) for rows, sides in fields]
 
 
-def scoreboard(found: Sequence[Contest]) -> dict[str, Counter[str]]:
-    """Figure -> how many contests each backend won; ``""`` counts those without a winner."""
-    figures = [name for name in FIGURES if any(name in contest.verdicts for contest in found)]
-    return {
-        name: Counter(contest.verdicts[name].winner for contest in found if name in contest.verdicts)
-        for name in figures
-    }
+def scoreboard(held: Sequence[Contest]) -> dict[str, Counter[str]]:
+    """Return how many contests each backend won, by metric; ``""`` counts those without a winner."""
+    winners = {name: [c.leads[name].winner for c in held if name in c.leads] for name in TITLES}
+    return {name: Counter(backends) for name, backends in winners.items() if backends}
 
 
 def _contest(report: Report, rows: Sequence[Row], sides: dict[str, list[StoredRun]], confidence: float) -> Contest:
@@ -88,40 +80,38 @@ def _contest(report: Report, rows: Sequence[Row], sides: dict[str, list[StoredRu
     names = [first.text(name) for name in ("dataset", "model", "device", "precision")]
     options = {row.text("options") for row in rows}
     name = " · ".join([*names, *(options if len(options) == 1 else set())])
-    verdicts = {}
-    for figure in FIGURES:
-        verdict = _verdict(report, figure, sides, confidence)
-        if verdict is not None:
-            verdicts[figure] = verdict
+    leads = _leads(report, sides, confidence)
     marks = [row.text("parity") for row in rows if row.text("parity")]
     parity = next((mark for mark in marks if mark.startswith("differs")), marks[-1] if marks else "")
-    return Contest(first.text("task"), one_line(name.rstrip(" ·")), parity, verdicts)
+    return Contest(first.text("task"), one_line(name.rstrip(" ·")), parity, leads)
 
 
-def _verdict(report: Report, figure: str, sides: dict[str, list[StoredRun]], confidence: float) -> BackendLead | None:
-    everything = [run for runs in sides.values() for run in runs]
+def _leads(report: Report, sides: dict[str, list[StoredRun]], confidence: float) -> dict[str, BackendLead]:
+    records = [run.record for runs in sides.values() for run in runs]
     try:
-        known = measures(Match(everything, everything), report.catalog)
-    except HarnessError:  # a metric of a plugin that is not here
-        return None
-    outcome = everything[0].record.outcome
-    assert isinstance(outcome, Success)
-    measure = known.get(outcome.scores.primary if figure == "quality" else figure)
-    if measure is None:
-        return None
-    means = {backend: _mean(runs, measure) for backend, runs in sides.items()}
+        metrics = comparable([records], report.catalog)
+    except HarnessError:  # a metric of a plugin that is not installed
+        return {}
+    primary = success(records[0]).scores.primary
+    by_name = {name: metrics.get(primary if name == "quality" else name) for name in TITLES}
+    leads = {name: _lead(metric, sides, confidence) for name, metric in by_name.items() if metric}
+    return {name: lead for name, lead in leads.items() if lead}
+
+
+def _lead(metric: RunMetric, sides: dict[str, list[StoredRun]], confidence: float) -> BackendLead | None:
+    means = {backend: _mean(runs, metric) for backend, runs in sides.items()}
     ranked = sorted(
         (backend for backend, mean in means.items() if mean is not None),
         key=lambda backend: means[backend] or 0.0,
-        reverse=measure.higher_is_better,
+        reverse=metric.higher_is_better,
     )
     if len(ranked) < 2:
         return None
     leader = ranked[0]
     matches = [Match(sides[other], sides[leader]) for other in ranked[1:]]
-    likely = [compare(matched, measure, 0.95, by_example=False) for matched in matches]
+    likely = [compare(matched, metric, 0.95, by_example=False) for matched in matches]
     won = all(comparison.verdict == "better" for comparison in likely)
-    strict = [compare(matched, measure, confidence, by_example=False) for matched in matches] if won else []
+    strict = [compare(matched, metric, confidence, by_example=False) for matched in matches] if won else []
     sure = won and all(comparison.verdict == "better" for comparison in strict)
     return BackendLead(
         winner=leader if won else "",
@@ -141,16 +131,10 @@ def _amount(comparison: Comparison) -> str:
         factor = [1 + value for value in (comparison.change, *(end for end in ends if end is not None))]
         shown = [f"{value:.2f}" for value in factor]
         return f"{shown[0]}×" + (f" ({shown[1]} to {shown[2]})" if len(shown) == 3 else "")
-    told = " ".join(filter(None, [comparison.metric, f"{comparison.change:+.3g}", comparison.unit]))
-    return told + (f" ({ends[0]:+.3g} to {ends[1]:+.3g})" if ends[0] is not None and ends[1] is not None else "")
+    difference = " ".join(filter(None, [comparison.metric, f"{comparison.change:+.3g}", comparison.unit]))
+    return difference + (f" ({ends[0]:+.3g} to {ends[1]:+.3g})" if ends[0] is not None and ends[1] is not None else "")
 
 
-def _mean(runs: Sequence[StoredRun], measure: Measure) -> float | None:
-    outcomes = [run.record.outcome for run in runs]
-    values = [measure.value(outcome) for outcome in outcomes if isinstance(outcome, Success)]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _done(report: Report, row: Row) -> list[StoredRun]:
-    return [run for run in report.runs_of(row) if isinstance(run.record.outcome, Success)]
+def _mean(runs: Sequence[StoredRun], metric: RunMetric) -> float | None:
+    values = [value for run in runs if (value := metric.value(run.record)) is not None]
+    return sum(values) / len(values) if values else None

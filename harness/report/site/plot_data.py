@@ -17,13 +17,13 @@ class Figures:
         self.figures: dict[str, dict[str, Any]] = {}
 
     def add(self, name: str, titled: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
-        """Charts with their titles, as wide as their places on the page, whose script gives the colours; returns the
+        """Charts with their titles, as wide as their places on the page, whose script gives the colors; returns the
         keys that the page finds them by, and the titles."""
-        found = []
+        keys = []
         for place, (title, chart) in enumerate(titled):
-            found.append((f"{name}-{place}", title))
+            keys.append((f"{name}-{place}", title))
             self._add(f"{name}-{place}", chart)
-        return found
+        return keys
 
     def _add(self, key: str, chart: Any) -> None:
         spec = chart.to_dict(validate=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.analysis.table import one_line
+from harness.analysis.formatting import one_line
 
 if TYPE_CHECKING:
     from jinja2 import Environment

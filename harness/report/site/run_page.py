@@ -11,14 +11,15 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
+from harness.analysis.metrics import BY_FLAG, HEADLINES, INFERENCE_THROUGHPUT, TRAIN_THROUGHPUT
 from harness.checks.audit.finding import Finding
 from harness.errors import RecordError
-from harness.records import Failure, RunRecord, Success
+from harness.records import Failure, RunRecord, Steady, Success
 from harness.records.arrays import read_arrays
 from harness.records.store import ARRAYS, AUDIT, LOG, StoredRun
 from harness.report.costs import Section, sections, text
 from harness.report.plots import run_points
-from harness.report.run_text import circumstances, quality, run_section
+from harness.report.run_text import by_group, circumstances, per_class, quality, run_section
 from harness.report.site.tables import PAGE, Value, View, plain
 
 LOG_BYTES = 6_000
@@ -47,7 +48,7 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
     items of a list."""
     record = run.record
     outcome = record.outcome
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "record": record,
         "name": record.run_id,
         "command": command,
@@ -63,42 +64,48 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
     }
     if isinstance(outcome, Success):
         arrays, problem = _arrays(run)
-        found["problem"] = problem
-        found["figures"] = _headline(record, outcome)
-        found["costs"] = _pairs(sections(outcome, record.roofline))
-        found["flags"] = outcome.flags
-        found["plots"], found["notes"] = _plots(record, outcome, arrays)
+        values["problem"] = problem
+        values["figures"] = _headline(record, outcome)
+        values["costs"] = _pairs(sections(record))
+        values["flags"] = [(BY_FLAG[flag.metric].name, flag) for flag in outcome.flags]
+        values["plots"], values["notes"] = _plots(record, outcome, arrays)
         for part, titles in (("quality_plots", _QUALITY), ("cost_plots", _COST)):
-            shown = ((name, title) for name, title in titles.items() if name in found["plots"])
-            found[part] = [(name, title.format(metric=outcome.scores.primary)) for name, title in shown]
-        found["tables"] = _tables(outcome)
-    return found
+            shown = ((name, title) for name, title in titles.items() if name in values["plots"])
+            values[part] = [(name, title.format(metric=outcome.scores.primary)) for name, title in shown]
+        values["tables"] = _tables(outcome)
+    return values
 
 
 def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]:
-    """(name, figure, remark) of what a reader looks for first."""
-    scores, speed, latency = outcome.scores, outcome.speed, outcome.latency
+    """Return (name, value, remark) of what a reader looks for first."""
+    scores, speed = outcome.scores, outcome.speed
     ends = scores.intervals.get(scores.primary)
     remark = f"95% over examples: {ends[0]:.4g} to {ends[1]:.4g}" if ends else "test split"
-    found = [(scores.primary, text(scores.test.get(scores.primary)), remark)]
-    for name, rate, steady in (
-        ("training", speed.train_samples_per_s, speed.train),
-        ("inference", speed.inference_samples_per_s, speed.inference),
-    ):
-        if rate is not None:
-            known = steady is not None and steady.low is not None and steady.high is not None
-            told = f"samples/s; 95%: {_large(steady.low)} to {_large(steady.high)}" if steady and known else "samples/s"
-            found.append((name, _large(rate), told))
-    if latency.p50_ms is not None:
-        found.append(("median latency", f"{latency.p50_ms:.3g}", f"ms for a batch of {latency.batch_size}"))
-    found.append(("peak host memory", f"{outcome.memory.host_peak_bytes / 2**20:,.0f}", "MiB"))
-    found.append(("parameters", f"{outcome.model.parameters:,}", "trainable"))
-    return found
+    rows = [(scores.primary, text(scores.test.get(scores.primary)), remark)]
+    steady = {TRAIN_THROUGHPUT.name: speed.train, INFERENCE_THROUGHPUT.name: speed.inference}
+    for metric in HEADLINES:
+        value = metric.value(record)
+        if value is None:
+            continue
+        if metric.group == "throughput":
+            rows.append((metric.part, _large(value), _interval(metric.unit, steady[metric.name])))
+        elif metric.group == "latency":
+            remark = f"{metric.unit} for a batch of {outcome.latency.batch_size}"
+            rows.append((metric.headline, f"{value:.3g}", remark))
+        else:
+            rows.append((metric.headline, f"{value:,.0f}", metric.unit))
+    return [*rows, ("parameters", f"{outcome.model.parameters:,}", "trainable")]
 
 
-def _large(value: float | None) -> str:
-    """Four digits, thousands apart."""
-    return "–" if value is None else f"{float(f'{value:.4g}'):,.10g}"
+def _interval(unit: str, steady: Steady | None) -> str:
+    if steady is None or steady.low is None or steady.high is None:
+        return unit
+    return f"{unit}; 95%: {_large(steady.low)} to {_large(steady.high)}"
+
+
+def _large(value: float) -> str:
+    """Return four digits, with separators between thousands."""
+    return f"{float(f'{value:.4g}'):,.10g}"
 
 
 def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -123,10 +130,10 @@ def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tu
     curves = run_points.decisions(record, outcome, arrays)
     if curves:
         left_out = curves["left_out"]
-        told = f"The mean, and the {run_points.MAX_CLASSES} classes with the smallest area; {left_out} are left out."
+        note = f"The mean, and the {run_points.MAX_CLASSES} classes with the smallest area; {left_out} are left out."
         for name, key in (("roc", "tpr"), ("precision_recall", "precision")):
             plots[name] = {"x": curves["x"], "series": curves[key]}
-            notes[name] = told if left_out else "One class against the rest. Click a name to pick it."
+            notes[name] = note if left_out else "One class against the rest. Click a name to pick it."
     errors = run_points.errors(record, arrays)
     if errors:
         plots["predicted"] = plots["residual"] = errors
@@ -134,30 +141,16 @@ def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tu
 
 
 def _tables(outcome: Success) -> list[View]:
-    scores = outcome.scores
-    headers, rows = quality(outcome)
-    found = [plain("scores", "Quality", headers, rows)]
-    if scores.per_class:
-        shares = ("precision", "recall", "f1", "roc_auc")
-        found.append(
-            plain(
-                "per-class",
-                "Per class, test split",
-                ["class", *shares, "support"],
-                [
-                    [score.label, *(getattr(score, name) for name in shares), score.support]
-                    for score in scores.per_class
-                ],
-                places=".4f",
-                controls=len(scores.per_class) > 20,
-            )
-        )
-        found += _mistaken(outcome)
-    if scores.slices:
-        parts = [[part.group, part.value, part.score, part.support] for part in scores.slices]
-        headers = ["group", "value", scores.primary, "support"]
-        found.append(plain("slices", "By group, test split", headers, parts, places=".4f"))
-    return found
+    views = [plain("scores", "Quality", *quality(outcome))]
+    headers, rows = per_class(outcome)
+    if rows:
+        controls = len(rows) > 20
+        views.append(plain("per-class", "Per class, test split", headers, rows, places=".4f", controls=controls))
+        views += _mistaken(outcome)
+    headers, rows = by_group(outcome)
+    if rows:
+        views.append(plain("slices", "By group, test split", headers, rows, places=".4f"))
+    return views
 
 
 def _mistaken(outcome: Success, most: int = 12) -> list[View]:
@@ -173,10 +166,10 @@ def _mistaken(outcome: Success, most: int = 12) -> list[View]:
     return [plain("mistaken", "Most frequent mistakes", headers, rows, places=".1f")]
 
 
-def _pairs(found: Iterable[Section]) -> Markup:
+def _pairs(shown: Iterable[Section]) -> Markup:
     """Names and values. Made here as the rows of tables are."""
     parts = []
-    for title, rows in found:
+    for title, rows in shown:
         if rows:
             listed = "".join(_pair(name, text(value)) for name, value in rows)
             parts.append(f'<section class="pairs"><h3>{escape(title)}</h3><dl>{listed}</dl></section>')

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.analysis.table import one_line
+from harness.analysis.formatting import one_line
 from harness.measure.environment import available_cores
 from harness.plan import rerun as again
 from harness.records import RunRecord

@@ -10,7 +10,9 @@ from html import escape
 import msgspec
 from markupsafe import Markup
 
-from harness.analysis.table import Column, one_line, rounded
+from harness.analysis.formatting import one_line, rounded
+from harness.analysis.metrics import in_group
+from harness.analysis.table import Column
 from harness.records import Failure, Success
 from harness.records.store import StoredRun
 from harness.report.best import best
@@ -21,7 +23,7 @@ PAGE = 50
 """Rows that a page shows at once, and that stand in its HTML; the others are data for its script."""
 
 
-class Cell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One cell; names are short because a page may hold many thousands."""
 
     t: str
@@ -35,7 +37,7 @@ class Cell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Address of a page of the site, relative to the table's page."""
 
 
-Value = Cell | str | int | float | None
+Value = HtmlCell | str | int | float | None
 """What stands in a table: a float as its view's `places` say, None for a number that is not known."""
 
 
@@ -66,7 +68,7 @@ class View:
         return Markup("\n".join([f"<tr>{row}</tr>" for row in rows]))
 
     @property
-    def rest(self) -> Sequence[Sequence[Cell]]:
+    def rest(self) -> Sequence[Sequence[HtmlCell]]:
         return [[cell(value, self.places) for value in row] for row in self.rows[PAGE:]]
 
 
@@ -77,16 +79,16 @@ def comparison(block: Block, name: str, caption: str, links: Mapping[int, str], 
     for index, row in enumerate(block.rows):
         cells = []
         for column in block.columns:
-            found = row.cells[column.name]
-            value = found.value if isinstance(found.value, int | float) else None
+            source = row.cells[column.name]
+            value = source.value if isinstance(source.value, int | float) else None
             classes = ["num"] if column.kind != "text" else []
             classes += ["best"] if index in winners[column.name] else []
-            classes += ["flagged"] if found.flagged else []
-            classes += ["failed"] if column.name == "status" and found.shown.startswith("failed") else []
-            text = found.shown or ("–" if column.kind == "number" else "")
+            classes += ["flagged"] if source.flagged else []
+            classes += ["failed"] if column.name == "status" and source.shown.startswith("failed") else []
+            text = source.shown or ("–" if column.kind == "number" else "")
             link = links.get(index, "") if column.name == "backend" else ""
             classes += ["long"] if len(text) > LONG else []
-            cells.append(Cell(one_line(text, 300), value, found.shown_ci95, " ".join(classes), link))
+            cells.append(HtmlCell(one_line(text, 300), value, source.shown_ci95, " ".join(classes), link))
         rows.append(cells)
     return View(name, caption, block.columns, rows, files=files, controls=True)
 
@@ -108,51 +110,36 @@ def plain(
     return View(name, caption, columns, rows, places, controls=controls)
 
 
-def runs(found: Iterable[StoredRun], addresses: dict[str, str], caption: str, root: str) -> View:
-    headers = (
-        "run",
-        "dataset",
-        "model",
-        "backend",
-        "device",
-        "precision",
-        "seed",
-        "quality",
-        "training (samples/s)",
-        "inference (samples/s)",
-        "status",
-        "started",
-    )
+def runs(shown: Iterable[StoredRun], addresses: dict[str, str], caption: str, root: str) -> View:
+    names = ("dataset", "model", "backend", "device", "precision", "seed")
+    throughputs = in_group("throughput")
+    titles = (f"{metric.part} ({metric.unit})" for metric in throughputs)
     rows: list[list[Value]] = []
-    for run in found:
-        record = run.record
-        spec, outcome = record.spec, record.outcome
+    for run in shown:
+        record, outcome = run.record, run.record.outcome
         if isinstance(outcome, Success):
-            quality = outcome.scores.test.get(outcome.scores.primary)
-            speed = outcome.speed
-            figures = [_number(x) for x in (quality, speed.train_samples_per_s, speed.inference_samples_per_s)]
-            status = Cell("flagged" if outcome.flags else "ok", None, "", "flagged" if outcome.flags else "")
+            score = outcome.scores.test.get(outcome.scores.primary)
+            status = HtmlCell("flagged" if outcome.flags else "ok", None, "", "flagged" if outcome.flags else "")
         else:
-            figures = [_number(None)] * 3
-            status = Cell(outcome.kind, None, "", "failed")
-        names = (spec.dataset, spec.model, spec.backend, spec.device, spec.precision)
-        link = Cell(one_line(record.run_id), None, "", "", root + addresses[record.run_id])
-        rows.append([link, *names, spec.seed, *figures, status, record.started_at])
-    return plain("runs", caption, headers, rows, controls=True)
+            score, status = None, HtmlCell(outcome.kind, None, "", "failed")
+        numbers = [_number(value) for value in (score, *(metric.value(record) for metric in throughputs))]
+        link = HtmlCell(one_line(record.run_id), None, "", "", root + addresses[record.run_id])
+        rows.append([link, *(getattr(record.spec, name) for name in names), *numbers, status, record.started_at])
+    return plain("runs", caption, ("run", *names, "quality", *titles, "status", "started"), rows, controls=True)
 
 
-def failures(found: list[StoredRun], addresses: dict[str, str], root: str) -> View | None:
+def failures(failed: list[StoredRun], addresses: dict[str, str], root: str) -> View | None:
     rows: list[list[Value]] = []
-    for run in found[:PAGE]:
+    for run in failed[:PAGE]:
         assert isinstance(run.record.outcome, Failure)
-        link = Cell(one_line(run.record.run_id), None, "", "", root + addresses[run.record.run_id])
+        link = HtmlCell(one_line(run.record.run_id), None, "", "", root + addresses[run.record.run_id])
         outcome = run.record.outcome
         rows.append([link, outcome.kind, outcome.phase or "–", outcome.message])
     return plain("failures", "Failed runs", ("run", "kind", "phase", "reason"), rows) if rows else None
 
 
-def _number(value: float | None) -> Cell:
-    return Cell("–" if value is None else rounded(value, None)[0], value, "", "num")
+def _number(value: float | None) -> HtmlCell:
+    return HtmlCell("–" if value is None else rounded(value, None)[0], value, "", "num")
 
 
 @lru_cache(maxsize=256)
@@ -169,7 +156,7 @@ def _head(columns: tuple[Column, ...]) -> Markup:
 
 
 def html(value: Value, places: str) -> str:
-    """A cell in a page: of a plain number, which most are, without making a `Cell` of it first."""
+    """A cell in a page: of a plain number, which most are, without making an `HtmlCell` of it first."""
     if isinstance(value, float):
         return f'<td class="num" data-v="{value!r}">{value:{places}}</td>'
     if isinstance(value, int):
@@ -183,27 +170,27 @@ def _text(text: str) -> str:
     return _html(cell(text, ""))
 
 
-def _html(found: Cell) -> str:
-    text, kind = escape(found.t), found.c
-    if found.h:
-        text = f'<a href="{escape(found.h)}">{text}</a>'
+def _html(content: HtmlCell) -> str:
+    text, kind = escape(content.t), content.c
+    if content.h:
+        text = f'<a href="{escape(content.h)}">{text}</a>'
     if "flagged" in kind and "num" in kind:
         text += '<span class="flag" title="flagged: see below the table">!</span>'
-    if found.ci:
-        text += f'<span class="ci"> ± {escape(found.ci)}</span>'
-    order = "" if found.v is None else f' data-v="{found.v!r}"'
+    if content.ci:
+        text += f'<span class="ci"> ± {escape(content.ci)}</span>'
+    order = "" if content.v is None else f' data-v="{content.v!r}"'
     return f'<td class="{kind}"{order}>{text}</td>' if kind else f"<td{order}>{text}</td>"
 
 
-def cell(value: Value, places: str) -> Cell:
-    if isinstance(value, Cell):
+def cell(value: Value, places: str) -> HtmlCell:
+    if isinstance(value, HtmlCell):
         return value
     if isinstance(value, str):
         line = one_line(value, 500)
-        return Cell(line, None, "", "long" if len(line) > LONG else "")
+        return HtmlCell(line, None, "", "long" if len(line) > LONG else "")
     shown = "–" if value is None else f"{value:{places}}" if isinstance(value, float) else str(value)
-    return Cell(shown, None if value is None else float(value), "", "num")
+    return HtmlCell(shown, None if value is None else float(value), "", "num")
 
 
 def _is_number(value: Value) -> bool:
-    return "num" in value.c if isinstance(value, Cell) else not isinstance(value, str)
+    return "num" in value.c if isinstance(value, HtmlCell) else not isinstance(value, str)

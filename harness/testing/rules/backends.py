@@ -39,7 +39,7 @@ def _opens(it: Workbench) -> None:
         raise
 
 
-def _synchronises(it: Workbench) -> None:
+def _synchronizes(it: Workbench) -> None:
     """Work that is still going on after `synchronize` shows when its result is fetched."""
     by_steps(it)
     batch, rate = it.batch(examples=128), it.request.recipe.learning_rate
@@ -167,10 +167,10 @@ BACKEND_RULES: tuple[Rule[Workbench], ...] = (
     ),
     *SESSION_RULES,
     Rule(
-        "backend-synchronises",
+        "backend-synchronizes",
         "When synchronize returns, all that was submitted is done.",
         "wait for the device, or for the last handle, in synchronize; else no timed window means anything",
-        _synchronises,
+        _synchronizes,
     ),
     Rule(
         "backend-respects-threads",

@@ -6,8 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.interfaces import Dataset, RawData, Split
-from harness.plugins.catalog import missing
-from harness.records import IGNORED
+from harness.plugins.requirements import missing
 from harness.testing.declared import differences
 from harness.testing.rule import Broken, NotChecked, Rule
 
@@ -41,7 +40,7 @@ class LoadedDataset:
 
 
 def _describes_itself(it: LoadedDataset) -> None:
-    for name in ("summary", "licence", "kind"):
+    for name in ("summary", "license", "kind"):
         if not str(getattr(it.dataset, name, "")).strip():
             raise Broken(f"{name} is empty")
 
@@ -70,35 +69,17 @@ def _is_deterministic(it: LoadedDataset) -> None:
 
 
 def _has_examples(it: LoadedDataset) -> None:
+    from harness.data.raw import check_lengths
+
     for name, split in it.splits.items():
-        if len(split) == 0:
-            raise Broken(f"the {name} split is empty")
-        for key, array in {**split.inputs, **{f"group {key}": array for key, array in split.groups.items()}}.items():
-            if len(array) != len(split):
-                raise Broken(f"{key!r} of {name} has {len(array)} entries for {len(split)} examples")
+        check_lengths(name, split)
 
 
 def _targets_fit(it: LoadedDataset) -> None:
-    import numpy as np
+    from harness.data.raw import check_targets
 
     for name, split in it.splits.items():
-        targets = split.targets
-        if it.dataset.objective == "regression":
-            if targets.dtype.kind not in "fiu" or targets.ndim != 2 or not np.isfinite(targets).all():
-                raise Broken(f"{name} targets are {targets.dtype} {targets.shape}, or not finite; wanted: float [N, T]")
-            continue
-        classes = len(it.data.label_names)
-        for_positions = it.dataset.objective == "token_classification"
-        wanted = "int64 [N, L]" if for_positions else "int64 [N]"
-        if targets.dtype.kind not in "iu" or targets.ndim != 1 + for_positions:
-            raise Broken(f"{name} targets are {targets.dtype} {targets.shape}; wanted: {wanted}")
-        if for_positions:
-            counted = targets != IGNORED
-            if not counted.any(axis=1).all():
-                raise Broken(f"example {int(counted.any(axis=1).argmin())} of {name} has no position that counts")
-            targets = targets[counted]
-        if len(targets) and not 0 <= targets.min() <= targets.max() < classes:
-            raise Broken(f"{name} targets lie in [{targets.min()}, {targets.max()}], and there are {classes} names")
+        check_targets(name, split, it.dataset.objective, len(it.data.label_names))
 
 
 def _splits_are_disjoint(it: LoadedDataset) -> None:
@@ -120,8 +101,8 @@ def _is_as_declared(it: LoadedDataset) -> None:
 DATASET_RULES: tuple[Rule[LoadedDataset], ...] = (
     Rule(
         "dataset-describes-itself",
-        "It has a summary, a licence and a kind.",
-        "set the class attributes summary, licence (an SPDX name, or who allows what) and kind",
+        "It has a summary, a license and a kind.",
+        "set the class attributes summary, license (an SPDX name, or who allows what) and kind",
         _describes_itself,
     ),
     Rule("dataset-loads", "load gives a harness.RawData.", "return harness.RawData from load", _loads),

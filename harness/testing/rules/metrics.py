@@ -138,7 +138,7 @@ METRIC_RULES: tuple[Rule[Metric], ...] = (
     Rule(
         "metric-changes-nothing",
         "The arrays that it is given stay as they are.",
-        "copy before sorting or normalising in place",
+        "copy before sorting or normalizing in place",
         _changes_nothing,
     ),
 )

@@ -46,4 +46,4 @@ NETWORK_RULES: tuple[Rule[Workbench], ...] = (
     ),
 )
 PARITY = "network-computes-what-others-do"
-PARITY_FIX = "see docs/parity.md: the verdict names the first stage and parameter that differ"
+PARITY_FIX = "see docs/explanation/parity.md: the verdict names the first stage and parameter that differ"

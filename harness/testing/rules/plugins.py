@@ -6,9 +6,8 @@ import json
 import subprocess
 import sys
 from functools import cached_property
-from typing import Any
 
-from harness.plugins.catalog import Catalog
+from harness.plugins.catalog import Catalog, LoadedPlugin
 from harness.plugins.code import DECLARATION
 from harness.records import PluginRef
 from harness.testing.rule import Broken, Rule
@@ -53,9 +52,9 @@ class Installed:
         return found
 
     @property
-    def module(self) -> Any:
+    def loaded(self) -> LoadedPlugin:
         (loaded,) = [plugin for plugin in self.catalog.plugins if plugin.ref == self.ref]
-        return loaded.module
+        return loaded
 
 
 def _loads(it: Installed) -> None:
@@ -65,9 +64,7 @@ def _loads(it: Installed) -> None:
 
 
 def _brings_something(it: Installed) -> None:
-    from harness.plugins import hookspecs
-
-    if not any(callable(getattr(it.module, name, None)) for name in vars(hookspecs) if name.startswith("harness_")):
+    if not any(caller.get_hookimpls() for caller in vars(it.loaded.hooks).values()):
         raise Broken("it implements no hook")
 
 
@@ -79,7 +76,7 @@ def _shares_no_name(it: Installed) -> None:
 
 
 def _declares_its_api(it: Installed) -> None:
-    if not isinstance(getattr(it.module, DECLARATION, None), str):
+    if not isinstance(getattr(it.loaded.module, DECLARATION, None), str):
         raise Broken(f"the module has no {DECLARATION}")
 
 

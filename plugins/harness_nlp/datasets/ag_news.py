@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
+from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, Split, installed
 from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 
@@ -27,7 +26,7 @@ class AgNews(Dataset):
     kind = "text"
     objective = "classification"
     summary = "127,600 news items, 4 topics (AG's corpus, Zhang et al. 2015)"
-    licence = "non-commercial use (http://groups.di.unipi.it/~gulli/AG_corpus_of_news_articles.html)"
+    license = "non-commercial use (http://groups.di.unipi.it/~gulli/AG_corpus_of_news_articles.html)"
     homepage = "http://groups.di.unipi.it/~gulli/AG_corpus_of_news_articles.html"
     citation = "Zhang, Zhao and LeCun 2015, Character-level Convolutional Networks for Text Classification, NeurIPS"
     notes = "Written against the publisher's documented format; the full download was not exercised."
@@ -45,7 +44,7 @@ class AgNews(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self))
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
+from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, Split, installed
 from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 _AT = (
@@ -48,7 +47,7 @@ class Banking77(Dataset):
     kind = "text"
     objective = "classification"
     summary = "13,083 questions to an online bank, 77 intents (PolyAI)"
-    licence = "CC BY 4.0"
+    license = "CC BY 4.0"
     homepage = "https://github.com/PolyAI-LDN/task-specific-datasets"
     citation = "Casanueva et al. 2020, Efficient Intent Detection with Dual Sentence Encoders, NLP for ConvAI"
     examples = {"train": 8_998, "validation": 1_005, "test": 3_080}
@@ -73,7 +72,7 @@ class Banking77(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness import RawData, RawInput, Split, holdout
@@ -36,7 +36,7 @@ def with_validation(train: Split, test: Split, label_names: Sequence[str], *, gr
     return RawData(train=train.take(kept), validation=train.take(held), test=test, label_names=tuple(label_names))
 
 
-def same_texts(texts: Sequence[str]) -> NDArray[np.int64]:
+def same_texts(texts: Iterable[str]) -> NDArray[np.int64]:
     """For each text a number that it shares with those that differ from it in case and blanks at most, ``[N]``."""
     import numpy as np
 

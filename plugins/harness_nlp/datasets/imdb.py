@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
+from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, Split, installed
 from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 LABELS = ("negative", "positive")
@@ -16,7 +15,7 @@ class Imdb(Dataset):
 
     Reviews are long (median 171 words, at most 2,459) and hold HTML line breaks, which become blanks here. The
     validation split is 10% of the training reviews of each class, copies of a review on one side; reviews of one film
-    may lie on both. The 50,000 unlabelled reviews of the publisher's archive are not extracted.
+    may lie on both. The 50,000 unlabeled reviews of the publisher's archive are not extracted.
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N]. Groups: ``rating``, int64 [N], the reviewer's
     stars, 1 to 4 or 7 to 10. Literature reports accuracy.
@@ -26,7 +25,7 @@ class Imdb(Dataset):
     kind = "text"
     objective = "classification"
     summary = "50,000 long film reviews, 2 classes (Stanford)"
-    licence = "not stated by the publisher; research use is customary"
+    license = "not stated by the publisher; research use is customary"
     homepage = "https://ai.stanford.edu/~amaas/data/sentiment/"
     citation = "Maas et al. 2011, Learning Word Vectors for Sentiment Analysis, ACL"
     notes = "123 reviews of the test split also occur, word for word, in the publisher's training part."
@@ -44,7 +43,7 @@ class Imdb(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self))
 
 
@@ -56,10 +55,10 @@ def read(folder: Path) -> RawData:
 def _read(folder: Path) -> Split:
     texts, targets, ratings = [], [], []
     for target, name in enumerate(("neg", "pos")):
-        reviews = [(*map(int, path.stem.split("_")), path) for path in (folder / name).glob("*_*.txt")]
-        if not reviews:
-            raise DataError(f"{folder / name} holds no reviews called <id>_<rating>.txt")
-        for _, rating, path in sorted(reviews):
+        paths = {tuple(map(int, path.stem.split("_"))): path for path in (folder / name).glob("*_*.txt")}
+        if not paths:
+            raise DataError(f"{folder / name} has no reviews named <id>_<rating>.txt")
+        for (_, rating), path in sorted(paths.items()):
             texts.append(path.read_text(encoding="utf-8").replace("<br />", " "))
             targets.append(target)
             ratings.append(rating)

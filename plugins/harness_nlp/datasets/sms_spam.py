@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from msgspec import Struct
-
-from harness import DataError, Dataset, RawData, RemoteFile, holdout, installed
+from harness import DataError, Dataset, RawData, RemoteFile, SeededSplit, holdout, installed
 from harness_nlp.datasets.examples import INPUTS, same_texts, split, with_validation
 
 LABELS = ("ham", "spam")
 TEST_SHARE = 0.2
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    split_seed: int = 0
-    """Which random test split; other values show how far a score depends on it."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.split_seed < 2**32:
-            raise ValueError(f"split_seed must lie between 0 and 2^32 - 1, got {self.split_seed}")
-
-
-class SmsSpam(Dataset):
+class SmsSpam(Dataset[SeededSplit]):
     """SMS Spam Collection: 5,574 messages, 4,827 ham and 747 spam (13%).
 
     There is no published split. This one is drawn by ``split_seed``: 20% of each class for test, 10% of the rest for
@@ -37,7 +25,7 @@ class SmsSpam(Dataset):
     kind = "text"
     objective = "classification"
     summary = "5,574 text messages, ham or spam, imbalanced (UCI)"
-    licence = "CC BY 4.0 (UCI Machine Learning Repository)"
+    license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/228/sms+spam+collection"
     citation = "Almeida, Gomez Hidalgo and Yamakami 2011, Contributions to the Study of SMS Spam Filtering, DocEng"
     notes = "No published split: test and validation are drawn by a seed, copies of a message together."
@@ -45,7 +33,7 @@ class SmsSpam(Dataset):
     inputs = INPUTS
     label_names = LABELS
     metric = "accuracy"
-    Options = Options
+    Options = SeededSplit
     files = (
         RemoteFile(
             url="https://archive.ics.uci.edu/static/public/228/sms+spam+collection.zip",
@@ -54,11 +42,11 @@ class SmsSpam(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: SeededSplit) -> RawData:
         return read(installed(self), options)
 
 
-def read(folder: Path, options: Options) -> RawData:
+def read(folder: Path, options: SeededSplit) -> RawData:
     """The splits from ``SMSSpamCollection`` in `folder`."""
     path = folder / "SMSSpamCollection"
     texts, targets = [], []

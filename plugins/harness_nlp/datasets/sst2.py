@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness import DataError, Dataset, RawData, RemoteFile, Split, installed
+from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, Split, installed
 from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Sst2(Dataset):
     phrase (counting those of five words or more), and scores on such a split say little. So the longest phrases are
     drawn, and every phrase goes with a longest one that contains it: about 10% of the phrases, together.
 
-    Inputs: ``text``, object array of str [N], tokenised and in lower case by the publisher. Targets: int64 [N].
+    Inputs: ``text``, object array of str [N], tokenized and in lower case by the publisher. Targets: int64 [N].
     Literature reports accuracy.
     """
 
@@ -35,7 +35,7 @@ class Sst2(Dataset):
     kind = "text"
     objective = "classification"
     summary = "sentiment of 67,349 phrases from film reviews, 2 classes (GLUE SST-2; scored on its dev set)"
-    licence = "not stated by the publisher; research use is customary"
+    license = "not stated by the publisher; research use is customary"
     homepage = "https://nlp.stanford.edu/sentiment/"
     citation = (
         "Socher et al. 2013, Recursive Deep Models for Semantic Compositionality Over a Sentiment Treebank, EMNLP; "
@@ -64,7 +64,7 @@ class Sst2(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self))
 
 
@@ -84,7 +84,7 @@ def _read(path: Path) -> Split:
     return split([text.strip() for text, _, _ in rows], [int(label) for _, _, label in rows])
 
 
-def sentences(phrases: Sequence[str]) -> NDArray[np.int64]:
+def sentences(phrases: Iterable[str]) -> NDArray[np.int64]:
     """For each phrase the number of a longest phrase that contains it, int64 ``[N]``."""
     import numpy as np
 

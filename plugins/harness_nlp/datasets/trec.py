@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import Struct
 
@@ -24,18 +24,18 @@ _FINE = {
 FINE = tuple(f"{coarse}:{fine}" for coarse in COARSE for fine in _FINE[coarse].split())
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TrecOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     labels: Literal["coarse", "fine"] = "coarse"
     """6 or 50 classes."""
 
 
-class Trec(Dataset):
+class Trec(Dataset[TrecOptions]):
     """TREC question classification: 5,452 questions for training, the 500 of TREC-10 for test.
 
     6 coarse classes, or 50 fine ones of which 42 occur in the test split. The publisher's files are in latin-1. The
     validation split is 10% of the training questions of every class, the same question on one side only.
 
-    Inputs: ``text``, object array of str [N], tokenised by the publisher. Targets: int64 [N]. Groups: ``fine``, the
+    Inputs: ``text``, object array of str [N], tokenized by the publisher. Targets: int64 [N]. Groups: ``fine``, the
     fine class. Literature reports accuracy.
     """
 
@@ -43,7 +43,7 @@ class Trec(Dataset):
     kind = "text"
     objective = "classification"
     summary = "what 5,952 questions ask for, 6 coarse or 50 fine classes (TREC)"
-    licence = "not stated by the publisher (University of Illinois, Cognitive Computation Group)"
+    license = "not stated by the publisher (University of Illinois, Cognitive Computation Group)"
     homepage = "https://cogcomp.seas.upenn.edu/Data/QA/QC/"
     citation = "Li and Roth 2002, Learning Question Classifiers, COLING"
     notes = (
@@ -60,7 +60,7 @@ class Trec(Dataset):
         "lstm-small": {"epochs": 15, "batch_size": 16, "learning_rate": 1e-3, "dropout": 0.6},
     }
     task_options = {"nlp": {"vocabulary": "word", "vocab_size": 10_000, "word_dropout": 0.1, "max_length": 24}}
-    Options = Options
+    Options = TrecOptions
     files = (
         RemoteFile(
             url="https://cogcomp.seas.upenn.edu/Data/QA/QC/train_5500.label",
@@ -74,11 +74,11 @@ class Trec(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: TrecOptions) -> RawData:
         return read(installed(self), options)
 
 
-def read(folder: Path, options: Options) -> RawData:
+def read(folder: Path, options: TrecOptions) -> RawData:
     """The splits from ``train_5500.label`` and ``TREC_10.label`` in `folder`."""
     names = COARSE if options.labels == "coarse" else FINE
     splits = []

@@ -15,7 +15,7 @@ from harness import DataInfo, Model, Parameter, UsageError
 from harness_nlp.models import data_vocab_size, sequence_length
 
 
-class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes; fields are named as in ``transformers.BertConfig``."""
 
     hidden_size: int = 768
@@ -61,12 +61,12 @@ def _size(layers: int, hidden: int) -> dict[str, int]:
     }
 
 
-class Bert(Model):
+class Bert(Model[BertConfig]):
     name = "bert"
     summary = "Transformer encoder; the first token's pooled state is classified (Devlin et al. 2019)"
     accepts = ("tokens",)
     objectives = ("classification", "regression")
-    Config: ClassVar[type[Struct]] = Config
+    Config = BertConfig
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "bert-tiny": _size(2, 128),
         "bert-mini": _size(4, 256),
@@ -91,15 +91,15 @@ class Bert(Model):
         "is_decoder": False,
     }
 
-    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
-        """Every array of ``BertForSequenceClassification``, initialised as BERT's authors do: matrices and embeddings
+    def parameters(self, config: BertConfig, info: DataInfo) -> Sequence[Parameter]:
+        """Every array of ``BertForSequenceClassification``, initialized as BERT's authors do: matrices and embeddings
         from a truncated normal, biases 0, norms 1.
 
         Raises `harness.UsageError` where the data has longer sequences or more token ids than `config` allows.
         """
         return tuple(_parameters(config, _vocab_size(config, info), info.outputs))
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+    def flops_per_sample(self, config: BertConfig, info: DataInfo) -> float:
         """FLOPs of one example's forward pass: multiply-adds of the matrix products, two each.
 
         With T tokens (padding included), hidden size H, feed-forward size I, N layers and C outputs::
@@ -114,7 +114,7 @@ class Bert(Model):
         return float(config.num_hidden_layers * layer + 2 * h**2 + 2 * h * info.outputs)
 
 
-def _vocab_size(config: Config, info: DataInfo) -> int:
+def _vocab_size(config: BertConfig, info: DataInfo) -> int:
     length, ids = sequence_length(info), data_vocab_size(info)
     if length > config.max_position_embeddings:
         raise UsageError(
@@ -128,7 +128,7 @@ def _vocab_size(config: Config, info: DataInfo) -> int:
     return config.vocab_size or ids
 
 
-def _parameters(config: Config, vocab_size: int, outputs: int) -> Iterator[Parameter]:
+def _parameters(config: BertConfig, vocab_size: int, outputs: int) -> Iterator[Parameter]:
     hidden, std = config.hidden_size, config.initializer_range
 
     def matrix(name: str, *shape: int) -> Parameter:

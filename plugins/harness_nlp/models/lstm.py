@@ -15,7 +15,7 @@ from harness import DataInfo, Model, Parameter
 from harness_nlp.models import data_vocab_size, sequence_length
 
 
-class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LstmConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     embedding_size: int = 128
     hidden_size: int = 256
     num_layers: int = 1
@@ -33,12 +33,12 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"embedding_std must be positive and finite, got {self.embedding_std}")
 
 
-class Lstm(Model):
+class Lstm(Model[LstmConfig]):
     name = "lstm"
     summary = "Embedding, LSTM, pooling over the tokens, dense classifier"
     accepts = ("tokens",)
     objectives = ("classification", "regression")
-    Config: ClassVar[type[Struct]] = Config
+    Config = LstmConfig
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "lstm-small": {"embedding_size": 300, "hidden_size": 128, "embedding_std": 0.25, "pooling": "max-mean"},
         "lstm": {"embedding_size": 128, "hidden_size": 256, "num_layers": 1},
@@ -46,12 +46,12 @@ class Lstm(Model):
     }
     has_dropout = True
 
-    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
+    def parameters(self, config: LstmConfig, info: DataInfo) -> Sequence[Parameter]:
         """``embedding.weight`` [vocabulary, embedding_size]; for each layer k ``lstm.weight_ih_l{k}`` [4 H, inputs],
         ``lstm.weight_hh_l{k}`` [4 H, H] and ``lstm.bias_l{k}`` [4 H], gates in the order i, f, g, o;
         ``classifier.weight`` [outputs, P] and ``classifier.bias``, P being H, or 2 H for ``max-mean``.
 
-        Initialised as `torch.nn` does, uniform within 1 / sqrt(H), but for the embedding: `torch.nn`'s standard normal
+        Initialized as `torch.nn` does, uniform within 1 / sqrt(H), but for the embedding: `torch.nn`'s standard normal
         leaves rare words close to where they began, so it is drawn twenty times as narrow (validation accuracy on
         cldr-langid 0.797 against 0.768, seed 0). ``lstm-small``, for few texts, has wide embeddings that are drawn from
         a wider normal, and pools twice (validation accuracy on trec 0.887 against 0.879 with one pool, mean of three
@@ -59,7 +59,7 @@ class Lstm(Model):
         """
         return tuple(_parameters(config, data_vocab_size(info), info.outputs))
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+    def flops_per_sample(self, config: LstmConfig, info: DataInfo) -> float:
         """FLOPs of one example's forward pass: multiply-adds of the matrix products, two each.
 
         With T tokens (padding included), embedding size E, hidden size H, N layers, P pooled features and C outputs::
@@ -73,12 +73,12 @@ class Lstm(Model):
         return float(sequence_length(info) * token + 2 * pooled_size(config) * info.outputs)
 
 
-def pooled_size(config: Any) -> int:
+def pooled_size(config: LstmConfig) -> int:
     """Features that the classifier gets."""
     return int(config.hidden_size) * (2 if config.pooling == "max-mean" else 1)
 
 
-def _parameters(config: Config, vocab_size: int, outputs: int) -> Iterator[Parameter]:
+def _parameters(config: LstmConfig, vocab_size: int, outputs: int) -> Iterator[Parameter]:
     hidden = config.hidden_size
     bound = hidden**-0.5
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
-from msgspec import Struct
-
-from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, holdout, installed
+from harness import DataError, Dataset, RawData, RawInput, RemoteFile, SeededSplit, Split, holdout, installed
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
@@ -19,21 +16,12 @@ NUMBERS = (
 CATEGORY, TARGET = "ocean_proximity", "median_house_value"
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    split_seed: int = 0
-    """Which random split; other values show how far a score depends on the split."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.split_seed < 2**32:
-            raise ValueError(f"split_seed must lie between 0 and 2^32 - 1, got {self.split_seed}")
-
-
-class CaliforniaHousing(Dataset):
+class CaliforniaHousing(Dataset[SeededSplit]):
     """20,640 census block groups of California in 1990, nine columns each, and the median value of a house.
 
     This is Geron's variant of the data of Pace and Barry: totals as the census has them, a column of words
     (``ocean_proximity``, five kinds) and 207 values of ``total_bedrooms`` missing. There is no published split: 20% for
-    test and 10% of the rest for validation are drawn by ``split_seed``. Neighbours lie on both sides of it.
+    test and 10% of the rest for validation are drawn by ``split_seed``. Neighbors lie on both sides of it.
 
     ``features``: float64 ``[N, 8]`` in their own units (degrees, years, counts, 10,000 US dollars), missing values
     NaN. ``categories``: object array of str ``[N, 1]``. ``targets``: float64 ``[N, 1]``, US dollars, cut off at 500,001
@@ -44,7 +32,7 @@ class CaliforniaHousing(Dataset):
     kind = "table"
     objective = "regression"
     summary = "house values of 20,640 block groups, with words and missing values (census of 1990)"
-    licence = "public data (StatLib, Pace and Barry 1997); the publisher's repository is Apache-2.0"
+    license = "public data (StatLib, Pace and Barry 1997); the publisher's repository is Apache-2.0"
     homepage = "https://github.com/ageron/handson-ml2/tree/master/datasets/housing"
     citation = "Pace and Barry 1997, Sparse Spatial Autoregressions, Statistics and Probability Letters 33(3)"
     notes = "No published split: test and validation are drawn by a seed."
@@ -55,7 +43,7 @@ class CaliforniaHousing(Dataset):
     }
     label_names = (TARGET,)
     metric = "rmse"
-    Options = Options
+    Options = SeededSplit
     files = (
         RemoteFile(
             url=(
@@ -68,11 +56,11 @@ class CaliforniaHousing(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: SeededSplit) -> RawData:
         return read(installed(self), options)
 
 
-def read(folder: Path, options: Options) -> RawData:
+def read(folder: Path, options: SeededSplit) -> RawData:
     """The splits from ``housing.csv`` in `folder`."""
     import numpy as np
 

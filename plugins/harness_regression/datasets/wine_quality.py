@@ -5,26 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from msgspec import Struct
-
-from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, holdout, installed
+from harness import DataError, Dataset, RawData, RawInput, RemoteFile, SeededSplit, Split, holdout, installed
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
 _AT = "https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/"
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WineQualityOptions(SeededSplit, frozen=True, kw_only=True, forbid_unknown_fields=True):
     wines: Literal["red", "white", "both"] = "both"
-    split_seed: int = 0
-    """Which random split; other values show how far a score depends on the split."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.split_seed < 2**32:
-            raise ValueError(f"split_seed must lie between 0 and 2^32 - 1, got {self.split_seed}")
 
 
-class WineQuality(Dataset):
+class WineQuality(Dataset[WineQualityOptions]):
     """1,599 red and 4,898 white wines, eleven measurements each and the tasters' median score, 3 to 9.
 
     ``features``: float64 ``[N, 11]`` in their own units: fixed, volatile and citric acid, residual sugar, chlorides
@@ -40,7 +32,7 @@ class WineQuality(Dataset):
     kind = "table"
     objective = "regression"
     summary = "tasters' scores of 6,497 wines from 11 measurements (UCI)"
-    licence = "CC BY 4.0 (UCI Machine Learning Repository)"
+    license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/186/wine+quality"
     citation = "Cortez et al. 2009, Modeling wine preferences by data mining from physicochemical properties, DSS 47(4)"
     notes = (
@@ -51,7 +43,7 @@ class WineQuality(Dataset):
     inputs = {"features": RawInput(shape=(12,), dtype="float64")}
     label_names = ("quality",)
     metric = "mae"
-    Options = Options
+    Options = WineQualityOptions
     files = (
         RemoteFile(
             url=_AT + "winequality-red.csv",
@@ -65,11 +57,11 @@ class WineQuality(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: WineQualityOptions) -> RawData:
         return read(installed(self), options)
 
 
-def read(folder: Path, options: Options) -> RawData:
+def read(folder: Path, options: WineQualityOptions) -> RawData:
     """The splits from ``winequality-red.csv`` and ``winequality-white.csv`` in `folder`."""
     import numpy as np
 

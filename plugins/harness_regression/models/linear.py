@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LinearConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Nothing to choose: the data give both sizes."""
 
 
-class Linear(Model):
+class Linear(Model[LinearConfig]):
     """``outputs = x W^T + b``; the one input array is flattened in the host's order (an image as ``[H, W, C]``)."""
 
     name = "linear"
     summary = "linear or logistic regression"
     accepts = ("features", "image")
     objectives = ("classification", "regression")
-    Config = Config
+    Config = LinearConfig
     variants = {"linear": {}}
 
-    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
+    def parameters(self, config: LinearConfig, info: DataInfo) -> Sequence[Parameter]:
         """``linear.weight`` ``[outputs, F]`` and ``linear.bias`` ``[outputs]``, both from U(-1/sqrt(F), 1/sqrt(F)), as
         ``torch.nn.Linear`` starts."""
         features = _features(info)
@@ -39,11 +39,11 @@ class Linear(Model):
             Parameter(name="linear.bias", shape=(info.outputs,), init="uniform", scale=bound),
         ]
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+    def flops_per_sample(self, config: LinearConfig, info: DataInfo) -> float:
         """2 F outputs; the additions of the bias are left out."""
         return float(2 * _features(info) * info.outputs)
 
-    def solve(self, config: Any, info: DataInfo, train: Split) -> dict[str, NDArray[np.float32]] | None:
+    def solve(self, config: LinearConfig, info: DataInfo, train: Split) -> dict[str, NDArray[np.float32]] | None:
         """Ordinary least squares with intercept on the prepared training split, computed in float64.
 
         Where features are linearly dependent, the solution of least norm among the best ones, as scikit-learn's

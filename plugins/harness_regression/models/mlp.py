@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from msgspec import Struct
 
 from harness import DataInfo, Model, Parameter
 
 
-class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MlpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Units of each hidden layer, first to last."""
 
@@ -24,7 +23,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
 
 
-class Mlp(Model):
+class Mlp(Model[MlpConfig]):
     """Layer k is ``x W_k^T + b_k``; ReLU, then dropout, follow every layer but the last.
 
     The one input array is flattened in the host's order (an image as ``[H, W, C]``).
@@ -34,7 +33,7 @@ class Mlp(Model):
     summary = "multi-layer perceptron with ReLU"
     accepts = ("features", "image")
     objectives = ("classification", "regression")
-    Config = Config
+    Config = MlpConfig
     variants = {
         "mlp": {"hidden_sizes": (64, 64)},
         # The usual network of regression benchmarks on UCI tables (Hernandez-Lobato and Adams 2015, arXiv:1502.05336).
@@ -42,7 +41,7 @@ class Mlp(Model):
     }
     has_dropout = True
 
-    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
+    def parameters(self, config: MlpConfig, info: DataInfo) -> Sequence[Parameter]:
         """``layers.k.weight`` ``[out, in]`` and ``layers.k.bias`` ``[out]`` for k = 0, 1, ..., both from
         U(-1/sqrt(in), 1/sqrt(in)), as ``torch.nn.Linear`` starts."""
         parameters = []
@@ -56,12 +55,12 @@ class Mlp(Model):
             ]
         return parameters
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+    def flops_per_sample(self, config: MlpConfig, info: DataInfo) -> float:
         """Sum over the layers of 2 in out; biases and ReLU are left out."""
         return float(sum(2 * inputs * outputs for inputs, outputs in pairwise(_sizes(config, info))))
 
 
-def _sizes(config: Config, info: DataInfo) -> tuple[int, ...]:
+def _sizes(config: MlpConfig, info: DataInfo) -> tuple[int, ...]:
     """Widths along the network: numbers in one example of the only input, hidden units, outputs."""
     (spec,) = info.inputs.values()
     return math.prod(spec.shape), *config.hidden_sizes, info.outputs

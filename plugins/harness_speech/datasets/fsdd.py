@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, installed
+from harness import DataError, Dataset, NoOptions, RawData, RawInput, RemoteFile, Split, installed
 
 from .wav import read_pcm16
 
@@ -29,7 +28,7 @@ class Fsdd(Dataset):
     kind = "audio"
     objective = "classification"
     summary = "3,000 spoken digits by six speakers, 8 kHz (Free Spoken Digit Dataset)"
-    licence = "CC BY-SA 4.0"
+    license = "CC BY-SA 4.0"
     homepage = "https://github.com/Jakobovski/free-spoken-digit-dataset"
     citation = "Jackson et al. 2018, Jakobovski/free-spoken-digit-dataset v1.0.8, doi:10.5281/zenodo.1342401"
     recipes = {"wav2vec2-tiny": {"epochs": 40, "learning_rate": 2e-3, "dropout": 0.1}}
@@ -52,7 +51,7 @@ class Fsdd(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self))
 
 

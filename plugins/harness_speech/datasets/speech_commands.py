@@ -30,12 +30,12 @@ SPLITS = ("train", "validation", "test")
 _NOISE_SHARE = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SpeechCommandsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     classes: Literal[12, 35] = 35
     """35: every word is a class. 12: ten commands, silence and unknown words."""
 
 
-class SpeechCommands(Dataset):
+class SpeechCommands(Dataset[SpeechCommandsOptions]):
     """Speech Commands v0.02: 105,829 recordings of 35 words by 2,618 speakers, at most a second each, at 16 kHz.
 
     The publisher's lists ``validation_list.txt`` (9,981) and ``testing_list.txt`` (11,005) give the splits, the other
@@ -61,7 +61,7 @@ class SpeechCommands(Dataset):
     kind = "audio"
     objective = "classification"
     summary = "105,829 spoken words, 16 kHz, 35 classes or 12 (Speech Commands v0.02)"
-    licence = "CC BY 4.0"
+    license = "CC BY 4.0"
     homepage = "https://arxiv.org/abs/1804.03209"
     citation = "Warden 2018, Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, arXiv:1804.03209"
     notes = (
@@ -72,7 +72,7 @@ class SpeechCommands(Dataset):
     inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
     label_names = WORDS
     metric = "accuracy"
-    Options = Options
+    Options = SpeechCommandsOptions
     files = (
         RemoteFile(
             url="http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
@@ -83,11 +83,11 @@ class SpeechCommands(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: SpeechCommandsOptions) -> RawData:
         return read(installed(self), options)
 
 
-def read(folder: Path, options: Options) -> RawData:
+def read(folder: Path, options: SpeechCommandsOptions) -> RawData:
     """The splits from the archive's contents in `folder`."""
     words = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != NOISE)
     recordings = _by_split(folder, words)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import Struct
 
 from harness import CombinationError, DataInfo, Model, Parameter
 
 
-class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes, named as in Hugging Face's ``Wav2Vec2Config``; the defaults are those of ``facebook/wav2vec2-base``."""
 
     hidden_size: int = 768
@@ -23,13 +23,13 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
     conv_bias: bool = False
     feat_extract_norm: Literal["group", "layer"] = "group"
-    """``group``: instance normalisation over time after the first convolution only; ``layer``: layer normalisation
+    """``group``: instance normalization over time after the first convolution only; ``layer``: layer normalization
     over channels after every convolution. Both with epsilon 1e-5, whatever `layer_norm_eps` is."""
     num_conv_pos_embeddings: int = 128
     """Kernel of the positional convolution; padded by half of it on both sides, the last frame dropped if even."""
     num_conv_pos_embedding_groups: int = 16
     do_stable_layer_norm: bool = False
-    """True normalises before each block (pre-norm) instead of after it."""
+    """True normalizes before each block (pre-norm) instead of after it."""
     classifier_proj_size: int = 256
     layer_norm_eps: float = 1e-5
 
@@ -47,7 +47,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {name} {getattr(self, name)}")
 
 
-def frames(config: Config, samples: int) -> list[int]:
+def frames(config: Wav2Vec2Config, samples: int) -> list[int]:
     """Length of the output of every convolution, for a waveform of `samples`; the last is the encoder's length.
 
     Raises `harness.CombinationError` for a waveform too short for one frame.
@@ -75,7 +75,7 @@ def _norm(name: str, size: int) -> Iterator[Parameter]:
     yield Parameter(name=f"{name}.bias", shape=(size,))
 
 
-def _feature_encoder(config: Config) -> Iterator[Parameter]:
+def _feature_encoder(config: Wav2Vec2Config) -> Iterator[Parameter]:
     """Convolutions: He et al. 2015 normal over the fan in, as in the reference; biases uniform as torch's default."""
     channels = 1
     for layer, (width, kernel) in enumerate(zip(config.conv_dim, config.conv_kernel, strict=True)):
@@ -107,8 +107,8 @@ def _feature_encoder(config: Config) -> Iterator[Parameter]:
     yield Parameter(name=f"{name}.projection.bias", shape=(config.hidden_size,), init="uniform", scale=bound)
 
 
-def _positional_convolution(config: Config) -> Iterator[Parameter]:
-    """Weight-normalised (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each tap.
+def _positional_convolution(config: Wav2Vec2Config) -> Iterator[Parameter]:
+    """Weight-normalized (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each tap.
 
     The reference draws the weight with std ``2 / sqrt(kernel * hidden)`` and then sets g to the norm of v, tap by
     tap. The constant here is that norm's expectation, ``std * sqrt(elements of a tap)``; the drawn norms differ
@@ -125,10 +125,10 @@ def _positional_convolution(config: Config) -> Iterator[Parameter]:
     yield Parameter(name=f"{name}.bias", shape=(hidden,))
 
 
-class Wav2Vec2(Model):
+class Wav2Vec2(Model[Wav2Vec2Config]):
     """Waveform -> convolutions -> Transformer -> projector -> mean over frames -> classifier.
 
-    Names, shapes and initialisation are those of Hugging Face's ``Wav2Vec2ForSequenceClassification``, with the
+    Names, shapes and initialization are those of Hugging Face's ``Wav2Vec2ForSequenceClassification``, with the
     positional convolution's weight norm as in published checkpoints (``weight_g``, ``weight_v``) and without the
     embedding for masked frames, which only pretraining and SpecAugment use.
 
@@ -140,7 +140,7 @@ class Wav2Vec2(Model):
     summary = "wav2vec 2.0: convolutions and a Transformer on the raw waveform (Baevski et al. 2020)"
     accepts = ("waveform",)
     objectives = ("classification", "regression")
-    Config = Config
+    Config = Wav2Vec2Config
     has_dropout = True
     variants = {
         "wav2vec2-tiny": {
@@ -184,7 +184,7 @@ class Wav2Vec2(Model):
         "use_weighted_layer_sum": False,
     }
 
-    def parameters(self, config: Any, info: DataInfo) -> tuple[Parameter, ...]:
+    def parameters(self, config: Wav2Vec2Config, info: DataInfo) -> tuple[Parameter, ...]:
         """Raises `harness.CombinationError` where the waveform is too short for the convolutions."""
         frames(config, info.inputs["input_values"].shape[0])
         hidden = config.hidden_size
@@ -205,8 +205,8 @@ class Wav2Vec2(Model):
         found += _dense("classifier", info.outputs, config.classifier_proj_size)
         return tuple(found)
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
-        """Multiply-adds count two; normalisation, activations, softmax, biases and additions are left out.
+    def flops_per_sample(self, config: Wav2Vec2Config, info: DataInfo) -> float:
+        """Multiply-adds count two; normalization, activations, softmax, biases and additions are left out.
 
         With convolution i of kernel K_i, channels C_i and output length T_i (C_0 = 1), encoder length T, hidden H,
         intermediate I, positional kernel K in G groups, projector P, outputs O and N layers::

@@ -20,7 +20,7 @@ from harness_tensorflow.layers import (
 
 
 class Layer(tf.Module):
-    """One Transformer layer, normalised after each residual sum."""
+    """One Transformer layer, normalized after each residual sum."""
 
     def __init__(self, config: Any, dropout: float) -> None:
         super().__init__()

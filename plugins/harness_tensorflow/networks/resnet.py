@@ -11,7 +11,7 @@ from harness_tensorflow.layers import BatchNorm, Convolution, Dense, compute_dty
 
 
 class Block(tf.Module):
-    """Convolution without bias, batch normalisation, optionally ReLU."""
+    """Convolution without bias, batch normalization, optionally ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, relu: bool = True) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ class FeatureLayer(tf.Module):
 
 
 class PositionalConvolution(tf.Module):
-    """Grouped, weight-normalised convolution over time (Salimans and Kingma 2016), then GELU.
+    """Grouped, weight-normalized convolution over time (Salimans and Kingma 2016), then GELU.
 
     One convolution a group: TensorFlow's CPU kernels have no gradient for grouped ones.
     """
@@ -73,7 +73,7 @@ class PositionalConvolution(tf.Module):
 
 
 class Layer(tf.Module):
-    """One Transformer layer; ``do_stable_layer_norm`` normalises before each block instead of after its residual."""
+    """One Transformer layer; ``do_stable_layer_norm`` normalizes before each block instead of after its residual."""
 
     def __init__(self, config: Any, dropout: float) -> None:
         super().__init__()

@@ -1,11 +1,10 @@
-"""``cifar10``: 32x32 colour images, in the binary version."""
+"""``cifar10``: 32x32 color images, in the binary version."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, holdout, installed
+from harness import DataError, Dataset, NoOptions, RawData, RawInput, RemoteFile, Split, holdout, installed
 
 SIDE = 32
 _RECORD = 1 + 3 * SIDE * SIDE
@@ -13,7 +12,7 @@ VALIDATION_SHARE = 0.1
 
 
 class Cifar10(Dataset):
-    """60,000 colour images of ten kinds of things: 50,000 for training, 10,000 for test, balanced.
+    """60,000 color images of ten kinds of things: 50,000 for training, 10,000 for test, balanced.
 
     ``image``: uint8 ``[N, 32, 32, 3]``, red, green, blue. The validation split is 10% of the training images of every
     class (45,000 / 5,000, as in He et al. 2016). Literature reports accuracy (or error), mostly with 4-pixel
@@ -27,8 +26,8 @@ class Cifar10(Dataset):
     name = "cifar10"
     kind = "image"
     objective = "classification"
-    summary = "60,000 colour images, 32x32, 10 classes (Toronto)"
-    licence = "not stated by the publisher; citation asked for"
+    summary = "60,000 color images, 32x32, 10 classes (Toronto)"
+    license = "not stated by the publisher; citation asked for"
     homepage = "https://www.cs.toronto.edu/~kriz/cifar.html"
     citation = "Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images, technical report"
     notes = "Written against the publisher's documented format; the full download was not exercised."
@@ -45,7 +44,7 @@ class Cifar10(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self))
 
 

@@ -1,12 +1,12 @@
-"""``mnist`` and ``fashion-mnist``: 28x28 grey images in the idx format."""
+"""``mnist`` and ``fashion-mnist``: 28x28 gray images in the idx format."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness import DataError, Dataset, RawData, RawInput, RemoteFile, Split, holdout, installed
+from harness import DataError, Dataset, NoOptions, RawData, RawInput, RemoteFile, Split, holdout, installed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,7 @@ def _files(urls: Sequence[str], sizes: Sequence[int], digests: Sequence[str]) ->
 
 
 class Mnist(Dataset):
-    """70,000 handwritten digits, 28 x 28 grey: 60,000 for training, 10,000 by other writers for test.
+    """70,000 handwritten digits, 28 x 28 gray: 60,000 for training, 10,000 by other writers for test.
 
     ``image``: uint8 ``[N, 28, 28, 1]``, 0 (paper) to 255 (ink). 5,421 to 6,742 training images a digit. The validation
     split is 10% of the training images of every digit; the files do not tell the writers apart, so a writer's digits
@@ -43,8 +43,8 @@ class Mnist(Dataset):
     name = "mnist"
     kind = "image"
     objective = "classification"
-    summary = "70,000 handwritten digits, 28x28 grey"
-    licence = "CC BY-SA 3.0, as commonly stated"
+    summary = "70,000 handwritten digits, 28x28 gray"
+    license = "CC BY-SA 3.0, as commonly stated"
     homepage = "https://yann.lecun.com/exdb/mnist/"
     recipes = {"resnet-20": {"epochs": 3, "batch_size": 128}}
     task_options = {"vision": {"crop": 2}}
@@ -64,12 +64,12 @@ class Mnist(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self), self.label_names)
 
 
 class FashionMnist(Dataset):
-    """70,000 pictures of Zalando's articles, 28 x 28 grey: 60,000 for training, 10,000 for test, balanced.
+    """70,000 pictures of Zalando's articles, 28 x 28 gray: 60,000 for training, 10,000 for test, balanced.
 
     ``image``: uint8 ``[N, 28, 28, 1]``, 0 (background) to 255. The validation split is 10% of the training images of
     every class. Literature reports accuracy.
@@ -78,8 +78,8 @@ class FashionMnist(Dataset):
     name = "fashion-mnist"
     kind = "image"
     objective = "classification"
-    summary = "70,000 pictures of clothes, 28x28 grey, 10 classes (Zalando)"
-    licence = "MIT"
+    summary = "70,000 pictures of clothes, 28x28 gray, 10 classes (Zalando)"
+    license = "MIT"
     homepage = "https://github.com/zalandoresearch/fashion-mnist"
     recipes = {"resnet-20": {"epochs": 8, "batch_size": 128}}
     task_options = {"vision": {"crop": 2, "flip": True}}
@@ -102,7 +102,7 @@ class FashionMnist(Dataset):
         ),
     )
 
-    def load(self, options: Any) -> RawData:
+    def load(self, options: NoOptions) -> RawData:
         return read(installed(self), self.label_names)
 
 

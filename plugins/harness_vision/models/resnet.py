@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -18,10 +18,10 @@ _REDUCTION = 4
 """A bottleneck's inner width is its output width divided by this (He et al. 2015, figure 5)."""
 
 
-class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ResNetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes, with the field names of ``transformers.ResNetConfig``.
 
-    Channels of the input and number of classes come from `harness.DataInfo`. Batch normalisation has eps 1e-5 and
+    Channels of the input and number of classes come from `harness.DataInfo`. Batch normalization has eps 1e-5 and
     momentum 0.1 (the share of the new batch); the running variance takes the unbiased variance of the batch.
     """
 
@@ -50,7 +50,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class _Convolution(NamedTuple):
-    """A square convolution with padding ``kernel // 2`` and no bias, and the batch normalisation behind it."""
+    """A square convolution with padding ``kernel // 2`` and no bias, and the batch normalization behind it."""
 
     name: str
     inputs: int
@@ -61,7 +61,7 @@ class _Convolution(NamedTuple):
     """Strides before it, multiplied along the path from the image: 4 behind the ImageNet stem."""
 
 
-def _convolutions(config: Config, channels: int) -> Iterator[_Convolution]:
+def _convolutions(config: ResNetConfig, channels: int) -> Iterator[_Convolution]:
     """Every convolution, in the order of the Hugging Face ``state_dict``."""
     large = config.stem == "imagenet"
     yield _Convolution(
@@ -90,14 +90,14 @@ def _reduced(pixels: int, strides: int) -> int:
     return -(-pixels // strides)
 
 
-class ResNet(Model):
+class ResNet(Model[ResNetConfig]):
     """Residual network for images; see the module."""
 
     name = "resnet"
     summary = "residual convolutional network (He et al. 2015), with basic or bottleneck layers"
     accepts = ("image",)
     objectives = ("classification",)
-    Config = Config
+    Config = ResNetConfig
     variants = {
         # He et al. 2015, section 4.2: 6n + 2 layers with n = 3. Shortcuts that change the shape are projections, as
         # in Hugging Face's and torchvision's networks; the paper's CIFAR nets pad with zeros there.
@@ -135,7 +135,7 @@ class ResNet(Model):
     head = ("classifier.",)
     checkpoint_requires = {"hidden_act": "relu", "downsample_in_bottleneck": False}
 
-    def parameters(self, config: Any, info: DataInfo) -> Sequence[Parameter]:
+    def parameters(self, config: ResNetConfig, info: DataInfo) -> Sequence[Parameter]:
         """Canonical arrays for ``pixel_values`` of shape ``[H, W, C]``.
 
         Convolutions start from a normal distribution with std sqrt(2 / (kernel^2 outputs)) (He et al. 2015b,
@@ -168,11 +168,11 @@ class ResNet(Model):
             Parameter(name="classifier.1.bias", shape=(info.outputs,), init="uniform", scale=bound),
         ]
 
-    def flops_per_sample(self, config: Any, info: DataInfo) -> float:
+    def flops_per_sample(self, config: ResNetConfig, info: DataInfo) -> float:
         """Sum over the convolutions of 2 H' W' kernel^2 inputs outputs, with the output's H' x W', and 2 features
         classes for the classifier.
 
-        Normalisation, activations, pooling and the residual sums are left out, as in published counts: resnet-50 at
+        Normalization, activations, pooling and the residual sums are left out, as in published counts: resnet-50 at
         224 x 224 has 4.09e9 multiply-adds.
         """
         height, width, channels = info.inputs["pixel_values"].shape

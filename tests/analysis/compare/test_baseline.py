@@ -77,6 +77,6 @@ def test_flagged_figures_are_counted() -> None:
     load = Flag(metric="train_throughput", kind="other_load", detail="x")
     runs = [StoredRun(Path(), record(success(flags=flags))) for flags in ([drift, drift], [drift, load], [])]
     assert _doubts(runs) == [
-        "train_throughput is flagged for drift in 2 of 3 runs",
-        "train_throughput is flagged for other load in 1 of 3 runs",
+        "train_samples_per_s is flagged for drift in 2 of 3 runs",
+        "train_samples_per_s is flagged for other load in 1 of 3 runs",
     ]

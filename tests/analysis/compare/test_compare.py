@@ -57,7 +57,7 @@ def slower(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_a_slowdown_is_found_and_sized(slower: tuple[Path, Path]) -> None:
-    found = compared(*slower, "train_throughput")["train_throughput"]
+    found = compared(*slower, "train_samples_per_s")["train_samples_per_s"]
     assert found.verdict == "worse"
     assert found.change == pytest.approx(-0.052, abs=0.002)
     assert found.low is not None
@@ -68,7 +68,7 @@ def test_a_slowdown_is_found_and_sized(slower: tuple[Path, Path]) -> None:
 
 def test_a_metric_that_did_not_move(slower: tuple[Path, Path]) -> None:
     found = compared(*slower)
-    assert found["inference_throughput"].verdict == "indistinguishable"
+    assert found["inference_samples_per_s"].verdict == "indistinguishable"
     assert found["accuracy"].verdict == "not known"
     assert "run more seeds" in found["accuracy"].evidence
 
@@ -78,13 +78,13 @@ def test_runs_in_turns_are_compared_pair_by_pair(tmp_path: Path) -> None:
     drift = [100.0, 90.0, 80.0, 70.0, 60.0, 50.0]
     base = keep(tmp_path / "base", speeds(drift, every=2))
     new = keep(tmp_path / "new", speeds([0.97 * speed + 0.02 * i for i, speed in enumerate(drift)], minute=1, every=2))
-    found = compared(base, new, "train_throughput")["train_throughput"]
+    found = compared(base, new, "train_samples_per_s")["train_samples_per_s"]
     assert (found.verdict, found.evidence) == ("worse", "6 pairs of runs")
 
 
 def test_two_runs_say_nothing_of_speed(tmp_path: Path) -> None:
     base, new = (keep(tmp_path / name, speeds([100.0, 50.0])) for name in ("base", "new"))
-    found = compared(base, new, "train_throughput")["train_throughput"]
+    found = compared(base, new, "train_samples_per_s")["train_samples_per_s"]
     assert (found.verdict, found.low, found.change) == ("not known", None, 0.0)
     assert "needed are 3 on each side" in found.evidence
 
@@ -112,8 +112,8 @@ def test_quality_of_one_seed_is_compared_over_examples(tmp_path: Path) -> None:
 
 
 def test_many_comparisons_widen_each(slower: tuple[Path, Path]) -> None:
-    one = compared(*slower, "train_throughput")["train_throughput"]
-    among = compared(*slower)["train_throughput"]
+    one = compared(*slower, "train_samples_per_s")["train_samples_per_s"]
+    among = compared(*slower)["train_samples_per_s"]
     assert one.low is not None
     assert among.low is not None
     assert among.low < one.low
@@ -138,8 +138,8 @@ def test_runs_match_by_settings_then_names_then_without_the_backend(tmp_path: Pa
 
 
 def test_an_unknown_metric(slower: tuple[Path, Path]) -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'train_throughput'"):
-        compared(*slower, "train_throughputs")
+    with pytest.raises(UnknownNameError, match="did you mean 'train_samples_per_s'"):
+        compared(*slower, "train_samples_per_ss")
 
 
 @pytest.mark.parametrize("text", ["accuracy", "accuracy:", ":-5%", "accuracy:five", "accuracy:0", "accuracy:nan%"])
@@ -155,30 +155,30 @@ def invoke(*arguments: object) -> Result:
 
 
 def test_bounds_are_broken_beyond_doubt_only(slower: tuple[Path, Path]) -> None:
-    broken = invoke(*slower, "--fail-on", "train_throughput:-2%")
+    broken = invoke(*slower, "--fail-on", "train_samples_per_s:-2%")
     assert broken.exit_code == 1
-    assert "Failed: train_throughput:-2%" in broken.stderr
-    doubtful = invoke(*slower, "--fail-on", "train_throughput:-5%")
+    assert "Failed: train_samples_per_s:-2%" in broken.stderr
+    doubtful = invoke(*slower, "--fail-on", "train_samples_per_s:-5%")
     assert doubtful.exit_code == 0
-    wrong_way = invoke(*slower, "--fail-on", "train_throughput:+2%")
+    wrong_way = invoke(*slower, "--fail-on", "train_samples_per_s:+2%")
     assert wrong_way.exit_code == 0
-    unit = invoke(*slower, "--fail-on", "train_throughput:-0.02")
+    unit = invoke(*slower, "--fail-on", "train_samples_per_s:-0.02")
     assert unit.exit_code == 2
-    assert "changes of train_throughput are told as a share" in unit.stderr
+    assert "changes in train_samples_per_s are relative; write the bound as a percentage" in unit.stderr
 
 
 def test_a_bound_that_nothing_could_break_is_told(tmp_path: Path) -> None:
     base, new = (keep(tmp_path / name, speeds(values)) for name, values in (("b", [1.0, 2.0]), ("n", [0.1, 0.2])))
-    done = invoke(base, new, "--fail-on", "train_throughput:-5%")
+    done = invoke(base, new, "--fail-on", "train_samples_per_s:-5%")
     assert done.exit_code == 0
-    assert "train_throughput:-5% was not checked: 2 and 2 runs" in done.stderr
+    assert "train_samples_per_s:-5% was not checked: 2 and 2 runs" in done.stderr
 
 
 def test_units_are_told(slower: tuple[Path, Path]) -> None:
     done = invoke(*slower)
-    assert "train_throughput (samples/s) " in done.output
-    assert "p50_ms  " in done.output
-    memory = compared(*slower, "host_peak")["host_peak"]
+    assert "train_samples_per_s " in done.output
+    assert "latency_p50_ms  " in done.output
+    memory = compared(*slower, "host_peak_mib")["host_peak_mib"]
     assert (memory.base, memory.unit) == (pytest.approx(500.0), "MiB")
 
 

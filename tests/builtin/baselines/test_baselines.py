@@ -19,7 +19,7 @@ from harness.records.store import ARRAYS
 from harness.testing import BackendSuite, NetworkSuite
 from harness.testing.workbench import Workbench
 
-QUICK = ("--set", "protocol.budget_s=0.2", "--set", "protocol.latency_budget_s=0.2")
+QUICK = ("--set", "protocol.throughput_budget_s=0.2", "--set", "protocol.latency_budget_s=0.2")
 MODELS = ("majority", "mean", "tfidf-logreg", "logreg", "mfcc-svm", "ridge", "gradient-boosting")
 
 

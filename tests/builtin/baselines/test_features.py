@@ -20,13 +20,13 @@ def tone(hertz: float, seconds: float = 0.5) -> np.ndarray:
 
 
 def test_a_tone_lies_in_the_filter_around_it() -> None:
-    """All coefficients undo the DCT: the energies by filter, of which the centres are equally spaced in mel."""
+    """All coefficients undo the DCT: the energies by filter, of which the centers are equally spaced in mel."""
     from scipy.fft import idct
 
     frames = mfcc(coefficients=24).frames(tone(1000))
     energies = idct(frames, type=2, norm="ortho", axis=1).mean(axis=0)
-    centres = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 4000 / 700), 26)[1:-1] / 2595) - 1)
-    assert abs(centres - 1000).argmin() == energies.argmax()
+    centers = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 4000 / 700), 26)[1:-1] / 2595) - 1)
+    assert abs(centers - 1000).argmin() == energies.argmax()
 
 
 def test_frames_of_25_ms_every_10_ms() -> None:

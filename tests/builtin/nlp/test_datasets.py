@@ -9,7 +9,7 @@ import pytest
 from harness_nlp.datasets import ag_news, banking77, imdb, sms_spam, sst2, trec
 from real_files import load_real
 
-from harness import DataError, RawData, Split
+from harness import DataError, RawData, SeededSplit, Split
 
 
 def texts(split: Split) -> list[str]:
@@ -72,16 +72,16 @@ def test_sst2_as_published(real_data: None) -> None:
 def test_trec_reads_latin_1_and_both_label_sets(tmp_path: Path) -> None:
     (tmp_path / "train_5500.label").write_bytes("HUM:ind Who is Andr\xe9 ?\nNUM:date When ?\n".encode("latin-1") * 10)
     (tmp_path / "TREC_10.label").write_bytes(b"LOC:city Where ?\n")
-    coarse = trec.read(tmp_path, trec.Options())
+    coarse = trec.read(tmp_path, trec.TrecOptions())
     assert coarse.label_names == ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
     assert (texts(coarse.test), coarse.test.targets.tolist()) == (["Where ?"], [4])
     assert trained_counts(coarse) == [0, 0, 0, 10, 0, 10]
     assert "Who is Andr\xe9 ?" in texts(coarse.train)
-    fine = trec.read(tmp_path, trec.Options(labels="fine"))
+    fine = trec.read(tmp_path, trec.TrecOptions(labels="fine"))
     assert fine.label_names[fine.test.targets[0]] == "LOC:city"
     (tmp_path / "TREC_10.label").write_bytes(b"LOC:city Where ?\nWHAT:ever What ?\n")
     with pytest.raises(DataError, match=r"TREC_10.label, line 2"):
-        trec.read(tmp_path, trec.Options())
+        trec.read(tmp_path, trec.TrecOptions())
 
 
 def test_trec_as_published(real_data: None) -> None:
@@ -126,7 +126,7 @@ def test_banking77_as_published(real_data: None) -> None:
 def test_sms_spam_keeps_copies_in_one_split(tmp_path: Path) -> None:
     lines = [f"ham\tSee you at {number // 2}" for number in range(80)] + [f"spam\tWIN {number}" for number in range(20)]
     (tmp_path / "SMSSpamCollection").write_text("\n".join(lines) + "\n")
-    data = sms_spam.read(tmp_path, sms_spam.Options())
+    data = sms_spam.read(tmp_path, SeededSplit())
     assert sum(sizes(data)) == 100
     assert np.bincount(data.test.targets).tolist() == [16, 4]
     assert trained_counts(data) == [64, 16]
@@ -134,10 +134,10 @@ def test_sms_spam_keeps_copies_in_one_split(tmp_path: Path) -> None:
     splits = [set(texts(split)) for split in (data.train, data.validation, data.test)]
     assert not splits[0] & splits[1]
     assert not (splits[0] | splits[1]) & splits[2]
-    assert texts(sms_spam.read(tmp_path, sms_spam.Options(split_seed=1)).test) != texts(data.test)
+    assert texts(sms_spam.read(tmp_path, SeededSplit(split_seed=1)).test) != texts(data.test)
     (tmp_path / "SMSSpamCollection").write_text("ham\tHi\nHi again\n")
     with pytest.raises(DataError, match="line 2"):
-        sms_spam.read(tmp_path, sms_spam.Options())
+        sms_spam.read(tmp_path, SeededSplit())
 
 
 def test_sms_spam_as_published(real_data: None) -> None:
@@ -170,7 +170,7 @@ def test_imdb_takes_its_labels_from_folders_and_its_ratings_from_names(tmp_path:
     assert set(data.test.groups["rating"]) == {2, 9}
     for path in (tmp_path / "aclImdb" / "test" / "pos").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="holds no reviews"):
+    with pytest.raises(DataError, match="has no reviews"):
         imdb.read(tmp_path)
 
 

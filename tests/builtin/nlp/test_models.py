@@ -4,10 +4,8 @@ import math
 
 import pytest
 from harness_nlp import harness_datasets, harness_models, harness_tasks
-from harness_nlp.models.bert import Bert
-from harness_nlp.models.bert import Config as BertConfig
-from harness_nlp.models.lstm import Config as LstmConfig
-from harness_nlp.models.lstm import Lstm
+from harness_nlp.models.bert import Bert, BertConfig
+from harness_nlp.models.lstm import Lstm, LstmConfig
 
 from harness import DataInfo, InputSpec, Model, PluginError, Recipe, UsageError
 

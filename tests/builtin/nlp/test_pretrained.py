@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 from checkpoints import INFO, PIECES, SIZES, tiny_bert
 from harness_nlp import text
-from harness_nlp.models.bert import Bert, Config
+from harness_nlp.models.bert import Bert, BertConfig
 from safetensors.numpy import load_file, save_file
 
 from harness import DataError, RunSpec, UsageError
-from harness.execute.weights import initial_weights
-from harness.plan import Selection, expand
-from harness.plan import checkpoint as pretrained
+from harness.data.checkpoint import locate
+from harness.execute.weights import initial_weights, pretrained_weights
+from harness.plan.checkpoint import model_options
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import discover
 
-PARAMETERS = Bert().parameters(Config(**SIZES), INFO)
+PARAMETERS = Bert().parameters(BertConfig(**SIZES), INFO)
 
 
 @pytest.fixture
@@ -30,17 +32,17 @@ def folder(tmp_path: Path) -> Path:
 
 def planned(folder: Path, **choices: object) -> RunSpec:
     selection = Selection(tasks=("nlp",), backends=("torch",), pretrained=str(folder), threads=1, **choices)  # type: ignore[arg-type]
-    return expand(selection, discover())[0]
+    return expand(selection.resolved(locate), discover())[0]
 
 
 def test_arrays_come_from_the_checkpoint_and_the_head_is_drawn(tmp_path: Path) -> None:
     stored = tiny_bert(tmp_path)
     initial = initial_weights(PARAMETERS, 7)
-    merged, notes = pretrained.weights(pretrained.locate(str(tmp_path)), Bert(), PARAMETERS, initial)
+    merged, notes = pretrained_weights(locate(str(tmp_path)), Bert(), PARAMETERS, initial)
     assert list(merged) == list(initial)
     for name, array in merged.items():
         np.testing.assert_array_equal(array, stored.get(name, initial[name]))
-    assert "classifier.weight" in notes["pretrained_initialised_anew"]
+    assert "classifier.weight" in notes["pretrained_initialized_anew"]
     assert notes["pretrained_not_used"] == "bert.embeddings.position_ids"
 
 
@@ -49,16 +51,16 @@ def test_a_model_of_another_name_may_take_them(folder: Path) -> None:
         name = "tagger"
 
     with pytest.raises(UsageError, match="is a 'bert', the model is a 'tagger'"):
-        pretrained.model_options(pretrained.locate(str(folder)), Tagger())
+        model_options(locate(str(folder)), Tagger())
     Tagger.checkpoint_type = "bert"
-    assert pretrained.model_options(pretrained.locate(str(folder)), Tagger()) == SIZES
+    assert model_options(locate(str(folder)), Tagger()) == SIZES
 
 
 def test_half_precision_is_widened(folder: Path) -> None:
     path = folder / "model.safetensors"
     halves = {name: array.astype(np.float16) for name, array in load_file(path).items()}
     save_file(halves, path)
-    merged, _ = pretrained.weights(pretrained.locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
+    merged, _ = pretrained_weights(locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
     assert {array.dtype for array in merged.values()} == {np.dtype(np.float32)}
     name = "bert.encoder.layer.0.output.dense.weight"
     np.testing.assert_array_equal(merged[name], halves[name.removeprefix("bert.")].astype(np.float32))
@@ -71,7 +73,7 @@ def test_what_does_not_fit_is_named(folder: Path) -> None:
     arrays["stranger"] = arrays.pop("embeddings.word_embeddings.weight")
     save_file(arrays, path)
     with pytest.raises(DataError) as caught:
-        pretrained.weights(pretrained.locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
+        pretrained_weights(locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
     message = str(caught.value)
     assert "missing bert.embeddings.word_embeddings.weight" in message
     assert "bert.encoder.layer.1.output.dense.bias is (5,), not (16,)" in message
@@ -82,7 +84,7 @@ def test_what_does_not_fit_is_named(folder: Path) -> None:
 def test_a_file_that_is_no_safetensors(folder: Path, damage: bytes) -> None:
     (folder / "model.safetensors").write_bytes(damage)
     with pytest.raises(DataError, match=r"model\.safetensors: cannot be read"):
-        pretrained.weights(pretrained.locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
+        pretrained_weights(locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
 
 
 def test_the_plan_takes_sizes_tokenizer_and_recipe(folder: Path) -> None:
@@ -137,10 +139,10 @@ def test_a_checkpoint_without_its_tokenizer(folder: Path) -> None:
 
 def test_folders_that_are_no_checkpoint(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither a folder nor a hub id"):
-        pretrained.locate(str(tmp_path / "absent"))
+        locate(str(tmp_path / "absent"))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UsageError, match=r"no model\.safetensors .*only safetensors are read, not pytorch_model\.bin"):
-        pretrained.locate(str(folder))
+        locate(str(folder))
     (folder / "config.json").write_text("{")
     (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
     with pytest.raises(UsageError, match=r"config\.json: cannot be read"):
@@ -152,7 +154,7 @@ def test_a_hub_id_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UsageError, match="HARNESS_OFFLINE is set and the cache lacks it"):
-        pretrained.locate("nobody/has-this-checkpoint")
+        locate("nobody/has-this-checkpoint")
 
 
 def test_vocab_txt_is_read_as_bert_did(folder: Path) -> None:
@@ -190,7 +192,7 @@ def test_minilm_gives_the_logits_of_transformers() -> None:
     for name in ("input_ids", "attention_mask"):
         np.testing.assert_array_equal(arrays[name], reference[name])
 
-    config = msgspec.convert(spec.model_options, Config)
+    config = msgspec.convert(spec.model_options, BertConfig)
     info = msgspec.structs.replace(
         INFO, details={"vocab_size": len(vocabulary), "pad_id": 0}, outputs=2, label_names=()
     )
@@ -198,8 +200,8 @@ def test_minilm_gives_the_logits_of_transformers() -> None:
         info, inputs={n: msgspec.structs.replace(s, shape=(24,)) for n, s in INFO.inputs.items()}
     )
     parameters = Bert().parameters(config, info)
-    weights, notes = pretrained.weights(spec.pretrained, Bert(), parameters, initial_weights(parameters, 0))
-    assert notes["pretrained_initialised_anew"] == "classifier.weight, classifier.bias"
+    weights, notes = pretrained_weights(spec.pretrained, Bert(), parameters, initial_weights(parameters, 0))
+    assert notes["pretrained_initialized_anew"] == "classifier.weight, classifier.bias"
     network = bert.build(config, info, 0.0)
     with torch.no_grad():
         for name, binding in network.bindings.items():

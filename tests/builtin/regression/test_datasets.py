@@ -9,7 +9,7 @@ import pytest
 from harness_regression.datasets import california_housing, uci, wine_quality
 from real_files import load_real
 
-from harness import DataError, RawData, Split
+from harness import DataError, RawData, SeededSplit, Split
 
 
 def rows(split: Split) -> set[tuple[float, ...]]:
@@ -64,7 +64,7 @@ def test_california_housing_keeps_missing_values_and_words(tmp_path: Path) -> No
     names = (*california_housing.NUMBERS, california_housing.TARGET, california_housing.CATEGORY)
     lines = [",".join(names)] + [f"-122.2,37.9,{n},880.0,,322.0,126.0,8.3,452600.0,NEAR BAY" for n in range(20)]
     (tmp_path / "housing.csv").write_text("\n".join(lines) + "\n")
-    data = california_housing.read(tmp_path, california_housing.Options())
+    data = california_housing.read(tmp_path, SeededSplit())
     assert sizes(data) == (14, 2, 4)
     assert data.label_names == ("median_house_value",)
     assert np.isnan(data.train.inputs["features"][:, 4]).all()
@@ -72,7 +72,7 @@ def test_california_housing_keeps_missing_values_and_words(tmp_path: Path) -> No
     assert data.test.targets.tolist() == [[452600.0]] * 4
     (tmp_path / "housing.csv").write_text("longitude,latitude\n1,2\n")
     with pytest.raises(DataError, match=r"housing.csv"):
-        california_housing.read(tmp_path, california_housing.Options())
+        california_housing.read(tmp_path, SeededSplit())
 
 
 def test_california_housing_as_published(real_data: None) -> None:
@@ -101,7 +101,7 @@ def write_wine(folder: Path, wine: str, count: int) -> None:
 def test_wine_quality_tells_the_wines_apart_and_keeps_copies_together(tmp_path: Path) -> None:
     write_wine(tmp_path, "red", 100)
     write_wine(tmp_path, "white", 60)
-    both = wine_quality.read(tmp_path, wine_quality.Options())
+    both = wine_quality.read(tmp_path, wine_quality.WineQualityOptions())
     assert sum(sizes(both)) == 160
     assert both.label_names == ("quality",)
     assert both.train.inputs["features"].shape[1] == 12
@@ -109,12 +109,12 @@ def test_wine_quality_tells_the_wines_apart_and_keeps_copies_together(tmp_path: 
         assert (split.inputs["features"][:, -1] == (split.groups["wine"] == "red")).all()
     assert not rows(both.train) & rows(both.test)
     assert not rows(both.train) & rows(both.validation)
-    red = wine_quality.read(tmp_path, wine_quality.Options(wines="red"))
+    red = wine_quality.read(tmp_path, wine_quality.WineQualityOptions(wines="red"))
     assert sizes(red) == (72, 8, 20)
     assert red.train.inputs["features"].shape[1] == 11
     (tmp_path / "winequality-red.csv").write_text("a;b\n1;2\n")
     with pytest.raises(DataError, match="has 2 columns"):
-        wine_quality.read(tmp_path, wine_quality.Options(wines="red"))
+        wine_quality.read(tmp_path, wine_quality.WineQualityOptions(wines="red"))
 
 
 def test_wine_quality_as_published(real_data: None) -> None:

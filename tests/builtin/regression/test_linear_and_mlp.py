@@ -5,13 +5,12 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from harness_regression.diabetes import Diabetes, Options
+from harness_regression.diabetes import Diabetes
 from harness_regression.models import linear, mlp
-from harness_regression.task import Options as TaskOptions
-from harness_regression.task import RegressionTask
+from harness_regression.task import RegressionOptions, RegressionTask
 from sklearn.linear_model import LinearRegression
 
-from harness import DataInfo, InputSpec, PreparedData, Split
+from harness import DataInfo, InputSpec, PreparedData, SeededSplit, Split
 from harness.execute.weights import check, initial_weights
 
 FEATURES = DataInfo(
@@ -29,9 +28,9 @@ IMAGE = DataInfo(
 
 
 def solve(data: PreparedData) -> dict[str, np.ndarray]:
-    solution = linear.Linear().solve(linear.Config(), data.info, data.train)
+    solution = linear.Linear().solve(linear.LinearConfig(), data.info, data.train)
     assert solution is not None
-    check(solution, linear.Linear().parameters(linear.Config(), data.info))
+    check(solution, linear.Linear().parameters(linear.LinearConfig(), data.info))
     return solution
 
 
@@ -48,12 +47,12 @@ def synthetic(train: Split) -> PreparedData:
 
 @pytest.mark.parametrize(("info", "features"), [(FEATURES, 10), (IMAGE, 192)])
 def test_linear_has_one_weight_a_feature_and_output(info: DataInfo, features: int) -> None:
-    parameters = linear.Linear().parameters(linear.Config(), info)
+    parameters = linear.Linear().parameters(linear.LinearConfig(), info)
     assert [(p.name, p.shape, p.decay) for p in parameters] == [
         ("linear.weight", (info.outputs, features), True),
         ("linear.bias", (info.outputs,), False),
     ]
-    assert linear.Linear().flops_per_sample(linear.Config(), info) == 2 * features * info.outputs
+    assert linear.Linear().flops_per_sample(linear.LinearConfig(), info) == 2 * features * info.outputs
 
 
 @pytest.mark.parametrize(
@@ -67,7 +66,7 @@ def test_linear_has_one_weight_a_feature_and_output(info: DataInfo, features: in
 def test_mlp_has_a_numbered_layer_a_width(
     variant: str, info: DataInfo, shapes: list[tuple[int, ...]], flops: int
 ) -> None:
-    model, config = mlp.Mlp(), msgspec.convert(mlp.Mlp.variants[variant], mlp.Config)
+    model, config = mlp.Mlp(), msgspec.convert(mlp.Mlp.variants[variant], mlp.MlpConfig)
     parameters = model.parameters(config, info)
     assert [p.shape for p in parameters] == shapes
     assert [p.name for p in parameters] == [
@@ -78,14 +77,14 @@ def test_mlp_has_a_numbered_layer_a_width(
 
 
 def test_layers_start_within_the_bound_of_their_width() -> None:
-    weights = initial_weights(mlp.Mlp().parameters(mlp.Config(), IMAGE), seed=3)
+    weights = initial_weights(mlp.Mlp().parameters(mlp.MlpConfig(), IMAGE), seed=3)
     for name, width in (("layers.0", 192), ("layers.1", 64), ("layers.2", 64)):
         for part in ("weight", "bias"):
             assert 0.7 / width**0.5 < abs(weights[f"{name}.{part}"]).max() <= np.float32(1 / width**0.5)
 
 
 def test_the_closed_form_is_least_squares_on_diabetes() -> None:
-    data = RegressionTask().prepare(Diabetes().load(Options()), TaskOptions())
+    data = RegressionTask().prepare(Diabetes().load(SeededSplit()), RegressionOptions())
     solution = solve(data)
     expected = LinearRegression().fit(data.train.inputs["features"].astype(float), data.train.targets.astype(float))
     np.testing.assert_allclose(solution["linear.weight"], expected.coef_, rtol=1e-5, atol=1e-6)
@@ -114,17 +113,17 @@ def test_dependent_and_constant_features_get_the_solution_of_least_norm() -> Non
 
 def test_classification_has_no_closed_form() -> None:
     train = Split(inputs={"pixel_values": np.zeros((4, 8, 8, 3), np.float32)}, targets=np.zeros(4, np.int64))
-    assert linear.Linear().solve(linear.Config(), IMAGE, train) is None
-    assert mlp.Mlp().solve(mlp.Config(), FEATURES, train) is None
+    assert linear.Linear().solve(linear.LinearConfig(), IMAGE, train) is None
+    assert mlp.Mlp().solve(mlp.MlpConfig(), FEATURES, train) is None
 
 
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (mlp.Config, {"hidden_sizes": []}, "at least one layer .* the model 'linear' has no hidden layer"),
-        (mlp.Config, {"hidden_sizes": [8, 0]}, r"at least one unit, got \[8, 0\]"),
-        (mlp.Config, {"hidden_size": 8}, "unknown field `hidden_size`"),
-        (linear.Config, {"bias": False}, "unknown field `bias`"),
+        (mlp.MlpConfig, {"hidden_sizes": []}, "at least one layer .* the model 'linear' has no hidden layer"),
+        (mlp.MlpConfig, {"hidden_sizes": [8, 0]}, r"at least one unit, got \[8, 0\]"),
+        (mlp.MlpConfig, {"hidden_size": 8}, "unknown field `hidden_size`"),
+        (linear.LinearConfig, {"bias": False}, "unknown field `bias`"),
     ],
 )
 def test_impossible_sizes_are_refused(kind: type, values: dict[str, object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The task `regression`: standardisation, and what is refused."""
+"""The task `regression`: standardization, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from harness_regression.diabetes import Diabetes, Options
-from harness_regression.task import Options as TaskOptions
-from harness_regression.task import RegressionTask
+from harness_regression.diabetes import Diabetes
+from harness_regression.task import RegressionOptions, RegressionTask
 
-from harness import DataError, InputSpec, PreparedData, RawData, Split
+from harness import DataError, InputSpec, PreparedData, RawData, SeededSplit, Split
 
 
 def table(rows: int, *, seed: int = 0, scale: float = 1.0, columns: int = 3, targets: int = 2) -> Split:
@@ -25,7 +24,7 @@ def raw(**changes: object) -> RawData:
 
 
 def prepare(data: RawData) -> PreparedData:
-    return RegressionTask().prepare(data, TaskOptions(missing="error"))
+    return RegressionTask().prepare(data, RegressionOptions(missing="error"))
 
 
 def with_column(split: Split, column: int, value: float) -> Split:
@@ -35,7 +34,7 @@ def with_column(split: Split, column: int, value: float) -> Split:
 
 
 def test_training_columns_have_mean_0_and_std_1() -> None:
-    prepared = prepare(Diabetes().load(Options()))
+    prepared = prepare(Diabetes().load(SeededSplit()))
     for array in (prepared.train.inputs["features"], prepared.train.targets):
         assert array.dtype == np.float32
         np.testing.assert_allclose(array.mean(axis=0), 0, atol=1e-6)
@@ -46,7 +45,7 @@ def test_training_columns_have_mean_0_and_std_1() -> None:
     assert info.details == {"target_unit": "points", "constant_features": 0}
 
 
-def test_target_statistics_undo_the_standardisation() -> None:
+def test_target_statistics_undo_the_standardization() -> None:
     data = raw()
     prepared = prepare(data)
     for before, after in ((data.train, prepared.train), (data.test, prepared.test)):
@@ -91,11 +90,7 @@ def test_raw_arrays_are_left_alone() -> None:
     ("changes", "message"),
     [
         ({"train": with_column(table(30), 2, np.nan)}, r"training features have 30 values .* row 0, column 2"),
-        ({"test": replace(table(7), targets=np.full((7, 2), np.inf))}, "test targets have 14 values .* not finite"),
         ({"validation": table(5, columns=4)}, "validation features have 4 columns, those of the training split 3"),
-        ({"test": table(7, targets=1)}, "test targets have 1 columns, those of the training split 2"),
-        ({"test": table(0)}, r"test features are float64 of shape \(0, 3\)"),
-        ({"train": replace(table(4), targets=np.arange(4))}, r"training targets are int64 of shape \(4,\)"),
         (
             {"train": Split(inputs={"features": np.array([["a"], ["b"]], object)}, targets=np.zeros((2, 1)))},
             r"training features are object of shape \(2, 1\); needed: float \[N, columns\]",
@@ -111,7 +106,7 @@ def test_gaps_are_filled_by_the_training_mean_and_marked() -> None:
     train, test = table(30), table(7, seed=2)
     train.inputs["features"][4, 1] = np.nan
     test.inputs["features"][[0, 3], [1, 2]] = np.nan  # column 2 has no gap in training, so there is no companion for it
-    prepared = RegressionTask().prepare(raw(train=train, test=test), TaskOptions())
+    prepared = RegressionTask().prepare(raw(train=train, test=test), RegressionOptions())
     features = prepared.train.inputs["features"]
     assert prepared.info.inputs["features"].shape == (4,)
     np.testing.assert_allclose(features[:, :3].mean(axis=0), 0, atol=1e-6)
@@ -150,9 +145,9 @@ def test_a_table_may_have_categories_only() -> None:
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
 def test_infinite_features_are_refused_even_where_gaps_are_not(value: float) -> None:
     with pytest.raises(DataError, match="not finite"):
-        RegressionTask().prepare(raw(train=with_column(table(30), 2, value)), TaskOptions())
+        RegressionTask().prepare(raw(train=with_column(table(30), 2, value)), RegressionOptions())
 
 
 def test_a_column_without_any_number_is_refused() -> None:
     with pytest.raises(DataError, match="no number in column 2"):
-        RegressionTask().prepare(raw(train=with_column(table(30), 2, np.nan)), TaskOptions())
+        RegressionTask().prepare(raw(train=with_column(table(30), 2, np.nan)), RegressionOptions())

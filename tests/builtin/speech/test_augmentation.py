@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness_speech.task import Options, Speech
+from harness_speech.task import Speech, SpeechOptions
 from harness_speech.waveforms import fixed_length, shifted, with_noise
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ from harness.data.batches import training_batches
 TASK = Speech()
 RATE_HZ = 1000
 OPTIONS = st.builds(
-    Options, shift_ms=st.sampled_from([0.0, 0.4, 7.0, 5000.0]), noise_snr_db=st.sampled_from([None, -10.0, 20.0])
+    SpeechOptions, shift_ms=st.sampled_from([0.0, 0.4, 7.0, 5000.0]), noise_snr_db=st.sampled_from([None, -10.0, 20.0])
 )
 
 
@@ -30,25 +30,25 @@ def info(samples: int) -> DataInfo:
 
 
 def clips(lengths: list[int], samples: int, seed: int = 0) -> np.ndarray:
-    """Normalised and padded, as the task prepares them."""
+    """Normalized and padded, as the task prepares them."""
     rng = np.random.default_rng(seed)
     return fixed_length([rng.uniform(-1, 1, length).astype(np.float32) for length in lengths], samples)
 
 
-def augmented(rows: np.ndarray, options: Options, seed: int = 0) -> np.ndarray:
+def augmented(rows: np.ndarray, options: SpeechOptions, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return TASK.augment({"input_values": rows.copy()}, info(rows.shape[1]), options, rng)["input_values"]
 
 
 def test_nothing_changes_unless_asked_for() -> None:
     rows = clips([10, 30, 50], 40)
-    assert np.array_equal(augmented(rows, Options()), rows)
-    assert np.array_equal(augmented(rows, Options(shift_ms=0.4)), rows)  # less than a sample
+    assert np.array_equal(augmented(rows, SpeechOptions()), rows)
+    assert np.array_equal(augmented(rows, SpeechOptions(shift_ms=0.4)), rows)  # less than a sample
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.integers(1, 60), OPTIONS, st.integers(0, 9))
 def test_shapes_and_dtypes_stay_and_numbers_are_finite(
-    lengths: list[int], samples: int, options: Options, seed: int
+    lengths: list[int], samples: int, options: SpeechOptions, seed: int
 ) -> None:
     rows = clips(lengths, samples)
     changed = augmented(rows, options, seed)
@@ -71,7 +71,7 @@ def test_a_shift_moves_the_clip_and_zeros_come_in(later: list[int]) -> None:
 def test_shifts_reach_so_many_milliseconds_in_both_directions() -> None:
     rows = np.zeros((2000, 41), np.float32)
     rows[:, 20] = 1
-    steps = augmented(rows, Options(shift_ms=5)).argmax(axis=1) - 20
+    steps = augmented(rows, SpeechOptions(shift_ms=5)).argmax(axis=1) - 20
     assert set(steps.tolist()) == set(range(-5, 6))
 
 
@@ -80,7 +80,7 @@ def test_shifts_reach_so_many_milliseconds_in_both_directions() -> None:
 def test_noise_has_the_asked_ratio_on_the_clip_and_leaves_the_padding(snr_db: float, scale: float) -> None:
     lengths = [16_000, 4_000, 9_000]
     rows = clips(lengths, 16_000) * np.float32(scale)
-    noisy = augmented(rows, Options(noise_snr_db=snr_db))
+    noisy = augmented(rows, SpeechOptions(noise_snr_db=snr_db))
     for row, new, length in zip(rows.astype(np.float64), noisy, lengths, strict=True):
         noise = new - row
         assert not noise[length:].any()
@@ -98,7 +98,7 @@ def test_a_silent_clip_stays_silent() -> None:
 def test_an_epochs_batches_depend_on_seed_and_epoch_only() -> None:
     rows = clips([20, 40] * 10, 40)
     split = Split(inputs={"input_values": rows.copy()}, targets=np.arange(20))
-    options = Options(shift_ms=9, noise_snr_db=10)
+    options = SpeechOptions(shift_ms=9, noise_snr_db=10)
 
     def epoch(seed: int, number: int) -> list[np.ndarray]:
         batches = training_batches(split, 8, seed, number, lambda i, rng: TASK.augment(i, info(40), options, rng))
@@ -116,4 +116,4 @@ def test_an_epochs_batches_depend_on_seed_and_epoch_only() -> None:
 )
 def test_options_are_checked(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Options(**wrong)
+        SpeechOptions(**wrong)

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
-from harness_speech.task import Options, Speech
+from harness_speech.task import Speech, SpeechOptions
 
 from harness import RawData, Split, UsageError
 
@@ -45,7 +44,7 @@ def test_waveforms_are_those_of_the_feature_extractor(do_normalize: bool, tmp_pa
     transformers = pytest.importorskip("transformers")
     extractor = transformers.Wav2Vec2FeatureExtractor(sampling_rate=8000, do_normalize=do_normalize)
     extractor.save_pretrained(tmp_path)
-    options = msgspec.convert({**Speech().checkpoint_options(tmp_path), "seconds": 1.25}, Options)
+    options = SpeechOptions(**{**Speech().checkpoint_options(tmp_path), "seconds": 1.25})
     prepared = Speech().prepare(raw(8000), options)
     # Each clip by itself, then padded, as a data collator does in training.
     limit: dict[str, Any] = {"max_length": 10_000, "truncation": True, "sampling_rate": 8000}
@@ -54,11 +53,11 @@ def test_waveforms_are_those_of_the_feature_extractor(do_normalize: bool, tmp_pa
     np.testing.assert_allclose(prepared.train.inputs["input_values"], expected["input_values"], rtol=1e-5, atol=1e-6)
 
 
-def test_rate_and_normalisation_are_the_checkpoints(tmp_path: Path) -> None:
+def test_rate_and_normalization_are_the_checkpoints(tmp_path: Path) -> None:
     assert Speech().checkpoint_options(tmp_path) == {}
-    assert Speech().checkpoint_options(written(tmp_path)) == {"sample_rate_hz": 16000, "normalise": True}
+    assert Speech().checkpoint_options(written(tmp_path)) == {"sample_rate_hz": 16000, "normalize": True}
     told = Speech().checkpoint_options(written(tmp_path, sampling_rate=4000, do_normalize=False))
-    prepared = Speech().prepare(raw(8000), msgspec.convert(told, Options))
+    prepared = Speech().prepare(raw(8000), SpeechOptions(**told))
     assert prepared.info.details["sample_rate_hz"] == 4000
     values = prepared.train.inputs["input_values"]
     assert values.shape == (3, 6000)

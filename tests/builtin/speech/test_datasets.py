@@ -83,7 +83,7 @@ def small_commands(tmp_path: Path) -> Path:
 
 
 def test_speech_commands_35_uses_every_word_and_the_publishers_lists(small_commands: Path) -> None:
-    data = speech_commands.read(small_commands, speech_commands.Options())
+    data = speech_commands.read(small_commands, speech_commands.SpeechCommandsOptions())
     assert data.label_names == tuple(sorted(WORDS))
     assert (len(data.train), len(data.validation), len(data.test)) == (288, 36, 36)
     assert np.bincount(data.train.targets).tolist() == [24] * 12
@@ -95,7 +95,7 @@ def test_speech_commands_35_uses_every_word_and_the_publishers_lists(small_comma
 
 
 def test_speech_commands_12_adds_a_tenth_of_silence_and_unknown_words(small_commands: Path) -> None:
-    data = speech_commands.read(small_commands, speech_commands.Options(classes=12))
+    data = speech_commands.read(small_commands, speech_commands.SpeechCommandsOptions(classes=12))
     assert data.label_names == ("_silence_", "_unknown_", *speech_commands.COMMANDS)
     noise: dict[str, set[int]] = {}
     for name, split, each, extra in (("train", data.train, 24, 24), ("test", data.test, 3, 3)):
@@ -109,7 +109,7 @@ def test_speech_commands_12_adds_a_tenth_of_silence_and_unknown_words(small_comm
         noise[name] = {round(float(value) * 32768) for samples in silence for value in samples[[0, -1]]}
     assert noise["train"]
     assert max(noise["train"]) < min(noise["test"])  # from their own parts of the recording
-    again = speech_commands.read(small_commands, speech_commands.Options(classes=12))
+    again = speech_commands.read(small_commands, speech_commands.SpeechCommandsOptions(classes=12))
     same = zip(data.train.inputs["waveform"], again.train.inputs["waveform"], strict=True)
     assert all(np.array_equal(one, other) for one, other in same)
 
@@ -117,7 +117,7 @@ def test_speech_commands_12_adds_a_tenth_of_silence_and_unknown_words(small_comm
 def test_speech_commands_misses_what_its_lists_name(small_commands: Path) -> None:
     (small_commands / "yes" / "00000000_nohash_0.wav").unlink()
     with pytest.raises(DataError, match=r"validation_list.txt lists yes/00000000_nohash_0.wav"):
-        speech_commands.read(small_commands, speech_commands.Options())
+        speech_commands.read(small_commands, speech_commands.SpeechCommandsOptions())
 
 
 RECORDINGS = (

@@ -12,14 +12,22 @@ import msgspec
 import numpy as np
 import pytest
 from harness_speech import espeak
-from harness_speech.espeak_digits import DIGITS, EXCLUDED, SPLITS, EspeakDigits, Options, split_of, utterances
+from harness_speech.espeak_digits import (
+    DIGITS,
+    EXCLUDED,
+    SPLITS,
+    EspeakDigits,
+    EspeakDigitsOptions,
+    split_of,
+    utterances,
+)
 
 from harness import DataError, RawData, Split
 
 DIGEST = """
 import hashlib
-from harness_speech.espeak_digits import SPLITS, EspeakDigits, Options
-data = EspeakDigits().load(Options(takes=1))
+from harness_speech.espeak_digits import SPLITS, EspeakDigits, EspeakDigitsOptions
+data = EspeakDigits().load(EspeakDigitsOptions(takes=1))
 sha = hashlib.sha256()
 for split in SPLITS:
     for waveform in getattr(data, split).inputs["waveform"]:
@@ -31,13 +39,13 @@ print(sha.hexdigest())
 @pytest.fixture(scope="module")
 def data() -> RawData:
     pytest.importorskip("espeakng_loader")
-    return EspeakDigits().load(Options())
+    return EspeakDigits().load(EspeakDigitsOptions())
 
 
 @pytest.fixture(scope="module")
 def one_take() -> RawData:
     pytest.importorskip("espeakng_loader")
-    return EspeakDigits().load(Options(takes=1))
+    return EspeakDigits().load(EspeakDigitsOptions(takes=1))
 
 
 def _splits(data: RawData) -> list[Split]:
@@ -59,7 +67,7 @@ def test_every_voice_says_every_digit_equally_often(data: RawData) -> None:
         voices = set(split.groups["voice"])
         counts = Counter(zip(split.groups["voice"], split.targets, strict=True))
         assert len(voices) >= 12
-        assert counts == {(voice, digit): Options().takes for voice in voices for digit in range(10)}
+        assert counts == {(voice, digit): EspeakDigitsOptions().takes for voice in voices for digit in range(10)}
         assert split.targets.dtype == np.int64
 
 
@@ -114,7 +122,7 @@ def test_every_voice_differs_from_what_an_unknown_one_gets() -> None:
     voices = [voice for voice in espeak.variants() if voice not in EXCLUDED]
     names = [*voices, *["no-such-variant"] * 3]
     spectra = []
-    for samples in espeak.synthesise([espeak.Utterance("nine", "en-us", name, 175, 50) for name in names]):
+    for samples in espeak.synthesize([espeak.Utterance("nine", "en-us", name, 175, 50) for name in names]):
         power = np.abs(np.fft.rfft(samples / 32768, 32768)[:16384]) ** 2
         spectra.append(np.log(power.reshape(256, 64).sum(1) + 1e-6))
     *others, one, two, three = spectra
@@ -126,16 +134,16 @@ def test_every_voice_differs_from_what_an_unknown_one_gets() -> None:
 @pytest.mark.parametrize("rate_hz", [8000, 16000])
 def test_speech_keeps_its_energy_and_bandwidth_at_each_rate(rate_hz: int) -> None:
     pytest.importorskip("espeakng_loader")
-    data = EspeakDigits().load(Options(takes=1, sample_rate_hz=rate_hz))
+    data = EspeakDigits().load(EspeakDigitsOptions(takes=1, sample_rate_hz=rate_hz))
     assert data.details == {"sample_rate_hz": rate_hz}
-    spoken = espeak.synthesise(utterances([v for v in espeak.variants() if v not in EXCLUDED], 1))
+    spoken = espeak.synthesize(utterances([v for v in espeak.variants() if v not in EXCLUDED], 1))
     seconds = sum(map(len, spoken)) / espeak.SAMPLE_RATE_HZ
     found = sum(len(waveform) for split in _splits(data) for waveform in split.inputs["waveform"]) / rate_hz
     assert found == pytest.approx(seconds, rel=1e-3)
 
 
 def test_synthesis_is_the_same_in_every_process_and_again_in_this_one(one_take: RawData) -> None:
-    again = EspeakDigits().load(Options(takes=1))
+    again = EspeakDigits().load(EspeakDigitsOptions(takes=1))
     child = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True)
     assert _digest(again) == _digest(one_take)
     assert child.stdout == _digest(one_take) + "\n"
@@ -145,7 +153,7 @@ def test_synthesis_is_the_same_in_every_process_and_again_in_this_one(one_take: 
 def test_the_caller_keeps_its_folder_and_its_output(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("espeakng_loader")
     before = Path.cwd()
-    assert len(espeak.synthesise([espeak.Utterance("two", "en-us", "f1", 175, 50)])) == 1
+    assert len(espeak.synthesize([espeak.Utterance("two", "en-us", "f1", 175, 50)])) == 1
     assert Path.cwd() == before
     assert capfd.readouterr() == ("", "")
 
@@ -157,7 +165,7 @@ def test_an_installation_far_down_the_tree_still_speaks(tmp_path: Path, monkeypa
     folder.mkdir(parents=True)
     (folder / "espeakng_loader").symlink_to(Path(loader.__file__).parent)
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
-    near = espeak.synthesise([espeak.Utterance("two", "en-us", "f1", 175, 50)])
+    near = espeak.synthesize([espeak.Utterance("two", "en-us", "f1", 175, 50)])
     assert len(near) == 1
     assert len(near[0]) > 1000
 
@@ -166,16 +174,16 @@ def test_without_the_loader_the_error_says_what_to_install(monkeypatch: pytest.M
     assert EspeakDigits.requires == {"espeakng_loader": "pip install 'harness[speech]'"}
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(DataError, match=r"pip install 'harness\[speech\]'"):
-        EspeakDigits().load(Options())
+        EspeakDigits().load(EspeakDigitsOptions())
 
 
 def test_a_language_that_is_not_there_is_an_error() -> None:
     pytest.importorskip("espeakng_loader")
     with pytest.raises(DataError, match="status 2 for Utterance"):
-        espeak.synthesise([espeak.Utterance("two", "no-such-language", "f1", 175, 50)])
+        espeak.synthesize([espeak.Utterance("two", "no-such-language", "f1", 175, 50)])
 
 
 @pytest.mark.parametrize("options", [{"takes": 0}, {"sample_rate_hz": 100}, {"voices": 3}])
 def test_options_are_checked(options: dict[str, int]) -> None:
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert(options, Options)
+        msgspec.convert(options, EspeakDigitsOptions)

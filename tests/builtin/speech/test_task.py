@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness_speech.task import Options, Speech
-from harness_speech.waveforms import fixed_length, normalise, resample
+from harness_speech.task import Speech, SpeechOptions
+from harness_speech.waveforms import fixed_length, normalize, resample
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -33,29 +33,29 @@ def _data(lengths: list[int], **details: int) -> RawData:
 
 
 @given(WAVEFORMS)
-def test_normalised_waveforms_have_zero_mean_and_at_most_unit_variance(waveform: np.ndarray) -> None:
-    normalised = normalise(waveform)
-    assert normalised.dtype == np.float32
-    assert normalised.shape == waveform.shape
-    assert np.isfinite(normalised).all()
+def test_normalized_waveforms_have_zero_mean_and_at_most_unit_variance(waveform: np.ndarray) -> None:
+    normalized = normalize(waveform)
+    assert normalized.dtype == np.float32
+    assert normalized.shape == waveform.shape
+    assert np.isfinite(normalized).all()
     if len(waveform):
-        assert abs(float(normalised.astype(np.float64).mean())) < 1e-5
+        assert abs(float(normalized.astype(np.float64).mean())) < 1e-5
         variance = float(np.var(waveform.astype(np.float64)))
-        assert np.var(normalised.astype(np.float64)) == pytest.approx(variance / (variance + 1e-7), abs=1e-5)
+        assert np.var(normalized.astype(np.float64)) == pytest.approx(variance / (variance + 1e-7), abs=1e-5)
 
 
 @pytest.mark.parametrize("level", [0.0, 0.1, -1.0])
 def test_constant_clips_become_silence(level: float) -> None:
-    np.testing.assert_allclose(normalise(np.full(1000, level, np.float32)), 0, atol=1e-8)
+    np.testing.assert_allclose(normalize(np.full(1000, level, np.float32)), 0, atol=1e-8)
 
 
 @given(st.lists(WAVEFORMS, max_size=5), st.integers(1, 300))
-def test_fixed_length_cuts_normalises_and_pads(waveforms: list[np.ndarray], samples: int) -> None:
+def test_fixed_length_cuts_normalizes_and_pads(waveforms: list[np.ndarray], samples: int) -> None:
     matrix = fixed_length(waveforms, samples)
     assert matrix.shape == (len(waveforms), samples)
     assert matrix.dtype == np.float32
     for row, waveform in zip(matrix, waveforms, strict=True):
-        np.testing.assert_array_equal(row[: len(waveform)], normalise(waveform[:samples]))
+        np.testing.assert_array_equal(row[: len(waveform)], normalize(waveform[:samples]))
         assert not row[len(waveform) :].any()
 
 
@@ -73,7 +73,7 @@ def test_resampling_keeps_a_tone_and_removes_what_the_new_rate_cannot_hold() -> 
 
 def test_the_default_length_holds_99_percent_of_the_training_clips() -> None:
     lengths = [100] * 197 + [400, 800, 900]
-    prepared = Speech().prepare(_data(lengths, sample_rate_hz=8000), Options())
+    prepared = Speech().prepare(_data(lengths, sample_rate_hz=8000), SpeechOptions())
     assert prepared.info.inputs == {"input_values": InputSpec(shape=(800,), dtype="float32")}
     assert prepared.info.details == {"sample_rate_hz": 8000, "truncated_share": 1 / 200}
     assert (prepared.info.outputs, prepared.info.label_names) == (2, ("no", "yes"))
@@ -84,20 +84,20 @@ def test_the_default_length_holds_99_percent_of_the_training_clips() -> None:
 
 
 def test_seconds_sets_the_length() -> None:
-    prepared = Speech().prepare(_data([100, 3000], sample_rate_hz=8000), Options(seconds=0.25))
+    prepared = Speech().prepare(_data([100, 3000], sample_rate_hz=8000), SpeechOptions(seconds=0.25))
     assert prepared.info.inputs["input_values"].shape == (2000,)
     assert prepared.info.details["truncated_share"] == 0.5
 
 
 def test_a_dataset_without_a_sample_rate_is_refused() -> None:
     with pytest.raises(DataError, match="sample_rate_hz"):
-        Speech().prepare(_data([100]), Options())
+        Speech().prepare(_data([100]), SpeechOptions())
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e9])
 def test_a_clip_is_at_most_an_hour_long(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds must lie above 0 and at most at 3600"):
-        Options(seconds=seconds)
+        SpeechOptions(seconds=seconds)
 
 
 def test_each_waveform_is_resampled_from_its_own_rate() -> None:
@@ -108,12 +108,12 @@ def test_each_waveform_is_resampled_from_its_own_rate() -> None:
     rates = np.array([16000, 8000])
     split = Split(inputs={"waveform": waveforms, "sample_rate_hz": rates}, targets=np.array([0, 1]))
     data = RawData(train=split, validation=split, test=split, label_names=("no", "yes"))
-    prepared = Speech().prepare(data, Options())
+    prepared = Speech().prepare(data, SpeechOptions())
     assert prepared.info.details["sample_rate_hz"] == 8000
     first, second = prepared.train.inputs["input_values"]
     assert first.shape == (4000,)
     np.testing.assert_allclose(first[100:-100], second[100:-100], atol=0.05)
-    faster = Speech().prepare(data, Options(sample_rate_hz=12000))
+    faster = Speech().prepare(data, SpeechOptions(sample_rate_hz=12000))
     assert faster.info.inputs == {"input_values": InputSpec(shape=(6000,), dtype="float32")}
     assert faster.info.details["sample_rate_hz"] == 12000
 
@@ -123,5 +123,5 @@ def test_more_than_16_khz_is_kept_on_request_only() -> None:
     data = RawData(
         train=split, validation=split, test=split, label_names=("no", "yes"), details={"sample_rate_hz": 44100}
     )
-    assert Speech().prepare(data, Options()).info.inputs["input_values"].shape == (1600,)
-    assert Speech().prepare(data, Options(sample_rate_hz=44100)).info.inputs["input_values"].shape == (4410,)
+    assert Speech().prepare(data, SpeechOptions()).info.inputs["input_values"].shape == (1600,)
+    assert Speech().prepare(data, SpeechOptions(sample_rate_hz=44100)).info.inputs["input_values"].shape == (4410,)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from harness_speech.models.wav2vec2 import Config, Wav2Vec2, frames
+from harness_speech.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config, frames
 
 from harness import CombinationError, DataInfo, InputSpec
 from harness.execute.weights import initial_weights
@@ -18,8 +18,8 @@ def _info(samples: int = 8000, outputs: int = 10) -> DataInfo:
     )
 
 
-def _config(variant: str, **changes: object) -> Config:
-    return msgspec.convert({**Wav2Vec2.variants[variant], **changes}, Config)
+def _config(variant: str, **changes: object) -> Wav2Vec2Config:
+    return msgspec.convert({**Wav2Vec2.variants[variant], **changes}, Wav2Vec2Config)
 
 
 def test_tiny_is_the_default_variant() -> None:
@@ -52,7 +52,7 @@ def test_decay_is_for_matrices_and_kernels() -> None:
 
 def test_flops_by_hand() -> None:
     """Two convolutions, one layer, 4 frames: each term of the formula worked out separately."""
-    config = Config(
+    config = Wav2Vec2Config(
         hidden_size=6,
         num_hidden_layers=1,
         num_attention_heads=2,

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from harness_speech.models.wav2vec2 import Config, Wav2Vec2, frames
+from harness_speech.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config, frames
 
 from harness import DataInfo, InputSpec
 
@@ -24,7 +24,7 @@ CASES: dict[str, dict[str, Any]] = {
 def test_wav2vec2_lists_the_checkpoint_of_transformers(case: str) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    config = msgspec.convert(CASES[case], Config)
+    config = msgspec.convert(CASES[case], Wav2Vec2Config)
     info = DataInfo(
         kind="waveform",
         inputs={"input_values": InputSpec(shape=(5000,), dtype="float32")},

@@ -131,7 +131,7 @@ def test_the_cpu_is_listed_last_and_has_no_device_memory() -> None:
     session.close()
 
 
-def test_out_of_memory_is_recognised() -> None:
+def test_out_of_memory_is_recognized() -> None:
     import tensorflow as tf
     from harness_tensorflow import TensorFlowBackend
 

@@ -31,7 +31,7 @@ def test_logits_are_those_of_transformers(case: str, tmp_path: Path) -> None:
     assert logits.shape == (6, len(genuine.CLASSES))
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
     assert np.ptp(logits, axis=0).min() > 1e-3 * np.abs(logits).max()  # the examples are told apart
-    fresh = notes["pretrained_initialised_anew"]
+    fresh = notes["pretrained_initialized_anew"]
     assert ("classifier" in fresh) == (case in genuine.NEW_HEADS), fresh
 
 

@@ -21,7 +21,7 @@ def _a_gpu() -> None:
 
 
 @pytest.fixture
-def no_synchronisation() -> Iterator[None]:
+def no_synchronization() -> Iterator[None]:
     """Operations that wait for the GPU raise an error."""
     import torch
 
@@ -72,13 +72,13 @@ def test_steps_and_predictions_do_not_wait_for_the_gpu(
     batch = batch_of(session_request.info, 16)
     losses(session, batch, [1e-3] * 2)
     session.fetch(session.predict(batch.inputs))
-    request.getfixturevalue("no_synchronisation")
+    request.getfixturevalue("no_synchronization")
     for rate in (1e-3, 2e-3):
         session.train_step(batch, rate)
         session.predict(batch.inputs)
 
 
-def test_out_of_device_memory_is_recognised() -> None:
+def test_out_of_device_memory_is_recognized() -> None:
     import torch
 
     with pytest.raises(RuntimeError) as error:

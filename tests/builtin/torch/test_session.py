@@ -80,7 +80,7 @@ def test_notes_tell_what_was_set() -> None:
     session.close()
 
 
-def test_running_out_of_memory_is_recognised() -> None:
+def test_running_out_of_memory_is_recognized() -> None:
     import torch
 
     backend = TorchBackend()

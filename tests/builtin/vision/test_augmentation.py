@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness_vision.task import Options, VisionTask, shifted
+from harness_vision.options import VisionOptions
+from harness_vision.task import VisionTask, shifted
 
 from harness import DataInfo, InputSpec, PluginError, Split
 from harness.data.batches import training_batches
@@ -25,7 +26,7 @@ def numbered(count: int, side: int = 6) -> np.ndarray:
 
 def augmented(images: np.ndarray, seed: int = 0, **options: object) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return TASK.augment({"pixel_values": images.copy()}, INFO, Options(**options), rng)["pixel_values"]
+    return TASK.augment({"pixel_values": images.copy()}, INFO, VisionOptions(**options), rng)["pixel_values"]
 
 
 def test_nothing_changes_unless_asked_for() -> None:
@@ -68,7 +69,7 @@ def test_the_middle_corner_leaves_an_image_as_it_is() -> None:
 
 def test_an_epochs_batches_depend_on_seed_and_epoch_only() -> None:
     split = Split(inputs={"pixel_values": numbered(20)}, targets=np.arange(20))
-    options = Options(crop=2, flip=True)
+    options = VisionOptions(crop=2, flip=True)
 
     def epoch(seed: int, number: int) -> list[np.ndarray]:
         batches = training_batches(split, 8, seed, number, lambda inputs, rng: TASK.augment(inputs, INFO, options, rng))

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from harness_vision.task import Options, VisionTask
+from harness_vision.options import VisionOptions
+from harness_vision.task import VisionTask
 
 from harness import DataError, PreparedData, RawData, Split, UsageError
 
@@ -55,8 +56,8 @@ def written(folder: Path, preprocessor: dict[str, Any] | None, channels: int = 3
     return folder
 
 
-def options(folder: Path, **changes: Any) -> Options:
-    return msgspec.convert({**VisionTask().checkpoint_options(folder), **changes}, Options)
+def options(folder: Path, **changes: Any) -> VisionOptions:
+    return msgspec.convert({**VisionTask().checkpoint_options(folder), **changes}, VisionOptions)
 
 
 def prepared(folder: Path, data: RawData, **changes: Any) -> PreparedData:
@@ -76,7 +77,7 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[tuple[int, int, int], ...]]] =
         SHAPES,
     ),
     "shorter side, cropped": ("CLIP", {"size": {"shortest_edge": 37}, "crop_size": 32}, SHAPES),
-    "not normalised": ("ConvNext", {"size": {"shortest_edge": 32}, "do_normalize": False}, SHAPES),
+    "not normalized": ("ConvNext", {"size": {"shortest_edge": 32}, "do_normalize": False}, SHAPES),
     "to [-1, 1]": ("ViT", {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}, SHAPES),
     "not rescaled": ("ViT", {"do_rescale": False, "image_mean": [127.0] * 3, "image_std": [60.0] * 3}, SHAPES),
     "cropped only": ("Bit", {"do_resize": False, "crop_size": 48}, SHAPES),
@@ -93,11 +94,11 @@ def test_pixels_are_those_of_the_image_processor(case: str, tmp_path: Path) -> N
     written(tmp_path, None)
     processor.save_pretrained(tmp_path)
     pixels = images(shapes)
-    colour = [np.repeat(image, 3 // image.shape[2], axis=2) for image in pixels]
-    expected = processor(colour, input_data_format="channels_last", return_tensors="np")["pixel_values"]
+    color = [np.repeat(image, 3 // image.shape[2], axis=2) for image in pixels]
+    expected = processor(color, input_data_format="channels_last", return_tensors="np")["pixel_values"]
     found = prepared(tmp_path, raw(pixels))
     assert found.info.inputs["pixel_values"].shape == (*expected.shape[2:], 3)
-    # Both round to whole grey levels at the same place; what is left is float32.
+    # Both round to whole gray levels at the same place; what is left is float32.
     np.testing.assert_allclose(
         found.train.inputs["pixel_values"], expected.transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-5, err_msg=case
     )
@@ -116,31 +117,31 @@ def test_a_published_resnet_is_scaled_to_256_and_cropped_to_224(tmp_path: Path) 
 
 
 def test_another_size_keeps_the_checkpoints_crop_and_statistics(tmp_path: Path) -> None:
-    assert options(written(tmp_path, RESNET), image_size=64) == Options(
+    assert options(written(tmp_path, RESNET), image_size=64) == VisionOptions(
         image_size=64, channels=3, resize="cover", crop_share=0.875, resample="bicubic", mean=MEAN, std=STD
     )
 
 
 def test_without_a_preprocessor_the_network_still_gets_its_channels(tmp_path: Path) -> None:
-    grey = raw(images(((8, 9, 1), (8, 9, 1))))
+    gray = raw(images(((8, 9, 1), (8, 9, 1))))
     assert VisionTask().checkpoint_options(written(tmp_path, None)) == {"channels": 3}
-    found = prepared(tmp_path, grey)
+    found = prepared(tmp_path, gray)
     pixels = found.train.inputs["pixel_values"]
     assert pixels.shape == (2, 8, 9, 3)
     assert found.info.inputs["pixel_values"].shape == (8, 9, 3)
     np.testing.assert_array_equal(pixels[..., 0], pixels[..., 2])
-    own = VisionTask().prepare(grey, Options())
+    own = VisionTask().prepare(gray, VisionOptions())
     np.testing.assert_allclose(pixels[..., :1], own.train.inputs["pixel_values"], rtol=1e-5, atol=1e-5)
     assert prepared(written(tmp_path, None, channels=1), raw(images(SHAPES))).info.inputs["pixel_values"].shape[2] == 1
 
 
 def test_images_of_few_grey_levels_gain_levels_when_they_are_scaled() -> None:
     data = raw(images(((8, 8, 1), (8, 8, 1)), top=16), pixel_max=16)
-    found = VisionTask().prepare(data, Options(image_size=32, resample="bicubic", mean=(0.0,), std=(1.0,)))
+    found = VisionTask().prepare(data, VisionOptions(image_size=32, resample="bicubic", mean=(0.0,), std=(1.0,)))
     pixels = found.train.inputs["pixel_values"]
     assert len(np.unique(pixels)) > 17
     assert 0 <= pixels.min() < pixels.max() <= 1
-    own = VisionTask().prepare(data, Options(mean=(0.0,), std=(1.0,))).train.inputs["pixel_values"]
+    own = VisionTask().prepare(data, VisionOptions(mean=(0.0,), std=(1.0,))).train.inputs["pixel_values"]
     assert pixels.mean() == pytest.approx(own.mean(), abs=0.01)
 
 
@@ -208,11 +209,11 @@ def test_networks_of_other_channels_are_refused(tmp_path: Path) -> None:
 )
 def test_options_are_checked(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Options(**wrong)
+        VisionOptions(**wrong)
 
 
 def test_options_that_do_not_suit_the_images_are_refused() -> None:
     with pytest.raises(DataError, match=r"mean and std have 3 numbers, the images 1 channels; .*task.channels=3"):
-        VisionTask().prepare(raw(images(((8, 8, 1),))), Options(mean=MEAN, std=STD))
+        VisionTask().prepare(raw(images(((8, 8, 1),))), VisionOptions(mean=MEAN, std=STD))
     with pytest.raises(DataError, match=r"several sizes, and resize is none; .*task.image_size"):
-        VisionTask().prepare(raw(images(SHAPES)), Options(resize="none"))
+        VisionTask().prepare(raw(images(SHAPES)), VisionOptions(resize="none"))

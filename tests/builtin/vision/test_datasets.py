@@ -87,7 +87,7 @@ def test_mnist_as_published(
 def test_fashion_mnist_has_the_published_mean(real_data: None) -> None:
     data = load_real(mnist.FashionMnist())
     images = np.concatenate([data.train.inputs["image"], data.validation.inputs["image"]])
-    assert images.mean() / 255 == pytest.approx(0.2860, abs=5e-5)  # as often used for normalisation
+    assert images.mean() / 255 == pytest.approx(0.2860, abs=5e-5)  # as often used for normalization
 
 
 def write_cifar(folder: Path, each: int) -> NDArray[np.uint8]:
@@ -104,7 +104,7 @@ def write_cifar(folder: Path, each: int) -> NDArray[np.uint8]:
     return records[5]
 
 
-def test_cifar10_reads_planes_of_colour(tmp_path: Path) -> None:
+def test_cifar10_reads_planes_of_color(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-10-batches-bin"
     records = write_cifar(folder, 20)
     data = cifar10.read(tmp_path)
@@ -114,8 +114,8 @@ def test_cifar10_reads_planes_of_colour(tmp_path: Path) -> None:
     assert data.label_names == tuple(cifar10.Cifar10.label_names)
     image = data.test.inputs["image"][3]
     assert image.shape == (32, 32, 3)
-    for row, column, colour in ((0, 0, 0), (0, 31, 1), (5, 2, 2), (31, 31, 0)):
-        assert image[row, column, colour] == records[3, 1 + 1024 * colour + 32 * row + column]
+    for row, column, color in ((0, 0, 0), (0, 31, 1), (5, 2, 2), (31, 31, 0)):
+        assert image[row, column, color] == records[3, 1 + 1024 * color + 32 * row + column]
     assert data.test.targets.tolist() == [*range(10)] * 2
     (folder / "test_batch.bin").write_bytes(b"\x00" * 3072)
     with pytest.raises(DataError, match="no whole number of records"):

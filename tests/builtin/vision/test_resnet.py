@@ -6,7 +6,7 @@ import math
 
 import msgspec
 import pytest
-from harness_vision.models.resnet import Config, ResNet
+from harness_vision.models.resnet import ResNet, ResNetConfig
 
 from harness import DataInfo, InputSpec
 from harness.execute.weights import initial_weights
@@ -21,8 +21,8 @@ def info(height: int, width: int, channels: int, classes: int) -> DataInfo:
     )
 
 
-def config(variant: str) -> Config:
-    return msgspec.convert(ResNet.variants[variant], Config)
+def config(variant: str) -> ResNetConfig:
+    return msgspec.convert(ResNet.variants[variant], ResNetConfig)
 
 
 IMAGENET, CIFAR = info(224, 224, 3, 1000), info(32, 32, 3, 10)
@@ -68,15 +68,15 @@ def test_kernels_start_with_the_fan_out_variance_and_norms_as_identity() -> None
 
 
 def test_grey_images_change_the_first_kernel_only() -> None:
-    colour = ResNet().parameters(config("resnet-18"), IMAGENET)
-    grey = ResNet().parameters(config("resnet-18"), info(224, 224, 1, 1000))
-    assert [(a.name, b.shape) for a, b in zip(colour, grey, strict=True) if a.shape != b.shape] == [
+    color = ResNet().parameters(config("resnet-18"), IMAGENET)
+    gray = ResNet().parameters(config("resnet-18"), info(224, 224, 1, 1000))
+    assert [(a.name, b.shape) for a, b in zip(color, gray, strict=True) if a.shape != b.shape] == [
         ("resnet.embedder.embedder.convolution.weight", (64, 1, 7, 7))
     ]
 
 
 def test_flops_of_a_network_small_enough_to_count_by_hand() -> None:
-    tiny = Config(embedding_size=4, hidden_sizes=(4, 8), depths=(1, 1), layer_type="basic", stem="small")
+    tiny = ResNetConfig(embedding_size=4, hidden_sizes=(4, 8), depths=(1, 1), layer_type="basic", stem="small")
     stem = 9 * 9 * 9 * 3 * 4
     first = 2 * (9 * 9 * 9 * 4 * 4)
     # A 9 x 9 image halves to 5 x 5: the padding rounds up.
@@ -110,4 +110,4 @@ def test_flops_are_twice_the_published_multiply_adds(variant: str, data: DataInf
 )
 def test_impossible_sizes_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=message):
-        msgspec.convert(values, Config)
+        msgspec.convert(values, ResNetConfig)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from harness_vision.models.resnet import Config, ResNet
+from harness_vision.models.resnet import ResNet, ResNetConfig
 
 from harness import DataInfo, InputSpec
 
@@ -32,5 +32,5 @@ def test_names_and_shapes_are_those_of_the_hugging_face_network(variant: str, do
         for name, array in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     ]
-    parameters = ResNet().parameters(msgspec.convert(sizes, Config), info)
+    parameters = ResNet().parameters(msgspec.convert(sizes, ResNetConfig), info)
     assert [(p.name, p.shape, p.trainable) for p in parameters] == expected

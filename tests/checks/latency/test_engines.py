@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from idle_session import IdleSession
 
 from harness.checks.latency import loop
 from harness.checks.latency.result import Scenario, Settings, percentiles_ms
 from harness.checks.latency.service import Service
-from harness.interfaces import Session, Split
+from harness.interfaces import Split
 
 SAMPLES = 50
 loadgen = pytest.importorskip("harness.checks.latency.loadgen")
@@ -167,7 +168,7 @@ def test_a_bound_that_cannot_be_kept_is_invalid_and_says_why(tmp_path: Path) -> 
 # ---- the service --------------------------------------------------------------------------------------------
 
 
-class Remembers(Session):
+class Remembers(IdleSession):
     def __init__(self) -> None:
         self.asked: list[list[float]] = []
         self.fetched = 0

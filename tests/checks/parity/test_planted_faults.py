@@ -7,10 +7,11 @@ from functools import cache
 import pytest
 
 from harness.checks.parity.check import ROUNDINGS
-from harness.checks.parity.evidence import Job, gather
+from harness.checks.parity.evidence import ParityJob, gather
 from harness.checks.parity.explain import explain
 from harness.checks.parity.stages import Evidence, compare
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
 from harness.records import PluginRef
@@ -55,7 +56,7 @@ def evidence(backend: str, family: str, precision: str = "fp32", steps: int = 3,
         ),
         catalog(),
     )
-    return Evidence(*gather(Job(spec=spec, plugins=catalog().refs_for(spec), steps=steps, roundings=roundings)))
+    return Evidence(*gather(ParityJob(spec=spec, plugins=catalog().refs_for(spec), steps=steps, roundings=roundings)))
 
 
 @pytest.mark.parametrize("family", TASKS)

@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays as numpy_arrays
 from sample_records import spec
 
 from harness.checks.parity.distance import by_parameter, relative, rowwise
-from harness.checks.parity.evidence import Report
 from harness.checks.parity.explain import explain
 from harness.checks.parity.probe_weights import probe_weights
+from harness.checks.parity.report import ParityReport
 from harness.checks.parity.stages import Evidence, compare
 from harness.checks.parity.tolerances import tolerance
 from harness.interfaces import Parameter
@@ -74,7 +74,7 @@ def evidence(backend: str = "a", recipe: Recipe | None = None, **changes: Array)
         arrays[f"start/{name}"], arrays[f"step/{name}"] = rng.normal(size=(2, *shape))
         if name != "mean":
             arrays[f"gradients/{name}"] = rng.normal(size=shape)
-    report = Report(
+    report = ParityReport(
         spec=spec(backend=backend, recipe=recipe or Recipe(optimizer="sgd")),
         device_name="",
         packages={},

@@ -15,7 +15,8 @@ from harness import DataError, RawData, UsageError
 from harness.data.user_files.dataset import UserDataset
 from harness.data.user_files.location import is_path
 from harness.errors import CombinationError, UnknownNameError
-from harness.plan import Selection, expand
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
 from harness.plugins.catalog import Catalog
 from harness.records import DataSource, RunSpec
 
@@ -394,7 +395,7 @@ def test_a_file_of_a_metadata_row_is_told_with_row_and_path(tmp_path: Path) -> N
     assert f"row 8 (line 9): {tmp_path / '7.wav'}: there is no such file" in str(raised.value)
 
 
-def test_images_of_every_colour(tmp_path: Path) -> None:
+def test_images_of_every_color(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
     from harness.data.user_files.media import read_image
 

@@ -108,7 +108,8 @@ def test_what_is_wrong_is_said_before_anything_runs(here: Path, arguments: tuple
 
 def test_a_file_that_vanishes_is_a_failed_run_with_its_reason(here: Path, catalog: Catalog) -> None:
     from harness.execute.runner import run_all
-    from harness.plan import Selection, expand
+    from harness.plan.expand import expand
+    from harness.plan.selection import Selection
 
     path = write_csv(here / "t.csv", houses())
     (spec,) = expand(
@@ -128,7 +129,8 @@ def test_a_file_that_vanishes_is_a_failed_run_with_its_reason(here: Path, catalo
 
 def test_texts_reach_their_task(here: Path, catalog: Catalog) -> None:
     from harness.execute.preparation import prepare_data
-    from harness.plan import Selection, expand
+    from harness.plan.expand import expand
+    from harness.plan.selection import Selection
 
     write_csv(here / "t.csv", reviews())
     # No toy model takes tokens; preparation is the same for every model.

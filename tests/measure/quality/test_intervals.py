@@ -8,8 +8,8 @@ import scipy.stats  # noqa: F401  # draws while it is imported, which a test bel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.measure.quality.builtin import METRICS
 from harness.measure.quality.intervals import _classification, _regression, intervals
-from harness.measure.quality.metrics import BUILTIN
 from harness.plugins import resolve
 from harness.records import DataInfo
 
@@ -47,7 +47,7 @@ def test_resamples_are_scored_as_scikit_learn_scores_them(objective: str, monkey
     else:
         found = _regression(targets, outputs)
     for name, values in found.items():
-        (metric,) = (metric for metric in BUILTIN if metric.name == name)
+        (metric,) = (metric for metric in METRICS if metric.name == name)
         expected = resolve(metric.function)(targets, outputs, info(objective, outputs.shape[1]))
         assert values[0] == pytest.approx(expected, rel=1e-9), name
 

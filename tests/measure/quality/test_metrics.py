@@ -15,12 +15,14 @@ from strategies import predictions
 
 from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
-from harness.measure.quality.metrics import BUILTIN, probabilities, scorer
+from harness.measure.quality.builtin import METRICS
+from harness.measure.quality.metrics import probabilities
+from harness.measure.quality.scorer import scorer
 from harness.records import IGNORED, ClassScore, DataInfo
 
 Array = np.ndarray[Any, Any]
-CLASSIFICATION = [metric for metric in BUILTIN if metric.objective == "classification"]
-REGRESSION = [metric for metric in BUILTIN if metric.objective == "regression"]
+CLASSIFICATION = [metric for metric in METRICS if metric.objective == "classification"]
+REGRESSION = [metric for metric in METRICS if metric.objective == "regression"]
 
 
 def classes(outputs: int, *labels: str) -> DataInfo:
@@ -31,6 +33,15 @@ def numbers(outputs: int, mean: tuple[float, ...] = (), scale: tuple[float, ...]
     return DataInfo(
         kind="features", inputs={}, objective="regression", outputs=outputs, target_mean=mean, target_scale=scale
     )
+
+
+def test_standardized_targets_are_converted_back_to_their_unit() -> None:
+    values = np.array([[0.0, 1.0], [-1.0, 0.5]], np.float32)
+    restored = numbers(2, (10.0, 20.0), (2.0, 4.0)).in_target_unit(values)
+    assert restored.tolist() == [[10.0, 24.0], [8.0, 22.0]]
+    assert numbers(2).in_target_unit(values).tolist() == values.tolist()
+    assert restored.dtype == np.float64
+    assert classes(2).in_target_unit(values) is values
 
 
 def logits(predicted: list[int], outputs: int) -> Array:
@@ -138,7 +149,7 @@ def test_regression_by_hand() -> None:
 
 
 def test_regression_in_its_own_unit() -> None:
-    """Standardised errors of 1 are errors of the target's scale; R2 does not change."""
+    """Standardized errors of 1 are errors of the target's scale; R2 does not change."""
     targets = np.array([[0, 0], [1, 1]], np.float32)
     outputs = np.array([[1, 1], [1, 1]], np.float32)
     found = score(targets, outputs, numbers(2, mean=(100.0, -5.0), scale=(10.0, 2.0)))
@@ -168,8 +179,8 @@ def test_quick_gives_the_loss_as_trained_and_the_primary_metric() -> None:
     outputs = np.array([[0.0, math.log(3)], [0.0, 0.0]], np.float32)
     quick = scorer(classes(2), "accuracy", CLASSIFICATION).quick(np.array([1, 1]), outputs)
     assert quick == pytest.approx({"loss": (-math.log(3 / 4) - math.log(1 / 2)) / 2, "accuracy": 0.5})
-    standardised = np.array([[1.0], [3.0]], np.float32)
-    quick = scorer(numbers(1, mean=(7.0,), scale=(2.0,)), "mae", REGRESSION).quick(standardised * 0, standardised)
+    standardized = np.array([[1.0], [3.0]], np.float32)
+    quick = scorer(numbers(1, mean=(7.0,), scale=(2.0,)), "mae", REGRESSION).quick(standardized * 0, standardized)
     assert quick == pytest.approx({"loss": 5.0, "mae": 4.0})
 
 
@@ -267,6 +278,6 @@ def test_describing_metrics_needs_no_numerical_library() -> None:
     import subprocess
 
     code = (
-        "import sys, harness.measure.quality.metrics; print(sorted({'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
+        "import sys, harness.measure.quality.builtin; print(sorted({'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness.measure.quality.metrics import BUILTIN, scorer
+from harness.measure.quality.builtin import METRICS
+from harness.measure.quality.scorer import scorer
 from harness.measure.quality.slices import MAX_VALUES, MISSING, OTHERS, slices
 from harness.records import DataInfo, InputSpec, SliceScore
 
-ACCURACY = next(metric for metric in BUILTIN if metric.name == "accuracy")
-RMSE = next(metric for metric in BUILTIN if metric.name == "rmse")
+ACCURACY = next(metric for metric in METRICS if metric.name == "accuracy")
+RMSE = next(metric for metric in METRICS if metric.name == "rmse")
 
 
 def found(values: NDArray[Any]) -> dict[str, list[int]]:

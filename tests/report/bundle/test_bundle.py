@@ -19,7 +19,7 @@ from sample_store import hostile, report_of, write
 from harness.errors import RecordError
 from harness.records.store import Store
 from harness.report.bundle import unpack as unpacking
-from harness.report.bundle.manifest import MANIFEST, Entry, Manifest
+from harness.report.bundle.manifest import MANIFEST, BundleEntry, BundleManifest
 from harness.report.bundle.pack import pack
 from harness.report.bundle.unpack import unpack
 
@@ -119,8 +119,8 @@ def test_tampering_is_refused_with_the_file_named(
 )
 def test_paths_that_lead_out_are_refused(name: str, tmp_path: Path) -> None:
     content = b"x"
-    entry = Entry(bytes=1, sha256=unpacking.hashlib.sha256(content).hexdigest())
-    manifest = Manifest(harness_version="0", made_at="", title="", runs=0, files={name: entry})
+    entry = BundleEntry(bytes=1, sha256=unpacking.hashlib.sha256(content).hexdigest())
+    manifest = BundleManifest(harness_version="0", made_at="", title="", runs=0, files={name: entry})
     path = tmp_path / "b.zip"
     with zipfile.ZipFile(path, "w") as archive:
         info = zipfile.ZipInfo("x")
@@ -153,7 +153,7 @@ def test_too_much_is_refused(bundle: Path, tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_bundle_of_the_future(bundle: Path, tmp_path: Path) -> None:
     def newer(contents: dict[str, bytes]) -> None:
-        manifest = msgspec.json.decode(contents[MANIFEST], type=Manifest)
+        manifest = msgspec.json.decode(contents[MANIFEST], type=BundleManifest)
         contents[MANIFEST] = msgspec.json.encode(msgspec.structs.replace(manifest, bundle_version=99))
 
     with pytest.raises(RecordError, match="made by a newer harness"):

@@ -78,7 +78,7 @@ def test_a_run_that_fails_here_does_not_agree() -> None:
     outcome = judge(then, record(failure("unsupported", "no CUDA device")), [then])
     assert outcome.quality == "differs"
     assert "no CUDA device" in outcome.why
-    assert outcome.speeds == []
+    assert outcome.costs == []
 
 
 def test_both_machines_are_told() -> None:

@@ -16,8 +16,8 @@ from sample_store import example, hostile, report_of, write
 
 from harness.errors import UnknownNameError, UsageError
 from harness.measure.quality.metrics import probabilities
-from harness.report.plots import PLOTS, figure
 from harness.report.plots.curves import GRID, decision_curves, macro
+from harness.report.plots.figure import PLOTS, figure
 from harness.report.plots.points import curves, panels, pareto, ratios, time_to_quality
 from harness.report.report import Report
 
@@ -29,18 +29,18 @@ def test_every_figure_is_drawn(name: str, tmp_path: Path) -> None:
     assert "nlp · cldr-langid · cpu" in svg
 
 
-def test_a_legend_names_the_backends_of_its_panel_in_their_colours(tmp_path: Path) -> None:
+def test_a_legend_names_the_backends_of_its_panel_in_their_colors(tmp_path: Path) -> None:
     records = [record(), record(backend="tensorflow"), record(backend="tensorflow", dataset="other")]
     document = json.loads(figure(report_of(write(tmp_path, records)), "pareto", ".json"))
-    colours = [
+    colors = [
         layer["encoding"]["color"]
         for row in document["vconcat"]
         for chart in row["concat"]
         for layer in chart["layer"]
         if "color" in layer["encoding"]
     ]
-    assert {tuple(colour["scale"]["domain"]) for colour in colours} == {("torch", "tensorflow")}
-    assert {tuple(colour["legend"]["values"]) for colour in colours} == {("torch", "tensorflow"), ("tensorflow",)}
+    assert {tuple(color["scale"]["domain"]) for color in colors} == {("torch", "tensorflow")}
+    assert {tuple(color["legend"]["values"]) for color in colors} == {("torch", "tensorflow"), ("tensorflow",)}
 
 
 def check_vega_lite(document: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ def test_a_page_of_a_run_tells_what_is_known_of_it(site: dict[str, str]) -> None
     for text in (
         "harness run --task nlp --dataset cldr-langid --model bert-tiny --backend torch --device cpu",
         "--seed 0 ",
-        "train_throughput: drift: throughput moved by +3.1%",
+        "train_samples_per_s: drift: throughput moved by +3.1%",
         "epoch 2 &lt;b&gt;done&lt;/b&gt;",
         "Example CPU 2.0 GHz, 2 cores",
         "Not audited",
@@ -157,11 +157,11 @@ def test_the_home_page_says_who_wins_and_how_surely(tmp_path: Path) -> None:
         for backend, speed in (("torch", 2000.0), ("tensorflow", 1000.0))
     ]
     (contest,) = contests(report_of(write(tmp_path, records)))
-    train, memory = contest.verdicts["train_throughput"], contest.verdicts["host_peak"]
+    train, memory = contest.leads["train_samples_per_s"], contest.leads["host_peak_mib"]
     assert (train.winner, train.certainty) == ("torch", "beyond doubt")
     assert train.amount.startswith("2.00×")
     assert (memory.winner, memory.certainty) == ("", "open")
-    assert scoreboard([contest])["train_throughput"] == {"torch": 1}
+    assert scoreboard([contest])["train_samples_per_s"] == {"torch": 1}
 
 
 def test_a_difference_has_its_metric_and_unit(tmp_path: Path) -> None:
@@ -171,13 +171,13 @@ def test_a_difference_has_its_metric_and_unit(tmp_path: Path) -> None:
         for backend, error in (("torch", 5.0), ("tensorflow", 6.0))
     ]
     (contest,) = contests(report_of(write(tmp_path, records)))
-    assert contest.verdicts["quality"].amount.startswith("rmse -1 score (")
+    assert contest.leads["quality"].amount.startswith("rmse -1 score (")
 
 
 def test_one_run_on_each_side_is_open(tmp_path: Path) -> None:
     (contest,) = contests(report_of(write(tmp_path, [record(), record(success(train=9.0), backend="tensorflow")])))
-    assert contest.verdicts["train_throughput"].winner == ""
-    assert "needed are 3" in contest.verdicts["train_throughput"].evidence
+    assert contest.leads["train_samples_per_s"].winner == ""
+    assert "needed are 3" in contest.leads["train_samples_per_s"].evidence
 
 
 def test_failures_only(tmp_path: Path) -> None:

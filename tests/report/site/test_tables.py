@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.report.site.tables import PAGE, Cell, cell, html, plain
+from harness.report.site.tables import PAGE, HtmlCell, cell, html, plain
 
 VALUES = st.none() | st.text() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False)
 
@@ -19,7 +19,7 @@ def test_a_value_is_written_as_its_cell_is(value: str | int | float | None, plac
 @given(st.text(min_size=1))
 def test_texts_are_escaped(text: str) -> None:
     safe = escape(text)
-    shown = html(Cell(text, h=text, ci=text), ".4g")
+    shown = html(HtmlCell(text, h=text, ci=text), ".4g")
     assert shown == f'<td><a href="{safe}">{safe}</a><span class="ci"> ± {safe}</span></td>'
 
 

@@ -14,7 +14,7 @@ Array = Any
 
 
 def _layer(make: Layers, name: str, config: Any, dropout: float) -> Callable[[Any, Array, Array, Mode], Array]:
-    """One Transformer layer, normalised after each residual sum."""
+    """One Transformer layer, normalized after each residual sum."""
     query, key, value = (make.dense(f"{name}.attention.self.{part}") for part in ("query", "key", "value"))
     output = make.dense(f"{name}.attention.output.dense")
     attention_norm = make.layer_norm(f"{name}.attention.output.LayerNorm", config.layer_norm_eps)

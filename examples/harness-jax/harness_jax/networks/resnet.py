@@ -18,7 +18,7 @@ Block = Callable[[Any, Any, Array, bool], tuple[Array, dict[str, Array]]]
 
 
 def _block(make: Layers, name: str, kernel: int, stride: int = 1) -> Block:
-    """Convolution without bias, then batch normalisation."""
+    """Convolution without bias, then batch normalization."""
     convolution = make.convolution(f"{name}.convolution", stride, padding=kernel // 2)
     normalization = make.batch_norm(f"{name}.normalization")
 

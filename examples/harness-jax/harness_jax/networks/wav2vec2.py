@@ -26,7 +26,7 @@ def _feature_layer(make: Layers, name: str, stride: int, *, bias: bool, norm: st
 
 
 def _positional_convolution(make: Layers, name: str, groups: int) -> Layer:
-    """Grouped, weight-normalised convolution over time (Salimans and Kingma 2016), then GELU.
+    """Grouped, weight-normalized convolution over time (Salimans and Kingma 2016), then GELU.
 
     One convolution a group: XLA's CPU code for a grouped one takes three times as long.
     """
@@ -47,7 +47,7 @@ def _positional_convolution(make: Layers, name: str, groups: int) -> Layer:
 
 
 def _layer(make: Layers, name: str, config: Any, dropout: float) -> Callable[[Any, Array, Mode], Array]:
-    """One Transformer layer; ``do_stable_layer_norm`` normalises before each block instead of after its residual."""
+    """One Transformer layer; ``do_stable_layer_norm`` normalizes before each block instead of after its residual."""
     query, key, value, output = (make.dense(f"{name}.attention.{part}_proj") for part in ("q", "k", "v", "out"))
     layer_norm = make.layer_norm(f"{name}.layer_norm", config.layer_norm_eps)
     intermediate = make.dense(f"{name}.feed_forward.intermediate_dense")

@@ -1,0 +1,83 @@
+"""Sample sentences of the project for a reader who does not know it: ``python -m benchmarks.sentences``.
+
+Sentences come from docstrings, comments of two or more words, error and help texts (string literals that read like
+prose), and the Markdown pages. The sample follows from the seed and from the tree, so a review can be repeated. Prints
+a numbered list with the place of each sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import random
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("harness", "plugins", "examples", "benchmarks")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs", "examples", "benchmarks")
+MIN_WORDS = 5
+
+
+def prose(text: str) -> Iterator[str]:
+    """Yield the sentences of `text`; code blocks, tables and headings are left out."""
+    text = re.sub(r"```.*?```", "\n\n", text, flags=re.DOTALL)
+    for paragraph in re.split(r"\n\s*\n|\n\s*[-*] |\n\s*\d+\. ", text):
+        if paragraph.lstrip().startswith(("|", "#", ">>>", "<!--", "!")):
+            continue
+        joined = " ".join(paragraph.split())
+        for sentence in re.split(r"(?<=[.!?:])\s+(?=[A-Z`*])", joined):
+            words = sentence.split()
+            if len(words) >= MIN_WORDS and sum(word.strip("`*.,:;()").isalpha() for word in words) >= len(words) / 2:
+                yield sentence
+
+
+def sentences() -> list[tuple[str, str]]:
+    """Return (place, sentence) for every sentence of the project, in a stable order."""
+    collected = []
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = str(path.relative_to(ROOT))
+            collected += [(f"{name}:{line}", text) for line, text in _python(path.read_text(encoding="utf-8"))]
+    for page in PAGES:
+        root = ROOT / page
+        for path in sorted(root.rglob("*.md")) if root.is_dir() else [root]:
+            collected += [(str(path.relative_to(ROOT)), text) for text in prose(path.read_text(encoding="utf-8"))]
+    return collected
+
+
+def _python(source: str) -> Iterator[tuple[int, str]]:
+    docstrings = set()
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            docstrings.add(node.value)
+            yield from ((node.lineno, text) for text in prose(node.value.value))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [str(v.value) if isinstance(v, ast.Constant) else "X" for v in node.values]
+            yield from ((node.lineno, text) for text in prose("".join(parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            yield from ((node.lineno, text) for text in prose(node.value))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT and not token.string.startswith(("# noqa", "# type:", "# ruff")):
+            yield from ((token.start[0], text) for text in prose(token.string.lstrip("# ")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sentences", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=60)
+    selected = parser.parse_args()
+    everything = sentences()
+    sample = random.Random(selected.seed).sample(everything, selected.count)
+    print(f"{selected.count} of {len(everything)} sentences, seed {selected.seed}\n")
+    for number, (place, text) in enumerate(sample, start=1):
+        print(f"{number:3}. [{place}] {text}")
+
+
+if __name__ == "__main__":
+    main()

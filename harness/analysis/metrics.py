@@ -1,0 +1,187 @@
+"""The metrics of a run: one declaration each, read by tables, comparisons, the history, the reports and the site.
+
+The costs, such as throughput and memory, are `METRICS`; the scores are those that a run's task declares. Both are
+`RunMetric`, so that whatever shows or compares a metric finds its name, unit and value in one place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.interfaces import Metric
+from harness.measure.quality.metrics import unit_of
+from harness.records import DataInfo, RunRecord, Success
+
+if TYPE_CHECKING:
+    from harness.plugins.catalog import Catalog
+
+
+@dataclass(frozen=True)
+class RunMetric:
+    """A number about a successful run."""
+
+    name: str
+    """Name in options, columns and files. Ends in the unit, except for scores, whose unit depends on the data."""
+    title: str
+    """Header of the metric's column, without the unit."""
+    unit: str
+    """Empty for a fraction."""
+    higher_is_better: bool
+    read: Callable[[RunRecord], float | None]
+    """Return the value from the record of a successful run; None where the record lacks it."""
+    group: Literal["score", "throughput", "latency", "memory", "energy", "other"] = "other"
+    part: str = ""
+    """Name within its group, such as ``training`` or ``device, allocator``."""
+    headline: str = ""
+    """Title where only the most important metrics are shown; empty for the others."""
+    flag: str = ""
+    """Name by which the flags of a record refer to the metric."""
+    compared: Literal["by default", "on request", "never"] = "on request"
+    relative: bool = True
+    """Whether changes are given relative to the base, rather than as differences."""
+
+    def value(self, record: RunRecord) -> float | None:
+        """Return the metric of this run; None where the run failed, or its record has no finite value."""
+        return finite(self.read(record)) if isinstance(record.outcome, Success) else None
+
+
+def finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def success(record: RunRecord) -> Success:
+    """Return the outcome of a run that is known to have succeeded."""
+    assert isinstance(record.outcome, Success)
+    return record.outcome
+
+
+def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
+    """Return a function that reads a number from a run's outcome, such as ``latency.p50_ms``, and multiplies it by
+    `scale`; None where a part of the path is None."""
+    names = path.split(".")
+
+    def read(record: RunRecord) -> float | None:
+        value: Any = record.outcome
+        for name in names:
+            value = getattr(value, name)
+            if value is None:
+                return None
+        return float(value * scale)
+
+    return read
+
+
+def _mfu_percent(record: RunRecord) -> float | None:
+    """Return the model FLOPs utilization of training, relative to the measured peak of the device."""
+    flops_per_s = success(record).speed.train_flops_per_s
+    return 100 * flops_per_s / record.roofline.matrix_flops_per_s if record.roofline and flops_per_s else None
+
+
+def _throughput(phase: str, part: str) -> RunMetric:
+    name = f"{phase}_samples_per_s"
+    return RunMetric(
+        name,
+        phase,
+        "samples/s",
+        True,
+        _at(f"speed.{name}"),
+        "throughput",
+        part,
+        headline=f"{part} throughput",
+        flag=f"{phase}_throughput",
+        compared="by default",
+    )
+
+
+def _latency(percent: int, **more: Any) -> RunMetric:
+    part = f"p{percent}"
+    return RunMetric(f"latency_{part}_ms", part, "ms", False, _at(f"latency.{part}_ms"), "latency", part, **more)
+
+
+def _peak(kind: str, part: str, path: str, **more: Any) -> RunMetric:
+    read = _at(f"memory.{path}", 2**-20)
+    return RunMetric(f"{kind}_peak_mib", f"{kind} peak", "MiB", False, read, "memory", part, **more)
+
+
+def _energy(phase: str, title: str, chip: str) -> RunMetric:
+    read = _at(f"energy.{chip}.{phase}_j_per_sample")
+    return RunMetric(f"{phase}_{chip}_j_per_sample", f"{title} {chip}", "J/sample", False, read, "energy")
+
+
+TRAIN_THROUGHPUT = _throughput("train", "training")
+INFERENCE_THROUGHPUT = _throughput("inference", "inference")
+MFU = RunMetric("mfu_percent", "MFU", "%", True, _mfu_percent)
+METRICS = (
+    TRAIN_THROUGHPUT,
+    INFERENCE_THROUGHPUT,
+    MFU,
+    # Runs that did not reach the target have no value, and the others alone would be a biased sample.
+    RunMetric("time_to_target_s", "to target", "s", False, _at("time_to_target.train_s"), compared="never"),
+    _latency(50, headline="median latency", compared="by default"),
+    _latency(90),
+    _latency(99, compared="by default"),
+    _peak("host", "host", "host_peak_bytes", headline="peak host memory", compared="by default"),
+    _peak(
+        "device",
+        "device, allocator",
+        "device.allocator_peak_bytes",
+        headline="peak device memory",
+        compared="by default",
+    ),
+    _peak("reserved", "device, reserved", "device.reserved_peak_bytes"),
+    _peak("driver", "device, driver", "device.driver_peak_bytes"),
+    _energy("train", "train", "cpu"),
+    _energy("inference", "infer.", "cpu"),
+    _energy("train", "train", "gpu"),
+    _energy("inference", "infer.", "gpu"),
+)
+"""What a run cost, in the order of the comparison table."""
+
+BY_NAME = {metric.name: metric for metric in METRICS}
+BY_FLAG = {metric.flag: metric for metric in METRICS if metric.flag}
+HEADLINES = tuple(metric for metric in METRICS if metric.headline)
+
+
+def in_group(group: str) -> tuple[RunMetric, ...]:
+    """Return the metrics of a group, in the order of `METRICS`."""
+    return tuple(metric for metric in METRICS if metric.group == group)
+
+
+def score(metric: Metric, data: DataInfo | None) -> RunMetric:
+    """Return the score that runs have by one of their task's metrics on the test split of this data."""
+    return RunMetric(
+        metric.name,
+        metric.name,
+        unit_of(metric, data),
+        metric.higher_is_better,
+        lambda record: success(record).scores.test.get(metric.name),
+        group="score",
+        relative=False,
+    )
+
+
+def comparable(sides: Sequence[Sequence[RunRecord]], catalog: Catalog) -> dict[str, RunMetric]:
+    """Return the metrics that successful runs of one task can be compared by: those with a value on each side.
+
+    The scores come first. Raises `harness.UnknownNameError` for a metric whose plugin is not installed.
+    """
+    records = [record for side in sides for record in side]
+    if not records:
+        return {}
+    scores = [success(record).scores.test for record in records]
+    data = records[0].provenance.data
+    metrics = [score(catalog.metric(name), data) for name in scores[0] if all(name in test for test in scores)]
+    metrics += [metric for metric in METRICS if metric.compared != "never"]
+    return {
+        metric.name: metric
+        for metric in metrics
+        if all(any(metric.value(record) is not None for record in side) for side in sides)
+    }
+
+
+def named_with_unit(name: str, unit: str) -> str:
+    """Return a metric's name with the unit, where the name does not end in it."""
+    return f"{name} ({unit})" if unit and name not in BY_NAME else name

@@ -1,0 +1,73 @@
+"""Locating published checkpoints: a folder or a hub id, in the layout of Hugging Face.
+
+A checkpoint is a folder with ``config.json``, ``model.safetensors`` and the files of its tokenizer or preprocessor.
+Only safetensors are read, never a file that could run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from harness.data.cache import offline
+from harness.errors import UsageError
+from harness.records import Pretrained
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_FILES = [WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "preprocessor_config.json"]
+
+
+def locate(name: str) -> Pretrained:
+    """Return the checkpoint that `name`, a folder or a hub id (``owner/name`` or ``owner/name@revision``), stands for.
+
+    A hub id is downloaded by `huggingface_hub` into its cache; with ``HARNESS_OFFLINE=1`` only the cache is used.
+    Raises `harness.UsageError` where there is no such checkpoint, naming the files that it lacks.
+    """
+    folder = Path(name)
+    revision = ""
+    if not folder.is_dir():
+        folder = _download(name)
+        revision = folder.name  # the cache names a snapshot by its commit
+    absent = [part for part in (CONFIG, WEIGHTS) if not (folder / part).is_file()]
+    if absent:
+        others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".h5", ".msgpack", ".ckpt"))
+        hint = f"; only safetensors are read, not {', '.join(others)}" if others else ""
+        raise UsageError(f"the checkpoint {name!r} has no {' and no '.join(absent)} in {folder}{hint}")
+    return Pretrained(
+        name=name if revision else folder.resolve().name,
+        revision=revision,
+        digest=_digest(folder),
+        path=str(folder.resolve()),
+    )
+
+
+def _download(name: str) -> Path:
+    repository, _, revision = name.partition("@")
+    if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
+        raise UsageError(f"{name!r} is neither a folder nor a hub id such as 'google-bert/bert-base-uncased'")
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError:
+        raise UsageError("a hub id needs huggingface_hub; run: pip install huggingface_hub, or name a folder") from None
+    try:
+        return Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=_FILES, local_files_only=offline())
+        )
+    except LocalEntryNotFoundError:
+        state = "HARNESS_OFFLINE is set and the cache lacks it" if offline() else "the hub cannot be reached"
+        raise UsageError(
+            f"the checkpoint {name!r} is not available: {state}; download it elsewhere and name its folder"
+        ) from None
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UsageError(f"the checkpoint {name!r} is not available from the hub: {first}") from None
+
+
+def _digest(folder: Path) -> str:
+    sha = hashlib.sha256()
+    for name in sorted(_FILES):
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as file:
+                sha.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return sha.hexdigest()

@@ -1,0 +1,78 @@
+"""The child's side of `harness.execute.child`: call one function with its job, and send its result.
+
+``python -m harness.execute.child_main FUNCTION DIRECTORY CHANNEL LIFELINE PARENT``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import pkgutil
+import signal
+import sys
+import threading
+import traceback
+import typing
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from harness.execute.child import JOB, ChildContext, EventFrame, FailureFrame, ResultFrame
+from harness.execute.failures import from_exception
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(function_name: str, directory: str, channel: int, lifeline: int, parent: int) -> None:
+    end_with_parent(lifeline, parent)
+    os.set_inheritable(channel, False)
+    os.set_inheritable(lifeline, False)
+
+    def send(frame: Struct) -> None:
+        # The first newline ends whatever a plugin may have written to the channel.
+        unsent = memoryview(b"\n" + msgspec.json.encode(frame) + b"\n")
+        while unsent:
+            unsent = unsent[os.write(channel, unsent) :]
+
+    def send_event(event: Struct) -> None:
+        send(EventFrame(msgspec.Raw(msgspec.json.encode(event))))
+
+    try:
+        function = pkgutil.resolve_name(function_name)
+        job_type = typing.get_type_hints(function)["job"]
+        job = msgspec.json.decode(Path(directory, JOB).read_bytes(), type=job_type)
+        result = msgspec.json.encode(function(job, ChildContext(Path(directory), send_event)))
+    except Exception as error:
+        traceback.print_exc()
+        send(FailureFrame(from_exception(error)))
+        sys.exit(1)
+    send(ResultFrame(msgspec.Raw(result)))
+
+
+def end_with_parent(lifeline: int, parent: int) -> None:
+    """End this process and its group when the parent dies.
+
+    On Linux the kernel sends SIGKILL, which needs no Python code to run, but reaches this process only. Everywhere a
+    thread waits for the end of `lifeline`, which the parent never writes to; it sleeps in a read until then.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != parent:  # it died before the call
+            os._exit(1)
+    threading.Thread(target=_watch, args=(lifeline,), name="harness-lifeline", daemon=True).start()
+
+
+def _watch(lifeline: int) -> None:
+    try:
+        os.read(lifeline, 1)
+    except OSError:  # closed by a plugin
+        return
+    with contextlib.suppress(ProcessLookupError):  # this process leads no group
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))

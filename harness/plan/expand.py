@@ -1,0 +1,290 @@
+"""From selections to run specs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from harness.data.cache import out_of_reach
+from harness.data.user_files.dataset import find_dataset
+from harness.errors import CombinationError, UnknownNameError, UsageError
+from harness.interfaces import Dataset, Model, Task
+from harness.measure.environment import available_cores
+from harness.plan.checkpoint import model_options, read_config
+from harness.plan.overrides import parse_overrides
+from harness.plan.selection import Selection
+from harness.plan.settings import ComparisonSettings, TrainingSettings, data_settings
+from harness.plugins.catalog import Catalog
+from harness.plugins.requirements import missing
+from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
+
+MAX_THREADS = 1024
+"""With more threads, libraries fail to start their pools."""
+
+
+def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSpec, ...]:
+    """Return the runs of all `selections`, each as often as it is to be done; repeats are interleaved.
+
+    Raises `harness.UsageError`.
+    """
+    return tuple(
+        spec
+        for selection in selections
+        for spec in expand(selection, catalog) * (selection.repeat or _named_protocol(selection.protocol).repeats)
+    )
+
+
+def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
+    """Return the runs of a selection, each once. Backends vary fastest, so that compared runs alternate (A B A B).
+
+    Raises `harness.UsageError` for an unknown name, an impossible combination or a wrong value, and ValueError where
+    the selection's checkpoint was not located (`Selection.resolved`).
+    """
+    if not selection.tasks:
+        raise UsageError(f"no task given; known: {', '.join(sorted(catalog.tasks))}")
+    precisions = [_precision(name) for name in selection.precisions]
+    for device in selection.devices:
+        _check_device(device)
+    if selection.threads is not None and not 1 <= selection.threads <= MAX_THREADS:
+        raise UsageError(f"threads must lie between 1 and {MAX_THREADS}, got {selection.threads}")
+    if not all(0 <= seed < 2**32 for seed in selection.seeds):  # what numpy and every framework take
+        raise UsageError("a seed must lie between 0 and 4294967295")
+    if selection.repeat is not None and selection.repeat < 1:
+        raise UsageError(f"repeat must be at least 1, got {selection.repeat}")
+    if isinstance(selection.pretrained, str):
+        raise ValueError("the checkpoint must be located before planning; see Selection.resolved")
+    protocol = _named_protocol(selection.protocol)
+    overrides = parse_overrides(selection.overrides)
+    available = _available_backends(selection, catalog)
+    specs = []
+    for task_name in selection.tasks:
+        task = catalog.task(task_name)
+        for metric in task.metrics:
+            catalog.metric(metric)
+        for dataset_name in selection.datasets or (task.default_dataset,):
+            dataset = find_dataset(dataset_name, task, catalog)
+            _check_dataset(task, dataset)
+            data = [
+                data_settings(dataset, overrides["dataset"] | split)
+                for split in _splits(selection, dataset, overrides["dataset"])
+            ]
+            comparison = ComparisonSettings(
+                task=task,
+                dataset=dataset,
+                protocol=protocol.protocol,
+                overrides=overrides,
+                checkpoint=selection.pretrained,
+            )
+            for model_name in selection.models or (_default_model(task, selection.pretrained, catalog),):
+                training = _training_by_backend(selection, comparison, model_name, available, catalog)
+                specs += [
+                    RunSpec(
+                        task=task_name,
+                        dataset=dataset.name,
+                        model=settings.model,
+                        backend=backend,
+                        device=device,
+                        precision=precision,
+                        compile=selection.compile,
+                        deterministic=selection.deterministic,
+                        seed=seed,
+                        threads=selection.threads or available_cores(),
+                        recipe=settings.recipe,
+                        protocol=settings.protocol,
+                        pretrained=settings.pretrained,
+                        task_options=settings.task_options,
+                        dataset_options=each.dataset_options,
+                        model_options=settings.model_options,
+                        source=each.source,
+                    )
+                    for device in selection.devices
+                    for precision in precisions
+                    for each in data
+                    for seed in selection.seeds or protocol.seeds
+                    for backend, settings in training.items()
+                ]
+    return tuple({spec.key: spec for spec in specs}.values())
+
+
+# ---- names and numbers ------------------------------------------------------------------------------------
+
+
+def _named_protocol(name: str) -> NamedProtocol:
+    if name not in PROTOCOLS:
+        raise UnknownNameError("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
+
+
+def _precision(name: str) -> Precision:
+    try:
+        precision: Precision = msgspec.convert(name, Precision)
+    except msgspec.ValidationError:
+        raise UnknownNameError("precision", name, ("fp32", "tf32", "bf16", "fp16", "fp64")) from None
+    return precision
+
+
+def _check_device(name: str) -> None:
+    kind, colon, number = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (colon and (kind != "cuda" or not number.isdigit())):
+        raise UnknownNameError("device", name, ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))
+
+
+# ---- datasets ---------------------------------------------------------------------------------------------
+
+
+def _check_dataset(task: Task, dataset: Dataset) -> None:
+    if (dataset.kind, dataset.objective) != (task.kind, task.objective):
+        raise CombinationError(
+            f"dataset {dataset.name!r} ({dataset.kind}, {dataset.objective}) does not suit task {task.name!r} "
+            f"({task.kind}, {task.objective}); its default is {task.default_dataset!r}"
+        )
+    reason = missing(dataset.requires) or out_of_reach(dataset)
+    if reason:
+        raise UsageError(f"dataset {dataset.name!r} is not available here: {reason}")
+
+
+def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]) -> list[dict[str, int]]:
+    """Return the changes to the dataset's options, one for each selected split."""
+    if not selection.splits:
+        return [{}]
+    if not dataset.splits:
+        raise CombinationError(f"dataset {dataset.name!r} has no numbered splits; leave --split out")
+    if "split" in overrides:
+        raise CombinationError("--split and --set dataset.split say the same thing; give one of them")
+    return [{"split": number} for number in (dataset.splits if selection.splits == "all" else selection.splits)]
+
+
+# ---- models and backends ----------------------------------------------------------------------------------
+
+
+def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
+    """Return the family that takes such a checkpoint and suits the task, else the one that the checkpoint names, else
+    the task's default."""
+    family = read_config(checkpoint).get("model_type") if checkpoint else None
+    for model in (provided.value for provided in catalog.models.values()):
+        if _suits(task, model) and (model.checkpoint_type or model.name) == family:
+            return str(model.name)
+    return family if isinstance(family, str) and family in catalog.models else task.default_model
+
+
+def _training_by_backend(
+    selection: Selection, comparison: ComparisonSettings, model_name: str, available: Sequence[str], catalog: Catalog
+) -> dict[str, TrainingSettings]:
+    """Return what each backend trains for `model_name`, which is the default model where none is selected.
+
+    A selected backend without a network of the default model trains its own model.
+    """
+    model, variant = catalog.model(model_name)
+    if comparison.checkpoint is not None:
+        _check_variant(comparison.checkpoint, model, model_name)
+        variant = model.name
+    if not _suits(comparison.task, model):
+        raise CombinationError(
+            f"model {variant!r} (takes {', '.join(model.accepts)}; {', '.join(model.objectives)}) does not suit task "
+            f"{comparison.task.name!r} ({comparison.task.produces}, {comparison.task.objective}); its default is "
+            f"{comparison.task.default_model!r}"
+        )
+    able = [name for name in available if catalog.network(model.name, name)]
+    if not (selection.backends or able):
+        raise CombinationError(_no_backend_runs(catalog, model))
+    return {
+        name: _training(comparison, name, model, variant, catalog)
+        if selection.models or name in able
+        else _fallback_training(comparison, name, model, catalog, alone=not able)
+        for name in (available if selection.backends else able)
+    }
+
+
+def _suits(task: Task, model: Model) -> bool:
+    return task.produces in model.accepts and task.objective in model.objectives
+
+
+def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
+    """Raise `harness.CombinationError` where the variant `name` has other sizes than the checkpoint."""
+    sizes = model_options(checkpoint, model)
+    if name == model.name:
+        return
+    for key, size in model.variants[name].items():
+        given = sizes.get(key, size)
+        if msgspec.json.encode(given) != msgspec.json.encode(size):
+            raise CombinationError(
+                f"the checkpoint {checkpoint.name!r} has {key}={given}, {name} has {size}; use --model {model.name}"
+            )
+
+
+def _available_backends(selection: Selection, catalog: Catalog) -> list[str]:
+    """Return the selected backends, or all that can run here."""
+    if selection.backends:
+        for name in selection.backends:
+            reason = missing(catalog.backend(name).requires)
+            if reason:
+                raise UsageError(f"backend {name!r} is not available here: {reason}")
+        return list(dict.fromkeys(selection.backends))
+    reasons = {name: missing(provided.value.requires) for name, provided in catalog.backends.items()}
+    usable = [name for name, reason in reasons.items() if reason is None]
+    if not usable:
+        raise UsageError(f"no backend can run here{_lines(reasons) or '; none is installed'}")
+    return usable
+
+
+def _training(
+    comparison: ComparisonSettings, backend: str, model: Model, variant: str, catalog: Catalog
+) -> TrainingSettings:
+    """Return the settings with which a backend trains `model`.
+
+    Raises `harness.CombinationError` where it has no network of the model, or has no use for an override.
+    """
+    trainer = catalog.backend(backend)
+    if catalog.network(model.name, backend) is None:
+        others = sorted(name for family, name in catalog.networks if family == model.name)
+        hint = f"; without --model {backend} runs a model of its own" if trainer.default_models else ""
+        raise CombinationError(
+            catalog.conflicts.get(("network", f"{model.name}/{backend}"))
+            or f"no plugin brings model {model.name!r} to backend {backend!r}; it runs on: "
+            f"{', '.join(others) or 'none'}{hint}"
+        )
+    unused = [f"recipe.{key}" for key in comparison.overrides["recipe"] if key != "batch_size"]
+    if unused and not trainer.trains_by_steps:
+        raise CombinationError(
+            f"backend {backend!r} fits its models at once: it has no {', '.join(unused)}; leave it out"
+        )
+    return comparison.training(trainer, model, variant)
+
+
+def _fallback_training(
+    comparison: ComparisonSettings, backend: str, model: Model, catalog: Catalog, *, alone: bool
+) -> TrainingSettings:
+    """Return the settings of the backend's own model, for a backend without a network of the default model.
+
+    It gets the same prepared data. Unless the backend runs `alone`, overrides of the model, and of its training except
+    the batch size, are meant for the default model and do not apply.
+    """
+    for name in catalog.backend(backend).default_models:
+        own, variant = catalog.model(name)
+        if not _suits(comparison.task, own):
+            continue
+        overrides = dict(comparison.overrides)
+        if not alone:
+            batch = {key: value for key, value in overrides["recipe"].items() if key == "batch_size"}
+            overrides |= {"model": {}, "recipe": batch}
+        overrides["task"] = {**comparison.checkpoint_options(), **overrides["task"]}
+        own_settings = dataclasses.replace(comparison, checkpoint=None, overrides=overrides)
+        return _training(own_settings, backend, own, variant, catalog)
+    return _training(comparison, backend, model, "", catalog)  # raises
+
+
+def _no_backend_runs(catalog: Catalog, model: Model) -> str:
+    reasons = {
+        name: missing(catalog.backend(name).requires)
+        if catalog.network(model.name, name)
+        else catalog.conflicts.get(("network", f"{model.name}/{name}"))
+        for name in sorted(catalog.backends)
+    }
+    return f"no backend that can run here has the model {model.name!r}{_lines(reasons) or '; none has it'}"
+
+
+def _lines(reasons: Mapping[str, str | None]) -> str:
+    return "".join(f"\n  {name}: {reason}" for name, reason in reasons.items() if reason)

@@ -1,0 +1,60 @@
+"""Why a plugin failed: exceptions of its code, described in one line."""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.records import PluginRef
+
+_ABSTRACT = re.compile(r"Can't instantiate abstract class (?P<name>\w+) .*abstract (?P<methods>methods? .+)")
+
+
+@dataclass(frozen=True)
+class PluginFailure:
+    """A plugin that is not loaded, and the reason."""
+
+    ref: PluginRef
+    message: str
+
+
+def describe(error: BaseException) -> str:
+    """Return the exception's type and message in one line; of harness's own errors, the message alone."""
+    if isinstance(error, HarnessError):
+        return str(error)
+    if missing_methods := unwritten(error):
+        return f"an abstract method is not implemented; write {missing_methods}"
+    return f"{type(error).__name__}: {error}"
+
+
+def unwritten(error: BaseException) -> str:
+    """Return the abstract methods for which Python refused to instantiate a class: ``the method load of Sine``.
+
+    Empty for any other exception.
+    """
+    match = _ABSTRACT.match(str(error)) if isinstance(error, TypeError) else None
+    return f"the {match['methods']} of {match['name']}".replace("'", "") if match else ""
+
+
+def place(error: BaseException) -> str:
+    """Return where in a plugin's code an exception was raised: ``my_plugin.py, line 4, in load``; "" if in none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_library(frame.filename)]
+    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}" if own else ""
+
+
+def described_with_place(error: BaseException) -> str:
+    """Return `describe`, followed by `place` unless the error is one of harness's own."""
+    where = "" if isinstance(error, HarnessError) else place(error)
+    return f"{describe(error)} ({where})" if where else describe(error)
+
+
+def _is_library(file: str) -> bool:
+    """Return whether the file belongs to harness, an installed package, or Python."""
+    path = Path(file)
+    inside = Path(__file__).parents[1] in path.parents or "site-packages" in path.parts
+    return inside or file.startswith((sysconfig.get_path("stdlib"), "<"))

@@ -1,0 +1,87 @@
+"""The objects that hooks yield: how they are checked and entered into a catalog by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from harness.errors import PluginError
+from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
+from harness.plugins.catalog import Catalog, Provided
+from harness.records import PluginRef
+
+_TASK = ("name", "kind", "produces", "objective", "summary", "default_dataset", "default_model", "metric", "metrics")
+YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
+    "harness_tasks": ("task", Task, _TASK),
+    "harness_datasets": ("dataset", Dataset, ("name", "kind", "objective", "summary", "license")),
+    "harness_models": ("model", Model, ("name", "summary", "accepts", "objectives", "Config", "variants")),
+    "harness_networks": ("network", NetworkRef, ()),
+    "harness_backends": ("backend", Backend, ("name", "summary", "requires", "packages")),
+    "harness_metrics": ("metric", Metric, ()),
+    "harness_reporters": ("report format", Reporter, ()),
+}
+"""Hook -> a word for the objects it yields, their type, and the attributes that they must have."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+class Offer(NamedTuple):
+    """An object that a plugin's hook yielded."""
+
+    plugin: PluginRef
+    hook: str
+    value: Any
+
+
+def check_offer(hook: str, value: Any) -> None:
+    """Raise `harness.PluginError` if the hook must not yield this object."""
+    _, kind, attributes = YIELDS[hook]
+    if not isinstance(value, kind):
+        raise PluginError(f"{hook} yielded a {type(value).__name__}; it must yield harness.{kind.__name__}")
+    absent = [name for name in attributes if not hasattr(value, name)]
+    if absent:
+        raise PluginError(f"{hook} yielded a {kind.__name__} without {', '.join(absent)}")
+    names = [value.model, value.backend] if isinstance(value, NetworkRef) else [value.name]
+    if isinstance(value, Model):
+        if not isinstance(value.variants, Mapping) or not value.variants:
+            raise PluginError(
+                f"model {value.name!r} has no variants; it needs at least one, as {{{value.name!r}: {{}}}}"
+            )
+        names += value.variants
+    for name in names:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise PluginError(f"{hook} yielded the name {name!r}; names consist of letters, digits and . _ + -")
+    if isinstance(value, Task) and value.metric not in value.metrics:
+        raise PluginError(f"task {value.name!r} has the primary metric {value.metric!r}, which its metrics lack")
+
+
+def enter(offers: Iterable[Offer], catalog: Catalog) -> None:
+    """Enter the offers into the catalog. A name that two of them claim is entered as a conflict only."""
+    claims: dict[tuple[str, Any], list[Offer]] = {}
+    for offer in offers:
+        value = offer.value
+        name = (value.model, value.backend) if isinstance(value, NetworkRef) else value.name
+        claims.setdefault((offer.hook, name), []).append(offer)
+    for (hook, name), (first, *others) in claims.items():
+        if others:
+            _conflict(catalog, YIELDS[hook][0], name, [first.plugin, *(offer.plugin for offer in others)])
+        else:
+            getattr(catalog, hook.removeprefix("harness_"))[name] = Provided(first.value, first.plugin)
+    owners: dict[str, list[str]] = {}
+    for family, provided in catalog.models.items():
+        for name in dict.fromkeys((family, *provided.value.variants)):
+            owners.setdefault(name, []).append(family)
+    for name, families in owners.items():
+        if len(families) > 1:
+            _conflict(catalog, "model", name, [catalog.models[family].plugin for family in families])
+        elif name in catalog.models[families[0]].value.variants:
+            catalog.variants[name] = families[0]
+
+
+def _conflict(catalog: Catalog, kind: str, name: Any, refs: list[PluginRef]) -> None:
+    who = " and ".join(
+        ref.value if ref.distribution == "file" else f"{ref.name!r} of distribution {ref.distribution}" for ref in refs
+    )
+    shown = "/".join(name) if isinstance(name, tuple) else name
+    catalog.conflicts[kind, shown] = f"the {kind} {shown!r} is provided more than once, by {who}; leave out all but one"

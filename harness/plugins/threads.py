@@ -1,0 +1,74 @@
+"""Run plugin code in threads with a time limit, so that a plugin that hangs cannot stop a command."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from harness.errors import PluginError, UsageError
+
+T = TypeVar("T")
+
+LIMIT = "HARNESS_PLUGIN_TIMEOUT"
+DEFAULT_LIMIT_S = 10.0
+
+
+def limit_s() -> float:
+    """Return how long loading a plugin or one of its event hooks may take, in seconds.
+
+    Raises `harness.UsageError` if ``HARNESS_PLUGIN_TIMEOUT`` is not a positive number of seconds.
+    """
+    text = os.environ.get(LIMIT) or DEFAULT_LIMIT_S
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        raise UsageError(f"{LIMIT} must be a positive number of seconds, got {text!r}")
+    return seconds
+
+
+class TimeLimitError(PluginError):
+    """A plugin's code did not return within the time limit."""
+
+
+class PluginThread:
+    """A thread for one plugin's code: all calls run in it, as some objects (databases) belong to one thread.
+
+    It is a daemon, so a call that never returns does not keep the process alive.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def call(self, function: Callable[[], T], *, verb: str = "return") -> T:
+        """Return the function's result, or raise its exception.
+
+        Raises `TimeLimitError` if it takes longer than the limit; the thread is of no use after that.
+        """
+        self._calls.put(function)
+        try:
+            outcome, error = self._outcomes.get(timeout=self._limit_s)
+        except queue.Empty:
+            raise TimeLimitError(f"did not {verb} within {self._limit_s:g} s ({LIMIT} sets the limit)") from None
+        if error is not None:
+            raise error
+        result: T = outcome
+        return result
+
+    def close(self) -> None:
+        """End the thread after the current call."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (function := self._calls.get()) is not None:
+            try:
+                self._outcomes.put((function(), None))
+            except BaseException as error:
+                self._outcomes.put((None, error))

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import math
+from typing import get_args, get_type_hints
+
+import msgspec
+from sample_records import comparison, failure, record, success
+
+from harness.analysis.comparison_table import COLUMNS
+from harness.analysis.metrics import BY_NAME, METRICS, comparable, score
+from harness.measure.quality.builtin import METRICS as QUALITY_METRICS
+from harness.plugins import load
+from harness.records import Flag, TimeToTarget
+
+
+def test_names_are_unique_and_end_in_their_unit() -> None:
+    endings = {"samples/s": "_samples_per_s", "%": "_percent", "J/sample": "_j_per_sample"}
+    assert len(BY_NAME) == len(METRICS)
+    for metric in METRICS:
+        assert metric.name.endswith(endings.get(metric.unit, f"_{metric.unit.lower()}"))
+
+
+def test_every_metric_has_a_column_of_its_name_unit_and_direction() -> None:
+    columns = {column.name: (column.title, column.unit, column.better) for column in COLUMNS}
+    for metric in METRICS:
+        assert columns[metric.name] == (metric.title, metric.unit, "higher" if metric.higher_is_better else "lower")
+
+
+def test_every_flag_that_a_record_can_hold_belongs_to_one_metric() -> None:
+    flags = [metric.flag for metric in METRICS if metric.flag]
+    assert sorted(flags) == sorted(get_args(get_type_hints(Flag)["metric"]))
+
+
+def test_value_of_what_the_record_lacks_is_none() -> None:
+    run = record(success(device=None))
+    assert BY_NAME["device_peak_mib"].value(run) is None
+    assert BY_NAME["train_gpu_j_per_sample"].value(run) is None
+    assert BY_NAME["mfu_percent"].value(run) is None
+    assert BY_NAME["time_to_target_s"].value(run) is None
+    assert [metric.value(record(failure())) for metric in METRICS] == [None] * len(METRICS)
+
+
+def test_value_that_is_not_finite_is_none() -> None:
+    assert BY_NAME["train_samples_per_s"].value(record(success(train=math.inf))) is None
+
+
+def test_values_are_in_the_unit_of_the_metric() -> None:
+    run = next(run for run in comparison() if BY_NAME["device_peak_mib"].value(run) is not None)
+    assert msgspec.to_builtins(run.outcome)["memory"]["device"]["allocator_peak_bytes"] == 21 * 2**20
+    assert [BY_NAME[f"{kind}_peak_mib"].value(run) for kind in ("device", "reserved", "driver")] == [21.0, 32.0, 460.0]
+    assert [BY_NAME[f"{phase}_gpu_j_per_sample"].value(run) for phase in ("train", "inference")] == [0.0123, 0.00456]
+
+
+def test_score_reads_the_test_split_and_compares_by_difference() -> None:
+    rmse = next(metric for metric in QUALITY_METRICS if metric.name == "rmse")
+    error, run = score(rmse, None), record(success(5.0, primary="rmse"))
+    assert (error.value(run), error.higher_is_better, error.relative) == (5.0, False, False)
+
+
+def test_comparable_leaves_out_what_one_side_lacks() -> None:
+    with_p99, without = record(success(p99_ms=15.0)), record(success(p99_ms=None))
+    both = comparable([[with_p99], [without]], load([]))
+    assert "latency_p99_ms" not in both
+    assert "latency_p99_ms" in comparable([[with_p99, without], [with_p99]], load([]))
+    assert next(iter(both)) == "accuracy"
+    assert comparable([[]], load([])) == {}
+
+
+def test_comparable_leaves_out_the_time_to_target() -> None:
+    reached = TimeToTarget(metric="accuracy", target=0.4, train_s=1.5, epoch=1)
+    run = record(msgspec.structs.replace(success(), time_to_target=reached))
+    assert BY_NAME["time_to_target_s"].value(run) == 1.5
+    assert "time_to_target_s" not in comparable([[run], [run]], load([]))

@@ -1,0 +1,89 @@
+"""Functions that tests call in child processes."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from msgspec import Struct
+
+from harness.errors import UnsupportedError
+from harness.execute.child import ChildContext
+
+CHANNEL = 3
+"""Place of the channel's number among the child's arguments."""
+
+
+class Numbers(Struct, frozen=True):
+    values: tuple[int, ...]
+
+
+class Seen(Struct, frozen=True):
+    value: int
+
+
+class Total(Struct, frozen=True):
+    value: int
+    argument: str
+
+
+def add(job: Numbers, context: ChildContext) -> Total:
+    total = 0
+    for value in job.values:
+        total += value
+        context.send(Seen(total))
+    (context.directory / "large").write_text(str(total))
+    print("adding")
+    return Total(total, sys.argv[1])
+
+
+def add_with_noise(job: Numbers, context: ChildContext) -> Total:
+    os.write(int(sys.argv[CHANNEL]), b'not json\n{"type": "event"}\n\xff\n{"type": "event", "body": {"value": "x"}}\n{')
+    return add(job, context)
+
+
+def fail(job: Numbers, context: ChildContext) -> Total:
+    context.send(Seen(1))
+    raise ValueError("it broke\nand this is its second line")
+
+
+def refuse(job: Numbers, context: ChildContext) -> Total:
+    raise UnsupportedError("not on this machine")
+
+
+def return_another_type(job: Numbers, context: ChildContext) -> Total:
+    wrong: Any = {"value": "many", "argument": ""}
+    return wrong  # type: ignore[no-any-return]
+
+
+def leave(job: Numbers, context: ChildContext) -> Total:
+    os._exit(0)
+
+
+def crash_after_the_result(job: Numbers, context: ChildContext) -> Total:
+    atexit.register(os.abort)
+    return Total(1, "")
+
+
+def report_group(job: Numbers, context: ChildContext) -> Total:
+    """Write this process's id and that of one that it starts, and sleep."""
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    path = context.directory / "pids"
+    path.with_suffix(".new").write_text(f"{os.getpid()} {sleeper.pid}")
+    path.with_suffix(".new").rename(path)
+    time.sleep(600)
+    return Total(0, "")
+
+
+def hold_the_interpreter(job: Numbers, context: ChildContext) -> Total:
+    """Sleep as compiled code that keeps the interpreter's lock: no other thread of this process can run."""
+    path = context.directory / "pids"
+    path.with_suffix(".new").write_text(str(os.getpid()))
+    path.with_suffix(".new").rename(path)
+    ctypes.PyDLL(None).sleep(600)
+    return Total(0, "")

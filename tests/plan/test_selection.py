@@ -1,0 +1,163 @@
+"""Every way to write a selection means the same selection."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import recipes, selections
+from toy_plugin import FAULTS_REF, TOY_REF, install_toy
+
+import harness
+from harness.cli import options
+from harness.plan import rerun, suite
+from harness.plan.expand import expand
+from harness.plan.selection import OPTIONS, Option, Selection
+from harness.plugins import load
+from harness.plugins.catalog import Catalog
+from harness.records import PROTOCOLS, Recipe
+
+
+def parsed(words: list[str]) -> Selection:
+    """The selection that a command with all options of `options.selection` gets."""
+    seen: list[Selection] = []
+
+    @click.command
+    @options.plugins
+    @options.selection()
+    def command(selection: Selection) -> None:
+        seen.append(selection)
+
+    command.main(words, standalone_mode=False)
+    return seen[0]
+
+
+def passed_to_run(**values: Any) -> Selection:
+    """The selection that `harness.run` plans when it is called with `values`."""
+    seen: list[Selection] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.plugins.discover", lambda plugins: None)
+        patch.setattr("harness.data.checkpoint.locate", lambda name: name)
+        patch.setattr("harness.plan.expand.expand_all", lambda selections, catalog: seen.extend(selections))
+        patch.setattr("harness.api.carry_out", lambda *arguments, **settings: None)
+        harness.run(**values)
+    return seen[0]
+
+
+@given(selections)
+def test_selection_as_command_line_round_trips(selection: Selection) -> None:
+    assert parsed(rerun.arguments(selection)) == selection
+
+
+@given(st.lists(selections, min_size=1, max_size=3))
+def test_selections_as_suite_round_trip(tmp_path_factory: pytest.TempPathFactory, chosen: list[Selection]) -> None:
+    path = tmp_path_factory.getbasetemp() / "suite.toml"
+    path.write_text(suite.dump(chosen), encoding="utf-8")
+    assert suite.load(path) == chosen
+
+
+@given(selections)
+def test_selection_as_arguments_of_run_round_trips(selection: Selection) -> None:
+    values = {option.argument or option.name: getattr(selection, field) for field, option in OPTIONS.items()}
+    assert passed_to_run(**values) == selection
+
+
+@pytest.fixture(scope="module")
+def toys() -> Catalog:
+    with pytest.MonkeyPatch.context() as patch:
+        install_toy(patch)
+        return load([TOY_REF, FAULTS_REF])
+
+
+@given(
+    recipe=recipes.map(lambda recipe: {name: getattr(recipe, name) for name in Recipe.__struct_fields__}),
+    choices=st.fixed_dictionaries(
+        {
+            "task": st.sampled_from(["toy-regress", "toy-classify"]),
+            "model": st.sampled_from(["toy", "toy-linear", "toy-through-origin"]),
+            "device": st.sampled_from(["auto", "cpu", "cuda:1"]),
+            "precision": st.sampled_from(["fp32", "bf16"]),
+            "protocol": st.sampled_from(list(PROTOCOLS)),
+            "seed": st.integers(0, 2**32 - 1),
+            "threads": st.integers(1, 64),
+            "compile": st.booleans(),
+            "deterministic": st.booleans(),
+        }
+    ),
+    others=st.fixed_dictionaries(
+        {},
+        optional={
+            "model.bias": st.booleans(),
+            "task.features": st.integers(1, 4),
+            "dataset.noise": st.floats(0, 1e9),
+            "protocol.window_s": st.floats(1e-9, 1e9),
+            "protocol.target": st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        },
+    ),
+    changed=st.sets(st.sampled_from(Recipe.__struct_fields__)),
+)
+def test_command_that_reproduces_a_run_plans_the_same_run(
+    toys: Catalog, recipe: dict[str, Any], choices: dict[str, Any], others: dict[str, Any], changed: set[str]
+) -> None:
+    from harness.plan.overrides import as_overrides
+
+    overrides = others | {f"recipe.{name}": recipe[name] for name in changed - {"dropout"}}
+    values = {"backend": "toy-numpy", "set": as_overrides(overrides)} | choices
+    (spec,) = expand(Selection.from_values(values), toys)
+    words = shlex.split(rerun.command(spec, toys.refs_for(spec), toys))
+    assert words[:2] == ["harness", "run"]
+    (again,) = expand(parsed(words[2:]), toys)
+    assert again.key == spec.key
+
+
+def test_options_declare_the_defaults_and_arguments_of_run() -> None:
+    """Arguments that select no runs say how to carry them out."""
+    parameters = inspect.signature(harness.run).parameters
+    execution = {"parity", "results", "timeout_s", "plugins"}
+    assert set(parameters) - execution == {option.argument or option.name for option in OPTIONS.values()}
+    given = {
+        option.name: parameter.default
+        for option in OPTIONS.values()
+        if (parameter := parameters[option.argument or option.name]).default is not parameter.empty
+    }
+    assert Selection.from_values(given) == Selection()
+
+
+def test_options_declare_every_protocol() -> None:
+    assert OPTIONS["protocol"].choices == tuple(PROTOCOLS)
+
+
+def test_every_field_of_a_selection_is_an_option() -> None:
+    assert all(isinstance(option, Option) and option.help for option in OPTIONS.values())
+    assert list(OPTIONS) == list(Selection.__dataclass_fields__)
+
+
+def test_from_values_with_one_value_or_none_gives_tuples_and_defaults(tmp_path: Path) -> None:
+    class Folder(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            return "folder"
+
+    values = {"task": "a", "dataset": tmp_path, "model": [], "device": (), "seed": 0, "pretrained": Folder()}
+    assert Selection.from_values(values) == Selection(
+        tasks=("a",), datasets=(str(tmp_path),), seeds=(0,), pretrained="folder"
+    )
+
+
+def test_path_with_commas_is_one_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "a,b.csv"
+    path.write_text("")
+    selection = Selection(tasks=("t",), datasets=("c", str(path)))
+    assert parsed(rerun.arguments(selection)) == selection
+
+
+def test_planning_with_a_checkpoint_that_was_not_located_is_refused(toys: Catalog) -> None:
+    selection = Selection(tasks=("toy-regress",), backends=("toy-numpy",), pretrained="owner/name")
+    with pytest.raises(ValueError, match="must be located before planning"):
+        expand(selection, toys)
