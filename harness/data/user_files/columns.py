@@ -198,7 +198,9 @@ def numbers(table: Table, column: str, problems: Problems, *, target: bool = Fal
         elif math.isinf(value):
             problems.add(where, f"{what} {column!r} contains {_shown(cell)}, which is not finite")
         elif abs(value) > LARGEST:
-            problems.add(where, f"{what} {column!r} contains {_shown(cell)}, which is larger than {LARGEST:g}")
+            problems.add(
+                where, f"{what} {column!r} contains {_shown(cell)}, which is larger than {LARGEST:g} in absolute value"
+            )
         elif target and math.isnan(value):
             problems.add(where, f"{what} {column!r} has no value ({_shown(cell)})")
         found.append(math.nan if value is None else value)
