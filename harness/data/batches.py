@@ -25,8 +25,8 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch, shuffled and augmented with random numbers that depend only on (seed, epoch).
 
-    All batches have the same size, so that no backend compiles twice; examples that do not fill the last batch are
-    dropped. Raises `harness.PluginError` if `augment` changes a shape or dtype.
+    All batches have the same size, so that no backend compiles twice; examples that do not fill a batch are left out of
+    the epoch. Raises `harness.PluginError` if `augment` changes a shape or dtype.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
     rng = np.random.default_rng([seed, epoch, 1])

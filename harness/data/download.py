@@ -182,7 +182,7 @@ def _get(url: str, target: _Counted) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the innermost reason, without the exceptions that requests and urllib3 wrap around it."""
+    """Return the reason of the innermost exception, which requests and urllib3 wrap in others."""
     while True:
         nested = getattr(error, "reason", None) or next(iter(error.args), None)
         if not isinstance(nested, BaseException):

@@ -46,7 +46,7 @@ class Columns:
         return name
 
     def require(self, name: str) -> None:
-        """Raise `harness.UnknownNameError` if the column does not exist; do not assign it."""
+        """Raise `harness.UnknownNameError` if the column does not exist, without assigning it."""
         if name not in self.table.columns:
             raise UnknownNameError("column", name, self.table.columns, hint=f"(in {self.table.source})")
 

@@ -18,7 +18,7 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group_column: str | None = None
     """Column with the group of each row, such as the speaker or patient; the rows of a group stay in one split."""
     slice_columns: tuple[str, ...] = ()
-    """Columns by whose values the test split is scored separately, numbers by quartile. They may also be features."""
+    """Columns for whose values (for numbers: quartiles) the test split is scored separately; they may be features."""
     on_bad_row: OnBadRow = "error"
     """Treatment of bad rows: ``error`` raises an error that lists them, ``skip`` drops them."""
     split_seed: int = 0

@@ -20,7 +20,7 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
     "test": TEST,
 }
-"""Split for each of its names in columns and folders, in lower case."""
+"""Mapping from the name of a split in a column or folder, in lower case, to the split."""
 
 
 def split(

@@ -32,7 +32,7 @@ class Table:
     source: str
     """Name of the file."""
     columns: dict[str, list[Any]]
-    """Cells of each column; None or an empty text if missing."""
+    """Cells of each column; a missing cell is None or an empty text."""
     where: list[str]
     """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
 
