@@ -1,4 +1,4 @@
-"""What datasets declare, against what they load: every one that ships, and the check that plugin authors run."""
+"""Comparison of declared and loaded data, for all built-in datasets and for the check in `harness.testing`."""
 
 from __future__ import annotations
 
@@ -20,24 +20,22 @@ def catalog() -> Catalog:
     return discover()
 
 
-# Other distributions may be installed as well.
-SHIPPED = sorted(name for name, found in discover().datasets.items() if found.plugin.distribution == "harness")
+# Other distributions may be installed, too.
+BUILT_IN = sorted(name for name, found in discover().datasets.items() if found.plugin.distribution == "harness")
 SLOW = ("imdb",)
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in SHIPPED]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in BUILT_IN]
 )
-def test_every_shipped_dataset_loads_what_it_declares(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_built_in_dataset_loads_what_it_declares(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     dataset = catalog.dataset(name)
     assert_as_declared(dataset, load_real(dataset))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_dataset_declares_everything(catalog: Catalog, name: str) -> None:
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_dataset_declares_everything(catalog: Catalog, name: str) -> None:
     dataset = catalog.dataset(name)
     assert list(dataset.examples) == ["train", "validation", "test"]
     assert dataset.inputs
@@ -48,7 +46,7 @@ def test_every_shipped_dataset_declares_everything(catalog: Catalog, name: str) 
 
 
 class Signs(Dataset):
-    """One word or none of several lengths, a wave and a number an example."""
+    """A dataset whose examples have a word or None, a waveform of varying length, and a number."""
 
     name, kind, objective = "signs", "mixed", "classification"
     examples = {"train": 4, "validation": 2, "test": 2}
@@ -78,12 +76,12 @@ def with_input(name: str, array: Any) -> RawData:
     return dataclasses.replace(DATA, test=Split(inputs={**DATA.test.inputs, name: array}, targets=DATA.test.targets))
 
 
-def test_what_is_as_declared_passes() -> None:
+def test_assert_as_declared_matching_data_passes() -> None:
     assert_as_declared(Signs(), DATA)
     assert_as_declared(Signs(), with_input("word", np.array([["a"], ["bc"]])))
 
 
-def test_nothing_need_be_declared() -> None:
+def test_assert_as_declared_without_declarations_passes() -> None:
     assert_as_declared(type("Undeclared", (Dataset,), {"name": "undeclared", "load": None})(), DATA)
 
 
@@ -99,6 +97,6 @@ def test_nothing_need_be_declared() -> None:
         (with_input("word", np.array([["a"], [1]], object)), "'word' of test holds .*'int64'"),
     ],
 )
-def test_what_is_not_as_declared_is_told(data: RawData, message: str) -> None:
+def test_assert_as_declared_different_data_fails(data: RawData, message: str) -> None:
     with pytest.raises(AssertionError, match=f"dataset 'signs' is not as declared:\n  .*{message}"):
         assert_as_declared(Signs(), data)

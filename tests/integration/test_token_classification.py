@@ -112,5 +112,5 @@ def test_rules_for_plugins(toy: Path) -> None:
 
 
 def test_own_files_hold_one_label_a_row(tmp_path: Path) -> None:
-    with pytest.raises(CombinationError, match="files of rows hold one label a row"):
+    with pytest.raises(CombinationError, match="token classification cannot read files"):
         UserDataset(tmp_path / "x.csv", "text", "token_classification")
