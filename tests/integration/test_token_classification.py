@@ -114,7 +114,7 @@ def test_rules_for_plugins(toy: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     broken = [line for line in done.stdout.splitlines() if line.startswith("BROKEN")]
     assert len(broken) == 1, done.stdout
-    assert "network-computes-what-others-do (network toy-positions/toy-positions-faulty)" in broken[0]
+    assert "network-matches-other-backends (network toy-positions/toy-positions-faulty)" in broken[0]
 
 
 def test_own_files_hold_one_label_a_row(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``harness plugin new``: what it makes installs, keeps the kit's rules, passes its own tests and runs."""
+"""Tests of ``harness plugin new``: the created packages install, follow the rules, pass their own tests and run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.testing.scaffold import KINDS, create
 
 SLOWER = ("model", "backend")
-"""They have networks, and are compared with PyTorch."""
+"""Kinds that have networks, which are compared with PyTorch."""
 RUNS = {
     "task": ["run", "--task", "my-task", "--backend", "torch"],
     "dataset": ["run", "--task", "regression", "--dataset", "my-dataset", "--model", "linear", "--backend", "torch"],
@@ -27,7 +27,7 @@ RUNS = {
 
 
 def installed(kind: str, folder: Path) -> dict[str, str]:
-    """The environment of a process that sees the package as installed, without asking pip to build it."""
+    """Create a package, register it as installed without pip, and return the environment for processes that use it."""
     name = f"my-{kind}"
     create(name, kind, folder / name)
     project = tomllib.loads((folder / name / "pyproject.toml").read_text())["project"]
@@ -39,37 +39,37 @@ def installed(kind: str, folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder / name), "HARNESS_RESULTS": str(folder / "results")}
 
 
-def command(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+def run_python(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", *words]
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
 
-def judge(kind: str, folder: Path) -> None:
+def check_package(kind: str, folder: Path) -> None:
     environment = installed(kind, folder)
-    tests = command(environment, "pytest", "-q", "-p", "no:cacheprovider", str(folder / f"my-{kind}"))
+    tests = run_python(environment, "pytest", "-q", "-p", "no:cacheprovider", str(folder / f"my-{kind}"))
     assert tests.returncode == 0, tests.stdout + tests.stderr
-    checked = command(environment, "harness", "plugin", "check", f"my-{kind}")
+    checked = run_python(environment, "harness", "plugin", "check", f"my-{kind}")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert " 0 broken" in checked.stdout
     if kind in RUNS:
-        ran = command(environment, "harness", *RUNS[kind], "--protocol", "quick", "--threads", "1", "--quiet")
+        ran = run_python(environment, "harness", *RUNS[kind], "--protocol", "quick", "--threads", "1", "--quiet")
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert " ok" in ran.stdout
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in (*SLOWER, "task", "dataset")])
-def test_what_is_made_works(kind: str, tmp_path: Path) -> None:
-    judge(kind, tmp_path)
+def test_created_package_passes_all_checks(kind: str, tmp_path: Path) -> None:
+    check_package(kind, tmp_path)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 @pytest.mark.plugins("regression", "torch")
 @pytest.mark.parametrize("kind", ["task", "dataset", *SLOWER])
-def test_what_is_made_runs_on_torch(kind: str, tmp_path: Path) -> None:
-    judge(kind, tmp_path)
+def test_created_package_runs_on_torch(kind: str, tmp_path: Path) -> None:
+    check_package(kind, tmp_path)
 
 
-def test_what_is_made_passes_strict_type_checks(tmp_path: Path) -> None:
+def test_created_package_passes_strict_type_checks(tmp_path: Path) -> None:
     api = pytest.importorskip("mypy.api")
     modules = []
     for kind in KINDS:
@@ -83,19 +83,19 @@ def test_what_is_made_passes_strict_type_checks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["My Task", "9lives", "import", "a_b", "", "../x", "a--b"])
-def test_names_that_no_package_can_have(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be a package's name"):
+def test_create_with_a_name_that_is_not_valid_raises(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a valid package name"):
         create(name, "task", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("name", ["json", "numpy", "harness"])
-def test_names_of_modules_that_are_there(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"there is a module '{name}' already"):
+def test_create_with_the_name_of_a_module_raises(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"a module named '{name}' already exists"):
         create(name, "task", tmp_path / "new")
 
 
-def test_names_that_are_taken(tmp_path: Path) -> None:
+def test_new_with_the_name_of_another_object_fails(tmp_path: Path) -> None:
     result = invoke("plugin", "new", "f1-macro", "--kind", "metric", "--output", str(tmp_path / "new"))
     assert result.exit_code == 2
     assert "a metric named 'f1-macro' already exists; choose another name" in result.stderr
@@ -105,20 +105,22 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments)
 
 
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_new_does_not_overwrite_files(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("precious")
     result = invoke("plugin", "new", "mine", "--kind", "metric", "--output", str(tmp_path / "mine"))
     assert result.exit_code == 2
-    assert "is there already, and not empty; --output names another folder" in result.stderr
+    assert "already exists and is not empty; choose another folder with --output" in result.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
-def test_it_tells_what_it_made_and_what_is_next(tmp_path: Path) -> None:
+def test_new_lists_files_and_next_commands(tmp_path: Path) -> None:
     result = invoke("plugin", "new", "my-format", "--kind", "reporter", "--output", str(tmp_path / "p"))
     assert result.exit_code == 0
-    made = {str(path.relative_to(tmp_path / "p")) for path in (tmp_path / "p").rglob("*") if path.is_file()}
-    assert made == {"my_format.py", "tests/test_my_format.py", "pyproject.toml", "README.md"}
+    created = {str(path.relative_to(tmp_path / "p")) for path in (tmp_path / "p").rglob("*") if path.is_file()}
+    assert created == {"my_format.py", "tests/test_my_format.py", "pyproject.toml", "README.md"}
     assert f"pip install --editable {tmp_path / 'p'}" in result.stderr
-    text = "".join((tmp_path / "p" / name).read_text() for name in made)
-    assert not any(word in text for word in ("thing-name", "thing_name", "thing_class")), "a word was left in"
+    text = "".join((tmp_path / "p" / name).read_text() for name in created)
+    assert not any(word in text for word in ("thing-name", "thing_name", "thing_class")), (
+        "a placeholder was not replaced"
+    )
