@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Provided(Generic[T]):
-    """An object that a plugin provides, and that plugin."""
+    """An object and the plugin that provides it."""
 
     value: T
     plugin: PluginRef
@@ -28,13 +28,13 @@ class Provided(Generic[T]):
 
 @dataclass(frozen=True)
 class LoadedPlugin:
-    """A plugin that was loaded: its reference, its module and its hooks."""
+    """A loaded plugin: its reference, its module and its hooks."""
 
     ref: PluginRef
     module: Any
     """The module, or the object in a module, that implements the hooks."""
     hooks: HookRelay
-    """Caller of the hooks of this plugin alone."""
+    """Relay that calls the hooks of this plugin only."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Catalog:
     plugins: tuple[LoadedPlugin, ...] = ()
     failures: tuple[PluginFailure, ...] = ()
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Explanation by (kind, name) of names that two plugins provide; they are absent from the dicts above."""
+    """Explanations of name conflicts, by (kind, name). Conflicting names are absent from the dictionaries above."""
 
     def plugin(self, name: str) -> PluginRef:
         """Return the loaded plugin with this name, which is the name of its entry point or file."""

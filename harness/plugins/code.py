@@ -59,7 +59,7 @@ def resolve(reference: str) -> Callable[..., Any]:
 
 
 def check_api_version(plugin: Any) -> None:
-    """Raise `harness.PluginError` if the plugin declares another major version of the plugin API than `API_VERSION`."""
+    """Raise `harness.PluginError` if the plugin was written for another major version of the plugin API."""
     declared = getattr(plugin, DECLARATION, None)
     if declared is not None:
         _check(str(declared))
@@ -73,7 +73,7 @@ def with_digest(ref: PluginRef) -> PluginRef:
 def digest(value: str) -> str:
     """Return the SHA-256 (hex) of the paths and contents of a plugin's Python files.
 
-    The files of a plugin in a package are all files of the top-level package. The digest is empty if a file cannot be
+    For a plugin in a package, all files of the top-level package are included. The digest is empty if a file cannot be
     read, as for a plugin in a zip file.
     """
     if is_file(value):

@@ -41,7 +41,7 @@ def check_offer(hook: str, value: Any) -> None:
         raise PluginError(f"{hook} yielded a {type(value).__name__}; it must yield harness.{kind.__name__}")
     absent = [name for name in attributes if not hasattr(value, name)]
     if absent:
-        raise PluginError(f"{hook} yielded a {kind.__name__} without {', '.join(absent)}")
+        raise PluginError(f"{hook} yielded a {kind.__name__} without the attributes {', '.join(absent)}")
     names = [value.model, value.backend] if isinstance(value, NetworkRef) else [value.name]
     if isinstance(value, Model):
         if not isinstance(value.variants, Mapping) or not value.variants:

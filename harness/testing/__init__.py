@@ -77,7 +77,7 @@ def assert_parity(
     task : str
         Name of the task.
     backends : tuple of str
-        Names of the two backends; the first one is the reference.
+        Names of the two backends to compare.
     model : str, default: ""
         Name of the model; the task's default if empty.
     dataset : str, default: ""

@@ -17,7 +17,7 @@ def assert_nothing_leaks(task: Task, data: RawData, options: Any = None, *, repo
     """Assert that the prepared training split does not depend on the validation and test splits.
 
     The data is prepared again after changing the validation split, and after changing the test split: other texts,
-    pixels, sounds, numbers and targets, and one example less. The training arrays and the `DataInfo` must not change.
+    pixels, sounds, numbers and targets, and one example fewer. The training arrays and the `DataInfo` must not change.
 
     Parameters
     ----------

@@ -184,7 +184,7 @@ BROKEN = {
         "import harness\nclass B(harness.Backend):\n    name = 'b'\n    summary = ''\n"
         "    def devices(self): ...\n    def open(self, request): ...\n"
         "@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
-        "Backend without requires, packages",
+        "Backend without the attributes requires, packages",
     ),
     "exception in a hook": (
         "import harness\n@harness.hookimpl\ndef harness_models():\n    raise KeyError('lost')\n    yield\n",
@@ -376,7 +376,7 @@ def test_module_with_two_entry_points_loads_once(install: Install) -> None:
     again = msgspec.structs.replace(ref, name="again")
     catalog = load([ref, again])
     assert "once" in catalog.metrics
-    assert failure(catalog, again) == f"its module is also that of plugin {ref.name!r}; leave out one of them"
+    assert failure(catalog, again) == f"it has the same module as plugin {ref.name!r}; leave out one of them"
 
 
 # ---- events -----------------------------------------------------------------------------------------------

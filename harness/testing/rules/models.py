@@ -59,15 +59,15 @@ def _parameters_are_valid(sized: SizedModel) -> None:
     parameters = tuple(sized.model.parameters(config, sized.info))
     trainable = [parameter for parameter in parameters if parameter.trainable]
     if not trainable:
-        raise Broken("it has no trainable parameter")
+        raise Broken("the model has no trainable parameters")
     for parameter in parameters:
         if any(size < 1 for size in parameter.shape):
-            raise Broken(f"the parameter {parameter.name!r} has the shape {parameter.shape}")
+            raise Broken(f"the parameter {parameter.name!r} has the empty shape {parameter.shape}")
     one = digest(initial_weights(parameters, 0))
     if digest(initial_weights(tuple(sized.model.parameters(config, sized.info)), 0)) != one:
         raise Broken("parameters returns a different list when it is called again")
     if all(parameter.init in ("zeros", "ones", "constant") for parameter in trainable) and len(trainable) > 2:
-        raise Broken("no parameter is initialized at random, so units cannot become different")
+        raise Broken("no parameter is initialized at random, so the units of a layer stay identical")
 
 
 def _variants_are_valid(sized: SizedModel) -> None:

@@ -26,8 +26,10 @@ def _predicts_each_example(bench: Workbench) -> None:
         one = {name: np.ascontiguousarray(np.repeat(array[:1], 4, axis=0)) for name, array in batch.inputs.items()}
         alone = session.fetch(session.predict(one))
     expected = output_shape(batch.targets, 4, bench.data.info.outputs)
-    if outputs.shape != expected or not np.isfinite(outputs).all():
-        raise Broken(f"predictions have shape {outputs.shape}, expected {expected}, or are not finite")
+    if outputs.shape != expected:
+        raise Broken(f"predictions have shape {outputs.shape}, expected {expected}")
+    if not np.isfinite(outputs).all():
+        raise Broken("predictions are not finite")
     if distance(alone[0], outputs[0]) > 10 * CLOSE:
         raise Broken("the prediction for an example depends on the other examples of the batch")
 
