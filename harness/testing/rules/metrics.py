@@ -86,7 +86,8 @@ def _prefers_correct_predictions(metric: Metric) -> None:
     if (perfect < wrong) if metric.higher_is_better else (perfect > wrong):
         better = "higher" if metric.higher_is_better else "lower"
         raise Broken(
-            f"{better} values are declared to be better, but perfect predictions give {perfect:.6g} and wrong ones {wrong:.6g}"
+            f"{better} values are declared to be better, but perfect predictions give {perfect:.6g} "
+            f"and wrong ones {wrong:.6g}"
         )
 
 

@@ -62,7 +62,7 @@ def _parameters_are_valid(sized: SizedModel) -> None:
         raise Broken("the model has no trainable parameters")
     for parameter in parameters:
         if any(size < 1 for size in parameter.shape):
-            raise Broken(f"the parameter {parameter.name!r} has the empty shape {parameter.shape}")
+            raise Broken(f"the parameter {parameter.name!r} with the shape {parameter.shape} has no elements")
     one = digest(initial_weights(parameters, 0))
     if digest(initial_weights(tuple(sized.model.parameters(config, sized.info)), 0)) != one:
         raise Broken("parameters returns a different list when it is called again")
