@@ -119,7 +119,7 @@ class Session(ABC):
         Returns
         -------
         Any
-            A handle of the mean loss of the batch, which `fetch` turns into a number.
+            A handle to the mean loss of the batch, which `fetch` turns into a number.
         """
 
     @abstractmethod
@@ -155,7 +155,7 @@ class Session(ABC):
         Returns
         -------
         Any
-            A handle of the outputs. `fetch` turns it into a float32 array: logits ``[B, outputs]``, standardized
+            A handle to the outputs. `fetch` turns it into a float32 array: logits ``[B, outputs]``, standardized
             regression targets ``[B, outputs]``, or, for token classification, logits ``[B, L, outputs]``.
         """
 
