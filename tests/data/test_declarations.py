@@ -100,9 +100,9 @@ def test_nothing_need_be_declared() -> None:
         ),
         (with_input("more", np.zeros(2)), "inputs is declared as .*, but test has .*'more'"),
         (with_input("number", np.zeros(2)), "input 'number' is declared as .*'int64'.*, but test has .*'float64'"),
-        (with_input("number", np.zeros((2, 1), np.int64)), r"'number' of test holds .*shape=\(1,\)"),
-        (with_input("wave", np.zeros((2, 9, 3), np.float32)), r"'wave' of test holds .*shape=\(9, 3\)"),
-        (with_input("word", np.array([["a"], [1]], object)), "'word' of test holds .*'int64'"),
+        (with_input("number", np.zeros((2, 1), np.int64)), r"'number' is declared .*, but test has .*shape=\(1,\)"),
+        (with_input("wave", np.zeros((2, 9, 3), np.float32)), r"'wave' is declared .*, but test has .*shape=\(9, 3\)"),
+        (with_input("word", np.array([["a"], [1]], object)), "'word' is declared .*, but test has .*'int64'"),
     ],
 )
 def test_what_is_not_as_declared_is_told(data: RawData, message: str) -> None:
