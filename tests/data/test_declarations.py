@@ -88,15 +88,21 @@ def test_assert_as_declared_without_declarations_passes() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (dataclasses.replace(DATA, train=split(3)), "examples are {'train': 3, .*, declared {'train': 4, "),
-        (dataclasses.replace(DATA, label_names=("yes", "no")), "label_names are .'yes', 'no'., declared .'no', 'yes'."),
-        (with_input("more", np.zeros(2)), "the inputs of test are .*'more'.*, declared "),
-        (with_input("number", np.zeros(2)), "input 'number' of test holds .*'float64'.*, declared .*'int64'"),
-        (with_input("number", np.zeros((2, 1), np.int64)), r"'number' of test holds .*shape=\(1,\)"),
-        (with_input("wave", np.zeros((2, 9, 3), np.float32)), r"'wave' of test holds .*shape=\(9, 3\)"),
-        (with_input("word", np.array([["a"], [1]], object)), "'word' of test holds .*'int64'"),
+        (
+            dataclasses.replace(DATA, train=split(3)),
+            "examples is declared as {'train': 4, .*, but the data has {'train': 3, ",
+        ),
+        (
+            dataclasses.replace(DATA, label_names=("yes", "no")),
+            "declared as .'no', 'yes'., but the data has .'yes', 'no'.",
+        ),
+        (with_input("more", np.zeros(2)), "inputs is declared as .*, but test has .*'more'"),
+        (with_input("number", np.zeros(2)), "input 'number' is declared as .*'int64'.*, but test has .*'float64'"),
+        (with_input("number", np.zeros((2, 1), np.int64)), r"'number' is declared .*, but test has .*shape=\(1,\)"),
+        (with_input("wave", np.zeros((2, 9, 3), np.float32)), r"'wave' is declared .*, but test has .*shape=\(9, 3\)"),
+        (with_input("word", np.array([["a"], [1]], object)), "'word' is declared .*, but test has .*'int64'"),
     ],
 )
 def test_assert_as_declared_different_data_fails(data: RawData, message: str) -> None:
-    with pytest.raises(AssertionError, match=f"dataset 'signs' is not as declared:\n  .*{message}"):
+    with pytest.raises(AssertionError, match=f"dataset 'signs' differs from its declaration:\n  .*{message}"):
         assert_as_declared(Signs(), data)

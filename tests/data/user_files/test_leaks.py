@@ -57,7 +57,7 @@ def test_a_planted_leak_is_caught(case: tuple[Task, RawData], source: str) -> No
             prepared = super().prepare(pooled, options)
             return dataclasses.replace(prepared, train=prepared.train.take(np.arange(len(data.train))))
 
-    with pytest.raises(AssertionError, match=f"lets the {source} split into what it fits"):
+    with pytest.raises(AssertionError, match=f"uses the {source} split in its preprocessing"):
         assert_nothing_leaks(Leaky(), data)
 
 
