@@ -31,7 +31,7 @@ class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Tokens per example, including ``[CLS]`` and ``[SEP]``; at least 3. If None, the length that covers 99% of the
     training texts, rounded up to a multiple of 8, at most 512."""
     lowercase: bool = True
-    """Flag for converting texts to lower case before tokenization."""
+    """True if texts are converted to lower case before tokenization."""
     tokenizer: str | None = None
     """Path of a folder with a pretrained WordPiece tokenizer (``tokenizer.json`` or ``vocab.txt``). It is used
     unchanged, and `vocabulary`, `vocab_size` and `lowercase` are ignored. If None, a vocabulary is learned."""
