@@ -1,4 +1,4 @@
-"""The backend ``baseline``: its models on real data, and what makes it unlike a framework."""
+"""Tests of the backend ``baseline``: scores of its models, and its differences from other backends."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ FLOOR = {
 
 
 @pytest.mark.parametrize("task", [pytest.param(task, marks=pytest.mark.plugins(task)) for task in FLOOR])
-def test_the_default_of_each_task(task: str, tmp_path: Path) -> None:
+def test_the_default_baseline_of_each_task_reaches_its_floor(task: str, tmp_path: Path) -> None:
     (record,) = run(tmp_path, "--task", task, "--backend", "baseline")
     outcome = record.outcome
     assert isinstance(outcome, Success)
@@ -69,7 +69,7 @@ def test_the_default_of_each_task(task: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.plugins("regression")
-def test_ridge_is_the_closed_form_and_the_mean_explains_nothing(tmp_path: Path) -> None:
+def test_ridge_explains_variance_and_the_mean_none(tmp_path: Path) -> None:
     records = run(tmp_path, "--task", "regression", "--backend", "baseline", "--model", "ridge,mean")
     scores = {record.spec.model: record.outcome.scores.test for record in records}  # type: ignore[union-attr]
     assert abs(scores["mean"]["r2"]) < 0.05
@@ -85,7 +85,7 @@ def session(model: str, **changes: Any) -> tuple[Workbench, harness.Session]:
 
 
 @pytest.mark.plugins("vision")
-def test_a_class_that_was_never_seen_is_never_predicted() -> None:
+def test_a_class_missing_in_training_is_never_predicted() -> None:
     bench, fitted = session("logreg")
     split = bench.data.train
     kept = np.flatnonzero((split.targets == 2) | (split.targets == 7))
@@ -102,30 +102,30 @@ def test_the_loss_is_that_of_the_training_split() -> None:
     bench, fitted = session("majority")
     batch = bench.batch(examples=40)
     loss = float(fitted.fetch(fitted.train_step(batch, 0.0)))
-    shares = np.bincount(batch.targets) / 40
-    assert loss == pytest.approx(-(shares * np.log(np.maximum(shares, 1e-7))).sum(), rel=1e-4)
+    fractions = np.bincount(batch.targets) / 40
+    assert loss == pytest.approx(-(fractions * np.log(np.maximum(fractions, 1e-7))).sum(), rel=1e-4)
 
 
 @pytest.mark.plugins("vision")
 @pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"device": "cuda:0"}, {"compile": True}], ids=str)
-def test_what_it_cannot_do_is_refused(changes: dict[str, Any]) -> None:
+def test_unsupported_requests_are_rejected(changes: dict[str, Any]) -> None:
     with pytest.raises(harness.UnsupportedError, match="baseline"):
         session("logreg", **changes)
 
 
 @pytest.mark.plugins("vision")
-def test_there_is_nothing_to_predict_with_before_it_is_fitted() -> None:
+def test_predict_before_fitting_raises() -> None:
     bench, new = session("logreg")
-    with pytest.raises(harness.UnsupportedError, match="has seen no training split"):
+    with pytest.raises(harness.UnsupportedError, match="is not fitted, so it cannot predict"):
         new.predict(bench.batch().inputs)
 
 
 @pytest.mark.plugins("regression")
-def test_there_are_no_weights_to_save_or_to_tell_apart(tmp_path: Path) -> None:
+def test_runs_have_no_weights_to_save_or_compare(tmp_path: Path) -> None:
     records = run(tmp_path, "--task", "regression", "--backend", "baseline", "--seed", "0,1", "--save-weights")
     assert {record.provenance.initial_weights_digest for record in records} == {None}
-    told = harness_("audit", "regression-ridge-baseline-s0", results=tmp_path)
-    assert "FAILED" not in told
+    output = harness_("audit", "regression-ridge-baseline-s0", results=tmp_path)
+    assert "FAILED" not in output
     command = ["evaluate", "regression-ridge-baseline-s0", "--backend", "baseline", "--results", str(tmp_path)]
     done = subprocess.run([sys.executable, "-m", "harness", *command], capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -133,8 +133,8 @@ def test_there_are_no_weights_to_save_or_to_tell_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.plugins("regression")
-def test_an_audit_fits_it_again(tmp_path: Path) -> None:
+def test_an_audit_fits_the_model_again(tmp_path: Path) -> None:
     run(tmp_path, "--task", "regression", "--backend", "baseline")
-    told = harness_("audit", "regression-ridge", results=tmp_path)
-    assert "the model has no canonical weights" in told
-    assert "has seen no training split" not in told
+    output = harness_("audit", "regression-ridge", results=tmp_path)
+    assert "the model has no canonical weights" in output
+    assert "is not fitted" not in output

@@ -6,7 +6,7 @@ import sys
 import harness_speech
 
 
-def test_the_hooks_yield_what_the_plugin_ships() -> None:
+def test_hooks_yield_the_task_datasets_and_models() -> None:
     assert [task.name for task in harness_speech.harness_tasks()] == ["speech"]
     assert [dataset.name for dataset in harness_speech.harness_datasets()] == [
         "espeak-digits",
@@ -16,7 +16,7 @@ def test_the_hooks_yield_what_the_plugin_ships() -> None:
     assert [model.name for model in harness_speech.harness_models()] == ["wav2vec2"]
 
 
-def test_listing_the_plugin_imports_nothing_heavy() -> None:
+def test_hooks_import_no_heavy_modules() -> None:
     code = (
         "import sys, harness_speech as h\n"
         "list(h.harness_tasks()), list(h.harness_datasets()), list(h.harness_models())\n"

@@ -1,6 +1,6 @@
-"""Child process of the cross-framework test: ``framework_cases.py BACKEND VARIANT OUT.npz [VARIANT OUT.npz ...]``.
+"""Child process of the cross-framework test: ``framework_cases.py BACKEND CASE OUT.npz [CASE OUT.npz ...]``.
 
-Writes, for canonical weights and data drawn from fixed seeds and without dropout: the logits before training, the
+With canonical weights and data drawn from fixed seeds and without dropout, it writes the logits before training, the
 gradients, and the loss, running statistics and logits after one step of plain SGD with learning rate 1.
 """
 
@@ -31,7 +31,7 @@ def models() -> dict[str, harness.Model]:
 
 
 def example(kind: str, size: int = BATCH) -> tuple[harness.DataInfo, dict[str, Any]]:
-    """Random inputs of one kind, with the shapes of the tasks' prepared data."""
+    """Return random inputs of one kind, shaped like the prepared data of the tasks, and their info."""
     rng = np.random.default_rng(7)
     details: dict[str, Any] = {}
     if kind == "tokens":
@@ -78,7 +78,7 @@ def request(
 
 
 def trainable_start(model: harness.Model, config: Any, info: harness.DataInfo) -> dict[str, Any]:
-    """Initial weights, with noise on everything that starts as a constant, so that no term is multiplied by zero."""
+    """Return initial weights with noise added to constant arrays, so that no term is multiplied by zero."""
     rng = np.random.default_rng(3)
     start = {}
     for parameter in model.parameters(config, info):
@@ -137,7 +137,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "wav2vec2-base-layer": ("wav2vec2", "wav2vec2-base", {"num_hidden_layers": 1}),
 }
-"""Case -> family, variant, changes to its configuration."""
+"""Family, variant and changes to its configuration for each case."""
 
 
 def main(backend: str, *pairs: str) -> None:

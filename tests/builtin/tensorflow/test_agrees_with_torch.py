@@ -1,4 +1,4 @@
-"""Both frameworks compute the same function and the same gradients, each in a process of its own."""
+"""Tests that both frameworks, in separate processes, compute the same outputs and gradients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from framework_cases import CASES
 
-# Only child processes import a framework, so one marker is enough to keep them apart.
+# Only child processes import a framework, so one marker is enough to keep the frameworks in separate processes.
 pytestmark = pytest.mark.tensorflow
 
 SCRIPT = Path(__file__).with_name("framework_cases.py")
@@ -21,7 +21,7 @@ SCRIPT = Path(__file__).with_name("framework_cases.py")
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Any]:
-    """(backend, case) -> arrays, from one child a framework."""
+    """Return the arrays of each (backend, case), computed in one child process per framework."""
     for module in ("torch", "transformers", "tensorflow"):
         if find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
@@ -54,7 +54,7 @@ def test_logits_gradients_and_statistics_agree(results: dict[tuple[str, str], An
     assert relative(ours["logits"], theirs["logits"]) < 1e-5
     assert abs(ours["loss"] - theirs["loss"]) < 1e-5
     assert relative(ours["logits_after"], theirs["logits_after"]) < 1e-4
-    # A gradient is compared with the largest of the model: some are zero but for rounding (attention's key biases).
+    # The scale is bounded by the model's largest gradient: some are zero up to rounding (key biases of attention).
     gradients = [name for name in ours if name.startswith("gradient/")]
     largest = max(np.abs(theirs[name]).max() for name in gradients)
     for name in gradients:

@@ -1,4 +1,4 @@
-"""The six networks: bindings, shapes, dropout, running statistics."""
+"""Tests of the TensorFlow networks: bindings, shapes, dropout and running statistics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WITH_DROPOUT = ["mlp", "lstm-two-layers", "bert-tiny", "wav2vec2-tiny"]
 
 
 def open_case(case: str, recipe: harness.Recipe | None = None, **changes: Any) -> tuple[Any, dict[str, Any], Any]:
-    """A session with initial weights, its inputs, and the start."""
+    """Return a session with initial weights, its inputs, and these weights."""
     from harness_tensorflow import TensorFlowBackend
 
     family, variant, sizes = CASES[case]
@@ -34,7 +34,7 @@ def open_case(case: str, recipe: harness.Recipe | None = None, **changes: Any) -
 
 
 @pytest.mark.parametrize("case", SMALL)
-def test_weights_go_in_and_come_out_unchanged(case: str) -> None:
+def test_weights_set_are_the_weights_read_back(case: str) -> None:
     session, _, start = open_case(case)
     found = session.get_weights()
     assert digest(found) == digest(start)
@@ -111,7 +111,7 @@ def test_padding_does_not_change_the_outputs(case: str) -> None:
     )
 
 
-def test_running_statistics_take_the_unbiased_variance_and_only_in_training() -> None:
+def test_running_statistics_use_the_unbiased_variance_and_change_in_training_only() -> None:
     session, inputs, start = open_case("resnet-20")
     session.predict(inputs)
     name = "resnet.embedder.embedder.normalization"

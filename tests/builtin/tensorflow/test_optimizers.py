@@ -1,4 +1,4 @@
-"""The update rules against a numpy reference of `harness.Recipe`'s docstring."""
+"""Comparison of the update rules with a numpy implementation of the docstring of `harness.Recipe`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS = 6
 
 
 def reference(recipe: harness.Recipe, start: list[Any], gradients: list[list[Any]], rates: list[float]) -> list[Any]:
-    """`STEPS` steps in float64; decay on the first parameter only."""
+    """Return the parameters after `STEPS` steps in float64, with weight decay for the first parameter only."""
     parameters = [value.astype(np.float64) for value in start]
     first = [np.zeros_like(value) for value in parameters]
     second = [np.zeros_like(value) for value in parameters]
@@ -64,7 +64,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("name", RECIPES)
-def test_steps_are_those_of_the_recipe(name: str, compiled: bool) -> None:
+def test_steps_agree_with_the_recipe(name: str, compiled: bool) -> None:
     import tensorflow as tf
     from harness_tensorflow.optimizers import Optimizer
 
@@ -80,7 +80,7 @@ def test_steps_are_those_of_the_recipe(name: str, compiled: bool) -> None:
     def step(rate: Any, *gradient: Any) -> None:
         optimizer.apply(gradient, rate)
 
-    for _ in range(2):  # the second time after a reset, from the same start
+    for _ in range(2):  # the second time after a reset, with the same initial values
         for gradient, rate in zip(gradients, rates, strict=True):
             step(tf.constant(rate), *map(tf.constant, gradient))
         for variable, expected in zip(variables, reference(recipe, start, gradients, rates), strict=True):
@@ -90,7 +90,7 @@ def test_steps_are_those_of_the_recipe(name: str, compiled: bool) -> None:
             variable.assign(value)
 
 
-def test_loss_scale_skips_a_step_that_overflowed_and_halves() -> None:
+def test_loss_scale_skips_an_overflowed_step_and_halves() -> None:
     import tensorflow as tf
     from harness_tensorflow.optimizers import LossScale, Optimizer
 

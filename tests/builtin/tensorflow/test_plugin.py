@@ -1,4 +1,4 @@
-"""The plugin's module is light and names what it brings."""
+"""Tests of the hooks of the TensorFlow plugin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_importing_the_plugin_imports_no_framework() -> None:
     assert child.stdout.strip() == "[]"
 
 
-def test_every_network_named_has_a_file() -> None:
+def test_every_declared_network_has_a_file() -> None:
     folder = Path(importlib.import_module("harness_tensorflow").__file__ or "").parent / "networks"
     references = list(harness_tensorflow.harness_networks())
     assert {reference.model for reference in references} == {

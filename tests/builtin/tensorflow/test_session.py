@@ -1,4 +1,4 @@
-"""The session's promises: losses, tracing, determinism, refusals."""
+"""Tests of the TensorFlow session: losses, tracing, determinism and errors."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def test_regression_loss_is_the_mean_over_all_elements() -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_token_classification_loss_is_the_mean_over_the_positions_that_count(smoothing: float) -> None:
-    """Against float64 numpy; an example with one position that counts weighs a third of one with three."""
+def test_token_classification_loss_is_the_mean_over_positions_not_ignored(smoothing: float) -> None:
+    """Compare with float64 numpy; an example with one valid position has a third of the weight of one with three."""
     import tensorflow as tf
     from harness_tensorflow import TensorFlowBackend
 
@@ -110,7 +110,7 @@ def test_token_classification_loss_is_the_mean_over_the_positions_that_count(smo
     assert session.fetch(session.train_step(harness.Batch(inputs, targets), 0.1)) == pytest.approx(loss, rel=1e-6)
 
 
-def test_each_batch_size_is_traced_once_whatever_the_learning_rate() -> None:
+def test_each_batch_size_is_traced_once_for_all_learning_rates() -> None:
     session = open_mlp()
     traced = []
     module = session._module
@@ -136,7 +136,7 @@ def test_the_learning_rate_of_each_step_is_used() -> None:
     assert np.abs(session.get_weights()["layers.0.weight"] - start["layers.0.weight"]).max() > 0
 
 
-def test_setting_weights_starts_the_optimizer_afresh() -> None:
+def test_setting_weights_resets_the_optimizer() -> None:
     recipe = harness.Recipe(optimizer="adamw")
     session = open_mlp(recipe=recipe)
     start = session.get_weights()
@@ -154,7 +154,7 @@ def test_setting_weights_starts_the_optimizer_afresh() -> None:
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
-def test_same_seed_same_training(compiled: bool) -> None:
+def test_the_same_seed_gives_the_same_training(compiled: bool) -> None:
     recipe = harness.Recipe(optimizer="adamw", dropout=0.5)
     losses: dict[int, list[list[float]]] = {0: [], 1: []}
     for seed in (0, 1, 0):
@@ -169,18 +169,18 @@ def test_same_seed_same_training(compiled: bool) -> None:
     [{"precision": "fp16"}, {"precision": "tf32"}, {"device": "cuda:7"}, {"device": "tpu"}],
     ids=["fp16", "tf32", "cuda:7", "tpu"],
 )
-def test_what_the_cpu_cannot_do_is_unsupported(changes: dict[str, Any]) -> None:
+def test_unsupported_devices_and_precisions_are_rejected(changes: dict[str, Any]) -> None:
     with pytest.raises(harness.UnsupportedError, match=changes.get("precision", changes.get("device"))):
         open_mlp(**changes)
 
 
-def test_another_thread_count_in_the_same_process_is_refused() -> None:
+def test_another_thread_count_in_the_same_process_is_rejected() -> None:
     open_mlp()
-    with pytest.raises(harness.UnsupportedError, match="once a process"):
+    with pytest.raises(harness.UnsupportedError, match="once per process"):
         open_mlp(threads=1)
 
 
-def test_a_network_that_does_not_fit_its_model_is_named() -> None:
+def test_bindings_that_do_not_match_the_model_are_listed() -> None:
     from harness_tensorflow import TensorFlowBackend
 
     wanted = mlp_request()
@@ -196,11 +196,11 @@ def test_a_network_that_does_not_fit_its_model_is_named() -> None:
     with pytest.raises(harness.PluginError, match=r"no binding for layers\.1\.bias.*is not bound"):
         TensorFlowBackend().open(replace(wanted, build=without("layers.1.bias")))
     fewer = [parameter for parameter in wanted.parameters if parameter.name != "layers.0.weight"]
-    with pytest.raises(harness.PluginError, match=r"layers\.0\.weight is no parameter"):
+    with pytest.raises(harness.PluginError, match=r"layers\.0\.weight is bound but not a parameter"):
         TensorFlowBackend().open(replace(wanted, parameters=fewer))
 
 
-def test_a_parameter_that_the_loss_ignores_is_named() -> None:
+def test_a_parameter_without_gradient_is_listed() -> None:
     from harness_tensorflow import TensorFlowBackend
 
     wanted = mlp_request()
@@ -215,7 +215,7 @@ def test_a_parameter_that_the_loss_ignores_is_named() -> None:
         session.train_step(batch_of(), 0.1)
 
 
-def test_a_keras_model_is_a_network_too() -> None:
+def test_a_keras_model_trains_like_the_built_in_network() -> None:
     import keras
     from harness_tensorflow import TensorFlowBackend
 

@@ -1,4 +1,4 @@
-"""The networks implement the models: names, shapes, functions."""
+"""Tests that the PyTorch networks implement the models: names, shapes and outputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("family", "variant"), VARIANTS)
-def test_weights_go_in_and_come_out_unchanged(family: str, variant: str) -> None:
+def test_weights_set_are_the_weights_read_back(family: str, variant: str) -> None:
     request = request_of(family, variant)
     session = open_session(request, seed=3)
     weights = initial_weights(request.parameters, 3)
@@ -36,7 +36,7 @@ def test_weights_go_in_and_come_out_unchanged(family: str, variant: str) -> None
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_outputs_are_finite_float32_and_have_the_models_shape(family: str) -> None:
+def test_outputs_are_finite_float32_of_the_expected_shape(family: str) -> None:
     request = request_of(family)
     session = open_session(request)
     outputs = session.fetch(session.predict(batch_of(request.info, 3).inputs))
@@ -46,7 +46,7 @@ def test_outputs_are_finite_float32_and_have_the_models_shape(family: str) -> No
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_training_on_one_batch_lowers_its_loss_and_moves_every_parameter(family: str) -> None:
+def test_training_on_one_batch_lowers_its_loss_and_changes_every_parameter(family: str) -> None:
     request = request_of(family, recipe={"optimizer": "adam"})
     session = open_session(request)
     before = session.get_weights()
@@ -84,8 +84,8 @@ def test_dropout_acts_in_training_only(family: str) -> None:
     np.testing.assert_allclose(session.fetch(session.predict(batch.inputs)), first, atol=1e-5)
 
 
-def test_batch_norm_statistics_follow_training_batches_and_not_predictions() -> None:
-    """The stem's statistics after one step: 0.9 old + 0.1 new, the new variance unbiased (torch's convention)."""
+def test_batch_norm_statistics_change_in_training_only() -> None:
+    """Check the statistics of the stem after one step: 0.9 old + 0.1 new, with the unbiased variance as in torch."""
     from torch.nn import functional as F
 
     request = request_of("resnet", recipe={"optimizer": "sgd", "learning_rate": 1e-12})
@@ -110,7 +110,7 @@ def test_batch_norm_statistics_follow_training_batches_and_not_predictions() -> 
 
 
 def _published(family: str, config: Any, info: harness.DataInfo) -> Any:
-    """The architecture as ``transformers`` builds it from its own configuration class."""
+    """Return the network that ``transformers`` builds from its configuration class."""
     import msgspec
     import transformers
 
@@ -129,7 +129,7 @@ def _published(family: str, config: Any, info: harness.DataInfo) -> Any:
 @pytest.mark.parametrize(
     ("family", "variant"), [("bert", "bert-tiny"), ("resnet", "resnet-18"), ("wav2vec2", "wav2vec2-tiny")]
 )
-def test_outputs_and_names_are_those_of_transformers(family: str, variant: str) -> None:
+def test_outputs_and_names_agree_with_transformers(family: str, variant: str) -> None:
     import torch
 
     request = request_of(family, variant)
@@ -182,7 +182,7 @@ def _sigmoid(x: Any) -> Any:
 
 
 def _broken(change: Any) -> Any:
-    """`build` of the linear network with its `harness.Network` changed."""
+    """Return a ``build`` function that applies `change` to the linear network."""
     from harness_torch.networks.linear import build
 
     return lambda *arguments: change(build(*arguments))
@@ -217,12 +217,12 @@ def _freeze(network: harness.Network) -> harness.Network:
     ("change", "complaint"),
     [
         (_drop_bias, "linear.bias has no binding; the module's linear.bias is trainable but has no binding"),
-        (_add_alias, "alias is bound but no parameter of the model"),
-        (_bind_elsewhere, "linear.bias is bound to something that is no parameter or buffer of the module"),
-        (_transpose, r"linear.weight arrives with shape \(7, 5\), its tensor has \(5, 7\)"),
-        (_freeze, "linear.bias is trainable, but its tensor requires no gradient"),
+        (_add_alias, "alias is bound but not a parameter of the model"),
+        (_bind_elsewhere, "linear.bias is not bound to a parameter or buffer of the module"),
+        (_transpose, r"linear.weight is converted to shape \(7, 5\), but its tensor has shape \(5, 7\)"),
+        (_freeze, "linear.bias is trainable, but its tensor does not require a gradient"),
     ],
 )
-def test_a_network_that_does_not_fit_its_model_is_refused(change: Any, complaint: str) -> None:
+def test_bindings_that_do_not_match_the_model_are_listed(change: Any, complaint: str) -> None:
     with pytest.raises(harness.PluginError, match=complaint):
         open_session(request_of("linear", build=_broken(change)))

@@ -1,4 +1,4 @@
-"""A training step means what `harness.Recipe` says: losses and optimizers against float64 numpy."""
+"""Comparison of losses and optimizers with float64 numpy code that follows the docstring of `harness.Recipe`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ RATES = [0.0, 0.02, 0.05, 0.05, 0.03, 0.01, 0.04, 0.02]
 
 
 def _loss_and_gradients(w: dict[str, Any], batch: Batch, recipe: Recipe, info: DataInfo) -> tuple[float, Any]:
-    """Of the linear model, in float64: softmax cross-entropy with smoothed targets, or the mean squared error."""
+    """Return the loss and gradients of the linear model in float64.
+
+    The loss is softmax cross-entropy with smoothed targets, or the mean squared error.
+    """
     x = batch.inputs["features"].astype(np.float64)
     outputs = x @ w["linear.weight"].T + w["linear.bias"]
     if info.objective == "regression":
@@ -37,7 +40,7 @@ def _loss_and_gradients(w: dict[str, Any], batch: Batch, recipe: Recipe, info: D
 
 
 def _update(p: Any, g: Any, state: dict[str, Any], recipe: Recipe, rate: float, decay: float, step: int) -> Any:
-    """One step of `Recipe`'s docstring, word by word."""
+    """Return the updated parameter, following the docstring of `Recipe`."""
     if recipe.optimizer == "sgd":
         g = g + decay * p
         v = state["v"] = recipe.momentum * state.get("v", 0) + g
@@ -75,7 +78,7 @@ def _update(p: Any, g: Any, state: dict[str, Any], recipe: Recipe, rate: float, 
     ids=str,
 )
 @pytest.mark.parametrize("objective", ["classification", "regression"])
-def test_steps_are_the_recipes(changes: dict[str, Any], objective: str) -> None:
+def test_steps_agree_with_the_recipe(changes: dict[str, Any], objective: str) -> None:
     import msgspec
 
     info = msgspec.structs.replace(info_of("linear"), objective=objective)
@@ -98,7 +101,7 @@ def test_steps_are_the_recipes(changes: dict[str, Any], objective: str) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
-def test_setting_weights_starts_the_optimizer_afresh(optimizer: str) -> None:
+def test_setting_weights_resets_the_optimizer(optimizer: str) -> None:
     request = request_of("mlp", recipe={"optimizer": optimizer, "momentum": 0.9})
     session = open_session(request)
     batch = batch_of(request.info)
@@ -115,8 +118,8 @@ def test_setting_weights_starts_the_optimizer_afresh(optimizer: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["resnet", "wav2vec2"])
-def test_fused_kernels_agree_with_plain_ones_in_every_memory_layout(family: str) -> None:
-    """Convolutions are stored channels last, and fused kernels walk over raw memory."""
+def test_fused_optimizers_agree_with_plain_ones_in_every_memory_layout(family: str) -> None:
+    """Check that fused kernels, which operate on raw memory, are correct for kernels stored in channels-last format."""
     import torch
 
     request = request_of(family, recipe={"optimizer": "adamw", "weight_decay": 0.1, "epsilon": 1e-3})

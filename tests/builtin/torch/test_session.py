@@ -1,4 +1,4 @@
-"""The session and the backend: what they refuse, record, and leave alone."""
+"""Tests of the PyTorch backend and its session: errors, notes, precisions and losses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import harness
 pytestmark = pytest.mark.torch
 
 
-def test_the_plugin_names_a_backend_and_a_network_for_every_family_without_importing_torch() -> None:
+def test_hooks_yield_the_backend_and_all_networks_without_importing_torch() -> None:
     program = (
         "import sys, harness_torch as plugin\n"
         "print([b.name for b in plugin.harness_backends()], [n.model for n in plugin.harness_networks()])\n"
@@ -29,7 +29,7 @@ def test_the_plugin_names_a_backend_and_a_network_for_every_family_without_impor
     assert next(iter(harness_backends())).requires.keys() == {"torch", "transformers"}
 
 
-def test_importing_the_networks_leaves_tensorflow_alone() -> None:
+def test_networks_do_not_import_tensorflow() -> None:
     program = (
         "import sys, importlib, harness_torch as plugin\n"
         "for ref in plugin.harness_networks(): importlib.import_module(ref.build.partition(':')[0])\n"
@@ -39,7 +39,7 @@ def test_importing_the_networks_leaves_tensorflow_alone() -> None:
     assert found == "[]\n"
 
 
-def test_the_cpu_is_the_last_device_and_computes_fp32() -> None:
+def test_the_cpu_is_the_last_device_and_supports_fp32() -> None:
     devices = TorchBackend().devices()
     assert devices[-1].name == "cpu"
     assert "fp32" in devices[-1].precisions
@@ -47,21 +47,21 @@ def test_the_cpu_is_the_last_device_and_computes_fp32() -> None:
 
 
 @pytest.mark.parametrize("precision", ["tf32", "fp16"])
-def test_a_precision_that_the_device_lacks_is_refused(precision: str) -> None:
-    with pytest.raises(harness.UnsupportedError, match=rf"cannot compute in {precision} on cpu .*; it can in: fp32"):
+def test_an_unsupported_precision_is_rejected(precision: str) -> None:
+    with pytest.raises(harness.UnsupportedError, match=rf"support precision {precision} on cpu .*; use one of: fp32"):
         TorchBackend().open(request_of("linear", precision=precision))
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "mps", "tpu"])
-def test_a_device_that_is_not_there_is_refused(device: str) -> None:
-    with pytest.raises(harness.UnsupportedError, match=rf"no device '{device}' on this machine; it finds: .*cpu"):
+def test_an_unknown_device_is_rejected(device: str) -> None:
+    with pytest.raises(harness.UnsupportedError, match=rf"no device '{device}' on this machine; use one of: .*cpu"):
         TorchBackend().open(request_of("linear", device=device))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bf16_trains_float32_weights(family: str) -> None:
     if "bf16" not in TorchBackend().devices()[-1].precisions:
-        pytest.skip("this CPU has no bf16 kernels")
+        pytest.skip("this CPU does not support bf16")
     request = request_of(family, precision="bf16")
     session = open_session(request)
     exact = open_session(request_of(family))
@@ -73,7 +73,7 @@ def test_bf16_trains_float32_weights(family: str) -> None:
     np.testing.assert_allclose(outputs, expected, atol=0.05)
     curve = losses(session, batch, [1e-3] * 6)
     assert curve[-1] < curve[0]
-    # Steps of this size would vanish in bf16 weights, which have eight significant bits.
+    # Steps of this size would be rounded away in bf16 weights, which have eight significant bits.
     before = session.get_weights()
     losses(session, batch, [1e-6])
     after = session.get_weights()
@@ -81,7 +81,7 @@ def test_bf16_trains_float32_weights(family: str) -> None:
         assert 0 < np.abs(after[name] - before[name]).max() < 1e-5, name
 
 
-def test_the_same_seed_draws_the_same_dropout_and_another_one_does_not() -> None:
+def test_dropout_depends_on_the_seed_only() -> None:
     def curve(seed: int) -> list[float]:
         request = request_of("bert", recipe={"dropout": 0.3}, seed=seed)
         return losses(open_session(request), batch_of(request.info), [1e-3] * 3)
@@ -90,7 +90,7 @@ def test_the_same_seed_draws_the_same_dropout_and_another_one_does_not() -> None
     assert curve(1) != curve(2)
 
 
-def test_the_harnesss_arrays_are_neither_kept_nor_changed() -> None:
+def test_the_session_neither_keeps_nor_changes_arrays_of_the_caller() -> None:
     request = request_of("mlp")
     session = open_session(request)
     batch = batch_of(request.info)
@@ -109,7 +109,7 @@ def test_the_harnesss_arrays_are_neither_kept_nor_changed() -> None:
         np.testing.assert_array_equal(weights[name], array)
 
 
-def test_weights_that_do_not_fit_are_refused_by_name() -> None:
+def test_weights_that_do_not_match_the_model_are_listed() -> None:
     session = open_session(request_of("linear"))
     weights = session.get_weights()
     with pytest.raises(harness.PluginError, match=r"missing linear.bias; unexpected other"):
@@ -118,7 +118,7 @@ def test_weights_that_do_not_fit_are_refused_by_name() -> None:
         session.set_weights({**weights, "linear.weight": weights["linear.weight"].T})
 
 
-def test_notes_tell_what_was_set() -> None:
+def test_notes_list_threads_and_numeric_modes() -> None:
     import torch
 
     session = open_session(request_of("linear", threads=2))
@@ -152,7 +152,7 @@ def test_running_out_of_memory_is_recognized() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["mlp", "bert"])
-def test_a_compiled_model_computes_the_same(family: str) -> None:
+def test_a_compiled_model_computes_the_same_losses_and_outputs(family: str) -> None:
     plain = open_session(request_of(family))
     compiled = open_session(request_of(family, compile=True))
     batch, last = batch_of(request_of(family).info), batch_of(request_of(family).info, 3)
@@ -166,7 +166,7 @@ def test_a_compiled_model_computes_the_same(family: str) -> None:
 
 
 @pytest.mark.slow
-def test_compiling_without_a_compiler_is_unsupported_and_says_why(tmp_path: Path) -> None:
+def test_compiling_without_a_compiler_raises_unsupported_error(tmp_path: Path) -> None:
     program = (
         "import harness\n"
         "from torch_cases import batch_of, open_session, request_of\n"
@@ -184,14 +184,14 @@ def test_compiling_without_a_compiler_is_unsupported_and_says_why(tmp_path: Path
     child = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
     )
-    assert child.stdout.startswith("torch.compile cannot compile this model here: "), child.stderr
+    assert child.stdout.startswith("torch.compile failed to compile this model: "), child.stderr
     assert "no-such-compiler" in child.stdout
     assert "run without --compile" in child.stdout
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_token_classification_loss_is_the_mean_over_the_positions_that_count(smoothing: float) -> None:
-    """Against float64 numpy; an example with one position that counts weighs a third of one with three."""
+def test_token_classification_loss_is_the_mean_over_positions_not_ignored(smoothing: float) -> None:
+    """Compare with float64 numpy; an example with one valid position has a third of the weight of one with three."""
     import torch
 
     def build(config: object, info: harness.DataInfo, dropout: float) -> harness.Network:

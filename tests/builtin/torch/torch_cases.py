@@ -1,4 +1,4 @@
-"""Sessions of the shipped models on small random data, for the tests in this folder."""
+"""Sessions of the built-in models on small random data, for the tests in this folder."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def request_of(
 
 
 def open_session(request: SessionRequest, seed: int = 0) -> Session:
-    """A session of the torch backend that holds the initial weights."""
+    """Open a session of the torch backend with the initial weights."""
     from harness_torch import TorchBackend
 
     session = TorchBackend().open(request)
