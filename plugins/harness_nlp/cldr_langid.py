@@ -53,7 +53,7 @@ class CldrLangid(Dataset):
     recipes = {"lstm": {"epochs": 10, "learning_rate": 4e-3, "dropout": 0.5}}
 
     def load(self, options: NoOptions) -> RawData:
-        """Read the names from babel's data files; no download."""
+        """Read the names from babel's data files, without a download."""
         from importlib.metadata import version
 
         splits: tuple[list[_Example], ...] = ([], [], [])

@@ -40,7 +40,7 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
     tokenizer = _tokenizer({UNKNOWN: 0}, lowercase)
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(tokenizer.normalizer.normalize_str(text))  # Counter counts the characters of a string in C
+        counts.update(tokenizer.normalizer.normalize_str(text))  # counts characters, in C
     by_count = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
     alphabet = sorted(by_count[: (size - len(SPECIAL_TOKENS)) // 2])
     # The trainer assigns ids to "##x" in the order of a randomly seeded hash map and breaks ties between pairs by
@@ -89,7 +89,7 @@ def encode_pretrained(texts: Sequence[Sequence[str]], folder: str) -> tuple[list
     ids = tokenizer.get_vocab()
     absent = [token for token in SPECIAL_TOKENS if token not in ids]
     if absent:
-        raise DataError(f"the tokenizer in {folder} lacks {', '.join(absent)}; use a WordPiece tokenizer as BERT's")
+        raise DataError(f"the tokenizer in {folder} lacks {', '.join(absent)}; use a WordPiece tokenizer like BERT's")
     pieces = {number: piece for piece, number in ids.items()}
     vocabulary = tuple(pieces.get(number, "") for number in range(max(pieces) + 1))
     return [_ids(tokenizer, part) for part in texts], vocabulary
@@ -138,8 +138,8 @@ def _tokenizer(ids: dict[str, int], lowercase: bool, strip_accents: bool | None 
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUATION))
-    # Accents are kept by default: accented letters are distinct letters in most languages. For published vocabularies,
-    # None strips them if the text is lowercased, as in BERT.
+    # Accents are kept by default: accented letters are distinct letters in most languages. With None, for published
+    # vocabularies, accents are stripped if the text is lowercased, as in BERT.
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer

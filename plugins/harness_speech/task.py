@@ -44,7 +44,7 @@ class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 HIGHEST_RATE_HZ = 16_000
-"""Highest default sample rate, which is that of common speech models; higher rates need `SpeechOptions`."""
+"""Highest sample rate used by default, that of common speech models; set ``sample_rate_hz`` for a higher one."""
 
 
 class Speech(Task[SpeechOptions]):
@@ -122,7 +122,7 @@ class Speech(Task[SpeechOptions]):
         )
 
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
-        """Return the options for ``preprocessor_config.json`` of the checkpoint."""
+        """Return the options that reproduce the checkpoint's preprocessing."""
         from .checkpoints import options_of
 
         return options_of(folder)

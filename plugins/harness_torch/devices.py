@@ -13,7 +13,7 @@ from harness import DeviceInfo
 def find_devices() -> list[DeviceInfo]:
     """Return the CUDA devices in PyTorch's order, followed by the CPU."""
     devices = [_cuda(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    # Without AVX-512, bf16 is emulated and far slower than fp32. On other platforms the check returns False.
+    # Without AVX-512, bf16 is emulated and far slower than fp32. Other platforms are not checked.
     bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     cpu = DeviceInfo(
         name="cpu",

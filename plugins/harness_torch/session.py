@@ -96,7 +96,7 @@ class TorchSession(Session):
     def _backward(self, batch: Batch) -> torch.Tensor:
         """Run forward and backward passes in training mode, and return the loss.
 
-        The gradients are stored in the parameters, scaled by the loss scale at fp16.
+        The gradients are stored in the parameters; at fp16, they are multiplied by the loss scale.
         """
         if not self._training:
             self._module.train()

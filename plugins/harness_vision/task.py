@@ -105,7 +105,7 @@ class VisionTask(Task[VisionOptions]):
         )
 
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
-        """Return the options for ``preprocessor_config.json`` of the checkpoint and the channels of its network."""
+        """Return the options that reproduce the checkpoint's preprocessing, and the channels of its network."""
         from harness_vision.checkpoints import options_of
 
         return options_of(folder)

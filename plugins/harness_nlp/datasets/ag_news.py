@@ -50,7 +50,7 @@ class AgNews(Dataset):
 
 
 def read(folder: Path) -> RawData:
-    """Read the splits from ``train.csv``, ``test.csv`` and ``classes.txt`` in ``ag_news_csv`` in `folder`."""
+    """Read the splits from ``ag_news_csv/{train,test}.csv`` and ``ag_news_csv/classes.txt`` in `folder`."""
     folder = folder / "ag_news_csv"
     topics = (folder / "classes.txt").read_text(encoding="utf-8").split()
     return with_validation(_read(folder / "train.csv", topics), _read(folder / "test.csv", topics), topics)

@@ -18,7 +18,7 @@ INPUTS = {"text": RawInput(shape=(), dtype="str")}
 def split(texts: Sequence[str], targets: Sequence[int], **groups: Sequence[Any]) -> Split:
     """Build a split with the input ``text``, object array of str ``[N]``, and int64 targets ``[N]``.
 
-    `groups` are values by example, ``[N]``, for each group name.
+    Each keyword argument in `groups` has one value per example, ``[N]``.
     """
     import numpy as np
 
