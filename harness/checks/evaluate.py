@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class EvaluationJob(msgspec.Struct, frozen=True, kw_only=True):
-    """An evaluation, for a child process."""
+    """The job of a child process that evaluates a run's weights."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
@@ -55,7 +55,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     same_class: int | None
     """Number of examples to which both assign the same class, at every labeled position; None for regression."""
     agree: bool
-    """Whether all classes are the same or, for regression, the outputs differ by rounding only."""
+    """True if all classes are the same or, for regression, if the outputs differ by rounding only."""
 
 
 def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, timeout_s: float) -> Evaluation:

@@ -34,7 +34,7 @@ LIMIT_S = 600.0
 
 
 class RooflineJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A roofline measurement, for a child process."""
+    """The job of a child process that measures a roofline."""
 
     backend: str
     plugin: PluginRef

@@ -41,7 +41,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within the tolerance."""
+        """True if the error is within the tolerance."""
         return abs(self.measured - self.expected) <= self.tolerance
 
 

@@ -17,7 +17,7 @@ PROBE_LIMIT_S = 120.0
 
 
 class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The backend whose devices a child lists."""
+    """The job of a child process that lists a backend's devices."""
 
     backend: str
     plugin: PluginRef

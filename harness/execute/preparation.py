@@ -123,7 +123,7 @@ def backend_of(ref: PluginRef, name: str) -> Backend:
 def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
     """Return the device that the spec names, or the backend's first device for ``auto``.
 
-    Raises `harness.UnsupportedError` if there is no such device or if it does not support the precision.
+    Raises `harness.UnsupportedError` if the device is missing or does not support the precision.
     """
     devices = {device.name: device for device in backend.devices()}
     wanted = {"auto": next(iter(devices), "cpu"), "cuda": "cuda:0"}.get(spec.device, spec.device)

@@ -120,7 +120,7 @@ def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None
 def pretrained_weights(
     checkpoint: Pretrained, model: Model, parameters: Iterable[Parameter], initial: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return `initial` with its arrays replaced by those of the checkpoint, and notes on parameters without one.
+    """Return `initial` with its arrays replaced by those of the checkpoint, and notes on what could not be replaced.
 
     The names in a checkpoint are canonical, except that a bare encoder lacks the prefix, that older versions use other
     names, and that the head belongs to another task. A parameter of the head (``model.head``) keeps its initial value

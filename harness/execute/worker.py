@@ -70,12 +70,12 @@ FETCHING_S = 0.25
 
 
 class RunJob(msgspec.Struct, frozen=True, kw_only=True):
-    """One run, for a child process."""
+    """The job of a child process that carries out a run."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
     save_weights: bool = False
-    """Whether to save the trained canonical weights next to the arrays."""
+    """If True, the trained canonical weights are saved next to the arrays."""
 
 
 @dataclass(frozen=True)

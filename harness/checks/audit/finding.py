@@ -11,6 +11,6 @@ class Finding(Struct, frozen=True, kw_only=True):
     check: str
     """Name of the check, as a statement that should hold."""
     passed: bool | None
-    """Whether the statement holds; None if the check could not be made."""
+    """True if the statement holds; None if the check could not be made."""
     detail: str
     """Observed values, or the reason why the check could not be made."""

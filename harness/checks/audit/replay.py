@@ -40,7 +40,7 @@ batches."""
 
 
 class ReplayJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A run to repeat in a child process."""
+    """The job of a child process that repeats parts of a run."""
 
     record: RunRecord
     plugins: tuple[PluginRef, ...]
@@ -96,7 +96,7 @@ def _checks(job: ReplayJob) -> Iterator[Finding]:
 
 
 def _digests(actual: str, recorded: str) -> str:
-    return f"the SHA-256 is {actual[:8]}, in the record {recorded[:8]}"
+    return f"the SHA-256 is {actual[:8]} here and {recorded[:8]} in the record"
 
 
 def _saved(folder: Path, record: RunRecord, session: Session, data: PreparedData) -> Finding:

@@ -30,7 +30,7 @@ CALIBRATION_S = 0.5
 
 
 class LatencyJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A latency measurement, for a child process."""
+    """The job of a child process that measures a run's latency."""
 
     run_id: str
     spec: RunSpec

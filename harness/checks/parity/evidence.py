@@ -31,7 +31,7 @@ ten times as long, ``a g / sqrt(0.01 g^2)``: it would move probe weights of 1 to
 
 
 class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The computation of one backend's evidence, for a child process."""
+    """The job of a child process that computes one backend's evidence."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
