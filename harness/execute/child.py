@@ -102,7 +102,7 @@ def call_in_child(
         try:
             frame = msgspec.json.decode(line, type=EventFrame | ResultFrame | FailureFrame)
             event = msgspec.json.decode(frame.body, type=event_type) if isinstance(frame, EventFrame) else None
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         if not isinstance(frame, EventFrame):
             answers.append(frame)
