@@ -129,4 +129,4 @@ def test_there_are_no_weights_to_save_or_to_tell_apart(fitted: Path) -> None:
     assert "the model has no canonical weights" in told
     assert "has seen no training split" not in told
     command = ("evaluate", "regression-ridge-baseline-s0", "--backend", "baseline")
-    assert "its model, 'ridge', is fitted at once" in harness_cli(*command, results=fitted, status=2).stderr
+    assert "its model, 'ridge', is not trained step by step" in harness_cli(*command, results=fitted, status=2).stderr
