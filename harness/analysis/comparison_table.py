@@ -131,7 +131,7 @@ def _means(groups: list[list[RunRecord]]) -> list[dict[str, Cell]]:
 
 
 def _drawn(group: list[RunRecord]) -> list[dict[str, float | None]]:
-    """Return the values over which the mean is taken: one for each split if there are several, else one for each seed."""
+    """Return the values to average: one for each split if there are several, else one for each seed."""
     splits: dict[int, dict[int, list[dict[str, float | None]]]] = {}
     for record in group:
         if isinstance(record.outcome, Success):

@@ -22,7 +22,7 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for record, setting, software in described:
         if isinstance(record.outcome, Failure):
-            # The record of a run that failed early may lack packages: put it in the only row that agrees with the others.
+            # The record of a run that failed early may lack packages: put it in the one row that agrees with it.
             agreeing = [known for known in succeeded[setting] if software.items() <= known.items()]
             software = agreeing[0] if len(agreeing) == 1 else software
         versions = [f"{name} {version}" for name, version in sorted(software.items())]

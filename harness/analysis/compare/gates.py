@@ -43,15 +43,15 @@ def parse(texts: Iterable[str]) -> list[Gate]:
             value = math.nan
         if not (metric and colon and math.isfinite(value) and value):
             raise UsageError(
-                f"cannot read the bound {text!r}; write METRIC:-5% (relative to the base) or METRIC:-0.01 (a difference), "
-                "with + instead of - for a metric whose lower values are better"
+                f"cannot read the bound {text!r}; write METRIC:-5% (relative to the base) or METRIC:-0.01 (a "
+                "difference), with + instead of - for a metric whose lower values are better"
             )
         gates.append(Gate(text=text, metric=metric, bound=value / 100 if relative else value, relative=relative))
     return gates
 
 
 def broken(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[tuple[Gate, Compared, Comparison]]:
-    """Return each bound that is broken, with the comparison. Raises `harness.UsageError` for a bound in a wrong unit."""
+    """Return each broken bound with its comparison. Raises `harness.UsageError` for a bound in a wrong unit."""
     breaches = []
     for gate in gates:
         for pair in compared:

@@ -157,7 +157,7 @@ _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]] 
     "rmse": (lambda targets, outputs: (outputs - targets)[:, 0] ** 2, lambda means: means**0.5),
     "mae": (lambda targets, outputs: abs(outputs - targets)[:, 0], lambda means: means),
 }
-"""Metric name -> (function from targets and outputs to per-example contributions, function from their mean to the score)."""
+"""Metric -> two functions: from targets and outputs to the terms of the examples, and from their mean to the score."""
 
 
 def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | None, int, int], float]:
@@ -183,7 +183,7 @@ def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[in
 
 
 def _interleaved(matched: Match) -> bool:
-    """Return True if runs of both sides alternated, so that a drift of the machine affected both runs of a pair equally."""
+    """Return True if runs of both sides alternated, so that a drift of the machine affected both equally."""
     turns = [(run.record.started_at, "base") for run in matched.base]
     turns += [(run.record.started_at, "new") for run in matched.new]
     order = [side for _, side in sorted(turns)]
