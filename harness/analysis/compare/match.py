@@ -46,7 +46,7 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[Store
 
     It is one of: a results directory, the directory of one run, a baseline file, a suite file (``.toml``), whose
     planned runs are looked up in `results`, or the beginning or a part of run ids in `results`. `catalog` is called
-    only for a suite. Raises `harness.UsageError` if there are no such runs, and `harness.RecordError` if a record
+    only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a record
     cannot be read.
     """
     path = Path(text)

@@ -100,8 +100,8 @@ def _quality(
 ) -> tuple[Answer, str]:
     """Return the answer for two scores and the reason.
 
-    They agree if the new score is within the recorded interval over test examples, or if there is no such interval,
-    within the prediction interval for one more seed.
+    They agree if the new score is within the recorded interval over test examples. Without a recorded interval, the
+    prediction interval for one more seed is used.
     """
     if old is None or new is None:
         return ("agrees", "neither run has a score") if old is new else ("differs", "only one of the runs has a score")
