@@ -86,9 +86,9 @@ def build_table(
     """Return the comparison table of these runs. Each run is in exactly one row.
 
     The parity mark of a row comes from those of `verdicts` that match what it ran, or else from the marks stored in its
-    records. Ratios are left out for rows whose parity mark is "differs", unless `all_ratios`. With `price_per_hour` of
-    the machine, the cost columns hold the price of a million samples in the same currency. `metrics` are the scores
-    that plugins declare.
+    records. Ratios are left out for rows whose parity mark is "differs", unless `all_ratios` is True. With
+    `price_per_hour` of the machine, the cost columns hold the price of a million samples in the same currency.
+    `metrics` are the scores that plugins declare.
 
     Rows are in the order of their first runs. A ratio is relative to the first backend among the rows that agree in
     everything except the backend and its packages. The half-width of a ratio is computed from those of both means,

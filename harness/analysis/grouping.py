@@ -51,7 +51,7 @@ def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _dataset_key(record: RunRecord) -> str:
-    """Return what determines the prepared data, except for the number of the split."""
+    """Return a key of the settings that determine the prepared data, except for the split."""
     spec = record.spec
     options = {name: value for name, value in spec.dataset_options.items() if name != "split"}
     return msgspec.json.encode([spec.task, spec.dataset, spec.task_options, options], order="sorted").decode()

@@ -40,7 +40,7 @@ class Figure(Struct, frozen=True, kw_only=True):
 
 
 class Point(Struct, frozen=True, kw_only=True):
-    """The runs of one state of the software."""
+    """The runs made with one state of the software."""
 
     first_at: str
     """Start time of the first run, UTC, ISO 8601."""

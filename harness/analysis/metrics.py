@@ -24,7 +24,7 @@ class RunMetric:
     """A number about a successful run."""
 
     name: str
-    """Name in options, columns and files. Ends in the unit, except for scores, whose unit depends on the data."""
+    """Name in options, columns and files. It ends in the unit, except for scores, whose unit depends on the data."""
     title: str
     """Header of the metric's column, without the unit."""
     unit: str
@@ -34,7 +34,7 @@ class RunMetric:
     """Function that returns the value from the record of a successful run, or None if the record lacks it."""
     group: Literal["score", "throughput", "latency", "memory", "energy", "other"] = "other"
     part: str = ""
-    """Name within its group, such as ``training`` or ``device, allocator``."""
+    """Name within the group, such as ``training`` or ``device, allocator``."""
     headline: str = ""
     """Title in summaries, which show only the most important metrics; empty for other metrics."""
     flag: str = ""

@@ -44,7 +44,7 @@ class Cell:
     ci95: float | None = None
     """Half-width of the 95% confidence interval; None if there is no interval."""
     flagged: bool = False
-    """True if the value is unreliable; the ``flags`` column of the row gives the reason."""
+    """True if the value may be unreliable; the ``flags`` column of the row gives the reason."""
 
     @property
     def shown(self) -> str:

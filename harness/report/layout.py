@@ -113,7 +113,7 @@ def legend(shown: list[Block]) -> list[str]:
     cells = [row.cells[name] for block in shown for row in block.rows for name in names]
     lines = []
     if any(cell.ci95 is not None for cell in cells):
-        over = "seeds, or over splits if there are several" if _with_splits(shown) else "seeds"
+        over = "seeds, or over several splits" if _with_splits(shown) else "seeds"
         lines.append(f"± is the half-width of the 95% confidence interval of the mean over {over} (Student t).")
     if names & set(RATIOS):
         lines.append("× is the ratio to the first backend with the same model and settings.")

@@ -51,7 +51,7 @@ def of_pairs(differences: Sequence[float], confidence: float, resolution: float 
 def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, resolution: float = 0.0) -> Effect:
     """Return the difference of two means of `MIN_RUNS` or more runs, with an interval by Welch's t test.
 
-    The test is that of Welch 1947, Biometrika 34, 28-35. `resolution` is as in `of_pairs`.
+    The test is that of Welch 1947, Biometrika 34, 28-35. `resolution` has the same meaning as in `of_pairs`.
     """
     import numpy as np
 

@@ -44,7 +44,7 @@ def parse(texts: Iterable[str]) -> list[Gate]:
         if not (metric and colon and math.isfinite(value) and value):
             raise UsageError(
                 f"cannot read the bound {text!r}; write METRIC:-5% (relative to the base) or METRIC:-0.01 (a "
-                "difference), with + instead of - for a metric whose lower values are better"
+                "difference), with + instead of - if lower values are better"
             )
         gates.append(Gate(text=text, metric=metric, bound=value / 100 if relative else value, relative=relative))
     return gates

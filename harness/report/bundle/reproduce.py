@@ -115,7 +115,7 @@ def _quality(
     scores = [r.outcome.scores.test.get(outcome.scores.primary) for r in siblings if isinstance(r.outcome, Success)]
     mean = stats.mean([score for score in scores if score is not None])
     if mean.ci95 is None:
-        return "not known", "the record has no interval, and the bundle has no other seed"
+        return "not known", "the record has no interval, and the bundle contains no other seed"
     # Half-width of the prediction interval for one more run, which is wider than the interval of the mean.
     half = mean.ci95 * math.sqrt(len(scores) + 1)
     evidence = f"the 95% prediction interval for another seed was {mean.value - half:.4g} to {mean.value + half:.4g}"

@@ -73,7 +73,7 @@ def contests(report: Report) -> list[Contest]:
 
 
 def scoreboard(held: Sequence[Contest]) -> dict[str, Counter[str]]:
-    """Return by metric the number of contests that each backend won. The key ``""`` counts those without a winner."""
+    """Return the number of contests that each backend won, by metric. The key ``""`` counts those without a winner."""
     winners = {name: [c.leads[name].winner for c in held if name in c.leads] for name in TITLES}
     return {name: Counter(backends) for name, backends in winners.items() if backends}
 

@@ -187,8 +187,8 @@ def _pair(name: str, value: str) -> str:
 
 
 def _parity(mark: Any) -> str:
-    state = "Agrees with" if mark.passed else "DIFFERS from"
-    return f"{state} {mark.backend} (largest relative error of the logits: {text(mark.error)})"
+    state = "agrees with" if mark.passed else "DIFFERS from"
+    return f"Parity: {state} {mark.backend} (largest relative error of the logits: {text(mark.error)})"
 
 
 def _audit(path: Path) -> list[Finding] | None:
