@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.records.store import StoredRun
 
 
-@click.command(short_help="Better, worse or indistinguishable, with intervals.")
+@click.command(short_help="Better, worse or inconclusive, with intervals.")
 @options.plugins
 @click.argument("base")
 @click.argument("new")

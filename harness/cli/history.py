@@ -133,7 +133,7 @@ def _change(figure: Figure) -> str:
     if since is None or since.change is None:
         return ""
     amount = f"{100 * since.change:+.1f}%" if since.relative else f"{since.change:+.4g}"
-    return amount if since.verdict in ("indistinguishable", "not known") else f"{amount} {since.verdict}"
+    return amount if since.verdict == "inconclusive" else f"{amount} {since.verdict}"
 
 
 def _changed(point: Point) -> str:

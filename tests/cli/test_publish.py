@@ -27,7 +27,7 @@ def test_a_site(invoke: Invoke) -> None:
         (("--plot", "pareto"), "say where to write it: --output with a file"),
         (("--plot", "pareto", "--format", "csv", "--output", "a.svg"), "give one of them"),
         (("--plot", "paretoo", "--output", "a.svg"), "did you mean 'pareto'"),
-        (("--plot", "pareto", "--output", "a.bmp"), "a plot is written as .svg"),
+        (("--plot", "pareto", "--output", "a.bmp"), "unknown plot format '.bmp'; use an output file that ends in .svg"),
         (("--format", "htlm", "--output", "a"), "did you mean 'html'"),
         (("--format", "html", "--output", "results"), "contains other files"),
     ],

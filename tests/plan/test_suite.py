@@ -97,7 +97,7 @@ def test_a_suites_runs_are_found_for_comparison(tmp_path: Path, catalog: Catalog
     settings = "".join(f'"{setting.partition("=")[0]}" = {setting.partition("=")[2]}, ' for setting in FAST)
     text = f'[[run]]\ntask = "toy-regress"\nbackend = "toy-numpy"\nthreads = 1\nset = {{ {settings.rstrip(", ")} }}\n'
     path, results = write(tmp_path, text), tmp_path / "results"
-    with pytest.raises(UsageError, match=r"none of its runs is in .*; carry them out: harness run --suite"):
+    with pytest.raises(UsageError, match=r"none of its runs is in .*; run them first: harness run --suite"):
         find(str(path), results, discover)
     specs = expand_all(suite.load(path), catalog)
     other = expand(Selection(tasks=("toy-classify",), backends=("toy-numpy",), threads=1, overrides=FAST), catalog)

@@ -69,7 +69,7 @@ def test_run_on_a_file_is_reported_after_the_file_is_deleted(here: Path) -> None
     path.unlink()
     shown = invoke("show", record.run_id)
     assert shown.exit_code == 0
-    for text in ("houses, old.csv", "guessed", "feature_columns", "row 4 (line 5)"):
+    for text in ("houses, old.csv", "inferred options", "feature_columns", "row 4 (line 5)"):
         assert text in shown.stdout
     assert "houses, old.csv" in invoke("report").stdout
 
