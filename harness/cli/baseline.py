@@ -10,7 +10,7 @@ from harness.cli import options
 from harness.cli.output import counted
 
 
-@click.command(short_help="Save runs to one file, to compare later runs with.")
+@click.command(short_help="Save runs to one file, to compare later runs with it.")
 @options.plugins
 @click.argument("runs")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
@@ -24,9 +24,9 @@ def baseline(runs: str, file: Path, results: str | None) -> None:
 
     \b
     Examples:
-      harness run --task nlp --backend torch --seed 0,1,2 --repeat 3 --results results/main
+      harness run --task nlp --seed 0,1,2 --repeat 3 --results results/main
       harness baseline results/main baseline.json
-      harness compare baseline.json results/branch --fail-on train_samples_per_s:-5%
+      harness compare baseline.json results/ --fail-on train_samples_per_s:-5%
     """
     from harness.analysis.compare.baseline import save
     from harness.analysis.compare.match import find

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("new")
 @options.names(
     "--metric",
-    "Metric to compare: a metric of the task, or train_samples_per_s, latency_p50_ms, host_peak_mib ...",
+    "Metric to compare, such as accuracy, train_samples_per_s, latency_p50_ms or host_peak_mib.",
     default="the primary metric of the task, speed, latency and memory",
 )
 @click.option(
@@ -52,7 +52,7 @@ def compare(
     Examples:
       harness compare results/main results/branch
       harness compare nlp-bert-tiny-torch nlp-bert-tiny-tensorflow
-      harness compare baseline.json results/ --fail-on train_samples_per_s:-5% --fail-on accuracy:-0.01
+      harness compare baseline.json results/ --fail-on train_samples_per_s:-5%
     """
     import msgspec
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @options.plugins
 @options.names(
     "--metric",
-    "Metric to show: quality, train_samples_per_s, latency_p50_ms, host_peak_mib, a metric of the task ...",
+    "Metric to show, such as quality (the primary metric of the task), latency_p50_ms or host_peak_mib.",
     default="quality, train_samples_per_s, inference_samples_per_s",
 )
 @options.filters("task", "model", "backend")
@@ -46,7 +46,7 @@ def history(
     Examples:
       harness history
       harness history --metric train_samples_per_s --task nlp
-      harness history --results results/nightly --metric latency_p50_ms,host_peak_mib --format json
+      harness history --metric latency_p50_ms,host_peak_mib --format json
     """
     import msgspec
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0.1),
-    default=10.0,
+    default=10,
     metavar="SECONDS",
     help="Minimum duration, in seconds; MLPerf submissions use 600.",
 )
@@ -77,7 +77,7 @@ def latency(
     Examples:
       harness run --task vision --backend torch --save-weights
       harness latency resnet-20-torch-s0
-      harness latency resnet-20-torch-s0 --scenario server --target-qps 200 --latency-bound-ms 15
+      harness latency resnet-20-torch-s0 --scenario server --target-qps 200
     """
     from harness.checks.latency.measure import measure, settings
     from harness.records.store import Store, results_dir

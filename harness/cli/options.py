@@ -143,10 +143,14 @@ _DATASET_OPTIONS = (
     Option(
         name="feature-columns",
         help="Own data: columns of a table to use as features.",
-        default="all other columns",
+        default="all remaining columns",
         several=True,
     ),
-    Option(name="split-column", help="Own data: column with the split: train, validation or test.", default="none"),
+    Option(
+        name="split-column",
+        help="Own data: column with the split of each row (train, validation or test).",
+        default="split, if present",
+    ),
     Option(
         name="group-column", help="Own data: column of groups; a group is never divided between splits.", default="none"
     ),

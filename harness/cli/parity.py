@@ -53,7 +53,7 @@ def parity(
     \b
     Examples:
       harness parity --task nlp --backend torch,tensorflow
-      harness parity --task nlp --model bert-base --set recipe.optimizer=sgd --steps 0
+      harness parity --task nlp --set recipe.optimizer=sgd --steps 0
       harness parity --all --format markdown
     """
     from pathlib import Path

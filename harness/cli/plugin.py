@@ -41,7 +41,7 @@ def plugin() -> None:
     "--kind",
     required=True,
     type=click.Choice(("task", "dataset", "model", "backend", "metric", "reporter")),
-    help="What the plugin provides.",
+    help="Kind of plugin.",
 )
 @click.option(
     "--output",
@@ -79,7 +79,7 @@ def new(name: str, kind: str, output: Path | None) -> None:
     click.echo(f"\nNext:\n  pip install --editable {shlex.quote(str(folder))}\n  harness plugin check {name}", err=True)
 
 
-@plugin.command("list", short_help="List plugins, what they provide, and errors on loading.")
+@plugin.command("list", short_help="List plugins, what they provide, and why one failed to load.")
 @options.plugins
 @options.format_
 def list_(format_: str) -> None:

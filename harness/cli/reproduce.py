@@ -45,7 +45,7 @@ def reproduce(
     Examples:
       harness reproduce comparison.zip
       harness reproduce comparison.zip --verify
-      harness reproduce comparison.zip --task nlp --backend torch --results results/again
+      harness reproduce comparison.zip --task nlp --results results/again
     """
     import tempfile
 

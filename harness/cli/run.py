@@ -59,11 +59,12 @@ def run(
     \b
     Examples:
       harness run --task nlp --backend torch
-      harness run --task nlp,vision,speech,regression --backend torch,tensorflow --seed 0,1,2
-      harness run --task nlp --model bert-mini --set recipe.batch_size=128 --device cuda --precision bf16
+      harness run --task nlp,vision --backend torch,tensorflow --seed 0,1,2
+      harness run --task nlp --model bert-mini --set recipe.batch_size=128
+      harness run --task nlp --device cuda --precision bf16
       harness run --task nlp --backend torch,tensorflow --parity
       harness run --task nlp --protocol publish
-      harness run --task regression --dataset uci-energy --backend torch,tensorflow --split all
+      harness run --task regression --dataset uci-energy --split all
       harness run --task vision --seed 0,1,2 --dry-run
       harness run --suite nightly.toml --results results/nightly
     """

@@ -7,7 +7,7 @@ import click
 from harness.cli import options
 
 
-@click.command(short_help="Show a run in full.")
+@click.command(short_help="Show the record of a run.")
 @click.argument("run")
 @options.format_
 @options.results
