@@ -2,7 +2,8 @@
 tests subclass, and checks for single questions.
 
 Each ``...Suite`` is a class for pytest: a subclass in a test module, with the `name` of what it is about, has a test
-for each rule. What is checked runs in child processes, so that no framework is imported into pytest's.
+for each rule. What is checked runs in child processes, so that no framework is imported into pytest's; only
+`SessionSuite` opens its sessions in pytest's own process.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from harness.testing.sample import sample_report
 
 if TYPE_CHECKING:
     from harness.checks.parity.verdict import ParityVerdict
+    from harness.testing.sessions import SessionCases, SessionSuite
     from harness.testing.suites import (
         BackendSuite,
         DatasetSuite,
@@ -37,6 +39,8 @@ __all__ = [
     "NetworkSuite",
     "PluginSuite",
     "ReporterSuite",
+    "SessionCases",
+    "SessionSuite",
     "TaskSuite",
     "assert_as_declared",
     "assert_nothing_leaks",
@@ -50,9 +54,9 @@ if not TYPE_CHECKING:  # type checkers would accept any name
     def __getattr__(name: str) -> Any:
         """Import the suites, which need pytest, when one is used."""
         if name in __all__:
-            from harness.testing import suites
+            from harness.testing import sessions, suites
 
-            return getattr(suites, name)
+            return getattr(sessions if name.startswith("Session") else suites, name)
         raise AttributeError(f"module 'harness.testing' has no attribute {name!r}")
 
 

@@ -97,7 +97,7 @@ def test_the_command_measures_through_the_backend(invoke: Invoke, monkeypatch: p
     (roofline,) = msgspec.json.decode(found.stdout, type=list[Roofline])
     assert (roofline.backend, roofline.device, roofline.precision, roofline.threads) == ("toy-numpy", "cpu", "fp32", 1)
     assert 0.5e12 < roofline.matrix_flops_per_s <= 1e12
-    assert 0.5e9 < roofline.copy_bytes_per_s <= 1e9
+    assert 0.5e11 < roofline.copy_bytes_per_s <= 1e11
     assert len(list((cache_dir() / "rooflines").iterdir())) == 1
 
 

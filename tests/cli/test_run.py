@@ -6,14 +6,13 @@ import signal
 import subprocess
 from pathlib import Path
 
-from command_line import MAIN, Invoke, harness
-from toy_plugin import FAST
+from command_line import MAIN, Invoke, harness_process
+from toy_plugin import FAST, SET_FAST
 
 from harness.records import Failure, Success
 from harness.records.store import Store
 
-QUICK = [part for override in FAST for part in ("--set", override)]
-TOY = ["--task", "toy-classify", "--threads", "1", *QUICK]
+TOY = ("--task", "toy-classify", "--threads", "1", *SET_FAST)
 
 
 def outcomes(path: Path) -> list[str]:
@@ -22,7 +21,7 @@ def outcomes(path: Path) -> list[str]:
 
 
 def test_a_run_prints_the_table_and_keeps_the_records(toy: Path, tmp_path: Path) -> None:
-    done = harness("run", *TOY, "--backend", "toy-numpy", "--seed", "0,1", cwd=tmp_path)
+    done = harness_process("run", *TOY, "--backend", "toy-numpy", "--seed", "0,1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     heading = "toy-classify · toy-colors · toy-linear · cpu · fp32 · batch 16 · 2 seeds · parity unchecked\n"
     assert done.stdout.startswith(heading)
@@ -42,7 +41,7 @@ def test_only_this_commands_runs_are_in_its_table(invoke: Invoke) -> None:
 
 
 def test_a_failure_is_told_and_the_others_go_on(toy: Path, tmp_path: Path) -> None:
-    done = harness("run", *TOY, "--backend", "toy-segfault,toy-chatter", "--quiet", cwd=tmp_path)
+    done = harness_process("run", *TOY, "--backend", "toy-segfault,toy-chatter", "--quiet", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert "failed: crash" in done.stdout
     assert "SIGSEGV" in done.stdout
@@ -50,9 +49,9 @@ def test_a_failure_is_told_and_the_others_go_on(toy: Path, tmp_path: Path) -> No
     assert outcomes(tmp_path / "results") == ["crash", "ok"]
 
 
-def test_timeout(toy: Path, tmp_path: Path) -> None:
-    done = harness("run", *TOY, "--backend", "toy-hang", "--timeout", "3", "--results", "here", cwd=tmp_path)
-    assert done.returncode == 1
+def test_timeout(invoke: Invoke, tmp_path: Path) -> None:
+    done = invoke("run", *TOY, "--backend", "toy-hang", "--timeout", "2", "--results", "here")
+    assert done.exit_code == 1
     assert "failed: timeout" in done.stdout
     assert outcomes(tmp_path / "here") == ["timeout"]
 
@@ -96,16 +95,16 @@ def test_show_a_real_run(invoke: Invoke) -> None:
     assert isinstance(Store(Path("results")).load().runs[0].record.outcome, Failure)
 
 
-def test_a_suite_is_carried_out(toy: Path, tmp_path: Path) -> None:
+def test_a_suite_is_carried_out(invoke: Invoke, tmp_path: Path) -> None:
     settings = ", ".join(f'"{k}" = {v}' for k, _, v in (setting.partition("=") for setting in FAST))
     (tmp_path / "suite.toml").write_text(
         f'backend = "toy-numpy"\nthreads = 1\n[[run]]\ntask = "toy-classify"\nrepeat = 2\nset = {{ {settings} }}\n'
     )
-    done = harness("run", "--suite", "suite.toml", "--quiet", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = invoke("run", "--suite", "suite.toml", "--quiet")
+    assert done.exit_code == 0, done.output
     assert outcomes(tmp_path / "results") == ["ok", "ok"]
-    planned = harness("run", "--suite", "suite.toml", "--dry-run", cwd=tmp_path)
+    planned = invoke("run", "--suite", "suite.toml", "--dry-run")
     assert "2 runs planned; nothing was run" in planned.stdout
-    mixed = harness("run", "--suite", "suite.toml", "--task", "nlp", "--set", "recipe.epochs=1", cwd=tmp_path)
-    assert mixed.returncode == 2
+    mixed = invoke("run", "--suite", "suite.toml", "--task", "nlp", "--set", "recipe.epochs=1")
+    assert mixed.exit_code == 2
     assert "--suite says what to run; leave out --task, --set" in mixed.stderr

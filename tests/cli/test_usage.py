@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
-from command_line import Invoke, harness
+from command_line import Invoke, harness_cli
+
+from harness.plugins.catalog import Catalog
 
 COMMANDS = (
     "run",
@@ -54,7 +58,7 @@ def test_version(invoke: Invoke) -> None:
         ("run", "no task given; known: toy-classify, toy-regress"),
         ("run --task toy-clasify", "unknown task 'toy-clasify'; did you mean 'toy-classify'?"),
         ("run --task toy-classify --backend toy-nunpy", "unknown backend 'toy-nunpy'; did you mean 'toy-numpy'?"),
-        ("run --task toy-classify --dataset toy-colors", "unknown dataset 'toy-colors'; did you mean 'toy-colors'?"),
+        ("run --task toy-classify --dataset toy-colours", "unknown dataset 'toy-colours'; did you mean 'toy-colors'?"),
         ("run --task toy-classify --model toy-linea", "unknown model 'toy-linea'; did you mean 'toy-linear'?"),
         ("run --task toy-classify --precision fp23", "unknown precision 'fp23'; did you mean 'fp32'?"),
         ("run --task toy-classify --device cdua", "unknown device 'cdua'; did you mean 'cuda'?"),
@@ -167,20 +171,19 @@ def test_list_tells_of_a_broken_plugin(tmp_path: Path, monkeypatch: pytest.Monke
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[harness]\nbroken = broken_plugin\n")
     (tmp_path / "broken_plugin.py").write_text("import no_such_module_anywhere\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
     for arguments in (["list"], ["list", "plugins"]):
-        done = harness(*arguments, cwd=tmp_path)
-        assert done.returncode == 0
+        done = harness_cli(*arguments)
         line = next(line for line in done.stdout.splitlines() if line.split()[:1] == ["broken"])
         assert "NOT LOADED: ModuleNotFoundError: No module named 'no_such_module_anywhere'" in line
-    done = harness("run", "--task", "nothing", cwd=tmp_path)
-    assert done.returncode == 2
+    done = harness_cli("run", "--task", "nothing", status=2)
     assert "plugin 'broken' (broken) is not loaded" in done.stderr
 
 
-def test_doctor(invoke: Invoke, tmp_path: Path) -> None:
-    import msgspec
-
+def test_doctor(invoke: Invoke, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each backend is asked for its devices in a process of its own."""
+    backends = {name: catalog.backends[name] for name in ("toy-numpy", "toy-absent", "toy-no-devices")}
+    monkeypatch.setattr("harness.plugins.discover", lambda *_: dataclasses.replace(catalog, backends=backends))
     result = invoke("doctor", "--results", "new/results")
     assert result.exit_code == 0
     assert "  toy-numpy: can run\n    cpu  the host  fp32\n" in result.stdout

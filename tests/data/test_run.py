@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import MAIN
 from file_server import FileServer
-from toy_plugin import FAST
+from toy_plugin import SET_FAST
 
 import harness
 from harness.records import Failure, Success
@@ -51,9 +51,8 @@ def test_it_fails_plainly_and_then_runs(toy: Path, cache: Path, server: FileServ
 
     def run(results: str) -> tuple[int, harness.RunRecord]:
         command = ["run", "--task", "toy-classify", "--dataset", "far", "--backend", "toy-numpy", "--results", results]
-        settings = [word for setting in FAST for word in ("--set", setting)]
         done = subprocess.run(
-            [sys.executable, "-m", "harness", *command, *settings],
+            [*MAIN, *command, *SET_FAST],
             env=environment,
             cwd=tmp_path,
             capture_output=True,

@@ -6,12 +6,14 @@ import importlib.util
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from command_line import harness_cli
 
 import harness
 import harness.testing
@@ -45,23 +47,28 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
         for page, names in NEEDS.items()
     ],
 )
-def test_every_snippet_runs(page: str, tmp_path: Path) -> None:
+def test_every_snippet_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index's commands run in a shell, as a reader's do; those of the other pages in this process."""
     frameworks = {"torch", "tensorflow"} & set(NEEDS[page])
     absent = [name for name in sorted(frameworks) if importlib.util.find_spec(name) is None]
     if absent:
         pytest.skip(f"not installed: {', '.join(absent)}")
     tools = Path(sys.executable).parent
     environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    monkeypatch.chdir(tmp_path)
     ran = 0
     for language, name, content in blocks(page):
         if language == "sh":
             for command in content.splitlines():
+                ran += 1
+                if command.startswith("harness ") and page != "README":
+                    harness_cli(*shlex.split(command)[1:])
+                    continue
                 done = subprocess.run(
                     ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
                 )
                 assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
                 assert "Traceback" not in done.stderr, f"{command}\n{done.stderr}"
-                ran += 1
         elif language == "toml":
             assert tomllib.loads(content)["project"]["entry-points"]["harness"]
         else:

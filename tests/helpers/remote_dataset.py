@@ -19,8 +19,13 @@ def remote(url: str, body: bytes, **changes: Any) -> harness.RemoteFile:
 
 
 def dataset(*files: harness.RemoteFile, name: str = "far") -> harness.Dataset:
+    """Return a dataset that declares `files` and cannot be loaded."""
+
+    def load(self: harness.Dataset, options: Any) -> harness.RawData:
+        raise AssertionError("no test here loads it")
+
     declared: dict[str, Any] = {"name": name, "kind": "points", "objective": "classification", "files": files}
-    return type("Far", (harness.Dataset,), {**declared, "summary": "from afar", "license": "CC0-1.0"})()
+    return type("Far", (harness.Dataset,), {**declared, "summary": "remote", "license": "CC0-1.0", "load": load})()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -3,42 +3,72 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
+import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from checkpoints import tiny_bert
+from command_line import harness_cli, harness_process
 
 import harness
 from harness.records import Success
 
 TASKS = [pytest.param(name, marks=pytest.mark.plugins(name)) for name in ("nlp", "vision", "speech", "regression")]
 BACKENDS = [name for name in ("torch", "tensorflow") if importlib.util.find_spec(f"harness_{name}")]
-SHORT = [
-    "recipe.epochs=1",
-    "protocol.throughput_budget_s=0.2",
-    "protocol.latency_budget_s=0.2",
-]
+SHORT = ("recipe.epochs=1", "protocol.throughput_budget_s=0.2", "protocol.latency_budget_s=0.2")
+SMALLER = {
+    "nlp": (
+        "recipe.batch_size=256", "model.hidden_size=32", "model.num_attention_heads=2", "model.intermediate_size=64",
+        "model.num_hidden_layers=1",
+    ),
+    "vision": ("recipe.batch_size=256",),
+    "speech": ("dataset.takes=1",),
+}  # fmt: skip
+"""Overrides that make an epoch of a task a matter of seconds."""
 
 
-def run(*arguments: str, results: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness", *arguments, "--results", str(results)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ.copy())
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_one_epoch_on_every_backend_that_is_here(task: str, tmp_path: Path) -> None:
+def installed() -> list[str]:
+    """The backends whose frameworks are here; skips the test where there is none."""
     backends = [name for name in BACKENDS if importlib.util.find_spec(name)]
     if not backends:
         pytest.skip("neither torch nor tensorflow is installed")
-    overrides = [text for change in SHORT for text in ("--set", change)]
-    done = run("run", "--task", task, "--backend", ",".join(backends), "--quiet", *overrides, results=tmp_path)
+    return backends
+
+
+def run(*arguments: str, results: Path, overrides: tuple[str, ...] = ()) -> CompletedProcess[str]:
+    settings = [text for change in overrides for text in ("--set", change)]
+    done = harness_process("run", *arguments, "--quiet", *settings, "--results", str(results), cwd=results.parent)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+Ran = tuple[CompletedProcess[str], Path]
+
+
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ran]:
+    """Carries out a task's run on every backend that is here, once: the finished command and its results."""
+
+    @cache
+    def carried_out(task: str) -> Ran:
+        results = tmp_path_factory.mktemp(task) / "results"
+        more = {"nlp": ["--model", "bert"], "regression": ["--model", "mlp", "--save-weights"]}.get(task, [])
+        backends = ",".join(installed())
+        overrides = (*SHORT, *SMALLER.get(task, ()))
+        return run("--task", task, *more, "--backend", backends, results=results, overrides=overrides), results
+
+    return carried_out
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_one_epoch_on_every_backend_that_is_here(task: str, one_epoch: Callable[[str], Ran]) -> None:
+    done, results = one_epoch(task)
     assert done.stderr == ""
-    records = harness.load(tmp_path).records
-    assert [record.spec.backend for record in records] == backends
+    records = harness.load(results).records
+    assert [record.spec.backend for record in records] == installed()
     for record in records:
         assert isinstance(record.outcome, Success)
         assert record.spec.backend in done.stdout
@@ -47,6 +77,39 @@ def test_one_epoch_on_every_backend_that_is_here(task: str, tmp_path: Path) -> N
     assert len({r.outcome.model.parameters for r in records}) == 1  # type: ignore[union-attr]
     first_losses = [r.outcome.curves[0].train_loss for r in records]  # type: ignore[union-attr]
     assert max(first_losses) <= 1.25 * min(first_losses), first_losses
+
+
+@pytest.mark.plugins("regression", "torch", "tensorflow")
+def test_trained_weights_travel(one_epoch: Callable[[str], Ran]) -> None:
+    if installed() != ["torch", "tensorflow"]:
+        pytest.skip("needs torch and tensorflow")
+    _, results = one_epoch("regression")
+    run = next(results.glob("regression-mlp-torch-*")).name
+    done = harness_cli("evaluate", run, "--backend", "tensorflow", "--format", "json", results=results)
+    evaluation = json.loads(done.stdout)
+    assert (evaluation["trained_by"], evaluation["evaluated_by"], evaluation["agree"]) == ("torch", "tensorflow", True)
+    assert evaluation["error"] < 1e-5
+    assert evaluation["evaluated_scores"]["rmse"] == pytest.approx(evaluation["trained_scores"]["rmse"], rel=1e-5)
+
+
+@pytest.mark.plugins("regression")
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("torch", marks=pytest.mark.plugins("torch")),
+        pytest.param("tensorflow", marks=[pytest.mark.plugins("tensorflow"), pytest.mark.slow]),
+    ],
+)
+def test_latency_of_a_real_model(backend: str, one_epoch: Callable[[str], Ran]) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="needs mlcommons-loadgen")
+    if backend not in installed():
+        pytest.skip(f"{backend} is not installed")
+    _, results = one_epoch("regression")
+    run = next(results.glob(f"regression-mlp-{backend}-*")).name
+    scenario = ("--scenario", "multi-stream", "--seconds", "0.2")
+    measured = json.loads(harness_cli("latency", run, *scenario, "--format", "json", results=results).stdout)
+    assert (measured["weights"], measured["settings"]["batch_size"]) == ("trained", 8)
+    assert measured["measured"]["samples"] == 8 * measured["measured"]["queries"]
 
 
 FLOOR = {"nlp": ("accuracy", 0.70), "vision": ("accuracy", 0.97), "speech": ("accuracy", 0.95)}
@@ -59,9 +122,8 @@ FLOOR = {"nlp": ("accuracy", 0.70), "vision": ("accuracy", 0.97), "speech": ("ac
 def test_default_quality_over_three_seeds(task: str, backend: str, tmp_path: Path) -> None:
     if not importlib.util.find_spec(backend):
         pytest.skip(f"{backend} is not installed")
-    done = run("run", "--task", task, "--backend", backend, "--seed", "0,1,2", "--quiet", results=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    outcomes = [record.outcome for record in harness.load(tmp_path)]
+    run("--task", task, "--backend", backend, "--seed", "0,1,2", results=tmp_path / "results")
+    outcomes = [record.outcome for record in harness.load(tmp_path / "results")]
     scores = [outcome.scores for outcome in outcomes if isinstance(outcome, Success)]
     assert len(scores) == 3
     if task == "regression":
@@ -76,14 +138,10 @@ def test_default_quality_over_three_seeds(task: str, backend: str, tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_backend_starts_from_the_checkpoint(tmp_path: Path) -> None:
-    backends = [name for name in BACKENDS if importlib.util.find_spec(name)]
-    if not backends:
-        pytest.skip("neither torch nor tensorflow is installed")
+    backends = installed()
     tiny_bert(tmp_path / "tiny")
-    overrides = [text for change in SHORT for text in ("--set", change)]
-    arguments = ["--pretrained", str(tmp_path / "tiny"), "--backend", ",".join(backends), "--quiet", *overrides]
-    done = run("run", "--task", "nlp", *arguments, results=tmp_path / "results")
-    assert done.returncode == 0, done.stdout + done.stderr
+    arguments = ["--task", "nlp", "--pretrained", str(tmp_path / "tiny"), "--backend", ",".join(backends)]
+    run(*arguments, results=tmp_path / "results", overrides=SHORT)
     records = harness.load(tmp_path / "results").records
     assert [record.spec.backend for record in records] == backends
     assert len({record.provenance.initial_weights_digest for record in records}) == 1

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from toy_plugin import FAST, install_toy
+from command_line import harness_cli
+from toy_plugin import SET_FAST, install_toy
 
 from harness.data.user_files.dataset import UserDataset
 from harness.errors import CombinationError
@@ -19,10 +19,7 @@ PLUGIN = "harness_toy_positions"
 
 
 def harness(command: str, *arguments: Any, status: int = 0) -> str:
-    line = [sys.executable, "-m", "harness", command, *map(str, arguments), "--plugin", PLUGIN]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout
+    return harness_cli(command, *arguments, "--plugin", PLUGIN, status=status).stdout
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +30,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
         folder = tmp_path_factory.mktemp("results")
         chosen = ["--task", "toy-tag", "--backend", "toy-positions,toy-positions-peer", "--threads", 1]
-        fast = [text for key in (*FAST, "recipe.epochs=8") for text in ("--set", key)]
-        harness("run", *chosen, *fast, "-q", "--parity", "--save-weights", "--results", folder)
+        settings = (*SET_FAST, "--set", "recipe.epochs=8")
+        harness("run", *chosen, *settings, "-q", "--parity", "--save-weights", "--results", folder)
         yield folder
 
 
@@ -79,8 +76,6 @@ def test_the_other_backend_predicts_the_same(run: Path) -> None:
 
 def test_only_positions_that_count_are_compared(run: Path, tmp_path: Path) -> None:
     """Other predictions for padding change no class; one that counts changes its example's."""
-    import shutil
-
     copy = tmp_path / run.name
     shutil.copytree(run, copy)
     arrays = dict(np.load(run / "arrays.npz"))
@@ -110,10 +105,9 @@ def test_padding_learned_as_a_class_is_found_by_parity(toy: Path, tmp_path: Path
 @pytest.mark.slow
 def test_rules_for_plugins(toy: Path) -> None:
     """All are kept but by the faulty backend's network, which does not compute what others do."""
-    command = [sys.executable, "-m", "harness", "plugin", "check", "--plugin", PLUGIN, PLUGIN]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    broken = [line for line in done.stdout.splitlines() if line.startswith("BROKEN")]
-    assert len(broken) == 1, done.stdout
+    printed = harness_cli("plugin", "check", "--plugin", PLUGIN, PLUGIN, status=1).stdout
+    broken = [line for line in printed.splitlines() if line.startswith("BROKEN")]
+    assert len(broken) == 1, printed
     assert "network-computes-what-others-do (network toy-positions/toy-positions-faulty)" in broken[0]
 
 

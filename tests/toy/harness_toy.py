@@ -341,13 +341,13 @@ class NumpyBackend(harness.Backend):
         return round(size_bytes * float(os.environ["TOY_ACCELERATOR"]))
 
     def roofline_kernels(self, device: str, precision: str, threads: int) -> harness.RooflineKernels | None:
-        """Kernels that sleep: 2 n^3 / ``TOY_FLOPS`` s a product, and a copy of 1 GB/s."""
+        """Kernels that sleep: 2 n^3 / ``TOY_FLOPS`` s a product, and a copy of 100 GB/s."""
         if "TOY_FLOPS" not in os.environ:
             return None
         flops = float(os.environ["TOY_FLOPS"])
         return harness.RooflineKernels(
             matrix=lambda n: lambda: time.sleep(2 * n**3 / flops),
-            copy=lambda size: lambda: time.sleep(2 * size / 1e9),
+            copy=lambda size: lambda: time.sleep(2 * size / 1e11),
             synchronize=lambda: None,
         )
 

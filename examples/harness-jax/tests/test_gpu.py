@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import CASES, batch_of, kind_of, open_session
+from cases import CASES, MODELS
 from harness_jax import JaxBackend
 
 import harness
@@ -23,8 +23,7 @@ def gpu() -> harness.DeviceInfo:
 
 
 def train(case: str, **changes: Any) -> tuple[Any, list[float], harness.DeviceMemory | None]:
-    session = open_session(case, recipe=harness.Recipe(optimizer="adamw"), **changes)
-    batch = batch_of(kind_of(case))
+    session, batch = CASES.open(case, recipe=harness.Recipe(optimizer="adamw"), **changes), CASES.batch(case)
     outputs = session.fetch(session.predict(batch.inputs))
     losses = [float(session.fetch(session.train_step(batch, 1e-3))) for _ in range(5)]
     session.synchronize()
@@ -32,7 +31,7 @@ def train(case: str, **changes: Any) -> tuple[Any, list[float], harness.DeviceMe
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", MODELS)
 def test_every_precision_trains(gpu: harness.DeviceInfo, case: str, precision: str) -> None:
     if precision not in gpu.precisions:
         pytest.skip(f"{gpu.description} does not compute in {precision}")
@@ -53,7 +52,7 @@ def test_deterministic_training_gives_the_same_bits(gpu: harness.DeviceInfo) -> 
 def test_fp16_and_fp64_are_refused(gpu: harness.DeviceInfo) -> None:
     for precision in ("fp16", "fp64"):
         with pytest.raises(harness.UnsupportedError, match=precision):
-            open_session("mlp", device=gpu.name, precision=precision)
+            CASES.open("mlp", device=gpu.name, precision=precision)
 
 
 def test_a_batch_too_large_is_out_of_memory(gpu: harness.DeviceInfo) -> None:

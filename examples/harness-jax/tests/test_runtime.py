@@ -12,10 +12,10 @@ import pytest
 _BUSY = """
 import resource, sys, time
 import numpy as np
-from cases import BATCH, batch_of, open_session
+from cases import CASES
 threads = int(sys.argv[1])
 import jax, jax.numpy as jnp
-session = open_session("mlp", threads=threads)
+session = CASES.open("mlp", threads=threads)
 multiply = jax.jit(lambda m: jax.lax.fori_loop(0, 12, lambda _, m: m @ m, m))
 matrix = jnp.eye(1024)
 multiply(matrix).block_until_ready()

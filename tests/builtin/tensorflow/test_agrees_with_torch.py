@@ -6,17 +6,12 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+import framework_cases
 import numpy as np
 import pytest
-from framework_cases import CASES
-
-# Only child processes import a framework, so one marker is enough to keep them apart.
-pytestmark = pytest.mark.tensorflow
-
-SCRIPT = Path(__file__).with_name("framework_cases.py")
+from framework_cases import MODELS
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +20,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], A
     for module in ("torch", "transformers", "tensorflow"):
         if find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
-    folder = tmp_path_factory.mktemp("frameworks")
-    found = {}
+    arrays = {}
     for backend in ("torch", "tensorflow"):
-        paths = {case: folder / f"{backend}-{case}.npz" for case in CASES}
-        pairs = [argument for case, path in paths.items() for argument in (case, str(path))]
+        folder = tmp_path_factory.mktemp(backend)
         child = subprocess.run(
-            [sys.executable, str(SCRIPT), backend, *pairs],
+            [sys.executable, framework_cases.__file__, backend, str(folder)],
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
             capture_output=True,
             text=True,
@@ -39,15 +32,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], A
             timeout=280,
         )
         assert child.returncode == 0, child.stderr[-4000:]
-        found |= {(backend, case): dict(np.load(path)) for case, path in paths.items()}
-    return found
+        arrays |= {(backend, case): dict(np.load(folder / f"{case}.npz")) for case in MODELS}
+    return arrays
 
 
 def relative(actual: Any, expected: Any) -> float:
     return float(np.abs(actual - expected).max() / np.abs(expected).max())
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", MODELS)
 def test_logits_gradients_and_statistics_agree(results: dict[tuple[str, str], Any], case: str) -> None:
     ours, theirs = results["tensorflow", case], results["torch", case]
     assert ours.keys() == theirs.keys()

@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch_cases import FAMILIES, WITH_DROPOUT, batch_of, info_of, losses, model_of, open_session, request_of
+from framework_cases import MODELS, stem_statistics
+from torch_cases import FAMILIES, batch_of, info_of, losses, model_of, open_session, request_of
 
 import harness
 from harness.execute.weights import initial_weights
+from harness.testing import SessionCases, SessionSuite
 
 pytestmark = pytest.mark.torch
+
+CASES = SessionCases("torch", MODELS)
 
 BIG = ("bert-small", "bert-base", "wav2vec2-base", "resnet-50")
 VARIANTS = [
@@ -35,78 +39,17 @@ def test_weights_go_in_and_come_out_unchanged(family: str, variant: str) -> None
         assert found[name].flags.c_contiguous
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_outputs_are_finite_float32_and_have_the_models_shape(family: str) -> None:
-    request = request_of(family)
-    session = open_session(request)
-    outputs = session.fetch(session.predict(batch_of(request.info, 3).inputs))
-    assert outputs.shape == (3, request.info.outputs)
-    assert outputs.dtype == np.float32
-    assert np.isfinite(outputs).all()
+class TestSessions(SessionSuite):
+    cases = CASES
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_training_on_one_batch_lowers_its_loss_and_moves_every_parameter(family: str) -> None:
-    request = request_of(family, recipe={"optimizer": "adam"})
-    session = open_session(request)
-    before = session.get_weights()
-    curve = losses(session, batch_of(request.info, 16), [1e-3] * 6)
-    assert curve[-1] < curve[0]
-    after = session.get_weights()
-    assert [name for name in before if np.array_equal(before[name], after[name])] == []
-
-
-@pytest.mark.parametrize("family", ["lstm", "bert"])
-def test_right_padding_does_not_change_the_outputs(family: str) -> None:
-    request = request_of(family)
-    session = open_session(request)
-    inputs = batch_of(request.info).inputs
-    expected = session.fetch(session.predict(inputs))
-    pads = np.full((len(expected), 5), 9, np.int32)
-    longer = {
-        "input_ids": np.ascontiguousarray(np.hstack([inputs["input_ids"], pads])),
-        "attention_mask": np.ascontiguousarray(np.hstack([inputs["attention_mask"], 0 * pads])),
-    }
-    np.testing.assert_allclose(session.fetch(session.predict(longer)), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("family", WITH_DROPOUT)
-def test_dropout_acts_in_training_only(family: str) -> None:
-    request = request_of(family, recipe={"dropout": 0.5, "optimizer": "sgd", "learning_rate": 1e-12})
-    session = open_session(request)
-    batch = batch_of(request.info)
-    first, second = (session.fetch(session.predict(batch.inputs)) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
-    without = open_session(request_of(family, recipe={"optimizer": "sgd"}))
-    np.testing.assert_array_equal(first, without.fetch(without.predict(batch.inputs)))
-    noisy = losses(session, batch, [1e-12] * 4)
-    assert len(set(noisy)) == 4
-    np.testing.assert_allclose(session.fetch(session.predict(batch.inputs)), first, atol=1e-5)
-
-
-def test_batch_norm_statistics_follow_training_batches_and_not_predictions() -> None:
-    """The stem's statistics after one step: 0.9 old + 0.1 new, the new variance unbiased (torch's convention)."""
-    from torch.nn import functional as F
-
-    request = request_of("resnet", recipe={"optimizer": "sgd", "learning_rate": 1e-12})
-    session = open_session(request)
-    batch = batch_of(request.info, 16)
-    start = session.get_weights()
-    session.fetch(session.predict(batch.inputs))
-    unchanged = session.get_weights()
-    for name, array in start.items():
-        np.testing.assert_array_equal(unchanged[name], array, err_msg=name)
-    losses(session, batch, [1e-12])
-    stem = "resnet.embedder.embedder"
-    import torch
-
-    images = torch.from_numpy(batch.inputs["pixel_values"]).permute(0, 3, 1, 2)
-    kernel = torch.from_numpy(start[f"{stem}.convolution.weight"])
-    outputs = F.conv2d(images, kernel, padding=1).numpy().transpose(1, 0, 2, 3).reshape(16, -1)
-    found = session.get_weights()
-    norm = f"{stem}.normalization"
-    np.testing.assert_allclose(found[f"{norm}.running_mean"], 0.1 * outputs.mean(1), atol=1e-6)
-    np.testing.assert_allclose(found[f"{norm}.running_var"], 0.9 + 0.1 * outputs.var(1, ddof=1), rtol=1e-5)
+def test_running_statistics_take_the_unbiased_variance() -> None:
+    session, batch = CASES.open("resnet"), CASES.batch("resnet")
+    expected = stem_statistics(session.get_weights(), batch.inputs["pixel_values"])
+    session.train_step(batch, 0.0)
+    actual = session.get_weights()
+    for name, value in expected.items():
+        np.testing.assert_allclose(actual[name], value, rtol=1e-5, atol=1e-6)
 
 
 def _published(family: str, config: Any, info: harness.DataInfo) -> Any:

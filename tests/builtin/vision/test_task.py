@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -109,16 +107,6 @@ def test_groups_and_raw_images_are_left_alone() -> None:
 def test_data_of_another_form_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         prepare(raw(**changes))
-
-
-def test_the_plugin_and_its_records_load_without_numpy() -> None:
-    script = (
-        "import sys, harness_vision as plugin\n"
-        "[*plugin.harness_tasks(), *plugin.harness_datasets(), *plugin.harness_models()]\n"
-        "print(sorted({'numpy', 'sklearn', 'torch', 'tensorflow'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def several(*shapes: tuple[int, int, int], value: int | None = None) -> Split:

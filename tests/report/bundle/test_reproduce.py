@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
-from command_line import Invoke
+from command_line import Invoke, harness_cli
 from sample_records import failure, record, success
-from toy_plugin import FAST
+from toy_plugin import SET_FAST, install_toy
 
 from harness.cli.reproduce import render
 from harness.records import RunRecord, Success
@@ -15,7 +16,6 @@ from harness.records.store import Store
 from harness.report.bundle.reproduce import judge
 
 RUN = ("run", "--task", "toy-classify,toy-regress", "--backend", "toy-numpy", "--threads", "1", "--seed", "0,1", "-q")
-SETTINGS = tuple(word for override in FAST for word in ("--set", override))
 
 
 def scored(value: float, interval: tuple[float, float] | None = (0.70, 0.80), **changes: object) -> RunRecord:
@@ -90,14 +90,23 @@ def test_both_machines_are_told() -> None:
     assert told.count("  then: Example CPU 2.0 GHz, 2 cores, ") == told.count("  here: Another CPU, 2 cores, ") == 1
 
 
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bundle of four real runs, ``toy.zip``, and the results that it was made of, ``published``."""
+    folder = tmp_path_factory.mktemp("bundled")
+    with pytest.MonkeyPatch.context() as patch:
+        install_toy(patch)
+        patch.chdir(folder)
+        harness_cli(*RUN, *SET_FAST, "--results", "published")
+        made = harness_cli("bundle", "--results", "published", "--output", "toy.zip", "--title", "Toys")
+        assert "toy.zip: 4 runs" in made.output
+    return folder
+
+
 @pytest.fixture
-def published(invoke: Invoke) -> Path:
-    """A bundle of four real runs."""
-    assert invoke(*RUN, *SETTINGS, "--results", "published").exit_code == 0
-    made = invoke("bundle", "--results", "published", "--output", "toy.zip", "--title", "Toys")
-    assert made.exit_code == 0, made.output
-    assert "toy.zip: 4 runs" in made.output
-    return Path("toy.zip")
+def published(bundled: Path, invoke: Invoke) -> Path:
+    """A copy in the current directory."""
+    return Path(shutil.copy(bundled / "toy.zip", "toy.zip"))
 
 
 def test_a_published_comparison_is_reproduced(invoke: Invoke, published: Path) -> None:
@@ -136,10 +145,8 @@ def test_a_filter_that_leaves_nothing(invoke: Invoke, published: Path) -> None:
     assert "it has toy-classify/" in done.stderr
 
 
-def test_two_runs_of_one_name(invoke: Invoke, published: Path) -> None:
-    import shutil
-
-    shutil.copytree("published", "other")
-    done = invoke("bundle", "published", "other", "--output", "both.zip")
+def test_two_runs_of_one_name(invoke: Invoke, bundled: Path) -> None:
+    shutil.copytree(bundled / "published", "other")
+    done = invoke("bundle", str(bundled / "published"), "other", "--output", "both.zip")
     assert done.exit_code == 2
     assert "bundle one results directory at a time" in done.stderr

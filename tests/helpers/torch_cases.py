@@ -1,4 +1,4 @@
-"""Sessions of the shipped models on small random data, for the tests in this folder."""
+"""Sessions of PyTorch with the models that ship, at their own sizes, on small random data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ FAMILIES = {
     "resnet": "harness_vision.models.resnet:ResNet",
     "wav2vec2": "harness_speech.models.wav2vec2:Wav2Vec2",
 }
-WITH_DROPOUT = ("mlp", "lstm", "bert", "wav2vec2")
 VOCAB_SIZE = 60
 TOKENS = 12
 
