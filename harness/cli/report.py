@@ -95,7 +95,7 @@ def report(
     for problem in loaded.problems:
         click.echo(f"Warning: excluded: {problem}", err=True)
     if loaded.problems and not loaded.runs:
-        raise RecordError(f"{directory}: none of the {counted(len(loaded.problems), 'record')} can be read")
+        raise RecordError(f"{directory}: none of the records can be read")
     if not loaded.runs:
         state = "contains no runs" if directory.is_dir() else "does not exist"
         raise UsageError(

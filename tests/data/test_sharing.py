@@ -130,7 +130,7 @@ def test_the_plan_says_that_a_dataset_is_out_of_reach(toy: Path, monkeypatch: py
         with pytest.raises(harness.UsageError, match="HARNESS_DATA_MIRROR=/no/such/mirror: there is no such directory"):
             expand(selection, catalog)
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
-    with pytest.raises(harness.UsageError, match="dataset 'far' is not available here: it is not in the cache"):
+    with pytest.raises(harness.UsageError, match="dataset 'far' is not available: it is not in the cache"):
         expand(selection, catalog)
 
 

@@ -84,5 +84,5 @@ def test_networks_of_another_form_are_refused(case: str, field: str, value: obje
     genuine.write(case, tmp_path / case)
     config = tmp_path / case / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {field: value}))
-    with pytest.raises(UsageError, match=f"{field}={value!r}; {case} is implemented for"):
+    with pytest.raises(UsageError, match=f"{field}={value!r}; model {case!r} supports"):
         genuine.planned(tmp_path / case, "torch")

@@ -127,7 +127,7 @@ def test_a_part_of_it_as_json(invoke: Invoke, published: Path) -> None:
 def test_verify_runs_nothing(invoke: Invoke, published: Path) -> None:
     done = invoke("reproduce", str(published), "--verify")
     assert done.exit_code == 0
-    assert "as in its manifest" in done.output
+    assert "verified against the manifest" in done.output
     assert not Path("results").exists()
 
 
