@@ -95,7 +95,7 @@ class Results(Sequence[RunRecord]):
         return self.table().frame()
 
     def __repr__(self) -> str:
-        """Return the comparison table as text, so that a notebook shows it."""
+        """Return the comparison table as text, for display in a notebook."""
         from harness.report.text import render
 
         return render(self.table()) if self.records else "no runs"
@@ -133,7 +133,8 @@ def run(
     task : str or iterable of str
         Names of tasks.
     backend : str or iterable of str, optional
-        Names of backends. By default, every backend that is available on this machine.
+        Names of backends. By default, all available backends that implement the
+        model.
     dataset : str, path-like or iterable of these, optional
         Names of datasets, or paths of files and directories with your own data. By default, the task's default dataset.
     model : str or iterable of str, optional
@@ -164,7 +165,7 @@ def run(
     protocol : {"standard", "quick", "publish"}, default="standard"
         Measurement effort: the duration and the required precision of the measurements.
     overrides : mapping or iterable of str, optional
-        Changes of settings, as a mapping such as ``{"recipe.epochs": 3}`` or as strings such as
+        Settings to change, as a mapping such as ``{"recipe.epochs": 3}`` or as strings such as
         ``"recipe.epochs=3"``.
     results : str or path-like, optional
         Results directory. By default, the environment variable ``HARNESS_RESULTS``, or ``results`` if it is not set.
@@ -181,7 +182,7 @@ def run(
     Raises
     ------
     UsageError
-        If the request is invalid. No run has started then.
+        If the request is invalid. No run is started.
     PluginError
         If a requested name is provided by more than one plugin.
     RecordError

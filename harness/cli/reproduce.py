@@ -99,7 +99,7 @@ def render(outcomes: Sequence[Reproduced]) -> str:
     for outcome in outcomes:
         marks = (outcome.quality, outcome.dataset, outcome.initial_weights, outcome.final_weights)
         rows.append([outcome.run, outcome.metric, _number(outcome.then), _number(outcome.now), *marks])
-    headers = ["run", "metric", "then", "here", "quality", "data", "initial weights", "trained weights"]
+    headers = ["run", "metric", "bundle", "here", "quality", "data", "initial weights", "trained weights"]
     align = ["left", "left", "right", "right", *["left"] * 4]
     parts = [tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)]
     costs = [
@@ -109,15 +109,15 @@ def render(outcomes: Sequence[Reproduced]) -> str:
         if cost.then
     ]
     if costs:
-        headers = ["run", "", "then", "here", "ratio", ""]
+        headers = ["run", "", "bundle", "here", "ratio", ""]
         align = ["left", "left", "right", "right", "right", "left"]
         parts.append(tabulate(costs, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True))
-    then, here = (dict.fromkeys(outcome.machines[place] for outcome in outcomes) for place in (0, 1))
-    parts.append("\n".join(["machines", *(f"  then: {one}" for one in then), *(f"  here: {one}" for one in here)]))
+    then, here = (dict.fromkeys(outcome.machines[side] for outcome in outcomes) for side in (0, 1))
+    parts.append("\n".join(["machines", *(f"  bundle: {one}" for one in then), *(f"  here:   {one}" for one in here)]))
     differing = dict.fromkeys(difference for outcome in outcomes for difference in outcome.differences)
     if differing:
         lines = [f"  {name}: {then} -> {now}" for name, then, now in differing]
-        parts.append("\n".join(["differences on this machine", *lines]))
+        parts.append("\n".join(["differences (bundle -> here)", *lines]))
     wrong = [f"{outcome.run}: {outcome.why}" for outcome in outcomes if outcome.quality != "agrees"]
     if wrong:
         parts.append("\n".join(["quality does not agree", *(f"  {line}" for line in wrong)]))

@@ -28,7 +28,7 @@ class DataSettings:
 
 
 def data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> DataSettings:
-    """Return the data settings of a dataset. For the user's own data, the files are read to infer them.
+    """Return the data settings of a dataset. Those of the user's own data are inferred by reading the files.
 
     Raises `harness.UsageError` for an unknown option, an invalid value or data that cannot be used.
     """

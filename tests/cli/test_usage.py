@@ -148,11 +148,11 @@ def test_dry_run_lists_each_run_once_in_order(invoke: Invoke, tmp_path: Path) ->
 
 
 def test_list_all_kinds_and_one_kind(invoke: Invoke) -> None:
-    short = invoke("list")
-    assert short.exit_code == 0
+    brief = invoke("list")
+    assert brief.exit_code == 0
     for kind in ("tasks", "datasets", "models", "backends", "metrics", "plugins"):
-        assert f"{kind}\n" in short.stdout
-    assert "toy-linear, toy-through-origin" in short.stdout
+        assert f"{kind}\n" in brief.stdout
+    assert "toy-linear, toy-through-origin" in brief.stdout
     full = invoke("list", "tasks")
     assert [line.split()[0] for line in full.stdout.splitlines()[3:]] == ["toy-classify", "toy-regress"]
     assert "toy-colors" in full.stdout
