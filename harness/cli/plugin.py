@@ -176,7 +176,7 @@ def check(which: str | None, format_: str) -> None:
         passed = sum(finding.passed is True for finding in findings)
         unchecked = len(findings) - passed - broken
         names = ", ".join(ref.name for ref in chosen)
-        click.echo(f"{names}: {passed} rules passed, {broken} failed, {unchecked} not checked")
+        click.echo(f"{names}: {passed} rules passed, {broken} broken, {unchecked} not checked")
     if broken:
         raise click.exceptions.Exit(1)
 

@@ -110,7 +110,7 @@ def test_a_backend_without_kernels_has_no_roofline(invoke: Invoke) -> None:
 def test_options_of_peak_alone_are_refused(invoke: Invoke) -> None:
     found = invoke("doctor", "--threads", "1")
     assert found.exit_code == 2
-    assert "belong to --roofline" in found.stderr
+    assert "can only be used with --roofline" in found.stderr
 
 
 def test_runs_are_told_as_a_share_of_the_roofline() -> None:

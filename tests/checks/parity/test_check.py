@@ -96,7 +96,7 @@ def test_one_backend_is_no_comparison(tmp_path: Path) -> None:
 
 def test_all_leaves_no_name_to_choose(tmp_path: Path) -> None:
     done = parity("--all", results=tmp_path, status=2)
-    assert "--all covers every task and model" in done.stderr
+    assert "--all selects every task and model" in done.stderr
 
 
 def test_three_backends_are_two_checks_against_the_first(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_both_machines_are_told() -> None:
     outcome = judge(then, now, [then])
     assert ("cpu", "Example CPU 2.0 GHz", "Another CPU") in outcome.differences
     told = render([outcome, outcome])
-    assert told.count("  then: Example CPU 2.0 GHz, 2 cores, ") == told.count("  here: Another CPU, 2 cores, ") == 1
+    assert told.count("  bundle: Example CPU 2.0 GHz, 2 cores, ") == told.count("  here:   Another CPU, 2 cores, ") == 1
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_published_comparison_is_reproduced(invoke: Invoke, published: Path) -
     done = invoke("reproduce", str(published), "-q", "--results", "here")
     assert done.exit_code == 0, done.output
     assert "4 of 4 runs agree in quality, data and initial weights" in done.output
-    assert "4 runs, made by harness" in done.output
+    assert "4 runs, created by harness" in done.output
     assert len(Store(Path("here")).load().runs) == 4
 
 
@@ -142,7 +142,7 @@ def test_a_tampered_bundle_runs_nothing(invoke: Invoke, published: Path) -> None
 def test_a_filter_that_leaves_nothing(invoke: Invoke, published: Path) -> None:
     done = invoke("reproduce", str(published), "--task", "nlp")
     assert done.exit_code == 2
-    assert "it has toy-classify/" in done.stderr
+    assert "the bundle contains toy-classify/" in done.stderr
 
 
 def test_two_runs_of_one_name(invoke: Invoke, bundled: Path) -> None:
