@@ -58,7 +58,7 @@ def test_equivalent_backend_agrees(run: Path) -> None:
     assert evaluation["same_class"] == evaluation["examples"] == 40
     assert evaluation["evaluated_scores"]["accuracy"] == evaluation["trained_scores"]["accuracy"]
     text = harness_cli(*command).stdout
-    assert "40 of 40 examples are put into the same class" in text
+    assert "40 of 40 examples have the same predicted class" in text
     assert "the predictions agree" in text
 
 

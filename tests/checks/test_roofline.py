@@ -110,7 +110,7 @@ def test_backend_without_kernels_has_no_roofline(invoke: Invoke) -> None:
 def test_options_that_require_roofline_are_refused_without_it(invoke: Invoke) -> None:
     found = invoke("doctor", "--threads", "1")
     assert found.exit_code == 2
-    assert "belong to --roofline" in found.stderr
+    assert "can only be used with --roofline" in found.stderr
 
 
 def test_table_shows_the_percentage_of_the_roofline() -> None:

@@ -136,7 +136,7 @@ def test_expand_offline_reports_unavailable_dataset(toy: Path, monkeypatch: pyte
         ):
             expand(selection, catalog)
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
-    with pytest.raises(harness.UsageError, match="dataset 'far' is not available here: it is not in the cache"):
+    with pytest.raises(harness.UsageError, match="dataset 'far' is not available: it is not in the cache"):
         expand(selection, catalog)
 
 

@@ -71,7 +71,7 @@ def test_figures_of_classes_are_left_out(plot: str, run: Path, tmp_path: Path) -
 
 def test_the_other_backend_predicts_the_same(run: Path) -> None:
     text = harness("evaluate", run.name, "--backend", "toy-positions-peer", "--results", run.parent)
-    assert "40 of 40 examples are put into the same class" in text
+    assert "40 of 40 examples have the same predicted class" in text
 
 
 def test_only_positions_that_count_are_compared(run: Path, tmp_path: Path) -> None:

@@ -192,14 +192,14 @@ def test_failed_runs_give_a_warning(slower: tuple[Path, Path]) -> None:
     keep(slower[1], [record(failure(), seed=9)])
     done = invoke(*slower)
     assert done.exit_code == 0
-    assert "Warning: NEW: left out, because failed: nlp-bert-tiny-torch-s9" in done.stderr
+    assert "Warning: NEW: failed runs are excluded: nlp-bert-tiny-torch-s9" in done.stderr
 
 
 def test_output_has_name_and_note_and_json_has_verdicts(slower: tuple[Path, Path]) -> None:
     done = invoke(*slower)
     assert done.exit_code == 0
     assert "nlp · cldr-langid · bert-tiny · torch · cpu · fp32" in done.stdout
-    assert "comparisons together call a difference where there is none in at most 1%" in done.stdout
+    assert "comparisons is at most 1% (Bonferroni correction)" in done.stdout
     plain = msgspec.json.decode(invoke(*slower, "--format", "json").stdout)
     assert {comparison["verdict"] for comparison in plain[0]["comparisons"]} >= {"worse", "inconclusive"}
 

@@ -50,7 +50,7 @@ def test_a_model_with_another_name_can_declare_the_checkpoint_type(folder: Path)
     class Tagger(Bert):
         name = "tagger"
 
-    with pytest.raises(UsageError, match="is a 'bert', the model is a 'tagger'"):
+    with pytest.raises(UsageError, match="has the model type 'bert', but model 'tagger' needs 'tagger'"):
         model_options(locate(str(folder)), Tagger())
     Tagger.checkpoint_type = "bert"
     assert model_options(locate(str(folder)), Tagger()) == SIZES
@@ -116,11 +116,15 @@ def test_the_key_depends_on_the_content_not_the_path(folder: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("config", "choices", "message"),
     [
-        ({"model_type": "roberta"}, {"models": ("bert",)}, "is a 'roberta', the model is a 'bert'"),
-        ({"hidden_act": "relu"}, {}, "has hidden_act='relu'; bert is implemented for 'gelu' only"),
+        (
+            {"model_type": "roberta"},
+            {"models": ("bert",)},
+            "has the model type 'roberta', but model 'bert' needs 'bert'",
+        ),
+        ({"hidden_act": "relu"}, {}, "has hidden_act='relu'; model 'bert' supports 'gelu' only"),
         ({}, {"models": ("bert-base",)}, "use --model bert"),
-        ({}, {"models": ("lstm",)}, "is a 'bert', the model is a 'lstm'"),
-        ({"hidden_size": "wide"}, {}, "wrong value in 'model'"),
+        ({}, {"models": ("lstm",)}, "has the model type 'bert', but model 'lstm' needs 'lstm'"),
+        ({"hidden_size": "wide"}, {}, "invalid value in section 'model'"),
     ],
 )
 def test_checkpoints_of_other_models_are_rejected(

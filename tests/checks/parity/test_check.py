@@ -96,7 +96,7 @@ def test_single_backend_is_refused(tmp_path: Path) -> None:
 
 def test_all_with_a_task_is_refused(tmp_path: Path) -> None:
     done = parity("--all", results=tmp_path, status=2)
-    assert "--all covers every task and model" in done.stderr
+    assert "--all selects every task and model" in done.stderr
 
 
 def test_three_backends_are_compared_with_the_first(tmp_path: Path) -> None:

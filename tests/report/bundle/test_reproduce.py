@@ -86,8 +86,8 @@ def test_render_lists_both_machines() -> None:
     now = msgspec.structs.replace(now, environment=msgspec.structs.replace(now.environment, cpu="Another CPU"))
     outcome = judge(then, now, [then])
     assert ("cpu", "Example CPU 2.0 GHz", "Another CPU") in outcome.differences
-    text = render([outcome, outcome])
-    assert text.count("  then: Example CPU 2.0 GHz, 2 cores, ") == text.count("  here: Another CPU, 2 cores, ") == 1
+    told = render([outcome, outcome])
+    assert told.count("  bundle: Example CPU 2.0 GHz, 2 cores, ") == told.count("  here:   Another CPU, 2 cores, ") == 1
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_reproduce_bundle_agrees(invoke: Invoke, published: Path) -> None:
     done = invoke("reproduce", str(published), "-q", "--results", "here")
     assert done.exit_code == 0, done.output
     assert "4 of 4 runs agree in quality, data and initial weights" in done.output
-    assert "4 runs, made by harness" in done.output
+    assert "4 runs, created by harness" in done.output
     assert len(Store(Path("here")).load().runs) == 4
 
 
@@ -127,7 +127,7 @@ def test_reproduce_filtered_runs_as_json(invoke: Invoke, published: Path) -> Non
 def test_reproduce_verify_runs_nothing(invoke: Invoke, published: Path) -> None:
     done = invoke("reproduce", str(published), "--verify")
     assert done.exit_code == 0
-    assert "as in its manifest" in done.output
+    assert "verified against the manifest" in done.output
     assert not Path("results").exists()
 
 
@@ -142,7 +142,7 @@ def test_reproduce_modified_bundle_runs_nothing(invoke: Invoke, published: Path)
 def test_reproduce_filter_without_match_is_a_usage_error(invoke: Invoke, published: Path) -> None:
     done = invoke("reproduce", str(published), "--task", "nlp")
     assert done.exit_code == 2
-    assert "it has toy-classify/" in done.stderr
+    assert "the bundle contains toy-classify/" in done.stderr
 
 
 def test_bundle_of_two_directories_with_equal_runs_is_a_usage_error(invoke: Invoke, bundled: Path) -> None:
