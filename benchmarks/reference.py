@@ -1,7 +1,7 @@
 """Default runs of every task on both frameworks and the baselines: ``python -m benchmarks.reference``.
 
-Carries out the runs that ``results/reference`` lacks, with three seeds and a parity check of the frameworks, then writes
-the table of ``docs/results.md`` and ``docs/pareto.svg`` from the records. With ``--no-run`` it only writes.
+Carries out the runs that ``results/reference`` lacks, with three seeds and a parity check of the frameworks, then
+writes the table of ``docs/results.md`` and ``docs/pareto.svg`` from the records. With ``--no-run`` it only writes.
 """
 
 from __future__ import annotations
