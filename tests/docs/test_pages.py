@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+import harness
 from harness.cli.root import cli
 from harness.records import Protocol, Recipe
 
@@ -187,3 +188,15 @@ def test_page_is_part_of_the_site(page: Path) -> None:
         target = link.partition("#")[0]
         if ":" not in target:
             assert (page.parent / target).resolve().is_relative_to(ROOT / "docs"), link
+
+
+# ---- Python API -------------------------------------------------------------------------------------------
+
+
+def test_api_page_has_every_class_and_function() -> None:
+    """The errors are documented together, as the module `harness.errors`."""
+    page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    documented = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)", page, re.MULTILINE)}
+    mentioned = set(re.findall(r"`harness\.(\w+)`", page))
+    errors = {name for name in harness.__all__ if name.endswith("Error")}
+    assert set(harness.__all__) - {"__version__"} - errors == (documented | mentioned) - {"errors", "testing"}
