@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import inspect
 import subprocess
 import sys
@@ -128,9 +129,8 @@ def test_hooks_are_pinned() -> None:
 def test_hook_is_documented_with_an_example_that_compiles(name: str) -> None:
     text = inspect.getdoc(getattr(hookspecs, name))
     assert text is not None
-    _, separator, example = text.partition("Example::\n\n")
-    assert separator
-    code = inspect.cleandoc(example)
+    (example,) = doctest.DocTestParser().get_examples(text)
+    code = example.source
     assert code.startswith("@harness.hookimpl\ndef " + name + "(")
     module: dict[str, Any] = {"harness": harness}
     exec(compile(code, name, "exec"), module)

@@ -170,7 +170,7 @@ def test_one_that_cannot_be_fetched_does_not_keep_the_others(far: Invoke) -> Non
     result = far("data", "fetch", "lost", "far")
     assert result.exit_code == 1
     assert result.stdout.startswith("far: ")
-    assert "Error: dataset 'lost': http" in result.stderr
+    assert "Error: dataset 'lost': cannot download http" in result.stderr
     assert "Traceback" not in result.stderr
 
 

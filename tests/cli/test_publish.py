@@ -29,7 +29,7 @@ def test_a_site(invoke: Invoke) -> None:
         (("--plot", "paretoo", "--output", "a.svg"), "did you mean 'pareto'"),
         (("--plot", "pareto", "--output", "a.bmp"), "a plot is written as .svg"),
         (("--format", "htlm", "--output", "a"), "did you mean 'html'"),
-        (("--format", "html", "--output", "results"), "holds other files"),
+        (("--format", "html", "--output", "results"), "contains other files"),
     ],
 )
 def test_wrong_requests_write_nothing(invoke: Invoke, arguments: tuple[str, ...], words: str) -> None:

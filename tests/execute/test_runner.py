@@ -390,7 +390,7 @@ def test_time_limit_must_be_positive(catalog: Catalog, tmp_path: Path) -> None:
 def test_results_that_cannot_be_kept_stop_before_the_first_run(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "results").write_text("in the way")
     heard = Heard()
-    with pytest.raises(RecordError, match="results: cannot keep results here"):
+    with pytest.raises(RecordError, match="results: cannot store results here"):
         run_all(plan(catalog), catalog, Store(tmp_path / "results"), listener=heard)
     assert heard.lines == []
 

@@ -108,9 +108,9 @@ def test_rules_for_plugins(toy: Path) -> None:
     printed = harness_cli("plugin", "check", "--plugin", PLUGIN, PLUGIN, status=1).stdout
     broken = [line for line in printed.splitlines() if line.startswith("BROKEN")]
     assert len(broken) == 1, printed
-    assert "network-computes-what-others-do (network toy-positions/toy-positions-faulty)" in broken[0]
+    assert "network-matches-other-backends (network toy-positions/toy-positions-faulty)" in broken[0]
 
 
 def test_own_files_hold_one_label_a_row(tmp_path: Path) -> None:
-    with pytest.raises(CombinationError, match="files of rows hold one label a row"):
+    with pytest.raises(CombinationError, match="token classification cannot read files"):
         UserDataset(tmp_path / "x.csv", "text", "token_classification")

@@ -1,4 +1,4 @@
-"""Discovery: what plugins bring, and what becomes of those that are broken, slow or in each other's way."""
+"""Tests of discovery and loading: valid plugins, broken and slow plugins, and plugins whose names conflict."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def metric(name: str, function: str = "math:fsum") -> str:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Installs a distribution with one plugin module, given as source; returns its reference."""
+    """Return a function that installs a distribution with one plugin module and returns the plugin's reference."""
     made: list[str] = []
 
     def install(source: str, *, distribution: str = "made", attribute: str = "", name: str = "") -> PluginRef:
@@ -67,12 +67,12 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
 
 def failure(catalog: Catalog, ref: PluginRef) -> str:
-    """Why this plugin is not loaded; it must be the only one of its name."""
+    """Return the reason why a plugin is not loaded, which must be listed exactly once."""
     (message,) = [failure.message for failure in catalog.failures if failure.ref == ref]
     return message
 
 
-# ---- what works -------------------------------------------------------------------------------------------
+# ---- valid plugins ----------------------------------------------------------------------------------------
 
 
 def test_toy_is_discovered(toy: Path) -> None:
@@ -87,8 +87,8 @@ def test_toy_is_discovered(toy: Path) -> None:
 
 def test_toy_is_discovered_by_a_child(toy: Path) -> None:
     code = "from harness.plugins import discover; print(sorted(discover().tasks))"
-    said = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "'toy-regress'" in said
+    output = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "'toy-regress'" in output
 
 
 def test_core_plugins_are_part_of_every_catalog() -> None:
@@ -113,25 +113,25 @@ def test_core_plugins_are_discovered_once_and_can_be_disabled(monkeypatch: pytes
     assert load([]).reporters == {}, "a child process leaves it out too"
 
 
-def test_order_of_plugins_does_not_matter(toy: Path) -> None:
+def test_load_in_another_order_gives_the_same_catalog(toy: Path) -> None:
     one, other = load([TOY_REF, FAULTS_REF]), load([FAULTS_REF, TOY_REF])
     for kind in ("tasks", "datasets", "models", "networks", "backends", "metrics", "variants"):
         assert set(getattr(one, kind)) == set(getattr(other, kind))
 
 
-def test_family_stands_for_its_first_variant(catalog: Catalog) -> None:
+def test_model_family_selects_its_first_variant(catalog: Catalog) -> None:
     model, variant = catalog.model("toy")
     assert (model.name, variant) == ("toy", "toy-linear")
     assert catalog.model("toy-through-origin") == (model, "toy-through-origin")
 
 
-def test_worker_gets_only_the_plugins_that_its_run_needs(catalog: Catalog) -> None:
+def test_refs_for_returns_only_plugins_that_the_run_needs(catalog: Catalog) -> None:
     spec = record(task="toy-regress", dataset="toy-numbers", model="toy-linear", backend="toy-numpy").spec
     assert catalog.refs_for(spec) == (TOY_REF,)
     assert set(catalog.refs_for(msgspec.structs.replace(spec, backend="toy-killed"))) == {TOY_REF, FAULTS_REF}
 
 
-def test_plugin_may_be_an_object(install: Install) -> None:
+def test_plugin_that_is_an_object_loads(install: Install) -> None:
     source = metric("by_object").replace("def harness_metrics():", "def harness_metrics(self):")
     body = textwrap.indent(source.replace("import harness\n", ""), "    ")
     catalog = load([install(f"import harness\nclass Plugin:\n{body}\nplugin = Plugin()\n", attribute=":plugin")])
@@ -139,12 +139,12 @@ def test_plugin_may_be_an_object(install: Install) -> None:
     assert "by_object" in catalog.metrics
 
 
-def test_hooks_may_give_nothing(install: Install) -> None:
+def test_hook_that_returns_none_loads(install: Install) -> None:
     ref = install("import harness\n@harness.hookimpl\ndef harness_tasks():\n    return None\n")
     assert load([ref]).failures == ()
 
 
-# ---- what is broken ---------------------------------------------------------------------------------------
+# ---- broken plugins ---------------------------------------------------------------------------------------
 
 BROKEN = {
     "import of an absent module": ("import no_such_module_anywhere", "ModuleNotFoundError", "no_such_module_anywhere"),
@@ -157,7 +157,7 @@ BROKEN = {
         "did you mean 'harness_tasks'?",
     ),
     "hook without its mark": ("def harness_tasks():\n    yield None\n", "harness_tasks", "@harness.hookimpl"),
-    "wrong argument": (
+    "unknown argument": (
         "import harness\n@harness.hookimpl\ndef harness_run_finished(recrod): ...\n",
         "recrod",
         "harness_run_finished",
@@ -184,7 +184,7 @@ BROKEN = {
         "import harness\nclass B(harness.Backend):\n    name = 'b'\n    summary = ''\n"
         "    def devices(self): ...\n    def open(self, request): ...\n"
         "@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
-        "Backend without requires, packages",
+        "Backend without the attributes requires, packages",
     ),
     "exception in a hook": (
         "import harness\n@harness.hookimpl\ndef harness_models():\n    raise KeyError('lost')\n    yield\n",
@@ -192,8 +192,11 @@ BROKEN = {
         "lost",
     ),
     "exception after the first yield": (metric("half") + "    raise OSError('torn')\n", "OSError", "torn"),
-    "no iterable": ("import harness\n@harness.hookimpl\ndef harness_tasks():\n    return 3\n", "TypeError"),
-    "name that is no text": (metric("x").replace("'x'", "['x']"), "['x']", "names consist of"),
+    "hook that returns no iterable": (
+        "import harness\n@harness.hookimpl\ndef harness_tasks():\n    return 3\n",
+        "TypeError",
+    ),
+    "name that is not a string": (metric("x").replace("'x'", "['x']"), "['x']", "names consist of"),
     "name that is a path": (metric("../x"), "'../x'", "names consist of"),
     "name with a comma": (metric("a,b"), "'a,b'"),
     "empty name": (metric(""), "names consist of"),
@@ -201,7 +204,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_broken_plugin_is_listed_and_the_others_work(case: str, install: Install, toy: Path) -> None:
+def test_broken_plugin_is_listed_and_others_load(case: str, install: Install, toy: Path) -> None:
     source, *expected = BROKEN[case]
     broken = install(source, distribution="broken-one")
     sound = install(metric("sound"))
@@ -229,7 +232,7 @@ def test_model_without_variants_is_listed(install: Install) -> None:
     assert "model 'm' has no variants" in failure(load([ref]), ref)
 
 
-def test_task_whose_primary_metric_is_not_among_its_metrics(install: Install) -> None:
+def test_task_whose_primary_metric_is_not_in_its_metrics_is_listed(install: Install) -> None:
     ref = install("""
         import harness
         class T(harness.Task):
@@ -243,22 +246,22 @@ def test_task_whose_primary_metric_is_not_among_its_metrics(install: Install) ->
     assert "'rmse'" in failure(load([ref]), ref)
 
 
-def test_misspelt_hook_of_an_object_is_seen(install: Install) -> None:
+def test_misspelled_hook_of_an_object_is_listed(install: Install) -> None:
     source = "import harness\nclass P:\n    @harness.hookimpl\n    def harness_metric(self): ...\np = P()\n"
     ref = install(source, attribute=":p")
     assert "did you mean 'harness_metrics'?" in failure(load([ref]), ref)
 
 
-def test_objects_that_answer_to_every_attribute_are_no_hooks(install: Install) -> None:
+def test_object_with_every_attribute_is_not_a_hook(install: Install) -> None:
     assert load([install("from unittest.mock import call\n" + metric("beside_a_mock"))]).failures == ()
 
 
-def test_entry_point_to_nowhere(install: Install) -> None:
+def test_entry_point_to_missing_attribute_is_listed(install: Install) -> None:
     ref = install("", attribute=":plugin")
     assert "plugin" in failure(load([ref]), ref)
 
 
-def test_hanging_import_is_left_behind(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_that_hangs_is_abandoned(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", "0.2")
     ref, sound = install("import time\ntime.sleep(60)\n"), install(metric("quick"))
     start = time.monotonic()
@@ -268,7 +271,7 @@ def test_hanging_import_is_left_behind(install: Install, monkeypatch: pytest.Mon
     assert "quick" in catalog.metrics
 
 
-def test_hanging_plugin_does_not_keep_the_process_alive(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugin_that_hangs_does_not_keep_the_process_alive(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     ref = install("import time\ntime.sleep(60)\n")
     code = "import sys, msgspec; from harness.plugins import load; from harness.records import PluginRef;"
     code += "sys.path.insert(0, sys.argv[2]); load([msgspec.json.decode(sys.argv[1], type=PluginRef)])"
@@ -277,29 +280,29 @@ def test_hanging_plugin_does_not_keep_the_process_alive(install: Install, monkey
     subprocess.run([sys.executable, "-c", code, msgspec.json.encode(ref).decode(), site], check=True, timeout=10)
 
 
-def test_slow_import_within_the_limit_is_waited_for(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_import_within_the_limit_loads(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", "20")
     assert "slow" in load([install("import time\ntime.sleep(0.3)\n" + metric("slow"))]).metrics
 
 
 @pytest.mark.parametrize("value", ["soon", "0", "-1", "nan", "inf"])
-def test_limit_that_is_no_time(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_limit_that_is_not_valid_raises(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", value)
     with pytest.raises(UsageError, match="HARNESS_PLUGIN_TIMEOUT"):
         load([])
 
 
-def test_what_a_plugin_prints_stays_out_of_stdout(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_of_a_plugin_does_not_go_to_stdout(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
     load([install("print('hello')")])
     assert capsys.readouterr() == ("", "hello\n")
 
 
-def test_keyboard_interrupt_is_the_users(install: Install) -> None:
+def test_keyboard_interrupt_propagates(install: Install) -> None:
     with pytest.raises(KeyboardInterrupt):
         load([install("raise KeyboardInterrupt")])
 
 
-def test_asking_for_what_a_broken_plugin_would_have_brought(install: Install) -> None:
+def test_unknown_name_lists_plugins_that_are_not_loaded(install: Install) -> None:
     ref = install("import no_such_module_anywhere\n" + metric("kappa"), distribution="harness-kappa")
     with pytest.raises(UnknownNameError) as caught:
         load([ref]).metric("kappa")
@@ -309,7 +312,7 @@ def test_asking_for_what_a_broken_plugin_would_have_brought(install: Install) ->
     assert "No module named 'no_such_module_anywhere'" in message
 
 
-def test_unknown_name_offers_the_nearest(catalog: Catalog) -> None:
+def test_unknown_name_suggests_the_nearest(catalog: Catalog) -> None:
     with pytest.raises(UnknownNameError, match="unknown task 'toy-regres'; did you mean 'toy-regress'\\?"):
         catalog.task("toy-regres")
     with pytest.raises(UnknownNameError, match="unknown dataset 'qqqq'; known: toy-colors, toy-numbers"):
@@ -318,10 +321,10 @@ def test_unknown_name_offers_the_nearest(catalog: Catalog) -> None:
         catalog.model("toy-linaer")
 
 
-# ---- names that two plugins claim -------------------------------------------------------------------------
+# ---- conflicting names ------------------------------------------------------------------------------------
 
 
-def test_duplicate_names_both_distributions(install: Install) -> None:
+def test_duplicate_name_raises_with_both_distributions(install: Install) -> None:
     one = install(metric("twin"), distribution="harness-one")
     _, _, second_yield = metric("single").partition("def harness_metrics():\n")
     two = install(metric("twin") + second_yield, distribution="harness-two")
@@ -349,7 +352,7 @@ def harness_models():
 """
 
 
-def test_two_families_with_one_variant(install: Install) -> None:
+def test_variant_of_two_families_raises(install: Install) -> None:
     one = install(MODEL.format(name="first", variants="'shared'"), distribution="harness-one")
     two = install(MODEL.format(name="second", variants="'shared'"), distribution="harness-two")
     catalog = load([one, two])
@@ -358,8 +361,8 @@ def test_two_families_with_one_variant(install: Install) -> None:
     assert catalog.model("first-own")[1] == "first-own"
 
 
-def test_variant_named_as_another_family(install: Install) -> None:
-    """Else the family's name would silently stand for the other plugin's model."""
+def test_variant_with_the_name_of_another_family_raises(install: Install) -> None:
+    """Without the error, the family's name would silently select the other plugin's model."""
     one = install(MODEL.format(name="first", variants="'second'"), distribution="harness-one")
     two = install(MODEL.format(name="second", variants="'second-large'"), distribution="harness-two")
     catalog = load([one, two])
@@ -368,62 +371,64 @@ def test_variant_named_as_another_family(install: Install) -> None:
     assert catalog.model("second-large")[0].name == "second"
 
 
-def test_one_module_under_two_entry_points(install: Install) -> None:
+def test_module_with_two_entry_points_loads_once(install: Install) -> None:
     ref = install(metric("once"))
     again = msgspec.structs.replace(ref, name="again")
     catalog = load([ref, again])
     assert "once" in catalog.metrics
-    assert failure(catalog, again) == f"its module is also that of plugin {ref.name!r}; leave out one of them"
+    assert failure(catalog, again) == f"it has the same module as plugin {ref.name!r}; leave out one of them"
 
 
 # ---- events -----------------------------------------------------------------------------------------------
 
 
-def test_events_that_raise_are_told_and_the_others_hear(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
-    hook = "import harness\nheard = []\n@harness.hookimpl\ndef harness_run_finished({argument}):\n    {body}\n"
+def test_event_hook_that_raises_is_reported_and_others_run(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook = "import harness\nreceived = []\n@harness.hookimpl\ndef harness_run_finished({argument}):\n    {body}\n"
     loud = install(hook.format(argument="record", body="raise ValueError('no tracker')"))
     leaving = install(hook.format(argument="", body="raise SystemExit(3)"))
-    sound = install(hook.format(argument="record", body="heard.append(record.run_id)"))
+    sound = install(hook.format(argument="record", body="received.append(record.run_id)"))
     catalog = load([loud, leaving, sound])
     assert catalog.failures == ()
     finished = record()
     Events(catalog).notify("harness_run_finished", record=finished)
-    assert sys.modules[sound.value].heard == [finished.run_id]
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert f"plugin {loud.name!r} failed in harness_run_finished: ValueError: no tracker" in told.err
-    assert f"plugin {leaving.name!r} failed in harness_run_finished: SystemExit: 3" in told.err
+    assert sys.modules[sound.value].received == [finished.run_id]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"plugin {loud.name!r} failed in harness_run_finished: ValueError: no tracker" in captured.err
+    assert f"plugin {leaving.name!r} failed in harness_run_finished: SystemExit: 3" in captured.err
 
 
-def test_event_hook_that_hangs_is_left_behind(
+def test_event_hook_that_hangs_is_abandoned(
     install: Install, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", "0.2")
-    hook = "import harness, time\nheard = []\n@harness.hookimpl\ndef harness_run_finished(record):\n    {body}\n"
-    stuck = install(hook.format(body="heard.append(record.run_id); time.sleep(60)"))
-    sound = install(hook.format(body="heard.append(record.run_id)"))
+    hook = "import harness, time\nreceived = []\n@harness.hookimpl\ndef harness_run_finished(record):\n    {body}\n"
+    stuck = install(hook.format(body="received.append(record.run_id); time.sleep(60)"))
+    sound = install(hook.format(body="received.append(record.run_id)"))
     events = Events(load([stuck, sound]))
     start = time.monotonic()
     for _ in range(3):
         events.notify("harness_run_finished", record=record())
     assert time.monotonic() - start < 3
-    assert len(sys.modules[stuck.value].heard) == 1
-    assert len(sys.modules[sound.value].heard) == 3
+    assert len(sys.modules[stuck.value].received) == 1
+    assert len(sys.modules[sound.value].received) == 3
     assert capsys.readouterr().err.count("did not return within 0.2 s (HARNESS_PLUGIN_TIMEOUT") == 1
 
 
-def test_events_of_a_plugin_come_in_one_thread(install: Install) -> None:
-    """A tracker may hold a database, which sqlite3 gives to the thread that opened it only."""
-    source = "import harness, threading\nheard = []\n@harness.hookimpl\ndef harness_run_finished():\n"
-    ref = install(source + "    heard.append(threading.get_ident())\n")
+def test_event_hooks_of_a_plugin_run_in_one_thread(install: Install) -> None:
+    """An event tracker may use an SQLite connection, which works only in the thread that opened it."""
+    source = "import harness, threading\nreceived = []\n@harness.hookimpl\ndef harness_run_finished():\n"
+    ref = install(source + "    received.append(threading.get_ident())\n")
     events = Events(load([ref]))
     for _ in range(4):
         events.notify("harness_run_finished", record=record())
-    assert len(sys.modules[ref.value].heard) == 4
-    assert len(set(sys.modules[ref.value].heard)) == 1
+    assert len(sys.modules[ref.value].received) == 4
+    assert len(set(sys.modules[ref.value].received)) == 1
 
 
-# ---- files, modules, variables ----------------------------------------------------------------------------
+# ---- files, modules, environment variables ----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -441,7 +446,7 @@ def one_file(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         sys.modules.pop(path.stem, None)
 
 
-def test_one_file_is_a_plugin(one_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_a_plugin(one_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = one_file(metric("in_a_file"))
     monkeypatch.chdir(path.parent)
     ref = discover([path.name]).metrics["in_a_file"].plugin
@@ -449,11 +454,11 @@ def test_one_file_is_a_plugin(one_file: Callable[..., Path], monkeypatch: pytest
     assert "in_a_file" not in discover().metrics
     monkeypatch.setenv("HARNESS_PLUGINS", f" {path} ,")
     assert "in_a_file" in discover().metrics
-    assert "in_a_file" in discover([str(path)]).metrics, "named twice is named once"
-    assert load([ref]).metrics["in_a_file"].plugin == ref, "as a child loads it"
+    assert "in_a_file" in discover([str(path)]).metrics, "a plugin that is listed twice is loaded once"
+    assert load([ref]).metrics["in_a_file"].plugin == ref, "a child process loads it by its reference"
 
 
-def test_references_into_the_one_file(one_file: Callable[..., Path]) -> None:
+def test_reference_into_a_plugin_file_resolves(one_file: Callable[..., Path]) -> None:
     path = one_file("def mine(): return 3\n" + metric("own", "PLACE:mine"))
     path.write_text(path.read_text().replace("PLACE", path.stem))
     catalog = discover([str(path)])
@@ -464,14 +469,14 @@ def test_module_is_a_plugin(install: Install, monkeypatch: pytest.MonkeyPatch) -
     ref = install(metric("by_module"), distribution="harness-by-module")
     site = next(path for path in sys.path if (Path(path) / f"{ref.value}.py").exists())
     monkeypatch.delenv("HARNESS_PLUGINS", raising=False)
-    assert discover([ref.value]).metrics["by_module"].plugin == ref, "installed already: not loaded twice"
+    assert discover([ref.value]).metrics["by_module"].plugin == ref, "an installed plugin is not loaded twice"
     for info in Path(site).glob("*.dist-info"):
         info.rename(info.with_suffix(".off"))
     assert discover([ref.value]).metrics["by_module"].plugin.distribution == "module"
 
 
 @pytest.mark.parametrize("source", ["./nowhere.py", "folder/", "./notes.txt"])
-def test_plugin_file_that_is_none(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugin_file_that_is_not_valid_raises(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes.txt").touch()
@@ -480,15 +485,15 @@ def test_plugin_file_that_is_none(source: str, tmp_path: Path, monkeypatch: pyte
         discover([source])
 
 
-def test_module_that_is_none_is_listed() -> None:
+def test_missing_module_is_listed() -> None:
     (found,) = [f for f in discover(["no_such_module_anywhere"]).failures if f.ref.distribution == "module"]
     assert "No module named 'no_such_module_anywhere'" in found.message
 
 
-def test_file_that_would_hide_a_module(one_file: Callable[..., Path]) -> None:
+def test_file_that_would_hide_a_module_is_listed(one_file: Callable[..., Path]) -> None:
     path = one_file(metric("hiding"), "json.py")
     (found,) = [f for f in discover([str(path)]).failures if f.ref.distribution == "file"]
-    sys.modules["json"].dumps  # noqa: B018  # what was imported before is still there
+    sys.modules["json"].dumps  # noqa: B018  # the module imported before is unchanged
     assert "would hide the module 'json'" in found.message
     assert "give the file another name" in found.message
     import json
@@ -496,20 +501,20 @@ def test_file_that_would_hide_a_module(one_file: Callable[..., Path]) -> None:
     sys.modules["json"] = json
 
 
-def test_disabled_plugins_are_listed_as_such(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_plugin_is_listed(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     ref, other = install(metric("left_out"), distribution="a"), install(metric("kept"), distribution="b")
     monkeypatch.setenv("HARNESS_DISABLE_PLUGINS", f"unknown, {ref.name}")
     catalog = discover()
     assert failure(catalog, ref) == "disabled by HARNESS_DISABLE_PLUGINS"
-    (stranger,) = [each for each in catalog.failures if each.ref.name == "unknown"]
-    assert stranger.message == "listed in HARNESS_DISABLE_PLUGINS, but no such plugin is installed"
+    (unknown,) = [each for each in catalog.failures if each.ref.name == "unknown"]
+    assert unknown.message == "listed in HARNESS_DISABLE_PLUGINS, but no such plugin is installed"
     assert "kept" in catalog.metrics
     assert other in {plugin.ref for plugin in catalog.plugins}
     with pytest.raises(UnknownNameError, match="disabled by HARNESS_DISABLE_PLUGINS"):
         catalog.metric("left_out")
 
 
-def test_two_plugins_of_one_name(install: Install) -> None:
+def test_plugins_with_the_same_name_are_listed(install: Install) -> None:
     one = install(metric("of_one"), distribution="harness-one", name="twins")
     two = install(metric("of_two"), distribution="harness-two", name="twins")
     catalog = discover()
@@ -518,28 +523,28 @@ def test_two_plugins_of_one_name(install: Install) -> None:
     assert "harness-two" in failure(catalog, one)
 
 
-# ---- the version of the API, the digest of the code -------------------------------------------------------
+# ---- API version and code digest --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("declared", "loads"), [("1", True), ("1.0", True), ("1.9", True), ("2.0", False), ("0.4", False), ("new", False)]
 )
-def test_plugins_for_another_major_version_are_not_run(declared: str, loads: bool, install: Install) -> None:
+def test_plugin_for_another_major_version_is_not_imported(declared: str, loads: bool, install: Install) -> None:
     ref = install(f"HARNESS_API_VERSION = {declared!r}\nRAN = 1\n" + metric("versioned"))
     catalog = load([ref])
     assert ("versioned" in catalog.metrics) is loads
     if not loads:
         message = failure(catalog, ref)
-        assert f"was made for version {declared} of the plugin API and this harness has 1.0" in message
-        assert ref.value not in sys.modules, "its code ran"
+        assert f"was written for version {declared} of the plugin API, but this harness has version 1.0" in message
+        assert ref.value not in sys.modules, "the plugin's code was run"
 
 
-def test_version_that_is_computed_counts_too(install: Install) -> None:
+def test_computed_api_version_is_checked(install: Install) -> None:
     ref = install("HARNESS_API_VERSION = '.'.join(['3', '1'])\n" + metric("computed"))
-    assert "was made for version 3.1" in failure(load([ref]), ref)
+    assert "was written for version 3.1" in failure(load([ref]), ref)
 
 
-def test_digest_follows_the_code(one_file: Callable[..., Path]) -> None:
+def test_digest_changes_with_the_code(one_file: Callable[..., Path]) -> None:
     path = one_file(metric("digested"))
     before = digest(str(path))
     assert len(before) == 64
@@ -547,7 +552,7 @@ def test_digest_follows_the_code(one_file: Callable[..., Path]) -> None:
     assert digest(str(path)) != before
 
 
-def test_digest_of_a_package_is_of_all_its_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digest_of_a_package_covers_all_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "digested_package"
     (package / "inner").mkdir(parents=True)
     for name in ("__init__.py", "inner/__init__.py", "inner/net.py"):
@@ -563,14 +568,14 @@ def test_digest_of_a_package_is_of_all_its_modules(tmp_path: Path, monkeypatch: 
     assert digest("there_is_no_such_package") == ""
 
 
-def test_named_module_of_a_distribution() -> None:
+def test_named_module_has_its_distribution() -> None:
     assert named("pluggy").distribution == "pluggy"
 
 
-# ---- availability and references --------------------------------------------------------------------------
+# ---- requirements and references --------------------------------------------------------------------------
 
 
-def test_missing_gives_the_command() -> None:
+def test_missing_returns_the_install_command() -> None:
     assert missing({}) is None
     assert missing({"json": "pip install json"}) is None
     assert missing({"no_such_thing": "pip install a"}) == "no_such_thing is not installed; run: pip install a"
@@ -578,7 +583,7 @@ def test_missing_gives_the_command() -> None:
     assert both == "no_such_thing and no_other are not installed; run: pip install a"
 
 
-def test_missing_looks_into_packages() -> None:
+def test_missing_finds_submodules() -> None:
     assert missing({"importlib.metadata": "x"}) is None
     assert missing({"no_such_thing.inside": "pip install a"}) is not None
     assert missing({"json.decoder.inside": "pip install a"}) is not None
@@ -590,20 +595,20 @@ def test_missing_imports_nothing() -> None:
     assert "this" not in sys.modules
 
 
-def test_resolve() -> None:
+def test_resolve_returns_the_object_or_raises() -> None:
     assert resolve("math:sqrt")(9) == 3
     for reference in ("math:no_such", "no_such_module:f", "math", ":f", ""):
         with pytest.raises(PluginError, match=r"no_such|math|''|':f'"):
             resolve(reference)
 
 
-def test_resolve_tells_a_broken_module_from_an_absent_attribute(install: Install) -> None:
+def test_resolve_of_a_broken_module_raises_its_error(install: Install) -> None:
     ref = install("import math\nmath.no_such\n")
     with pytest.raises(AttributeError, match="no_such"):
         resolve(f"{ref.value}:build")
 
 
-def test_discover_survives_everything_at_once(install: Install, toy: Path) -> None:
+def test_discover_with_every_broken_plugin_loads_the_others(install: Install, toy: Path) -> None:
     for source, *_ in BROKEN.values():
         install(source, distribution=f"broken-{next(_numbers)}")
     catalog = discover()
@@ -612,7 +617,7 @@ def test_discover_survives_everything_at_once(install: Install, toy: Path) -> No
     assert "toy-regress" in catalog.tasks
 
 
-def test_every_kind_of_offer_is_checked() -> None:
+def test_every_hook_that_yields_has_a_type() -> None:
     from harness.plugins import hookspecs
 
     plural = {name for name in vars(hookspecs) if name.startswith("harness_") and not name.startswith("harness_run_")}

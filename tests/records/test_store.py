@@ -128,7 +128,7 @@ def test_names_of_directories(name: str, tmp_path: Path) -> None:
 def test_file_in_the_way_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
     for path in (tmp_path / "results", tmp_path / "results" / "below"):
-        with pytest.raises(RecordError, match=f"{path}: cannot keep results here: .*choose another with --results DIR"):
+        with pytest.raises(RecordError, match=f"{path}: cannot store results here: .*choose another directory"):
             Store(path).prepare()
         with pytest.raises(RecordError, match=str(path)), Store(path).scratch():
             pass
@@ -202,7 +202,7 @@ DAMAGED = {
     "nested without end": (b'{"schema_version": ' + b"[" * 10**5, "is not a valid record"),
     "a later schema": (
         changed(schema_version=SCHEMA_VERSION + 1, surprise=True),
-        f"has schema version {SCHEMA_VERSION + 1}, newer than the {SCHEMA_VERSION} that this harness reads; upgrade",
+        f"schema version {SCHEMA_VERSION + 1} is newer than {SCHEMA_VERSION}, the newest",
     ),
     "schema zero": (changed(schema_version=0), "unknown schema version 0"),
     "negative schema": (changed(schema_version=-3), "unknown schema version -3"),
@@ -425,7 +425,7 @@ def test_parts_that_overlap_are_refused(tmp_path: Path) -> None:
             again.filename = f"again{number}.npy"
             archive.filelist.append(again)
         archive.comment = b"written anew"
-    with pytest.raises(RecordError, match=f"{path}: cannot be read: its parts overlap"):
+    with pytest.raises(RecordError, match=f"{path}: cannot be read: its members overlap"):
         read_arrays(path)
 
 

@@ -141,7 +141,7 @@ def test_folders_that_are_no_checkpoint(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither a folder nor a hub id"):
         locate(str(tmp_path / "absent"))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(UsageError, match=r"no model\.safetensors .*only safetensors are read, not pytorch_model\.bin"):
+    with pytest.raises(UsageError, match=r"no model\.safetensors .*convert pytorch_model\.bin to safetensors"):
         locate(str(folder))
     (folder / "config.json").write_text("{")
     (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
@@ -153,7 +153,7 @@ def test_a_hub_id_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     pytest.importorskip("huggingface_hub")
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UsageError, match="HARNESS_OFFLINE is set and the cache lacks it"):
+    with pytest.raises(UsageError, match="HARNESS_OFFLINE is set and it is not in the cache"):
         locate("nobody/has-this-checkpoint")
 
 

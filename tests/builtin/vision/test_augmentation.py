@@ -92,5 +92,5 @@ def test_the_order_of_examples_does_not_depend_on_augmentation() -> None:
 
 def test_a_shape_that_changes_is_the_plugins_fault() -> None:
     split = Split(inputs={"pixel_values": numbered(20)}, targets=np.arange(20))
-    with pytest.raises(PluginError, match="shapes and dtypes must stay"):
+    with pytest.raises(PluginError, match="it must keep all shapes and dtypes"):
         next(training_batches(split, 8, 0, 1, lambda inputs, rng: {"pixel_values": inputs["pixel_values"][:, :4]}))
