@@ -25,6 +25,7 @@ MIN_WORDS = 5
 def prose(text: str) -> Iterator[str]:
     """Yield the sentences of `text`; code blocks, tables and headings are left out."""
     text = re.sub(r"```.*?```", "\n\n", text, flags=re.DOTALL)
+    text = re.sub(r"^ *[A-Z][a-z]+\n *-{4,}$|^ *\*{0,2}\w+ : .*$", "", text, flags=re.MULTILINE)  # numpydoc
     for paragraph in re.split(r"\n\s*\n|\n\s*[-*] |\n\s*\d+\. ", text):
         if paragraph.lstrip().startswith(("|", "#", ">>>", "<!--", "!")):
             continue
