@@ -57,7 +57,10 @@ def _python(source: str) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             docstrings.add(node.value)
             yield from ((node.lineno, text) for text in prose(node.value.value))
+    parts_of_fstrings = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
+        if id(node) in parts_of_fstrings:
+            continue
         if isinstance(node, ast.JoinedStr):
             parts = [str(v.value) if isinstance(v, ast.Constant) else "X" for v in node.values]
             yield from ((node.lineno, text) for text in prose("".join(parts)))
