@@ -205,7 +205,7 @@ class SessionSuite:
 
     cases: ClassVar[SessionCases]
     plain: ClassVar[str] = "mlp"
-    """Case for the tests of losses, optimizers and seeds. Its model takes ``features`` and has dropout, and biases without
+    """Case for tests of losses, optimizers and seeds. Its model takes ``features`` and has dropout, and biases without
     weight decay."""
     slow: ClassVar[Collection[str]] = ()
     """Cases whose tests are marked ``slow``, except those that neither train nor predict."""
