@@ -55,7 +55,7 @@ def test_xla_takes_the_same_steps(changes: dict[str, Any]) -> None:
             session.train_step(CASES.batch("mlp"), rate)
     expected = plain.get_weights()
     for name, array in compiled.get_weights().items():
-        np.testing.assert_allclose(array, expected[name], rtol=2e-5, atol=2e-6, err_msg=name)
+        np.testing.assert_allclose(array, expected[name], rtol=2e-4, atol=1e-5, err_msg=name)
 
 
 def test_running_statistics_take_the_unbiased_variance() -> None:
