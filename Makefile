@@ -5,7 +5,7 @@ READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
 EXAMPLES := harness-jax harness-ner harness-markdown-badge
 
-.PHONY: help setup demo test test-torch test-tensorflow test-examples $(addprefix test-,$(EXAMPLES)) test-slow test-gpu lint check bench \
+.PHONY: help setup demo test test-torch test-tensorflow test-examples $(addprefix test-,$(EXAMPLES)) test-slow test-gpu docs lint check bench \
   reference published schema clean
 
 help:  ## list the targets
@@ -45,6 +45,9 @@ test-slow: $(READY)  ## the long tests: the default runs at full length, and the
 test-gpu: $(READY)  ## the tests that need a GPU
 	$(PYTEST) -q -rs -m "gpu and not tensorflow"
 	$(PYTEST) -q -rs -m "gpu and tensorflow"
+
+docs: $(READY)  ## build the documentation site in build/site, and check its links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
 lint: $(READY)  ## formatting, lint, types
 	$(BIN)/ruff format --check .

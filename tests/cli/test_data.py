@@ -59,7 +59,7 @@ def test_every_command_teaches_by_example(invoke: Invoke, command: str) -> None:
     [
         ("lst", "unknown command 'lst'; did you mean 'list'?"),
         ("info fra", "unknown dataset 'fra'; did you mean 'far'?"),
-        ("fetch far toy-colors", "unknown dataset 'toy-colors'; did you mean 'toy-colors'?"),
+        ("fetch far toy-colours", "unknown dataset 'toy-colours'; did you mean 'toy-colors'?"),
         ("verify fra", "did you mean 'far'?"),
         ("path fra", "did you mean 'far'?"),
         ("clear fra", "did you mean 'far'?"),

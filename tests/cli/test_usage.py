@@ -58,7 +58,7 @@ def test_version(invoke: Invoke) -> None:
         ("run", "no task given; known: toy-classify, toy-regress"),
         ("run --task toy-clasify", "unknown task 'toy-clasify'; did you mean 'toy-classify'?"),
         ("run --task toy-classify --backend toy-nunpy", "unknown backend 'toy-nunpy'; did you mean 'toy-numpy'?"),
-        ("run --task toy-classify --dataset toy-colors", "unknown dataset 'toy-colors'; did you mean 'toy-colors'?"),
+        ("run --task toy-classify --dataset toy-colours", "unknown dataset 'toy-colours'; did you mean 'toy-colors'?"),
         ("run --task toy-classify --model toy-linea", "unknown model 'toy-linea'; did you mean 'toy-linear'?"),
         ("run --task toy-classify --precision fp23", "unknown precision 'fp23'; did you mean 'fp32'?"),
         ("run --task toy-classify --device cdua", "unknown device 'cdua'; did you mean 'cuda'?"),
