@@ -22,7 +22,7 @@ demo: $(READY)  ## run the NLP task on both backends and print the comparison
 	$(BIN)/harness run --task nlp --backend torch,tensorflow
 
 test: $(READY)  ## the fast tests (PyTorch and TensorFlow never share a process)
-	$(PYTEST) -q -n auto --dist loadfile -m "not slow and not gpu and not torch and not tensorflow"
+	$(PYTEST) -q -n logical --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not torch and not tensorflow"
 	$(MAKE) --jobs=2 test-torch test-tensorflow
 
 test-torch: $(READY)  ## of the fast tests those that import PyTorch
@@ -39,8 +39,9 @@ test-examples: $(READY)  ## the packages in examples/, installed as anybody's, w
 $(addprefix test-,$(EXAMPLES)): test-%:
 	cd examples/$* && $(CURDIR)/$(PYTEST) -q -m "not slow" tests
 
-test-slow: $(READY)  ## the long tests: the default runs at full length, and their quality
-	$(PYTEST) -q -m "slow and not gpu"
+test-slow: $(READY)  ## the long tests: default runs at full length, every model's parity, what plugin templates promise
+	$(PYTEST) -q -m "slow and not gpu and not tensorflow"
+	$(PYTEST) -q -m "slow and not gpu and tensorflow"
 
 test-gpu: $(READY)  ## the tests that need a GPU
 	$(PYTEST) -q -rs -m "gpu and not tensorflow"

@@ -329,8 +329,8 @@ class SessionSuite:
         assert {parameter.decay for parameter in request.parameters} == {True, False}
         session = self.cases.open(self.plain, recipe=chosen)
         reference = RecipeReference(chosen, request.parameters)
+        batch = self.cases.batch(self.plain)
         for number, rate in enumerate(RATES):
-            batch = self.cases.batch(self.plain, BATCH + number % 2)
             weights = session.get_weights()
             _, gradients = session.gradients(batch)
             expected = reference.step(weights, gradients, rate)
