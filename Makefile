@@ -1,4 +1,4 @@
-# Every target makes the environment it needs in .venv and installs what was tested (constraints.txt).
+# Every target creates the environment it needs in .venv, with the tested versions from constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -16,63 +16,63 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	@touch $(READY)
 
-setup: $(READY)  ## make .venv with everything in it
+setup: $(READY)  ## create .venv with everything in it
 
-demo: $(READY)  ## run the NLP task on both backends and print the comparison
+demo: $(READY)  ## run the NLP task on PyTorch and TensorFlow and print the comparison
 	$(BIN)/harness run --task nlp --backend torch,tensorflow
 
-test: $(READY)  ## the fast tests (PyTorch and TensorFlow never share a process)
+test: $(READY)  ## run the fast tests
 	$(PYTEST) -q -n logical --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not torch and not tensorflow"
 	$(MAKE) --jobs=2 test-torch test-tensorflow
 
-test-torch: $(READY)  ## of the fast tests those that import PyTorch
+test-torch: $(READY)  ## run the fast tests that import PyTorch
 	$(PYTEST) -q -m "torch and not tensorflow and not slow and not gpu"
 
-test-tensorflow: $(READY)  ## of the fast tests those that import TensorFlow
+test-tensorflow: $(READY)  ## run the fast tests that import TensorFlow
 	$(PYTEST) -q -m "tensorflow and not torch and not slow and not gpu"
 
-# --use-pep517: seqeval comes as source with a setup script only, which older pips may fail to build otherwise.
-test-examples: $(READY)  ## the packages in examples/, installed as anybody's, with their own fast tests
+# --use-pep517: seqeval is distributed as source with a setup script only, which older versions of pip fail to build.
+test-examples: $(READY)  ## install the packages in examples/ and run their fast tests
 	$(BIN)/python -m pip install --quiet --use-pep517 --constraint constraints.txt $(foreach name,$(EXAMPLES),'./examples/$(name)[test]')
 	$(MAKE) --jobs=2 $(addprefix test-,$(EXAMPLES))
 
 $(addprefix test-,$(EXAMPLES)): test-%:
 	cd examples/$* && $(CURDIR)/$(PYTEST) -q -m "not slow" tests
 
-test-slow: $(READY)  ## the long tests: default runs at full length, every model's parity, what plugin templates promise
+test-slow: $(READY)  ## run the long tests, such as the default runs at full length
 	$(PYTEST) -q -m "slow and not gpu and not tensorflow"
 	$(PYTEST) -q -m "slow and not gpu and tensorflow"
 
-test-gpu: $(READY)  ## the tests that need a GPU
+test-gpu: $(READY)  ## run the tests that need a GPU
 	$(PYTEST) -q -rs -m "gpu and not tensorflow"
 	$(PYTEST) -q -rs -m "gpu and tensorflow"
 
 docs: $(READY)  ## build the documentation site in build/site, and check its links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
-lint: $(READY)  ## formatting, lint, types
+lint: $(READY)  ## check formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check:  ## what CI runs
+check:  ## run what CI runs
 	.ci/run
 
-bench: $(READY)  ## the harness's own cost, and its peers', against bare loops (pytest-benchmark)
+bench: $(READY)  ## measure the overhead of harness and of comparable tools over bare loops
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,bench]'
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.loadgen
 	$(BIN)/python -m benchmarks.site
 
-reference: $(READY)  ## carry out the default runs that results/reference lacks; write the README's table and figure
+reference: $(READY)  ## carry out missing default runs, and write the tables and the figure of docs/results.md
 	$(BIN)/python -m benchmarks.reference
 
-published: $(READY)  ## carry out the runs of docs/results.md that results/reference lacks (hours), print the table
+published: $(READY)  ## carry out missing runs of published results (hours), and print their table
 	$(BIN)/python -m benchmarks.published run
 	$(BIN)/python -m benchmarks.published table
 
-schema: $(READY)  ## write docs/reference/record.schema.json again
+schema: $(READY)  ## write docs/reference/record.schema.json
 	$(BIN)/python -c 'from harness.records.store import record_schema; print(record_schema())' > docs/reference/record.schema.json
 
 clean:  ## remove .venv and caches

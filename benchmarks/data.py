@@ -23,7 +23,7 @@ IMAGE_BYTES = SIDE * SIDE * 3 * 4
 TIMED = """
 import sys, time
 import numpy, tokenizers, scipy.special
-from harness.data import own, prepared, prepared_cache
+from harness.data import prepared, prepared_cache, user_files
 from harness.data.install import installed
 from harness.plan.expand import expand
 from harness.plan.selection import Selection

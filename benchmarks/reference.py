@@ -1,7 +1,7 @@
-"""The default tasks on both frameworks and by the baselines, as in the README: ``python -m benchmarks.reference``.
+"""Default runs of every task on both frameworks and the baselines: ``python -m benchmarks.reference``.
 
-Carries out what ``results/reference`` lacks of each task's default run, three seeds, and a parity check of the
-frameworks, then writes the README's table and ``docs/pareto.svg`` from the records. With ``--no-run`` it only writes.
+Carries out the runs that ``results/reference`` lacks, with three seeds and a parity check of the frameworks, then
+writes the table of ``docs/results.md`` and ``docs/pareto.svg`` from the records. With ``--no-run`` it only writes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BEGIN, END = "<!-- python -m benchmarks.reference -->\n", "<!-- end -->\n"
 
 
 def report() -> Report:
-    """Of the reference runs, in the order in which the README names tasks and backends."""
+    """Return the report of the reference runs, in the order of `DATASETS` and `BACKENDS`."""
     runs = [run for run in Store(RESULTS).load().runs if run.record.spec.dataset in DATASETS.values()]
     order = list(DATASETS)
     runs.sort(key=lambda run: (order.index(run.record.spec.task), BACKENDS.index(run.record.spec.backend)))
@@ -37,7 +37,7 @@ def report() -> Report:
 
 
 def missing(backends: tuple[str, ...]) -> list[str]:
-    """Tasks of which a run by one of these is not there."""
+    """Return the tasks that lack a run by one of the backends."""
     there = {(r.record.spec.dataset, r.record.spec.backend, r.record.spec.seed) for r in report().runs}
     return [
         task
@@ -47,13 +47,13 @@ def missing(backends: tuple[str, ...]) -> list[str]:
 
 
 def section() -> str:
-    """What stands in the README between `BEGIN` and `END`."""
-    return f"{render(report().table)}\n![Quality against throughput](docs/pareto.svg)\n\n"
+    """Return the part of ``docs/results.md`` between `BEGIN` and `END`."""
+    return f"{render(report().table)}\n![Quality against throughput](pareto.svg)\n\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reference", description=__doc__)
-    parser.add_argument("--no-run", action="store_true", help="only write the table and the figure again")
+    parser.add_argument("--no-run", action="store_true", help="write the table and the figure without running anything")
     selected = parser.parse_args()
     for backends, more in ((FRAMEWORKS, ["--parity"]), (BASELINE, [])):
         wanted = [] if selected.no_run else missing(backends)
@@ -61,12 +61,12 @@ def main() -> None:
             command = [sys.executable, "-m", "harness", "run", "--task", ",".join(wanted), *more]
             command += ["--backend", ",".join(backends), "--seed", ",".join(map(str, SEEDS))]
             subprocess.run([*command, "--results", str(RESULTS)], check=True)
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    page = ROOT / "docs" / "results.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise SystemExit(f"README.md lacks the lines {BEGIN!r} and {END!r}")
-    readme.write_text(f"{before}{BEGIN}{section()}{END}{after}", encoding="utf-8")
+        raise SystemExit(f"{page} lacks the lines {BEGIN!r} and {END!r}")
+    page.write_text(f"{before}{BEGIN}{section()}{END}{after}", encoding="utf-8")
     (ROOT / "docs" / "pareto.svg").write_bytes(figure(report(), "pareto", ".svg"))
 
 

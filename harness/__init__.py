@@ -1,7 +1,7 @@
-"""Train and serve the same model on the same data under different frameworks; report quality and cost together.
+"""Benchmark the same model on the same data under different machine-learning frameworks, by quality and cost.
 
-Plugin authors and scripts use the names in ``__all__``; nothing else is public. They are listed once, in
-``__init__.pyi``. A name is loaded on first use, so that ``import harness`` itself costs next to nothing.
+The public interface, for scripts and plugins, is the names in ``__all__``. They are listed in ``__init__.pyi`` and
+imported on first use, so that ``import harness`` itself is fast.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 @functools.cache
 def _modules() -> dict[str, str]:
-    """Return each public name with the module that defines it."""
+    """Return a mapping from each public name to the module that defines it."""
     import re
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The public names: read by type checkers, and by ``__init__.py``, which loads each one on first use."""
+"""The public names, read by type checkers and by ``__init__.py``, which imports each name on first use."""
 
 from harness.analysis.table import Table as Table
 from harness.api import Results as Results

@@ -1,4 +1,4 @@
-"""``python -m harness`` is the command line."""
+"""The command line as a module: ``python -m harness``."""
 
 from harness.cli import main
 

@@ -1,4 +1,4 @@
-"""The harness from Python: `run` and `load`, for notebooks and scripts."""
+"""The Python interface: `run` and `load`, for notebooks and scripts."""
 
 from __future__ import annotations
 
@@ -21,9 +21,25 @@ if TYPE_CHECKING:
 
 
 class Results(Sequence[RunRecord]):
-    """Records in the order in which they started, with their comparison.
+    """A sequence of run records, in the order in which the runs started, with their comparison.
 
-    `problems` names each file that could not be read, and why.
+    Indexing with an integer gives a `RunRecord`, slicing gives `Results`. In a notebook, the comparison table is shown.
+
+    Parameters
+    ----------
+    records : iterable of RunRecord
+        The records, in order.
+    problems : iterable of str, optional
+        A message for each record file that could not be read.
+    verdicts : iterable of ParityVerdict, optional
+        Results of parity checks, which mark the rows of the table.
+
+    Attributes
+    ----------
+    records : tuple of RunRecord
+        The records, in order.
+    problems : tuple of str
+        A message for each record file that could not be read: the path of the file and the reason.
     """
 
     def __init__(
@@ -49,20 +65,37 @@ class Results(Sequence[RunRecord]):
         return iter(self.records)
 
     def table(self, *, price_per_hour: float | None = None) -> Table:
-        """Return the comparison, a row per task, dataset, model, backend, device and precision, over seeds and splits.
+        """Return the comparison table, aggregated over seeds and splits.
 
-        `price_per_hour`, that of the machine in any currency, adds the cost of a million samples.
+        The table has one row for each task, dataset, model, backend, device and precision.
+
+        Parameters
+        ----------
+        price_per_hour : float, optional
+            Price of the machine per hour, in any currency. If given, the table also has the cost of a million samples.
+
+        Returns
+        -------
+        Table
+            The rows, with means and 95% confidence intervals.
         """
         from harness.analysis.comparison_table import build_table
 
         return build_table(self.records, self._verdicts, price_per_hour=price_per_hour)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the comparison as a pandas DataFrame: numbers, with half-widths of 95% intervals next to them."""
+        """Return the comparison table as a pandas DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each row of `table`. Metrics are numbers; the half-width of a 95% confidence interval is in the
+            column next to the mean.
+        """
         return self.table().frame()
 
     def __repr__(self) -> str:
-        """Return the comparison as text, so that a notebook shows it."""
+        """Return the comparison table as text, for display in a notebook."""
         from harness.report.text import render
 
         return render(self.table()) if self.records else "no runs"
@@ -79,7 +112,7 @@ def run(
     deterministic: bool = False,
     parity: bool = False,
     pretrained: str | os.PathLike[str] | None = None,
-    compile: bool = False,  # noqa: A002 - the field's word, and the option's name on the command line
+    compile: bool = False,  # noqa: A002 - the common term, and the name of the command-line option
     seed: int | Iterable[int] = (),
     split: int | Iterable[int] | Literal["all"] = (),
     threads: int | None = None,
@@ -90,24 +123,74 @@ def run(
     timeout_s: float | None = None,
     plugins: Iterable[str] = (),
 ) -> Results:
-    """Carry out runs as ``harness run`` does, each in its own process, and return their records.
+    """Train, score and measure models, each run in a separate process, and return the records.
 
-    Where several values are given, all combinations are run. `dataset` also takes paths of files and folders with your
-    own data. `overrides` is a mapping such as ``{"recipe.epochs": 3}``, or strings such as ``"recipe.epochs=3"``. A run
-    that fails is a record with a `Failure`, not an exception.
+    This is the Python form of ``harness run``. If several values are given for an argument, all combinations are run.
+    A run that fails gives a record with a `Failure` and does not raise an exception.
 
-    `pretrained` is the checkpoint to start from: a folder or a hub id.
+    Parameters
+    ----------
+    task : str or iterable of str
+        Names of tasks.
+    backend : str or iterable of str, optional
+        Names of backends. By default, all available backends that implement the
+        model.
+    dataset : str, path-like or iterable of these, optional
+        Names of datasets, or paths of files and directories with your own data. By default, the task's default dataset.
+    model : str or iterable of str, optional
+        Names of models or model families. By default, the task's default model.
+    device : str or iterable of str, default="auto"
+        Devices: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    precision : str or iterable of str, default="fp32"
+        Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"`` or ``"fp64"``.
+    deterministic : bool, default=False
+        Use only deterministic kernels, which give bitwise identical results in every run.
+    parity : bool, default=False
+        Check before the runs that the backends compute the same results, and store the verdict in the records.
+    pretrained : str or path-like, optional
+        Checkpoint to start from: a directory or the id of a model on the Hugging Face Hub. By default, models are
+        trained from scratch.
+    compile : bool, default=False
+        Compile the model with the backend's compiler.
+    seed : int or iterable of int, optional
+        Random seeds, from 0 to 2**32 - 1; each is a separate run. By default, the seeds of the protocol: 0, or 0, 1
+        and 2 for ``"publish"``.
+    split : int, iterable of int or "all", optional
+        Published splits of the dataset; each is a separate run. By default, the first split.
+    threads : int, optional
+        Number of CPU threads per run, from 1 to 1024. By default, the number of available cores.
+    repeat : int, optional
+        Number of times to execute each run; repeats are interleaved. By default, 1, or 5 for the protocol
+        ``"publish"``.
+    protocol : {"standard", "quick", "publish"}, default="standard"
+        Measurement effort: the duration and the required precision of the measurements.
+    overrides : mapping or iterable of str, optional
+        Settings to change, as a mapping such as ``{"recipe.epochs": 3}`` or as strings such as
+        ``"recipe.epochs=3"``.
+    results : str or path-like, optional
+        Results directory. By default, the environment variable ``HARNESS_RESULTS``, or ``results`` if it is not set.
+    timeout_s : float, optional
+        Maximum duration of a run, in seconds; a longer run is stopped and recorded as failed. By default, 3600.
+    plugins : iterable of str, optional
+        Python files or modules to load as plugins, in addition to the installed plugins.
 
-    `repeat` is the number of times to do every run, interleaved. `protocol` is ``quick``, ``standard`` or ``publish``;
-    the last one takes seeds 0 to 2 and 5 repeats, unless these are given.
+    Returns
+    -------
+    Results
+        The records, in the order in which the runs started.
 
-    `parity` first checks that the backends compute the same, and marks the records with the verdict.
+    Raises
+    ------
+    UsageError
+        If the request is invalid. No run is started.
+    PluginError
+        If a requested name is provided by more than one plugin.
+    RecordError
+        If results cannot be written.
 
-    `plugins` are files or modules to load next to the installed plugins.
-
-    Raises `harness.UsageError` for a wrong request and `harness.RecordError` when results cannot be written.
-
-    Example::
+    Examples
+    --------
+    ::
 
         results = harness.run(task="nlp", backend=["torch", "tensorflow"])
         results.to_frame()
@@ -154,12 +237,13 @@ def carry_out(
     listener: Listener | None = None,
     show: Callable[[Results], None] | None = None,
 ) -> Results:
-    """Carry out planned runs, after a parity check where `parity` asks for one, and return their records.
+    """Execute planned runs, after a parity check if `parity` is true, and return their records.
 
-    `show` is called with the finished runs, if there are any, also where Ctrl-C or an error, such as a full disk, ends
+    `show` is called with the finished runs, if there are any, even if Ctrl-C or an error (such as a full disk) stops
     the series early.
 
-    Raises what `harness.execute.runner.run_all` raises, and `harness.UsageError` where `parity` has nothing to compare.
+    Raises what `harness.execute.runner.run_all` raises, and `harness.UsageError` if `parity` is true and fewer
+    than two backends are selected.
     """
     from harness.checks.parity.check import marks_for
     from harness.checks.parity.verdict import load as load_verdicts
@@ -182,11 +266,26 @@ def carry_out(
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Results:
-    """Return every run of a results directory (default: ``HARNESS_RESULTS`` or ``results``).
+    """Return the records of all runs in a results directory.
 
-    Raises `harness.UsageError` where there is no such directory.
+    Parameters
+    ----------
+    path : str or path-like, optional
+        Results directory. By default, the environment variable ``HARNESS_RESULTS``, or ``results`` if it is not set.
 
-    Example::
+    Returns
+    -------
+    Results
+        The records, in the order in which the runs started. `Results.problems` lists the files that could not be read.
+
+    Raises
+    ------
+    UsageError
+        If the directory does not exist.
+
+    Examples
+    --------
+    ::
 
         harness.load("results/").to_frame()
     """
@@ -196,6 +295,6 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
 
     directory = Path(results_dir(path))
     if not directory.is_dir():
-        raise UsageError(f"{directory}: there is no such results directory")
+        raise UsageError(f"{directory}: this results directory does not exist; run `harness run` or pass another path")
     loaded = Store(directory).load()
     return Results([run.record for run in loaded.runs], loaded.problems, load_verdicts(directory).values())

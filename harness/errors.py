@@ -1,18 +1,18 @@
-"""The exceptions that harness raises on purpose.
+"""The exceptions that harness raises deliberately.
 
 ::
 
-    HarnessError                  everything below; its text is meant for the user
-    |-- UsageError                the request is wrong (exit status 2)
-    |   |-- UnknownNameError      no such task, dataset, model, backend, metric, option, run ...
-    |   `-- CombinationError      known names that do not go together
-    |-- PluginError               a plugin could not be loaded, or broke its contract
+    HarnessError                  base class; the message is written for the user
+    |-- UsageError                the request is invalid (exit status 2)
+    |   |-- UnknownNameError      unknown task, dataset, model, backend, metric, option, run ...
+    |   `-- CombinationError      known names that cannot be combined
+    |-- PluginError               a plugin failed to load or violates the plugin interface
     |-- RecordError               a record on disk cannot be read or written
-    |-- DataError                 a dataset is missing, damaged or not what it claims to be
-    |-- UnsupportedError          this machine, device or backend cannot do what was asked
-    `-- BadResultError            a run computed something unusable (a non-finite loss)
+    |-- DataError                 a dataset is missing, damaged or not as declared
+    |-- UnsupportedError          this machine, device or backend cannot do what was requested
+    `-- BadResultError            a run computed an unusable value (a non-finite loss)
 
-`UnsupportedError` and `BadResultError` raised inside a worker become a `Failure` of that kind.
+An `UnsupportedError` or `BadResultError` that is raised in a run's process is recorded as a `Failure` of that kind.
 """
 
 from __future__ import annotations
@@ -22,19 +22,48 @@ from collections.abc import Iterable
 
 
 class HarnessError(Exception):
-    """Base of every error that harness raises on purpose."""
+    """Base class of all errors that harness raises deliberately.
+
+    The message says what is wrong and what to do. The command line prints it without a traceback.
+
+    Attributes
+    ----------
+    exit_status : int
+        Exit status of the command line after this error: 1, or 2 for invalid requests and broken plugins.
+    """
 
     exit_status = 1
 
 
 class UsageError(HarnessError):
-    """The request is wrong: nothing was run."""
+    """An invalid request. It is raised before any run starts."""
 
     exit_status = 2
 
 
 class UnknownNameError(UsageError):
-    """A name that nothing answers to; the message offers the nearest one that exists."""
+    """An unknown name. The message suggests the most similar known name, or lists the known names.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of the name, such as ``"task"`` or ``"metric"``.
+    name : str
+        The unknown name.
+    known : iterable of str
+        The known names of this kind.
+    hint : str, default=""
+        Text to append to the message, such as the location of the name.
+
+    Attributes
+    ----------
+    kind : str
+        Kind of the name.
+    name : str
+        The unknown name.
+    known : tuple of str
+        The known names, sorted.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
@@ -49,26 +78,26 @@ class UnknownNameError(UsageError):
 
 
 class CombinationError(UsageError):
-    """Known names that do not go together, such as an image model for a text task."""
+    """A combination of known names that is not possible, such as an image model for a text task."""
 
 
 class PluginError(HarnessError):
-    """A plugin could not be loaded or broke its contract."""
+    """A plugin that failed to load or violates the plugin interface."""
 
     exit_status = 2
 
 
 class RecordError(HarnessError):
-    """A record on disk cannot be read or written; the message names the file."""
+    """A record on disk that cannot be read or written. The message names the file."""
 
 
 class DataError(HarnessError):
-    """A dataset is missing, damaged or not what it claims to be."""
+    """A dataset that is missing, damaged or not as declared."""
 
 
 class UnsupportedError(HarnessError):
-    """This machine, device or backend cannot do what was asked."""
+    """A request that this machine, device or backend cannot carry out."""
 
 
 class BadResultError(HarnessError):
-    """A run computed something unusable, such as a loss that is not finite."""
+    """An unusable result of a run, such as a loss that is not finite."""

@@ -1,8 +1,9 @@
-"""The public names, what importing them costs, the hooks, and `run` and `load` as a script uses them."""
+"""Tests of the public names, their import, the hooks, and the functions `run` and `load`."""
 
 from __future__ import annotations
 
 import ast
+import doctest
 import inspect
 import subprocess
 import sys
@@ -29,18 +30,18 @@ HOOKS = {
     "harness_epoch_ended": ["spec", "epoch"],
     "harness_run_finished": ["record"],
 }
-"""Every hook and its arguments: plugins in the world depend on them."""
+"""All hooks with their arguments, which third-party plugins depend on."""
 
 
 # ---- names ------------------------------------------------------------------------------------------------
 
 
 def test_dir_lists_the_public_names() -> None:
-    """That they are complete is checked against the documentation, in tests/docs."""
+    """The tests of the documentation check that the list is complete."""
     assert dir(harness) == harness.__all__ == sorted(harness.__all__)
 
 
-def test_star_import_gives_every_public_name() -> None:
+def test_star_import_defines_every_public_name() -> None:
     namespace: dict[str, object] = {}
     exec("from harness import *", namespace)
     assert set(harness.__all__) <= set(namespace)
@@ -53,14 +54,14 @@ def test_public_name_resolves_and_is_documented(name: str) -> None:
         assert value.__doc__
 
 
-def test_type_checkers_see_the_same_names() -> None:
-    """They parse the stub; `harness` itself only searches it for lines."""
+def test_stub_lists_the_public_names() -> None:
+    """Type checkers parse the stub; `harness` itself reads it with a regular expression."""
     tree = ast.parse(Path(harness.__file__).with_suffix(".pyi").read_text())
-    shown = {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert shown == set(harness.__all__) - {"__version__"}
+    listed = {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert listed == set(harness.__all__) - {"__version__"}
 
 
-def test_unknown_attribute() -> None:
+def test_unknown_attribute_raises() -> None:
     with pytest.raises(AttributeError, match="module 'harness' has no attribute 'runn'"):
         _ = harness.runn  # type: ignore[attr-defined]
 
@@ -70,7 +71,7 @@ def modules_after(code: str) -> set[str]:
     return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
-def test_import_costs_nothing() -> None:
+def test_import_loads_no_other_module() -> None:
     heavy = {
         "numpy",
         "pandas",
@@ -89,24 +90,24 @@ def test_import_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(harness.__all__) - {"__version__"}))
-def test_plugin_that_imports_a_name_stays_light(name: str, light: dict[str, set[str]]) -> None:
-    assert not {"numpy", "pandas", "scipy", "sklearn", "torch", "tensorflow", "keras"} & light[name]
+def test_importing_a_name_loads_no_slow_module(name: str, loaded_modules: dict[str, set[str]]) -> None:
+    assert not {"numpy", "pandas", "scipy", "sklearn", "torch", "tensorflow", "keras"} & loaded_modules[name]
 
 
 @pytest.fixture(scope="module")
-def light() -> dict[str, set[str]]:
-    """Modules loaded after all public names up to each one were asked for, in one process."""
+def loaded_modules() -> dict[str, set[str]]:
+    """Return the modules that are loaded after each public name was imported, in order and in one process."""
     code = """
 import sys, harness
 for name in harness.__all__:
     getattr(harness, name)
     print(name, *sys.modules)
 """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    return {line.split()[0]: set(line.split()[1:]) for line in said.splitlines()}
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return {line.split()[0]: set(line.split()[1:]) for line in output.splitlines()}
 
 
-def test_discovery_and_planning_load_nothing_heavy(toy: Path) -> None:
+def test_discovery_and_planning_load_no_slow_module(toy: Path) -> None:
     code = """
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
@@ -119,7 +120,7 @@ expand(Selection(tasks=("toy-regress",), backends=("toy-numpy",)), discover())
 # ---- hooks ------------------------------------------------------------------------------------------------
 
 
-def test_hooks_are_pinned() -> None:
+def test_hooks_have_the_documented_arguments() -> None:
     specified = {name: value for name, value in vars(hookspecs).items() if name.startswith("harness_")}
     assert {name: list(inspect.signature(hook).parameters) for name, hook in specified.items()} == HOOKS
 
@@ -128,9 +129,8 @@ def test_hooks_are_pinned() -> None:
 def test_hook_is_documented_with_an_example_that_compiles(name: str) -> None:
     text = inspect.getdoc(getattr(hookspecs, name))
     assert text is not None
-    _, separator, example = text.partition("Example::\n\n")
-    assert separator
-    code = inspect.cleandoc(example)
+    (example,) = doctest.DocTestParser().get_examples(text)
+    code = example.source
     assert code.startswith("@harness.hookimpl\ndef " + name + "(")
     module: dict[str, Any] = {"harness": harness}
     exec(compile(code, name, "exec"), module)
@@ -138,7 +138,7 @@ def test_hook_is_documented_with_an_example_that_compiles(name: str) -> None:
     assert set(inspect.signature(module[name]).parameters) <= set(HOOKS[name])
 
 
-def test_every_plural_hook_of_the_toy_is_called(catalog: Catalog) -> None:
+def test_plural_hooks_of_the_toy_are_called(catalog: Catalog) -> None:
     assert catalog.task("toy-regress").summary == "two numbers from a point"
     assert catalog.dataset("toy-numbers").license == "CC0-1.0"
     assert catalog.model("toy")[0].summary == "outputs = W x + b"
@@ -160,11 +160,11 @@ def test_toy_implements_every_hook(catalog: Catalog) -> None:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[harness.Results, Path, list[str]]:
-    """Two seeds, the second interleaved with a backend that fails, and what the toy's tracker heard."""
+    """Return the results of two seeds under a working and a failing backend, their directory, and the events."""
     directory = tmp_path_factory.mktemp("api")
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
-        patch.setenv("TOY_TRACKER", str(directory / "heard"))
+        patch.setenv("TOY_TRACKER", str(directory / "events"))
         results = harness.run(
             "toy-regress",
             ["toy-numpy", "toy-value-error"],
@@ -173,10 +173,10 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[harness.Results, Path
             overrides=FAST,
             results=directory / "results",
         )
-    return results, directory / "results", (directory / "heard").read_text().splitlines()
+    return results, directory / "results", (directory / "events").read_text().splitlines()
 
 
-def test_run_gives_records(ran: tuple[harness.Results, Path, list[str]]) -> None:
+def test_run_returns_records_in_order(ran: tuple[harness.Results, Path, list[str]]) -> None:
     results, _, _ = ran
     assert [(record.spec.backend, record.spec.seed) for record in results] == [
         ("toy-numpy", 0),
@@ -192,7 +192,9 @@ def test_run_gives_records(ran: tuple[harness.Results, Path, list[str]]) -> None
     assert isinstance(results[1:], harness.Results)
 
 
-def test_load_gives_the_same(ran: tuple[harness.Results, Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_returns_the_same_records(
+    ran: tuple[harness.Results, Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     results, directory, _ = ran
     loaded = harness.load(directory)
     assert list(loaded) == list(results)
@@ -201,7 +203,7 @@ def test_load_gives_the_same(ran: tuple[harness.Results, Path, list[str]], monke
     assert list(harness.load()) == list(results)
 
 
-def test_to_frame(ran: tuple[harness.Results, Path, list[str]]) -> None:
+def test_to_frame_has_a_row_per_backend(ran: tuple[harness.Results, Path, list[str]]) -> None:
     import pandas as pd
 
     frame = ran[0].to_frame()
@@ -210,22 +212,22 @@ def test_to_frame(ran: tuple[harness.Results, Path, list[str]]) -> None:
     assert frame["model"].tolist() == ["toy-linear"] * 2
 
 
-def test_repr_is_the_table(ran: tuple[harness.Results, Path, list[str]]) -> None:
+def test_repr_of_results_is_the_table(ran: tuple[harness.Results, Path, list[str]]) -> None:
     assert "toy-numpy" in repr(ran[0])
     assert repr(ran[0][:0]) == "no runs"
 
 
 def test_events_are_called_in_order(ran: tuple[harness.Results, Path, list[str]]) -> None:
-    results, _, heard = ran
+    results, _, events = ran
     one_seed = [
         ["started toy-numpy", "epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3", f"finished {results[0].run_id}"],
         ["started toy-value-error", f"finished {results[1].run_id}"],
     ]
-    assert heard[:7] == [*one_seed[0], *one_seed[1]]
-    assert len(heard) == 14
+    assert events[:7] == [*one_seed[0], *one_seed[1]]
+    assert len(events) == 14
 
 
-def test_load_tells_problems(tmp_path: Path) -> None:
+def test_load_lists_problems(tmp_path: Path) -> None:
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "record.json").write_text("{")
     loaded = harness.load(tmp_path)
@@ -233,14 +235,14 @@ def test_load_tells_problems(tmp_path: Path) -> None:
     assert loaded.problems[0].startswith(str(tmp_path / "damaged" / "record.json"))
 
 
-def test_load_of_no_directory(tmp_path: Path) -> None:
+def test_load_without_directory_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "absent", tmp_path / "file"):
-        with pytest.raises(harness.UsageError, match="there is no such results directory"):
+        with pytest.raises(harness.UsageError, match="this results directory does not exist"):
             harness.load(path)
 
 
-def test_wrong_requests_run_nothing(toy: Path, tmp_path: Path) -> None:
+def test_run_wrong_request_starts_nothing(toy: Path, tmp_path: Path) -> None:
     for arguments in (
         {"task": "toy-regres"},
         {"task": "toy-regress", "backend": "toy-absent"},
@@ -254,7 +256,7 @@ def test_wrong_requests_run_nothing(toy: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-def test_overrides_as_a_mapping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_run_accepts_overrides_as_a_mapping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     install_toy(monkeypatch)
     values = {text.partition("=")[0]: float(text.partition("=")[2]) for text in FAST} | {"recipe.schedule": "cosine"}
     values["protocol.latency_batches"] = 12
@@ -262,7 +264,7 @@ def test_overrides_as_a_mapping(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert (record.spec.recipe.schedule, record.spec.protocol.window_s) == ("cosine", 0.005)
 
 
-def test_plugins_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_run_loads_plugins_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     install_toy(monkeypatch)
     file = tmp_path / "more_points.py"
     file.write_text(

@@ -1,1 +1,1 @@
-"""From run records to tables, comparisons and histories."""
+"""Tables, comparisons and histories computed from run records."""

@@ -1,8 +1,9 @@
-"""From run records to the comparison table: one row over its seeds and splits, quality beside cost, failures included.
+"""The comparison table, with the quality and the cost of each setting in one row.
 
-A row is a task, dataset, model, backend, device and precision, and whatever else differs: settings, the machine, the
-versions of the packages. Repeats of one seed are averaged first; then the seeds give a mean and its 95% interval. Where
-a row has several of its dataset's published splits, a split's seeds are averaged too, and the splits give the interval.
+Runs are in the same row if they agree in task, dataset, model, backend, device, precision, all other settings, machine
+and package versions. Repeats of a seed are averaged first; the mean and its 95% confidence interval are over seeds. If
+a row covers several published splits of its dataset, seeds are averaged within each split, and the mean and interval
+are over splits. Failed runs are counted and listed.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ __all__ = ["COLUMNS", "COSTS", "RATIOS", "Table", "build_table"]
 
 COSTS = {"train_cost_per_million": TRAIN_THROUGHPUT, "inference_cost_per_million": INFERENCE_THROUGHPUT}
 RATIOS = {"train_ratio": TRAIN_THROUGHPUT, "inference_ratio": INFERENCE_THROUGHPUT}
-"""Columns that follow from a throughput, and the metric that it is."""
+"""Column name -> the throughput from which the column is computed."""
 _SECONDARY = tuple(score(metric, None) for metric in QUALITY_METRICS if metric.name in ("f1_macro", "r2"))
-"""Scores that have a column of their own, besides that of the primary metric."""
+"""Scores with a separate column in addition to that of the primary metric."""
 
 
 def _column(metric: RunMetric) -> Column:
@@ -82,15 +83,16 @@ def build_table(
     price_per_hour: float | None = None,
     metrics: Iterable[Metric] = (),
 ) -> Table:
-    """The table of these runs. Each run counts in exactly one row.
+    """Return the comparison table of these runs. Each run is in exactly one row.
 
-    Each row is marked by the parity `verdicts` that are bound to what it ran, else by those that its runs remember;
-    there is no ratio between rows that are marked as differing, unless `all_ratios` asks for it. With `price_per_hour`
-    of the machine, rows tell what a million samples cost, in the same currency. `metrics` are those of plugins.
+    The parity mark of a row comes from those of `verdicts` that match what it ran, or else from the marks stored in its
+    records. Ratios are left out for rows whose parity mark is "differs", unless `all_ratios` is True. With
+    `price_per_hour` of the machine, the cost columns hold the price of a million samples in the same currency.
+    `metrics` are the scores that plugins declare.
 
-    Rows appear in the order of their first run. Ratios are to the first backend, in that order, among the rows that
-    share everything but the backend and its packages; a ratio's half-width follows from those of its two means as
-    if they were independent.
+    Rows are in the order of their first runs. A ratio is relative to the first backend among the rows that agree in
+    everything except the backend and its packages. The half-width of a ratio is computed from those of both means,
+    which are assumed to be independent.
     """
     known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
     groups = group_runs(records)
@@ -129,7 +131,7 @@ def _means(groups: list[list[RunRecord]]) -> list[dict[str, Cell]]:
 
 
 def _drawn(group: list[RunRecord]) -> list[dict[str, float | None]]:
-    """What the interval is taken over: the means of each split where there are several, else those of each seed."""
+    """Return the values to average: one for each split if there are several, else one for each seed."""
     splits: dict[int, dict[int, list[dict[str, float | None]]]] = {}
     for record in group:
         if isinstance(record.outcome, Success):
@@ -164,7 +166,7 @@ def _values(record: RunRecord, outcome: Success) -> dict[str, float | None]:
 
 
 def _flags(group: list[RunRecord]) -> dict[str, str]:
-    """Metric -> its kinds of flags, and in how many of the runs."""
+    """Return for each flagged metric a text with the kinds of flags and the number of runs that have each."""
     done = [record.outcome for record in group if isinstance(record.outcome, Success)]
     counts: dict[str, Counter[str]] = {}
     for outcome in done:
@@ -180,18 +182,18 @@ def _flags(group: list[RunRecord]) -> dict[str, str]:
 
 
 def _changed_code(group: list[RunRecord]) -> dict[str, str]:
-    """``code`` -> the plugins whose code was not the same for all successful runs; empty where there are none."""
+    """Return a flag named ``code`` if the code of a plugin differs between the successful runs; else an empty dict."""
     digests: dict[str, set[str]] = {}
     for record in group:
         if isinstance(record.outcome, Success):
             for plugin in record.provenance.plugins:
                 digests.setdefault(plugin.name, set()).update(filter(None, [plugin.code_digest]))
     changed = [f"{len(known)} versions of plugin {name}" for name, known in digests.items() if len(known) > 1]
-    return {"code": f"the runs were made by {', '.join(changed)}"} if changed else {}
+    return {"code": f"the runs used {', '.join(changed)}"} if changed else {}
 
 
 def _splits(group: list[RunRecord]) -> str:
-    """``20 splits``, ``split 3``, or nothing where the dataset has no numbered ones."""
+    """Return ``20 splits`` or ``split 3``; an empty text if the dataset has no numbered splits."""
     splits = sorted({_split(record) for record in group} - {-1})
     return f"{len(splits)} splits" if len(splits) > 1 else "".join(f"split {number}" for number in splits)
 
@@ -214,7 +216,7 @@ def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric
 
 
 def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str]:
-    """Return the primary metric's name, its unit where it is that of the target, and which of its values are better."""
+    """Return the name, the unit and the better direction (``higher`` or ``lower``) of the primary metric."""
     for record in done:
         if isinstance(record.outcome, Success):
             name = record.outcome.scores.primary
@@ -241,7 +243,7 @@ def _explain(record: RunRecord) -> str:
 
 
 def _cost(samples_per_s: Cell, price_per_hour: float | None) -> Cell:
-    """Of a million samples; its half-width has the throughput's share."""
+    """Return the price of a million samples, with the same relative half-width as the throughput."""
     rate = samples_per_s.value
     if price_per_hour is None or not isinstance(rate, float) or not rate:
         return Cell(None)

@@ -1,4 +1,4 @@
-"""What tells the rows of a table apart besides their names: settings, the machine, versions."""
+"""Differences between runs in settings, machine and software versions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import msgspec
 from harness.records import RunRecord, RunSpec
 
 IDENTITY = ("task", "dataset", "model", "backend", "device", "precision")
+"""Fields of a spec that name a row of a table."""
 
 
 def machine_of(record: RunRecord) -> dict[str, str]:
+    """Return the processor, the number of cores and the GPUs of the machine on which a run was made."""
     environment = record.environment
     gpus = Counter(gpu.name for gpu in environment.gpus)
     return {
@@ -23,14 +25,14 @@ def machine_of(record: RunRecord) -> dict[str, str]:
 
 
 def software_of(record: RunRecord) -> dict[str, str]:
-    """What may change under an unchanged spec: versions, and the data that its name stands for."""
+    """Return what may change while the spec stays the same: package versions and the digest of the dataset."""
     digest = record.provenance.dataset_digest
     data = {"data": digest[:8]} if digest else {}
     return {**record.environment.packages, "python": record.environment.python, **data}
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Return (name, before, after) of each entry that differs; ``none`` where one of them lacks it."""
+    """Return (name, before, after) of each entry that differs; a missing value is ``none``."""
     return [
         (name, before.get(name, "none"), after.get(name, "none"))
         for name in dict.fromkeys((*before, *after))
@@ -39,7 +41,7 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[s
 
 
 def described(record: RunRecord) -> dict[str, str]:
-    """Everything besides the seed, the split and the names that a row is told by."""
+    """Return all properties of a run except the seed, the split and the fields of `IDENTITY`."""
     environment = record.environment
     drivers = {"driver": environment.gpus[0].driver} if environment.gpus else {}
     commit = {"commit": environment.git_commit[:12]} if environment.git_commit else {}
@@ -48,8 +50,11 @@ def described(record: RunRecord) -> dict[str, str]:
 
 
 def differences(firsts: list[RunRecord]) -> list[str]:
-    """For each row, the settings in which it differs from the rows of the same task, dataset, model, device and
-    precision: any setting or the machine; and, from rows of the same backend, package versions."""
+    """Return for each row a text with the settings in which it differs from similar rows.
+
+    Rows of the same task, dataset, model, device and precision are compared by their settings and machine. Rows of the
+    same backend among them are also compared by their package versions. `firsts` has one record of each row.
+    """
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, record in enumerate(firsts):
         alike.setdefault(tuple(getattr(record.spec, name) for name in IDENTITY if name != "backend"), []).append(index)
@@ -64,7 +69,7 @@ def differences(firsts: list[RunRecord]) -> list[str]:
             shown = {name: settings[index].get(name, "none") for name in differing}
             shown |= {name: software[index].get(name, "none") for name in _differing(same_backend)}
             shown.pop("compile", None)
-            compiled = firsts[index].spec.compile  # said even where nothing else is compared with it
+            compiled = firsts[index].spec.compile  # listed even if no other row differs in it
             texts[index] = ", ".join(["compile"] * compiled + [f"{name}={value}" for name, value in shown.items()])
     return texts
 
@@ -75,7 +80,7 @@ def _settings(spec: RunSpec) -> dict[str, str]:
     for name, value in (msgspec.to_builtins(spec) | {"protocol": msgspec.structs.asdict(spec.protocol)}).items():
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
-            flat.pop("dataset.split", None)  # a row says of itself which it sums up
+            flat.pop("dataset.split", None)  # the caller lists the splits of a row
             if name == "dataset_options" and spec.source is not None:
                 flat["dataset.sha256"] = flat["dataset.sha256"][:8]
         elif name not in (*IDENTITY, "seed", "source", "pretrained"):

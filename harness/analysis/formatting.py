@@ -1,12 +1,13 @@
-"""How numbers and names are printed, the same in every format."""
+"""Formatting of numbers and names, shared by all report formats."""
 
 from __future__ import annotations
 
 
 def rounded(value: float, ci95: float | None) -> tuple[str, str]:
-    """A mean and its half-width as text: two significant digits of the half-width, and the mean to the same place.
+    """Return a mean and the half-width of its interval as text.
 
-    Without a half-width, or with one of zero, four significant digits; never more than seven.
+    The half-width has two significant digits, and the mean is rounded to the same decimal place. If the half-width is
+    missing or zero, the mean has four significant digits. No number has more than seven.
     """
     if not ci95:
         digits = 4
@@ -22,7 +23,7 @@ def rounded(value: float, ci95: float | None) -> tuple[str, str]:
 
 
 def _exponent(value: float, digits: int) -> int:
-    """Decimal exponent of the leading digit once rounded to `digits` significant ones (0.0996 to two is 0.10)."""
+    """Return the decimal exponent of `value` after rounding to `digits` significant digits (0.0996 rounds to 0.10)."""
     return int(f"{value:.{digits - 1}e}".partition("e")[2]) if value else 0
 
 
@@ -34,7 +35,7 @@ def _fixed(value: float, place: int) -> str:
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """`text` without line breaks and control characters, at most `limit` characters long."""
+    """Return `text` without line breaks and control characters, cut to `limit` characters."""
     if not text.isprintable():
         text = "".join(c if c.isprintable() else " " for c in text)
     line = " ".join(text.split())

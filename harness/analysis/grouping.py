@@ -1,4 +1,4 @@
-"""Which runs make up a row of the comparison table, and which rows are compared with each other."""
+"""Grouping of runs into rows of the comparison table, and of rows into comparisons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.records import Failure, RunRecord, Success
 
 
 def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """The runs of each row, in the order of the rows' first runs."""
+    """Return the runs of each row. Rows are in the order of their first runs."""
     records = _with_known_devices(without_split_digests(records))
     described = [(record, _setting(record), software_of(record)) for record in records]
     succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
@@ -22,7 +22,7 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for record, setting, software in described:
         if isinstance(record.outcome, Failure):
-            # A run that broke off early may know only some of its packages: it joins the row that these agree with.
+            # The record of a run that failed early may lack packages: put it in the one row that agrees with it.
             agreeing = [known for known in succeeded[setting] if software.items() <= known.items()]
             software = agreeing[0] if len(agreeing) == 1 else software
         versions = [f"{name} {version}" for name, version in sorted(software.items())]
@@ -31,7 +31,11 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 
 
 def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Published splits of one dataset have digests of their own; told apart are only two that one split has."""
+    """Return the records without the dataset digests that differ only because the records have different splits.
+
+    Each published split of a dataset has its own digest. Digests are kept where they show that the data changed: where
+    one split has several, or the dataset has no numbered splits.
+    """
     digests: dict[tuple[str, int | None], set[str]] = {}
     for record in records:
         if record.provenance.dataset_digest:
@@ -47,14 +51,17 @@ def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _dataset_key(record: RunRecord) -> str:
-    """What determines the prepared data, the published split apart."""
+    """Return a key of the settings that determine the prepared data, except for the split."""
     spec = record.spec
     options = {name: value for name, value in spec.dataset_options.items() if name != "split"}
     return msgspec.json.encode([spec.task, spec.dataset, spec.task_options, options], order="sorted").decode()
 
 
 def _with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """A run that failed before it chose its device joins its siblings, where all of those ran on one."""
+    """Return the records, with the device of runs that failed before they chose one.
+
+    Such a run gets the device of the other runs of its setting, if all of them ran on the same device.
+    """
     if all(record.spec.device != "auto" for record in records):
         return list(records)
     devices: dict[str, set[str]] = {}
@@ -71,15 +78,15 @@ def _with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def representative(runs: list[RunRecord]) -> RunRecord:
-    """The first run that succeeded, else the first."""
+    """Return the first successful run, or the first run if none succeeded."""
     return next((record for record in runs if isinstance(record.outcome, Success)), runs[0])
 
 
 def _setting(record: RunRecord) -> tuple[str, ...]:
-    """The spec without its seed and split, and the machine."""
+    """Return the key of the setting, which leaves out seed and split, and the machine."""
     return (record.spec.group_key, *machine_of(record).values())
 
 
 def rival_key(record: RunRecord) -> tuple[str, ...]:
-    """What rows share that are compared: all but the backend and its packages."""
+    """Return the key of the rows that a row is compared with: everything except the backend and its packages."""
     return (msgspec.structs.replace(record.spec, backend="").group_key, *machine_of(record).values())

@@ -1,7 +1,8 @@
-"""The same spec over time: one point for each state of the software, compared with the one before.
+"""History of a spec: one point for each state of the software, compared with the previous point.
 
-A history holds the runs of one spec, its seeds and splits together, on one machine. A state is a commit of the harness
-checkout and the versions of the packages; runs of one state form one point, however often it comes back.
+A history contains the runs of one spec, with all its seeds and splits, on one machine. A state is the commit of the
+harness checkout together with the package versions. All runs of one state form one point, even if they are not
+consecutive.
 """
 
 from __future__ import annotations
@@ -26,35 +27,41 @@ DEFAULT_METRICS = ("quality", "train_samples_per_s", "inference_samples_per_s")
 
 
 class Figure(Struct, frozen=True, kw_only=True):
+    """One metric at one point of a history."""
+
     metric: str
     unit: str
-    """Empty for a share."""
+    """Unit of `value`; empty for a fraction."""
     value: float | None
     ci95: float | None
-    """Half-width of the 95% interval of the mean over runs."""
+    """Half-width of the 95% confidence interval of the mean over runs; None for one run."""
     since: Comparison | None
-    """Compared with the point before; None for the first one."""
+    """Comparison with the previous point; None for the first point."""
 
 
 class Point(Struct, frozen=True, kw_only=True):
+    """The runs made with one state of the software."""
+
     first_at: str
-    """UTC, ISO 8601: when its first run started."""
+    """Start time of the first run, UTC, ISO 8601."""
     commit: str
     runs: int
     failed: int
     changed: list[tuple[str, str, str]]
-    """(name, before, now) of the commit and the packages, compared with the point before."""
+    """(name, before, now) of the commit and each package that differ from the previous point."""
     figures: list[Figure]
 
 
 class History(Struct, frozen=True, kw_only=True):
+    """The points of one spec on one machine."""
+
     name: str
     machine: str
     points: list[Point]
 
 
 def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str] = DEFAULT_METRICS) -> list[History]:
-    """The histories of these runs, in the order of their first runs.
+    """Return the histories of these runs, in the order of their first runs.
 
     Raises `harness.UnknownNameError` for a metric that none of the runs has.
     """

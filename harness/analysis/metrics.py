@@ -1,7 +1,7 @@
-"""The metrics of a run: one declaration each, read by tables, comparisons, the history, the reports and the site.
+"""Declarations of the metrics of a run, shared by tables, comparisons, histories, reports and the site.
 
-The costs, such as throughput and memory, are `METRICS`; the scores are those that a run's task declares. Both are
-`RunMetric`, so that whatever shows or compares a metric finds its name, unit and value in one place.
+`METRICS` are the costs, such as throughput and memory. The scores are declared by the task of a run. Both are instances
+of `RunMetric`, which has the name, the unit and the value of a metric in one place.
 """
 
 from __future__ import annotations
@@ -24,43 +24,47 @@ class RunMetric:
     """A number about a successful run."""
 
     name: str
-    """Name in options, columns and files. Ends in the unit, except for scores, whose unit depends on the data."""
+    """Name in options, columns and files. It ends in the unit, except for scores, whose unit depends on the data."""
     title: str
     """Header of the metric's column, without the unit."""
     unit: str
     """Empty for a fraction."""
     higher_is_better: bool
     read: Callable[[RunRecord], float | None]
-    """Return the value from the record of a successful run; None where the record lacks it."""
+    """Function that returns the value from the record of a successful run, or None if the record lacks it."""
     group: Literal["score", "throughput", "latency", "memory", "energy", "other"] = "other"
     part: str = ""
-    """Name within its group, such as ``training`` or ``device, allocator``."""
+    """Name within the group, such as ``training`` or ``device, allocator``."""
     headline: str = ""
-    """Title where only the most important metrics are shown; empty for the others."""
+    """Title in summaries, which show only the most important metrics; empty for other metrics."""
     flag: str = ""
     """Name by which the flags of a record refer to the metric."""
     compared: Literal["by default", "on request", "never"] = "on request"
+    """Condition under which ``harness compare`` includes the metric."""
     relative: bool = True
-    """Whether changes are given relative to the base, rather than as differences."""
+    """True if changes are relative to the base, False if they are differences."""
 
     def value(self, record: RunRecord) -> float | None:
-        """Return the metric of this run; None where the run failed, or its record has no finite value."""
+        """Return the value for this run; None if the run failed or its record has no finite value."""
         return finite(self.read(record)) if isinstance(record.outcome, Success) else None
 
 
 def finite(value: float | None) -> float | None:
+    """Return `value`, or None if it is not finite."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def success(record: RunRecord) -> Success:
-    """Return the outcome of a run that is known to have succeeded."""
+    """Return the outcome of a successful run."""
     assert isinstance(record.outcome, Success)
     return record.outcome
 
 
 def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
-    """Return a function that reads a number from a run's outcome, such as ``latency.p50_ms``, and multiplies it by
-    `scale`; None where a part of the path is None."""
+    """Return a function that reads the number at `path`, such as ``latency.p50_ms``, from the outcome of a run.
+
+    The function multiplies the number by `scale`. It returns None if a part of the path is None.
+    """
     names = path.split(".")
 
     def read(record: RunRecord) -> float | None:
@@ -118,7 +122,7 @@ METRICS = (
     TRAIN_THROUGHPUT,
     INFERENCE_THROUGHPUT,
     MFU,
-    # Runs that did not reach the target have no value, and the others alone would be a biased sample.
+    # Never compared: runs that missed the target have no value, and the other runs alone are a biased sample.
     RunMetric("time_to_target_s", "to target", "s", False, _at("time_to_target.train_s"), compared="never"),
     _latency(50, headline="median latency", compared="by default"),
     _latency(90),
@@ -138,7 +142,7 @@ METRICS = (
     _energy("train", "train", "gpu"),
     _energy("inference", "infer.", "gpu"),
 )
-"""What a run cost, in the order of the comparison table."""
+"""Costs of a run, in the order of the columns of the comparison table."""
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 BY_FLAG = {metric.flag: metric for metric in METRICS if metric.flag}
@@ -151,7 +155,7 @@ def in_group(group: str) -> tuple[RunMetric, ...]:
 
 
 def score(metric: Metric, data: DataInfo | None) -> RunMetric:
-    """Return the score that runs have by one of their task's metrics on the test split of this data."""
+    """Return the score of runs on the test split by one of the metrics that plugins declare."""
     return RunMetric(
         metric.name,
         metric.name,
@@ -164,9 +168,9 @@ def score(metric: Metric, data: DataInfo | None) -> RunMetric:
 
 
 def comparable(sides: Sequence[Sequence[RunRecord]], catalog: Catalog) -> dict[str, RunMetric]:
-    """Return the metrics that successful runs of one task can be compared by: those with a value on each side.
+    """Return the metrics by which successful runs of one task can be compared: those with a value on each side.
 
-    The scores come first. Raises `harness.UnknownNameError` for a metric whose plugin is not installed.
+    Scores come first. Raises `harness.UnknownNameError` for a score whose plugin is not installed.
     """
     records = [record for side in sides for record in side]
     if not records:
@@ -183,5 +187,5 @@ def comparable(sides: Sequence[Sequence[RunRecord]], catalog: Catalog) -> dict[s
 
 
 def named_with_unit(name: str, unit: str) -> str:
-    """Return a metric's name with the unit, where the name does not end in it."""
+    """Return the name of a metric, followed by the unit if the name does not end in it."""
     return f"{name} ({unit})" if unit and name not in BY_NAME else name

@@ -1,6 +1,6 @@
-"""What every report format is made from: `Table`, of typed cells that all formats print alike.
+"""Tables of typed cells, from which all report formats are rendered.
 
-`comparison_table` has the columns of the comparison table and makes its rows.
+`harness.analysis.comparison_table` defines the columns of the comparison table and builds its rows.
 """
 
 from __future__ import annotations
@@ -16,38 +16,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
+    """A column of a table."""
+
     name: str
-    """Key of `Row.cells` and of every machine-readable format; ends in its unit."""
+    """Key in `Row.cells` and in machine-readable formats; ends in the unit."""
     title: str
+    """Header without the unit."""
     unit: str
+    """Unit of the values; empty for texts, counts and fractions."""
     kind: Literal["text", "count", "number"]
-    """``number`` columns are means over seeds and may have an interval; the others are as they are."""
+    """Type of the values: a text, an integer, or a mean over seeds that may have a confidence interval."""
     better: Literal["higher", "lower", ""] = ""
-    """Which values are better; for the quality, the row's ``metric_better`` says it."""
+    """Direction of better values; empty if there is none, or for the quality, whose rows have ``metric_better``."""
 
     @property
     def header(self) -> str:
+        """Title followed by the unit in parentheses."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure or name. `value` and `ci95` (half-width) are not rounded; `shown` and `shown_ci95` are."""
+    """A value of a table. `value` and `ci95` are exact; `shown` and `shown_ci95` are rounded texts."""
 
     value: str | int | float | None
+    """Text, count or mean; None if the value is missing."""
     ci95: float | None = None
+    """Half-width of the 95% confidence interval; None if there is no interval."""
     flagged: bool = False
-    """There is a reason to doubt it, which the row's ``flags`` tell."""
+    """True if the value may be unreliable; the ``flags`` column of the row gives the reason."""
 
     @property
     def shown(self) -> str:
-        """Empty for None. Every format prints a number as this says, so that all of them agree."""
+        """`value` as text, rounded in the same way in all formats; empty if it is None."""
         if self.value is None:
             return ""
         return rounded(self.value, self.ci95)[0] if isinstance(self.value, float) else str(self.value)
 
     @property
     def shown_ci95(self) -> str:
+        """`ci95` as text; empty if it is None."""
         if not isinstance(self.value, float) or self.ci95 is None:
             return ""
         return rounded(self.value, self.ci95)[1]
@@ -55,23 +63,43 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
+    """A row of a table."""
+
     cells: dict[str, Cell]
+    """Cells by the names of their columns."""
     run_ids: tuple[str, ...] = ()
-    """The runs that it sums up."""
+    """Ids of the runs in the row."""
 
     def text(self, name: str) -> str:
+        """Return the cell of the column `name` as text."""
         return self.cells[name].shown
 
 
 @dataclass(frozen=True)
 class Table:
-    """`columns` in order, and rows with a cell for each of them."""
+    """Comparison table, from which report formats are rendered.
+
+    Parameters
+    ----------
+    columns : tuple of Column
+        Columns in the order in which they are printed.
+    rows : tuple of Row
+        Rows, each with one cell for every column.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
     def frame(self) -> pd.DataFrame:
-        """One row each; numbers unrounded, with a column ``<name>_ci95`` (half-width) beside each mean."""
+        """Return the table as a data frame with unrounded numbers.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each row of the table and one column for each of its columns. Each ``number`` column is
+            float64, with NaN for missing values, and is followed by a column ``<name>_ci95`` with the half-width of
+            the 95% confidence interval. ``count`` columns are int64, ``text`` columns are str.
+        """
         import pandas as pd
 
         data: dict[str, Any] = {}

@@ -1,1 +1,1 @@
-"""Procedures on finished runs and on machines: parity, audit, latency, evaluation, self-test, roofline."""
+"""Checks of finished runs and of the machine: parity, audit, latency, evaluation, self-test and roofline."""

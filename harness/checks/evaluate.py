@@ -1,4 +1,4 @@
-"""A trained model under another backend: its saved weights, scored on the test split and compared with the run."""
+"""Evaluation of a run's saved weights under another backend: test scores, compared with those of the run."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 class EvaluationJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The job of a child process that evaluates a run's weights."""
+
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
     weights: str
@@ -30,7 +32,7 @@ class EvaluationJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendScores(msgspec.Struct, frozen=True, kw_only=True):
-    """What the child returns; the test outputs are in `ARRAYS`."""
+    """Result of the child process; the test outputs are in `ARRAYS`."""
 
     dataset_digest: str
     device: str
@@ -38,7 +40,7 @@ class BackendScores(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``harness evaluate --format json`` prints."""
+    """Result of an evaluation, which ``harness evaluate --format json`` prints."""
 
     run: str
     trained_by: str
@@ -49,24 +51,25 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     error: float
     """Norm-wise relative difference of all test outputs."""
     examples: int
+    """Number of test examples."""
     same_class: int | None
-    """Examples that both put into the same class, or each position that counts; None for regression."""
+    """Number of examples to which both assign the same class, at every labeled position; None for regression."""
     agree: bool
-    """Every class is the same; for regression, the outputs differ by rounding only."""
+    """True if all classes are the same or, for regression, if the outputs differ by rounding only."""
 
 
 def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, timeout_s: float) -> Evaluation:
     """Score the run's weights under `backend`.
 
     Raises `harness.UsageError` for a run without saved weights, `harness.RecordError` for damaged files, and
-    `harness.HarnessError` where the backend cannot do it or the data are not those of the run.
+    `harness.HarnessError` if the backend fails or the data are not those of the run.
     """
     record = stored.record
     weights = stored.path / WEIGHTS
     if isinstance(record.outcome, Success) and not record.outcome.model.parameters:
         raise UsageError(
-            f"run {record.run_id!r} has no weights that another backend could take: its model, {record.spec.model!r}, "
-            "is fitted at once"
+            f"run {record.run_id!r} has no weights that another backend could load: its model, {record.spec.model!r}, "
+            "is not trained step by step"
         )
     if not isinstance(record.outcome, Success) or not weights.is_file():
         raise UsageError(
@@ -74,7 +77,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
         )
     family = catalog.model(record.spec.model)[0].name
     if catalog.network(family, catalog.backend(backend).name) is None:
-        raise UsageError(f"no plugin brings model {family!r} to backend {backend!r}")
+        raise UsageError(f"no plugin provides model {family!r} for backend {backend!r}")
     spec = msgspec.structs.replace(record.spec, backend=backend, device=device)
     with tempfile.TemporaryDirectory(prefix="harness-evaluate-") as name:
         directory = Path(name)
@@ -84,11 +87,15 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
             timeout_s=timeout_s,
             environment=child_environment(spec),
             directory=directory,
+            limit_option="--timeout",
         )
         if isinstance(evaluated, Failure):
             raise HarnessError(f"{backend} could not evaluate the run: {evaluated.message}")
         if evaluated.dataset_digest != record.provenance.dataset_digest:
-            raise HarnessError("the data are not those that the run was trained and tested on; were they updated?")
+            raise HarnessError(
+                f"the data are not those that run {record.run_id!r} was trained and tested on; restore that version, "
+                "or train again"
+            )
         outputs = read_arrays(directory / ARRAYS)["test_outputs"]
     return _compared(stored, record.outcome, backend, evaluated, outputs)
 

@@ -1,8 +1,8 @@
-"""The roofs of a device: the matrix rate and the copy bandwidth that a backend attains on it, measured once and kept.
+"""The roofline of a device: the highest matrix multiplication rate and copy bandwidth that a backend reaches on it.
 
-A run's share of the matrix rate is its model FLOPs utilization (Chowdhery et al. 2022, arXiv:2204.02311, appendix B,
-with the attainable rate in place of the maker's); rate / bandwidth is the roofline's ridge (Williams et al. 2009, CACM
-52, 65-76).
+A run's fraction of the matrix multiplication rate is its model FLOPs utilization (Chowdhery et al. 2022,
+arXiv:2204.02311, appendix B, with the attainable rate instead of the manufacturer's); the ratio of rate and bandwidth
+is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
 """
 
 from __future__ import annotations
@@ -24,14 +24,18 @@ from harness.plugins.requirements import missing
 from harness.records import Environment, Failure, PluginRef, Precision, Roofline
 
 MATRICES = {"cpu": (512, 1024, 2048, 4096), "gpu": (2048, 4096, 8192, 16384)}
-"""Sizes that are tried; the best counts."""
+"""Sizes of square matrices; the size with the highest rate counts."""
 COPY_BYTES = {"cpu": 512 * 2**20, "gpu": 2**30}
-"""Far more than any cache holds, as STREAM asks for (McCalpin 1995)."""
+"""Size of the copied array, which must be much larger than the caches, as STREAM requires (McCalpin 1995)."""
 WINDOW_S, WINDOWS = 0.3, 7
+"""Approximate duration of a timed window, in seconds, and number of windows."""
 LIMIT_S = 600.0
+"""Time limit of a measurement, in seconds."""
 
 
 class RooflineJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The job of a child process that measures a roofline."""
+
     backend: str
     plugin: PluginRef
     device: str
@@ -40,6 +44,8 @@ class RooflineJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rates(msgspec.Struct, frozen=True):
+    """The rates that a backend reaches on a device."""
+
     matrix_flops_per_s: float
     copy_bytes_per_s: float
 
@@ -47,9 +53,9 @@ class Rates(msgspec.Struct, frozen=True):
 def measure(
     backend: str, catalog: Catalog, *, device: str, precision: Precision, threads: int, environment: Environment
 ) -> Roofline | None:
-    """Measure in a child and save the result; return None where the backend has no kernels for it.
+    """Measure in a child process and save the result; return None if the backend has no kernels for the measurement.
 
-    Raises `harness.HarnessError` where that fails, or where it cannot be saved.
+    Raises `harness.HarnessError` if the measurement fails or cannot be saved.
     """
     from harness.execute.runner import thread_environment
 
@@ -80,11 +86,12 @@ def measure(
 
 
 def usable(catalog: Catalog) -> list[str]:
+    """Return the names of the backends whose requirements are installed."""
     return sorted(name for name, provided in catalog.backends.items() if not missing(provided.value.requires))
 
 
 def rate(work: Callable[[], Any], synchronize: Callable[[], None], window_s: float = WINDOW_S) -> float:
-    """Calls a second, the median of `WINDOWS` windows after one that is not counted."""
+    """Return the median number of calls per second over `WINDOWS` windows, after one window of warm-up."""
     count = 1
     rates: list[float] = []
     while len(rates) <= WINDOWS:
@@ -102,7 +109,7 @@ def rate(work: Callable[[], Any], synchronize: Callable[[], None], window_s: flo
 
 
 def measure_rates(job: RooflineJob, context: ChildContext) -> Rates | None:
-    """Measure in this process; return None where the backend has no kernels for it."""
+    """Measure in this process; return None if the backend has no kernels for the measurement."""
     from harness.execute.preparation import backend_of
 
     backend = backend_of(job.plugin, job.backend)

@@ -1,7 +1,7 @@
-"""Whether the harness measures right on this machine: what is known beforehand, measured as runs are measured.
+"""A self-test of the measurements on this machine: known quantities are measured in the same way as runs.
 
-One child allocates known amounts of host memory, phase by phase, and returns what it measured; another one for each
-accelerator does so on that device.
+One child process allocates known amounts of host memory, phase by phase, and returns the measured amounts; one more
+child process for each accelerator does so on that device.
 """
 
 from __future__ import annotations
@@ -19,22 +19,29 @@ from harness.records import Failure, PluginRef
 
 MIB = 2**20
 SIZES_MIB = (16, 64, 256)
-TOLERANCE_BYTES, TOLERANCE_SHARE = 2 * MIB, 0.01
-"""The larger of both: pages that the interpreter itself takes or gives back between two readings."""
+TOLERANCE_BYTES, TOLERANCE_FRACTION = 2 * MIB, 0.01
+"""Allowed error, in bytes and as a fraction; the larger of the two counts. It covers pages that the interpreter
+allocates or frees between two readings."""
 CLOCK_S, CLOCK_TOLERANCE = 0.5, 1e-3
+"""Duration of the comparison of the clocks and allowed difference, in seconds."""
 TIMEOUT_S = 120.0
+"""Time limit of a child process, in seconds."""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One measurement of a known quantity."""
+
     name: str
     expected: float
     measured: float
     unit: str
     tolerance: float
+    """Allowed absolute difference between `expected` and `measured`, in `unit`."""
     note: str = ""
 
     @property
     def passed(self) -> bool:
+        """True if the error is within the tolerance."""
         return abs(self.measured - self.expected) <= self.tolerance
 
 
@@ -47,9 +54,9 @@ class SelftestJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(catalog: Catalog) -> list[Check]:
-    """Run all checks, in child processes: of the host, and of every accelerator that a backend of `catalog` has.
+    """Run all checks in child processes: those of the host, and those of every accelerator that a backend finds.
 
-    Raises `harness.HarnessError` where such a process fails.
+    Raises `harness.HarnessError` if a child process fails.
     """
     from harness.execute.devices import probe
 
@@ -67,19 +74,19 @@ def run(catalog: Catalog) -> list[Check]:
 def _in_child(job: SelftestJob, environment: Mapping[str, str]) -> list[Check]:
     checks = call_in_child(check, job, timeout_s=TIMEOUT_S, environment=environment)
     if isinstance(checks, Failure):
-        raise HarnessError(f"the self-test's process failed: {checks.message}")
+        raise HarnessError(f"the self-test process failed: {checks.message}")
     return checks
 
 
 def check(job: SelftestJob, context: ChildContext) -> list[Check]:
-    """Make the job's checks in this process."""
+    """Run the job's checks in this process."""
     if job.plugin is None:
         return [*host_memory(), clock()]
     return list(device_memory(job.backend, job.plugin, job.device))
 
 
 def host_memory() -> Iterator[Check]:
-    """The peak of a phase that allocates a known amount, less that of the phase before it."""
+    """Yield checks that a phase which allocates a known amount raises the peak of host memory by this amount."""
     from harness.measure.memory import PhaseMemory
 
     for size in SIZES_MIB:
@@ -94,11 +101,11 @@ def host_memory() -> Iterator[Check]:
 
 
 def device_memory(backend: str, plugin: PluginRef, device: str) -> Iterator[Check]:
-    """What the framework's allocator says of known amounts; nothing where it does not tell."""
+    """Yield checks of the framework's figures for known amounts; none if the framework does not report its memory."""
     from harness.execute.preparation import backend_of
 
     provided = backend_of(plugin, backend)
-    provided.allocated_bytes(device, 1)  # what the first allocation brings with it does not count
+    provided.allocated_bytes(device, 1)  # exclude the overhead of the first allocation
     for size in SIZES_MIB:
         measured = provided.allocated_bytes(device, size * MIB)
         if measured is not None:
@@ -111,13 +118,13 @@ def _memory(name: str, size_mib: int, measured: int, counter: str) -> Check:
         expected=size_mib * MIB,
         measured=measured,
         unit="bytes",
-        tolerance=max(TOLERANCE_BYTES, TOLERANCE_SHARE * size_mib * MIB),
+        tolerance=max(TOLERANCE_BYTES, TOLERANCE_FRACTION * size_mib * MIB),
         note=counter,
     )
 
 
 def clock() -> Check:
-    """The clock that times steps, beside the system's wall clock, over half a second."""
+    """Compare the step timer with the system's wall clock over half a second."""
     wall, start = time.time(), time.perf_counter()
     time.sleep(CLOCK_S)
     measured = time.perf_counter() - start
@@ -127,5 +134,5 @@ def clock() -> Check:
         measured=measured,
         unit="s",
         tolerance=CLOCK_TOLERANCE,
-        note="perf_counter beside the wall clock",
+        note="perf_counter against the wall clock",
     )

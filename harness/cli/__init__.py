@@ -1,10 +1,10 @@
-"""The command line: one thin file for each command, loaded on first use."""
+"""The command line. Each command is a module that is imported when it is first used."""
 
 from __future__ import annotations
 
 
 def main() -> None:
-    """Entry point of ``harness``; exits with 0, 1 (something failed), 2 (wrong usage) or 130 (interrupted)."""
+    """Run the command line. Exits with status 0, 1 (a failure), 2 (invalid usage) or 130 (interrupted)."""
     from harness.cli.root import cli
 
     cli(prog_name="harness")

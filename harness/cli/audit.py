@@ -1,4 +1,4 @@
-"""``harness audit``."""
+"""The command ``harness audit``."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ if TYPE_CHECKING:
     from harness.checks.audit.finding import Finding
 
 
-@click.command(short_help="Check whether a run's figures are sound.")
+@click.command(short_help="Audit a run: check its results against its raw data.")
 @options.plugins
 @click.argument("run")
 @options.format_
-@options.timeout("End the replay if it takes longer")
+@options.timeout("Maximum duration of the replay in a new process, in seconds.")
 @options.results
 def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
-    """Check that a run's figures follow from its raw samples, that the timed predictions are those that were scored,
-    that training changed the weights and these were evaluated, that distinct seeds gave distinct runs, and that the
-    step timer agrees with wall-clock time. Then prepare the data and open the model again in a new process, and check
-    that data and weights are those of the record and that no state is carried from batch to batch.
+    """Audit a run: check that its metrics follow from its raw samples, that the timed predictions are those that were
+    scored, that training changed the weights and the changed weights were scored, that distinct seeds gave distinct
+    runs, and that the step timer agrees with wall-clock time. Then prepare the data and build the model again in a new
+    process, and check that data and weights equal those in the record and that no state is carried from batch to batch.
 
-    RUN is its id, a unique part of the id, or the path of its directory. The findings are kept next to the record
-    (audit.json). The exit status is 1 if a check failed; a check that cannot be made gives the reason.
+    RUN is the id of a run, a unique part of the id, or the path of the run's directory. The findings are saved next to
+    the record, in audit.json. A check that is not possible is listed with the reason. The exit status is 1 if a check
+    failed.
 
     \b
     Examples:
@@ -41,10 +42,10 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
 
     stored = Store(results_dir(results)).find(run)
     if not isinstance(stored.record.outcome, Success):
-        raise UsageError(f"run {stored.record.run_id!r} failed; there is nothing to audit")
+        raise UsageError(f"run {stored.record.run_id!r} failed; only successful runs can be audited")
     catalog = options.catalog()
-    beside = Store(stored.path.absolute().parent).load().runs
-    findings = [*on_record(stored, beside, catalog), *replay(stored, catalog, timeout)]
+    siblings = Store(stored.path.absolute().parent).load().runs
+    findings = [*on_record(stored, siblings, catalog), *replay(stored, catalog, timeout)]
     write_json(stored.path / AUDIT, findings)
     if format_ == "json":
         print_json(findings)
@@ -57,6 +58,6 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
 def render(findings: list[Finding]) -> str:
     from tabulate import tabulate
 
-    words = {True: "ok", False: "FAILED", None: "not checked"}
-    rows = [[words[finding.passed], finding.check, finding.detail] for finding in findings]
-    return tabulate(rows, headers=["", "check", "seen"], tablefmt="simple", maxcolwidths=[None, None, 76])
+    labels = {True: "ok", False: "FAILED", None: "not checked"}
+    rows = [[labels[finding.passed], finding.check, finding.detail] for finding in findings]
+    return tabulate(rows, headers=["", "check", "detail"], tablefmt="simple", maxcolwidths=[None, None, 76])

@@ -1,4 +1,4 @@
-"""``harness bundle``."""
+"""The command ``harness bundle``."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from harness.cli.output import counted
 @options.plugins
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option(
-    "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The zip archive."
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Path of the zip archive.",
 )
-@click.option("--title", default="Benchmark results", show_default=True, help="Title of the report in it.")
+@click.option("--title", default="Benchmark results", help="Title of the report in the bundle.")
 @options.results
 def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None) -> None:
-    """Put runs into one archive with all that a reader needs to believe and repeat them: records, raw samples, report,
-    environment, digests, a suite, and a manifest with the SHA-256 of every file.
+    """Pack runs into one archive with everything that is needed to check and to reproduce them: records, raw samples,
+    the report, the environment, digests, a suite, and a manifest with the SHA-256 digest of every file.
 
-    RUN is a run's id, the beginning or a part of ids, the directory of a run, a results directory, or the file of a
-    suite; without it every run of the results directory is taken. Failed runs are part of the comparison.
+    RUN is a part of the ids of runs, the directory of a run, a results directory, or a suite file. By default, all runs
+    in the results directory are packed. Failed runs are included.
 
     \b
     Examples:
       harness bundle --results results/reference --output reference.zip
-      harness bundle nlp-bert-tiny nlp-lstm --output comparison.zip --title "BERT and LSTM"
+      harness bundle nlp-bert-tiny nlp-lstm --output comparison.zip
       harness reproduce comparison.zip
     """
     from importlib.metadata import version
@@ -40,13 +44,15 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     from harness.report.bundle.pack import pack
     from harness.report.report import Report
 
-    place = results_dir(results)
-    chosen = {run.path.resolve(): run for text in runs or (str(place),) for run in find(text, place, options.catalog)}
+    directory = results_dir(results)
+    chosen = {
+        run.path.resolve(): run for text in runs or (str(directory),) for run in find(text, directory, options.catalog)
+    }
     included = sorted(chosen.values(), key=lambda run: (run.record.started_at, run.record.run_id))
     names = [run.record.run_id for run in included]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"two of these runs are named {twice!r}; bundle one results directory at a time")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise UsageError(f"two of these runs have the id {duplicate!r}; bundle one results directory at a time")
     verdicts = [v for folder in {run.path.parent for run in included} for v in load_verdicts(folder).values()]
     report = Report(runs=tuple(included), catalog=options.catalog(), verdicts=tuple(verdicts), title=title)
     digest = pack(report, output, version("harness"))

@@ -1,4 +1,4 @@
-"""``harness compare``."""
+"""The command ``harness compare``."""
 
 from __future__ import annotations
 
@@ -15,42 +15,44 @@ if TYPE_CHECKING:
     from harness.records.store import StoredRun
 
 
-@click.command(short_help="Better, worse or indistinguishable, with intervals.")
+@click.command(short_help="Compare two sets of runs: better, worse or inconclusive.")
 @options.plugins
 @click.argument("base")
 @click.argument("new")
 @options.names(
-    "--metric", "Compare these only: scores of the task, train_samples_per_s, latency_p50_ms, host_peak_mib ..."
+    "--metric",
+    "Metric to compare, such as accuracy, train_samples_per_s, latency_p50_ms or host_peak_mib.",
+    default="the primary metric of the task, speed, latency and memory",
 )
 @click.option(
     "--fail-on",
     multiple=True,
     metavar="METRIC:BOUND",
-    help="Exit with status 1 if the whole confidence interval lies beyond the bound, such as "
-    "train_samples_per_s:-5% or accuracy:-0.01.",
+    help="Exit with status 1 if the whole confidence interval of the change is beyond the bound, such as "
+    "train_samples_per_s:-5% or accuracy:-0.01. Can be repeated.",
 )
 @options.format_
 @options.results
 def compare(
     base: str, new: str, metric: tuple[str, ...], fail_on: tuple[str, ...], format_: str, results: str | None
 ) -> None:
-    """Compare runs: whether NEW is better or worse than BASE, by how much, how surely, and how small a change would
-    have been seen.
+    """Compare two sets of runs, metric by metric: report whether NEW is better or worse than BASE, the change with its
+    confidence interval, and the smallest change that these runs could have detected.
 
-    BASE and NEW are each a results directory, the directory of a run, the file of a baseline (`harness baseline`), the
-    file of a suite (those of its runs that are in the results directory), or the beginning or a part of the ids of runs
-    there. Runs of equal settings are compared with each other; then what matches by task, dataset, model, backend,
-    device and precision; then without the backend; then what is left, if it is one on each side.
+    BASE and NEW are each a results directory, the directory of a run, a file written by `harness baseline`, a suite
+    file (its runs in the results directory), or a part of the ids of runs in the results directory. Runs are matched
+    by their settings; the remaining ones by task, dataset, model, backend, device and precision; then by these without
+    the backend; finally, if one group of runs is left on each side, these two are compared.
 
-    Speed, latency and memory need three runs on each side (`harness run --repeat 3`). Quality is compared over seeds
-    and splits, three or more; else over the examples of one seed. The exit status is 0 unless a bound of --fail-on
-    is broken (1).
+    Speed, latency and memory are compared over at least three runs on each side (`harness run --repeat 3`). Quality is
+    compared over at least three seeds or splits, else over the examples of one seed. The exit status is 1 if a bound of
+    --fail-on is violated, and 0 otherwise.
 
     \b
     Examples:
       harness compare results/main results/branch
       harness compare nlp-bert-tiny-torch nlp-bert-tiny-tensorflow
-      harness compare baseline.json results/ --fail-on train_samples_per_s:-5% --fail-on accuracy:-0.01
+      harness compare baseline.json results/ --fail-on train_samples_per_s:-5%
     """
     import msgspec
 
@@ -62,22 +64,22 @@ def compare(
     from harness.records.store import results_dir
 
     gates = parse(fail_on)
-    place = results_dir(results)
-    sides = {"BASE": find(base, place, options.catalog), "NEW": find(new, place, options.catalog)}
+    directory = results_dir(results)
+    sides = {"BASE": find(base, directory, options.catalog), "NEW": find(new, directory, options.catalog)}
     for side, runs in sides.items():
         failed_runs = [run for run in runs if isinstance(run.record.outcome, Failure)]
         if failed_runs:
             click.echo(
-                f"Warning: {side}: left out, because failed: {', '.join(run.path.name for run in failed_runs)}",
+                f"Warning: {side}: failed runs are excluded: {', '.join(run.path.name for run in failed_runs)}",
                 err=True,
             )
-        for text in _doubts(runs):
+        for text in _flags(runs):
             click.echo(f"Warning: {side}: {text}", err=True)
     matches, left = match(*sides.values())
     for name in left:
-        click.echo(f"Warning: no counterpart: {name}", err=True)
+        click.echo(f"Warning: excluded, because no runs on the other side match: {name}", err=True)
     if not matches:
-        raise UsageError("no successful run of one side has a counterpart on the other")
+        raise UsageError("no successful runs of BASE and NEW match; compare runs of the same task, dataset and model")
     compared = compare_all(matches, options.catalog(), metric, [gate.metric for gate in gates])
     failed = broken(gates, compared)
     if format_ == "json":
@@ -86,7 +88,7 @@ def compare(
         click.echo(render(compared))
     for gate, pair, comparison in failed:
         click.echo(f"Failed: {gate.text}: {pair.name}: {_change(comparison)}, {_interval(comparison)}", err=True)
-    for text in _undecided(gates, compared):
+    for text in _unchecked(gates, compared):
         click.echo(f"Warning: {text}", err=True)
     if failed:
         raise click.exceptions.Exit(1)
@@ -116,17 +118,17 @@ def render(compared: Sequence[Compared]) -> str:
         align = ["left", *["right"] * 5, "left", "left"]
         grid = tabulate(rows, headers=header, tablefmt="simple", colalign=align, disable_numparse=True)
         lines = [f"  {name}: {before} -> {after}" for name, before, after in pair.differences]
-        parts.append("\n".join([pair.name, "", grid, *(["", "what differs besides", *lines] if lines else [])]))
+        parts.append("\n".join([pair.name, "", grid, *(["", "other differences", *lines] if lines else [])]))
     count = sum(len(pair.comparisons) for pair in compared)
     parts.append(
-        f"{count} comparisons together call a difference where there is none in at most 1% of all cases (Bonferroni).\n"
-        "detectable: the smallest change that would have been seen with probability 0.95."
+        f"The probability of a false difference in any of {count} comparisons is at most 1% (Bonferroni correction).\n"
+        "detectable: the smallest change that would have been detected with probability 0.95."
     )
     return "\n\n".join(parts)
 
 
-def _doubts(runs: Sequence[StoredRun]) -> list[str]:
-    """Return a line for each metric and kind of flag: in how many runs it was flagged."""
+def _flags(runs: Sequence[StoredRun]) -> list[str]:
+    """Return a line for each metric and kind of flag, with the number of runs that have the flag."""
     from harness.analysis.metrics import BY_FLAG
     from harness.records import Success
 
@@ -141,18 +143,16 @@ def _doubts(runs: Sequence[StoredRun]) -> list[str]:
     ]
 
 
-def _undecided(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a line for each bound that too few or too noisy runs could not have broken."""
+def _unchecked(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
+    """Return a line for each bound whose violation these runs could not detect, being too few or too noisy."""
     lines = []
     for gate in gates:
         for comparison in (c for pair in compared for c in pair.comparisons if c.metric == gate.metric):
             if comparison.low is None:
                 lines.append(f"{gate.text} was not checked: {comparison.evidence}")
             elif comparison.detectable is not None and comparison.detectable > abs(gate.bound):
-                seen = _amount(comparison.detectable, comparison.relative)
-                lines.append(
-                    f"{gate.text}: these runs show changes from {seen} on only; more repeats show smaller ones"
-                )
+                smallest = _amount(comparison.detectable, comparison.relative)
+                lines.append(f"{gate.text}: these runs cannot detect changes smaller than {smallest}; run more repeats")
     return lines
 
 

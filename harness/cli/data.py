@@ -1,4 +1,4 @@
-"""``harness data``: datasets and their files."""
+"""The commands ``harness data``, for datasets and their files."""
 
 from __future__ import annotations
 
@@ -19,18 +19,23 @@ if TYPE_CHECKING:
     from harness.interfaces import Dataset, RawInput
 
 SHOWN_NAMES = 12
-"""Of classes, in the text that ``info`` prints."""
+"""Maximum number of class names that ``info`` prints as text."""
 
 
-@click.group(cls=options.SuggestingGroup, short_help="Datasets: list, fetch, verify and clear.")
+@click.group(cls=options.SuggestingGroup, short_help="List, download, verify and delete datasets.")
 def data() -> None:
-    """Datasets and their files. Embedded ones need no download; the others are fetched from their publishers when a
-    run first uses them, or by `harness data fetch`, are verified, and stay in the cache.
+    """List, download, verify and delete datasets.
+
+    Embedded datasets need no download. The others are downloaded from their publishers by `harness data fetch`, or when
+    a run first uses them; they are verified and stored in the cache.
 
     \b
-    HARNESS_CACHE        the cache [the platform's, such as ~/.cache/harness]
-    HARNESS_OFFLINE      1: use no network, fail before anything runs
-    HARNESS_DATA_MIRROR  directory or URL that holds the publishers' files as <host>/<path>; tried first
+    Environment variables:
+      HARNESS_CACHE        cache directory
+                           [default: the platform's, such as ~/.cache/harness]
+      HARNESS_OFFLINE      if 1, do not use the network
+      HARNESS_DATA_MIRROR  directory or URL with copies of the publishers' files
+                           as <host>/<path>, which is tried first
 
     \b
     Examples:
@@ -40,14 +45,14 @@ def data() -> None:
     """
 
 
-@data.command("list", short_help="List datasets: task, size, whether it is here, license.")
+@data.command("list", short_help="List datasets with their task, size, state and license.")
 @options.plugins
 @options.format_
 def list_(format_: str) -> None:
-    """List the datasets: the tasks that can use each, the size of the download, whether it is here, and its license.
+    """List datasets with the tasks that can use them, the size of the download, the state and the license.
 
-    State: `embedded` comes with an installed package; `cached` was fetched and verified; `to fetch` is downloaded when
-    a run first uses it.
+    The state is `embedded` if the dataset is part of an installed package, `cached` if it has been downloaded and
+    verified, and `to fetch` if it will be downloaded when a run first uses it.
 
     \b
     Examples:
@@ -67,13 +72,13 @@ def list_(format_: str) -> None:
     click.echo(tabulate(rows, headers=["name", "task", "download", "state", "license"], disable_numparse=True))
 
 
-@data.command(short_help="Describe one dataset: splits, classes, license, files.")
+@data.command(short_help="Describe a dataset: splits, classes, license, files.")
 @options.plugins
 @click.argument("name")
 @options.format_
 def info(name: str, format_: str) -> None:
-    """Describe a dataset: its splits, inputs and classes, the metric its literature reports, its license and citation,
-    its options and its files. Nothing is fetched or loaded.
+    """Describe a dataset: its splits, inputs and classes, the metric that is used in the literature, its license and
+    citation, its options and its files. Nothing is downloaded or loaded.
 
     \b
     Examples:
@@ -94,9 +99,9 @@ def info(name: str, format_: str) -> None:
 @options.plugins
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def fetch(names: tuple[str, ...]) -> None:
-    """Download datasets into the cache and verify them; those that are there already cost nothing.
+    """Download datasets to the cache and verify them. Datasets that are already in the cache are skipped.
 
-    One that cannot be fetched does not keep the others from it; the exit status is then 1.
+    If a dataset cannot be downloaded, the others still are, and the exit status is 1.
 
     \b
     Examples:
@@ -112,11 +117,11 @@ def fetch(names: tuple[str, ...]) -> None:
     _for_each(names, act)
 
 
-@data.command(short_help="Check installed files against their digests.")
+@data.command(short_help="Check downloaded files against their digests.")
 @options.plugins
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def verify(names: tuple[str, ...]) -> None:
-    """Read the installed files again and compare them with what was verified when they came.
+    """Check that the files of datasets in the cache have not changed since they were downloaded.
 
     The exit status is 1 if a file is missing or has changed.
 
@@ -133,7 +138,7 @@ def verify(names: tuple[str, ...]) -> None:
         if problems:
             remedy = f"run: harness data clear {dataset.name} && harness data fetch {dataset.name}"
             raise DataError("\n  ".join([f"dataset {dataset.name!r} is damaged; {remedy}", *problems]))
-        return f"{dataset.name}: unchanged since it was fetched"
+        return f"{dataset.name}: unchanged since the download"
 
     _for_each(names, act)
 
@@ -142,7 +147,7 @@ def verify(names: tuple[str, ...]) -> None:
 @options.plugins
 @click.argument("name", required=False)
 def path(name: str | None) -> None:
-    """Print the folder of the cache, or that of an installed dataset's files. Nothing is fetched.
+    """Print the path of the cache directory, or of the directory of a dataset in it. Nothing is downloaded.
 
     \b
     Examples:
@@ -159,7 +164,7 @@ def path(name: str | None) -> None:
 @options.plugins
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def clear(names: tuple[str, ...]) -> None:
-    """Delete what the cache keeps of datasets, unfinished downloads too; they are fetched again when needed.
+    """Delete datasets from the cache, including unfinished downloads. They are downloaded again when they are needed.
 
     \b
     Examples:
@@ -173,14 +178,14 @@ def clear(names: tuple[str, ...]) -> None:
 
 
 def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:
-    """Act on each dataset, after all names have been looked up; report a failure and go on with the others."""
+    """Call `act` for each dataset, after looking up all names. Report failures and continue with the other datasets."""
     from harness.errors import DataError
 
     catalog = options.catalog()
     failed = False
     for dataset in [catalog.dataset(name) for name in dict.fromkeys(names)]:
         if not dataset.files:
-            click.echo(f"{dataset.name}: embedded, it has no files of its own")
+            click.echo(f"{dataset.name}: embedded, there are no files in the cache")
             continue
         try:
             click.echo(act(dataset))
@@ -193,7 +198,7 @@ def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:
 
 @contextlib.contextmanager
 def _progress(dataset: Dataset) -> Iterator[Report]:
-    """What suits stderr: a bar on a terminal, lines elsewhere."""
+    """Show progress on stderr: a bar on a terminal, lines elsewhere."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         from harness.data.install import Log
 
@@ -220,11 +225,11 @@ def render(dataset: DatasetInfo) -> str:
     from tabulate import tabulate
 
     facts = {
-        "tasks": ", ".join(dataset.tasks) or "none that is installed",
+        "tasks": ", ".join(dataset.tasks) or "no installed task",
         "data": f"{dataset.kind}, {dataset.objective}",
         "examples": ", ".join(f"{count:,} {split}" for split, count in dataset.examples.items())
         + (", with the default options" if dataset.examples and dataset.options else ""),
-        "splits": f"{len(dataset.splits)} published, --split all runs each" if dataset.splits else "",
+        "splits": f"{len(dataset.splits)} published; --split all runs all of them" if dataset.splits else "",
         "inputs": ", ".join(f"{name}: {_form(each)}" for name, each in dataset.inputs.items()),
         _outputs(dataset): _some(dataset.label_names),
         "metric": dataset.metric,
@@ -249,7 +254,7 @@ def render(dataset: DatasetInfo) -> str:
 
 
 def _form(each: RawInput) -> str:
-    """``str``, ``uint8 [28, 28, 1]``, ``float32 [any]``."""
+    """Return the type of an input, such as ``str``, ``uint8 [28, 28, 1]`` or ``float32 [any]``."""
     lengths = ", ".join("any" if length is None else str(length) for length in each.shape)
     return f"{each.dtype} [{lengths}]" if each.shape else each.dtype
 

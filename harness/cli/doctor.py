@@ -1,4 +1,4 @@
-"""``harness doctor``."""
+"""The command ``harness doctor``."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     devices: list[Device]
     problem: str | None
-    """Why it cannot run here, and what to type; None if it can."""
+    """Reason why the backend is not available, and the command that helps; None if it is available."""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``harness doctor --format json`` prints."""
+    """The output of ``harness doctor --format json``."""
 
     harness: str
     environment: Environment
@@ -41,17 +41,20 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     results_problem: str | None
 
 
-@click.command(short_help="What can run on this machine, and why not.")
+@click.command(short_help="Report what can run on this machine, and why not.")
 @options.plugins
 @click.option(
     "--roofline",
     is_flag=True,
-    help="Measure the peak compute and bandwidth of each device, and keep them for later runs.",
+    help="Measure the peak compute and bandwidth of each device, and save them for later runs.",
 )
-@options.names("--backend", "With --roofline: only these.")
-@options.names("--precision", "With --roofline: only these.")
+@options.names("--backend", "With --roofline: backend to measure.", default="all available backends")
+@options.names("--precision", "With --roofline: precision to measure.", default="all that the device supports")
 @click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="With --roofline: CPU threads [all available]."
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=options.with_default("With --roofline: number of CPU threads.", "number of available cores"),
 )
 @options.format_
 @options.results
@@ -63,14 +66,15 @@ def doctor(
     format_: str,
     results: str | None,
 ) -> None:
-    """Describe this machine: versions, the devices of each backend, plugins that do not load, the results directory.
+    """Report the state of this machine: versions, the devices of each backend, plugins that fail to load, and whether
+    the results directory is writable.
 
-    Each backend lists its devices in a separate process. The exit status is 1 if no backend can run here or results
+    Each backend lists its devices in a separate process. The exit status is 1 if no backend is available or results
     cannot be written.
 
-    With --roofline, measure instead the matrix rate and the copy bandwidth that each backend attains on each of its
-    devices, in each precision (about 20 s each). They are kept in the cache; later runs on the same device, with the
-    same number of threads, are also reported as a fraction of them (model FLOPs utilization).
+    With --roofline, measure the peak matrix-multiplication rate and the peak copy bandwidth of each device and
+    precision instead (about 20 s each). They are saved in the cache, and the report of later runs on the same device
+    with the same number of threads also shows the fraction of the peak (model FLOPs utilization).
 
     \b
     Examples:
@@ -82,7 +86,7 @@ def doctor(
         _print_rooflines(backend, precision, threads, format_)
         return
     if backend or precision or threads:
-        raise click.UsageError("--backend, --precision and --threads belong to --roofline")
+        raise click.UsageError("--backend, --precision and --threads can only be used with --roofline")
     diagnosis = diagnose(results)
     if format_ == "json":
         print_json(diagnosis)
@@ -109,7 +113,7 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
             for precision in device.precisions:
                 if precisions and precision not in precisions:
                     continue
-                click.echo(f"measuring {name} on {device.name} in {precision}, {count} threads", err=True)
+                click.echo(f"measuring {name} on {device.name}, {precision}, {count} threads", err=True)
                 try:
                     measured = roofline.measure(
                         name, catalog, device=device.name, precision=precision, threads=count, environment=environment
@@ -154,7 +158,7 @@ def diagnose(results: str | None) -> Diagnosis:
     return Diagnosis(
         harness=version("harness"),
         environment=collect(sorted(packages)),
-        backends=[_ask(name, catalog) for name in sorted(catalog.backends)],
+        backends=[_state_of(name, catalog) for name in sorted(catalog.backends)],
         plugin_problems={failure.ref.name: failure.message for failure in catalog.failures}
         | {f"{kind} {name}": explanation for (kind, name), explanation in catalog.conflicts.items()},
         results_dir=str(directory.resolve()),
@@ -163,16 +167,16 @@ def diagnose(results: str | None) -> Diagnosis:
 
 
 def _problem_with(directory: Path) -> str | None:
-    """Why results cannot be kept there; nothing is created to find out."""
+    """Return why results cannot be written to `directory`, or None if they can. Nothing is created."""
     existing = next(path for path in (directory, *directory.resolve().parents) if path.exists())
     if not existing.is_dir():
-        return f"{existing} is not a directory; choose another with --results DIR"
+        return f"{existing} is not a directory; choose another directory with --results DIR"
     if not os.access(existing, os.W_OK | os.X_OK):
-        return f"{existing} cannot be written; choose another with --results DIR"
+        return f"{existing} is not writable; choose another directory with --results DIR"
     return None
 
 
-def _ask(name: str, catalog: Catalog) -> BackendState:
+def _state_of(name: str, catalog: Catalog) -> BackendState:
     from harness.execute.devices import probe
     from harness.plugins.requirements import missing
 
@@ -186,7 +190,7 @@ def _ask(name: str, catalog: Catalog) -> BackendState:
         for device in answer.devices
     ]
     return BackendState(
-        name=name, devices=devices, problem=answer.error or (None if devices else "it has no device here")
+        name=name, devices=devices, problem=answer.error or (None if devices else "no device was found")
     )
 
 
@@ -205,12 +209,12 @@ def render(diagnosis: Diagnosis) -> str:
         "backends",
     ]
     for backend in diagnosis.backends:
-        lines.append(f"  {backend.name}: {'cannot run here: ' + backend.problem if backend.problem else 'can run'}")
+        lines.append(f"  {backend.name}: {'not available: ' + backend.problem if backend.problem else 'available'}")
         lines += [f"    {d.name}  {d.description}  {', '.join(d.precisions)}" for d in backend.devices]
     if not diagnosis.backends:
-        lines.append("  none: no plugin provides one")
+        lines.append("  none: no installed plugin provides a backend")
     if diagnosis.plugin_problems:
-        lines += ["", "plugins that do not load"]
+        lines += ["", "plugins that failed to load"]
         lines += [f"  {name}: {message}" for name, message in diagnosis.plugin_problems.items()]
-    lines += ["", f"results in {diagnosis.results_dir}: {diagnosis.results_problem or 'can be written'}"]
+    lines += ["", f"results directory {diagnosis.results_dir}: {diagnosis.results_problem or 'writable'}"]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""``harness evaluate``."""
+"""The command ``harness evaluate``."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 @click.command(short_help="Score a trained model under another backend.")
 @options.plugins
 @click.argument("run")
-@click.option("--backend", required=True, metavar="NAME", help="Backend to evaluate with.")
-@click.option("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N [auto].")
+@click.option("--backend", required=True, metavar="NAME", help="Backend to evaluate the weights with.")
+@click.option("--device", metavar="NAME", default="auto", help="Device: auto, cpu, cuda or cuda:N.")
 @options.format_
-@options.timeout("End the evaluation if it takes longer")
+@options.timeout("Maximum duration of the evaluation, in seconds.")
 @options.results
 def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, results: str | None) -> None:
     """Load the weights that a run saved (`harness run --save-weights`) under another backend, predict the test split,
-    score it, and compare the predictions with those of the run.
+    score the predictions, and compare them with those of the run.
 
-    RUN is its id, a unique part of the id, or the path of its directory. The exit status is 0 if the
-    predictions agree: every example in the same class or, for regression, outputs that differ by rounding only.
+    RUN is the id of a run, a unique part of the id, or the path of the run's directory. The exit status is 0 if the
+    predictions agree: the same class for every example or, for regression, outputs that differ only by rounding.
 
     \b
     Examples:
@@ -60,7 +60,7 @@ def render(evaluation: Evaluation) -> str:
     ]
     lines = [evaluation.run, tabulate(rows, headers=header, tablefmt="plain", disable_numparse=True)]
     if evaluation.same_class is not None:
-        lines.append(f"{evaluation.same_class} of {evaluation.examples} examples are put into the same class")
-    lines.append(f"outputs differ by {evaluation.error:.1e} (norm-wise relative)")
+        lines.append(f"{evaluation.same_class} of {evaluation.examples} examples have the same predicted class")
+    lines.append(f"relative difference of the outputs: {evaluation.error:.1e} (norm-wise)")
     lines.append("the predictions agree" if evaluation.agree else "the predictions DIFFER")
     return "\n".join(lines)

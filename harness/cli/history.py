@@ -1,4 +1,4 @@
-"""``harness history``."""
+"""The command ``harness history``."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import counted
 
 if TYPE_CHECKING:
     from harness.analysis.history import Figure, History, Point
 
 
-@click.command(short_help="The same spec over time, versions and commits.")
+@click.command(short_help="Show metrics over time, commits and package versions.")
 @options.plugins
 @options.names(
     "--metric",
-    "quality, train_samples_per_s, latency_p50_ms, host_peak_mib, a score of the task ... "
-    "[quality, train_samples_per_s, inference_samples_per_s].",
+    "Metric to show, such as quality (the primary metric of the task), latency_p50_ms or host_peak_mib.",
+    default="quality, train_samples_per_s, inference_samples_per_s",
 )
 @options.filters("task", "model", "backend")
-@click.option("--all", "everything", is_flag=True, help="Also specs that were run in one state of the software only.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Also show settings with runs at only one commit and set of versions."
+)
 @options.format_
 @options.results
 def history(
@@ -33,17 +36,17 @@ def history(
     format_: str,
     results: str | None,
 ) -> None:
-    """Show how the figures of each spec moved with the harness's commit and the versions of the packages, and which of
-    the moves are beyond doubt.
+    """Show how metrics changed with the commit of harness and the versions of packages, and which of the changes are
+    significant.
 
-    Runs of one spec on one machine form a history; those of one commit and one set of versions a point of it. A point
-    is compared with the one before as `harness compare` does it.
+    A history consists of the runs with the same settings on the same machine. Each of its rows contains the runs at one
+    commit and set of package versions, and is compared with the previous row, like `harness compare` does.
 
     \b
     Examples:
       harness history
       harness history --metric train_samples_per_s --task nlp
-      harness history --results results/nightly --metric latency_p50_ms,host_peak_mib --format json
+      harness history --metric latency_p50_ms,host_peak_mib --format json
     """
     import msgspec
 
@@ -54,7 +57,7 @@ def history(
     directory = results_dir(results)
     loaded = Store(directory).load()
     for problem in loaded.problems:
-        click.echo(f"Warning: left out: {problem}", err=True)
+        click.echo(f"Warning: excluded: {problem}", err=True)
     filters = {"task": task, "model": model, "backend": backend}
     chosen = [
         run
@@ -62,7 +65,9 @@ def history(
         if all(not wanted or getattr(run.record.spec, name) in wanted for name, wanted in filters.items())
     ]
     if not chosen:
-        raise UsageError(f"no run in results directory {str(directory)!r} matches; name another with --results DIR")
+        raise UsageError(
+            f"no run in results directory {str(directory)!r} matches; choose another directory with --results DIR"
+        )
     every = histories(chosen, options.catalog(), metric or DEFAULT_METRICS)
     shown = [one for one in every if everything or len(one.points) > 1]
     if format_ == "json":
@@ -72,7 +77,8 @@ def history(
         click.echo(render(shown))
     if len(every) > len(shown):
         click.echo(
-            f"{len(every) - len(shown)} specs were run in one state of the software only; --all shows them", err=True
+            f"not shown: {counted(len(every) - len(shown), 'history', 'histories')} with one row only (use --all)",
+            err=True,
         )
 
 
@@ -101,7 +107,8 @@ def render(shown: Sequence[History]) -> str:
         grid = tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)
         parts.append(f"{one.name}\n{one.machine}\n\n{grid}")
     parts.append(
-        "± is the half-width of the mean's 95% interval over runs. A change is called better or worse beyond doubt."
+        "±: half-width of the 95% confidence interval of the mean over runs. "
+        "better, worse: significant after Bonferroni correction."
     )
     return "\n\n".join(parts)
 
@@ -133,7 +140,7 @@ def _change(figure: Figure) -> str:
     if since is None or since.change is None:
         return ""
     amount = f"{100 * since.change:+.1f}%" if since.relative else f"{since.change:+.4g}"
-    return amount if since.verdict in ("indistinguishable", "not known") else f"{amount} {since.verdict}"
+    return amount if since.verdict == "inconclusive" else f"{amount} {since.verdict}"
 
 
 def _changed(point: Point) -> str:

@@ -1,4 +1,4 @@
-"""``harness latency``."""
+"""The command ``harness latency``."""
 
 from __future__ import annotations
 
@@ -13,41 +13,47 @@ if TYPE_CHECKING:
     from harness.checks.latency.result import LatencyResult
 
 
-@click.command(short_help="Latency of a run's model, by MLPerf's LoadGen.")
+@click.command(short_help="Measure latency in the scenarios of MLPerf Inference.")
 @options.plugins
 @click.argument("run")
 @click.option(
     "--scenario",
     type=click.Choice(["single-stream", "multi-stream", "server", "offline"]),
     default="single-stream",
-    help="One sample after the other, eight at once, random arrivals, all at once [single-stream].",
+    help="Queries of one sample after another (single-stream) or of eight samples (multi-stream), at random times "
+    "(server), or all samples at once (offline).",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0.1),
-    default=10.0,
-    help="Minimum duration; MLPerf's submissions take 600 [10].",
+    default=10,
+    metavar="SECONDS",
+    help="Minimum duration, in seconds; MLPerf submissions use 600.",
 )
 @click.option(
     "--target-qps",
     type=click.FloatRange(min=0, min_open=True),
     metavar="Q",
-    help="server: queries a second [half of what the model manages].",
+    help=options.with_default("Scenario server: queries per second.", "half of the measured throughput"),
 )
 @click.option(
     "--latency-bound-ms",
     type=click.FloatRange(min=0, min_open=True),
     metavar="L",
-    help="server: 99% of the queries are to take no longer [100].",
+    help=options.with_default(
+        "Scenario server: latency that 99% of the queries must not exceed, in milliseconds.", "100"
+    ),
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     metavar="N",
-    help="server, offline: samples that are computed at once [server 1, offline as the run].",
+    help=options.with_default(
+        "Scenarios server and offline: batch size of the model.", "1 for server, that of the run for offline"
+    ),
 )
 @options.format_
-@options.timeout("End the measurement if it takes longer")
+@options.timeout("Maximum duration of the measurement, in seconds.")
 @options.results
 def latency(
     run: str,
@@ -60,18 +66,18 @@ def latency(
     timeout: float,
     results: str | None,
 ) -> None:
-    """Measure the latency of a run's model in one of the four scenarios of MLPerf Inference, by MLPerf's LoadGen where
-    it is installed (pip install mlcommons-loadgen); single-stream and offline also without it.
+    """Measure the latency of a run's model in one of the four scenarios of MLPerf Inference. MLPerf's LoadGen is used
+    if it is installed (pip install mlcommons-loadgen); single-stream and offline also work without it.
 
-    RUN is its id, a unique part of the id, or the path of its directory. The trained weights are used where
-    the run saved them (`harness run --save-weights`), else the initial ones. The result is kept next to the
-    record, with all raw samples. The exit status is 1 where LoadGen calls the result invalid.
+    RUN is the id of a run, a unique part of the id, or the path of the run's directory. The trained weights are used if
+    the run saved them (`harness run --save-weights`), else the initial weights. The result is saved next to the record,
+    with all raw samples. The exit status is 1 if LoadGen reports that the result is invalid.
 
     \b
     Examples:
       harness run --task vision --backend torch --save-weights
       harness latency resnet-20-torch-s0
-      harness latency resnet-20-torch-s0 --scenario server --target-qps 200 --latency-bound-ms 15
+      harness latency resnet-20-torch-s0 --scenario server --target-qps 200
     """
     from harness.checks.latency.measure import measure, settings
     from harness.records.store import Store, results_dir
@@ -85,13 +91,13 @@ def latency(
         target_qps=target_qps,
         latency_bound_ms=latency_bound_ms,
     )
-    click.echo(f"{stored.record.run_id}: {scenario}, {seconds:g} s or more", err=True)
+    click.echo(f"{stored.record.run_id}: measuring {scenario} for at least {seconds:g} s", err=True)
     result, folder = measure(stored, chosen, options.catalog(), timeout_s=timeout)
     if format_ == "json":
         print_json(result)
     else:
         click.echo(render(result))
-        click.echo(f"kept in {folder}", err=True)
+        click.echo(f"Saved to {folder}/", err=True)
     if result.measured.valid is False:
         raise click.exceptions.Exit(1)
 
@@ -102,8 +108,8 @@ def render(result: LatencyResult) -> str:
     from harness.measure.stats import MINIMUM_SAMPLES
 
     measured, chosen = result.measured, result.settings
-    needed = {f"p{percent:g}": least for percent, least in MINIMUM_SAMPLES.items()}
-    verdict = {True: "valid", False: "INVALID", None: "not judged"}[measured.valid]
+    needed = {f"p{percent:g}": minimum for percent, minimum in MINIMUM_SAMPLES.items()}
+    verdict = {True: "valid", False: "INVALID", None: "not checked"}[measured.valid]
     rows = [
         ("engine", f"{measured.engine}: {verdict}"),
         *(("", reason) for reason in measured.reasons),
@@ -118,7 +124,7 @@ def render(result: LatencyResult) -> str:
         for name, value in result.percentiles_ms.items()
     ]
     rows += [
-        ("computed at once", f"{chosen.batch_size} on {result.device}, {result.weights} weights"),
+        ("batch size", f"{chosen.batch_size} on {result.device}, {result.weights} weights"),
         *(("flag", flag) for flag in result.flags),
     ]
     lines = tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines()

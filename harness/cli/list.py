@@ -1,4 +1,4 @@
-"""``harness list``."""
+"""The command ``harness list``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "plugins")
 
 
-@click.command("list", short_help="Tasks, datasets, models, backends, metrics and plugins.")
+@click.command("list", short_help="List tasks, datasets, models, backends, metrics and plugins.")
 @options.plugins
 @click.argument("kind", required=False, metavar="[tasks|datasets|models|backends|metrics|plugins]")
 def list_(kind: str | None) -> None:
-    """Tell what the installed plugins provide; of one kind in full, or of all kinds in short.
+    """List what the installed plugins provide: one kind in full, or all kinds briefly.
 
-    What cannot be used here is listed too, with the reason and the command that installs what is missing.
+    Entries that are not available on this machine are also listed, with the reason and the command that installs the
+    missing package.
 
     \b
     Examples:
@@ -51,15 +52,15 @@ def _section(kind: str, catalog: Catalog, *, full: bool) -> str:
 
 
 def _wrapped(header: list[str], rows: list[list[str]]) -> list[list[str]]:
-    """On a terminal, the last column broken into lines that fit; a program reads whole rows."""
+    """Wrap the last column to the width of the terminal. Rows are unchanged if stdout is not a terminal."""
     import shutil
     import sys
     import textwrap
 
     if not sys.stdout.isatty():
         return rows
-    taken = sum(max(len(row[column]) for row in [header, *rows]) + 2 for column in range(len(header) - 1))
-    width = max(30, shutil.get_terminal_size().columns - taken - 3)
+    used = sum(max(len(row[column]) for row in [header, *rows]) + 2 for column in range(len(header) - 1))
+    width = max(30, shutil.get_terminal_size().columns - used - 3)
     return [[*row[:-1], textwrap.fill(row[-1], width)] for row in rows]
 
 
@@ -67,19 +68,19 @@ _Rows = tuple[list[str], list[list[str]]]
 
 
 def _tasks(catalog: Catalog) -> _Rows:
-    header = ["name", "objective", "metric", "dataset", "model", "what it is"]
+    header = ["name", "objective", "metric", "dataset", "model", "description"]
     values = [catalog.task(name) for name in sorted(catalog.tasks)]
     return header, [[t.name, t.objective, t.metric, t.default_dataset, t.default_model, t.summary] for t in values]
 
 
 def _datasets(catalog: Catalog) -> _Rows:
-    header = ["name", "kind", "objective", "what it is"]
+    header = ["name", "kind", "objective", "description"]
     values = [catalog.dataset(name) for name in sorted(catalog.datasets)]
     return header, [[d.name, d.kind, d.objective, _available(d.summary, d.requires)] for d in values]
 
 
 def _models(catalog: Catalog) -> _Rows:
-    header = ["name", "variants", "takes", "backends", "what it is"]
+    header = ["name", "variants", "accepts", "backends", "description"]
     rows = []
     for name in sorted(catalog.models):
         model = catalog.models[name].value
@@ -90,12 +91,12 @@ def _models(catalog: Catalog) -> _Rows:
 
 def _backends(catalog: Catalog) -> _Rows:
     values = [catalog.backend(name) for name in sorted(catalog.backends)]
-    return ["name", "what it is"], [[b.name, _available(b.summary, b.requires)] for b in values]
+    return ["name", "description"], [[b.name, _available(b.summary, b.requires)] for b in values]
 
 
 def _metrics(catalog: Catalog) -> _Rows:
     values = [catalog.metric(name) for name in sorted(catalog.metrics)]
-    header = ["name", "objective", "better", "what it is"]
+    header = ["name", "objective", "better", "description"]
     return header, [[m.name, m.objective, "higher" if m.higher_is_better else "lower", m.summary] for m in values]
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, each declared once."""
+"""Command-line options that several commands share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class SuggestingGroup(click.Group):
-    """Lists its commands in their own order, and answers a misspelled one with the nearest."""
+    """A command group that lists its commands in the order of definition and suggests names for unknown ones."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -35,7 +35,7 @@ class SuggestingGroup(click.Group):
 
 
 def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """``("a,b", "c", "a")`` -> ``("a", "b", "c")``: lists in commas or repeated options, each value once, in order."""
+    """Split comma-separated values and remove duplicates: ``("a,b", "c", "a")`` gives ``("a", "b", "c")``."""
     names = [name.strip() for value in values for name in value.split(",")]
     if values and not all(names):
         raise click.BadParameter(f"empty name in {','.join(values)!r}")
@@ -43,7 +43,7 @@ def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
 
 
 def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split as `split` does, but keep the path of a file or folder whole, whatever characters it has."""
+    """Split like `split`, except for values that are existing paths, which may contain commas."""
     from pathlib import Path
 
     parts = [(value,) if Path(value).exists() else split(ctx, param, (value,)) for value in values]
@@ -51,28 +51,29 @@ def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str
 
 
 def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    """Split like `split`, and convert the values to integers."""
     numbers = []
     for name in split(ctx, param, values):
         if not (name.isascii() and name.isdigit()):
-            raise click.BadParameter(f"{name!r} is not a whole number from 0 up")
+            raise click.BadParameter(f"{name!r} is not a non-negative integer")
         numbers.append(int(name))
     return tuple(dict.fromkeys(numbers))
 
 
 def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...] | str:
-    """Return ``all`` as it is, and numbers as `split_whole_numbers` does."""
+    """Split like `split_whole_numbers`, but return the keyword ``all`` unchanged."""
     return "all" if values == ("all",) else split_whole_numbers(ctx, param, values)
 
 
 def plugins(command: F) -> F:
-    """Add ``--plugin``; `catalog` loads what it names."""
+    """Add the option ``--plugin`` to a command. `catalog` loads these plugins."""
     return click.option(
         "--plugin",
         multiple=True,
         metavar="FILE|MODULE",
         expose_value=False,
         callback=_keep_plugins,
-        help="A plugin that is not installed: a Python file, or a module; may be repeated.",
+        help="Load a plugin that is not installed, from a Python file or a module. Can be repeated.",
     )(command)
 
 
@@ -81,9 +82,9 @@ def _keep_plugins(ctx: click.Context, _param: click.Parameter, values: tuple[str
 
 
 def catalog(*, with_failures: bool = False) -> Catalog:
-    """Return every installed plugin, and those that the command's ``--plugin`` names.
+    """Return the catalog of the installed plugins and those passed with ``--plugin``.
 
-    Raises `harness.PluginError` where one of these does not load, unless the command shows failures itself.
+    Raises `harness.PluginError` if a plugin passed with ``--plugin`` fails to load, unless `with_failures` is true.
     """
     from harness.errors import PluginError
     from harness.plugins import discover
@@ -98,62 +99,86 @@ def catalog(*, with_failures: bool = False) -> Catalog:
     return discovered
 
 
-def names(option: str, text: str) -> Callable[[F], F]:
-    """Return an option that takes one name or several."""
+def with_default(text: str, default: str) -> str:
+    """Return a help text with a default that click does not know, in the form in which click shows other defaults."""
+    return f"{text}  [default: {default}]" if default else text
+
+
+def names(option: str, text: str, default: str = "") -> Callable[[F], F]:
+    """Return an option that accepts one or several names."""
+    text = with_default(text, default)
     return click.option(option, multiple=True, metavar="NAME[,NAME]", callback=split, help=text)
 
 
 def filters(*fields: str, **texts: str) -> Callable[[F], F]:
-    """Return options that keep only runs with these values in `fields` of their spec, as in ``--task nlp``.
+    """Return options that select runs by `fields` of their specs, such as ``--task nlp``. `matches` applies them.
 
-    `texts` replaces the help of a field. `matches` applies what they give.
+    `texts` replaces the help text of a field.
     """
 
     def decorate(command: F) -> F:
         for field in reversed(fields):
-            command = names(f"--{field}", texts.get(field, f"Only these {field}s."))(command)
+            command = names(f"--{field}", texts.get(field, f"Use only runs with this {field}."))(command)
         return command
 
     return decorate
 
 
 def matches(spec: RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
-    """Return whether `spec` has one of the wanted values in each field; any value will do where none is wanted."""
+    """Return whether each field of `spec` has one of the wanted values. A field without wanted values matches."""
     return all(not values or getattr(spec, field) in values for field, values in wanted.items())
 
 
+_INFERRED = "inferred from the data"
+
 _DATASET_OPTIONS = (
-    Option(name="text-column", help="User data: column of the texts."),
-    Option(name="path-column", help="User data: column of the file paths in a metadata file."),
-    Option(name="target-column", help="User data: column of the label; for regression, one or several.", several=True),
+    Option(name="text-column", help="Own data: column with the texts.", default=_INFERRED),
+    Option(name="path-column", help="Own data: column with the file paths in a metadata file.", default=_INFERRED),
     Option(
-        name="feature-columns", help="User data: columns of a table to learn from [all other columns].", several=True
+        name="target-column",
+        help="Own data: column with the label; for regression, one or several.",
+        default=_INFERRED,
+        several=True,
     ),
-    Option(name="split-column", help="User data: column that says train, validation or test."),
-    Option(name="group-column", help="User data: rows with the same value stay in one split."),
+    Option(
+        name="feature-columns",
+        help="Own data: columns of a table to use as features.",
+        default="all remaining columns",
+        several=True,
+    ),
+    Option(
+        name="split-column",
+        help="Own data: column with the split of each row (train, validation or test).",
+        default="split, if present",
+    ),
+    Option(
+        name="group-column", help="Own data: column of groups; a group is never divided between splits.", default="none"
+    ),
     Option(
         name="slice-columns",
-        help="User data: also score each value of these columns, or each quarter of their numbers, alone.",
+        help="Own data: columns whose values, or quartiles of numbers, are also scored separately.",
+        default="none",
         several=True,
     ),
     Option(
         name="on-bad-row",
-        help="User data: what to do with rows that cannot be used [error].",
+        help="Own data: handling of invalid rows.",
+        default="error",
         choices=("error", "skip"),
     ),
 )
-"""Short forms of ``--set dataset.text_column=...`` and the like."""
+"""Options that are short forms of ``--set``, such as ``--set dataset.text_column=...``."""
 
 _COLUMNS = [option.name.replace("-", "_") for option in _DATASET_OPTIONS]
 
 SELECTING = frozenset([*(option.name for option in OPTIONS.values()), *_COLUMNS])
-"""Names of the parameters that `selection` collects."""
+"""Names of the parameters of the options that `selection` adds."""
 
 
 def selection(*, leave_out: Collection[str] = (), **texts: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return the options that say what to run, which the command takes as one `Selection` called ``selection``.
+    """Return the options that select runs. The command receives them as a `Selection` in the parameter ``selection``.
 
-    `texts` replaces the help of an option.
+    `texts` replaces the help text of an option.
     """
     offered = [option for option in OPTIONS.values() if option.name not in leave_out]
 
@@ -166,7 +191,8 @@ def selection(*, leave_out: Collection[str] = (), **texts: str) -> Callable[[Cal
             command(selection=Selection.from_values(values), **given)
 
         for option in reversed((*offered, *_DATASET_OPTIONS)):
-            collect = _declared(option, texts.get(option.name, option.help))(collect)
+            text = with_default(texts.get(option.name, option.help), option.default)
+            collect = _declared(option, text)(collect)
         return collect
 
     return decorate
@@ -195,42 +221,44 @@ def _declared(option: Option, text: str) -> Callable[[F], F]:
 
 
 def results(command: F) -> F:
+    """Add the option ``--results`` to a command."""
     return click.option(
         "--results",
         metavar="DIR",
         type=click.Path(file_okay=False),
-        help="Results directory [HARNESS_RESULTS, else ./results].",
+        help=with_default("Results directory.", "HARNESS_RESULTS, else ./results"),
     )(command)
 
 
 def formats(*known: str) -> Callable[[F], F]:
-    """Return ``--format``, which the command takes as ``format_``; the first of `known` is the default."""
-    text = f"{', '.join(known[:-1])} or {known[-1]} [{known[0]}]."
-    return click.option("--format", "format_", type=click.Choice(known), default=known[0], help=text)
+    """Return the option ``--format``, which the command receives as ``format_``. The first format is the default."""
+    return click.option("--format", "format_", type=click.Choice(known), default=known[0], help="Output format.")
 
 
 format_ = formats("text", "json")
 
 
-def timeout(text: str, default_s: float = 3600.0) -> Callable[[F], F]:
-    """Return ``--timeout``, in seconds."""
+def timeout(text: str, default_s: float = 3600) -> Callable[[F], F]:
+    """Return the option ``--timeout``, in seconds."""
     return click.option(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
         default=default_s,
-        help=f"{text} [{default_s:g}].",
+        help=text,
     )
 
 
 def quiet(command: F) -> F:
-    return click.option("--quiet", "-q", is_flag=True, help="Print only the results and errors.")(command)
+    """Add the option ``--quiet`` to a command."""
+    return click.option("--quiet", "-q", is_flag=True, help="Print only results and errors, no progress.")(command)
 
 
 def price_per_hour(command: F) -> F:
+    """Add the option ``--price-per-hour`` to a command."""
     return click.option(
         "--price-per-hour",
         type=click.FloatRange(min=0, min_open=True),
         metavar="PRICE",
-        help="Price of the machine, in any currency: adds the cost of a million samples.",
+        help="Price of the machine per hour, in any currency; adds the cost of a million samples to the table.",
     )(command)

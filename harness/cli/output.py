@@ -1,4 +1,4 @@
-"""Output that several commands share."""
+"""Output functions that several commands share."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import click
 
 
 def print_json(value: object) -> None:
-    """Print a record, or a list of them, as indented JSON."""
+    """Print `value`, such as a record or a list of records, as indented JSON."""
     import msgspec
 
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1).decode())
 
 
-def counted(count: int, noun: str) -> str:
-    """Return ``1 run``, ``2 runs``."""
-    return f"{count} {noun}{'s' * (count != 1)}"
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, such as ``1 run`` or ``2 runs``."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"

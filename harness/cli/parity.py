@@ -1,4 +1,4 @@
-"""``harness parity``."""
+"""The command ``harness parity``."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ if TYPE_CHECKING:
     from harness.records import RunSpec
 
 
-@click.command(short_help="Check that backends compute the same thing.")
+@click.command(short_help="Check that backends compute the same results.")
 @options.plugins
 @options.selection(
     leave_out=("seed", "split", "repeat"),
-    backend="Two or more; the others are compared with the first [every one that can run here].",
+    backend="Backends to compare, at least two; the others are compared with the first.",
 )
-@click.option("--all", "everything", is_flag=True, help="Every model's default size on its task, all backends here.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Check every model, in its default size, on every task that it suits."
+)
 @click.option(
     "--steps",
     type=click.IntRange(min=0),
     metavar="N",
     default=50,
-    help="Training steps of the loss curve [50]; the verdict of a shorter check is not kept.",
+    help="Training steps of the loss curve; the verdict of a check with fewer than 50 steps is not saved.",
 )
 @options.results
-@options.timeout("End a backend that takes longer", 1800.0)
+@options.timeout("Maximum duration of the check of one backend, in seconds.", 1800)
 @options.formats("text", "markdown", "json")
 def parity(
     selection: Selection,
@@ -42,17 +44,16 @@ def parity(
     timeout: float,
     format_: str,
 ) -> None:
-    """Check that backends compute the same thing: logits, loss, gradients, one optimizer step, running statistics, a
-    training of 50 steps and what it leads to, from the same weights on the same batches.
+    """Check that backends compute the same results from the same weights on the same batches: logits, loss, gradients,
+    one optimizer step, running statistics, the loss curve of a short training and the resulting predictions.
 
-    Each backend computes in a process of its own, and a float64 reference on the CPU is computed where a backend
-    offers it. Verdicts are kept in the results directory, and `harness report` shows them. The exit status is 0 if all
-    checks passed, 1 if one did not.
+    Each backend runs in a separate process. If a backend supports float64, it also computes a reference on the CPU.
+    Verdicts are saved in the results directory and shown by `harness report`. The exit status is 1 if a check failed.
 
     \b
     Examples:
       harness parity --task nlp --backend torch,tensorflow
-      harness parity --task nlp --model bert-base --set recipe.optimizer=sgd --steps 0
+      harness parity --task nlp --set recipe.optimizer=sgd --steps 0
       harness parity --all --format markdown
     """
     from pathlib import Path
@@ -63,7 +64,7 @@ def parity(
     from harness.records.store import results_dir
 
     if everything and (selection.tasks or selection.datasets or selection.models):
-        raise UsageError("--all covers every task and model; leave --task, --dataset and --model out")
+        raise UsageError("--all selects every task and model; remove --task, --dataset and --model")
     catalog = options.catalog()
     verdicts = []
     for one, other in pairs(_specs(selection, catalog, everything)):
@@ -81,7 +82,7 @@ def parity(
 
 
 def _specs(selection: Selection, catalog: Catalog, everything: bool) -> Iterator[RunSpec]:
-    """Yield the selected specs; or those of every model that a task can train, at its default size."""
+    """Yield the selected specs or, if `everything` is true, those of every model on every task that it suits."""
     import dataclasses
 
     from harness.data.checkpoint import locate
@@ -98,7 +99,7 @@ def _specs(selection: Selection, catalog: Catalog, everything: bool) -> Iterator
                 try:
                     specs = expand(dataclasses.replace(selection, tasks=(name,), models=(family,)), catalog)
                 except UsageError as error:
-                    click.echo(f"Warning: left out: {name} {family}: {error}", err=True)
+                    click.echo(f"Warning: excluded: task {name!r}, model {family!r}: {error}", err=True)
                 else:
                     yield from specs
 

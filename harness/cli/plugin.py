@@ -1,4 +1,4 @@
-"""``harness plugin``."""
+"""The commands ``harness plugin``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import print_json
+from harness.cli.output import counted, print_json
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from harness.records import PluginRef
 
 
-@click.group(cls=options.SuggestingGroup, short_help="Plugins: create, check and list.")
+@click.group(cls=options.SuggestingGroup, short_help="Create, check and list plugins.")
 def plugin() -> None:
-    """What adds tasks, datasets, models, backends, metrics and report formats.
+    """Create, check and list plugins, which add tasks, datasets, models, backends, metrics and report formats.
 
-    A plugin is found through an entry point of the group `harness`, by `--plugin FILE|MODULE`, or by the variable
-    HARNESS_PLUGINS (names in commas). HARNESS_DISABLE_PLUGINS leaves plugins out by their names.
+    Plugins are installed packages with an entry point in the group `harness`, and the files and modules that are passed
+    with `--plugin FILE|MODULE` or listed in the environment variable HARNESS_PLUGINS, separated by commas. Plugins
+    whose names are listed in HARNESS_DISABLE_PLUGINS are not loaded.
 
     \b
     Examples:
@@ -40,12 +41,17 @@ def plugin() -> None:
     "--kind",
     required=True,
     type=click.Choice(("task", "dataset", "model", "backend", "metric", "reporter")),
-    help="What the plugin provides.",
+    help="Kind of plugin.",
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="The new folder [./NAME].")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help=options.with_default("Directory to create.", "./NAME"),
+)
 def new(name: str, kind: str, output: Path | None) -> None:
-    """Write a small package that installs, runs and passes `harness plugin check` unchanged: one module, whose comments
-    say what to change, one test, pyproject.toml and README.md.
+    """Create a small package that can be installed and run, and that passes `harness plugin check`: a module with
+    comments that explain what to change, a test, pyproject.toml and README.md.
 
     \b
     Examples:
@@ -64,20 +70,26 @@ def new(name: str, kind: str, output: Path | None) -> None:
         "metric": catalog.metrics,
         "report format": catalog.reporters,
     }
-    for taken, names in known.items():
+    for what, names in known.items():
         if name in names or name.replace("-", "_") in names:
-            raise UsageError(f"a {taken} named {name!r} already exists; choose another name")
+            raise UsageError(f"a {what} named {name!r} already exists; choose another name")
     folder = output or Path(name)
     for path in create(name, kind, folder):
         click.echo(path)
     click.echo(f"\nNext:\n  pip install --editable {shlex.quote(str(folder))}\n  harness plugin check {name}", err=True)
 
 
-@plugin.command("list", short_help="List plugins, what they provide, and why one is not loaded.")
+@plugin.command("list", short_help="List plugins, what they provide, and why one failed to load.")
 @options.plugins
 @options.format_
 def list_(format_: str) -> None:
-    """List the plugins: where each comes from, what it provides, and why one is not loaded."""
+    """List plugins: the distribution and module of each, what it provides, and why it could not be loaded.
+
+    \b
+    Examples:
+      harness plugin list
+      harness plugin list --format json
+    """
     from harness.testing.check import subjects
 
     catalog = options.catalog(with_failures=True)
@@ -123,17 +135,17 @@ def _filled(text: str) -> str:
     return textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
 
 
-@plugin.command(short_help="Check a plugin against the rules of its kind.")
+@plugin.command(short_help="Check a plugin against the conformance kit.")
 @options.plugins
 @click.argument("which", metavar="[NAME|PATH]", required=False)
 @options.format_
 def check(which: str | None, format_: str) -> None:
-    """Check everything that a plugin provides against the rules of the conformance kit: NAME is that of an installed
-    plugin, PATH a Python file or the folder of an installed project; without either, every plugin that is not part of
-    harness itself.
+    """Check everything that a plugin provides against the rules of the conformance kit. NAME is the name of an
+    installed plugin; PATH is a Python file or the directory of an installed project. By default, all plugins that are
+    not part of harness are checked.
 
-    Backends and networks are tried in processes of their own, and compared with another backend that has the same
-    model, which takes a minute or so for each network. The exit status is 1 where a rule is broken.
+    Backends and networks are executed in separate processes and compared with another backend that implements the same
+    model, which takes about a minute for each network. The exit status is 1 if a rule is violated.
 
     \b
     Examples:
@@ -160,17 +172,17 @@ def check(which: str | None, format_: str) -> None:
     else:
         reasons = Counter((finding.subject, finding.seen) for finding in findings if finding.passed is None)
         for (subject, reason), count in reasons.items():
-            click.echo(f"not checked {subject}, {count} rule{'s' * (count > 1)}: {reason}")
+            click.echo(f"not checked: {subject}, {counted(count, 'rule')}: {reason}")
         passed = sum(finding.passed is True for finding in findings)
-        left = len(findings) - passed - broken
+        unchecked = len(findings) - passed - broken
         names = ", ".join(ref.name for ref in chosen)
-        click.echo(f"{names}: {passed} rules kept, {broken} broken, {left} not checked")
+        click.echo(f"{names}: {passed} rules passed, {broken} broken, {unchecked} not checked")
     if broken:
         raise click.exceptions.Exit(1)
 
 
 def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
-    """The catalog, and the plugins to be checked. Raises `harness.UsageError` where there are none."""
+    """Return the catalog and the plugins to check. Raises `harness.UsageError` if there are none."""
     from harness.errors import UnknownNameError, UsageError
     from harness.plugins import discover
     from harness.plugins.find import named
@@ -185,7 +197,9 @@ def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
     if which is None:
         refs = [ref for ref in known if ref.distribution != "harness"]
         if not refs:
-            raise UsageError("no plugin but harness's own is here; name one of these, or the path of yours")
+            raise UsageError(
+                "only the built-in plugins of harness are installed; pass the name of one, or the path of your plugin"
+            )
         return catalog, refs
     if Path(which).is_dir():
         distribution = _project(Path(which))
@@ -207,7 +221,7 @@ def _all(catalog: Catalog) -> list[PluginRef]:
 
 
 def _project(folder: Path) -> str:
-    """The distribution that the folder's pyproject.toml is of."""
+    """Return the name of the distribution whose pyproject.toml is in `folder`, normalized."""
     import tomllib
 
     from harness.errors import UsageError
@@ -216,5 +230,5 @@ def _project(folder: Path) -> str:
         content = tomllib.loads((folder / "pyproject.toml").read_text())
         name = str(content["project"]["name"])
     except (OSError, tomllib.TOMLDecodeError, KeyError) as error:
-        raise UsageError(f"{folder} has no pyproject.toml that names a project ({error})") from None
+        raise UsageError(f"{folder}: cannot read the project name from pyproject.toml ({error})") from None
     return name.replace("_", "-").lower()

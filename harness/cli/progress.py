@@ -1,4 +1,4 @@
-"""Progress of runs on stderr: a live display on a terminal, plain lines elsewhere, or nothing."""
+"""Progress of runs on stderr: a live display on a terminal, plain lines elsewhere, or no output with --quiet."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from harness.records.store import Store
 
 _REFRESH_S = 0.25
-_PLAIN_S = 1.0
-_FETCHING_S = 10.0
+"""Minimum interval between updates of the live display."""
+_EPOCH_S = 1.0
+_DOWNLOAD_S = 10.0
+"""Minimum intervals between plain lines about epochs and about downloads."""
 
 
 def listener(*, quiet: bool) -> Listener:
-    """Return the listener that suits stderr."""
+    """Return the listener for the kind of stderr."""
     if quiet:
         return Listener()
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
@@ -37,9 +39,9 @@ def listener(*, quiet: bool) -> Listener:
 
 
 def carry_out(specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, quiet: bool, **settings: Any) -> Results:
-    """Carry out `specs` as `harness.api.carry_out` does, with progress on stderr.
+    """Execute `specs` like `harness.api.carry_out`, with progress on stderr.
 
-    SIGTERM and SIGHUP act like Ctrl-C: the run's process is ended, and the run recorded.
+    SIGTERM and SIGHUP have the same effect as Ctrl-C: the current run is stopped and recorded as interrupted.
     """
     for name in ("SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.default_int_handler)
@@ -47,13 +49,13 @@ def carry_out(specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, quiet
 
 
 class Plain(Listener):
-    """A line for each phase that a run enters, for epochs (at most one a second, and the last) and for each result."""
+    """Plain lines: one for each phase, epoch (at most one per second, and the last epoch) and result."""
 
     def __init__(self) -> None:
         super().__init__()
         self._prefix = ""
         self._phases: set[str] = set()
-        self._epoch_told = self._fetching_told = 0.0
+        self._epoch_shown = self._download_shown = 0.0
 
     def message(self, text: str) -> None:
         click.echo(text, err=True)
@@ -64,16 +66,16 @@ class Plain(Listener):
 
     def event(self, spec: RunSpec, event: Event) -> None:
         if isinstance(event, EpochEnded):
-            if event.epoch < event.epochs and time.monotonic() - self._epoch_told < _PLAIN_S:
+            if event.epoch < event.epochs and time.monotonic() - self._epoch_shown < _EPOCH_S:
                 return
-            self._epoch_told = time.monotonic()
+            self._epoch_shown = time.monotonic()
             click.echo(self._prefix + describe_epoch(event), err=True)
         elif isinstance(event, Fetching):
-            if time.monotonic() - self._fetching_told >= _FETCHING_S:
-                self._fetching_told = time.monotonic()
+            if time.monotonic() - self._download_shown >= _DOWNLOAD_S:
+                self._download_shown = time.monotonic()
                 click.echo(self._prefix + describe_fetching(event), err=True)
         elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
-            self._phases.add(event.phase)  # training and validation alternate; the epochs tell of that
+            self._phases.add(event.phase)  # Phases alternate in each epoch; only the first of each is shown.
             click.echo(self._prefix + event.phase, err=True)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
@@ -82,9 +84,9 @@ class Plain(Listener):
 
 
 class Live(Listener):
-    """A display that is redrawn when an event arrives, at most every quarter of a second.
+    """A live display, redrawn when an event arrives, at most four times per second.
 
-    There is no refresh thread: the parent sleeps while the run, whose speed is being measured, computes.
+    There is no refresh thread, so that this process sleeps between events and does not disturb the measured run.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -171,15 +173,15 @@ class Live(Listener):
         return [*(describe_validation(self._epoch) if self._epoch else []), *self._time_left()]
 
     def _time_left(self) -> list[str]:
-        """Of this run's training, from its pace so far; and of the other runs, from those that finished."""
+        """Return the remaining time of the training, from its pace so far, and of all runs, from the finished ones."""
         now, parts = time.monotonic(), []
         if self._progress and self._progress.step > self._first_step:
             pace_s = (now - self._first) / (self._progress.step - self._first_step)
-            parts.append(f"training {clock(pace_s * (self._progress.steps - self._progress.step))} left")
+            parts.append(f"training: {clock(pace_s * (self._progress.steps - self._progress.step))} left")
         if self.records:
             mean_s = sum(record.wall_s for record in self.records) / len(self.records)
             rest_s = mean_s * (self._total - self._index) + max(mean_s - (now - self._started), 0.0)
-            parts.append(f"about {clock(rest_s)} left in all")
+            parts.append(f"all runs: about {clock(rest_s)} left")
         return parts
 
 
@@ -191,7 +193,7 @@ def title(spec: RunSpec) -> str:
 def describe_fetching(event: Fetching) -> str:
     from harness.interfaces.remote import megabytes
 
-    return f"fetching {event.dataset}: {event.file}, {megabytes(event.done_bytes)} of {megabytes(event.total_bytes)}"
+    return f"downloading {event.dataset}: {event.file}, {megabytes(event.done_bytes)} of {megabytes(event.total_bytes)}"
 
 
 def describe_epoch(event: EpochEnded) -> str:
@@ -216,7 +218,7 @@ def describe_result(record: RunRecord) -> str:
 
 
 def clock(seconds: float) -> str:
-    """``75.2`` -> ``1:15``."""
+    """Return a duration as text, such as ``1:15`` for 75.2 seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,4 +1,4 @@
-"""``harness report``."""
+"""The command ``harness report``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import counted
 
 if TYPE_CHECKING:
     from harness.records.store import StoredRun
@@ -18,27 +19,37 @@ if TYPE_CHECKING:
 _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 
 
-@click.command(short_help="The comparison of the results: a table, plots, a site.")
+@click.command(short_help="Write the comparison of the results: a table, plot or site.")
 @options.plugins
 @click.option(
     "--format",
     "format_",
     metavar="FORMAT",
-    help="text, markdown, latex, csv, json, pytest-benchmark, html (a site, into the directory --output) or a "
-    "plugin's [text].",
+    help=options.with_default(
+        "Output format: text, markdown, latex, csv, json, pytest-benchmark, html (a site, written to the directory "
+        "--output) or a format of a plugin.",
+        "text",
+    ),
 )
 @click.option(
     "--plot",
     metavar="PLOT",
-    help="A figure instead of the table: pareto, curves, ratios, confusion, roc, latency or memory; the suffix of "
-    "--output says which kind: svg, png, pdf, html or json (Vega-Lite).",
+    help="Write a plot instead of the table: pareto, curves, ratios, confusion, roc, latency or memory. The suffix of "
+    "--output selects the file format: svg, png, pdf, html or json (Vega-Lite).",
 )
-@click.option("--output", type=click.Path(), metavar="PATH", help="Write to a file or directory, not to stdout (-).")
-@click.option("--title", default="Benchmark results", show_default=True, help="Of the site.")
+@click.option(
+    "--output",
+    type=click.Path(),
+    metavar="PATH",
+    help=options.with_default("File or directory to write, or - for stdout.", "-"),
+)
+@click.option("--title", default="Benchmark results", help="Title of the site.")
 @options.results
-@click.option("--all-ratios", is_flag=True, help="Also between rows that a parity check found to differ.")
+@click.option("--all-ratios", is_flag=True, help="Also show ratios between rows that failed a parity check.")
 @options.price_per_hour
-@options.filters(*_FILTERS, backend="Only these backends; ratios are to the first of them that ran.")
+@options.filters(
+    *_FILTERS, backend="Use only runs with this backend; ratios are relative to the first one that has runs."
+)
 def report(
     format_: str | None,
     plot: str | None,
@@ -49,10 +60,10 @@ def report(
     price_per_hour: float | None,
     **filters: tuple[str, ...],
 ) -> None:
-    """Compare the runs of a results directory: a row for each task, dataset, model, backend, device and precision,
-    over its seeds.
+    """Write the comparison of the runs in a results directory. It has one row for each task, dataset, model, backend,
+    device and precision, aggregated over seeds.
 
-    A record that cannot be read is named on stderr; the others are shown.
+    Records that cannot be read are listed on stderr and excluded.
 
     \b
     Examples:
@@ -70,26 +81,26 @@ def report(
     from harness.report.report import Report
 
     if plot is not None and format_ is not None:
-        raise UsageError("--plot and --format ask for different things; give one of them")
+        raise UsageError("--plot and --format cannot be combined; use only one of them")
     output = None if output == "-" else output
     catalog = options.catalog()
     reporter = catalog.reporter(format_ or "text")
     if (plot is not None or reporter.output == "directory") and output is None:
         wanted = "a file such as figure.svg" if plot is not None else "a directory such as site/"
-        raise UsageError(f"say where to write it: --output with {wanted}")
+        raise UsageError(f"pass --output with {wanted}")
     directory = results_dir(results)
     with no_collection():
         loaded = Store(directory).load()
-        gc.freeze()  # the runs stay until the end: nothing is gained by looking for garbage among them
+        gc.freeze()  # Exclude the runs from later garbage collections, since they are in use until the end.
     for problem in loaded.problems:
-        click.echo(f"Warning: left out: {problem}", err=True)
+        click.echo(f"Warning: excluded: {problem}", err=True)
     if loaded.problems and not loaded.runs:
-        raise RecordError(f"{directory}: none of {len(loaded.problems)} records could be read")
+        raise RecordError(f"{directory}: none of the records can be read")
     if not loaded.runs:
-        state = "holds no runs" if directory.is_dir() else "does not exist"
+        state = "contains no runs" if directory.is_dir() else "does not exist"
         raise UsageError(
-            f"results directory {str(directory)!r} {state}; make some with `harness run --task ...`, "
-            "or name another with --results DIR"
+            f"results directory {str(directory)!r} {state}; create some with `harness run --task ...`, "
+            "or choose another directory with --results DIR"
         )
     comparison = Report(
         runs=tuple(_selected(loaded.runs, filters)),
@@ -129,7 +140,9 @@ def _write_site(files: Iterable[tuple[str, bytes]], report: Report, output: Path
 
     console = Console(stderr=True)
     count = write_directory(output, track(files, "writing pages", console=console, transient=True))
-    click.echo(f"{count} files, {len(report.runs)} runs: open {output / 'index.html'}", err=True)
+    click.echo(
+        f"Saved {counted(len(report.runs), 'run')} to {output / 'index.html'} ({counted(count, 'file')})", err=True
+    )
 
 
 def _selected(runs: list[StoredRun], filters: dict[str, tuple[str, ...]]) -> list[StoredRun]:
@@ -139,15 +152,13 @@ def _selected(runs: list[StoredRun], filters: dict[str, tuple[str, ...]]) -> lis
         present = {getattr(run.record.spec, name) for run in runs}
         for wanted in names:
             if wanted not in present:
-                raise UsageError(
-                    f"none of these results has the {name} {wanted!r}; they have: {', '.join(sorted(present))}"
-                )
+                raise UsageError(f"no run has the {name} {wanted!r}; the results have: {', '.join(sorted(present))}")
     chosen = [
         run
         for run in runs
         if all(not names or getattr(run.record.spec, name) in names for name, names in filters.items())
     ]
     if not chosen:
-        raise CombinationError("no run matches all of these filters; leave some out")
+        raise CombinationError("no run matches all of these filters; remove some of them")
     order = {name: position for position, name in enumerate(filters["backend"])}
     return sorted(chosen, key=lambda run: order.get(run.record.spec.backend, 0))

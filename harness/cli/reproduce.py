@@ -1,4 +1,4 @@
-"""``harness reproduce``."""
+"""The command ``harness reproduce``."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @options.plugins
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @options.filters("task", "model", "backend")
-@click.option("--verify", is_flag=True, help="Check the bundle against its manifest, and run nothing.")
+@click.option("--verify", is_flag=True, help="Only check the bundle against its manifest; do not run anything.")
 @options.results
-@options.timeout("End a run that takes longer")
+@options.timeout("Maximum duration of a run, in seconds.")
 @options.quiet
 @options.format_
 def reproduce(
@@ -34,18 +34,18 @@ def reproduce(
     format_: str,
     **filters: tuple[str, ...],
 ) -> None:
-    """Verify a BUNDLE, carry out the specs of its runs here, and compare: the same quality within its interval, the
-    same data and initial weights, and the speeds side by side.
+    """Verify a BUNDLE, repeat its runs on this machine, and report what agrees: the quality within its confidence
+    interval, the data and the initial weights. Speed, latency and memory are shown side by side.
 
-    A bundle whose files are not those of its manifest is refused, with the file named. Nothing in a bundle is run but
-    the specs, by the plugins that are installed here. The runs are kept in the results directory. The exit status is 0
-    if everything agrees, 1 if not.
+    A bundle whose files do not match its manifest is rejected, and the file is named. No code from a bundle is
+    executed: the installed plugins repeat the runs from their specs. The new runs are saved in the results directory.
+    The exit status is 1 if something does not agree.
 
     \b
     Examples:
       harness reproduce comparison.zip
       harness reproduce comparison.zip --verify
-      harness reproduce comparison.zip --task nlp --backend torch --results results/again
+      harness reproduce comparison.zip --task nlp --results results/again
     """
     import tempfile
 
@@ -63,8 +63,8 @@ def reproduce(
     if loaded.problems:
         raise RecordError(f"{bundle}: {loaded.problems[0]}")
     click.echo(
-        f"{bundle}: {len(manifest.files)} files as in its manifest (SHA-256 {digest}), "
-        f"{counted(len(loaded.runs), 'run')}, made by harness {manifest.harness_version}",
+        f"{bundle}: {counted(len(manifest.files), 'file')} verified against the manifest (SHA-256 {digest}), "
+        f"{counted(len(loaded.runs), 'run')}, created by harness {manifest.harness_version}",
         err=format_ == "json",
     )
     if verify:
@@ -75,7 +75,7 @@ def reproduce(
         if isinstance(run.record.outcome, Success) and options.matches(run.record.spec, filters)
     ]
     if not chosen:
-        raise UsageError(f"{bundle}: no successful run in it matches; it has {_named(loaded.runs)}")
+        raise UsageError(f"{bundle}: no successful run matches the filters; the bundle contains {_named(loaded.runs)}")
     specs = list({record.spec.key: record.spec for record in chosen}.values())
     store = Store(results_dir(results))
     records = carry_out(specs, options.catalog(), store, quiet=quiet, timeout_s=timeout)
@@ -99,7 +99,7 @@ def render(outcomes: Sequence[Reproduced]) -> str:
     for outcome in outcomes:
         marks = (outcome.quality, outcome.dataset, outcome.initial_weights, outcome.final_weights)
         rows.append([outcome.run, outcome.metric, _number(outcome.then), _number(outcome.now), *marks])
-    headers = ["run", "metric", "then", "here", "quality", "data", "initial weights", "trained weights"]
+    headers = ["run", "metric", "bundle", "here", "quality", "data", "initial weights", "trained weights"]
     align = ["left", "left", "right", "right", *["left"] * 4]
     parts = [tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)]
     costs = [
@@ -109,18 +109,18 @@ def render(outcomes: Sequence[Reproduced]) -> str:
         if cost.then
     ]
     if costs:
-        headers = ["run", "", "then", "here", "ratio", ""]
+        headers = ["run", "", "bundle", "here", "ratio", ""]
         align = ["left", "left", "right", "right", "right", "left"]
         parts.append(tabulate(costs, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True))
-    then, here = (dict.fromkeys(outcome.machines[place] for outcome in outcomes) for place in (0, 1))
-    parts.append("\n".join(["machines", *(f"  then: {one}" for one in then), *(f"  here: {one}" for one in here)]))
+    then, here = (dict.fromkeys(outcome.machines[side] for outcome in outcomes) for side in (0, 1))
+    parts.append("\n".join(["machines", *(f"  bundle: {one}" for one in then), *(f"  here:   {one}" for one in here)]))
     differing = dict.fromkeys(difference for outcome in outcomes for difference in outcome.differences)
     if differing:
         lines = [f"  {name}: {then} -> {now}" for name, then, now in differing]
-        parts.append("\n".join(["what differs here", *lines]))
+        parts.append("\n".join(["differences (bundle -> here)", *lines]))
     wrong = [f"{outcome.run}: {outcome.why}" for outcome in outcomes if outcome.quality != "agrees"]
     if wrong:
-        parts.append("\n".join(["quality that does not agree", *(f"  {line}" for line in wrong)]))
+        parts.append("\n".join(["quality does not agree", *(f"  {line}" for line in wrong)]))
     agreeing = sum(outcome.agrees for outcome in outcomes)
     parts.append(f"{agreeing} of {len(outcomes)} runs agree in quality, data and initial weights")
     return "\n\n".join(parts)

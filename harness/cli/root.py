@@ -1,4 +1,4 @@
-"""The command group: where each command is defined, and how errors are reported."""
+"""The command group, which imports the commands and reports errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _COMMANDS = {
 
 
 class _LazyGroup(SuggestingGroup):
-    """Imports a command's module when the command is looked up, and turns errors into messages."""
+    """A command group that imports a command when it is used, and reports exceptions as messages."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -54,10 +54,10 @@ class _LazyGroup(SuggestingGroup):
             click.echo("\ninterrupted", err=True)
             ctx.exit(130)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of a pipe went away; click ends quietly
+            if error.errno == errno.EPIPE:  # The reader of a pipe has closed it; click exits silently.
                 raise
             if error.errno == errno.ENOSPC and error.filename is None:
-                self._report(ctx, HarnessError("the output cannot be written: no space left on its device"))
+                self._report(ctx, HarnessError("cannot write to stdout: no space left on device"))
             self._report(ctx, error)
         except Exception as error:
             self._report(ctx, error)
@@ -79,18 +79,18 @@ class _LazyGroup(SuggestingGroup):
 
 @click.group(
     cls=_LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Documentation of a command, with examples: harness COMMAND --help",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
+    epilog="Run `harness COMMAND --help` for the options of a command, with examples.",
 )
 @click.version_option(package_name="harness", message="%(package)s %(version)s")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of errors.")
 def cli(debug: bool) -> None:
-    """Train and serve the same model on the same data under different frameworks, and compare what each one
-    scores and what it costs.
+    """Benchmark the same model on the same data under different machine-learning frameworks, and compare quality,
+    speed, latency and memory.
 
     \b
     Examples:
-      harness run --task nlp                         every backend that can run here
+      harness run --task nlp
       harness run --task nlp,vision --backend torch,tensorflow --seed 0,1,2
-      harness report                                 the comparison table of all results
+      harness report
     """

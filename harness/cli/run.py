@@ -1,4 +1,4 @@
-"""``harness run``."""
+"""The command ``harness run``."""
 
 from __future__ import annotations
 
@@ -15,22 +15,28 @@ if TYPE_CHECKING:
     from harness.records import RunSpec
 
 
-@click.command(short_help="Train and measure; print the comparison.")
+@click.command(short_help="Train models and measure speed, then print the comparison.")
 @options.plugins
 @options.selection()
 @click.option(
     "--suite",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Carry out the runs of a TOML file instead of those that options select.",
+    help="Run the selections in a TOML file instead of the one from the options.",
 )
-@click.option("--parity", is_flag=True, help="First check that the backends compute the same; the verdict is recorded.")
+@click.option(
+    "--parity",
+    is_flag=True,
+    help="First check that the backends compute the same results; the verdict is stored in the records.",
+)
 @options.price_per_hour
-@click.option("--save-weights", is_flag=True, help="Keep the trained weights, for `harness evaluate`.")
+@click.option(
+    "--save-weights", is_flag=True, help="Save the trained weights, for `harness evaluate` and `harness audit`."
+)
 @options.results
-@options.timeout("End a run that takes longer")
+@options.timeout("Maximum duration of a run, in seconds.")
 @options.quiet
-@click.option("--dry-run", is_flag=True, help="Print the runs that are planned, and run nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the planned runs; do not run anything.")
 def run(
     selection: Selection,
     suite: str | None,
@@ -42,20 +48,23 @@ def run(
     quiet: bool,
     dry_run: bool,
 ) -> None:
-    """Train a model on each backend, score it, measure its speed, latency and memory, and print the comparison.
+    """Train a model under each backend, score it, measure its speed, latency and memory, and print the comparison.
 
-    Each run is a separate process, and its record is kept in the results directory, also when it fails. Progress goes
-    to stderr, the table to stdout. The exit status is 0 if every run succeeded, 1 if one failed, 2 if the request is
-    wrong (nothing was run then), 130 after Ctrl-C.
+    Each run is executed in a separate process. Its record is saved in the results directory, even if the run fails.
+    Progress is written to stderr, the table to stdout. The exit status is 0 if all runs succeeded, 1 if a run failed,
+    2 if the request is invalid (no run is started), and 130 after Ctrl-C.
+
+    Options that start with "Own data" apply if --dataset is the path of a file or directory.
 
     \b
     Examples:
       harness run --task nlp --backend torch
-      harness run --task nlp,vision,speech,regression --backend torch,tensorflow --seed 0,1,2
-      harness run --task nlp --model bert-mini --set recipe.batch_size=128 --device cuda --precision bf16
+      harness run --task nlp,vision --backend torch,tensorflow --seed 0,1,2
+      harness run --task nlp --model bert-mini --set recipe.batch_size=128
+      harness run --task nlp --device cuda --precision bf16
       harness run --task nlp --backend torch,tensorflow --parity
       harness run --task nlp --protocol publish
-      harness run --task regression --dataset uci-energy --backend torch,tensorflow --split all
+      harness run --task regression --dataset uci-energy --split all
       harness run --task vision --seed 0,1,2 --dry-run
       harness run --suite nightly.toml --results results/nightly
     """
@@ -100,7 +109,7 @@ def _check_nothing_selected() -> None:
         and parameter.name in options.SELECTING
     ]
     if given:
-        raise click.UsageError(f"--suite says what to run; leave out {', '.join(given)}")
+        raise click.UsageError(f"--suite selects the runs; remove {', '.join(given)}")
 
 
 def _print_plan(specs: tuple[RunSpec, ...]) -> None:
@@ -113,6 +122,8 @@ def _print_plan(specs: tuple[RunSpec, ...]) -> None:
         for spec in specs
     ]
     headers = [*names, "epochs", "batch", "key"]
-    texts = [headers.index(name) for name in ("dataset", "key")]  # such as 084e0232, which is no number
+    texts = [
+        headers.index(name) for name in ("dataset", "key")
+    ]  # Not numbers, even if they look like one, such as the key 084e0232.
     click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts))
-    click.echo(f"\n{counted(len(specs), 'run')} planned; nothing was run")
+    click.echo(f"\n{counted(len(specs), 'run')} planned; none was started")

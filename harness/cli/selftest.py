@@ -1,4 +1,4 @@
-"""``harness selftest``."""
+"""The command ``harness selftest``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from harness.checks.selftest import Check
 
 
-@click.command(short_help="Check that this machine is measured correctly.")
+@click.command(short_help="Check that measurements on this machine are accurate.")
 @options.plugins
 @options.format_
 def selftest(format_: str) -> None:
-    """Allocate known amounts of memory, on the host and on every accelerator that a backend finds, and compare the
-    clocks, measured as runs are, and print the errors.
+    """Check the accuracy of measurements on this machine: allocate known amounts of memory on the host and on every
+    accelerator, compare clocks over a known time, measure both as in a run, and print the errors.
 
-    Memory must come out within 1% or 2 MiB, the clock within 1 ms over half a second; the exit status is 1 otherwise.
+    Memory must be accurate to 1% or 2 MiB, whichever is larger, and clocks to 1 ms over half a second. The exit status
+    is 1 otherwise.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``harness show``."""
+"""The command ``harness show``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import click
 from harness.cli import options
 
 
-@click.command(short_help="One run in full.")
+@click.command(short_help="Show the record of a run.")
 @click.argument("run")
 @options.format_
 @options.results
 def show(run: str, format_: str, results: str | None) -> None:
-    """Show a run's record. RUN is its id, a part of the id that no other has, or the path of its directory.
+    """Show the record of a run: settings, quality, speed, latency, memory and environment.
+
+    RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 
     \b
     Examples:

@@ -1,1 +1,1 @@
-"""Data on its way to a session: batches and digests."""
+"""Datasets: download, user files, caches, checks and batches."""

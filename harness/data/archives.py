@@ -1,4 +1,4 @@
-"""Archives opened with distrust: regular files inside the folder, no more bytes than an honest archive holds."""
+"""Safe extraction of archives: only regular files inside the target folder, with a limit on the extracted size."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ from typing import IO, cast
 from harness.errors import DataError
 
 EXPANSION = 200
-"""How many times its own size an archive may hold; text rarely compresses beyond 20, a bomb of deflate reaches 1000."""
+"""Largest ratio of extracted size to archive size; text rarely exceeds 20, a deflate bomb reaches 1000."""
 LEAST_LIMIT_BYTES = 64 * 2**20
-"""What any archive may hold, however small it is."""
+"""Extracted size that is accepted from every archive, however small."""
 MAX_MEMBERS = 1_000_000
 _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _CHUNK = 1 << 20
 
 Entry = tuple[str, str, Callable[[], "IO[bytes]"]]
-"""Name, kind (``file``, ``directory`` or the name of what is refused), and how its bytes are read."""
+"""Name, kind (``file``, ``directory``, or ``link`` or ``device``, which are refused), and a function that opens it."""
 
 
 def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dict[str, str]:
-    """Write what the archive holds into the empty folder `into`; returns path -> SHA-256 (hex) of each file.
+    """Extract the archive into the empty folder `into` and return the SHA-256 (hex) of each file by its path.
 
-    `name`, as the publisher calls it, tells the format: zip, tar (plain, gz, bz2, xz), or one file in gz. With `wanted`
-    (see `harness.RemoteFile.members`) only these members are written, and must be what it says.
+    The suffix of `name`, the publisher's file name, gives the format: zip, tar (plain, gz, bz2, xz) or a single gz
+    file. With `wanted` (see `harness.RemoteFile.members`), only these members are written, and their digests must match
+    it.
 
-    Raises `harness.DataError` for a damaged archive, a missing or different member, a name that leads out of the
-    folder, anything but files and folders, two members of one name, and more data than an honest archive holds.
+    Raises `harness.DataError` if the archive is damaged, a member is missing or differs, a member's name leads out of
+    the folder, a member is neither a file nor a folder, two members have the same name, or the extracted data are
+    implausibly large.
     """
-    with _damage_explained(archive), _entries(archive, name) as entries:
+    with _as_data_errors(archive), _entries(archive, name) as entries:
         limit = max(LEAST_LIMIT_BYTES, EXPANSION * archive.stat().st_size)
         found: dict[str, str] = {}
-        for count, (member, kind, opened) in enumerate(entries, start=1):
+        for count, (member, kind, open_member) in enumerate(entries, start=1):
             if count > MAX_MEMBERS:
-                raise DataError(f"refused: it has more than {MAX_MEMBERS} members")
+                raise DataError(f"archive refused: it has more than {MAX_MEMBERS} members")
             if wanted and not any(_matches(member, key) for key in wanted):
                 continue
             target = into.joinpath(*_safe_parts(member))
@@ -53,20 +55,22 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
                 target.mkdir(parents=True, exist_ok=True)
                 continue
             if kind != "file":
-                raise DataError(f"refused: the member {member!r} is a {kind}; only files and folders are extracted")
+                raise DataError(
+                    f"archive refused: the member {member!r} is a {kind}; only files and folders are extracted"
+                )
             target.parent.mkdir(parents=True, exist_ok=True)
-            with opened() as source:
+            with open_member() as source:
                 written, digest = _copy(source, target, limit)
             limit -= written
             found[target.relative_to(into).as_posix()] = digest
     _check_members(found, wanted)
     if not found:
-        raise DataError("it holds no files")
+        raise DataError("the archive contains no files")
     return found
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
+    """Return the SHA-256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -77,20 +81,22 @@ def _copy(source: IO[bytes], target: Path, limit: int) -> tuple[int, str]:
         while chunk := source.read(_CHUNK):
             written += len(chunk)
             if written > limit:
-                raise DataError(f"refused: it unpacks to more than {EXPANSION} times its size, as a bomb does")
+                raise DataError(
+                    f"archive refused: it expands to more than {EXPANSION} times its size, like a decompression bomb"
+                )
             digest.update(chunk)
             file.write(chunk)
     return written, digest.hexdigest()
 
 
 def _safe_parts(member: str) -> list[str]:
-    """The parts of a member's name. Raises where they could lead out of the folder."""
+    """Return the parts of a member's name. Raises `harness.DataError` if they could lead out of the folder."""
     parts = member.removesuffix("/").split("/")
     while parts[0] == "." and len(parts) > 1:  # tar writes ./name
         parts = parts[1:]
     drive = re.match(r"[A-Za-z]:", member)
     if drive or "\\" in member or "\0" in member or any(part in ("", "..") for part in parts):
-        raise DataError(f"refused: the member {member!r} could be written outside of the dataset's folder")
+        raise DataError(f"archive refused: the member {member!r} could be written outside the dataset's folder")
     return [part for part in parts if part != "."]
 
 
@@ -100,60 +106,62 @@ def _matches(member: str, key: str) -> bool:
 
 
 def _is_pattern(key: str) -> bool:
-    return any(sign in key for sign in "*?[")
+    return any(character in key for character in "*?[")
 
 
 def _check_members(found: dict[str, str], wanted: dict[str, str]) -> None:
     for key, expected in wanted.items():
         matching = sorted(name for name in found if _matches(name, key))
         if not matching:
-            raise DataError(f"it has no member {key!r}")
+            raise DataError(f"the archive has no member {key!r}")
         if _is_pattern(key):
             listing = "".join(f"{found[name]}  {name}\n" for name in matching)
-            came = hashlib.sha256(listing.encode()).hexdigest()
-            what = f"the listing of its {len(matching)} members {key!r}"
+            actual = hashlib.sha256(listing.encode()).hexdigest()
+            subject = f"the list of the {len(matching)} members that match {key!r}"
         else:
-            came, what = found[key], f"its member {key!r}"
-        if came != expected.lower():
-            raise DataError(f"{what} has SHA-256 {came}, expected {expected}")
+            actual, subject = found[key], f"the member {key!r}"
+        if actual != expected.lower():
+            raise DataError(f"{subject} has SHA-256 {actual}, expected {expected}")
 
 
 @contextmanager
-def _damage_explained(archive: Path) -> Iterator[None]:
-    """The many ways in which the standard library says that an archive is damaged, as one."""
+def _as_data_errors(archive: Path) -> Iterator[None]:
+    """Convert the various exceptions that the standard library raises for bad archives to `harness.DataError`."""
     try:
         yield
     except FileExistsError as error:
-        raise DataError(f"refused: two members are called {Path(error.filename).name!r}") from error
+        raise DataError(f"archive refused: two members are named {Path(error.filename).name!r}") from error
     except (NotADirectoryError, IsADirectoryError) as error:
-        raise DataError(f"refused: {Path(error.filename).name!r} is a file and a folder at once") from error
+        raise DataError(f"archive refused: {Path(error.filename).name!r} is both a file and a folder") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO):
             raise
-        raise DataError(f"it is damaged: {error}") from error  # gzip and bz2 say it so
+        raise DataError(f"the archive is damaged: {error}") from error  # gzip and bz2 raise OSError without errno
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
-        raise DataError(f"it is damaged: {error}") from error
-    except (RuntimeError, NotImplementedError) as error:  # zipfile, of encryption and rare compressions
-        raise DataError(f"it cannot be unpacked: {error}") from error
+        raise DataError(f"the archive is damaged: {error}") from error
+    except (RuntimeError, NotImplementedError) as error:  # zipfile raises these for encryption and rare compressions
+        raise DataError(f"the archive cannot be extracted: {error}") from error
 
 
 @contextmanager
 def _entries(archive: Path, name: str) -> Iterator[Iterator[Entry]]:
     if name.lower().endswith(".zip"):
-        with zipfile.ZipFile(archive) as opened:
-            yield _of_zip(opened)
+        with zipfile.ZipFile(archive) as zipped:
+            yield _zip_entries(zipped)
     elif _TAR.search(name):
         with tarfile.open(archive, "r:*") as tar:
-            yield _of_tar(tar)
+            yield _tar_entries(tar)
     elif name.lower().endswith(".gz"):
         yield iter([(name[:-3], "file", lambda: cast("IO[bytes]", gzip.GzipFile(archive)))])
     else:
-        raise DataError(f"{name!r} is no archive that can be unpacked: zip, tar, tar.gz, tar.bz2, tar.xz, gz")
+        raise DataError(
+            f"cannot extract {name!r}: the supported archive formats are zip, tar, tar.gz, tar.bz2, tar.xz and gz"
+        )
 
 
-def _of_zip(archive: zipfile.ZipFile) -> Iterator[Entry]:
+def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Entry]:
     for info in archive.infolist():
-        mode = info.external_attr >> 16  # 0 where the archive was not made on Unix
+        mode = info.external_attr >> 16  # 0 if the archive was not created on Unix
         if info.is_dir():
             kind = "directory"
         elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
@@ -161,13 +169,13 @@ def _of_zip(archive: zipfile.ZipFile) -> Iterator[Entry]:
         else:
             kind = "link" if stat.S_ISLNK(mode) else "device"
 
-        def opened(info: zipfile.ZipInfo = info) -> IO[bytes]:
+        def open_member(info: zipfile.ZipInfo = info) -> IO[bytes]:
             return archive.open(info)
 
-        yield info.orig_filename.replace("\0", "\\0"), kind, opened
+        yield info.orig_filename.replace("\0", "\\0"), kind, open_member
 
 
-def _of_tar(archive: tarfile.TarFile) -> Iterator[Entry]:
+def _tar_entries(archive: tarfile.TarFile) -> Iterator[Entry]:
     for info in archive:
         if info.isdir():
             kind = "directory"
@@ -176,9 +184,9 @@ def _of_tar(archive: tarfile.TarFile) -> Iterator[Entry]:
         else:
             kind = "link" if info.issym() or info.islnk() else "device"
 
-        def opened(info: tarfile.TarInfo = info) -> IO[bytes]:
+        def open_member(info: tarfile.TarInfo = info) -> IO[bytes]:
             file = archive.extractfile(info)
-            assert file is not None  # it is for regular files
+            assert file is not None  # None only for members that are not regular files
             return file
 
-        yield info.name, kind, opened
+        yield info.name, kind, open_member

@@ -1,4 +1,4 @@
-"""Batches: the same for every backend, in the same order, drawn from (seed, epoch) by numpy."""
+"""Batches, identical and in the same order for every backend; numpy draws the order from (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ if TYPE_CHECKING:
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
-    """Whole batches in an epoch; one batch of everything where there are fewer examples than `batch_size`."""
+    """Return the number of full batches in an epoch, or 1 if there are fewer examples than `batch_size`."""
     return max(1, examples // batch_size)
 
 
 def training_batches(
     split: Split, batch_size: int, seed: int, epoch: int, augment: Augment | None = None
 ) -> Iterator[Batch]:
-    """One epoch in an order drawn from (seed, epoch), each batch changed by `augment` with numbers drawn from them too.
+    """Yield the batches of one epoch, shuffled and augmented with random numbers that depend only on (seed, epoch).
 
-    All batches have one size, so that no backend compiles twice: the examples that do not fill the last batch wait
-    for another epoch's order. Raises `harness.PluginError` where `augment` changes a shape or dtype.
+    All batches have the same size, so that no backend compiles twice; examples that do not fill a batch are left out of
+    the epoch. Raises `harness.PluginError` if `augment` changes a shape or dtype.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
-    chance = np.random.default_rng([seed, epoch, 1])
+    rng = np.random.default_rng([seed, epoch, 1])
     size = min(batch_size, len(split))
     for step in range(steps_per_epoch(len(split), batch_size)):
         index = order[step * size : (step + 1) * size]
         inputs = {name: np.ascontiguousarray(array[index]) for name, array in split.inputs.items()}
         if augment is not None:
-            inputs = _augmented(inputs, augment, chance)
+            inputs = _augmented(inputs, augment, rng)
         yield Batch(inputs, np.ascontiguousarray(split.targets[index]))
 
 
-def _augmented(
-    inputs: dict[str, NDArray[Any]], augment: Augment, chance: np.random.Generator
-) -> dict[str, NDArray[Any]]:
-    forms = {name: (array.shape, array.dtype) for name, array in inputs.items()}
-    changed = {name: np.ascontiguousarray(array) for name, array in augment(inputs, chance).items()}
-    found = {name: (array.shape, array.dtype) for name, array in changed.items()}
-    if found != forms:
-        raise PluginError(f"the task's augment made {found} of {forms}; shapes and dtypes must stay")
+def _augmented(inputs: dict[str, NDArray[Any]], augment: Augment, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    before = {name: (array.shape, array.dtype) for name, array in inputs.items()}
+    changed = {name: np.ascontiguousarray(array) for name, array in augment(inputs, rng).items()}
+    after = {name: (array.shape, array.dtype) for name, array in changed.items()}
+    if after != before:
+        raise PluginError(f"the task's augment changed {before} to {after}; it must keep all shapes and dtypes")
     return changed
 
 
 def output_shape(targets: NDArray[Any], examples: int, outputs: int) -> tuple[int, ...]:
-    """Of predictions for so many examples of data with such targets: ``[examples, outputs]``, or with classes for each
-    of L positions, targets being int64 ``[N, L]``, ``[examples, L, outputs]``."""
+    """Return the shape of the predictions: ``[examples, outputs]``, or ``[examples, L, outputs]`` for token
+    classification, where the targets are int64 ``[N, L]``."""
     positions = targets.shape[1:] if targets.dtype.kind == "i" else ()
     return (examples, *positions, outputs)
 
 
 def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
-    """The split in its own order, as (inputs, valid): each of `batch_size` examples, of which the first `valid`
-    count; the last batch is filled up by repeating its last example."""
+    """Yield (inputs, valid) for the split in its stored order; only the first `valid` examples of a batch count.
+
+    Every batch has `batch_size` examples; the last batch is padded by repeating its last example.
+    """
     whole = len(split) // batch_size * batch_size
     for start in range(0, whole, batch_size):
         end = start + batch_size

@@ -1,4 +1,4 @@
-"""Where data lie: the user's cache and the mirror, and what of a dataset is there."""
+"""Locations of data, namely the user's cache and the mirror, and the state of a dataset in them."""
 
 from __future__ import annotations
 
@@ -17,45 +17,48 @@ State = Literal["embedded", "cached", "to fetch"]
 
 
 def cache_dir() -> Path:
-    """``HARNESS_CACHE``, else the platform's cache folder (``~/.cache/harness`` on Linux)."""
-    chosen = os.environ.get("HARNESS_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
+    """Return ``HARNESS_CACHE``, or else the platform's cache folder (``~/.cache/harness`` on Linux)."""
+    configured = os.environ.get("HARNESS_CACHE")
+    if configured:
+        return Path(configured).expanduser().absolute()
     import platformdirs
 
     return platformdirs.user_cache_path("harness", appauthor=False)
 
 
 def offline() -> bool:
-    """Whether ``HARNESS_OFFLINE`` forbids the network; a mirror that is a directory may still be read."""
+    """Return whether ``HARNESS_OFFLINE`` forbids network access; a mirror directory may still be read."""
     return os.environ.get("HARNESS_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def mirror() -> str | Path | None:
-    """``HARNESS_DATA_MIRROR``: a directory, or an http(s) URL without its last slash; None where it is not set.
+    """Return ``HARNESS_DATA_MIRROR``: a directory, an http(s) URL without its trailing slash, or None if it is not set.
 
-    Raises `harness.UsageError` for a directory that does not exist.
+    Raises `harness.UsageError` if the directory does not exist.
     """
-    place = os.environ.get("HARNESS_DATA_MIRROR")
-    if not place:
+    location = os.environ.get("HARNESS_DATA_MIRROR")
+    if not location:
         return None
-    if place.startswith(("http://", "https://")):
-        return place.rstrip("/")
-    directory = Path(place).expanduser().absolute()
+    if location.startswith(("http://", "https://")):
+        return location.rstrip("/")
+    directory = Path(location).expanduser().absolute()
     if not directory.is_dir():
-        raise UsageError(f"HARNESS_DATA_MIRROR={place}: there is no such directory; it holds files as <host>/<path>")
+        raise UsageError(
+            f"HARNESS_DATA_MIRROR={location}: the directory does not exist; set it to one that stores files as "
+            "<host>/<path>, or unset it"
+        )
     return directory
 
 
 def dataset_dir(dataset: Dataset) -> Path:
-    """What is kept of a dataset, of all its versions."""
+    """Return the folder in the cache for all versions of a dataset."""
     return cache_dir() / "datasets" / dataset.name
 
 
 def install_dir(dataset: Dataset) -> Path:
-    """The folder of the dataset's verified files; it exists if, and only if, they are all there.
+    """Return the folder of the dataset's verified files, which exists if and only if it is complete.
 
-    Its name is drawn from what the files must be, so that a declaration that changes makes a new folder.
+    Its name is a digest of the declared files, so that a changed declaration uses a new folder.
     """
     contents = [(file.local_name, file.sha256, sorted(file.members.items()), file.unpacked) for file in dataset.files]
     digest = hashlib.sha256(msgspec.json.encode(contents)).hexdigest()
@@ -63,29 +66,30 @@ def install_dir(dataset: Dataset) -> Path:
 
 
 def state(dataset: Dataset) -> State:
+    """Return whether the dataset is part of a package, in the cache, or still to be fetched."""
     if not dataset.files:
         return "embedded"
     return "cached" if install_dir(dataset).is_dir() else "to fetch"
 
 
 def out_of_reach(dataset: Dataset) -> str | None:
-    """Why `dataset` cannot be had while the network is forbidden, and what to do; None if it can.
+    """Return why `dataset` is not available without network access, and what to do; None if it is available.
 
-    Raises `harness.UsageError` for a mirror that does not exist.
+    Raises `harness.UsageError` if the mirror does not exist.
     """
     if state(dataset) != "to fetch":
         return None
-    place = mirror()
+    source = mirror()
     if not offline():
         return None
-    lacking = [file.url for file in dataset.files]
+    missing = [file.url for file in dataset.files]
     searched = ""
-    if isinstance(place, Path):
-        lacking = [url for url in lacking if not (place / mirror_path(url)).is_file()]
-        if not lacking:
+    if isinstance(source, Path):
+        missing = [url for url in missing if not (source / mirror_path(url)).is_file()]
+        if not missing:
             return None
-        searched = f", the mirror lacks {place / mirror_path(lacking[0])}"
+        searched = f", the mirror does not contain {source / mirror_path(missing[0])}"
     return (
-        f"it is not in the cache ({cache_dir()}){searched}, and HARNESS_OFFLINE is set; unset it, or run "
-        f"`harness data fetch {dataset.name}` where there is a network and the same HARNESS_CACHE"
+        f"it is not in the cache ({cache_dir()}){searched}, and HARNESS_OFFLINE is set; unset HARNESS_OFFLINE, or run "
+        f"`harness data fetch {dataset.name}` with network access and the same HARNESS_CACHE"
     )

@@ -1,7 +1,7 @@
-"""Locating published checkpoints: a folder or a hub id, in the layout of Hugging Face.
+"""Pretrained checkpoints in the Hugging Face layout, located by folder or hub id.
 
-A checkpoint is a folder with ``config.json``, ``model.safetensors`` and the files of its tokenizer or preprocessor.
-Only safetensors are read, never a file that could run code.
+A checkpoint is a folder with ``config.json``, ``model.safetensors`` and its tokenizer or preprocessor files. Weights
+are read from safetensors only, because other formats can run code.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ _FILES = [WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.txt
 
 
 def locate(name: str) -> Pretrained:
-    """Return the checkpoint that `name`, a folder or a hub id (``owner/name`` or ``owner/name@revision``), stands for.
+    """Return the checkpoint given by `name`, a folder or a hub id (``owner/name`` or ``owner/name@revision``).
 
     A hub id is downloaded by `huggingface_hub` into its cache; with ``HARNESS_OFFLINE=1`` only the cache is used.
-    Raises `harness.UsageError` where there is no such checkpoint, naming the files that it lacks.
+    Raises `harness.UsageError` if the checkpoint does not exist or is incomplete, and names the missing files.
     """
     folder = Path(name)
     revision = ""
     if not folder.is_dir():
         folder = _download(name)
-        revision = folder.name  # the cache names a snapshot by its commit
-    absent = [part for part in (CONFIG, WEIGHTS) if not (folder / part).is_file()]
+        revision = folder.name  # in the cache, a snapshot's folder is named after its commit
+    absent = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if absent:
         others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".h5", ".msgpack", ".ckpt"))
-        hint = f"; only safetensors are read, not {', '.join(others)}" if others else ""
+        hint = f"; convert {', '.join(others)} to safetensors, the only format that is read" if others else ""
         raise UsageError(f"the checkpoint {name!r} has no {' and no '.join(absent)} in {folder}{hint}")
     return Pretrained(
         name=name if revision else folder.resolve().name,
@@ -49,19 +49,21 @@ def _download(name: str) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError:
-        raise UsageError("a hub id needs huggingface_hub; run: pip install huggingface_hub, or name a folder") from None
+        raise UsageError(
+            "loading a checkpoint by hub id needs huggingface_hub; run `pip install huggingface_hub`, or pass a folder"
+        ) from None
     try:
         return Path(
             snapshot_download(repository, revision=revision or None, allow_patterns=_FILES, local_files_only=offline())
         )
     except LocalEntryNotFoundError:
-        state = "HARNESS_OFFLINE is set and the cache lacks it" if offline() else "the hub cannot be reached"
+        reason = "HARNESS_OFFLINE is set and it is not in the cache" if offline() else "the hub cannot be reached"
         raise UsageError(
-            f"the checkpoint {name!r} is not available: {state}; download it elsewhere and name its folder"
+            f"the checkpoint {name!r} is not available: {reason}; download it with another tool and pass its folder"
         ) from None
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UsageError(f"the checkpoint {name!r} is not available from the hub: {first}") from None
+        first_line = str(error).strip().splitlines()[0]
+        raise UsageError(f"the checkpoint {name!r} is not available from the hub: {first_line}") from None
 
 
 def _digest(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""`DatasetInfo`: all that is known of a dataset before it is loaded."""
+"""`DatasetInfo`, the description of a dataset that needs no download."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a dataset downloads."""
+
     name: str
     url: str
     alternates: tuple[str, ...]
@@ -24,52 +26,52 @@ class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``harness data list --format json`` and ``info --format json`` print of a dataset."""
+    """Description of a dataset, as printed by ``harness data list --format json`` and ``info --format json``."""
 
     name: str
     tasks: tuple[str, ...]
-    """Tasks that can use it."""
+    """Names of the tasks that can use the dataset, sorted."""
     kind: str
     objective: str
     summary: str
     state: State
-    """``embedded`` comes with an installed package; ``cached`` was fetched and verified."""
+    """``embedded`` (part of an installed package), ``cached`` (fetched and verified) or ``to fetch``."""
     download_bytes: int | None
-    """None where a publisher's file has no known size."""
+    """Total size of the files; None if a size is unknown."""
     license: str
     homepage: str
     citation: str
     notes: str
     examples: dict[str, int]
-    """Of each split; this, ``inputs`` and ``label_names`` are of the options' defaults, and empty if not declared."""
+    """Number of examples by split. Like `inputs` and `label_names`, for the default options; empty if not declared."""
     splits: tuple[int, ...]
-    """Numbers of the published splits, where there are several."""
+    """Numbers of the published splits, if there are several."""
     inputs: dict[str, RawInput]
     label_names: tuple[str, ...]
     metric: str
-    """What the literature on it reports first."""
+    """Main metric in the literature on the dataset."""
     options: dict[str, Any]
-    """Options with their defaults; ``--set dataset.OPTION=VALUE`` changes them."""
+    """Default of each option; ``--set dataset.OPTION=VALUE`` changes it."""
     path: str | None
-    """Folder of the installed files; None where there is none yet."""
+    """Folder of the installed files; None if they are not installed."""
     files: tuple[FileInfo, ...]
 
 
 def describe(catalog: Catalog, dataset: Dataset) -> DatasetInfo:
-    """`dataset`, with the tasks in `catalog` that can use it. Nothing is fetched or loaded."""
-    suited = [
+    """Return the description of `dataset` and the tasks in `catalog` that can use it, without fetching anything."""
+    suitable = [
         name
         for name, provided in catalog.tasks.items()
         if (provided.value.kind, provided.value.objective) == (dataset.kind, dataset.objective)
     ]
-    found = state(dataset)
+    current = state(dataset)
     return DatasetInfo(
         name=dataset.name,
-        tasks=tuple(sorted(suited)),
+        tasks=tuple(sorted(suitable)),
         kind=dataset.kind,
         objective=dataset.objective,
         summary=dataset.summary,
-        state=found,
+        state=current,
         download_bytes=total_bytes(dataset.files),
         license=dataset.license,
         homepage=dataset.homepage,
@@ -81,7 +83,7 @@ def describe(catalog: Catalog, dataset: Dataset) -> DatasetInfo:
         label_names=tuple(dataset.label_names),
         metric=dataset.metric,
         options=_defaults(dataset),
-        path=str(install_dir(dataset)) if found == "cached" else None,
+        path=str(install_dir(dataset)) if current == "cached" else None,
         files=tuple(
             FileInfo(
                 name=file.local_name,

@@ -1,4 +1,4 @@
-"""One file from the first source that has the right one: the mirror, the publisher, the publisher's alternates."""
+"""Download of a file from the first source that has the expected content: mirror, publisher, alternate URLs."""
 
 from __future__ import annotations
 
@@ -16,52 +16,56 @@ from harness.errors import DataError
 from harness.interfaces.remote import RemoteFile, mirror_path
 
 TRIES = 3
-"""How often a source is asked that does not answer, breaks off, or says that it is busy."""
+"""Attempts per source if it does not respond, breaks off, or reports that it is busy."""
 PAUSE_S = 2.0
-"""Before the second try; twice as long before each further one."""
+"""Pause before the second attempt, in seconds; doubled before each further attempt."""
 TIMEOUT_S = 60.0
-"""How long a server may say nothing."""
+"""Maximum time without a response from a server, in seconds."""
 _CHUNK = 1 << 18
 
 Report = Callable[[str, int, int | None], None]
-"""Hears the file's name, the bytes that came, and the bytes expected (None: not known)."""
+"""Progress callback; receives the file name, the number of bytes so far, and the expected number (None if unknown)."""
 
 
 class Source(NamedTuple):
-    shown: str
-    place: str | Path
+    """A location from which a file may be obtained."""
+
+    name: str
+    """Location as shown in messages."""
+    location: str | Path
+    """URL, or path of a local file."""
 
 
 class _FailedError(Exception):
-    """A source did not give the file; `again` says whether asking once more can help."""
+    """Failure of a source to provide the file; `retry` states whether another attempt may succeed."""
 
-    def __init__(self, why: str, *, again: bool = False) -> None:
-        super().__init__(why)
-        self.again = again
+    def __init__(self, reason: str, *, retry: bool = False) -> None:
+        super().__init__(reason)
+        self.retry = retry
 
 
 def sources(file: RemoteFile) -> list[Source]:
-    """Where to look, in this order; without the network only a mirror that is a directory is left."""
-    found = []
-    place = mirror()
-    if isinstance(place, Path):
-        path = place / mirror_path(file.url)
-        found.append(Source(str(path), path))
-    elif place is not None:
-        url = f"{place}/{quote(mirror_path(file.url), safe='/~+:@,;=&$!()')}"
-        found.append(Source(url, url))
-    found += [Source(url, url) for url in (file.url, *file.alternates)]
-    return [source for source in found if isinstance(source.place, Path)] if offline() else found
+    """Return the sources in the order in which they are tried; offline, only a mirror directory."""
+    candidates = []
+    root = mirror()
+    if isinstance(root, Path):
+        path = root / mirror_path(file.url)
+        candidates.append(Source(str(path), path))
+    elif root is not None:
+        url = f"{root}/{quote(mirror_path(file.url), safe='/~+:@,;=&$!()')}"
+        candidates.append(Source(url, url))
+    candidates += [Source(url, url) for url in (file.url, *file.alternates)]
+    return [source for source in candidates if isinstance(source.location, Path)] if offline() else candidates
 
 
 def obtain(file: RemoteFile, folder: Path, report: Report) -> str:
-    """Create `folder` with the verified file, or with what it holds; returns the source it came from.
+    """Create `folder` with the verified file or its extracted contents, and return the name of the source.
 
-    Until it is complete, everything lies in a sibling of `folder`, which goes when this ends. Raises
-    `harness.DataError`, whose message tells what each source did, and OSError where the disk is the trouble.
+    Until `folder` is complete, all data are in a temporary folder next to it. Raises `harness.DataError`, whose message
+    has a line for each source, if no source provides the file, and OSError if the disk fails.
     """
     work = folder.with_name(folder.name + ".tmp")
-    told = []
+    failures = []
     for source in sources(file):
         for attempt in range(1, TRIES + 1):
             shutil.rmtree(work, ignore_errors=True)
@@ -71,20 +75,20 @@ def obtain(file: RemoteFile, folder: Path, report: Report) -> str:
                 _receive(source, file, work / "received", report)
                 _settle(file, work / "received", contents)
                 contents.rename(folder)
-                return source.shown
+                return source.name
             except (_FailedError, DataError) as error:
-                if attempt < TRIES and getattr(error, "again", False) and isinstance(source.place, str):
+                if attempt < TRIES and getattr(error, "retry", False) and isinstance(source.location, str):
                     time.sleep(PAUSE_S * 2 ** (attempt - 1))
                     continue
-                told.append(" ".join(f"{source.shown}: {error}".split()))
+                failures.append(" ".join(f"{source.name}: {error}".split()))
                 break
             finally:
                 shutil.rmtree(work, ignore_errors=True)
-    raise DataError("\n".join(told) or "HARNESS_OFFLINE is set and no mirror directory has it")
+    raise DataError("\n".join(failures) or "HARNESS_OFFLINE is set, and HARNESS_DATA_MIRROR is not a directory")
 
 
 def _settle(file: RemoteFile, received: Path, contents: Path) -> None:
-    """Verify what was received and put it, or what it holds, into `contents`."""
+    """Verify the received file and move it, or extract its contents, into `contents`."""
     _check(file, received)
     if file.unpacked:
         archives.extract(received, file.local_name, contents, file.members)
@@ -96,57 +100,58 @@ def _check(file: RemoteFile, received: Path) -> None:
     size = received.stat().st_size
     exact = file.bytes if file.sha256 or not file.members else None
     if exact is not None and size != exact:
-        raise _FailedError(f"expected {exact} bytes, came {size}{_looks(received)}", again=size < exact)
+        raise _FailedError(f"expected {exact} bytes, received {size}{_page_note(received)}", retry=size < exact)
     if file.sha256:
         digest = archives.sha256(received)
         if digest != file.sha256.lower():
-            what = f"expected SHA-256 {file.sha256}, came {size} bytes with SHA-256 {digest}{_looks(received)}"
-            raise _FailedError(what)
+            raise _FailedError(
+                f"expected SHA-256 {file.sha256}, received {size} bytes with SHA-256 {digest}{_page_note(received)}"
+            )
     if file.members:
-        page = _looks(received)
-        if page:
-            raise _FailedError(f"expected {file.local_name}, came {size} bytes{page}")
+        note = _page_note(received)
+        if note:
+            raise _FailedError(f"expected {file.local_name}, received {size} bytes{note}")
 
 
-def _looks(received: Path) -> str:
-    """A word on what came instead, where it is a page for people."""
+def _page_note(received: Path) -> str:
+    """Return a note for the error message if the received file is a web page, else an empty string."""
     with received.open("rb") as file:
         start = file.read(4096).decode("utf-8", "replace")
     if not re.match(r"\s*<(!doctype|html|head|\?xml)", start, re.IGNORECASE):
         return ""
     title = re.search(r"<title>\s*(.*?)\s*</title>", start, re.IGNORECASE | re.DOTALL)
-    return f", a web page{f' with the title {title[1][:80]!r}' if title else ''}"
+    return f", a web page{f' titled {title[1][:80]!r}' if title else ''}"
 
 
 class _Counted:
-    """A file that counts what is written, tells of it, and takes no more than `limit` bytes."""
+    """A writable file that reports its size and fails if more bytes are written than the remote file can have."""
 
     def __init__(self, file: IO[bytes], remote: RemoteFile, report: Report) -> None:
         self._file, self._remote, self._report = file, remote, report
         self._done = 0
         self._limit = remote.bytes
         if remote.bytes is not None and remote.members and not remote.sha256:
-            self._limit = 10 * remote.bytes + 2**26  # the container varies, and may hold more than is wanted
+            self._limit = 10 * remote.bytes + 2**26  # the archive may vary and contain members that are not wanted
         report(remote.local_name, 0, remote.bytes)
 
     def write(self, data: bytes) -> int:
         self._done += len(data)
         if self._limit is not None and self._done > self._limit:
-            raise _FailedError(f"expected {self._remote.bytes} bytes, more came")
+            raise _FailedError(f"expected {self._remote.bytes} bytes, received more")
         self._report(self._remote.local_name, self._done, self._remote.bytes)
         return self._file.write(data)
 
     def flush(self) -> None:
-        """Nothing to do: the file is closed before it is read."""
+        """Do nothing; the file is closed before it is read."""
 
 
 def _receive(source: Source, file: RemoteFile, into: Path, report: Report) -> None:
     with into.open("wb") as opened:
         target = _Counted(opened, file, report)
-        if isinstance(source.place, Path):
-            _copy(source.place, target)
+        if isinstance(source.location, Path):
+            _copy(source.location, target)
         else:
-            _get(source.place, target)
+            _get(source.location, target)
 
 
 def _copy(path: Path, target: _Counted) -> None:
@@ -162,22 +167,22 @@ def _get(url: str, target: _Counted) -> None:
     import requests
     from pooch import HTTPDownloader
 
-    # Without this header some servers send a .gz file as an encoding of its contents, and it arrives unpacked.
+    # Without Accept-Encoding, some servers declare .gz files as compressed transfers, and they arrive decompressed.
     headers = {"Accept-Encoding": "identity", "User-Agent": "harness (pooch)"}
     try:
         HTTPDownloader(chunk_size=_CHUNK, timeout=TIMEOUT_S, headers=headers)(url, target, None)
     except requests.HTTPError as error:
         response = error.response
         status, reason = (response.status_code, response.reason) if response is not None else (0, "unknown")
-        again = status >= 500 or status in (408, 429)
-        raise _FailedError(f"HTTP status {status} {reason}", again=again) from None
+        retry = status >= 500 or status in (408, 429)
+        raise _FailedError(f"HTTP status {status} {reason}", retry=retry) from None
     except requests.RequestException as error:
-        broke = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-        raise _FailedError(_cause(error), again=isinstance(error, broke)) from None
+        transient = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+        raise _FailedError(_cause(error), retry=isinstance(error, transient)) from None
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason, without the layers that requests and urllib3 wrap around it."""
+    """Return the reason of the innermost exception, which requests and urllib3 wrap in others."""
     while True:
         nested = getattr(error, "reason", None) or next(iter(error.args), None)
         if not isinstance(nested, BaseException):

@@ -1,4 +1,4 @@
-"""Holding out examples for validation where a dataset's publisher names none."""
+"""Validation splits for datasets that are published without one."""
 
 from __future__ import annotations
 
@@ -12,23 +12,46 @@ if TYPE_CHECKING:
 def holdout(
     labels: NDArray[Any], share: float, *, seed: int = 0, groups: NDArray[Any] | None = None
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The positions to keep and those to hold out, both ascending; about `share` of every label's examples is held out.
+    """Split examples into those to keep and those to hold out, stratified by label.
 
-    `labels` ``[N]`` are what the two parts are balanced by; an array of one value holds out at random. Examples of one
-    of the `groups` ``[N]`` stay together; a group counts for the label of its first example. The same arguments give
-    the same positions on every machine.
+    About the same fraction of each label's examples is held out. The same arguments give the same result on every
+    machine.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (N,)
+        Labels to stratify by. With a single distinct value, the examples are held out at random.
+    share : float
+        Fraction of the examples to hold out, greater than 0 and less than 1.
+    seed : int, default=0
+        Seed of the random number generator.
+    groups : ndarray of shape (N,), optional
+        Group of each example, such as its speaker. The examples of a group are kept or held out together, and count
+        for the label of the group's first example.
+
+    Returns
+    -------
+    kept : ndarray of intp
+        Positions of the examples to keep, ascending.
+    held_out : ndarray of intp
+        Positions of the examples to hold out, ascending.
+
+    Raises
+    ------
+    ValueError
+        If `share` is not between 0 and 1.
     """
     import numpy as np
 
     if not 0 < share < 1:
-        raise ValueError(f"share must lie between 0 and 1, got {share}")
+        raise ValueError(f"share must be between 0 and 1 (both exclusive), got {share}")
     members = np.arange(len(labels)) if groups is None else groups
     _, first, unit = np.unique(members, return_index=True, return_inverse=True)
     sizes, strata = np.bincount(unit), labels[first]
-    held = np.zeros(len(sizes), bool)
+    held_out = np.zeros(len(sizes), bool)
     rng = np.random.default_rng(seed)
     for label in np.unique(strata):
         units = rng.permutation(np.flatnonzero(strata == label))
-        filled = np.cumsum(sizes[units])
-        held[units[filled <= share * filled[-1] + 0.5]] = True
-    return np.flatnonzero(~held[unit]), np.flatnonzero(held[unit])
+        cumulative = np.cumsum(sizes[units])
+        held_out[units[cumulative <= share * cumulative[-1] + 0.5]] = True
+    return np.flatnonzero(~held_out[unit]), np.flatnonzero(held_out[unit])

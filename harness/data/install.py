@@ -1,4 +1,4 @@
-"""A dataset's files, verified, in a folder of their own: fetched once, complete or not there at all."""
+"""Installation of a dataset's verified files in the cache; an installed folder is always complete."""
 
 from __future__ import annotations
 
@@ -23,28 +23,49 @@ if TYPE_CHECKING:
     from harness.data.download import Report
 
 MANIFEST = ".manifest.json"
-"""Lies beside the files; see `Manifest`."""
+"""Name of the file that stores the `Manifest`, in the folder of the dataset's files."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What was installed, for ``harness data verify``."""
+    """List of the installed files, which ``harness data verify`` compares with the folder."""
 
     dataset: str
     sources: tuple[str, ...]
-    """Where each of the dataset's files came from."""
+    """URL or path from which each of the dataset's files was obtained."""
     files: dict[str, str]
-    """Path in the folder -> SHA-256 (hex)."""
+    """SHA-256 (hex) of each file, by its path in the folder."""
 
 
 def installed(dataset: Dataset) -> Path:
-    """The folder where the dataset's verified files lie under their local names; what is missing is fetched first.
+    """Return the folder of the dataset's verified files, and download them first if they are not installed.
 
-    Of a file declared with ``extract`` or ``members`` the folder holds the contents (a ``.gz`` file's under its name
-    without ``.gz``), not the file. Parallel processes fetch once. Progress goes to stderr.
+    Files have their local names. If a file is declared with ``extract`` or ``members``, the folder has its contents
+    instead (those of a ``.gz`` file under the name without ``.gz``). Concurrent processes download the files only once.
+    Progress is printed to stderr.
 
-    Raises `harness.DataError` naming the URL, what was expected, what came, and what to do.
+    Parameters
+    ----------
+    dataset : Dataset
+        Dataset whose declared files are installed.
 
-    Example::
+    Returns
+    -------
+    pathlib.Path
+        Folder of the verified files in the cache. Do not modify its contents.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be downloaded or fails verification, or if the cache is not writable. The message names the
+        URL, what was expected, what was received, and what to do.
+    UsageError
+        If the dataset declares no files, or if ``HARNESS_DATA_MIRROR`` does not exist.
+    PluginError
+        If two of the dataset's files have the same name.
+
+    Examples
+    --------
+    Read a file in the dataset's ``load`` method::
 
         def load(self, options):
             lines = (harness.installed(self) / "train.tsv").read_text().splitlines()
@@ -53,38 +74,38 @@ def installed(dataset: Dataset) -> Path:
 
 
 def install(dataset: Dataset, report: Report) -> Path:
-    """As `installed`; `report` hears of the bytes as they come."""
+    """Return the folder of the dataset's files as `installed` does, with download progress passed to `report`."""
     folder = install_dir(require_files(dataset))
     if folder.is_dir():
         return folder
     reason = out_of_reach(dataset)
     if reason:
         raise DataError(f"dataset {dataset.name!r} is not available: {reason}")
-    with _disk_explained(dataset), _lock(dataset):
-        if not folder.is_dir():  # another process may have fetched it meanwhile
+    with _explain_disk_errors(dataset), _lock(dataset):
+        if not folder.is_dir():  # another process may have created it in the meantime
             _build(dataset, folder, report)
     return folder
 
 
 def require_files(dataset: Dataset) -> Dataset:
-    """`dataset`, if it has files to fetch. Raises `harness.UsageError`."""
+    """Return `dataset` if it declares files. Raises `harness.UsageError` if not."""
     if not dataset.files:
-        raise UsageError(f"dataset {dataset.name!r} is embedded: it has no files of its own, and works as it is")
+        raise UsageError(f"dataset {dataset.name!r} is embedded: it has no files to download and can be used directly")
     return dataset
 
 
 def require_installed(dataset: Dataset) -> Path:
-    """The folder of the verified files. Raises `harness.DataError` where they are not installed; nothing is fetched."""
+    """Return the folder of the verified files without downloading. Raises `harness.DataError` if it does not exist."""
     folder = install_dir(require_files(dataset))
     if not folder.is_dir():
-        raise DataError(f"dataset {dataset.name!r} is not here; run `harness data fetch {dataset.name}`")
+        raise DataError(f"dataset {dataset.name!r} is not installed; run `harness data fetch {dataset.name}`")
     return folder
 
 
 def verify(dataset: Dataset) -> list[str]:
-    """What is wrong with the installed files, a line each; nothing if they are as they were when they came.
+    """Return a line for each installed file that is missing or has changed since the installation.
 
-    Raises `harness.DataError` where they are not installed.
+    Raises `harness.DataError` if the dataset is not installed.
     """
     from harness.data import archives
 
@@ -96,56 +117,56 @@ def verify(dataset: Dataset) -> list[str]:
     problems = []
     for name, expected in manifest.files.items():
         try:
-            came = archives.sha256(folder / name)
+            actual = archives.sha256(folder / name)
         except OSError as error:
             problems.append(f"{folder / name}: cannot be read: {error.strerror}")
             continue
-        if came != expected:
-            problems.append(f"{folder / name}: expected SHA-256 {expected}, found {came}")
+        if actual != expected:
+            problems.append(f"{folder / name}: expected SHA-256 {expected}, found {actual}")
     return problems
 
 
 def clear(dataset: Dataset) -> int:
-    """Delete what is kept of the dataset, unfinished downloads too; returns the bytes that this freed."""
-    place = dataset_dir(require_files(dataset))
-    with _disk_explained(dataset), _lock(dataset):
-        if not place.is_dir():
+    """Delete the dataset's files in the cache, including unfinished downloads, and return the number of bytes freed."""
+    folder = dataset_dir(require_files(dataset))
+    with _explain_disk_errors(dataset), _lock(dataset):
+        if not folder.is_dir():
             return 0
-        freed = sum(path.lstat().st_size for path in place.rglob("*") if not path.is_dir())
-        removed = place.with_name(f".{place.name}.removed")
+        freed = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+        removed = folder.with_name(f".{folder.name}.removed")
         shutil.rmtree(removed, ignore_errors=True)
-        place.rename(removed)  # at once, so that a process killed now leaves no half dataset
+        folder.rename(removed)  # atomic, so that a killed process leaves no incomplete dataset
         shutil.rmtree(removed)
     return freed
 
 
 class Log:
-    """A `Report` that tells on stderr when the download begins, and every ten seconds how far it is."""
+    """A `Report` that prints a line to stderr when the download starts, and then one every ten seconds."""
 
     EVERY_S = 10.0
 
     def __init__(self, dataset: Dataset) -> None:
         files = f"{len(dataset.files)} file{'s' * (len(dataset.files) != 1)}"
         self._start = f"harness: fetching dataset {dataset.name!r}: {files}, {megabytes(total_bytes(dataset.files))}"
-        self._told: float | None = None
+        self._printed_s: float | None = None
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
-        if self._told is None:
+        if self._printed_s is None:
             print(self._start, file=sys.stderr, flush=True)
-        elif time.monotonic() - self._told >= self.EVERY_S:
+        elif time.monotonic() - self._printed_s >= self.EVERY_S:
             print(f"harness: {name}: {megabytes(done)} of {megabytes(total)}", file=sys.stderr, flush=True)
         else:
             return
-        self._told = time.monotonic()
+        self._printed_s = time.monotonic()
 
 
 reporter: ContextVar[Callable[[Dataset], Report]] = ContextVar("reporter", default=Log)
-"""Makes what hears of the bytes that `installed` fetches."""
+"""Factory of the progress callback that `installed` uses for a dataset."""
 
 
 @contextlib.contextmanager
 def _lock(dataset: Dataset) -> Iterator[None]:
-    """Only one process at a time works on a dataset's folder; the kernel gives up a killed process's lock."""
+    """Hold the lock on a dataset's folder; the kernel releases it if the process is killed."""
     from filelock import FileLock, Timeout
 
     path = cache_dir() / "locks" / f"{dataset.name}.lock"
@@ -154,7 +175,8 @@ def _lock(dataset: Dataset) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"harness: another process fetches dataset {dataset.name!r}; waiting for it", file=sys.stderr, flush=True)
+        message = f"harness: another process is fetching dataset {dataset.name!r}; waiting for it"
+        print(message, file=sys.stderr, flush=True)
         lock.acquire()
     try:
         yield
@@ -163,19 +185,22 @@ def _lock(dataset: Dataset) -> Iterator[None]:
 
 
 def _build(dataset: Dataset, folder: Path, report: Report) -> None:
-    """Each file becomes a part, which outlives a failure of the next; all parts together become the folder."""
-    from harness.data import archives  # here, so that a dataset's module may import `installed` and stay light
+    """Download each file into a part folder, which is kept if a later file fails, and merge them into `folder`."""
+    from harness.data import archives  # imported here, so that importing `installed` stays fast
     from harness.data.download import obtain
 
     names = [file.local_name for file in dataset.files]
     if len(set(names)) < len(names):
-        raise PluginError(f"dataset {dataset.name!r} has two files of one name; give RemoteFile(name=...): {names}")
+        raise PluginError(
+            f"dataset {dataset.name!r} has two files with the same name; pass different names to RemoteFile(name=...): "
+            f"{names}"
+        )
     staging = folder.with_name(f".{folder.name}.partial")
     staging.mkdir(parents=True, exist_ok=True)
     needed, free = total_bytes(dataset.files) or 0, shutil.disk_usage(staging).free
     if needed > free:
-        raise OSError(errno.ENOSPC, "too little space")
-    came_from = []
+        raise OSError(errno.ENOSPC, "not enough space")
+    origins = []
     for index, file in enumerate(dataset.files):
         part, origin = staging / f"part-{index}", staging / f"part-{index}.origin"
         if not part.is_dir():
@@ -186,20 +211,20 @@ def _build(dataset: Dataset, folder: Path, report: Report) -> None:
             origin.write_text(source)
             if not file.sha256 and not file.members:
                 print(
-                    f"harness: dataset {dataset.name!r}: the digest of {file.url} is not known, so what came is not "
-                    f"verified; its SHA-256 is in {folder / MANIFEST}",
+                    f"harness: dataset {dataset.name!r}: the dataset declares no digest for {file.url}, so the "
+                    f"download is not verified; its SHA-256 is in {folder / MANIFEST}",
                     file=sys.stderr,
                 )
-        came_from.append(origin.read_text() if origin.is_file() else file.url)
+        origins.append(origin.read_text() if origin.is_file() else file.url)
     files = staging / "files"
-    files.mkdir(exist_ok=True)  # a process that was killed may have moved some files already
+    files.mkdir(exist_ok=True)  # it exists if a process was killed while it moved files
     for index in range(len(dataset.files)):
         _merge(dataset, staging / f"part-{index}", files)
     (files / MANIFEST).unlink(missing_ok=True)
-    found = {
+    digests = {
         path.relative_to(files).as_posix(): archives.sha256(path) for path in sorted(files.rglob("*")) if path.is_file()
     }
-    manifest = Manifest(dataset=dataset.name, sources=tuple(came_from), files=found)
+    manifest = Manifest(dataset=dataset.name, sources=tuple(origins), files=digests)
     (files / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     files.rename(folder)
     shutil.rmtree(staging)
@@ -211,36 +236,36 @@ def _merge(dataset: Dataset, part: Path, into: Path) -> None:
         if path.is_dir():
             target.mkdir(exist_ok=True)
         elif target.exists():
-            raise PluginError(f"dataset {dataset.name!r}: two of its files hold {target.relative_to(into)}")
+            raise PluginError(f"dataset {dataset.name!r}: two of its files contain {target.relative_to(into)}")
         else:
             path.rename(target)
 
 
-def _explanation(dataset: Dataset, url: str, told: str) -> str:
-    attempts = told.splitlines()
+def _explanation(dataset: Dataset, url: str, failures: str) -> str:
+    attempts = failures.splitlines()
     return "\n".join(
         [
-            f"dataset {dataset.name!r}: {url} could not be fetched: {attempts[-1].removeprefix(f'{url}: ')}",
+            f"dataset {dataset.name!r}: cannot download {url}: {attempts[-1].removeprefix(f'{url}: ')}",
             *(f"  tried {attempt}" for attempt in attempts),
-            f"  Run `harness data fetch {dataset.name}` to try again. To bring the file by hand, put it at "
+            f"  Run `harness data fetch {dataset.name}` to try again. To provide the file yourself, save it as "
             f"DIR/{mirror_path(url)} and set HARNESS_DATA_MIRROR=DIR",
         ]
     )
 
 
 @contextlib.contextmanager
-def _disk_explained(dataset: Dataset) -> Iterator[None]:
-    """An error of the disk under the cache, in words. A full disk gets back what was fetched so far."""
+def _explain_disk_errors(dataset: Dataset) -> Iterator[None]:
+    """Convert an OSError in the cache to `harness.DataError`. If the disk is full, delete the unfinished download."""
     try:
         yield
     except OSError as error:
-        place, trouble, remedy = cache_dir(), error.strerror or str(error), "make it writable"
+        cause, remedy = error.strerror or str(error), "make it writable"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             for unfinished in dataset_dir(dataset).glob(".*.partial"):
                 shutil.rmtree(unfinished, ignore_errors=True)
-            trouble = f"no space left; the download is {megabytes(total_bytes(dataset.files))}, unpacked it is more"
-            remedy = "make room"
+            cause = f"no space left; the download is {megabytes(total_bytes(dataset.files))}, and more when extracted"
+            remedy = "free some space"
         raise DataError(
-            f"dataset {dataset.name!r}: cannot write to the cache {place}: {trouble}; {remedy} or set HARNESS_CACHE "
-            "to another directory"
+            f"dataset {dataset.name!r}: cannot write to the cache {cache_dir()}: {cause}; {remedy} or set "
+            "HARNESS_CACHE to another directory"
         ) from error

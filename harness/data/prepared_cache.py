@@ -1,9 +1,9 @@
-"""Prepared splits on disk, so that a run finds what an earlier one prepared.
+"""Cache of prepared splits on disk, so that runs can reuse the data that an earlier run prepared.
 
-An entry is a folder of ``.npy`` files and a ``meta.json``. Its name says what it was made of: the digest of the raw
-data, the names and options of dataset and task, and the code and packages that prepared it. It appears at once or not
-at all; one that is damaged is prepared again. Data embedded in a package are not kept: there is no digest to know them
-by.
+An entry is a folder with ``.npy`` files and a ``meta.json``. Its name has two digests: one of the raw data and of the
+names and options of the dataset and the task, and one of the code and packages that prepared the data. Entries are
+created atomically, and a damaged entry is replaced. Data embedded in a package are not cached, because they have no
+declared digest.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ from harness.plugins.catalog import Catalog
 from harness.records import DataInfo, RunSpec
 
 IN_MEMORY_BYTES = 256 * 2**20
-"""Entries up to this size are read into memory and checked against their checksums; of larger ones
-the inputs are `StoredRows`."""
+"""Largest entry, in bytes, that is read into memory and verified by checksums; inputs of larger ones are
+`StoredRows`."""
 META = "meta.json"
 SPLITS = ("train", "validation", "test")
 
 
 class StoredArray(Struct, frozen=True, kw_only=True):
+    """Metadata of an array in an entry."""
+
     split: Literal["train", "validation", "test"]
     role: Literal["inputs", "targets", "groups"]
     name: str
@@ -51,23 +53,25 @@ class StoredArray(Struct, frozen=True, kw_only=True):
 
 
 class Meta(Struct, frozen=True, kw_only=True):
+    """Content of an entry's ``meta.json``."""
+
     digest: str
     info: DataInfo
     arrays: list[StoredArray]
 
 
 def entry(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> Path | None:
-    """The folder for what `spec` prepares; None for a dataset whose content has no digest."""
+    """Return the folder for the data that `spec` prepares; None if the dataset's content has no digest."""
     content = _content(spec, dataset)
     if content is None:
         return None
-    what = _digest([content, spec.task, spec.dataset, spec.task_options, spec.dataset_options, _tokenizer(spec)])
-    place = cache_dir() / "own" if isinstance(dataset, UserDataset) else dataset_dir(dataset)
-    return place / "prepared" / f"{what}-{_code(spec, dataset, catalog)}"
+    data = _digest([content, spec.task, spec.dataset, spec.task_options, spec.dataset_options, _tokenizer(spec)])
+    parent = cache_dir() / "own" if isinstance(dataset, UserDataset) else dataset_dir(dataset)
+    return parent / "prepared" / f"{data}-{_code(spec, dataset, catalog)}"
 
 
 def load(folder: Path) -> PreparedData | None:
-    """What lies in `folder`; None where it is absent or damaged."""
+    """Return the prepared data in `folder`; None if the entry does not exist or is damaged."""
     try:
         meta = msgspec.json.decode((folder / META).read_bytes(), type=Meta)
         large = sum(stored.bytes for stored in meta.arrays) > IN_MEMORY_BYTES
@@ -82,20 +86,21 @@ def load(folder: Path) -> PreparedData | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError) as error:
-        print(f"harness: {folder}: the prepared data are damaged ({error}); preparing them again", file=sys.stderr)
+        print(f"harness: {folder}: the cached data are damaged ({error}); preparing them again", file=sys.stderr)
         return None
     return PreparedData(train=train, validation=validation, test=test, info=meta.info, digest=meta.digest)
 
 
 def save(folder: Path, data: PreparedData) -> bool:
-    """Put `data`, which has its digest, into `folder`, in place of what is there and of what older code prepared.
+    """Write `data`, including its digest, to `folder`, and return whether this succeeded.
 
-    False, and a warning on stderr, where the disk does not take it; nothing is left of it then.
+    Replaces an existing entry and those that older code prepared from the same data. If writing fails, prints a
+    warning to stderr and leaves no incomplete entry.
     """
     try:
         _save(folder, data)
     except OSError as error:
-        print(f"harness: {folder}: the prepared data cannot be kept: {error.strerror}", file=sys.stderr)
+        print(f"harness: {folder}: cannot cache the prepared data: {error.strerror}", file=sys.stderr)
         return False
     return True
 
@@ -111,11 +116,11 @@ def _save(folder: Path, data: PreparedData) -> None:
         meta = Meta(digest=data.digest, info=data.info, arrays=stored)
         (scratch / META).write_bytes(msgspec.json.encode(meta))
         for old in folder.parent.glob(folder.name.partition("-")[0] + "-*"):
-            # Renamed first, so that no process finds half of it; who has it open keeps it.
+            # Rename before deleting, so that no process sees an incomplete entry; open files stay readable.
             with contextlib.suppress(OSError):
                 shutil.rmtree(old.rename(scratch / old.name))
         scratch.chmod(0o755)
-        with contextlib.suppress(OSError):  # another process was quicker, with the same content
+        with contextlib.suppress(OSError):  # another process has created the same entry
             scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -129,7 +134,7 @@ def _content(spec: RunSpec, dataset: Dataset) -> str | None:
 
 
 def _tokenizer(spec: RunSpec) -> list[str]:
-    """Digests of what a checkpoint has to prepare data by: everything that is text."""
+    """Return digests of the checkpoint's text files, which may configure the preparation."""
     if spec.pretrained is None:
         return []
     files = sorted(path for path in Path(spec.pretrained.path).iterdir() if path.suffix in (".json", ".txt"))
@@ -137,13 +142,14 @@ def _tokenizer(spec: RunSpec) -> list[str]:
 
 
 def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
-    """What prepares: the sources of both plugins and of this folder, and the versions of what they require."""
+    """Return a digest of the code that prepares the data: the sources of both plugins and of this package, and the
+    versions of their requirements."""
     provided = [catalog.tasks[spec.task].plugin]
     if not isinstance(dataset, UserDataset):
         provided.append(catalog.datasets[spec.dataset].plugin)
     roots = {Path(__file__).parent}
-    for thing in (catalog.task(spec.task), dataset):
-        package = sys.modules[type(thing).__module__.partition(".")[0]]
+    for provider in (catalog.task(spec.task), dataset):
+        package = sys.modules[type(provider).__module__.partition(".")[0]]
         if package.__name__ != "harness" and package.__file__:
             source = Path(package.__file__)
             roots.add(source.parent if source.name == "__init__.py" else source)
@@ -156,7 +162,7 @@ def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
 
 
 def _versions(distributions: set[str]) -> dict[str, str]:
-    """Versions of the distributions and of what they require without extras, so far as they are installed."""
+    """Return the versions of Python, the distributions and their requirements without extras, where installed."""
     names = set(distributions)
     for distribution in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -205,10 +211,12 @@ def _read(folder: Path, stored: StoredArray, large: bool) -> NDArray[Any]:
     path = folder / stored.file
     array: Any = StoredRows(path) if large and stored.role == "inputs" else np.load(path, allow_pickle=False)
     if (array.shape, array.dtype.str) != (stored.shape, stored.dtype):
-        raise ValueError(f"{stored.file} holds {array.dtype.str} {array.shape}, not {stored.dtype} {stored.shape}")
+        raise ValueError(
+            f"{stored.file} contains {array.dtype.str} {array.shape}, expected {stored.dtype} {stored.shape}"
+        )
     if not large and _crc32(array) != stored.crc32:
-        raise ValueError(f"{stored.file} has another checksum")
-    return array  # type: ignore[no-any-return]  # `StoredRows` has what batches need of an array
+        raise ValueError(f"the checksum of {stored.file} does not match")
+    return array  # type: ignore[no-any-return]  # `StoredRows` has the part of the array interface that batches use
 
 
 def _crc32(array: NDArray[Any]) -> int:

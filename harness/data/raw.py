@@ -1,4 +1,4 @@
-"""Checks of what a dataset loads, made once for all tasks."""
+"""Checks of a dataset's raw data that apply to all tasks."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from harness.records import IGNORED, Objective
 
 
 def check_raw(data: RawData, objective: Objective) -> None:
-    """Raise `harness.DataError` for splits that no task could prepare: empty ones, arrays of several lengths, inputs
-    that differ from the training split's, and targets that do not suit `objective`."""
+    """Raise `harness.DataError` for splits that no task could prepare.
+
+    These are empty splits, splits with arrays of different lengths or with other inputs than the training split, and
+    splits whose targets do not fit `objective`.
+    """
     for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
         check_lengths(name, split)
         if set(split.inputs) != set(data.train.inputs):
             raise DataError(
-                f"the {name} split has the inputs {', '.join(sorted(split.inputs))}, "
-                f"the training split {', '.join(sorted(data.train.inputs))}"
+                f"the {name} split has inputs {', '.join(sorted(split.inputs))}, "
+                f"but the training split has {', '.join(sorted(data.train.inputs))}"
             )
         check_targets(name, split, objective, len(data.label_names))
         if objective == "regression" and split.targets.shape[1:] != data.train.targets.shape[1:]:
             raise DataError(
-                f"{name} targets have {split.targets.shape[1]} columns, those of the training split "
+                f"{name} targets have {split.targets.shape[1]} columns, but training targets have "
                 f"{data.train.targets.shape[1]}"
             )
 
 
 def check_lengths(name: str, split: Split) -> None:
-    """Raise `harness.DataError` where the split `name` is empty, or an input or group lacks an entry for an example."""
+    """Raise `harness.DataError` if the split is empty, or an input or group does not have one entry per example."""
     if len(split) == 0:
         raise DataError(f"the {name} split is empty")
     for kind, arrays in (("input", split.inputs), ("group", split.groups)):
@@ -38,31 +41,37 @@ def check_lengths(name: str, split: Split) -> None:
 
 
 def check_targets(name: str, split: Split, objective: Objective, classes: int) -> None:
-    """Raise `harness.DataError` unless the targets are numbers of the named `classes`, integers ``[N]``, or ``[N, L]``
-    for token classification with a class in each row; or for regression finite numbers ``[N, T]``."""
+    """Raise `harness.DataError` unless the targets fit `objective`.
+
+    Class indices are integers from 0 to `classes` - 1, ``[N]``, or ``[N, L]`` for token classification, where each row
+    needs at least one class. Regression targets are finite numbers ``[N, T]``.
+    """
     targets = split.targets
-    kinds, axes, needed = {
+    kinds, axes, expected = {
         "classification": ("iu", 1, "int64 [N]"),
         "token_classification": ("iu", 2, "int64 [N, L]"),
         "regression": ("fiu", 2, "float [N, T]"),
     }[objective]
     if targets.dtype.kind not in kinds or targets.ndim != axes:
-        raise DataError(f"{name} targets are {targets.dtype} of shape {targets.shape}; needed: {needed}")
+        raise DataError(f"{name} targets are {targets.dtype} of shape {targets.shape}, expected {expected}")
     if objective == "regression":
         bad = ~np.isfinite(targets)
         if bad.any():
             row, column = np.argwhere(bad)[0].tolist()
             raise DataError(
-                f"{name} targets have {int(bad.sum())} values that are not finite, the first in row {row}, column "
-                f"{column} (counted from 0); remove those rows or fill the values in"
+                f"{name} targets contain {int(bad.sum())} values that are not finite, the first in row {row}, column "
+                f"{column} (counted from 0); remove these rows or fill in the values"
             )
         return
     if objective == "token_classification":
-        counted = targets != IGNORED
-        if not counted.any(axis=1).all():
-            number = int(counted.any(axis=1).argmin())
-            raise DataError(f"{name} example {number} has no position that counts: all are IGNORED, {IGNORED}")
-        targets = targets[counted]
+        labeled = targets != IGNORED
+        if not labeled.any(axis=1).all():
+            number = int(labeled.any(axis=1).argmin())
+            raise DataError(f"{name} example {number} has no labeled position: all targets are IGNORED ({IGNORED})")
+        targets = targets[labeled]
     outside = targets[(targets < 0) | (targets >= classes)]
     if outside.size:
-        raise DataError(f"{name} targets {np.unique(outside)[:5].tolist()} are not among the {classes} named classes")
+        raise DataError(
+            f"{name} targets contain {np.unique(outside)[:5].tolist()}, but label_names has {classes} classes, "
+            "numbered from 0"
+        )

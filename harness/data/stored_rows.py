@@ -1,4 +1,4 @@
-"""`StoredRows`: an array in a file, of which only the rows that are asked for come into memory."""
+"""`StoredRows`, an array in a file of which only the requested rows are read into memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from harness.errors import DataError
 
 
 class StoredRows:
-    """What a batch needs of an array ``[N, ...]`` in a ``.npy`` file: ``shape``, ``dtype``, ``len`` and indexing by an
-    int array or a slice of step 1, which gives a new array.
+    """A read-only array ``[N, ...]`` in a ``.npy`` file, with the part of the array interface that batches use.
 
-    Rows are read, not mapped: the pages of a mapping count as the process's memory for as long as the kernel likes, and
-    one fault may bring in megabytes. The file stays open, so that it may be deleted meanwhile. Raises ValueError for a
-    file that is not a whole C-ordered ``.npy``, and `harness.DataError` where it becomes shorter later.
+    This is ``shape``, ``dtype``, ``len`` and indexing by an int array or a slice of step 1, which returns a new array.
+    Rows are read, not memory-mapped: mapped pages would count towards the process's memory, and a page fault may load
+    megabytes. The file stays open, so it can be deleted while in use. Raises ValueError if the file is not a complete
+    ``.npy`` file in C order, and `harness.DataError` if it is truncated later.
     """
 
     def __init__(self, path: Path) -> None:
-        whole = np.load(path, mmap_mode="r", allow_pickle=False)  # reads the header, and checks the size
+        whole = np.load(path, mmap_mode="r", allow_pickle=False)  # reads the header and checks the file size
         if not whole.flags.c_contiguous or not whole.ndim:
-            raise ValueError(f"{path.name} is no array of rows in C order")
+            raise ValueError(f"{path.name} does not contain an array of rows in C order")
         self.path, self.shape, self.dtype = path, whole.shape, whole.dtype
         self._offset, self._row_bytes = whole.offset, whole.dtype.itemsize * int(np.prod(whole.shape[1:]))
         self._file = path.open("rb", buffering=0)
@@ -39,22 +39,22 @@ class StoredRows:
             self._fill(block, start)
             return block
         picked = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        for place, row in enumerate(rows.tolist()):
-            self._fill(picked[place : place + 1], row)
+        for position, row in enumerate(rows.tolist()):
+            self._fill(picked[position : position + 1], row)
         return picked
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All of it, in memory."""
+        """Return the whole array in memory."""
         whole = self[:]
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
     def _fill(self, block: NDArray[Any], start: int) -> None:
-        """Read rows from `start` on into the C-contiguous `block`."""
+        """Read the rows from `start` into the C-contiguous `block`."""
         buffer, done = block.reshape(-1).view(np.uint8).data, 0
         while done < len(buffer):
-            got = os.preadv(self._file.fileno(), [buffer[done:]], self._offset + start * self._row_bytes + done)
-            if not got:
+            count = os.preadv(self._file.fileno(), [buffer[done:]], self._offset + start * self._row_bytes + done)
+            if not count:
                 raise DataError(
-                    f"{self.path} became shorter while it was read; run `harness data clear` for its dataset"
+                    f"{self.path} was truncated while in use; run `harness data clear` for its dataset and try again"
                 )
-            done += got
+            done += count

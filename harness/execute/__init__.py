@@ -1,1 +1,1 @@
-"""How runs are carried out."""
+"""Execution of runs in child processes."""

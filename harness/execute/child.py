@@ -1,14 +1,14 @@
 """Run a function in a child process with its own process group, log and channel, while the parent sleeps.
 
-No other module of harness starts a child program. `call_in_child` gives a function its job, a `msgspec.Struct`, and
-returns its result or a `harness.records.Failure`; `harness.execute.child_main` is the child's side.
+No other module of harness starts a child process. `call_in_child` passes a job, a `msgspec.Struct`, to a function and
+returns the function's result or a `harness.records.Failure`; `harness.execute.child_main` is the code in the child.
 
-The channel is a private pipe of JSON lines, one frame each: any number of events, then a result or a failure. A line
-that is not a valid frame, such as one that a plugin wrote, is ignored.
+The channel is a private pipe of JSON lines. Each line is a frame: any number of events, then a result or a failure.
+Lines that are not valid frames, such as those that a plugin wrote, are ignored.
 
 A child ends when its parent dies, even by SIGKILL: it watches the *lifeline*, a pipe whose other end only the parent
-holds, and on Linux the kernel also kills it (``PR_SET_PDEATHSIG``) when the thread that started it ends. That thread
-is therefore always the one that waits for it.
+holds. On Linux the kernel also kills the child (``PR_SET_PDEATHSIG``) when the thread that started it ends, so the
+same thread must start the child and wait for it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ from harness.records import Failure
 from harness.records.store import LOG, write_json
 
 TERM_WAIT_S = 5.0
-"""Time that a process group gets to end after SIGTERM before SIGKILL follows."""
+"""Time between SIGTERM and SIGKILL when a process group is ended, in seconds."""
 MAX_LINE_BYTES = 64 * 2**20
-"""Longest line that is read from the channel; longer ones are ignored."""
+"""Maximum length of a line on the channel; longer lines are ignored."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
-"""More than a pipe holds: what a child wrote before it ended is read, what its own children still write is not."""
+"""Upper bound of a pipe's capacity, and of what is read after a child has ended: this includes everything that the
+child wrote, but not the endless output of a process that outlives it."""
 
 JobT = TypeVar("JobT", bound=Struct)
 ResultT = TypeVar("ResultT")
@@ -51,12 +52,12 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class ChildContext:
-    """What a function that runs in a child has besides its job."""
+    """The context in which a function runs in a child, in addition to its job."""
 
     directory: Path
-    """Directory of this call, which the caller reads when the call is over: the place for large arrays."""
+    """Directory of this call, for large arrays and other files; the caller reads it after the call."""
     send: Callable[[Struct], None]
-    """Send an event to the parent."""
+    """Function that sends an event to the parent."""
 
 
 class EventFrame(Struct, tag="event"):
@@ -80,16 +81,20 @@ def call_in_child(
     directory: Path | None = None,
     event_type: Any = Any,
     on_event: Callable[[Any], None] | None = None,
+    limit_option: str = "",
 ) -> ResultT | Failure:
-    """Call a module-level function in a child process; return its result, or why there is none.
+    """Call a module-level function in a child process; return its result, or a `Failure` if it has none.
 
-    The function is called as ``function(job, context)``, with a `ChildContext`. The annotations of its job and of its
-    result are the types that both are decoded as. What the child prints goes to ``log.txt`` in `directory`, whose last
-    lines are in the failure; without a `directory` a temporary one is used. `environment` is added to the parent's.
+    The function is called as ``function(job, context)``, with a `ChildContext`. Its job and its result are decoded as
+    the types that it is annotated with. The child's output goes to ``log.txt`` in `directory`, or in a temporary
+    directory if none is given; a failure contains the last lines of this log. The variables in `environment` are added
+    to those of the parent.
 
-    `on_event` receives the events that decode as `event_type`, as they come. After `timeout_s` seconds, or when this
-    function is left by an exception such as KeyboardInterrupt, the child's whole process group is ended (SIGTERM, a
-    wait, SIGKILL). Raises `harness.RecordError` if the job cannot be written.
+    `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. After `timeout_s` seconds,
+    or when an exception such as KeyboardInterrupt ends this call, the child's whole process group is ended (SIGTERM, a
+    wait, SIGKILL). `limit_option`, such as ``--timeout``, is the command-line option that sets `timeout_s`, if there is
+    one; the failure of a child that was too slow recommends it. Raises `harness.RecordError` if the job cannot be
+    written.
     """
     answers: list[ResultFrame | FailureFrame] = []
 
@@ -97,7 +102,7 @@ def call_in_child(
         try:
             frame = msgspec.json.decode(line, type=EventFrame | ResultFrame | FailureFrame)
             event = msgspec.json.decode(frame.body, type=event_type) if isinstance(frame, EventFrame) else None
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         if not isinstance(frame, EventFrame):
             answers.append(frame)
@@ -124,7 +129,8 @@ def call_in_child(
         if isinstance(answer, FailureFrame):
             return msgspec.structs.replace(answer.body, log_tail=failures.tail(log))
         if answer is None or ended.status != 0:
-            return failures.from_end(ended, timeout_s, log, oom=failures.kernel_oom_kills() > oom_kills)
+            oom = failures.kernel_oom_kills() > oom_kills
+            return failures.from_end(ended, timeout_s, log, oom=oom, limit_option=limit_option)
         try:
             result: ResultT = msgspec.json.decode(answer.body, type=typing.get_type_hints(function)["return"])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -142,9 +148,9 @@ def run_process(
     on_line: Callable[[bytes], None],
     environment: Mapping[str, str],
 ) -> Ended:
-    """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends; `on_line` gets each line of CHANNEL.
+    """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
-    CHANNEL and LIFELINE are file descriptors, PARENT is this process's id.
+    CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
     """
     received, channel = _pipe()
     lifeline, held = _pipe()
@@ -170,8 +176,8 @@ def run_process(
 
 
 def _pipe() -> tuple[io.FileIO, io.FileIO]:
-    """Create a pipe. Its numbers are above those of the standard streams, which in the child are the log's, even if
-    this process has closed its own."""
+    """Create a pipe whose descriptors are greater than 2, even if this process has closed its standard streams: in the
+    child, 0 to 2 are its standard streams."""
     low = os.pipe()
     reading, writing = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in low)
     for fd in low:
@@ -180,7 +186,7 @@ def _pipe() -> tuple[io.FileIO, io.FileIO]:
 
 
 class _Lines:
-    """Passes on complete lines of what it is fed, except empty ones and those longer than `MAX_LINE_BYTES`."""
+    """A splitter that passes complete lines on, except empty lines and those longer than `MAX_LINE_BYTES`."""
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
         self._on_line = on_line
@@ -200,16 +206,17 @@ class _Lines:
 
 
 def _listen(process: subprocess.Popen[bytes], fd: int, deadline: float, lines: _Lines) -> bool:
-    """Read lines until the process ends (True) or the deadline passes (False)."""
+    """Read lines until the process ends (return True) or the deadline passes (return False)."""
     os.set_blocking(fd, False)
     with selectors.DefaultSelector() as selector, _exit_signal(process) as exit_fd:
         selector.register(fd, selectors.EVENT_READ)
         if exit_fd is not None:
             selector.register(exit_fd, selectors.EVENT_READ)
         while (remaining := deadline - time.monotonic()) > 0:
-            # Without an exit signal (macOS) the process is polled twice a second.
-            patience_s = 3600 if exit_fd is not None else 0.5  # an hour, because the system's limit is 24 days
-            ready = {key.fd for key, _ in selector.select(min(patience_s, remaining))}
+            # Without an exit signal (macOS), poll the process twice a second. Otherwise wait at most an hour at a time,
+            # because epoll rejects timeouts of more than 24 days.
+            longest_s = 3600 if exit_fd is not None else 0.5
+            ready = {key.fd for key, _ in selector.select(min(longest_s, remaining))}
             ended = process.poll() is not None
             unread = _MAX_PIPE_BYTES if ended else 1
             while fd in selector.get_map() and (fd in ready or ended) and unread > 0:
@@ -228,7 +235,7 @@ def _listen(process: subprocess.Popen[bytes], fd: int, deadline: float, lines: _
 
 @contextlib.contextmanager
 def _exit_signal(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
-    """A descriptor that becomes readable when the process ends; None where the system has none (pidfd_open(2))."""
+    """Yield a descriptor that becomes readable when the process ends, or None if the system has no pidfd_open(2)."""
     if not hasattr(os, "pidfd_open"):
         yield None
         return
@@ -244,14 +251,14 @@ def _exit_signal(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> int:
-    """End the process and everything it started; returns its exit status."""
+    """End the process and its process group, and return its exit status."""
     try:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(TERM_WAIT_S)
-    finally:  # a second Ctrl-C ends the wait, and must not leave the group behind
+    finally:  # A second Ctrl-C interrupts the wait; end the group in this case too.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     return process.wait()

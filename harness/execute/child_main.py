@@ -1,4 +1,4 @@
-"""The child's side of `harness.execute.child`: call one function with its job, and send its result.
+"""The child process of `harness.execute.child`: call one function with its job and send its result.
 
 ``python -m harness.execute.child_main FUNCTION DIRECTORY CHANNEL LIFELINE PARENT``
 """
@@ -26,12 +26,13 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(function_name: str, directory: str, channel: int, lifeline: int, parent: int) -> None:
+    """Call the function with the job in `directory`, and send its events and its result or failure."""
     end_with_parent(lifeline, parent)
     os.set_inheritable(channel, False)
     os.set_inheritable(lifeline, False)
 
     def send(frame: Struct) -> None:
-        # The first newline ends whatever a plugin may have written to the channel.
+        # The first newline ends an incomplete line that a plugin may have written to the channel.
         unsent = memoryview(b"\n" + msgspec.json.encode(frame) + b"\n")
         while unsent:
             unsent = unsent[os.write(channel, unsent) :]
@@ -54,22 +55,24 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
 def end_with_parent(lifeline: int, parent: int) -> None:
     """End this process and its group when the parent dies.
 
-    On Linux the kernel sends SIGKILL, which needs no Python code to run, but reaches this process only. Everywhere a
-    thread waits for the end of `lifeline`, which the parent never writes to; it sleeps in a read until then.
+    On Linux the kernel sends SIGKILL, which works even if no Python code can run, but ends this process only. On every
+    system, a thread ends the group when `lifeline`, which the parent never writes to, reaches its end; until then the
+    thread sleeps in a read.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-        if os.getppid() != parent:  # it died before the call
+        if os.getppid() != parent:  # the parent died before prctl was called
             os._exit(1)
     threading.Thread(target=_watch, args=(lifeline,), name="harness-lifeline", daemon=True).start()
 
 
 def _watch(lifeline: int) -> None:
+    """Wait for the end of `lifeline`, then kill the process group."""
     try:
         os.read(lifeline, 1)
-    except OSError:  # closed by a plugin
+    except OSError:  # a plugin closed the descriptor
         return
-    with contextlib.suppress(ProcessLookupError):  # this process leads no group
+    with contextlib.suppress(ProcessLookupError):  # raised if this process does not lead a group
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
 

@@ -1,4 +1,5 @@
-"""The devices that a backend has here, found in a child process: probing imports the framework, and may crash."""
+"""The devices that a backend finds on this machine. A child process asks, since probing imports the framework and may
+crash."""
 
 from __future__ import annotations
 
@@ -12,21 +13,27 @@ from harness.interfaces import DeviceInfo
 from harness.records import Failure, PluginRef
 
 PROBE_LIMIT_S = 120.0
+"""Time limit of a probe, in seconds."""
 
 
 class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The job of a child process that lists a backend's devices."""
+
     backend: str
     plugin: PluginRef
 
 
 @dataclass(frozen=True)
 class Probe:
+    """The devices of a backend, or the reason why they are unknown."""
+
     devices: list[DeviceInfo]
     error: str | None = None
+    """Reason why the probe failed; None if it succeeded."""
 
 
 def probe(backend: str, plugin: PluginRef) -> Probe:
-    """Ask `backend` of `plugin` for its devices. Never raises because of the backend."""
+    """Return the devices of `backend`, which `plugin` provides. A backend that fails never raises here."""
     job = ProbeJob(backend=backend, plugin=plugin)
     answer = call_in_child(find_devices, job, timeout_s=PROBE_LIMIT_S, environment={})
     if not isinstance(answer, Failure):
@@ -35,4 +42,5 @@ def probe(backend: str, plugin: PluginRef) -> Probe:
 
 
 def find_devices(job: ProbeJob, context: ChildContext) -> list[DeviceInfo]:
+    """Return the devices that the backend finds in this process."""
     return list(backend_of(job.plugin, job.backend).devices())

@@ -1,4 +1,4 @@
-"""How an exception in a child, or the child's end, becomes a `harness.records.Failure`."""
+"""Conversion of an exception in a child, or of the child's exit status, to a `harness.records.Failure`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ if TYPE_CHECKING:
     from harness.interfaces import Backend
 
 LOG_TAIL_LINES = 40
+"""Number of the log's last lines that a failure contains."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended."""
+    """The end of a process."""
 
     status: int
-    """Exit status, or minus the number of the signal that ended it."""
+    """Exit status, or the negative number of the signal that ended the process."""
     timed_out: bool
     seconds: float
+    """Duration of the process, in seconds."""
 
     @property
     def how(self) -> str:
+        """Description of the exit status for an error message."""
         if self.status >= 0:
             return f"ended with status {self.status}"
         try:
@@ -37,7 +40,7 @@ class Ended:
 
 
 def from_exception(error: Exception, backend: Backend | None = None, phase: str = "") -> Failure:
-    """Describe an exception by its kind and its first line; the log has the traceback."""
+    """Return a failure with the kind and the first line of an exception; its traceback is in the log."""
     kind: FailureKind = "error"
     text = str(error).strip() or type(error).__name__
     if isinstance(error, UnsupportedError):
@@ -51,20 +54,25 @@ def from_exception(error: Exception, backend: Backend | None = None, phase: str 
     return Failure(kind=kind, message=text.splitlines()[0][:500], phase=phase)
 
 
-def from_end(ended: Ended, timeout_s: float, log: Path, *, oom: bool = False) -> Failure:
-    """Describe why a child left no result; `oom` says that the kernel ran out of memory meanwhile."""
+def from_end(ended: Ended, timeout_s: float, log: Path, *, oom: bool = False, limit_option: str = "") -> Failure:
+    """Return the failure of a child that ended without a result.
+
+    `oom` states whether the kernel killed a process for lack of memory meanwhile; `limit_option` is the command-line
+    option that sets `timeout_s`.
+    """
     kind: FailureKind = "crash"
     last_lines = tail(log)
     if ended.timed_out:
-        kind, message = "timeout", f"did not end within {timeout_s:g} s; --timeout gives it more"
+        hint = f"; raise the limit with {limit_option}" if limit_option else ""
+        kind, message = "timeout", f"did not end within {timeout_s:g} s{hint}"
     elif ended.status == -signal.SIGKILL and oom:
         kind, message = "oom", f"{ended.how}: the kernel ran out of memory"
     elif ended.status == -signal.SIGKILL:
-        message = f"{ended.how} (the kernel sends it when memory runs out)"
+        message = f"{ended.how} (the kernel sends this signal when memory runs out)"
     elif ended.status < 0:
         message = ended.how
     elif ended.status == 0:
-        message = "ended with status 0 but left no result"
+        message = "ended with status 0 but returned no result"
     else:
         lines = [line for line in last_lines.splitlines() if line.strip()]
         kind, message = "error", lines[-1][:500] if lines else ended.how
@@ -72,7 +80,7 @@ def from_end(ended: Ended, timeout_s: float, log: Path, *, oom: bool = False) ->
 
 
 def tail(log: Path) -> str:
-    """The log's last lines; of a long log only the end is read."""
+    """Return the last lines of the log, reading only the end of the file; empty if there is no log."""
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - 16_384))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])
@@ -80,7 +88,10 @@ def tail(log: Path) -> str:
 
 
 def kernel_oom_kills() -> int:
-    """How often the kernel's out-of-memory killer has struck since boot (``oom_kill`` in /proc/vmstat); 0 elsewhere."""
+    """Return how many processes the kernel's out-of-memory killer has ended since boot (``oom_kill`` in /proc/vmstat).
+
+    Returns 0 on systems without this counter.
+    """
     with contextlib.suppress(OSError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):

@@ -1,4 +1,4 @@
-"""From a spec to an open session: what every child process does before it computes.
+"""Preparation of a session from a spec.
 
 Runs, parity checks, audits, evaluations and latency measurements share this code path.
 """
@@ -35,10 +35,10 @@ from harness.records import PluginRef, RunSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """What a session is opened with."""
+    """Everything that is needed to open a session."""
 
     spec: RunSpec
-    """With the device that was chosen."""
+    """The spec, with the device that was chosen."""
     catalog: Catalog
     backend: Backend
     device: DeviceInfo
@@ -61,11 +61,11 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
 
 
 def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData) -> Preparation:
-    """Look up the spec's model and backend and make the request for its sessions. Raises `harness.PluginError`."""
+    """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError`."""
     model, _ = catalog.model(spec.model)
     network = catalog.network(model.name, spec.backend)
     if network is None:
-        raise PluginError(f"no plugin brings model {model.name!r} to backend {spec.backend!r}")
+        raise PluginError(f"no plugin provides model {model.name!r} for backend {spec.backend!r}")
     config = msgspec.convert(spec.model_options, model.Config)
     request = SessionRequest(
         build=plugins.resolve(network.build),
@@ -88,7 +88,7 @@ def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: Pr
 
 @contextmanager
 def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: Any) -> Iterator[Session]:
-    """Open a session with `weights` set, and close it at the end. `recipe` replaces fields of the recipe."""
+    """Open a session, set its weights, and close it at the end. `recipe` replaces fields of the recipe."""
     changed = msgspec.structs.replace(prepared.request.recipe, **recipe)
     session = prepared.backend.open(dataclasses.replace(prepared.request, recipe=changed))
     try:
@@ -106,7 +106,7 @@ def fit_at_once(session: Session, prepared: Preparation) -> None:
 
 
 def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
-    """Exactly these plugins. Raises `harness.PluginError` where one does not load."""
+    """Load exactly these plugins. Raises `harness.PluginError` if one does not load."""
     catalog = plugins.load(refs)
     if catalog.failures:
         raise PluginError("; ".join(f"plugin {f.ref.name!r}: {f.message}" for f in catalog.failures))
@@ -114,33 +114,38 @@ def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
 
 
 def backend_of(ref: PluginRef, name: str) -> Backend:
-    """Load one plugin and return its backend, with the environment variables that it asks for set."""
+    """Load one plugin, set the environment variables that its backend requires, and return the backend."""
     backend = load_plugins([ref]).backend(name)
     os.environ.update(backend.environment)
     return backend
 
 
 def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
-    """The device that the spec names or leaves to the backend. Raises `harness.UnsupportedError` where it is missing or
-    lacks the precision."""
+    """Return the device that the spec names, or the backend's first device for ``auto``.
+
+    Raises `harness.UnsupportedError` if the device is missing or does not support the precision.
+    """
     devices = {device.name: device for device in backend.devices()}
     wanted = {"auto": next(iter(devices), "cpu"), "cuda": "cuda:0"}.get(spec.device, spec.device)
     if wanted not in devices:
         raise UnsupportedError(
-            f"backend {backend.name!r} finds no device {spec.device!r} here; it has: {', '.join(devices) or 'none'}"
+            f"backend {backend.name!r} finds no device {spec.device!r} here; it finds: {', '.join(devices) or 'none'}"
         )
     device = devices[wanted]
     if spec.precision not in device.precisions:
         raise UnsupportedError(
             f"backend {backend.name!r} cannot compute in {spec.precision} on {wanted} "
-            f"({device.description}); it can in: {', '.join(device.precisions)}"
+            f"({device.description}); it supports: {', '.join(device.precisions)}"
         )
     return device
 
 
 def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
-    """Return the spec's dataset as its task prepares it, checked, from the cache if it is there or can be put there;
-    `DataInfo.details` includes what the dataset reports."""
+    """Return the spec's dataset as its task prepares it, validated.
+
+    The data are read from the cache, or added to it, if they can be cached. `DataInfo.details` includes the details
+    that the dataset reports.
+    """
     from harness.data import prepared_cache
 
     task, dataset, folder = _sources(catalog, spec)
@@ -148,20 +153,20 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     if data is None:
         data = _prepared(task, dataset, spec)
         if folder and prepared_cache.save(folder, data):
-            del data  # Free its memory before it is read back: this run behaves like one that hits the cache.
+            del data  # Free the memory before reading the data back, so that this run behaves like a cache hit.
             data = prepared_cache.load(folder) or _prepared(task, dataset, spec)
     info, options = data.info, msgspec.convert(spec.task_options, task.Options)
     return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, info, options, rng))
 
 
 def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
-    """Return whether the prepared data are in the cache, or cannot be put there."""
+    """Return whether the prepared data are in the cache, or cannot be cached."""
     _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
 
 def cache_data(catalog: Catalog, spec: RunSpec) -> None:
-    """Prepare the data and put them into the cache, so that `prepare_data` only reads them."""
+    """Prepare the data and add them to the cache, so that `prepare_data` only reads them."""
     from harness.data import prepared_cache
 
     task, dataset, folder = _sources(catalog, spec)
@@ -170,7 +175,7 @@ def cache_data(catalog: Catalog, spec: RunSpec) -> None:
 
 
 def _sources(catalog: Catalog, spec: RunSpec) -> tuple[Task, Dataset, Path | None]:
-    """Return the spec's task and dataset, and their folder in the cache; None where the data cannot be cached."""
+    """Return the spec's task, its dataset, and their cache folder, which is None if the data cannot be cached."""
     from harness.data import prepared_cache
     from harness.data.user_files.dataset import dataset_of
 
@@ -191,27 +196,26 @@ def _prepared(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
 
 
 def _loaded(dataset: Dataset, spec: RunSpec) -> RawData:
-    """What the dataset loads. Where that fails because its installed files changed, the `harness.DataError` says so."""
+    """Load the dataset. Raises `harness.DataError` if this fails and the dataset's installed files are damaged."""
     try:
         return dataset.load(msgspec.convert(spec.dataset_options, dataset.Options))
     except Exception as error:
         from harness.data.cache import install_dir
         from harness.data.install import verify
 
-        damage = verify(dataset) if dataset.files and install_dir(dataset).is_dir() else []
-        if not damage:
+        problems = verify(dataset) if dataset.files and install_dir(dataset).is_dir() else []
+        if not problems:
             raise
         name = dataset.name
         raise DataError(
-            f"dataset {name!r} is damaged; run: harness data clear {name} && harness data fetch {name}: {damage[0]}"
+            f"dataset {name!r} is damaged; run: harness data clear {name} && harness data fetch {name}: {problems[0]}"
         ) from error
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical arrays that training starts from, drawn or from the spec's checkpoint, and notes on the
-    latter.
+    """Return the canonical arrays from which training starts, and notes on the spec's checkpoint if it has one.
 
-    Raises `harness.DataError` where the checkpoint does not fit.
+    Raises `harness.DataError` if the checkpoint does not fit the model.
     """
     from harness.execute.weights import initial_weights, pretrained_weights
 
@@ -221,7 +225,7 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
 
 
 def saved_weights(path: Path, prepared: Preparation) -> dict[str, Any]:
-    """Read a run's weights. Raises `harness.RecordError`, or `harness.PluginError` where they do not fit the model."""
+    """Read a run's weights. Raises `harness.RecordError`, or `harness.PluginError` if they do not fit the model."""
     from harness.execute.weights import check, load
 
     weights = load(path)

@@ -1,4 +1,4 @@
-"""Runs one after another, each in a child process of its own. What goes wrong in one is a record; the others go on."""
+"""Sequential execution of runs, each in a separate child process. A run that fails is recorded; the others continue."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from harness.records import EpochEnded, Event, Failure, ParityMark, Provenance, 
 from harness.records.store import ARRAYS, LOG, WEIGHTS, Store
 
 DEFAULT_TIMEOUT_S = 3600.0
+"""Default time limit of a run, in seconds."""
 
 
 class Listener:
-    """Receives the progress of runs. This base class keeps the finished records and shows nothing."""
+    """A receiver of the progress of runs. This base class collects the finished records and shows nothing."""
 
     def __init__(self) -> None:
         self.records: list[RunRecord] = []
@@ -33,16 +34,17 @@ class Listener:
         """Receive a line about work that is not part of a run."""
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
-        pass
+        """Receive the start of run `index` (from 1) of `total`."""
 
     def event(self, spec: RunSpec, event: Event) -> None:
-        pass
+        """Receive an event of the current run."""
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
+        """Receive the record of run `index` (from 1) of `total`."""
         self.records.append(record)
 
     def close(self) -> None:
-        """Receive the end of all runs, also where an exception ended them."""
+        """Receive the end of all runs, including an end by an exception."""
 
 
 def run_all(
@@ -55,11 +57,13 @@ def run_all(
     marks: Mapping[str, list[ParityMark]] | None = None,
     save_weights: bool = False,
 ) -> list[RunRecord]:
-    """Carry out `specs` in order and keep every record in `store`, with what `marks` has for its spec's key, and the
-    trained weights where `save_weights` asks for them.
+    """Carry out `specs` in order and save every record in `store`.
 
-    Raises KeyboardInterrupt after the interrupted run was ended and recorded, `harness.RecordError` when the store
-    cannot be written, and `harness.UsageError` for a time limit that is not positive.
+    Each record contains the parity marks that `marks` lists under its spec's key. With `save_weights`, the trained
+    weights are saved next to the record.
+
+    Raises KeyboardInterrupt after the interrupted run was ended and recorded, `harness.RecordError` if the store cannot
+    be written, and `harness.UsageError` for a time limit that is not positive.
     """
     if not timeout_s > 0:
         raise UsageError(f"the time limit of a run must be positive, got {timeout_s}")
@@ -70,7 +74,6 @@ def run_all(
     for index, spec in enumerate(specs, start=1):
         listener.run_started(index, len(specs), spec)
         events.notify("harness_run_started", spec=spec)
-        found = (marks or {}).get(spec.key, [])
         record = run_one(
             spec,
             catalog,
@@ -78,7 +81,7 @@ def run_all(
             timeout_s=timeout_s,
             listener=listener,
             events=events,
-            marks=found,
+            marks=(marks or {}).get(spec.key, []),
             save_weights=save_weights,
         )
         records.append(record)
@@ -100,7 +103,7 @@ def run_one(
     marks: Sequence[ParityMark] = (),
     save_weights: bool = False,
 ) -> RunRecord:
-    """One run in one child process; always ends in a stored record, whatever becomes of the child."""
+    """Carry out one run in a child process and return its record, which is stored even if the child fails."""
 
     def on_event(event: Event) -> None:
         listener.event(spec, event)
@@ -121,6 +124,7 @@ def run_one(
                 directory=scratch,
                 event_type=Event,
                 on_event=on_event,
+                limit_option="--timeout",
             )
         except KeyboardInterrupt:
             returned = Failure(kind="interrupted", message="stopped by the user")
@@ -153,16 +157,18 @@ def run_one(
 
 
 def child_environment(spec: RunSpec) -> dict[str, str]:
-    """What must be set before a numerical library loads, the same for every backend."""
+    """Return the environment variables that must be set before a numerical library loads, for any backend."""
     return thread_environment(spec.threads)
 
 
 def thread_environment(threads: int) -> dict[str, str]:
+    """Return the environment variables of a child whose libraries use `threads` threads each."""
     count = str(threads)
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
     return {
         **dict.fromkeys(pools, count),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # so that cuda:0 is the driver's first, whose energy and memory are read
+        # Number GPUs as the driver does, so that energy and memory are read from the GPU that computes.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",

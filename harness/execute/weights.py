@@ -1,7 +1,7 @@
 """Canonical weights: numpy arrays under the names that a model lists, the same for every framework.
 
-Initial values are drawn from (seed, parameter name), so they depend neither on the framework nor on the order in
-which a model lists its parameters.
+Initial values are drawn from the seed and the parameter's name, so they depend neither on the framework nor on the
+order in which a model lists its parameters.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ Array = NDArray[Any]
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:
+    """Return a random number generator for one seed and parameter name."""
     words = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype="<u4")
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *words.tolist()])))
 
 
 def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Saxe et al. 2014: the Q factor of a Gaussian matrix, signs fixed by R's diagonal so that it is unique."""
+    """Draw an orthogonal matrix (Saxe et al. 2014, arXiv:1312.6120): the Q factor of a Gaussian matrix.
+
+    The factorization is made unique by choosing the signs so that R's diagonal is positive.
+    """
     rows, columns = shape[0], int(np.prod(shape[1:]))
     tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(tall)
@@ -37,7 +41,7 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Standard normal values; those beyond two are drawn again."""
+    """Draw standard normal values, redrawing those outside the interval from -2 to 2."""
     values = rng.standard_normal(shape)
     while (outside := np.abs(values) > 2).any():
         values[outside] = rng.standard_normal(int(outside.sum()))
@@ -45,7 +49,7 @@ def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array
 
 
 def initial_value(parameter: Parameter, seed: int) -> Array:
-    """The float32 starting array of one parameter. Raises `harness.PluginError` for an unknown distribution."""
+    """Return the initial float32 array of one parameter. Raises `harness.PluginError` for an unknown initializer."""
     shape, scale = parameter.shape, parameter.scale
     match parameter.init:
         case "zeros":
@@ -71,7 +75,7 @@ def initial_value(parameter: Parameter, seed: int) -> Array:
 
 
 def initial_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:
-    """Canonical float32 arrays of a whole model. Raises `harness.PluginError` where a name occurs twice."""
+    """Return the initial float32 arrays of a model by name. Raises `harness.PluginError` if a name occurs twice."""
     weights: dict[str, Array] = {}
     for parameter in parameters:
         if parameter.name in weights:
@@ -81,14 +85,14 @@ def initial_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Arr
 
 
 def save(path: Path, weights: Mapping[str, Array]) -> None:
-    """Write a safetensors file, which is a checkpoint for any program that knows the names. Raises OSError."""
+    """Write a safetensors file, a checkpoint for any program that knows the names. Raises OSError."""
     from safetensors.numpy import save as encoded
 
     path.write_bytes(encoded({name: np.ascontiguousarray(array) for name, array in weights.items()}))
 
 
 def load(path: Path) -> dict[str, Array]:
-    """Read a safetensors file. Raises `harness.RecordError` naming the file."""
+    """Read a safetensors file. Raises `harness.RecordError` if it cannot be read."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -100,7 +104,7 @@ def load(path: Path) -> dict[str, Array]:
 
 
 def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None:
-    """Raise `harness.PluginError` unless the names and shapes are exactly those of `parameters`."""
+    """Raise `harness.PluginError` if the names and shapes are not exactly those of `parameters`."""
     wanted = {parameter.name: parameter.shape for parameter in parameters}
     problems = [f"missing {name}" for name in wanted if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in wanted]
@@ -116,14 +120,15 @@ def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None
 def pretrained_weights(
     checkpoint: Pretrained, model: Model, parameters: Iterable[Parameter], initial: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return `initial` with the checkpoint's arrays in place of its own, and notes on what the checkpoint left unset.
+    """Return `initial` with its arrays replaced by those of the checkpoint, and notes on what could not be replaced.
 
-    Names in a checkpoint are canonical, except for the prefix that the bare encoder lacks, names of older versions, and
-    the head, which belongs to another task. The head (``model.head``) keeps its initial value where the checkpoint has
-    none of that shape. Raises `harness.DataError` naming parameters that are missing or have another shape.
+    The names in a checkpoint are canonical, except that a bare encoder lacks the prefix, that older versions use other
+    names, and that the head belongs to another task. A parameter of the head (``model.head``) keeps its initial value
+    if the checkpoint has no array of its shape. Raises `harness.DataError`, which lists the other parameters that are
+    missing or have another shape.
     """
     arrays = _canonical(_read(Path(checkpoint.path) / WEIGHTS), model)
-    merged, missing, misfits, fresh = dict(initial), [], [], []
+    merged, missing, mismatched, fresh = dict(initial), [], [], []
     for parameter in parameters:
         name, array = parameter.name, arrays.pop(parameter.name, None)
         if array is not None and array.shape == parameter.shape:
@@ -133,9 +138,9 @@ def pretrained_weights(
         elif array is None:
             missing.append(name)
         else:
-            misfits.append(f"{name} is {array.shape}, not {parameter.shape}")
-    if missing or misfits:
-        problems = [*(f"missing {name}" for name in missing), *misfits]
+            mismatched.append(f"{name} has shape {array.shape}, not {parameter.shape}")
+    if missing or mismatched:
+        problems = [*(f"missing {name}" for name in missing), *mismatched]
         shown = "; ".join(problems[:8]) + (f" and {len(problems) - 8} more" if len(problems) > 8 else "")
         unexpected = f"; unexpected: {_few(sorted(arrays))}" if arrays else ""
         raise DataError(f"the checkpoint {checkpoint.name!r} does not fit {model.name}: {shown}{unexpected}")
@@ -146,19 +151,20 @@ def pretrained_weights(
 
 
 def _read(path: Path) -> dict[str, Array]:
+    """Read the arrays of a checkpoint. Raises `harness.DataError`."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    except TypeError as error:  # bfloat16, which numpy lacks
+    except TypeError as error:  # bfloat16, which numpy does not have
         raise DataError(f"{path}: {error}; store the checkpoint in float32 or float16") from None
 
 
 def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
-    """Rename arrays canonically: add the prefix that the bare encoder lacks, and update names of older versions."""
+    """Rename arrays canonically: add the prefix that a bare encoder lacks, and update names of older versions."""
     bare = model.base and not any(name.startswith(model.base) for name in arrays)
     named = {}
     for name, array in arrays.items():
@@ -170,4 +176,5 @@ def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
 
 
 def _few(names: list[str]) -> str:
+    """Return the first names, and the number of the others."""
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

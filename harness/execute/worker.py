@@ -1,8 +1,8 @@
-"""One run, in a child: train, time, score, and put together its record.
+"""One run in a child process: train, time, score, and assemble the record.
 
-`carry_out` returns the record; ``arrays.npz``, and the weights if they are wanted, are in the call's directory. The
-parent assigns the run's name and repeat number. An exception becomes a record with everything known up to that point;
-if the process dies without a record, the parent makes one.
+`carry_out` returns the record and writes ``arrays.npz``, and the weights on request, to the call's directory. The
+parent assigns the run's name and repeat number. An exception becomes a record with everything that was known by then;
+if the process ends without a record, the parent creates one.
 """
 
 from __future__ import annotations
@@ -70,15 +70,17 @@ FETCHING_S = 0.25
 
 
 class RunJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The job of a child process that carries out a run."""
+
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
     save_weights: bool = False
-    """Leave the trained canonical weights next to the arrays."""
+    """If True, the trained canonical weights are saved next to the arrays."""
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A finished training and timed inference."""
+    """Results of training and of timed inference."""
 
     training: Training
     inference: Inference
@@ -91,18 +93,18 @@ class Scored:
     scores: Scores
     test_outputs: NDArray[Any]
     evaluated_weights_digest: str
-    """Of the weights that the session held after it predicted; empty for a model without canonical weights."""
+    """Digest of the session's weights after the predictions; empty for a model without canonical weights."""
     device_memory: DeviceMemory | None
 
 
 def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
-    """Carry out one run; an exception becomes the record's outcome."""
+    """Carry out one run and return its record; an exception becomes the record's outcome."""
     start = time.perf_counter()
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     reporter.set(lambda dataset: _fetching(dataset, context.send))
     run: Run | None = None
     outcome: Success | Failure
-    environment = collect()  # before the run, so that the load average is not our own
+    environment = collect()  # before the run, so that the load average excludes the run
     try:
         run = Run(job, context)
         outcome = run.go()
@@ -126,7 +128,7 @@ def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
 
 
 class Run:
-    """One run and what is known of it so far, for the record of a failure."""
+    """One run, and what is known about it so far, which the record of a failure includes."""
 
     def __init__(self, job: RunJob, context: ChildContext) -> None:
         self.spec = job.spec
@@ -140,10 +142,11 @@ class Run:
         self.backend = self._catalog.backend(self.spec.backend)
 
     def learn(self, **known: Any) -> None:
+        """Set fields of the provenance."""
         self.provenance = msgspec.structs.replace(self.provenance, **known)
 
     def go(self) -> Success:
-        """The straight line of a run."""
+        """Carry out the stages of the run in order."""
         from harness.measure.quality.scorer import scorer
 
         prepared, machine = self._prepare()
@@ -158,6 +161,7 @@ class Run:
             return self._summarize(prepared, machine, timed, scored, clock_s, wall_s)
 
     def _prepare(self) -> tuple[Preparation, Machine]:
+        """Import the framework, choose the device and prepare the data."""
         os.environ.update(self.backend.environment)
         with self.phases("import"):
             if self.task.objective == "classification":
@@ -169,7 +173,7 @@ class Run:
             machine = Machine(device.name)
         if not is_cached(self._catalog, self.spec):
             with self.phases("prepare"):
-                # Cached on disk: from here on, this run behaves like one that hits the cache.
+                # Cache the data on disk, so that from here on this run behaves like one that hits the cache.
                 cache_data(self._catalog, self.spec)
             give_back()
         with self.phases("data"):
@@ -179,6 +183,7 @@ class Run:
 
     @contextlib.contextmanager
     def _opened(self, prepared: Preparation) -> Iterator[Session]:
+        """Open a session with the initial weights, and close it at the end."""
         from harness.records.arrays import digest
 
         weights, notes = starting_weights(prepared)
@@ -214,7 +219,7 @@ class Run:
             device_memory = _device_memory(session, machine)
         if not timed.training.is_enough():
             with self.phases("sampling"):
-                timed.training.sample()  # trains on, so it follows the predictions
+                timed.training.sample()  # after the predictions, because it continues training
         with self.phases("score"):
             reference = None
             solution = prepared.model.solve(prepared.request.config, data.info, data.train)
@@ -292,16 +297,16 @@ def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
 
 
 def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:
-    """What the framework tells, and the driver's account of the process."""
+    """Return the memory that the framework reports, with the driver's figure for this process if it is missing."""
     machine.read()
-    told = session.device_memory()
-    if told is None or told.driver_peak_bytes is not None:
-        return told
-    return msgspec.structs.replace(told, driver_peak_bytes=machine.gpu_peak_bytes)
+    memory = session.device_memory()
+    if memory is None or memory.driver_peak_bytes is not None:
+        return memory
+    return msgspec.structs.replace(memory, driver_peak_bytes=machine.gpu_peak_bytes)
 
 
 def _fetching(dataset: Dataset, emit: Emit) -> Report:
-    """Report a download to the log, and to the parent a few times a second."""
+    """Return a function that reports a download to the log, and to the parent a few times a second."""
     log, sent_at = Log(dataset), -math.inf
 
     def report(name: str, done: int, total: int | None) -> None:

@@ -1,6 +1,6 @@
-"""What a plugin implements, a file for each kind, and the arrays between them.
+"""The classes that plugins implement, with one module for each kind, and the arrays that they exchange.
 
-A plugin module imports in milliseconds: numpy, scikit-learn and the frameworks are imported inside functions.
+Importing a plugin's module takes milliseconds: import numpy, scikit-learn and the frameworks inside functions.
 """
 
 from harness.interfaces.backend import (

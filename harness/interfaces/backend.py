@@ -1,4 +1,4 @@
-"""What a backend plugin implements: `Backend`, which opens a `Session` of one model on one device."""
+"""The interface of backends: `Backend`, which opens a `Session` of one model on one device."""
 
 from __future__ import annotations
 
@@ -21,139 +21,282 @@ if TYPE_CHECKING:
 
 
 class DeviceInfo(Struct, frozen=True, kw_only=True):
-    """A device that a backend can compute on: ``cpu``, ``cuda:0`` ..., and what it can do there."""
+    """A device that a backend can compute on, and the precisions that it supports there."""
 
     name: str
+    """Name of the device: ``cpu``, or a kind and an index, such as ``cuda:0``."""
     description: str
+    """Human-readable description, such as the product name of a GPU."""
     precisions: tuple[Precision, ...]
+    """Supported precisions; ``fp32`` is always among them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionRequest:
-    """Everything a backend needs to open a session."""
+    """Everything that a backend needs to open a session."""
 
     build: BuildNetwork
+    """Function that builds the network, called as ``build(config, info, dropout)``."""
     config: Any
+    """Instance of the model's `Model.Config`."""
     info: DataInfo
+    """Description of the prepared data: input shapes, objective, number of outputs."""
     parameters: Sequence[Parameter]
+    """Canonical parameters of the model."""
     recipe: Recipe
+    """Training settings: optimizer, regularization, dropout."""
     device: str
-    """As `Backend.devices` names it; never ``auto``."""
+    """Name of the device, as in `Backend.devices`; never ``auto``."""
     precision: Precision
+    """Precision of the computation."""
     compile: bool
+    """True to compile the network, in the backend's own way."""
     seed: int
+    """Seed of all random numbers that the session draws, such as dropout masks."""
     threads: int
+    """Number of CPU threads that the session may use."""
     deterministic: bool = False
-    """Use only kernels that give the same bits every time."""
+    """True to use only kernels that give bitwise identical results every time."""
 
 
 @dataclass(frozen=True)
 class RooflineKernels:
-    """What a device is at its best in: the core calls these in windows and keeps the time.
+    """Kernels for measuring a device's peak compute and bandwidth.
 
-    Calls may return before the device has finished; `synchronize` waits.
+    The core calls them repeatedly and measures the time. Calls may return before the device has finished.
     """
 
     matrix: Callable[[int], Callable[[], Any]]
-    """n -> what multiplies two square matrices [n, n] of the precision once."""
+    """Function of ``n`` that returns a kernel, which multiplies two matrices ``[n, n]`` in the requested precision."""
     copy: Callable[[int], Callable[[], Any]]
-    """Bytes -> what copies an array of that size into another once."""
+    """Function of a size in bytes that returns a kernel, which copies an array of that size into another one."""
     synchronize: Callable[[], None]
+    """Function that returns once the device has finished all submitted work."""
 
 
 class Session(ABC):
-    """One model on one device. A backend only computes: the core owns the loops, the clock, the batches.
+    """One model on one device.
 
-    Calls may return before the device has finished; `synchronize` and `fetch` wait. At precision ``fp64`` every
-    array that is said to be float32 here is float64, except those that come in.
+    A session only computes: the core owns the training loop, the clock and the batches. Calls may return before the
+    device has finished; `synchronize` and `fetch` wait.
+
+    Notes
+    -----
+    At precision ``fp64``, every array documented as float32 is float64 instead, except the arrays of the batches.
     """
 
     @abstractmethod
     def set_weights(self, weights: Mapping[str, Array]) -> None:
-        """Copy canonical float32 arrays in. The optimizer's state starts afresh."""
+        """Copy the weights into the network and reset the optimizer's state.
+
+        Parameters
+        ----------
+        weights : mapping of str to ndarray
+            Float32 arrays by canonical name, in canonical shapes, including running statistics.
+        """
 
     @abstractmethod
     def get_weights(self) -> dict[str, Array]:
-        """Canonical float32 arrays, running statistics included."""
+        """Return a copy of the current weights.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Float32 arrays by canonical name, in canonical shapes, including running statistics.
+        """
 
     @abstractmethod
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
-        """Forward in training mode, backward, one optimizer step. Returns a handle of the batch's mean loss."""
+        """Run one training step: forward pass in training mode, backward pass, optimizer step.
+
+        Parameters
+        ----------
+        batch : Batch
+            The examples of the step.
+        learning_rate : float
+            Learning rate of this step. It replaces the recipe's, as the core computes the schedule.
+
+        Returns
+        -------
+        Any
+            A handle to the mean loss of the batch, which `fetch` turns into a number.
+        """
 
     @abstractmethod
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
-        """What `train_step` would hand to its optimizer, without the step and before clipping: the batch's mean loss,
-        and its gradient by every trainable parameter, float32 under the canonical name and in the canonical shape.
+        """Compute the loss and the gradients of a batch as `train_step` does, without updating the weights.
 
-        Asked for by the parity check only. Running statistics may move, as in any forward pass in training mode.
+        Only the parity check calls this method. Running statistics may change, as in any forward pass in training
+        mode.
+
+        Parameters
+        ----------
+        batch : Batch
+            The examples of the step.
+
+        Returns
+        -------
+        loss : float
+            Mean loss of the batch.
+        gradients : dict of str to ndarray
+            Float32 gradient of the loss, before clipping, for every trainable parameter, by canonical name and in
+            canonical shape.
         """
 
     @abstractmethod
     def predict(self, inputs: Mapping[str, Array]) -> Any:
-        """Forward in evaluation mode. Returns a handle of the outputs, float32 ``[B, outputs]`` once fetched:
-        logits, or standardized regression targets; of token classification logits ``[B, L, outputs]``."""
+        """Run a forward pass in evaluation mode.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            Arrays ``[B, ...]`` by input name. They must not be modified.
+
+        Returns
+        -------
+        Any
+            A handle to the outputs. `fetch` turns it into a float32 array: logits ``[B, outputs]``, standardized
+            regression targets ``[B, outputs]``, or, for token classification, logits ``[B, L, outputs]``.
+        """
 
     def inference(self) -> AbstractContextManager[Any]:
-        """The core's loops of inference lie inside it: what a framework would else switch on at each `predict`.
-        `predict` also works outside of it."""
+        """Return a context manager in which the core runs its inference loops.
+
+        A backend can use it to switch its framework to inference mode once, rather than in each call of `predict`.
+        `predict` must also work outside of it. By default, the context manager does nothing.
+        """
         return nullcontext()
 
     @abstractmethod
     def fetch(self, handle: Any) -> Array:
-        """Wait for a handle and copy it to the host as float32."""
+        """Wait for a result and copy it to the host.
+
+        Parameters
+        ----------
+        handle : Any
+            A return value of `train_step` or `predict`.
+
+        Returns
+        -------
+        ndarray
+            The result as float32.
+        """
 
     @abstractmethod
     def synchronize(self) -> None:
-        """Return once the device has finished all work that was submitted."""
+        """Wait until the device has finished all submitted work."""
 
     def device_memory(self) -> DeviceMemory | None:
-        """Peaks since the session was opened; None where the device is the host."""
+        """Return the peak memory use of the device since the session was opened.
+
+        Returns
+        -------
+        DeviceMemory or None
+            The peaks in bytes; None if the device is the host or the framework does not report them.
+        """
         return None
 
     def notes(self) -> dict[str, str]:
-        """What was set: thread counts, TF32 flags, compile mode; stored in the record."""
+        """Return the settings that are in effect, such as thread counts, TF32 flags and the compile mode.
+
+        They are stored in the record of the run.
+        """
         return {}
 
     def close(self) -> None:  # noqa: B027  # optional
-        """Free the device's memory. The session is not used again."""
+        """Free the device's memory. The session is not used afterwards."""
 
 
 class Backend(ABC):
-    """A framework. Importing its module and making its instance must not import the framework."""
+    """A framework that trains and runs networks.
+
+    Importing the module of a backend and instantiating the class must not import the framework.
+    """
 
     name: ClassVar[str]
+    """Name of the backend, as in ``--backend``."""
     summary: ClassVar[str]
+    """One-line description."""
     requires: ClassVar[Mapping[str, str]]
-    """Importable module -> command that installs it; asked with ``find_spec``, before anything is imported."""
+    """Required modules and the commands that install them. They are looked up without being imported."""
     packages: ClassVar[Sequence[str]]
-    """Distributions whose versions go into the record."""
+    """Distributions whose versions are stored in the record."""
     environment: ClassVar[Mapping[str, str]] = {}
-    """Variables set in the worker before anything is imported (quieter logs, deterministic kernels)."""
+    """Environment variables that are set in the worker before any import, for example to silence logs."""
     trains_by_steps: ClassVar[bool] = True
-    """False: each `Session.train_step` fits anew on its batch, which is the whole training split; it knows no rate and
-    no gradients, and its models may have no canonical parameters."""
+    """False if each `Session.train_step` fits the model from scratch on its batch, which is then the whole training
+    split. Such a backend has no learning rate and no gradients, and its models may have no canonical parameters."""
     default_models: ClassVar[Sequence[str]] = ()
-    """Variants, best first, to run where the backend was named, no model was, and the task's default has no network for
-    it: the first that suits the task."""
+    """Model variants for this backend, best first. If no model is named and the task's default model has no network for
+    the backend, the first variant that suits the task is used."""
 
     @abstractmethod
     def devices(self) -> Sequence[DeviceInfo]:
-        """Devices that work here, best first. Imports the framework: called in a worker or a probe only."""
+        """Return the devices that are available on this machine, best first.
+
+        This method may import the framework. It is called in worker and probe processes only.
+        """
 
     @abstractmethod
     def open(self, request: SessionRequest) -> Session:
-        """Build the network on the device. Raises `harness.UnsupportedError` for what the device cannot do:
-        never falls back to another device, precision or mode."""
+        """Build a network on a device.
+
+        Parameters
+        ----------
+        request : SessionRequest
+            The network, the device and all settings.
+
+        Returns
+        -------
+        Session
+            The open session. Its weights are undefined until `Session.set_weights` is called.
+
+        Raises
+        ------
+        harness.UnsupportedError
+            If the device, the precision or a setting is not supported. A backend must not fall back to another one.
+        """
 
     def allocated_bytes(self, device: str, size_bytes: int) -> int | None:
-        """Allocate so many bytes on `device` and let them go; by how much the framework's peak rose, as
-        `Session.device_memory` has it. None where it does not tell. For ``harness selftest``, in a child."""
+        """Allocate memory, free it, and return by how much the framework's peak memory use rose.
+
+        ``harness selftest`` calls this method in a child process to check `Session.device_memory`.
+
+        Parameters
+        ----------
+        device : str
+            Name of the device.
+        size_bytes : int
+            Number of bytes to allocate.
+
+        Returns
+        -------
+        int or None
+            Increase of the peak in bytes; None if the framework does not report it.
+        """
         return None
 
     def roofline_kernels(self, device: str, precision: Precision, threads: int) -> RooflineKernels | None:
-        """For ``harness doctor --roofline``, in a child of its own; None where the backend has none."""
+        """Return kernels that measure the peak performance of a device.
+
+        ``harness doctor --roofline`` calls this method in a child process.
+
+        Parameters
+        ----------
+        device : str
+            Name of the device.
+        precision : str
+            Precision of the matrix multiplication.
+        threads : int
+            Number of CPU threads to use.
+
+        Returns
+        -------
+        RooflineKernels or None
+            The kernels; None if the backend does not provide any.
+        """
         return None
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Whether the framework's exception says that memory ran out."""
+        """Return whether an exception of the framework means that memory ran out."""
         return isinstance(error, MemoryError)

@@ -1,4 +1,4 @@
-"""What a model plugin implements: `Model`, an architecture as data, and a `Network` of it for each backend."""
+"""The interface of models: `Model`, which describes an architecture, and `Network`, which implements it."""
 
 from __future__ import annotations
 
@@ -22,97 +22,190 @@ ConfigT = TypeVar("ConfigT", bound=Struct, default=Any)
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
-    """One canonical array of a model: its name in the Hugging Face checkpoint of the architecture where there
-    is one, its shape in PyTorch's layout (dense ``[out, in]``, convolution ``[out, in / groups, *kernel]``),
-    and how it starts. `init` names a distribution with one number; see `harness.execute.weights`."""
+    """Name, shape and initial distribution of one canonical array of a model."""
 
     name: str
+    """Name of the array, as in the Hugging Face checkpoints of the architecture if there are any."""
     shape: tuple[int, ...]
+    """Shape in PyTorch's layout: ``[out, in]`` for a dense layer, ``[out, in / groups, *kernel]`` for a convolution."""
     init: str = "zeros"
-    """``zeros``, ``ones``, ``constant``, ``normal`` (std), ``truncated_normal`` (std, cut at two of them),
-    ``uniform`` (bound: drawn from [-bound, bound]) or ``orthogonal`` (gain)."""
+    """Initializer: ``zeros``, ``ones``, ``constant``, ``normal``, ``truncated_normal``, ``uniform`` or
+    ``orthogonal``."""
     scale: float = 1.0
+    """Argument of the initializer: the constant; the standard deviation of ``normal`` and ``truncated_normal``, which
+    is truncated at two standard deviations; the bound b of ``uniform``, which draws from [-b, b]; or the gain of
+    ``orthogonal``."""
     trainable: bool = True
-    """False for running statistics: loaded, saved and averaged, never optimized."""
+    """False for running statistics, which are loaded and saved but not optimized."""
     decay: bool = False
-    """Whether weight decay applies (by habit: matrices and kernels yes, biases and norms no)."""
+    """True to apply weight decay. By convention, it is applied to matrices and kernels, not to biases and norms."""
 
 
 class Model(ABC, Generic[ConfigT]):
-    """An architecture as data: its sizes, its parameters and its cost. Networks implement it, one for each backend.
+    """An architecture: its sizes, its parameters and its computational cost, independent of any framework.
 
-    ``Model[MyConfig]`` types the argument of the methods, where `Config` is ``MyConfig``.
+    A `Network` implements the model for a backend. The type parameter of ``Model[MyConfig]`` is the type of the
+    configuration that the methods receive; set `Config` to the same class.
     """
 
     name: ClassVar[str]
-    """The family, such as ``bert``."""
+    """Name of the model family, such as ``bert``."""
     summary: ClassVar[str]
+    """One-line description."""
     accepts: ClassVar[Sequence[str]]
-    """Kinds of prepared input (`DataInfo.kind`)."""
+    """Supported kinds of prepared input (`DataInfo.kind`)."""
     objectives: ClassVar[Sequence[Objective]]
+    """Supported objectives."""
     Config: ClassVar[type[Struct]]
-    """Frozen record of the sizes; its fields are what ``--set model.<field>=`` may change."""
+    """Frozen struct of the sizes, which ``--set model.<field>=`` changes."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
-    """Variant name (``bert-tiny``) -> values of `Config`. The first one is the family's default."""
+    """Values of `Config` by variant name, such as ``bert-tiny``. The first variant is the family's default."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Variant (or the family) -> changes to the task's recipe."""
+    """Changes to the task's recipe, by variant or family name."""
     has_dropout: ClassVar[bool] = False
+    """True if the model has dropout layers."""
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
-    """Changes to the recipe for a training that starts from a checkpoint."""
+    """Changes to the recipe if training starts from a checkpoint."""
     checkpoint_type: ClassVar[str] = ""
-    """``model_type`` in the ``config.json`` of its checkpoints; empty: `name`."""
+    """Value of ``model_type`` in the ``config.json`` of the model's checkpoints; `name` if empty."""
     base: ClassVar[str] = ""
-    """Prefix of the encoder's parameters, which checkpoints of the bare encoder leave out: ``bert.``."""
+    """Prefix of the encoder's parameters, such as ``bert.``, which checkpoints of the encoder alone omit."""
     head: ClassVar[Sequence[str]] = ()
-    """Prefixes of the parameters that a checkpoint of another task lacks, or has in another shape."""
+    """Prefixes of the parameters that are absent from a checkpoint of another task, or have another shape there."""
     legacy_names: ClassVar[Mapping[str, str]] = {}
-    """Endings of parameter names in older checkpoints -> canonical endings."""
+    """Canonical suffixes of parameter names, by the suffixes that older checkpoints use."""
     checkpoint_requires: ClassVar[Mapping[str, Any]] = {}
-    """Fields of a checkpoint's ``config.json`` that are no field of `Config` -> the one value that is implemented."""
+    """Required values of fields in a checkpoint's ``config.json`` that `Config` does not have."""
 
     @abstractmethod
     def parameters(self, config: ConfigT, info: DataInfo) -> Sequence[Parameter]:
-        """Return every canonical array of the model for data like `info`, including running statistics."""
+        """Return every canonical array of the model, including running statistics.
+
+        Parameters
+        ----------
+        config : Config
+            Sizes of the model.
+        info : DataInfo
+            Description of the prepared data.
+
+        Returns
+        -------
+        sequence of Parameter
+            The parameters, each with a unique name.
+        """
 
     @abstractmethod
     def flops_per_sample(self, config: ConfigT, info: DataInfo) -> float:
-        """Return the FLOPs of one example's forward pass, two for a multiply-add. The docstring gives the formula."""
+        """Return the number of floating-point operations of the forward pass of one example.
+
+        An implementation documents its formula in this method's docstring.
+
+        Parameters
+        ----------
+        config : Config
+            Sizes of the model.
+        info : DataInfo
+            Description of the prepared data.
+
+        Returns
+        -------
+        float
+            Number of operations; a multiply-add counts as two.
+        """
 
     def solve(self, config: ConfigT, info: DataInfo, train: Split) -> dict[str, Array] | None:
-        """The optimum as canonical arrays, where the model has a closed form; None otherwise."""
+        """Return the optimal weights, for a model with a closed-form solution.
+
+        Parameters
+        ----------
+        config : Config
+            Sizes of the model.
+        info : DataInfo
+            Description of the prepared data.
+        train : Split
+            Prepared training examples.
+
+        Returns
+        -------
+        dict of str to ndarray, or None
+            Weights by canonical name, in canonical shapes; None if the model has no closed-form solution.
+        """
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRef:
-    """A model built for a backend, named lazily: `build` is ``"module:callable"``.
+    """A reference to the function that builds a model's network for a backend.
 
-    The callable has the signature ``build(config, info, dropout) -> Network`` and may import the framework.
+    The function is named by a string, so that the framework is imported only when the function is needed.
     """
 
     model: str
+    """Name of the model family."""
     backend: str
+    """Name of the backend."""
     build: str
+    """Location of the function, ``"module:callable"``, with the signature ``build(config, info, dropout) -> Network``.
+    The module may import the framework."""
 
 
 @dataclass(frozen=True)
 class Binding:
-    """Where one canonical array lives: ``own = canonical.transpose(axes).reshape(shape)``.
+    """The connection between a canonical array and a variable of a network.
 
-    `variable` is the framework's parameter, buffer or variable. `axes` empty means no transposition; `shape`
-    empty means no reshaping.
+    Notes
+    -----
+    The layouts are related by ``own = canonical.transpose(axes).reshape(shape)``.
     """
 
     variable: Any
+    """Parameter, buffer or variable of the framework."""
     axes: tuple[int, ...] = ()
+    """Permutation of the canonical axes; empty for no transposition."""
     shape: tuple[int, ...] = ()
+    """Shape of the variable after the transposition; empty for no reshaping."""
 
     def to_own(self, canonical: Array) -> Array:
+        """Convert an array from the canonical layout to that of the variable.
+
+        Parameters
+        ----------
+        canonical : ndarray
+            Array in canonical shape.
+
+        Returns
+        -------
+        ndarray
+            Array in the shape of the variable, which may share memory with `canonical`.
+
+        Raises
+        ------
+        ValueError
+            If `axes` or `shape` does not fit the array.
+        """
         own = canonical.transpose(self.axes) if self.axes else canonical
         return own.reshape(self.shape) if self.shape else own
 
     def to_canonical(self, own: Array, shape: tuple[int, ...]) -> Array:
-        """Inverse of `to_own`; `shape` is the canonical one."""
+        """Convert an array from the layout of the variable to the canonical one; the inverse of `to_own`.
+
+        Parameters
+        ----------
+        own : ndarray
+            Array in the shape of the variable.
+        shape : tuple of int
+            Canonical shape.
+
+        Returns
+        -------
+        ndarray
+            Array in canonical shape, which may share memory with `own`.
+
+        Raises
+        ------
+        ValueError
+            If the array cannot be converted to `shape`.
+        """
         if not self.axes:
             return own.reshape(shape)
         inverse = sorted(range(len(self.axes)), key=self.axes.__getitem__)
@@ -121,14 +214,16 @@ class Binding:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """What a network's callable returns: the framework's own module, and a binding for every canonical name.
+    """A model built with a framework, as the function of a `NetworkRef` returns it.
 
-    How the module is called is the backend's convention, in its package's docstring. Trainable variables of the
-    module that no binding names are an error, and so is a canonical name without a binding.
+    Every canonical array must have a binding, and every trainable variable of the module must be bound.
     """
 
     module: Any
+    """Module or function of the framework. The backend's documentation defines how it is called."""
     bindings: Mapping[str, Binding]
+    """Bindings by canonical name."""
 
 
 BuildNetwork = Callable[[Any, DataInfo, float], Network]
+"""Type of the functions that build a network from a configuration, a `DataInfo` and the dropout probability."""

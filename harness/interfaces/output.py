@@ -1,4 +1,4 @@
-"""What turns predictions into numbers, and tables into text: `Metric` and `Reporter`."""
+"""The interfaces of metrics and report formats: `Metric` and `Reporter`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,33 @@ from harness.records import Objective
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A number computed from predictions.
+    """A number computed from targets and predictions.
 
-    `function` is ``"module:callable"`` with the signature ``f(targets, outputs, info) -> float | None``: targets
-    int64 ``[N]`` and outputs logits float32 ``[N, C]``; both float64 ``[N, T]`` in the target's own unit; or of token
-    classification targets int64 ``[N, L]``, `harness.IGNORED` where none is asked for, and logits ``[N, L, C]``.
+    Notes
+    -----
+    The function of a metric is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`, and
+    returns a float, or None where the metric is undefined. Its arrays depend on the objective:
+
+    - ``classification``: int64 class indices ``[N]`` and float32 logits ``[N, C]``.
+    - ``regression``: float64 targets and predictions, both ``[N, T]``, in the unit of the target.
+    - ``token_classification``: int64 class indices ``[N, L]``, with `harness.IGNORED` at positions without a target,
+      and float32 logits ``[N, L, C]``.
     """
 
     name: str
+    """Name of the metric, as listed in `Task.metrics`."""
     objective: Objective
+    """Objective that the metric is for."""
     function: str
+    """Location of the function, ``"module:callable"``."""
     higher_is_better: bool
+    """False for errors and losses."""
     summary: str
+    """One-line description."""
     unit: str = ""
-    """Empty for a share between 0 and 1; ``target`` for the target's own unit."""
+    """Unit of the values: empty for a fraction between 0 and 1, ``target`` for the unit of the target."""
     bounds: tuple[float | None, float | None] = (None, None)
-    """The least and the greatest value that it can have; None where there is no such value."""
+    """Minimum and maximum of the values; None if unbounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +44,15 @@ class Reporter:
     """A format of ``harness report``."""
 
     name: str
+    """Name of the format, as in ``--format``."""
     render: str
-    """``"module:callable"``: ``f(table) -> str``, where `takes` and `output` say no other."""
+    """Location of the rendering function, ``"module:callable"``. Its signature is ``f(table) -> str``, unless `takes`
+    or `output` differs from its default."""
     summary: str
+    """One-line description."""
     takes: Literal["table", "report"] = "table"
-    """What it is called with: a `harness.Table`, or a `harness.Report`, which has the runs as well."""
+    """Argument of the function: ``table`` for a `harness.Table`, ``report`` for a `harness.Report`, which also contains
+    the runs."""
     output: Literal["text", "directory"] = "text"
-    """``directory``: it yields the files of a directory, as pairs of a relative path with ``/`` and bytes."""
+    """Result of the function: ``text`` for a str; ``directory`` for an iterable of files, each a pair of a relative
+    path (with ``/``) and its bytes."""

@@ -1,4 +1,4 @@
-"""`RemoteFile`: a file that a dataset's publisher offers, and how its URL becomes a path."""
+"""`RemoteFile`, a file on the server of a dataset's publisher, and the mapping from its URL to a path."""
 
 from __future__ import annotations
 
@@ -13,41 +13,48 @@ from harness.errors import PluginError
 
 
 class RemoteFile(Struct, frozen=True, kw_only=True):
-    """A file on its publisher's server, and what it must be when it arrives.
+    """A file on a publisher's server, with the checksums that verify the download.
 
-    Declare `sha256`, or `members` where the publisher packs the same contents into ever different bytes. A file with
-    neither is installed with a warning that nobody can tell whether it is the right one.
+    Declare `sha256`. If the publisher recreates the archive, so that its bytes change while its contents do not,
+    declare `members` instead. A file with neither is installed with a warning that it cannot be verified.
     """
 
     url: str
-    """``http://`` or ``https://``."""
+    """URL of the file, starting with ``http://`` or ``https://``."""
     sha256: str = ""
-    """SHA-256 (hex) of the file as it comes."""
+    """SHA-256 (hex) of the downloaded file; empty if not declared."""
     bytes: int | None = None
-    """Size of the file as it comes; approximate where only `members` are verified."""
+    """Size of the download in bytes, approximate if only `members` are verified; None if unknown."""
     alternates: tuple[str, ...] = ()
-    """Other URLs of the same file, tried in this order after `url`."""
+    """Alternative URLs of the same file, tried in order after `url`."""
     members: dict[str, str] = {}
-    """Archive member -> SHA-256 (hex). The members are verified and nothing else is extracted.
+    """SHA-256 (hex) of archive members, by name. Only these members are extracted.
 
-    A key with ``*`` (which also matches ``/``), ``?`` or ``[...]`` stands for all members that match; its value is the
-    SHA-256 of their listing as ``sha256sum`` prints it: a line ``<sha256>  <member>`` for each, sorted by member.
+    A key with ``*`` (which also matches ``/``), ``?`` or ``[...]`` selects all matching members. Its value is the
+    SHA-256 of their listing in the format of ``sha256sum``: one line ``<sha256>  <member>`` for each member, sorted by
+    member.
     """
     extract: bool = False
-    """Install what a zip, tar, tar.gz, tar.bz2 or tar.xz archive or a single gz file holds, instead of the file."""
+    """True to install the contents of a zip, tar, tar.gz, tar.bz2, tar.xz or gz file instead of the file."""
     name: str = ""
-    """Local name; without it the last part of the URL's path."""
+    """Local file name; if empty, the last part of the URL's path."""
 
     def __post_init__(self) -> None:
-        """Raises `harness.PluginError` for what could never be fetched, so that its plugin is told at once."""
+        """Validate the declaration.
+
+        Raises
+        ------
+        harness.PluginError
+            If a URL, a checksum or the file name is not valid.
+        """
         for url in (self.url, *self.alternates):
             mirror_path(url)
         for digest in (self.sha256, *self.members.values()):
             if digest and not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-                raise PluginError(f"{self.url}: {digest!r} is no SHA-256; that is 64 hexadecimal digits")
+                raise PluginError(f"{self.url}: {digest!r} is not a SHA-256; write 64 hexadecimal digits")
         name = self.local_name
         if name.startswith(".") or "/" in name or "\0" in name:
-            raise PluginError(f"{self.url}: {name!r} is no name for a file; give RemoteFile(name=...)")
+            raise PluginError(f"{self.url}: {name!r} is not a valid file name; set RemoteFile(name=...)")
 
     @property
     def local_name(self) -> str:
@@ -56,15 +63,30 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
 
     @property
     def unpacked(self) -> bool:
-        """Whether contents are installed rather than the file."""
+        """True if the contents of the file are installed instead of the file."""
         return self.extract or bool(self.members)
 
 
 def mirror_path(url: str) -> str:
-    """Where a mirror keeps the file of `url`: ``<host>/<path>``, percent-encoding decoded, as ``wget -x`` lays it out.
+    """Return the path of a file in a mirror, ``<host>/<path>``, in the layout of ``wget -x``.
 
-    A port other than the scheme's own stays with the host (``host:8000``), a query with the file's name (``file?v=2``),
-    its slashes as ``%2F``. Raises `harness.PluginError` for a URL that is not a file's.
+    Percent-encoded characters are decoded. A non-default port is appended to the host (``host:8000``), and a query to
+    the file name (``file?v=2``), with slashes encoded as ``%2F``.
+
+    Parameters
+    ----------
+    url : str
+        URL of the file.
+
+    Returns
+    -------
+    str
+        Relative path in the mirror.
+
+    Raises
+    ------
+    harness.PluginError
+        If the URL is not the HTTP(S) URL of a file.
     """
     try:
         parts = urlsplit(url)
@@ -73,7 +95,7 @@ def mirror_path(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise PluginError(f"{url!r} is no URL that can be fetched; it must be http://HOST/PATH or https://HOST/PATH")
+        raise PluginError(f"{url!r} cannot be downloaded; write http://HOST/PATH or https://HOST/PATH")
     host = parts.hostname or ""
     default = {"http": 80, "https": 443}[parts.scheme]
     place = host if port in (None, default) else f"{host}:{port}"
@@ -81,18 +103,18 @@ def mirror_path(url: str) -> str:
     if parts.query:
         names[-1] += "?" + unquote(parts.query).replace("/", "%2F")
     if any(name in ("", ".", "..") or "/" in name or "\0" in name for name in names):
-        raise PluginError(f"{url!r} names no file: it has an empty or a dotted part in its path")
+        raise PluginError(f"{url!r} is not the URL of a file: its path has an empty or dotted part")
     return "/".join([place, *names])
 
 
 def total_bytes(files: Iterable[RemoteFile]) -> int | None:
-    """What there is to download; None where a file does not say."""
+    """Return the total download size in bytes; None if the size of a file is unknown."""
     sizes = [file.bytes for file in files]
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def megabytes(size: int | None) -> str:
-    """``1573302`` -> ``1.6 MB``."""
+    """Format a size in bytes, such as ``1.6 MB`` for 1573302."""
     if size is None:
         return "unknown size"
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"

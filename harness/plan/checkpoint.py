@@ -1,4 +1,4 @@
-"""What a located checkpoint says about a model: the fields of its ``config.json``."""
+"""Model options from the ``config.json`` of a located checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def read_config(checkpoint: Pretrained) -> dict[str, Any]:
-    """Return the checkpoint's ``config.json``. Raises `harness.UsageError`."""
+    """Return the content of the checkpoint's ``config.json``. Raises `harness.UsageError` if it cannot be read."""
     path = Path(checkpoint.path) / CONFIG
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
@@ -25,20 +25,21 @@ def read_config(checkpoint: Pretrained) -> dict[str, Any]:
 
 
 def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
-    """Return the fields of ``model.Config`` that the checkpoint's ``config.json`` sets.
+    """Return the options of `model` that the checkpoint's ``config.json`` sets: the fields of ``model.Config``.
 
-    Raises `harness.UsageError` for another architecture, or one that the model does not implement.
+    Raises `harness.UsageError` if the checkpoint has another architecture or a setting that `model` does not support.
     """
     config = read_config(checkpoint)
     wanted_type = model.checkpoint_type or model.name
     if config.get("model_type") != wanted_type:
         raise UsageError(
-            f"the checkpoint {checkpoint.name!r} is a {config.get('model_type')!r}, the model is a {wanted_type!r}"
+            f"the checkpoint {checkpoint.name!r} has the model type {config.get('model_type')!r}, but model "
+            f"{model.name!r} needs {wanted_type!r}; select another model or checkpoint"
         )
     for field, wanted in model.checkpoint_requires.items():
         if field in config and config[field] != wanted:
             raise UsageError(
                 f"the checkpoint {checkpoint.name!r} has {field}={config[field]!r}; "
-                f"{model.name} is implemented for {wanted!r} only"
+                f"model {model.name!r} supports {wanted!r} only"
             )
     return {name: config[name] for name in model.Config.__struct_fields__ if name in config}

@@ -1,4 +1,4 @@
-"""From selections to run specs."""
+"""Expansion of selections into run specs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from harness.plugins.requirements import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
 
 MAX_THREADS = 1024
-"""With more threads, libraries fail to start their pools."""
+"""Upper limit of the number of threads. Libraries fail to start larger thread pools."""
 
 
 def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSpec, ...]:
-    """Return the runs of all `selections`, each as often as it is to be done; repeats are interleaved.
+    """Return the specs of all `selections`, in execution order. Repeats are interleaved.
 
-    Raises `harness.UsageError`.
+    Raises the errors of `expand`.
     """
     return tuple(
         spec
@@ -38,20 +38,22 @@ def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSp
 
 
 def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
-    """Return the runs of a selection, each once. Backends vary fastest, so that compared runs alternate (A B A B).
+    """Return the specs of a selection, without repeats.
 
-    Raises `harness.UsageError` for an unknown name, an impossible combination or a wrong value, and ValueError where
-    the selection's checkpoint was not located (`Selection.resolved`).
+    Backends vary fastest, so that the runs that are compared alternate (A B A B).
+
+    Raises `harness.UsageError` for an unknown name, an impossible combination or an invalid value, and `ValueError` if
+    the selection's checkpoint has not been located (`Selection.resolved`).
     """
     if not selection.tasks:
-        raise UsageError(f"no task given; known: {', '.join(sorted(catalog.tasks))}")
+        raise UsageError(f"no task given; select one of: {', '.join(sorted(catalog.tasks))}")
     precisions = [_precision(name) for name in selection.precisions]
     for device in selection.devices:
         _check_device(device)
     if selection.threads is not None and not 1 <= selection.threads <= MAX_THREADS:
-        raise UsageError(f"threads must lie between 1 and {MAX_THREADS}, got {selection.threads}")
-    if not all(0 <= seed < 2**32 for seed in selection.seeds):  # what numpy and every framework take
-        raise UsageError("a seed must lie between 0 and 4294967295")
+        raise UsageError(f"threads must be between 1 and {MAX_THREADS}, got {selection.threads}")
+    if not all(0 <= seed < 2**32 for seed in selection.seeds):  # the range that numpy and all frameworks accept
+        raise UsageError("seeds must be between 0 and 4294967295")
     if selection.repeat is not None and selection.repeat < 1:
         raise UsageError(f"repeat must be at least 1, got {selection.repeat}")
     if isinstance(selection.pretrained, str):
@@ -138,22 +140,22 @@ def _check_device(name: str) -> None:
 def _check_dataset(task: Task, dataset: Dataset) -> None:
     if (dataset.kind, dataset.objective) != (task.kind, task.objective):
         raise CombinationError(
-            f"dataset {dataset.name!r} ({dataset.kind}, {dataset.objective}) does not suit task {task.name!r} "
-            f"({task.kind}, {task.objective}); its default is {task.default_dataset!r}"
+            f"dataset {dataset.name!r} ({dataset.kind}, {dataset.objective}) cannot be used with task {task.name!r} "
+            f"({task.kind}, {task.objective}); the default dataset is {task.default_dataset!r}"
         )
     reason = missing(dataset.requires) or out_of_reach(dataset)
     if reason:
-        raise UsageError(f"dataset {dataset.name!r} is not available here: {reason}")
+        raise UsageError(f"dataset {dataset.name!r} is not available: {reason}")
 
 
 def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]) -> list[dict[str, int]]:
-    """Return the changes to the dataset's options, one for each selected split."""
+    """Return the dataset options that select each of the selected splits."""
     if not selection.splits:
         return [{}]
     if not dataset.splits:
-        raise CombinationError(f"dataset {dataset.name!r} has no numbered splits; leave --split out")
+        raise CombinationError(f"dataset {dataset.name!r} has no numbered splits; remove --split")
     if "split" in overrides:
-        raise CombinationError("--split and --set dataset.split say the same thing; give one of them")
+        raise CombinationError("--split and --set dataset.split both select the split; use only one of them")
     return [{"split": number} for number in (dataset.splits if selection.splits == "all" else selection.splits)]
 
 
@@ -161,8 +163,11 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
 
 
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
-    """Return the family that takes such a checkpoint and suits the task, else the one that the checkpoint names, else
-    the task's default."""
+    """Return the name of the model to train if none is selected.
+
+    This is the first family that loads such a checkpoint and suits the task, else the family that the checkpoint names,
+    else the task's default model.
+    """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):
         if _suits(task, model) and (model.checkpoint_type or model.name) == family:
@@ -173,9 +178,9 @@ def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) 
 def _training_by_backend(
     selection: Selection, comparison: ComparisonSettings, model_name: str, available: Sequence[str], catalog: Catalog
 ) -> dict[str, TrainingSettings]:
-    """Return what each backend trains for `model_name`, which is the default model where none is selected.
+    """Return the training settings of each backend for `model_name`, or for the default model if none is selected.
 
-    A selected backend without a network of the default model trains its own model.
+    A selected backend that has no implementation of the default model trains its own default model instead.
     """
     model, variant = catalog.model(model_name)
     if comparison.checkpoint is not None:
@@ -183,9 +188,9 @@ def _training_by_backend(
         variant = model.name
     if not _suits(comparison.task, model):
         raise CombinationError(
-            f"model {variant!r} (takes {', '.join(model.accepts)}; {', '.join(model.objectives)}) does not suit task "
-            f"{comparison.task.name!r} ({comparison.task.produces}, {comparison.task.objective}); its default is "
-            f"{comparison.task.default_model!r}"
+            f"model {variant!r} (accepts {', '.join(model.accepts)}; {', '.join(model.objectives)}) cannot be used "
+            f"with task {comparison.task.name!r} ({comparison.task.produces}, {comparison.task.objective}); "
+            f"the default model is {comparison.task.default_model!r}"
         )
     able = [name for name in available if catalog.network(model.name, name)]
     if not (selection.backends or able):
@@ -203,7 +208,7 @@ def _suits(task: Task, model: Model) -> bool:
 
 
 def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
-    """Raise `harness.CombinationError` where the variant `name` has other sizes than the checkpoint."""
+    """Raise `harness.CombinationError` if the variant `name` has other sizes than the checkpoint."""
     sizes = model_options(checkpoint, model)
     if name == model.name:
         return
@@ -211,22 +216,23 @@ def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
         given = sizes.get(key, size)
         if msgspec.json.encode(given) != msgspec.json.encode(size):
             raise CombinationError(
-                f"the checkpoint {checkpoint.name!r} has {key}={given}, {name} has {size}; use --model {model.name}"
+                f"the checkpoint {checkpoint.name!r} has {key}={given}, but model {name!r} has {size}; "
+                f"use --model {model.name}"
             )
 
 
 def _available_backends(selection: Selection, catalog: Catalog) -> list[str]:
-    """Return the selected backends, or all that can run here."""
+    """Return the selected backends, or all that are available on this machine if none is selected."""
     if selection.backends:
         for name in selection.backends:
             reason = missing(catalog.backend(name).requires)
             if reason:
-                raise UsageError(f"backend {name!r} is not available here: {reason}")
+                raise UsageError(f"backend {name!r} is not available: {reason}")
         return list(dict.fromkeys(selection.backends))
     reasons = {name: missing(provided.value.requires) for name, provided in catalog.backends.items()}
     usable = [name for name, reason in reasons.items() if reason is None]
     if not usable:
-        raise UsageError(f"no backend can run here{_lines(reasons) or '; none is installed'}")
+        raise UsageError(f"no backend is available{_lines(reasons) or '; none is installed'}")
     return usable
 
 
@@ -235,21 +241,22 @@ def _training(
 ) -> TrainingSettings:
     """Return the settings with which a backend trains `model`.
 
-    Raises `harness.CombinationError` where it has no network of the model, or has no use for an override.
+    Raises `harness.CombinationError` if the backend does not implement the model or does not use one of the overrides.
     """
     trainer = catalog.backend(backend)
     if catalog.network(model.name, backend) is None:
         others = sorted(name for family, name in catalog.networks if family == model.name)
-        hint = f"; without --model {backend} runs a model of its own" if trainer.default_models else ""
+        hint = f"; without --model, backend {backend!r} trains its own default model" if trainer.default_models else ""
         raise CombinationError(
             catalog.conflicts.get(("network", f"{model.name}/{backend}"))
-            or f"no plugin brings model {model.name!r} to backend {backend!r}; it runs on: "
+            or f"no plugin implements model {model.name!r} for backend {backend!r}; it is implemented for: "
             f"{', '.join(others) or 'none'}{hint}"
         )
     unused = [f"recipe.{key}" for key in comparison.overrides["recipe"] if key != "batch_size"]
     if unused and not trainer.trains_by_steps:
         raise CombinationError(
-            f"backend {backend!r} fits its models at once: it has no {', '.join(unused)}; leave it out"
+            f"backend {backend!r} does not train in steps and does not use {', '.join(unused)}; remove "
+            f"{'this override' if len(unused) == 1 else 'these overrides'}"
         )
     return comparison.training(trainer, model, variant)
 
@@ -257,10 +264,10 @@ def _training(
 def _fallback_training(
     comparison: ComparisonSettings, backend: str, model: Model, catalog: Catalog, *, alone: bool
 ) -> TrainingSettings:
-    """Return the settings of the backend's own model, for a backend without a network of the default model.
+    """Return the settings of the backend's own default model, for a backend that lacks the task's default model.
 
-    It gets the same prepared data. Unless the backend runs `alone`, overrides of the model, and of its training except
-    the batch size, are meant for the default model and do not apply.
+    The prepared data are the same. If other backends train the task's default model (`alone` is false), overrides of
+    the model and of the recipe are meant for that model and are ignored, except for the batch size.
     """
     for name in catalog.backend(backend).default_models:
         own, variant = catalog.model(name)
@@ -273,7 +280,7 @@ def _fallback_training(
         overrides["task"] = {**comparison.checkpoint_options(), **overrides["task"]}
         own_settings = dataclasses.replace(comparison, checkpoint=None, overrides=overrides)
         return _training(own_settings, backend, own, variant, catalog)
-    return _training(comparison, backend, model, "", catalog)  # raises
+    return _training(comparison, backend, model, "", catalog)  # raises CombinationError
 
 
 def _no_backend_runs(catalog: Catalog, model: Model) -> str:
@@ -283,7 +290,7 @@ def _no_backend_runs(catalog: Catalog, model: Model) -> str:
         else catalog.conflicts.get(("network", f"{model.name}/{name}"))
         for name in sorted(catalog.backends)
     }
-    return f"no backend that can run here has the model {model.name!r}{_lines(reasons) or '; none has it'}"
+    return f"no available backend implements model {model.name!r}{_lines(reasons) or '; no plugin implements it'}"
 
 
 def _lines(reasons: Mapping[str, str | None]) -> str:

@@ -1,4 +1,4 @@
-"""Overrides, ``section.key=value``: the settings that users change."""
+"""Overrides of settings, written as ``section.key=value``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Turn ``["recipe.epochs=3"]`` into ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError`."""
+    """Convert ``["recipe.epochs=3"]`` to ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError`."""
     parsed: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for text in overrides:
         path, equals, value = text.partition("=")
         section, dot, key = path.strip().partition(".")
         if not (equals and dot and key):
-            raise UsageError(f"cannot read the override {text!r}; write it as section.key=value, as in recipe.epochs=3")
+            raise UsageError(f"invalid override {text!r}; write it as section.key=value, such as recipe.epochs=3")
         if section not in parsed:
             raise UnknownNameError("section", section, SECTIONS, hint=f"(in the override {text!r})")
         try:
@@ -29,21 +29,22 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
         except msgspec.DecodeError:
             parsed[section][key] = value
         except (UnicodeEncodeError, RecursionError):
-            raise UsageError(f"cannot read the override {text!r}") from None
+            raise UsageError(f"invalid override {text!r}; its value is neither JSON nor plain text") from None
     return parsed
 
 
 def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
-    """Turn ``{"recipe.epochs": 3}`` into ``("recipe.epochs=3",)``; what is written so already stays as it is."""
+    """Convert ``{"recipe.epochs": 3}`` to ``("recipe.epochs=3",)``; return overrides that are strings unchanged."""
     if isinstance(values, Mapping):
         return tuple(f"{key}={msgspec.json.encode(value).decode()}" for key, value in values.items())
     return tuple(values)
 
 
 def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
-    """Return an instance of `kind` made from layers of values, later ones winning.
+    """Return an instance of `kind` from layers of values, in which later layers take precedence.
 
-    Raises `harness.UnknownNameError` for a key that `kind` lacks and `harness.UsageError` for a wrong value.
+    Raises `harness.UnknownNameError` for a key that is not a field of `kind` and `harness.UsageError` for an invalid
+    value.
     """
     values: dict[str, Any] = {}
     stored = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
@@ -61,11 +62,11 @@ def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
                 raise UnknownNameError(f"{section}.{name}", str(values[name]), choices) from None
         names = {encoded: f"{section}.{name}" for name, encoded in stored.items()}
         message = re.sub(r"\$\.(\w+)", lambda path: names[path[1]], str(error))
-        raise UsageError(f"wrong value in {section!r}: {message}") from None
+        raise UsageError(f"invalid value in section {section!r}: {message}") from None
 
 
 def _choices(kind: type[Struct]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the fields that take one of a few words, with the words."""
+    """Yield each field whose type is a set of literal strings, with these strings."""
     for name, hint in get_type_hints(kind).items():
         if get_origin(hint) is Literal and all(isinstance(word, str) for word in get_args(hint)):
             yield name, get_args(hint)

@@ -1,6 +1,6 @@
 """The selection, command and suite that reproduce runs.
 
-Only settings that differ from the defaults of the installed plugins are written; all of them where a plugin is missing.
+They list the settings that differ from the defaults of the installed plugins, or all settings if a plugin is missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.records import PROTOCOLS, PluginRef, RunSpec
 
 
 def selection(spec: RunSpec, catalog: Catalog) -> Selection:
-    """Return the selection that planning turns into `spec`, on a machine with the same plugins and files."""
+    """Return the selection that is planned as `spec` on a machine with the same plugins and files."""
     protocol = spec.protocol.name if spec.protocol.name in PROTOCOLS else "standard"
     defaults = _defaults(spec, protocol, catalog)
     sections = {
@@ -35,12 +35,12 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         "task": _public_names(spec.task_options, spec, catalog),
         "dataset": spec.dataset_options,
     }
-    said_elsewhere = {"protocol.name", "dataset.split"}
+    selected_otherwise = {"protocol.name", "dataset.split"}
     overrides = {
         f"{section}.{name}": value
         for section, values in sections.items()
         for name, value in values.items()
-        if f"{section}.{name}" not in said_elsewhere
+        if f"{section}.{name}" not in selected_otherwise
         and (name not in defaults[section] or defaults[section][name] != value)
     }
     return Selection(
@@ -62,7 +62,7 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
 
 
 def arguments(chosen: Selection) -> list[str]:
-    """Return the command-line arguments that mean a selection."""
+    """Return the arguments of ``harness run`` for a selection."""
     words = []
     for option, values in chosen.values():
         for value in values:
@@ -71,7 +71,10 @@ def arguments(chosen: Selection) -> list[str]:
 
 
 def command(spec: RunSpec, plugins: Iterable[PluginRef], catalog: Catalog) -> str:
-    """Return a line for a shell. Of `plugins`, those of the record, the ones that are not installed are named."""
+    """Return the shell command that reproduces a run.
+
+    `plugins` are the plugins of its record; those that are not installed are passed with ``--plugin``.
+    """
     words = ["harness", "run"]
     for ref in plugins:
         words += ["--plugin", ref.value] if ref.name == ref.value or ref.distribution == "file" else []
@@ -79,7 +82,7 @@ def command(spec: RunSpec, plugins: Iterable[PluginRef], catalog: Catalog) -> st
 
 
 def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
-    """Return a file for ``harness run --suite``; specs that differ only in their seed or split share an entry."""
+    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry."""
     entries: dict[str, Selection] = {}
     seeds: dict[str, set[int]] = {}
     splits: dict[str, set[int]] = {}
@@ -96,7 +99,7 @@ def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
 
 
 def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[str, Any]]:
-    """Return the values that each section has without overrides; none where a plugin is missing."""
+    """Return the values of each section without overrides, or no values if a plugin is missing."""
     nothing: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     try:
         model, variant = catalog.model(spec.model)
@@ -121,7 +124,7 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
 
 
 def _public_names(task_options: Mapping[str, Any], spec: RunSpec, catalog: Catalog) -> dict[str, Any]:
-    """Return a task's options by the names that users write; some are stored under another (`msgspec.field`)."""
+    """Return a task's options by their public names; some are stored under another name (see `msgspec.field`)."""
     task = catalog.tasks.get(spec.task)
     names = {field.encode_name: field.name for field in structs.fields(task.value.Options)} if task else {}
     return {names.get(name, name): value for name, value in task_options.items()}

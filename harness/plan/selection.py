@@ -1,8 +1,7 @@
-"""`Selection`: what the user asks to run, and how each of its fields is written.
+"""`Selection`, the request to run, and the option of each of its fields.
 
-This module is the only list of these fields. Command-line options, suite keys, the arguments of `harness.run` and the
-command that reproduces a run are derived from it. It imports the standard library only, since the help of a command
-needs it.
+This module is the only list of these options: the command line, the keys of suites, the arguments of `harness.run` and
+the command that reproduces a run are derived from it. It imports only the standard library, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -18,22 +17,28 @@ if TYPE_CHECKING:
 
 
 class Option(NamedTuple):
-    """One setting as users write it."""
+    """An option of a request, on the command line, in a suite and in Python."""
 
     name: str
-    """Key in a suite and argument of `harness.run`; with ``--`` in front, option on the command line."""
+    """Key in a suite, argument of `harness.run` and, with ``--`` in front, option of the command line."""
     help: str
+    """Help text, a sentence without the default."""
+    default: str = ""
+    """Default as shown in the help; empty if the help shows none."""
     argument: str = ""
-    """Argument of `harness.run`, where it is not `name`."""
+    """Argument of `harness.run` if it differs from `name`."""
     kind: type[str | int | bool] = str
-    """Type of one value. Integers start at 1, those of options that take several at 0."""
+    """Type of a value. Integers are at least 1, or at least 0 if the option accepts several values."""
     several: bool = False
+    """True if the option accepts several values."""
     every: str = ""
-    """Word that stands for all possible values, where there is one."""
+    """Keyword for all possible values; empty if there is none."""
     choices: tuple[str, ...] = ()
+    """Allowed values; empty if they are not fixed."""
     metavar: str | None = None
+    """Placeholder of the value in the help; None for the default placeholder."""
     shared: bool = False
-    """Whether a suite may set it once, for all its runs."""
+    """True if a suite can set the option once for all its runs."""
 
 
 def _option(name: str, help_text: str, **properties: Any) -> dict[str, Option]:
@@ -42,55 +47,80 @@ def _option(name: str, help_text: str, **properties: Any) -> dict[str, Option]:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What the user asks to run; all combinations of the values are run."""
+    """A request to run all combinations of the selected values."""
 
     tasks: tuple[str, ...] = field(
-        default=(), metadata=_option("task", "Task; `harness list tasks` lists them.", several=True)
+        default=(), metadata=_option("task", "Task to run; see `harness list tasks`.", several=True)
     )
     datasets: tuple[str, ...] = field(
         default=(),
         metadata=_option(
             "dataset",
-            "Dataset, or the path of a file or folder with your own data [the task's default].",
+            "Dataset, or the path of a file or directory with your own data.",
+            default="the task's default dataset",
             several=True,
             metavar="NAME[,NAME]|PATH",
         ),
     )
     models: tuple[str, ...] = field(
-        default=(), metadata=_option("model", "Model or model family [the task's default].", several=True)
+        default=(),
+        metadata=_option("model", "Model or model family.", default="the task's default model", several=True),
     )
     backends: tuple[str, ...] = field(
-        default=(), metadata=_option("backend", "Framework [every one that can run here].", several=True, shared=True)
+        default=(),
+        metadata=_option(
+            "backend",
+            "Backend to train with.",
+            default="available backends that implement the model",
+            several=True,
+            shared=True,
+        ),
     )
     devices: tuple[str, ...] = field(
         default=("auto",),
-        metadata=_option("device", "auto, cpu, cuda or cuda:N [auto].", several=True, shared=True),
+        metadata=_option("device", "Device: auto, cpu, cuda or cuda:N.", default="auto", several=True, shared=True),
     )
     precisions: tuple[str, ...] = field(
         default=("fp32",),
-        metadata=_option("precision", "fp32, tf32, bf16, fp16 or fp64 [fp32].", several=True, shared=True),
+        metadata=_option(
+            "precision",
+            "Numeric precision: fp32, tf32, bf16, fp16 or fp64.",
+            default="fp32",
+            several=True,
+            shared=True,
+        ),
     )
     seeds: tuple[int, ...] = field(
         default=(),
         metadata=_option(
             "seed",
-            "Random seed; each one is a separate run [0; publish: 0,1,2].",
+            "Random seed; each seed is a separate run.",
+            default="0, or 0,1,2 with --protocol publish",
             kind=int,
             several=True,
             metavar="N[,N]",
             shared=True,
         ),
     )
-    """Empty: those of the protocol."""
+    """Random seeds; empty for the seeds of the protocol."""
     threads: int | None = field(
         default=None,
-        metadata=_option("threads", "CPU threads of a run [all available cores].", kind=int, metavar="N", shared=True),
+        metadata=_option(
+            "threads",
+            "Number of CPU threads per run.",
+            default="number of available cores",
+            kind=int,
+            metavar="N",
+            shared=True,
+        ),
     )
     protocol: str = field(
         default="standard",
         metadata=_option(
             "protocol",
-            "Measurement effort: duration and required precision; publish also runs 3 seeds and 5 repeats [standard].",
+            "Measurement effort: duration and required precision of the measurements; publish also runs 3 seeds and "
+            "5 repeats.",
+            default="standard",
             choices=("quick", "standard", "publish"),
             shared=True,
         ),
@@ -100,57 +130,61 @@ class Selection:
         metadata=_option(
             "pretrained",
             "Start from a pretrained checkpoint (config.json, model.safetensors, tokenizer or preprocessor files).",
-            metavar="FOLDER|HUB-ID",
+            metavar="DIR|HUB-ID",
         ),
     )
-    """A checkpoint's folder or hub id; planning needs the `Pretrained` that `resolved` puts in its place."""
+    """Directory or hub id of a checkpoint, which `resolved` replaces by a `Pretrained` before planning."""
     splits: tuple[int, ...] | Literal["all"] = field(
         default=(),
         metadata=_option(
             "split",
-            "Published splits of the dataset, each a separate run [the first].",
+            "Published split of the dataset; each split is a separate run.",
+            default="the first split",
             kind=int,
             several=True,
             every="all",
             metavar="all|N[,N]",
         ),
     )
-    """Empty: the split that the dataset options name."""
+    """Numbers of published splits; empty for the split in the dataset options."""
     compile: bool = field(
         default=False, metadata=_option("compile", "Compile the model with the backend's compiler.", kind=bool)
     )
     deterministic: bool = field(
         default=False,
-        metadata=_option("deterministic", "Use only kernels that give the same bits every time.", kind=bool),
+        metadata=_option(
+            "deterministic", "Use only deterministic kernels, which give bitwise identical results.", kind=bool
+        ),
     )
     overrides: tuple[str, ...] = field(
         default=(),
         metadata=_option(
             "set",
-            "Change a setting: recipe.epochs=3, model.hidden_size=256, protocol.window_s=1. May be repeated.",
+            "Change a setting, such as recipe.epochs=3, model.hidden_size=256 or protocol.window_s=1. Can be repeated.",
             argument="overrides",
             several=True,
             metavar="KEY=VALUE",
         ),
     )
-    """``section.key=value``, values in JSON or plain text."""
+    """Overrides as ``section.key=value``, with values in JSON or plain text."""
     repeat: int | None = field(
         default=None,
         metadata=_option(
             "repeat",
-            "Do every run N times, interleaved; `harness compare` needs 3 or more for speed [1; publish: 5].",
+            "Number of times to execute each run, interleaved; `harness compare` needs at least 3 for speed.",
+            default="1, or 5 with --protocol publish",
             kind=int,
             metavar="N",
             shared=True,
         ),
     )
-    """None: as often as the protocol says."""
+    """Number of times to execute each run; None for the number of the protocol."""
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Selection:
-        """Return the selection that `values` describe: option names with what the user gave for them.
+        """Return the selection for `values`, a mapping from option names to the values that the user passed.
 
-        An option that takes several values takes a single one as well. None and empty sequences mean the default.
+        Options that accept several values also accept a single one. None and empty sequences select the default.
         """
         chosen: dict[str, Any] = {}
         for name, option in OPTIONS.items():
@@ -162,7 +196,7 @@ class Selection:
         return cls(**chosen)
 
     def values(self) -> Iterator[tuple[Option, tuple[Any, ...]]]:
-        """Yield each option that has a value, with its values as a tuple."""
+        """Yield each option that is set, with a tuple of its values."""
         for name, option in OPTIONS.items():
             value = getattr(self, name)
             if value is not None and value is not False and value != ():
@@ -171,7 +205,7 @@ class Selection:
     def resolved(self, locate: Callable[[str], Pretrained]) -> Selection:
         """Return the selection with its checkpoint located by `locate`, such as `harness.data.checkpoint.locate`.
 
-        `locate` may download. Where the selection names no checkpoint, it is not called.
+        `locate` may download the checkpoint. It is not called if the selection has no checkpoint.
         """
         if not isinstance(self.pretrained, str):
             return self
@@ -179,7 +213,7 @@ class Selection:
 
 
 OPTIONS: dict[str, Option] = {each.name: each.metadata["option"] for each in dataclasses.fields(Selection)}
-"""Field of `Selection` -> how it is written. The order is that of the help and of written commands and suites."""
+"""The option of each field of `Selection`, in the order of help texts and generated commands and suites."""
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The settings of a run: its data, recipe, protocol and options."""
+"""Settings of a run: its data, recipe, protocol and options."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from harness.records import DataSource, Pretrained, Protocol, Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """The part of a `RunSpec` that describes its data."""
+    """The data settings of a `RunSpec`."""
 
     dataset_options: dict[str, Any]
     source: DataSource | None = None
 
 
 def data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> DataSettings:
-    """Return the settings of a dataset; those of the user's own data are read from their content.
+    """Return the data settings of a dataset. Those of the user's own data are inferred by reading the files.
 
-    Raises `harness.UsageError`.
+    Raises `harness.UsageError` for an unknown option, an invalid value or data that cannot be used.
     """
     if isinstance(dataset, UserDataset):
         try:
             options, source = dataset.settle(merge(dataset.Options, "dataset", overrides))
-        except DataError as error:  # nothing has run: the request is wrong
+        except DataError as error:  # not an error of a run, since none has started
             raise UsageError(str(error)) from None
         return DataSettings(dataset_options=plain(options), source=source)
-    own = {field for kind in OPTIONS.values() for field in kind.__struct_fields__}
-    foreign = [key for key in overrides if key in own and key not in dataset.Options.__struct_fields__]
+    user_options = {field for kind in OPTIONS.values() for field in kind.__struct_fields__}
+    foreign = [key for key in overrides if key in user_options and key not in dataset.Options.__struct_fields__]
     if foreign:
         raise UsageError(
-            f"{', '.join(foreign)} describe data of your own; dataset {dataset.name!r} knows its columns, leave "
-            "them out (or is this a path that does not exist?)"
+            f"{', '.join(foreign)} apply only to your own data files; remove them to use dataset {dataset.name!r} "
+            "(if this is meant as a path, it does not exist)"
         )
     options = merge(dataset.Options, "dataset", overrides)
     number = getattr(options, "split", None)
     if dataset.splits and number not in dataset.splits:
-        raise UsageError(f"dataset {dataset.name!r} has the splits {_range(dataset.splits)}, not {number}")
+        raise UsageError(f"unknown split {number}; dataset {dataset.name!r} has the splits {_range(dataset.splits)}")
     return DataSettings(dataset_options=plain(options))
 
 
@@ -60,9 +60,10 @@ def _range(numbers: Sequence[int]) -> str:
 def recipe_for(
     task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any], *, fine_tuning: bool = False
 ) -> Recipe:
-    """Return the task's recipe as its model, then its dataset, then the user change it.
+    """Return the task's recipe with the changes of the model, the dataset and the user, in this order.
 
-    Fine-tuning has its own recipes, since the others are made for training from scratch.
+    For fine-tuning, the models and datasets have separate changes, since the others are tuned for training from
+    scratch.
     """
     if fine_tuning:
         layers = [model.fine_tuning, dataset.fine_tuning.get(model.name, {})]
@@ -71,17 +72,17 @@ def recipe_for(
     recipe: Recipe = merge(Recipe, "recipe", msgspec.to_builtins(task.recipe), *layers, changes)
     if recipe.dropout and not model.has_dropout:
         if changes.get("dropout"):
-            raise CombinationError(f"model {variant!r} has no dropout; leave recipe.dropout out")
+            raise CombinationError(f"model {variant!r} has no dropout; remove recipe.dropout")
         recipe = msgspec.structs.replace(recipe, dropout=0.0)
     return recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """The part of a `RunSpec` that describes what one backend trains, and how."""
+    """The training settings of a `RunSpec` for one backend."""
 
     model: str
-    """Variant name."""
+    """Name of the model variant."""
     pretrained: Pretrained | None
     recipe: Recipe
     protocol: Protocol
@@ -119,11 +120,11 @@ class ComparisonSettings:
         )
 
     def checkpoint_options(self) -> dict[str, Any]:
-        """Return the task options that the checkpoint asks for; none where there is no checkpoint."""
+        """Return the task options that the checkpoint requires, or no options if there is no checkpoint."""
         return dict(self.task.checkpoint_options(Path(self.checkpoint.path))) if self.checkpoint else {}
 
 
 def plain(options: Struct) -> dict[str, Any]:
-    """Return the options as JSON would give them back, so that a spec equals itself after a round trip."""
+    """Return the options with the types that JSON decoding gives, so that a spec equals itself after a round trip."""
     values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(options))
     return values

@@ -1,8 +1,8 @@
-"""Suites: several selections in one TOML file, to be kept, shared and run again.
+"""Suites: TOML files with several selections, which can be shared and run again.
 
 ::
 
-    protocol = "publish"  # for every run that sets no other
+    protocol = "publish"  # for all runs that do not set it
 
     [[run]]
     task = ["nlp", "vision"]
@@ -14,8 +14,8 @@
     split = "all"
     set = { "recipe.epochs" = 5 }
 
-The keys are the names in `harness.plan.selection.OPTIONS`; those of the options that are `shared` may stand above the
-runs. ``set`` may also be a list, as in ``["recipe.epochs=5"]``.
+The keys are the names in `harness.plan.selection.OPTIONS`. Those of `shared` options can also be set above the runs,
+for all of them. ``set`` can also be a list, such as ``["recipe.epochs=5"]``.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from harness.plan.selection import OPTIONS, Option, Selection
 
 
 def load(path: Path) -> list[Selection]:
-    """Return the selections of a suite in its order. Raises `harness.UsageError`, naming the file and the fault."""
+    """Return the selections of a suite, in order. Raises `harness.UsageError` if the file is invalid."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: is no TOML file: {error}") from None
+        raise UsageError(f"{path}: is not a valid TOML file: {error}") from None
     runs = content.pop("run", [])
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
-        raise UsageError(f"{path}: holds no runs; write each as a table [[run]] with a task")
+        raise UsageError(f"{path}: contains no runs; add a table [[run]] with a task for each run")
     _check_keys(path, "the file", content, [option.name for option in OPTIONS.values() if option.shared])
     return [_selection(path, number, {**content, **run}) for number, run in enumerate(runs, start=1)]
 
 
 def dump(selections: Iterable[Selection]) -> str:
-    """Return the text of a suite that `load` reads back as these selections."""
+    """Return the text of a suite with these selections, which `load` reads back."""
     return "\n".join(map(_entry, selections))
 
 
@@ -93,5 +93,5 @@ def _entry(selection: Selection) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Return a TOML value; JSON's strings, numbers, booleans and lists of them are valid TOML."""
+    """Return a value as TOML. JSON strings, numbers and booleans, and lists of them, are valid TOML."""
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007F")

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Provided(Generic[T]):
-    """An object that a plugin provides, and that plugin."""
+    """An object and the plugin that provides it."""
 
     value: T
     plugin: PluginRef
@@ -28,15 +28,18 @@ class Provided(Generic[T]):
 
 @dataclass(frozen=True)
 class LoadedPlugin:
+    """A loaded plugin: its reference, its module and its hooks."""
+
     ref: PluginRef
     module: Any
+    """The module, or the object in a module, that implements the hooks."""
     hooks: HookRelay
-    """Calls this plugin's hooks, and no other plugin's."""
+    """Relay that calls the hooks of this plugin only."""
 
 
 @dataclass
 class Catalog:
-    """The objects that plugins provide, by name. Models are keyed by family, networks by (family, backend)."""
+    """The objects that plugins provide, by name. Keys of models are families; keys of networks, (family, backend)."""
 
     tasks: dict[str, Provided[Task]] = field(default_factory=dict)
     datasets: dict[str, Provided[Dataset]] = field(default_factory=dict)
@@ -46,14 +49,14 @@ class Catalog:
     metrics: dict[str, Provided[Metric]] = field(default_factory=dict)
     reporters: dict[str, Provided[Reporter]] = field(default_factory=dict)
     variants: dict[str, str] = field(default_factory=dict)
-    """Model variant -> family."""
+    """Model family by variant name."""
     plugins: tuple[LoadedPlugin, ...] = ()
     failures: tuple[PluginFailure, ...] = ()
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
-    """(kind, name) that two plugins claim -> explanation; such a name is not in the dicts above."""
+    """Explanations of name conflicts, by (kind, name). Conflicting names are absent from the dictionaries above."""
 
     def plugin(self, name: str) -> PluginRef:
-        """Return the loaded plugin of this name, which is that of its entry point or file."""
+        """Return the loaded plugin with this name, which is the name of its entry point or file."""
         refs = {loaded.ref.name: loaded.ref for loaded in self.plugins}
         if name not in refs:
             raise self._unknown("plugin", name, refs)
@@ -75,7 +78,7 @@ class Catalog:
         return self._get("report format", self.reporters, name).value
 
     def model(self, name: str) -> tuple[Model, str]:
-        """Return the family and the variant for `name`, which is a variant or a family."""
+        """Return the model family and the variant that `name` selects; a family selects its first variant."""
         if ("model", name) in self.conflicts:
             raise self._unknown("model", name, ())
         if name in self.variants:
@@ -90,7 +93,7 @@ class Catalog:
         return provided.value if provided else None
 
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
-        """Return the plugins that a run of `spec` loads, without the core's own, which `load` always adds."""
+        """Return the plugins that a run of `spec` needs, except those of the core, which `load` always adds."""
         model, _ = self.model(spec.model)
         used: list[Provided[Any]] = [
             self.tasks[spec.task],

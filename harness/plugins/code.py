@@ -1,4 +1,4 @@
-"""A plugin's code: its files, how it is imported, the plugin API that it was made for, and its digest."""
+"""Import the code of plugins, check the version of the plugin API that it was written for, and compute its digest."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ _DECLARED = re.compile(rf"^{DECLARATION}\s*=\s*[\"']([^\"']*)[\"']\s*(#.*)?$", r
 
 
 def is_file(value: str) -> bool:
-    """Return whether a plugin's value is the path of a single file, not the name of a module."""
+    """Return whether a plugin is given by the path of a file instead of the name of a module."""
     return value.endswith(".py") and Path(value).is_absolute()
 
 
 def import_object(value: str) -> Any:
-    """Import the object that ``module``, ``module:attribute`` or the absolute path of a Python file names.
+    """Import the object at ``module``, ``module:attribute`` or the absolute path of a Python file.
 
-    A file becomes the module of its name, so that ``"my_plugin:build"`` names ``build`` in ``my_plugin.py``.
+    A file is imported as a module with the name of the file, so that ``"my_plugin:build"`` refers to ``build`` in
+    ``my_plugin.py``.
 
-    Raises `harness.PluginError` for a plugin made for another API, and any exception of the module.
+    Raises `harness.PluginError` for a plugin written for another major version of the plugin API, and any exception
+    that the module raises.
     """
     module_name, _, attributes = (value, "", "") if is_file(value) else value.partition(":")
     source = Path(value) if is_file(value) else _source(module_name)
@@ -44,7 +46,7 @@ def import_object(value: str) -> Any:
 
 
 def resolve(reference: str) -> Callable[..., Any]:
-    """Return the object that ``"module:attribute"`` names. Raises `harness.PluginError` if it cannot be imported."""
+    """Return the object at ``"module:attribute"``. Raises `harness.PluginError` if it cannot be imported."""
     module_name, _, attribute = reference.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -57,7 +59,7 @@ def resolve(reference: str) -> Callable[..., Any]:
 
 
 def check_api_version(plugin: Any) -> None:
-    """Raise `harness.PluginError` if the plugin declares another major version of the plugin API than this one."""
+    """Raise `harness.PluginError` if the plugin was written for another major version of the plugin API."""
     declared = getattr(plugin, DECLARATION, None)
     if declared is not None:
         _check(str(declared))
@@ -69,10 +71,10 @@ def with_digest(ref: PluginRef) -> PluginRef:
 
 
 def digest(value: str) -> str:
-    """Return the SHA-256 (hex) of a plugin's Python files, with their paths: of a package, of all files in its
-    top-level package.
+    """Return the SHA-256 (hex) of the paths and contents of a plugin's Python files.
 
-    Empty if no file can be read, as for a plugin in a zip file.
+    For a plugin in a package, all files of the top-level package are included. The digest is empty if a file cannot be
+    read, as for a plugin in a zip file.
     """
     if is_file(value):
         files = {Path(value).name: Path(value)}
@@ -96,7 +98,7 @@ def digest(value: str) -> str:
 
 
 def _source(module_name: str) -> Path | None:
-    """Return the file of a module, without importing it."""
+    """Return the file of a module without importing it; None if there is none."""
     try:
         spec = importlib.util.find_spec(module_name)
     except (ImportError, ValueError, AttributeError):
@@ -118,7 +120,7 @@ def _import_file(path: Path) -> Any:
         raise PluginError(f"{path} would hide the module {name!r} ({place}); give the file another name")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise PluginError(f"{path}: there is no such file")
+        raise PluginError(f"{path} does not exist or is not a Python file; pass the path of a plugin's file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -130,7 +132,7 @@ def _import_file(path: Path) -> Any:
 
 
 def _refuse_other_major(source: Path | None) -> None:
-    """Check the version before the code runs, as the code may use names that this version lacks."""
+    """Check the declared version before the code runs, as the code may use names that this version does not have."""
     try:
         text = source.read_text(errors="replace") if source is not None and source.suffix == ".py" else ""
     except OSError:
@@ -142,6 +144,6 @@ def _refuse_other_major(source: Path | None) -> None:
 def _check(declared: str) -> None:
     if declared.partition(".")[0] != API_VERSION.partition(".")[0]:
         raise PluginError(
-            f"was made for version {declared} of the plugin API and this harness has {API_VERSION}; "
-            f"install a release of it for {API_VERSION.partition('.')[0]}.x, or another harness"
+            f"was written for version {declared} of the plugin API, but this harness has version {API_VERSION}; "
+            f"install a release of the plugin for {API_VERSION.partition('.')[0]}.x, or another release of harness"
         )

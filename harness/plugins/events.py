@@ -1,5 +1,5 @@
-"""Dispatch events to plugins. Each plugin's hooks run in their own thread, so a hook that raises or hangs cannot break
-a run."""
+"""Dispatch events to plugins. The hooks of each plugin run in a separate thread, so that a hook that raises or hangs
+cannot break a run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harness.records import PluginRef
 
 
 class Events:
-    """Calls the event hooks of a catalog's plugins, one after another.
+    """Dispatcher that calls the event hooks of a catalog's plugins, one after another.
 
-    A hook may take as long as loading a plugin may. One that takes longer is reported on stderr, and its plugin
-    receives no further events. One that raises is reported, and its plugin stays.
+    The time limit of a hook is that of loading a plugin. A hook that exceeds it is reported on stderr, and its plugin
+    receives no further events. A hook that raises is reported too, but its plugin still receives later events.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -25,6 +25,7 @@ class Events:
         self._limit_s = limit_s()
 
     def notify(self, hook: str, **arguments: object) -> None:
+        """Call a hook of every plugin that implements it."""
         for plugin in list(self._plugins):
             caller = getattr(plugin.hooks, hook)
             if not caller.get_hookimpls():

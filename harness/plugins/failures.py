@@ -1,4 +1,4 @@
-"""Why a plugin failed: exceptions of its code, described in one line."""
+"""One-line descriptions of the exceptions that a plugin's code raised."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PluginFailure:
 
 
 def describe(error: BaseException) -> str:
-    """Return the exception's type and message in one line; of harness's own errors, the message alone."""
+    """Return the type and message of an exception in one line, or the message alone for a `HarnessError`."""
     if isinstance(error, HarnessError):
         return str(error)
     if missing_methods := unwritten(error):
@@ -32,29 +32,29 @@ def describe(error: BaseException) -> str:
 
 
 def unwritten(error: BaseException) -> str:
-    """Return the abstract methods for which Python refused to instantiate a class: ``the method load of Sine``.
+    """Return the abstract methods that a class does not implement, such as ``the method load of Sine``.
 
-    Empty for any other exception.
+    They are read from the exception that Python raises when the class is instantiated; any other exception gives "".
     """
     match = _ABSTRACT.match(str(error)) if isinstance(error, TypeError) else None
     return f"the {match['methods']} of {match['name']}".replace("'", "") if match else ""
 
 
 def place(error: BaseException) -> str:
-    """Return where in a plugin's code an exception was raised: ``my_plugin.py, line 4, in load``; "" if in none."""
+    """Return the place in a plugin's code where an error arose, such as ``my_plugin.py, line 4, in load``, or ""."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _is_library(frame.filename)]
     return f"{Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}" if own else ""
 
 
 def described_with_place(error: BaseException) -> str:
-    """Return `describe`, followed by `place` unless the error is one of harness's own."""
+    """Return `describe(error)`, followed by `place(error)` unless the error is a `HarnessError`."""
     where = "" if isinstance(error, HarnessError) else place(error)
     return f"{describe(error)} ({where})" if where else describe(error)
 
 
 def _is_library(file: str) -> bool:
-    """Return whether the file belongs to harness, an installed package, or Python."""
+    """Return whether a file belongs to harness, an installed package or Python."""
     path = Path(file)
     inside = Path(__file__).parents[1] in path.parents or "site-packages" in path.parts
     return inside or file.startswith((sysconfig.get_path("stdlib"), "<"))

@@ -1,5 +1,5 @@
-"""Find plugins: the core's own, entry points, and those that ``--plugin`` or ``HARNESS_PLUGINS`` names. Nothing is
-imported."""
+"""Find plugins without importing them: those of the core, entry points, and those listed in ``--plugin`` or
+``HARNESS_PLUGINS``."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from harness.plugins.hookspecs import GROUP
 from harness.records import PluginRef
 
 EXTRA, DISABLED = "HARNESS_PLUGINS", "HARNESS_DISABLE_PLUGINS"
-"""Comma-separated names: files or modules to load in addition; plugins to leave out."""
+"""Environment variables with comma-separated lists: files or modules to load in addition; plugins not to load."""
 
 CORE = {"core-metrics": "harness.measure.quality.builtin", "core-formats": "harness.report.builtin"}
-"""Plugins that every catalog has, in every process. They are named here, as entry points would have to be looked up
-in each child process."""
+"""Plugins that are part of every catalog. They are listed here because each child process loads them, and looking up
+entry points takes time."""
 
 
 def find(extra: Iterable[str] = ()) -> tuple[list[PluginRef], list[PluginFailure]]:
-    """Return the plugins to load, in order of their names, and those that must not be loaded, with the reason.
+    """Return the plugins to load, sorted by name, and the plugins not to load, with the reasons.
 
-    `extra` names files and modules, as ``HARNESS_PLUGINS`` does. Raises `harness.UsageError` if such a file does not
+    `extra` lists files and modules, as ``HARNESS_PLUGINS`` does. Raises `harness.UsageError` if such a file does not
     exist.
     """
     refs = {*core(), *installed()}
@@ -62,12 +62,12 @@ def core() -> tuple[PluginRef, ...]:
 
 
 def disabled() -> set[str]:
-    """Return the names of plugins to leave out."""
+    """Return the names in ``HARNESS_DISABLE_PLUGINS``."""
     return set(_listed(DISABLED))
 
 
 def installed() -> set[PluginRef]:
-    """Return the entry points of every distribution."""
+    """Return the plugins that installed distributions declare as entry points."""
     return {
         PluginRef(
             name=point.name,

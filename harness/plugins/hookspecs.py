@@ -19,136 +19,195 @@ if TYPE_CHECKING:
 GROUP = "harness"
 
 API_VERSION = "1.0"
-"""The version of the plugin API: the hooks and `harness.__all__`. The major version is raised by changes that may break
-plugins, the minor version by additions. A plugin declares the version it was made for as ``HARNESS_API_VERSION``."""
+"""Version of the plugin API, which consists of the hooks and `harness.__all__`. Changes that may break plugins increase
+the major version, additions the minor version. A plugin declares the version that it was written for as
+``HARNESS_API_VERSION``."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
+"""Decorator that marks a function of a plugin as the implementation of a hook."""
 
 
 @hookspec
 def harness_tasks() -> Iterable[Task]:
-    """Tasks: what is done with data of one kind.
+    """Yield tasks.
 
-    Example::
+    Yields
+    ------
+    Task
+        A task for one kind of data.
 
-        @harness.hookimpl
-        def harness_tasks():
-            yield SentimentTask()
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_tasks():
+    ...     yield SentimentTask()
     """
     return ()
 
 
 @hookspec
 def harness_datasets() -> Iterable[Dataset]:
-    """Datasets, loaded by name.
+    """Yield datasets.
 
-    Example::
+    Yields
+    ------
+    Dataset
+        A dataset, which is selected by its name.
 
-        @harness.hookimpl
-        def harness_datasets():
-            yield MyReviews()
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_datasets():
+    ...     yield MyReviews()
     """
     return ()
 
 
 @hookspec
 def harness_models() -> Iterable[Model]:
-    """Model families: sizes, canonical parameters and cost, without a framework.
+    """Yield model families.
 
-    Example::
+    Yields
+    ------
+    Model
+        A model family: its sizes, canonical parameters and cost, independent of any framework.
 
-        @harness.hookimpl
-        def harness_models():
-            yield Perceptron()
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_models():
+    ...     yield Perceptron()
     """
     return ()
 
 
 @hookspec
 def harness_networks() -> Iterable[NetworkRef]:
-    """Models built for a backend; either may come from another plugin.
+    """Yield networks, which implement models for backends.
 
-    Example::
+    Yields
+    ------
+    NetworkRef
+        A reference to a network. The model, the backend or both may come from other plugins.
 
-        @harness.hookimpl
-        def harness_networks():
-            yield harness.NetworkRef(model="perceptron", backend="torch", build="my_plugin.nets:build")
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_networks():
+    ...     yield harness.NetworkRef(model="perceptron", backend="torch", build="my_plugin.nets:build")
     """
     return ()
 
 
 @hookspec
 def harness_backends() -> Iterable[Backend]:
-    """Backends: frameworks that train and run the networks.
+    """Yield backends.
 
-    Example::
+    Yields
+    ------
+    Backend
+        A framework that trains and runs networks.
 
-        @harness.hookimpl
-        def harness_backends():
-            yield JaxBackend()
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_backends():
+    ...     yield JaxBackend()
     """
     return ()
 
 
 @hookspec
 def harness_metrics() -> Iterable[Metric]:
-    """Metrics beyond the core's own; tasks name them.
+    """Yield metrics, in addition to those of the core.
 
-    Example::
+    Yields
+    ------
+    Metric
+        A metric, which tasks refer to by its name.
 
-        @harness.hookimpl
-        def harness_metrics():
-            yield harness.Metric(name="kappa", objective="classification", function="my_plugin:kappa",
-                                 higher_is_better=True, summary="Cohen's kappa")
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_metrics():
+    ...     yield harness.Metric(
+    ...         name="kappa",
+    ...         objective="classification",
+    ...         function="my_plugin:kappa",
+    ...         higher_is_better=True,
+    ...         summary="Cohen's kappa",
+    ...     )
     """
     return ()
 
 
 @hookspec
 def harness_reporters() -> Iterable[Reporter]:
-    """Formats of ``harness report`` beyond the core's own.
+    """Yield formats of ``harness report``, in addition to those of the core.
 
-    Example::
+    Yields
+    ------
+    Reporter
+        A report format.
 
-        @harness.hookimpl
-        def harness_reporters():
-            yield harness.Reporter(name="badge", render="my_plugin:badge", summary="one line of markdown")
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_reporters():
+    ...     yield harness.Reporter(name="badge", render="my_plugin:badge", summary="one line of Markdown")
     """
     return ()
 
 
 @hookspec
 def harness_run_started(spec: RunSpec) -> None:
-    """A run's child process is about to start.
+    """Handle the event that the child process of a run is about to start.
 
-    Example::
+    Parameters
+    ----------
+    spec : RunSpec
+        Settings of the run.
 
-        @harness.hookimpl
-        def harness_run_started(spec):
-            print("starting", spec.model, "on", spec.backend)
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_run_started(spec):
+    ...     print("starting", spec.model, "on", spec.backend)
     """
 
 
 @hookspec
 def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded) -> None:
-    """A training epoch was validated.
+    """Handle the event that a training epoch and its validation have ended.
 
-    Example::
+    Parameters
+    ----------
+    spec : RunSpec
+        Settings of the run.
+    epoch : EpochEnded
+        Training loss, validation scores and training time so far.
 
-        @harness.hookimpl
-        def harness_epoch_ended(spec, epoch):
-            tracker.log(epoch.train_loss, step=epoch.step)
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_epoch_ended(spec, epoch):
+    ...     tracker.log(epoch.train_loss, step=epoch.step)
     """
 
 
 @hookspec
 def harness_run_finished(record: RunRecord) -> None:
-    """A run ended, well or not, and its record is on disk.
+    """Handle the event that a run has ended, successfully or not, and its record has been saved.
 
-    Example::
+    Parameters
+    ----------
+    record : RunRecord
+        Record of the run. Its outcome is a `harness.Success` or a `harness.Failure`.
 
-        @harness.hookimpl
-        def harness_run_finished(record):
-            notify(record.run_id)
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_run_finished(record):
+    ...     notify(record.run_id)
     """

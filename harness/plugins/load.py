@@ -1,5 +1,5 @@
-"""Load plugins, each in its own thread with a time limit and its own ``try``: a plugin that is broken, slow or
-incompatible is listed with the reason, and the others work."""
+"""Load plugins, each in a separate thread with a time limit. A plugin that is broken, slow or incompatible is listed
+with the reason and does not affect the others."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from harness.records import PluginRef
 
 
 def discover(extra: Iterable[str] = ()) -> Catalog:
-    """Load every plugin: the core's own, the entry points of the group ``harness``, and the files and modules that
-    `extra` and ``HARNESS_PLUGINS`` name; without those that ``HARNESS_DISABLE_PLUGINS`` names. Their order has no
-    effect.
+    """Load every plugin that is not listed in ``HARNESS_DISABLE_PLUGINS``.
+
+    The plugins are those of the core, the entry points of the group ``harness``, and the files and modules listed in
+    `extra` and ``HARNESS_PLUGINS``. Their order has no effect.
 
     A broken plugin never raises here; it is listed in `Catalog.failures`. Raises `harness.UsageError` for a file that
     does not exist.
@@ -34,7 +35,7 @@ def discover(extra: Iterable[str] = ()) -> Catalog:
 
 
 def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> Catalog:
-    """Load exactly these plugins and the core's own, except those that are disabled or that `failures` lists already.
+    """Load these plugins and those of the core, except plugins that are disabled or already listed in `failures`.
 
     A broken plugin never raises here; it is listed in `Catalog.failures`. Raises `harness.UsageError` if
     ``HARNESS_PLUGIN_TIMEOUT`` is not a number of seconds.
@@ -52,10 +53,10 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
                 plugin, offered = thread.call(partial(_load_one, ref), verb="load")
             for other in plugins:
                 if other.module is plugin.module:
-                    raise PluginError(f"its module is also that of plugin {other.ref.name!r}; leave out one of them")
+                    raise PluginError(f"it has the same module as plugin {other.ref.name!r}; leave out one of them")
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # anything else that a plugin's code raises, including SystemExit
+        except BaseException as error:  # a plugin's code may raise anything, including SystemExit
             failed.append(PluginFailure(ref, described_with_place(error)))
         else:
             plugins.append(plugin)
@@ -70,8 +71,8 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
 def _load_one(ref: PluginRef) -> tuple[LoadedPlugin, list[Offer]]:
     plugin = import_object(ref.value)
     check_api_version(plugin)
-    # Each plugin has its own manager: one that fails or hangs while it is registered leaves no hooks behind, and its
-    # hooks can be called in its own thread.
+    # Each plugin has a separate manager. A plugin that fails or hangs during registration then leaves no hooks behind,
+    # and the hooks of a plugin can be called in that plugin's thread.
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin, name=f"{ref.distribution}:{ref.name}")
@@ -86,11 +87,11 @@ def _load_one(ref: PluginRef) -> tuple[LoadedPlugin, list[Offer]]:
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:
-    """Raise for a marked function that is not a hook, and for one with a hook's name that is not marked."""
+    """Raise if a function is marked as a hook but has no hook's name, or has a hook's name but is not marked."""
     known = {name for name in vars(hookspecs) if name.startswith("harness_")}
     for caller in manager.get_hookcallers(plugin) or ():
         if not caller.has_spec():
             raise UnknownNameError("hook", caller.name, known)
     for name in sorted(known.intersection(dir(plugin))):
         if callable(getattr(plugin, name, None)) and manager.parse_hookimpl_opts(plugin, name) is None:
-            raise PluginError(f"{name} is not marked with @harness.hookimpl")
+            raise PluginError(f"{name} is not marked as a hook; decorate it with @harness.hookimpl")

@@ -1,4 +1,4 @@
-"""The objects that hooks yield: how they are checked and entered into a catalog by name."""
+"""Check the objects that hooks yield and enter them into a catalog."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
     "harness_metrics": ("metric", Metric, ()),
     "harness_reporters": ("report format", Reporter, ()),
 }
-"""Hook -> a word for the objects it yields, their type, and the attributes that they must have."""
+"""For each hook: a noun for the objects it yields, their type, and their required attributes."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -35,13 +35,13 @@ class Offer(NamedTuple):
 
 
 def check_offer(hook: str, value: Any) -> None:
-    """Raise `harness.PluginError` if the hook must not yield this object."""
+    """Raise `harness.PluginError` if an object has the wrong type for its hook, or is incomplete."""
     _, kind, attributes = YIELDS[hook]
     if not isinstance(value, kind):
         raise PluginError(f"{hook} yielded a {type(value).__name__}; it must yield harness.{kind.__name__}")
     absent = [name for name in attributes if not hasattr(value, name)]
     if absent:
-        raise PluginError(f"{hook} yielded a {kind.__name__} without {', '.join(absent)}")
+        raise PluginError(f"{hook} yielded a {kind.__name__} without the attributes {', '.join(absent)}")
     names = [value.model, value.backend] if isinstance(value, NetworkRef) else [value.name]
     if isinstance(value, Model):
         if not isinstance(value.variants, Mapping) or not value.variants:
@@ -53,11 +53,11 @@ def check_offer(hook: str, value: Any) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(f"{hook} yielded the name {name!r}; names consist of letters, digits and . _ + -")
     if isinstance(value, Task) and value.metric not in value.metrics:
-        raise PluginError(f"task {value.name!r} has the primary metric {value.metric!r}, which its metrics lack")
+        raise PluginError(f"task {value.name!r} has the primary metric {value.metric!r}, which is not in its metrics")
 
 
 def enter(offers: Iterable[Offer], catalog: Catalog) -> None:
-    """Enter the offers into the catalog. A name that two of them claim is entered as a conflict only."""
+    """Enter objects into the catalog. A name that several of them have is entered as a conflict only."""
     claims: dict[tuple[str, Any], list[Offer]] = {}
     for offer in offers:
         value = offer.value

@@ -1,4 +1,4 @@
-"""Modules that a plugin's object requires, and how to install those that are missing."""
+"""Find out which modules required by a plugin's object are not installed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 
 def missing(requires: Mapping[str, str]) -> str | None:
-    """Return which of these modules are not installed, with the command that installs them; None if all are.
+    """Return a message with the modules that are not installed and the commands to install them; None if all are.
 
-    `requires` maps importable modules to install commands. Nothing is imported.
+    `requires` maps module names to commands. The modules are not imported.
     """
     absent = [module for module in requires if not _importable(module)]
     if not absent:
@@ -24,5 +24,5 @@ def _importable(module: str) -> bool:
         return sys.modules[module] is not None
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # of "a.b", the package a is not installed or is a plain module
+    except (ImportError, ValueError):  # for "a.b": the package a is not installed, or is not a package
         return False

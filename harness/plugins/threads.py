@@ -17,7 +17,7 @@ DEFAULT_LIMIT_S = 10.0
 
 
 def limit_s() -> float:
-    """Return how long loading a plugin or one of its event hooks may take, in seconds.
+    """Return the time limit for loading a plugin and for each of its event hooks, in seconds.
 
     Raises `harness.UsageError` if ``HARNESS_PLUGIN_TIMEOUT`` is not a positive number of seconds.
     """
@@ -32,13 +32,14 @@ def limit_s() -> float:
 
 
 class TimeLimitError(PluginError):
-    """A plugin's code did not return within the time limit."""
+    """Error raised if a plugin's code does not return within the time limit."""
 
 
 class PluginThread:
-    """A thread for one plugin's code: all calls run in it, as some objects (databases) belong to one thread.
+    """A thread that runs all calls of one plugin's code.
 
-    It is a daemon, so a call that never returns does not keep the process alive.
+    Some objects, such as SQLite connections, can be used in one thread only. The thread is a daemon, so that a call
+    that never returns does not keep the process alive.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -48,9 +49,9 @@ class PluginThread:
         threading.Thread(target=self._work, daemon=True).start()
 
     def call(self, function: Callable[[], T], *, verb: str = "return") -> T:
-        """Return the function's result, or raise its exception.
+        """Call a function in the thread, and return its result or raise its exception.
 
-        Raises `TimeLimitError` if it takes longer than the limit; the thread is of no use after that.
+        Raises `TimeLimitError` if the call takes longer than the limit; the thread cannot be used afterwards.
         """
         self._calls.put(function)
         try:
@@ -63,7 +64,7 @@ class PluginThread:
         return result
 
     def close(self) -> None:
-        """End the thread after the current call."""
+        """Stop the thread after the current call."""
         self._calls.put(None)
 
     def _work(self) -> None:

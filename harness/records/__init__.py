@@ -1,7 +1,7 @@
-"""The frozen records that travel between the rooms of the harness. Units are in the names.
+"""Frozen records: specifications, events and run records. Units are in the names.
 
-Everything here that reaches disk is a `msgspec.Struct`: it is validated on read, and its JSON Schema
-is published in ``docs/reference/record.schema.json``. Arrays travel in the plain dataclasses of `harness.interfaces`.
+Whatever is stored on disk is a `msgspec.Struct`, which is validated when it is read. The JSON Schema of a run record is
+published in ``docs/reference/record.schema.json``.
 """
 
 from harness.records.events import (

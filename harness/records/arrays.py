@@ -1,4 +1,4 @@
-"""The raw samples of a run, as numpy keeps arrays by name in one file."""
+"""Reading of ``arrays.npz``, the raw samples of a run, and digests of arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an ``arrays.npz``; pickled objects are refused. Raises `harness.RecordError` naming the file."""
+    """Read an ``arrays.npz``. Pickled objects are refused. Raises `harness.RecordError`, naming the file."""
     import zipfile
 
     arrays = {}
@@ -27,28 +27,31 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             if sum(member.compress_size for member in members) > os.fstat(file.fileno()).st_size:
-                raise RecordError(f"{path}: cannot be read: its parts overlap")
+                raise RecordError(f"{path}: cannot be read: its members overlap")
             for member in members:
                 if not member.filename.endswith(".npy"):
                     raise RecordError(f"{path}: cannot be read: {member.filename} is not an array")
-                content = _as_it_lies(file, member)
+                content = _uncompressed(file, member)
                 array = _array(archive.read(member) if content is None else content)
                 arrays[member.filename.removesuffix(".npy")] = array
     except RecordError:
         raise
-    except Exception as error:  # numpy and zipfile raise whatever a damaged archive leads them to
+    except Exception as error:  # numpy and zipfile raise many types for damaged archives
         raise RecordError(f"{path}: cannot be read: {error}") from None
     return arrays
 
 
-def _as_it_lies(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
-    """The content of a member that is not compressed, which numpy's are; None for any other, damaged ones included.
-    Zipfile, which reads these, goes through a file in small pieces, and a report reads thousands of files."""
+def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
+    """Return the content of a member that is stored without compression, as numpy stores arrays; None for others.
+
+    This is faster than zipfile, which reads in small pieces; a report reads thousands of files. Damaged members also
+    give None, so that zipfile raises its error.
+    """
     import zlib
 
     if member.compress_type or member.flag_bits & 1:
         return None
-    file.seek(member.header_offset + 26)  # the lengths in the local header, by APPNOTE.TXT 6.3.10, section 4.3.7
+    file.seek(member.header_offset + 26)  # lengths in the local header: APPNOTE.TXT 6.3.10, section 4.3.7
     lengths = file.read(4)
     file.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), os.SEEK_CUR)
     content = file.read(member.file_size)
@@ -56,7 +59,7 @@ def _as_it_lies(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
 
 
 def _array(content: bytes) -> NDArray[Any]:
-    """Of a whole ``.npy``. Not writable."""
+    """Return the array of a complete ``.npy`` file, read-only."""
     import io
 
     import numpy as np
@@ -73,7 +76,7 @@ def _array(content: bytes) -> NDArray[Any]:
 
 @lru_cache(maxsize=1024)
 def _array_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """The arrays of runs have few different ones, and each is parsed as a Python literal."""
+    """Parse a header. Headers repeat, and parsing a Python literal is slow, so results are cached."""
     import io
 
     from numpy.lib.format import read_array_header_1_0
@@ -82,7 +85,7 @@ def _array_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """SHA-256 (hex) over every array's name, dtype, shape and bytes, in the order of the names."""
+    """Return the SHA-256 (hex) over name, dtype, shape and bytes of every array, sorted by name."""
     import numpy as np
 
     sha = hashlib.sha256()

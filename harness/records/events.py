@@ -1,4 +1,4 @@
-"""What a run tells while it goes on."""
+"""Events that a run emits while it is carried out."""
 
 from __future__ import annotations
 
@@ -6,40 +6,45 @@ from msgspec import Struct
 
 
 class PhaseStarted(Struct, frozen=True, kw_only=True, tag="phase"):
+    """The start of a phase, such as ``data`` or ``train``."""
+
     phase: str
 
 
 class Fetching(Struct, frozen=True, kw_only=True, tag="fetching"):
-    """Bytes of a dataset's file that have come so far."""
+    """Progress of the download of one file of a dataset."""
 
     dataset: str
     file: str
     done_bytes: int
     total_bytes: int | None
-    """None where the file's size is not known."""
+    """None if the size of the file is unknown."""
 
 
 class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
+    """Progress of training."""
+
     epoch: int
     epochs: int
     step: int
-    """Optimizer steps done so far, out of `steps` in the whole training."""
+    """Number of optimizer steps so far, out of `steps`."""
     steps: int
     loss: float
     samples_per_s: float
 
 
 class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
-    """One epoch of training and the validation after it: a point of the learning curves."""
+    """The end of an epoch of training and of the validation after it: one point of the learning curves."""
 
     epoch: int
     epochs: int
     step: int
     train_s: float
-    """Seconds of training so far, validation left out."""
+    """Seconds of training so far, without validation."""
     train_loss: float
-    """Mean over the epoch's batches."""
+    """Mean loss over the batches of the epoch."""
     validation: dict[str, float | None]
+    """Validation loss and primary metric."""
 
 
 Event = PhaseStarted | Fetching | Progress | EpochEnded

@@ -1,4 +1,4 @@
-"""Writing files and directories that are complete or absent, never half of either."""
+"""Atomic writing of files and directories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.errors import HarnessError, PluginError, UsageError
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}")
 MARK = ".harness-site"
-"""In every directory that `write_directory` made, so that it replaces no other."""
+"""File in every directory written by `write_directory`, which replaces only directories that have it."""
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, or leave the one that is there as it was; see `replacing`. Raises `harness.HarnessError`."""
+    """Write a file atomically; see `replacing`. Raises `harness.HarnessError`."""
     try:
         with replacing(path) as file:
             file.write(content)
@@ -52,16 +52,18 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
-    """Write the files into a new directory and move it to `path`, in place of one that was written so before; returns
-    their number.
+    """Write files into a new directory, move it to `path`, and return the number of files.
 
-    Raises `harness.UsageError` where something else is there, and `harness.PluginError` for a path that leads out.
+    A directory that was written by this function before is replaced. Raises `harness.UsageError` if `path` is anything
+    else, and `harness.PluginError` for a name that leads out of the directory.
     """
     path = path.resolve()
     if path.is_dir() and any(path.iterdir()) and not (path / MARK).exists():
-        raise UsageError(f"{path}: holds other files, and a report replaces the whole directory; name an empty one")
+        raise UsageError(
+            f"{path}: contains other files, and a report replaces the whole directory; choose an empty one"
+        )
     if path.exists() and not path.is_dir():
-        raise UsageError(f"{path}: is a file; name a directory")
+        raise UsageError(f"{path}: is a file; choose a directory")
     scratch = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,7 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
         for name, content in files:
             parts = PurePosixPath(name).parts
             if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
-                raise PluginError(f"the report wants to write {name!r}, which is no path inside its directory")
+                raise PluginError(f"the report writes {name!r}, which is not a path inside its directory")
             place = scratch.joinpath(*parts)
             if place.parent not in made:
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,7 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
 
 
 def safe_name(name: str) -> str:
-    """A file name for any text; different ones for different texts."""
+    """Return a file name for any text; different texts get different names."""
     if _SAFE.fullmatch(name) and not name.endswith("."):
         return name
     kept = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
@@ -99,5 +101,5 @@ def safe_name(name: str) -> str:
 
 
 def _sibling(path: Path) -> Path:
-    """A hidden name in the same directory that nothing has yet; created there, it gets the mode of any new file."""
+    """Return an unused hidden name in the same directory. A file created there gets the default mode."""
     return path.with_name(f".{path.name}-{secrets.token_hex(4)}")

@@ -1,4 +1,4 @@
-"""How speed is measured: `Protocol`, and the three that go by a name."""
+"""Measurement settings: `Protocol`, and the named protocols quick, standard and publish."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from msgspec import Struct, field
 
 
 class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every number of a measurement; see ``docs/explanation/measurement.md``.
+    """Measurement settings; see ``docs/explanation/measurement.md``.
 
-    Where a field has another name in files, records and the keys of runs keep that one.
+    Some fields are stored under another name, which keeps the keys of runs stable.
     """
 
     name: str = "standard"
-    """The named protocol that the numbers were taken from; single ones may have been changed."""
+    """Named protocol that the values come from; single values may have been changed."""
     window_s: float = 0.25
-    """Target length of a timed window; the device is synchronized at its edges only. For inference, at most a quarter
-    of `throughput_budget_s`."""
+    """Target duration of a timed window. The device is synchronized only at the edges of windows. For inference, a
+    window lasts at most a quarter of `throughput_budget_s`."""
     min_steady_windows: int = field(default=10, name="steady_windows")
-    """Least number of windows of steady state that a throughput is the median of."""
+    """Minimum number of windows in the steady state."""
     min_steady_s: float = field(default=2.5, name="steady_s")
-    """Least length of the steady state."""
+    """Minimum duration of the steady state."""
     max_relative_half_width: float = field(default=0.02, name="interval")
-    """Sampling goes on until half of the 95% interval of the median is at most this fraction of the median ..."""
+    """Sampling stops when the half-width of the 95% confidence interval of the median is at most this fraction of the
+    median."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
-    """... or until this time has passed: in training after the recipe's own steps, and in inference."""
+    """Time limit of sampling: in training, after the steps of the recipe; in inference, for all windows."""
     latency_batches: int = 662
-    """Batches timed one by one for latency (662 is what a p99 needs), unless the budget ends first."""
+    """Number of single batches timed for latency (a p99 needs 662), unless `latency_budget_s` passes first."""
     latency_budget_s: float = 4.0
+    """Time limit of the latency measurement."""
     target: float | None = None
-    """Score on the validation split whose first reaching is timed; None: the dataset's own, where it has one."""
+    """Validation score for the time to target; None to use the dataset's target, if it has one."""
 
     def __post_init__(self) -> None:
         lengths = (self.window_s, self.min_steady_s, self.throughput_budget_s, self.latency_budget_s)
@@ -49,11 +51,13 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class NamedProtocol(NamedTuple):
+    """A protocol with its default seeds and repeats."""
+
     protocol: Protocol
     seeds: tuple[int, ...]
-    """Taken unless seeds are asked for."""
+    """Default seeds."""
     repeats: int
-    """How often every run is done, in turns, unless that is asked for."""
+    """Default number of times that each run is repeated, interleaved."""
     summary: str
 
 
@@ -71,9 +75,9 @@ PROTOCOLS = {
         ),
         (0,),
         1,
-        "a first look",
+        "a quick estimate",
     ),
-    "standard": NamedProtocol(Protocol(), (0,), 1, "to work with"),
+    "standard": NamedProtocol(Protocol(), (0,), 1, "everyday use"),
     "publish": NamedProtocol(
         Protocol(
             name="publish",
@@ -86,6 +90,6 @@ PROTOCOLS = {
         ),
         (0, 1, 2),
         5,
-        "what others will rely on",
+        "results to publish",
     ),
 }

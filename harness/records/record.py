@@ -1,4 +1,4 @@
-"""What is kept of a run: `RunRecord`, with a `Success` or a `Failure`."""
+"""The record of a run: `RunRecord`, with a `Success` or a `Failure`."""
 
 from __future__ import annotations
 
@@ -15,88 +15,98 @@ FailureKind = Literal["oom", "timeout", "crash", "error", "unsupported", "bad_re
 
 
 class ClassScore(Struct, frozen=True, kw_only=True):
+    """Scores of one class on the test split."""
+
     label: str
     precision: float
     recall: float
     f1: float
     roc_auc: float | None
-    """One against the rest; None where the split has no example or only this class."""
+    """One-vs-rest area under the ROC curve; None if the split has no example of the class, or of any other class."""
     support: int
+    """Number of test examples of the class."""
 
 
 class SliceScore(Struct, frozen=True, kw_only=True):
-    """The primary metric on the test examples that share a value of a group."""
+    """The primary metric on the test examples that share one value of a group."""
 
     group: str
-    """What the dataset or task groups by, such as ``speaker`` or ``tokens``."""
+    """Name of the group, such as ``speaker`` or ``tokens``."""
     value: str
-    """The group's value, or the range of its numbers."""
+    """Value of the group, or range of values for a numeric group."""
     support: int
     score: float | None
-    """None where the metric is not defined on so few."""
+    """None if the metric is undefined for these examples."""
 
 
 class Scores(Struct, frozen=True, kw_only=True):
-    """Quality, computed by the core from the predictions, for every backend by the same code."""
+    """Quality of the predictions. The core computes it with the same code for every backend."""
 
     primary: str
-    """Name of the metric that the task is judged by."""
+    """Name of the task's primary metric."""
     test: dict[str, float | None]
     validation: dict[str, float | None]
     reference: dict[str, float | None] | None = None
-    """Test scores of the model's closed-form solution, where it has one."""
+    """Test scores of the model's closed-form solution; None if it has none."""
     per_class: list[ClassScore] = []
     confusion: list[list[int]] = []
-    """Rows are true classes, columns predicted ones."""
+    """Confusion matrix: rows are true classes, columns are predicted classes."""
     slices: list[SliceScore] = []
-    """Of each group of the test split, in order."""
+    """Scores of each group of the test split."""
     intervals: dict[str, tuple[float, float]] = {}
-    """95% interval of a test score over the test examples, by the bootstrap; of metrics that have one."""
+    """Bootstrap 95% confidence interval over the test examples, for each metric that has one."""
 
 
 class Steady(Struct, frozen=True, kw_only=True):
-    """The steady state that a throughput is the median of."""
+    """The steady state of a series of timed windows. The throughput is its median."""
 
     windows: int
+    """Number of windows in the steady state."""
     seconds: float
+    """Total duration of these windows."""
     warmup_windows: int
-    """Windows before it, which do not count: the throughput still moved. The very first step is not among them."""
+    """Number of windows before the steady state, which do not count. The very first step is not one of them."""
     low: float | None
-    """Samples a second: ends of the 95% interval of the median (order statistics); None for fewer than six windows."""
+    """Lower end of the 95% confidence interval of the median (order statistics), in samples per second; None for fewer
+    than six windows."""
     high: float | None
+    """Upper end of the same interval."""
     ended: Literal["target", "budget"]
-    """Whether the protocol's demands were met, or its time was up before."""
+    """``target`` if the precision that the protocol asks for was reached, ``budget`` if its time limit came first."""
 
 
 class Speed(Struct, frozen=True, kw_only=True):
-    """Medians over the steady-state windows; the windows themselves are in the run's arrays."""
+    """Throughput: medians over the windows of the steady state. The windows themselves are in ``arrays.npz``."""
 
     train_samples_per_s: float | None
     inference_samples_per_s: float | None
     first_step_s: float
-    """The first training step: compilation, allocation, first batch."""
+    """Duration of the first training step, which includes compilation and allocation."""
     train: Steady | None
-    """None in records of schema version 1 whose training was a single step."""
+    """Steady state of training; None in records of schema version 1 whose training was a single step."""
     inference: Steady
+    """Steady state of inference."""
     train_flops_per_s: float | None = None
-    """`train_samples_per_s` times three times the forward FLOPs of a sample (backward counted as two forwards)."""
+    """Three times the forward FLOPs of a sample, times `train_samples_per_s` (the backward pass counts as two forward
+    passes)."""
 
 
 FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load"]
 
 
 class Flag(Struct, frozen=True, kw_only=True):
-    """A reason to doubt a figure."""
+    """A reason to doubt a measured throughput."""
 
     metric: Literal["train_throughput", "inference_throughput"]
     kind: FlagKind
     detail: str
+    """The values behind the flag, in words."""
 
 
 class Latency(Struct, frozen=True, kw_only=True):
-    """Nearest-rank percentiles of single batches, input on the host to output on the host.
+    """Nearest-rank percentiles of the latency of single batches, from input on the host to output on the host.
 
-    A percentile is None where there are too few samples for it (p50 11, p90 64, p99 662).
+    A percentile is None if there are too few samples for it (p50 needs 11, p90 64, p99 662).
     """
 
     batch_size: int
@@ -107,7 +117,7 @@ class Latency(Struct, frozen=True, kw_only=True):
 
 
 class DeviceMemory(Struct, frozen=True, kw_only=True):
-    """Peaks of the accelerator's memory; each None where the framework or driver does not tell."""
+    """Peak memory of the accelerator; a value is None if the framework or driver does not report it."""
 
     allocator_peak_bytes: int | None
     reserved_peak_bytes: int | None
@@ -115,19 +125,22 @@ class DeviceMemory(Struct, frozen=True, kw_only=True):
 
 
 class Memory(Struct, frozen=True, kw_only=True):
+    """Peak memory of the worker and of its device."""
+
     host_peak_bytes: int
-    """Of all phases but ``prepare``: only the first run of several prepares the data for all of them."""
+    """Peak resident memory over all phases except ``prepare``, in which one run prepares the data for all."""
     host_peak_by_phase_bytes: dict[str, int]
+    """Peak resident memory by phase."""
     host_counter: str
-    """Where the host figures come from, such as ``VmHWM, reset at each phase``."""
+    """Source of the host values, such as ``VmHWM, reset at each phase``."""
     tree_peak_bytes: int | None = None
-    """The worker and all processes that it started: the largest sum of their peaks in a phase. None where it started
-    none, or where it was not looked for."""
+    """Largest sum over a phase of the peaks of the worker and all processes that it started; None if it started none,
+    or if this was not measured."""
     device: DeviceMemory | None = None
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
-    """Over the steady-state windows."""
+    """Energy and mean power over the windows of the steady state; None if there is no counter."""
 
     train_j_per_sample: float | None
     train_w: float | None
@@ -136,166 +149,181 @@ class EnergyUse(Struct, frozen=True, kw_only=True):
 
 
 class Energy(Struct, frozen=True, kw_only=True):
-    """What the whole processor packages and the whole device drew, other work on them included; never summed up."""
+    """Energy drawn by the whole processor packages and the whole GPU, including other work on them."""
 
     cpu: EnergyUse | None = None
     cpu_source: str = ""
-    """The counter, such as ``RAPL: package-0, dram``, or why there is no figure."""
+    """The counter, such as ``RAPL: package-0, dram``, or the reason why there is no value."""
     gpu: EnergyUse | None = None
     gpu_source: str = ""
+    """The same for the GPU."""
 
 
 class TimeToTarget(Struct, frozen=True, kw_only=True):
-    """When the validation score first reached the target; the curve is `Success.curves`."""
+    """The first epoch whose validation score reached the target. The whole curve is in `Success.curves`."""
 
     metric: str
     target: float
     train_s: float | None
-    """Seconds of training, validation left out; None where it was never reached."""
+    """Seconds of training up to the end of that epoch, without validation; None if the target was never reached."""
     epoch: int | None
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
-    """What the run saw of itself, for ``harness audit``."""
+    """Observations of the run about itself, for ``harness audit``."""
 
     timed_examples: int
-    """Examples whose predictions were kept while latency was timed."""
+    """Number of examples whose predictions were kept while latency was timed."""
     timed_error: float
-    """Norm-wise relative difference of these from the predictions that were scored."""
+    """Norm-wise relative difference between these predictions and those that were scored."""
     evaluated_weights_digest: str
     """SHA-256 of the weights after the test split was predicted."""
     clock_s: float
-    """From the first phase to the last, by the clock that times steps ..."""
+    """Duration from the first phase to the last, by the clock that times steps."""
     wall_s: float
-    """... and by the system's wall clock."""
+    """The same duration by the system's wall clock."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
+    """Size and cost of the model."""
+
     parameters: int
-    """Trainable scalars."""
+    """Number of trainable scalars."""
     flops_per_sample: float
-    """Floating-point operations (a multiply-add is two) of one example's forward pass, by the model's formula."""
+    """Floating-point operations of the forward pass of one example, by the model's formula. A multiply-add counts as
+    two."""
 
 
 class Success(Struct, frozen=True, kw_only=True, tag="success"):
-    """A run that ended well: its quality and its cost."""
+    """Outcome of a successful run: quality and cost."""
 
     scores: Scores
     curves: list[EpochEnded]
+    """Learning curves, one entry per epoch."""
     speed: Speed
     latency: Latency
     memory: Memory
     model: ModelInfo
     phases_s: dict[str, float]
-    """Seconds by phase: import, prepare (where no earlier run did), data, build, train, validate, score, inference."""
+    """Seconds by phase: import, prepare (unless an earlier run did), data, build, train, validate, inference, score,
+    sampling."""
     examples: dict[str, int]
-    """Examples in each split."""
+    """Number of examples in each split."""
     flags: list[Flag] = []
     energy: Energy = Energy()
     time_to_target: TimeToTarget | None = None
-    """None where neither the dataset nor the user names a target."""
+    """None if neither the dataset nor the user sets a target."""
     evidence: Evidence | None = None
     """None in records of schema version 1."""
 
 
 class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
-    """A run that did not end well: why, in one line, where, and the end of its log."""
+    """Outcome of a failed run."""
 
     kind: FailureKind
     message: str
+    """The reason, in one line."""
     log_tail: str = ""
+    """Last lines of the log."""
     phase: str = ""
+    """Phase in which the run failed; empty if unknown."""
 
 
 Outcome = Success | Failure
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
+    """One GPU of the machine."""
+
     name: str
     memory_bytes: int
-    """0 where the driver does not tell."""
+    """0 if the driver does not report it."""
     driver: str
 
 
 class Environment(Struct, frozen=True, kw_only=True):
-    """The machine and the software, as found where the run took place."""
+    """The machine and the software that a run was carried out on."""
 
     os: str
     kernel: str
     python: str
     cpu: str
     cores: int
-    """Cores that this process may use."""
+    """Number of cores that the process may use."""
     memory_bytes: int
     gpus: list[Gpu]
     packages: dict[str, str]
+    """Distribution name -> installed version."""
     load_1min: float | None
-    """Load average before the run started: other work on the machine shows here."""
+    """Load average of the last minute before the run started."""
     git_commit: str | None = None
-    """Commit of the harness checkout that ran; ends in ``+dirty`` when it was modified."""
+    """Commit of the harness checkout, with ``+dirty`` if it was modified; None for an installed package."""
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
+    """Origin of a run's numbers: data, weights, plugins and device."""
+
     dataset_digest: str | None = None
-    """SHA-256 over the prepared splits: every array's name, dtype, shape and bytes."""
+    """SHA-256 (hex) of the prepared splits: name, dtype, shape and bytes of every array."""
     initial_weights_digest: str | None = None
     final_weights_digest: str | None = None
     plugins: list[PluginRef] = []
     data: DataInfo | None = None
     device_name: str | None = None
     notes: dict[str, str] = {}
-    """What the backend set: thread counts, TF32 flags, compile mode, determinism."""
+    """Settings made by the backend, such as thread counts, TF32 flags, compile mode and determinism."""
 
 
 class Roofline(Struct, frozen=True, kw_only=True):
-    """The roofs of a device under one backend: what matrix products and copies attain at best, measured."""
+    """Measured peak compute and memory bandwidth of a device under one backend."""
 
     backend: str
     device: str
     precision: Precision
     threads: int
     hardware: str
-    """The CPU's or GPU's name."""
+    """Name of the CPU or GPU."""
     versions: dict[str, str]
-    """Of the backend's packages."""
+    """Versions of the backend's packages."""
     matrix_flops_per_s: float
-    """A multiply-add is two."""
+    """Best rate of square matrix products. A multiply-add counts as two."""
     copy_bytes_per_s: float
-    """Bytes read and bytes written, both counted."""
+    """Bandwidth of a copy, counting bytes read and bytes written."""
     measured_at: str
-    """UTC, ISO 8601."""
+    """UTC time in ISO 8601."""
 
 
 class ParityMark(Struct, frozen=True, kw_only=True):
-    """What the parity check before a run found; the verdict itself lies in the results directory's ``parity``."""
+    """Result of the parity check before a run. ``parity/`` in the results directory has the full verdict."""
 
     backend: str
-    """The backend that this run's was compared with."""
+    """The backend that the run's backend was compared with."""
     passed: bool
     error: float | None
-    """Largest relative error of the logits; None where they could not be compared."""
+    """Largest relative error of the logits; None if they could not be compared."""
     verdict: str
     """Key of the verdict."""
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
-    """All that is kept of one run, beside its raw samples and its log."""
+    """The record of one run. Raw samples and the log are stored next to it."""
 
     schema_version: int = SCHEMA_VERSION
     run_id: str
     """Name of the run's directory."""
     key: str
+    """SHA-256 (hex) that identifies the spec; see `RunSpec.key`."""
     repeat: int
-    """1 for the first run of this spec in this results directory."""
+    """1 for the first run of this spec in the results directory, 2 for the second, and so on."""
     started_at: str
-    """UTC, ISO 8601."""
+    """UTC time in ISO 8601."""
     wall_s: float
-    """The whole child process, imports and all."""
+    """Duration of the whole child process, including imports."""
     spec: RunSpec
     environment: Environment
     provenance: Provenance
     outcome: Outcome
     parity: list[ParityMark] = []
-    """Of ``harness run --parity``; empty where no check was asked for."""
+    """Results of ``harness run --parity``; empty if no check was requested."""
     roofline: Roofline | None = field(default=None, name="peak")
-    """Of the device that the run was on; None where ``harness doctor --roofline`` was not run before."""
+    """Roofline of the device; None if ``harness doctor --roofline`` was not run before."""

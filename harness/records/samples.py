@@ -1,4 +1,4 @@
-"""A run's raw samples, as figures are made from them: throughput by window, errors by example."""
+"""Raw samples of a run in the form that plots and comparisons need: throughput by window, predictions by example."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 class Windows(NamedTuple):
-    """Timed windows of one phase, in their order."""
+    """Timed windows of one phase, in order."""
 
     samples_per_s: Floats
     seconds: Floats
     steady_from: int
-    """Index of the first window of the steady state, which the throughput is the median of."""
+    """Index of the first window of the steady state."""
 
 
 def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
-    """Of training; the very first step, which compiles and allocates, is in none. None where they were not kept."""
+    """Return the windows of training without the very first step; None if they were not stored."""
     import numpy as np
 
     outcome = _outcome(record)
     if "train_window_s" not in arrays or outcome.speed.train is None:
         return None
     steps, seconds = arrays["train_window_steps"], arrays["train_window_s"]
-    if "sampling_window_s" in arrays:  # else a record of schema version 1
+    if "sampling_window_s" in arrays:  # absent in records of schema version 1
         steps = np.concatenate([steps[1:], arrays["sampling_window_steps"]])
         seconds = np.concatenate([seconds[1:], arrays["sampling_window_s"]])
-    if "train_batch_size" in arrays:  # else a record of a time when every backend trained by steps
+    if "train_batch_size" in arrays:  # absent in older records, when every backend trained by steps
         size = int(arrays["train_batch_size"])
     else:
         size = min(record.spec.recipe.batch_size, outcome.examples["train"])
@@ -43,7 +43,7 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 
 
 def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
-    """None where they were not kept."""
+    """Return the windows of inference; None if they were not stored."""
     if "inference_window_s" not in arrays:
         return None
     outcome = _outcome(record)
@@ -53,9 +53,11 @@ def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 
 
 def predictions(record: RunRecord, arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Targets and outputs of the test split: int64 ``[N]`` and logits ``[N, C]``, of token classification
-    ``[N, L]`` and ``[N, L, C]``; of regression both float64 ``[N, T]`` in the target's own unit. None where
-    they were not kept."""
+    """Return targets and outputs of the test split; None if they were not stored.
+
+    Classification: int64 ``[N]`` and logits ``[N, C]``. Token classification: ``[N, L]`` and ``[N, L, C]``. Regression:
+    both float64 ``[N, T]``, in the targets' unit.
+    """
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:
         return None

@@ -1,4 +1,4 @@
-"""What a run is to do: `RunSpec` and its parts, and what a task tells a model of its data."""
+"""The specification of a run: `RunSpec` and its parts, and `DataInfo`, the description of prepared data."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Objective = Literal["classification", "regression", "token_classification"]
 """``token_classification``: a class for each position of an example, such as each word of a sentence."""
 
 IGNORED = -100
-"""Token classification: the target of a position that no class is asked for, such as padding. It counts neither in the
-loss nor in a score."""
+"""Token classification: target of a position without a class, such as padding. It counts neither in the loss nor in
+the scores."""
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a model is trained. Every backend gives these the meaning stated here.
+    """Training settings. They mean the same on every backend.
 
-    Optimizers, with gradient g, learning rate a (scheduled), weight decay w, step t from 1:
+    The optimizers, with parameter p, gradient g, scheduled learning rate a, weight decay w and step t, counted from 1:
 
     - ``sgd``: g += w p; v = momentum v + g; p -= a v (with ``nesterov``: p -= a (g + momentum v)).
     - ``rmsprop``: g += w p; s = 0.99 s + 0.01 g^2; p -= a g / (sqrt(s) + epsilon).
@@ -34,7 +34,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
       s^ = s / (1 - beta2^t); p -= a m^ / (sqrt(s^) + epsilon).
     - ``adamw`` (Loshchilov and Hutter 2019): p -= a w p first, then the Adam step without w in g.
 
-    Decay is applied to the parameters whose `Parameter.decay` is true only.
+    Weight decay applies only to parameters whose `Parameter.decay` is true.
     """
 
     epochs: int = 10
@@ -48,14 +48,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Shape after warm-up: constant, or decaying to zero at the last step."""
+    """Learning rate after warm-up: constant, or decaying to zero at the last step."""
     warmup_fraction: float = 0.0
-    """Share of all steps over which the rate rises linearly from zero."""
+    """Fraction of all steps during which the learning rate rises linearly from zero."""
     clip_norm: float | None = None
-    """Gradients are scaled so that their global 2-norm is at most this."""
+    """Maximum global 2-norm of the gradients; larger gradients are scaled down. None for no clipping."""
     label_smoothing: float = 0.0
     dropout: float = 0.0
-    """Probability used at every dropout place of the model; 0 for models that have none."""
+    """Probability of every dropout layer of the model; 0 for models that have none."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -63,12 +63,12 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError("learning_rate must be positive and finite")
         if not 0 <= self.warmup_fraction <= 1:
-            raise ValueError(f"warmup_fraction must lie in [0, 1], got {self.warmup_fraction}")
+            raise ValueError(f"warmup_fraction must be in [0, 1], got {self.warmup_fraction}")
         for name in ("label_smoothing", "dropout", "momentum", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
-            raise ValueError("clip_norm must be positive and finite; leave it out for no clipping")
+            raise ValueError("clip_norm must be positive and finite; omit it to disable clipping")
         if not (0 <= self.weight_decay < float("inf") and 0 <= self.epsilon < float("inf")):
             raise ValueError("weight_decay and epsilon must be finite and not negative")
 
@@ -77,26 +77,26 @@ class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A checkpoint that a run starts from."""
 
     name: str
-    """The folder's name, or the hub id."""
+    """Name of the folder, or hub id."""
     digest: str
-    """SHA-256 (hex) of the names and SHA-256 of its files: weights, configuration, tokenizer."""
+    """SHA-256 (hex) over the names and digests of its files: weights, configuration, tokenizer."""
     revision: str = ""
-    """Commit of a hub id."""
+    """Commit hash of a hub id; empty for a folder."""
     path: str = ""
-    """The folder; where it lies is no part of a run's identity."""
+    """Path of the folder. It is not part of the run's key."""
 
 
 class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the user's own data lay, and what was guessed of them: told in the record, no part of a run's identity."""
+    """Path of the user's data and the options that were inferred. Recorded, but not part of the run's key."""
 
     path: str
-    """Absolute."""
+    """Absolute path."""
     guessed: tuple[str, ...] = ()
-    """The dataset options that were filled in."""
+    """Names of the dataset options that were inferred from the data."""
 
 
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one run does, with every setting resolved except `device`. Equal specs have equal `key`s."""
+    """Specification of one run, with every setting resolved except `device`. Equal specs have equal keys."""
 
     task: str
     dataset: str
@@ -112,7 +112,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     precision: Precision = "fp32"
     compile: bool = False
     deterministic: bool = False
-    """Ask the backend for kernels that give the same bits every time; slower on a GPU."""
+    """Whether to use only deterministic kernels, which are slower on a GPU."""
     seed: int = 0
     threads: int = 1
     recipe: Recipe
@@ -122,15 +122,15 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dataset_options: dict[str, Any] = {}
     model_options: dict[str, Any] = {}
     source: DataSource | None = None
-    """Of the user's own data; None for a dataset that a plugin provides."""
+    """Source of a user data file; None for a dataset that a plugin provides."""
 
     @property
     def key(self) -> str:
-        """SHA-256 (hex) of the spec's canonical JSON: the run's identity.
+        """SHA-256 (hex) of the spec's canonical JSON, which identifies the run.
 
-        Where a checkpoint lies is left out; and that there is none, so that older runs keep their keys. The user's own
-        data count by the digest of their content, which is among the dataset options, wherever they lie and whatever
-        they are called.
+        The path of a checkpoint is left out, and so is the field of a run without a checkpoint, so that the keys of
+        older runs stay the same. A user data file counts by the digest of its content, one of the dataset options, and
+        not by its name or path.
         """
         values: dict[str, Any] = msgspec.to_builtins(self)
         if values.pop("source") is not None:
@@ -145,56 +145,66 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def group_key(self) -> str:
-        """`key` with the seed and the published split left out: runs that one row sums up share it."""
+        """`key` without the seed and the published split: shared by the runs that one table row summarizes."""
         options = {name: value for name, value in self.dataset_options.items() if name != "split"}
         return msgspec.structs.replace(self, seed=0, dataset_options=options).key
 
     @property
     def split(self) -> int | None:
-        """Which of its published splits the dataset was asked for, by its option ``split``; None where it has one."""
+        """Number of the published split (dataset option ``split``); None if the dataset has no numbered splits."""
         return self.dataset_options.get("split")
 
 
 class PluginRef(Struct, frozen=True, kw_only=True):
-    """One plugin, enough to load it again in another process."""
+    """Reference to a plugin, sufficient to load it in another process."""
 
     name: str
     value: str
-    """Entry-point value, ``module`` or ``module:attribute``; of a plugin in one file, its absolute path."""
+    """Value of the entry point, ``module`` or ``module:attribute``; the absolute path for a plugin in a single file."""
     distribution: str
-    """That brings it; ``file`` or ``module`` for what none does."""
+    """Distribution that provides it; ``file`` or ``module`` for a plugin that is not installed."""
     version: str
     code_digest: str = ""
-    """SHA-256 (hex) of its Python files when the run was made; empty in records of before there was one."""
+    """SHA-256 (hex) of its Python files at the time of the run; empty in older records."""
 
 
 class InputSpec(Struct, frozen=True, kw_only=True):
-    """One input array: shape of a single example (no batch axis) and numpy dtype name."""
+    """Shape of one example of an input array, without the batch axis, and name of its numpy dtype."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 class DataInfo(Struct, frozen=True, kw_only=True):
-    """What a model needs to know of the prepared data."""
+    """Description of the prepared data, from which a model derives its shapes."""
 
     kind: str
-    """``tokens``, ``image``, ``waveform``, ``features`` or a plugin's own."""
+    """``tokens``, ``image``, ``waveform``, ``features``, or a kind defined by a plugin."""
     inputs: dict[str, InputSpec]
+    """Input name -> shape and dtype."""
     objective: Objective
     outputs: int
-    """Number of classes, or of regression targets."""
+    """Number of classes, or number of regression targets."""
     label_names: tuple[str, ...] = ()
     target_mean: tuple[float, ...] = ()
-    """Regression: training mean and scale that standardized the targets; `in_target_unit` undoes it."""
+    """Regression: means of the training targets, by which they were standardized. `in_target_unit` undoes it."""
     target_scale: tuple[float, ...] = ()
+    """Regression: scales of the training targets."""
     details: dict[str, bool | int | float | str] = {}
-    """What the preprocessing found: ``vocab_size``, ``pad_id``, ``sample_rate_hz``, ``truncated_share`` ..."""
+    """Results of preprocessing, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and ``truncated_share``."""
 
     def in_target_unit(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return targets or predictions of regression, ``[N, T]``, as float64 in the targets' own unit.
+        """Return targets or predictions in the unit of the original targets.
 
-        Those of other objectives are returned unchanged.
+        Parameters
+        ----------
+        values : ndarray of shape (N, T)
+            Standardized targets or predictions of a regression task.
+
+        Returns
+        -------
+        ndarray of shape (N, T), float64
+            Values in the targets' unit. Values of other objectives are returned unchanged.
         """
         if self.objective != "regression":
             return values

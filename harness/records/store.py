@@ -1,8 +1,8 @@
-"""Records on disk: one directory a run, holding ``record.json``, ``arrays.npz`` and ``log.txt``, and where asked for
-``weights.safetensors`` and ``audit.json``.
+"""Records on disk, one directory per run.
 
-A run is prepared in a hidden scratch directory and renamed into place once complete, so that a reader never sees half
-of one, whatever happens to the writer.
+A directory holds ``record.json``, ``arrays.npz``, ``log.txt`` and, if requested, ``weights.safetensors`` and
+``audit.json``. It is written under a hidden name and renamed when it is complete, so that a reader never sees an
+incomplete run.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.
 AUDIT = "audit.json"
 _SCRATCH = ".partial-"
 _NO_RECORD = (FileNotFoundError, NotADirectoryError)
-"""What reading the record of a directory raises that is no run at all."""
+"""Errors raised when the record of a directory is read that does not hold a run."""
 
 
 def _from_1(record: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 left a fixed number of windows out as warm-up and timed inference for a fixed time."""
+    """Migrate version 1, which excluded a fixed number of warm-up windows and timed inference for a fixed duration."""
     protocol = record["spec"]["protocol"]
     warmup, inference_s = protocol.pop("warmup_windows", 2), protocol.pop("inference_s", 2.0)
     protocol |= {"name": "version 1", "steady_windows": 1, "steady_s": inference_s, "budget_s": inference_s}
@@ -59,25 +59,28 @@ def _from_1(record: dict[str, Any]) -> dict[str, Any]:
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
-"""Schema version -> function that turns a record of that version (plain JSON values) into one of the next."""
+"""Schema version -> function that converts a record of that version (plain JSON values) to the next version."""
 
 
 @dataclass(frozen=True)
 class StoredRun:
+    """A run in a results directory."""
+
     path: Path
+    """Directory of the run."""
     record: RunRecord
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """`runs` in the order in which they started; `problems` name each file that could not be read, and why."""
+    """The runs of a results directory, in the order of their start, and one message per record that is unreadable."""
 
     runs: list[StoredRun]
     problems: list[str]
 
 
 def results_dir(option: str | os.PathLike[str] | None = None) -> Path:
-    """The option, else ``HARNESS_RESULTS``, else ``results`` in the current directory."""
+    """Return `option` if given, else ``HARNESS_RESULTS``, else ``results`` in the current directory."""
     return Path(option or os.environ.get("HARNESS_RESULTS") or "results")
 
 
@@ -86,7 +89,7 @@ class _Version(msgspec.Struct):
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read one ``record.json``. Raises `harness.RecordError`, naming the file and what is wrong with it."""
+    """Read a ``record.json``. Raises `harness.RecordError`."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -95,28 +98,33 @@ def read_record(path: Path) -> RunRecord:
 
 
 def decode_record(data: bytes, path: Path) -> RunRecord:
-    """A record from its JSON, of this or an older schema version. Raises `harness.RecordError`, naming `path`."""
+    """Decode the JSON of a record of this or an older schema version. Raises `harness.RecordError`, naming `path`."""
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
         if version > SCHEMA_VERSION:
             raise RecordError(
-                f"{path}: has schema version {version}, newer than the {SCHEMA_VERSION} that this harness reads; "
-                "upgrade harness to read it"
+                f"{path}: schema version {version} is newer than {SCHEMA_VERSION}, the newest that this version of "
+                "harness reads; upgrade harness"
             )
         if version == SCHEMA_VERSION:
             return msgspec.json.decode(data, type=RunRecord)
         raw = msgspec.json.decode(data)
         for step in range(version, SCHEMA_VERSION):
             if step not in MIGRATIONS:
-                raise RecordError(f"{path}: has the unknown schema version {version}")
+                raise RecordError(f"{path}: unknown schema version {version}")
             raw = MIGRATIONS[step](raw)
         return msgspec.convert(raw, RunRecord)
-    except (ValueError, RecursionError, LookupError, TypeError) as error:  # the last two from a migration of damage
+    except (
+        ValueError,
+        RecursionError,
+        LookupError,
+        TypeError,
+    ) as error:  # a migration of a damaged record raises the last two
         raise RecordError(f"{path}: is not a valid record: {error}") from None
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON, whole or not at all. Raises `harness.RecordError` naming the file."""
+    """Write a value as indented JSON, atomically. Raises `harness.RecordError`, naming the file."""
     try:
         with replacing(path) as file:
             file.write(msgspec.json.format(msgspec.json.encode(value), indent=1))
@@ -125,32 +133,32 @@ def write_json(path: Path, value: object) -> None:
 
 
 def record_schema() -> str:
-    """The JSON Schema (draft 2020-12) of ``record.json``, as published in ``docs/reference/record.schema.json``."""
+    """Return the JSON Schema (draft 2020-12) of ``record.json``."""
     schema = msgspec.json.schema(RunRecord)
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "harness run record", **schema}
     return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=1).decode()
 
 
 class Store:
-    """A directory of runs."""
+    """A results directory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def prepare(self) -> None:
-        """Make the directory and prove that it can be written. Raises `harness.RecordError`."""
+        """Create the directory and check that it is writable. Raises `harness.RecordError`."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.path, prefix=_SCRATCH):
                 pass
         except OSError as error:
             raise RecordError(
-                f"{self.path}: cannot keep results here: {error.strerror}; choose another with --results DIR"
+                f"{self.path}: cannot store results here: {error.strerror}; choose another directory with --results DIR"
             ) from None
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A new hidden directory for a run in the making; removed at the end unless `commit` renamed it."""
+        """Create a hidden directory for an unfinished run, and remove it at the end unless `commit` renamed it."""
         try:
             path = Path(tempfile.mkdtemp(dir=self.path, prefix=_SCRATCH))
         except OSError as error:
@@ -161,7 +169,7 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     def commit(self, scratch: Path, record: RunRecord) -> StoredRun:
-        """Give the run its repeat number and name, write its record, and move it into place in one step."""
+        """Assign the repeat number and the name, write the record, and rename the directory."""
         spec, key = record.spec, record.spec.key
         stem = f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{key[:8]}"
         scratch.chmod(0o755)
@@ -183,7 +191,7 @@ class Store:
             repeat += 1
 
     def load(self) -> Loaded:
-        """Every readable run. A record that cannot be read is a problem in the result, not an error."""
+        """Return every readable run. An unreadable record does not raise; it is listed in `Loaded.problems`."""
         runs, problems = [], []
         with no_collection():
             for path in self._directories():
@@ -196,9 +204,9 @@ class Store:
         return Loaded(runs, problems)
 
     def find(self, text: str) -> StoredRun:
-        """A run by its id, a unique part of it, or the path of its directory.
+        """Return the run with this id, a unique part of its id, or the path of its directory.
 
-        Raises `harness.UnknownNameError` or `harness.UsageError` (several match) or `harness.RecordError`.
+        Raises `harness.UnknownNameError`, `harness.UsageError` if several runs match, or `harness.RecordError`.
         """
         if os.sep in text or (Path(text) / RECORD).is_file():
             return StoredRun(Path(text), read_record(Path(text) / RECORD))
@@ -214,7 +222,7 @@ class Store:
         return StoredRun(path, read_record(path / RECORD))
 
     def arrays(self, run: StoredRun) -> dict[str, NDArray[Any]]:
-        """The run's raw samples; empty for a run that failed before it had any. Raises `harness.RecordError`."""
+        """Return the raw samples of a run, empty if it failed before it had any. Raises `harness.RecordError`."""
         path = run.path / ARRAYS
         return read_arrays(path) if path.exists() else {}
 
@@ -231,8 +239,8 @@ class Store:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """The garbage collector off: it would look at the records read so far again and again, half of the time it takes to
-    read ten thousand, and finds nothing, as they hold no cycles."""
+    """Disable garbage collection while reading records. They contain no cycles, and collection takes about half of the
+    time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -243,7 +251,7 @@ def no_collection() -> Iterator[None]:
 
 
 def _may_hold_record(path: Path) -> bool:
-    """False for what is no run at all; a record that cannot even be looked at is told as a problem when it is read."""
+    """Return whether the directory holds a record, or True if that is unknown, so that reading it raises the reason."""
     try:
         (path / RECORD).stat()
     except _NO_RECORD:

@@ -1,1 +1,1 @@
-"""Report formats, plots, the site, and bundles."""
+"""Report formats, plots, the HTML site and bundles."""

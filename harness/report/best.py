@@ -1,4 +1,4 @@
-"""Which figures of a block are the best ones."""
+"""Selection of the best values of a column."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from harness.analysis.table import Cell, Column, Row
 
 
 def best(rows: Sequence[Row], column: Column) -> frozenset[int]:
-    """Indices of the rows whose figure is the best one of the column, or cannot be told from it.
+    """Return the indices of the rows with the best value of a column, or with one that does not differ significantly.
 
-    A figure ties with the best one if it is printed alike, or if the 95% interval of their difference, which follows
-    from those of the two as if they were independent, holds zero. Rows of one dataset are compared with each other;
-    none is best where fewer than two have a figure, where no direction is the better one, or where they are judged by
-    different metrics.
+    A value ties with the best one if both are printed in the same way, or if the 95% confidence interval of their
+    difference includes zero. This interval is computed from those of both values, which are assumed to be independent.
+    Only rows of the same dataset are compared. No row is best if fewer than two have a value, if neither direction is
+    better, or if the rows have different primary metrics.
     """
     if column.kind != "number":
         return frozenset()

@@ -1,4 +1,4 @@
-"""The plugin ``core-formats``: declarations of the formats of ``harness report``."""
+"""The plugin ``core-formats``, which declares the built-in formats of ``harness report``."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ REPORTERS: tuple[Reporter, ...] = (
     Reporter(
         name="text",
         render="harness.report.text:render",
-        summary="for a terminal; a block for each task",
+        summary="plain text for a terminal, with one block for each task, dataset and device",
     ),
-    Reporter(name="markdown", render="harness.report.markdown:render", summary="the same blocks as markdown tables"),
-    Reporter(name="csv", render="harness.report.csv_json:csv_text", summary="every column, one line a row"),
-    Reporter(name="json", render="harness.report.csv_json:json_text", summary="every column, with a schema version"),
-    Reporter(name="latex", render="harness.report.latex:render", summary="booktabs tables; a document that compiles"),
+    Reporter(name="markdown", render="harness.report.markdown:render", summary="the same blocks as Markdown tables"),
+    Reporter(name="csv", render="harness.report.csv_json:csv_text", summary="all columns, one line for each row"),
+    Reporter(name="json", render="harness.report.csv_json:json_text", summary="all columns, with a schema version"),
+    Reporter(name="latex", render="harness.report.latex:render", summary="a LaTeX document with booktabs tables"),
     Reporter(
         name="pytest-benchmark",
         render="harness.report.pytest_benchmark:render",
-        summary="the JSON that pytest-benchmark and continuous-benchmark services read",
+        summary="JSON for pytest-benchmark and continuous benchmarking services",
         takes="report",
     ),
     Reporter(
         name="html",
         render="harness.report.site.build:files",
-        summary="a static site: tables, plots, a page for each run",
+        summary="a static site with tables, plots and a page for each run",
         takes="report",
         output="directory",
     ),

@@ -1,4 +1,4 @@
-"""What one run cost, as sections of text: speed, latency, memory, energy, time."""
+"""The costs of one run as sections of text: speed, latency, memory, energy and time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from harness.records import Energy, RunRecord, Steady, Success
 
 Section = tuple[str, list[tuple[str, object]]]
+"""Title, and (name, value) pairs."""
 
 
 def text(value: object) -> str:
+    """Return a value as text for a reader; numbers have six significant digits."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -28,7 +30,7 @@ def text(value: object) -> str:
 
 
 def sections(record: RunRecord) -> Iterator[Section]:
-    """Return what a successful run cost."""
+    """Yield the costs of a successful run."""
     outcome = success(record)
     speed, latency = outcome.speed, outcome.latency
     flops = speed.train_flops_per_s
@@ -60,14 +62,14 @@ def sections(record: RunRecord) -> Iterator[Section]:
         "model and data",
         [
             ("trainable parameters", f"{outcome.model.parameters:,}"),
-            ("forward FLOPs a sample", outcome.model.flops_per_sample),
+            ("forward FLOPs per sample", outcome.model.flops_per_sample),
             *((f"examples, {split}", n) for split, n in outcome.examples.items()),
         ],
     )
 
 
 def epochs(outcome: Success) -> Section:
-    """What each epoch of training took and gave."""
+    """Return the time, the training loss and the validation scores of each epoch."""
     return (
         "training",
         [
@@ -80,17 +82,17 @@ def epochs(outcome: Success) -> Section:
 def _share_of_peak(record: RunRecord) -> str:
     """Return the model FLOPs utilization."""
     if record.roofline is None:
-        return "no peak was known: harness doctor --roofline"
+        return "peak not measured: run harness doctor --roofline"
     mfu = MFU.value(record)
-    return f"{mfu:.1f}% of {record.roofline.matrix_flops_per_s / 1e9:.4g}, MFU" if mfu else ""
+    return f"MFU: {mfu:.1f}% of {record.roofline.matrix_flops_per_s / 1e9:.4g} GFLOP/s" if mfu else ""
 
 
 def _steady(steady: Steady | None) -> str:
     if steady is None:
         return ""
     interval = "" if steady.low is None else f" [{steady.low:.5g}, {steady.high:.5g}]"
-    short = "" if steady.ended == "target" else "; less than the protocol asks for"
-    return f"median of {steady.windows} windows after {steady.warmup_windows} of warm-up{interval}{short}"
+    short = "" if steady.ended == "target" else "; shorter than the protocol requires"
+    return f"median of {steady.windows} windows after {steady.warmup_windows} warm-up windows{interval}{short}"
 
 
 def _energy(energy: Energy) -> list[tuple[str, object]]:
@@ -105,7 +107,7 @@ def _energy(energy: Energy) -> list[tuple[str, object]]:
             ("inference", use.inference_j_per_sample, use.inference_w),
         ):
             if joules is not None and watts is not None:
-                rows.append((f"{name}, {part}", f"{joules:.4g} J a sample, {watts:.4g} W"))
+                rows.append((f"{name}, {part}", f"{joules:.4g} J/sample, {watts:.4g} W"))
     return rows
 
 
@@ -122,7 +124,7 @@ def _memory(record: RunRecord) -> list[tuple[str, object]]:
     host, *device = ((metric.part, metric.value(record)) for metric in in_group("memory"))
     rows: list[tuple[str, object]] = [(host[0], f"{_mib(host[1])} ({memory.host_counter})")]
     if memory.tree_peak_bytes is not None:
-        rows.append(("host, with its processes", _mib(memory.tree_peak_bytes / 2**20)))
+        rows.append(("host, including child processes", _mib(memory.tree_peak_bytes / 2**20)))
     rows += [(f"host, {phase}", _mib(size / 2**20)) for phase, size in memory.host_peak_by_phase_bytes.items()]
     return rows + [(counter, _mib(size)) for counter, size in device if memory.device]
 

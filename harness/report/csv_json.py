@@ -1,14 +1,14 @@
-"""The table for programs. Numbers are rounded exactly as in the formats for people.
+"""The table as CSV and JSON, with numbers rounded as in all other formats.
 
-csv: a header of column names, then a line for each row; an interval's half-width is in ``<name>_ci95``; a missing
-value is an empty field. A text field that a spreadsheet would take for a formula is preceded by an apostrophe; control
-characters, which a terminal would obey, are blanks.
+CSV has a header with the column names and one line for each row. The half-width of an interval is in ``<name>_ci95``. A
+missing value is an empty field. A text that a spreadsheet would interpret as a formula is preceded by an apostrophe,
+and control characters are replaced by spaces.
 
-json: an object with
+JSON is an object with
 
-- ``schema_version``: 1; changes when a reader of the older version would go wrong,
+- ``schema_version``: 1; incremented by changes that break readers of the older version,
 - ``columns``: name, title, unit and kind (``text``, ``count``, ``number``) of each column,
-- ``rows``: objects of name -> value, and ``<name>_ci95`` beside each ``number``; null for a missing value.
+- ``rows``: objects that map names to values, with ``<name>_ci95`` after each ``number``; null for a missing value.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ JSON_SCHEMA_VERSION = 1
 
 
 def csv_text(table: Table) -> str:
+    """Return the table as CSV."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([name for column in table.columns for name in _names(column)])
@@ -39,6 +40,7 @@ def csv_text(table: Table) -> str:
 
 
 def json_text(table: Table) -> str:
+    """Return the table as JSON."""
     document = {
         "schema_version": JSON_SCHEMA_VERSION,
         "columns": [

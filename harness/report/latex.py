@@ -1,7 +1,8 @@
-r"""The table as a LaTeX document: a booktabs table for each block, best figures in bold.
+r"""The table as a LaTeX document: a booktabs table for each block, with the best values in bold.
 
-The document compiles as it is; a paper takes a ``table`` environment out of it and needs the packages ``booktabs`` and
-``graphicx``. Characters that pdflatex does not know with the T1 fonts are written as their code point, ``[U+4E2D]``.
+The document compiles without changes. To include a table in a paper, copy its ``table`` environment and load the
+packages ``booktabs`` and ``graphicx``. Characters that the T1 fonts of pdflatex lack are written as their code points,
+such as ``[U+4E2D]``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from harness.analysis.table import Cell, Column, Table
 from harness.report.best import best
 from harness.report.layout import Block, blocks, legend
 
-_HEAD = r"""% Compiles as it is; or copy a table environment and load booktabs and graphicx.
+_HEAD = r"""% This document compiles without changes. To use a table elsewhere, load booktabs and graphicx.
 \documentclass{article}
 \usepackage[utf8]{inputenc}
 \usepackage[T1]{fontenc}
@@ -52,8 +53,9 @@ _LITERAL = {
 
 
 def render(table: Table) -> str:
+    """Return the table as a LaTeX document."""
     shown = blocks(table)
-    notes = [*legend(shown), *(["Bold: the best, and what its 95% interval does not tell from it."])]
+    notes = [*legend(shown), *(["Bold: the best value and those that do not differ significantly from it (95%)."])]
     parts = [_block(block) for block in shown]
     if shown:
         parts.append("\\noindent\\small\n" + "\\\\\n".join(escape(line) for line in notes) + "\n")
@@ -90,9 +92,9 @@ def _cell(cell: Cell, column: Column, is_best: bool) -> str:
 
 
 def escape(text: str) -> str:
-    """`text` on one line with everything that LaTeX would take for markup made literal."""
+    """Return `text` on one line, with all LaTeX markup escaped."""
     line = "".join(map(_literal, one_line(text, limit=10_000)))
-    return re.sub("-(?=-)", "-{}", line)  # two hyphens would become a dash
+    return re.sub("-(?=-)", "-{}", line)  # LaTeX turns two hyphens into a dash
 
 
 def _literal(character: str) -> str:

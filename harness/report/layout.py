@@ -1,7 +1,7 @@
-"""How a wide table is laid out for people: a block for each task, dataset and device.
+"""Layout of the table for readers: one block for each task, dataset and device.
 
-What all rows of a block share stands in its heading, columns that are empty in a block are left out, and what failed is
-told below it.
+Values that all rows of a block share are in its heading, columns that are empty in a block are left out, and failed
+runs are listed below it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,21 @@ _NEVER_SHOWN = ("metric", "metric_better", "flags", "failures")
 
 @dataclass(frozen=True)
 class Block:
+    """Rows of a table with their heading, columns and notes."""
+
     heading: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     labels: tuple[str, ...]
-    """What each row is called among these."""
+    """Name of each row, which contains only the fields in which the rows of the block differ."""
     flags: tuple[str, ...]
+    """Notes on flagged values, one for each row that has any."""
     failures: tuple[str, ...]
+    """Notes on failed runs, one for each row that has any."""
 
 
 def blocks(table: Table) -> list[Block]:
-    """The table's rows, in their order, cut into blocks."""
+    """Return the rows of a table, divided into blocks."""
     devices: dict[tuple[str, str], list[str]] = {}
     for row in table.rows:
         if row.text("device") != "auto":
@@ -39,23 +43,23 @@ def blocks(table: Table) -> list[Block]:
     parts: dict[tuple[str, str, str], list[Row]] = {}
     for row in table.rows:
         task, dataset, device = (row.text(name) for name in ("task", "dataset", "device"))
-        if device == "auto":  # it failed before it chose one: it stays beside what it was to be compared with
+        if device == "auto":  # failed before it chose a device: keep it with the rows it would be compared with
             device = devices.get((task, dataset), [device])[0]
         parts.setdefault((task, dataset, device), []).append(row)
     return [block(table, tuple(rows)) for rows in parts.values()]
 
 
 def block(table: Table, rows: tuple[Row, ...]) -> Block:
-    """These rows of the table as one block."""
+    """Return a block with these rows of the table."""
     shared = {name: rows[0].text(name) for name in _HEADING if len({row.text(name) for row in rows}) == 1}
     if all(row.text("runs") == row.text("seeds") for row in rows):
-        shared["runs"] = ""  # one run a seed goes without saying
+        shared["runs"] = ""  # one run for each seed is the usual case
     columns = tuple(
         _titled(column, rows)
         for column in table.columns
-        if column.name not in (*shared, *_NEVER_SHOWN) and _tells(column, rows)
+        if column.name not in (*shared, *_NEVER_SHOWN) and _is_informative(column, rows)
     )
-    if len({row.text("metric_unit") for row in rows if row.text("metric")}) == 1:  # the quality's title has it
+    if len({row.text("metric_unit") for row in rows if row.text("metric")}) == 1:  # in the header of the quality
         columns = tuple(column for column in columns if column.name != "metric_unit")
     flags, failures = (
         tuple(one_line(f"{_label(row, shared)}, {row.text(name)}", limit=500) for row in rows if row.text(name))
@@ -66,7 +70,7 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
 
 
 def _titled(column: Column, rows: tuple[Row, ...]) -> Column:
-    """The quality column bears the name and unit of the metric."""
+    """Return the column, with the name and unit of the metric in the title of the quality column."""
     if column.name not in ("quality", "reference"):
         return column
     metrics = dict.fromkeys(row.text("metric") for row in rows if row.text("metric"))
@@ -95,8 +99,8 @@ def _label(row: Row, shared: dict[str, str]) -> str:
     return " ".join(row.text(name) for name in (*IDENTITY, "options") if name not in shared and row.text(name))
 
 
-def _tells(column: Column, rows: tuple[Row, ...]) -> bool:
-    """Whether a column says something here. Ratios do from two backends up, or where something else was compared."""
+def _is_informative(column: Column, rows: tuple[Row, ...]) -> bool:
+    """Return True if the column has values. With one backend, ratios are informative only if they differ."""
     shown = {row.text(column.name) for row in rows} - {""}
     if column.name in RATIOS and len({row.text("backend") for row in rows}) == 1:
         return len(shown) > 1
@@ -104,24 +108,24 @@ def _tells(column: Column, rows: tuple[Row, ...]) -> bool:
 
 
 def legend(shown: list[Block]) -> list[str]:
-    """What a reader must know of the figures in these blocks."""
+    """Return the lines that explain the values in these blocks."""
     names = {column.name for block in shown for column in block.columns}
     cells = [row.cells[name] for block in shown for row in block.rows for name in names]
     lines = []
     if any(cell.ci95 is not None for cell in cells):
-        over = "seeds, or over splits where there are several" if _with_splits(shown) else "seeds"
-        lines.append(f"± is the half-width of the 95% interval of the mean over {over} (Student t).")
+        over = "seeds, or over several splits" if _with_splits(shown) else "seeds"
+        lines.append(f"± is the half-width of the 95% confidence interval of the mean over {over} (Student t).")
     if names & set(RATIOS):
-        lines.append("× is the ratio to the first backend of the same model and settings.")
+        lines.append("× is the ratio to the first backend with the same model and settings.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
-        lines.append("parity: same (largest relative error of the logits), or differs, by `harness parity`.")
+        lines.append("parity by `harness parity`: same (with the largest relative error of the logits) or differs.")
     if any(block.flags for block in shown):
-        kinds = "wide interval, drift, two modes, throttling, other load, changed code"
-        lines.append(f"! flagged: {kinds}; `harness show` tells more.")
+        kinds = "wide interval, drift, two modes, throttling, other load or changed code"
+        lines.append(f"! flagged: {kinds}; see `harness show` for details.")
     if "mfu_percent" in names:
-        lines.append("MFU: FLOP/s of training as a share of what `harness doctor --roofline` attained.")
+        lines.append("MFU: FLOP/s of training relative to the peak measured by `harness doctor --roofline`.")
     if names & {metric.name for metric in in_group("latency")}:
-        lines.append("p50, p90, p99: latency of one batch; each needs 11, 64, 662 samples in a run to be given.")
+        lines.append("p50, p90, p99: latency of one batch; they need at least 11, 64 and 662 samples in a run.")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The table as GitHub-flavoured markdown: a heading and a pipe table for each block."""
+"""The table as GitHub-flavored Markdown: a heading and a pipe table for each block."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from harness.report.layout import Block, blocks, legend
 
 
 def render(table: Table) -> str:
+    """Return the table as Markdown."""
     shown = blocks(table)
     parts = [_block(block) for block in shown]
     parts += ["  \n".join(legend(shown))]
@@ -43,5 +44,5 @@ def _cell(cell: Cell, column: Column) -> str:
 
 
 def escape(text: str) -> str:
-    """`text` on one line with everything that markdown would take for markup made literal."""
+    """Return `text` on one line, with all Markdown markup escaped."""
     return re.sub(r"([\\`*|<>\[\]#]|(?<!\w)_|_(?!\w))", r"\\\1", one_line(text, limit=10_000))

@@ -1,9 +1,9 @@
-"""The runs as the JSON that pytest-benchmark writes, so that ``pytest-benchmark compare`` and the services that watch
-such files over time read them.
+"""The runs in the JSON format of pytest-benchmark.
 
-Each row of the table gives up to three benchmarks, with all samples of its runs: ``train`` and ``inference``, seconds
-for one example in each window of the steady state, and ``latency``, seconds for one batch. Failed runs give none.
-``extra_info`` holds the row's quality, and its figures as every format prints them.
+``pytest-benchmark compare`` and continuous benchmarking services read this format. Each row of the table gives up to
+three benchmarks with all samples of its successful runs: ``train`` and ``inference`` in seconds per example, one value
+for each window of the steady state, and ``latency`` in seconds per batch. ``extra_info`` contains the quality and the
+other values of the row, rounded as in all other formats.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ _NAMED = (*IDENTITY, "options")
 
 
 def render(report: Report) -> str:
-    """Raises `harness.UsageError` where no run has samples."""
+    """Return the JSON document. Raises `harness.UsageError` if no run has samples."""
     benchmarks = [benchmark for row in report.table.rows for benchmark in _benchmarks(row, report)]
     if not benchmarks:
-        raise UsageError("none of these runs has samples of its speed; there is nothing to write for pytest-benchmark")
+        raise UsageError(
+            "none of these runs has timing samples, so there is nothing to write; choose other runs or another --format"
+        )
     last = report.runs[-1].record
     environment = last.environment
     commit = environment.git_commit or "unversioned"
@@ -111,7 +113,7 @@ def _samples(run: StoredRun) -> dict[str, NDArray[np.float64]]:
 
 
 def _stats_of(seconds: list[float]) -> tuple[dict[str, Any], str]:
-    """The statistics, and the version of pytest-benchmark, whose own code computes them."""
+    """Return the statistics that pytest-benchmark computes, and the version of pytest-benchmark."""
     from pytest_benchmark import __version__
     from pytest_benchmark.stats import Stats
 

@@ -1,4 +1,4 @@
-"""What a report is made from: the table, and the runs that it sums up."""
+"""The input of report formats: the comparison table and its runs."""
 
 from __future__ import annotations
 
@@ -17,22 +17,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """`runs`, whose table has its rows in the order of their first ones; `verdicts` are the parity checks of their
-    directory."""
+    """Runs of a report and the table that summarizes them.
+
+    Reporters that declare ``takes="report"`` are called with an instance of this class.
+
+    Parameters
+    ----------
+    runs : tuple of StoredRun
+        Runs of the report, in the order in which they started.
+    catalog : Catalog
+        Installed plugins.
+    verdicts : tuple of ParityVerdict, default=()
+        Parity checks in the results directory of the runs.
+    all_ratios : bool, default=False
+        If True, the table also has ratios for rows that failed the parity check.
+    price_per_hour : float or None, default=None
+        Price of the machine per hour, from which the table computes the price of a million samples. If None, the table
+        has no prices.
+    title : str, default="Benchmark results"
+        Title of the report.
+    problems : tuple of str, default=()
+        One message for each record that could not be read.
+    """
 
     runs: tuple[StoredRun, ...]
     catalog: Catalog
     verdicts: tuple[ParityVerdict, ...] = ()
     all_ratios: bool = False
     price_per_hour: float | None = None
-    """As `build_table` says."""
     title: str = "Benchmark results"
     problems: tuple[str, ...] = field(default=())
-    """Records that could not be read, and why."""
 
     @cached_property
     def table(self) -> Table:
-        """Sums up the runs, each of which is in one row. Made when it is first asked for."""
+        """Comparison table, in which each run is in exactly one row. It is built on first access."""
         from harness.analysis.comparison_table import build_table
 
         return build_table(
@@ -45,17 +63,40 @@ class Report:
 
     @cached_property
     def by_id(self) -> dict[str, StoredRun]:
+        """Runs by their ids."""
         return {run.record.run_id: run for run in self.runs}
 
     @cached_property
     def backends(self) -> list[str]:
-        """In the order of the table."""
+        """Names of the backends, in the order of the table."""
         return list(dict.fromkeys(row.text("backend") for row in self.table.rows))
 
     def runs_of(self, row: Row) -> list[StoredRun]:
-        """Return the runs of a row, in the order in which they started."""
+        """Return the runs of a row.
+
+        Parameters
+        ----------
+        row : Row
+            Row of `table`.
+
+        Returns
+        -------
+        list of StoredRun
+            Runs in the order in which they started, including failed ones.
+        """
         return [self.by_id[name] for name in row.run_ids]
 
     def successes(self, row: Row) -> list[StoredRun]:
-        """Return the runs of a row that succeeded."""
+        """Return the successful runs of a row.
+
+        Parameters
+        ----------
+        row : Row
+            Row of `table`.
+
+        Returns
+        -------
+        list of StoredRun
+            Successful runs in the order in which they started.
+        """
         return [run for run in self.runs_of(row) if isinstance(run.record.outcome, Success)]

@@ -1,4 +1,4 @@
-"""One run in full, as text."""
+"""All recorded details of one run as text, as shown by ``harness show``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from harness.report.costs import Section, epochs, sections, text
 
 
 def render(record: RunRecord, path: Path) -> str:
+    """Return the details of a run whose record is stored in the directory `path`."""
     parts = [f"{record.run_id}\n{path}"]
     outcome = record.outcome
     costs = [*sections(record), epochs(outcome)] if isinstance(outcome, Success) else []
@@ -43,7 +44,7 @@ def _failure(failure: Failure) -> str:
 
 
 def run_section(record: RunRecord) -> Section:
-    """What was asked for, in full."""
+    """Return all settings of the run, and its start, duration and repeat number."""
     spec = record.spec
     names = (
         "task",
@@ -69,7 +70,7 @@ def run_section(record: RunRecord) -> Section:
         revision = f"@{spec.pretrained.revision}" if spec.pretrained.revision else ""
         rows += [("pretrained", f"{spec.pretrained.name}{revision}"), ("checkpoint", spec.pretrained.path)]
     if spec.source is not None:
-        rows += [("own data", spec.source.path), ("guessed", ", ".join(spec.source.guessed) or "nothing")]
+        rows += [("own data", spec.source.path), ("inferred options", ", ".join(spec.source.guessed) or "nothing")]
     rows += [
         (f"{group}.{name}", "none" if value is None else value)
         for group, values in groups.items()
@@ -88,13 +89,13 @@ def _fields(struct: Any) -> dict[str, Any]:
 
 
 def quality(outcome: Success) -> tuple[list[str], list[list[Any]]]:
-    """Return headers and rows of the scores; the one that the task is judged by is marked."""
+    """Return headers and rows of the scores. The primary metric of the task is marked with ``*``."""
     scores = outcome.scores
     splits = {"test": scores.test, "validation": scores.validation}
     if scores.reference is not None:
         splits["closed form, test"] = scores.reference
     names = dict.fromkeys(name for split in splits.values() for name in split)
-    interval = ["95% over test examples"] if scores.intervals else []
+    interval = ["95% interval over test examples"] if scores.intervals else []
     rows = [
         [
             f"{name} *" if name == scores.primary else name,
@@ -114,17 +115,17 @@ def per_class(outcome: Success) -> tuple[list[str], list[list[Any]]]:
 
 
 def by_group(outcome: Success) -> tuple[list[str], list[list[Any]]]:
-    """Return headers and rows of the primary metric in groups of the test examples."""
+    """Return headers and rows of the primary metric for each group of test examples."""
     rows = [[part.group, part.value, part.score, part.support] for part in outcome.scores.slices]
     return ["group", "value", outcome.scores.primary, "support"], rows
 
 
 def _quality(outcome: Success) -> list[str]:
-    """Return the tables of the scores, without those that have no rows."""
+    """Return the tables of the scores. Tables without rows are left out."""
     headers, rows = quality(outcome)
-    parts = [_grid("quality (* judged by)", rows, headers)]
+    parts = [_grid("quality (* primary metric)", rows, headers)]
     headers, rows = per_class(outcome)
-    shown = [[label, *map(_share, shares), support] for label, *shares, support in rows]
+    shown = [[label, *map(_score, scores), support] for label, *scores, support in rows]
     parts += [_grid("per class, test split", shown, headers, ["left", *["right"] * 5])] if rows else []
     headers, rows = by_group(outcome)
     shown = [[group, value, text(score), support] for group, value, score, support in rows]
@@ -132,12 +133,12 @@ def _quality(outcome: Success) -> list[str]:
     return parts
 
 
-def _share(value: float | None) -> str:
+def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
 def circumstances(record: RunRecord) -> Iterator[Section]:
-    """The machine, the software, and what identifies data, weights and plugins."""
+    """Yield the machine, the software, and the digests of data, weights and plugins."""
     env, origin = record.environment, record.provenance
     yield (
         "environment",
@@ -146,8 +147,8 @@ def circumstances(record: RunRecord) -> Iterator[Section]:
             ("processor", f"{env.cpu}, {env.cores} cores"),
             ("memory", f"{env.memory_bytes / 2**30:.1f} GiB"),
             *(("gpu", f"{gpu.name}, {gpu.memory_bytes / 2**30:.1f} GiB, driver {gpu.driver}") for gpu in env.gpus),
-            ("load before", env.load_1min),
-            ("harness commit", env.git_commit or "not a checkout"),
+            ("load before the run", env.load_1min),
+            ("harness commit", env.git_commit or "no checkout"),
             ("packages", env.packages),
         ],
     )
@@ -161,9 +162,12 @@ def circumstances(record: RunRecord) -> Iterator[Section]:
             ("final weights", origin.final_weights_digest),
             *(("plugin", _plugin(ref)) for ref in origin.plugins),
             *((f"data: {name}", value) for name, value in (origin.data.details if origin.data else {}).items()),
-            *((f"set: {name}", value) for name, value in origin.notes.items()),
+            *((f"backend setting: {name}", value) for name, value in origin.notes.items()),
             *(
-                (f"parity with {mark.backend}", f"{'same' if mark.passed else 'differs'}, logits {text(mark.error)}")
+                (
+                    f"parity with {mark.backend}",
+                    f"{'same' if mark.passed else 'differs'}, largest relative error of the logits {text(mark.error)}",
+                )
                 for mark in record.parity
             ),
         ],
@@ -171,5 +175,5 @@ def circumstances(record: RunRecord) -> Iterator[Section]:
 
 
 def _plugin(ref: PluginRef) -> str:
-    brought_by = " ".join(filter(None, (ref.distribution, ref.version)))
-    return f"{ref.name} ({brought_by})" + (f", code {ref.code_digest[:12]}" if ref.code_digest else "")
+    package = " ".join(filter(None, (ref.distribution, ref.version)))
+    return f"{ref.name} ({package})" + (f", code {ref.code_digest[:12]}" if ref.code_digest else "")

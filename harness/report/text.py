@@ -1,4 +1,4 @@
-"""The table for a terminal: figures above their intervals, so that a block stays narrow."""
+"""The table as plain text. Intervals are below their means, so that blocks stay narrow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WIDTH = 100
 
 
 def render(table: Table) -> str:
-    """Blocks separated by blank lines, then the legend; no color."""
+    """Return the blocks of the table and the legend, separated by blank lines, without colors."""
     shown = blocks(table)
     parts = [_block(block) for block in shown]
     parts.append("\n".join(legend(shown)))
@@ -24,7 +24,7 @@ def render(table: Table) -> str:
 def _block(block: Block) -> str:
     headers = [_header(column) for column in block.columns]
     height = max(header.count("\n") for header in headers) + 1
-    # The header goes in as a row, because tabulate pads real headers by two more columns each.
+    # Pass the header as a row, because tabulate adds two columns of padding to real headers.
     grid = tabulate(
         [["\n" * (height - 1 - header.count("\n")) + header for header in headers]]
         + [[_cell(row.cells[column.name], column) for column in block.columns] for row in block.rows],

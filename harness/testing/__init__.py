@@ -1,9 +1,8 @@
-"""The conformance kit: rules that a plugin keeps, which ``harness plugin check`` looks at and which a plugin's own
-tests subclass, and checks for single questions.
+"""Conformance tests for plugins, to use in a plugin's own tests.
 
-Each ``...Suite`` is a class for pytest: a subclass in a test module, with the `name` of what it is about, has a test
-for each rule. What is checked runs in child processes, so that no framework is imported into pytest's; only
-`SessionSuite` opens its sessions in pytest's own process.
+Each ``...Suite`` is a pytest class. A subclass in a test module, with the `name` of an object that the plugin provides,
+has one test for each rule that ``harness plugin check`` checks. The checks run in child processes, so that no framework
+is imported into the pytest process; only `SessionSuite` opens its sessions there. The functions test single properties.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ __all__ = [
 if not TYPE_CHECKING:  # type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
-        """Import the suites, which need pytest, when one is used."""
+        """Import the suites on first use, as they require pytest."""
         if name in __all__:
             from harness.testing import sessions, suites
 
@@ -71,17 +70,46 @@ def assert_parity(
     overrides: Iterable[str] = (),
     steps: int = 50,
 ) -> ParityVerdict:
-    """Raise AssertionError, with the whole verdict as its text, unless the second backend computes what the first does.
+    """Assert that two backends compute the same results for a model.
 
-    For a backend of your own, compare it with one that is trusted; for a model, compare the networks that you bring.
-    Installed plugins are found by their entry points. Each backend computes in a process of its own.
+    To test a backend, compare it with one that is trusted; to test a model, compare its networks. Plugins are found by
+    their entry points. Each backend computes in a separate process.
 
-    Raises `harness.UsageError` for names or settings that do not exist.
+    Parameters
+    ----------
+    task : str
+        Name of the task.
+    backends : tuple of str
+        Names of the two backends to compare.
+    model : str, default: ""
+        Name of the model; the task's default if empty.
+    dataset : str, default: ""
+        Name of the dataset; the task's default if empty.
+    device : str, default: "cpu"
+        Device of both backends.
+    precision : str, default: "fp32"
+        Precision of both backends.
+    overrides : iterable of str, default: ()
+        Settings to change, in the form of ``--set``, such as ``"model.hidden=64"``.
+    steps : int, default: 50
+        Number of training steps to compare.
 
-    Example::
+    Returns
+    -------
+    ParityVerdict
+        The verdict, with the errors and tolerances of all stages.
 
-        def test_my_backend_computes_what_torch_does():
-            harness.testing.assert_parity(task="nlp", model="bert-tiny", backends=("torch", "mine"))
+    Raises
+    ------
+    AssertionError
+        If the results differ by more than the tolerances. The message is the whole verdict.
+    harness.UsageError
+        If a name or setting does not exist.
+
+    Examples
+    --------
+    >>> def test_my_backend_agrees_with_torch():
+    ...     harness.testing.assert_parity(task="nlp", model="bert-tiny", backends=("torch", "mine"))
     """
     from harness.checks.parity.check import check, pairs
     from harness.checks.parity.text import render

@@ -1,4 +1,4 @@
-"""`check_plugin`: every rule for everything that a plugin brings, in child processes of their own."""
+"""Check plugins against the rules of the conformance kit; the rules of each object are checked in a child process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.testing.rules.tasks import TASK_RULES, PreparedTask
 from harness.testing.workbench import Workbench
 
 LIMIT_S = 900.0
-"""For the rules of one thing."""
+"""Time limit for checking all rules of one object, in seconds."""
 
 RULES: dict[str, tuple[Rule[Any], ...]] = {
     "plugin": PLUGIN_RULES,
@@ -38,14 +38,14 @@ RULES: dict[str, tuple[Rule[Any], ...]] = {
     "metric": METRIC_RULES,
     "reporter": REPORTER_RULES,
 }
-"""Kind of thing -> its rules."""
+"""Rules by kind of object."""
 
-_NO_BACKEND = "NetworkRef(backend=...) names a backend of `harness list backends`, or one that your plugin brings"
-Say = Callable[[str], None]
+_NO_BACKEND = "set NetworkRef(backend=...) to a backend of `harness list backends` or of your plugin"
+Progress = Callable[[str], None]
 
 
 class Subject(Struct, frozen=True):
-    """One thing that a plugin brings; of a network the name is ``model/backend``."""
+    """Kind and name of an object that a plugin provides; the name of a network is ``model/backend``."""
 
     kind: str
     name: str
@@ -55,31 +55,34 @@ class Subject(Struct, frozen=True):
 
 
 class CheckJob(Struct, frozen=True, kw_only=True):
+    """Input of a child process: the object to check and the plugins to load."""
+
     subject: Subject
     plugins: tuple[PluginRef, ...]
 
 
-def check_plugin(ref: PluginRef, catalog: Catalog, say: Say = lambda text: None) -> Iterator[Finding]:
-    """The findings of one plugin of the catalog, as they come; `say` hears what is looked at.
+def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda text: None) -> Iterator[Finding]:
+    """Yield the findings for a plugin and for every object that it provides.
 
-    A plugin that does not load has that one finding.
+    `progress` is called with the name of each object before it is checked. A plugin that does not load yields one
+    finding, which gives the reason.
     """
-    say(f"plugin {ref.name}")
+    progress(f"plugin {ref.name}")
     whole = Installed(ref, catalog)
     if any(failure.ref == ref for failure in catalog.failures):
-        yield PLUGIN_RULES[0].look(f"plugin {ref.name}", whole)
+        yield PLUGIN_RULES[0].apply(f"plugin {ref.name}", whole)
         return
     for rule in PLUGIN_RULES:
-        yield rule.look(f"plugin {ref.name}", whole)
+        yield rule.apply(f"plugin {ref.name}", whole)
     for subject in subjects(ref, catalog):
-        say(str(subject))
+        progress(str(subject))
         yield from check(subject, catalog)
         if subject.kind == "network" and subject.name.rpartition("/")[2] in catalog.backends:
             yield parity(subject, catalog)
 
 
 def subjects(ref: PluginRef, catalog: Catalog) -> list[Subject]:
-    """Everything that the plugin brings, but itself."""
+    """Return every object that the plugin provides."""
     kinds: dict[str, dict[Any, Provided[Any]]] = {
         "dataset": catalog.datasets,
         "task": catalog.tasks,
@@ -98,15 +101,18 @@ def subjects(ref: PluginRef, catalog: Catalog) -> list[Subject]:
 
 
 def check(subject: Subject, catalog: Catalog) -> list[Finding]:
-    """Check the rules for one thing in a child process. What ends the process is a finding of the rule that it ended
-    in."""
+    """Check the rules of an object in a child process.
+
+    If the process crashes or exceeds the time limit, the rule being checked is reported as broken.
+    """
     findings: list[Finding] = []
     rules = RULES[subject.kind]
     try:
         environment = thread_environment(1) | environment_of(subject, catalog)
-    except HarnessError as error:  # a network for a backend that is not there
+    except HarnessError as error:  # the backend of the network does not exist
         wrong = Finding(rule=rules[0].name, subject=str(subject), passed=False, seen=str(error), fix=_NO_BACKEND)
-        return [wrong, *(Finding(rule=r.name, subject=str(subject), passed=None, seen="no backend") for r in rules[1:])]
+        reason = "the backend does not exist"
+        return [wrong, *(Finding(rule=r.name, subject=str(subject), passed=None, seen=reason) for r in rules[1:])]
     failure = call_in_child(
         check_rules,
         CheckJob(subject=subject, plugins=tuple(plugin.ref for plugin in catalog.plugins)),
@@ -117,9 +123,9 @@ def check(subject: Subject, catalog: Catalog) -> list[Finding]:
     )
     if len(findings) < len(rules):
         rule = rules[len(findings)]
-        seen = failure.message if failure else "left no finding"
+        seen = failure.message if failure else "the check returned no finding"
         findings.append(Finding(rule=rule.name, subject=str(subject), passed=False, seen=seen, fix=rule.fix))
-        reason = f"its process ended in {rule.name}"
+        reason = f"the process ended while checking {rule.name}"
         findings += [
             Finding(rule=left.name, subject=str(subject), passed=None, seen=reason) for left in rules[len(findings) :]
         ]
@@ -127,14 +133,14 @@ def check(subject: Subject, catalog: Catalog) -> list[Finding]:
 
 
 def environment_of(subject: Subject, catalog: Catalog) -> dict[str, str]:
-    """The variables that a backend wants to be set before anything is imported."""
+    """Return the environment variables that the object's backend requires; empty for other kinds."""
     if subject.kind not in ("backend", "network"):
         return {}
     return dict(catalog.backend(subject.name.rpartition("/")[2]).environment)
 
 
 def parity(subject: Subject, catalog: Catalog) -> Finding:
-    """Whether a network computes what the same model does on another backend that is here."""
+    """Compare a network with the same model on another installed backend."""
     from harness.checks.parity.check import check as compare
     from harness.checks.parity.text import render
     from harness.plan.expand import expand
@@ -147,14 +153,14 @@ def parity(subject: Subject, catalog: Catalog) -> Finding:
         return Finding(rule=PARITY, subject=str(subject), passed=None, seen=reason)
 
     if not catalog.backend(backend).trains_by_steps:
-        return not_checked("each step of the backend fits anew")
+        return not_checked("each training step of the backend fits the model from scratch")
     others = [
         name
         for name, provided in catalog.backends.items()
         if name != backend and catalog.network(model, name) and missing(provided.value.requires) is None
     ]
     if not others:
-        return not_checked("no other backend here has a network of the model")
+        return not_checked("no other installed backend has a network for the model")
     try:
         spec = Workbench(catalog.backend(backend), catalog, model).spec
     except NotChecked as reason:
@@ -162,14 +168,14 @@ def parity(subject: Subject, catalog: Catalog) -> Finding:
     selection = Selection(tasks=(spec.task,), models=(spec.model,), backends=(others[0], backend), devices=("cpu",))
     one, other = expand(selection, catalog)
     verdict = compare(one, other, catalog)
-    seen = f"the same as {others[0]}" if verdict.passed else render(verdict)
+    seen = f"the results agree with {others[0]}" if verdict.passed else render(verdict)
     return Finding(
         rule=PARITY, subject=str(subject), passed=verdict.passed, seen=seen, fix="" if verdict.passed else PARITY_FIX
     )
 
 
-def thing(subject: Subject, catalog: Catalog) -> Any:
-    """What the rules of its kind are called with."""
+def rule_argument(subject: Subject, catalog: Catalog) -> Any:
+    """Return the argument for the rules of the object's kind."""
     name = subject.name
     match subject.kind:
         case "plugin":
@@ -192,22 +198,25 @@ def thing(subject: Subject, catalog: Catalog) -> Any:
     raise ValueError(subject.kind)
 
 
-def look(subject: Subject, catalog: Catalog, rules: Sequence[Rule[Any]] = ()) -> Iterator[Finding]:
-    """In this process. What several rules stumble over is told once."""
-    looked_at = thing(subject, catalog)
-    told: dict[str, str] = {}
+def apply_rules(subject: Subject, catalog: Catalog, rules: Sequence[Rule[Any]] = ()) -> Iterator[Finding]:
+    """Yield the findings for an object, checked in this process.
+
+    If several rules fail with the same message, only the first one is reported as broken.
+    """
+    argument = rule_argument(subject, catalog)
+    reported: dict[str, str] = {}
     for rule in rules or RULES[subject.kind]:
-        finding = rule.look(str(subject), looked_at)
+        finding = rule.apply(str(subject), argument)
         if finding.passed is False:
-            first = told.setdefault(finding.seen, finding.rule)
+            first = reported.setdefault(finding.seen, finding.rule)
             if first != finding.rule:
                 finding = Finding(
-                    rule=rule.name, subject=str(subject), passed=None, seen=f"it stumbles as {first} does"
+                    rule=rule.name, subject=str(subject), passed=None, seen=f"it fails in the same way as {first}"
                 )
         yield finding
 
 
 def check_rules(job: CheckJob, context: ChildContext) -> None:
-    """Send each finding as it comes."""
-    for finding in look(job.subject, load(job.plugins)):
+    """Check an object and send each finding to the parent process."""
+    for finding in apply_rules(job.subject, load(job.plugins)):
         context.send(finding)

@@ -1,4 +1,4 @@
-"""Whether a dataset is what it declares to be."""
+"""Compare a loaded dataset with what its class declares."""
 
 from __future__ import annotations
 
@@ -11,42 +11,55 @@ if TYPE_CHECKING:
 
 
 def assert_as_declared(dataset: Dataset, data: RawData) -> None:
-    """Raise AssertionError, which tells all differences, unless `data`, loaded with the options' defaults, have the
-    `examples`, `inputs` and `label_names` that `dataset` declares. What it does not declare is not looked at.
+    """Assert that loaded data has the `examples`, `inputs` and `label_names` that the dataset declares.
 
-    Example::
+    Attributes that the dataset does not declare are not compared.
 
-        def test_my_dataset_is_as_declared():
-            dataset = MyDataset()
-            harness.testing.assert_as_declared(dataset, dataset.load(dataset.Options()))
+    Parameters
+    ----------
+    dataset : Dataset
+        The dataset.
+    data : RawData
+        The data that it loaded with default options.
+
+    Raises
+    ------
+    AssertionError
+        If the data differs from the declaration. The message lists all differences.
+
+    Examples
+    --------
+    >>> def test_my_dataset_is_as_declared():
+    ...     dataset = MyDataset()
+    ...     harness.testing.assert_as_declared(dataset, dataset.load(dataset.Options()))
     """
     wrong = differences(dataset, data)
     if wrong:
-        raise AssertionError("\n  ".join([f"dataset {dataset.name!r} is not as declared:", *wrong]))
+        raise AssertionError("\n  ".join([f"dataset {dataset.name!r} differs from its declaration:", *wrong]))
 
 
 def differences(dataset: Dataset, data: RawData) -> list[str]:
-    """What of `data` is not as `dataset` declares."""
+    """Return a message for each difference between loaded data and its declaration."""
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    found = {name: len(split) for name, split in splits.items()}
+    counts = {name: len(split) for name, split in splits.items()}
     wrong = []
-    if dataset.examples and dict(dataset.examples) != found:
-        wrong.append(f"examples are {found}, declared {dict(dataset.examples)}")
+    if dataset.examples and dict(dataset.examples) != counts:
+        wrong.append(f"examples is declared as {dict(dataset.examples)}, but the data has {counts}")
     if dataset.label_names and tuple(dataset.label_names) != data.label_names:
-        wrong.append(f"label_names are {data.label_names}, declared {tuple(dataset.label_names)}")
+        wrong.append(f"label_names is declared as {tuple(dataset.label_names)}, but the data has {data.label_names}")
     for name, split in splits.items() if dataset.inputs else ():
         if set(split.inputs) != set(dataset.inputs):
-            wrong.append(f"the inputs of {name} are {sorted(split.inputs)}, declared {sorted(dataset.inputs)}")
+            wrong.append(f"inputs is declared as {sorted(dataset.inputs)}, but {name} has {sorted(split.inputs)}")
             continue
         for key, declared in dataset.inputs.items():
             others = [form for form in _forms(split.inputs[key]) if not _fits(form, declared)]
             if others:
-                wrong.append(f"input {key!r} of {name} holds {others[0]}, declared {declared}")
+                wrong.append(f"input {key!r} is declared as {declared}, but {name} has {others[0]}")
     return wrong
 
 
 def _forms(array: NDArray[Any]) -> list[RawInput]:
-    """The different shapes and dtypes of the examples in `array`; None in an object array is a missing value."""
+    """Return the distinct shapes and dtypes of the examples in an array; None is a missing value."""
     import numpy as np
 
     if array.dtype != object:

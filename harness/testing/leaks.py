@@ -1,4 +1,4 @@
-"""Whether anything of the validation or test split reaches what a task fits."""
+"""Check that the preprocessing of a task does not use the validation or test split."""
 
 from __future__ import annotations
 
@@ -14,16 +14,31 @@ if TYPE_CHECKING:
 
 
 def assert_nothing_leaks(task: Task, data: RawData, options: Any = None, *, reported: Iterable[str] = ()) -> None:
-    """Raise AssertionError unless `task` prepares the same training split, and tells the same of it, whatever the
-    validation and test splits hold.
+    """Assert that the prepared training split does not depend on the validation and test splits.
 
-    They are changed in turn: other texts, pixels, sounds, numbers and targets, and one example fewer. `Task.reported`
-    and `reported` name the `DataInfo.details` that are measured on them on purpose and that nothing uses.
+    The data is prepared again after changing the validation split, and after changing the test split: other texts,
+    pixels, sounds, numbers and targets, and one example fewer. The training arrays and the `DataInfo` must not change.
 
-    Example::
+    Parameters
+    ----------
+    task : Task
+        The task.
+    data : RawData
+        Raw data to prepare.
+    options : Any, default: None
+        Instance of the task's `Options`; None for the default options.
+    reported : iterable of str, default: ()
+        Names of `DataInfo.details` that may change, in addition to `Task.reported`.
 
-        def test_my_task_learns_from_the_training_split_only():
-            harness.testing.assert_nothing_leaks(MyTask(), MyDataset().load(MyOptions()))
+    Raises
+    ------
+    AssertionError
+        If a training array or a field of the `DataInfo` changes. The message names them.
+
+    Examples
+    --------
+    >>> def test_my_task_fits_the_training_split_only():
+    ...     harness.testing.assert_nothing_leaks(MyTask(), MyDataset().load(MyOptions()))
     """
     options = task.Options() if options is None else options
     before = task.prepare(data, options)
@@ -35,8 +50,8 @@ def assert_nothing_leaks(task: Task, data: RawData, options: Any = None, *, repo
         differing = _differences(before, task.prepare(changed, options), frozenset((*task.reported, *reported)))
         if differing:
             raise AssertionError(
-                f"task {task.name!r} lets the {name} split into what it fits: with another {name} split, "
-                f"{', '.join(differing)} of the training split differ{'s' * (len(differing) == 1)}"
+                f"task {task.name!r} uses the {name} split in its preprocessing: with another {name} split, "
+                f"{', '.join(differing)} of the training split change{'s' * (len(differing) == 1)}"
             )
 
 
@@ -50,19 +65,19 @@ def _differences(before: PreparedData, after: PreparedData, reported: frozenset[
             for name, array in before.train.inputs.items()
         },
     }
-    found = [name for name, (old, new) in arrays.items() if not same(old, new)]
+    differing = [name for name, (old, new) in arrays.items() if not same(old, new)]
     for field in DataInfo.__struct_fields__:
         old, new = getattr(before.info, field), getattr(after.info, field)
         if field == "details":
             names = (old.keys() | new.keys()) - reported
-            found += [f"details[{name!r}]" for name in sorted(names) if old.get(name) != new.get(name)]
+            differing += [f"details[{name!r}]" for name in sorted(names) if old.get(name) != new.get(name)]
         elif old != new:
-            found.append(field)
-    return found
+            differing.append(field)
+    return differing
 
 
 def same(old: NDArray[Any], new: NDArray[Any]) -> bool:
-    """Value by value; what is not a number equals itself."""
+    """Return whether two arrays are equal element by element, where NaN equals NaN."""
     import numpy as np
 
     return bool(np.array_equal(old, new, equal_nan=old.dtype.kind == new.dtype.kind == "f"))
@@ -86,11 +101,11 @@ def _other_targets(targets: NDArray[Any]) -> NDArray[Any]:
         return targets[::-1]
     import numpy as np
 
-    return np.where(targets == IGNORED, targets, targets.max() - targets)  # what counts goes with the inputs
+    return np.where(targets == IGNORED, targets, targets.max() - targets)  # keep the ignored positions
 
 
 def _other(array: NDArray[Any]) -> NDArray[Any]:
-    """Other values of the same type and, for whole numbers, within the same bounds."""
+    """Return other values of the same dtype; integers stay within the same bounds."""
     import numpy as np
 
     if array.dtype == object:
@@ -113,6 +128,6 @@ def _other_item(item: Any, *, longer: bool) -> Any:
     if isinstance(item, np.ndarray):  # an image or a waveform
         resized = np.concatenate([item] * 4) if longer else item[: (len(item) + 1) // 2]
         return -resized / 2 if item.dtype.kind == "f" else _other(resized)
-    if isinstance(item, list | tuple):  # words, which have a target each
+    if isinstance(item, list | tuple):  # words, each of which has a target
         return type(item)(f"{word[::-1]}Ω" if isinstance(word, str) else word for word in item)
     return "Ω" if item is None else item

@@ -1,4 +1,4 @@
-"""`Rule`: something that must hold of what a plugin brings; `Finding`: what was seen when it was looked at."""
+"""`Rule`, a requirement on an object that a plugin provides, and `Finding`, the result of checking it."""
 
 from __future__ import annotations
 
@@ -14,56 +14,66 @@ T = TypeVar("T")
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """One rule, looked at for one thing that a plugin brings."""
+    """The result of checking one rule for one object that a plugin provides."""
 
     rule: str
+    """Name of the rule, such as ``dataset-loads``."""
     subject: str
-    """Kind and name: ``dataset my-reviews``."""
+    """Kind and name of the object, such as ``dataset my-reviews``."""
     passed: bool | None
-    """None: it could not be looked at here; `seen` says why."""
+    """True if the object follows the rule; None if the rule cannot be checked on this machine."""
     seen: str = ""
+    """Description of the violation, or the reason why the rule was not checked; empty if the rule is followed."""
     fix: str = ""
+    """Suggestion for fixing the violation; empty if there is none."""
 
     def __str__(self) -> str:
+        """Return the finding as text, with the suggested fix on a second line."""
         state = {True: "ok", False: "BROKEN", None: "not checked"}[self.passed]
-        told = f"{state:<11} {self.rule} ({self.subject})"
-        told += f": {self.seen}" if self.seen else ""
-        return told + (f"\n            fix: {self.fix}" if self.passed is False else "")
+        text = f"{state:<11} {self.rule} ({self.subject})"
+        text += f": {self.seen}" if self.seen else ""
+        return text + (f"\n            fix: {self.fix}" if self.passed is False else "")
 
 
 class Broken(Exception):  # noqa: N818  # a finding, not an error
-    """What a rule's check raises with what it saw."""
+    """Exception that a rule's check raises if the rule is broken; its text describes the violation."""
 
 
-class NotChecked(Exception):  # noqa: N818
-    """What a rule's check raises with why it cannot look."""
+class NotChecked(Exception):  # noqa: N818  # a finding, not an error
+    """Exception that a rule's check raises if the rule cannot be checked; its text is the reason."""
 
 
-def _told(error: Exception, fix: str) -> tuple[str, str]:
-    """What an exception of the thing's own says, with its place in the author's code; and what to do."""
+def _described(error: Exception, fix: str) -> tuple[str, str]:
+    """Return the description of an exception that the plugin's code raised, and a suggestion for fixing it."""
     if missing_methods := unwritten(error):
         return described_with_place(error), f"write {missing_methods}"
-    return described_with_place(error), "correct that line, or what it is given" if place(error) else fix
+    return described_with_place(error), "fix that line, or the values passed to it" if place(error) else fix
 
 
 @dataclass(frozen=True)
 class Rule(Generic[T]):
-    """`check` is called with the thing and raises `Broken` or `NotChecked`; whatever else it raises breaks the rule
-    too, as the thing's own failure."""
+    """A requirement on objects of one kind.
+
+    `check` is called with the object and raises `Broken` or `NotChecked`. Any other exception is a failure of the
+    plugin's code and also breaks the rule.
+    """
 
     name: str
     says: str
+    """The requirement, as a sentence."""
     fix: str
+    """Suggestion for fixing a violation."""
     check: Callable[[T], None]
 
-    def look(self, subject: str, thing: T) -> Finding:
+    def apply(self, subject: str, target: T) -> Finding:
+        """Check the rule for an object, and return the finding under the name `subject`."""
         try:
-            self.check(thing)
+            self.check(target)
         except NotChecked as reason:
             return Finding(rule=self.name, subject=subject, passed=None, seen=str(reason))
-        except Broken as seen:
-            return Finding(rule=self.name, subject=subject, passed=False, seen=str(seen), fix=self.fix)
+        except Broken as violation:
+            return Finding(rule=self.name, subject=subject, passed=False, seen=str(violation), fix=self.fix)
         except Exception as error:
-            told, fix = _told(error, self.fix)
-            return Finding(rule=self.name, subject=subject, passed=False, seen=told, fix=fix)
+            description, fix = _described(error, self.fix)
+            return Finding(rule=self.name, subject=subject, passed=False, seen=description, fix=fix)
         return Finding(rule=self.name, subject=subject, passed=True)

@@ -1,4 +1,4 @@
-"""A small comparison to try a report format with."""
+"""A small comparison for testing report formats."""
 
 from __future__ import annotations
 
@@ -29,17 +29,31 @@ if TYPE_CHECKING:
     from harness.report.report import Report
 
 HOSTILE = '<script>alert("owned")</script>|a|b\x1b[31m\n=1+1'
-"""A name that runs in a page, breaks a row of a table, or colors a terminal, where it is not escaped."""
+"""Name that, unless escaped, runs a script in a page, breaks a table row, and sends a control code to a terminal."""
 
 
 def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:
-    """Two backends, one with a hostile name, two seeds each, and a failed run: made-up records, which are written into
-    `directory` with their raw samples.
+    """Create a small report from synthetic records, for testing a report format.
 
-    Example::
+    The report compares two backends, one of which has a hostile name that formats must escape, with two seeds each. It
+    also contains a failed run. The records and their raw samples are written to `directory`.
 
-        def test_my_format_escapes(tmp_path):
-            assert "<script>" not in render(harness.testing.sample_report(tmp_path).table)
+    Parameters
+    ----------
+    directory : Path
+        Empty folder for the records.
+    catalog : Catalog, default: None
+        Loaded plugins; None to discover the installed ones.
+
+    Returns
+    -------
+    Report
+        The report. Its `table` is the argument of a reporter with ``takes="table"``.
+
+    Examples
+    --------
+    >>> def test_my_format_escapes_names(tmp_path):
+    ...     assert "<script>" not in render(harness.testing.sample_report(tmp_path).table)
     """
     from harness.plugins import discover
     from harness.report.report import Report

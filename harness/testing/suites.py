@@ -1,4 +1,4 @@
-"""The kit as pytest classes: subclass one in a test module of your plugin, and each rule is a test."""
+"""The rules of the conformance kit as pytest classes, which the tests of a plugin subclass."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from typing import Any, ClassVar
 import pytest
 
 from harness.plugins import discover
-from harness.testing.check import RULES, Subject, check, look, parity
+from harness.testing.check import RULES, Subject, apply_rules, check, parity
 from harness.testing.rule import Finding
 from harness.testing.rules.networks import PARITY
 
 
 class _Suite:
+    """Base of the suites. It has one test for each rule of its kind."""
+
     kind: ClassVar[str]
+    """Kind of object, which selects the rules."""
     name: ClassVar[str]
-    """Of the thing, as ``harness list`` has it; of a network ``model/backend``."""
+    """Name of the object, as in ``harness list``; for a network, ``model/backend``."""
     plugins: ClassVar[Sequence[str]] = ()
-    """Files or modules of plugins that are not installed."""
+    """Files or modules of plugins to load that are not installed."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Add a parameter for each rule of the kind."""
         if "rule" in metafunc.fixturenames:
             names = [rule.name for rule in RULES[self.kind]]
             metafunc.parametrize("rule", names + ([PARITY] if self.kind == "network" else []))
 
     def test_rule(self, rule: str) -> None:
+        """Test one rule; skip the test if the rule cannot be checked on this machine."""
         (finding,) = [each for each in _findings(self.kind, self.name, tuple(self.plugins)) if each.rule == rule]
         if finding.passed is None:
             pytest.skip(finding.seen)
@@ -37,58 +42,62 @@ class _Suite:
 def _findings(kind: str, name: str, plugins: tuple[str, ...]) -> list[Finding]:
     catalog = discover(plugins)
     if kind == "plugin":
-        return list(look(Subject(kind, name), catalog))
+        return list(apply_rules(Subject(kind, name), catalog))
     found = check(Subject(kind, name), catalog)
     return [*found, parity(Subject(kind, name), catalog)] if kind == "network" else found
 
 
 class PluginSuite(_Suite):
-    """How a plugin loads; `name` is that of its entry point, or of its file."""
+    """The rules for a plugin as a whole; `name` is the name of its entry point or file."""
 
     kind = "plugin"
 
 
 class DatasetSuite(_Suite):
-    """Example::
+    """The rules for a dataset.
 
-    class TestMyReviews(harness.testing.DatasetSuite):
-        name = "my-reviews"
+    Examples
+    --------
+    >>> class TestMyReviews(harness.testing.DatasetSuite):
+    ...     name = "my-reviews"
     """
 
     kind = "dataset"
 
 
 class TaskSuite(_Suite):
-    """Of a task; it is looked at with its default dataset."""
+    """The rules for a task, which is checked with its default dataset."""
 
     kind = "task"
 
 
 class ModelSuite(_Suite):
-    """Of a model; `name` is that of the family."""
+    """The rules for a model; `name` is the name of the model family."""
 
     kind = "model"
 
 
 class NetworkSuite(_Suite):
-    """Of a model's network on a backend, and whether it computes what the same model does elsewhere."""
+    """The rules for the network of a model on a backend, including a parity check against another installed backend."""
 
     kind = "network"
 
 
 class BackendSuite(_Suite):
-    """Of a backend; it is looked at on the CPU, with the smallest model that has a network for it."""
+    """The rules for a backend, which is checked on the CPU with a small model that has a network for it."""
 
     kind = "backend"
 
 
 class MetricSuite(_Suite):
-    """Of a metric. `cases` are worked by hand: targets, outputs and the value that they give."""
+    """The rules for a metric, and a test of values that were computed by hand."""
 
     kind = "metric"
     cases: ClassVar[Sequence[tuple[Any, Any, float | None]]] = ()
+    """Tuples of targets, outputs and the expected value of the metric."""
 
     def test_cases(self) -> None:
+        """Test that the metric has the expected value for each of `cases`."""
         import numpy as np
 
         from harness.plugins import resolve
@@ -96,12 +105,12 @@ class MetricSuite(_Suite):
 
         metric = discover(self.plugins).metric(self.name)
         for targets, outputs, expected in self.cases:
-            found = np.asarray(outputs)
-            info = info_for(metric, outputs=found.shape[-1])
-            assert resolve(metric.function)(np.asarray(targets), found, info) == pytest.approx(expected)
+            array = np.asarray(outputs)
+            info = info_for(metric, outputs=array.shape[-1])
+            assert resolve(metric.function)(np.asarray(targets), array, info) == pytest.approx(expected)
 
 
 class ReporterSuite(_Suite):
-    """Of a report format."""
+    """The rules for a report format."""
 
     kind = "reporter"

@@ -1,4 +1,4 @@
-"""A backend at work, for its rules: a small model on real data, and sessions of it."""
+"""`Workbench`: a backend with a small model and real data, from which the rules open sessions."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 EXAMPLES = 16
-"""In a batch."""
+"""Number of examples in a batch."""
 
 
 class Workbench:
-    """`model` is the family to work with; without it one for the smallest default data, with dropout if it can be."""
+    """A backend with a model, its data and its settings.
+
+    `model` names the model family. Without it, the model is chosen by the smallest default dataset, preferably one with
+    dropout.
+    """
 
     def __init__(self, backend: Backend, catalog: Catalog, model: str = "") -> None:
         self.backend, self.catalog, self._model = backend, catalog, model
@@ -34,7 +38,7 @@ class Workbench:
 
     @cached_property
     def spec(self) -> RunSpec:
-        """Of the first of its devices; one thread. Raises `NotChecked` where nothing here gives it work."""
+        """Settings of a run on the CPU with one thread. Raises `NotChecked` if no installed model and data suit."""
         from harness.plan.expand import expand
         from harness.plan.selection import Selection
 
@@ -51,7 +55,9 @@ class Workbench:
             and self._is_here(provided.value.default_dataset)
         ]
         if not pairs:
-            raise NotChecked("no network for it and no data here: yield a harness.NetworkRef from harness_networks")
+            raise NotChecked(
+                "no network for it with data on this machine; yield a harness.NetworkRef in harness_networks"
+            )
         task, family = min(pairs, key=lambda pair: (self._size(pair[0].default_dataset), not pair[1].has_dropout))
         selection = Selection(
             tasks=(task.name,), models=(family.name,), backends=(self.backend.name,), threads=1, devices=("cpu",)
@@ -74,7 +80,7 @@ class Workbench:
 
     @cached_property
     def request(self) -> SessionRequest:
-        """At fp32, seed 0, one thread, without dropout and regularization."""
+        """Request for a session in fp32 with seed 0 and one thread, without dropout and regularization."""
         from harness.execute.preparation import choose_device, preparation_of
 
         device = choose_device(self.backend, self.spec)
@@ -93,18 +99,19 @@ class Workbench:
         return initial_weights(self.request.parameters, 0)
 
     def batch(self, start: int = 0, examples: int = EXAMPLES) -> Batch:
+        """Return consecutive examples of the shuffled training split."""
         import numpy as np
 
-        order = np.random.default_rng(0).permutation(len(self.data.train))  # else a sorted split would give one class
+        order = np.random.default_rng(0).permutation(len(self.data.train))  # the examples may be sorted by class
         split = self.data.train.take(order[(start + np.arange(examples)) % len(order)])
         inputs = {name: np.ascontiguousarray(array) for name, array in split.inputs.items()}
         return Batch(inputs, np.ascontiguousarray(split.targets))
 
     @contextlib.contextmanager
     def session(self, **changes: Any) -> Iterator[Session]:
-        """Opened with the request so changed, the initial weights set; closed at the end."""
+        """Open a session with a changed request, set the initial weights, and close the session at the end."""
         if self.does_not_open:
-            raise NotChecked("it does not open")
+            raise NotChecked("the session does not open")
         session = self.backend.open(dataclasses.replace(self.request, **changes))
         try:
             session.set_weights(self.weights)
@@ -113,5 +120,6 @@ class Workbench:
             session.close()
 
     def losses(self, session: Session, steps: int = 4, learning_rate: float | None = None) -> list[float]:
+        """Train for a few steps and return the loss of each."""
         rate = self.request.recipe.learning_rate if learning_rate is None else learning_rate
         return [float(session.fetch(session.train_step(self.batch(8 * step), rate))) for step in range(steps)]

@@ -1,11 +1,11 @@
-"""The cheap alternatives, by scikit-learn: a backend ``baseline`` of its own with models of its own.
+"""Inexpensive scikit-learn models as baselines: the backend ``baseline`` and its models.
 
-They see the same prepared inputs and splits as every other backend's models, and are scored and timed by the same core.
-Each is fitted on the whole training split at once, so that it has no epochs, rates or gradients, and is no part of a
-parity check: what these rows answer is whether the expensive model is worth its cost.
+Baselines get the same prepared inputs and splits as the models of other backends, and are evaluated and timed in the
+same way. They show whether an expensive model is worth its cost. Each is fitted on the whole training split at once, so
+it has no epochs, learning rates or gradients, and does not take part in parity checks.
 
-To bring a model of your own to this backend, yield a `harness.NetworkRef` with ``backend="baseline"`` and a ``build``
-whose `harness.Network` has a `Baseline` as its ``module``, and no bindings.
+To add a model to this backend, yield a `harness.NetworkRef` with ``backend="baseline"`` and a ``build`` function that
+returns a `harness.Network` with a `Baseline` as its ``module`` and no bindings.
 """
 
 from __future__ import annotations
@@ -24,23 +24,26 @@ HARNESS_API_VERSION = "1.0"
 
 @dataclass(frozen=True)
 class Baseline:
-    """What is fitted and asked: a scikit-learn classifier or regressor, on numbers made of the prepared inputs."""
+    """A scikit-learn estimator, and the features that it is fitted on."""
 
     features: Callable[[Mapping[str, Any]], Any]
-    """Prepared inputs, arrays ``[N, ...]`` under their names -> what `estimator` takes. It learns nothing."""
+    """Function from the prepared inputs (arrays ``[N, ...]`` by name) to the input of `estimator`. It is not fitted."""
     estimator: Any
+    """Unfitted scikit-learn classifier or regressor."""
 
 
 class BaselineBackend(harness.Backend):
+    """Backend that fits scikit-learn estimators on the CPU."""
+
     name = "baseline"
-    summary = "scikit-learn's cheap alternatives, fitted at once on the CPU"
+    summary = "inexpensive scikit-learn models, fitted in one step on the CPU"
     requires = {"sklearn": "pip install scikit-learn", "scipy": "pip install scipy"}
     packages = ("scikit-learn", "scipy")
     trains_by_steps = False
     default_models = ("tfidf-logreg", "logreg", "mfcc-svm", "ridge", "majority", "mean")
 
     def devices(self) -> Sequence[harness.DeviceInfo]:
-        return [harness.DeviceInfo(name="cpu", description="the host, by scikit-learn", precisions=("fp32",))]
+        return [harness.DeviceInfo(name="cpu", description="host CPU with scikit-learn", precisions=("fp32",))]
 
     def open(self, request: SessionRequest) -> Session:
         from harness_baselines.session import BaselineSession

@@ -1,4 +1,4 @@
-"""A scikit-learn estimator for each baseline, made for a run's data."""
+"""The scikit-learn estimator of each baseline, one ``build`` function per model."""
 
 from __future__ import annotations
 

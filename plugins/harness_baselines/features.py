@@ -1,4 +1,4 @@
-"""From prepared inputs, a dict of arrays ``[N, ...]``, to what an estimator takes."""
+"""Feature extraction: from prepared inputs, a dict of arrays ``[N, ...]``, to the input of an estimator."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ Inputs = Mapping[str, NDArray[Any]]
 
 
 def nothing(inputs: Inputs) -> NDArray[np.float32]:
-    """``[N, 1]`` of zeros."""
+    """Return zeros ``[N, 1]``, for estimators that ignore their input."""
     return np.zeros((len(next(iter(inputs.values()))), 1), np.float32)
 
 
 def flat(inputs: Inputs) -> NDArray[np.float32]:
-    """The only input as ``[N, F]``."""
+    """Return the only input, flattened to ``[N, F]``."""
     (array,) = inputs.values()
     return array.reshape(len(array), -1)
 
 
 def tokens(inputs: Inputs) -> list[list[int]]:
-    """The ids of each example, without padding."""
+    """Return the token ids of each example, without padding."""
     ids, mask = inputs["input_ids"], inputs["attention_mask"].astype(bool)
     return [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
 
 
 @dataclass(frozen=True)
 class Terms:
-    """All runs of 1 to `ngrams` ids of an example."""
+    """Analyzer that returns the n-grams of token ids of an example."""
 
     ngrams: int
+    """Length of the longest n-grams, in tokens."""
 
     def __call__(self, ids: Sequence[int]) -> list[tuple[int, ...]]:
         return [
@@ -45,23 +46,29 @@ class Terms:
 
 
 WINDOW_S, HOP_S = 0.025, 0.010
-"""The usual frames of speech recognition."""
+"""Length of a frame and distance between frames in seconds, as is common in speech recognition."""
 
 
 @dataclass(frozen=True)
 class Mfcc:
-    """Waveforms to ``[N, 2 coefficients parts]``: mean and standard deviation of each mel-frequency cepstral
-    coefficient (Davis and Mermelstein 1980) over each of `parts` equal parts of the clip's frames.
+    """Statistics of mel-frequency cepstral coefficients (MFCCs; Davis and Mermelstein 1980) of waveforms.
 
-    Frames of 25 ms every 10 ms under a Hann window, triangular filters equally spaced on the mel scale
-    2595 log10(1 + f / 700) from 0 to half of the rate, the logarithm of their energies, an orthonormal DCT-II. The
-    zeros that pad a clip at its end are left out.
+    The frames of a clip are divided into `parts` equal parts, and the features are the mean and standard deviation of
+    each coefficient over each part, ``[N, 2 coefficients parts]``.
+
+    Frames are 25 ms long with a hop of 10 ms and a Hann window. Triangular filters are equally spaced on the mel scale,
+    2595 log10(1 + f / 700), from 0 to half of the sample rate; the logarithms of their energies are transformed by an
+    orthonormal DCT-II. The zeros that pad a clip at its end are ignored.
     """
 
     rate_hz: int
+    """Sample rate in Hz."""
     coefficients: int
+    """Number of coefficients per frame."""
     mel_bands: int
+    """Number of mel filters."""
     parts: int
+    """Number of parts of a clip."""
 
     def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
         (clips,) = inputs.values()
@@ -74,7 +81,10 @@ class Mfcc:
         return np.concatenate([number for part in kept for number in (part.mean(axis=0), part.std(axis=0))])
 
     def frames(self, clip: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``[samples]`` -> ``[frames, coefficients]``; a clip shorter than a window is filled up with zeros."""
+        """Return the coefficients ``[frames, coefficients]`` of a clip ``[samples]``.
+
+        A clip shorter than one frame is padded with zeros.
+        """
         width, hop = round(WINDOW_S * self.rate_hz), round(HOP_S * self.rate_hz)
         clip = np.pad(clip, (0, max(0, width - len(clip))))
         frames = np.lib.stride_tricks.sliding_window_view(clip, width)[::hop]
@@ -84,7 +94,7 @@ class Mfcc:
         return np.asarray(dct(energies, type=2, norm="ortho", axis=1)[:, : self.coefficients], np.float32)
 
     def _filters(self, size: int) -> NDArray[np.float64]:
-        """``[size / 2 + 1, mel_bands]``."""
+        """Return the weights of the mel filters, ``[size / 2 + 1, mel_bands]``."""
         highest = 2595 * np.log10(1 + self.rate_hz / 2 / 700)
         edges = 700 * (10 ** (np.linspace(0, highest, self.mel_bands + 2) / 2595) - 1)
         low, center, high = edges[:-2], edges[1:-1], edges[2:]

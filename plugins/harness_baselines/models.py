@@ -1,4 +1,4 @@
-"""The baselines as data: what each takes, its options, and what a prediction costs."""
+"""Declarations of the baselines: accepted data, options, and cost of a prediction."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from harness import DataInfo, Model, Parameter
 
 
 class Nothing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Nothing to choose."""
+    """Empty configuration."""
 
 
 class RegularizedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of a model with an L2 penalty."""
+
     C: float = 1.0
-    """Inverse of the strength of the L2 penalty, as scikit-learn has it."""
+    """Inverse of the strength of the L2 penalty, as in scikit-learn; positive."""
 
     def __post_init__(self) -> None:
         if not 0 < self.C < float("inf"):
@@ -24,18 +26,20 @@ class RegularizedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class _Baseline(Model):
-    """Fitted at once on the training split."""
+    """A model that is fitted on the whole training split at once."""
 
     def parameters(self, config: Struct, info: DataInfo) -> Sequence[Parameter]:
-        """None that are canonical: what scikit-learn learns has no size before it has seen the data."""
+        """Return no parameters: the sizes of what scikit-learn learns are not known before fitting."""
         return ()
 
     def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
-        """0: not told, since it depends on what was learnt."""
+        """Return 0, for unknown: the cost depends on what was learned."""
         return 0.0
 
 
 class Majority(_Baseline):
+    """Constant prediction of the most frequent class."""
+
     name = "majority"
     summary = "always the most frequent class of the training split"
     accepts = ("tokens", "image", "waveform", "features")
@@ -45,6 +49,8 @@ class Majority(_Baseline):
 
 
 class Mean(_Baseline):
+    """Constant prediction of the mean of the targets."""
+
     name = "mean"
     summary = "always the mean of the training split"
     accepts = ("features",)
@@ -54,11 +60,13 @@ class Mean(_Baseline):
 
 
 class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of `TfidfLogreg`."""
+
     C: float = 10.0
     ngrams: int = 2
-    """Longest run of tokens that counts as a term."""
+    """Length of the longest n-grams that are terms, in tokens."""
     min_examples: int = 2
-    """Terms in fewer examples are left out."""
+    """Minimum number of examples that contain a term; rarer terms are ignored."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +75,7 @@ class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class TfidfLogreg(_Baseline):
-    """On the task's own tokens, so that it sees what the networks see: n-grams of token ids, sublinear TF-IDF."""
+    """Logistic regression on sublinear TF-IDF features of n-grams of the task's token ids, the input of networks."""
 
     name = "tfidf-logreg"
     summary = "TF-IDF of token n-grams, logistic regression"
@@ -78,7 +86,7 @@ class TfidfLogreg(_Baseline):
 
 
 class Logreg(_Baseline):
-    """Multinomial, on the only input, flattened: pixels, or features."""
+    """Multinomial logistic regression on the flattened input (pixels or features)."""
 
     name = "logreg"
     summary = "logistic regression on pixels or features"
@@ -88,29 +96,36 @@ class Logreg(_Baseline):
     variants = {"logreg": {}}
 
     def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
-        """2 F outputs, of F input numbers."""
-        return 2.0 * _numbers(info) * info.outputs
+        """Return the FLOPs of one example, ``2 F outputs`` for an input of F elements."""
+        return 2.0 * _elements(info) * info.outputs
 
 
 class MfccConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of `MfccSvm`."""
+
     C: float = 10.0
     coefficients: int = 20
+    """Number of cepstral coefficients per frame, at most `mel_bands`."""
     mel_bands: int = 40
+    """Number of mel filters."""
     parts: int = 5
-    """The clip's frames are cut into so many equal parts, and each is summed up by itself."""
+    """Number of equal parts that a clip is divided into; each part has separate statistics."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.coefficients <= self.mel_bands or self.parts < 1:
-            raise ValueError("coefficients must lie between 1 and mel_bands, and parts be at least 1")
+            raise ValueError("coefficients must be between 1 and mel_bands, and parts at least 1")
 
 
 class MfccSvm(_Baseline):
-    """Mel-frequency cepstral coefficients (Davis and Mermelstein 1980), mean and standard deviation of each over equal
-    parts of the clip, an SVM with a radial kernel. Its outputs are decision values: ranks, not probabilities."""
+    """SVM with an RBF kernel on statistics of mel-frequency cepstral coefficients (Davis and Mermelstein 1980).
+
+    The features are the mean and standard deviation of each coefficient over equal parts of the clip. The outputs are
+    decision values, which rank the classes but are not log-probabilities.
+    """
 
     name = "mfcc-svm"
-    summary = "MFCCs summed up over parts of the clip, SVM with a radial kernel"
+    summary = "MFCC statistics over parts of the clip, SVM with an RBF kernel"
     accepts = ("waveform",)
     objectives = ("classification",)
     Config = MfccConfig
@@ -118,8 +133,10 @@ class MfccSvm(_Baseline):
 
 
 class RidgeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of `Ridge`."""
+
     alpha: float = 1.0
-    """Strength of the L2 penalty, as scikit-learn has it."""
+    """Strength of the L2 penalty, as in scikit-learn; at least 0."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < float("inf"):
@@ -127,6 +144,8 @@ class RidgeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Ridge(_Baseline):
+    """Linear regression with an L2 penalty."""
+
     name = "ridge"
     summary = "ridge regression on the features"
     accepts = ("features",)
@@ -135,15 +154,19 @@ class Ridge(_Baseline):
     variants = {"ridge": {}}
 
     def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
-        """2 F outputs, of F input numbers."""
-        return 2.0 * _numbers(info) * info.outputs
+        """Return the FLOPs of one example, ``2 F outputs`` for an input of F elements."""
+        return 2.0 * _elements(info) * info.outputs
 
 
 class BoostingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of `GradientBoosting`."""
+
     trees: int = 100
-    """Boosting iterations; of a classification, one tree a class in each."""
+    """Number of boosting iterations; classification fits one tree per class in each iteration."""
     learning_rate: float = 0.1
+    """Shrinkage factor of each tree; positive."""
     leaves: int = 31
+    """Maximum number of leaves per tree."""
 
     def __post_init__(self) -> None:
         if self.trees < 1 or self.leaves < 2 or not 0 < self.learning_rate < float("inf"):
@@ -151,15 +174,17 @@ class BoostingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class GradientBoosting(_Baseline):
+    """Histogram-based gradient boosting."""
+
     name = "gradient-boosting"
-    summary = "histogram gradient boosting of trees"
+    summary = "histogram-based gradient boosting of trees"
     accepts = ("features",)
     objectives = ("classification", "regression")
     Config = BoostingConfig
     variants = {"gradient-boosting": {}}
 
 
-def _numbers(info: DataInfo) -> int:
+def _elements(info: DataInfo) -> int:
     (spec,) = info.inputs.values()
     return math.prod(spec.shape)
 

@@ -1,4 +1,4 @@
-"""A scikit-learn estimator as a session: a step fits it anew."""
+"""The session of the backend ``baseline``: each training step fits a new scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ from harness import Batch, SessionRequest, UnsupportedError
 
 Array = NDArray[Any]
 
-LEAST = 1e-7
-"""Probabilities below it count as it, so that their logarithm is finite."""
+MIN_PROBABILITY = 1e-7
+"""Lower bound of probabilities, which keeps their logarithms finite."""
 
 
 class BaselineSession(harness.Session):
-    """One estimator. It has no canonical weights: `set_weights` makes it as new, `get_weights` gives nothing."""
+    """Session of one estimator.
+
+    There are no canonical weights: `set_weights` discards the fitted estimator, and `get_weights` returns an empty
+    dict.
+    """
 
     def __init__(self, request: SessionRequest) -> None:
         if request.device != "cpu" or request.precision != "fp32":
-            raise UnsupportedError(f"baseline computes on cpu in fp32, not on {request.device} in {request.precision}")
+            raise UnsupportedError(
+                f"baseline supports device cpu with precision fp32 only, not {request.device} with {request.precision}"
+            )
         if request.compile:
-            raise UnsupportedError("baseline has no compiler; leave --compile out")
+            raise UnsupportedError("baseline cannot compile models; run without --compile")
         self._info = request.info
         baseline = request.build(request.config, request.info, request.recipe.dropout).module
         self._features, self._new = baseline.features, baseline.estimator
@@ -42,36 +48,40 @@ class BaselineSession(harness.Session):
         return {}
 
     def train_step(self, batch: Batch, learning_rate: float) -> Callable[[], Array]:
-        """Fit on the batch alone. The handle's loss is computed when it is fetched, outside of what is timed."""
+        """Fit a new estimator on `batch`. The loss is computed when the handle is fetched, outside the timed part."""
         features = self._features(batch.inputs)
         fitted = self._fitted = clone(self._new).fit(features, batch.targets)
         return lambda: self._loss(self._outputs(fitted, features), batch.targets)
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
-        raise UnsupportedError("baseline fits by scikit-learn: it has no gradients to compare")
+        raise UnsupportedError("baseline has no gradients to compare: its models are fitted by scikit-learn")
 
     def predict(self, inputs: Mapping[str, Array]) -> Array:
         if self._fitted is None:
-            raise UnsupportedError("this baseline has seen no training split: it starts from no weights")
+            raise UnsupportedError("this baseline is not fitted, so it cannot predict; it has no initial weights")
         return self._outputs(self._fitted, self._features(inputs))
 
     def _outputs(self, fitted: Any, features: Any) -> Array:
-        """float32 ``[B, outputs]``: log-probabilities, or the decision values of what has none, or standardized
-        targets."""
+        """Return the outputs, float32 ``[B, outputs]``.
+
+        For classification these are log-probabilities, or decision values if the estimator has no probabilities; for
+        regression, standardized targets.
+        """
         if self._info.objective == "regression":
             return np.asarray(fitted.predict(features), np.float32).reshape(-1, self._info.outputs)
         if hasattr(fitted, "predict_proba"):
-            scores = np.log(np.maximum(fitted.predict_proba(features), LEAST))
+            scores = np.log(np.maximum(fitted.predict_proba(features), MIN_PROBABILITY))
         else:
             scores = fitted.decision_function(features)
-            if scores.ndim == 1:  # of two classes: in favor of the second
+            if scores.ndim == 1:  # two classes: positive values favor the second
                 scores = np.stack([-scores, scores], axis=1) / 2
-        outputs = np.full((len(scores), self._info.outputs), min(np.log(LEAST), scores.min()), np.float32)
-        outputs[:, fitted.classes_] = scores  # a class that the training split lacks is never predicted
+        # A class that is missing in the training split gets a score that is never above the others.
+        outputs = np.full((len(scores), self._info.outputs), min(np.log(MIN_PROBABILITY), scores.min()), np.float32)
+        outputs[:, fitted.classes_] = scores
         return outputs
 
     def _loss(self, outputs: Array, targets: Array) -> Array:
-        """The mean over the examples that it was fitted on."""
+        """Return the mean loss of the examples that the estimator was fitted on."""
         if self._info.objective == "regression":
             return np.asarray(np.mean((outputs - targets) ** 2, dtype=np.float32))
         loss = log_loss(targets, softmax(outputs, axis=1), labels=np.arange(outputs.shape[1]))
@@ -81,7 +91,9 @@ class BaselineSession(harness.Session):
         return np.asarray(handle() if callable(handle) else handle)
 
     def synchronize(self) -> None:
-        """scikit-learn returns when it has finished."""
+        """Do nothing: scikit-learn computes synchronously."""
 
     def notes(self) -> dict[str, str]:
-        return {"training": "fitted at once on the training split; the recipe's optimizer and rate have no part in it"}
+        return {
+            "training": "fitted in one step on the training split; the recipe's optimizer and learning rate are unused"
+        }

@@ -1,4 +1,4 @@
-"""``cldr-langid``: which language is this name written in?"""
+"""The dataset ``cldr-langid``: language identification of names."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ LANGUAGES = (
 
 
 class CldrLangid(Dataset):
-    """Language identification of single names: 20 languages, all in Latin script.
+    """Language identification of single names in 20 languages, all in Latin script.
 
-    Source: the Unicode Common Locale Data Repository as carried by ``babel``: every language's names of
-    territories, languages, scripts and currencies (``Kreikka``, ``arabialainen``, ``sambijská kwacha``). Names are
-    brought to NFC. A name is kept if it has three letters or more and no other of the 20 languages has it
-    (compared without case). Within a language, names that differ in case, digits or punctuation only are one.
+    The names of territories, languages, scripts and currencies in each language (``Kreikka``, ``arabialainen``,
+    ``sambijská kwacha``) come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``,
+    and are normalized to NFC. A name is kept if it has at least three letters and occurs in only one of the 20
+    languages (ignoring case). Within a language, names that differ only in case, digits or punctuation are
+    duplicates, and the first is kept.
 
-    Splits are stratified, 80 / 10 / 10 percent of every language; a name's place follows from its SHA-256, so
-    the splits depend on nothing but the names, and a later release of CLDR moves few of them. The same
-    item may be in several splits in several languages (``Greece``, ``Kreikka``); the same name never is.
+    Each language is split into 80% training, 10% validation and 10% test names. A name is assigned to its split by
+    its SHA-256 digest, so the splits depend only on the names, and a later release of CLDR moves few of them. The
+    same item may be in different splits in different languages (``Greece``, ``Kreikka``); a name is in one split.
 
-    With babel 2.18: 15,734 names, 12,586 / 1,574 / 1,574 in training, validation and test; 518 (Danish) to 1,135
-    (Lithuanian) a language, 787 on average; always answering the largest class gives an accuracy of 0.07. Logistic
-    regression on TF-IDF of character 1- to 5-grams reaches 0.835 on the test split
+    With babel 2.18, there are 15,734 names: 12,586 / 1,574 / 1,574 in training, validation and test, and from 518
+    (Danish) to 1,135 (Lithuanian) per language, 787 on average. Always predicting the largest class gives an accuracy
+    of 0.07. Logistic regression on TF-IDF features of character 1- to 5-grams reaches 0.835 on the test split
     (``python -m benchmarks.character_ngrams``).
 
-    Inputs: ``text``, object array of str [N]. Targets: int64 [N], the place in ``label_names``, which are ISO
-    639-1 codes.
+    Inputs: ``text``, object array of str [N]. Targets: int64 [N], indices into ``label_names``, which are ISO 639-1
+    codes.
     """
 
     name = "cldr-langid"
@@ -42,8 +43,8 @@ class CldrLangid(Dataset):
     summary = "the language of a territory's, language's, script's or currency's name (20 languages, CLDR)"
     license = "Unicode License v3 (https://www.unicode.org/license.txt)"
     homepage = "https://cldr.unicode.org/"
-    citation = "Unicode Common Locale Data Repository, as babel carries it"
-    notes = "Made for this harness: no figures are published. The sizes are those with babel 2.18."
+    citation = "Unicode Common Locale Data Repository, as distributed with babel"
+    notes = "Created for this harness, so there are no published results. Sizes are those with babel 2.18."
     examples = {"train": 12_586, "validation": 1_574, "test": 1_574}
     inputs = INPUTS
     label_names = LANGUAGES
@@ -52,7 +53,7 @@ class CldrLangid(Dataset):
     recipes = {"lstm": {"epochs": 10, "learning_rate": 4e-3, "dropout": 0.5}}
 
     def load(self, options: NoOptions) -> RawData:
-        """Read the names from babel's data files; no download."""
+        """Read the names from babel's data files, without a download."""
         from importlib.metadata import version
 
         splits: tuple[list[_Example], ...] = ([], [], [])
@@ -62,7 +63,7 @@ class CldrLangid(Dataset):
             splits[0].extend(ordered[2 * tenth :])
             splits[1].extend(ordered[:tenth])
             splits[2].extend(ordered[tenth : 2 * tenth])
-        # The digest read backwards orders a split independently of how its examples were chosen.
+        # The reversed digest gives an order that is independent of how the examples of a split were chosen.
         train, validation, test = (_split(sorted(part, key=lambda example: example[0][::-1])) for part in splits)
         return RawData(
             train=train,
@@ -77,7 +78,7 @@ _Example = tuple[bytes, str, int]
 
 
 def names_by_language() -> dict[str, list[str]]:
-    """The names that one language only has, in CLDR's order of items."""
+    """Return the names that occur in only one language, by language code, in CLDR's order of items."""
     names = {code: _distinct(_names(code)) for code in LANGUAGES}
     speakers: dict[str, set[str]] = {}
     for code in LANGUAGES:
@@ -96,7 +97,7 @@ def _names(code: str) -> Iterator[str]:
 
 
 def _distinct(names: Iterator[str]) -> list[str]:
-    """The first name of each sequence of letters; none with fewer than three."""
+    """Return the first name with each sequence of letters; names with fewer than three letters are left out."""
     first: dict[str, str] = {}
     for name in names:
         letters = "".join(filter(str.isalpha, name.casefold()))

@@ -1,4 +1,4 @@
-"""Text classification with a vocabulary learned on the training split."""
+"""The task ``nlp``: text classification with a vocabulary learned on the training split."""
 
 from __future__ import annotations
 
@@ -17,39 +17,45 @@ if TYPE_CHECKING:
 
 
 class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the task ``nlp``."""
+
     vocab_size: int = 4000
-    """At most so many tokens, special ones included."""
+    """Maximum number of tokens in the vocabulary, including the special ones; at least 16."""
     vocabulary: Literal["wordpiece", "word"] = "wordpiece"
-    """Learned on the training split: pieces of words, or whole words that occur twice or more, all others being
-    ``[UNK]``."""
+    """Kind of vocabulary to learn on the training split. ``wordpiece``: pieces of words. ``word``: whole words that
+    occur at least twice; all other words become ``[UNK]``."""
     word_dropout: float = 0.0
-    """Share of the tokens of every training batch that are replaced by ``[UNK]`` (Bowman et al. 2016, CoNLL, section
-    3.1), special ones apart."""
+    """Fraction of the tokens in a training batch that are replaced by ``[UNK]`` (Bowman et al. 2016, CoNLL, section
+    3.1), from 0 to below 1. Special tokens are never replaced."""
     max_length: int | None = None
-    """Tokens of an example, ``[CLS]`` and ``[SEP]`` included. None: enough for 99 percent of the training texts,
-    rounded up to a multiple of 8, at most 512."""
+    """Tokens per example, including ``[CLS]`` and ``[SEP]``; at least 3. If None, the length that covers 99% of the
+    training texts, rounded up to a multiple of 8, at most 512."""
     lowercase: bool = True
+    """True if texts are converted to lower case before tokenization."""
     tokenizer: str | None = None
-    """Folder of a pretrained WordPiece tokenizer (``tokenizer.json``, or ``vocab.txt``), used as it is: nothing is
-    learned then, and `vocabulary`, `vocab_size` and `lowercase` mean nothing."""
+    """Path of a folder with a pretrained WordPiece tokenizer (``tokenizer.json`` or ``vocab.txt``). It is used
+    unchanged, and `vocabulary`, `vocab_size` and `lowercase` are ignored. If None, a vocabulary is learned."""
 
     def __post_init__(self) -> None:
         if self.vocab_size < 16:
             raise ValueError(f"vocab_size must be at least 16, got {self.vocab_size}")
         if self.max_length is not None and self.max_length < 3:
-            raise ValueError(f"max_length must leave room for [CLS], a token and [SEP]: 3, got {self.max_length}")
+            raise ValueError(f"max_length must be at least 3 ([CLS], a token and [SEP]), got {self.max_length}")
         if not 0 <= self.word_dropout < 1:
-            raise ValueError(f"word_dropout must lie in [0, 1), got {self.word_dropout}")
+            raise ValueError(f"word_dropout must be at least 0 and below 1, got {self.word_dropout}")
 
 
 class TextClassification(Task[NlpOptions]):
-    """Cleans the text, learns a vocabulary on the training split, cuts and pads to one length.
+    """Text classification.
+
+    Texts are cleaned, tokenized with a vocabulary learned on the training split, and truncated and padded to one
+    length.
 
     Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
-    Groups: those of the dataset, and ``tokens``, the length before cutting, special tokens included.
-    `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the share
-    of training texts that were cut; ``unknown_share``, the share of ``[UNK]`` among the validation split's tokens
-    before cutting.
+    Groups: those of the dataset, and ``tokens``, the length before truncation, including special tokens.
+    `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the
+    fraction of training texts that were truncated; ``unknown_share``, the fraction of ``[UNK]`` among the tokens of
+    the validation split before truncation.
     """
 
     name = "nlp"
@@ -76,13 +82,16 @@ class TextClassification(Task[NlpOptions]):
     reported = ("unknown_share",)
 
     def prepare(self, data: RawData, options: NlpOptions) -> PreparedData:
-        """Raises `harness.DataError` for a value that is not a text, or a training split without any text."""
+        """Tokenize the splits.
+
+        Raises `harness.DataError` for a value that is not a string, or if the training split has no text.
+        """
         named = {"training": data.train, "validation": data.validation, "test": data.test}
         for name, split in named.items():
             _check_texts(name, split)
         train, validation, test = (_cleaned(split) for split in named.values())
         if not any(train):
-            raise DataError("the training split holds no text to learn a vocabulary from")
+            raise DataError("the training split has no text to learn a vocabulary from; every text is empty")
         parts = (train, validation, test)
         if options.tokenizer is not None:
             ids, vocabulary = text.encode_pretrained(parts, options.tokenizer)
@@ -125,7 +134,7 @@ class TextClassification(Task[NlpOptions]):
     def augment(
         self, inputs: dict[str, NDArray[Any]], info: DataInfo, options: NlpOptions, rng: np.random.Generator
     ) -> dict[str, NDArray[Any]]:
-        """Word dropout."""
+        """Replace tokens by ``[UNK]`` at random (word dropout)."""
         if not options.word_dropout:
             return inputs
         import numpy as np
@@ -136,12 +145,15 @@ class TextClassification(Task[NlpOptions]):
         return inputs | {"input_ids": np.where(dropped, np.int32(int(info.details["unk_id"])), ids)}
 
     def checkpoint_options(self, folder: Path) -> dict[str, Any]:
-        """The checkpoint's own tokenizer. Raises `harness.UsageError` where it brings none: the pieces of another
-        vocabulary would have the embeddings of others."""
+        """Return the option that selects the tokenizer of the checkpoint.
+
+        Raises `harness.UsageError` if the checkpoint has none: with another vocabulary, the token ids would not match
+        the embeddings.
+        """
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
             raise UsageError(
-                f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt; copy the one that the checkpoint "
-                "was trained with into it"
+                f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt; copy the tokenizer that the "
+                "checkpoint was trained with into this folder"
             )
         return {"tokenizer": str(folder)}
 
@@ -149,7 +161,7 @@ class TextClassification(Task[NlpOptions]):
 def _check_texts(name: str, split: Split) -> None:
     for number, value in enumerate(split.inputs["text"]):
         if not isinstance(value, str):
-            raise DataError(f"{name} example {number} is {value!r}, not a text")
+            raise DataError(f"{name} example {number} is {value!r}, not a string")
 
 
 def _cleaned(split: Split) -> list[str]:
@@ -161,14 +173,17 @@ def _classes(targets: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _lengths(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """With ``[CLS]`` and ``[SEP]``."""
+    """Return the number of tokens in each row, including ``[CLS]`` and ``[SEP]``."""
     import numpy as np
 
     return np.array([len(row) + 2 for row in rows], np.int64)
 
 
 def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = 512) -> int:
-    """The length that covers `share` of the examples (nearest rank), a multiple of 8, at most `limit`."""
+    """Return the length that covers the fraction `share` of the examples (nearest rank).
+
+    It is rounded up to a multiple of 8, and at most `limit`.
+    """
     import math
 
     covering = sorted(lengths)[math.ceil(share * len(lengths)) - 1]
@@ -176,5 +191,6 @@ def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = 5
 
 
 def _share(rows: Sequence[Sequence[int]], token: int) -> float:
+    """Return the fraction of `token` among all tokens."""
     total = sum(map(len, rows))
     return sum(row.count(token) for row in rows) / total if total else 0.0

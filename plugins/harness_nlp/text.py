@@ -1,7 +1,7 @@
-"""From text to token ids, in three steps: `clean`, `learn_vocabulary` or `learn_words`, `encode`.
+"""Conversion of texts to token ids in three steps: `clean`, `learn_vocabulary` or `learn_words`, and `encode`.
 
-The vocabulary is WordPiece as in BERT: a word is cut into the longest pieces that the vocabulary has, pieces after
-the first carry ``##``. One of whole words is a WordPiece vocabulary too, that has no piece to go on with.
+The vocabulary is WordPiece, as in BERT: a word is split into the longest pieces in the vocabulary, and pieces after
+the first start with ``##``. A vocabulary of whole words is a WordPiece vocabulary without such continuation pieces.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ CONTINUATION = "##"
 
 
 def clean(text: str) -> str:
-    """Unicode NFC, every run of white space one blank, none at the ends."""
+    """Normalize to Unicode NFC, collapse every run of whitespace to one space, and strip the ends."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tuple[str, ...]:
-    """At most `size` pieces, the token id of each being its place; the first four are `SPECIAL_TOKENS`.
+    """Learn a WordPiece vocabulary of at most `size` pieces.
 
-    The same texts give the same vocabulary in every process. Characters that would need more than `size` pieces are
-    left out, the rarest first; a word that has one becomes ``[UNK]``.
+    The index of a piece is its token id; the first four pieces are `SPECIAL_TOKENS`. The same texts give the same
+    vocabulary in every process. If the characters alone would need more than `size` pieces, the rarest are left out; a
+    word that contains one of these becomes ``[UNK]``.
     """
     from tokenizers import trainers
 
     tokenizer = _tokenizer({UNKNOWN: 0}, lowercase)
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(tokenizer.normalizer.normalize_str(text))  # counted in C, a text at a time
+        counts.update(tokenizer.normalizer.normalize_str(text))  # counts characters, in C
     by_count = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
     alphabet = sorted(by_count[: (size - len(SPECIAL_TOKENS)) // 2])
-    # The trainer numbers "##x" in the order of a randomly seeded hash map and breaks ties between pairs by these
-    # numbers; naming them as special tokens fixes the order.
+    # The trainer assigns ids to "##x" in the order of a randomly seeded hash map and breaks ties between pairs by
+    # these ids. Passing them as special tokens fixes the order.
     single = [*SPECIAL_TOKENS, *(CONTINUATION + character for character in alphabet)]
     trainer = trainers.WordPieceTrainer(
         vocab_size=size,
@@ -59,8 +60,11 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
 
 
 def learn_words(texts: Sequence[str], size: int, *, lowercase: bool, least: int = 2) -> tuple[str, ...]:
-    """At most `size` whole words and punctuation marks that occur `least` times or more, the most frequent first, after
-    the four `SPECIAL_TOKENS`; every other word becomes ``[UNK]``."""
+    """Learn a vocabulary of whole words and punctuation marks that occur at least `least` times.
+
+    The vocabulary has at most `size` entries: the four `SPECIAL_TOKENS`, then the words, most frequent first. Every
+    other word becomes ``[UNK]``.
+    """
     tokenizer = _tokenizer({UNKNOWN: 0}, lowercase)
     counts: Counter[str] = Counter()
     for text in texts:
@@ -71,21 +75,21 @@ def learn_words(texts: Sequence[str], size: int, *, lowercase: bool, least: int 
 
 
 def encode(texts: Sequence[str], vocabulary: Sequence[str], *, lowercase: bool) -> list[list[int]]:
-    """Token ids of each text, without special tokens, neither cut nor padded."""
+    """Return the token ids of each text, without special tokens, truncation or padding."""
     return _ids(_tokenizer({piece: number for number, piece in enumerate(vocabulary)}, lowercase), texts)
 
 
 def encode_pretrained(texts: Sequence[Sequence[str]], folder: str) -> tuple[list[list[list[int]]], tuple[str, ...]]:
-    """Token ids of each text of each list by the tokenizer in `folder`, as `encode` gives them, and its vocabulary.
+    """Tokenize lists of texts with the tokenizer in `folder`; return the token ids, as `encode`, and the vocabulary.
 
-    Reads ``tokenizer.json``, else ``vocab.txt`` with ``do_lower_case`` of ``tokenizer_config.json``. Raises
-    `harness.DataError` where there is none, or one without BERT's special tokens.
+    Reads ``tokenizer.json`` if present, else ``vocab.txt`` with ``do_lower_case`` from ``tokenizer_config.json``.
+    Raises `harness.DataError` if neither can be read, or if the tokenizer lacks BERT's special tokens.
     """
     tokenizer = _pretrained(Path(folder))
     ids = tokenizer.get_vocab()
     absent = [token for token in SPECIAL_TOKENS if token not in ids]
     if absent:
-        raise DataError(f"the tokenizer in {folder} lacks {', '.join(absent)}; WordPiece tokenizers of BERT are read")
+        raise DataError(f"the tokenizer in {folder} lacks {', '.join(absent)}; use a WordPiece tokenizer like BERT's")
     pieces = {number: piece for piece, number in ids.items()}
     vocabulary = tuple(pieces.get(number, "") for number in range(max(pieces) + 1))
     return [_ids(tokenizer, part) for part in texts], vocabulary
@@ -107,14 +111,14 @@ def _pretrained(folder: Path) -> Any:
         pieces = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
         config = folder / "tokenizer_config.json"
         settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    except Exception as error:  # tokenizers raises plain Exception for a file that it cannot read
-        raise DataError(f"no tokenizer can be read in {folder}: {error}") from None
+    except Exception as error:  # tokenizers raises a plain Exception for a file that it cannot read
+        raise DataError(f"cannot read a tokenizer in {folder}: {error}") from None
     lowercase = bool(settings.get("do_lower_case", True))
     return _tokenizer({piece: number for number, piece in enumerate(pieces)}, lowercase, strip_accents=None)
 
 
 def pad(ids: Iterable[Sequence[int]], vocabulary: Sequence[str], max_length: int) -> dict[str, NDArray[np.int32]]:
-    """``[CLS]`` ids ``[SEP]``, cut and right-padded to `max_length` tokens.
+    """Add ``[CLS]`` and ``[SEP]``, then truncate and right-pad to `max_length` tokens.
 
     Returns ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length].
     """
@@ -134,8 +138,8 @@ def _tokenizer(ids: dict[str, int], lowercase: bool, strip_accents: bool | None 
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUATION))
-    # Accents are kept: they are letters of their own in most languages. None, for published vocabularies, strips them
-    # where it lowers, as BERT did.
+    # Accents are kept by default: accented letters are distinct letters in most languages. With None, for published
+    # vocabularies, accents are stripped if the text is lowercased, as in BERT.
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer

@@ -1,4 +1,4 @@
-"""Regression on tables: the task `regression`, its datasets, and linear models and perceptrons."""
+"""Regression on tables: the task ``regression``, its datasets, and linear models and multi-layer perceptrons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dataset `diabetes`: disease progression of 442 patients, carried by scikit-learn."""
+"""The dataset ``diabetes``: disease progression of 442 patients, distributed with scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ VALIDATION_SHARE = 0.1
 
 
 class Diabetes(Dataset[SeededSplit]):
-    """442 patients, ten measurements each, in 308 / 45 / 89 for training, validation and test.
+    """Ten measurements of each of 442 patients: 308 / 45 / 89 for training, validation and test.
 
-    ``features``: float64 ``[N, 10]``, in their own units: age (years), sex (1 or 2), body mass index (kg/m^2), mean
-    blood pressure (mm Hg) and six blood serum values s1 to s6, of which s1 to s4 are nearly linearly dependent.
-    ``targets``: float64 ``[N, 1]``, a score of disease progression one year later, 25 to 346.
+    Inputs: ``features``, float64 ``[N, 10]``, not standardized: age (years), sex (1 or 2), body mass index (kg/m^2),
+    mean blood pressure (mm Hg) and six blood serum values s1 to s6, of which s1 to s4 are nearly linearly dependent.
+    Targets: float64 ``[N, 1]``, a score of disease progression one year later, 25 to 346.
 
-    Source: Efron, Hastie, Johnstone and Tibshirani 2004, "Least Angle Regression", Annals of Statistics 32(2), as
-    scikit-learn's ``load_diabetes`` carries it. It has no published split: this one is drawn at random.
+    The data were published with Efron, Hastie, Johnstone and Tibshirani 2004, "Least Angle Regression", Annals of
+    Statistics 32(2), and are read with scikit-learn's ``load_diabetes``. There is no published split; here, the splits
+    are drawn at random.
     """
 
     name = "diabetes"
@@ -31,7 +32,7 @@ class Diabetes(Dataset[SeededSplit]):
     license = "published with Efron et al. 2004; distributed with scikit-learn (BSD-3-Clause)"
     homepage = "https://www4.stat.ncsu.edu/~boos/var.select/diabetes.html"
     citation = "Efron, Hastie, Johnstone and Tibshirani 2004, Least Angle Regression, Annals of Statistics 32(2)"
-    notes = "No published split: drawn by a seed."
+    notes = "No published split: drawn with a seed."
     examples = {"train": 308, "validation": 45, "test": 89}
     inputs = {"features": RawInput(shape=(10,), dtype="float64")}
     label_names = ("progression",)
@@ -39,8 +40,8 @@ class Diabetes(Dataset[SeededSplit]):
     target = 55.0
     Options = SeededSplit
     recipes = {
-        # The serum values s1 to s4 are so close to dependent (condition number of the standardized features: 21) that
-        # least squares is reached only by many steps with momentum and a rate that falls to zero.
+        # The serum values s1 to s4 are nearly dependent (the condition number of the standardized features is 21).
+        # Reaching the least-squares solution takes many steps, momentum, and a learning rate that decays to zero.
         "linear": {
             "epochs": 200,
             "batch_size": 32,
@@ -50,13 +51,13 @@ class Diabetes(Dataset[SeededSplit]):
             "weight_decay": 0.0,
             "schedule": "cosine",
         },
-        # 308 patients say little beyond a linear relation: what helps is whatever keeps the network close to one.
+        # With 308 patients, little more than a linear relation can be learned, so strong regularization helps.
         "mlp": {"epochs": 30, "weight_decay": 3.0, "dropout": 0.2},
         "mlp-50": {"epochs": 60, "weight_decay": 0.3, "dropout": 0.3},
     }
 
     def load(self, options: SeededSplit) -> RawData:
-        """Read the table from the installed scikit-learn; no download."""
+        """Read the table from the installed scikit-learn, without a download."""
         from sklearn.datasets import load_diabetes
 
         source = load_diabetes(scaled=False)
@@ -72,7 +73,7 @@ class Diabetes(Dataset[SeededSplit]):
 
 
 def split_indices(rows: int, seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Training, validation and test positions."""
+    """Return the indices of the training, validation and test rows."""
     import numpy as np
     from sklearn.model_selection import train_test_split
 

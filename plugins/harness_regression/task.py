@@ -1,4 +1,4 @@
-"""The task `regression`: numbers from the columns of a table."""
+"""The task ``regression``: regression on the columns of a table."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ if TYPE_CHECKING:
 
 
 class RegressionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the task ``regression``."""
+
     missing: Literal["impute", "error"] = "impute"
-    """``impute``: a missing number becomes the mean of its column in the training split, and each column that has gaps
-    there gets a companion that is 1 where the number is missing and 0 elsewhere. ``error``: refuse the data."""
+    """Treatment of missing numbers. ``impute``: replace them by the mean of the column in the training split, and for
+    each column with missing numbers there, add an indicator column that is 1 where the number is missing and 0
+    elsewhere. ``error``: raise an error."""
 
 
 class RegressionTask(Task[RegressionOptions]):
     """Regression on the columns of a table.
 
-    Takes ``features`` float ``[N, F]``, NaN where a number is missing, and targets float ``[N, T]``; gives both in
-    float32, each column shifted and scaled to mean 0 and std 1 on the training split. A feature that is constant there
-    is 0 in every split. ``categories``, an object array of str or None ``[N, C]``, may come with the features or in
-    their place: a column of 0 and 1 for each category of the training split; one that is not there has 0 in all of
-    them. The prepared columns are the features, then the companions of those with gaps, then the categories.
+    Raw inputs: ``features``, float ``[N, F]``, NaN where a number is missing, and optionally ``categories``, object
+    array of str or None ``[N, C]``; F may be 0 if there are categories. Targets: float ``[N, T]``.
+
+    Features and targets become float32, and each column is standardized to mean 0 and standard deviation 1 on the
+    training split. A feature that is constant there is 0 in every split. Categories are one-hot encoded with the
+    categories of the training split; an unknown category is 0 in all columns. The prepared columns are the features,
+    the indicators of missing numbers, and the categories, in this order.
     """
 
     name = "regression"
@@ -50,12 +55,12 @@ class RegressionTask(Task[RegressionOptions]):
     Options = RegressionOptions
 
     def prepare(self, data: RawData, options: RegressionOptions) -> PreparedData:
-        """Fill in, standardize and encode by the training split.
+        """Impute, standardize and encode with statistics of the training split.
 
-        ``info.target_mean`` and ``info.target_scale`` undo it for the targets; ``info.details`` holds the dataset's
-        own, ``constant_features``, the number of columns that carry nothing, and, where numbers are missing in the
-        training split, ``missing_share``. Raises `harness.DataError` for arrays of another form and for values that are
-        not finite.
+        ``info.target_mean`` and ``info.target_scale`` revert the standardization of the targets. ``info.details`` has
+        the details of the dataset, the number of ``constant_features`` and, if numbers are missing in the training
+        split, their fraction ``missing_share``. Raises `harness.DataError` for arrays with a wrong dtype or shape, and
+        for values that are not finite.
         """
         import numpy as np
 
@@ -75,7 +80,7 @@ class RegressionTask(Task[RegressionOptions]):
         def prepared(split: Split) -> Split:
             raw = split.inputs["features"]
             features = standardize(filled(raw, fillers), mean, scale)
-            features[:, constant] = 0  # no weight was learned for a value that differs outside the training split
+            features[:, constant] = 0  # no weight can be learned for them; other splits may have other values
             columns = [features, np.isnan(raw[:, gaps.any(axis=0)]).astype(np.float32)]
             if encoder is not None:
                 columns.append(encoder.transform(named(split.inputs["categories"])))
@@ -105,37 +110,39 @@ class RegressionTask(Task[RegressionOptions]):
 
 
 def check_columns(name: str, columns: NDArray[Any], shape: tuple[int, ...], *, gaps: bool = False) -> None:
-    """Raise `harness.DataError` unless `columns` is a finite float array ``[N, *shape]`` with N at least 1; NaN is let
-    through where `gaps` are allowed."""
+    """Raise `harness.DataError` unless `columns` is a finite float array ``[N, *shape]`` with N at least 1.
+
+    NaN is accepted if `gaps` is true.
+    """
     import numpy as np
 
     if columns.ndim != 2 or columns.dtype.kind != "f" or not columns.size:
-        raise DataError(f"{name} are {columns.dtype} of shape {columns.shape}; needed: float [N, columns], not empty")
+        raise DataError(f"{name} are {columns.dtype} of shape {columns.shape}; expected float [N, columns], not empty")
     if columns.shape[1:] != shape:
-        raise DataError(f"{name} have {columns.shape[1]} columns, those of the training split {shape[0]}")
+        raise DataError(f"{name} have {columns.shape[1]} columns, but the training split has {shape[0]}")
     bad = np.isinf(columns) if gaps else ~np.isfinite(columns)
     if bad.any():
         row, column = np.argwhere(bad)[0].tolist()
         raise DataError(
             f"{name} have {int(bad.sum())} values that are not finite, the first in row {row}, column {column} "
-            "(counted from 0); remove those rows or fill the values in"
+            "(counted from 0); remove these rows or fill in the values"
         )
 
 
 def column_means(columns: NDArray[Any]) -> NDArray[np.float64]:
-    """The mean of each column's numbers ``[F]``; raises `harness.DataError` for a column without any."""
+    """Return the mean of the numbers in each column, ``[F]``. Raises `harness.DataError` for a column without any."""
     import numpy as np
 
     known = ~np.isnan(columns)
     if columns.shape[1] and not known.any(axis=0).all():
         column = int(np.flatnonzero(~known.any(axis=0))[0])
-        raise DataError(f"training features have no number in column {column} (counted from 0); leave that column out")
+        raise DataError(f"training features have no number in column {column} (counted from 0); remove this column")
     means: NDArray[np.float64] = np.where(known, columns, 0).sum(axis=0, dtype=np.float64) / known.sum(axis=0)
     return means
 
 
 def filled(columns: NDArray[Any], fillers: NDArray[np.float64]) -> NDArray[Any]:
-    """`columns` with `fillers` ``[F]`` in place of NaN; the array itself where it has none."""
+    """Return `columns` with NaN replaced by `fillers` ``[F]``, or the array itself if it has no NaN."""
     import numpy as np
 
     gaps = np.isnan(columns)
@@ -143,7 +150,7 @@ def filled(columns: NDArray[Any], fillers: NDArray[np.float64]) -> NDArray[Any]:
 
 
 def category_encoder(categories: NDArray[Any] | None) -> Any:
-    """scikit-learn's one-hot encoder of ``[N, C]``, fitted; None where there are no categories."""
+    """Return a scikit-learn one-hot encoder fitted to `categories` ``[N, C]``, or None without categories."""
     if categories is None:
         return None
     import numpy as np
@@ -153,20 +160,20 @@ def category_encoder(categories: NDArray[Any] | None) -> Any:
 
 
 def named(categories: NDArray[Any]) -> NDArray[Any]:
-    """`categories` with an empty text, a category of its own, in place of None."""
+    """Return `categories` with None replaced by an empty string, which counts as a category."""
     import numpy as np
 
     return np.where(np.equal(categories, np.array(None)), "", categories)
 
 
 def constant_columns(columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which columns hold one value only."""
+    """Return a mask of the columns that have a single value, ``[F]``."""
     constant: NDArray[np.bool_] = columns.min(axis=0) == columns.max(axis=0)
     return constant
 
 
 def column_statistics(columns: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each column; the scale of a constant column is 1."""
+    """Return the mean and standard deviation of each column; the latter is set to 1 for a constant column."""
     import numpy as np
 
     mean = columns.mean(axis=0, dtype=np.float64)
@@ -175,7 +182,7 @@ def column_statistics(columns: NDArray[Any]) -> tuple[NDArray[np.float64], NDArr
 
 
 def standardize(columns: NDArray[Any], mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(value - mean) / scale by column, computed in float64."""
+    """Return ``(columns - mean) / scale`` in float32, computed in float64."""
     import numpy as np
 
     return ((columns - mean) / scale).astype(np.float32)

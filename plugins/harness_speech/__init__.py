@@ -1,4 +1,4 @@
-"""Speech: classification from the raw waveform, its datasets, wav2vec 2.0."""
+"""Speech classification: the task ``speech``, its datasets and the model ``wav2vec2``."""
 
 from __future__ import annotations
 

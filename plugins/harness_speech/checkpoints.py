@@ -1,4 +1,4 @@
-"""How a checkpoint wants its clips prepared: ``preprocessor_config.json``, as `transformers` reads it, as options."""
+"""Translation of a checkpoint's ``preprocessor_config.json`` into options of the task ``speech``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = "preprocessor_config.json"
 
 
 class _Extractor(Struct, frozen=True, kw_only=True):
-    """The fields that change what the network hears, with the defaults of ``Wav2Vec2FeatureExtractor``."""
+    """The fields that affect the network's input, with the defaults of ``Wav2Vec2FeatureExtractor``."""
 
     feature_extractor_type: str = "Wav2Vec2FeatureExtractor"
     feature_size: int = 1
@@ -25,40 +25,42 @@ class _Extractor(Struct, frozen=True, kw_only=True):
     return_attention_mask: bool | None = False
 
 
-_ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
+_SUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
     "feature_extractor_type": (
         ("Wav2Vec2FeatureExtractor",),
-        "the task gives raw waveforms, which that extractor makes; use another checkpoint",
+        "the task supports Wav2Vec2FeatureExtractor only; use another checkpoint",
     ),
-    "feature_size": ((1,), "the task gives raw waveforms of one channel: 1; use another checkpoint"),
+    "feature_size": ((1,), "the task supports one channel only; use another checkpoint"),
     "padding_side": (("right",), "the task pads at the end; set it to 'right' in a copy of the checkpoint"),
     "padding_value": ((0.0,), "the task pads with zeros; set it to 0 in a copy of the checkpoint"),
     "return_attention_mask": (
         (False, None),
-        "the checkpoint was trained with padding masked, and the task gives no mask; "
-        "set it to false in a copy of the checkpoint to let it hear the padding all the same",
+        "the checkpoint was trained with an attention mask, which the task does not create; "
+        "to use it without a mask, set it to false in a copy of the checkpoint",
     ),
 }
-"""Fields that the task can follow at some values only, and what to do about others."""
+"""Fields of which the task supports only some values: the supported values, and advice for others."""
 
 
 def options_of(folder: Path) -> dict[str, Any]:
-    """Options of the task `speech` that give the waveforms that ``Wav2Vec2FeatureExtractor`` would.
+    """Return the options of the task that reproduce the waveforms of the checkpoint's feature extractor.
 
-    None without a ``preprocessor_config.json``. Raises `harness.UsageError` naming the file and the field that cannot
-    be read, or asks for what the task does not do.
+    Without a ``preprocessor_config.json``, the result is empty. Raises `harness.UsageError` with the file and the field
+    if a field cannot be read or needs what the task does not support.
     """
     path = folder / FILE
     if not path.is_file():
         return {}
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_Extractor)
+        extractor = msgspec.json.decode(path.read_bytes(), type=_Extractor)
     except (OSError, msgspec.DecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {str(error).replace('$.', '')}; mend it") from None
-    for field, (possible, advice) in _ONLY.items():
-        value = getattr(found, field)
-        if value not in possible:
+        raise UsageError(f"{path}: cannot be read: {str(error).replace('$.', '')}; fix the file") from None
+    for field, (supported, advice) in _SUPPORTED.items():
+        value = getattr(extractor, field)
+        if value not in supported:
             raise UsageError(f"{path}: {field} is {value!r}: {advice}")
-    if found.sampling_rate < 1000:
-        raise UsageError(f"{path}: sampling_rate is {found.sampling_rate}: it must be at least 1000 Hz; mend it")
-    return {"sample_rate_hz": found.sampling_rate, "normalize": found.do_normalize}
+    if extractor.sampling_rate < 1000:
+        raise UsageError(
+            f"{path}: sampling_rate is {extractor.sampling_rate}: it must be at least 1000 Hz; fix the file"
+        )
+    return {"sample_rate_hz": extractor.sampling_rate, "normalize": extractor.do_normalize}

@@ -1,8 +1,8 @@
-"""Speech synthesis with espeak-ng, in a process of its own.
+"""Speech synthesis with espeak-ng, in a separate process.
 
-espeak-ng keeps state from one utterance to the next (the phase of its oscillators, the random numbers of its breath
-noise) that nothing resets, and seeds itself by the clock. A fresh process with a fixed seed, given the same utterances
-in the same order, gives the same samples. It also keeps a crash and anything printed out of the caller's way.
+espeak-ng keeps state between utterances (the phase of its oscillators, the random numbers of its breath noise) that
+cannot be reset, and it seeds itself from the clock. A new process with a fixed seed and the same utterances in the same
+order gives the same samples. It also isolates the caller from crashes and from printed output.
 """
 
 from __future__ import annotations
@@ -21,33 +21,35 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAMPLE_RATE_HZ = 22050
-"""Of everything that espeak-ng's own voices say."""
+"""Sample rate of espeak-ng's voices."""
 REQUIRES = {"espeakng_loader": "pip install 'harness[speech]'"}
 _TIMEOUT_S = 120
 
 
 class Utterance(NamedTuple):
+    """A text to speak, and how to speak it."""
+
     text: str
     language: str
-    """Name of a file in espeak-ng's ``lang``, such as ``en-us``."""
+    """Name of a file in espeak-ng's ``lang`` folder, such as ``en-us``."""
     variant: str
-    """Name of a file in espeak-ng's ``voices/!v``, such as ``f1``."""
+    """Name of a file in espeak-ng's ``voices/!v`` folder, such as ``f1``."""
     rate_wpm: int
-    """Words a minute; espeak-ng's own default is 175."""
+    """Speaking rate in words per minute; espeak-ng's default is 175."""
     pitch: int
-    """0 to 99; espeak-ng's own default is 50."""
+    """Pitch from 0 to 99; espeak-ng's default is 50."""
 
 
 def _data_folder() -> Path:
     try:
         import espeakng_loader
     except ImportError as error:
-        raise DataError(f"speech synthesis needs espeak-ng: {REQUIRES['espeakng_loader']}") from error
+        raise DataError(f"speech synthesis needs espeak-ng; run: {REQUIRES['espeakng_loader']}") from error
     return Path(espeakng_loader.get_data_path())
 
 
 def variants() -> tuple[str, ...]:
-    """Names of the voice variants that are installed, sorted. Raises `harness.DataError` where there is none."""
+    """Return the sorted names of the installed voice variants. Raises `harness.DataError` if there are none."""
     folder = _data_folder() / "voices" / "!v"
     names = tuple(sorted(path.name for path in folder.glob("*") if path.is_file()))
     if not names:
@@ -56,9 +58,9 @@ def variants() -> tuple[str, ...]:
 
 
 def synthesize(utterances: list[Utterance]) -> list[NDArray[np.int16]]:
-    """Samples of each utterance, int16 ``[samples]`` at `SAMPLE_RATE_HZ`, in the order given.
+    """Return the samples of each utterance in order, int16 ``[samples]`` at `SAMPLE_RATE_HZ`.
 
-    Raises `harness.DataError` where espeak-ng is missing, fails, or says nothing.
+    Raises `harness.DataError` if espeak-ng is missing, fails, or produces no samples for an utterance.
     """
     import numpy as np
 
@@ -83,15 +85,15 @@ def synthesize(utterances: list[Utterance]) -> list[NDArray[np.int16]]:
         with np.load(output) as stored:
             samples, lengths = stored["samples"], stored["lengths"]
     if not lengths.all():
-        raise DataError(f"espeak-ng said nothing for {utterances[int(lengths.argmin())]}")
+        raise DataError(f"espeak-ng produced no samples for {utterances[int(lengths.argmin())]}")
     return np.split(samples, np.cumsum(lengths)[:-1])
 
 
 def _library() -> Any:
-    """espeak-ng as a ctypes library, initialized to hand its samples to a callback.
+    """Return espeak-ng as a ctypes library, initialized to pass its samples to a callback.
 
-    The path to the data is given relative to the working directory, which this changes: espeak-ng keeps no more than
-    some 160 characters of it and looks elsewhere when it is longer.
+    This changes the working directory so that the path to the data can be relative: espeak-ng keeps only about 160
+    characters of the path and does not find the data if it is longer.
     """
     import ctypes
     import os
@@ -113,7 +115,10 @@ def _library() -> Any:
 
 
 def _main(output: Path, utterances: list[Utterance]) -> None:
-    """The child: say everything and write ``samples`` (int16, joined) and ``lengths`` (int64) to `output` (npz)."""
+    """Synthesize `utterances` in the child process.
+
+    Writes ``samples`` (int16, concatenated) and ``lengths`` (int64) to the npz file `output`.
+    """
     import ctypes
 
     import numpy as np
@@ -127,11 +132,11 @@ def _main(output: Path, utterances: list[Utterance]) -> None:
         return 0
 
     callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-    callback = callback_type(receive)  # named, so that it lives as long as the library calls it
+    callback = callback_type(receive)  # the reference keeps it alive while the library may call it
     library.espeak_SetSynthCallback(callback)
     library.espeak_ng_SetRandSeed(1)
     rate_parameter, pitch_parameter, characters_utf8 = 1, 3, 1
-    said: list[bytes] = []
+    recordings: list[bytes] = []
     for utterance in utterances:
         chunks.clear()
         voice = f"{utterance.language}+{utterance.variant}"
@@ -143,10 +148,10 @@ def _main(output: Path, utterances: list[Utterance]) -> None:
             or library.espeak_Synth(text, len(text), 0, 1, 0, characters_utf8, None, None)
         )
         if status:
-            sys.exit(f"espeak-ng gave status {status} for {utterance}")
-        said.append(b"".join(chunks))
-    lengths = np.array([len(samples) // 2 for samples in said], np.int64)
-    np.savez(output, samples=np.frombuffer(b"".join(said), np.int16), lengths=lengths)
+            sys.exit(f"espeak-ng returned status {status} for {utterance}")
+        recordings.append(b"".join(chunks))
+    lengths = np.array([len(samples) // 2 for samples in recordings], np.int64)
+    np.savez(output, samples=np.frombuffer(b"".join(recordings), np.int16), lengths=lengths)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Spoken digits, synthesized by espeak-ng, split by voice."""
+"""The dataset ``espeak-digits``: spoken digits, synthesized by espeak-ng, split by voice."""
 
 from __future__ import annotations
 
@@ -19,46 +19,52 @@ LANGUAGES = ("en", "en-029", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd
 """British, Caribbean, Scottish, Lancastrian, West Midlands, Received Pronunciation and American English."""
 SPLITS = ("train", "validation", "test")
 EXCLUDED = ("fast",)
-"""espeak-ng's default voice with a setting for very fast speech: no voice of its own."""
+"""Variants that are not distinct voices: ``fast`` is espeak-ng's default voice with a setting for very fast speech."""
 _RELATIVES = {
     **dict.fromkeys(("diogo", "hugo", "michel", "miguel"), "henrique"),
     **dict.fromkeys(("m", "max", "ricishaymax"), "robosoft"),
     "anikarobot": "anika",
     "caleb": "klatt",
 }
-"""Voices that share another one's table of formants, its vocal tract, and differ in pitch, echo or timbre only."""
+"""Voices that have the formants of another voice (the same vocal tract) and differ only in pitch, echo or timbre."""
 
 
 class EspeakDigitsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the dataset ``espeak-digits``."""
+
     takes: int = 4
-    """Times that each voice says each digit, each with a language, a rate and a pitch of its own."""
+    """Number of recordings of each digit by each voice. Language, rate and pitch vary between recordings."""
     sample_rate_hz: int = 8000
+    """Sample rate of the waveforms in Hz, from 4000 to 22050."""
 
     def __post_init__(self) -> None:
         if self.takes < 1:
             raise ValueError("takes must be at least 1")
         if not 4000 <= self.sample_rate_hz <= espeak.SAMPLE_RATE_HZ:
-            raise ValueError(f"sample_rate_hz must lie between 4000 and {espeak.SAMPLE_RATE_HZ}")
+            raise ValueError(f"sample_rate_hz must be between 4000 and {espeak.SAMPLE_RATE_HZ}")
 
 
 def _number(*key: object) -> int:
-    """A number that depends on `key` only, spread evenly over 32 bits."""
+    """Return a hash of `key`, uniformly distributed over 32 bits and the same in every process."""
     text = "\0".join(map(str, key))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
 def split_of(voice: str) -> str:
-    """The split that a voice belongs to: about 70% train, 15% validation, 15% test.
+    """Return the split of a voice; about 70% of the voices are in train, 15% in validation and 15% in test.
 
-    Voices of one design go together: those with the same formants, or with names that differ by a number only.
+    Related voices are in the same split: those with the same formants, and those whose names differ only by a number.
     """
     design = voice.lower().rstrip("0123456789")
-    share = _number("split", _RELATIVES.get(design, design)) % 100
-    return SPLITS[(share >= 70) + (share >= 85)]
+    percentile = _number("split", _RELATIVES.get(design, design)) % 100
+    return SPLITS[(percentile >= 70) + (percentile >= 85)]
 
 
 def utterances(voices: Iterable[str], takes: int) -> list[espeak.Utterance]:
-    """Every digit, `takes` times by each voice. Rates are 130 to 219 words a minute, pitches 30 to 69."""
+    """Return `takes` utterances of each digit by each voice.
+
+    Rates are from 130 to 219 words per minute, pitches from 30 to 69.
+    """
     return [
         espeak.Utterance(
             text=digit,
@@ -74,21 +80,23 @@ def utterances(voices: Iterable[str], takes: int) -> list[espeak.Utterance]:
 
 
 class EspeakDigits(Dataset[EspeakDigitsOptions]):
-    """``waveform``: float32 ``[samples]`` in [-1, 1] an example; targets 0 to 9; groups ``voice`` and ``language``.
+    """Digits spoken by about 100 synthetic voices: women, men, children, robots and whispering voices.
 
-    The voices are espeak-ng's variants (about 100: women, men, children, robots, whisperers). No voice is in two
-    splits, so the test score is for voices never heard. Nothing is downloaded or stored: synthesis takes seconds and
-    gives the same samples each time.
+    The voices are espeak-ng's variants. No voice is in two splits, so the test score measures generalization to new
+    voices. Nothing is downloaded or stored: synthesis takes seconds and gives the same samples each time.
+
+    Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Targets: 0 to 9. Groups: ``voice`` and
+    ``language``.
     """
 
     name = "espeak-digits"
     kind = "audio"
     objective = "classification"
     summary = "spoken digits by about 100 synthetic English voices, split by voice"
-    license = "synthesized on your machine: the sounds are free of espeak-ng's own license, GPL-3.0-or-later"
+    license = "synthesized locally; espeak-ng's license (GPL-3.0-or-later) does not apply to its output"
     homepage = "https://github.com/espeak-ng/espeak-ng"
     citation = "espeak-ng, synthesized with the voices of the installed espeakng-loader"
-    notes = "Made for this harness: no figures are published. The sizes are those with espeakng-loader 0.2.4."
+    notes = "Created for this harness, so there are no published results. Sizes are those with espeakng-loader 0.2.4."
     examples = {"train": 2_880, "validation": 600, "test": 640}
     inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
     label_names = DIGITS
@@ -99,7 +107,7 @@ class EspeakDigits(Dataset[EspeakDigitsOptions]):
     requires = espeak.REQUIRES
 
     def load(self, options: EspeakDigitsOptions) -> RawData:
-        """Raises `harness.DataError` where espeak-ng is missing or fails."""
+        """Synthesize the digits. Raises `harness.DataError` if espeak-ng is missing or fails."""
         import numpy as np
 
         from .waveforms import resample

@@ -1,4 +1,4 @@
-"""Speech classification from the raw waveform."""
+"""The task ``speech``: speech classification from the raw waveform."""
 
 from __future__ import annotations
 
@@ -15,43 +15,50 @@ if TYPE_CHECKING:
 
 
 class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the task ``speech``."""
+
     seconds: float | None = None
-    """Length of every prepared waveform; by default the length that 99% of the training examples fit in."""
+    """Length of the prepared waveforms in seconds, at most 3600. If None, the length that covers 99% of the training
+    examples."""
     sample_rate_hz: int | None = None
-    """What every waveform is resampled to; by default the lowest rate of the training examples, at most 16000."""
+    """Sample rate in Hz to resample waveforms to, at least 1000. If None, the lowest rate of the training examples, at
+    most 16000."""
     normalize: bool = field(default=True, name="normalise")
-    """Whether each clip gets zero mean and unit variance; else it stays as it was recorded, in [-1, 1]."""
+    """True if each waveform is normalized to zero mean and unit variance; otherwise it stays in [-1, 1] as recorded."""
     shift_ms: float = 0.0
-    """In training, each clip is shifted in time at random by up to so many milliseconds in both directions; zeros come
-    in. 100 is the default of TensorFlow's example for Speech Commands."""
+    """Maximum random shift of training waveforms in time, in milliseconds, in each direction; zeros are shifted in. 100
+    is the default of TensorFlow's Speech Commands example."""
     noise_snr_db: float | None = None
-    """In training, white noise is added to each clip, at this ratio of the clip's power to the noise's in decibels. The
-    padding stays zero. None: no noise."""
+    """Signal-to-noise ratio, in decibels, of white noise added to training waveforms; the padding stays zero. If None,
+    no noise is added."""
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not 0 < self.seconds <= 3600:
-            raise ValueError(f"seconds must lie above 0 and at most at 3600, an hour a clip, got {self.seconds}")
+            raise ValueError(f"seconds must be above 0 and at most 3600, got {self.seconds}")
         if self.sample_rate_hz is not None and self.sample_rate_hz < 1000:
             raise ValueError(f"sample_rate_hz must be at least 1000, got {self.sample_rate_hz}")
         if not 0 <= self.shift_ms <= 60_000:
-            raise ValueError(f"shift_ms must lie between 0 and 60000 milliseconds, got {self.shift_ms}")
+            raise ValueError(f"shift_ms must be between 0 and 60000 milliseconds, got {self.shift_ms}")
         if self.noise_snr_db is not None and not -100 <= self.noise_snr_db <= 100:
-            raise ValueError(f"noise_snr_db must lie between -100 and 100 dB, got {self.noise_snr_db}")
+            raise ValueError(f"noise_snr_db must be between -100 and 100 dB, got {self.noise_snr_db}")
 
 
 HIGHEST_RATE_HZ = 16_000
-"""What speech models take; only on request is more kept."""
+"""Highest sample rate used by default, that of common speech models; set ``sample_rate_hz`` for a higher one."""
 
 
 class Speech(Task[SpeechOptions]):
-    """``input_values``: float32 ``[samples]``, cut to a fixed length, normalized, zero-padded at the end, no mask.
+    """Speech classification from the raw waveform.
 
-    Takes ``waveform``, of the rate that the dataset's ``details["sample_rate_hz"]`` tells, or each example's own in the
-    input ``sample_rate_hz``, int64 ``[N]``; what has another rate than the task's is resampled.
+    Raw inputs: ``waveform``, float32 ``[samples]`` for each example, with the sample rate in the dataset's
+    ``details["sample_rate_hz"]`` or, by example, in the input ``sample_rate_hz``, int64 ``[N]``. Waveforms with another
+    rate than that of the task are resampled.
 
-    Each clip is normalized to zero mean and unit variance before it is padded, as wav2vec 2.0's feature extractor
-    does, unless the options say otherwise. Groups: those of the dataset, and ``seconds``, the length before cutting.
-    `DataInfo.details` has ``sample_rate_hz`` and ``truncated_share``, the share of the training examples that were cut.
+    Prepared inputs: ``input_values``, float32 ``[N, samples]``, truncated to a fixed length, normalized to zero mean
+    and unit variance unless the options say otherwise, and then zero-padded at the end, as by the feature extractor of
+    wav2vec 2.0. There is no attention mask. Groups: those of the dataset, and ``seconds``, the length before
+    truncation. `DataInfo.details` has ``sample_rate_hz`` and ``truncated_share``, the fraction of the training examples
+    that were truncated.
     """
 
     name = "speech"
@@ -69,7 +76,7 @@ class Speech(Task[SpeechOptions]):
     Options = SpeechOptions
 
     def prepare(self, data: RawData, options: SpeechOptions) -> PreparedData:
-        """Raises `harness.DataError` where the dataset does not tell the sample rate."""
+        """Resample, truncate, normalize and pad. Raises `harness.DataError` if the sample rate is not given."""
         import numpy as np
 
         from .waveforms import fixed_length, resample
@@ -77,7 +84,7 @@ class Speech(Task[SpeechOptions]):
         def rates(split: Split) -> list[int]:
             own, common = split.inputs.get("sample_rate_hz"), data.details.get("sample_rate_hz")
             if own is None and not common:
-                raise DataError("the dataset does not tell its sample rate: details need a 'sample_rate_hz'")
+                raise DataError("the dataset does not state its sample rate; add 'sample_rate_hz' to its details")
             return [int(common or 0)] * len(split) if own is None else own.tolist()
 
         rate_hz = options.sample_rate_hz or min([HIGHEST_RATE_HZ, *rates(data.train)])
@@ -115,7 +122,7 @@ class Speech(Task[SpeechOptions]):
         )
 
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
-        """What the checkpoint's ``preprocessor_config.json`` says."""
+        """Return the options that reproduce the checkpoint's preprocessing."""
         from .checkpoints import options_of
 
         return options_of(folder)
@@ -123,7 +130,7 @@ class Speech(Task[SpeechOptions]):
     def augment(
         self, inputs: dict[str, Any], info: DataInfo, options: SpeechOptions, rng: np.random.Generator
     ) -> dict[str, Any]:
-        """With noise by ``options.noise_snr_db``, then shifted by ``options.shift_ms``."""
+        """Add noise if ``options.noise_snr_db`` is set, then shift by up to ``options.shift_ms``."""
         from .waveforms import shifted, with_noise
 
         clips = inputs["input_values"]

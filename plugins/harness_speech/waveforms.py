@@ -1,4 +1,4 @@
-"""Operations on waveforms: float32 ``[samples]``, one channel."""
+"""Operations on waveforms: float32 ``[samples]`` with one channel."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=8)
 def _low_pass(rate: int) -> Any:
-    """The filter that ``scipy.signal.resample_poly`` designs by default, kept: its design costs more than its use."""
+    """Return the default filter of ``scipy.signal.resample_poly``, cached because its design is slower than its use."""
     from scipy.signal import firwin
 
     return firwin(20 * rate + 1, 1 / rate, window=("kaiser", 5.0))
 
 
 def resample(waveform: NDArray[Any], from_hz: int, to_hz: int) -> Waveform:
-    """`waveform` at another sample rate, float32, through scipy's polyphase anti-aliasing filter."""
+    """Resample `waveform` to float32 at another sample rate with scipy's polyphase anti-aliasing filter."""
     import math
 
     import numpy as np
@@ -37,9 +37,9 @@ def resample(waveform: NDArray[Any], from_hz: int, to_hz: int) -> Waveform:
 
 
 def normalize(waveform: Waveform) -> Waveform:
-    """Zero mean and unit variance, as wav2vec 2.0's feature extractor: ``(x - mean) / sqrt(variance + 1e-7)``.
+    """Normalize to zero mean and unit variance, as the feature extractor of wav2vec 2.0.
 
-    A constant waveform becomes zeros.
+    The formula is ``(x - mean) / sqrt(variance + 1e-7)``. A constant waveform becomes zeros.
     """
     import numpy as np
 
@@ -51,8 +51,10 @@ def normalize(waveform: Waveform) -> Waveform:
 
 
 def fixed_length(waveforms: Sequence[Waveform], samples: int, *, normalized: bool = True) -> NDArray[np.float32]:
-    """Float32 ``[len(waveforms), samples]``: each cut to its first `samples`, normalized unless told otherwise, and
-    padded with zeros."""
+    """Truncate each waveform to `samples`, normalize it if `normalized`, and pad it with zeros.
+
+    Returns float32 ``[len(waveforms), samples]``.
+    """
     import numpy as np
 
     matrix = np.zeros((len(waveforms), samples), np.float32)
@@ -63,9 +65,9 @@ def fixed_length(waveforms: Sequence[Waveform], samples: int, *, normalized: boo
 
 
 def with_noise(clips: NDArray[np.float32], snr_db: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Each clip of ``[B, samples]`` with white Gaussian noise whose power is the clip's, lowered by `snr_db`.
+    """Add white Gaussian noise to each of the `clips` ``[B, samples]``, at a signal-to-noise ratio of `snr_db`.
 
-    Zeros at a row's end are padding: they have no part in the power and get no noise. A silent clip stays silent.
+    Zeros at the end of a row are padding: they do not count for the power and get no noise. A silent clip stays silent.
     """
     import numpy as np
 
@@ -81,10 +83,10 @@ def with_noise(clips: NDArray[np.float32], snr_db: float, rng: np.random.Generat
 
 
 def shifted(clips: NDArray[np.float32], later: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Each clip of ``[B, samples]`` moved by `later` ``[B]`` samples, to its start where negative; zeros come in."""
+    """Delay each of the `clips` ``[B, samples]`` by `later` ``[B]`` samples (negative: advance), filling with zeros."""
     import numpy as np
 
-    later = later.clip(-clips.shape[1], clips.shape[1])  # beyond, all are zeros
+    later = later.clip(-clips.shape[1], clips.shape[1])  # larger shifts also give zeros only
     margin = int(np.abs(later).max())
     framed = np.pad(clips, ((0, 0), (margin, margin)))
     windows = np.lib.stride_tricks.sliding_window_view(framed, clips.shape[1], axis=1)

@@ -1,15 +1,21 @@
-"""The TensorFlow backend of harness, on CPU and NVIDIA GPU, and its networks.
+"""The TensorFlow backend, for CPUs and NVIDIA GPUs, and the TensorFlow networks of the built-in models.
 
-How a network's module is called: ``module(inputs, training) -> outputs``. ``inputs`` is a dict of tensors ``[B, ...]``
-under the names of `harness.DataInfo.inputs`; ``training`` is a Python bool; ``outputs`` are float32 ``[B, outputs]``
-(logits, or standardized regression targets), or ``[B, L, outputs]``, logits of each position (token classification).
-The module is a `tf.Module` or a Keras layer or model: anything with ``trainable_variables``, all of which the network's
-bindings must name. It is called inside a `tf.function`, with a static batch size, once per batch size and mode; ops
-that update state (running statistics) run in graph order. Precision is Keras's global dtype policy, set before `build`
-is called: variables stay float32, the networks here cast their inputs to the policy's compute dtype.
+To add a network to this backend, yield a `harness.NetworkRef` with ``backend="tensorflow"`` and a ``build`` function
+that returns a `harness.Network`:
 
-The networks are plain TensorFlow ops over `tf.Variable`, BERT included. keras-hub's BERT computes the same; it is not
-used because a run with it starts later (one more large import, a longer trace) and, when tried, its steps were slower.
+- ``module`` is a `tf.Module` or a Keras layer or model (any object with ``trainable_variables``). It is called as
+  ``module(inputs, training)``, where ``inputs`` is a dict of tensors ``[B, ...]`` with the names of
+  `harness.DataInfo.inputs` and ``training`` is a Python bool. It returns float32 outputs ``[B, outputs]``, which are
+  logits or standardized regression targets, or, for token classification, ``[B, L, outputs]``, the logits of each
+  position.
+- ``bindings`` contains every trainable variable of the module.
+- The module is called inside a `tf.function` with a static batch size, once per batch size and mode. Ops that update
+  state (running statistics) run in graph order.
+- The precision is Keras's global dtype policy, which is set before ``build`` is called. Variables are float32; the
+  built-in networks cast their inputs to the compute dtype of the policy.
+
+The built-in networks, including BERT, consist of plain TensorFlow ops on `tf.Variable`. BERT from keras-hub computes
+the same, but it starts more slowly (another large import, longer tracing) and its steps were slower when tried.
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ _FAMILIES = ("linear", "mlp", "lstm", "bert", "resnet", "wav2vec2")
 
 
 class TensorFlowBackend(harness.Backend):
-    """TensorFlow 2: one `tf.function` a step, optionally compiled by XLA."""
+    """Backend that trains and runs models with TensorFlow 2: one `tf.function` per step, optionally compiled by XLA."""
 
     name = "tensorflow"
     summary = "TensorFlow 2 graphs on CPU or NVIDIA GPU, optionally compiled by XLA"

@@ -1,8 +1,8 @@
-"""Building blocks of the networks here: plain ops over float32 variables, numerically those of PyTorch.
+"""Layers of the TensorFlow networks: plain ops on float32 variables, numerically equivalent to PyTorch's layers.
 
-Each layer computes in the dtype of its input and knows the `harness.Binding` of its canonical arrays. Norms and GELU
-bring their own gradients: TensorFlow's automatic ones make twice as many passes over memory, and on a CPU these are
-what an element-wise op costs.
+Each layer computes in the dtype of its input and has the `harness.Binding` of its canonical arrays. Normalization
+layers and GELU have custom gradients: TensorFlow's automatic gradients take twice as many passes over memory, which
+dominate the cost of element-wise ops on a CPU.
 
 Shape suffixes: B batch, L positions (tokens or frames), C channels, H hidden size, N heads, D head size.
 """
@@ -22,7 +22,7 @@ _BATCH_NORM_MOMENTUM = 0.1
 
 
 def compute_dtype() -> str:
-    """The dtype that networks cast their inputs to: that of Keras's global policy."""
+    """Return the dtype to cast inputs to, which is the compute dtype of Keras's global policy."""
     return str(keras.mixed_precision.dtype_policy().compute_dtype)
 
 
@@ -31,12 +31,12 @@ def prefixed(prefix: str, bindings: Mapping[str, Binding]) -> dict[str, Binding]
 
 
 def parameter(*shape: int, trainable: bool = True) -> Any:
-    """A float32 variable; its values arrive with the canonical weights."""
+    """Return a float32 variable of zeros; its values are set with the canonical weights."""
     return tf.Variable(tf.zeros(shape), trainable=trainable)
 
 
 class Dense(tf.Module):
-    """``y = x W + b`` on the last axis."""
+    """Dense layer ``y = x W + b`` on the last axis."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -51,9 +51,9 @@ class Dense(tf.Module):
 
 
 class Convolution(tf.Module):
-    """Convolution over channels-last input, padded by the same number of zeros on both sides of each axis.
+    """Convolution of channels-last input, padded by the same number of zeros on both sides of each axis.
 
-    ``kernel`` has one entry a spatial axis (one or two of them).
+    ``kernel`` has the kernel size for each of the one or two spatial axes.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class Convolution(tf.Module):
 
 
 class BatchNorm(tf.Module):
-    """Batch normalization of ``[B, H, W, C]``, eps 1e-5, as `torch.nn.BatchNorm2d`.
+    """Batch normalization of ``[B, H, W, C]`` with eps 1e-5, as `torch.nn.BatchNorm2d`.
 
-    The running variance takes the unbiased variance of the batch, which TensorFlow's fused kernel returns; Keras's
-    layer takes the biased one. Computed in float32 at every precision.
+    The running variance is updated with the unbiased variance of the batch, which TensorFlow's fused kernel returns;
+    the Keras layer uses the biased variance. It is computed in float32 at every precision.
     """
 
     def __init__(self, channels: int) -> None:
@@ -114,7 +114,7 @@ class BatchNorm(tf.Module):
 
 
 class LayerNorm(tf.Module):
-    """Normalization over the last axis, scaled and shifted; in float32 at every precision."""
+    """Layer normalization over the last axis with scale and offset, in float32 at every precision."""
 
     def __init__(self, size: int, epsilon: float) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class LayerNorm(tf.Module):
 
 
 class ChannelNorm(LayerNorm):
-    """Normalization of each channel of ``[B, L, C]`` over the positions: group norm with as many groups as channels."""
+    """Normalization of each channel of ``[B, L, C]`` over the positions (group normalization with C groups)."""
 
     def __call__(self, x: Any) -> Any:
         normal = standardize(tf.cast(x, tf.float32), 1, self._epsilon)
@@ -136,7 +136,7 @@ class ChannelNorm(LayerNorm):
 
 
 class Dropout:
-    """Zeroes with probability `rate` in training and scales the rest by ``1 / (1 - rate)``."""
+    """Dropout with probability `rate` in training; the remaining elements are scaled by ``1 / (1 - rate)``."""
 
     def __init__(self, rate: float) -> None:
         self._layer = keras.layers.Dropout(rate) if rate else None
@@ -146,7 +146,7 @@ class Dropout:
 
 
 def standardize(x: Any, axis: int, epsilon: float) -> Any:
-    """``(x - mean) / sqrt(variance + epsilon)`` over `axis`, with the biased variance."""
+    """Return ``(x - mean) / sqrt(variance + epsilon)`` over `axis`, with the biased variance."""
 
     @tf.custom_gradient
     def function(x: Any) -> Any:
@@ -165,7 +165,7 @@ def standardize(x: Any, axis: int, epsilon: float) -> Any:
 
 
 def gelu(x: Any) -> Any:
-    """``x Phi(x)`` with the normal distribution function, not its tanh approximation (Hendrycks and Gimpel 2016)."""
+    """Return the exact GELU ``x Phi(x)``, not its tanh approximation (Hendrycks and Gimpel 2016)."""
 
     @tf.custom_gradient
     def function(x: Any) -> Any:
@@ -183,9 +183,10 @@ def gelu(x: Any) -> Any:
 def attention(
     q_blh: Any, k_blh: Any, v_blh: Any, heads: int, dropout: Dropout, training: bool, mask: Any = None
 ) -> Any:
-    """Scaled dot-product attention (Vaswani et al. 2017) of projected ``[B, L, H]``; dropout on the probabilities.
+    """Compute scaled dot-product attention (Vaswani et al. 2017) of projected inputs ``[B, L, H]``.
 
-    ``mask``: additive, broadcast to ``[B, N, L, L]``. Softmax is in float32 at every precision.
+    Dropout applies to the attention weights. `mask` is added to the scores and broadcast to ``[B, N, L, L]``. The
+    softmax is computed in float32 at every precision.
     """
     batch, length, size = q_blh.shape
 

@@ -1,7 +1,7 @@
-"""The optimizers of `harness.Recipe`, exactly as its docstring states them, over `tf.Variable`.
+"""The optimizers of `harness.Recipe` for `tf.Variable`, as defined in its docstring.
 
-Keras's own differ (its Adam adds epsilon before the bias correction), so the update is written here with TensorFlow's
-fused kernels where one has the formula.
+Those of Keras differ (Adam adds epsilon before the bias correction). The updates here use TensorFlow's fused kernels
+where one implements the formula.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _RMSPROP_DECAY = 0.99
 
 
 class Optimizer(tf.Module):
-    """Slots and the update of one list of variables; works inside `tf.function`, XLA included."""
+    """Optimizer of a list of variables, for use inside a `tf.function`, including with XLA."""
 
     def __init__(self, recipe: harness.Recipe, variables: Sequence[Any], decays: Sequence[bool]) -> None:
-        """`decays` says for each variable whether weight decay applies to it."""
+        """Create the slot variables. `decays` is True for each variable that weight decay applies to."""
         super().__init__()
         self._recipe = recipe
         self._variables = list(variables)
@@ -39,14 +39,17 @@ class Optimizer(tf.Module):
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def reset(self) -> None:
-        """Forget moments and step count."""
+        """Reset the moments and the step count."""
         self._step.assign(0)
         for slots in self._slots.values():
             for slot in slots:
                 slot.assign(tf.zeros_like(slot))
 
     def apply(self, gradients: Sequence[Any], learning_rate: Any) -> None:
-        """One step. `gradients`: dense float32 tensors in the variables' order; `learning_rate`: float32 scalar."""
+        """Update the variables by one step.
+
+        `gradients` are dense float32 tensors in the order of the variables; `learning_rate` is a float32 scalar.
+        """
         recipe = self._recipe
         if recipe.clip_norm is not None:
             gradients = clip_by_global_norm(gradients, recipe.clip_norm)
@@ -94,11 +97,11 @@ class Optimizer(tf.Module):
         )
 
     def _adam_scalars(self, step: Any, learning_rate: Any) -> tuple[Any, Any]:
-        """Rate and epsilon that make the kernel's ``p -= rate m / (sqrt(s) + epsilon)`` the bias-corrected step.
+        """Return the rate and epsilon with which the kernel computes the bias-corrected step.
 
-        Multiplying ``a m^ / (sqrt(s^) + e)`` out by ``c = sqrt(1 - beta2^t)`` gives the rate
-        ``a c / (1 - beta1^t)`` and the epsilon ``e c``. In float64, because ``1 - beta^t`` cancels, and with the
-        float32 betas that the kernel uses.
+        The kernel computes ``p -= rate m / (sqrt(s) + epsilon)``. Expanding ``a m^ / (sqrt(s^) + e)`` by
+        ``c = sqrt(1 - beta2^t)`` gives the rate ``a c / (1 - beta1^t)`` and the epsilon ``e c``. They are computed in
+        float64, because of cancellation in ``1 - beta^t``, from the float32 betas that the kernel uses.
         """
         t = tf.cast(step, tf.float64)
         beta1, beta2 = (tf.constant(float(np.float32(beta)), tf.float64) for beta in self._betas)
@@ -112,7 +115,7 @@ class Optimizer(tf.Module):
 
 
 def clip_by_global_norm(gradients: Sequence[Any], clip_norm: float) -> list[Any]:
-    """Scale by ``min(1, clip_norm / (norm + 1e-6))``, PyTorch's ``clip_grad_norm_``."""
+    """Scale `gradients` by ``min(1, clip_norm / (norm + 1e-6))``, as PyTorch's ``clip_grad_norm_``."""
     norm = tf.linalg.global_norm(gradients)
     scale = tf.minimum(1.0, clip_norm / (norm + 1e-6))
     return [gradient * scale for gradient in gradients]
@@ -121,8 +124,8 @@ def clip_by_global_norm(gradients: Sequence[Any], clip_norm: float) -> list[Any]
 class LossScale(tf.Module):
     """Dynamic loss scaling for float16 gradients, with the constants of PyTorch's ``GradScaler``.
 
-    The loss is multiplied by a scale that doubles after 2000 steps of finite gradients; a step whose gradients are
-    not finite is left out and halves it.
+    The loss is multiplied by a scale, which doubles after 2000 consecutive steps with finite gradients. A step with
+    gradients that are not finite is skipped and halves the scale.
     """
 
     _INITIAL, _GROWTH_INTERVAL = 65536.0, 2000
@@ -144,7 +147,7 @@ class LossScale(tf.Module):
         return [gradient * inverse for gradient in gradients]
 
     def apply(self, optimizer: Optimizer, gradients: Sequence[Any], learning_rate: Any) -> None:
-        """Unscale; step if all gradients are finite; adapt the scale."""
+        """Unscale the gradients, update the variables if all gradients are finite, and adapt the scale."""
         gradients = self.unscale(gradients)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
 

@@ -1,4 +1,4 @@
-"""Devices, thread pools and numeric modes: what TensorFlow sets once a process."""
+"""Devices, thread pools and numeric modes, which TensorFlow sets per process."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ import tensorflow as tf
 import harness
 
 POLICIES = {"fp32": "float32", "tf32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
-"""Keras's dtype policies: variables and outputs are float32 in each."""
+"""Keras's dtype policy for each precision; variables and outputs are always float32."""
 
 _compiled = False
 
 
 def devices() -> list[harness.DeviceInfo]:
-    """GPUs in TensorFlow's order, then the CPU, each with the precisions that it computes in."""
-    found = []
+    """Return the GPUs in TensorFlow's order, followed by the CPU, with their supported precisions."""
+    available = []
     for index, gpu in enumerate(tf.config.list_physical_devices("GPU")):
         details = tf.config.experimental.get_device_details(gpu)
         ampere = details.get("compute_capability", (0, 0)) >= (8, 0)
-        found.append(
+        available.append(
             harness.DeviceInfo(
                 name=f"cuda:{index}",
                 description=details.get("device_name", gpu.name),
                 precisions=("fp32", "tf32", "bf16", "fp16") if ampere else ("fp32", "fp16"),
             )
         )
-    found.append(harness.DeviceInfo(name="cpu", description="host processor", precisions=("fp32", "bf16")))
-    return found
+    available.append(harness.DeviceInfo(name="cpu", description="host processor", precisions=("fp32", "bf16")))
+    return available
 
 
 def configure(request: harness.SessionRequest) -> None:
-    """Make the request's device the only one that TensorFlow uses; set threads, modes, seeds and dtype policy.
+    """Restrict TensorFlow to the request's device, and set threads, numeric modes, seeds and the dtype policy.
 
-    Raises `harness.UnsupportedError` for an unknown device, a precision it lacks, or settings that differ from those
-    that TensorFlow already started with in this process.
+    Raises `harness.UnsupportedError` for an unknown device, an unsupported precision, or settings that differ from
+    those with which TensorFlow was already initialized in this process.
     """
     global _compiled
     device = "cuda:0" if request.device == "cuda" else request.device
@@ -46,11 +46,13 @@ def configure(request: harness.SessionRequest) -> None:
     known = {info.name: info for info in devices()}
     info = known.get(device)
     if info is None:
-        raise harness.UnsupportedError(f"TensorFlow sees no device {device!r} here; it sees {', '.join(known)}")
+        raise harness.UnsupportedError(
+            f"TensorFlow finds no device {device!r} on this machine; use one of: {', '.join(known)}"
+        )
     if precision not in info.precisions:
         raise harness.UnsupportedError(
-            f"TensorFlow does not compute in {precision} on {device} ({info.description}); "
-            f"choose one of {', '.join(info.precisions)}"
+            f"TensorFlow does not support precision {precision} on {device} ({info.description}); "
+            f"use one of: {', '.join(info.precisions)}"
         )
     gpus = tf.config.list_physical_devices("GPU")
     visible = [] if device == "cpu" else [gpus[int(device.partition(":")[2])]]
@@ -60,23 +62,23 @@ def configure(request: harness.SessionRequest) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError as error:
         raise harness.UnsupportedError(
-            f"TensorFlow fixes devices and threads once a process, and this one started with others: {error}"
+            f"TensorFlow sets devices and threads once per process, and this process started with others: {error}"
         ) from error
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
     if request.deterministic:
-        tf.config.experimental.enable_op_determinism()  # for the rest of the process: TensorFlow has no way back
+        tf.config.experimental.enable_op_determinism()  # TensorFlow cannot disable it again in this process
     keras.utils.set_random_seed(request.seed)
     keras.mixed_precision.set_global_policy(POLICIES[precision])
     _compiled = request.compile
 
 
 def has_cudnn() -> bool:
-    """Whether networks may call cuDNN's own layers: on a GPU, and not under XLA, which does not know them."""
+    """Return True if networks can use cuDNN layers: on a GPU without XLA, which does not support them."""
     return bool(tf.config.get_visible_devices("GPU")) and not _compiled
 
 
 def notes() -> dict[str, str]:
-    """The numeric modes in force, for the record."""
+    """Return the current threads and numeric modes, for the record."""
     return {
         "intra_op_threads": str(tf.config.threading.get_intra_op_parallelism_threads()),
         "inter_op_threads": str(tf.config.threading.get_inter_op_parallelism_threads()),
@@ -86,7 +88,7 @@ def notes() -> dict[str, str]:
 
 
 def allocated_bytes(device: str, size_bytes: int) -> int | None:
-    """By how much the allocator's peak rises when a tensor of so many bytes is made; None on the CPU."""
+    """Return the increase of the allocator's peak when a tensor of `size_bytes` is created, or None on the CPU."""
     if device == "cpu":
         return None
     name = f"GPU:{device.partition(':')[2]}"
@@ -98,7 +100,7 @@ def allocated_bytes(device: str, size_bytes: int) -> int | None:
 
 
 def roofline_kernels(device: str, precision: str, threads: int) -> harness.RooflineKernels:
-    """Matrix products and copies, called one by one."""
+    """Return matrix products and copies, each executed eagerly."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")

@@ -1,4 +1,4 @@
-"""One network on one device: the `harness.Session` of the TensorFlow backend."""
+"""The session of the backend ``tensorflow``: one model on one device."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from harness_tensorflow.optimizers import LossScale, Optimizer
 
 
 class TensorFlowSession(harness.Session):
-    """Trains by one `tf.function` a step, traced once per batch size and called as a concrete function, so that
-    nothing is traced again unnoticed."""
+    """Session of a TensorFlow network.
+
+    Each step is one `tf.function`, traced once per batch size and called as a concrete function, which rules out
+    retracing.
+    """
 
     def __init__(self, request: harness.SessionRequest) -> None:
         self._request = request
@@ -92,7 +95,7 @@ class TensorFlowSession(harness.Session):
         return np.asarray(handle.numpy(), np.float32)
 
     def synchronize(self) -> None:
-        if self._gpu:  # on the CPU a function has finished when its call returns
+        if self._gpu:  # on the CPU, a function is finished when its call returns
             tf.test.experimental.sync_devices()
 
     def device_memory(self) -> harness.DeviceMemory | None:
@@ -145,7 +148,7 @@ class TensorFlowSession(harness.Session):
         return self._function(step).get_concrete_function(*specs)  # type: ignore[no-any-return]
 
     def _loss_and_gradients(self, targets: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
-        """Forward and backward in training mode; the gradients are scaled where fp16 asks for it."""
+        """Run forward and backward passes in training mode; at fp16, the gradients are multiplied by the loss scale."""
         with tf.GradientTape() as tape:
             outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)
             loss = self._loss(outputs, targets)
@@ -166,13 +169,13 @@ class TensorFlowSession(harness.Session):
             return tf.reduce_mean(tf.math.squared_difference(outputs, targets))
         if self._request.info.objective == "token_classification":
             counted = tf.cast(tf.not_equal(targets, harness.IGNORED), tf.float32)
-            # An ignored position gets some class, as no loss is defined for IGNORED, and then no weight.
+            # The loss is not defined for the class IGNORED, so ignored positions get class 0 and then weight 0.
             losses = self._cross_entropy(outputs, tf.maximum(targets, 0))
             return tf.reduce_sum(losses * counted) / tf.reduce_sum(counted)
         return tf.reduce_mean(self._cross_entropy(outputs, targets))
 
     def _cross_entropy(self, outputs: Any, targets: Any) -> Any:
-        """Of logits ``[..., C]`` against classes ``[...]``, each by itself."""
+        """Return the cross-entropy of logits ``[..., C]`` and classes ``[...]`` for each position."""
         smoothing = self._request.recipe.label_smoothing
         if not smoothing:
             return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=outputs)
@@ -182,7 +185,7 @@ class TensorFlowSession(harness.Session):
         return tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=outputs)
 
     def _dense(self, gradients: list[Any]) -> list[Any]:
-        """Embeddings' sparse gradients made dense, so that every row's moments decay at every step."""
+        """Convert the sparse gradients of embeddings to dense ones, so that the moments of all rows decay each step."""
         unused = [name for name, gradient in zip(self._trained_names, gradients, strict=True) if gradient is None]
         if unused:
             raise harness.PluginError(f"the network's loss does not depend on {', '.join(unused[:8])}")
@@ -194,11 +197,14 @@ def _tf_variable(variable: Any) -> Any:
 
 
 def _checked_bindings(network: harness.Network, parameters: Any) -> dict[str, harness.Binding]:
-    """The bindings in the parameters' order. Raises `harness.PluginError` where names, shapes or variables differ."""
+    """Return the bindings in the order of `parameters`.
+
+    Raises `harness.PluginError` if names, shapes or variables do not match.
+    """
     bindings = network.bindings
     wanted = {parameter.name: parameter for parameter in parameters}
     problems = [f"no binding for {name}" for name in wanted if name not in bindings]
-    problems += [f"binding {name} is no parameter of the model" for name in bindings if name not in wanted]
+    problems += [f"{name} is bound but not a parameter of the model" for name in bindings if name not in wanted]
     bound = {id(_tf_variable(binding.variable)) for binding in bindings.values()}
     problems += [
         f"trainable variable {getattr(variable, 'path', variable.name)} is not bound"
@@ -210,7 +216,7 @@ def _checked_bindings(network: harness.Network, parameters: Any) -> dict[str, ha
             own = bindings[name].to_own(np.empty(parameter.shape, np.float32)).shape
             variable = tuple(_tf_variable(bindings[name].variable).shape)
             if own != variable:
-                problems.append(f"{name} {parameter.shape} arrives as {own}, its variable has shape {variable}")
+                problems.append(f"{name} is converted to shape {own}, but its variable has shape {variable}")
     if problems:
-        raise harness.PluginError(f"the TensorFlow network does not fit the model: {'; '.join(problems[:8])}")
+        raise harness.PluginError(f"the TensorFlow network does not implement the model: {'; '.join(problems[:8])}")
     return {name: bindings[name] for name in wanted}

@@ -1,17 +1,17 @@
-"""PyTorch backend, on the CPU and on CUDA devices, and the PyTorch networks of the models that ship with harness.
+"""The PyTorch backend, for CPU and CUDA devices, and the PyTorch networks of the built-in models.
 
-To bring a network of your own to this backend, yield a `harness.NetworkRef` with ``backend="torch"`` and a ``build``
-that returns a `harness.Network`:
+To add a network to this backend, yield a `harness.NetworkRef` with ``backend="torch"`` and a ``build`` function that
+returns a `harness.Network`:
 
-- ``module`` is a ``torch.nn.Module`` on the CPU, with float32 parameters. It is called as ``module(**inputs)`` with the
-  prepared inputs under their names and in their dtypes, each ``[B, ...]`` (images as ``pixel_values``
-  ``[B, H, W, C]``, channels last), and returns the outputs ``[B, info.outputs]``: logits, or standardized regression
-  targets; or ``[B, L, info.outputs]``, logits of each position (token classification). Under ``bf16`` and
-  ``fp16`` it runs inside ``torch.autocast``. Loss, optimizer and device are the session's.
-- ``bindings`` names every parameter of the module that requires a gradient, and its running statistics;
-  `harness_torch.networks.bindings` does it for a module whose own names are the canonical ones.
-- Dropout follows ``module.training``. A ``forward`` that reads a tensor's value on the host (``.item()``,
-  ``if mask.all()``) stalls a GPU at every step and breaks ``torch.compile``'s graph.
+- ``module`` is a ``torch.nn.Module`` on the CPU with float32 parameters. It is called as ``module(**inputs)`` with the
+  prepared inputs by name and with unchanged dtypes, each ``[B, ...]`` (images are ``pixel_values`` ``[B, H, W, C]``,
+  channels last). It returns outputs ``[B, info.outputs]``, which are logits or standardized regression targets, or, for
+  token classification, ``[B, L, info.outputs]``, the logits of each position. With the precisions ``bf16`` and ``fp16``
+  it runs inside ``torch.autocast``. The session provides the loss, the optimizer and the device.
+- ``bindings`` contains every parameter of the module that requires a gradient, and its running statistics.
+  `harness_torch.networks.bindings` creates them for a module whose parameters have the canonical names.
+- Dropout depends on ``module.training``. A ``forward`` that reads the value of a tensor on the host (``.item()``,
+  ``if mask.all()``) makes the CPU wait for the GPU at every step and causes graph breaks in ``torch.compile``.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ _INSTALL = "pip install 'harness[torch]'"
 
 
 class TorchBackend(harness.Backend):
+    """Backend that trains and runs models with PyTorch."""
+
     name = "torch"
     summary = "PyTorch on the CPU and on CUDA devices"
     requires = {"torch": _INSTALL, "transformers": _INSTALL}
     packages = ("torch", "transformers")
     environment = {
         "TRANSFORMERS_VERBOSITY": "error",
-        # A compilation cache on disk would make a repeat's first step cheaper than the first run's.
+        # With a compilation cache on disk, the first step of a repeated run would be faster than that of the first.
         "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
     }
 
@@ -62,7 +64,7 @@ class TorchBackend(harness.Backend):
         return roofline_kernels(device, precision, threads)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Also true for an allocation that failed inside CUDA's own libraries, or on the host."""
+        """Return True for a failed allocation on the device, inside CUDA libraries, or on the host."""
         torch = sys.modules.get("torch")
         if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
             return True

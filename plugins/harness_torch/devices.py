@@ -1,4 +1,4 @@
-"""The devices that PyTorch can compute on here, and what each can do."""
+"""The devices that are available to PyTorch, with their precisions and peak-performance kernels."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from harness import DeviceInfo
 
 
 def find_devices() -> list[DeviceInfo]:
-    """CUDA devices in their order, then the CPU."""
+    """Return the CUDA devices in PyTorch's order, followed by the CPU."""
     devices = [_cuda(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    # bf16 without AVX-512 is emulated element by element, far slower than fp32; other platforms are not probed.
+    # Without AVX-512, bf16 is emulated and far slower than fp32. Other platforms are not checked.
     bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     cpu = DeviceInfo(
         name="cpu",
@@ -28,29 +28,32 @@ def _cuda(index: int) -> DeviceInfo:
     return DeviceInfo(
         name=f"cuda:{index}",
         description=f"{torch.cuda.get_device_name(index)}, compute capability {major}.{minor}",
-        # TF32 and bf16 arithmetic came with compute capability 8.0.
+        # TF32 and bf16 need compute capability 8.0.
         precisions=("fp32", "tf32", "bf16", "fp16") if major >= 8 else ("fp32", "fp16"),
     )
 
 
 def require(device: str, precision: str) -> DeviceInfo:
-    """The device of that name. Raises `harness.UnsupportedError` where it is missing or lacks the precision."""
+    """Return the device with that name.
+
+    Raises `harness.UnsupportedError` if it does not exist or does not support the precision.
+    """
     devices = find_devices()
     name = "cuda:0" if device == "cuda" else device
     info = next((each for each in devices if each.name == name), None)
     if info is None:
-        found = ", ".join(each.name for each in devices)
-        raise harness.UnsupportedError(f"torch finds no device {device!r} on this machine; it finds: {found}")
+        available = ", ".join(each.name for each in devices)
+        raise harness.UnsupportedError(f"torch finds no device {device!r} on this machine; use one of: {available}")
     if precision not in info.precisions:
         raise harness.UnsupportedError(
-            f"torch cannot compute in {precision} on {name} ({info.description}); "
-            f"it can in: {', '.join(info.precisions)}"
+            f"torch does not support precision {precision} on {name} ({info.description}); "
+            f"use one of: {', '.join(info.precisions)}"
         )
     return info
 
 
 def allocated_bytes(device: str, size_bytes: int) -> int | None:
-    """By how much the allocator's peak rises when a tensor of so many bytes is made; None on the CPU."""
+    """Return the increase of the allocator's peak when a tensor of `size_bytes` is created, or None on the CPU."""
     if device == "cpu":
         return None
     torch.cuda.reset_peak_memory_stats(device)
@@ -65,7 +68,7 @@ _DTYPES = {"fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def roofline_kernels(device: str, precision: str, threads: int) -> harness.RooflineKernels:
-    """Matrix products and copies in place, so that no memory is asked for while they are timed."""
+    """Return matrix products and copies with preallocated outputs, so that timing them includes no allocation."""
     require(device, precision)
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")

@@ -1,4 +1,4 @@
-"""`harness.Recipe`'s optimizers in `torch.optim`, whose definitions are the recipe's."""
+"""The optimizers of `harness.Recipe`, implemented by `torch.optim`, which defines them in the same way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from harness import Recipe
 def build_optimizer(
     recipe: Recipe, decayed: Iterable[torch.nn.Parameter], others: Iterable[torch.nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """Weight decay goes to the first group of parameters only. Fused kernels compute the same update in one pass."""
+    """Build the optimizer of `recipe`, with weight decay for `decayed` only.
+
+    Fused implementations compute the same update in a single pass.
+    """
     groups: list[dict[str, Any]] = [
         {"params": list(decayed), "weight_decay": recipe.weight_decay},
         {"params": list(others), "weight_decay": 0.0},
@@ -22,7 +25,7 @@ def build_optimizer(
     rate, betas = recipe.learning_rate, (recipe.beta1, recipe.beta2)
     match recipe.optimizer:
         case "sgd":
-            # torch refuses Nesterov's rule without momentum, where it is the plain one.
+            # torch rejects nesterov without momentum, in which case the update is plain SGD anyway.
             nesterov = recipe.nesterov and recipe.momentum > 0
             return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
         case "rmsprop":
@@ -34,5 +37,5 @@ def build_optimizer(
 
 
 def implementation(recipe: Recipe) -> str:
-    """How the optimizer's kernels are launched, for the record."""
+    """Return the name of the optimizer's implementation, for the record."""
     return "foreach" if recipe.optimizer == "rmsprop" else "fused"

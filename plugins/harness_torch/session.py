@@ -1,4 +1,4 @@
-"""One model on one device, trained and run by PyTorch."""
+"""The session of the backend ``torch``: one model on one device."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchSession(Session):
-    """A bare training loop's step, and what the recipe adds to it. Weights stay float32 at every precision but fp64,
-    where weights, inputs, outputs and everything between are float64.
+    """Session of a PyTorch model: a plain training step, with the options of the recipe.
 
-    Raises `harness.UnsupportedError` for a device or precision that is not there, and at the first step or prediction
-    where ``torch.compile`` does not work; `harness.PluginError` where the network's bindings are incomplete.
+    Weights are float32 at every precision except fp64, at which weights, inputs, activations and outputs are float64.
+    Raises `harness.UnsupportedError` for an unavailable device or precision and, at the first step or prediction, if
+    ``torch.compile`` fails; `harness.PluginError` if the bindings of the network are incomplete.
     """
 
     def __init__(self, request: SessionRequest) -> None:
@@ -43,7 +43,7 @@ class TorchSession(Session):
             torch.cuda.reset_peak_memory_stats(self._device)
         network = request.build(request.config, request.info, request.recipe.dropout)
         self._dtype = torch.float64 if request.precision == "fp64" else torch.float32
-        self._as_they_come = not self._on_gpu and self._dtype == torch.float32
+        self._zero_copy = not self._on_gpu and self._dtype == torch.float32
         self._weights = place(network, request.parameters, self._device, self._dtype)
         self._module: torch.nn.Module = network.module
         self._trainable = self._weights.trainable
@@ -94,7 +94,10 @@ class TorchSession(Session):
         return float(loss), self._weights.gradients(self._scaler.get_scale() if self._scaler else 1.0)
 
     def _backward(self, batch: Batch) -> torch.Tensor:
-        """Forward and backward in training mode; leaves the gradients, scaled where fp16 asks for it, in place."""
+        """Run forward and backward passes in training mode, and return the loss.
+
+        The gradients are stored in the parameters; at fp16, they are multiplied by the loss scale.
+        """
         if not self._training:
             self._module.train()
             self._training = True
@@ -173,7 +176,7 @@ class TorchSession(Session):
             torch.cuda.empty_cache()
 
     def _upload(self, arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
-        if self._as_they_come:
+        if self._zero_copy:
             return {name: torch.from_numpy(array) for name, array in arrays.items()}
         return {name: self._to_device(array) for name, array in arrays.items()}
 
@@ -186,15 +189,15 @@ class TorchSession(Session):
 
 def _set_process_flags(request: SessionRequest) -> None:
     torch.set_num_threads(request.threads)
-    # torch lets a process set this once; between its operators nothing here runs in parallel.
+    # A process can set this only once. 1, because no operators run in parallel here.
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
     tf32 = request.precision == "tf32"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
-    # Trying algorithms at every new shape would change timings and memory from run to run.
+    # Benchmarking algorithms for every new shape would make time and memory vary between runs.
     torch.backends.cudnn.benchmark = False
-    if request.deterministic:  # cuBLAS reads its part when CUDA starts, which no session did before
+    if request.deterministic:  # cuBLAS reads this when CUDA is initialized, which has not happened yet
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.deterministic = request.deterministic
     torch.use_deterministic_algorithms(request.deterministic)
@@ -210,14 +213,14 @@ def _loss(request: SessionRequest) -> Callable[[torch.Tensor, torch.Tensor], tor
 
 
 def _mean_over_positions(outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """Cross-entropy of logits ``[B, L, C]`` against classes ``[B, L]``, over the positions that are not ignored."""
+    """Return the mean cross-entropy of logits ``[B, L, C]`` and classes ``[B, L]`` over positions not ignored."""
     return F.cross_entropy(
         outputs.flatten(0, 1), targets.flatten(), ignore_index=harness.IGNORED, label_smoothing=label_smoothing
     )
 
 
 def _compiled(module: torch.nn.Module) -> Callable[..., torch.Tensor]:
-    """`module` under ``torch.compile``, which compiles at the first call: only then is a missing compiler noticed."""
+    """Return `module` compiled by ``torch.compile``. It compiles at the first call, so errors are only raised then."""
     from torch._dynamo.exc import TorchDynamoException
 
     compiled = torch.compile(module)
@@ -228,7 +231,7 @@ def _compiled(module: torch.nn.Module) -> Callable[..., torch.Tensor]:
         except TorchDynamoException as error:
             reason = str(error).strip().partition("\n")[0]
             raise harness.UnsupportedError(
-                f"torch.compile cannot compile this model here: {reason}; run without --compile"
+                f"torch.compile failed to compile this model: {reason}; run without --compile"
             ) from error
 
     return forward

@@ -1,4 +1,4 @@
-"""Canonical weights in and out of a PyTorch module."""
+"""Conversion between canonical weights and the parameters of a PyTorch module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoundWeights:
-    """Every canonical parameter with the binding to its tensor on the device."""
+    """The canonical parameters with the bindings to their tensors on the device."""
 
     pairs: Sequence[tuple[Parameter, Binding]]
 
@@ -38,9 +38,9 @@ class BoundWeights:
         return [binding.variable for parameter, binding in self.pairs if parameter.trainable and not parameter.decay]
 
     def write(self, weights: Mapping[str, Array]) -> None:
-        """Copy arrays in, in the tensors' dtype.
+        """Copy arrays into the tensors, converting them to the tensors' dtype.
 
-        Raises `harness.PluginError` unless names and shapes are exactly the model's.
+        Raises `harness.PluginError` unless names and shapes are exactly those of the model.
         """
         shapes = {parameter.name: parameter.shape for parameter, _ in self.pairs}
         problems = [f"missing {name}" for name in shapes if name not in weights]
@@ -57,22 +57,24 @@ class BoundWeights:
                 binding.variable.copy_(torch.from_numpy(own))
 
     def read(self) -> dict[str, Array]:
-        """Copies, C-contiguous, in the canonical shapes and the tensors' dtype."""
+        """Return C-contiguous copies with the canonical shapes and the tensors' dtype."""
         return {
             parameter.name: _canonical(binding.variable.detach(), parameter, binding)
             for parameter, binding in self.pairs
         }
 
     def gradients(self, scale: float) -> dict[str, Array]:
-        """The gradients that the last backward pass left, divided by `scale`. A parameter that the loss does not
-        depend on has none, which is a gradient of zero."""
-        found = {}
+        """Return the gradients of the last backward pass, divided by `scale`.
+
+        The gradient of a parameter that the loss does not depend on is zero.
+        """
+        gradients = {}
         for parameter, binding in self.pairs:
             if parameter.trainable:
                 gradient = binding.variable.grad
                 dense = torch.zeros_like(binding.variable) if gradient is None else gradient / scale
-                found[parameter.name] = _canonical(dense, parameter, binding)
-        return found
+                gradients[parameter.name] = _canonical(dense, parameter, binding)
+        return gradients
 
 
 def _canonical(own: torch.Tensor, parameter: Parameter, binding: Binding) -> Array:
@@ -82,14 +84,14 @@ def _canonical(own: torch.Tensor, parameter: Parameter, binding: Binding) -> Arr
 def place(
     network: Network, parameters: Sequence[Parameter], device: torch.device, dtype: torch.dtype = torch.float32
 ) -> BoundWeights:
-    """Move the network's module to `device` and `dtype` and pair the canonical parameters with its tensors there.
+    """Move the network's module to `device` and `dtype`, and bind the canonical parameters to its tensors.
 
-    Raises `harness.PluginError` unless the bindings name exactly the canonical parameters, each a parameter or buffer
-    of the module with a fitting shape, and leave out no tensor that training would change.
+    Raises `harness.PluginError` unless the bindings contain exactly the canonical parameters, each bound to a parameter
+    or buffer of the module with a matching shape, and every tensor that training changes is bound.
     """
     names = {id(tensor): name for name, tensor in _tensors(network.module)}
     _refuse("the torch network does not implement the model", _problems(network, parameters, names))
-    # Moving a module keeps its parameters, but makes new buffers.
+    # Moving a module keeps its parameters, but creates new buffers.
     tensors = dict(_tensors(network.module.to(device, dtype)))
     return BoundWeights(
         [
@@ -107,7 +109,7 @@ def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _problems(network: Network, parameters: Sequence[Parameter], names: Mapping[int, str]) -> list[str]:
     canonical = {parameter.name for parameter in parameters}
-    problems = [f"{name} is bound but no parameter of the model" for name in network.bindings.keys() - canonical]
+    problems = [f"{name} is bound but not a parameter of the model" for name in network.bindings.keys() - canonical]
     bound = {id(binding.variable) for binding in network.bindings.values()}
     problems += [
         f"the module's {name} is trainable but has no binding"
@@ -119,7 +121,7 @@ def _problems(network: Network, parameters: Sequence[Parameter], names: Mapping[
         if binding is None:
             problems.append(f"{parameter.name} has no binding")
         elif id(binding.variable) not in names:
-            problems.append(f"{parameter.name} is bound to something that is no parameter or buffer of the module")
+            problems.append(f"{parameter.name} is not bound to a parameter or buffer of the module")
         elif misfit := _misfit(parameter, binding):
             problems.append(f"{parameter.name} {misfit}")
     return sorted(problems)
@@ -130,11 +132,11 @@ def _misfit(parameter: Parameter, binding: Binding) -> str | None:
     try:
         wanted = binding.to_own(np.empty(parameter.shape, np.float32)).shape
     except ValueError as error:
-        return f"of shape {parameter.shape} does not go through its binding: {error}"
+        return f"with shape {parameter.shape} cannot be converted by its binding: {error}"
     if wanted != own:
-        return f"arrives with shape {wanted}, its tensor has {own}"
+        return f"is converted to shape {wanted}, but its tensor has shape {own}"
     if parameter.trainable and not binding.variable.requires_grad:
-        return "is trainable, but its tensor requires no gradient"
+        return "is trainable, but its tensor does not require a gradient"
     if binding.variable.requires_grad and not parameter.trainable:
         return "is not trainable, but its tensor requires a gradient"
     return None

@@ -1,4 +1,4 @@
-"""How a checkpoint wants its images prepared: ``preprocessor_config.json``, as `transformers` reads it, as options."""
+"""Translation of a checkpoint's ``preprocessor_config.json`` into options of the task ``vision``."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from harness import UsageError
 
 FILE = "preprocessor_config.json"
 _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-"""Pillow's filters, by its numbers."""
+"""Names of Pillow's resampling filters, indexed by their numbers."""
 _WARPED_FROM = 384
-"""Images of at least this size are warped, not cropped, by ConvNext's processor."""
+"""Size in pixels from which ConvNext's processor neither keeps the proportions of images nor crops them."""
 
 
 class _Kind(NamedTuple):
-    """What an image processor does where the file does not tell."""
+    """Defaults of an image processor for fields that the file does not contain."""
 
     resample: int
     square: bool
-    """Whether a size that is one number means both sides, not the shorter one."""
+    """True if a size of one number applies to both sides, False if to the shorter side."""
     center_crop: bool
 
 
@@ -41,11 +41,11 @@ class _Size(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Preprocessor(Struct, frozen=True, kw_only=True):
-    """The fields that change pixels; null stands for the processor's own default, as an absent field does."""
+    """The fields that affect pixels. None, for null or a missing field, means the default of the processor."""
 
     image_processor_type: str | None = None
     feature_extractor_type: str | None = None
-    """Its name in older files."""
+    """Name of the processor in older files."""
     do_resize: bool | None = None
     size: int | _Size | None = None
     crop_pct: float | None = None
@@ -65,73 +65,77 @@ class _Network(Struct, frozen=True):
 
 
 def options_of(folder: Path) -> dict[str, Any]:
-    """Options of the task `vision` that give the pixels that the image processor of `transformers` would (with Pillow).
+    """Return the options of the task that reproduce the pixels of the checkpoint's image processor in `transformers`.
 
-    Without a ``preprocessor_config.json`` these are the channels alone, as ``config.json`` tells them. Raises
-    `harness.UsageError` naming the file and the field that cannot be read, or asks for what the task does not do.
+    Without a ``preprocessor_config.json``, only the number of channels is set, from ``config.json``. Raises
+    `harness.UsageError` with the file and the field if a field cannot be read or needs what the task does not support.
     """
     config = folder / "config.json"
     channels = _read(config, _Network).num_channels
     if channels not in (1, 3):
-        raise _refusal(config, "num_channels", channels, "images have 1 channel or 3; use another checkpoint")
+        raise _refusal(config, "num_channels", channels, "images have 1 or 3 channels; use another checkpoint")
     path = folder / FILE
     if not path.is_file():
         return {"channels": channels}
-    found = _read(path, _Preprocessor)
-    return {"channels": channels} | _fitting(path, found) | _normalization(path, found, channels)
+    preprocessor = _read(path, _Preprocessor)
+    return {"channels": channels} | _resizing(path, preprocessor) | _normalization(path, preprocessor, channels)
 
 
-def _fitting(path: Path, found: _Preprocessor) -> dict[str, Any]:
-    """The options that bring images to one size."""
-    name, kind = _kind(path, found)
-    if found.do_pad:
-        raise _refusal(path, "do_pad", True, "images are not padded; scale and crop instead, or set it to false")
+def _resizing(path: Path, preprocessor: _Preprocessor) -> dict[str, Any]:
+    """Return the options that resize and crop images."""
+    name, kind = _kind(path, preprocessor)
+    if preprocessor.do_pad:
+        raise _refusal(path, "do_pad", True, "the task does not pad images; scale and crop instead, or set it to false")
     crop = None
-    if _either(found.do_center_crop, kind.center_crop):
-        crop = _sides(path, "crop_size", found.crop_size)
-    if not _either(found.do_resize, True):
+    if _or_default(preprocessor.do_center_crop, kind.center_crop):
+        crop = _sides(path, "crop_size", preprocessor.crop_size)
+    if not _or_default(preprocessor.do_resize, True):
         return {"resize": "none"} | ({"image_size": crop} if crop else {})
-    resample = _either(found.resample, kind.resample)
+    resample = _or_default(preprocessor.resample, kind.resample)
     if not 0 <= resample < len(_RESAMPLE):
-        raise _refusal(path, "resample", resample, "Pillow's filters have the numbers 0 to 5")
+        raise _refusal(path, "resample", resample, "use the number of a Pillow filter, from 0 to 5")
     options: dict[str, Any] = {"resample": _RESAMPLE[resample]}
-    shorter = _shorter_side(path, found.size, kind)
+    shorter = _shorter_side(path, preprocessor.size, kind)
     if shorter is None:
-        full = _sides(path, "size", found.size)
+        full = _sides(path, "size", preprocessor.size)
         return options | {"resize": "stretch"} | _cropped(path, full, crop or full)
     if name == "ConvNext":
         if crop is not None:
             raise _refusal(path, "do_center_crop", True, f"{name}'s processor crops by crop_pct; set it to false")
         if shorter >= _WARPED_FROM:
             return options | {"resize": "stretch", "image_size": (shorter, shorter)}
-        share = _either(found.crop_pct, 224 / 256)
+        share = _or_default(preprocessor.crop_pct, 224 / 256)
         if not 0.1 <= share <= 1:
-            raise _refusal(path, "crop_pct", share, "it must lie between 0.1 and 1; 0.875 is usual")
+            raise _refusal(path, "crop_pct", share, "it must be between 0.1 and 1; 0.875 is common")
         crop, shorter = (shorter, shorter), int(shorter / share)
     if crop is None:
         raise _refusal(
-            path, "size.shortest_edge", shorter, "images would keep several sizes; set do_center_crop and crop_size"
+            path, "size.shortest_edge", shorter, "images would differ in size; set do_center_crop and crop_size"
         )
     if crop[0] != crop[1]:
         raise _refusal(path, "crop_size", crop, "with size.shortest_edge the crop must be a square")
     return options | {"resize": "cover"} | _cropped(path, (shorter, shorter), crop)
 
 
-def _normalization(path: Path, found: _Preprocessor, channels: int) -> dict[str, Any]:
-    """The options that normalize. They count in pixels between 0 and 1, so another ``rescale_factor`` than 1/255
-    becomes another mean and std."""
-    unit = 255 * _either(found.rescale_factor, 1 / 255) if _either(found.do_rescale, True) else 255.0
+def _normalization(path: Path, preprocessor: _Preprocessor, channels: int) -> dict[str, Any]:
+    """Return the options that normalize pixels.
+
+    The task scales pixels to [0, 1], so a ``rescale_factor`` other than 1/255 is expressed by the mean and std.
+    """
+    unit = 255.0
+    if _or_default(preprocessor.do_rescale, True):
+        unit *= _or_default(preprocessor.rescale_factor, 1 / 255)
     if not unit > 0:
-        raise _refusal(path, "rescale_factor", found.rescale_factor, "it must be positive")
-    if not _either(found.do_normalize, True):
+        raise _refusal(path, "rescale_factor", preprocessor.rescale_factor, "it must be positive")
+    if not _or_default(preprocessor.do_normalize, True):
         return {"mean": (0.0,), "std": (1 / unit,)}
     statistics = {}
     for field in ("image_mean", "image_std"):
-        value = getattr(found, field)
+        value = getattr(preprocessor, field)
         numbers = (value,) if isinstance(value, float) else value or ()
         if len(numbers) not in (1, channels) or (field == "image_std" and min(numbers) <= 0):
             wanted = "positive number" if field == "image_std" else "number"
-            raise _refusal(path, field, value, f"give a {wanted} for each of the {channels} channels of config.json")
+            raise _refusal(path, field, value, f"give one {wanted}, or one for each of the {channels} channels")
         statistics[field] = tuple(number / unit for number in numbers)
     return {"mean": statistics["image_mean"], "std": statistics["image_std"]}
 
@@ -140,7 +144,7 @@ def _read(path: Path, kind: type[Any]) -> Any:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {str(error).replace('$.', '')}; mend it") from None
+        raise UsageError(f"{path}: cannot be read: {str(error).replace('$.', '')}; fix the file") from None
 
 
 def _refusal(path: Path, field: str, value: object, advice: str) -> UsageError:
@@ -148,28 +152,30 @@ def _refusal(path: Path, field: str, value: object, advice: str) -> UsageError:
     return UsageError(f"{path}: {field} is {shown}: {advice}")
 
 
-def _either(value: Any, default: Any) -> Any:
+def _or_default(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def _kind(path: Path, found: _Preprocessor) -> tuple[str, _Kind]:
-    """The processor's name without what tells versions apart; none stands for ConvNext's, as it does in
-    `transformers` for a ResNet."""
-    field = "feature_extractor_type" if found.image_processor_type is None else "image_processor_type"
-    told = getattr(found, field)
-    name = "ConvNext" if told is None else told
+def _kind(path: Path, preprocessor: _Preprocessor) -> tuple[str, _Kind]:
+    """Return the processor's name, without suffixes, and its defaults.
+
+    A file without a name means ConvNext's processor, which `transformers` uses for a ResNet.
+    """
+    field = "feature_extractor_type" if preprocessor.image_processor_type is None else "image_processor_type"
+    processor = getattr(preprocessor, field)
+    name = "ConvNext" if processor is None else processor
     for suffix in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
         name = name.removesuffix(suffix)
     if name not in _KINDS:
         known = ", ".join(f"{name}ImageProcessor" for name in _KINDS)
         raise _refusal(
-            path, field, told, f"it is not known what it does; known: {known}; or remove the file and set task options"
+            path, field, processor, f"not supported; use one of {known}, or remove the file and set task options"
         )
     return name, _KINDS[name]
 
 
 def _shorter_side(path: Path, size: int | _Size | None, kind: _Kind) -> int | None:
-    """The length to scale the shorter side to; None where both sides are told."""
+    """Return the target length of the shorter side in pixels, or None if the size gives both sides."""
     if isinstance(size, int):
         return None if kind.square else _positive(path, "size", size)
     if size is None or size.shortest_edge is None:
@@ -187,13 +193,13 @@ def _sides(path: Path, field: str, size: int | _Size | None) -> tuple[int, int]:
 
 def _positive(path: Path, field: str, pixels: int) -> int:
     if not 1 <= pixels <= 4096:
-        raise _refusal(path, field, pixels, "it must lie between 1 and 4096 pixels")
+        raise _refusal(path, field, pixels, "it must be between 1 and 4096 pixels")
     return pixels
 
 
 def _cropped(path: Path, full: tuple[int, int], crop: tuple[int, int]) -> dict[str, Any]:
     share = crop[0] / full[0]
     if not 0.1 <= share <= 1 or crop[0] * full[1] != crop[1] * full[0]:
-        advice = f"it must have the proportions of the size {full}, and 0.1 to 1 of its height"
+        advice = f"it must have the proportions of the size {full}, and 0.1 to 1 times its height"
         raise _refusal(path, "crop_size", crop, advice)
     return {"image_size": crop, "crop_share": share}

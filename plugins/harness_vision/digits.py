@@ -1,4 +1,4 @@
-"""The dataset `digits`: small gray images of handwritten digits, carried by scikit-learn."""
+"""The dataset ``digits``: small gray images of handwritten digits, distributed with scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ PIXEL_MAX = 16
 
 
 class Digits(Dataset[SeededSplit]):
-    """1797 images of the digits 0 to 9, in 1257 / 180 / 360 for training, validation and test.
+    """1797 images of the digits 0 to 9: 1257 / 180 / 360 for training, validation and test.
 
-    ``image``: uint8 ``[N, 8, 8, 1]``, 0 (paper) to 16 (ink): the number of inked pixels in a 4 x 4 block of the
-    32 x 32 scan. ``details["pixel_max"]`` is 16.
+    Inputs: ``image``, uint8 ``[N, 8, 8, 1]``, 0 (paper) to 16 (ink): the number of inked pixels in a 4 x 4 block of
+    the 32 x 32 scan. ``details["pixel_max"]`` is 16.
 
-    Source: scikit-learn's ``load_digits``, which is the test part of "Optical Recognition of Handwritten Digits"
-    (E. Alpaydin and C. Kaynak 1998, UCI repository, doi:10.24432/C50P49). That part has no split and does not tell the
-    13 writers apart, so the split is drawn here, at random within each class: a writer's digits occur on both sides.
+    The images are those of scikit-learn's ``load_digits``, the test part of "Optical Recognition of Handwritten Digits"
+    (E. Alpaydin and C. Kaynak 1998, UCI repository, doi:10.24432/C50P49). That part has no published split and does not
+    identify its 13 writers. The splits are therefore drawn at random within each class, and a writer's digits may be
+    in several splits.
     """
 
     name = "digits"
@@ -33,7 +34,7 @@ class Digits(Dataset[SeededSplit]):
     license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits"
     citation = "Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI, doi:10.24432/C50P49"
-    notes = "No published split: drawn by a seed within each class; a writer's digits occur on both sides."
+    notes = "No published split: drawn with a seed within each class; a writer's digits may be in several splits."
     examples = {"train": 1_257, "validation": 180, "test": 360}
     inputs = {"image": RawInput(shape=(8, 8, 1), dtype="uint8")}
     label_names = tuple("0123456789")
@@ -47,7 +48,7 @@ class Digits(Dataset[SeededSplit]):
     }
 
     def load(self, options: SeededSplit) -> RawData:
-        """Read the images from the installed scikit-learn; no download."""
+        """Read the images from the installed scikit-learn, without a download."""
         import numpy as np
         from sklearn.datasets import load_digits
 
@@ -66,7 +67,7 @@ class Digits(Dataset[SeededSplit]):
 
 
 def split_indices(targets: NDArray[np.int64], seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Training, validation and test positions, each with the classes in about the same shares."""
+    """Return the indices of the training, validation and test examples, stratified by class."""
     import numpy as np
     from sklearn.model_selection import train_test_split
 

@@ -1,4 +1,4 @@
-"""Images of several sizes and colors brought to one."""
+"""Conversion of images of different sizes and color modes to a common shape."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ Shape = tuple[int, int, int]
 
 
 def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual: int) -> Shape:
-    """``(H, W, C)`` for these images: of the size and the channels that `options` name; else their own size, or `usual`
-    squared where they have several, and color if one of them has it.
+    """Return the common shape ``(H, W, C)`` of `images`.
 
-    Raises `harness.DataError` for what is no image, and for several sizes that are to stay."""
+    Size and channels are those of `options` if given. Otherwise the size is that of the images, or `usual` squared
+    pixels if they differ in size, and C is 3 if any image has color. Raises `harness.DataError` for an array that is
+    not an image, and for images that differ in size if ``options.resize`` is ``none`` and no size is given.
+    """
     check("training", images)
     sizes = {image.shape[:2] for image in images}
     if options.image_size is not None:
@@ -30,7 +32,7 @@ def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual
     elif len(sizes) == 1:
         height, width = next(iter(sizes))
     elif options.resize == "none":
-        raise DataError("the images have several sizes, and resize is none; give the size to crop: task.image_size")
+        raise DataError("the images have several sizes, and resize is none; set the size to crop: task.image_size")
     else:
         height = width = usual
     return height, width, options.channels or max((image.shape[2] for image in images), default=3)
@@ -39,11 +41,11 @@ def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual
 def uniform(
     name: str, images: Collection[NDArray[Any]], shape: Shape, options: VisionOptions, pixel_max: float = 255
 ) -> NDArray[np.uint8]:
-    """Uint8 ``[N, *shape]`` between 0 and 255: each image scaled and cropped as `options` say, by Pillow's filters,
-    which do not alias; gray repeated, or color made gray by ITU-R 601-2. Pixels from 0 to another `pixel_max` are
-    stretched first, so that a filter finds levels between theirs.
+    """Resize, crop and convert each image as `options` say; return uint8 ``[N, *shape]``, 0 to 255.
 
-    Raises `harness.UnsupportedError` where Pillow is not installed.
+    Pillow's filters, which avoid aliasing, resize the images. Gray is repeated to 3 channels; color is converted to
+    gray by ITU-R 601-2. If `pixel_max` is not 255, pixels are scaled to 0 to 255 first, so that filters can produce
+    levels between the original ones. Raises `harness.UnsupportedError` if Pillow is not installed.
     """
     import numpy as np
 
@@ -51,7 +53,7 @@ def uniform(
         from PIL import Image
     except ImportError:
         raise UnsupportedError(
-            "images are resized by Pillow, which is not installed; run: pip install pillow"
+            "resizing images needs Pillow, which is not installed; run: pip install pillow"
         ) from None
 
     check(name, images)
@@ -70,7 +72,7 @@ def uniform(
 
 
 def _fitted(image: Image, height: int, width: int, options: VisionOptions) -> Image:
-    """Scaled, and cropped in the middle, to ``height x width``."""
+    """Return `image` scaled, and cropped at its center, to ``height x width``."""
     from PIL import Image
 
     own_width, own_height = image.size
@@ -83,7 +85,7 @@ def _fitted(image: Image, height: int, width: int, options: VisionOptions) -> Im
                 full_height = own_height * full_width // own_width
         image = image.resize((full_width, full_height), Image.Resampling[options.resample.upper()])
     left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))  # what lies outside the image is black
+    return image.crop((left, top, left + width, top + height))  # pixels outside the image are black
 
 
 def check(name: str, images: Collection[NDArray[Any]]) -> None:
@@ -96,10 +98,10 @@ def check(name: str, images: Collection[NDArray[Any]]) -> None:
             or not image.size
         ):
             form = f"{image.dtype} of shape {image.shape}" if hasattr(image, "dtype") else repr(image)
-            raise DataError(f"{name} image {number} is {form}; needed: uint8 [H, W, 1] or [H, W, 3]")
+            raise DataError(f"{name} image {number} is {form}; expected uint8 [H, W, 1] or [H, W, 3]")
 
 
 def check_range(name: str, images: NDArray[Any], pixel_max: float) -> None:
-    """Raise `harness.DataError` where a pixel is above `pixel_max`."""
+    """Raise `harness.DataError` if a pixel is above `pixel_max`."""
     if images.max() > pixel_max:
-        raise DataError(f"{name} images reach {images.max()}, above the dataset's pixel_max of {pixel_max:g}")
+        raise DataError(f"{name} images have pixels of {images.max()}, above the dataset's pixel_max of {pixel_max:g}")

@@ -1,4 +1,4 @@
-"""Options of the task `vision`."""
+"""Options of the task ``vision``."""
 
 from __future__ import annotations
 
@@ -9,40 +9,43 @@ from msgspec import Struct
 
 
 class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the task ``vision``."""
+
     image_size: int | tuple[int, int] | None = None
-    """Height and width in pixels: one number for both, or both. None: as the training images are, or 64 where these
-    have several sizes."""
+    """Height and width in pixels, as one number for both or as a pair; 1 to 4096. If None, the size of the training
+    images, or 64 x 64 if these differ in size."""
     channels: Literal[1, 3] | None = None
-    """1: gray, 3: color. None: as the training images are, color where they are both."""
+    """Number of channels: 1 for gray, 3 for color. If None, that of the training images, or 3 if these differ."""
     resize: Literal["cover", "stretch", "none"] = "cover"
-    """How an image of another size is scaled before `image_size` is cropped from its middle: until it covers that size;
-    to that size, whatever its proportions; or not at all, what it lacks being black."""
+    """Scaling before `image_size` is cropped from the center of an image. ``cover``: keep the proportions and cover the
+    size. ``stretch``: scale to the size, ignoring proportions. ``none``: do not scale; missing pixels are black."""
     crop_share: float = 1.0
-    """Sides of the crop divided by those that images are scaled to, 0.1 to 1. 0.875 is usual for ImageNet: 224 pixels
-    from the middle of 256."""
+    """Side length of the crop divided by that of the scaled image, 0.1 to 1. 0.875 is common for ImageNet: 224 pixels
+    from the center of 256."""
     resample: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
-    """Pillow's filter that scales."""
+    """Pillow filter for scaling."""
     mean: tuple[float, ...] | None = None
-    """Subtracted from pixels between 0 and 1: a number for each channel, or one for all. None: mean and standard
-    deviation of the training split."""
+    """Mean to subtract from pixels in [0, 1]: one number per channel, or one for all. If None, the mean of each channel
+    in the training split."""
     std: tuple[float, ...] | None = None
-    """What is left is divided by it; as `mean`, and given with it."""
+    """Standard deviation to divide by after subtracting `mean`: one number per channel, or one for all; given if and
+    only if `mean` is. If None, the standard deviation of each channel in the training split."""
     crop: int = 0
-    """In training, each image is shifted at random by up to so many pixels in both directions; what comes in from
-    outside has the value 0, the mean. 4 is usual for 32x32 images (He et al. 2016)."""
+    """Maximum random shift of training images in each direction, in pixels (0 to 1024). Pixels shifted in are 0, the
+    mean. 4 is common for 32x32 images (He et al. 2016)."""
     flip: bool = False
-    """In training, every other image, at random, is mirrored left to right. Not for digits and letters."""
+    """True if training images are mirrored left to right with probability 0.5. Not suitable for digits and letters."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.crop <= 1024:
-            raise ValueError(f"crop must lie between 0 and 1024 pixels, got {self.crop}")
+            raise ValueError(f"crop must be between 0 and 1024 pixels, got {self.crop}")
         sides = (self.image_size,) if isinstance(self.image_size, int) else self.image_size or ()
         if not all(1 <= side <= 4096 for side in sides):
-            raise ValueError(f"image_size must lie between 1 and 4096 pixels, got {self.image_size}")
+            raise ValueError(f"image_size must be between 1 and 4096 pixels, got {self.image_size}")
         if not 0.1 <= self.crop_share <= 1:
-            raise ValueError(f"crop_share must lie between 0.1 and 1, got {self.crop_share}")
+            raise ValueError(f"crop_share must be between 0.1 and 1, got {self.crop_share}")
         if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std go together: give both, or neither")
+            raise ValueError("only one of mean and std is set; set both or neither")
         if self.mean is not None and self.std is not None:
             if len(self.mean) not in (1, 3) or len(self.std) not in (1, 3):
                 raise ValueError(f"mean and std need 1 or 3 numbers each, got {self.mean} and {self.std}")

@@ -1,4 +1,4 @@
-"""The task `vision`: which class an image belongs to."""
+"""The task ``vision``: image classification."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 
 
 SIDE = 64
-"""Of images that come in several sizes, unless ``image_size`` says otherwise."""
+"""Side length in pixels of prepared images if the training images differ in size and ``image_size`` is not set."""
 
 
 class VisionTask(Task[VisionOptions]):
     """Image classification.
 
-    Takes ``image`` uint8 ``[N, H, W, C]``, or an object array of uint8 ``[H, W, C]`` of several sizes with 1 (gray) or
-    3 channels, between 0 and ``details["pixel_max"]`` (255 unless told). Images of another size are scaled until they
-    cover it and cropped in the middle; gray and color become what the training split has, color if it has both.
-    Gives ``pixel_values`` float32 ``[N, H, W, C]`` in which each channel of the training split has mean 0 and std 1,
-    unless the options tell the mean and the std.
+    Raw inputs: ``image``, uint8 ``[N, H, W, C]``, or an object array of uint8 ``[H, W, C]`` if sizes or channels
+    differ, with 1 (gray) or 3 channels and values from 0 to ``details["pixel_max"]`` (default 255). Images that differ
+    in size are scaled to cover a common size and cropped at the center. All become color if any training image has
+    color, else gray.
+
+    Prepared inputs: ``pixel_values``, float32 ``[N, H, W, C]``, in which each channel of the training split has mean 0
+    and standard deviation 1, unless the options give the statistics to normalize with.
     """
 
     name = "vision"
@@ -51,10 +53,11 @@ class VisionTask(Task[VisionOptions]):
     Options = VisionOptions
 
     def prepare(self, data: RawData, options: VisionOptions) -> PreparedData:
-        """Bring to one size, scale to [0, 1] and normalize by channel.
+        """Resize images to a common size, scale pixels to [0, 1] and normalize each channel.
 
-        ``info.details`` holds ``channel_<c>_mean`` and ``channel_<c>_std``, by which the scaled images were normalized.
-        Raises `harness.DataError` for images of another form, or of other channels than the mean has.
+        ``info.details`` has the statistics used, ``channel_<c>_mean`` and ``channel_<c>_std``. Raises
+        `harness.DataError` for images with a wrong dtype or shape, or if the number of channels does not match the
+        given mean.
         """
         pixel_max = float(data.details.get("pixel_max", 255))
         named = {"training": data.train, "validation": data.validation, "test": data.test}
@@ -75,11 +78,11 @@ class VisionTask(Task[VisionOptions]):
         if options.mean is None or options.std is None:
             mean, std = channel_statistics(train.inputs["image"], pixel_max)
         else:
-            mean, std = (told(numbers, shape[2]) for numbers in (options.mean, options.std))
+            mean, std = (per_channel(numbers, shape[2]) for numbers in (options.mean, options.std))
 
         def prepared(split: Split) -> Split:
             pixels = scale(split.inputs["image"], pixel_max)
-            pixels -= mean  # in place: there may be gigabytes of them
+            pixels -= mean  # in place, because the array may take gigabytes
             pixels /= std
             return Split(inputs={"pixel_values": pixels}, targets=split.targets, groups=split.groups)
 
@@ -102,7 +105,7 @@ class VisionTask(Task[VisionOptions]):
         )
 
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
-        """What the checkpoint's ``preprocessor_config.json`` says, and the channels that its network takes."""
+        """Return the options that reproduce the checkpoint's preprocessing, and the channels of its network."""
         from harness_vision.checkpoints import options_of
 
         return options_of(folder)
@@ -110,7 +113,7 @@ class VisionTask(Task[VisionOptions]):
     def augment(
         self, inputs: dict[str, Any], info: DataInfo, options: VisionOptions, rng: np.random.Generator
     ) -> dict[str, Any]:
-        """Shifted by ``options.crop`` and mirrored by ``options.flip``."""
+        """Shift images by up to ``options.crop`` pixels and mirror half of them if ``options.flip`` is set."""
         images = inputs["pixel_values"]
         if options.crop:
             images = shifted(images, rng.integers(0, 2 * options.crop + 1, (len(images), 2)), options.crop)
@@ -124,22 +127,24 @@ def check_images(name: str, split: Split, shape: tuple[int, ...], pixel_max: flo
     """Raise `harness.DataError` unless the images are uint8 of `shape` (``[H, W, C]``) and at most `pixel_max`."""
     images = split.inputs["image"]
     if images.ndim != 4 or images.dtype != "uint8":
-        raise DataError(f"{name} images are {images.dtype} of shape {images.shape}; needed: uint8 [N, H, W, C]")
+        raise DataError(f"{name} images are {images.dtype} of shape {images.shape}; expected uint8 [N, H, W, C]")
     if images.shape[1:] != shape:
-        raise DataError(f"{name} images have shape {images.shape[1:]}, those of the training split {shape}")
+        raise DataError(f"{name} images have shape {images.shape[1:]}, but those of the training split have {shape}")
     check_range(name, images, pixel_max)
 
 
 def scale(images: NDArray[np.uint8], pixel_max: float) -> NDArray[np.float32]:
-    """Pixels from 0..`pixel_max` to [0, 1]."""
+    """Scale pixels from [0, `pixel_max`] to [0, 1]."""
     import numpy as np
 
     return images.astype(np.float32) / np.float32(pixel_max)
 
 
 def channel_statistics(images: NDArray[np.uint8], pixel_max: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation ``[C]`` of all pixels of ``[N, H, W, C]``, scaled to [0, 1]; a constant channel has
-    std 1."""
+    """Return the mean and standard deviation ``[C]`` of `images` ``[N, H, W, C]`` after scaling to [0, 1].
+
+    The standard deviation of a constant channel is set to 1.
+    """
     import numpy as np
 
     levels = np.arange(256) / pixel_max
@@ -147,25 +152,30 @@ def channel_statistics(images: NDArray[np.uint8], pixel_max: float) -> tuple[NDA
     shares = shares / shares.sum(axis=1, keepdims=True)
     mean = shares @ levels
     std = np.sqrt(np.sum(shares * (levels - mean[:, None]) ** 2, axis=1))
-    # Rounding leaves a constant channel a deviation of about 1e-8; real images in [0, 1] have far more.
+    # With rounding errors, a constant channel has a deviation of about 1e-8; that of real images is far larger.
     return mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
 
 
-def told(numbers: tuple[float, ...], channels: int) -> NDArray[np.float32]:
-    """`numbers`, one for all or one for each, as float32 ``[channels]``. Raises `harness.DataError`."""
+def per_channel(numbers: tuple[float, ...], channels: int) -> NDArray[np.float32]:
+    """Return `numbers` as float32 ``[channels]``, repeating a single one.
+
+    Raises `harness.DataError` if their number is neither 1 nor `channels`.
+    """
     import numpy as np
 
     if len(numbers) not in (1, channels):
         raise DataError(
-            f"mean and std have {len(numbers)} numbers, the images {channels} channels; "
-            f"give as many, or make them alike (--set task.channels={len(numbers)})"
+            f"mean and std have {len(numbers)} numbers, but the images have {channels} channels; "
+            f"give one number per channel, or convert the images with --set task.channels={len(numbers)}"
         )
     return np.full(channels, numbers, np.float32)
 
 
 def shifted(images: NDArray[np.float32], corners: NDArray[np.int64], margin: int) -> NDArray[np.float32]:
-    """Of each image ``[H, W, C]``, framed by `margin` zeros, the part of its old size whose upper left corner lies at
-    `corners` ``[N, 2]`` (row, column, 0 to twice the margin)."""
+    """Pad each image ``[H, W, C]`` with `margin` zeros per side and crop the original size at `corners`.
+
+    `corners` ``[N, 2]`` are the row and column of the upper left corner of the crop, from 0 to twice the margin.
+    """
     import numpy as np
 
     height, width = images.shape[1:3]

@@ -30,12 +30,12 @@ def test_repeats_of_a_seed_are_averaged_before_the_seeds() -> None:
     assert (found.text("seeds"), found.text("runs")) == ("2", "4")
 
 
-def test_one_seed_has_no_interval_however_often_it_ran() -> None:
+def test_repeats_of_one_seed_have_no_interval() -> None:
     found = row([record(success(0.7)), record(success(0.8), repeat=2)])
     assert (found.cells["quality"].value, found.cells["quality"].ci95) == (pytest.approx(0.75), None)
 
 
-def test_runs_of_different_code_are_told_of() -> None:
+def test_runs_of_different_plugin_code_are_flagged() -> None:
     def made_by(digest: str, seed: int) -> RunRecord:
         run = record(success(0.7), seed=seed)
         plugins = [msgspec.structs.replace(plugin, code_digest=digest) for plugin in run.provenance.plugins]
@@ -44,12 +44,12 @@ def test_runs_of_different_code_are_told_of() -> None:
 
     mixed = row([made_by("a", 0), made_by("b", 1), made_by("", 2)])
     assert mixed.cells["quality"].flagged
-    assert mixed.text("flags") == "code: the runs were made by 2 versions of plugin nlp"
+    assert mixed.text("flags") == "code: the runs used 2 versions of plugin nlp"
     same = row([made_by("a", 0), made_by("a", 1), made_by("", 2)])
     assert (same.cells["quality"].flagged, same.text("flags")) == (False, "")
 
 
-def test_a_failed_run_counts_in_its_row() -> None:
+def test_failed_run_counts_in_its_row() -> None:
     found = row(comparison(), task="nlp", backend="tensorflow")
     assert found.text("status") == "2/3 ok, oom"
     assert found.text("failures") == "seed 2: oom: killed: out of memory"
@@ -65,11 +65,11 @@ def test_a_failed_run_counts_in_its_row() -> None:
         ([success(), failure("timeout"), failure("timeout")], "1/3 ok, 2 timeout"),
     ],
 )
-def test_status(outcomes: list[Any], status: str) -> None:
+def test_status_counts_failures_by_kind(outcomes: list[Any], status: str) -> None:
     assert row([record(outcome, seed=seed) for seed, outcome in enumerate(outcomes)]).text("status") == status
 
 
-def test_a_run_that_failed_early_joins_its_siblings() -> None:
+def test_run_that_failed_early_joins_runs_of_the_same_setting() -> None:
     early = record(failure(), seed=1, device="auto", environment=msgspec.structs.replace(ENVIRONMENT, packages={}))
     early = msgspec.structs.replace(early, environment=msgspec.structs.replace(early.environment, packages={}))
     assert row([early, record()]).text("status") == "1/2 ok, oom"
@@ -87,7 +87,7 @@ def test_ratios_are_to_the_first_backend() -> None:
     assert (first.text("backend"), second.cells["train_ratio"].value) == ("tensorflow", 1.25)
 
 
-def test_the_interval_of_a_ratio_comes_from_both_means() -> None:
+def test_interval_of_a_ratio_comes_from_both_means() -> None:
     speeds = {"torch": (100.0, 110.0), "tensorflow": (50.0, 56.0)}
     records = [record(success(train=s), backend=b, seed=i) for b, both in speeds.items() for i, s in enumerate(both)]
     first, second = build_table(records).rows
@@ -96,12 +96,12 @@ def test_the_interval_of_a_ratio_comes_from_both_means() -> None:
     assert second.cells["train_ratio"].ci95 == pytest.approx(53 / 105 * math.hypot(*shares))
 
 
-def test_there_is_no_ratio_to_a_backend_that_failed_or_ran_something_else() -> None:
+def test_ratio_to_failed_backend_or_other_settings_is_missing() -> None:
     records = [record(failure()), record(backend="tensorflow"), record(backend="tensorflow", threads=2)]
     assert [r.cells["train_ratio"].value for r in build_table(records).rows] == [None, None, 1.0]
 
 
-def test_options_tell_rows_apart_that_look_the_same() -> None:
+def test_options_list_the_settings_that_differ_between_rows() -> None:
     records = [
         record(recipe=Recipe(epochs=2)),
         record(recipe=Recipe(epochs=3), compile=True),
@@ -116,7 +116,7 @@ def test_options_tell_rows_apart_that_look_the_same() -> None:
     ]
 
 
-def test_machines_versions_and_data_are_never_averaged() -> None:
+def test_different_machines_versions_or_data_make_separate_rows() -> None:
     other_cpu = elsewhere(cpu="Other CPU")
     newer = elsewhere(packages={"numpy": "2.5.0"})
     gpu = elsewhere(gpus=[Gpu(name="H", memory_bytes=1, driver="1")] * 2)
@@ -135,7 +135,7 @@ def elsewhere(**changes: Any) -> Any:
     return msgspec.structs.replace(ENVIRONMENT, **changes)
 
 
-def test_what_is_not_finite_is_missing() -> None:
+def test_values_that_are_not_finite_are_missing() -> None:
     found = row([record(success(float("nan"), test={"accuracy": float("nan"), "f1_macro": None}))])
     assert found.cells["quality"].value is None
     assert found.cells["f1_macro"].value is None
@@ -167,12 +167,12 @@ def test_frame_has_numbers_and_their_intervals() -> None:
         (-4.56, 1.2, ("-4.6", "1.2")),
     ],
 )
-def test_rounding(value: float, ci95: float | None, shown: tuple[str, str]) -> None:
+def test_rounded_matches_expected_text(value: float, ci95: float | None, shown: tuple[str, str]) -> None:
     assert rounded(value, ci95) == shown
 
 
 @given(st.floats(-1e15, 1e15), st.none() | st.floats(0, 1e15))
-def test_rounding_stays_within_half_a_digit_of_what_is_shown(value: float, ci95: float | None) -> None:
+def test_rounded_is_within_half_of_the_last_digit(value: float, ci95: float | None) -> None:
     shown, shown_ci95 = rounded(value, ci95)
     step = abs(value) * 0.5e-3 if not ci95 else max(0.05 * ci95, max(abs(value), ci95) * 1e-6)
     assert abs(float(shown) - value) <= step * 1.001
@@ -207,7 +207,7 @@ def test_every_run_counts_in_exactly_one_row(records: list[RunRecord]) -> None:
 
 @given(some_runs, st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_the_order_of_runs_changes_the_order_of_rows_and_ratios_only(records: list[RunRecord], random: Any) -> None:
+def test_order_of_runs_changes_only_the_order_of_rows_and_ratios(records: list[RunRecord], random: Any) -> None:
     shuffled = records[:]
     random.shuffle(shuffled)
 
@@ -232,26 +232,26 @@ def on_split(number: int, quality: float | None, *, seed: int = 0, digest: str =
     return msgspec.structs.replace(made, provenance=msgspec.structs.replace(made.provenance, dataset_digest=digest))
 
 
-def test_options_name_settings_as_users_do() -> None:
+def test_options_use_the_names_of_the_command_line() -> None:
     shorter = Protocol(min_steady_s=1.0)
     rows = build_table([record(), record(protocol=shorter)]).rows
     assert [row.text("options") for row in rows] == ["protocol.min_steady_s=2.5", "protocol.min_steady_s=1.0"]
 
 
-def test_splits_make_one_row_and_their_means_the_interval() -> None:
+def test_splits_make_one_row_with_an_interval_over_splits() -> None:
     found = row([on_split(0, 0.5), on_split(0, 0.7, seed=1), on_split(1, 0.8), on_split(2, None)])
-    assert found.cells["quality"].value == pytest.approx(0.7)  # of 0.6 and 0.8
+    assert found.cells["quality"].value == pytest.approx(0.7)  # mean of 0.6 and 0.8
     assert found.cells["quality"].ci95 == pytest.approx(12.7062 * 0.1, rel=1e-5)
     assert (found.text("options"), found.text("seeds"), found.text("runs")) == ("3 splits", "2", "4")
     assert found.text("failures") == "split 2, seed 0: oom: killed: out of memory"
 
 
-def test_one_split_is_named_and_its_seeds_are_its_interval() -> None:
+def test_single_split_is_named_and_has_an_interval_over_seeds() -> None:
     found = row([on_split(3, 0.6), on_split(3, 0.8, seed=1)])
     assert found.cells["quality"].ci95 == pytest.approx(12.7062 * 0.1, rel=1e-5)
     assert found.text("options") == "split 3"
 
 
-def test_a_split_whose_data_changed_is_not_summed_up_with_what_it_was() -> None:
+def test_split_with_changed_data_makes_a_separate_row() -> None:
     records = [on_split(0, 0.5), on_split(0, 0.9, digest="another")]
     assert [found.text("runs") for found in build_table(records).rows] == ["1", "1"]

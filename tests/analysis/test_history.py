@@ -25,7 +25,7 @@ def of(path: Path, records: list[RunRecord], *metrics: str):  # type: ignore[no-
     return histories(Store(write(path, records)).load().runs, load([]), metrics or ("quality", "train_samples_per_s"))
 
 
-def test_a_point_for_each_commit_and_version(tmp_path: Path) -> None:
+def test_each_commit_and_version_is_a_point(tmp_path: Path) -> None:
     speeds = {("a" * 40, "2.9.0"): 1000.0, ("b" * 40, "2.9.0"): 1001.0, ("b" * 40, "2.10.0"): 800.0}
     records = [
         at(day, success(0.7, train=speed + seed), commit=commit, torch=torch, seed=seed)
@@ -41,10 +41,10 @@ def test_a_point_for_each_commit_and_version(tmp_path: Path) -> None:
     ]
     throughput = [point.figures[1] for point in history.points]
     assert [figure.value for figure in throughput] == [1002.0, 1003.0, 802.0]
-    assert [figure.since and figure.since.verdict for figure in throughput] == [None, "indistinguishable", "worse"]
+    assert [figure.since and figure.since.verdict for figure in throughput] == [None, "inconclusive", "worse"]
 
 
-def test_a_failed_run_is_counted_and_the_point_before_stays_the_base(tmp_path: Path) -> None:
+def test_point_without_successful_runs_is_skipped_in_comparisons(tmp_path: Path) -> None:
     good = [at(1, success(0.7, train=1000.0 + seed), seed=seed) for seed in range(3)]
     broken = [at(2, failure(), commit="b" * 40)]
     later = [at(3, success(0.7, train=500.0 + seed), commit="c" * 40, seed=seed) for seed in range(3)]
@@ -56,13 +56,13 @@ def test_a_failed_run_is_counted_and_the_point_before_stays_the_base(tmp_path: P
     assert since.verdict == "worse"
 
 
-def test_machines_and_specs_are_apart(tmp_path: Path) -> None:
+def test_machines_and_specs_have_separate_histories(tmp_path: Path) -> None:
     elsewhere = msgspec.structs.replace(at(2, success()), environment=msgspec.structs.replace(ENVIRONMENT, cpu="Other"))
     found = of(tmp_path, [at(1, success()), elsewhere, at(3, success(), model="lstm")])
     assert [len(history.points) for history in found] == [1, 1, 1]
 
 
-def test_an_unknown_metric(tmp_path: Path) -> None:
+def test_unknown_metric_suggests_a_name(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'train_samples_per_s'"):
         of(tmp_path, [at(1, success())], "train_samples_per_st")
 
@@ -74,15 +74,15 @@ def on_split(day: int, number: int, digest: str, commit: str = "a") -> RunRecord
     )
 
 
-def test_the_splits_of_a_dataset_are_one_point(tmp_path: Path) -> None:
+def test_splits_of_a_dataset_make_one_point(tmp_path: Path) -> None:
     records = [on_split(1, 0, "0"), on_split(1, 1, "1"), on_split(2, 0, "0", "b"), on_split(2, 1, "1", "b")]
     (history,) = of(tmp_path, records)
-    assert [(point.runs, [what for what, *_ in point.changed]) for point in history.points] == [
+    assert [(point.runs, [name for name, *_ in point.changed]) for point in history.points] == [
         (2, []),
         (2, ["commit"]),
     ]
 
 
-def test_a_split_whose_data_changed_is_another_point(tmp_path: Path) -> None:
+def test_split_with_changed_data_makes_another_point(tmp_path: Path) -> None:
     (history,) = of(tmp_path, [on_split(1, 0, "0"), on_split(2, 0, "1")])
     assert [point.changed for point in history.points] == [[], [("data", "0" * 8, "1" * 8)]]

@@ -20,18 +20,18 @@ def test_names_are_unique_and_end_in_their_unit() -> None:
         assert metric.name.endswith(endings.get(metric.unit, f"_{metric.unit.lower()}"))
 
 
-def test_every_metric_has_a_column_of_its_name_unit_and_direction() -> None:
+def test_every_metric_has_a_column_with_its_name_unit_and_direction() -> None:
     columns = {column.name: (column.title, column.unit, column.better) for column in COLUMNS}
     for metric in METRICS:
         assert columns[metric.name] == (metric.title, metric.unit, "higher" if metric.higher_is_better else "lower")
 
 
-def test_every_flag_that_a_record_can_hold_belongs_to_one_metric() -> None:
+def test_every_flag_of_a_record_belongs_to_one_metric() -> None:
     flags = [metric.flag for metric in METRICS if metric.flag]
     assert sorted(flags) == sorted(get_args(get_type_hints(Flag)["metric"]))
 
 
-def test_value_of_what_the_record_lacks_is_none() -> None:
+def test_value_missing_from_the_record_is_none() -> None:
     run = record(success(device=None))
     assert BY_NAME["device_peak_mib"].value(run) is None
     assert BY_NAME["train_gpu_j_per_sample"].value(run) is None
@@ -57,7 +57,7 @@ def test_score_reads_the_test_split_and_compares_by_difference() -> None:
     assert (error.value(run), error.higher_is_better, error.relative) == (5.0, False, False)
 
 
-def test_comparable_leaves_out_what_one_side_lacks() -> None:
+def test_comparable_omits_metrics_that_one_side_lacks() -> None:
     with_p99, without = record(success(p99_ms=15.0)), record(success(p99_ms=None))
     both = comparable([[with_p99], [without]], load([]))
     assert "latency_p99_ms" not in both
@@ -66,7 +66,7 @@ def test_comparable_leaves_out_what_one_side_lacks() -> None:
     assert comparable([[]], load([])) == {}
 
 
-def test_comparable_leaves_out_the_time_to_target() -> None:
+def test_comparable_omits_time_to_target() -> None:
     reached = TimeToTarget(metric="accuracy", target=0.4, train_s=1.5, epoch=1)
     run = record(msgspec.structs.replace(success(), time_to_target=reached))
     assert BY_NAME["time_to_target_s"].value(run) == 1.5

@@ -1,4 +1,4 @@
-"""What shipped datasets and models declare about training fits what they name."""
+"""Tests that the recipes and options declared by the built-in datasets are valid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CATALOG = discover()
 
 
 @pytest.mark.parametrize("name", sorted(CATALOG.datasets))
-def test_recipes_and_options_of_a_dataset(name: str) -> None:
+def test_recipes_and_options_of_a_dataset_are_valid(name: str) -> None:
     dataset = CATALOG.dataset(name)
     suited = [
         task

@@ -6,5 +6,5 @@ from toy_plugin import PEERS, install
 
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plugin with the planted faults can be imported, in children too."""
+    """Make the plugin with the planted faults importable, including in child processes."""
     install(monkeypatch, PEERS)

@@ -1,4 +1,4 @@
-"""Weights on their way from one backend to another."""
+"""Tests of saved weights and of ``harness evaluate``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVALUATE = ("--backend", "peer-wide")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of one run, with its weights."""
+    """Return a results directory with one run and its weights."""
     results = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
@@ -32,13 +32,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy to tamper with."""
+    """Return the path of a copy of the run that the test may change."""
     shutil.copytree(trained, tmp_path / "results")
     (run,) = (tmp_path / "results").iterdir()
     return run
 
 
-def test_weights_survive_the_file(tmp_path: Path) -> None:
+def test_saved_weights_are_read_back_unchanged(tmp_path: Path) -> None:
     weights = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3).T, "b": np.zeros((), np.float32)}
     save(tmp_path / WEIGHTS, weights)
     read = load(tmp_path / WEIGHTS)
@@ -50,7 +50,7 @@ def test_weights_survive_the_file(tmp_path: Path) -> None:
         load(tmp_path / WEIGHTS)
 
 
-def test_the_other_backend_predicts_the_same(run: Path) -> None:
+def test_equivalent_backend_agrees(run: Path) -> None:
     command = ("evaluate", run.name, *EVALUATE, "--results", str(run.parent))
     done = harness_process(*command, "--format", "json", cwd=run)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -58,22 +58,22 @@ def test_the_other_backend_predicts_the_same(run: Path) -> None:
     assert evaluation["same_class"] == evaluation["examples"] == 40
     assert evaluation["evaluated_scores"]["accuracy"] == evaluation["trained_scores"]["accuracy"]
     text = harness_cli(*command).stdout
-    assert "40 of 40 examples are put into the same class" in text
+    assert "40 of 40 examples have the same predicted class" in text
     assert "the predictions agree" in text
 
 
-def test_other_weights_are_noticed(run: Path) -> None:
+def test_changed_weights_are_noticed(run: Path) -> None:
     save(run / WEIGHTS, {name: -array for name, array in load(run / WEIGHTS).items()})
     done = harness_cli("evaluate", run.name, *EVALUATE, results=run.parent, status=1)
     assert "the predictions DIFFER" in done.stdout
 
 
-def test_a_run_without_weights_says_what_to_do(run: Path) -> None:
+def test_run_without_weights_names_the_option(run: Path) -> None:
     (run / WEIGHTS).unlink()
     done = harness_cli("evaluate", run.name, *EVALUATE, results=run.parent, status=2)
     assert "--save-weights" in done.stderr
 
 
-def test_a_backend_that_fails_is_an_error(run: Path) -> None:
+def test_failing_backend_is_an_error(run: Path) -> None:
     done = harness_cli("evaluate", run.name, "--backend", "peer-broken", results=run.parent, status=1)
     assert "peer-broken could not evaluate the run: no wheels" in done.stderr

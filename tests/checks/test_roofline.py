@@ -1,4 +1,4 @@
-"""What a device attains at best: measured, kept, found again, and what runs are told as a share of it."""
+"""Tests of rooflines: measurement, storage, look-up, and the table columns that depend on them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
 
 
-def test_what_was_measured_is_found_again() -> None:
+def test_saved_roofline_is_found() -> None:
     save(made())
     assert lookup(record(), PACKAGES) == made()
     save(made(matrix_flops_per_s=3e10))
@@ -63,19 +63,19 @@ def test_what_was_measured_is_found_again() -> None:
         {"versions": {"numpy": "2.4.7"}},
     ],
 )
-def test_another_device_setting_or_version_is_not_found(changes: dict[str, Any]) -> None:
+def test_roofline_of_another_device_setting_or_version_is_not_found(changes: dict[str, Any]) -> None:
     save(made(**changes))
     assert lookup(record(), PACKAGES) is None
 
 
-def test_a_damaged_file_is_none() -> None:
+def test_damaged_roofline_file_is_ignored() -> None:
     save(made())
     (file,) = (cache_dir() / "rooflines").iterdir()
     file.write_text("{")
     assert lookup(record(), PACKAGES) is None
 
 
-def test_a_rate_is_the_median_of_windows_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_is_the_median_of_the_windows_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=0.0)
     clock.perf_counter = lambda: clock.now
     monkeypatch.setattr(roofline_module, "time", clock)
@@ -87,9 +87,9 @@ def test_a_rate_is_the_median_of_windows_after_the_first(monkeypatch: pytest.Mon
     assert rate(work, lambda: None, window_s=0.2) == pytest.approx(100)
 
 
-def test_the_command_measures_through_the_backend(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toy's products sleep as if it did 100 MFLOP/s at 512, and ever more slowly above: what is best counts. A
-    sleep lasts at least as long as asked for, so that the rates found cannot be too high."""
+def test_command_measures_through_the_backend(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy's kernels sleep as if it computed at 1 TFLOP/s and copied at 100 GB/s. A sleep lasts at least as long as
+    requested, so the measured rates cannot be too high."""
     monkeypatch.setenv("TOY_FLOPS", "1e12")
     monkeypatch.setattr(roofline_module, "LIMIT_S", 60.0)
     found = invoke("doctor", "--roofline", "--backend", "toy-numpy", "--threads", "1", "--format", "json")
@@ -101,19 +101,19 @@ def test_the_command_measures_through_the_backend(invoke: Invoke, monkeypatch: p
     assert len(list((cache_dir() / "rooflines").iterdir())) == 1
 
 
-def test_a_backend_without_kernels_has_no_roofline(invoke: Invoke) -> None:
+def test_backend_without_kernels_has_no_roofline(invoke: Invoke) -> None:
     assert "TOY_FLOPS" not in os.environ
     found = invoke("doctor", "--roofline", "--backend", "toy-numpy", "--threads", "1", "--format", "json")
     assert (found.exit_code, json.loads(found.stdout)) == (1, [])
 
 
-def test_options_of_peak_alone_are_refused(invoke: Invoke) -> None:
+def test_options_that_require_roofline_are_refused_without_it(invoke: Invoke) -> None:
     found = invoke("doctor", "--threads", "1")
     assert found.exit_code == 2
-    assert "belong to --roofline" in found.stderr
+    assert "can only be used with --roofline" in found.stderr
 
 
-def test_runs_are_told_as_a_share_of_the_roofline() -> None:
+def test_table_shows_the_percentage_of_the_roofline() -> None:
     run = record(success())  # 1.25e9 FLOP/s
     (row,) = build_table([msgspec.structs.replace(run, roofline=made())]).rows
     assert row.cells["mfu_percent"].value == pytest.approx(12.5)
@@ -121,7 +121,7 @@ def test_runs_are_told_as_a_share_of_the_roofline() -> None:
     assert row.cells["mfu_percent"].value is None
 
 
-def test_the_price_of_a_million_samples() -> None:
+def test_table_shows_the_cost_of_a_million_samples() -> None:
     runs = [record(success(train=rate, inference=4 * rate), seed=seed) for seed, rate in enumerate((900.0, 1100.0))]
     (row,) = build_table(runs, price_per_hour=3.6).rows
     cells = row.cells
@@ -142,7 +142,7 @@ def test_the_price_of_a_million_samples() -> None:
         pytest.param("tensorflow", marks=[pytest.mark.tensorflow, pytest.mark.plugins("tensorflow")]),
     ],
 )
-def test_real_kernels_compute(backend: str) -> None:
+def test_framework_kernels_compute(backend: str) -> None:
     from harness.plugins import discover
 
     kernels = discover().backend(backend).roofline_kernels("cpu", "fp32", 2)

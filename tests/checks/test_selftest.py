@@ -1,4 +1,4 @@
-"""``harness selftest`` finds what is right, and what is not."""
+"""Tests of ``harness selftest``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.plugins.catalog import Catalog
 
 
 @pytest.mark.skipif(not reset_peak(), reason="the kernel does not let a process reset its peak of memory")
-def test_this_machine_is_measured_right(invoke: Invoke) -> None:
+def test_this_machine_passes(invoke: Invoke) -> None:
     done = invoke("selftest", "--format", "json")
     assert done.exit_code == 0, done.output
     checks = {check.name: check for check in msgspec.json.decode(done.stdout, type=list[Check])}
@@ -25,7 +25,7 @@ def test_this_machine_is_measured_right(invoke: Invoke) -> None:
     assert abs(checks["host memory, 256 MiB"].measured - 256 * MIB) <= 0.01 * 256 * MIB
 
 
-def test_what_is_measured_wrong_fails(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_measurement_fails(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = Check(name="host memory, 64 MiB", expected=64 * MIB, measured=67 * MIB, unit="bytes", tolerance=2 * MIB)
     monkeypatch.setattr("harness.checks.selftest.run", lambda catalog: [wrong])
     done = invoke("selftest")
@@ -33,7 +33,7 @@ def test_what_is_measured_wrong_fails(invoke: Invoke, monkeypatch: pytest.Monkey
     assert "64.000 MiB  67.000 MiB  3.000 MiB  2.000 MiB  WRONG" in done.stdout
 
 
-def test_a_large_parent_does_not_reach_the_child() -> None:
+def test_memory_of_the_parent_is_not_measured_in_the_child() -> None:
     ballast = b"\x01" * (300 * MIB)
     checks = [check for check in run(Catalog()) if check.unit == "bytes"]
     assert len(ballast) == 300 * MIB
@@ -41,13 +41,13 @@ def test_a_large_parent_does_not_reach_the_child() -> None:
 
 
 def toy_only() -> Catalog:
-    """Other backends would import their frameworks to be asked for devices."""
+    """Return a catalog without the other backends, which would import their frameworks to list devices."""
     found = discover()
     return dataclasses.replace(found, backends={"toy-numpy": found.backends["toy-numpy"]})
 
 
-def test_a_device_is_asked_through_its_backend(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toy's accelerator says so many times too much; allowed are 1% or 2 MiB."""
+def test_device_memory_is_measured_through_the_backend(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy's accelerator multiplies the figures by the given factor; the tolerance is 1% or 2 MiB."""
     monkeypatch.setenv("TOY_ACCELERATOR", "1.009")
     checks = {check.name: check for check in run(toy_only())}
     assert checks["toy-numpy on cuda:0, 256 MiB"].passed
@@ -56,7 +56,7 @@ def test_a_device_is_asked_through_its_backend(toy: Path, monkeypatch: pytest.Mo
     assert [check.passed for name, check in checks.items() if name.startswith("toy-numpy")] == [True, False, False]
 
 
-def test_a_device_that_breaks_is_told(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_device_raises(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_ACCELERATOR", "broken")
-    with pytest.raises(HarnessError, match="the self-test's process failed: ValueError"):
+    with pytest.raises(HarnessError, match="the self-test process failed: ValueError"):
         run(toy_only())

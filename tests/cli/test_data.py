@@ -1,4 +1,4 @@
-"""``harness data``, with a dataset that a server on this machine publishes."""
+"""Tests of ``harness data``, with a dataset that a local server publishes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture
 def far(toy: Path, invoke: Invoke, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
-    """`invoke`, with the toy's datasets and ``far`` and ``lost``, of which only the first can be fetched."""
+    """Return `invoke` with two more datasets: ``far``, which can be downloaded, and ``lost``, which cannot."""
     catalog: Catalog = load([TOY_REF])
     there = dataset(remote(server.serve("/far.zip", ARCHIVE), ARCHIVE, extract=True))
     lost = dataset(remote(f"{server.url}/lost.zip", ARCHIVE, bytes=None), name="lost")
@@ -48,7 +48,7 @@ def far(toy: Path, invoke: Invoke, server: FileServer, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("command", ["list", "info", "fetch", "verify", "path", "clear"])
-def test_every_command_teaches_by_example(invoke: Invoke, command: str) -> None:
+def test_data_command_help_has_examples(invoke: Invoke, command: str) -> None:
     result = invoke("data", command, "--help")
     assert result.exit_code == 0
     assert f"  harness data {command}" in result.stdout.partition("Examples:")[2]
@@ -66,7 +66,7 @@ def test_every_command_teaches_by_example(invoke: Invoke, command: str) -> None:
         ("path toy-colors", "dataset 'toy-colors' is embedded"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_done(
+def test_data_command_wrong_request_downloads_nothing(
     far: Invoke, server: FileServer, arguments: str, message: str
 ) -> None:
     result = far("data", *arguments.split())
@@ -75,7 +75,7 @@ def test_what_is_wrong_is_said_before_anything_is_done(
     assert (server.asked, cache_dir().exists()) == ([], False)
 
 
-def test_list_and_info_fetch_nothing(far: Invoke, server: FileServer) -> None:
+def test_data_list_and_info_download_nothing(far: Invoke, server: FileServer) -> None:
     lines = {line.split()[0]: line for line in far("data", "list").stdout.splitlines()[2:]}
     assert list(lines) == ["far", "lost", "toy-colors", "toy-numbers"]
     assert re.fullmatch(r"far +toy-classify +0\.\d kB +to fetch +CC0-1\.0", lines["far"])
@@ -88,41 +88,43 @@ def test_list_and_info_fetch_nothing(far: Invoke, server: FileServer) -> None:
     assert (server.asked, cache_dir().exists()) == ([], False)
 
 
-def lines(invoke: Invoke, name: str) -> list[str]:
+def info_lines(invoke: Invoke, name: str) -> list[str]:
     return [line.rstrip() for line in invoke("data", "info", name).stdout.splitlines() if line]
 
 
 @pytest.fixture
-def shipped(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Invoke:
-    """`invoke`, with the plugins that are installed."""
+def invoke_installed(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Return `invoke` with the installed plugins."""
     monkeypatch.setattr("harness.plugins.discover", discover)
     return invoke
 
 
-def test_what_is_not_declared_is_not_shown(far: Invoke) -> None:
-    assert {line.split()[0] for line in lines(far, "far")}.isdisjoint({"examples", "inputs", "0", "metric", "splits"})
+def test_data_info_omits_fields_that_are_not_declared(far: Invoke) -> None:
+    assert {line.split()[0] for line in info_lines(far, "far")}.isdisjoint(
+        {"examples", "inputs", "0", "metric", "splits"}
+    )
 
 
 @pytest.mark.plugins("nlp", "regression")
-def test_info_shows_what_is_declared(shipped: Invoke) -> None:
-    banking = lines(shipped, "banking77")
+def test_data_info_shows_declared_fields(invoke_installed: Invoke) -> None:
+    banking = info_lines(invoke_installed, "banking77")
     assert "examples    8,998 train, 1,005 validation, 3,080 test" in banking
     assert "inputs      text: str" in banking
     assert "metric      accuracy" in banking
     (classes,) = (line for line in banking if line.startswith("77 classes"))
     assert classes.startswith("77 classes  card_arrival, card_linking, ")
     assert classes.endswith(", lost_or_stolen_card and 65 more")
-    energy = lines(shipped, "uci-energy")
+    energy = info_lines(invoke_installed, "uci-energy")
     assert "examples  622 train, 69 validation, 77 test, with the default options" in energy
-    assert "splits    20 published, --split all runs each" in energy
+    assert "splits    20 published; --split all runs all of them" in energy
     assert "inputs    features: float64 [8]" in energy
     assert "target    heating load" in energy
-    assert "inputs      waveform: float32 [any]" in lines(shipped, "fsdd")
+    assert "inputs      waveform: float32 [any]" in info_lines(invoke_installed, "fsdd")
 
 
 @pytest.mark.plugins("nlp", "regression", "speech")
-def test_json_has_every_label_name(shipped: Invoke) -> None:
-    printed = shipped("data", "list", "--format", "json").stdout
+def test_data_list_json_has_all_label_names(invoke_installed: Invoke) -> None:
+    printed = invoke_installed("data", "list", "--format", "json").stdout
     listed = {each.name: each for each in msgspec.json.decode(printed, type=list[DatasetInfo])}
     banking, energy, fsdd = listed["banking77"], listed["uci-energy"], listed["fsdd"]
     assert (len(banking.label_names), banking.label_names[-1]) == (77, "country_support")
@@ -131,7 +133,7 @@ def test_json_has_every_label_name(shipped: Invoke) -> None:
     assert fsdd.inputs == {"waveform": RawInput(shape=(None,), dtype="float32")}
 
 
-def test_json_is_the_declared_record(far: Invoke, server: FileServer) -> None:
+def test_data_list_and_info_json_are_equal_records(far: Invoke, server: FileServer) -> None:
     listed = msgspec.json.decode(far("data", "list", "--format", "json").stdout, type=list[DatasetInfo])
     found = msgspec.json.decode(far("data", "info", "far", "--format", "json").stdout, type=DatasetInfo)
     assert listed[0] == found
@@ -140,21 +142,21 @@ def test_json_is_the_declared_record(far: Invoke, server: FileServer) -> None:
     assert (file.name, file.verified_by, file.mirror_path) == ("far.zip", "sha256", f"{server.url[7:]}/far.zip")
 
 
-def test_from_fetch_to_clear(far: Invoke, server: FileServer) -> None:
+def test_data_fetch_path_verify_and_clear(far: Invoke, server: FileServer) -> None:
     missing = far("data", "path", "far")
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert "run `harness data fetch far`" in missing.stderr
 
     fetched = far("data", "fetch", "far", "toy-colors", "far")
     folder = Path(fetched.stdout.splitlines()[0].removeprefix("far: "))
-    assert fetched.stdout == f"far: {folder}\ntoy-colors: embedded, it has no files of its own\n"
+    assert fetched.stdout == f"far: {folder}\ntoy-colors: embedded, there are no files in the cache\n"
     assert fetched.exit_code == 0
     assert (folder / "train.tsv").is_file()
     assert far("data", "path", "far").stdout == f"{folder}\n"
     assert far("data", "path").stdout == f"{cache_dir()}\n"
     assert "cached" in far("data", "list").stdout
 
-    assert far("data", "verify", "far").stdout == "far: unchanged since it was fetched\n"
+    assert far("data", "verify", "far").stdout == "far: unchanged since the download\n"
     (folder / "train.tsv").write_text("")
     damaged = far("data", "verify", "far")
     assert damaged.exit_code == 1
@@ -166,21 +168,21 @@ def test_from_fetch_to_clear(far: Invoke, server: FileServer) -> None:
     assert server.asked == ["/far.zip"]
 
 
-def test_one_that_cannot_be_fetched_does_not_keep_the_others(far: Invoke) -> None:
+def test_data_fetch_continues_after_a_dataset_that_fails(far: Invoke) -> None:
     result = far("data", "fetch", "lost", "far")
     assert result.exit_code == 1
     assert result.stdout.startswith("far: ")
-    assert "Error: dataset 'lost': http" in result.stderr
+    assert "Error: dataset 'lost': cannot download http" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_run_offline_is_refused_before_anything_starts(
+def test_run_offline_without_the_dataset_starts_nothing(
     far: Invoke, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     result = far("run", "--task", "toy-classify", "--dataset", "far", "--backend", "toy-numpy")
     assert result.exit_code == 2
-    assert "dataset 'far' is not available here: it is not in the cache" in result.stderr
+    assert "dataset 'far' is not available: it is not in the cache" in result.stderr
     assert (server.asked, list(tmp_path.iterdir())) == ([], [])
 
 
@@ -195,7 +197,7 @@ with _progress(far) as report:
 """
 
 
-def test_a_terminal_gets_a_bar(server: FileServer, tmp_path: Path) -> None:
+def test_data_fetch_on_a_terminal_shows_a_progress_bar(server: FileServer, tmp_path: Path) -> None:
     body = tmp_path / "body"
     body.write_bytes(b"x" * 500_000)
     parent, child = pty.openpty()
@@ -204,13 +206,13 @@ def test_a_terminal_gets_a_bar(server: FileServer, tmp_path: Path) -> None:
     settings = {"PYTHONPATH": helpers, "TERM": "xterm", "COLUMNS": "120", "HARNESS_CACHE": str(tmp_path / "cache")}
     process = subprocess.Popen(arguments, env={**os.environ, **settings}, stderr=child)
     os.close(child)
-    seen = b""
+    output = b""
     try:
         while data := os.read(parent, 4096):
-            seen += data
-    except OSError:  # Linux says so when the other side is closed
+            output += data
+    except OSError:  # Linux raises this error when the other end is closed.
         pass
     os.close(parent)
     assert process.wait(60) == 0
-    assert b"far: far.bin" in seen
-    assert b"500.0/500.0 kB" in seen
+    assert b"far: far.bin" in output
+    assert b"500.0/500.0 kB" in output

@@ -1,3 +1,5 @@
+"""Tests of the progress on stderr."""
+
 from __future__ import annotations
 
 import io
@@ -11,8 +13,8 @@ from harness.execute.runner import Listener
 from harness.records import EpochEnded, Fetching, PhaseStarted, Progress
 
 
-def tell(listener: Listener) -> None:
-    """A run of two epochs that succeeds, and one that fails."""
+def send_two_runs(listener: Listener) -> None:
+    """Send the events of a successful run of two epochs and of a failed run."""
     good, bad = record(), record(failure("error", "bad [red]name[/red]\nsecond line"), backend="tensorflow")
     listener.run_started(1, 2, good.spec)
     for epoch in (1, 2):
@@ -34,13 +36,13 @@ def tell(listener: Listener) -> None:
     assert listener.records == [good, bad]
 
 
-def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    tell(Listener())
+def test_base_listener_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    send_two_runs(Listener())
     assert capfd.readouterr() == ("", "")
 
 
-def test_plain_lines_go_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    tell(Plain())
+def test_plain_writes_lines_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    send_two_runs(Plain())
     out, err = capfd.readouterr()
     assert out == ""
     first, second = "[1/2] nlp · bert-tiny · torch · seed 0: ", "[2/2] nlp · bert-tiny · tensorflow · seed 0: "
@@ -54,53 +56,53 @@ def test_plain_lines_go_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_live_shows_the_run_and_leaves_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_shows_the_run_and_keeps_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.cli.progress._REFRESH_S", 0.0)
-    seen = io.StringIO()
-    tell(Live(Console(file=seen, force_terminal=True, width=120, color_system=None, highlight=False)))
-    text = seen.getvalue()
+    output = io.StringIO()
+    send_two_runs(Live(Console(file=output, force_terminal=True, width=120, color_system=None, highlight=False)))
+    text = output.getvalue()
     assert "[1/2] nlp · bert-tiny · torch · seed 0" in text
     assert "epoch 1/2  step 50/100  loss 0.1235  1235 samples/s" in text
     assert "validation loss 0.5, accuracy 0.75" in text
-    assert "training 0:00 left" in text
+    assert "training: 0:00 left" in text
     assert "[1/2] nlp · bert-tiny · torch · seed 0: accuracy 0.75 in 12.5 s" in text
     assert "failed: error: bad [red]name[/red] second line" in text
 
 
-def test_downloads_are_told_of(capfd: pytest.CaptureFixture[str]) -> None:
+def test_listeners_show_downloads(capfd: pytest.CaptureFixture[str]) -> None:
     spec = record().spec
     events = [
         Fetching(dataset="mnist", file="images.gz", done_bytes=done, total_bytes=9_900_000) for done in (0, 10**6)
     ]
-    plain, seen = Plain(), io.StringIO()
-    live = Live(Console(file=seen, force_terminal=True, width=120, color_system=None, highlight=False))
+    plain, output = Plain(), io.StringIO()
+    live = Live(Console(file=output, force_terminal=True, width=120, color_system=None, highlight=False))
     for listener in (plain, live):
         listener.run_started(1, 1, spec)
         for event in events:
             listener.event(spec, event)
         listener.close()
     prefix = "[1/1] nlp · bert-tiny · torch · seed 0: "
-    assert capfd.readouterr().err == f"{prefix}fetching mnist: images.gz, 0.0 kB of 9.9 MB\n"
-    assert "fetching mnist: images.gz, 1.0 MB of 9.9 MB" in seen.getvalue()
+    assert capfd.readouterr().err == f"{prefix}downloading mnist: images.gz, 0.0 kB of 9.9 MB\n"
+    assert "downloading mnist: images.gz, 1.0 MB of 9.9 MB" in output.getvalue()
 
 
-def test_live_is_drawn_a_few_times_a_second_at_most() -> None:
-    seen = io.StringIO()
-    live = Live(Console(file=seen, force_terminal=True, width=120, color_system=None, highlight=False))
+def test_live_limits_the_rate_of_updates() -> None:
+    output = io.StringIO()
+    live = Live(Console(file=output, force_terminal=True, width=120, color_system=None, highlight=False))
     spec = record().spec
     live.run_started(1, 1, spec)
     for step in range(1, 1001):
         live.event(spec, Progress(epoch=1, epochs=1, step=step, steps=1000, loss=1.0, samples_per_s=1.0))
     live.close()
-    assert seen.getvalue().count("step ") < 50
+    assert output.getvalue().count("step ") < 50
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0.2, "0:00"), (75.2, "1:15"), (3600, "1:00:00"), (59.7, "1:00")])
-def test_clock(seconds: float, shown: str) -> None:
+def test_clock_formats_seconds(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
 
 
-def test_plain_lines_thin_out_epochs_that_rush_by(capfd: pytest.CaptureFixture[str]) -> None:
+def test_plain_skips_epochs_that_end_within_a_second(capfd: pytest.CaptureFixture[str]) -> None:
     plain, spec = Plain(), record().spec
     plain.run_started(1, 1, spec)
     for epoch in range(1, 201):

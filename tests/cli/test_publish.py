@@ -1,4 +1,4 @@
-"""``harness report`` into files and directories, and ``harness history``, as commands."""
+"""Tests of ``harness report`` with files and directories as output, and of ``harness history``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from command_line import Invoke
 
 
 @pytest.mark.usefixtures("results")
-def test_a_site(invoke: Invoke) -> None:
+def test_report_html_writes_a_site(invoke: Invoke) -> None:
     done = invoke("report", "--format", "html", "--output", "site", "--title", "Ours")
     assert done.exit_code == 0, done.output
-    assert "11 runs: open" in done.output
+    assert "Saved 11 runs to site/index.html" in done.output
     assert "<title>Ours" in Path("site/index.html").read_text()
     again = invoke("report", "--format", "html", "--output", "site")
     assert again.exit_code == 0
@@ -23,16 +23,16 @@ def test_a_site(invoke: Invoke) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--format", "html"), "say where to write it: --output with a directory"),
-        (("--plot", "pareto"), "say where to write it: --output with a file"),
-        (("--plot", "pareto", "--format", "csv", "--output", "a.svg"), "give one of them"),
+        (("--format", "html"), "pass --output with a directory"),
+        (("--plot", "pareto"), "pass --output with a file"),
+        (("--plot", "pareto", "--format", "csv", "--output", "a.svg"), "use only one of them"),
         (("--plot", "paretoo", "--output", "a.svg"), "did you mean 'pareto'"),
-        (("--plot", "pareto", "--output", "a.bmp"), "a plot is written as .svg"),
+        (("--plot", "pareto", "--output", "a.bmp"), "unknown plot format '.bmp'; use an output file that ends in .svg"),
         (("--format", "htlm", "--output", "a"), "did you mean 'html'"),
-        (("--format", "html", "--output", "results"), "holds other files"),
+        (("--format", "html", "--output", "results"), "contains other files"),
     ],
 )
-def test_wrong_requests_write_nothing(invoke: Invoke, arguments: tuple[str, ...], words: str) -> None:
+def test_report_wrong_request_writes_nothing(invoke: Invoke, arguments: tuple[str, ...], words: str) -> None:
     before = sorted(Path().iterdir())
     done = invoke("report", *arguments)
     assert done.exit_code == 2
@@ -42,13 +42,13 @@ def test_wrong_requests_write_nothing(invoke: Invoke, arguments: tuple[str, ...]
 
 @pytest.mark.usefixtures("results")
 @pytest.mark.parametrize("plot", ["pareto", "ratios", "memory"])
-def test_a_plot(invoke: Invoke, plot: str) -> None:
+def test_report_plot_writes_a_figure(invoke: Invoke, plot: str) -> None:
     assert invoke("report", "--plot", plot, "--output", "figure.svg").exit_code == 0
     assert Path("figure.svg").read_text().startswith("<svg")
 
 
 @pytest.mark.usefixtures("results")
-def test_history(invoke: Invoke) -> None:
+def test_history_shows_each_spec(invoke: Invoke) -> None:
     done = invoke("history", "--all")
     assert done.exit_code == 0, done.output
     assert "nlp · cldr-langid · bert-tiny · torch · cpu · fp32" in done.output
@@ -56,4 +56,4 @@ def test_history(invoke: Invoke) -> None:
     assert invoke("history", "--task", "speech").exit_code == 2
     found = json.loads(invoke("history", "--all", "--format", "json", "--metric", "latency_p50_ms").stdout)
     assert found[0]["points"][0]["figures"][0]["metric"] == "latency_p50_ms"
-    assert "specs were run in one state of the software only" in invoke("history").stderr
+    assert "with one row only (use --all)" in invoke("history").stderr

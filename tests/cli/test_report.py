@@ -1,4 +1,4 @@
-"""``harness report`` and ``harness show`` over hand-made records."""
+"""Tests of ``harness report`` and ``harness show`` with handwritten records."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from harness.report.csv_json import csv_text
 from harness.report.text import render
 
 
-def test_report_is_the_table_of_all_records(invoke: Invoke, results: Path) -> None:
+def test_report_prints_the_table_of_all_records(invoke: Invoke, results: Path) -> None:
     result = invoke("report")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == render(build_table([run.record for run in Store(results).load().runs]))
 
 
-def test_formats_of_the_core_and_of_plugins(invoke: Invoke, results: Path) -> None:
+def test_report_format_of_core_or_plugin(invoke: Invoke, results: Path) -> None:
     assert invoke("report", "--format", "json").stdout.startswith('{\n "schema_version": 1,')
     assert invoke("report", "--format", "markdown").stdout.startswith("### nlp")
     assert invoke("report", "--format", "toy-count").exit_code == 0
 
 
-def test_output_replaces_a_file_and_leaves_nothing_else(invoke: Invoke, results: Path, tmp_path: Path) -> None:
+def test_report_output_replaces_the_file_only(invoke: Invoke, results: Path, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("old")
     result = invoke("report", "--format", "csv", "--output", "table.csv")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -44,7 +44,7 @@ def test_output_replaces_a_file_and_leaves_nothing_else(invoke: Invoke, results:
     assert (tmp_path / "table.csv").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_a_dash_is_standard_output(invoke: Invoke, results: Path, tmp_path: Path) -> None:
+def test_report_output_dash_is_stdout(invoke: Invoke, results: Path, tmp_path: Path) -> None:
     table = invoke("report", "--format", "csv").stdout
     assert table.startswith("task,")
     assert invoke("report", "--format", "csv", "--output", "-").stdout == table
@@ -52,38 +52,38 @@ def test_a_dash_is_standard_output(invoke: Invoke, results: Path, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
-def test_output_to_a_directory_that_is_not_there(invoke: Invoke, results: Path) -> None:
+def test_report_output_in_missing_directory_fails(invoke: Invoke, results: Path) -> None:
     result = invoke("report", "--output", "nowhere/table.csv")
     assert result.exit_code == 1
     assert "nowhere/table.csv: cannot be written: No such file or directory" in result.stderr
 
 
-def test_filters_select_runs_and_order_backends(invoke: Invoke, results: Path) -> None:
+def test_report_filters_select_runs_and_order_backends(invoke: Invoke, results: Path) -> None:
     result = invoke("report", "--task", "nlp", "--backend", "tensorflow,torch", "--format", "csv")
     rows = [line.split(",")[:4] for line in result.stdout.splitlines()[1:]]
     assert rows == [["nlp", "cldr-langid", "bert-tiny", name] for name in ("tensorflow", "torch")]
 
 
-def test_filters_that_match_nothing(invoke: Invoke, results: Path) -> None:
+def test_report_filters_without_match_fail(invoke: Invoke, results: Path) -> None:
     unknown = invoke("report", "--backend", "trch")
     assert unknown.exit_code == 2
-    assert "none of these results has the backend 'trch'; they have: " in unknown.stderr
+    assert "no run has the backend 'trch'; the results have: " in unknown.stderr
     none = invoke("report", "--task", "nlp", "--model", "mlp")
     assert none.exit_code == 2
     assert "no run matches all of these filters" in none.stderr
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_no_results(invoke: Invoke, tmp_path: Path, exists: bool) -> None:
+def test_report_without_results_fails(invoke: Invoke, tmp_path: Path, exists: bool) -> None:
     if exists:
         (tmp_path / "results").mkdir()
     result = invoke("report")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert ("holds no runs" if exists else "does not exist") in result.stderr
+    assert ("contains no runs" if exists else "does not exist") in result.stderr
     assert "harness run --task" in result.stderr
 
 
-def test_unreadable_records_are_named_and_the_others_shown(invoke: Invoke, results: Path) -> None:
+def test_report_lists_unreadable_records_and_shows_the_others(invoke: Invoke, results: Path) -> None:
     runs = sorted(results.iterdir())
     (runs[0] / "record.json").write_text((runs[0] / "record.json").read_text()[:500])
     later = (runs[1] / "record.json").read_text().replace('"schema_version": 2', '"schema_version": 99')
@@ -99,15 +99,15 @@ def test_unreadable_records_are_named_and_the_others_shown(invoke: Invoke, resul
     assert result.stdout == render(build_table(left))
 
 
-def test_only_unreadable_records(invoke: Invoke, tmp_path: Path) -> None:
+def test_report_with_only_unreadable_records_fails(invoke: Invoke, tmp_path: Path) -> None:
     (name,) = store(tmp_path / "results", [record()])
     (tmp_path / "results" / name / "record.json").write_bytes(b"\xff\x00")
     result = invoke("report")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "none of 1 records could be read" in result.stderr
+    assert "none of the records can be read" in result.stderr
 
 
-def test_a_reader_that_goes_away_is_no_error(results: Path) -> None:
+def test_report_to_a_closed_pipe_succeeds(results: Path) -> None:
     command = f"{shlex.join([*MAIN, 'report', '--format', 'json'])} | head -n 1"
     done = subprocess.run(
         ["bash", "-c", command], cwd=results.parent, capture_output=True, text=True, timeout=60, check=False
@@ -115,7 +115,7 @@ def test_a_reader_that_goes_away_is_no_error(results: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
 
 
-def test_show_every_part_of_a_record(invoke: Invoke, tmp_path: Path) -> None:
+def test_show_prints_every_part_of_a_record(invoke: Invoke, tmp_path: Path) -> None:
     kept = next(run for run in comparison() if run.spec.model == "mlp")
     (name,) = store(tmp_path / "results", [kept])
     text = invoke("show", name).stdout
@@ -142,7 +142,7 @@ def test_show_every_part_of_a_record(invoke: Invoke, tmp_path: Path) -> None:
         assert figure in text
 
 
-def test_show_the_checkpoint(invoke: Invoke, tmp_path: Path) -> None:
+def test_show_prints_the_checkpoint(invoke: Invoke, tmp_path: Path) -> None:
     kept = comparison()[0]
     checkpoint = Pretrained(name="owner/tiny", revision="1f2e3d", digest="d", path="/hub/tiny")
     spec = msgspec.structs.replace(kept.spec, pretrained=checkpoint)
@@ -150,27 +150,27 @@ def test_show_the_checkpoint(invoke: Invoke, tmp_path: Path) -> None:
     assert re.search(r"pretrained +owner/tiny@1f2e3d\n +checkpoint +/hub/tiny\n", invoke("show", name).stdout)
 
 
-def test_show_a_failure(invoke: Invoke, results: Path) -> None:
+def test_show_prints_a_failure(invoke: Invoke, results: Path) -> None:
     text = invoke("show", "nlp-bert-tiny-tensorflow-s2").stdout
     assert "FAILED in phase train: oom: killed: out of memory" in text
     assert "  | step 12\n  | Killed" in text
 
 
-def test_show_json_is_the_record(invoke: Invoke, tmp_path: Path) -> None:
+def test_show_json_equals_the_record(invoke: Invoke, tmp_path: Path) -> None:
     (name,) = store(tmp_path / "results", [record()])
     text = invoke("show", name, "--format", "json").stdout
     assert msgspec.json.decode(text, type=RunRecord) == Store(tmp_path / "results").find(name).record
     assert invoke("show", f"results/{name}", "--format", "json").stdout == text
 
 
-def test_show_wants_one_run(invoke: Invoke, results: Path) -> None:
+def test_show_ambiguous_run_fails(invoke: Invoke, results: Path) -> None:
     result = invoke("show", "nlp-bert-tiny")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "7 runs match 'nlp-bert-tiny'" in result.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"schema_version": 1}', b"\xff"])
-def test_show_a_broken_record_names_its_file(invoke: Invoke, tmp_path: Path, content: bytes) -> None:
+def test_show_invalid_record_names_its_file(invoke: Invoke, tmp_path: Path, content: bytes) -> None:
     (name,) = store(tmp_path / "results", [record()])
     (tmp_path / "results" / name / "record.json").write_bytes(content)
     result = invoke("show", name)
@@ -179,9 +179,9 @@ def test_show_a_broken_record_names_its_file(invoke: Invoke, tmp_path: Path, con
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_standard_output_on_a_full_disk(results: Path) -> None:
+def test_report_to_a_full_disk_fails(results: Path) -> None:
     command = [sys.executable, "-m", "harness", "report", "--results", str(results)]
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == 1
-    assert ended.stderr.startswith("Error: the output cannot be written: no space left")
+    assert ended.stderr.startswith("Error: cannot write to stdout: no space left")

@@ -1,4 +1,4 @@
-"""``harness run`` with the toy backends: real runs in child processes."""
+"""Tests of ``harness run`` with the toy backends, which execute runs in child processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def outcomes(path: Path) -> list[str]:
     return ["ok" if isinstance(run.record.outcome, Success) else run.record.outcome.kind for run in runs]
 
 
-def test_a_run_prints_the_table_and_keeps_the_records(toy: Path, tmp_path: Path) -> None:
+def test_run_prints_the_table_and_saves_the_records(toy: Path, tmp_path: Path) -> None:
     done = harness_process("run", *TOY, "--backend", "toy-numpy", "--seed", "0,1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     heading = "toy-classify · toy-colors · toy-linear · cpu · fp32 · batch 16 · 2 seeds · parity unchecked\n"
@@ -32,7 +32,7 @@ def test_a_run_prints_the_table_and_keeps_the_records(toy: Path, tmp_path: Path)
     assert outcomes(tmp_path / "results") == ["ok", "ok"]
 
 
-def test_only_this_commands_runs_are_in_its_table(invoke: Invoke) -> None:
+def test_run_table_has_only_the_runs_of_the_command(invoke: Invoke) -> None:
     assert invoke("run", *TOY, "--backend", "toy-numpy", "--seed", "0").exit_code == 0
     again = invoke("run", *TOY, "--backend", "toy-numpy", "--seed", "1")
     assert "· 1 seed · parity unchecked\n" in again.stdout
@@ -40,7 +40,7 @@ def test_only_this_commands_runs_are_in_its_table(invoke: Invoke) -> None:
     assert "· 2 seeds · parity unchecked\n" in report.stdout
 
 
-def test_a_failure_is_told_and_the_others_go_on(toy: Path, tmp_path: Path) -> None:
+def test_run_reports_a_failure_and_continues(toy: Path, tmp_path: Path) -> None:
     done = harness_process("run", *TOY, "--backend", "toy-segfault,toy-chatter", "--quiet", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert "failed: crash" in done.stdout
@@ -49,14 +49,14 @@ def test_a_failure_is_told_and_the_others_go_on(toy: Path, tmp_path: Path) -> No
     assert outcomes(tmp_path / "results") == ["crash", "ok"]
 
 
-def test_timeout(invoke: Invoke, tmp_path: Path) -> None:
+def test_run_timeout_is_recorded(invoke: Invoke, tmp_path: Path) -> None:
     done = invoke("run", *TOY, "--backend", "toy-hang", "--timeout", "2", "--results", "here")
     assert done.exit_code == 1
     assert "failed: timeout" in done.stdout
     assert outcomes(tmp_path / "here") == ["timeout"]
 
 
-def test_results_that_cannot_be_kept(invoke: Invoke, tmp_path: Path) -> None:
+def test_run_results_directory_that_cannot_be_written_fails(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = invoke("run", *TOY, "--backend", "toy-numpy", "--results", "file/results")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -64,17 +64,17 @@ def test_results_that_cannot_be_kept(invoke: Invoke, tmp_path: Path) -> None:
     assert "--results DIR" in result.stderr
 
 
-def test_ctrl_c_keeps_what_finished(toy: Path, tmp_path: Path) -> None:
+def test_run_interrupted_keeps_finished_runs(toy: Path, tmp_path: Path) -> None:
     arguments = ["run", *TOY, "--backend", "toy-numpy,toy-hang,toy-chatter"]
     with subprocess.Popen(
         [*MAIN, *arguments], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stderr is not None
-        seen = ""
-        while "[2/3] toy-classify · toy-linear · toy-hang · seed 0: train" not in seen:
+        output = ""
+        while "[2/3] toy-classify · toy-linear · toy-hang · seed 0: train" not in output:
             line = process.stderr.readline()
-            assert line, seen
-            seen += line
+            assert line, output
+            output += line
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -86,7 +86,7 @@ def test_ctrl_c_keeps_what_finished(toy: Path, tmp_path: Path) -> None:
     assert outcomes(tmp_path / "results") == ["ok", "interrupted"]
 
 
-def test_show_a_real_run(invoke: Invoke) -> None:
+def test_show_prints_a_failed_run(invoke: Invoke) -> None:
     invoke("run", *TOY, "--backend", "toy-value-error")
     result = invoke("show", "toy-classify")
     assert result.exit_code == 0
@@ -95,7 +95,7 @@ def test_show_a_real_run(invoke: Invoke) -> None:
     assert isinstance(Store(Path("results")).load().runs[0].record.outcome, Failure)
 
 
-def test_a_suite_is_carried_out(invoke: Invoke, tmp_path: Path) -> None:
+def test_run_suite_executes_its_runs(invoke: Invoke, tmp_path: Path) -> None:
     settings = ", ".join(f'"{k}" = {v}' for k, _, v in (setting.partition("=") for setting in FAST))
     (tmp_path / "suite.toml").write_text(
         f'backend = "toy-numpy"\nthreads = 1\n[[run]]\ntask = "toy-classify"\nrepeat = 2\nset = {{ {settings} }}\n'
@@ -104,7 +104,7 @@ def test_a_suite_is_carried_out(invoke: Invoke, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert outcomes(tmp_path / "results") == ["ok", "ok"]
     planned = invoke("run", "--suite", "suite.toml", "--dry-run")
-    assert "2 runs planned; nothing was run" in planned.stdout
+    assert "2 runs planned; none was started" in planned.stdout
     mixed = invoke("run", "--suite", "suite.toml", "--task", "nlp", "--set", "recipe.epochs=1")
     assert mixed.exit_code == 2
-    assert "--suite says what to run; leave out --task, --set" in mixed.stderr
+    assert "--suite selects the runs; remove --task, --set" in mixed.stderr

@@ -1,4 +1,4 @@
-"""What a command loads. Counting modules is steadier than timing them."""
+"""Tests of the modules that commands import. Unlike import times, they do not depend on the machine."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def modules_of(*arguments: str) -> list[str]:
 @pytest.mark.parametrize(
     "command", ["", "run", "parity", "evaluate", "list", "data", "data fetch", "show", "report", "doctor"]
 )
-def test_help_loads_nothing_heavy(command: str) -> None:
+def test_help_imports_no_slow_module(command: str) -> None:
     loaded = modules_of(*command.split(), "--help")
     assert HEAVY & set(loaded) == set()
 
 
-def test_help_loads_few_modules() -> None:
+def test_help_imports_few_modules() -> None:
     bare = subprocess.run(
         [sys.executable, "-c", "import sys; print(len(sys.modules))"], capture_output=True, text=True, check=True
     )
@@ -51,5 +51,5 @@ def test_help_loads_few_modules() -> None:
 
 
 @pytest.mark.parametrize("command", ["list", "list datasets", "data list"])
-def test_listing_loads_no_framework(command: str) -> None:
+def test_list_imports_no_framework(command: str) -> None:
     assert FRAMEWORKS & set(modules_of(*command.split())) == set()

@@ -15,7 +15,7 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, no mirror, and no waiting between tries."""
+    """Return an empty cache; there is no mirror and no pause between attempts."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HARNESS_DATA_MIRROR", raising=False)
     monkeypatch.setattr("harness.data.download.PAUSE_S", 0.0)

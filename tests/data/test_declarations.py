@@ -1,4 +1,4 @@
-"""What datasets declare, against what they load: every one that ships, and the check that plugin authors run."""
+"""Comparison of declared and loaded data, for all built-in datasets and for the check in `harness.testing`."""
 
 from __future__ import annotations
 
@@ -20,24 +20,22 @@ def catalog() -> Catalog:
     return discover()
 
 
-# Other distributions may be installed as well.
-SHIPPED = sorted(name for name, found in discover().datasets.items() if found.plugin.distribution == "harness")
+# Other distributions may be installed, too.
+BUILT_IN = sorted(name for name, found in discover().datasets.items() if found.plugin.distribution == "harness")
 SLOW = ("imdb",)
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in SHIPPED]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in BUILT_IN]
 )
-def test_every_shipped_dataset_loads_what_it_declares(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_built_in_dataset_loads_what_it_declares(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     dataset = catalog.dataset(name)
     assert_as_declared(dataset, load_real(dataset))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_dataset_declares_everything(catalog: Catalog, name: str) -> None:
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_dataset_declares_everything(catalog: Catalog, name: str) -> None:
     dataset = catalog.dataset(name)
     assert list(dataset.examples) == ["train", "validation", "test"]
     assert dataset.inputs
@@ -48,7 +46,7 @@ def test_every_shipped_dataset_declares_everything(catalog: Catalog, name: str) 
 
 
 class Signs(Dataset):
-    """One word or none of several lengths, a wave and a number an example."""
+    """A dataset whose examples have a word or None, a waveform of varying length, and a number."""
 
     name, kind, objective = "signs", "mixed", "classification"
     examples = {"train": 4, "validation": 2, "test": 2}
@@ -78,27 +76,33 @@ def with_input(name: str, array: Any) -> RawData:
     return dataclasses.replace(DATA, test=Split(inputs={**DATA.test.inputs, name: array}, targets=DATA.test.targets))
 
 
-def test_what_is_as_declared_passes() -> None:
+def test_assert_as_declared_matching_data_passes() -> None:
     assert_as_declared(Signs(), DATA)
     assert_as_declared(Signs(), with_input("word", np.array([["a"], ["bc"]])))
 
 
-def test_nothing_need_be_declared() -> None:
+def test_assert_as_declared_without_declarations_passes() -> None:
     assert_as_declared(type("Undeclared", (Dataset,), {"name": "undeclared", "load": None})(), DATA)
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (dataclasses.replace(DATA, train=split(3)), "examples are {'train': 3, .*, declared {'train': 4, "),
-        (dataclasses.replace(DATA, label_names=("yes", "no")), "label_names are .'yes', 'no'., declared .'no', 'yes'."),
-        (with_input("more", np.zeros(2)), "the inputs of test are .*'more'.*, declared "),
-        (with_input("number", np.zeros(2)), "input 'number' of test holds .*'float64'.*, declared .*'int64'"),
-        (with_input("number", np.zeros((2, 1), np.int64)), r"'number' of test holds .*shape=\(1,\)"),
-        (with_input("wave", np.zeros((2, 9, 3), np.float32)), r"'wave' of test holds .*shape=\(9, 3\)"),
-        (with_input("word", np.array([["a"], [1]], object)), "'word' of test holds .*'int64'"),
+        (
+            dataclasses.replace(DATA, train=split(3)),
+            "examples is declared as {'train': 4, .*, but the data has {'train': 3, ",
+        ),
+        (
+            dataclasses.replace(DATA, label_names=("yes", "no")),
+            "declared as .'no', 'yes'., but the data has .'yes', 'no'.",
+        ),
+        (with_input("more", np.zeros(2)), "inputs is declared as .*, but test has .*'more'"),
+        (with_input("number", np.zeros(2)), "input 'number' is declared as .*'int64'.*, but test has .*'float64'"),
+        (with_input("number", np.zeros((2, 1), np.int64)), r"'number' is declared .*, but test has .*shape=\(1,\)"),
+        (with_input("wave", np.zeros((2, 9, 3), np.float32)), r"'wave' is declared .*, but test has .*shape=\(9, 3\)"),
+        (with_input("word", np.array([["a"], [1]], object)), "'word' is declared .*, but test has .*'int64'"),
     ],
 )
-def test_what_is_not_as_declared_is_told(data: RawData, message: str) -> None:
-    with pytest.raises(AssertionError, match=f"dataset 'signs' is not as declared:\n  .*{message}"):
+def test_assert_as_declared_different_data_fails(data: RawData, message: str) -> None:
+    with pytest.raises(AssertionError, match=f"dataset 'signs' differs from its declaration:\n  .*{message}"):
         assert_as_declared(Signs(), data)

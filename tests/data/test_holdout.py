@@ -1,4 +1,4 @@
-"""Holding out validation examples."""
+"""`harness.holdout`: fractions, groups and reproducibility."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LABELS = st.lists(st.integers(0, 3), min_size=1, max_size=200).map(np.array)
 
 
 @given(labels=LABELS, share=st.floats(0.05, 0.5), seed=st.integers(0, 9))
-def test_every_label_is_held_out_in_its_share(labels: np.ndarray, share: float, seed: int) -> None:
+def test_holdout_takes_the_same_fraction_of_every_label(labels: np.ndarray, share: float, seed: int) -> None:
     kept, held = holdout(labels, share, seed=seed)
     assert sorted([*kept, *held]) == list(range(len(labels)))
     assert (np.diff(kept) > 0).all()
@@ -23,7 +23,7 @@ def test_every_label_is_held_out_in_its_share(labels: np.ndarray, share: float, 
 
 
 @given(labels=LABELS, data=st.data())
-def test_groups_stay_together(labels: np.ndarray, data: st.DataObject) -> None:
+def test_holdout_keeps_groups_together(labels: np.ndarray, data: st.DataObject) -> None:
     size = len(labels)
     groups = np.array(data.draw(st.lists(st.integers(0, 20), min_size=size, max_size=size)))
     kept, held = holdout(labels, 0.3, groups=groups)
@@ -31,13 +31,13 @@ def test_groups_stay_together(labels: np.ndarray, data: st.DataObject) -> None:
     assert not set(groups[kept]) & set(groups[held])
 
 
-def test_the_seed_alone_decides() -> None:
+def test_holdout_depends_only_on_the_seed() -> None:
     labels = np.repeat([0, 1], 50)
     first, again, other = (holdout(labels, 0.2, seed=seed)[1].tolist() for seed in (0, 0, 1))
     assert first == again != other
-    assert first[:4] == [2, 3, 4, 18]  # published splits must not move
+    assert first[:4] == [2, 3, 4, 18]  # the splits of built-in datasets must not change
 
 
-def test_a_share_of_everything_is_refused() -> None:
-    with pytest.raises(ValueError, match="share"):
+def test_holdout_of_all_examples_is_refused() -> None:
+    with pytest.raises(ValueError, match="share must be between 0 and 1"):
         holdout(np.zeros(3), 1.0)

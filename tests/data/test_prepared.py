@@ -37,12 +37,12 @@ X = {"x": np.zeros((40, 1), np.float32), "y": np.zeros(40, np.int64)}
     ("changes", "error", "message"),
     [
         ({"targets": np.zeros((0, 1), np.float32)}, DataError, "the train split is empty"),
-        ({"inputs": {"x": X["x"]}}, PluginError, r"has the inputs \['x'\], declared are \['x', 'y'\]"),
-        ({"inputs": {**X, "x": np.zeros((40, 2), np.float32)}}, PluginError, r"float32 \(40, 2\), declared is float32"),
+        ({"inputs": {"x": X["x"]}}, PluginError, r"has inputs \['x'\], expected \['x', 'y'\]"),
+        ({"inputs": {**X, "x": np.zeros((40, 2), np.float32)}}, PluginError, r"float32 \(40, 2\), expected float32"),
         ({"inputs": {**X, "x": np.zeros((40, 1))}}, PluginError, "train input 'x' is float64"),
         ({"inputs": {**X, "x": np.zeros((39, 1), np.float32)}}, PluginError, r"\(39, 1\)"),
-        ({"inputs": {**X, "x": NOT_FINITE}}, DataError, "'x' holds values that are not finite"),
-        ({"targets": NOT_FINITE}, DataError, "targets hold values that are not finite"),
+        ({"inputs": {**X, "x": NOT_FINITE}}, DataError, "'x' contains values that are not finite"),
+        ({"targets": NOT_FINITE}, DataError, "targets contain values that are not finite"),
         ({"targets": np.zeros((40, 1))}, PluginError, "float64"),
         ({"targets": np.zeros(40, np.float32)}, PluginError, r"\(40,\)"),
     ],
@@ -55,10 +55,10 @@ def test_bad_data_are_refused(changes: dict[str, Any], error: type[Exception], m
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (np.zeros(40, np.int32), "classes are int64"),
-        (np.zeros((40, 1), np.int64), "classes are int64"),
-        (np.full(40, 3), r"lie in \[3, 3\], the classes in \[0, 3\)"),
-        (np.full(40, -1), r"\[-1, -1\]"),
+        (np.zeros(40, np.int32), "expected int64"),
+        (np.zeros((40, 1), np.int64), "expected int64"),
+        (np.full(40, 3), "range from 3 to 3, expected 0 to 2"),
+        (np.full(40, -1), "range from -1 to -1"),
     ],
 )
 def test_bad_classes_are_refused(targets: Any, message: str) -> None:
@@ -86,11 +86,11 @@ def test_ignored_positions_are_no_class() -> None:
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (np.zeros(40, np.int64), r"are int64 \(40,\); wanted are int64 \(N, L\)"),
+        (np.zeros(40, np.int64), r"are int64 \(40,\), expected int64 \(N, L\)"),
         (np.zeros((40, 2), np.int32), "are int32"),
-        (np.tile([0, 3], (40, 1)), r"lie in \[0, 3\], the classes in \[0, 3\)"),
-        (np.tile([0, -1], (40, 1)), r"lie in \[-1, 0\]"),
-        (np.array([[0, 1]] * 7 + [[IGNORED, IGNORED]] * 33), "train example 7 has no position that counts"),
+        (np.tile([0, 3], (40, 1)), "range from 0 to 3, expected 0 to 2"),
+        (np.tile([0, -1], (40, 1)), "range from -1 to 0"),
+        (np.array([[0, 1]] * 7 + [[IGNORED, IGNORED]] * 33), "train example 7 has no labeled position"),
     ],
 )
 def test_bad_classes_of_positions_are_refused(targets: Any, message: str) -> None:

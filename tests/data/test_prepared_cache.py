@@ -1,4 +1,4 @@
-"""The cache of prepared splits: what it gives back, when it prepares again, and how little memory it needs."""
+"""The cache of prepared splits: round trips, invalidation and memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ KINDS = st.sampled_from(["float32", "float64", "int32", "int64", "uint8"])
 
 
 @given(inputs=KINDS.flatmap(lambda kind: arrays.arrays(kind, arrays.array_shapes(min_dims=1, max_dims=3))))
-def test_what_is_saved_comes_back(tmp_path_factory: pytest.TempPathFactory, inputs: np.ndarray) -> None:
+def test_load_returns_what_was_saved(tmp_path_factory: pytest.TempPathFactory, inputs: np.ndarray) -> None:
     folder = tmp_path_factory.mktemp("cache") / "0123-4567"
     speakers = np.array([f"Zoë {number}" for number in range(len(inputs))], object)
     data = prepared(inputs, {"speaker": speakers})
@@ -63,7 +63,7 @@ def test_what_is_saved_comes_back(tmp_path_factory: pytest.TempPathFactory, inpu
         assert split.groups["speaker"].tolist() == speakers.tolist()
 
 
-def test_large_entries_are_read_by_rows_and_small_ones_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_reads_only_large_entries_by_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared_cache.save(tmp_path / "a-b", prepared(np.ones((10, 4), np.float32)))
     assert not isinstance(loaded(tmp_path / "a-b").train.inputs["x"], StoredRows)
     monkeypatch.setattr(prepared_cache, "IN_MEMORY_BYTES", 100)
@@ -83,7 +83,7 @@ def flip_a_bit(folder: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-def cut_short(folder: Path) -> None:
+def truncate(folder: Path) -> None:
     path = folder / "1.npy"
     path.write_bytes(path.read_bytes()[:-8])
 
@@ -94,26 +94,26 @@ def swap_arrays(folder: Path) -> None:
 
 
 DAMAGE = {
-    "a flipped bit": flip_a_bit,
-    "a file cut short": cut_short,
+    "flipped bit": flip_a_bit,
+    "truncated file": truncate,
     "swapped files": swap_arrays,
-    "an empty array file": lambda folder: (folder / "1.npy").write_bytes(b""),
-    "a missing file": lambda folder: (folder / "1.npy").unlink(),
-    "a damaged meta.json": lambda folder: (folder / "meta.json").write_text("{"),
-    "an array too few": lambda folder: (folder / "meta.json").write_bytes(
+    "empty array file": lambda folder: (folder / "1.npy").write_bytes(b""),
+    "missing file": lambda folder: (folder / "1.npy").unlink(),
+    "damaged meta.json": lambda folder: (folder / "meta.json").write_text("{"),
+    "missing arrays": lambda folder: (folder / "meta.json").write_bytes(
         msgspec.json.encode(msgspec.json.decode((folder / "meta.json").read_bytes()) | {"arrays": []})
     ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_entry_is_none(tmp_path: Path, damage: Any) -> None:
+def test_load_damaged_entry_returns_none(tmp_path: Path, damage: Any) -> None:
     prepared_cache.save(tmp_path / "a-b", prepared(np.ones((10, 4), np.float32)))
     damage(tmp_path / "a-b")
     assert prepared_cache.load(tmp_path / "a-b") is None
 
 
-def test_a_full_disk_leaves_nothing_and_is_told(
+def test_save_full_disk_warns_and_leaves_no_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: Any, **__: Any) -> NoReturn:
@@ -122,16 +122,16 @@ def test_a_full_disk_leaves_nothing_and_is_told(
     monkeypatch.setattr(np, "save", full)
     assert not prepared_cache.save(tmp_path / "a-b", prepared(np.ones((10, 4), np.float32)))
     assert list(tmp_path.iterdir()) == []
-    assert "cannot be kept: No space left on device" in capsys.readouterr().err
+    assert "cannot cache the prepared data: No space left on device" in capsys.readouterr().err
 
 
-def test_an_entry_replaces_the_one_that_older_code_made(tmp_path: Path) -> None:
+def test_save_replaces_entry_of_older_code(tmp_path: Path) -> None:
     for name in ("a-old", "a-new", "b-old"):
         prepared_cache.save(tmp_path / name, prepared(np.ones((10, 4), np.float32)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-new", "b-old"]
 
 
-# ---- through the preparation of a run ---------------------------------------------------------------------
+# ---- preparation of a run ---------------------------------------------------------------------------------
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -168,7 +168,7 @@ def spec_of(catalog: Catalog, *overrides: str, **changes: Any) -> RunSpec:
     return msgspec.structs.replace(expand(selection, catalog)[0], **changes)
 
 
-def test_a_second_run_loads_what_the_first_prepared(catalog: Catalog) -> None:
+def test_prepare_data_second_run_uses_the_cache(catalog: Catalog) -> None:
     first, second = (prepare_data(catalog, spec_of(catalog, seed=seed)) for seed in (0, 1))
     assert Fetched.loads == 1
     assert (first.info, first.digest) == (second.info, second.digest)
@@ -177,8 +177,8 @@ def test_a_second_run_loads_what_the_first_prepared(catalog: Catalog) -> None:
     assert first.train.inputs.keys() == second.train.inputs.keys()
 
 
-def test_data_cached_beforehand_are_read_once(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a run's worker does: what it prepares is freed, and what it computes with comes from the cache."""
+def test_prepare_data_after_cache_data_reads_the_cache_once(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's worker calls both functions, so that the memory used for preparation is freed before training."""
     spec, reads, load_entry = spec_of(catalog), [], prepared_cache.load
     monkeypatch.setattr(prepared_cache, "load", lambda folder: reads.append(folder) or load_entry(folder))
     assert not is_cached(catalog, spec)
@@ -188,7 +188,9 @@ def test_data_cached_beforehand_are_read_once(catalog: Catalog, monkeypatch: pyt
     assert (Fetched.loads, len(reads)) == (1, 1)
 
 
-def test_other_options_content_or_code_are_prepared_anew(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_data_other_options_content_or_code_prepares_again(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     digests = {prepare_data(catalog, spec_of(catalog)).digest}
     digests.add(prepare_data(catalog, spec_of(catalog, "dataset.shift=1")).digest)
     assert (Fetched.loads, len(digests)) == (2, 2)
@@ -200,7 +202,7 @@ def test_other_options_content_or_code_are_prepared_anew(catalog: Catalog, monke
     assert Fetched.loads == 4
 
 
-def test_a_damaged_entry_is_prepared_again(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_data_damaged_entry_is_prepared_again(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
     spec = spec_of(catalog)
     before = prepare_data(catalog, spec)
     folder = prepared_cache.entry(spec, catalog.dataset("fetched"), catalog)
@@ -208,13 +210,15 @@ def test_a_damaged_entry_is_prepared_again(catalog: Catalog, capsys: pytest.Capt
     flip_a_bit(folder)
     after = prepare_data(catalog, spec)
     assert (Fetched.loads, after.digest) == (2, before.digest)
-    assert "1.npy has another checksum" in capsys.readouterr().err
+    assert "the checksum of 1.npy does not match" in capsys.readouterr().err
     prepare_data(catalog, spec)
     assert Fetched.loads == 2
 
 
 @pytest.mark.parametrize("files", [(), (RemoteFile(url="http://localhost/points"),)], ids=["embedded", "unverified"])
-def test_data_without_a_digest_are_not_kept(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, files: Any) -> None:
+def test_prepare_data_without_digest_is_not_cached(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, files: Any
+) -> None:
     monkeypatch.setattr(Fetched, "files", files)
     for _ in range(2):
         assert prepare_data(catalog, spec_of(catalog)).digest
@@ -225,7 +229,7 @@ def test_data_without_a_digest_are_not_kept(catalog: Catalog, monkeypatch: pytes
     array=arrays.arrays("float32", arrays.array_shapes(min_dims=1, max_dims=3), elements=st.floats(-9, 9, width=32)),
     data=st.data(),
 )
-def test_stored_rows_are_the_arrays(
+def test_stored_rows_index_like_the_array(
     tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / "0.npy"
@@ -239,20 +243,20 @@ def test_stored_rows_are_the_arrays(
     np.testing.assert_array_equal(np.asarray(rows), array)
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_told(tmp_path: Path) -> None:
+def test_stored_rows_truncated_file_raises(tmp_path: Path) -> None:
     np.save(tmp_path / "0.npy", np.ones((100, 100)))
     rows = StoredRows(tmp_path / "0.npy")
     with (tmp_path / "0.npy").open("r+b") as file:
         file.truncate(1000)
-    with pytest.raises(DataError, match="became shorter"):
+    with pytest.raises(DataError, match="was truncated while in use"):
         rows[np.array([99])]
 
 
-# ---- larger than memory -----------------------------------------------------------------------------------
+# ---- data larger than memory ------------------------------------------------------------------------------
 
 
-def test_training_on_large_data_holds_no_more_than_batches(tmp_path: Path) -> None:
-    """384 MB of training arrays pass through two epochs, validation and timed inference in under 64 MB."""
+def test_stored_rows_training_on_large_data_needs_little_memory(tmp_path: Path) -> None:
+    """Two epochs, validation and timed inference on 384 MB of training arrays need less than 64 MB."""
     folder = tmp_path / "a-b"
     rows, columns = 96 * 1024, 1024
     script = f"""
@@ -289,6 +293,6 @@ def test_training_on_large_data_holds_no_more_than_batches(tmp_path: Path) -> No
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False, timeout=200
     )
     if child.returncode == 77:
-        pytest.skip("the kernel does not let a process reset its peak of memory")
+        pytest.skip("the kernel does not let a process reset its peak memory")
     assert child.returncode == 0, child.stderr
     assert int(child.stdout) < 64e6

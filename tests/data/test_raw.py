@@ -1,4 +1,4 @@
-"""What is refused of raw data before any task prepares them."""
+"""Checks of raw data before a task prepares them."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def raw(targets: Any) -> RawData:
     return RawData(train=part, validation=part, test=part, label_names=("cat", "dog"))
 
 
-SOUND: dict[Objective, Any] = {
+VALID: dict[Objective, Any] = {
     "classification": [0, 1, 1],
     "token_classification": [[0, IGNORED], [1, 0]],
     "regression": [[0.5, 2.0], [-1.0, 7.0]],
 }
 
 
-@pytest.mark.parametrize("objective", SOUND)
-def test_sound_data_pass(objective: Objective) -> None:
-    check_raw(raw(SOUND[objective]), objective)
+@pytest.mark.parametrize("objective", VALID)
+def test_check_raw_valid_data_passes(objective: Objective) -> None:
+    check_raw(raw(VALID[objective]), objective)
 
 
 @pytest.mark.parametrize(
@@ -51,36 +51,48 @@ def test_sound_data_pass(objective: Objective) -> None:
             {"validation": replace(split([0, 1]), groups={"site": ["a"]})},
             "validation group 'site' has 1 entries for 2 examples",
         ),
-        ("classification", {"test": split([0], y=[1.0])}, "the test split has the inputs y, the training split x"),
-        ("classification", {"test": split([1, 7, -2, 7])}, r"test targets \[-2, 7\] are not among the 2 named classes"),
-        ("classification", {"test": split([0.0])}, r"test targets are float64 of shape \(1,\); needed: int64 \[N\]"),
-        ("classification", {"train": split([[0]])}, r"training targets are int64 of shape \(1, 1\); needed: int64"),
+        (
+            "classification",
+            {"test": split([0], y=[1.0])},
+            "the test split has inputs y, but the training split has x",
+        ),
+        (
+            "classification",
+            {"test": split([1, 7, -2, 7])},
+            r"test targets contain \[-2, 7\], but label_names has 2 classes, numbered from 0",
+        ),
+        ("classification", {"test": split([0.0])}, r"test targets are float64 of shape \(1,\), expected int64 \[N\]"),
+        ("classification", {"train": split([[0]])}, r"training targets are int64 of shape \(1, 1\), expected int64"),
         (
             "token_classification",
             {"test": split([0, 1])},
-            r"test targets are int64 of shape \(2,\); needed: .*\[N, L\]",
+            r"test targets are int64 of shape \(2,\), expected .*\[N, L\]",
         ),
         (
             "token_classification",
             {"test": split([[0, 1], [IGNORED, IGNORED]])},
-            "test example 1 has no position that counts",
+            "test example 1 has no labeled position",
         ),
-        ("token_classification", {"test": split([[IGNORED, 2]])}, r"test targets \[2\] are not among the 2 named"),
-        ("regression", {"train": split([1, 2])}, r"training targets are int64 of shape \(2,\); needed: float \[N, T\]"),
-        ("regression", {"test": split([[1.0]])}, "test targets have 1 columns, those of the training split 2"),
+        ("token_classification", {"test": split([[IGNORED, 2]])}, r"test targets contain \[2\], but label_names has 2"),
+        (
+            "regression",
+            {"train": split([1, 2])},
+            r"training targets are int64 of shape \(2,\), expected float \[N, T\]",
+        ),
+        ("regression", {"test": split([[1.0]])}, "test targets have 1 columns, but training targets have 2"),
         (
             "regression",
             {"validation": split([[1.0, 2.0], [3.0, np.inf], [np.nan, 1.0]])},
-            r"validation targets have 2 values that are not finite, the first in row 1, column 1 \(counted from 0\)",
+            r"validation targets contain 2 values that are not finite, the first in row 1, column 1 \(counted from 0\)",
         ),
     ],
 )
-def test_unsound_data_are_refused(objective: Objective, changes: dict[str, Split], message: str) -> None:
+def test_check_raw_invalid_data_raises(objective: Objective, changes: dict[str, Split], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        check_raw(replace(raw(SOUND[objective]), **changes), objective)
+        check_raw(replace(raw(VALID[objective]), **changes), objective)
 
 
-def test_no_task_sees_unsound_data(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_data_invalid_data_never_reaches_the_task(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = load([TOY_REF])
     (spec,) = expand(Selection(tasks=("toy-regress",), backends=("toy-numpy",)), catalog)
     dataset, task = catalog.dataset(spec.dataset), catalog.task(spec.task)

@@ -1,4 +1,4 @@
-"""A run of a dataset that has to be fetched: its worker does it, in the data phase."""
+"""A run with a dataset that its worker downloads first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def harness_datasets():
 """
 
 
-def test_it_fails_plainly_and_then_runs(toy: Path, cache: Path, server: FileServer, tmp_path: Path) -> None:
+def test_run_with_remote_dataset_fails_with_reason_and_then_succeeds(
+    toy: Path, cache: Path, server: FileServer, tmp_path: Path
+) -> None:
     from remote_dataset import sha256
 
     info = tmp_path / "site" / "far-1.0.dist-info"
@@ -68,9 +70,9 @@ def test_it_fails_plainly_and_then_runs(toy: Path, cache: Path, server: FileServ
     assert isinstance(record.outcome, Failure)
     assert (record.outcome.kind, record.outcome.phase) == ("error", "prepare")
     assert record.outcome.message == (
-        f"dataset 'far': {server.url}/points.bin could not be fetched: HTTP status 404 Not Found"
+        f"dataset 'far': cannot download {server.url}/points.bin: HTTP status 404 Not Found"
     )
-    assert "To bring the file by hand, put it at DIR/" in record.outcome.log_tail
+    assert "To provide the file yourself, save it as DIR/" in record.outcome.log_tail
 
     server.serve("/points.bin", b"points")
     status, record = run("2")
@@ -95,12 +97,12 @@ def test_it_fails_plainly_and_then_runs(toy: Path, cache: Path, server: FileServ
     status, record = run("4")
     assert status == 1
     assert isinstance(record.outcome, Failure)
-    told = "dataset 'far' is damaged; run: harness data clear far && harness data fetch far: "
-    assert record.outcome.message.startswith(f"{told}{installed}: expected SHA-256")
+    damage = "dataset 'far' is damaged; run: harness data clear far && harness data fetch far: "
+    assert record.outcome.message.startswith(f"{damage}{installed}: expected SHA-256")
 
 
 @pytest.mark.skipif(not os.environ.get("HARNESS_DATA_MIRROR"), reason="HARNESS_DATA_MIRROR is not set")
-def test_a_real_archive_from_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_real_archive_comes_from_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from remote_dataset import contents, dataset
 
     monkeypatch.setenv("HARNESS_OFFLINE", "1")

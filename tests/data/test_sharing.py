@@ -1,4 +1,4 @@
-"""What processes share: the mirror, the cache, the lock; and a network that may be forbidden."""
+"""The mirror, the cache and the lock, which processes share, and offline mode."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def start(tmp_path: Path, *urls: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_mirror_that_is_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_uses_mirror_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / "mirror" / KEPT
     kept.parent.mkdir(parents=True)
     kept.write_bytes(BODY)
@@ -62,36 +62,40 @@ def test_a_mirror_that_is_a_directory(tmp_path: Path, monkeypatch: pytest.Monkey
     assert kept.read_bytes() == BODY
 
 
-def test_a_mirror_that_is_a_server(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_uses_mirror_server(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.serve("/pub/data.invalid/~me/a+b%20c.zip%3Fv=1%252F2", BODY)
     monkeypatch.setenv("HARNESS_DATA_MIRROR", f"{server.url}/pub/")
     assert contents(harness.installed(dataset(remote(PUBLISHER, BODY)))) == {"a+b_c.zip": BODY}
 
 
 @pytest.mark.parametrize("kept", [None, b"something else"])
-def test_a_mirror_without_the_right_file_gives_way_to_the_publisher(
+def test_installed_mirror_without_the_right_file_falls_back_to_the_publisher(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bytes | None
 ) -> None:
     mirror = tmp_path / "mirror"
-    place = mirror / server.url.removeprefix("http://") / "a"
-    place.parent.mkdir(parents=True)
+    mirrored = mirror / server.url.removeprefix("http://") / "a"
+    mirrored.parent.mkdir(parents=True)
     if kept is not None:
-        place.write_bytes(kept)
+        mirrored.write_bytes(kept)
     monkeypatch.setenv("HARNESS_DATA_MIRROR", str(mirror))
     file = remote(server.serve("/a", BODY), BODY)
     assert contents(harness.installed(dataset(file))) == {"a": BODY}
     with pytest.raises(harness.DataError) as caught:
         harness.installed(dataset(remote(f"{server.url}/b", b"")))
-    assert f"tried {place.with_name('b')}: No such file or directory" in str(caught.value)
+    assert f"tried {mirrored.with_name('b')}: No such file or directory" in str(caught.value)
 
 
-def test_a_mirror_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_missing_mirror_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_DATA_MIRROR", str(tmp_path / "mirrror"))
-    with pytest.raises(harness.UsageError, match=r"mirrror: there is no such directory; it holds files as <host>"):
+    with pytest.raises(
+        harness.UsageError, match=r"mirrror: the directory does not exist; set it to one that stores files as"
+    ):
         harness.installed(dataset(remote(PUBLISHER, BODY)))
 
 
-def test_offline_nothing_is_asked(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_offline_sends_no_request(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     far = dataset(remote(server.serve("/a", BODY), BODY))
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     monkeypatch.setenv("HARNESS_DATA_MIRROR", server.url)
@@ -99,12 +103,12 @@ def test_offline_nothing_is_asked(server: FileServer, tmp_path: Path, monkeypatc
         harness.installed(far)
     assert str(caught.value) == (
         f"dataset 'far' is not available: it is not in the cache ({cache_dir()}), and HARNESS_OFFLINE is set; unset "
-        "it, or run `harness data fetch far` where there is a network and the same HARNESS_CACHE"
+        "HARNESS_OFFLINE, or run `harness data fetch far` with network access and the same HARNESS_CACHE"
     )
     assert (server.asked, visible()) == ([], [])
     monkeypatch.setenv("HARNESS_DATA_MIRROR", str(tmp_path))
     with pytest.raises(
-        harness.DataError, match=rf"the mirror lacks {tmp_path}/127\.0\.0\.1:\d+/a, and HARNESS_OFFLINE"
+        harness.DataError, match=rf"the mirror does not contain {tmp_path}/127\.0\.0\.1:\d+/a, and HARNESS_OFFLINE"
     ):
         harness.installed(far)
     monkeypatch.setenv("HARNESS_OFFLINE", "0")
@@ -115,7 +119,7 @@ def test_offline_nothing_is_asked(server: FileServer, tmp_path: Path, monkeypatc
     assert (state(far), harness.installed(far)) == ("cached", folder)
 
 
-def test_the_plan_says_that_a_dataset_is_out_of_reach(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expand_offline_reports_unavailable_dataset(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from toy_plugin import TOY_REF
 
     from harness.plugins import load
@@ -124,24 +128,26 @@ def test_the_plan_says_that_a_dataset_is_out_of_reach(toy: Path, monkeypatch: py
     ref = PluginRef(name="far", value="far", distribution="far", version="1")
     catalog.datasets["far"] = Provided(dataset(remote(PUBLISHER, BODY)), ref)
     selection = Selection(tasks=("toy-classify",), datasets=("far",), backends=("toy-numpy",))
-    assert len(expand(selection, catalog)) == 1, "the plan itself needs no network"
+    assert len(expand(selection, catalog)) == 1, "planning must not need the network"
     with monkeypatch.context() as patch:
         patch.setenv("HARNESS_DATA_MIRROR", "/no/such/mirror")
-        with pytest.raises(harness.UsageError, match="HARNESS_DATA_MIRROR=/no/such/mirror: there is no such directory"):
+        with pytest.raises(
+            harness.UsageError, match="HARNESS_DATA_MIRROR=/no/such/mirror: the directory does not exist"
+        ):
             expand(selection, catalog)
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
-    with pytest.raises(harness.UsageError, match="dataset 'far' is not available here: it is not in the cache"):
+    with pytest.raises(harness.UsageError, match="dataset 'far' is not available: it is not in the cache"):
         expand(selection, catalog)
 
 
-def test_parallel_processes_fetch_once(server: FileServer, tmp_path: Path) -> None:
+def test_installed_concurrent_processes_download_once(server: FileServer, tmp_path: Path) -> None:
     finish, started = threading.Event(), threading.Event()
     url = server.serve("/a", held(BODY, finish, started))
     first = start(tmp_path, url)
     assert started.wait(60)
     second = start(tmp_path, url)
     assert second.stderr is not None
-    assert "another process fetches dataset 'far'; waiting for it" in second.stderr.readline()
+    assert "another process is fetching dataset 'far'; waiting for it" in second.stderr.readline()
     assert (visible(), server.asked) == ([], ["/a"])
     finish.set()
     outputs = [process.communicate(timeout=60)[0] for process in (first, second)]
@@ -151,7 +157,7 @@ def test_parallel_processes_fetch_once(server: FileServer, tmp_path: Path) -> No
     assert server.asked == ["/a"]
 
 
-def test_a_killed_process_leaves_no_half_dataset(server: FileServer, tmp_path: Path) -> None:
+def test_installed_killed_process_leaves_no_incomplete_dataset(server: FileServer, tmp_path: Path) -> None:
     never, started = threading.Event(), threading.Event()
     whole, half = server.serve("/whole", BODY), server.serve("/half", held(BODY, never, started))
     process = start(tmp_path, whole, half)
@@ -163,15 +169,13 @@ def test_a_killed_process_leaves_no_half_dataset(server: FileServer, tmp_path: P
     server.serve("/half", BODY)
     folder = harness.installed(dataset(remote(whole, BODY), remote(half, BODY)))
     assert contents(folder) == {"whole": BODY, "half": BODY}
-    assert server.asked == ["/whole", "/half", "/half"], "the whole file was kept"
+    assert server.asked == ["/whole", "/half", "/half"], "the complete file must be kept"
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 @pytest.mark.parametrize("last", range(1, 11))
-def test_killed_at_any_step_it_starts_where_it_was(
-    server: FileServer, monkeypatch: pytest.MonkeyPatch, last: int
-) -> None:
-    """Every step is a rename: two a file, one a file to bring them together, and the last. KeyboardInterrupt stands for
+def test_installed_killed_at_any_step_resumes(server: FileServer, monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+    """Every step is a rename: two per file, one per file to merge them, and the last one. A KeyboardInterrupt simulates
     the end of the process."""
     far = dataset(*(remote(server.serve(f"/{name}", BODY), BODY) for name in "abc"))
     calls = 0
@@ -193,7 +197,7 @@ def test_killed_at_any_step_it_starts_where_it_was(
     assert verify(far) == []
 
 
-def test_the_cache_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_dir_follows_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", "~/some")
     assert cache_dir() == Path.home() / "some"
     monkeypatch.delenv("HARNESS_CACHE")

@@ -1,4 +1,4 @@
-"""What docs/how-to/datasets.md shows is tried here."""
+"""The page on standard datasets agrees with the datasets and the code."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from harness.plugins import discover
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "datasets.md").read_text()
 
 
-def test_the_declared_dataset_is_one() -> None:
-    found: dict[str, Any] = {}
-    exec(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1], found)  # type: ignore[index]
-    reviews = found["Reviews"]()
+def test_example_of_a_declaration_is_a_dataset() -> None:
+    namespace: dict[str, Any] = {}
+    exec(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1], namespace)  # type: ignore[index]
+    reviews = namespace["Reviews"]()
     assert isinstance(reviews, harness.Dataset)
     assert [file.local_name for file in reviews.files] == ["train.tsv.gz", "archive.zip"]
     assert list(reviews.examples) == ["train", "validation", "test"]
@@ -29,15 +29,15 @@ def test_the_declared_dataset_is_one() -> None:
 
 
 def rows() -> dict[str, list[str]]:
-    """The table of datasets: name -> its cells; ``-energy`` after ``uci-concrete`` is ``uci-energy``."""
-    found = {}
+    """Return the cells of the table of datasets by name; ``-energy`` after ``uci-concrete`` means ``uci-energy``."""
+    cells_by_name = {}
     table = re.search(r"^\| name \|.*?(?=\n\n)", PAGE, re.DOTALL | re.MULTILINE)[0]  # type: ignore[index]
     for line in table.splitlines()[2:]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         first, *others = re.findall(r"`(.*?)`", cells[0])
         for name in (first, *(first.partition("-")[0] + other for other in others)):
-            found[name] = cells
-    return found
+            cells_by_name[name] = cells
+    return cells_by_name
 
 
 ROWS = rows()
@@ -49,12 +49,12 @@ DATASETS = {
 
 
 @pytest.mark.plugins("nlp", "vision", "speech", "regression")
-def test_the_table_lists_what_is_fetched() -> None:
+def test_table_lists_every_fetched_dataset() -> None:
     assert ROWS.keys() == DATASETS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
-def test_the_table_says_what_is_declared(name: str) -> None:
+def test_table_agrees_with_the_declaration(name: str) -> None:
     _, _, classes, sizes, _, metric = ROWS[name]
     dataset = DATASETS[name]
     assert dataset.metric in metric.lower()
@@ -71,18 +71,18 @@ def test_the_table_says_what_is_declared(name: str) -> None:
         assert sizes.endswith("x".join(map(str, dataset.inputs["image"].shape)))
 
 
-def test_the_mirror_is_laid_out_as_shown() -> None:
+def test_example_of_a_mirror_path_is_correct() -> None:
     url, path = re.search(r"`(https://\S+)` is `(.*?)`", PAGE, re.DOTALL).groups()  # type: ignore[union-attr]
     assert mirror_path(url) == path
 
 
-def test_the_command_for_a_listing_prints_what_is_checked(tmp_path: Path) -> None:
+def test_command_for_a_listing_gives_the_digest_that_is_checked(tmp_path: Path) -> None:
     files = {f"archive/{name}.wav": name.encode() for name in ("b", "B", "a", "é")}
     archive, into = tmp_path / "a.tar", tmp_path / "into"
     archive.write_bytes(tar_of(files))
     into.mkdir()
     archives.extract(archive, "a.tar", into, {})
-    command = re.search(r"`(find .*?)`", PAGE)[1]  # type: ignore[index]
+    command = re.search(r"^find .*", PAGE, re.MULTILINE)[0]  # type: ignore[index]
     printed = subprocess.run(command, shell=True, cwd=into, capture_output=True, text=True, check=True).stdout
     (tmp_path / "again").mkdir()
     wanted = {"archive/*.wav": printed.split()[0]}

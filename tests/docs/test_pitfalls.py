@@ -1,4 +1,4 @@
-"""Every test that the list of pitfalls names exists."""
+"""Every test named on the page of pitfalls exists."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ PAGE = (ROOT / "docs" / "explanation" / "pitfalls.md").read_text(encoding="utf-8
 NAMED = re.findall(r"`(tests/\S+?)::(\w+)`", PAGE)
 
 
-def test_the_list_is_read() -> None:
+def test_names_are_collected() -> None:
     assert len(NAMED) > 30
 
 
 @pytest.mark.parametrize(("file", "name"), sorted(set(NAMED)))
-def test_the_named_test_exists(file: str, name: str) -> None:
+def test_named_test_exists(file: str, name: str) -> None:
     assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")

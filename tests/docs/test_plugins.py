@@ -1,4 +1,4 @@
-"""The pages on plugins: every snippet is written down or run as a reader would, and the reference is complete."""
+"""The snippets of the plugin pages run, and the plugin reference is complete."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ NEEDS = {
     "output": ("baselines", "regression", "vision"),
     "task": ("baselines", "regression", "torch"),
 }
-"""The plugins that the commands of a page run."""
+"""Page -> plugins that its commands use."""
 LONG = ("backend", "model")
-"""Each takes a minute on two cores."""
+"""Pages that take about a minute on two cores."""
 REFERENCE = (PAGES / "reference.md").read_text()
 
 
 def blocks(page: str) -> list[tuple[str, str, str]]:
-    """Language, file name or nothing, content."""
-    found = re.findall(r"^```(\w+)[ ]?(\S*)\n(.*?)^```$", (PAGES / f"{page}.md").read_text(), re.DOTALL | re.MULTILINE)
-    return [(language, name, content) for language, name, content in found]
+    """Return language, file name (empty if there is none) and content of each code block."""
+    text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
+    return re.findall(r'^```(\w+)(?: title="(\S+)")?\n(.*?)^```$', text, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
     ],
 )
 def test_every_snippet_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index's commands run in a shell, as a reader's do; those of the other pages in this process."""
+    """The commands of the index run in a shell, those of the other pages in this process, which is faster."""
     frameworks = {"torch", "tensorflow"} & set(NEEDS[page])
     absent = [name for name in sorted(frameworks) if importlib.util.find_spec(name) is None]
     if absent:
@@ -72,22 +72,22 @@ def test_every_snippet_runs(page: str, tmp_path: Path, monkeypatch: pytest.Monke
         elif language == "toml":
             assert tomllib.loads(content)["project"]["entry-points"]["harness"]
         else:
-            assert name, f"a snippet in {language} that nobody could run: it names no file"
+            assert name, f"a snippet in {language} has no title, which is its file name"
             (tmp_path / name).write_text(content)
     assert ran
 
 
 def test_the_reference_has_every_public_name() -> None:
-    told = re.findall(r"^\| `harness\.(\w+)` \| \S", REFERENCE, re.MULTILINE)
-    assert told == sorted(harness.__all__, key=str.lower)
+    names = re.findall(r"^\| `harness\.(\w+)` \| \S", REFERENCE, re.MULTILINE)
+    assert names == sorted(harness.__all__, key=str.lower)
     suites = re.findall(r"^\| `harness\.testing\.(\w+)` \| \S", REFERENCE, re.MULTILINE)
     assert suites == sorted(harness.testing.__all__, key=str.lower)
 
 
 def test_the_reference_has_every_hook_with_its_arguments() -> None:
-    told = dict(re.findall(r"^\| `(harness_\w+)\((.*?)\)` \| \S", REFERENCE, re.MULTILINE))
+    listed = dict(re.findall(r"^\| `(harness_\w+)\((.*?)\)` \| \S", REFERENCE, re.MULTILINE))
     specified = {name: value for name, value in vars(hookspecs).items() if name.startswith("harness_")}
-    assert told == {name: ", ".join(inspect.signature(hook).parameters) for name, hook in specified.items()}
+    assert listed == {name: ", ".join(inspect.signature(hook).parameters) for name, hook in specified.items()}
 
 
 def test_every_page_is_linked() -> None:

@@ -1,4 +1,4 @@
-"""The table of published results is what the records give."""
+"""The tables of the results page follow from the records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_page_shows_the_records() -> None:
+def test_published_results_follow_from_the_records() -> None:
     published = pytest.importorskip("benchmarks.published")
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     printed = published.table(ROOT / "results" / "reference")
@@ -17,10 +17,10 @@ def test_the_page_shows_the_records() -> None:
     assert printed in page, "run: python -m benchmarks.published table"
 
 
-def test_the_readme_shows_the_records() -> None:
+def test_default_runs_follow_from_the_records() -> None:
     reference = pytest.importorskip("benchmarks.reference")
     assert reference.missing(reference.BACKENDS) == [], "run: make reference"
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = readme.partition(reference.BEGIN)[2].partition(reference.END)[0]
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    shown = page.partition(reference.BEGIN)[2].partition(reference.END)[0]
     assert shown == reference.section(), "run: python -m benchmarks.reference --no-run"
     assert (ROOT / "docs" / "pareto.svg").read_text().startswith("<svg")

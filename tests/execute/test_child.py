@@ -1,4 +1,4 @@
-"""Child processes: their results and events, their output, their end, and what they leave behind."""
+"""Tests of child processes: results, events, output, exit, and clean-up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HELPERS = str(Path(functions.__file__).parent)
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a script as a child; returns how it ended, the lines that it sent, and its log."""
+    """Return a function that runs a script as a child and returns its end, the lines that it sent, and its log."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
@@ -56,7 +56,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-def test_lines_output_and_status(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+def test_run_process_collects_lines_log_and_status(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     ended, lines, log = run(
         """
         os.write(fd, b"first\\nsec")
@@ -76,7 +76,7 @@ def test_lines_output_and_status(run: Run, capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr() == ("", "")
 
 
-def test_child_does_not_import_from_the_current_directory(
+def test_child_never_imports_from_the_current_directory(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here").mkdir()
@@ -85,7 +85,7 @@ def test_child_does_not_import_from_the_current_directory(
     assert run("import wave")[0].status == 0
 
 
-def test_many_lines_arrive_whole_and_in_order(run: Run) -> None:
+def test_many_lines_arrive_complete_and_in_order(run: Run) -> None:
     ended, lines, _ = run("""
         for number in range(20000):
             os.write(fd, b"line %d\\n" % number)
@@ -95,13 +95,13 @@ def test_many_lines_arrive_whole_and_in_order(run: Run) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM, 40])
-def test_signal_is_the_negative_status(number: int, run: Run) -> None:
+def test_signal_gives_its_negative_number_as_status(number: int, run: Run) -> None:
     ended, _, _ = run(f"os.kill(os.getpid(), {int(number)})")
     assert ended.status == -number
     assert ended.how == f"killed by {getattr(number, 'name', 'signal 40')}"
 
 
-def test_timeout(run: Run) -> None:
+def test_timeout_ends_the_child(run: Run) -> None:
     ended, lines, log = run(
         """
         os.write(fd, b"begun\\n")
@@ -115,7 +115,7 @@ def test_timeout(run: Run) -> None:
     assert (lines, log) == ([b"begun"], "begun\n")
 
 
-def test_timeout_of_one_that_ignores_term(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeout_ends_a_child_that_ignores_sigterm(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "TERM_WAIT_S", 0.2)
     ended, _, _ = run(
         """
@@ -131,7 +131,7 @@ def test_timeout_of_one_that_ignores_term(run: Run, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("then", ["time.sleep(600)", "pass", "os._exit(1)", "os.kill(os.getpid(), 9)"])
 def test_grandchildren_end_with_the_child(then: str, run: Run) -> None:
-    """Those in its process group: they hold its log and its pipe, and would go on computing."""
+    """Grandchildren in the process group hold the log and the channel open, and would continue computing."""
     ended, lines, _ = run(
         f"""
         import subprocess
@@ -145,20 +145,20 @@ def test_grandchildren_end_with_the_child(then: str, run: Run) -> None:
     assert gone(int(lines[0]))
 
 
-def test_child_ends_when_the_listener_fails(run: Run) -> None:
+def test_child_ends_if_the_callback_raises(run: Run) -> None:
     pids: list[int] = []
 
     def fail(line: bytes) -> None:
         pids.append(int(line))
-        raise BrokenPipeError("nobody reads any more")
+        raise BrokenPipeError("the reader is gone")
 
     with pytest.raises(BrokenPipeError):
         run('os.write(fd, b"%d\\n" % os.getpid()); time.sleep(600)', on_line=fail)
     assert gone(pids[0])
 
 
-def test_second_interrupt_does_not_wait_and_leaves_nothing_behind(run: Run) -> None:
-    """The child ignores SIGTERM; a user who presses Ctrl-C again must not get an orphan."""
+def test_second_interrupt_kills_the_child_without_waiting(run: Run) -> None:
+    """The child ignores SIGTERM; pressing Ctrl-C again must not leave an orphan."""
     pids: list[int] = []
 
     def interrupt(line: bytes) -> None:
@@ -188,7 +188,7 @@ def test_parent_sleeps_while_it_waits(run: Run) -> None:
     assert time.process_time() - before < 0.1
 
 
-def test_without_an_exit_signal_the_child_is_asked_now_and_then(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_without_an_exit_signal_is_polled(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open", raising=False)
     before = time.process_time()
     ended, lines, _ = run('os.write(fd, b"x\\n"); os.close(fd); time.sleep(0.3)')
@@ -198,11 +198,11 @@ def test_without_an_exit_signal_the_child_is_asked_now_and_then(run: Run, monkey
 
 
 @pytest.mark.parametrize("timeout_s", [1e9, 1e15, float("inf")])
-def test_limits_beyond_any_timer(timeout_s: float, run: Run) -> None:
+def test_timeout_beyond_any_timer_is_accepted(timeout_s: float, run: Run) -> None:
     assert run("pass", timeout_s=timeout_s)[0].status == 0
 
 
-def test_no_descriptor_is_left_open(run: Run) -> None:
+def test_run_process_leaves_no_descriptor_open(run: Run) -> None:
     run("pass")
     before = psutil.Process().num_fds()
     run("pass")
@@ -212,8 +212,8 @@ def test_no_descriptor_is_left_open(run: Run) -> None:
 
 
 @pytest.mark.parametrize("closed", ["1", "1,2", "0,1,2"])
-def test_parent_without_standard_streams(closed: str, tmp_path: Path) -> None:
-    """As under some schedulers: the pipe must not get the number of the child's stdout."""
+def test_parent_without_standard_streams_receives_lines(closed: str, tmp_path: Path) -> None:
+    """Some schedulers close the standard streams; the channel must not take a descriptor of the child's stdout."""
     (tmp_path / "made_child.py").write_text(
         "import os, sys\nos.write(int(sys.argv[-3]), b'event\\n')\nprint('chatter')\n"
     )
@@ -233,7 +233,7 @@ Path("seen.txt").write_text(repr((ended.status, lines)))
     assert (tmp_path / "log.txt").read_text() == "chatter\n"
 
 
-# ---- what arrives on the channel --------------------------------------------------------------------------
+# ---- lines on the channel ---------------------------------------------------------------------------------
 
 
 def test_overlong_line_is_ignored_and_the_next_one_arrives(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,14 +246,14 @@ def test_overlong_line_is_ignored_and_the_next_one_arrives(run: Run, monkeypatch
     assert lines == [b"short", b"y" * 100_000]
 
 
-def test_flood_of_lines_does_not_delay_the_deadline(run: Run) -> None:
+def test_endless_lines_do_not_delay_the_timeout(run: Run) -> None:
     ended, _, _ = run("while True: os.write(fd, 1000 * b'line\\n')", timeout_s=1.0)
     assert ended.timed_out
     assert ended.seconds < 6
 
 
-def test_grandchild_that_writes_on_does_not_delay_the_end(run: Run) -> None:
-    """It left the group, so it outlives the child until nobody reads the pipe."""
+def test_grandchild_that_keeps_writing_does_not_delay_the_end(run: Run) -> None:
+    """The grandchild is in another process group, so it outlives the child until the channel has no reader."""
     ended, lines, _ = run("""
         import subprocess
         code = f"import os\\nwhile True: os.write({fd}, 1000 * b'line\\\\n')"
@@ -273,7 +273,7 @@ NUMBERS = functions.Numbers((1, 2, 3))
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Calls a function of `child_functions` in a child, in the directory `tmp_path`."""
+    """Return a function that calls a function of `child_functions` in a child, in the directory `tmp_path`."""
     monkeypatch.setenv("PYTHONPATH", HELPERS)
 
     def call(function: Callable[[functions.Numbers, child.ChildContext], functions.Total], **options: Any) -> Any:
@@ -283,7 +283,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("function", [functions.add, functions.add_with_noise])
-def test_call_returns_the_result_and_passes_events_on(function: Any, call: Callable[..., Any], tmp_path: Path) -> None:
+def test_call_returns_the_result_and_reports_events(function: Any, call: Callable[..., Any], tmp_path: Path) -> None:
     events: list[functions.Seen] = []
     result = call(function, event_type=functions.Seen, on_event=events.append)
     assert result == functions.Total(6, f"child_functions:{function.__name__}")
@@ -307,7 +307,7 @@ def test_call_without_a_directory_leaves_no_file(
         (functions.fail, "error", "ValueError: it broke", "and this is its second line"),
         (functions.refuse, "unsupported", "not on this machine", "UnsupportedError: not on this machine"),
         (functions.return_another_type, "bad_result", "returned an invalid result: Expected `int`, got `str`", ""),
-        (functions.leave, "crash", "ended with status 0 but left no result", ""),
+        (functions.leave, "crash", "ended with status 0 but returned no result", ""),
         (functions.crash_after_the_result, "crash", "killed by SIGABRT", ""),
     ],
 )
@@ -322,13 +322,13 @@ def test_call_without_a_valid_result_is_a_failure(
     assert logged in failure.log_tail
 
 
-def test_call_beyond_its_limit_is_a_timeout(call: Callable[..., Any], tmp_path: Path) -> None:
+def test_call_beyond_its_time_limit_is_a_timeout(call: Callable[..., Any], tmp_path: Path) -> None:
     failure = call(functions.report_group, timeout_s=2)
-    assert (failure.kind, failure.message) == ("timeout", "did not end within 2 s; --timeout gives it more")
+    assert (failure.kind, failure.message) == ("timeout", "did not end within 2 s")
     assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
 
 
-def test_job_that_cannot_be_written(call: Callable[..., Any], tmp_path: Path) -> None:
+def test_job_that_cannot_be_written_raises_record_error(call: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"job\.json: cannot be written"):
         call(functions.add, directory=tmp_path / "none")
 
@@ -344,7 +344,7 @@ def pids_in(path: Path, within_s: float = 30) -> list[int]:
 
 
 def test_closed_lifeline_ends_the_child_and_its_group(tmp_path: Path) -> None:
-    """The parent, this process, stays alive: the kernel's signal has no part in it."""
+    """The parent, this process, stays alive, so the kernel sends no signal."""
     (tmp_path / "job.json").write_bytes(msgspec.json.encode(NUMBERS))
     with Path(os.devnull).open("wb") as channel:
         lifeline, held = os.pipe()
@@ -367,7 +367,7 @@ def test_closed_lifeline_ends_the_child_and_its_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the death of a parent")
-def test_killed_parent_ends_a_child_that_runs_no_python_code(tmp_path: Path) -> None:
+def test_killed_parent_ends_a_child_that_holds_the_interpreter(tmp_path: Path) -> None:
     script = f"""
 from pathlib import Path
 import child_functions as functions
@@ -399,10 +399,10 @@ KINDS = {
     ),
     "harness.testing.check:check_rules": "check(Subject('model', 'toy'), catalog)",
 }
-"""Function that runs in a child -> code that calls it there."""
+"""Code that calls each function that runs in a child process, by the function's name."""
 
 
-def test_every_kind_of_child_is_among_the_kinds() -> None:
+def test_kinds_lists_every_kind_of_child() -> None:
     package = Path(child.__file__).parents[1]
     called = {
         name
@@ -415,7 +415,7 @@ def test_every_kind_of_child_is_among_the_kinds() -> None:
 
 @pytest.fixture(scope="module")
 def orphans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
-    """The ids of children of every kind, whose parent was killed while a plugin slept in them."""
+    """Return the ids of children of every kind, whose parent was killed while they ran a plugin."""
     folder = tmp_path_factory.mktemp("orphans")
     (folder / "hanging").mkdir()
     calls = "\n".join(f"calls.append(lambda: {code})" for code in KINDS.values())

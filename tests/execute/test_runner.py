@@ -1,4 +1,4 @@
-"""Whole runs in children: what succeeds is complete, what goes wrong is told, and neither disturbs the next one."""
+"""Tests of whole runs in child processes: records of successes and failures, and independence of the runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from harness.records import EpochEnded, Event, Failure, PhaseStarted, Progress, 
 from harness.records.store import ARRAYS, LOG, RECORD, Store
 
 
-class Heard(Listener):
+class EventLog(Listener):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[tuple[str, ...]] = []
@@ -51,12 +51,12 @@ def plan(catalog: Catalog, *overrides: str, backends: tuple[str, ...] = ("toy-nu
     return expand(Selection(backends=backends, overrides=(*FAST, *overrides), **chosen), catalog)
 
 
-# ---- many runs in one call, of which most go wrong --------------------------------------------------------
+# ---- many runs in one call, most of which fail ------------------------------------------------------------
 
 HEALTHY = "healthy"
 EXPECTED = {
     "toy-segfault": ("crash", "killed by SIGSEGV"),
-    "toy-killed": ("crash", "killed by SIGKILL (the kernel sends it when memory runs out)"),
+    "toy-killed": ("crash", "killed by SIGKILL (the kernel sends this signal when memory runs out)"),
     "toy-value-error": ("error", "ValueError: the toy broke"),
     "toy-memory-error": ("oom", "MemoryError"),
     "toy-unsupported": ("unsupported", "this toy has no wheels"),
@@ -65,12 +65,12 @@ EXPECTED = {
     "toy-few-predictions": ("bad_result", "have the shape (15, 2), not (16, 2)"),
     "toy-flat-predictions": ("bad_result", "have the shape (16,), not (16, 2)"),
     "toy-lost-weight": ("error", "weights do not fit the model: missing linear.bias"),
-    "toy-no-devices": ("unsupported", "finds no device 'auto' here; it has: none"),
-    "toy-odd-device": ("unsupported", "cannot compute in fp32 on cpu (the host); it can in: fp8"),
-    "toy-exit-silently": ("crash", "ended with status 0 but left no result"),
+    "toy-no-devices": ("unsupported", "finds no device 'auto' here; it finds: none"),
+    "toy-odd-device": ("unsupported", "cannot compute in fp32 on cpu (the host); it supports: fp8"),
+    "toy-exit-silently": ("crash", "ended with status 0 but returned no result"),
     "toy-exit-with-status": ("error", "ended with status 3"),
     "toy-sys-exit": ("error", "the toy has had enough"),
-    "toy-write-garbage": ("crash", "ended with status 0 but left no result"),
+    "toy-write-garbage": ("crash", "ended with status 0 but returned no result"),
     "toy-close-pipe": ("error", "Bad file descriptor"),
     "toy-send-garbage": (HEALTHY, ""),
     "toy-change-directory": (HEALTHY, ""),
@@ -81,15 +81,15 @@ EXPECTED = {
 
 
 class Series:
-    """What one call of `run_all` left, for the tests below to look at."""
+    """The results of one call of `run_all` with all backends of `EXPECTED`."""
 
     def __init__(self, directory: Path) -> None:
         self.pid_file = directory / "pids"
         self.results = Path("Ergebnisse mit Leerzeichen – 結果")  # relative, to the directory that a backend leaves
-        self.heard = Heard()
+        self.listener = EventLog()
         catalog = load([TOY_REF, FAULTS_REF])
         specs = plan(catalog, backends=tuple(EXPECTED))
-        self.returned = run_all(specs, catalog, Store(self.results), timeout_s=60, listener=self.heard)
+        self.returned = run_all(specs, catalog, Store(self.results), timeout_s=60, listener=self.listener)
         self.loaded = Store(self.results.absolute()).load()
         self.runs = {run.record.spec.backend: run for run in self.loaded.runs}
 
@@ -104,14 +104,14 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Series]:
         yield Series(directory)
 
 
-def test_every_run_of_the_call_is_kept(series: Series) -> None:
+def test_every_run_is_saved(series: Series) -> None:
     assert [record.spec.backend for record in series.returned] == list(EXPECTED)
     assert [run.record for run in series.loaded.runs] == series.returned
     assert series.loaded.problems == []
     names = sorted(path.name for path in series.results.absolute().iterdir())
     assert names == sorted(record.run_id for record in series.returned)
     total = len(EXPECTED)
-    assert series.heard.lines == [
+    assert series.listener.lines == [
         (what, f"{number}/{total}", backend)
         for number, backend in enumerate(EXPECTED, start=1)
         for what in ("started", "finished")
@@ -119,7 +119,7 @@ def test_every_run_of_the_call_is_kept(series: Series) -> None:
 
 
 @pytest.mark.parametrize("backend", EXPECTED)
-def test_outcome(backend: str, series: Series) -> None:
+def test_outcome_is_as_expected(backend: str, series: Series) -> None:
     kind, message = EXPECTED[backend]
     run = series.runs[backend]
     outcome = run.record.outcome
@@ -145,7 +145,7 @@ def test_outcome(backend: str, series: Series) -> None:
         ("toy-sys-exit", "the toy has had enough"),
     ],
 )
-def test_log_tail_tells_where_it_broke(backend: str, line: str, series: Series) -> None:
+def test_log_tail_shows_the_error(backend: str, line: str, series: Series) -> None:
     outcome = series.runs[backend].record.outcome
     assert isinstance(outcome, Failure)
     assert line in outcome.log_tail.splitlines()
@@ -162,7 +162,7 @@ def test_log_tail_tells_where_it_broke(backend: str, line: str, series: Series) 
         ("toy-lost-weight", "score"),
     ],
 )
-def test_failure_knows_its_phase_and_what_was_known_by_then(backend: str, phase: str, series: Series) -> None:
+def test_failure_records_its_phase_and_the_provenance_so_far(backend: str, phase: str, series: Series) -> None:
     record = series.runs[backend].record
     assert isinstance(record.outcome, Failure)
     assert record.outcome.phase == phase
@@ -200,7 +200,7 @@ def test_success_is_complete(series: Series) -> None:
     assert outcome.speed.train_flops_per_s == pytest.approx(outcome.speed.train_samples_per_s * 3 * 16)
 
 
-def test_reference_is_the_closed_form(series: Series, catalog: Catalog) -> None:
+def test_reference_score_is_that_of_the_closed_form_solution(series: Series, catalog: Catalog) -> None:
     record = series.runs["toy-numpy"].record
     task, model = catalog.task("toy-regress"), catalog.model("toy")[0]
     data = task.prepare(catalog.dataset("toy-numbers").load(catalog.dataset("toy-numbers").Options()), task.Options())
@@ -240,13 +240,13 @@ def test_backends_start_alike_and_see_the_same_batches(series: Series) -> None:
     assert curves[0] == curves[1] == curves[2]
 
 
-def test_events_arrive_as_the_run_goes_on(series: Series) -> None:
-    phases = [event.phase for event in series.heard.events if isinstance(event, PhaseStarted)]
+def test_events_arrive_in_order(series: Series) -> None:
+    phases = [event.phase for event in series.listener.events if isinstance(event, PhaseStarted)]
     expected = ["import", "data", "build", *["train", "validate"] * 3, "inference", "score", "sampling", "score"]
     assert phases[-13:] == expected
-    epochs = [event for event in series.heard.events if isinstance(event, EpochEnded)]
+    epochs = [event for event in series.listener.events if isinstance(event, EpochEnded)]
     assert epochs[-3:] == series.runs["toy-numpy"].record.outcome.curves
-    assert [event for event in series.heard.events if isinstance(event, Progress)][-1].step == 30
+    assert [event for event in series.listener.events if isinstance(event, Progress)][-1].step == 30
 
 
 def test_threads_and_the_backends_own_variables_reach_the_child(series: Series) -> None:
@@ -260,7 +260,7 @@ def test_grandchild_of_a_finished_run_is_ended(series: Series) -> None:
     assert gone(grandchild)
 
 
-# ---- one at a time ----------------------------------------------------------------------------------------
+# ---- single runs ------------------------------------------------------------------------------------------
 
 
 def run(catalog: Catalog, results: Path, *overrides: str, timeout_s: float = 60, **selection: Any) -> RunRecord:
@@ -269,7 +269,7 @@ def run(catalog: Catalog, results: Path, *overrides: str, timeout_s: float = 60,
     return record
 
 
-def test_classification(catalog: Catalog, tmp_path: Path) -> None:
+def test_classification_has_scores_per_class(catalog: Catalog, tmp_path: Path) -> None:
     record = run(catalog, tmp_path, "recipe.epochs=10", "recipe.label_smoothing=0.1", tasks=("toy-classify",))
     outcome = record.outcome
     assert isinstance(outcome, Success), outcome
@@ -294,8 +294,8 @@ def test_seed_changes_weights_and_batches_but_not_data(catalog: Catalog, tmp_pat
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        ({"devices": ("cuda",)}, "backend 'toy-numpy' finds no device 'cuda' here; it has: cpu"),
-        ({"precisions": ("bf16",)}, "backend 'toy-numpy' cannot compute in bf16 on cpu (the host); it can in: fp32"),
+        ({"devices": ("cuda",)}, "backend 'toy-numpy' finds no device 'cuda' here; it finds: cpu"),
+        ({"precisions": ("bf16",)}, "backend 'toy-numpy' cannot compute in bf16 on cpu (the host); it supports: fp32"),
         ({"compile": True}, "the toy backend has neither a compiler nor"),
     ],
 )
@@ -308,14 +308,14 @@ def test_what_a_device_cannot_do_is_unsupported(
     assert outcome.message.startswith(message)
 
 
-def test_batch_larger_than_the_data(catalog: Catalog, tmp_path: Path) -> None:
+def test_batch_larger_than_the_data_succeeds(catalog: Catalog, tmp_path: Path) -> None:
     outcome = run(catalog, tmp_path, "recipe.batch_size=1000", "recipe.epochs=1", "dataset.examples=9").outcome
     assert isinstance(outcome, Success), outcome
-    assert outcome.speed.train_samples_per_s is not None  # the only step compiles; others followed for the clock
+    assert outcome.speed.train_samples_per_s is not None  # The only step compiles; further steps are run for timing.
     assert outcome.examples == {"train": 9, "validation": 2, "test": 2}
 
 
-def test_chatter_stays_in_the_log(catalog: Catalog, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_goes_to_the_log_only(catalog: Catalog, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     record = run(catalog, tmp_path, backends=("toy-chatter",))
     assert isinstance(record.outcome, Success)
     assert capfd.readouterr() == ("", "")
@@ -324,19 +324,21 @@ def test_chatter_stays_in_the_log(catalog: Catalog, tmp_path: Path, capfd: pytes
     assert "toy chatter past Python" in log
 
 
-def test_timeout_ends_the_whole_group_and_keeps_what_it_said(
+def test_timeout_ends_the_process_group_and_saves_the_log(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOY_PID_FILE", str(tmp_path / "pids"))
     record = run(catalog, tmp_path / "results", backends=("toy-hang-with-grandchild",), timeout_s=3)
     assert record.outcome == Failure(
-        kind="timeout", message="did not end within 3 s; --timeout gives it more", log_tail="hanging"
+        kind="timeout", message="did not end within 3 s; raise the limit with --timeout", log_tail="hanging"
     )
     assert 3 <= record.wall_s < 8
     assert [gone(int(pid)) for pid in (tmp_path / "pids").read_text().split()] == [True, True]
 
 
-def test_run_after_one_that_ignores_term(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_after_a_timeout_that_ignores_sigterm_succeeds(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(child, "TERM_WAIT_S", 0.2)
     specs = plan(catalog, backends=("toy-hang-ignoring-term", "toy-numpy"))
     hung, healthy = run_all(specs, catalog, Store(tmp_path), timeout_s=3)
@@ -346,7 +348,10 @@ def test_run_after_one_that_ignores_term(catalog: Catalog, tmp_path: Path, monke
 
 
 def interrupted_parent(tmp_path: Path, number: int) -> tuple[subprocess.Popen[str], list[int]]:
-    """A script that runs three backends, of which the second hangs, and gets the signal then; its children's ids."""
+    """Run three backends in a script and send it a signal when the second one hangs.
+
+    Return the script's process and the ids of its children.
+    """
     script = f"""
 import harness
 harness.run("toy-regress", ["toy-numpy", "toy-hang-with-grandchild", "toy-chatter"], overrides={FAST}, threads=1)
@@ -366,11 +371,11 @@ harness.run("toy-regress", ["toy-numpy", "toy-hang-with-grandchild", "toy-chatte
     return parent, [int(pid) for pid in (tmp_path / "pids").read_text().split()]
 
 
-def test_interrupt_ends_the_child_and_keeps_what_finished(toy: Path, tmp_path: Path) -> None:
+def test_interrupt_ends_the_child_and_saves_finished_runs(toy: Path, tmp_path: Path) -> None:
     parent, pids = interrupted_parent(tmp_path, signal.SIGINT)
-    said, _ = parent.communicate(timeout=30)
+    output, _ = parent.communicate(timeout=30)
     assert parent.returncode == -signal.SIGINT
-    assert "KeyboardInterrupt" in said
+    assert "KeyboardInterrupt" in output
     assert [gone(pid) for pid in pids] == [True, True]
     runs = [run.record for run in Store(tmp_path / "results").load().runs]
     assert [run.spec.backend for run in runs] == ["toy-numpy", "toy-hang-with-grandchild"]
@@ -380,22 +385,22 @@ def test_interrupt_ends_the_child_and_keeps_what_finished(toy: Path, tmp_path: P
     assert len(list((tmp_path / "results").iterdir())) == 2
 
 
-def test_time_limit_must_be_positive(catalog: Catalog, tmp_path: Path) -> None:
+def test_time_limit_that_is_not_positive_raises(catalog: Catalog, tmp_path: Path) -> None:
     for timeout_s in (0, -1, float("nan")):
         with pytest.raises(UsageError, match="time limit of a run must be positive"):
             run(catalog, tmp_path / "results", timeout_s=timeout_s)
     assert not (tmp_path / "results").exists()
 
 
-def test_results_that_cannot_be_kept_stop_before_the_first_run(catalog: Catalog, tmp_path: Path) -> None:
+def test_results_directory_that_cannot_be_written_raises_before_the_first_run(catalog: Catalog, tmp_path: Path) -> None:
     (tmp_path / "results").write_text("in the way")
-    heard = Heard()
-    with pytest.raises(RecordError, match="results: cannot keep results here"):
-        run_all(plan(catalog), catalog, Store(tmp_path / "results"), listener=heard)
-    assert heard.lines == []
+    listener = EventLog()
+    with pytest.raises(RecordError, match="results: cannot store results here"):
+        run_all(plan(catalog), catalog, Store(tmp_path / "results"), listener=listener)
+    assert listener.lines == []
 
 
-def test_plugin_that_does_not_load_in_the_child(
+def test_plugin_that_does_not_load_in_the_child_is_a_failure(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "")
@@ -405,10 +410,10 @@ def test_plugin_that_does_not_load_in_the_child(
     assert "plugin 'toy': ModuleNotFoundError: No module named 'harness_toy'" in outcome.message
 
 
-def test_kernel_that_ran_out_of_memory_is_told_from_a_crash(
+def test_out_of_memory_kill_is_distinguished_from_a_crash(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel's counter is of the whole machine, so it explains nothing but a SIGKILL."""
+    """The kernel's counter covers the whole machine, so only a SIGKILL is attributed to it."""
     kills = iter(range(100))
     monkeypatch.setattr(failures, "kernel_oom_kills", lambda: next(kills))
     killed = run(catalog, tmp_path, backends=("toy-killed",)).outcome
@@ -427,8 +432,8 @@ def test_log_tail_is_the_end_of_a_long_log(tmp_path: Path) -> None:
     assert failures.tail(tmp_path / "absent") == ""
 
 
-def test_worker_with_the_toy_needs_no_scikit_learn(toy: Path, tmp_path: Path, catalog: Catalog) -> None:
-    """Regression metrics do without it; it takes seconds to import."""
+def test_regression_run_imports_no_scikit_learn(toy: Path, tmp_path: Path, catalog: Catalog) -> None:
+    """Importing scikit-learn takes seconds, and regression metrics do not need it."""
     from harness.execute.worker import RunJob
 
     (spec,) = plan(catalog)
@@ -450,10 +455,10 @@ print(sorted({"sklearn", "scipy", "pandas"} & set(sys.modules)))
     assert (tmp_path / ARRAYS).exists()
 
 
-# ---- probing ----------------------------------------------------------------------------------------------
+# ---- probes of devices ------------------------------------------------------------------------------------
 
 
-def test_probe(catalog: Catalog) -> None:
+def test_probe_lists_devices(catalog: Catalog) -> None:
     found = probe("toy-numpy", TOY_REF)
     assert found.error is None
     assert [device.name for device in found.devices] == ["cpu"]
@@ -467,7 +472,7 @@ def test_probe(catalog: Catalog) -> None:
         ("toy-unheard-of", "unknown backend 'toy-unheard-of'"),
     ],
 )
-def test_probe_of_a_backend_that_fails(backend: str, message: str, catalog: Catalog) -> None:
+def test_probe_of_a_failing_backend_returns_the_error(backend: str, message: str, catalog: Catalog) -> None:
     found = probe(backend, FAULTS_REF)
     assert found.devices == []
     assert message in (found.error or "")

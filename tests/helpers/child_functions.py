@@ -43,7 +43,9 @@ def add(job: Numbers, context: ChildContext) -> Total:
 
 
 def add_with_noise(job: Numbers, context: ChildContext) -> Total:
-    os.write(int(sys.argv[CHANNEL]), b'not json\n{"type": "event"}\n\xff\n{"type": "event", "body": {"value": "x"}}\n{')
+    channel = int(sys.argv[CHANNEL])
+    os.write(channel, b'{"type": "event", "body": ' + 50_000 * b"[" + b"\n")  # deeper than the parser's recursion limit
+    os.write(channel, b'not json\n{"type": "event"}\n\xff\n{"type": "event", "body": {"value": "x"}}\n{')
     return add(job, context)
 
 

@@ -41,8 +41,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def check_running_statistics(cases: SessionCases) -> None:
-    """Assert that a training step takes ResNet's first running statistics to 0.9 of the old ones and 0.1 of the batch's,
-    with the unbiased variance, which is PyTorch's convention."""
+    """Assert that a training step updates ResNet's first running statistics with a momentum of 0.1 and the unbiased
+    variance, as PyTorch does."""
     session, batch = cases.open("resnet"), cases.batch("resnet")
     start = session.get_weights()
     session.train_step(batch, 0.0)

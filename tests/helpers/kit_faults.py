@@ -109,8 +109,8 @@ TASKS = {
     "task-prepares-what-it-declares": OtherShape,
     "task-is-deterministic": DrawsAnew,
     "task-leaks-nothing": Leaks,
-    "task-prepares-each-by-itself": ScalesEachSplit,
-    "task-augments-as-told": AugmentsByChance,
+    "task-prepares-examples-independently": ScalesEachSplit,
+    "task-augments-reproducibly": AugmentsByChance,
 }
 
 
@@ -144,10 +144,10 @@ class WithoutNetwork(ToyLinear):
 
 
 MODELS = {
-    "model-variants-are-sizes": MissizedVariant,
-    "model-parameters-are-drawn": ListsTwice,
-    "model-flops-are-told": FreeOfCharge,
-    "model-recipes-are-known": UnknownRecipe,
+    "model-variants-are-valid": MissizedVariant,
+    "model-parameters-are-valid": ListsTwice,
+    "model-has-flops": FreeOfCharge,
+    "model-recipes-are-valid": UnknownRecipe,
     "model-has-a-network": WithoutNetwork,
 }
 
@@ -195,11 +195,11 @@ def metric(function: str, *, higher_is_better: bool = True) -> Metric:
 
 
 METRICS = {
-    "metric-gives-numbers": lambda: metric("kit_faults:not_a_number"),
+    "metric-returns-numbers": lambda: metric("kit_faults:not_a_number"),
     "metric-stays-within-bounds": lambda: metric("kit_faults:beyond"),
-    "metric-prefers-what-is-right": lambda: metric("kit_faults:accuracy", higher_is_better=False),
+    "metric-prefers-correct-predictions": lambda: metric("kit_faults:accuracy", higher_is_better=False),
     "metric-ignores-the-order": lambda: metric("kit_faults:first_half"),
-    "metric-changes-nothing": lambda: metric("kit_faults:sorts_in_place"),
+    "metric-modifies-nothing": lambda: metric("kit_faults:sorts_in_place"),
 }
 
 
@@ -237,9 +237,9 @@ def reporter(function: str, output: Any = "text") -> Reporter:
 
 REPORTERS = {
     "reporter-renders": [lambda: reporter("empty")],
-    "reporter-renders-nothing-too": [lambda: reporter("first_row")],
+    "reporter-renders-an-empty-report": [lambda: reporter("first_row")],
     "reporter-escapes": [lambda: reporter("raw_page"), lambda: reporter("raw_markdown"), lambda: reporter("colored")],
-    "reporter-stays-inside": [lambda: reporter("outside", "directory")],
+    "reporter-stays-in-its-directory": [lambda: reporter("outside", "directory")],
 }
 
 
@@ -384,15 +384,15 @@ BACKENDS = {
     "backend-opens": [lambda: opening(Refuses)],
     "backend-round-trips-weights": [lambda: opening(Widens)],
     "backend-predicts-in-order": [lambda: opening(SortsOutputs)],
-    "backend-predicting-changes-nothing": [lambda: opening(Drifts)],
+    "backend-predict-changes-nothing": [lambda: opening(Drifts)],
     "backend-learns": [lambda: opening(LearnsBackwards)],
-    "backend-obeys-the-learning-rate": [lambda: opening(OwnRate)],
-    "backend-starts-afresh": [lambda: opening(KeepsMomentum)],
+    "backend-applies-the-learning-rate": [lambda: opening(OwnRate)],
+    "backend-resets-the-optimizer": [lambda: opening(KeepsMomentum)],
     "backend-respects-the-seed": [lambda: opening(Unseeded)],
     "backend-computes-gradients": [lambda: opening(TransposedGradients), lambda: opening(UphillGradients)],
     "backend-synchronizes": [lambda: opening(Late)],
     "backend-respects-threads": [lambda: opening(Busy)],
     "backend-respects-precision": [OffersMore],
-    "backend-refuses-what-is-not-there": [lambda: opening(FallsBack)],
+    "backend-rejects-missing-devices": [lambda: opening(FallsBack)],
     "backend-frees-memory": [lambda: opening(Hoards)],
 }

@@ -26,6 +26,6 @@ def metric(name: str, function: str = "math:fsum") -> str:
 
 
 def failure(catalog: Catalog, ref: PluginRef) -> str:
-    """Why this plugin is not loaded; it must be the only one of its name."""
+    """Return the reason why a plugin is not loaded, which must be listed exactly once."""
     (message,) = [failure.message for failure in catalog.failures if failure.ref == ref]
     return message

@@ -1,4 +1,4 @@
-"""Hand-made run records for tests of whatever reads records."""
+"""Artificial run records for tests."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def record(
 
 
 def comparison() -> list[RunRecord]:
-    """Two tasks on two backends: three seeds, a repeat, two failures, a closed form and a GPU."""
+    """Return runs of two tasks on two backends, with three seeds, a repeat, two failures, a closed form and a GPU."""
     nlp = [
         (0.7123, 1893.0, 5120.0, "torch", 0, 1),
         (0.6981, 1712.0, 5033.0, "tensorflow", 0, 1),

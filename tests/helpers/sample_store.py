@@ -1,4 +1,4 @@
-"""Results directories made of hand-made records, with raw samples that fit them."""
+"""Results directories with artificial records and matching raw samples."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from harness.records.store import ARRAYS, LOG, RECORD, Store
 from harness.report.report import Report
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">'\"&=1+1"
-"""A name that would run in a page that does not escape it."""
+"""Name that runs a script in a page that does not escape it."""
 
 
 def arrays_for(made: RunRecord) -> dict[str, Any]:
-    """Samples of the shapes that a worker writes; the seed decides them."""
+    """Return raw samples of the same shapes as those of a worker, generated from the seed of the run."""
     rng = np.random.default_rng(made.spec.seed)
     regression = isinstance(made.outcome, Success) and made.outcome.scores.primary == "rmse"
     targets = rng.normal(size=(80, 1)).astype("float32") if regression else rng.integers(0, 2, 80)
@@ -42,7 +42,7 @@ def arrays_for(made: RunRecord) -> dict[str, Any]:
 
 
 def fitting(made: RunRecord) -> RunRecord:
-    """The record with all that pages read: both classes' scores, or the data of a regression."""
+    """Return the record with the additional fields that pages read: scores of both classes, or data of a regression."""
     if not isinstance(made.outcome, Success):
         return made
     scores = made.outcome.scores
@@ -72,8 +72,11 @@ def fitting(made: RunRecord) -> RunRecord:
 
 
 def write(path: Path, records: Sequence[RunRecord]) -> Path:
-    """A results directory with these records, their arrays and a log. Records that do not say when they started did so
-    one after another; names that no run could have are kept in the record, not in its directory's."""
+    """Write a results directory with these records, their arrays and a log, and return its path.
+
+    Records with the default start time get increasing start times. Directory names are made safe; records keep the
+    original names.
+    """
     for number, made in enumerate(map(fitting, records)):
         if made.started_at == "2025-11-22T12:00:00Z":
             at = f"2025-11-22T12:{number // 60:02}:{number % 60:02}Z"
@@ -89,7 +92,7 @@ def write(path: Path, records: Sequence[RunRecord]) -> Path:
 
 
 def hostile() -> list[RunRecord]:
-    """Runs whose names, messages and classes come from somebody who wishes the reader ill."""
+    """Return runs whose names, messages and classes contain scripts and formulas."""
     info = DataInfo(
         kind="tokens",
         inputs={"input_ids": InputSpec(shape=(32,), dtype="int32")},
@@ -107,7 +110,7 @@ def hostile() -> list[RunRecord]:
 
 
 def many(count: int) -> list[RunRecord]:
-    """`count` runs of two tasks and two backends over seeds."""
+    """Return `count` runs of two tasks and two backends with different seeds."""
     made = []
     for number in range(count):
         backend = ("torch", "tensorflow")[number % 2]
@@ -120,10 +123,11 @@ def many(count: int) -> list[RunRecord]:
 
 
 def report_of(path: Path, catalog: Catalog | None = None) -> Report:
+    """Return the report of a results directory."""
     loaded = Store(path).load()
     return Report(runs=tuple(loaded.runs), catalog=catalog or load([]), problems=tuple(loaded.problems))
 
 
 def example(path: Path) -> Report:
-    """The report of `comparison`, kept in `path`."""
+    """Write the runs of `comparison` to `path` and return their report."""
     return report_of(write(path, comparison()))

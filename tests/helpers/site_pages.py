@@ -1,4 +1,4 @@
-"""Pages of a site for tests in a browser."""
+"""Pages of the site for tests in a browser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sample_store import report_of
 
 
 def build(results: Path, output: Path) -> Path:
-    """The site of a results directory."""
+    """Write the site of a results directory and return its path."""
     from harness.records.files import write_directory
     from harness.report.site.build import files
 
@@ -17,7 +17,7 @@ def build(results: Path, output: Path) -> Path:
 
 
 def pages_of(site: Path) -> list[Path]:
-    """One page of each kind, a failed run and a regression among them."""
+    """Return one page of each kind, including a failed run and a regression."""
     runs = site / "runs"
     kinds = ("nlp-bert-tiny-torch-s0-*", "regression-linear-torch-*", "regression-mlp-tensorflow-*")
     return [

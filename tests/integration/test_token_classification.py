@@ -71,7 +71,7 @@ def test_figures_of_classes_are_left_out(plot: str, run: Path, tmp_path: Path) -
 
 def test_the_other_backend_predicts_the_same(run: Path) -> None:
     text = harness("evaluate", run.name, "--backend", "toy-positions-peer", "--results", run.parent)
-    assert "40 of 40 examples are put into the same class" in text
+    assert "40 of 40 examples have the same predicted class" in text
 
 
 def test_only_positions_that_count_are_compared(run: Path, tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_rules_for_plugins(toy: Path) -> None:
     printed = harness_cli("plugin", "check", "--plugin", PLUGIN, PLUGIN, status=1).stdout
     broken = [line for line in printed.splitlines() if line.startswith("BROKEN")]
     assert len(broken) == 1, printed
-    assert "network-computes-what-others-do (network toy-positions/toy-positions-faulty)" in broken[0]
+    assert "network-matches-other-backends (network toy-positions/toy-positions-faulty)" in broken[0]
 
 
 def test_own_files_hold_one_label_a_row(tmp_path: Path) -> None:
-    with pytest.raises(CombinationError, match="files of rows hold one label a row"):
+    with pytest.raises(CombinationError, match="token classification cannot read files"):
         UserDataset(tmp_path / "x.csv", "text", "token_classification")

@@ -1,4 +1,4 @@
-"""The arrays between plugins: bindings and splits."""
+"""Tests of the classes that plugins implement, and of bindings and splits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ shapes = st.lists(st.integers(1, 4), max_size=4).map(tuple)
 
 @st.composite
 def bindings(draw: st.DrawFn) -> tuple[Binding, Any]:
-    """A canonical array, and a binding with axes, with another shape of as many numbers, with both or with neither."""
+    """Draw a canonical array and a binding that transposes it, reshapes it, does both, or does neither."""
     shape = draw(shapes)
     canonical = np.arange(float(np.prod(shape))).reshape(shape)
     axes = draw(st.just(()) | st.permutations(range(len(shape))).map(tuple))
@@ -34,7 +34,7 @@ def test_binding_round_trip(drawn: tuple[Binding, Any]) -> None:
     np.testing.assert_array_equal(back, canonical)
 
 
-def test_binding_does_what_it_says() -> None:
+def test_binding_to_own_transposes_then_reshapes() -> None:
     canonical = np.arange(24).reshape(2, 3, 4)
     np.testing.assert_array_equal(Binding(None).to_own(canonical), canonical)
     np.testing.assert_array_equal(Binding(None, axes=(2, 0, 1)).to_own(canonical), canonical.transpose(2, 0, 1))
@@ -49,7 +49,7 @@ def test_binding_that_does_not_fit_raises() -> None:
         Binding(None, shape=(5,)).to_own(np.zeros((2, 2)))
 
 
-def test_split_take() -> None:
+def test_split_take_selects_examples_in_order() -> None:
     split = Split(
         inputs={"x": np.arange(5), "y": np.arange(10).reshape(5, 2)},
         targets=np.arange(5) * 10,
@@ -85,11 +85,11 @@ def test_a_class_without_its_required_methods_cannot_be_instantiated(interface: 
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_split_seed_out_of_range_is_refused(seed: int) -> None:
-    with pytest.raises(ValueError, match="split_seed must lie between 0 and 2\\^32 - 1"):
+def test_split_seed_out_of_range_raises(seed: int) -> None:
+    with pytest.raises(ValueError, match="split_seed must be between 0 and 2\\^32 - 1"):
         SeededSplit(split_seed=seed)
 
 
-def test_parameter_defaults_are_safe() -> None:
+def test_parameter_defaults_to_trainable_zeros_without_decay() -> None:
     parameter = Parameter(name="b", shape=(2,))
     assert (parameter.init, parameter.trainable, parameter.decay) == ("zeros", True, False)

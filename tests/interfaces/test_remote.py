@@ -1,4 +1,4 @@
-"""What a dataset may declare, and where a mirror keeps a URL's file."""
+"""Tests of `RemoteFile` and of the mapping from URLs to paths in a mirror."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from harness.interfaces.remote import mirror_path
         ("https://h.org/get?id=1/2&v=%C3%A9", "h.org/get?id=1%2F2&v=é", "get"),
     ],
 )
-def test_a_url_maps_to_a_path_and_a_name(url: str, path: str, name: str) -> None:
+def test_mirror_path_of_a_url_is_host_and_path(url: str, path: str, name: str) -> None:
     assert mirror_path(url) == path
     assert harness.RemoteFile(url=url).local_name == name
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=4), st.text())
-def test_a_path_never_leads_out_of_the_mirror(parts: list[str], query: str) -> None:
+def test_mirror_path_stays_inside_the_mirror(parts: list[str], query: str) -> None:
     try:
         path = mirror_path(f"https://h.org/{'/'.join(quote(part, safe='.') for part in parts)}?{quote(query, safe='')}")
     except harness.PluginError:
@@ -43,18 +43,18 @@ def test_a_path_never_leads_out_of_the_mirror(parts: list[str], query: str) -> N
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        ({"url": "ftp://h.org/a"}, "must be http://HOST/PATH or https://HOST/PATH"),
-        ({"url": "https://h.org/"}, "names no file"),
-        ({"url": "https://h.org/a/../../b"}, "names no file"),
-        ({"url": "https://h.org:x/a"}, "is no URL that can be fetched"),
-        ({"url": "https://h.org/a", "alternates": ("a",)}, "'a' is no URL"),
-        ({"url": "https://h.org/a", "sha256": "abc"}, "'abc' is no SHA-256"),
-        ({"url": "https://h.org/a", "members": {"m": "d41d8cd98f00b204e9800998ecf8427e"}}, "is no SHA-256"),
-        ({"url": "https://h.org/a", "name": "../a"}, "is no name for a file"),
-        ({"url": "https://h.org/.a"}, "is no name for a file; give RemoteFile(name=...)"),
+        ({"url": "ftp://h.org/a"}, "write http://HOST/PATH or https://HOST/PATH"),
+        ({"url": "https://h.org/"}, "is not the URL of a file"),
+        ({"url": "https://h.org/a/../../b"}, "is not the URL of a file"),
+        ({"url": "https://h.org:x/a"}, "cannot be downloaded"),
+        ({"url": "https://h.org/a", "alternates": ("a",)}, "'a' cannot be downloaded"),
+        ({"url": "https://h.org/a", "sha256": "abc"}, "'abc' is not a SHA-256"),
+        ({"url": "https://h.org/a", "members": {"m": "d41d8cd98f00b204e9800998ecf8427e"}}, "is not a SHA-256"),
+        ({"url": "https://h.org/a", "name": "../a"}, "is not a valid file name"),
+        ({"url": "https://h.org/.a"}, "is not a valid file name; set RemoteFile(name=...)"),
     ],
 )
-def test_what_could_never_be_fetched_is_refused_where_it_is_declared(declared: dict[str, str], message: str) -> None:
+def test_remote_file_that_is_not_valid_raises(declared: dict[str, str], message: str) -> None:
     with pytest.raises(harness.PluginError) as caught:
         harness.RemoteFile(**declared)  # type: ignore[arg-type]
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""From a selection to specs: defaults, order, overrides, and everything that is refused before a run starts."""
+"""Tests of planning: defaults, order, overrides, and requests that are rejected before a run starts."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def plan(catalog: Catalog, *overrides: str, **selection: Any) -> tuple[RunSpec, 
     return expand(Selection(**chosen | selection), catalog)
 
 
-def provide(catalog: Catalog, **things: Any) -> None:
-    """Put things into the catalog as if the toy had brought them."""
-    for kind, thing in things.items():
-        getattr(catalog, f"{kind}s")[thing.name] = Provided(thing, TOY_REF)
+def provide(catalog: Catalog, **contributions: Any) -> None:
+    """Add contributions to the catalog as if the toy plugin provided them."""
+    for kind, contribution in contributions.items():
+        getattr(catalog, f"{kind}s")[contribution.name] = Provided(contribution, TOY_REF)
         if kind == "model":
-            catalog.variants.update(dict.fromkeys(thing.variants, thing.name))
+            catalog.variants.update(dict.fromkeys(contribution.variants, contribution.name))
 
 
-# ---- what a selection means -------------------------------------------------------------------------------
+# ---- selections -------------------------------------------------------------------------------------------
 
 
-def test_defaults(catalog: Catalog) -> None:
+def test_plan_uses_defaults(catalog: Catalog) -> None:
     assert plan(catalog) == (
         RunSpec(
             task="toy-regress",
@@ -57,7 +57,7 @@ def test_defaults(catalog: Catalog) -> None:
     )
 
 
-def test_family_name_and_variants(catalog: Catalog) -> None:
+def test_model_family_selects_the_default_variant(catalog: Catalog) -> None:
     models = ("toy", "toy-through-origin")
     first, second = plan(catalog, models=models)
     assert (first.model, first.recipe.epochs, first.model_options["bias"]) == ("toy-linear", 3, True)
@@ -83,19 +83,19 @@ def test_backends_alternate_fastest(catalog: Catalog) -> None:
     assert {s.task for s in specs[8:]} == {"toy-classify"}
 
 
-def test_no_run_is_planned_twice(catalog: Catalog) -> None:
+def test_repeated_values_are_planned_once(catalog: Catalog) -> None:
     specs = plan(
         catalog, tasks=("toy-regress",) * 2, backends=("toy-numpy",) * 2, seeds=(1, 1), models=("toy", "toy-linear")
     )
     assert len(specs) == 1
 
 
-def test_threads(catalog: Catalog) -> None:
+def test_threads_default_to_available_cores(catalog: Catalog) -> None:
     assert plan(catalog, threads=3)[0].threads == 3
     assert 1 <= plan(catalog)[0].threads <= available_cores()
 
 
-def test_backends_that_lack_the_model_are_left_out_unless_asked_for(catalog: Catalog) -> None:
+def test_backend_without_the_model_is_used_only_if_selected(catalog: Catalog) -> None:
     """Installing a backend for other models must not break ``harness run --task`` without ``--backend``."""
     from harness_toy import NumpyBackend
 
@@ -106,12 +106,14 @@ def test_backends_that_lack_the_model_are_left_out_unless_asked_for(catalog: Cat
     planned = {spec.backend for spec in plan(catalog, backends=())}
     assert "toy-numpy" in planned
     assert not {"toy-other", "toy-absent"} & planned
-    with pytest.raises(CombinationError, match="no plugin brings model 'toy' to backend 'toy-other'; it runs on: toy"):
+    with pytest.raises(
+        CombinationError, match="no plugin implements model 'toy' for backend 'toy-other'; it is implemented for: toy"
+    ):
         plan(catalog, backends=("toy-numpy", "toy-other"))
 
 
-def test_keys_of_the_reference_results_stay() -> None:
-    """The key identifies a run and must not change. Records of schema version 1 were measured by another protocol."""
+def test_keys_of_reference_results_are_unchanged() -> None:
+    """The key identifies a run and must not change. Records of schema version 1 used another measurement protocol."""
     reference = Path(__file__).parents[2] / "results" / "reference"
     stored = [msgspec.json.decode(path.read_bytes()) for path in reference.glob("*/record.json")]
     current = [values for values in stored if values["schema_version"] == SCHEMA_VERSION]
@@ -123,7 +125,7 @@ def test_keys_of_the_reference_results_stay() -> None:
 # ---- overrides --------------------------------------------------------------------------------------------
 
 
-def test_overrides_of_every_section(catalog: Catalog) -> None:
+def test_overrides_change_every_section(catalog: Catalog) -> None:
     (spec,) = plan(
         catalog,
         "recipe.epochs=7",
@@ -145,18 +147,18 @@ def test_overrides_of_every_section(catalog: Catalog) -> None:
     assert spec.protocol == Protocol(window_s=0.1)
 
 
-def test_later_overrides_win_and_equal_values_make_equal_runs(catalog: Catalog) -> None:
+def test_later_overrides_take_precedence_and_equal_values_give_equal_keys(catalog: Catalog) -> None:
     assert plan(catalog, "recipe.epochs=7", "recipe.epochs=3") == plan(catalog)
     assert plan(catalog, "recipe.learning_rate=1")[0].key == plan(catalog, "recipe.learning_rate=1.0")[0].key
 
 
-def test_values_are_json_or_plain_text() -> None:
+def test_parse_overrides_reads_json_or_plain_text() -> None:
     assert parse_overrides(["model.a=[1, 2]", 'model.b="3"', "model.c=x=y", "model.d=", "model.e={}", "model.f=1 2"])[
         "model"
     ] == {"a": [1, 2], "b": "3", "c": "x=y", "d": "", "e": {}, "f": "1 2"}
 
 
-def test_user_wins_over_dataset_over_model_over_task(catalog: Catalog) -> None:
+def test_recipe_precedence_is_user_dataset_model_task(catalog: Catalog) -> None:
     from harness_toy import ToyNumbers
 
     class Tuned(ToyNumbers):
@@ -169,12 +171,12 @@ def test_user_wins_over_dataset_over_model_over_task(catalog: Catalog) -> None:
     assert [s.recipe.epochs for s in plan(catalog, "recipe.epochs=1", **chosen)] == [1, 1]
 
 
-def test_a_dataset_has_task_options_that_suit_it(catalog: Catalog) -> None:
+def test_dataset_changes_task_options(catalog: Catalog) -> None:
     from harness_toy import ToyNumbers
 
     class Suited(ToyNumbers):
         name = "suited"
-        task_options = {"toy-regress": {"features": 2}, "another": {"unheard_of": 1}}
+        task_options = {"toy-regress": {"features": 2}, "another": {"unknown": 1}}
 
     provide(catalog, dataset=Suited())
     (suited,) = plan(catalog, datasets=("suited",))
@@ -183,7 +185,7 @@ def test_a_dataset_has_task_options_that_suit_it(catalog: Catalog) -> None:
     assert changed.task_options == {"features": 3}
 
 
-def test_spec_equals_itself_after_a_file(catalog: Catalog) -> None:
+def test_spec_as_json_round_trips(catalog: Catalog) -> None:
     from harness_toy import ToyLinear
 
     class Sizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,7 +200,7 @@ def test_spec_equals_itself_after_a_file(catalog: Catalog) -> None:
     assert msgspec.json.decode(msgspec.json.encode(spec), type=RunSpec) == spec
 
 
-# ---- what is refused --------------------------------------------------------------------------------------
+# ---- rejected requests ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -210,14 +212,14 @@ def test_spec_equals_itself_after_a_file(catalog: Catalog) -> None:
         ("recipes.epochs=3", "unknown section 'recipes'; did you mean 'recipe'? (in the override 'recipes.epochs=3')"),
         ("seed.x=3", "unknown section 'seed'"),
         ("model.a.b=3", "unknown option 'model.a.b'"),
-        ("recipe.epochs", "cannot read the override 'recipe.epochs'; write it as section.key=value"),
-        ("epochs=3", "cannot read the override 'epochs=3'"),
-        ("recipe.=3", "cannot read the override"),
-        ("=", "cannot read the override"),
-        ("", "cannot read the override"),
-        ("model.bias=\udcff", "cannot read the override"),
-        ("model.bias=" + "[" * 10**5, "cannot read the override"),
-        ("recipe.epochs=three", "wrong value in 'recipe': Expected `int`, got `str` - at `recipe.epochs`"),
+        ("recipe.epochs", "invalid override 'recipe.epochs'; write it as section.key=value"),
+        ("epochs=3", "invalid override 'epochs=3'"),
+        ("recipe.=3", "invalid override"),
+        ("=", "invalid override"),
+        ("", "invalid override"),
+        ("model.bias=\udcff", "invalid override"),
+        ("model.bias=" + "[" * 10**5, "invalid override"),
+        ("recipe.epochs=three", "invalid value in section 'recipe': Expected `int`, got `str` - at `recipe.epochs`"),
         ('recipe.epochs="3"', "Expected `int`, got `str`"),
         ("recipe.epochs=2.5", "recipe.epochs"),
         ("recipe.epochs=true", "recipe.epochs"),
@@ -235,7 +237,7 @@ def test_spec_equals_itself_after_a_file(catalog: Catalog) -> None:
         ("recipe.dropout=0.5", "model 'toy-linear' has no dropout"),
     ],
 )
-def test_wrong_override(override: str, message: str, catalog: Catalog) -> None:
+def test_wrong_override_raises(override: str, message: str, catalog: Catalog) -> None:
     with pytest.raises(UsageError) as caught:
         plan(catalog, override)
     assert message in str(caught.value)
@@ -246,7 +248,7 @@ def test_wrong_override(override: str, message: str, catalog: Catalog) -> None:
     ("selection", "message"),
     [
         ({"tasks": ("toy-regres",)}, "unknown task 'toy-regres'; did you mean 'toy-regress'?"),
-        ({"tasks": ()}, "no task given; known: toy-classify, toy-regress"),
+        ({"tasks": ()}, "no task given; select one of: toy-classify, toy-regress"),
         ({"backends": ("toy-numpi",)}, "unknown backend 'toy-numpi'; did you mean 'toy-numpy'?"),
         ({"datasets": ("toy-number",)}, "did you mean 'toy-numbers'?"),
         ({"models": ("toy-linaer",)}, "did you mean 'toy-linear'?"),
@@ -260,38 +262,40 @@ def test_wrong_override(override: str, message: str, catalog: Catalog) -> None:
         ({"devices": ("cpu:0",)}, "unknown device 'cpu:0'"),
         ({"devices": ("auto:1",)}, "unknown device"),
         ({"devices": ("",)}, "unknown device ''"),
-        ({"threads": 0}, "threads must lie between 1 and 1024, got 0"),
-        ({"threads": -2}, "threads must lie between 1 and 1024"),
-        ({"threads": 1025}, "threads must lie between 1 and 1024, got 1025"),
-        ({"seeds": (-1,)}, "a seed must lie between 0 and 4294967295"),
-        ({"seeds": (2**32,)}, "a seed must lie between 0 and 4294967295"),
+        ({"threads": 0}, "threads must be between 1 and 1024, got 0"),
+        ({"threads": -2}, "threads must be between 1 and 1024"),
+        ({"threads": 1025}, "threads must be between 1 and 1024, got 1025"),
+        ({"seeds": (-1,)}, "seeds must be between 0 and 4294967295"),
+        ({"seeds": (2**32,)}, "seeds must be between 0 and 4294967295"),
         ({"backends": ("toy-absent",)}, "no_such_framework is not installed; run: pip install no-such-framework"),
-        ({"datasets": ("toy-colors",)}, "dataset 'toy-colors' (points, classification) does not suit task"),
+        ({"datasets": ("toy-colors",)}, "dataset 'toy-colors' (points, classification) cannot be used with task"),
     ],
 )
-def test_wrong_selection(selection: dict[str, Any], message: str, catalog: Catalog) -> None:
+def test_wrong_selection_raises(selection: dict[str, Any], message: str, catalog: Catalog) -> None:
     with pytest.raises(UsageError) as caught:
         plan(catalog, **selection)
     assert message in str(caught.value)
 
 
-def test_options_for_files_do_not_suit_a_named_dataset(catalog: Catalog) -> None:
-    with pytest.raises(UsageError, match="slice_columns describe data of your own; dataset 'toy-numbers' knows"):
+def test_options_of_data_files_with_a_named_dataset_raise(catalog: Catalog) -> None:
+    with pytest.raises(
+        UsageError, match="slice_columns apply only to your own data files; remove them to use dataset 'toy-numbers'"
+    ):
         plan(catalog, 'dataset.slice_columns=["a"]')
 
 
-def test_one_wrong_name_among_good_ones_stops_everything(catalog: Catalog) -> None:
+def test_one_unknown_name_among_known_names_raises(catalog: Catalog) -> None:
     with pytest.raises(UnknownNameError):
         plan(catalog, tasks=("toy-regress", "nope"), seeds=tuple(range(100)))
 
 
-def test_every_device_and_precision_name(catalog: Catalog) -> None:
+def test_every_device_and_precision_is_planned(catalog: Catalog) -> None:
     devices, precisions = ("auto", "cpu", "cuda", "cuda:0", "cuda:13"), Precision.__args__  # type: ignore[attr-defined]
     specs = plan(catalog, devices=devices, precisions=precisions)
     assert {(s.device, s.precision) for s in specs} == {(d, p) for d in devices for p in precisions}
 
 
-def test_model_for_other_data(catalog: Catalog) -> None:
+def test_model_for_other_data_raises(catalog: Catalog) -> None:
     from harness_toy import ToyLinear
 
     class Images(ToyLinear):
@@ -302,35 +306,37 @@ def test_model_for_other_data(catalog: Catalog) -> None:
 
     provide(catalog, model=Images())
     provide(catalog, model=Classifier())
-    with pytest.raises(CombinationError, match=r"model 'images-small' \(takes image; .*default is 'toy-linear'"):
+    with pytest.raises(
+        CombinationError, match=r"model 'images-small' \(accepts image; .*default model is 'toy-linear'"
+    ):
         plan(catalog, models=("images",))
     with pytest.raises(CombinationError, match=r"model 'classifier'"):
         plan(catalog, models=("classifier",))
 
 
-def test_dataset_of_another_kind(catalog: Catalog) -> None:
+def test_dataset_of_another_kind_raises(catalog: Catalog) -> None:
     from harness_toy import ToyNumbers
 
     class Sounds(ToyNumbers):
         name, kind = "sounds", "audio"
 
     provide(catalog, dataset=Sounds())
-    with pytest.raises(CombinationError, match=r"'sounds' \(audio, regression\).*default is 'toy-numbers'"):
+    with pytest.raises(CombinationError, match=r"'sounds' \(audio, regression\).*default dataset is 'toy-numbers'"):
         plan(catalog, datasets=("sounds",))
 
 
-def test_dataset_whose_requirement_is_missing(catalog: Catalog) -> None:
+def test_dataset_with_missing_requirement_raises(catalog: Catalog) -> None:
     from harness_toy import ToyNumbers
 
     class Archive(ToyNumbers):
         name, requires = "archive", {"no_such_reader": "pip install reader"}
 
     provide(catalog, dataset=Archive())
-    with pytest.raises(UsageError, match=r"'archive' is not available here.*run: pip install reader"):
+    with pytest.raises(UsageError, match=r"'archive' is not available: .*run: pip install reader"):
         plan(catalog, datasets=("archive",))
 
 
-def test_metric_that_nobody_brings(catalog: Catalog) -> None:
+def test_metric_without_implementation_raises(catalog: Catalog) -> None:
     from harness_toy import ToyRegression
 
     class Odd(ToyRegression):
@@ -341,7 +347,7 @@ def test_metric_that_nobody_brings(catalog: Catalog) -> None:
         plan(catalog, tasks=("odd",))
 
 
-def test_dropout_of_the_recipe_is_dropped_for_a_model_without(catalog: Catalog) -> None:
+def test_dropout_of_the_recipe_is_ignored_for_a_model_without_dropout(catalog: Catalog) -> None:
     from harness_toy import ToyLinear, ToyRegression
 
     class Dropping(ToyRegression):
@@ -359,24 +365,24 @@ def test_dropout_of_the_recipe_is_dropped_for_a_model_without(catalog: Catalog) 
     assert plan(catalog, "recipe.dropout=0.3", **chosen)[0].recipe.dropout == 0.3
 
 
-def test_no_backend_at_all(catalog: Catalog) -> None:
+def test_no_available_backend_raises(catalog: Catalog) -> None:
     for name in set(catalog.backends) - {"toy-absent"}:
         del catalog.backends[name]
-    with pytest.raises(UsageError, match=r"no backend can run here\n  toy-absent: .*pip install no-such-framework"):
+    with pytest.raises(UsageError, match=r"no backend is available\n  toy-absent: .*pip install no-such-framework"):
         plan(catalog, backends=())
     catalog.backends.clear()
-    with pytest.raises(UsageError, match="no backend can run here; none is installed"):
+    with pytest.raises(UsageError, match="no backend is available; none is installed"):
         plan(catalog, backends=())
 
 
-def test_no_backend_for_the_model(catalog: Catalog) -> None:
+def test_no_backend_with_the_model_raises(catalog: Catalog) -> None:
     catalog.networks.clear()
-    with pytest.raises(CombinationError, match="has the model 'toy'; none has it"):
+    with pytest.raises(CombinationError, match="implements model 'toy'; no plugin implements it"):
         plan(catalog, backends=())
 
 
 class _AtOnce(harness.Backend):
-    """Fits at once, with a model of its own."""
+    """A backend that does not train in steps and has its own default model."""
 
     name, requires, trains_by_steps, default_models = "at-once", {}, False, ("ill-suited", "median")
 
@@ -400,7 +406,7 @@ def at_once(catalog: Catalog) -> Catalog:
     return catalog
 
 
-def test_a_backend_without_the_default_model_runs_its_own(at_once: Catalog) -> None:
+def test_backend_without_the_default_model_trains_its_own(at_once: Catalog) -> None:
     changes = ("model.bias=false", "recipe.epochs=7", "recipe.batch_size=9", "task.features=2")
     one, other = plan(at_once, *changes, backends=("toy-numpy", "at-once"))
     assert (one.model, one.model_options["bias"], one.recipe.epochs) == ("toy-linear", False, 7)
@@ -409,27 +415,30 @@ def test_a_backend_without_the_default_model_runs_its_own(at_once: Catalog) -> N
     assert one.task_options == other.task_options == {"features": 2}
 
 
-def test_what_is_said_of_its_own_model_counts_where_it_runs_alone(at_once: Catalog) -> None:
+def test_overrides_apply_to_the_backends_own_model_if_it_is_the_only_backend(at_once: Catalog) -> None:
     (spec,) = plan(at_once, "model.bias=false", backends=("at-once",))
     assert (spec.model, spec.model_options["bias"]) == ("median", False)
     with pytest.raises(UnknownNameError, match=r"model\.nonsense"):
         plan(at_once, "model.nonsense=1", backends=("at-once",))
-    with pytest.raises(CombinationError, match=r"it has no recipe\.epochs"):
+    with pytest.raises(CombinationError, match=r"does not use recipe\.epochs"):
         plan(at_once, "recipe.epochs=3", backends=("at-once",))
 
 
-def test_a_backend_that_was_not_named_runs_nothing_of_its_own(at_once: Catalog) -> None:
+def test_backend_that_is_not_selected_does_not_train_its_own_model(at_once: Catalog) -> None:
     assert "at-once" not in {spec.backend for spec in plan(at_once, backends=())}
-    with pytest.raises(CombinationError, match="no plugin brings model 'toy' to backend 'at-once'"):
+    with pytest.raises(CombinationError, match="no plugin implements model 'toy' for backend 'at-once'"):
         plan(at_once, backends=("toy-numpy", "at-once"), models=("toy",))
 
 
-def test_what_fits_at_once_has_no_recipe(at_once: Catalog) -> None:
-    with pytest.raises(CombinationError, match=r"'at-once' fits its models at once: it has no recipe.epochs"):
+def test_backend_without_steps_rejects_recipe_overrides(at_once: Catalog) -> None:
+    with pytest.raises(
+        CombinationError,
+        match=r"'at-once' does not train in steps and does not use recipe.epochs; remove this override",
+    ):
         plan(at_once, "recipe.epochs=2", backends=("at-once",), models=("median",))
 
 
-def test_network_that_two_plugins_claim(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_network_of_two_plugins_raises(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     import harness_toy
 
     def networks() -> list[harness.NetworkRef]:
@@ -442,7 +451,7 @@ def test_network_that_two_plugins_claim(catalog: Catalog, monkeypatch: pytest.Mo
         plan(twice)
 
 
-def test_conflict_is_told_when_asked_for(catalog: Catalog) -> None:
+def test_selecting_a_contested_name_raises(catalog: Catalog) -> None:
     catalog.conflicts["task", "contested"] = "two want it"
     with pytest.raises(PluginError, match="two want it"):
         plan(catalog, tasks=("contested",))
@@ -466,13 +475,13 @@ class Folded(harness.Dataset):
         raise harness.DataError("not today")
 
 
-def test_every_published_split_is_a_run(catalog: Catalog) -> None:
+def test_each_published_split_is_a_run(catalog: Catalog) -> None:
     provide(catalog, dataset=Folded())
     folded = {"datasets": ("folded",), "backends": ("toy-numpy", "toy-killed")}
     specs = plan(catalog, **folded, splits="all")
     assert [(spec.split, spec.backend) for spec in specs[:3]] == [(0, "toy-numpy"), (0, "toy-killed"), (1, "toy-numpy")]
     assert len({spec.key for spec in specs}) == 6
-    assert len({spec.group_key for spec in specs}) == 2  # one a backend
+    assert len({spec.group_key for spec in specs}) == 2  # one per backend
     assert [spec.split for spec in plan(catalog, datasets=("folded",), splits=(2, 0))] == [2, 0]
     assert [spec.split for spec in plan(catalog, "dataset.split=1", datasets=("folded",))] == [1]
     assert plan(catalog)[0].split is None
@@ -481,17 +490,17 @@ def test_every_published_split_is_a_run(catalog: Catalog) -> None:
 @pytest.mark.parametrize(
     ("dataset", "splits", "message"),
     [
-        ("folded", (3,), "dataset 'folded' has the splits 0 to 2, not 3"),
-        ("toy-numbers", "all", "dataset 'toy-numbers' has no numbered splits; leave --split out"),
+        ("folded", (3,), "unknown split 3; dataset 'folded' has the splits 0 to 2"),
+        ("toy-numbers", "all", "dataset 'toy-numbers' has no numbered splits; remove --split"),
     ],
 )
-def test_a_split_that_was_not_published(catalog: Catalog, dataset: str, splits: Any, message: str) -> None:
+def test_unknown_split_raises(catalog: Catalog, dataset: str, splits: Any, message: str) -> None:
     provide(catalog, dataset=Folded())
     with pytest.raises(UsageError, match=message):
         plan(catalog, datasets=(dataset,), splits=splits)
 
 
-def test_a_split_is_said_once(catalog: Catalog) -> None:
+def test_split_selected_twice_raises(catalog: Catalog) -> None:
     provide(catalog, dataset=Folded())
-    with pytest.raises(UsageError, match=r"--split and --set dataset\.split say the same thing"):
+    with pytest.raises(UsageError, match=r"--split and --set dataset\.split both select the split"):
         plan(catalog, "dataset.split=1", datasets=("folded",), splits=(0,))

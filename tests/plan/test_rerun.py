@@ -1,4 +1,4 @@
-"""What is told to repeat a run means the same run."""
+"""Tests that the selection, command and suite that reproduce a run are planned as the same run."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def planned(catalog: Catalog, *overrides: str, **changes: object) -> tuple[RunSp
     "overrides",
     [(), FAST, ("recipe.epochs=2", "recipe.optimizer=adam", "recipe.clip_norm=0.5"), ("dataset.examples=30",)],
 )
-def test_a_selection_means_its_spec(catalog: Catalog, overrides: tuple[str, ...]) -> None:
+def test_selection_is_planned_as_its_spec(catalog: Catalog, overrides: tuple[str, ...]) -> None:
     for spec in planned(catalog, *overrides):
         chosen = again.selection(spec, catalog)
         assert expand(chosen, catalog) == (spec,)
         assert len(chosen.overrides) == len(overrides)
 
 
-def test_a_command_names_the_plugins_that_are_not_installed(catalog: Catalog) -> None:
+def test_command_names_plugins_that_are_not_installed(catalog: Catalog) -> None:
     (spec, _) = planned(catalog)
     installed = PluginRef(name="shop", value="shop.plugin", distribution="shop", version="1.0")
     module = PluginRef(name="my.module", value="my.module", distribution="other", version="2.0")
@@ -45,7 +45,7 @@ def test_a_command_names_the_plugins_that_are_not_installed(catalog: Catalog) ->
 
 
 @pytest.mark.plugins("regression", "baselines")
-def test_what_fits_at_once_is_told_without_its_one_epoch() -> None:
+def test_selection_of_a_backend_without_steps_has_no_epochs() -> None:
     catalog = discover()
     (spec,) = expand(Selection(tasks=("regression",), backends=("baseline",)), catalog)
     chosen = again.selection(spec, catalog)
@@ -53,7 +53,7 @@ def test_what_fits_at_once_is_told_without_its_one_epoch() -> None:
     assert expand(chosen, catalog) == (spec,)
 
 
-def test_a_command_says_it_all(catalog: Catalog) -> None:
+def test_command_has_all_settings(catalog: Catalog) -> None:
     (spec, _) = planned(catalog, "recipe.epochs=2", protocol="quick", deterministic=True)
     words = shlex.split(again.command(spec, catalog.refs_for(spec), catalog))
     assert words[:2] == ["harness", "run"]
@@ -62,19 +62,19 @@ def test_a_command_says_it_all(catalog: Catalog) -> None:
         assert words[words.index(option) + 1] == value
 
 
-def test_a_command_quotes_what_a_shell_would_take_apart(catalog: Catalog) -> None:
+def test_command_quotes_shell_characters(catalog: Catalog) -> None:
     spec = msgspec.structs.replace(planned(catalog)[0], dataset="a; rm -rf ~ $(id) `id` 'x'")
     assert "a; rm -rf ~ $(id) `id` 'x'" in shlex.split(again.command(spec, [], catalog))
 
 
-def test_without_its_plugins_everything_is_said(catalog: Catalog) -> None:
+def test_selection_without_plugins_has_all_overrides(catalog: Catalog) -> None:
     spec = planned(catalog, "recipe.epochs=2")[0]
     chosen = again.selection(spec, Catalog(plugins=(), failures=()))
     assert f"recipe.learning_rate={spec.recipe.learning_rate}" in chosen.overrides
     assert expand(chosen, catalog) == (spec,)
 
 
-def test_a_suite_means_its_specs(catalog: Catalog, tmp_path: Path) -> None:
+def test_suite_is_planned_as_its_specs(catalog: Catalog, tmp_path: Path) -> None:
     specs = [*planned(catalog, "recipe.epochs=2"), *planned(catalog), *planned(catalog, tasks=("toy-regress",))]
     path = tmp_path / "suite.toml"
     path.write_text(again.suite(specs, catalog))

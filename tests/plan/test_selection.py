@@ -1,4 +1,4 @@
-"""Every way to write a selection means the same selection."""
+"""Tests that all ways to write a selection are equivalent."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from harness.records import PROTOCOLS, Recipe
 
 
 def parsed(words: list[str]) -> Selection:
-    """The selection that a command with all options of `options.selection` gets."""
-    seen: list[Selection] = []
+    """Return the selection that a command with `options.selection` receives for these arguments."""
+    received: list[Selection] = []
 
     @click.command
     @options.plugins
     @options.selection()
     def command(selection: Selection) -> None:
-        seen.append(selection)
+        received.append(selection)
 
     command.main(words, standalone_mode=False)
-    return seen[0]
+    return received[0]
 
 
 def passed_to_run(**values: Any) -> Selection:
-    """The selection that `harness.run` plans when it is called with `values`."""
-    seen: list[Selection] = []
+    """Return the selection that `harness.run` plans for these arguments."""
+    received: list[Selection] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.plugins.discover", lambda plugins: None)
         patch.setattr("harness.data.checkpoint.locate", lambda name: name)
-        patch.setattr("harness.plan.expand.expand_all", lambda selections, catalog: seen.extend(selections))
+        patch.setattr("harness.plan.expand.expand_all", lambda selections, catalog: received.extend(selections))
         patch.setattr("harness.api.carry_out", lambda *arguments, **settings: None)
         harness.run(**values)
-    return seen[0]
+    return received[0]
 
 
 @given(selections)
@@ -103,7 +103,7 @@ def toys() -> Catalog:
     ),
     changed=st.sets(st.sampled_from(Recipe.__struct_fields__)),
 )
-def test_command_that_reproduces_a_run_plans_the_same_run(
+def test_command_that_reproduces_a_run_is_planned_as_the_same_run(
     toys: Catalog, recipe: dict[str, Any], choices: dict[str, Any], others: dict[str, Any], changed: set[str]
 ) -> None:
     from harness.plan.overrides import as_overrides
@@ -118,7 +118,7 @@ def test_command_that_reproduces_a_run_plans_the_same_run(
 
 
 def test_options_declare_the_defaults_and_arguments_of_run() -> None:
-    """Arguments that select no runs say how to carry them out."""
+    """The other arguments of `harness.run` configure the execution."""
     parameters = inspect.signature(harness.run).parameters
     execution = {"parity", "results", "timeout_s", "plugins"}
     assert set(parameters) - execution == {option.argument or option.name for option in OPTIONS.values()}
@@ -157,7 +157,7 @@ def test_path_with_commas_is_one_dataset(tmp_path: Path) -> None:
     assert parsed(rerun.arguments(selection)) == selection
 
 
-def test_planning_with_a_checkpoint_that_was_not_located_is_refused(toys: Catalog) -> None:
+def test_expand_checkpoint_that_is_not_located_raises(toys: Catalog) -> None:
     selection = Selection(tasks=("toy-regress",), backends=("toy-numpy",), pretrained="owner/name")
     with pytest.raises(ValueError, match="must be located before planning"):
         expand(selection, toys)

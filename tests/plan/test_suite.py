@@ -1,4 +1,4 @@
-"""Suites: selections of runs in a file."""
+"""Tests of suites."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_each_run_is_a_selection_with_what_the_file_says_for_all(tmp_path: Path, catalog: Catalog) -> None:
+def test_load_adds_shared_settings_to_each_run(tmp_path: Path, catalog: Catalog) -> None:
     selections = suite.load(write(tmp_path, SUITE))
     common: dict[str, Any] = {"backends": ("toy-numpy",), "threads": 1}
     first = Selection(tasks=("toy-regress", "toy-classify"), seeds=(3, 4), **common)
@@ -51,7 +51,7 @@ def test_each_run_is_a_selection_with_what_the_file_says_for_all(tmp_path: Path,
     assert expand_all(selections, catalog) == (*expand(first, catalog), *expand(second, catalog) * 2)
 
 
-def test_publish_repeats_and_takes_three_seeds_unless_told_otherwise(tmp_path: Path, catalog: Catalog) -> None:
+def test_protocol_publish_runs_three_seeds_and_five_repeats(tmp_path: Path, catalog: Catalog) -> None:
     text = 'protocol = "publish"\n[[run]]\ntask = "toy-regress"\nbackend = "toy-numpy"\n'
     specs = expand_all(suite.load(write(tmp_path, text)), catalog)
     assert [spec.seed for spec in specs] == [0, 1, 2] * 5
@@ -61,14 +61,14 @@ def test_publish_repeats_and_takes_three_seeds_unless_told_otherwise(tmp_path: P
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[[run]", "is no TOML file"),
-        ("", r"holds no runs; write each as a table \[\[run\]\]"),
-        ('run = "x"', "holds no runs"),
+        ("[[run]", "is not a valid TOML file"),
+        ("", r"contains no runs; add a table \[\[run\]\]"),
+        ('run = "x"', "contains no runs"),
         ("[[run]]\n", "run 1: Object missing required field `task`"),
         ('[[run]]\ntask = "a"\nseed = "b"', "run 1: Expected `int | array`"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
+def test_load_invalid_file_raises(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         suite.load(write(tmp_path, text))
 
@@ -83,21 +83,21 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
         ('[[run]]\ntask = "a"\nmodle = "b"', r"unknown key 'modle'; did you mean 'model'\? \(in run 1 of"),
     ],
 )
-def test_a_misspelt_key_is_answered(tmp_path: Path, text: str, words: str) -> None:
+def test_load_unknown_key_suggests_a_key(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(UnknownNameError, match=words):
         suite.load(write(tmp_path, text))
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_load_missing_file_raises(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.toml: cannot be read: No such file"):
         suite.load(tmp_path / "none.toml")
 
 
-def test_a_suites_runs_are_found_for_comparison(tmp_path: Path, catalog: Catalog, toy: Path) -> None:
+def test_find_returns_the_runs_of_a_suite(tmp_path: Path, catalog: Catalog, toy: Path) -> None:
     settings = "".join(f'"{setting.partition("=")[0]}" = {setting.partition("=")[2]}, ' for setting in FAST)
     text = f'[[run]]\ntask = "toy-regress"\nbackend = "toy-numpy"\nthreads = 1\nset = {{ {settings.rstrip(", ")} }}\n'
     path, results = write(tmp_path, text), tmp_path / "results"
-    with pytest.raises(UsageError, match=r"none of its runs is in .*; carry them out: harness run --suite"):
+    with pytest.raises(UsageError, match="harness run --suite"):
         find(str(path), results, discover)
     specs = expand_all(suite.load(path), catalog)
     other = expand(Selection(tasks=("toy-classify",), backends=("toy-numpy",), threads=1, overrides=FAST), catalog)

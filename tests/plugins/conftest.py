@@ -18,7 +18,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Installs a distribution with one plugin module, given as source; returns its reference."""
+    """Return a function that installs a distribution with one plugin module and returns the plugin's reference."""
     made: list[str] = []
 
     def install(source: str, *, distribution: str = "made", attribute: str = "", name: str = "") -> PluginRef:

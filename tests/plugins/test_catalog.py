@@ -13,19 +13,19 @@ from harness.plugins import load
 from harness.plugins.catalog import Catalog
 
 
-def test_family_stands_for_its_first_variant(catalog: Catalog) -> None:
+def test_model_family_selects_its_first_variant(catalog: Catalog) -> None:
     model, variant = catalog.model("toy")
     assert (model.name, variant) == ("toy", "toy-linear")
     assert catalog.model("toy-through-origin") == (model, "toy-through-origin")
 
 
-def test_worker_gets_only_the_plugins_that_its_run_needs(catalog: Catalog) -> None:
+def test_refs_for_returns_only_plugins_that_the_run_needs(catalog: Catalog) -> None:
     spec = record(task="toy-regress", dataset="toy-numbers", model="toy-linear", backend="toy-numpy").spec
     assert catalog.refs_for(spec) == (TOY_REF,)
     assert set(catalog.refs_for(msgspec.structs.replace(spec, backend="toy-killed"))) == {TOY_REF, FAULTS_REF}
 
 
-def test_asking_for_what_a_broken_plugin_would_have_brought(install: Install) -> None:
+def test_unknown_name_lists_plugins_that_are_not_loaded(install: Install) -> None:
     ref = install("import no_such_module_anywhere\n" + metric("kappa"), distribution="harness-kappa")
     with pytest.raises(UnknownNameError) as caught:
         load([ref]).metric("kappa")
@@ -35,7 +35,7 @@ def test_asking_for_what_a_broken_plugin_would_have_brought(install: Install) ->
     assert "No module named 'no_such_module_anywhere'" in message
 
 
-def test_unknown_name_offers_the_nearest(catalog: Catalog) -> None:
+def test_unknown_name_suggests_the_nearest(catalog: Catalog) -> None:
     with pytest.raises(UnknownNameError, match="unknown task 'toy-regres'; did you mean 'toy-regress'\\?"):
         catalog.task("toy-regres")
     with pytest.raises(UnknownNameError, match="unknown dataset 'qqqq'; known: toy-colors, toy-numbers"):
@@ -44,7 +44,7 @@ def test_unknown_name_offers_the_nearest(catalog: Catalog) -> None:
         catalog.model("toy-linaer")
 
 
-def test_duplicate_names_both_distributions(install: Install) -> None:
+def test_duplicate_name_raises_with_both_distributions(install: Install) -> None:
     one = install(metric("twin"), distribution="harness-one")
     _, _, second_yield = metric("single").partition("def harness_metrics():\n")
     two = install(metric("twin") + second_yield, distribution="harness-two")
@@ -72,7 +72,7 @@ def harness_models():
 """
 
 
-def test_two_families_with_one_variant(install: Install) -> None:
+def test_variant_of_two_families_raises(install: Install) -> None:
     one = install(MODEL.format(name="first", variants="'shared'"), distribution="harness-one")
     two = install(MODEL.format(name="second", variants="'shared'"), distribution="harness-two")
     catalog = load([one, two])
@@ -81,8 +81,8 @@ def test_two_families_with_one_variant(install: Install) -> None:
     assert catalog.model("first-own")[1] == "first-own"
 
 
-def test_variant_named_as_another_family(install: Install) -> None:
-    """Else the family's name would silently stand for the other plugin's model."""
+def test_variant_with_the_name_of_another_family_raises(install: Install) -> None:
+    """Without the error, the family's name would silently select the other plugin's model."""
     one = install(MODEL.format(name="first", variants="'second'"), distribution="harness-one")
     two = install(MODEL.format(name="second", variants="'second-large'"), distribution="harness-two")
     catalog = load([one, two])
@@ -91,9 +91,9 @@ def test_variant_named_as_another_family(install: Install) -> None:
     assert catalog.model("second-large")[0].name == "second"
 
 
-def test_one_module_under_two_entry_points(install: Install) -> None:
+def test_module_with_two_entry_points_loads_once(install: Install) -> None:
     ref = install(metric("once"))
     again = msgspec.structs.replace(ref, name="again")
     catalog = load([ref, again])
     assert "once" in catalog.metrics
-    assert failure(catalog, again) == f"its module is also that of plugin {ref.name!r}; leave out one of them"
+    assert failure(catalog, again) == f"it has the same module as plugin {ref.name!r}; leave out one of them"

@@ -15,7 +15,7 @@ from harness.plugins.code import digest
 from harness.plugins.find import named
 
 
-def test_digest_follows_the_code(one_file: Callable[..., Path]) -> None:
+def test_digest_changes_with_the_code(one_file: Callable[..., Path]) -> None:
     path = one_file(metric("digested"))
     before = digest(str(path))
     assert len(before) == 64
@@ -23,7 +23,7 @@ def test_digest_follows_the_code(one_file: Callable[..., Path]) -> None:
     assert digest(str(path)) != before
 
 
-def test_digest_of_a_package_is_of_all_its_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digest_of_a_package_covers_all_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "digested_package"
     (package / "inner").mkdir(parents=True)
     for name in ("__init__.py", "inner/__init__.py", "inner/net.py"):
@@ -39,18 +39,18 @@ def test_digest_of_a_package_is_of_all_its_modules(tmp_path: Path, monkeypatch: 
     assert digest("there_is_no_such_package") == ""
 
 
-def test_named_module_of_a_distribution() -> None:
+def test_named_module_has_its_distribution() -> None:
     assert named("pluggy").distribution == "pluggy"
 
 
-def test_resolve() -> None:
+def test_resolve_returns_the_object_or_raises() -> None:
     assert resolve("math:sqrt")(9) == 3
     for reference in ("math:no_such", "no_such_module:f", "math", ":f", ""):
         with pytest.raises(PluginError, match=r"no_such|math|''|':f'"):
             resolve(reference)
 
 
-def test_resolve_tells_a_broken_module_from_an_absent_attribute(install: Install) -> None:
+def test_resolve_of_a_broken_module_raises_its_error(install: Install) -> None:
     ref = install("import math\nmath.no_such\n")
     with pytest.raises(AttributeError, match="no_such"):
         resolve(f"{ref.value}:build")

@@ -27,7 +27,7 @@ BROKEN = {
         "did you mean 'harness_tasks'?",
     ),
     "hook without its mark": ("def harness_tasks():\n    yield None\n", "harness_tasks", "@harness.hookimpl"),
-    "wrong argument": (
+    "unknown argument": (
         "import harness\n@harness.hookimpl\ndef harness_run_finished(recrod): ...\n",
         "recrod",
         "harness_run_finished",
@@ -54,7 +54,7 @@ BROKEN = {
         "import harness\nclass B(harness.Backend):\n    name = 'b'\n    summary = ''\n"
         "    def devices(self): ...\n    def open(self, request): ...\n"
         "@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
-        "Backend without requires, packages",
+        "Backend without the attributes requires, packages",
     ),
     "exception in a hook": (
         "import harness\n@harness.hookimpl\ndef harness_models():\n    raise KeyError('lost')\n    yield\n",
@@ -62,8 +62,11 @@ BROKEN = {
         "lost",
     ),
     "exception after the first yield": (metric("half") + "    raise OSError('torn')\n", "OSError", "torn"),
-    "no iterable": ("import harness\n@harness.hookimpl\ndef harness_tasks():\n    return 3\n", "TypeError"),
-    "name that is no text": (metric("x").replace("'x'", "['x']"), "['x']", "names consist of"),
+    "hook that returns no iterable": (
+        "import harness\n@harness.hookimpl\ndef harness_tasks():\n    return 3\n",
+        "TypeError",
+    ),
+    "name that is not a string": (metric("x").replace("'x'", "['x']"), "['x']", "names consist of"),
     "name that is a path": (metric("../x"), "'../x'", "names consist of"),
     "name with a comma": (metric("a,b"), "'a,b'"),
     "empty name": (metric(""), "names consist of"),
@@ -71,7 +74,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_broken_plugin_is_listed_and_the_others_work(case: str, install: Install, toy: Path) -> None:
+def test_broken_plugin_is_listed_and_others_load(case: str, install: Install, toy: Path) -> None:
     source, *expected = BROKEN[case]
     broken = install(source, distribution="broken-one")
     sound = install(metric("sound"))
@@ -99,7 +102,7 @@ def test_model_without_variants_is_listed(install: Install) -> None:
     assert "model 'm' has no variants" in failure(load([ref]), ref)
 
 
-def test_task_whose_primary_metric_is_not_among_its_metrics(install: Install) -> None:
+def test_task_whose_primary_metric_is_not_in_its_metrics_is_listed(install: Install) -> None:
     ref = install("""
         import harness
         class T(harness.Task):
@@ -113,22 +116,22 @@ def test_task_whose_primary_metric_is_not_among_its_metrics(install: Install) ->
     assert "'rmse'" in failure(load([ref]), ref)
 
 
-def test_misspelt_hook_of_an_object_is_seen(install: Install) -> None:
+def test_misspelled_hook_of_an_object_is_listed(install: Install) -> None:
     source = "import harness\nclass P:\n    @harness.hookimpl\n    def harness_metric(self): ...\np = P()\n"
     ref = install(source, attribute=":p")
     assert "did you mean 'harness_metrics'?" in failure(load([ref]), ref)
 
 
-def test_objects_that_answer_to_every_attribute_are_no_hooks(install: Install) -> None:
+def test_object_with_every_attribute_is_not_a_hook(install: Install) -> None:
     assert load([install("from unittest.mock import call\n" + metric("beside_a_mock"))]).failures == ()
 
 
-def test_entry_point_to_nowhere(install: Install) -> None:
+def test_entry_point_to_missing_attribute_is_listed(install: Install) -> None:
     ref = install("", attribute=":plugin")
     assert "plugin" in failure(load([ref]), ref)
 
 
-def test_hanging_import_is_left_behind(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_that_hangs_is_abandoned(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", "0.2")
     ref, sound = install("import time\ntime.sleep(60)\n"), install(metric("quick"))
     start = time.monotonic()
@@ -138,7 +141,7 @@ def test_hanging_import_is_left_behind(install: Install, monkeypatch: pytest.Mon
     assert "quick" in catalog.metrics
 
 
-def test_hanging_plugin_does_not_keep_the_process_alive(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugin_that_hangs_does_not_keep_the_process_alive(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     ref = install("import time\ntime.sleep(60)\n")
     code = "import sys, msgspec; from harness.plugins import load; from harness.records import PluginRef;"
     code += "sys.path.insert(0, sys.argv[2]); load([msgspec.json.decode(sys.argv[1], type=PluginRef)])"
@@ -147,24 +150,24 @@ def test_hanging_plugin_does_not_keep_the_process_alive(install: Install, monkey
     subprocess.run([sys.executable, "-c", code, msgspec.json.encode(ref).decode(), site], check=True, timeout=10)
 
 
-def test_slow_import_within_the_limit_is_waited_for(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_import_within_the_limit_loads(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", "20")
     assert "slow" in load([install("import time\ntime.sleep(0.3)\n" + metric("slow"))]).metrics
 
 
 @pytest.mark.parametrize("value", ["soon", "0", "-1", "nan", "inf"])
-def test_limit_that_is_no_time(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_limit_that_is_not_valid_raises(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_PLUGIN_TIMEOUT", value)
     with pytest.raises(UsageError, match="HARNESS_PLUGIN_TIMEOUT"):
         load([])
 
 
-def test_what_a_plugin_prints_stays_out_of_stdout(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_of_a_plugin_does_not_go_to_stdout(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
     load([install("print('hello')")])
     assert capsys.readouterr() == ("", "hello\n")
 
 
-def test_keyboard_interrupt_is_the_users(install: Install) -> None:
+def test_keyboard_interrupt_propagates(install: Install) -> None:
     with pytest.raises(KeyboardInterrupt):
         load([install("raise KeyboardInterrupt")])
 
@@ -172,22 +175,22 @@ def test_keyboard_interrupt_is_the_users(install: Install) -> None:
 @pytest.mark.parametrize(
     ("declared", "loads"), [("1", True), ("1.0", True), ("1.9", True), ("2.0", False), ("0.4", False), ("new", False)]
 )
-def test_plugins_for_another_major_version_are_not_run(declared: str, loads: bool, install: Install) -> None:
+def test_plugin_for_another_major_version_is_not_imported(declared: str, loads: bool, install: Install) -> None:
     ref = install(f"HARNESS_API_VERSION = {declared!r}\nRAN = 1\n" + metric("versioned"))
     catalog = load([ref])
     assert ("versioned" in catalog.metrics) is loads
     if not loads:
         message = failure(catalog, ref)
-        assert f"was made for version {declared} of the plugin API and this harness has 1.0" in message
-        assert ref.value not in sys.modules, "its code ran"
+        assert f"was written for version {declared} of the plugin API, but this harness has version 1.0" in message
+        assert ref.value not in sys.modules, "the plugin's code was run"
 
 
-def test_version_that_is_computed_counts_too(install: Install) -> None:
+def test_computed_api_version_is_checked(install: Install) -> None:
     ref = install("HARNESS_API_VERSION = '.'.join(['3', '1'])\n" + metric("computed"))
-    assert "was made for version 3.1" in failure(load([ref]), ref)
+    assert "was written for version 3.1" in failure(load([ref]), ref)
 
 
-def test_discover_survives_everything_at_once(install: Install, toy: Path) -> None:
+def test_discover_with_every_broken_plugin_loads_the_others(install: Install, toy: Path) -> None:
     for number, (source, *_) in enumerate(BROKEN.values()):
         install(source, distribution=f"broken-{number}")
     catalog = discover()
@@ -196,7 +199,7 @@ def test_discover_survives_everything_at_once(install: Install, toy: Path) -> No
     assert "toy-regress" in catalog.tasks
 
 
-def test_every_kind_of_offer_is_checked() -> None:
+def test_every_hook_that_yields_has_a_type() -> None:
     from harness.plugins import hookspecs
 
     plural = {name for name in vars(hookspecs) if name.startswith("harness_") and not name.startswith("harness_run_")}

@@ -7,7 +7,7 @@ import sys
 from harness.plugins.requirements import missing
 
 
-def test_missing_gives_the_command() -> None:
+def test_missing_returns_the_install_command() -> None:
     assert missing({}) is None
     assert missing({"json": "pip install json"}) is None
     assert missing({"no_such_thing": "pip install a"}) == "no_such_thing is not installed; run: pip install a"
@@ -15,7 +15,7 @@ def test_missing_gives_the_command() -> None:
     assert both == "no_such_thing and no_other are not installed; run: pip install a"
 
 
-def test_missing_looks_into_packages() -> None:
+def test_missing_finds_submodules() -> None:
     assert missing({"importlib.metadata": "x"}) is None
     assert missing({"no_such_thing.inside": "pip install a"}) is not None
     assert missing({"json.decoder.inside": "pip install a"}) is not None

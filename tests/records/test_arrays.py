@@ -78,5 +78,5 @@ def test_parts_that_overlap_are_refused(tmp_path: Path) -> None:
             again.filename = f"again{number}.npy"
             archive.filelist.append(again)
         archive.comment = b"written anew"
-    with pytest.raises(RecordError, match=f"{path}: cannot be read: its parts overlap"):
+    with pytest.raises(RecordError, match=f"{path}: cannot be read: its members overlap"):
         read_arrays(path)

@@ -22,7 +22,7 @@ def test_a_directory_replaces_the_one_that_was_written_before(tmp_path: Path) ->
 
 def test_other_files_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(UsageError, match="holds other files"):
+    with pytest.raises(UsageError, match="contains other files"):
         write_directory(tmp_path, [("index.html", b"")])
     with pytest.raises(UsageError, match="is a file"):
         write_directory(tmp_path / "thesis.tex", [("index.html", b"")])
@@ -30,7 +30,7 @@ def test_other_files_are_not_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../out", "/etc/passwd", "a/../../b", ""])
 def test_nothing_is_written_outside(name: str, tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="no path inside"):
+    with pytest.raises(PluginError, match="not a path inside"):
         write_directory(tmp_path / "site", [(name, b"")])
     assert list(tmp_path.iterdir()) == []
 

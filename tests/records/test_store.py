@@ -105,7 +105,7 @@ def test_names_of_directories(name: str, tmp_path: Path) -> None:
 def test_file_in_the_way_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
     for path in (tmp_path / "results", tmp_path / "results" / "below"):
-        with pytest.raises(RecordError, match=f"{path}: cannot keep results here: .*choose another with --results DIR"):
+        with pytest.raises(RecordError, match=f"{path}: cannot store results here: .*choose another directory"):
             Store(path).prepare()
         with pytest.raises(RecordError, match=str(path)), Store(path).scratch():
             pass

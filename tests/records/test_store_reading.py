@@ -38,7 +38,7 @@ DAMAGED = {
     "nested without end": (b'{"schema_version": ' + b"[" * 10**5, "is not a valid record"),
     "a later schema": (
         changed(schema_version=SCHEMA_VERSION + 1, surprise=True),
-        f"has schema version {SCHEMA_VERSION + 1}, newer than the {SCHEMA_VERSION} that this harness reads; upgrade",
+        f"schema version {SCHEMA_VERSION + 1} is newer than {SCHEMA_VERSION}, the newest",
     ),
     "schema zero": (changed(schema_version=0), "unknown schema version 0"),
     "negative schema": (changed(schema_version=-3), "unknown schema version -3"),

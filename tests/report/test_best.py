@@ -20,33 +20,33 @@ def seeds(backend: str, values: Sequence[float], **figures: float) -> list[RunRe
     return [record(success(value, **figures), backend=backend, seed=seed) for seed, value in enumerate(values)]
 
 
-def test_a_clear_winner_stands_alone() -> None:
+def test_best_clear_winner_is_the_only_one() -> None:
     records = seeds("torch", [0.70, 0.71, 0.70]) + seeds("tensorflow", [0.80, 0.81, 0.80])
     assert winners(records, "quality") == ["tensorflow"]
 
 
-def test_what_the_interval_does_not_tell_apart_is_a_tie() -> None:
+def test_best_overlapping_intervals_are_a_tie() -> None:
     records = seeds("torch", [0.70, 0.80, 0.75]) + seeds("tensorflow", [0.72, 0.79, 0.77])
     assert winners(records, "quality") == ["torch", "tensorflow"]
 
 
-def test_lower_is_better_for_latency_and_higher_for_throughput() -> None:
+def test_best_is_lowest_latency_and_highest_throughput() -> None:
     records = seeds("torch", [0.7], p50_ms=3.0, train=10.0) + seeds("tensorflow", [0.7], p50_ms=2.0, train=9.0)
     assert winners(records, "latency_p50_ms") == ["tensorflow"]
     assert winners(records, "train_samples_per_s") == ["torch"]
 
 
-def test_the_metric_says_which_quality_is_better() -> None:
+def test_best_quality_follows_the_direction_of_the_metric() -> None:
     records = [record(success(53.0, primary="rmse")), record(success(50.0, primary="rmse"), backend="tensorflow")]
     assert winners(records, "quality") == ["tensorflow"]
 
 
-def test_quality_of_different_data_or_an_unknown_metric_has_no_winner() -> None:
+def test_best_is_empty_for_different_data_or_unknown_metric() -> None:
     assert winners([record(dataset="a"), record(success(0.9), dataset="b")], "quality") == []
-    unknown = {"primary": "somebodys_metric", "test": {"somebodys_metric": 0.5}}
+    unknown = {"primary": "unknown_metric", "test": {"unknown_metric": 0.5}}
     assert winners([record(success(0.5, **unknown)), record(success(0.6, **unknown), backend="x")], "quality") == []
 
 
-def test_one_row_wins_nothing() -> None:
+def test_best_of_one_row_is_empty() -> None:
     assert winners([record()], "quality") == []
     assert winners(comparison(), "device_peak_mib") == []

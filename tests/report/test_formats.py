@@ -1,4 +1,4 @@
-"""Golden files hold what people and programs read. `HARNESS_UPDATE_GOLDEN=1 pytest tests/report` writes them anew."""
+"""Tests of report formats against golden files; update the files with `HARNESS_UPDATE_GOLDEN=1 pytest tests/report`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def render(name: str, records: list[RunRecord]) -> str:
 
 
 @pytest.mark.parametrize("name", SUFFIX)
-def test_golden(name: str) -> None:
+def test_format_matches_golden_file(name: str) -> None:
     actual = render(name, comparison())
     path = GOLDEN / f"comparison.{SUFFIX[name]}"
     if os.environ.get("HARNESS_UPDATE_GOLDEN"):
@@ -37,16 +37,16 @@ def test_golden(name: str) -> None:
     assert actual == path.read_text(encoding="utf-8")
 
 
-def test_the_core_registers_its_formats_like_a_plugin() -> None:
+def test_builtin_plugin_declares_all_formats() -> None:
     assert [reporter.name for reporter in REPORTERS] == [*SUFFIX, "pytest-benchmark", "html"]
 
 
 @pytest.mark.parametrize("name", SUFFIX)
-def test_no_rows(name: str) -> None:
+def test_format_without_rows_is_short(name: str) -> None:
     assert render(name, []).count("\n") < 250
 
 
-def test_every_format_prints_the_same_numbers() -> None:
+def test_all_formats_print_the_same_numbers() -> None:
     table = build_table(comparison())
     numbers = [column.name for column in table.columns if column.kind == "number"]
     from_csv = list(csv.DictReader(io.StringIO(render("csv", comparison()))))
@@ -63,7 +63,7 @@ def test_every_format_prints_the_same_numbers() -> None:
             assert re.search(rf"(?<![\d.]){re.escape(shown)}(?![\d.])", latex)
 
 
-def test_text_with_all_that_a_cpu_run_has_fits_a_terminal() -> None:
+def test_text_of_cpu_runs_fits_a_terminal() -> None:
     outcomes = [success(0.7 + seed / 100, train=1000.0 + seed * 9, p99_ms=15.0 + seed) for seed in range(3)]
     records = [record(o, seed=seed, backend=b) for seed, o in enumerate(outcomes) for b in ("torch", "tensorflow")]
     text = render("text", records)
@@ -71,12 +71,12 @@ def test_text_with_all_that_a_cpu_run_has_fits_a_terminal() -> None:
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_ratios_are_left_out_where_one_backend_ran() -> None:
+def test_text_of_one_backend_has_no_ratios() -> None:
     assert "×" not in render("text", [record(model="lstm"), record(model="bert-tiny")])
     assert "×" in render("text", [record(), record(backend="tensorflow")])
 
 
-def test_a_backend_that_failed_before_it_chose_a_device_stays_beside_the_others() -> None:
+def test_text_keeps_a_failed_run_without_device_in_the_block() -> None:
     text = render("text", [record(failure(), backend="tensorflow", device="auto"), record(), record(task="vision")])
     block = text.partition("\n\nvision")[0]
     assert [line.split()[:2] for line in block.splitlines() if line.startswith("t")] == [
@@ -85,7 +85,7 @@ def test_a_backend_that_failed_before_it_chose_a_device_stays_beside_the_others(
     ]
 
 
-def test_nothing_failed_is_hidden() -> None:
+def test_text_lists_all_failures() -> None:
     text = render(
         "text", [record(failure("crash", "killed by SIGSEGV")), record(failure("timeout", "too slow"), seed=1)]
     )
@@ -94,23 +94,23 @@ def test_nothing_failed_is_hidden() -> None:
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+cmd|' /C calc'!A0", "-2", "@SUM(A1)", " =1", "\t=1"])
-def test_csv_keeps_spreadsheets_from_running_names(name: str) -> None:
+def test_csv_escapes_formulas(name: str) -> None:
     rows = list(csv.DictReader(io.StringIO(render("csv", [record(model=name, dataset=name)]))))
     assert rows[0]["model"] == rows[0]["dataset"] == f"'{name}"
 
 
-def test_csv_leaves_negative_numbers_alone() -> None:
+def test_csv_does_not_escape_negative_numbers() -> None:
     found = render("csv", [record(success(0.5, test={"accuracy": -0.25}))])
     assert ",-0.2500," in found
 
 
-def test_csv_reads_back_with_commas_quotes_and_lines() -> None:
+def test_csv_with_commas_quotes_and_newlines_round_trips() -> None:
     name = 'a,"b"\nc'
     rows = list(csv.DictReader(io.StringIO(render("csv", [record(dataset=name)]))))
     assert rows[0]["dataset"] == name
 
 
-def test_markdown_makes_markup_literal() -> None:
+def test_markdown_escapes_markup() -> None:
     text = render("markdown", [record(model="a|b\nc`*<x>", dataset="#1"), record(model="two", dataset="#1")])
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 4
@@ -119,13 +119,13 @@ def test_markdown_makes_markup_literal() -> None:
     assert r"\#1" in text
 
 
-def test_text_keeps_control_characters_from_the_terminal() -> None:
+def test_text_removes_control_characters() -> None:
     text = render("text", [record(failure("error", "\x1b[31mred\x07\nnext"), model="m\x1b[2J")])
     assert text.replace("\n", "").isprintable()
     assert "next" in text
 
 
-def test_json_says_what_its_columns_are() -> None:
+def test_json_describes_its_columns() -> None:
     document = json.loads(render("json", comparison()))
     assert document["schema_version"] == 1
     units = {column["name"]: column["unit"] for column in document["columns"]}

@@ -27,7 +27,7 @@ def compiler_lacks() -> str:
 pdflatex = pytest.mark.skipif(bool(compiler_lacks()), reason=compiler_lacks())
 
 
-def test_the_best_figures_are_bold_and_units_stand_in_the_headers() -> None:
+def test_render_has_bold_best_values_and_units_in_headers() -> None:
     text = render(build_table(comparison()))
     assert r"train (samples/s)" in text
     assert re.search(r"\\textbf\{1898\}! \$\\pm\$ 10 ", text)
@@ -35,7 +35,7 @@ def test_the_best_figures_are_bold_and_units_stand_in_the_headers() -> None:
     assert "failed: tensorflow, seed 2: oom: killed: out of memory" in text
 
 
-def test_what_latex_takes_for_markup_is_literal() -> None:
+def test_escape_replaces_markup() -> None:
     assert escape(r"50% of $x_1$ & {a}~#^\ ") == (
         r"50\% of \$x\_1\$ \& \{a\}\textasciitilde{}\#\textasciicircum{}\textbackslash{}"
     )
@@ -43,19 +43,19 @@ def test_what_latex_takes_for_markup_is_literal() -> None:
 
 
 @given(st.text(max_size=60))
-def test_nothing_escapes(text: str) -> None:
-    """Every backslash that is left begins a command of ours, and every special character follows one."""
+def test_escape_leaves_no_special_character(text: str) -> None:
+    """After removing the commands that `escape` writes, no special character is left."""
     rest = re.sub(r"\\[a-z]+\{\}|\\[{}$&%#_]|\$\\(cdot|times|pm|mu)\$|\$\^2\$|-\{\}", "", escape(text))
     assert not set(rest) & set("\\{}$&%#_^~")
 
 
 @pdflatex
-def test_it_compiles(tmp_path: Path) -> None:
+def test_document_compiles(tmp_path: Path) -> None:
     compile_document(render(build_table(comparison())), tmp_path)
 
 
 @pdflatex
-def test_it_compiles_whatever_the_names_are(tmp_path: Path) -> None:
+def test_document_with_hostile_names_compiles(tmp_path: Path) -> None:
     names = [
         HOSTILE,
         r"\input{/etc/passwd} \write18{ls}",

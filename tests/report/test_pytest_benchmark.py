@@ -14,20 +14,22 @@ from harness.errors import UsageError
 from harness.report.pytest_benchmark import render
 
 
-def test_samples_and_figures_are_those_of_the_runs(tmp_path: Path) -> None:
+def test_render_has_the_samples_and_values_of_the_runs(tmp_path: Path) -> None:
     report = example(tmp_path)
     document = json.loads(render(report))
     rows = [row for row in report.table.rows if row.text("seeds") != "0"]
     assert len(document["benchmarks"]) == 3 * len(rows)
     train = document["benchmarks"][0]
     assert train["name"].startswith("train[nlp-cldr-langid-bert-tiny-torch-cpu-fp32")
-    assert train["stats"]["rounds"] == len(train["stats"]["data"]) == 4 * 22  # four runs; 24 windows, 2 of warm-up
+    assert (
+        train["stats"]["rounds"] == len(train["stats"]["data"]) == 4 * 22
+    )  # four runs with 24 windows, of which 2 are warm-up
     assert train["stats"]["median"] == pytest.approx(statistics.median(train["stats"]["data"]))
     assert train["extra_info"]["quality"] == rows[0].text("quality")
     assert {b["extra_info"]["unit"] for b in document["benchmarks"]} == {"s per batch", "s per sample"}
 
 
-def test_pytest_benchmark_compare_reads_it(tmp_path: Path) -> None:
+def test_pytest_benchmark_compare_reads_the_file(tmp_path: Path) -> None:
     (tmp_path / "ours.json").write_text(render(example(tmp_path / "results")))
     command = [sys.executable, "-m", "pytest_benchmark", "compare", "ours.json", "--csv=out.csv", "--sort=name"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -38,6 +40,6 @@ def test_pytest_benchmark_compare_reads_it(tmp_path: Path) -> None:
     ) + 1
 
 
-def test_nothing_but_failures_is_an_error(tmp_path: Path) -> None:
+def test_render_failed_runs_only_raises(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing to write"):
         render(report_of(write(tmp_path, [record(failure())])))

@@ -1,4 +1,4 @@
-"""Every rule of the conformance kit is broken by the fault that it is for, and by no other; what is sound keeps all."""
+"""Tests of the conformance kit: every rule is broken by its own fault only, and valid plugins break none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.measure.environment import available_cores
 from harness.plugins import discover, load
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import IGNORED
-from harness.testing.check import RULES, Subject, check, check_plugin, look, subjects
+from harness.testing.check import RULES, Subject, apply_rules, check, check_plugin, subjects
 from harness.testing.rule import Finding
 
 RULE_NAMES = {kind: [rule.name for rule in rules] for kind, rules in RULES.items()}
@@ -55,9 +55,9 @@ def put(catalog: Catalog, kind: str, thing: Any) -> Subject:
     return Subject(kind, thing.name)
 
 
-def test_the_toy_keeps_every_rule(catalog: Catalog) -> None:
+def test_toy_plugin_breaks_no_rule(catalog: Catalog) -> None:
     for subject in subjects(TOY_REF, catalog):
-        findings = list(look(subject, catalog))
+        findings = list(apply_rules(subject, catalog))
         assert [str(finding) for finding in findings if finding.passed is False] == []
         absent = "toy-absent" in subject.name
         assert any(finding.passed is None for finding in findings) or not absent
@@ -67,84 +67,86 @@ def test_the_toy_keeps_every_rule(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize("rule", RULE_NAMES["dataset"])
-def test_datasets(rule: str, faults: ModuleType, catalog: Catalog) -> None:
-    found = list(look(put(catalog, "dataset", faults.DATASETS[rule]()), catalog))
-    assert broken(found) == [rule]
-    assert all(finding.seen and finding.fix for finding in found if finding.passed is False)
+def test_faulty_dataset_breaks_one_rule(rule: str, faults: ModuleType, catalog: Catalog) -> None:
+    findings = list(apply_rules(put(catalog, "dataset", faults.DATASETS[rule]()), catalog))
+    assert broken(findings) == [rule]
+    assert all(finding.seen and finding.fix for finding in findings if finding.passed is False)
 
 
 @pytest.mark.parametrize("rule", RULE_NAMES["task"])
-def test_tasks(rule: str, faults: ModuleType, catalog: Catalog) -> None:
-    assert broken(list(look(put(catalog, "task", faults.TASKS[rule]()), catalog))) == [rule]
+def test_faulty_task_breaks_one_rule(rule: str, faults: ModuleType, catalog: Catalog) -> None:
+    assert broken(list(apply_rules(put(catalog, "task", faults.TASKS[rule]()), catalog))) == [rule]
 
 
 @pytest.mark.parametrize("rule", RULE_NAMES["model"])
-def test_models(rule: str, faults: ModuleType, catalog: Catalog) -> None:
-    found = broken(list(look(put(catalog, "model", faults.MODELS[rule]()), catalog)))
-    assert found[0] == rule
-    assert found == [rule] or rule == "model-variants-are-sizes"
+def test_faulty_model_breaks_one_rule(rule: str, faults: ModuleType, catalog: Catalog) -> None:
+    findings = broken(list(apply_rules(put(catalog, "model", faults.MODELS[rule]()), catalog)))
+    assert findings[0] == rule
+    assert findings == [rule] or rule == "model-variants-are-valid"
 
 
 @pytest.mark.parametrize("rule", RULE_NAMES["metric"][1:])
-def test_metrics(rule: str, faults: ModuleType, catalog: Catalog) -> None:
-    assert broken(list(look(put(catalog, "metric", faults.METRICS[rule]()), catalog))) == [rule]
+def test_faulty_metric_breaks_one_rule(rule: str, faults: ModuleType, catalog: Catalog) -> None:
+    assert broken(list(apply_rules(put(catalog, "metric", faults.METRICS[rule]()), catalog))) == [rule]
 
 
-def test_metric_that_is_nowhere(faults: ModuleType, catalog: Catalog) -> None:
-    found = list(look(put(catalog, "metric", faults.metric("kit_faults:nothing")), catalog))
-    assert broken(found)[0] == "metric-resolves"
-    assert "has no attribute 'nothing'" in found[0].seen
+def test_metric_with_a_missing_function_does_not_resolve(faults: ModuleType, catalog: Catalog) -> None:
+    findings = list(apply_rules(put(catalog, "metric", faults.metric("kit_faults:nothing")), catalog))
+    assert broken(findings)[0] == "metric-resolves"
+    assert "has no attribute 'nothing'" in findings[0].seen
 
 
-def right_positions(targets: Any, outputs: Any, info: Any) -> float:
+def accuracy_of_positions(targets: Any, outputs: Any, info: Any) -> float:
     return float((outputs.argmax(axis=-1) == targets)[targets != IGNORED].mean())
 
 
-def wrong_positions(targets: Any, outputs: Any, info: Any) -> float:
-    return 1 - right_positions(targets, outputs, info)
+def error_of_positions(targets: Any, outputs: Any, info: Any) -> float:
+    return 1 - accuracy_of_positions(targets, outputs, info)
 
 
 @pytest.mark.parametrize(
-    ("function", "rules"), [(right_positions, []), (wrong_positions, ["metric-prefers-what-is-right"])]
+    ("function", "rules"), [(accuracy_of_positions, []), (error_of_positions, ["metric-prefers-correct-predictions"])]
 )
-def test_metrics_of_positions(function: Any, rules: list[str], catalog: Catalog) -> None:
+def test_token_classification_metric_prefers_correct_predictions(
+    function: Any, rules: list[str], catalog: Catalog
+) -> None:
     metric = Metric(
         name="right",
         objective="token_classification",
         function=f"{__name__}:{function.__name__}",
         higher_is_better=True,
-        summary="share of the positions that are right",
+        summary="fraction of correct positions",
         bounds=(0.0, 1.0),
     )
-    assert broken(list(look(put(catalog, "metric", metric), catalog))) == rules
+    assert broken(list(apply_rules(put(catalog, "metric", metric), catalog))) == rules
 
 
 @pytest.mark.parametrize("rule", RULE_NAMES["reporter"])
-def test_reporters(rule: str, faults: ModuleType, catalog: Catalog) -> None:
+def test_faulty_reporter_breaks_one_rule(rule: str, faults: ModuleType, catalog: Catalog) -> None:
     for fault in faults.REPORTERS[rule]:
-        assert broken(list(look(put(catalog, "reporter", fault()), catalog))) == [rule]
+        assert broken(list(apply_rules(put(catalog, "reporter", fault()), catalog))) == [rule]
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULE_NAMES["backend"] if rule != "backend-respects-threads"])
-def test_backends(rule: str, faults: ModuleType, catalog: Catalog) -> None:
+def test_faulty_backend_breaks_one_rule(rule: str, faults: ModuleType, catalog: Catalog) -> None:
     for fault in faults.BACKENDS[rule]:
-        assert broken(list(look(put(catalog, "backend", fault()), catalog))) == [rule]
+        assert broken(list(apply_rules(put(catalog, "backend", fault()), catalog))) == [rule]
 
 
 @pytest.mark.slow
-def test_backends_that_take_more_threads(faults: ModuleType, catalog: Catalog) -> None:
-    """Seen where nothing else keeps the cores: not among the tests that run side by side."""
+def test_backend_with_more_threads_breaks_one_rule(faults: ModuleType, catalog: Catalog) -> None:
+    """Test the thread rule, which needs idle cores and is therefore not run in parallel with other tests."""
     if available_cores() < 2:
-        pytest.skip("this machine has one core")
+        pytest.skip("this machine has only one core")
     (fault,) = faults.BACKENDS["backend-respects-threads"]
-    assert broken(list(look(put(catalog, "backend", fault()), catalog))) == ["backend-respects-threads"]
+    assert broken(list(apply_rules(put(catalog, "backend", fault()), catalog))) == ["backend-respects-threads"]
 
 
-def test_networks(faults: ModuleType, catalog: Catalog) -> None:
+def test_faulty_network_breaks_one_rule(faults: ModuleType, catalog: Catalog) -> None:
     put(catalog, "backend", faults.opening(faults.Widens))
-    assert broken(list(look(Subject("network", "toy/toy-numpy"), catalog))) == ["network-has-every-parameter"]
+    assert broken(list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))) == ["network-has-every-parameter"]
     put(catalog, "backend", faults.opening(faults.SortsOutputs))
-    assert broken(list(look(Subject("network", "toy/toy-numpy"), catalog))) == ["network-predicts-each-example"]
+    assert broken(list(apply_rules(Subject("network", "toy/toy-numpy"), catalog))) == ["network-predicts-each-example"]
 
 
 # ---- the plugin as a whole --------------------------------------------------------------------------------
@@ -159,9 +161,9 @@ def harness_run_finished(record):
 """
 
 WHOLE = {
-    "plugin-loads": "raise RuntimeError('half of it')",
-    "plugin-brings-something": 'HARNESS_API_VERSION = "1.0"',
-    "plugin-shares-no-name": SOUND
+    "plugin-loads": "raise RuntimeError('incomplete')",
+    "plugin-implements-a-hook": 'HARNESS_API_VERSION = "1.0"',
+    "plugin-has-unique-names": SOUND
     + """
 @harness.hookimpl
 def harness_metrics():
@@ -175,7 +177,7 @@ def harness_metrics():
 
 
 @pytest.mark.parametrize("rule", ["", *RULE_NAMES["plugin"]])
-def test_plugins(rule: str, tmp_path: Path) -> None:
+def test_faulty_plugin_breaks_one_rule(rule: str, tmp_path: Path) -> None:
     path = tmp_path / f"whole_{rule.replace('-', '_')}.py"
     path.write_text(textwrap.dedent(WHOLE.get(rule, SOUND)))
     catalog = discover([str(path)])
@@ -183,17 +185,17 @@ def test_plugins(rule: str, tmp_path: Path) -> None:
         known.ref for group in (catalog.plugins, catalog.failures) for known in group if known.ref.value == str(path)
     ]
     try:
-        found = broken(list(check_plugin(ref, catalog)))
+        findings = broken(list(check_plugin(ref, catalog)))
     finally:
         sys.modules.pop(path.stem, None)
     allowed = {"plugin-imports-quickly"} if rule == "plugin-imports-nothing-heavy" else set()
-    assert set(found) - allowed == ({rule} if rule else set())
+    assert set(findings) - allowed == ({rule} if rule else set())
 
 
-def test_a_session_without_a_method_is_told_which_to_write(faults: ModuleType, catalog: Catalog) -> None:
+def test_session_without_methods_lists_the_methods_to_write(faults: ModuleType, catalog: Catalog) -> None:
     unfinished = type("Unfinished", (harness.Session,), {"__init__": lambda self, request: None})
-    found = list(look(put(catalog, "backend", faults.opening(unfinished)), catalog))
-    opens = next(finding for finding in found if finding.rule == "backend-opens")
+    findings = list(apply_rules(put(catalog, "backend", faults.opening(unfinished)), catalog))
+    opens = next(finding for finding in findings if finding.rule == "backend-opens")
     methods = "fetch, get_weights, gradients, predict, set_weights, synchronize, train_step"
     assert opens.fix == f"write the methods {methods} of Unfinished"
     assert "an abstract method is not implemented" in opens.seen
@@ -202,7 +204,7 @@ def test_a_session_without_a_method_is_told_which_to_write(faults: ModuleType, c
 # ---- crashes ----------------------------------------------------------------------------------------------
 
 
-def test_what_ends_the_process_is_a_finding(toy_path: Path, tmp_path: Path) -> None:
+def test_process_that_ends_is_a_finding(toy_path: Path, tmp_path: Path) -> None:
     source = """
     import harness, os
     class Dies(harness.Dataset):
@@ -216,13 +218,13 @@ def test_what_ends_the_process_is_a_finding(toy_path: Path, tmp_path: Path) -> N
     path = tmp_path / "dying_plugin.py"
     path.write_text(textwrap.dedent(source))
     try:
-        found = check(Subject("dataset", "dies"), discover([str(path)]))
+        findings = check(Subject("dataset", "dies"), discover([str(path)]))
     finally:
         sys.modules.pop("dying_plugin", None)
-    assert [finding.passed for finding in found[:3]] == [True, False, None]
-    assert found[1].rule == "dataset-loads"
-    assert "ended with status 7" in found[1].seen
-    assert len(found) == len(RULES["dataset"])
+    assert [finding.passed for finding in findings[:3]] == [True, False, None]
+    assert findings[1].rule == "dataset-loads"
+    assert "ended with status 7" in findings[1].seen
+    assert len(findings) == len(RULES["dataset"])
 
 
 @pytest.fixture

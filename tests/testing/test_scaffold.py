@@ -1,4 +1,4 @@
-"""``harness plugin new``: what it makes installs, keeps the kit's rules, passes its own tests and runs."""
+"""Tests of ``harness plugin new``: the created packages install, follow the rules, pass their own tests and run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUNS = {
 
 
 def installed(kind: str, folder: Path) -> dict[str, str]:
-    """The environment of a process that sees the package as installed, without asking pip to build it."""
+    """Create a package, register it as installed without pip, and return the environment for processes that use it."""
     name = f"my-{kind}"
     create(name, kind, folder / name)
     project = tomllib.loads((folder / name / "pyproject.toml").read_text())["project"]
@@ -37,24 +37,24 @@ def installed(kind: str, folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder / name), "HARNESS_RESULTS": str(folder / "results")}
 
 
-def command(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+def run_python(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", *words]
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
 
 def passes_its_tests(kind: str, folder: Path, environment: dict[str, str]) -> None:
-    tests = command(environment, "pytest", "-q", "-p", "no:cacheprovider", str(folder / f"my-{kind}"))
+    tests = run_python(environment, "pytest", "-q", "-p", "no:cacheprovider", str(folder / f"my-{kind}"))
     assert tests.returncode == 0, tests.stdout + tests.stderr
 
 
 def keeps_every_rule(kind: str, environment: dict[str, str]) -> None:
-    checked = command(environment, "harness", "plugin", "check", f"my-{kind}")
+    checked = run_python(environment, "harness", "plugin", "check", f"my-{kind}")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert " 0 broken" in checked.stdout
 
 
 def runs(kind: str, environment: dict[str, str]) -> None:
-    ran = command(environment, "harness", *RUNS[kind], "--protocol", "quick", "--threads", "1", "--quiet")
+    ran = run_python(environment, "harness", *RUNS[kind], "--protocol", "quick", "--threads", "1", "--quiet")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert " ok" in ran.stdout
 
@@ -90,7 +90,7 @@ def test_what_is_made_does_all_that_it_promises(kind: str, tmp_path: Path) -> No
         runs(kind, environment)
 
 
-def test_what_is_made_passes_strict_type_checks(tmp_path: Path) -> None:
+def test_created_package_passes_strict_type_checks(tmp_path: Path) -> None:
     api = pytest.importorskip("mypy.api")
     modules = []
     for kind in KINDS:
@@ -104,19 +104,19 @@ def test_what_is_made_passes_strict_type_checks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["My Task", "9lives", "import", "a_b", "", "../x", "a--b"])
-def test_names_that_no_package_can_have(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be a package's name"):
+def test_create_with_a_name_that_is_not_valid_raises(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a valid package name"):
         create(name, "task", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("name", ["json", "numpy", "harness"])
-def test_names_of_modules_that_are_there(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"there is a module '{name}' already"):
+def test_create_with_the_name_of_a_module_raises(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"a module named '{name}' already exists"):
         create(name, "task", tmp_path / "new")
 
 
-def test_names_that_are_taken(tmp_path: Path) -> None:
+def test_new_with_the_name_of_another_object_fails(tmp_path: Path) -> None:
     result = invoke("plugin", "new", "f1-macro", "--kind", "metric", "--output", str(tmp_path / "new"))
     assert result.exit_code == 2
     assert "a metric named 'f1-macro' already exists; choose another name" in result.stderr
@@ -126,20 +126,22 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments)
 
 
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_new_does_not_overwrite_files(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("precious")
     result = invoke("plugin", "new", "mine", "--kind", "metric", "--output", str(tmp_path / "mine"))
     assert result.exit_code == 2
-    assert "is there already, and not empty; --output names another folder" in result.stderr
+    assert "already exists and is not empty; choose another folder with --output" in result.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
-def test_it_tells_what_it_made_and_what_is_next(tmp_path: Path) -> None:
+def test_new_lists_files_and_next_commands(tmp_path: Path) -> None:
     result = invoke("plugin", "new", "my-format", "--kind", "reporter", "--output", str(tmp_path / "p"))
     assert result.exit_code == 0
-    made = {str(path.relative_to(tmp_path / "p")) for path in (tmp_path / "p").rglob("*") if path.is_file()}
-    assert made == {"my_format.py", "tests/test_my_format.py", "pyproject.toml", "README.md"}
+    created = {str(path.relative_to(tmp_path / "p")) for path in (tmp_path / "p").rglob("*") if path.is_file()}
+    assert created == {"my_format.py", "tests/test_my_format.py", "pyproject.toml", "README.md"}
     assert f"pip install --editable {tmp_path / 'p'}" in result.stderr
-    text = "".join((tmp_path / "p" / name).read_text() for name in made)
-    assert not any(word in text for word in ("thing-name", "thing_name", "thing_class")), "a word was left in"
+    text = "".join((tmp_path / "p" / name).read_text() for name in created)
+    assert not any(word in text for word in ("thing-name", "thing_name", "thing_class")), (
+        "a placeholder was not replaced"
+    )

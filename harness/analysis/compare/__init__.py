@@ -1,1 +1,1 @@
-"""Whether one set of runs differs from another beyond doubt, metric by metric."""
+"""Statistical comparison of two sets of runs, metric by metric."""

@@ -1,4 +1,4 @@
-"""Records of runs in one file, to be kept, committed, and compared with later."""
+"""Baseline files: the records of several runs in one file that can be committed and compared with later."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ VERSION = 1
 class _Baseline(Struct, frozen=True, kw_only=True):
     baseline_version: int
     records: list[msgspec.Raw]
-    """Each as in a run's ``record.json``, with a schema version of its own."""
+    """Contents of each run's ``record.json``, including its schema version."""
 
 
 def save(path: Path, runs: Sequence[StoredRun]) -> int:
-    """Write the records of the successful ones among `runs`, and return how many these are.
+    """Write the records of the successful runs to a file and return their number.
 
-    The raw samples are not kept: quality can be compared with a baseline over seeds, not example by example.
-    Raises `harness.UsageError` where none succeeded, and `harness.RecordError` where the file cannot be written.
+    The raw samples are not saved, so quality can be compared with a baseline over seeds but not example by example.
+    Raises `harness.UsageError` if no run succeeded, and `harness.RecordError` if the file cannot be written.
     """
     records = [run.record for run in runs if isinstance(run.record.outcome, Success)]
     if not records:
-        raise UsageError("none of these runs succeeded: there is nothing to keep")
+        raise UsageError("none of these runs succeeded, so there is nothing to save; choose other runs")
     encoded = [msgspec.Raw(msgspec.json.encode(record)) for record in records]
     write_json(path, _Baseline(baseline_version=VERSION, records=encoded))
     return len(records)
 
 
 def load(path: Path) -> list[StoredRun]:
-    """Raises `harness.RecordError`, naming the file and what is wrong with it."""
+    """Return the runs in a baseline file. Raises `harness.RecordError` if the file cannot be read or is not valid."""
     try:
         baseline = msgspec.json.decode(path.read_bytes(), type=_Baseline)
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+        raise RecordError(f"{path}: cannot read the file: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: is not a baseline (harness baseline writes them): {error}") from None
+        raise RecordError(f"{path}: not a baseline file, as written by `harness baseline`: {error}") from None
     if baseline.baseline_version > VERSION:
-        raise RecordError(f"{path}: is a baseline of a newer harness; upgrade harness to read it")
+        raise RecordError(f"{path}: the baseline was written by a newer version of harness; upgrade harness to read it")
     records = [decode_record(bytes(raw), path) for raw in baseline.records]
     return [StoredRun(path.parent / record.run_id, record) for record in records]

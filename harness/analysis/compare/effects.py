@@ -1,7 +1,7 @@
-"""The size of a difference, its interval, and the smallest difference that would have been seen.
+"""Effect sizes with confidence intervals, and the smallest difference that could have been detected.
 
-Everything is two-sided, at the confidence that the caller has corrected for the number of its comparisons. Speeds,
-times and sizes are compared as ratios, by their logarithms; quality as a difference.
+All intervals are two-sided. Their confidence is given by the caller, who has corrected it for the number of
+comparisons. Speeds, times and sizes are compared as ratios, by their logarithms; quality is compared as a difference.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 POWER = 0.95
-"""With which the detectable difference would be found."""
+"""Probability with which a difference of the detectable size is found."""
 MIN_RUNS = 3
-"""Runs on a side, or pairs, below which a spread says too little to conclude from."""
+"""Minimum number of runs on each side, or of pairs, from which a spread is estimated."""
 RESAMPLES = 20_000
 CHUNK = 10**7
-"""Numbers drawn at once."""
+"""Number of random counts drawn at once, which limits the memory used."""
 
 
 class Effect(NamedTuple):
-    """A difference new - base, or the logarithm of a ratio new / base."""
+    """Estimate and confidence interval of a difference new - base, or of the logarithm of a ratio new / base."""
 
     value: float
     low: float
     high: float
     detectable: float
-    """The smallest true difference that would be told from none with probability `POWER`."""
+    """Smallest true difference that would be found with probability `POWER`."""
 
 
 def of_pairs(differences: Sequence[float], confidence: float, resolution: float = 0.0) -> Effect:
-    """From `MIN_RUNS` or more differences of runs that belong together, by Student's t.
+    """Return the mean of `MIN_RUNS` or more paired differences, with an interval by Student's t.
 
-    Scores move in steps, such as one example more or less; `resolution` is the least deviation that is believed, so
-    that a few differences that happen to be equal do not look certain.
+    Scores change in steps, such as one example more or less. `resolution` is a lower bound for the standard deviation,
+    so that a few differences that happen to be equal do not give an interval of width zero.
     """
     import numpy as np
 
@@ -49,7 +49,10 @@ def of_pairs(differences: Sequence[float], confidence: float, resolution: float 
 
 
 def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, resolution: float = 0.0) -> Effect:
-    """From `MIN_RUNS` or more runs on each side, by Welch's t test (Welch 1947, Biometrika 34, 28-35)."""
+    """Return the difference of two means of `MIN_RUNS` or more runs, with an interval by Welch's t test.
+
+    The test is that of Welch 1947, Biometrika 34, 28-35. `resolution` has the same meaning as in `of_pairs`.
+    """
     import numpy as np
 
     sides = [np.asarray(side, np.float64) for side in (base, new)]
@@ -71,11 +74,12 @@ def _student(value: float, standard_error: float, freedom: float, confidence: fl
 
 
 def of_examples(base: Array, new: Array, finish: Callable[[Array], Array], confidence: float) -> Effect:
-    """From what each of the same examples adds to a score under two models, both ``[N]``: the paired bootstrap of the
-    examples, with percentile intervals (Efron and Tibshirani 1993, chapter 13), from one fixed seed. `finish` turns the
-    means of ``[R, 2]`` into scores.
+    """Return the difference of two scores over the same examples, with an interval by the paired bootstrap.
 
-    It tells these two trained models apart, not the ways in which they were trained.
+    `base` and `new` are float ``[N]``: the contribution of each example to the score under either model. `finish` turns
+    their means ``[R, 2]`` into scores. The intervals are percentile intervals (Efron and Tibshirani 1993, chapter 13),
+    computed with a fixed seed. The result holds for these two trained models; it does not include the variation between
+    training runs.
     """
     import numpy as np
     from scipy.special import ndtri

@@ -1,4 +1,4 @@
-"""Bounds that a change must not cross: ``--fail-on train_samples_per_s:-5%``."""
+"""Bounds on the change of a metric, such as ``--fail-on train_samples_per_s:-5%``."""
 
 from __future__ import annotations
 
@@ -12,21 +12,27 @@ from harness.errors import UsageError
 
 
 class Gate(Struct, frozen=True, kw_only=True):
+    """A bound on the change of one metric."""
+
     text: str
+    """The bound as the user wrote it."""
     metric: str
     bound: float
-    """Negative: no change below it; positive: none above it. A share of the base where `relative`."""
+    """Lower bound of the change if negative, upper bound if positive; a fraction of the base if `relative`."""
     relative: bool
 
     def broken_by(self, comparison: Comparison) -> bool:
-        """Whether the change lies beyond the bound beyond doubt: with its whole interval."""
+        """Return True if the whole confidence interval of the change is beyond the bound."""
         if comparison.low is None or comparison.high is None:
             return False
         return comparison.high < self.bound if self.bound < 0 else comparison.low > self.bound
 
 
 def parse(texts: Iterable[str]) -> list[Gate]:
-    """Raises `harness.UsageError` for what is no ``METRIC:-5%``, ``METRIC:+10%`` or ``METRIC:-0.01``."""
+    """Return the bounds written as ``METRIC:-5%``, ``METRIC:+10%`` or ``METRIC:-0.01``.
+
+    Raises `harness.UsageError` for any other text.
+    """
     gates = []
     for text in texts:
         metric, colon, bound = text.rpartition(":")
@@ -37,15 +43,15 @@ def parse(texts: Iterable[str]) -> list[Gate]:
             value = math.nan
         if not (metric and colon and math.isfinite(value) and value):
             raise UsageError(
-                f"cannot read the bound {text!r}; write it as METRIC:-5% (a share of the base) or METRIC:-0.01; "
-                "+ in place of - where more is worse"
+                f"cannot read the bound {text!r}; write METRIC:-5% (relative to the base) or METRIC:-0.01 (a "
+                "difference), with + instead of - if lower values are better"
             )
         gates.append(Gate(text=text, metric=metric, bound=value / 100 if relative else value, relative=relative))
     return gates
 
 
 def broken(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[tuple[Gate, Compared, Comparison]]:
-    """Return every bound that a comparison broke. Raises `harness.UsageError` for a bound in the wrong unit."""
+    """Return each broken bound with its comparison. Raises `harness.UsageError` for a bound in a wrong unit."""
     breaches = []
     for gate in gates:
         for pair in compared:

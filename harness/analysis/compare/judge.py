@@ -1,7 +1,7 @@
-"""From two sets of runs to verdicts: better, worse or indistinguishable, metric by metric.
+"""Comparison of two sets of runs, with one verdict for each metric: better, worse or inconclusive.
 
-All comparisons of one command together call a difference where there is none with probability `ALPHA` at most: each
-has the confidence 1 - `ALPHA` / m (Bonferroni), and its verdict is whether its interval holds "no difference".
+The m comparisons of one command share a familywise error rate of at most `ALPHA`: each interval has the confidence
+1 - `ALPHA` / m (Bonferroni correction). The verdict is inconclusive if the interval includes "no difference".
 """
 
 from __future__ import annotations
@@ -26,43 +26,49 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 ALPHA = 0.01
-ComparisonVerdict = Literal["better", "worse", "indistinguishable", "not known"]
+ComparisonVerdict = Literal["better", "worse", "inconclusive"]
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """One metric of one match. Changes of quality are differences; of the others, shares of the base: 0.05 is 5%
-    more."""
+    """Change of one metric between the two sides of a match.
+
+    Changes in quality are differences. Changes in other metrics are relative to the base: 0.05 is an increase of 5%.
+    """
 
     metric: str
     higher_is_better: bool
     relative: bool
     base: float | None
-    """Mean over the runs (of ratios, the geometric mean)."""
+    """Mean over the runs; the geometric mean for metrics that are compared as ratios."""
     new: float | None
     change: float | None
     low: float | None
     high: float | None
-    """Ends of the change's interval; None where too few runs were made for one."""
+    """Ends of the confidence interval of the change; None if there are too few runs."""
     detectable: float | None
-    """The smallest change that would have been seen with probability 0.95."""
+    """Smallest change that would be detected with probability 0.95; None if there are too few runs."""
     verdict: ComparisonVerdict
+    """``inconclusive`` if the interval includes 0 or there are too few runs for an interval."""
     evidence: str
-    """What the interval rests on, or why there is none."""
+    """Number of runs, pairs or examples behind the interval, or the reason why there is none."""
     unit: str = ""
-    """Of `base` and `new`; empty for a share."""
+    """Unit of `base` and `new`; empty for a fraction."""
 
 
 class Compared(Struct, frozen=True, kw_only=True):
+    """All comparisons of one match."""
+
     name: str
     differences: list[tuple[str, str, str]]
+    """(name, base, new) of each setting, package or part of the machine that differs."""
     comparisons: list[Comparison]
 
 
 def compare(matched: Match, metric: RunMetric, confidence: float, *, by_example: bool = True) -> Comparison:
     """Return the change of one metric from base to new.
 
-    `by_example` lets quality be compared over the examples of one seed, where there are fewer seeds than an interval
-    needs; it takes a second or so.
+    If `by_example`, quality is compared over the test examples of one seed when there are too few seeds for an
+    interval. This takes about a second.
     """
     sides = [_values(side, metric) for side in (matched.base, matched.new)]
     means = [_mean(list(side.values()), metric.relative) for side in sides]
@@ -113,13 +119,16 @@ def _of_runs(
         return of_pairs(differences, confidence, resolution), f"{len(common)} pairs of {unit}s"
     counts = [len(side) for side in sides]
     if min(counts) < MIN_RUNS:
-        return None, f"{counts[0]} and {counts[1]} {unit}s; needed are {MIN_RUNS} on each side (harness run --repeat)"
+        return (
+            None,
+            f"{counts[0]} and {counts[1]} {unit}s; at least {MIN_RUNS} are needed on each side (harness run --repeat)",
+        )
     base, new = (list(side.values()) for side in sides)
     return of_samples(base, new, confidence, resolution), f"{counts[0]} and {counts[1]} {unit}s"
 
 
 def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect | None, str]:
-    """From the examples of two runs of one seed and split, where the score is a mean over examples."""
+    """Compare two runs of one seed and split over their test examples, if the score is a mean over examples."""
     pairs = [
         (base, new)
         for base in matched.base
@@ -129,10 +138,10 @@ def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect 
     ]
     few = f"fewer than {MIN_RUNS} seeds"
     if not pairs or metric not in _PER_EXAMPLE or _several_targets(matched):
-        return None, f"{few}, and no example by example comparison; run more seeds"
+        return None, f"{few}, and this score cannot be compared example by example; run more seeds"
     base, new = (_predictions(run) for run in pairs[0])
     if base is None or new is None:
-        return None, f"{few}, and the predictions are not there; run more seeds"
+        return None, f"{few}, and the predictions were not saved; run more seeds"
     each, finish = _PER_EXAMPLE[metric]
     before, after = each(*base), each(*new)
     return of_examples(before, after, finish, confidence), f"{len(before)} examples of one seed"
@@ -148,11 +157,11 @@ _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]] 
     "rmse": (lambda targets, outputs: (outputs - targets)[:, 0] ** 2, lambda means: means**0.5),
     "mae": (lambda targets, outputs: abs(outputs - targets)[:, 0], lambda means: means),
 }
-"""Metric -> what each example adds to it, from targets and outputs, and the score from the means of these."""
+"""Metric -> two functions: from targets and outputs to the terms of the examples, and from their mean to the score."""
 
 
 def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | None, int, int], float]:
-    """Return the metric of each run by its split, its seed, and its number among the runs of these, from 1."""
+    """Return the value of each run, keyed by its split, its seed and its repeat number, which starts at 1."""
     values: dict[tuple[int | None, int, int], float] = {}
     for run in sorted(side, key=lambda run: run.record.started_at):
         value, repeat = metric.value(run.record), 1
@@ -166,7 +175,7 @@ def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | No
 
 
 def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[int | None, int], float]:
-    """Repeats of one seed and split are one draw."""
+    """Return the mean over the repeats of each seed and split."""
     draws: dict[tuple[int | None, int], list[float]] = {}
     for (split, seed, _), value in values.items():
         draws.setdefault((split, seed), []).append(value)
@@ -174,7 +183,7 @@ def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[in
 
 
 def _interleaved(matched: Match) -> bool:
-    """Whether runs of both sides took turns, so that a drifting machine hit each pair alike."""
+    """Return True if runs of both sides alternated, so that a drift of the machine affected both equally."""
     turns = [(run.record.started_at, "base") for run in matched.base]
     turns += [(run.record.started_at, "new") for run in matched.new]
     order = [side for _, side in sorted(turns)]
@@ -182,7 +191,7 @@ def _interleaved(matched: Match) -> bool:
 
 
 def _resolution(matched: Match) -> float:
-    """One example more or less, as a share; 0 where scores move in other steps than examples."""
+    """Return the change of a score by one example, as a fraction; 0 if the score does not count examples."""
     info = matched.base[0].record.provenance.data
     if info is None or info.objective != "classification":
         return 0.0
@@ -217,31 +226,29 @@ def _shown(value: float, relative: bool) -> float:
 
 
 def _verdict(effect: Effect | None, higher_is_better: bool) -> ComparisonVerdict:
-    if effect is None:
-        return "not known"
-    if effect.low <= 0 <= effect.high:
-        return "indistinguishable"
+    if effect is None or effect.low <= 0 <= effect.high:
+        return "inconclusive"
     return "better" if (effect.low > 0) == higher_is_better else "worse"
 
 
 def compare_all(
-    matches: Sequence[Match], catalog: Catalog, metrics: Sequence[str] = (), besides: Sequence[str] = ()
+    matches: Sequence[Match], catalog: Catalog, metrics: Sequence[str] = (), additional: Sequence[str] = ()
 ) -> list[Compared]:
-    """Compare the sides of every match by `metrics`; where there are none, by the primary metric, the costs that are
-    compared by default, and `besides`.
+    """Compare the two sides of every match by each of `metrics`.
 
-    Raises `harness.UnknownNameError` for a metric that none of the matches has.
+    If `metrics` is empty, compare the primary metric, the costs that are compared by default, and `additional`. Raises
+    `harness.UnknownNameError` for a metric that none of the matches has.
     """
     known = [comparable([[run.record for run in side] for side in (m.base, m.new)], catalog) for m in matches]
     names = dict.fromkeys(itertools.chain.from_iterable(known))
-    for name in (*metrics, *besides):
+    for name in (*metrics, *additional):
         if name not in names:
             raise UnknownNameError("metric", name, names)
     defaults = [metric.name for metric in METRICS if metric.compared == "by default"]
     chosen = []
     for matched, available in zip(matches, known, strict=True):
         primary = success(matched.base[0].record).scores.primary
-        wanted = metrics or (primary, *defaults, *besides)
+        wanted = metrics or (primary, *defaults, *additional)
         chosen.append([available[name] for name in dict.fromkeys(wanted) if name in available])
     confidence = 1 - ALPHA / max(1, sum(map(len, chosen)))
     return [

@@ -1,4 +1,4 @@
-"""Which runs of one side are compared with which of the other."""
+"""Matching of the runs on one side of a comparison with those on the other."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from harness.records.store import RECORD, Store, StoredRun, read_record
 
 @dataclass(frozen=True)
 class Match:
+    """Two sets of runs to compare, each of one setting."""
+
     base: list[StoredRun]
-    """Successful runs of one setting, seeds, splits and repeats together."""
+    """Successful runs of one setting, including all its seeds, splits and repeats."""
     new: list[StoredRun]
 
     @property
     def name(self) -> str:
-        """What both have in common of what names a row, and the backends."""
+        """Task, dataset, model, backend, device and precision, with ``base -> new`` for those that differ."""
         mine, other = (runs[0].record.spec for runs in (self.base, self.new))
         parts = []
         for field in IDENTITY:
@@ -35,16 +37,17 @@ class Match:
 
     @property
     def differences(self) -> list[tuple[str, str, str]]:
-        """(name, base, new) of the settings, the machine, versions and commit that differ; seeds are left out."""
+        """(name, base, new) of the settings, machine properties, package versions and commit that differ."""
         return changes(*(described(runs[0].record) for runs in (self.base, self.new)))
 
 
 def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[StoredRun]:
-    """The runs that `text` stands for: all of a results directory, the one of a run's directory, those of a baseline's
-    file, those of `results` that a suite's file (.toml) plans, or those of `results` whose id begins with it or
-    contains it. `catalog` is called where a suite is planned.
+    """Return the runs that `text` refers to.
 
-    Raises `harness.UsageError` where there are none, and `harness.RecordError` where one cannot be read.
+    It is one of: a results directory, the directory of one run, a baseline file, a suite file (``.toml``), whose
+    planned runs are looked up in `results`, or the beginning or a part of run ids in `results`. `catalog` is called
+    only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a record
+    cannot be read.
     """
     path = Path(text)
     if (path / RECORD).is_file():
@@ -54,12 +57,12 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[Store
         if loaded.problems:
             raise RecordError("; ".join(loaded.problems))
         if not loaded.runs:
-            raise UsageError(f"{path}: holds no runs")
+            raise UsageError(f"{path}: the directory contains no runs")
         return loaded.runs
     if path.is_file():
         return _of_suite(path, results, catalog()) if path.suffix == ".toml" else baseline.load(path)
     if os.sep in text:
-        raise UsageError(f"{path}: there is no such results directory, run or baseline")
+        raise UsageError(f"{path}: no results directory, run or baseline has this path; check its spelling")
     loaded = Store(results).load()
     if loaded.problems:
         raise RecordError("; ".join(loaded.problems))
@@ -68,7 +71,9 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[Store
     matching = exact or [run for run in runs if run.path.name.startswith(text)]
     matching = matching or [run for run in runs if text in run.path.name]
     if not matching:
-        raise UsageError(f"{text!r} is no directory, and no run in {results} is called so; `harness report` lists them")
+        raise UsageError(
+            f"no directory and no run in {results} has the name {text!r}; list the runs with `harness report`"
+        )
     return matching
 
 
@@ -78,25 +83,28 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
     from harness.plan.expand import expand_all
 
     selections = [selection.resolved(locate) for selection in suite.load(path)]
-    planned = {_undecided(spec) for spec in expand_all(selections, catalog)}
+    planned = {_device_independent_key(spec) for spec in expand_all(selections, catalog)}
     loaded = Store(results).load()
     if loaded.problems:
         raise RecordError("; ".join(loaded.problems))
-    matching = [run for run in loaded.runs if _undecided(run.record.spec) in planned]
+    matching = [run for run in loaded.runs if _device_independent_key(run.record.spec) in planned]
     if not matching:
-        raise UsageError(f"{path}: none of its runs is in {results}; carry them out: harness run --suite {path}")
+        raise UsageError(f"{path}: none of its runs is in {results}; run them first: harness run --suite {path}")
     return matching
 
 
-def _undecided(spec: RunSpec) -> str:
-    """Which device a run takes is decided when it runs."""
+def _device_independent_key(spec: RunSpec) -> str:
+    """Return the key of a spec without its device, because ``auto`` is replaced when the run starts."""
     return msgspec.structs.replace(spec, device="auto").key
 
 
 def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Match], list[str]]:
-    """Runs of equal settings belong together; what is left does where task, dataset, model, backend, device and
-    precision leave one choice; then without looking at the backend; then where nothing else is left on either side.
-    Also names what has no counterpart."""
+    """Return the matches between two sets of runs, and the names of the settings that have no counterpart.
+
+    Runs with equal settings are matched first. The remaining ones are matched if their task, dataset, model, backend,
+    device and precision are equal and unique on both sides; then regardless of the backend; then if only one setting
+    is left on each side.
+    """
     sides = [_groups(base), _groups(new)]
     matches = []
     for alike in (_settings, _identity, _settings_but_backend, _identity_but_backend, _anything):

@@ -1,4 +1,5 @@
-"""Whether a run's record can be believed: checks in the spirit of MLPerf's compliance tests.
+"""The audit of a run's record, modeled on MLPerf's compliance tests.
 
-`checks` looks at the record, its raw samples and the runs beside it; `replay` runs parts of it again in a child.
+`from_record` checks the record against its raw samples and the other runs of its results directory; `replay` repeats
+parts of the run in a child process.
 """

@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from msgspec import Struct
 
 
 class Finding(Struct, frozen=True, kw_only=True):
+    """The result of one check of an audit."""
+
     check: str
+    """Name of the check, as a statement that should hold."""
     passed: bool | None
-    """None where it could not be made."""
+    """True if the statement holds; None if the check could not be made."""
     detail: str
-    """What was seen, or why the check could not be made."""
+    """Observed values, or the reason why the check could not be made."""

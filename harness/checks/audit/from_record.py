@@ -1,4 +1,4 @@
-"""Checks that need the record, its raw samples and the runs beside it only."""
+"""Checks that need only the record, its raw samples and the other runs of its results directory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
-CLOCK_SHARE, CLOCK_S = 0.01, 0.05
-"""How far the clocks may be apart: the wall clock is set now and then, by small steps."""
+_NO_EVIDENCE = "the record was written before this evidence was collected"
+
+CLOCK_FRACTION, CLOCK_S = 0.01, 0.05
+"""Allowed difference between the two clocks, as a fraction of the duration plus a number of seconds. The operating
+system adjusts the wall clock in small steps, for example by NTP."""
 ROUNDING = 1e-9
-"""Relative difference that a figure may have from what its samples give: the same numbers in the same order."""
+"""Allowed relative difference between a recorded figure and its recomputation from the same samples in the same
+order."""
 
 
 def on_record(run: StoredRun, others: Sequence[StoredRun], catalog: Catalog) -> Iterator[Finding]:
-    """The findings on a successful run; `others` are the runs of its results directory."""
+    """Yield the findings on a successful run; `others` are the runs of its results directory."""
     record = run.record
     outcome = record.outcome
     assert isinstance(outcome, Success)
@@ -41,11 +45,11 @@ def on_record(run: StoredRun, others: Sequence[StoredRun], catalog: Catalog) -> 
 
 
 def _timed_predictions(record: RunRecord, outcome: Success) -> Finding:
-    """As MLPerf's TEST01: what was computed while the clock ran is what was scored."""
-    check = "timed predictions are the scored ones"
+    """Check that the predictions computed while timing are those that were scored, as MLPerf's TEST01 does."""
+    check = "timed predictions match the scored ones"
     evidence = outcome.evidence
     if evidence is None:
-        return Finding(check=check, passed=None, detail="the record is older than this evidence")
+        return Finding(check=check, passed=None, detail=_NO_EVIDENCE)
     allowed = tolerance("logits", record.spec.precision, outcome.model.parameters).value
     return Finding(
         check=check,
@@ -55,7 +59,7 @@ def _timed_predictions(record: RunRecord, outcome: Success) -> Finding:
 
 
 def _weights(record: RunRecord, outcome: Success) -> Finding:
-    check = "training changed the weights, and these were evaluated"
+    check = "training changed the weights, and the trained weights were evaluated"
     initial, final = record.provenance.initial_weights_digest, record.provenance.final_weights_digest
     evaluated = outcome.evidence.evaluated_weights_digest if outcome.evidence else None
     if not outcome.model.parameters:
@@ -67,16 +71,16 @@ def _weights(record: RunRecord, outcome: Success) -> Finding:
 
 
 def _clock(record: RunRecord, outcome: Success) -> Finding:
-    check = "the clock agrees with the wall"
+    check = "the step timer agrees with wall-clock time"
     evidence = outcome.evidence
     if evidence is None:
-        return Finding(check=check, passed=None, detail="the record is older than this evidence")
-    allowed = CLOCK_S + CLOCK_SHARE * evidence.wall_s
+        return Finding(check=check, passed=None, detail=_NO_EVIDENCE)
+    allowed = CLOCK_S + CLOCK_FRACTION * evidence.wall_s
     measured = sum(outcome.phases_s.values())
     agree = abs(evidence.clock_s - evidence.wall_s) <= allowed and measured <= record.wall_s + allowed
     detail = (
-        f"{evidence.clock_s:.2f} s by the clock that times steps, {evidence.wall_s:.2f} s by the wall clock; "
-        f"phases {measured:.2f} s of {record.wall_s:.2f} s that the parent saw"
+        f"{evidence.clock_s:.2f} s by the step timer, {evidence.wall_s:.2f} s by the wall clock; the phases took "
+        f"{measured:.2f} s of the {record.wall_s:.2f} s that the parent process measured"
     )
     return Finding(check=check, passed=agree, detail=detail)
 
@@ -86,30 +90,30 @@ def _speed(record: RunRecord, outcome: Success, arrays: Arrays | None) -> Findin
     trained = None if arrays is None else train_windows(record, arrays)
     timed = None if arrays is None else inference_windows(record, arrays)
     if trained is None or timed is None:
-        return Finding(check=check, passed=None, detail="the windows were not kept")
+        return Finding(check=check, passed=None, detail="the timed windows were not saved")
     import numpy as np
 
     wrong = []
-    for name, told, windows in (
+    for name, recorded, windows in (
         ("training", outcome.speed.train_samples_per_s, trained),
         ("inference", outcome.speed.inference_samples_per_s, timed),
     ):
-        found = float(np.median(windows.samples_per_s[windows.steady_from :]))
-        if not _same(told, found):
-            wrong.append(f"{name}: {told} in the record, {found} from the windows")
-    counts = f"{len(trained.seconds)} windows of training, {len(timed.seconds)} of inference"
+        computed = float(np.median(windows.samples_per_s[windows.steady_from :]))
+        if not _same(recorded, computed):
+            wrong.append(f"{name}: {recorded} in the record, {computed} from the windows")
+    counts = f"{len(trained.seconds)} training windows, {len(timed.seconds)} inference windows"
     return Finding(check=check, passed=not wrong, detail="; ".join(wrong) or counts)
 
 
 def _latency(outcome: Success, arrays: Arrays | None) -> Finding:
     check = "percentiles follow from the latencies"
     if arrays is None or "latencies_s" not in arrays:
-        return Finding(check=check, passed=None, detail="the latencies were not kept")
+        return Finding(check=check, passed=None, detail="the latencies were not saved")
     from harness.measure.stats import percentile
 
     samples_ms = 1e3 * arrays["latencies_s"]
-    told = {50: outcome.latency.p50_ms, 90: outcome.latency.p90_ms, 99: outcome.latency.p99_ms}
-    wrong = [f"p{p}" for p, value in told.items() if not _same(value, percentile(samples_ms, p))]
+    recorded = {50: outcome.latency.p50_ms, 90: outcome.latency.p90_ms, 99: outcome.latency.p99_ms}
+    wrong = [f"p{p}" for p, value in recorded.items() if not _same(value, percentile(samples_ms, p))]
     detail = f"{', '.join(wrong)} differ" if wrong else f"{len(samples_ms)} samples"
     return Finding(check=check, passed=not wrong, detail=detail)
 
@@ -118,26 +122,26 @@ def _scores(record: RunRecord, outcome: Success, arrays: Arrays | None, catalog:
     check = "scores follow from the predictions"
     info = record.provenance.data
     if arrays is None or info is None or "test_outputs" not in arrays:
-        return Finding(check=check, passed=None, detail="the predictions were not kept")
+        return Finding(check=check, passed=None, detail="the predictions were not saved")
     from harness.measure.quality.scorer import scorer
 
     try:
         metrics = [catalog.metric(name) for name in outcome.scores.test]
-        found = scorer(info, outcome.scores.primary, metrics).score(arrays["test_targets"], arrays["test_outputs"])
+        computed = scorer(info, outcome.scores.primary, metrics).score(arrays["test_targets"], arrays["test_outputs"])
     except Exception as error:
         return Finding(check=check, passed=None, detail=f"the scores cannot be computed here: {error}")
     wrong = [
-        f"{name} is {value}, the predictions give {found[name]}"
+        f"{name} is {value} in the record, {computed[name]} from the predictions"
         for name, value in outcome.scores.test.items()
-        if not _same(value, found[name], 1e-6)  # another version of a library may sum in another order
+        if not _same(value, computed[name], 1e-6)  # another version of a library may sum in another order
     ]
-    return Finding(check=check, passed=not wrong, detail="; ".join(wrong) or f"{len(found)} scores")
+    return Finding(check=check, passed=not wrong, detail="; ".join(wrong) or f"{len(computed)} scores")
 
 
 def _siblings(run: StoredRun, others: Sequence[StoredRun]) -> Iterator[Finding]:
-    """Seeds must differ in their weights and predictions, and repeats must not differ in their initial weights."""
+    """Check that runs with other seeds have other weights, and that repeats start from the same weights and data."""
     record = run.record
-    alike = [
+    comparable = [
         other
         for other in others
         if other.record.run_id != record.run_id
@@ -145,43 +149,48 @@ def _siblings(run: StoredRun, others: Sequence[StoredRun]) -> Iterator[Finding]:
         and other.record.spec.group_key == record.spec.group_key
         and other.record.spec.split == record.spec.split
     ]
-    seeds = [other for other in alike if other.record.spec.seed != record.spec.seed]
-    repeats = [other for other in alike if other.record.spec.seed == record.spec.seed]
-    yield _compared("seeds were really different", run, seeds, _differ, "no run of another seed is beside it")
-    yield _compared("repeats began alike", run, repeats, _began_alike, "no repeat of it is beside it")
+    seeds = [other for other in comparable if other.record.spec.seed != record.spec.seed]
+    repeats = [other for other in comparable if other.record.spec.seed == record.spec.seed]
+    no_seed = "the results directory has no run with another seed"
+    no_repeat = "the results directory has no repeat of this run"
+    yield _compared("distinct seeds gave distinct runs", run, seeds, _seed_problem, no_seed)
+    yield _compared("repeats started from the same weights and data", run, repeats, _repeat_problem, no_repeat)
 
 
 def _compared(
     check: str,
     run: StoredRun,
     others: Sequence[StoredRun],
-    wrong: Callable[[RunRecord, RunRecord], str],
+    problem: Callable[[RunRecord, RunRecord], str],
     none: str,
 ) -> Finding:
+    """Compare a run with each of `others`; `none` is the reason to give if there are none."""
     if not others:
         return Finding(check=check, passed=None, detail=none)
-    problems = [f"{text} {other.record.run_id}" for other in others if (text := wrong(run.record, other.record))]
+    problems = [f"{text} {other.record.run_id}" for other in others if (text := problem(run.record, other.record))]
     return Finding(check=check, passed=not problems, detail="; ".join(problems) or f"compared with {len(others)} runs")
 
 
-def _differ(record: RunRecord, other: RunRecord) -> str:
-    mine, its = record.provenance, other.provenance
-    if None in (mine.final_weights_digest, its.final_weights_digest):
-        return ""  # without canonical weights there is nothing that a seed draws
-    random = mine.initial_weights_digest == its.initial_weights_digest and record.spec.pretrained is None
-    if random:
-        return "the same initial weights as"
-    return "the same trained weights as" if mine.final_weights_digest == its.final_weights_digest else ""
+def _seed_problem(record: RunRecord, other: RunRecord) -> str:
+    """Return what two runs of distinct seeds should not have in common; empty if they differ as they should."""
+    mine, theirs = record.provenance, other.provenance
+    if None in (mine.final_weights_digest, theirs.final_weights_digest):
+        return ""  # A model without canonical weights does not depend on the seed.
+    if mine.initial_weights_digest == theirs.initial_weights_digest and record.spec.pretrained is None:
+        return "the initial weights are the same as in"
+    return "the trained weights are the same as in" if mine.final_weights_digest == theirs.final_weights_digest else ""
 
 
-def _began_alike(record: RunRecord, other: RunRecord) -> str:
-    mine, its = record.provenance, other.provenance
-    if mine.initial_weights_digest != its.initial_weights_digest:
-        return "other initial weights than"
-    return "other data than" if mine.dataset_digest != its.dataset_digest else ""
+def _repeat_problem(record: RunRecord, other: RunRecord) -> str:
+    """Return how the starting points of two repeats differ; empty if they are the same."""
+    mine, theirs = record.provenance, other.provenance
+    if mine.initial_weights_digest != theirs.initial_weights_digest:
+        return "the initial weights differ from those of"
+    return "the data differ from those of" if mine.dataset_digest != theirs.dataset_digest else ""
 
 
-def _same(told: float | None, found: float | None, share: float = ROUNDING) -> bool:
-    if told is None or found is None:
-        return told is found
-    return math.isclose(told, found, rel_tol=share, abs_tol=share)
+def _same(recorded: float | None, computed: float | None, tolerance: float = ROUNDING) -> bool:
+    """Return whether two figures are equal up to rounding, or both missing."""
+    if recorded is None or computed is None:
+        return recorded is computed
+    return math.isclose(recorded, computed, rel_tol=tolerance, abs_tol=tolerance)

@@ -1,5 +1,5 @@
-"""Checks that run parts of a run again, in a child: its data, its initial weights, its saved weights, and whether its
-backend remembers what it was asked before.
+"""Checks that repeat parts of a run in a child process: its data, its initial weights, the predictions of its saved
+weights, and whether its backend caches results.
 """
 
 from __future__ import annotations
@@ -27,26 +27,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHECKS = (
-    "the data are those of the record",
+    "the data match the record",
     "the initial weights follow from the seed",
-    "the saved weights give the predictions",
-    "nothing is remembered from batch to batch",
+    "the saved weights reproduce the predictions",
+    "no results are cached between batches",
 )
 FASTER = 1.1
-"""How much faster a repeated batch may be than fresh ones: the bound of MLPerf's TEST04."""
+"""Allowed ratio of the time of fresh batches to that of a repeated batch, as in MLPerf's TEST04."""
 PAIRS, WINDOW_S, BATCHES = 12, 0.1, 64
-"""Windows of either kind, which take turns; about so long; and as many fresh batches at most in one."""
+"""Number of windows of each kind, which alternate; their approximate duration in seconds; and their maximum number of
+batches."""
 
 
 class ReplayJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The job of a child process that repeats parts of a run."""
+
     record: RunRecord
     plugins: tuple[PluginRef, ...]
     run: str
-    """The run's directory."""
+    """Path of the run's directory."""
 
 
 def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
-    """Return all of `CHECKS`; those that the child could not make say why."""
+    """Return a finding for each of `CHECKS`; those that the child could not make contain the reason."""
     findings: list[Finding] = []
     try:
         spec = run.record.spec
@@ -57,21 +60,23 @@ def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
             environment=child_environment(spec),
             event_type=Finding,
             on_event=findings.append,
+            limit_option="--timeout",
         )
-        why = failure.message if failure else "no result arrived"
+        reason = failure.message if failure else "the child process sent no result"
     except HarnessError as error:
-        why = str(error)
+        reason = str(error)
     missing = CHECKS[len(findings) :]
-    return [*findings, *(Finding(check=check, passed=None, detail=why) for check in missing)]
+    return [*findings, *(Finding(check=check, passed=None, detail=reason) for check in missing)]
 
 
 def make_checks(job: ReplayJob, context: ChildContext) -> None:
-    """Send the findings in the order of `CHECKS`, each once it is known."""
+    """Send the findings in the order of `CHECKS`, each as soon as it is known."""
     for finding in _checks(job):
         context.send(finding)
 
 
 def _checks(job: ReplayJob) -> Iterator[Finding]:
+    """Yield the findings in the order of `CHECKS`."""
     from harness.records.arrays import digest
 
     record = job.record
@@ -87,27 +92,27 @@ def _checks(job: ReplayJob) -> Iterator[Finding]:
     with opened_session(prepared, weights) as session:
         fit_at_once(session, prepared)
         yield _saved(Path(job.run), record, session, prepared.data)
-        yield _remembered(session, prepared.data, record.spec.recipe.batch_size)
+        yield _no_cache(session, prepared.data, record.spec.recipe.batch_size)
 
 
 def _digests(actual: str, recorded: str) -> str:
-    return f"SHA-256 {actual[:8]}; the record has {recorded[:8]}"
+    return f"the SHA-256 is {actual[:8]} here and {recorded[:8]} in the record"
 
 
 def _saved(folder: Path, record: RunRecord, session: Session, data: PreparedData) -> Finding:
-    """Leaves the saved weights in the session, where there are any."""
+    """Predict with the saved weights, which stay set in the session, and compare with the saved predictions."""
     from harness.checks.parity.distance import relative
     from harness.execute.weights import load
     from harness.measure.inference import predict
     from harness.records.arrays import digest
 
     if not (folder / WEIGHTS).is_file():
-        return Finding(check=CHECKS[2], passed=None, detail="none were saved (harness run --save-weights)")
+        return Finding(check=CHECKS[2], passed=None, detail="no weights were saved (harness run --save-weights)")
     if not (folder / ARRAYS).is_file():
-        return Finding(check=CHECKS[2], passed=None, detail="the predictions were not kept")
+        return Finding(check=CHECKS[2], passed=None, detail="the predictions were not saved")
     weights = load(folder / WEIGHTS)
     if digest(weights) != record.provenance.final_weights_digest:
-        return Finding(check=CHECKS[2], passed=False, detail="the saved weights are not those that were trained")
+        return Finding(check=CHECKS[2], passed=False, detail="the saved weights are not the trained ones")
     session.set_weights(weights)
     outputs = predict(session, data.test, record.spec.recipe.batch_size, data.info.outputs)
     assert isinstance(record.outcome, Success)
@@ -117,8 +122,8 @@ def _saved(folder: Path, record: RunRecord, session: Session, data: PreparedData
     return Finding(check=CHECKS[2], passed=bool(error <= allowed), detail=detail)
 
 
-def _remembered(session: Session, data: PreparedData, batch_size: int) -> Finding:
-    """One batch over and over against batches that never came before, drawn from the training split."""
+def _no_cache(session: Session, data: PreparedData, batch_size: int) -> Finding:
+    """Compare the speed of one repeated batch with that of new batches drawn from the training split."""
     import numpy as np
 
     from harness.measure.steady import median_interval
@@ -147,10 +152,10 @@ def _remembered(session: Session, data: PreparedData, batch_size: int) -> Findin
         for kind, batches in kinds if pair % 2 else reversed(kinds):
             times[kind] = seconds(batches)
         ratios.append(times["fresh"] / times["repeated"])
-    ends = median_interval(np.array(ratios))
-    assert ends is not None
+    interval = median_interval(np.array(ratios))
+    assert interval is not None
     detail = (
-        f"a repeated batch is {float(np.median(ratios)):.2f} times as fast as fresh ones, 95% interval "
-        f"{ends[0]:.2f} to {ends[1]:.2f} (allowed {FASTER:g})"
+        f"a repeated batch is {float(np.median(ratios)):.2f} times as fast as fresh batches, 95% confidence interval "
+        f"{interval[0]:.2f} to {interval[1]:.2f} (allowed {FASTER:g})"
     )
-    return Finding(check=CHECKS[3], passed=ends[0] <= FASTER, detail=detail)
+    return Finding(check=CHECKS[3], passed=interval[0] <= FASTER, detail=detail)

@@ -1,4 +1,4 @@
-"""The child's side of a latency measurement: open a run's model and measure it."""
+"""The child process of a latency measurement: open a run's model and measure it."""
 
 from __future__ import annotations
 
@@ -24,25 +24,28 @@ from harness.records.store import WEIGHTS
 
 LATENCIES = "latencies.npz"
 MAX_BYTES = 256 * 2**20
-"""Of samples that are held in memory."""
+"""Maximum size of the samples that are held in memory."""
 CALIBRATION_S = 0.5
+"""Duration of the measurement of a query's expected time, in seconds."""
 
 
 class LatencyJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The job of a child process that measures a run's latency."""
+
     run_id: str
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
     run: str
-    """The run's directory."""
+    """Path of the run's directory."""
     settings: Settings
     engine: Literal["loadgen", "loop"]
 
 
 def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
-    """Measure the run's model, and leave the raw latencies and LoadGen's logs in the call's directory."""
+    """Measure the run's model, and save the raw latencies and LoadGen's logs in the call's directory."""
     settings = job.settings
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    environment = collect()  # before the model is there, so that the load average is not our own
+    environment = collect()  # before the model is loaded, so that the load average excludes the measurement
     prepared = prepare(job.spec, job.plugins)
     machine = Machine(prepared.spec.device)
     saved = Path(job.run) / WEIGHTS
@@ -54,7 +57,7 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
         size = sum(array[:1].nbytes for array in test.inputs.values())
         service = Service(session, test, settings.batch_size, max(1, MAX_BYTES // max(1, size)))
         before = machine.read()
-        measured, latencies = _ask(service, job, context.directory)
+        measured, latencies = _measure(service, job, context.directory)
         flags = machine.suspicions(difference(before, machine.read()))
     np.savez(context.directory / LATENCIES, latencies_s=np.array(latencies))
     one_query = settings.scenario == "offline"
@@ -74,7 +77,8 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
     )
 
 
-def _ask(service: Service, job: LatencyJob, directory: Path) -> tuple[Measured, list[float]]:
+def _measure(service: Service, job: LatencyJob, directory: Path) -> tuple[Measured, list[float]]:
+    """Return the figures and the latency of each query, in seconds."""
     if job.engine == "loop":
         return loop.run(service.answer, service.samples, job.settings)
     per_query = service.batch_size if job.settings.scenario == "offline" else job.settings.samples_per_query
@@ -85,7 +89,7 @@ def _ask(service: Service, job: LatencyJob, directory: Path) -> tuple[Measured, 
 
 
 def _seconds(work: Callable[[], Any]) -> float:
-    """Median seconds of a query, for LoadGen to know what to expect."""
+    """Return the median duration of `work`, in seconds."""
     times: list[float] = []
     end = time.perf_counter() + CALIBRATION_S
     while not times or time.perf_counter() < end:

@@ -1,7 +1,7 @@
-"""The four scenarios by MLPerf's LoadGen, so that their figures mean what the field means by them.
+"""The four scenarios, measured with MLPerf's LoadGen, so that the figures are defined as in MLPerf Inference.
 
-LoadGen asks from a thread of its own; the thread that made the session answers, since frameworks keep thread counts and
-devices by thread.
+LoadGen issues queries from a separate thread. The thread that created the session answers them, because frameworks
+keep thread counts and devices per thread.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from typing import Any, NamedTuple
 from harness.checks.latency.result import Measured, Settings
 
 LEAST_QUERIES = 662
-"""What a p99 needs, and LoadGen's early stopping at the 99th percentile as well."""
+"""Minimum number of queries for a p99, and for LoadGen's early stopping at the 99th percentile."""
 DEFAULT_BOUND_MS = 100.0
-"""LoadGen's own default."""
+"""Default latency bound of LoadGen, in milliseconds."""
 MARGIN = 1.5
-"""LoadGen makes its queries beforehand, by what it is told to expect: this much more than was measured."""
+"""Factor by which the query rate that is announced to LoadGen exceeds the measured one, because LoadGen creates all
+queries in advance."""
 OVERHEAD_S = 1e-4
-"""Allowed a query for LoadGen and the hand-over between threads, when a target is chosen
-(``python -m benchmarks.loadgen`` measures it)."""
+"""Time per query that is allowed for LoadGen and for passing the query between threads when a target rate is chosen, in
+seconds (``python -m benchmarks.loadgen`` measures it)."""
 _SCENARIOS = {
     "single-stream": "SingleStream",
     "multi-stream": "MultiStream",
@@ -46,48 +47,49 @@ class _Query(NamedTuple):
 def run(
     answer: Answer, samples: int, settings: Settings, expected_s: float, logs: Path
 ) -> tuple[Measured, list[float]]:
-    """The figures, and the seconds of each query; LoadGen's own logs go to `logs`.
+    """Return the figures and the latency of each query, in seconds; LoadGen writes its logs to the directory `logs`.
 
-    `answer` computes samples by their numbers; it takes `expected_s` for one query, or for ``offline`` for one sample.
-    Latencies are from the moment that LoadGen issued the query; of ``server``, from its scheduled arrival.
-    Raises what `answer` raises.
+    `answer` computes the samples with the given numbers; it takes `expected_s` for one query or, in the ``offline``
+    scenario, for one sample. Latency counts from the moment at which LoadGen issues the query or, in the ``server``
+    scenario, from the query's scheduled arrival. Raises what `answer` raises.
     """
     import mlperf_loadgen as lg
 
-    asked: queue.SimpleQueue[_Query | None] = queue.SimpleQueue()
+    issued: queue.SimpleQueue[_Query | None] = queue.SimpleQueue()
     latencies: list[float] = []
     failure: list[BaseException] = []
 
     def issue(queries: list[Any]) -> None:
-        asked.put(_Query(time.perf_counter(), [query.id for query in queries], [query.index for query in queries]))
+        issued.put(_Query(time.perf_counter(), [query.id for query in queries], [query.index for query in queries]))
 
     test = _test_settings(lg, settings, expected_s)
     logging = lg.LogSettings()
     logging.log_output.outdir, logging.log_output.prefix = str(logs), "mlperf_log_"
-    logging.enable_trace = settings.scenario == "server"  # which alone has the scheduled arrivals
+    logging.enable_trace = settings.scenario == "server"  # only the trace contains the scheduled arrivals
     sut = lg.ConstructSUT(issue, lambda: None)
     library = lg.ConstructQSL(samples, samples, lambda numbers: None, lambda numbers: None)
 
-    def ask() -> None:
+    def run_test() -> None:
         try:
             lg.StartTestWithLogSettings(sut, library, test, logging)
         finally:
-            asked.put(None)
+            issued.put(None)
 
-    thread = threading.Thread(target=ask, name="loadgen")
+    thread = threading.Thread(target=run_test, name="loadgen")
     start = time.perf_counter()
     thread.start()
-    while (query := asked.get()) is not None:
-        waiting = _waiting(asked, query, settings.batch_size) if settings.scenario == "server" else [query]
+    while (query := issued.get()) is not None:
+        waiting = _waiting(issued, query, settings.batch_size) if settings.scenario == "server" else [query]
         if not failure:
             try:
                 answer([number for part in waiting if part for number in part.samples])
-            except BaseException as error:  # LoadGen waits for every answer: the rest is completed, then this is told
+            except BaseException as error:
+                # LoadGen waits for every answer, so complete the other queries before raising.
                 failure.append(error)
         now = time.perf_counter()
         for part in waiting:
             if part is None:
-                asked.put(None)
+                issued.put(None)
                 continue
             latencies.append(now - part.issued_s)
             lg.QuerySamplesComplete([lg.QuerySampleResponse(number, 0, 0) for number in part.ids])
@@ -104,15 +106,15 @@ def run(
     return _measured(logs / "mlperf_log_detail.txt", settings, seconds, len(latencies)), latencies
 
 
-def _waiting(asked: queue.SimpleQueue[_Query | None], first: _Query, most: int) -> list[_Query | None]:
-    """The queries that wait already, as many as are computed at once."""
-    found: list[_Query | None] = [first]
-    while len(found) < most and found[-1] is not None:
+def _waiting(issued: queue.SimpleQueue[_Query | None], first: _Query, most: int) -> list[_Query | None]:
+    """Return `first` and the queries that already wait, at most `most` in total; None marks the end of the test."""
+    waiting: list[_Query | None] = [first]
+    while len(waiting) < most and waiting[-1] is not None:
         try:
-            found.append(asked.get_nowait())
+            waiting.append(issued.get_nowait())
         except queue.Empty:
             break
-    return found
+    return waiting
 
 
 def _test_settings(lg: Any, settings: Settings, expected_s: float) -> Any:
@@ -131,44 +133,47 @@ def _test_settings(lg: Any, settings: Settings, expected_s: float) -> Any:
 
 
 def _measured(detail: Path, settings: Settings, seconds: float, queries: int) -> Measured:
-    found: dict[str, Any] = {}
+    """Return the figures from LoadGen's detailed log."""
+    logged: dict[str, Any] = {}
     errors = []
     for line in detail.read_text(encoding="utf-8").splitlines():
         entry = json.loads(line.partition(":::MLLOG ")[2] or "{}")
         if "key" in entry:
-            found[entry["key"]] = entry["value"]
+            logged[entry["key"]] = entry["value"]
             if entry["metadata"]["is_error"]:
                 errors.append(str(entry["value"]))
-    rate = found.get("result_samples_per_second")
+    rate = logged.get("result_samples_per_second")
     total = queries * settings.samples_per_query
-    if rate is not None:  # offline: one query, of as many samples as LoadGen made
-        total = int(found["effective_samples_per_query"])
+    if rate is not None:  # offline: one query, whose number of samples LoadGen chose
+        total = int(logged["effective_samples_per_query"])
         seconds = total / float(rate)
+    valid = logged.get("result_validity") == "VALID"
     return Measured(
         engine=f"loadgen {importlib.metadata.version('mlcommons-loadgen')}",
-        valid=found.get("result_validity") == "VALID",
-        reasons=[] if found.get("result_validity") == "VALID" else _reasons(found, errors),
+        valid=valid,
+        reasons=[] if valid else _reasons(logged, errors),
         seconds=seconds,
         queries=queries,
         samples=total,
-        target_qps=float(found["effective_target_qps"]) if settings.scenario == "server" else None,
+        target_qps=float(logged["effective_target_qps"]) if settings.scenario == "server" else None,
     )
 
 
-def _reasons(found: dict[str, Any], errors: list[str]) -> list[str]:
-    told = {
+def _reasons(logged: dict[str, Any], errors: list[str]) -> list[str]:
+    """Return the reasons why LoadGen calls a result invalid."""
+    texts = {
         "result_perf_constraints_met": "more than 1% of the queries took longer than the bound",
-        "result_min_duration_met": "the queries ended before the time was up",
+        "result_min_duration_met": "the queries ended before the minimum duration",
         "result_min_queries_met": f"there were fewer than {LEAST_QUERIES} queries",
     }
-    reasons = [text for key, text in told.items() if found.get(key) is False]
-    if found.get("result_invalid_reason"):
-        reasons.append(str(found["result_invalid_reason"]).strip())
-    return [*reasons, *errors] or ["too few queries to be sure that the percentile holds (early stopping)"]
+    reasons = [text for key, text in texts.items() if logged.get(key) is False]
+    if logged.get("result_invalid_reason"):
+        reasons.append(str(logged["result_invalid_reason"]).strip())
+    return [*reasons, *errors] or ["too few queries for the confidence that early stopping requires in the percentile"]
 
 
 def _since_arrival(trace: Path) -> list[float]:
-    """``complete_ns`` of each sample counts from its scheduled arrival."""
+    """Return each sample's latency since its scheduled arrival, in seconds (``complete_ns`` in LoadGen's trace)."""
     with trace.open(encoding="utf-8") as lines:
-        found = [re.search(r'"name":"Sample".*"complete_ns":(\d+)', line) for line in lines]
-    return [int(match.group(1)) / 1e9 for match in found if match]
+        matches = [re.search(r'"name":"Sample".*"complete_ns":(\d+)', line) for line in lines]
+    return [int(match.group(1)) / 1e9 for match in matches if match]

@@ -1,4 +1,4 @@
-"""``single-stream`` and ``offline`` by the harness's own loop, where LoadGen is not installed."""
+"""The ``single-stream`` and ``offline`` scenarios without LoadGen."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ ENGINE = "harness loop"
 
 
 def run(answer: Callable[[Sequence[int]], None], samples: int, settings: Settings) -> tuple[Measured, list[float]]:
-    """The figures, and the seconds of each query.
+    """Return the figures and the latency of each query, in seconds.
 
-    ``single-stream``: the next query follows when the last was answered, samples in their order, until the time is up.
-    ``offline``: one query, of all samples as often as fit into the time by a first round's measure.
+    ``single-stream``: queries of one sample each, one after the other in the order of the samples, until the time is
+    up. ``offline``: one query of all samples, repeated as often as fits into the time according to a first pass.
     """
     if settings.scenario == "offline":
         return _offline(answer, samples, settings)

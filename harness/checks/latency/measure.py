@@ -1,4 +1,4 @@
-"""Measure a stored run's latency in a child, and keep what it found beside the run's record."""
+"""Measure a stored run's latency in a child process, and save the result next to the run's record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.records.store import StoredRun, write_json
 
 FOLDER, RESULT = "latency", "result.json"
 STREAMS = 8
-"""Samples of a ``multi-stream`` query (MLPerf Inference rules, edge)."""
+"""Number of samples in a ``multi-stream`` query (MLPerf Inference rules, edge)."""
 
 
 def settings(
@@ -32,11 +32,11 @@ def settings(
     target_qps: float | None = None,
     latency_bound_ms: float | None = None,
 ) -> Settings:
-    """Raises `harness.UsageError` for options that this scenario does not have."""
+    """Return the settings of a measurement. Raises `harness.UsageError` for options that the scenario does not have."""
     if scenario != "server" and (target_qps is not None or latency_bound_ms is not None):
-        raise UsageError(f"--target-qps and --latency-bound-ms belong to --scenario server, not {scenario}")
+        raise UsageError(f"--target-qps and --latency-bound-ms require --scenario server, not {scenario}")
     if batch_size is not None and scenario not in ("server", "offline"):
-        raise UsageError(f"--batch-size belongs to --scenario server or offline; {scenario} has its own")
+        raise UsageError(f"--batch-size requires --scenario server or offline; {scenario} has a fixed batch size")
     outcome = run.record.outcome
     if not isinstance(outcome, Success):
         raise UsageError(f"run {run.record.run_id!r} failed; there is no model to measure")
@@ -53,27 +53,27 @@ def settings(
 
 
 def engine_for(scenario: Scenario) -> Literal["loadgen", "loop"]:
-    """LoadGen where it is installed. Raises `harness.UsageError` for a scenario that needs it where it is not."""
+    """Return ``loadgen`` if it is installed, else ``loop``, or raise `harness.UsageError` if the scenario needs it."""
     if importlib.util.find_spec("mlperf_loadgen") is not None:
         return "loadgen"
     if scenario in ("single-stream", "offline"):
         return "loop"
-    raise UsageError(f"the scenario {scenario} needs MLPerf's LoadGen: pip install mlcommons-loadgen")
+    raise UsageError(f"the scenario {scenario} needs MLPerf's LoadGen; run: pip install mlcommons-loadgen")
 
 
 def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: float) -> tuple[LatencyResult, Path]:
-    """The result, and the folder that it is kept in, with its raw samples and LoadGen's logs.
+    """Measure the latency; return the result and the directory with it, its raw samples and LoadGen's logs.
 
-    Raises `harness.HarnessError` where it could not be measured; nothing is kept then.
+    Raises `harness.HarnessError` if the measurement fails, which leaves no files behind.
     """
     spec = run.record.spec
     engine = engine_for(chosen.scenario)
-    place = run.path / FOLDER
+    folder = run.path / FOLDER
     try:
-        place.mkdir(exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=place, prefix=".partial-"))
+        folder.mkdir(exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
     except OSError as error:
-        raise RecordError(f"{place}: cannot be written: {error.strerror}") from None
+        raise RecordError(f"{folder}: cannot be written: {error.strerror}") from None
     try:
         result = call_in_child(
             measure_latency,
@@ -88,22 +88,24 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
             timeout_s=timeout_s,
             environment=child_environment(spec),
             directory=scratch,
+            limit_option="--timeout",
         )
         if isinstance(result, Failure):
             raise HarnessError(f"the latency could not be measured: {result.message}")
         write_json(scratch / RESULT, result)
-        return result, _kept(scratch, place, chosen.scenario)
+        return result, _saved(scratch, folder, chosen.scenario)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(OSError):
-            place.rmdir()  # where nothing is kept
+            folder.rmdir()  # if it is empty
 
 
-def _kept(scratch: Path, place: Path, scenario: Scenario) -> Path:
+def _saved(scratch: Path, folder: Path, scenario: Scenario) -> Path:
+    """Rename the directory `scratch` to the first free name in `folder`, and return its path."""
     scratch.chmod(0o755)
     number = 1
     while True:
-        final = place / f"{scenario}-{number}"
+        final = folder / f"{scenario}-{number}"
         if not final.exists():
             try:
                 return scratch.rename(final)

@@ -1,4 +1,4 @@
-"""What is kept of a latency measurement, beside its raw samples."""
+"""The stored result of a latency measurement, apart from its raw samples."""
 
 from __future__ import annotations
 
@@ -14,51 +14,61 @@ SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "server", "o
 
 
 class Settings(Struct, frozen=True, kw_only=True):
+    """Settings of a latency measurement."""
+
     scenario: Scenario
     seconds: float
-    """How long queries are asked at least; of ``offline``, how long its one query is to take."""
+    """Minimum duration, in seconds; for ``offline``, the intended duration of its single query."""
     batch_size: int
-    """Samples that are computed at once, at most."""
+    """Maximum number of samples that are computed at once."""
     samples_per_query: int
-    """1; of ``multi-stream`` 8; of ``offline`` all there are."""
+    """Number of samples in a query: all for ``offline``, 8 for ``multi-stream``, else 1."""
     target_qps: float | None = None
-    """``server``: queries a second, arriving at random (Poisson); None: half of what the model manages one by one."""
+    """For ``server``: mean number of queries per second, which arrive as a Poisson process. None for half of the rate
+    that the model reaches with one query at a time."""
     latency_bound_ms: float | None = None
-    """``server``: 99% of the queries are to take no longer."""
+    """For ``server``: upper bound on the latency of 99% of the queries. None for LoadGen's default."""
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """What an engine found."""
+    """Figures that an engine measured."""
 
     engine: str
     """``loadgen`` with its version, or ``harness loop``."""
     valid: bool | None
-    """LoadGen's verdict; None for the harness's own loop, which gives none."""
+    """LoadGen's verdict; None without LoadGen."""
     reasons: list[str]
-    """Why it is not valid."""
+    """Reasons why the result is not valid."""
     seconds: float
+    """Duration of the measurement, in seconds."""
     queries: int
     samples: int
     target_qps: float | None = None
+    """For ``server``: the rate that LoadGen aimed at, in queries per second. None for the other scenarios."""
 
 
 class LatencyResult(Struct, frozen=True, kw_only=True):
+    """Result of a latency measurement of one run's model."""
+
     run_id: str
     settings: Settings
     measured: Measured
     samples_per_s: float
     percentiles_ms: dict[str, float | None]
-    """``p50`` to ``p99.9`` of the queries' latencies, nearest rank; None where the queries are too few for it. Empty
-    for ``offline``, which is one query."""
+    """Percentiles ``p50`` to ``p99.9`` of the queries' latencies, by nearest rank; None if there are too few queries.
+    Empty for ``offline``, which has a single query."""
     mean_ms: float | None
+    """Mean latency of the queries; None for ``offline``."""
     weights: Literal["trained", "initial"]
+    """Weights that were used: those that the run saved, or the initial ones."""
     device: str
     started_at: str
     environment: Environment
     flags: list[str]
-    """What else the machine did meanwhile that may have changed the figures."""
+    """Observations of the machine, such as other load, that may have influenced the figures."""
 
 
 def percentiles_ms(latencies_s: list[float]) -> dict[str, float | None]:
+    """Return the percentiles by name, in milliseconds; None for those that need more samples."""
     samples_ms = [1e3 * seconds for seconds in latencies_s]
     return {f"p{percent:g}": percentile(samples_ms, percent) for percent in MINIMUM_SAMPLES}

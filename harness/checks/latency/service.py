@@ -12,24 +12,27 @@ from harness.interfaces import Session, Split
 
 WARMUP = 3
 MAX_IN_FLIGHT = 16
-"""Batches that are submitted before the oldest is waited for."""
+"""Maximum number of submitted batches whose outputs have not been fetched."""
 
 
 class Service:
-    """Computes samples by their numbers, `batch_size` at once. Every call to the session has that size, so that nothing
-    is compiled twice: fewer samples are filled up by repeating the last."""
+    """A service that computes samples by their numbers, `batch_size` at a time.
+
+    Every batch has this size, so that the model is compiled only once: an incomplete batch is padded with copies of its
+    last sample.
+    """
 
     def __init__(self, session: Session, split: Split, batch_size: int, most_samples: int) -> None:
         self.batch_size = batch_size
         self.samples = min(len(split), most_samples)
         self._session = session
-        # In memory beforehand, as LoadGen's sample library asks for.
+        # Load the samples into memory in advance, as LoadGen's sample library requires.
         self._inputs = {name: np.ascontiguousarray(array[: self.samples]) for name, array in split.inputs.items()}
         for _ in range(WARMUP):
             self.answer([0])
 
     def answer(self, samples: Sequence[int]) -> None:
-        """From inputs on the host to outputs on the host."""
+        """Compute the samples with these numbers, including the transfer of inputs and outputs from and to the host."""
         size = self.batch_size
         in_flight: deque[Any] = deque()
         with self._session.inference():

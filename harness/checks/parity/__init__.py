@@ -1,1 +1,1 @@
-"""The parity check: whether two backends compute the same thing, before anybody compares their speed."""
+"""The parity check, which verifies that two backends compute the same thing before their speed is compared."""

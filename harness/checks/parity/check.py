@@ -1,4 +1,4 @@
-"""A parity check from the parent's side: gather evidence in child processes, compare, explain."""
+"""The parent process of a parity check: gather evidence in child processes, compare it, and explain differences."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from harness.records import Failure, ParityMark, RunSpec
 from harness.records.store import Store
 
 TIMEOUT_S = 1800.0
+"""Default time limit of one backend, in seconds."""
 ROUNDINGS = 6
-"""Draws of the weights' last bits. What float32 rounding may decide is decided otherwise by about half of them: that
-all six miss it has a chance of 1 in 64."""
+"""Number of times that the last bits of the weights are redrawn. If rounding in float32 decides between two outcomes,
+each draw gives the other outcome with a probability of about 1/2, so all six miss it with a probability of 1/64."""
 
 
 def _silent(text: str) -> None:
@@ -32,24 +33,23 @@ def _silent(text: str) -> None:
 
 
 def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
-    """Specs that differ in their backend only, each with the first of its kind; seeds need no check of their own.
+    """Return pairs of specs that differ only in their backend (seeds aside): the first of a group with each other one.
 
-    Raises `harness.UsageError` where nothing can be compared.
+    Raises `harness.UsageError` if there are none.
     """
     groups: dict[str, dict[str, RunSpec]] = {}
     for spec in specs:
         groups.setdefault(_kind(spec), {}).setdefault(spec.backend, spec)
-    found = [(first, other) for group in groups.values() for first, *others in [group.values()] for other in others]
-    if not found:
+    result = [(first, other) for group in groups.values() for first, *others in [group.values()] for other in others]
+    if not result:
         raise UsageError(
-            "a parity check needs two backends that have the model; name them as --backend A,B (where each runs a "
-            "model of its own, there is nothing to compare)"
+            "a parity check needs two backends that implement the same model; select them with --backend A,B"
         )
-    return found
+    return result
 
 
 def _kind(spec: RunSpec) -> str:
-    """What specs share that one check covers."""
+    """Return a key that is equal for specs that one check covers."""
     recipe = msgspec.structs.replace(spec.recipe, epochs=1)
     return msgspec.structs.replace(spec, backend="", seed=0, recipe=recipe).key
 
@@ -57,9 +57,9 @@ def _kind(spec: RunSpec) -> str:
 def marks_for(
     specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, say: Callable[[str], None] = _silent
 ) -> dict[str, list[ParityMark]]:
-    """Check what `specs` compare, and keep the verdicts in `store`: key of each spec -> marks for its record.
+    """Check the pairs among `specs`, save the verdicts in `store`, and return the marks for each spec's record by key.
 
-    Raises `harness.UsageError` where nothing can be compared.
+    Raises `harness.UsageError` if there is nothing to compare.
     """
     marks: dict[str, list[ParityMark]] = {spec.key: [] for spec in specs}
     for one, other in pairs(specs):
@@ -82,11 +82,11 @@ def check(
     timeout_s: float = TIMEOUT_S,
     say: Callable[[str], None] = _silent,
 ) -> ParityVerdict:
-    """Compare two backends, each in a process of its own, and both with a float64 reference where a backend has it.
+    """Compare two backends with each other and, if some backend supports it, with a float64 reference.
 
-    Where they differ after the backward pass only, the reference is computed again to see what rounding can do there.
-
-    A backend never raises here: if it cannot compute its evidence, the verdict is not passed.
+    Each backend computes in a separate process. If the backends differ only after the backward pass, the reference is
+    recomputed with perturbed weights to measure the effect of rounding. A backend that fails does not raise an
+    exception here; the verdict is then not passed.
     """
     from harness.checks.parity.stages import BACKWARD
 
@@ -100,18 +100,20 @@ def check(
         reference = None
         if len(reports) == 2:
             reference = _reference(reports, catalog, Path(directory), steps, timeout_s, say)
-        verdict = _judge(one, other, gathered, reference, catalog, steps, start)
+        verdict = _verdict(one, other, gathered, reference, catalog, steps, start)
         failed = {stage.name for stage in verdict.stages if not stage.passed}
         if reference and reference.report and failed and failed <= set(BACKWARD):
-            say(f"{reference.report.spec.backend} in fp64, from weights with other last bits")
+            say(f"{reference.report.spec.backend} in fp64, from weights with perturbed last bits")
             spec = reference.report.spec
-            moved = gather(spec, catalog, Path(directory) / "roundings", steps, timeout_s, roundings=ROUNDINGS)
-            if moved.report is not None:
-                verdict = _judge(one, other, gathered, moved, catalog, steps, start)
+            perturbed = gather(spec, catalog, Path(directory) / "roundings", steps, timeout_s, roundings=ROUNDINGS)
+            if perturbed.report is not None:
+                verdict = _verdict(one, other, gathered, perturbed, catalog, steps, start)
         return verdict
 
 
 class Gathered(msgspec.Struct, frozen=True):
+    """The evidence of one backend, or the failure to compute it."""
+
     directory: Path
     report: ParityReport | None
     failure: Failure | None
@@ -120,7 +122,7 @@ class Gathered(msgspec.Struct, frozen=True):
 def gather(
     spec: RunSpec, catalog: Catalog, directory: Path, steps: int, timeout_s: float = TIMEOUT_S, *, roundings: int = 0
 ) -> Gathered:
-    """One backend's evidence, in `directory`."""
+    """Compute the evidence of one backend in a child process; its arrays are saved in `directory`."""
     directory.mkdir()
     returned = call_in_child(
         compute_evidence,
@@ -128,6 +130,7 @@ def gather(
         timeout_s=timeout_s,
         environment=child_environment(spec),
         directory=directory,
+        limit_option="harness parity --timeout",
     )
     if isinstance(returned, Failure):
         return Gathered(directory, None, returned)
@@ -142,8 +145,8 @@ def _reference(
     timeout_s: float,
     say: Callable[[str], None],
 ) -> Gathered | None:
-    """The same computation in float64 on the CPU, by the first of the backends that has it; else by another that is
-    installed."""
+    """Repeat the computation in float64 on the CPU, with the first backend that supports it: one of the two that are
+    compared, else another installed one."""
     first = next(iter(reports.values()))
     family = catalog.model(first.spec.model)[0].name
     able = [name for name, report in reports.items() if "fp64" in report.cpu_precisions]
@@ -161,7 +164,7 @@ def _reference(
     return None
 
 
-def _judge(
+def _verdict(
     one: RunSpec,
     other: RunSpec,
     gathered: Mapping[str, Gathered],
@@ -170,6 +173,7 @@ def _judge(
     steps: int,
     start: float,
 ) -> ParityVerdict:
+    """Compare the evidence of both backends and return the verdict."""
     import numpy as np
 
     from harness.checks.parity.explain import explain

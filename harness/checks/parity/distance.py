@@ -1,9 +1,10 @@
-"""How far one array is from another, as parity and audit tell it.
+"""The distance between two arrays in parity checks and audits.
 
-An error is norm-wise relative: ``|a - b| / max(|b|, floor)`` in the 2-norm over one parameter (all logits of the batch,
-one step of the curve). The floor of a parameter with n of the N scalars is ``FLOOR |all| sqrt(n / N)``: a hundredth of
-what it would have if all scalars were alike. It is there for parameters whose true gradient is zero (the bias of an
-attention key, which the softmax cancels), where a relative error would divide rounding by rounding.
+Errors are norm-wise relative: ``|a - b| / max(|b|, floor)`` in the 2-norm over one parameter, all logits of a batch, or
+one step of the loss curve. The floor of a parameter with n of the N scalars is ``FLOOR |all| sqrt(n / N)``, a hundredth
+of the norm that it would have if all scalars had the same size. The floor is needed for parameters whose true gradient
+is zero, such as the bias of an attention key, which cancels in the softmax: their computed gradients are rounding
+errors, and a relative error would compare these with each other.
 """
 
 from __future__ import annotations
@@ -20,20 +21,22 @@ FLOOR = 1e-2
 
 
 def rms(array: Array) -> float:
+    """Return the root mean square; 0 for an empty array."""
     return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
 
 
 def norm(array: Array) -> float:
+    """Return the 2-norm of all elements."""
     return float(np.linalg.norm(np.asarray(array, np.float64).ravel()))
 
 
 def relative(a: Array, b: Array, floor: float = 0.0) -> float:
-    """``|a - b| / max(|b|, floor)`` in the 2-norm; 0 where both are zero, infinite where one is not finite or the
-    shapes differ."""
+    """Return ``|a - b| / max(|b|, floor)`` in the 2-norm: 0 for equal arrays, infinity if the shapes differ or the
+    result is not finite."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:
         return float("inf")
-    with np.errstate(invalid="ignore"):  # between two infinities
+    with np.errstate(invalid="ignore"):  # the difference of two infinities
         difference, size = norm(a - b), max(norm(b), floor)
     if difference == 0:
         return 0.0
@@ -42,7 +45,10 @@ def relative(a: Array, b: Array, floor: float = 0.0) -> float:
 
 
 def rowwise(a: Array, b: Array) -> Array:
-    """Each example's difference against the root mean square size of an example ``[B]``; infinite where not finite."""
+    """Return each example's error relative to the root mean square norm of the examples, of shape ``[B]``.
+
+    Errors that are not finite, and all errors if the shapes differ, are infinite.
+    """
     if a.shape != b.shape:
         return np.full(len(b), np.inf)
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
@@ -60,7 +66,8 @@ def by_parameter(
     names: Iterable[str] | None = None,
     kept: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> Iterator[tuple[str, float]]:
-    """Each parameter's relative error over the elements that are `kept`, with the floor that the module states."""
+    """Yield each parameter's name and its relative error over the elements that `kept` selects, with the floor that
+    this module describes. The arrays of a parameter are stored under `prefix` and its name."""
     names = list(names) if names is not None else [key.removeprefix(prefix) for key in b if key.startswith(prefix)]
     kept = kept or {}
 

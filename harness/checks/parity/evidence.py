@@ -1,4 +1,4 @@
-"""The child's side of a parity check: what one backend computes, stage by stage, as arrays."""
+"""The child process of a parity check: the arrays that one backend computes, stage by stage."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 LAST_BITS = 8
-"""By how many units in its last place a weight is moved at most: a few times the rounding of a float32 layer, so that
-whatever that rounding may decide, such as the side of zero of a ReLU's input, is decided anew by half of the draws."""
+"""Maximum perturbation of a weight, in units in its last place. It is a few times the rounding error of a float32
+layer, so that decisions which depend on rounding, such as the sign of a ReLU's input, change in about half of the
+draws."""
 DROPOUT = 0.1
-"""Rate at which models that have dropout are built for their evaluation mode, which must not apply it, where the recipe
-has none."""
-
-
+"""Dropout rate of the model for the check that evaluation mode does not apply dropout, if the recipe's rate is 0."""
 STEP_RATE = 0.1
-"""Least learning rate of the one step that is compared: at a usual rate a step changes a parameter by a thousandth,
-and weight decay that is missing would hide in its rounding. A tenth of it for RMSProp, whose first step is ten times
-its rate, ``a g / sqrt(0.01 g^2)``: probe values of 1 would be taken to 0, and what rounding leaves of them compared."""
+"""Minimum learning rate of the single step that is compared. With a typical rate, a step changes a parameter by a
+thousandth, and rounding would hide missing weight decay. RMSProp uses a tenth of this rate, because its first step is
+ten times as long, ``a g / sqrt(0.01 g^2)``: it would move probe weights of 1 to 0 and leave only rounding errors."""
 
 
 class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The job of a child process that computes one backend's evidence."""
+
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
     steps: int
-    """Training steps of the loss curve."""
+    """Number of training steps of the loss curve."""
     roundings: int = 0
-    """How often gradients, step and training are computed again, each time from weights whose last bits were drawn."""
+    """Number of times that gradients, step and training are recomputed, each from weights with perturbed last bits."""
 
 
 def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
@@ -53,11 +53,12 @@ def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
 def gather(job: ParityJob) -> tuple[ParityReport, dict[str, Array]]:
     """Compute the evidence of one backend.
 
-    Arrays at the probe weights: ``start/NAME``, the weights as the session gives them back; ``logits`` and
-    ``logits_again`` ``[B, outputs]`` of the first test batch in evaluation mode; ``loss`` of the first training batch
-    in training mode without dropout; ``gradients/NAME``; ``step/NAME`` after one optimizer step. Then, of a training
-    from the initial weights: ``curve`` ``[steps]``, and ``trained`` ``[K, B, outputs]``, the test batch at
-    `CHECKPOINTS`. With `ParityJob.roundings`, ``rounding/K/`` and the last four again, for K from 1.
+    Arrays at the probe weights: ``start/NAME``, the weights that the session returns; ``logits`` and ``logits_again``
+    ``[B, outputs]`` of the first test batch in evaluation mode; ``loss`` ``[1]`` of the first training batch in
+    training mode without dropout; ``gradients/NAME``; ``step/NAME`` after one optimizer step. Arrays of a training from
+    the initial weights: ``curve`` ``[steps]``, the losses, and ``trained`` ``[K, B, outputs]``, the logits of the test
+    batch at `CHECKPOINTS`. With `ParityJob.roundings`, the arrays from ``loss`` to ``trained`` also under
+    ``rounding/K/``, for K from 1.
     """
     from harness.checks.parity.probe_weights import probe_weights
     from harness.data.batches import inference_batches
@@ -85,10 +86,10 @@ def gather(job: ParityJob) -> tuple[ParityReport, dict[str, Array]]:
         notes = session.notes()
     for number in range(1, job.roundings + 1):
         rounded: dict[str, Array] = {}
-        moved = _last_bits_drawn(weights, number)
-        with opened_session(prepared, moved, dropout=0.0) as session:
-            _step(session, moved, data, spec, rounded)
-            session.set_weights(_last_bits_drawn(initial, number))
+        perturbed = _perturbed(weights, number)
+        with opened_session(prepared, perturbed, dropout=0.0) as session:
+            _step(session, perturbed, data, spec, rounded)
+            session.set_weights(_perturbed(initial, number))
             _train(session, data, spec, job.steps, inputs, valid, rounded)
         arrays.update({f"rounding/{number}/{name}": array for name, array in rounded.items()})
     backend = prepared.backend
@@ -111,18 +112,19 @@ def gather(job: ParityJob) -> tuple[ParityReport, dict[str, Array]]:
     )
 
 
-def _last_bits_drawn(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
-    """Each float32 moved by up to `LAST_BITS` units in its last place."""
+def _perturbed(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
+    """Return the float32 weights, each changed at random by up to `LAST_BITS` units in its last place."""
     import numpy as np
 
     rng = np.random.default_rng(number)
-    moves = {name: rng.integers(-LAST_BITS, LAST_BITS + 1, array.shape) for name, array in weights.items()}
+    units = {name: rng.integers(-LAST_BITS, LAST_BITS + 1, array.shape) for name, array in weights.items()}
     return {
-        name: np.asarray(array + moves[name] * np.spacing(np.abs(array)), np.float32) for name, array in weights.items()
+        name: np.asarray(array + units[name] * np.spacing(np.abs(array)), np.float32) for name, array in weights.items()
     }
 
 
 def _evaluate(session: Session, inputs: Mapping[str, Array], valid: int, arrays: dict[str, Array]) -> None:
+    """Predict one batch twice in evaluation mode; its first `valid` rows are examples, the others padding."""
     arrays["logits"] = _fetched(session, session.predict(inputs))[:valid]
     arrays["logits_again"] = _fetched(session, session.predict(inputs))[:valid]
 
@@ -130,7 +132,7 @@ def _evaluate(session: Session, inputs: Mapping[str, Array], valid: int, arrays:
 def _step(
     session: Session, weights: Mapping[str, Array], data: PreparedData, spec: RunSpec, arrays: dict[str, Array]
 ) -> None:
-    """Gradients, then one step, both from `weights` and a fresh optimizer."""
+    """Compute gradients and then one optimizer step, both from `weights` and with a new optimizer state."""
     import numpy as np
 
     first = next(_batches(data, spec))
@@ -152,7 +154,7 @@ def _train(
     valid: int,
     arrays: dict[str, Array],
 ) -> None:
-    """By the recipe's schedule, as if all of the training were `steps` long."""
+    """Train by the recipe's schedule, as if the whole training had `steps` steps."""
     import numpy as np
 
     from harness.measure.schedule import learning_rate
@@ -167,7 +169,7 @@ def _train(
 
 
 def _batches(data: PreparedData, spec: RunSpec) -> Iterator[Batch]:
-    """The batches of a run, epoch after epoch without end."""
+    """Yield the batches of a run, epoch after epoch without end."""
     import itertools
 
     from harness.data.batches import training_batches
@@ -183,6 +185,7 @@ def _fetched(session: Session, handle: Any) -> Array:
 
 
 def _changes(sent: Mapping[str, Array], returned: Mapping[str, Array]) -> dict[str, float]:
+    """Return the largest difference of each parameter that changed between being set and being read."""
     import numpy as np
 
     changes = {}

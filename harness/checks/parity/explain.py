@@ -1,4 +1,4 @@
-"""The first stage that failed, in words that somebody can act on."""
+"""Explanation of the first stage that failed, with its possible causes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from harness.checks.parity.stages import Evidence
 from harness.checks.parity.verdict import Stage
 
 _LOW_PRECISION = (2e-5, 2e-2)
-"""Errors that matrix products in TF32 or bfloat16 leave in logits that are otherwise float32 (tests/checks/parity)."""
+"""Range of the errors in float32 logits that matrix products in TF32 or bfloat16 cause (tests/checks/parity)."""
 
 
 def explain(stages: list[Stage], one: Evidence, other: Evidence) -> str:
-    """Empty where every stage passed."""
+    """Return an explanation of the first stage that failed; empty if every stage passed."""
     failed = next((stage for stage in stages if not stage.passed), None)
     if failed is None:
         return ""
@@ -38,27 +38,27 @@ def _differ(stage: Stage) -> str:
 
 
 def _culprit(stage: Stage, one: Evidence, other: Evidence) -> str:
-    """Which of the two the float64 reference speaks against."""
+    """Name the backend that is ten times as far from the float64 reference as the other; empty if there is none."""
     errors = [stage.from_reference.get(e.backend, 0.0) for e in (one, other)]
     known = [float("inf") if error is None else error for error in errors]
     if not stage.from_reference or max(known) <= 10 * min(known):
         return ""
     worse, better = (one, other) if known[0] > known[1] else (other, one)
     return (
-        f". Against float64, {worse.backend} is off by {max(known):.1e} and {better.backend} by {min(known):.1e}: "
-        f"look at {worse.backend}"
+        f". The error relative to float64 is {max(known):.1e} for {worse.backend} and {min(known):.1e} for "
+        f"{better.backend}: check {worse.backend}"
     )
 
 
 def _inputs(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"{one.backend} and {other.backend} did not get the same {stage.where}: the dataset, its preparation or the "
-        "model's list of parameters depends on more than its options and the seed"
+        f"{one.backend} and {other.backend} did not receive the same {stage.where}: the dataset, its preparation or "
+        "the model's list of parameters depends on more than its options and the seed"
     )
 
 
 def _weights(stage: Stage, one: Evidence, other: Evidence) -> str:
-    return f"the weights are not the same on both sides: {stage.where}. Check the bindings of the network"
+    return f"the weights of the two backends differ: {stage.where}. Check the bindings of the network"
 
 
 def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
@@ -66,31 +66,31 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
         again = relative(evidence.arrays["logits_again"], evidence.arrays["logits"])
         if again > stage.tolerance:
             return (
-                f"two predictions of the same batch by {evidence.backend} differ by {again:.1e}: something random is "
-                "on in evaluation mode, such as dropout"
+                f"two predictions of the same batch by {evidence.backend} differ by {again:.1e}: evaluation mode is "
+                "random, for example because dropout is active"
             )
     rows = rowwise(other.arrays["logits"], one.arrays["logits"])
     off = np.flatnonzero(rows > stage.tolerance)
-    told = f"logits {_differ(stage)} in evaluation mode, with the same weights and inputs"
+    text = f"logits {_differ(stage)} in evaluation mode, with the same weights and inputs"
     if 0 < len(off) <= len(rows) / 2 and np.isfinite(rows).all():
         agree = len(rows) - len(off)
         if _exchanged(one.arrays["logits"][off], other.arrays["logits"][off]):
-            return f"{told}: examples {_list(off)} are exchanged in {other.backend}; the other {agree} agree"
+            return f"{text}: examples {_list(off)} are exchanged in {other.backend}; the other {agree} agree"
         return (
-            f"{told}, but only {len(off)} of {len(rows)} examples ({_list(off)}): look at what is particular "
-            "to them, such as their padding and attention mask, or an example that was exchanged"
+            f"{text}, but only for {len(off)} of {len(rows)} examples ({_list(off)}): check how these differ from the "
+            "others, for example in their padding and attention mask, and whether examples were exchanged"
         )
-    told += ": the forward pass differs (an epsilon, padding, activation, attention mask, or a transposed weight)"
+    text += ": the forward pass differs (an epsilon, padding, activation, attention mask, or a transposed weight)"
     if stage.error is not None and _LOW_PRECISION[0] <= stage.error <= _LOW_PRECISION[1]:
-        told += (
-            f". Errors of this size also come from arithmetic in TF32 or bfloat16: check that {other.backend} and "
-            f"{one.backend} really compute in {one.report.spec.precision}"
+        text += (
+            f". Arithmetic in TF32 or bfloat16 also causes errors of this size: check that {other.backend} and "
+            f"{one.backend} compute in {one.report.spec.precision}"
         )
-    return told
+    return text
 
 
 def _exchanged(mine: Array, others: Array) -> bool:
-    """Whether the rows are the same ones in another order."""
+    """Return whether the rows are the same ones in another order."""
     distances = np.linalg.norm(mine[:, None].astype(np.float64) - others[None], axis=-1)
     order = distances.argmin(axis=1)
     size = np.linalg.norm(mine) / np.sqrt(len(mine))
@@ -103,19 +103,19 @@ def _list(numbers: Array) -> str:
 
 def _loss(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"training losses {_differ(stage)} while logits in evaluation mode agree: what training mode does differently "
-        "is at fault (batch statistics, dropout that its rate of 0 does not turn off), or the loss (label smoothing), "
-        "or the batch (an example with another one's target)"
+        f"training losses {_differ(stage)} while logits in evaluation mode agree. Check what training mode does "
+        "differently (batch statistics, dropout that a rate of 0 does not disable), the loss (label smoothing), and "
+        "the batch (an example with the target of another)"
     )
 
 
 def _gradients(stage: Stage, one: Evidence, other: Evidence) -> str:
-    return f"gradients of `{stage.where}` {_differ(stage)} while loss and logits agree: the backward pass differs"
+    return f"gradients of `{stage.where}` {_differ(stage)} while logits and loss agree: the backward pass differs"
 
 
 def _step(stage: Stage, one: Evidence, other: Evidence) -> str:
-    told = (
-        f"the values of `{stage.where}` {_differ(stage)} after one step while its gradients agree: "
+    text = (
+        f"the values of `{stage.where}` {_differ(stage)} after one step while the gradients agree: "
         f"{one.report.spec.recipe.optimizer} is implemented differently (bias correction, epsilon, weight decay, "
         "clipping)"
     )
@@ -123,27 +123,28 @@ def _step(stage: Stage, one: Evidence, other: Evidence) -> str:
     mine, others = (
         np.linalg.norm(e.arrays[f"step/{stage.where}"] - start) for e, start in zip((one, other), starts, strict=True)
     )
-    return f"{told}; the step of {other.backend} is {others / mine:.4g} times that of {one.backend}" if mine else told
+    return f"{text}; the step of {other.backend} is {others / mine:.4g} times that of {one.backend}" if mine else text
 
 
 def _statistics(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
         f"the running statistics `{stage.where}` {_differ(stage)} after one step while the gradients agree: their "
-        "momentum differs, or one side takes the batch's biased variance and the other the unbiased one"
+        "momentum differs, or one backend uses the biased variance of the batch and the other the unbiased variance"
     )
 
 
 def _curve(stage: Stage, one: Evidence, other: Evidence) -> str:
     start = relative(other.arrays["curve"][:2], one.arrays["curve"][:2])
     return (
-        f"losses {_differ(stage)} at {stage.where} (by {start:.1e} in the first two) while one step agrees: what lasts "
-        f"from step to step differs (moments of {one.report.spec.recipe.optimizer}, running statistics, learning "
-        "rate), or this training amplifies rounding: then both sides are about as far from float64"
+        f"losses {_differ(stage)} at {stage.where} (by {start:.1e} in the first two steps) while a single step agrees: "
+        f"state that persists between steps differs (moments of {one.report.spec.recipe.optimizer}, running "
+        "statistics, learning rate), or the training amplifies rounding errors, in which case both backends are about "
+        "equally far from float64"
     )
 
 
 def _trained(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"logits {_differ(stage)} in evaluation mode after training, while the losses of training agree: what only "
-        "evaluation uses, such as running statistics, has drifted apart"
+        f"logits {_differ(stage)} in evaluation mode after training, while the training losses agree: state that only "
+        "evaluation uses, such as running statistics, differs"
     )

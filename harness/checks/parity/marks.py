@@ -1,4 +1,4 @@
-"""What the parity checks say of the rows of a comparison."""
+"""The parity marks of the rows of a comparison table."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from harness.records import ParityMark, RunRecord, Success
 
 @dataclass(frozen=True)
 class Mark:
-    """``same`` with the largest relative error of the logits, ``differs`` or ``unchecked``."""
+    """The parity of a row: ``same``, ``differs`` or ``unchecked``."""
 
     state: str
     error: float | None = None
+    """Largest relative error of the logits; None if unknown."""
 
     def __str__(self) -> str:
         return f"{self.state} ({self.error:.0e})" if self.error is not None and self.state == "same" else self.state
@@ -24,49 +25,51 @@ UNCHECKED = Mark("unchecked")
 
 
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
-    """A mark for each of these runs, one a backend, which share everything else.
+    """Return a mark for each of these runs, which differ only in their backend.
 
-    The first one is what the others are compared with: each other's mark is that of its check against the first. The
-    first itself, and a run without rivals, bears what its checks, of whichever backend, say together.
+    The mark of each run but the first is that of its check against the first. The first run's mark combines those of
+    the others; a single run's mark combines all of its checks, with any backend.
     """
     verdicts = list(verdicts)
     base = rivals[0]
     against_base = [_of_pair(base, other, verdicts) for other in rivals[1:]]
-    return [_together(against_base) if against_base else _together(_alone(base, verdicts)), *against_base]
+    return [_combined(against_base) if against_base else _combined(_of_run(base, verdicts)), *against_base]
 
 
 def _of_pair(base: RunRecord, other: RunRecord, verdicts: list[ParityVerdict]) -> Mark:
-    """A verdict in the results directory counts before those that the records remember."""
+    """Return the mark of two runs. Verdicts in the results directory take precedence over the marks in the records."""
     if not isinstance(other.outcome, Success) or not isinstance(base.outcome, Success):
         return UNCHECKED
     stored = [v for v in _about(other, verdicts) if set(v.sides) == {side_of_record(base), side_of_record(other)}]
     if stored:
-        return _together([Mark("same" if v.passed else "differs", v.error) for v in stored])
+        return _combined([Mark("same" if v.passed else "differs", v.error) for v in stored])
     keys = {mark.verdict for mark in base.parity}
-    return _together(_remembered(mark for mark in other.parity if mark.verdict in keys))
+    return _combined(_recorded(mark for mark in other.parity if mark.verdict in keys))
 
 
-def _alone(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
+def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
+    """Return the marks of one run: those of its stored verdicts, else those in its record."""
     if not isinstance(record.outcome, Success):
         return []
     stored = [v for v in _about(record, verdicts) if side_of_record(record) in v.sides]
-    return [Mark("same" if v.passed else "differs", v.error) for v in stored] or _remembered(record.parity)
+    return [Mark("same" if v.passed else "differs", v.error) for v in stored] or _recorded(record.parity)
 
 
 def _about(record: RunRecord, verdicts: list[ParityVerdict]) -> list[ParityVerdict]:
+    """Return the verdicts on the run's computation, by any backend."""
     if record.provenance.data is None:
         return []
     about = subject(record.spec, record.provenance.data)
     return [verdict for verdict in verdicts if verdict.subject == about]
 
 
-def _remembered(found: Iterable[ParityMark]) -> list[Mark]:
-    return [Mark("same" if mark.passed else "differs", mark.error) for mark in found]
+def _recorded(parity_marks: Iterable[ParityMark]) -> list[Mark]:
+    return [Mark("same" if mark.passed else "differs", mark.error) for mark in parity_marks]
 
 
-def _together(found: list[Mark]) -> Mark:
-    """``differs`` if one does; ``unchecked`` if one is; else ``same`` with the largest error."""
+def _combined(parts: list[Mark]) -> Mark:
+    """Return ``differs`` or else ``unchecked`` if any mark is that; else ``same`` with the largest error."""
     for state in ("differs", "unchecked"):
-        if any(mark.state == state for mark in found):
+        if any(mark.state == state for mark in parts):
             return Mark(state)
-    return Mark("same", max(mark.error or 0.0 for mark in found)) if found else UNCHECKED
+    return Mark("same", max(mark.error or 0.0 for mark in parts)) if parts else UNCHECKED

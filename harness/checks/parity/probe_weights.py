@@ -1,8 +1,8 @@
-"""The weights at which gradients are compared: canonical initial values, brought to life.
+"""The weights at which gradients are compared: rescaled and perturbed initial values.
 
-A check at the initial weights themselves sees little. BERT's standard deviation of 0.02 makes the logits nearly
-independent of the input: GELU in its tanh approximation then changes them by 3e-7, two exchanged examples change the
-loss by 1e-6, and a bias that starts at zero could be left out altogether (`tests/checks/parity` has these faults).
+At the initial weights themselves, many faults have almost no effect. BERT's standard deviation of 0.02 makes the logits
+nearly independent of the input: the tanh approximation of GELU changes them by 3e-7, exchanging two examples changes
+the loss by 1e-6, and a bias that starts at zero could be missing altogether (`tests/checks/parity` has these faults).
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from harness.interfaces import Parameter
 Array = NDArray[Any]
 
 _SPREAD = 0.1
-"""Standard deviation that is added to, or multiplied into, values that start alike."""
+"""Standard deviation of the noise that is added to zeros, or by whose factors other constants are multiplied."""
 
 
 def probe_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:
-    """Canonical float32 arrays.
+    """Return the probe weights, canonical float32 arrays by name.
 
-    Values drawn at random are scaled to a root mean square of ``1 / sqrt(fan in)``, so that a layer keeps the size of
-    what goes through it (LeCun et al. 1998, "Efficient BackProp"). Zeros become normal with a standard deviation of
-    0.1; other constants are multiplied by normal factors around 1 with that deviation, which leaves variances positive.
+    Random initial values are scaled to a root mean square of ``1 / sqrt(fan in)``, so that a layer preserves the scale
+    of its input (LeCun et al. 1998, "Efficient BackProp"). Zeros are replaced by normal values with a standard
+    deviation of 0.1. Other constants are multiplied by normal factors with mean 1 and the same standard deviation, but
+    at least 0.5, so that variances stay positive.
     """
     return {parameter.name: _probe(parameter, seed) for parameter in parameters}
 

@@ -1,4 +1,4 @@
-"""What one backend's evidence consists of: a report and, in a file next to the child's log, arrays."""
+"""The report that, with an archive of arrays next to the child's log, forms one backend's evidence."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from harness.records import DataInfo, Precision, RunSpec
 
 ARRAYS = "evidence.npz"
 CHECKPOINTS = (1, 5, 10, 20, 50)
-"""Steps of the training after which the test batch is predicted."""
+"""Training steps after which the test batch is predicted."""
 
 
 class ParityReport(Struct, frozen=True, kw_only=True):
-    """What is known about the evidence besides its arrays."""
+    """One backend's evidence, apart from its arrays."""
 
     spec: RunSpec
-    """With the device that was chosen."""
+    """The spec, with the device that was chosen."""
     device_name: str
     packages: dict[str, str]
     notes: dict[str, str]
@@ -24,10 +24,10 @@ class ParityReport(Struct, frozen=True, kw_only=True):
     weights_digest: str
     cpu_precisions: tuple[Precision, ...]
     parameters: dict[str, tuple[int, ...]]
-    """Canonical name -> shape, as the session gives its weights back."""
+    """Shapes of the weights that the session returns, by canonical name."""
     changed_on_the_way: dict[str, float]
-    """Parameter that did not come back as it was set -> largest difference."""
+    """Largest difference of each parameter whose returned values differ from those that were set."""
     statistics: tuple[str, ...]
     """Names of the running statistics."""
     decayed: tuple[str, ...]
-    """Names of the parameters that weight decay applies to."""
+    """Names of the parameters to which weight decay applies."""

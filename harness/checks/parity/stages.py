@@ -1,19 +1,19 @@
-"""The comparison, stage by stage, in pure numpy: what two backends computed, and a float64 reference if there is one.
+"""Comparison of the evidence of two backends, and of a float64 reference if there is one, stage by stage.
 
-`harness.checks.parity.distance` says what an error is.
+`harness.checks.parity.distance` defines the errors.
 
-Two stages look only where rounding does not decide the outcome, and say how much they left out. Adam and RMSProp
-divide a gradient by its own size, so that a step is ``u(g) = g / (|g| + epsilon)``: an element counts where a change of
-g by `NOISE` times its rounding changes u by no more than the tolerance. A training may amplify rounding, as that of a
-ResNet at a high learning rate does, tenfold in a few steps: losses count as long as the backend that stays nearer to
-float64 is off from it by no more than the share `HORIZON` of the tolerance.
+Two stages exclude values that rounding determines, and report how much they exclude. Adam and RMSProp divide a gradient
+by its own size, so that a step is ``u(g) = g / (|g| + epsilon)``: an element counts if changing g by `NOISE` times its
+rounding error changes u by at most the tolerance. A training can amplify rounding errors tenfold within a few steps, as
+that of a ResNet with a high learning rate does: losses count as long as the backend that is closer to float64 differs
+from it by at most the fraction `HORIZON` of the tolerance.
 
-Rounding also decides where the input of a ReLU is zero but for it: the derivative jumps there, so that frameworks that
-add up in another order get gradients that differ by far more than a tolerance. Where only what follows the backward
-pass differs, the float64 reference is therefore computed again, from weights whose last bits are drawn anew
-(`harness.checks.parity.evidence.ParityJob.roundings`): how far its own results move is what rounding can do. Twice
-that, but no more than `CEILING`, is then the tolerance where it is larger, and a training counts up to where it moves
-them by less than the tolerance.
+Rounding also decides on the derivative of a ReLU whose input is zero up to rounding: it jumps there, so frameworks that
+sum in different orders get gradients that differ by much more than a tolerance. If the backends differ only after the
+backward pass, the float64 reference is therefore recomputed from weights with perturbed last bits
+(`harness.checks.parity.evidence.ParityJob.roundings`). The change of its results estimates the effect of rounding:
+twice this change, but at most `CEILING`, replaces a smaller tolerance, and losses count up to the step at which twice
+the change exceeds the tolerance.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from harness.checks.parity.tolerances import CEILING, tolerance
 from harness.checks.parity.verdict import Stage
 
 NOISE = 10.0
-"""How many times the rounding of a gradient's element is taken: its own difference between the backends, or the root
-mean square over its parameter."""
+"""Safety factor for the rounding error of a gradient's element, which is estimated as the difference between the
+backends there or, if larger, as the root mean square error over its parameter."""
 HORIZON = 0.01
+"""Fraction of the tolerance by which the loss may differ from float64 before the comparison of the curve ends."""
 BACKWARD = ("gradients", "step", "statistics", "curve", "trained")
-"""Stages that follow the backward pass."""
+"""Stages that depend on the backward pass."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One backend's report and arrays (`harness.checks.parity.evidence.gather`)."""
+    """Report and arrays of one backend, from `harness.checks.parity.evidence.gather`."""
 
     report: ParityReport
     arrays: Mapping[str, Array]
@@ -50,7 +51,7 @@ class Evidence:
         return self.report.spec.backend
 
     def roundings(self) -> list[Evidence]:
-        """The same computed from weights with other last bits."""
+        """Return the evidence that was computed from weights with perturbed last bits."""
         parts: dict[str, dict[str, Array]] = {}
         for key in self.arrays:
             if key.startswith("rounding/"):
@@ -60,23 +61,23 @@ class Evidence:
 
 
 def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[Stage]:
-    """Every stage that the evidence allows, in order. `other` is measured against `one`, both against `reference`."""
+    """Compare every stage for which there is evidence, in order: `other` with `one`, and both with `reference`."""
     stages = [_inputs(one, other), _weights(one, other)]
     if not stages[-1].passed:
-        return stages  # what follows is compared parameter by parameter
-    judge = _Judge(one, other, reference)
-    stages += [judge.logits(), judge.loss(), judge.gradients(), judge.step()]
+        return stages  # the other stages need the same parameters on both sides
+    comparison = _Comparison(one, other, reference)
+    stages += [comparison.logits(), comparison.loss(), comparison.gradients(), comparison.step()]
     if one.report.statistics:
-        stages.append(judge.statistics())
+        stages.append(comparison.statistics())
     if one.arrays["curve"].size:
-        stages += [judge.curve(), judge.trained()]
+        stages += [comparison.curve(), comparison.trained()]
     return stages
 
 
 def _inputs(one: Evidence, other: Evidence) -> Stage:
     differing = [
-        what
-        for what, field in (("prepared data", "dataset_digest"), ("initial weights", "weights_digest"))
+        name
+        for name, field in (("prepared data", "dataset_digest"), ("initial weights", "weights_digest"))
         if getattr(one.report, field) != getattr(other.report, field)
     ]
     return _exact("inputs", differing, one)
@@ -114,10 +115,12 @@ def _exact(name: str, problems: list[str], one: Evidence) -> Stage:
 
 
 Errors = Iterable[tuple[str, float]]
-"""Place -> relative error there."""
+"""Pairs of a place, such as a parameter's name, and the relative error there."""
 
 
-class _Judge:
+class _Comparison:
+    """A comparison of the stages that follow ``weights``."""
+
     def __init__(self, one: Evidence, other: Evidence, reference: Evidence | None) -> None:
         self._one, self._other, self._reference = one, other, reference
         self._roundings = reference.roundings() if reference else []
@@ -143,7 +146,7 @@ class _Judge:
         return self._stage("gradients", lambda a, b: by_parameter(a.arrays, b.arrays, "gradients/"))
 
     def step(self) -> Stage:
-        """Parameters after one optimizer step, element by element where the step is well conditioned."""
+        """Compare the parameters after one optimizer step, over the elements whose step is well-conditioned."""
         trainable = [name for name in self._one.report.parameters if f"gradients/{name}" in self._one.arrays]
         divides = self._one.report.spec.recipe.optimizer != "sgd"
         clip = self._clipping() if divides else 1.0
@@ -153,24 +156,24 @@ class _Judge:
             return by_parameter(a.arrays, b.arrays, "step/", names=trainable, kept=kept)
 
         total = sum(mask.size for mask in kept.values())
-        left_out = total - sum(int(mask.sum()) for mask in kept.values())
+        excluded = total - sum(int(mask.sum()) for mask in kept.values())
         remark = ""
-        if left_out:
+        if excluded:
             recipe = self._one.report.spec.recipe
             remark = (
-                f"{left_out / total:.2%} of the scalars left out: the rounding of their gradient decides their step, "
-                f"because {recipe.optimizer} divides it by its own size"
+                f"{excluded / total:.2%} of the scalars are excluded: the rounding error of their gradient determines "
+                f"their step, because {recipe.optimizer} divides the gradient by its own size"
             )
         return self._stage("step", errors, remark=remark)
 
     def _kept(self, name: str, clip: float) -> NDArray[np.bool_]:
-        """Elements whose step is well conditioned, or whose gradient is exactly zero in both."""
+        """Return a mask of the elements whose step is well-conditioned, or whose gradient is exactly 0 in both."""
         one, other = (e.arrays[f"gradients/{name}"].astype(np.float64) for e in (self._one, self._other))
         true = one if self._reference is None else self._reference.arrays[f"gradients/{name}"]
         typical = max(rms(one - true), rms(other - true), rms(one - other))
         noise = NOISE * clip * np.maximum(typical, np.abs(one - other))
         recipe = self._one.report.spec.recipe
-        # RMSProp's first mean square is a hundredth of the gradient's.
+        # RMSProp's first moving average is a hundredth of the squared gradient.
         epsilon = recipe.epsilon * (10 if recipe.optimizer == "rmsprop" else 1)
         used = clip * true
         if recipe.optimizer != "adamw" and name in self._one.report.decayed:
@@ -183,7 +186,7 @@ class _Judge:
         return known
 
     def _clipping(self) -> float:
-        """What the recipe's clipping multiplies gradients by."""
+        """Return the factor by which the recipe's clipping multiplies the gradients."""
         limit = self._one.report.spec.recipe.clip_norm
         if limit is None:
             return 1.0
@@ -206,8 +209,8 @@ class _Judge:
     def trained(self) -> Stage:
         count, allowed = self._comparable(), tolerance("trained", self._one.report.spec.precision, self._scalars).value
         within = [index for index, step in enumerate(CHECKPOINTS) if step <= max(count, 1)]
-        calm = [index for index in within if 2 * self._moved_by_rounding("trained", index) <= allowed]
-        last = max(calm, default=0)
+        stable = [index for index in within if 2 * self._effect_of_rounding("trained", index) <= allowed]
+        last = max(stable, default=0)
         return self._outputs("trained", lambda arrays: arrays["trained"][last], f"after step {CHECKPOINTS[last]}")
 
     def _limit(self, count: int) -> str:
@@ -215,13 +218,13 @@ class _Judge:
         if count == steps:
             return ""
         if self._roundings:
-            why = "float64 itself goes elsewhere from weights with other last bits"
+            reason = "perturbing the last bits of the weights changes even the float64 result"
         else:
-            why = "even the backend nearer to float64 leaves it"
-        return f"the first {count} of {steps} steps: after them this training amplifies rounding, and {why}"
+            reason = "even the backend closer to float64 departs from it"
+        return f"only the first {count} of {steps} steps: after them, rounding errors grow, and {reason}"
 
     def _comparable(self) -> int:
-        """Steps, from the first on, in which rounding alone does not move the loss; at least one."""
+        """Return the number of steps, at least 1, before rounding alone changes the loss by more than is allowed."""
         mine = self._one.arrays["curve"]
         if self._reference is None:
             return len(mine)
@@ -230,23 +233,24 @@ class _Judge:
         drifts = [
             [relative(x, y) for x, y in zip(e.arrays["curve"], true, strict=True)] for e in (self._one, self._other)
         ]
-        left = np.minimum(*np.array(drifts)) > allowed
-        for moved in self._roundings:
-            drift = [relative(x, y) for x, y in zip(moved.arrays["curve"], true, strict=True)]
-            left |= 2 * np.array(drift) > allowed / HORIZON
-        beyond = np.flatnonzero(left)
+        departed = np.minimum(*np.array(drifts)) > allowed
+        for perturbed in self._roundings:
+            drift = [relative(x, y) for x, y in zip(perturbed.arrays["curve"], true, strict=True)]
+            departed |= 2 * np.array(drift) > allowed / HORIZON
+        beyond = np.flatnonzero(departed)
         return max(1, int(beyond[0])) if beyond.size else len(mine)
 
     def _stage(self, name: str, errors: Any, *, where: str = "", remark: str = "") -> Stage:
         allowed = tolerance(name, self._one.report.spec.precision, self._scalars)
         bars = self._bars(errors, allowed.value) if name in BACKWARD else {}
-        found = [(place, error, bars.get(place, allowed.value)) for place, error in errors(self._other, self._one)]
-        place, error, bar = max(found, key=lambda one: one[1] / one[2], default=("", 0.0, allowed.value))
+        measured = [(place, error, bars.get(place, allowed.value)) for place, error in errors(self._other, self._one)]
+        place, error, bar = max(measured, key=lambda one: one[1] / one[2], default=("", 0.0, allowed.value))
         if bar > allowed.value:
-            told = (
-                "rounding decides here: weights with other last bits move the float64 result by half of what is allowed"
+            text = (
+                "rounding determines this result: perturbing the last bits of the weights changes the float64 result "
+                "by half of the tolerance"
             )
-            remark = "; ".join(filter(None, (remark, told)))
+            remark = "; ".join(filter(None, (remark, text)))
         references = {}
         if self._reference is not None:
             for evidence in (self._one, self._other):
@@ -257,25 +261,25 @@ class _Judge:
             error=_finite(error),
             where=where or place,
             tolerance=bar,
-            source=allowed.source if bar == allowed.value else "twice what other last bits of the weights change",
+            source=allowed.source if bar == allowed.value else "twice the effect of perturbed last bits of the weights",
             from_reference=references,
             remark=remark,
         )
 
     def _bars(self, errors: Any, least: float) -> dict[str, float]:
-        """Place -> tolerance, where rounding moves the reference by more than `least` allows."""
+        """Return the tolerance of each place from the effect of rounding on the reference, but at least `least`."""
         bars: dict[str, float] = {}
-        for moved in self._roundings:
-            for place, error in errors(moved, self._reference):
+        for perturbed in self._roundings:
+            for place, error in errors(perturbed, self._reference):
                 bars[place] = min(max(bars.get(place, least), 2 * error), max(CEILING, least))
         return bars
 
-    def _moved_by_rounding(self, name: str, index: int) -> float:
-        """How far the reference moves at most with the last bits of the weights; 0 where that was not computed."""
+    def _effect_of_rounding(self, name: str, index: int) -> float:
+        """Return the reference's largest change from perturbing the weights' last bits; 0 if it was not computed."""
         if self._reference is None:
             return 0.0
         true = self._reference.arrays[name][index]
-        return max((relative(moved.arrays[name][index], true) for moved in self._roundings), default=0.0)
+        return max((relative(perturbed.arrays[name][index], true) for perturbed in self._roundings), default=0.0)
 
 
 def _largest(errors: Errors) -> tuple[str, float]:

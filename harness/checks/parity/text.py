@@ -1,4 +1,4 @@
-"""A verdict as text: a line a stage, then what failed in words."""
+"""Formatting of verdicts: one line per stage, followed by an explanation of the first failure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from harness.checks.parity.verdict import ParityVerdict
 
 
 def title(verdict: ParityVerdict) -> str:
+    """Return a line that names the backends and the settings."""
     spec = verdict.spec
     parts = [spec.task, spec.model, f"{verdict.backends[0]} against {verdict.backends[1]}", spec.precision]
     parts.append(" and ".join(dict.fromkeys(verdict.devices)))
@@ -16,7 +17,7 @@ def title(verdict: ParityVerdict) -> str:
 
 
 def render(verdict: ParityVerdict) -> str:
-    """The whole verdict, for a terminal."""
+    """Format the whole verdict for a terminal."""
     from tabulate import tabulate
 
     header = ["stage", "", "error", "allowed", *(f"{b} to float64" for b in verdict.backends), "largest at"]
@@ -36,13 +37,13 @@ def render(verdict: ParityVerdict) -> str:
         lines.append(tabulate(rows, headers=header, tablefmt="plain", disable_numparse=True))
     lines += [f"{stage.name}: {stage.remark}" for stage in verdict.stages if stage.remark]
     if verdict.reference is None and rows:
-        lines.append("no float64 reference: no backend here computes in fp64 on the CPU")
+        lines.append("no float64 reference: no installed backend supports fp64 on the CPU")
     outcome = "same" if verdict.passed else f"DIFFERS: {verdict.explanation}"
     return "\n".join([*lines, f"{outcome} ({verdict.wall_s:.0f} s)"])
 
 
 def summary(verdicts: Sequence[ParityVerdict]) -> str:
-    """One row a verdict, with the error of each stage, as a Markdown table; below it, what the curves leave out."""
+    """Format a Markdown table with one row per verdict and one column per stage, and the remarks on the curves."""
     from tabulate import tabulate
 
     names = list(dict.fromkeys(stage.name for verdict in verdicts for stage in verdict.stages))
@@ -72,7 +73,7 @@ def summary(verdicts: Sequence[ParityVerdict]) -> str:
 
 
 def number(error: float | None) -> str:
-    """Two digits; ``0`` for identical bits."""
+    """Format an error with two digits; ``0`` means that all bits are equal."""
     if error is None:
         return "not finite"
     return f"{error:.1e}" if error else "0"

@@ -1,10 +1,9 @@
-"""How much two backends may differ at each stage, and why that much.
+"""The tolerance of each stage of a parity check, with its justification.
 
-Errors are norm-wise relative, so that a tolerance is a multiple of the unit roundoff u of the arithmetic: 2^-53 for
-float64, 2^-24 for float32, 2^-11 for TF32 and float16, 2^-8 for bfloat16 (significands of 53, 24, 11, 11 and 8 bits,
-rounded to nearest). A sum of n products in two different orders differs by about sqrt(n) u (Higham and Mary 2019, "A
-new approach to probabilistic rounding error analysis"); with n of some thousands, and several layers, that is 1e-6 to
-1e-5 in float32.
+Errors are norm-wise relative, so a tolerance is a multiple of the unit roundoff u of the arithmetic: 2^-53 for float64,
+2^-24 for float32, 2^-11 for TF32 and float16, 2^-8 for bfloat16 (significands of 53, 24, 11, 11 and 8 bits, rounded to
+nearest). Two orders of summation of n products differ by about sqrt(n) u (Higham and Mary 2019, "A new approach to
+probabilistic rounding error analysis"); for several thousand terms and several layers, this is 1e-6 to 1e-5 in float32.
 """
 
 from __future__ import annotations
@@ -15,38 +14,43 @@ from harness.records import Precision
 
 
 class Tolerance(NamedTuple):
+    """A tolerance and its justification."""
+
     value: float
     source: str
 
 
-_FORWARD = "sqrt(n) u for sums of some thousand terms in another order (Higham and Mary 2019), a few layers deep"
+_FORWARD = "sqrt(n) u for sums of several thousand terms in another order (Higham and Mary 2019), over a few layers"
 _FP32: dict[str, Tolerance] = {
     "logits": Tolerance(1e-5, f"{_FORWARD}; u = 6e-8"),
-    "loss": Tolerance(1e-5, "as the logits that it is computed from"),
-    "gradients": Tolerance(1e-4, "ten times the logits': twice the depth, and sums over the batch that cancel"),
-    "step": Tolerance(
-        1e-5, "a tenth of the gradients': a step is about as large as the parameters at most, and the rest is exact"
+    "loss": Tolerance(1e-5, "that of the logits, from which the loss is computed"),
+    "gradients": Tolerance(
+        1e-4, "ten times that of the logits: twice the depth, and cancellation in sums over the batch"
     ),
-    "statistics": Tolerance(1e-5, "means over the batch of what the logits are computed from"),
-    "curve": Tolerance(1e-3, "rounding grows from step to step; ten times the gradients' tolerance"),
-    "trained": Tolerance(1e-2, "ten times the curve's: logits move more than their mean loss"),
+    "step": Tolerance(
+        1e-5, "a tenth of that of the gradients: a step is at most about as large as the parameters; the rest is exact"
+    ),
+    "statistics": Tolerance(1e-5, "that of the logits: batch means of activations on the way to the logits"),
+    "curve": Tolerance(1e-3, "ten times that of the gradients: rounding errors grow from step to step"),
+    "trained": Tolerance(1e-2, "ten times that of the curve: logits change more than their mean loss"),
 }
 _DEEP = Tolerance(1e-4, f"{_FORWARD}; u = 6e-8; ten times as much for a deep model (over 10 million parameters)")
 _DEEP_PARAMETERS = 10_000_000
 
 _SCALE: dict[Precision, tuple[float, str]] = {
-    "fp64": (1e-6, "the fp32 tolerance times 1e-6: u is 1e-16 instead of 6e-8, with some room"),
+    "fp64": (1e-6, "the fp32 tolerance times 1e-6: u is 1e-16 instead of 6e-8, with a safety margin"),
     "fp32": (1.0, ""),
     "tf32": (1e3, "the fp32 tolerance times 1000: u of the matrix products is 2^-11, of the rest 2^-24"),
     "fp16": (1e3, "the fp32 tolerance times 1000: u of the matrix products is 2^-11, of the rest 2^-24"),
     "bf16": (5e3, "the fp32 tolerance times 5000: u of the matrix products is 2^-8, of the rest 2^-24"),
 }
 CEILING = 0.3
-"""Two results that differ by more than this share do not agree in any precision."""
+"""Largest tolerance in any precision, as a relative error."""
 
 
 def tolerance(stage: str, precision: Precision, parameters: int) -> Tolerance:
-    """Of a stage, for a model of so many scalars. ``inputs`` and ``weights`` must be exact."""
+    """Return the tolerance of a stage for a model with this number of scalar parameters; 0 for ``inputs`` and
+    ``weights``, which must be exact."""
     if stage in ("inputs", "weights"):
         return Tolerance(0.0, "copies are exact")
     fp32 = _DEEP if stage == "logits" and parameters > _DEEP_PARAMETERS else _FP32[stage]

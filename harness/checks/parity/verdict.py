@@ -1,4 +1,4 @@
-"""What a parity check found: its record, what it is bound to, and where it is kept."""
+"""The verdict of a parity check: its schema, the computation to which it applies, and its storage."""
 
 from __future__ import annotations
 
@@ -18,73 +18,77 @@ from harness.records.store import write_json
 SCHEMA_VERSION = 1
 FOLDER = "parity"
 STEPS = 50
-"""Training steps of a check that counts."""
+"""Number of training steps of a check whose verdict is saved."""
 
 
 class Stage(Struct, frozen=True, kw_only=True):
-    """One stage's comparison. Errors are relative and norm-wise; None where there is nothing finite to compare."""
+    """The comparison of one stage. Errors are norm-wise relative; None if they are not finite."""
 
     name: str
     passed: bool
     error: float | None
     where: str
-    """The parameter, example or step where the error is largest."""
+    """Parameter, example or step with the largest error."""
     tolerance: float
     source: str
-    """Where the tolerance comes from."""
+    """Justification of the tolerance."""
     from_reference: dict[str, float | None] = {}
-    """Backend -> its own largest error against the float64 reference."""
+    """Largest error of each backend against the float64 reference."""
     remark: str = ""
-    """What the comparison left out, and why."""
+    """Description of what the comparison excluded, with the reason."""
 
 
 class ParityVerdict(Struct, frozen=True, kw_only=True):
+    """The result of a parity check of two backends."""
+
     schema_version: int = SCHEMA_VERSION
     key: str
-    """SHA-256 over `subject` and `sides`; empty where a backend failed."""
+    """SHA-256 of `subject` and `sides`; empty if a backend failed."""
     subject: str = ""
-    """Digest of what was computed; see `subject`."""
+    """Digest of the computation, from the function `subject`."""
     sides: tuple[str, ...] = ()
-    """Digest of who computed it, for each of `backends`; see `side`."""
+    """Digest of each of `backends` and its libraries, from the function `side`."""
     checked_at: str
-    """UTC, ISO 8601."""
+    """Time of the check, in UTC (ISO 8601)."""
     wall_s: float
+    """Duration of the check, in seconds."""
     spec: RunSpec
-    """What was checked; its backend is the first of `backends`."""
+    """The spec that was checked, with the first of `backends`."""
     backends: tuple[str, str]
     devices: tuple[str, str]
     reference: str | None
-    """Backend that computed the float64 reference on the CPU; None where none can."""
+    """Backend that computed the float64 reference on the CPU; None if no backend can."""
     steps: int
+    """Number of training steps of the loss curve."""
     parameters: int
-    """Trainable scalars."""
+    """Number of trainable scalars."""
     passed: bool
     stages: list[Stage]
     explanation: str
-    """Of the first stage that failed; or why the check could not be made."""
+    """Explanation of the first stage that failed, or the reason why the check could not be made."""
     failure: Failure | None = None
-    """Of a backend that could not compute its evidence."""
+    """Failure of a backend that could not compute its evidence; None if both could."""
     packages: dict[str, dict[str, str]] = {}
-    """Backend -> versions."""
+    """Versions of the packages of each backend."""
     notes: dict[str, dict[str, str]] = {}
-    """Backend -> what it set: threads, TF32, autocast, determinism."""
+    """Settings of each backend: threads, TF32, autocast, determinism."""
 
     @property
     def error(self) -> float | None:
-        """The error that tables show: the logits'."""
+        """Error of the logits, which tables show; None if it is unknown."""
         return next((stage.error for stage in self.stages if stage.name == "logits"), None)
 
     def mark(self, backend: str) -> ParityMark:
-        """For the record of a run of the *other* backend of the two."""
+        """Return the mark for a record of a run of the other backend, which was compared with `backend`."""
         return ParityMark(backend=backend, passed=self.passed, error=self.error, verdict=self.key)
 
 
-# ---- what a verdict is bound to ----------------------------------------------------------------------------
+# ---- the computation to which a verdict applies -------------------------------------------------------------
 
 
 def subject(spec: RunSpec, data: DataInfo) -> str:
-    """What was computed: everything of the spec but backend, seed, number of epochs, how speed is measured and where
-    the user's own data lay."""
+    """Return a digest of the computation: of the data's description, and of the spec without backend, seed, number of
+    epochs, measurement protocol, and the options and location of the data."""
     values = msgspec.to_builtins(spec)
     for name in ("backend", "seed", "protocol", "task_options", "dataset_options", "source"):
         del values[name]
@@ -93,12 +97,13 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
 
 
 def side(backend: str, device_name: str | None, packages: Mapping[str, str], plugins: Iterable[PluginRef]) -> str:
-    """Who computed it: the backend with the versions of its libraries and plugins."""
+    """Return a digest of the backend, its device, and the versions of its libraries and plugins."""
     versions = sorted((ref.distribution, ref.name, ref.version) for ref in plugins)
     return _digest([backend, device_name, dict(packages), versions])
 
 
 def verdict_key(subject: str, sides: Iterable[str]) -> str:
+    """Return the key of a verdict, which does not depend on the order of its sides."""
     return _digest([subject, sorted(sides)])
 
 
@@ -115,11 +120,14 @@ def side_of_report(report: ParityReport, plugins: Iterable[PluginRef]) -> str:
     return side(report.spec.backend, report.device_name, report.packages, plugins)
 
 
-# ---- on disk ----------------------------------------------------------------------------------------------
+# ---- storage ----------------------------------------------------------------------------------------------
 
 
 def keep(verdict: ParityVerdict, results: Path) -> Path:
-    """Write the verdict, replacing an earlier one of the same key. Raises `harness.RecordError`."""
+    """Write the verdict to the results directory and return its path, replacing an earlier one with the same key.
+
+    Raises `harness.RecordError` if it cannot be written.
+    """
     spec = verdict.spec
     stem = f"{spec.task}-{spec.model}-{'-'.join(verdict.backends)}-{spec.precision}-{verdict.key[:8]}"
     path = results / FOLDER / f"{stem}.json"
@@ -132,13 +140,13 @@ def keep(verdict: ParityVerdict, results: Path) -> Path:
 
 
 def load(results: Path) -> dict[str, ParityVerdict]:
-    """Every readable verdict by its key; one of another schema version or damaged is passed over, as if unchecked."""
-    found = {}
+    """Return the verdicts of a results directory by key, except those that are damaged or of another schema version."""
+    verdicts = {}
     for path in sorted((results / FOLDER).glob("*.json")):
         try:
             verdict = msgspec.json.decode(path.read_bytes(), type=ParityVerdict)
         except (OSError, ValueError, RecursionError):
             continue
         if verdict.schema_version == SCHEMA_VERSION:
-            found[verdict.key] = verdict
-    return found
+            verdicts[verdict.key] = verdict
+    return verdicts

@@ -1,1 +1,1 @@
-"""The user's own data: a file or a folder where a dataset's name may stand; see ``docs/how-to/own-data.md``."""
+"""Datasets from the user's files: a path in place of a dataset's name; see ``docs/how-to/own-data.md``."""

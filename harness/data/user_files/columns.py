@@ -1,4 +1,4 @@
-"""Which column of a table is what, and what its cells mean."""
+"""Roles of the columns of a table, and conversion of their cells."""
 
 from __future__ import annotations
 
@@ -12,100 +12,106 @@ from harness.data.user_files.tables import Table
 from harness.errors import DataError, UnknownNameError, UsageError
 
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none"))
-"""What a cell of a column of numbers may say, in lower case, where there is no number."""
+"""Cells of a numeric column that count as missing, in lower case."""
 
 
 SLICE_LETTERS = 60
-"""Of a longer text in a column to score by, what is left names the slice: a document is no name."""
+"""Number of characters to which the texts of a slice column are truncated."""
 LARGEST = 1e100
-"""Up to it, the squares of a whole column have a finite sum, which standardization needs."""
+"""Largest absolute value of a number; up to it, the sum of squares that standardization needs is finite."""
 
 
 class Columns:
-    """Settles which column plays which part: as the user says, else as it is called, else the only one that is left.
+    """Assignment of columns to roles: as the user specifies, or else by column name, or else the only candidate.
 
-    `guessed` is what was not said. Raises `harness.UnknownNameError` for a column that there is not.
+    `guessed` lists the roles that were inferred. Raises `harness.UnknownNameError` for a column that does not exist.
     """
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.guessed: list[str] = []
-        self._taken: set[str] = set()
+        self._assigned: set[str] = set()
 
-    def said(self, name: str | None) -> str | None:
-        """A column that the user names, checked and taken."""
+    def assign(self, name: str | None) -> str | None:
+        """Assign the column that the user specified, if any. Raises `harness.UsageError` if it has another role."""
         if name is None:
             return None
-        self.check(name)
-        if name in self._taken:
-            raise UsageError(f"column {name!r} of {self.table.source} cannot play two parts")
-        self._taken.add(name)
+        self.require(name)
+        if name in self._assigned:
+            raise UsageError(
+                f"column {name!r} of {self.table.source} is specified for two roles; specify another column for one "
+                "of them"
+            )
+        self._assigned.add(name)
         return name
 
-    def check(self, name: str) -> None:
-        """A column that the user names must be there; it is not taken by that."""
+    def require(self, name: str) -> None:
+        """Raise `harness.UnknownNameError` if the column does not exist, without assigning it."""
         if name not in self.table.columns:
-            raise UnknownNameError("column", name, self.table.columns, hint=f"(of {self.table.source})")
+            raise UnknownNameError("column", name, self.table.columns, hint=f"(in {self.table.source})")
 
-    def called(
-        self, part: str, names: Sequence[str], fits: Callable[[list[Any]], bool] = lambda cells: True
+    def infer_by_name(
+        self, role: str, names: Sequence[str], fits: Callable[[list[Any]], bool] = lambda cells: True
     ) -> str | None:
-        """The one column that is called as is usual for the part, in any case, and whose cells fit."""
-        found = [name for name in self.left() if name.strip().lower() in names and fits(self.table.columns[name])]
-        return self._guess(part, found[0]) if len(found) == 1 else None
+        """Assign the column with one of the usual names for the role (in any case) whose cells fit, if only one has."""
+        candidates = [
+            name for name in self.unassigned() if name.strip().lower() in names and fits(self.table.columns[name])
+        ]
+        return self._infer(role, candidates[0]) if len(candidates) == 1 else None
 
-    def only(self, part: str, fits: Callable[[list[Any]], bool] = lambda cells: True) -> str:
-        """The one column that is left and whose cells fit. Raises `harness.UsageError`, listing the columns."""
-        found = [name for name in self.left() if fits(self.table.columns[name])]
-        if len(found) != 1:
+    def infer_only(self, role: str, fits: Callable[[list[Any]], bool] = lambda cells: True) -> str:
+        """Assign the only unassigned column whose cells fit. Raises `harness.UsageError` if none or several fit."""
+        candidates = [name for name in self.unassigned() if fits(self.table.columns[name])]
+        if len(candidates) != 1:
             columns = ", ".join(self.table.columns)
             raise UsageError(
-                f"{self.table.source}: cannot tell which column is the {part.replace('_', ' ')}: give "
-                f"--{part.replace('_', '-')} (dataset.{part}); columns: {columns}"
+                f"{self.table.source}: cannot infer the {role.replace('_', ' ')}; specify "
+                f"--{role.replace('_', '-')} (dataset.{role}); the columns are: {columns}"
             )
-        return self._guess(part, found[0])
+        return self._infer(role, candidates[0])
 
-    def left(self) -> list[str]:
-        """The columns without a part so far."""
-        return [name for name in self.table.columns if name not in self._taken]
+    def unassigned(self) -> list[str]:
+        """Return the columns that have no role yet."""
+        return [name for name in self.table.columns if name not in self._assigned]
 
-    def rest(self, part: str) -> list[str]:
-        """All that are left."""
-        found = self.left()
-        self._taken.update(found)
-        self.guessed.append(part)
-        return found
+    def infer_rest(self, role: str) -> list[str]:
+        """Assign all columns that have no role yet."""
+        names = self.unassigned()
+        self._assigned.update(names)
+        self.guessed.append(role)
+        return names
 
-    def _guess(self, part: str, name: str) -> str:
-        self._taken.add(name)
-        self.guessed.append(part)
+    def _infer(self, role: str, name: str) -> str:
+        self._assigned.add(name)
+        self.guessed.append(role)
         return name
 
 
 def is_missing(cell: Any) -> bool:
+    """Return whether a cell is empty."""
     return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
 
 
 def holds_text(cells: list[Any]) -> bool:
-    """Whether most cells are texts that are no numbers."""
+    """Return whether most cells are texts that cannot be read as numbers."""
     known = [cell for cell in cells if not is_missing(cell)]
     texts = sum(isinstance(cell, str) and number(cell) is None for cell in known)
     return 2 * texts > len(known)
 
 
 def holds_splits(cells: list[Any]) -> bool:
-    """Whether most cells name a split."""
+    """Return whether most cells are names of splits."""
     return 2 * sum(str(cell).strip().lower() in NAMES for cell in cells) > len(cells)
 
 
 def number(cell: Any) -> float | None:
-    """The number that a cell holds; NaN where it holds none; None where it holds something else."""
+    """Return the cell as a number; NaN if it is missing, None if it is not a number."""
     if isinstance(cell, bool):
         return None
     if isinstance(cell, int | float):
         try:
             return float(cell)
-        except OverflowError:  # JSON's whole numbers have no end
+        except OverflowError:  # integers in JSON may be arbitrarily large
             return math.inf if cell > 0 else -math.inf
     if cell is None:
         return math.nan
@@ -113,37 +119,38 @@ def number(cell: Any) -> float | None:
         text = cell.strip()
         if text.lower() in MISSING:
             return math.nan
-        if "_" in text:  # Python's own notation for digits
+        if "_" in text:  # float() accepts 1_000, which is Python syntax
             return None
         try:
             return float(text)
         except ValueError:
             return None
     try:
-        return float(cell)  # Parquet's decimals
+        return float(cell)  # decimals from Parquet
     except (TypeError, ValueError):
         return None
 
 
 def texts(table: Table, column: str, problems: Problems) -> list[str]:
-    """The texts of a column; what is empty or no text goes to `problems`."""
+    """Return the texts of a column, and add rows where the text is empty or has another type to `problems`."""
     cells = table.columns[column]
     for where, cell in zip(table.where, cells, strict=True):
         if is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
             problems.add(where, f"the text in column {column!r} is empty")
         elif not isinstance(cell, str):
-            problems.add(where, f"column {column!r} holds {_shown(cell)}, not a text")
+            problems.add(where, f"column {column!r} contains {_shown(cell)}, which is not text")
     return [cell if isinstance(cell, str) else "" for cell in cells]
 
 
 def words(table: Table, column: str, what: str, problems: Problems) -> list[str]:
-    """The labels, categories or groups of a column as text; what is missing or of another type goes to `problems`.
+    """Return the labels, paths or groups of a column as text, and add missing values and other types to `problems`.
 
-    JSONL and Parquet have types: a column holds texts, whole numbers or truth values, whichever most of its cells do.
+    Cells from JSONL and Parquet have types; all cells of a column must have the type of most of its cells, which is
+    text, integer or boolean.
     """
     cells = [
         int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in table.columns[column]
-    ]  # a column of whole numbers with gaps is one of floats in Parquet
+    ]  # Parquet files written by pandas store integers with missing values as floats
     kinds = [type(cell) for cell in cells if not is_missing(cell)]
     usual = max(dict.fromkeys(kinds), key=kinds.count, default=str)
     found = []
@@ -152,9 +159,13 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
         if is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
             problems.add(where, f"the {what} in column {column!r} is missing")
         elif not isinstance(cell, str | int):
-            problems.add(where, f"the {what} in column {column!r} is {_shown(cell)}, neither a text nor a whole number")
+            problems.add(where, f"the {what} in column {column!r} is {_shown(cell)}, which is neither text nor integer")
         elif type(cell) is not usual:
-            problems.add(where, f"mixed types: the {what} in column {column!r} is {_shown(cell)}, not {_type(usual)}")
+            problems.add(
+                where,
+                f"mixed types: the {what} in column {column!r} is {_shown(cell)}, but most of the column is "
+                f"{_type_name(usual)}",
+            )
         else:
             text = str(cell).strip() if not isinstance(cell, bool) else str(cell).lower()
         found.append(text)
@@ -162,84 +173,95 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
 
 
 def splits(table: Table, column: str, problems: Problems) -> list[str]:
-    """The split of each row."""
+    """Return the split of each row, and add rows with an unknown split to `problems`."""
     found = []
     for where, cell in zip(table.where, table.columns[column], strict=True):
         name = NAMES.get(str(cell).strip().lower())
         if name is None:
-            problems.add(where, f"column {column!r} holds {_shown(cell)}, no split: {', '.join(NAMES)}")
+            problems.add(where, f"column {column!r} contains {_shown(cell)}; expected one of {', '.join(NAMES)}")
         found.append(name or "")
     return found
 
 
 def numbers(table: Table, column: str, problems: Problems, *, target: bool = False) -> list[float]:
-    """The numbers of a column, NaN where one is missing; a target must not be. What is no finite number goes to
-    `problems`."""
+    """Return the numbers of a column, and add values that are not finite numbers to `problems`.
+
+    Missing values are NaN in features; in a target, they are problems, too.
+    """
     found = []
-    what = "target" if target else "column"
+    what = "target column" if target else "column"
     for where, cell in zip(table.where, table.columns[column], strict=True):
         value = number(cell)
         if value is None:
             mixed = "" if target else "mixed types: "
-            problems.add(where, f"{mixed}{what} {column!r} is {_shown(cell)}, not a number")
+            problems.add(where, f"{mixed}{what} {column!r} contains {_shown(cell)}, which is not a number")
         elif math.isinf(value):
-            problems.add(where, f"{what} {column!r} is {_shown(cell)}, which is not finite")
+            problems.add(where, f"{what} {column!r} contains {_shown(cell)}, which is not finite")
         elif abs(value) > LARGEST:
-            problems.add(where, f"{what} {column!r} is {_shown(cell)}, too large to compute with (beyond {LARGEST:g})")
+            problems.add(
+                where, f"{what} {column!r} contains {_shown(cell)}, which is larger than {LARGEST:g} in absolute value"
+            )
         elif target and math.isnan(value):
-            problems.add(where, f"target {column!r} is missing ({_shown(cell)})")
+            problems.add(where, f"{what} {column!r} has no value ({_shown(cell)})")
         found.append(math.nan if value is None else value)
     return found
 
 
 def categories(table: Table, column: str, problems: Problems, *, declared: bool) -> list[str | None]:
-    """The categories of a column, None where one is missing. Unless the column is `declared` to be one of
-    categories, a cell that holds a number goes to `problems`, and one text for nearly every row is refused."""
+    """Return the categories of a column, None where one is missing.
+
+    Unless the column is `declared` categorical, numbers are added to `problems`, and a column with a different text in
+    nearly every row raises `harness.DataError`.
+    """
     found: list[str | None] = []
     for where, cell in zip(table.where, table.columns[column], strict=True):
         if is_missing(cell):
             found.append(None)
         elif not isinstance(cell, str | int | float) or (isinstance(cell, float) and not cell.is_integer()):
-            problems.add(where, f"column {column!r} holds {_shown(cell)}, which is no category")
+            problems.add(where, f"column {column!r} contains {_shown(cell)}, which is not a category")
             found.append(None)
         elif not declared and number(cell) is not None and not isinstance(cell, bool):
-            problems.add(where, f"mixed types: column {column!r} is {_shown(cell)}, a number among texts")
+            problems.add(
+                where, f"mixed types: column {column!r} contains the number {_shown(cell)}, but most of it is text"
+            )
             found.append(None)
         else:
             found.append(str(int(cell)) if isinstance(cell, float) else str(cell).strip())
-    different = len({cell for cell in found if cell is not None})
-    if not declared and different > max(20, len(found) // 2):
+    distinct = len({cell for cell in found if cell is not None})
+    if not declared and distinct > max(20, len(found) // 2):
         raise DataError(
-            f"{table.source}: column {column!r} has {different} different texts in {len(found)} rows, which is no "
-            "category to learn from; name the columns to use by --feature-columns (dataset.feature_columns)"
+            f"{table.source}: column {column!r} has {distinct} distinct texts in {len(found)} rows, too many for a "
+            "categorical feature; select the features with --feature-columns (dataset.feature_columns)"
         )
     return found
 
 
 def slice_values(table: Table, column: str, *, names: bool) -> list[float] | list[str]:
-    """A column to score by: numbers, NaN where one is missing, if all its cells are and they are no `names`; else
-    texts, empty where one is, on one line and cut at `SLICE_LETTERS`."""
+    """Return the values of a slice column: numbers if all cells are numbers, unless they are `names`; else texts.
+
+    A missing number is NaN, a missing text is empty. Texts are put on one line and truncated to `SLICE_LETTERS`.
+    """
     cells = table.columns[column]
     values = [number(cell) for cell in cells]
-    found = [value for value in values if value is not None]
-    if len(found) == len(cells) and not names:
-        return found
-    return ["" if is_missing(cell) else _on_a_line(cell) for cell in cells]
+    known = [value for value in values if value is not None]
+    if len(known) == len(cells) and not names:
+        return known
+    return ["" if is_missing(cell) else _one_line(cell) for cell in cells]
 
 
-def _on_a_line(cell: Any) -> str:
+def _one_line(cell: Any) -> str:
     text = " ".join((str(cell).lower() if isinstance(cell, bool) else str(cell)).split())
     return text if len(text) <= SLICE_LETTERS else f"{text[:SLICE_LETTERS]}..."
 
 
 def is_category(table: Table, column: str) -> bool:
-    """Whether more cells hold texts than numbers."""
+    """Return whether more cells contain text than numbers."""
     values = [number(cell) for cell in table.columns[column] if not is_missing(cell)]
     return sum(value is None for value in values) > len(values) / 2
 
 
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """The classes in order: whole numbers by value, else by their text."""
+    """Return the distinct labels, sorted by value if all are integers and else by text."""
     names = sorted(set(labels))
     if all(name.isascii() and name.isdigit() for name in names):
         names.sort(key=int)
@@ -251,5 +273,5 @@ def _shown(cell: Any) -> str:
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 
-def _type(kind: type) -> str:
-    return {str: "a text", int: "a whole number", bool: "true or false"}.get(kind, kind.__name__)
+def _type_name(kind: type) -> str:
+    return {str: "text", int: "integers", bool: "true or false"}.get(kind, kind.__name__)

@@ -1,4 +1,4 @@
-"""`UserDataset`: a dataset made from a path, by the plan and by every child process alike."""
+"""`UserDataset`, a dataset that reads the user's file or folder."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ PYARROW = {"pyarrow": "pip install pyarrow"}
 
 
 def find_dataset(name: str, task: Task, catalog: Catalog) -> Dataset:
-    """The dataset of this name, or the one made from the path that the name is.
+    """Return the dataset with this name, or a `UserDataset` if the name is a path.
 
-    Raises `harness.UnknownNameError`; `harness.CombinationError` where the task takes data that files do not give.
+    Raises `harness.UnknownNameError`, or `harness.CombinationError` if the task takes data that cannot be read from
+    files.
     """
     known = {*catalog.datasets, *(name for kind, name in catalog.conflicts if kind == "dataset")}
     return UserDataset(Path(name), task.kind, task.objective) if is_path(name, known) else catalog.dataset(name)
 
 
 def dataset_of(spec: RunSpec, catalog: Catalog) -> Dataset:
-    """The dataset that a run uses."""
+    """Return the dataset that a run uses."""
     if spec.source is None:
         return catalog.dataset(spec.dataset)
     task = catalog.task(spec.task)
@@ -41,22 +42,27 @@ def dataset_of(spec: RunSpec, catalog: Catalog) -> Dataset:
 
 
 class UserDataset(Dataset[OwnOptions]):
-    """The user's file or folder as a dataset for tasks of one kind.
+    """A user's file or folder as a dataset for the tasks of one kind and objective.
 
-    Inputs, by kind: ``text``, object array of str [N]; ``image``, object array of uint8 [H, W, C] (C = 1 or 3), of
-    several sizes; ``waveform``, object array of float32 [samples] in [-1, 1], with ``sample_rate_hz`` int64 [N];
-    ``features``, float64 [N, F], NaN where a number is missing, with ``categories``, object array of str or None [N,
-    C], where there are any. Targets: int64 [N], classes in the order of their names, or float64 [N, T]. Groups: the
-    group column, if given.
+    Inputs by kind: for text, ``text``, an object array of str [N]; for images, ``image``, an object array of uint8
+    [H, W, C] (C = 1 or 3), whose sizes may differ; for audio, ``waveform``, an object array of float32 [samples] in
+    [-1, 1], and ``sample_rate_hz``, int64 [N]; for tables, ``features``, float64 [N, F] with NaN for missing numbers,
+    and ``categories``, an object array of str or None [N, C], if there are categorical columns. Targets are int64 [N],
+    indices of the sorted class names, or float64 [N, T]. Groups are the group column and the slice columns, if given.
     """
 
     license = "your own data"
 
     def __init__(self, path: Path, kind: str, objective: Objective) -> None:
         if kind not in OPTIONS:
-            raise CombinationError(f"{path}: tasks on {kind!r} cannot read files; those on {', '.join(OPTIONS)} can")
+            raise CombinationError(
+                f"{path}: tasks on {kind!r} data cannot read files; use a task on {', '.join(OPTIONS)} data"
+            )
         if objective == "token_classification":
-            raise CombinationError(f"{path}: files of rows hold one label a row, and not one for each position")
+            raise CombinationError(
+                f"{path}: token classification cannot read files, which have one label per row instead of one per "
+                "position; use a dataset from a plugin"
+            )
         self.path = path.expanduser().resolve()
         self.name, self.kind, self.objective = self.path.name or "/", kind, objective  # type: ignore[misc]
         self.summary = str(self.path)  # type: ignore[misc]
@@ -65,9 +71,10 @@ class UserDataset(Dataset[OwnOptions]):
         self.requires = {**decoder, **(PYARROW if path.suffix.lower() == ".parquet" else {})}  # type: ignore[misc]
 
     def settle(self, options: OwnOptions) -> tuple[OwnOptions, DataSource]:
-        """The options with nothing left open, and where the data lie; images and recordings are not decoded for it.
+        """Return the options with all columns and the digest filled in, and the source of the data.
 
-        Raises `harness.UsageError` and `harness.DataError` for what is wrong with them.
+        Images and recordings are not decoded. Raises `harness.UsageError` and `harness.DataError` if the options or
+        the data are invalid.
         """
         examples = self._read(options)
         examples.problems.settle(left=len(examples.good()))
@@ -75,13 +82,13 @@ class UserDataset(Dataset[OwnOptions]):
         return examples.options, DataSource(path=str(self.path), guessed=examples.guessed)
 
     def load(self, options: OwnOptions) -> RawData:
-        """Raises `harness.DataError`, also where the content is not that of ``options.sha256``."""
+        """Return the data. Raises `harness.DataError` for bad rows, or if the content does not match ``sha256``."""
         import numpy as np
 
         examples = self._read(options)
         decoded = _decoded(examples, self.kind)
         examples.problems.settle(left=len(examples.good()))
-        targets, label_names, parts, told = self._classes_and_splits(examples)
+        targets, label_names, parts, details = self._classes_and_splits(examples)
         rows = examples.good()
         inputs = {name: array[rows] for name, array in decoded.items()}
         groups = {name: np.array(values)[rows] for name, values in examples.slices.items()}
@@ -89,7 +96,7 @@ class UserDataset(Dataset[OwnOptions]):
             groups[str(examples.options.group_column)] = np.array(examples.groups)[rows]
         everything = Split(inputs=inputs, targets=targets, groups=groups)
         train, validation, test = (everything.take(index) for index in parts.values())
-        return RawData(train=train, validation=validation, test=test, label_names=label_names, details=told)
+        return RawData(train=train, validation=validation, test=test, label_names=label_names, details=details)
 
     def _read(self, options: OwnOptions) -> Examples:
         from harness.data.user_files.examples import read
@@ -99,7 +106,7 @@ class UserDataset(Dataset[OwnOptions]):
     def _classes_and_splits(
         self, examples: Examples
     ) -> tuple[NDArray[Any], tuple[str, ...], dict[str, NDArray[Any]], dict[str, bool | int | float | str]]:
-        """Targets, label names, rows of each split, and what there is to tell; all of the good rows."""
+        """Return the targets, label names, rows of each split and details to record, for the good rows only."""
         import numpy as np
 
         from harness.data.user_files.columns import class_names
@@ -112,15 +119,17 @@ class UserDataset(Dataset[OwnOptions]):
             labels = [examples.labels[row] for row in rows]
             names = class_names(labels)
             if len(names) < 2:
-                raise DataError(f"{self.name}: there is a single class, {names[0]!r}; classification needs two or more")
-            place = {name: number for number, name in enumerate(names)}
-            targets: NDArray[Any] = np.array([place[label] for label in labels], np.int64)
+                raise DataError(
+                    f"{self.name}: all rows have the label {names[0]!r}; classification needs at least two classes"
+                )
+            numbers = {name: number for number, name in enumerate(names)}
+            targets: NDArray[Any] = np.array([numbers[label] for label in labels], np.int64)
             classes = targets
         else:
             targets = np.array(examples.numbers, np.float64).T[rows]
             names = tuple(options.target_column or ())
         try:
-            parts, told = split(
+            parts, description = split(
                 None if examples.splits is None else [examples.splits[row] for row in rows],
                 classes,
                 None if examples.groups is None else np.array(examples.groups)[rows],
@@ -130,14 +139,14 @@ class UserDataset(Dataset[OwnOptions]):
                 test_share=options.test_share,
                 label_names=names,
             )
-            lacking = check_classes(parts, classes, names) if classes is not None else {}
+            missing = check_classes(parts, classes, names) if classes is not None else {}
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from None
-        return targets, names, parts, {**examples.problems.details(), "splits": told, **lacking}
+        return targets, names, parts, {**examples.problems.details(), "splits": description, **missing}
 
 
 def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
-    """The input arrays of all rows; what cannot be decoded goes to the problems."""
+    """Return the input arrays of all rows, and add files that cannot be decoded to the problems."""
     import numpy as np
 
     count = len(examples.where)

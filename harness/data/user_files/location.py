@@ -1,4 +1,4 @@
-"""Which names are paths, and which files are tables, images or recordings."""
+"""Recognition of paths, tables, images and recordings by their names."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ MEDIA = {
     "image": (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
     "audio": (".flac", ".ogg", ".wav"),
 }
-"""Kind of raw input -> suffixes of its files, in lower case."""
+"""Lower-case suffixes of the files of each kind of raw input."""
 
 
 def is_path(name: str, known: Container[str]) -> bool:
-    """Whether a dataset's name means a file or a folder: it has a path separator or a table's suffix, or is one that
-    exists, and no dataset is called so."""
+    """Return whether a dataset's name is a path: it is not among the `known` datasets, and it contains a path
+    separator, has the suffix of a table, or exists in the file system."""
     if name in known:
         return False
-    return os.sep in name or "/" in name or Path(name).suffix.lower() in TABLES or os.path.exists(name)  # noqa: PTH110 - false for what cannot be a path
+    return os.sep in name or "/" in name or Path(name).suffix.lower() in TABLES or os.path.exists(name)  # noqa: PTH110 - Path.exists() may raise for names that cannot be paths
 
 
 def is_table(path: Path) -> bool:
+    """Return whether the file has the suffix of a supported table format."""
     return path.suffix.lower() in TABLES
 
 
 def is_hidden(name: str) -> bool:
-    """What file managers and notebooks leave behind."""
+    """Return whether a file or folder is to be skipped, such as those that file managers and notebooks create."""
     return name.startswith((".", "__MACOSX"))

@@ -1,4 +1,4 @@
-"""The dataset options of the user's own data, for each kind of raw input."""
+"""Dataset options for the user's files, for each kind of raw input."""
 
 from __future__ import annotations
 
@@ -8,55 +8,71 @@ from harness.data.user_files.problems import OnBadRow
 
 
 class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What text, tables, images and recordings have in common."""
+    """Options that text, tables, images and recordings have in common."""
 
     target_column: str | tuple[str, ...] | None = None
-    """The label of each row; for regression one number or several. None: the only column it can be."""
+    """Column with the label of each row; for regression, one or several numeric columns. None if inferred."""
     split_column: str | None = None
-    """``train``, ``validation`` (``val``, ``valid``, ``dev``) or ``test`` for each row; a split that no row has
-    is drawn from the training rows. None: the column called ``split``, if there is one; else all splits are drawn."""
+    """Column with the split of each row: ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) or ``test``. Splits
+    without rows are drawn from the training rows. None for the column named ``split``; without it, all are drawn."""
     group_column: str | None = None
-    """Rows of one group, such as a speaker or a patient, stay in one split."""
+    """Column with the group of each row, such as the speaker or patient; the rows of a group stay in one split."""
     slice_columns: tuple[str, ...] = ()
-    """Columns whose values are scored by themselves in the test split: names, or numbers by quarters. They may be
-    features, too."""
+    """Columns for whose values (for numbers: quartiles) the test split is scored separately; they may be features."""
     on_bad_row: OnBadRow = "error"
+    """Treatment of bad rows: ``error`` raises an error that lists them, ``skip`` drops them."""
     split_seed: int = 0
+    """Seed for drawing splits."""
     validation_share: float = 0.1
+    """Fraction of all rows in the validation split, if it is drawn."""
     test_share: float = 0.2
-    """Of all rows, where the split is drawn."""
+    """Fraction of all rows in the test split, if it is drawn."""
     sha256: str = ""
-    """Digest of the content, which the run's identity takes in; filled in where it is not given."""
+    """Digest of the content, which is part of the run's key; computed if empty."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.split_seed < 2**32:
-            raise ValueError(f"split_seed must lie between 0 and 2^32 - 1, got {self.split_seed}")
+            raise ValueError(f"split_seed must be between 0 and 2^32 - 1, got {self.split_seed}")
         if not (0 < self.validation_share < 1 and 0 < self.test_share < 1):
-            raise ValueError("validation_share and test_share must lie between 0 and 1")
+            raise ValueError(
+                "validation_share and test_share must be between 0 and 1 (both exclusive), got "
+                f"{self.validation_share} and {self.test_share}"
+            )
         if self.validation_share + self.test_share > 0.9:
-            raise ValueError("validation_share and test_share must leave a tenth or more of the rows for training")
+            raise ValueError(
+                "validation_share and test_share must leave at least 0.1 of the rows for training, got "
+                f"{self.validation_share} and {self.test_share}"
+            )
 
 
 class TextOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options for text."""
+
     text_column: str | None = None
-    """None: the only column it can be."""
+    """Column with the text. None if inferred."""
 
 
 class TableOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options for tables."""
+
     feature_columns: tuple[str, ...] = ()
-    """Empty: all that are left."""
+    """Columns used as features. Empty for all columns without another role."""
     categorical_columns: tuple[str, ...] = ()
-    """Columns whose numbers are names, such as postal codes; columns of texts need not be said."""
+    """Features whose numbers are categories, such as postal codes. Columns of text are categorical without this."""
 
 
 class AudioOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options for recordings."""
+
     path_column: str | None = None
-    """Of a metadata file: the path of each file, relative to the metadata file. None: the only column it can be."""
+    """Column of a metadata file with the path of each file, relative to the metadata file. None if inferred."""
 
 
 class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options for images."""
+
     shorter_side: int = 256
-    """Pixels. Larger images are shrunk to it while they are decoded, which bounds the memory that they take."""
+    """Length in pixels to which the shorter side of larger images is reduced while decoding, which limits memory."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,4 +86,4 @@ OPTIONS: dict[str, type[OwnOptions]] = {
     "image": ImageOptions,
     "audio": AudioOptions,
 }
-"""Kind of raw input -> its options."""
+"""Options for each kind of raw input."""

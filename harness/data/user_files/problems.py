@@ -1,4 +1,4 @@
-"""What is wrong with rows and files: collected, then either an error that names the first few, or a count."""
+"""Collection of the problems with rows and files, which are then reported as one error or skipped."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ from harness.errors import DataError
 
 OnBadRow = Literal["error", "skip"]
 NAMED = 5
-"""So many problems are named."""
+"""Number of problems that a message lists."""
 
 
 class Problems:
-    """The bad rows of one source. A row counts once, however much is wrong with it."""
+    """The bad rows of one source, with the first problem of each."""
 
     def __init__(self, source: str, policy: OnBadRow) -> None:
         self.source, self.policy = source, policy
         self._found: dict[str, str] = {}
 
     def add(self, where: str, what: str) -> None:
-        """`where`: ``row 3 (line 4)`` or the path of a file."""
+        """Add a problem with the row `where`, which is given as ``row 3 (line 4)`` or as the path of its file."""
         self._found.setdefault(where, what)
 
     def __contains__(self, where: str) -> bool:
         return where in self._found
 
     def settle(self, left: int) -> None:
-        """Raise `harness.DataError` if there are bad rows and they are not to be skipped, or if none is `left`."""
+        """Raise `harness.DataError` if there are bad rows that are not to be skipped, or if no good rows are `left`."""
         if self._found and self.policy == "error":
             count = len(self._found)
-            one = count == 1
+            rows, them = ("row", "it") if count == 1 else ("rows", "them")
             raise DataError(
-                f"{self.source}: {count} bad row{'' if one else 's'}: {self._first()}; mend {'it' if one else 'them'}, "
-                f"or leave {'it' if one else 'them'} out with --on-bad-row skip (dataset.on_bad_row=skip)"
+                f"{self.source}: {count} bad {rows}: {self._first()}; fix the {rows}, or pass --on-bad-row skip "
+                f"(dataset.on_bad_row=skip) to drop {them}"
             )
         if not left:
-            raise DataError(f"{self.source}: {f'no row is left: {self._first()}' if self._found else 'it has no rows'}")
+            raise DataError(
+                f"{self.source}: {f'all rows are bad: {self._first()}' if self._found else 'the file has no rows'}"
+            )
 
     def details(self) -> dict[str, bool | int | float | str]:
-        """For the record: how many rows were skipped, and the first few."""
+        """Return the number of skipped rows and the first few of them, for the record."""
         if not self._found:
             return {"skipped_rows": 0}
         return {"skipped_rows": len(self._found), "skipped": self._first()}

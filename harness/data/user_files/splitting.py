@@ -1,4 +1,4 @@
-"""Training, validation and test: as given, or drawn, the same for the same data and seed."""
+"""Division of rows into training, validation and test splits, which are given or drawn deterministically by seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
     "test": TEST,
 }
-"""What a split is called in a column or a folder, in lower case -> which one it is."""
+"""Mapping from the name of a split in a column or folder, in lower case, to the split."""
 
 
 def split(
@@ -34,19 +34,19 @@ def split(
     test_share: float,
     label_names: Sequence[str] = (),
 ) -> tuple[dict[str, Index], str]:
-    """The places of the `rows` in each split, in their own order, and how they came about.
+    """Return the ascending row indices of each split, and a description of how the splits were made.
 
-    `given`: `SPLITS` member of each row; a split that no row has is drawn from the training rows. `classes`: int64
-    ``[N]``, by which a drawn split is stratified; None for regression. `groups`: ``[N]``; no group is in two splits.
+    `given` is the member of `SPLITS` for each row; splits without rows are drawn from the training rows. `classes`,
+    int64 ``[N]``, stratifies drawn splits; it is None for regression. No group in `groups`, ``[N]``, is in two splits.
 
-    Raises `harness.DataError` where a split cannot be had.
+    Raises `harness.DataError` if the rows do not allow such splits.
     """
     parts: dict[str, Index] = {TRAIN: np.arange(rows)}
     if given is not None:
         names = np.array(given)
         parts = {name: np.flatnonzero(names == name) for name in SPLITS if (names == name).any()}
         if TRAIN not in parts:
-            raise DataError(f"no row is in the training split; there are: {', '.join(parts)}")
+            raise DataError(f"the training split has no rows (given splits: {', '.join(parts)}); add training rows")
         if groups is not None:
             _check_apart(parts, groups)
     missing = [name for name in (TEST, VALIDATION) if name not in parts]
@@ -55,21 +55,24 @@ def split(
         _check_enough(parts[TRAIN], classes, len(missing) + 1, label_names)
     left = sum(shares[name] for name in missing)
     for number, name in enumerate(missing):
-        # A share is one of all rows; what was drawn before is gone from the rows that it is drawn from.
+        # The fractions refer to all rows, but rows that were drawn before are no longer among the training rows.
         share = shares[name] / (1 - (left - sum(shares[later] for later in missing[number:])))
         kept, drawn = _draw(parts[TRAIN], classes, groups, share, seed, leave=len(missing) - number)
         parts[TRAIN], parts[name] = kept, drawn
-    how = "stratified" if classes is not None else "at random"
-    how = f"by group, seed {seed}" if groups is not None else f"{how}, seed {seed}"
-    told = "given" if not missing else f"{' and '.join(reversed(missing))} drawn {how}"
-    return {name: parts[name] for name in SPLITS}, told
+    method = (
+        "at random by group" if groups is not None else "at random by class" if classes is not None else "at random"
+    )
+    description = "given" if not missing else f"{' and '.join(reversed(missing))} drawn {method}, seed {seed}"
+    return {name: parts[name] for name in SPLITS}, description
 
 
 def _draw(
     rows: Index, classes: NDArray[np.int64] | None, groups: NDArray[Any] | None, share: float, seed: int, *, leave: int
 ) -> tuple[Index, Index]:
-    """(kept, drawn): about `share` of the `rows` drawn, of each class at least one and at least `leave` kept; by whole
-    groups where there are `groups`."""
+    """Return the rows to keep and the drawn rows, which are about the fraction `share`.
+
+    Of each class, at least one row is drawn and at least `leave` rows are kept. With `groups`, whole groups are drawn.
+    """
     if groups is not None:
         return _draw_groups(rows, classes, groups, share, seed, leave)
     rng = np.random.default_rng([seed, leave])
@@ -90,8 +93,8 @@ def _draw_groups(
     count = len(np.unique(groups[rows]))
     if count < leave + 1:
         raise DataError(
-            f"{count} group{'s' * (count != 1)} cannot be put into {leave + 1} splits; give more groups, or splits "
-            "by a column, or leave the group column out"
+            f"{count} group{'s' * (count != 1)} cannot be divided into {leave + 1} splits; add groups, specify a split "
+            "column, or omit the group column"
         )
     folds = min(max(2, round(1 / share)), count)
     if classes is None:
@@ -101,7 +104,7 @@ def _draw_groups(
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes with fewer examples than folds: what is missing is told below
+        warnings.simplefilter("ignore")  # for classes with fewer examples than folds, which check_classes() handles
         stratified = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         try:
             candidates = list(stratified.split(rows, classes[rows], groups[rows]))
@@ -117,47 +120,51 @@ def _draw_groups(
 
 
 def _check_enough(rows: Index, classes: NDArray[np.int64] | None, splits: int, names: Sequence[str]) -> None:
-    """Raise unless each class has an example for each split."""
+    """Raise `harness.DataError` unless each class has an example for each split."""
     if classes is None:
         if len(rows) < splits:
-            raise DataError(f"{len(rows)} rows cannot be put into {splits} splits")
+            raise DataError(f"{len(rows)} rows cannot be divided into {splits} splits; add rows")
         return
     numbers, counts = np.unique(classes[rows], return_counts=True)
     few = [f"{names[n]!r} has {c}" for n, c in zip(numbers, counts, strict=True) if c < splits]
     if few:
         shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more classes" if len(few) > 5 else "")
         raise DataError(
-            f"too few examples of a class for {splits} splits, which need {splits} or more: {shown}; add examples, or "
-            "leave the class out"
+            f"{splits} splits need at least {splits} examples of each class, but {shown}; add examples, or remove the "
+            "class"
         )
 
 
 def _check_apart(parts: dict[str, Index], groups: NDArray[Any]) -> None:
+    """Raise `harness.DataError` if a group is in two splits."""
     seen: dict[Any, str] = {}
     for name, rows in parts.items():
         for group in np.unique(groups[rows]):
             if group in seen:
-                raise DataError(f"group {str(group)!r} is in the {seen[group]} split and in the {name} split")
+                raise DataError(
+                    f"group {str(group)!r} is in both the {seen[group]} and the {name} split; assign each group to one "
+                    "split, or omit the group column"
+                )
             seen[group] = name
 
 
 def check_classes(parts: dict[str, Index], classes: NDArray[np.int64], names: Sequence[str]) -> dict[str, str]:
-    """For the record: the classes that the validation or test split lacks.
+    """Return the classes that are missing in the validation or test split, for the record.
 
-    Raises `harness.DataError` for a class that the training split lacks: it could not be learned.
+    Raises `harness.DataError` if one of their classes is missing in the training split, as it could not be learned.
     """
     present = {split: set(classes[rows].tolist()) for split, rows in parts.items()}
     for split_name in (VALIDATION, TEST):
-        untaught = sorted(present[split_name] - present[TRAIN])
-        if untaught:
+        untrained = sorted(present[split_name] - present[TRAIN])
+        if untrained:
             raise DataError(
-                f"the training split has no example of {', '.join(repr(names[n]) for n in untaught[:5])}, which the "
-                f"{split_name} split has; change the splits"
+                f"the {split_name} split has examples of {', '.join(repr(names[n]) for n in untrained[:5])}, but the "
+                "training split has none; change the splits"
             )
-    found = {}
+    details = {}
     for split_name in (VALIDATION, TEST):
-        lacking = [names[n] for n in sorted(present[TRAIN] - present[split_name])]
-        if lacking:
-            more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
-            found[f"{split_name}_lacks_classes"] = ", ".join(lacking[:5]) + more
-    return found
+        missing = [names[n] for n in sorted(present[TRAIN] - present[split_name])]
+        if missing:
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            details[f"{split_name}_lacks_classes"] = ", ".join(missing[:5]) + more
+    return details

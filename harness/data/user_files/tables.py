@@ -1,7 +1,7 @@
-"""Tables from CSV, TSV, JSONL and Parquet files, with the place of every row.
+"""Reading of CSV, TSV, JSONL and Parquet files into tables that know the position of every row.
 
-Cells are as the file has them: text in CSV and TSV (empty where nothing stands), JSON's types in JSONL, Parquet's own.
-Nothing is guessed from a cell here, so that ``01`` and ``NA`` stay what they are.
+Cells have the types of the file: text in CSV and TSV (empty if missing), JSON's types in JSONL, and Parquet's types.
+No other types are inferred, so ``01`` and ``NA`` remain text.
 """
 
 from __future__ import annotations
@@ -22,42 +22,44 @@ from harness.data.user_files.problems import Problems
 from harness.errors import DataError, UsageError
 
 Row = tuple[str, dict[str, Any]]
-"""Its place, and its cells by column."""
+"""Position of a row, and its cells by column."""
 
 
 @dataclass(frozen=True)
 class Table:
+    """The rows of a file, by column."""
+
     source: str
     """Name of the file."""
     columns: dict[str, list[Any]]
-    """None or an empty text where a cell is missing."""
+    """Cells of each column; a missing cell is None or an empty text."""
     where: list[str]
-    """The place of each row, counted from 1: ``row 3 (line 4)``."""
+    """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
 
     def __len__(self) -> int:
         return len(self.where)
 
 
 def read_table(path: Path, problems: Problems) -> Table:
-    """The file's table, without the rows that cannot be read, which go to `problems`.
+    """Return the file's table without the rows that cannot be read, which are added to `problems`.
 
-    Raises `harness.DataError` for a file that is no such table, and `harness.UsageError` for an unknown format.
+    Raises `harness.DataError` if the file is not a valid table, and `harness.UsageError` for an unknown format.
     """
     suffix = path.suffix.lower()
     if suffix not in TABLES:
-        raise UsageError(f"{path}: {suffix or 'a file without a suffix'} is no format of tables: {', '.join(TABLES)}")
+        raise UsageError(f"{path}: unknown table format {suffix!r}; pass a file with the suffix {', '.join(TABLES)}")
     if suffix == ".parquet":
         table = _read_parquet(path)
     else:
         data = _bytes(path)
         names, rows = _json_rows(path.name, data, problems) if "json" in suffix else _cells(path.name, data, problems)
-        # A column without a name is an index that another program has written.
+        # Other programs, such as pandas, write the index as a column without a name.
         columns: dict[str, list[Any]] = {name: [row.get(name) for _, row in rows] for name in names if name.strip()}
         table = Table(path.name, columns, [where for where, _ in rows])
-    if not len(table):  # JSONL takes its columns from the rows: what is wrong with these comes first
+    if not len(table):  # report bad rows first, because the columns of JSONL come from the rows
         problems.settle(left=0)
     if not table.columns:
-        raise DataError(f"{path.name}: there are no named columns")
+        raise DataError(f"{path.name}: the file has no named columns; name each column")
     return table
 
 
@@ -67,7 +69,7 @@ def _bytes(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{path.name}: the text is UTF-16; save it as UTF-8")
+        raise DataError(f"{path.name}: the file is encoded as UTF-16; save it as UTF-8")
     data = data.removeprefix(codecs.BOM_UTF8)
     if not data.strip():
         raise DataError(f"{path.name}: the file is empty")
@@ -75,8 +77,11 @@ def _bytes(path: Path) -> bytes:
 
 
 def _cells(source: str, data: bytes, problems: Problems) -> tuple[list[str], list[Row]]:
-    """CSV as RFC 4180 has it, or with semicolons where the header has those only; TSV as IANA's
-    text/tab-separated-values has it, in which a quote is a character."""
+    """Return the column names and rows of a CSV or TSV file.
+
+    CSV follows RFC 4180, or uses semicolons if the header has semicolons but no commas. TSV follows IANA's
+    text/tab-separated-values, where quotes have no special meaning.
+    """
     tabs = source.lower().endswith(".tsv")
     text = data.decode(errors="surrogateescape")
     csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is shorter than a long document
@@ -90,33 +95,37 @@ def _cells(source: str, data: bytes, problems: Problems) -> tuple[list[str], lis
     try:
         _, header = next(parsed)
     except StopIteration:
-        raise DataError(f"{source}: the first row, which names the columns, cannot be read") from None
+        raise DataError(f"{source}: the header (the first row) cannot be read") from None
     header = [name.strip() for name in header]
     _check_once(source, header)
     if not all(map(_is_utf8, header)):
-        raise DataError(f"{source}: the header holds bytes that are not UTF-8; save the file as UTF-8")
+        raise DataError(f"{source}: the header contains bytes that are not UTF-8; save the file as UTF-8")
     rows: list[Row] = []
     for number, (line, cells) in enumerate(parsed, start=1):
         where = f"row {number} (line {line})"
         if cells is None:
-            problems.add(where, "the quotes in it do not match")
+            problems.add(where, "the quoting is invalid; write a quote inside a quoted cell as two quotes")
         elif len(cells) != len(header):
-            problems.add(where, f"it has {len(cells)} cells, the header {len(header)}")
+            problems.add(where, f"expected {len(header)} cells as in the header, found {len(cells)}")
         elif not all(map(_is_utf8, cells)):
-            problems.add(where, "it holds bytes that are not UTF-8")
+            column = next(name for name, cell in zip(header, cells, strict=True) if not _is_utf8(cell))
+            problems.add(where, f"column {column!r} contains bytes that are not UTF-8")
         else:
             rows.append((where, dict(zip(header, cells, strict=True))))
     return header, rows
 
 
 def _check_once(source: str, names: list[str]) -> None:
-    twice = {name for name in names if name and names.count(name) > 1}
-    if twice:
-        raise DataError(f"{source}: the header has the column {sorted(twice)[0]!r} twice")
+    repeated = {name for name in names if name and names.count(name) > 1}
+    if repeated:
+        raise DataError(f"{source}: the header contains {sorted(repeated)[0]!r} more than once; rename the columns")
 
 
 def _parsed(source: str, reader: Any, problems: Problems) -> Iterator[tuple[int, Any]]:
-    """The line at which each row starts, and its cells; None where its quotes do not match. Empty lines are no rows."""
+    """Yield the line at which each row starts, and its cells, or None if its quoting is invalid.
+
+    Empty lines are skipped.
+    """
     while True:
         line = reader.line_num + 1
         try:
@@ -124,15 +133,15 @@ def _parsed(source: str, reader: Any, problems: Problems) -> Iterator[tuple[int,
         except StopIteration:
             return
         except csv.Error as error:
-            if "unexpected end" in str(error):  # all that follows is in this cell: which rows it had cannot be told
-                raise DataError(f"{source}: line {line}: a quote is opened there and never closed") from None
+            if "unexpected end" in str(error):  # the rest of the file is in this cell, so its rows are unknown
+                raise DataError(f"{source}: the quote opened in the row at line {line} is never closed") from None
             cells = None
         if cells != []:
             yield line, cells
 
 
 def _is_utf8(text: str) -> bool:
-    """Whether no byte of it was smuggled in by ``surrogateescape``."""
+    """Return whether a text decoded with ``surrogateescape`` was valid UTF-8."""
     return text.isascii() or not any("\udc80" <= character <= "\udcff" for character in text)
 
 
@@ -147,14 +156,14 @@ def _json_rows(source: str, data: bytes, problems: Problems) -> tuple[list[str],
         try:
             value = msgspec.json.decode(text)
         except UnicodeDecodeError:
-            problems.add(where, "it holds bytes that are not UTF-8")
+            problems.add(where, "the row contains bytes that are not UTF-8")
         except (msgspec.DecodeError, RecursionError) as error:
-            problems.add(where, f"it is not JSON ({error})")
+            problems.add(where, f"invalid JSON ({error})")
         else:
             if isinstance(value, dict):
                 rows.append((where, value))
             else:
-                problems.add(where, 'it is not a JSON object, such as {"text": "...", "label": "..."}')
+                problems.add(where, 'expected a JSON object, such as {"text": "...", "label": "..."}')
     return list(dict.fromkeys(name for _, row in rows for name in row)), rows
 
 
@@ -166,14 +175,14 @@ def _read_parquet(path: Path) -> Table:
         _check_once(path.name, pyarrow.parquet.read_schema(path).names)
         table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path}: not a valid Parquet file: {str(error).splitlines()[0]}") from None
     if not table.num_rows:
-        raise DataError(f"{path.name}: the table has no rows")
+        raise DataError(f"{path.name}: the file has no rows")
     columns: dict[str, list[Any]] = {}
     for name in table.column_names:
         if name and not name.startswith("__index_level_"):
             try:
                 columns[name] = table[name].to_pylist()
-            except (OverflowError, ValueError) as error:  # a date that Python does not have
-                raise DataError(f"{path.name}: column {name!r} cannot be read: {error}; leave it out") from None
+            except (OverflowError, ValueError) as error:  # for dates beyond the range of Python's datetime
+                raise DataError(f"{path.name}: column {name!r} cannot be read: {error}; remove the column") from None
     return Table(path.name, columns, [f"row {number}" for number in range(1, table.num_rows + 1)])

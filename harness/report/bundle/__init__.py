@@ -1,16 +1,16 @@
-"""A comparison in one file: what a reader needs to believe it and to repeat it.
+"""Bundles: a comparison in one file, with all that is needed to check and to reproduce it.
 
-A bundle is a zip archive of data only::
+A bundle is a zip archive that contains only data::
 
-    manifest.json           names, sizes and SHA-256 of all other files
-    README.md               what this is and how to repeat it
+    manifest.json           name, size and SHA-256 of every other file
+    README.md               description, and instructions to reproduce the runs
     suite.toml              the runs, for `harness run --suite`
-    environment.json        the machines and packages
-    digests.json            of data, weights and plugins, by run
+    environment.json        machines and package versions
+    digests.json            digests of data, weights and plugins of each run
     records/RUN/...         record.json, arrays.npz, log.txt, audit.json, as in a results directory
     records/parity/...      verdicts of parity checks
-    report/...              the table as markdown, csv and json
-    site/...                the report as a site
+    report/...              the table as Markdown, CSV and JSON
+    site/...                the report as an HTML site
 
-`pack` makes one, `unpack` verifies one, `reproduce` runs it again and compares.
+`pack` writes a bundle, `unpack` verifies and extracts it, `reproduce` compares its runs with new ones.
 """

@@ -10,16 +10,21 @@ RECORDS = "records"
 
 
 class BundleEntry(Struct, frozen=True, kw_only=True):
+    """Size in bytes and SHA-256 of a file in a bundle."""
+
     bytes: int
     sha256: str
 
 
 class BundleManifest(Struct, frozen=True, kw_only=True):
+    """Contents of ``manifest.json``."""
+
     bundle_version: int = BUNDLE_VERSION
     harness_version: str
     made_at: str
-    """UTC, ISO 8601."""
+    """Time of creation, UTC, ISO 8601."""
     title: str
     runs: int
+    """Number of runs in the bundle."""
     files: dict[str, BundleEntry]
-    """By path within the bundle, with ``/``; all but the manifest itself."""
+    """All files except the manifest, by their paths within the bundle, which use ``/``."""

@@ -1,4 +1,4 @@
-"""Writing a bundle."""
+"""Creation of bundles."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from harness.report.report import Report
 from harness.report.site.build import files as site_files
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""Of every entry, so that equal contents make equal archives."""
+"""Timestamp of every entry, so that equal contents give equal archives."""
 
 
 def pack(report: Report, path: Path, version: str) -> str:
-    """Write the bundle and return the SHA-256 of its manifest, by which readers can tell it from another.
+    """Write a bundle and return the SHA-256 of its manifest, which identifies the bundle.
 
-    `version` is that of harness. Raises `harness.RecordError` where a file cannot be read or written.
+    `version` is the version of harness. Raises `harness.RecordError` if a file cannot be read or written.
     """
     entries: dict[str, BundleEntry] = {}
     try:
@@ -48,11 +48,11 @@ def pack(report: Report, path: Path, version: str) -> str:
                 runs=len(report.runs),
                 files=entries,
             )
-            told = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-            archive.writestr(_entry(MANIFEST), told)
+            encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+            archive.writestr(_entry(MANIFEST), encoded)
     except OSError as error:
         raise RecordError(f"{error.filename or path}: {error.strerror}; the bundle was not written") from None
-    return hashlib.sha256(told).hexdigest()
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -70,7 +70,7 @@ def _files(report: Report) -> Iterator[tuple[str, bytes]]:
     yield "digests.json", _digests(report)
     for run in report.runs:
         folder = f"{RECORDS}/{safe_name(run.record.run_id)}"
-        # Written anew rather than copied: the record of a baseline or an older version is one of this version then.
+        # Encode the record instead of copying its file, so that older records get the current schema version.
         yield f"{folder}/{RECORD}", msgspec.json.format(msgspec.json.encode(run.record), indent=1)
         for name in (ARRAYS, LOG, AUDIT):
             if (run.path / name).is_file():
@@ -108,10 +108,10 @@ def _readme(report: Report) -> str:
     machines = dict.fromkeys(", ".join(machine_of(run.record).values()) for run in report.runs)
     return (
         f"# {report.title}\n\n"
-        f"{len(report.runs)} runs, measured by `harness` on: {'; '.join(machines)}.\n\n"
-        "Read `site/index.html` or `report/report.md`. Repeat it with\n\n"
+        f"This bundle contains {len(report.runs)} runs, measured by `harness` on: {'; '.join(machines)}.\n\n"
+        "Read the report in `site/index.html` or `report/report.md`. Reproduce the runs with\n\n"
         "    harness reproduce THIS.zip\n\n"
-        "which verifies every file against `manifest.json`, runs the same specs and says what agrees; or run\n"
-        "`suite.toml` with `harness run --suite suite.toml`. The records are in `records/`, a results directory that\n"
-        "every command of harness takes: `harness report --results records`.\n\n" + render(report.table)
+        "This command verifies every file against `manifest.json`, runs the same specs and reports which results\n"
+        "agree. Alternatively, run `harness run --suite suite.toml`. The records are in `records/`, a results\n"
+        "directory for other commands, such as `harness report --results records`.\n\n" + render(report.table)
     )

@@ -1,4 +1,4 @@
-"""What a bundle's runs gave, beside what the same specs give here."""
+"""Comparison of the runs in a bundle with new runs of the same specs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from harness.measure import stats
 from harness.records import Failure, RunRecord, Success
 
 SAME = 1e-6
-"""Relative difference below which scores without an interval are the same."""
+"""Relative difference up to which two scores are considered equal."""
 
 Answer = Literal["agrees", "differs", "not known", "none"]
-"""``none``: neither run has such a thing."""
+"""Result of one check. ``none`` means that it does not apply to either run."""
 
 _NOTHING = (None, hashlib.sha256().hexdigest())
-"""What records say of the weights of a model without any: nothing, or in old ones the digest of no bytes."""
+"""Digests of the weights of a model that has none: None, or in old records the digest of an empty string."""
 
 
 class ReproducedCost(Struct, frozen=True, kw_only=True):
-    """One of the metrics of cost: of the bundle's run, and here."""
+    """One cost of the run in the bundle (``then``) and of the new run (``now``)."""
 
     metric: str
     title: str
@@ -35,39 +35,45 @@ class ReproducedCost(Struct, frozen=True, kw_only=True):
 
 
 class Reproduced(Struct, frozen=True, kw_only=True):
-    """One run of a bundle, and the run of its spec here."""
+    """Comparison of one run in a bundle with a new run of the same spec."""
 
     run: str
+    """Id of the run in the bundle."""
     again: str
-    """Run id, here."""
+    """Id of the new run."""
     metric: str
+    """Primary metric of the task."""
     then: float | None
     now: float | None
     quality: Answer
     why: str
-    """What the answer rests on."""
+    """Reason for the result in `quality`."""
     dataset: Answer
     initial_weights: Answer
     final_weights: Answer
-    """Whether training came to the same bits; it need not, on another machine or version."""
+    """``agrees`` if training gave bitwise equal weights, which is not expected on other machines or versions."""
     costs: list[ReproducedCost] = []
     machines: tuple[str, str]
-    """Then, and here."""
+    """Descriptions of the machine of the run in the bundle and of this machine."""
     differences: list[tuple[str, str, str]] = []
-    """(name, then, here) of the machine, its software and the settings."""
+    """(name, then, now) of each property of machine, software or settings that differs."""
 
     @property
     def agrees(self) -> bool:
+        """True if quality, dataset and initial weights agree."""
         return (self.quality, self.dataset) == ("agrees",) * 2 and self.initial_weights in ("agrees", "none")
 
 
 def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Reproduced:
-    """`siblings` are the bundle's successful runs that differ from `then` in their seed or split only."""
+    """Compare the run `then` from a bundle with the new run `now` of the same spec.
+
+    `siblings` are the successful runs in the bundle that differ from `then` only in their seed or split.
+    """
     assert isinstance(then.outcome, Success)
     metric = then.outcome.scores.primary
     old = then.outcome.scores.test.get(metric)
     if isinstance(now.outcome, Failure):
-        new, quality, why = None, "differs", f"it failed here: {now.outcome.kind}: {now.outcome.message}"
+        new, quality, why = None, "differs", f"the new run failed: {now.outcome.kind}: {now.outcome.message}"
     else:
         new = now.outcome.scores.test.get(metric)
         quality, why = _quality(then.outcome, old, new, siblings)
@@ -78,7 +84,7 @@ def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Rep
         metric=metric,
         then=old,
         now=new,
-        quality=quality,  # type: ignore[arg-type]  # one of the three words above and below
+        quality=quality,  # type: ignore[arg-type]  # one of the literals above and below
         why=why,
         dataset=_same(*(origin.dataset_digest for origin in origins)),
         initial_weights=_weights(*(origin.initial_weights_digest for origin in origins)),
@@ -92,9 +98,13 @@ def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Rep
 def _quality(
     outcome: Success, old: float | None, new: float | None, siblings: Sequence[RunRecord]
 ) -> tuple[Answer, str]:
-    """Within the interval over the test examples, which the record tells; else within that over its seeds."""
+    """Return the answer for two scores and the reason.
+
+    They agree if the new score is within the recorded interval over test examples. Without a recorded interval, the
+    prediction interval for one more seed is used.
+    """
     if old is None or new is None:
-        return ("agrees", "neither has a score") if old is new else ("differs", "only one of them has a score")
+        return ("agrees", "neither run has a score") if old is new else ("differs", "only one of the runs has a score")
     if math.isclose(old, new, rel_tol=SAME):
         return "agrees", "the same score"
     ends = outcome.scores.intervals.get(outcome.scores.primary)
@@ -105,9 +115,10 @@ def _quality(
     scores = [r.outcome.scores.test.get(outcome.scores.primary) for r in siblings if isinstance(r.outcome, Success)]
     mean = stats.mean([score for score in scores if score is not None])
     if mean.ci95 is None:
-        return "not known", "the record has no interval, and the bundle no other seed"
-    half = mean.ci95 * math.sqrt(len(scores) + 1)  # of one more run, not of the mean
-    evidence = f"one more seed was to be expected within {mean.value - half:.4g} to {mean.value + half:.4g}"
+        return "not known", "the record has no interval, and the bundle contains no other seed"
+    # Half-width of the prediction interval for one more run, which is wider than the interval of the mean.
+    half = mean.ci95 * math.sqrt(len(scores) + 1)
+    evidence = f"the 95% prediction interval for another seed was {mean.value - half:.4g} to {mean.value + half:.4g}"
     return ("agrees" if abs(new - mean.value) <= half else "differs"), evidence
 
 

@@ -1,4 +1,7 @@
-"""Reading a bundle that may come from anywhere: nothing in it is run, and nothing is written outside of one folder."""
+"""Safe extraction of bundles from untrusted sources.
+
+Nothing in a bundle is executed, and no file is written outside the given directory.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from harness.report.bundle.manifest import BUNDLE_VERSION, MANIFEST, BundleEntry
 
 MAX_FILES = 200_000
 MAX_BYTES = 16 * 2**30
-"""Of all files together, unpacked."""
+"""Maximum total size of the extracted files."""
 MAX_MANIFEST_BYTES = 64 * 2**20
 _CHUNK = 2**20
 _DAMAGE = (
@@ -27,15 +30,15 @@ _DAMAGE = (
     RuntimeError,
     ValueError,
 )
-"""What a damaged archive leads `zipfile` to."""
+"""Exceptions that `zipfile` raises for a damaged archive."""
 _PART = re.compile(r"[A-Za-z0-9._+-][A-Za-z0-9._+ -]*")
 
 
 def unpack(path: Path, folder: Path) -> tuple[BundleManifest, str]:
-    """Verify the bundle against its manifest and write its files into `folder`, which is empty.
+    """Verify a bundle against its manifest and write its files into the empty directory `folder`.
 
-    Returns the manifest and its SHA-256. Raises `harness.RecordError`, naming the file that was changed, is missing,
-    was added, or would lie outside of the folder.
+    Returns the manifest and its SHA-256. Raises `harness.RecordError` with the name of the file if a file was changed,
+    removed or added, or has a path outside the directory.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -43,33 +46,33 @@ def unpack(path: Path, folder: Path) -> tuple[BundleManifest, str]:
     except OSError as error:
         raise RecordError(f"{error.filename or path}: {error.strerror}") from None
     except _DAMAGE as error:
-        raise RecordError(f"{path}: is no readable zip archive: {error}") from None
+        raise RecordError(f"{path}: not a readable zip archive: {error}") from None
 
 
 def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> tuple[BundleManifest, str]:
     infos = archive.infolist()
     if len(infos) > MAX_FILES:
-        raise RecordError(f"{path}: holds {len(infos)} files; at most {MAX_FILES} are read")
+        raise RecordError(f"{path}: the archive has {len(infos)} files, but at most {MAX_FILES} are allowed")
     members = {info.filename: info for info in infos}
     if len(members) < len(infos):
-        twice = next(name for name in members if [info.filename for info in infos].count(name) > 1)
-        raise RecordError(f"{path}: holds {twice!r} more than once")
+        duplicate = next(name for name in members if [info.filename for info in infos].count(name) > 1)
+        raise RecordError(f"{path}: the archive contains {duplicate!r} more than once")
     if MANIFEST not in members:
-        raise RecordError(f"{path}: is no bundle (harness bundle makes them): it has no {MANIFEST}")
+        raise RecordError(f"{path}: not a bundle, as written by `harness bundle`: it has no {MANIFEST}")
     if members[MANIFEST].file_size > MAX_MANIFEST_BYTES:
-        raise RecordError(f"{path}: its {MANIFEST} is larger than {MAX_MANIFEST_BYTES} bytes")
+        raise RecordError(f"{path}: {MANIFEST} is larger than {MAX_MANIFEST_BYTES} bytes")
     encoded = _read(archive, members.pop(MANIFEST), MAX_MANIFEST_BYTES)
     manifest = _manifest(encoded, path)
     for name in members:
         if not _is_inside(name):
-            raise RecordError(f"{path}: the path {name!r} is not one that a bundle may hold; nothing was unpacked")
+            raise RecordError(f"{path}: the path {name!r} is not allowed in a bundle; nothing was extracted")
         if name not in manifest.files:
-            raise RecordError(f"{path}: {name!r} is not in its manifest: it was added after the bundle was made")
+            raise RecordError(f"{path}: {name!r} is not in the manifest; it was added after the bundle was created")
     missing = manifest.files.keys() - members.keys()
     if missing:
-        raise RecordError(f"{path}: {min(missing)!r} is in its manifest, but not there: it was removed")
+        raise RecordError(f"{path}: {min(missing)!r} is in the manifest, but not in the archive; it was removed")
     if sum(entry.bytes for entry in manifest.files.values()) > MAX_BYTES:
-        raise RecordError(f"{path}: would unpack to more than {MAX_BYTES / 2**30:.0f} GiB")
+        raise RecordError(f"{path}: the extracted files would exceed the limit of {MAX_BYTES / 2**30:.0f} GiB")
     for name, info in members.items():
         _extract(archive, info, manifest.files[name], path, folder / PurePosixPath(name))
     return manifest, hashlib.sha256(encoded).hexdigest()
@@ -79,21 +82,24 @@ def _manifest(encoded: bytes, path: Path) -> BundleManifest:
     try:
         manifest = msgspec.json.decode(encoded, type=BundleManifest)
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: its {MANIFEST} is not valid: {error}") from None
+        raise RecordError(f"{path}: {MANIFEST} is not valid: {error}") from None
     if manifest.bundle_version > BUNDLE_VERSION:
-        raise RecordError(f"{path}: was made by a newer harness ({manifest.harness_version}); upgrade to read it")
+        raise RecordError(
+            f"{path}: the bundle was written by a newer version of harness ({manifest.harness_version}); "
+            "upgrade harness to read it"
+        )
     return manifest
 
 
 def _is_inside(name: str) -> bool:
-    """Relative, without ``..``, backslashes, drives, links to be followed or names that a system takes for others."""
+    """Return True for a relative path that has no ``..``, backslash, drive or special characters in any part."""
     parts = name.split("/")
     return len(name) <= 1024 and all(_PART.fullmatch(part) and part.strip(".") for part in parts)
 
 
 def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: BundleEntry, path: Path, place: Path) -> None:
     changed = RecordError(
-        f"{path}: {info.filename!r} is not what its manifest says: it was changed after the bundle was made"
+        f"{path}: {info.filename!r} does not match the manifest; it was changed after the bundle was created"
     )
     if info.file_size != entry.bytes or info.is_dir():
         raise changed
@@ -112,6 +118,6 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: BundleEntry
         raise changed
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
     with archive.open(info) as source:
-        return source.read(most)
+        return source.read(limit)

@@ -1,5 +1,5 @@
-"""Figures of a report, as Vega-Lite specifications by altair.
+"""Plots of a report, as Vega-Lite specifications built with altair.
 
-`points` says what is shown of a report, `run_points` of a single run, `charts` and `run_charts` how, `theme` in which
-colors; `figure` draws one to a file.
+`points` and `run_points` select the data for the plots of a report and of a single run. `charts` and `run_charts`
+define the charts, `theme` defines the colors, and `figure` writes a plot to a file.
 """

@@ -1,4 +1,4 @@
-"""How the figures of a report look: Vega-Lite charts by altair over the columns of `points`."""
+"""Charts of a report: Vega-Lite charts built with altair from the columns that `points` returns."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _LOG = alt.Scale(type="log", nice=False, padding=24)
 _AXIS_FEW_TICKS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~s")
 _RATIOS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~g")
 Chart = Any
-"""One of altair's charts, single, layered or concatenated."""
+"""Any chart of altair: single, layered or concatenated."""
 
 
 def records(columns: Columns) -> tuple[dict[str, Any], ...]:
-    """A tuple, because altair copies a list of records whole at every step of a chart."""
+    """Return one dict for each row of the columns, in a tuple because altair copies lists at every step of a chart."""
     return tuple(dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
 
 
 def pareto(panel: Panel, columns: Columns, phase: str) -> Chart:
-    """Better is up and to the right; a dashed line joins what nothing else beats in both."""
+    """Return quality against throughput, with intervals and a dashed line along the Pareto front."""
     base = alt.Chart(alt.InlineData(values=records(columns)))
     x = alt.X("speed:Q", title=f"{phase} (samples/s)", scale=_LOG, axis=_AXIS_FEW_TICKS)
     y = _quality(panel, "quality")
@@ -43,8 +43,8 @@ def pareto(panel: Panel, columns: Columns, phase: str) -> Chart:
 
 
 def curves(panel: Panel, columns: Columns, by: str) -> Chart:
-    """A line for each run. `by`: ``step`` or ``seconds``."""
-    title = {"step": "training steps", "seconds": "seconds of training"}[by]
+    """Return the learning curves, one line for each run. `by` is ``step`` or ``seconds``."""
+    title = {"step": "training steps", "seconds": "training time (s)"}[by]
     base = alt.Chart(alt.InlineData(values=records(columns)))
     encoded = base.encode(
         x=alt.X(f"{by}:Q", title=title),
@@ -54,22 +54,23 @@ def curves(panel: Panel, columns: Columns, by: str) -> Chart:
         tooltip=_tooltip(label="", seed="seed", epoch="epoch", score=panel.quality, seconds="seconds"),
     )
     lines = encoded.mark_line(opacity=0.75, strokeWidth=1.75).encode(strokeDash=_dash(columns))
-    points = encoded.mark_point(size=22, opacity=0.9, aria=False)  # a reader of the screen is told of the lines
+    points = encoded.mark_point(size=22, opacity=0.9, aria=False)  # screen readers read the lines
     return _sized(alt.layer(lines, points))
 
 
 def time_to_quality(panel: Panel, columns: Columns, level: float) -> Chart:
-    title = f"seconds to validation {panel.metric} {level:.4g}"
+    """Return a bar for each row with the training time until the validation score reaches `level`."""
+    title = f"training time until validation {panel.metric} is {level:.4g} (s)"
     return _bars(panel, columns, "seconds", title)
 
 
 def ratios(panel: Panel, columns: Columns) -> Chart:
-    """Dots with intervals, by a line at one."""
+    """Return throughput ratios with intervals, and a dashed line at 1."""
     base = alt.Chart(alt.InlineData(values=records(columns)))
     y = alt.Y("label:N", title=None, sort=None)
     offset = alt.YOffset("phase:N", sort=["training", "inference"])
     shape = alt.Shape("phase:N", title=None, sort=["training", "inference"])
-    x = alt.X("ratio:Q", title="multiple of the first backend's throughput", scale=_LOG, axis=_RATIOS)
+    x = alt.X("ratio:Q", title="throughput relative to the first backend", scale=_LOG, axis=_RATIOS)
     one = (
         alt.Chart(alt.InlineData(values=[{"one": 1}]))
         .mark_rule(strokeDash=[3, 3], color="gray")
@@ -86,6 +87,7 @@ def ratios(panel: Panel, columns: Columns) -> Chart:
 
 
 def memory(panel: Panel, columns: Columns) -> Chart:
+    """Return bars with the peak memory of each row, one for each memory counter."""
     if len(set(columns["kind"])) == 1:
         return _bars(panel, columns, "mib", f"peak memory, {columns['kind'][0]} (MiB)")
     offset = alt.YOffset("kind:N", sort=None)
@@ -96,11 +98,11 @@ def memory(panel: Panel, columns: Columns) -> Chart:
 
 
 def latency(panel: Panel, columns: Columns) -> Chart:
-    """Cumulative: how large a share of the batches took at most so long."""
+    """Return the cumulative distribution of the latency of a batch, one line for each row."""
     base = alt.Chart(alt.InlineData(values=records(columns)))
     x = alt.X("ms:Q", title="latency of a batch (ms)", scale=_LOG, axis=_AXIS_FEW_TICKS)
-    y = alt.Y("share:Q", title="share of batches", axis=alt.Axis(format="%"))
-    tooltip = _tooltip(label="", share="share", ms="ms")
+    y = alt.Y("share:Q", title="fraction of batches", axis=alt.Axis(format="%"))
+    tooltip = _tooltip(label="", share="fraction", ms="ms")
     line = base.mark_line(interpolate="step-after", strokeWidth=2)
     return _sized(
         line.encode(
@@ -110,17 +112,19 @@ def latency(panel: Panel, columns: Columns) -> Chart:
 
 
 def roc(panel: Panel, columns: Columns) -> Chart:
+    """Return the ROC curve of each row, and the diagonal of a random classifier."""
     diagonal = alt.Chart(alt.InlineData(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}]))
     chance = diagonal.mark_line(strokeDash=[3, 3], color="gray", strokeWidth=1).encode(x=alt.X("x:Q"), y=alt.Y("y:Q"))
     return _sized(alt.layer(chance, _decision(panel, columns, "tpr", "false positive rate", "true positive rate")))
 
 
 def precision_recall(panel: Panel, columns: Columns) -> Chart:
+    """Return the precision-recall curve of each row."""
     return _sized(_decision(panel, columns, "precision", "recall", "precision"))
 
 
 def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]], key: str) -> Chart:
-    """Shares of the true class; drag and scroll to zoom. `key` tells it from others beside it."""
+    """Return a confusion matrix, normalized over the true class. `key` distinguishes the matrices of one figure."""
     cells = [
         {"true": i, "predicted": j, "count": count, "share": count / max(1, sum(row))}
         for i, row in enumerate(matrix)
@@ -131,8 +135,10 @@ def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]],
 
 
 def confusion_chart(cells: Any, names: Sequence[str], key: str = "", *, size: int = 300) -> Chart:
-    """Classes are drawn by their number, so that many of them can be zoomed into; `cells` are values or the name of
-    data with ``true``, ``predicted``, ``count`` and ``share``."""
+    """Return a confusion matrix with numeric axes, so that the reader can zoom into many classes.
+
+    `cells` are the values, or the name of a dataset, with the fields ``true``, ``predicted``, ``count`` and ``share``.
+    """
     data = alt.NamedData(cells) if isinstance(cells, str) else alt.InlineData(values=cells)
     labels = alt.param(name=f"names{key}", value=list(names))
     axis: dict[str, Any] = {
@@ -160,13 +166,13 @@ def confusion_chart(cells: Any, names: Sequence[str], key: str = "", *, size: in
             y=alt.Y("y_low:Q", title="true", scale=flipped, axis=alt.Axis(**axis)),
             y2=alt.Y2("y_high:Q"),
             color=alt.Color(
-                "share:Q", title="share of the true class", scale=alt.Scale(domain=[0, 1], interpolate="rgb")
+                "share:Q", title="fraction of the true class", scale=alt.Scale(domain=[0, 1], interpolate="rgb")
             ),
             tooltip=[
                 alt.Tooltip("true_name:N", title="true"),
                 alt.Tooltip("predicted_name:N", title="predicted"),
                 alt.Tooltip("count:Q", title="examples"),
-                alt.Tooltip("share:Q", title="share", format=".1%"),
+                alt.Tooltip("share:Q", title="fraction", format=".1%"),
             ],
         )
         .add_params(labels, alt.selection_interval(bind="scales", name=f"zoom{key}"))
@@ -208,14 +214,16 @@ def _bar(panel: Panel, columns: Columns, value: str, title: str) -> Chart:
 
 
 def _quality(panel: Panel, field: str, prefix: str = "") -> Any:
-    """The axis of the quality, the better end up."""
+    """Return the axis of the quality, with better values at the top."""
     scale = alt.Scale(zero=False, padding=12, reverse=panel.better == "lower")
     title = f"{prefix}{panel.quality}" + (", lower is better" if panel.better == "lower" else "")
-    return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format=".4~g"))  # else one value is a digit
+    return alt.Y(
+        f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format=".4~g")
+    )  # the default format shows one digit for a single value
 
 
 def _color(panel: Panel) -> Any:
-    """A backend has one color in all figures of a report; the legend names those of the panel."""
+    """Return the color of the backends, equal in all plots of a report. The legend lists those of the panel."""
     here = {row.text("backend") for _, row in panel.rows}
     legend = alt.Legend(values=[backend for backend in panel.report.backends if backend in here])
     return alt.Color("backend:N", title=None, scale=alt.Scale(domain=panel.report.backends), legend=legend)
@@ -230,7 +238,7 @@ def _dash(columns: Columns) -> Any:
 
 
 def _tooltip(**titles: str) -> list[Any]:
-    """Field -> title, itself where it is empty; texts stay as they are, numbers have four digits."""
+    """Return tooltips with these titles by field. An empty title is the name of the field; numbers have four digits."""
     texts = ("label", "phase", "kind")
     return [
         alt.Tooltip(f"{name}:N", title=title or name)

@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves on a common grid, so that they can be averaged and stay small."""
+"""ROC and precision-recall curves on a common grid, which allows averaging and limits their size."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ if TYPE_CHECKING:
 GRID = tuple(
     float(x) for x in np.unique(np.round(np.concatenate([np.geomspace(1e-3, 0.1, 20), np.linspace(0, 1, 31)]), 4))
 )
-"""Abscissae: false positive rates, and recalls; denser near 0, where ROC curves bend."""
+"""False positive rates and recalls of the grid, denser near 0, where ROC curves are steep."""
 
 
 class Curves(NamedTuple):
-    """Of each class against the rest, at `GRID`; a class of which the split holds only one side is NaN."""
+    """Curves of each class versus the rest at `GRID`; NaN for a class without positive or without negative examples."""
 
     tpr: Floats
-    """``[C, len(GRID)]``, the true positive rate: the highest threshold's whose false positive rate is the grid's at
-    most, interpolated linearly to the next one."""
+    """``[C, len(GRID)]``: true positive rate at each false positive rate of the grid, interpolated linearly."""
     precision: Floats
-    """``[C, len(GRID)]``: the highest precision at this recall or more (Manning et al. 2008, Introduction to
+    """``[C, len(GRID)]``: highest precision at each recall of the grid or above (Manning et al. 2008, Introduction to
     Information Retrieval, section 8.4)."""
 
 
 def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
-    """`targets` int ``[N]``, `logits` float ``[N, C]``. An example of none of the classes counts against each."""
+    """Return the curves for `targets`, int ``[N]``, and `logits`, float ``[N, C]``.
+
+    An example whose target is outside ``[0, C)`` is a negative example for every class.
+    """
     from harness.measure.quality.metrics import probabilities
 
-    # Only where a threshold passes a positive example can a curve turn: there is a point before it and one at it. So
-    # each example counts for its own class alone: by class, and within it from its highest score to its lowest.
+    # A curve changes direction only where the threshold passes a positive example, so two points per positive example
+    # are enough: one before it and one at it. Examples are sorted by class, then by descending score of that class.
     scores = np.ascontiguousarray(probabilities(logits).T)  # [C, N]
     known = ((targets >= 0) & (targets < len(scores))).nonzero()[0]
     classes = targets[known].astype(np.intp, copy=False)
@@ -50,7 +52,7 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
         passed[start:end, 1] = ascending.searchsorted(own[start:end], "left")
     passed = len(targets) - passed
     positives = sizes.repeat(sizes)[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):  # of a class that the split holds nothing but
+    with np.errstate(divide="ignore", invalid="ignore"):  # for a class that all examples belong to
         false_rate, true_rate = (passed - true) / (len(targets) - positives), true / positives
     precision_at = true[:, 1] / passed[:, 1]
 
@@ -66,8 +68,7 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
 
 
 def _passed(descending: Floats, classes: NDArray[Any]) -> NDArray[np.intp]:
-    """``[N, 2]``: how many come before the first that is equal to each in score and class, and how many up to the
-    last that is."""
+    """Return ``[N, 2]``: for each example the start and the end of its group of equal scores within its class."""
     starts = np.ones(len(classes) + 1, bool)
     starts[1:-1] = (descending[1:] != descending[:-1]) | (classes[1:] != classes[:-1])
     runs = starts[:-1].cumsum()
@@ -76,6 +77,6 @@ def _passed(descending: Floats, classes: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def macro(curves: Curves) -> tuple[Floats, Floats]:
-    """Means over the classes that have curves: true positive rate and precision, ``[len(GRID)]``."""
+    """Return true positive rate and precision averaged over the classes that have curves, each ``[len(GRID)]``."""
     known = ~np.isnan(curves.tpr[:, 0])
     return curves.tpr[known].mean(axis=0), curves.precision[known].mean(axis=0)

@@ -1,4 +1,4 @@
-"""The figures by name, and one of them as a file."""
+"""Plots by name, and their export to files."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def _confusion(panel: Panel) -> Iterator[tuple[str, Any]]:
 
 def _roc(panel: Panel) -> Iterator[tuple[str, Any]]:
     if columns := points.roc(panel):
-        yield "ROC, mean over classes", charts.roc(panel, columns)
-        yield "Precision and recall, mean over classes", charts.precision_recall(panel, columns)
+        yield "ROC curve, mean over classes", charts.roc(panel, columns)
+        yield "Precision-recall curve, mean over classes", charts.precision_recall(panel, columns)
 
 
 def _latency(panel: Panel) -> Iterator[tuple[str, Any]]:
     if columns := points.latency(panel):
-        yield "Latency of a batch, cumulative", charts.latency(panel, columns)
+        yield "Cumulative distribution of the latency of a batch", charts.latency(panel, columns)
 
 
 def _memory(panel: Panel) -> Iterator[tuple[str, Any]]:
@@ -70,33 +70,36 @@ PLOTS: dict[str, Callable[[Panel], Iterator[tuple[str, Any]]]] = {
     "latency": _latency,
     "memory": _memory,
 }
-"""Name -> the titled charts of a panel, none where its runs have nothing to show; `drawn` makes them."""
+"""Plot name -> function that yields the titles and charts of a panel; it yields none if the runs lack the data."""
 
 
 def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:
-    """The titled charts of one of `PLOTS`, without altair's checks (see `unchecked`)."""
+    """Return the titles and charts of one of `PLOTS`, without schema validation (see `unchecked`)."""
     with unchecked():
         return list(PLOTS[name](panel))
 
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """Altair validates each part of a chart against Vega-Lite's schema while it is built, which takes longer than
-    everything else in a report. Whether charts are valid depends on the code alone, and the tests see to it."""
+    """Disable the validation of charts while they are built.
+
+    Altair validates each part of a chart against the Vega-Lite schema, which takes longer than the rest of a report.
+    The result depends only on the code, so the tests validate the charts instead.
+    """
     with debug_mode(False):
         yield
 
 
 def figure(report: Report, name: str, suffix: str) -> bytes:
-    """One figure of all panels of a report, as a file of this suffix.
+    """Return a plot of all panels of a report as the contents of a file with this suffix.
 
-    Raises `harness.UnknownNameError` for another name, `harness.UsageError` for another suffix and where the runs
-    have nothing to show.
+    Raises `harness.UnknownNameError` for an unknown plot, and `harness.UsageError` for an unknown suffix or if the runs
+    lack the data for the plot.
     """
     if name not in PLOTS:
         raise UnknownNameError("plot", name, PLOTS)
     if suffix not in FORMATS:
-        raise UsageError(f"a plot is written as {', '.join(FORMATS)}, not as {suffix or 'a file without a suffix'!r}")
+        raise UsageError(f"unknown plot format {suffix!r}; use an output file that ends in {', '.join(FORMATS)}")
     rows = []
     with unchecked():
         for panel in points.panels(report):
@@ -105,7 +108,9 @@ def figure(report: Report, name: str, suffix: str) -> bytes:
                 row = alt.concat(*charts, columns=4).resolve_scale(shape="independent", strokeDash="independent")
                 rows.append(row.properties(title=panel.title))
         if not rows:
-            raise UsageError(f"none of these runs has what the plot {name!r} shows")
+            raise UsageError(
+                f"none of these runs has the data for the plot {name!r}; choose other runs or another plot"
+            )
         document = alt.vconcat(*rows).resolve_scale(color="independent").to_dict(validate=False)
     return _written(document, suffix)
 

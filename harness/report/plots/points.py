@@ -1,6 +1,7 @@
-"""What the figures of a report show: columns of values for each panel, in the table's numbers.
+"""Data for the plots of a report: columns of values for each panel, equal to those in the table.
 
-A panel holds the rows that a reader compares: one task, dataset and device. Columns are lists of equal length.
+A panel contains the rows of one task, dataset and device, which readers compare with each other. Columns are lists of
+equal length.
 """
 
 from __future__ import annotations
@@ -27,36 +28,40 @@ from harness.report.report import Report
 Columns = dict[str, list[Any]]
 
 MAX_CURVES = 48
-"""Runs whose curves or raw samples one figure shows; of more, the first ones of each row."""
+"""Maximum number of runs whose curves or raw samples one plot shows; the first runs of each row are selected."""
 MAX_EPOCHS, MAX_POINTS = 60, 960
-"""Points of one learning curve, and about how many of all in one figure; of more, every second, third ... epoch and the
-last."""
+"""Maximum number of points of one learning curve, and approximate maximum of all curves in one plot. Longer curves are
+reduced to every second, third, ... epoch and the last one."""
 QUANTILES = 101
+"""Number of points of a latency distribution."""
 
 
 @dataclass(frozen=True)
 class Panel:
+    """Rows that are shown in one plot."""
+
     number: int
     title: str
     metric: str
     unit: str
     better: str
-    """``higher`` or ``lower``; empty where that is not known."""
+    """``higher`` or ``lower``; empty if the metric is unknown."""
     block: Block
     report: Report
 
     @property
     def rows(self) -> list[tuple[str, Row]]:
+        """Labels and rows."""
         return list(zip(self.block.labels, self.block.rows, strict=True))
 
     @property
     def quality(self) -> str:
-        """The metric with its unit, for an axis."""
+        """Name of the metric with its unit, for the title of an axis."""
         return f"{self.metric} ({self.unit})" if self.unit else self.metric
 
 
 def panels(report: Report, table: Table | None = None) -> list[Panel]:
-    """Of a report's table, or of rows of it."""
+    """Return the panels of a report, or of `table` if it is given."""
     made = []
     for number, block in enumerate(blocks(report.table if table is None else table)):
         first = next((row for row in block.rows if row.text("metric")), block.rows[0])
@@ -67,7 +72,7 @@ def panels(report: Report, table: Table | None = None) -> list[Panel]:
 
 
 def pareto(panel: Panel, column: str) -> Columns:
-    """Quality against a throughput, with their intervals; ``front`` marks what no other row beats in both."""
+    """Return quality and throughput with their intervals. ``front`` is True for rows on the Pareto front."""
     points = []
     for label, row in panel.rows:
         quality, speed = row.cells["quality"], row.cells[column]
@@ -87,7 +92,7 @@ def pareto(panel: Panel, column: str) -> Columns:
 
 
 def ratios(panel: Panel) -> Columns:
-    """Throughputs as multiples of the first backend's, where there is one to compare with."""
+    """Return throughputs relative to the first backend, for the rows that have such a ratio."""
     points = []
     for name, metric in RATIOS.items():
         for label, row in panel.rows:
@@ -98,6 +103,7 @@ def ratios(panel: Panel) -> Columns:
 
 
 def memory(panel: Panel) -> Columns:
+    """Return the peak memory of each row by memory counter, in MiB."""
     points = []
     for label, row in panel.rows:
         for metric in in_group("memory"):
@@ -108,7 +114,7 @@ def memory(panel: Panel) -> Columns:
 
 
 def curves(panel: Panel) -> Columns:
-    """The validation score after each epoch, by steps and by seconds of training; a line for each run."""
+    """Return the validation score of each run after each epoch, with the number of steps and the training time."""
     points = []
     runs = _some_runs(panel)
     most = min(MAX_EPOCHS, MAX_POINTS // max(1, len(runs)))
@@ -127,8 +133,11 @@ def curves(panel: Panel) -> Columns:
 
 
 def time_to_quality(panel: Panel) -> tuple[float | None, Columns]:
-    """Seconds of training until the validation score was first at a level that every run reaches: the level is the
-    worst of the runs' best scores. None and nothing where fewer than two rows have curves."""
+    """Return a level of the validation score that all runs reach, and the training time of each row until it does.
+
+    The level is the worst of the best scores of the runs. Returns None and no columns if fewer than two rows have
+    learning curves.
+    """
     sign = -1 if panel.better == "lower" else 1
     by_row = {}
     for label, row in panel.rows:
@@ -148,7 +157,7 @@ def time_to_quality(panel: Panel) -> tuple[float | None, Columns]:
 
 
 def latency(panel: Panel) -> Columns:
-    """The distribution of single batches' latencies: quantiles of a row's runs together."""
+    """Return quantiles of the latency of a batch, over all runs of each row, in milliseconds."""
     import numpy as np
 
     points: list[dict[str, Any]] = []
@@ -163,8 +172,11 @@ def latency(panel: Panel) -> Columns:
 
 
 def roc(panel: Panel) -> Columns:
-    """One class against the rest, averaged over the classes and the runs at equal abscissae (vertical averaging,
-    Fawcett 2006, Pattern Recognition Letters 27, 861-874)."""
+    """Return the ROC and precision-recall curves of one class versus the rest, averaged over classes and runs.
+
+    Curves are averaged at fixed false positive rates and recalls (vertical averaging, Fawcett 2006, Pattern Recognition
+    Letters 27, 861-874).
+    """
     points: list[dict[str, Any]] = []
     for label, row in panel.rows:
         curves_of_runs = []
@@ -183,7 +195,7 @@ def roc(panel: Panel) -> Columns:
 
 
 def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
-    """For each row its label, the classes and the sum of its runs' confusion matrices."""
+    """Yield the label, the class names and the sum of the confusion matrices of each row."""
     import numpy as np
 
     for label, row in panel.rows:
@@ -196,7 +208,7 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
 
 
 def arrays_of(run: StoredRun) -> dict[str, Any]:
-    """The run's samples; none where they were not kept or are damaged, which the page of the run tells."""
+    """Return the raw samples of a run; empty if they were not saved or cannot be read."""
     path = run.path / ARRAYS
     try:
         return read_arrays(path) if path.exists() else {}
@@ -210,7 +222,7 @@ def _classifies(record: RunRecord, dimensions: int) -> bool:
 
 
 def _first(panel: Panel, row: Row) -> list[StoredRun]:
-    """The runs whose raw samples a figure reads."""
+    """Return the runs of a row whose raw samples are plotted."""
     return panel.report.successes(row)[: max(1, MAX_CURVES // len(panel.rows))]
 
 
@@ -233,7 +245,7 @@ def _named(label: str, row: Row) -> dict[str, Any]:
 
 
 def _ends(name: str, cell: Cell, least: float = -math.inf) -> dict[str, Any]:
-    """The value, both ends of its interval (the lower one cut off at `least`) and what tables print."""
+    """Return the value, the ends of its interval (the lower one clipped at `least`) and the text shown in tables."""
     assert isinstance(cell.value, float)
     half = cell.ci95 or 0.0
     shown = f"{cell.shown} ± {cell.shown_ci95}" if cell.shown_ci95 else cell.shown

@@ -1,6 +1,7 @@
-"""How the figures of a single run look: specifications without data, the same for the pages of all runs.
+"""Charts of a single run: specifications without data, shared by the pages of all runs.
 
-A page gives each its data as ``points`` by the columns of `run_points`, and the class names of the confusion matrix.
+A page adds the data of its run, built from the columns of `run_points`, as the dataset ``points``, and the class names
+of the confusion matrix.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ _HEIGHT = 220
 
 
 def specifications() -> dict[str, dict[str, Any]]:
-    """Name -> Vega-Lite specification."""
+    """Return the Vega-Lite specifications by name."""
     with unchecked():
         charts = {
             "score_by_step": _line("step:Q", "training steps", "score:Q", "validation score", point=True),
-            "score_by_time": _line("seconds:Q", "seconds of training", "score:Q", "validation score", point=True),
+            "score_by_time": _line("seconds:Q", "training time (s)", "score:Q", "validation score", point=True),
             "loss": _line("step:Q", "training steps", "loss:Q", "training loss"),
             "windows": _windows(),
             "confusion": confusion_chart("points", []),
@@ -54,14 +55,14 @@ def _windows() -> Any:
         alt.Chart(_POINTS)
         .mark_point(size=26)
         .encode(
-            x=alt.X("at_s:Q", title="seconds measured"),
+            x=alt.X("at_s:Q", title="measured time (s)"),
             y=alt.Y("rate:Q", title="samples/s", scale=alt.Scale(type="log", nice=False, padding=12)),
             color=alt.Color("phase:N", title=None, sort=["training", "inference"]),
             opacity=alt.condition("datum.steady", alt.value(0.9), alt.value(0.25)),
             tooltip=[
                 alt.Tooltip("phase:N"),
                 alt.Tooltip("rate:Q", title="samples/s", format=".4~g"),
-                alt.Tooltip("steady:N", title="counts"),
+                alt.Tooltip("steady:N", title="steady state"),
             ],
         )
         .properties(width="container", height=_HEIGHT)
@@ -96,7 +97,7 @@ def _latency() -> Any:
         .mark_bar()
         .encode(
             x=alt.X(
-                "low:Q", title="latency of a batch (ms), the slowest 0.5% in the last bar", scale=alt.Scale(zero=False)
+                "low:Q", title="latency of a batch (ms), slowest 0.5% in the last bar", scale=alt.Scale(zero=False)
             ),
             x2=alt.X2("high:Q"),
             y=alt.Y("count:Q", title="batches"),

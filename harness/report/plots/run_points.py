@@ -1,4 +1,4 @@
-"""What the figures of a single run show: small columns of numbers, thinned where there are many."""
+"""Data for the plots of a single run: columns of numbers, reduced to a limited number of points."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 Columns = dict[str, list[Any]]
 
 MAX_POINTS = 160
+"""Maximum number of points of one line."""
 _MIN_FOR_NUMPY = 40
-"""Numbers from which on numpy rounds them faster than Python does."""
+"""Number of values from which numpy rounds faster than Python."""
 MAX_CLASSES = 10
-"""Classes whose curves are drawn; of more, those with the smallest area under the ROC curve."""
+"""Maximum number of classes with a curve; those with the smallest area under the ROC curve are selected."""
 
 
 def learning(outcome: Success) -> Columns:
+    """Return the validation score after each epoch, with the number of steps and the training time."""
     score = [epoch.validation.get(outcome.scores.primary) for epoch in outcome.curves]
     known = iter(_short([value for value in score if value is not None]))
     return {
@@ -38,7 +40,7 @@ def learning(outcome: Success) -> Columns:
 
 
 def losses(arrays: Arrays) -> Columns:
-    """Means over equal stretches of training."""
+    """Return the training loss, averaged over intervals with equal numbers of steps."""
     values = arrays.get("train_losses", np.empty(0))
     values = values[np.isfinite(values)]
     if not len(values):
@@ -51,7 +53,7 @@ def losses(arrays: Arrays) -> Columns:
 
 
 def windows(record: RunRecord, arrays: Arrays) -> Columns:
-    """Throughput over the time that was measured, and from when on it counts."""
+    """Return the throughput over the measured time; ``steady`` is False for warm-up windows."""
     phases: list[str] = []
     at_s, rates, steady = [], [], []
     for phase, measured in (
@@ -75,7 +77,7 @@ def windows(record: RunRecord, arrays: Arrays) -> Columns:
 
 
 def latency(arrays: Arrays) -> Columns:
-    """A histogram from the smallest to the 99.5th percentile; what lies beyond is counted in the last bin."""
+    """Return a histogram of latencies up to the 99.5th percentile; the last bin includes all larger values."""
     values = np.sort(arrays.get("latencies_s", np.empty(0))) * 1e3
     if not len(values):
         return {}
@@ -87,22 +89,24 @@ def latency(arrays: Arrays) -> Columns:
 
 
 def memory(outcome: Success) -> Columns:
+    """Return the peak host memory of each phase, in MiB."""
     phases = outcome.memory.host_peak_by_phase_bytes
     return {"phase": list(phases), "mib": _short([size / 2**20 for size in phases.values()])}
 
 
 def seconds(outcome: Success) -> Columns:
+    """Return the duration of each phase, in seconds."""
     return {"phase": list(outcome.phases_s), "seconds": _short(list(outcome.phases_s.values()))}
 
 
 def labels(outcome: Success) -> list[str]:
-    """Of the classes of the confusion matrix; a number for one without a name."""
+    """Return the class names of the confusion matrix; a class without a name is named by its number."""
     names = [score.label for score in outcome.scores.per_class]
     return names + [str(number) for number in range(len(names), len(outcome.scores.confusion))]
 
 
 def confusion(outcome: Success) -> Columns:
-    """The cells that are not empty."""
+    """Return the nonzero cells of the confusion matrix; ``share`` is the fraction of the true class."""
     matrix = np.asarray(outcome.scores.confusion)
     true, predicted = np.nonzero(matrix)
     counts = matrix[true, predicted]
@@ -116,7 +120,7 @@ def confusion(outcome: Success) -> Columns:
 
 
 def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, Any]:
-    """ROC and precision-recall curves at a common grid ``x``: the mean over classes, and each class or the worst."""
+    """Return ROC and precision-recall curves on a common grid ``x``: the mean, and at most `MAX_CLASSES` classes."""
     pair = predictions(record, arrays)
     if pair is None or not outcome.scores.per_class or pair[1].ndim != 2:
         return {}
@@ -137,7 +141,7 @@ def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, 
 
 
 def errors(record: RunRecord, arrays: Arrays) -> Columns:
-    """Targets, predictions and residuals (prediction minus target) of regression; of several targets the first."""
+    """Return targets, predictions and residuals (prediction minus target) of the first target of a regression."""
     info = record.provenance.data
     pair = predictions(record, arrays)
     if pair is None or info is None or info.objective != "regression":
@@ -152,13 +156,13 @@ def errors(record: RunRecord, arrays: Arrays) -> Columns:
 
 
 def _spread(count: int, most: int) -> NDArray[np.intp]:
-    """Indices from the first to the last of `count`, evenly apart, at most `most` of them."""
+    """Return at most `most` evenly spaced indices from the first to the last of `count`."""
     chosen = min(count, most)
     return np.arange(chosen) * (count - 1) // max(chosen - 1, 1)
 
 
 def _short(values: Sequence[float] | NDArray[Any]) -> list[float]:
-    """Five significant digits: more than a figure shows."""
+    """Return the values rounded to five significant digits, which is more than a plot can show."""
     if len(values) < _MIN_FOR_NUMPY:
         return [float(f"{value:.5g}") for value in values]
     exact = np.asarray(values, np.float64)

@@ -1,1 +1,1 @@
-"""A static site of a report: files that open from disk, without a server and without the network."""
+"""A static HTML site of a report, which opens from disk without a server or a network."""

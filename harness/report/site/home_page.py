@@ -1,4 +1,4 @@
-"""What the home page shows."""
+"""Contents of the home page."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from harness.report.site.plot_data import MAX_PLOTTED, Figures
 
 
 def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
+    """Return the values for the template of the home page. `addresses` are the pages of the runs by run id."""
     contests = overview.contests(report)
     failures = [run for run in report.runs if isinstance(run.record.outcome, Failure)]
     figures = Figures()
@@ -26,6 +27,7 @@ def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
         "problems": report.problems[:20],
         "backends": report.backends,
         "contests": contests,
+        "corrected": overview.CORRECTED,
         "metrics": {name: title for name, title in overview.TITLES.items() if any(name in c.leads for c in contests)},
         "scoreboard": overview.scoreboard(contests),
         "panels": fronts,

@@ -1,8 +1,9 @@
-"""Which backend wins what, by how much and how surely: the home page's answer.
+"""Best backend for each metric, with the size and the significance of its lead, as shown on the home page.
 
-A comparison holds the rows that share everything but the backend. For each figure the backend with the best mean is
-compared with each of the others as ``harness compare`` does it. It wins if the 95% interval of each difference says so;
-it wins beyond doubt if that holds at the confidence that all comparisons of the page together need (Bonferroni, 1%).
+A contest contains the rows that agree in everything except the backend. For each metric, the backend with the best mean
+is compared with each of the others, as in ``harness compare``. It wins if the 95% confidence intervals of all
+differences exclude zero. The result is significant after Bonferroni correction if this also holds at the confidence
+that limits the familywise error rate of all comparisons on the page to 1%.
 """
 
 from __future__ import annotations
@@ -22,38 +23,40 @@ from harness.records.store import StoredRun
 from harness.report.report import Report
 
 TITLES = {"quality": "Quality"} | {metric.name: metric.headline.capitalize() for metric in HEADLINES}
-"""The metrics that backends are compared by; ``quality`` is the task's primary metric."""
+"""Metric -> its title; ``quality`` is the primary metric of the task."""
+
+CORRECTED, SIGNIFICANT, INCONCLUSIVE = "significant after Bonferroni correction", "significant (95%)", "inconclusive"
 
 
 @dataclass(frozen=True)
 class BackendLead:
-    """Which backend leads by one metric of one comparison."""
+    """The leading backend of one contest by one metric."""
 
     winner: str
-    """A backend; empty where none is told apart from all others."""
+    """Backend that is significantly better than all others; empty if there is none."""
     certainty: str
-    """``beyond doubt``, ``likely`` or ``open``."""
+    """``significant after Bonferroni correction``, ``significant (95%)`` or ``inconclusive``."""
     leader: str
-    """The backend with the best mean; empty where there are none to compare."""
+    """Backend with the best mean."""
     amount: str
-    """How much better the best mean is than the next one, with the 95% interval where there is one."""
+    """Ratio or difference of the best mean and the next one, with its 95% confidence interval if there is one."""
     evidence: str
-    """What the certainty rests on, or why there is none."""
+    """Number of runs or pairs behind the interval, or the reason why there is none."""
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One comparison: the rows of several backends."""
+    """The rows of several backends that agree in all other settings."""
 
     task: str
     name: str
     parity: str
     leads: dict[str, BackendLead]
-    """By metric."""
+    """Leading backends by metric."""
 
 
 def contests(report: Report) -> list[Contest]:
-    """Of all rows that have a rival, in the table's order."""
+    """Return the contests of a report, in the order of its table."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in report.table.rows:
         runs = report.runs_of(row)
@@ -70,7 +73,7 @@ def contests(report: Report) -> list[Contest]:
 
 
 def scoreboard(held: Sequence[Contest]) -> dict[str, Counter[str]]:
-    """Return how many contests each backend won, by metric; ``""`` counts those without a winner."""
+    """Return the number of contests that each backend won, by metric. The key ``""`` counts those without a winner."""
     winners = {name: [c.leads[name].winner for c in held if name in c.leads] for name in TITLES}
     return {name: Counter(backends) for name, backends in winners.items() if backends}
 
@@ -90,7 +93,7 @@ def _leads(report: Report, sides: dict[str, list[StoredRun]], confidence: float)
     records = [run.record for runs in sides.values() for run in runs]
     try:
         metrics = comparable([records], report.catalog)
-    except HarnessError:  # a metric of a plugin that is not installed
+    except HarnessError:  # the plugin of a metric is not installed
         return {}
     primary = success(records[0]).scores.primary
     by_name = {name: metrics.get(primary if name == "quality" else name) for name in TITLES}
@@ -109,21 +112,21 @@ def _lead(metric: RunMetric, sides: dict[str, list[StoredRun]], confidence: floa
         return None
     leader = ranked[0]
     matches = [Match(sides[other], sides[leader]) for other in ranked[1:]]
-    likely = [compare(matched, metric, 0.95, by_example=False) for matched in matches]
-    won = all(comparison.verdict == "better" for comparison in likely)
-    strict = [compare(matched, metric, confidence, by_example=False) for matched in matches] if won else []
-    sure = won and all(comparison.verdict == "better" for comparison in strict)
+    at_95 = [compare(matched, metric, 0.95, by_example=False) for matched in matches]
+    won = all(comparison.verdict == "better" for comparison in at_95)
+    corrected = [compare(matched, metric, confidence, by_example=False) for matched in matches] if won else []
+    certain = won and all(comparison.verdict == "better" for comparison in corrected)
     return BackendLead(
         winner=leader if won else "",
-        certainty="beyond doubt" if sure else "likely" if won else "open",
+        certainty=CORRECTED if certain else SIGNIFICANT if won else INCONCLUSIVE,
         leader=leader,
-        amount=_amount(likely[0]),
-        evidence=likely[0].evidence or "too few runs",
+        amount=_amount(at_95[0]),
+        evidence=at_95[0].evidence or "too few runs",
     )
 
 
 def _amount(comparison: Comparison) -> str:
-    """A ratio where the figure is compared as one, else the difference, with its metric and unit."""
+    """Return the ratio of the means, or for scores their difference with metric and unit."""
     if comparison.change is None:
         return ""
     ends = (comparison.low, comparison.high)

@@ -1,4 +1,4 @@
-"""Figures as a page holds them."""
+"""Plot data embedded in a page."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Iterable
 from typing import Any
 
 MAX_PLOTTED = 12
-"""Panels of a task's page, and of the home page, that have figures."""
+"""Maximum number of panels with plots on a task page or the home page."""
 
 
 class Figures:
-    """Figures of a page: their data once each, by columns, which is smaller and which the page's script takes apart."""
+    """Plots of a page. Each dataset is stored once and by columns, from which the script of the page builds rows."""
 
     def __init__(self) -> None:
         self.data: dict[str, dict[str, list[Any]]] = {}
         self.figures: dict[str, dict[str, Any]] = {}
 
     def add(self, name: str, titled: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
-        """Charts with their titles, as wide as their places on the page, whose script gives the colors; returns the
-        keys that the page finds them by, and the titles."""
+        """Add charts and return their keys and titles.
+
+        Charts are as wide as their containers, and their colors are set by the script of the page.
+        """
         keys = []
         for place, (title, chart) in enumerate(titled):
             keys.append((f"{name}-{place}", title))
@@ -35,12 +37,13 @@ class Figures:
         self.figures[key] = {"spec": spec, "data": list(datasets)}
 
     def share(self, key: str, columns: dict[str, Any]) -> None:
-        """A figure whose specification the pages of all runs have in common; equal data are kept once."""
+        """Add the data of a plot whose specification is shared by the pages of all runs."""
         name = next((name for name, known in self.data.items() if known is columns), f"d{len(self.data)}")
         self.data[name] = columns
         self.figures[key] = {"data": [name]}
 
     def page(self) -> dict[str, Any]:
+        """Return the plots as data for the template; empty if there are none."""
         return {"data": self.data, "figures": self.figures} if self.figures else {}
 
 

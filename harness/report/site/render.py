@@ -1,4 +1,4 @@
-"""Templates to pages."""
+"""Rendering of templates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def page(template: str, root: str, **context: Any) -> bytes:
-    """`root` leads from the page to the home page's directory."""
+    """Return a rendered page. `root` is the relative path from the page to the directory of the home page."""
     html: str = _environment().get_template(template).render(root=root, **context)
     return html.encode(errors="replace")
 
@@ -33,7 +33,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        auto_reload=False,  # else it looks at every template's file again for each page
+        auto_reload=False,  # do not check the template files for changes at each page
     )
     environment.filters["json"] = lambda value: Markup(json(value))
     environment.globals["drawings"] = _drawings
@@ -43,22 +43,22 @@ def _environment() -> Environment:
 
 
 def _drawings(titled: Iterable[tuple[str, str]], notes: Mapping[str, str] | None = None) -> Markup:
-    """Places for figures, by their keys, with titles and remarks."""
+    """Return containers for plots with their titles and notes. `notes` are by the keys of the plots."""
     from markupsafe import Markup
 
     return Markup("").join([_drawing(key, title, (notes or {}).get(key, "")) for key, title in titled])
 
 
-@lru_cache(maxsize=256, typed=True)  # a Markup is escaped already, an equal text is not
+@lru_cache(maxsize=256, typed=True)  # typed: a Markup is already escaped, an equal str is not
 def _drawing(key: str, title: str, note: str) -> Markup:
-    """Kept, because the pages of runs have the same ones."""
+    """Return the container of one plot. Cached, because the pages of runs have the same plots."""
     macros: Any = _environment().get_template("macros.html").module
     made: Markup = macros.drawing(key, title, note)
     return made
 
 
 def json(value: Any) -> str:
-    """JSON that may stand in a script element: no tag can begin or end in it."""
+    """Return JSON that is safe within a script element, because it contains no tags."""
     text = msgspec.json.encode(value).decode()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

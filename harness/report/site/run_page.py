@@ -1,4 +1,4 @@
-"""What the page of one run shows."""
+"""Contents of the page of one run."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from harness.report.run_text import by_group, circumstances, per_class, quality,
 from harness.report.site.tables import PAGE, Value, View, plain
 
 LOG_BYTES = 6_000
-"""Of the log's end."""
+"""Maximum number of bytes shown from the end of the log."""
 _QUALITY = {
     "confusion": "Confusion matrix",
-    "roc": "ROC",
-    "precision_recall": "Precision and recall",
+    "roc": "ROC curve",
+    "precision_recall": "Precision-recall curve",
     "predicted": "Predicted against true",
     "residual": "Residuals",
     "score_by_step": "Validation {metric} by step",
@@ -35,17 +35,19 @@ _QUALITY = {
     "loss": "Training loss",
 }
 _COST = {
-    "windows": "Throughput by window; faint: warm-up",
-    "latency": "Latency",
-    "memory": "Memory by phase",
-    "seconds": "Seconds by phase",
+    "windows": "Throughput by window (faint: warm-up)",
+    "latency": "Latency of a batch",
+    "memory": "Peak memory by phase",
+    "seconds": "Duration of each phase",
 }
-"""The figures of the two sections of a page, by the names of their specifications."""
+"""Titles of the plots in the sections for quality and cost, by the names of their specifications."""
 
 
 def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[str, Any]:
-    """Everything that the template of a run's page needs. `siblings` are the runs of its row, itself among them, as
-    items of a list."""
+    """Return the values for the template of a run page.
+
+    `command` reproduces the run. `siblings` are the runs in the same row, including this one, as HTML list items.
+    """
     record = run.record
     outcome = record.outcome
     values: dict[str, Any] = {
@@ -77,10 +79,10 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
 
 
 def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]:
-    """Return (name, value, remark) of what a reader looks for first."""
+    """Return (name, value, remark) of the most important metrics."""
     scores, speed = outcome.scores, outcome.speed
     ends = scores.intervals.get(scores.primary)
-    remark = f"95% over examples: {ends[0]:.4g} to {ends[1]:.4g}" if ends else "test split"
+    remark = f"95% interval over examples: {ends[0]:.4g} to {ends[1]:.4g}" if ends else "test split"
     rows = [(scores.primary, text(scores.test.get(scores.primary)), remark)]
     steady = {TRAIN_THROUGHPUT.name: speed.train, INFERENCE_THROUGHPUT.name: speed.inference}
     for metric in HEADLINES:
@@ -90,7 +92,7 @@ def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]
         if metric.group == "throughput":
             rows.append((metric.part, _large(value), _interval(metric.unit, steady[metric.name])))
         elif metric.group == "latency":
-            remark = f"{metric.unit} for a batch of {outcome.latency.batch_size}"
+            remark = f"{metric.unit} per batch of {outcome.latency.batch_size}"
             rows.append((metric.headline, f"{value:.3g}", remark))
         else:
             rows.append((metric.headline, f"{value:,.0f}", metric.unit))
@@ -100,16 +102,16 @@ def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]
 def _interval(unit: str, steady: Steady | None) -> str:
     if steady is None or steady.low is None or steady.high is None:
         return unit
-    return f"{unit}; 95%: {_large(steady.low)} to {_large(steady.high)}"
+    return f"{unit}; 95% interval: {_large(steady.low)} to {_large(steady.high)}"
 
 
 def _large(value: float) -> str:
-    """Return four digits, with separators between thousands."""
+    """Return a number with four significant digits and thousands separators."""
     return f"{float(f'{value:.4g}'):,.10g}"
 
 
 def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Name of a shared specification -> its data; and remarks to show below a figure."""
+    """Return the data of the plots and the notes below them, by the names of the shared specifications."""
     plots: dict[str, Any] = {}
     notes: dict[str, str] = {}
     curve = run_points.learning(outcome)
@@ -126,14 +128,16 @@ def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tu
     if outcome.scores.confusion:
         names = run_points.labels(outcome)
         plots["confusion"] = run_points.confusion(outcome) | {"names": names}
-        notes["confusion"] = "Shares of the true class. Scroll to zoom, drag to move, double-click to see all."
+        notes["confusion"] = "Fractions of the true class. Scroll to zoom, drag to pan, double-click to reset."
     curves = run_points.decisions(record, outcome, arrays)
     if curves:
         left_out = curves["left_out"]
-        note = f"The mean, and the {run_points.MAX_CLASSES} classes with the smallest area; {left_out} are left out."
+        note = (
+            f"Mean and the {run_points.MAX_CLASSES} classes with the smallest area; {left_out} classes are not shown."
+        )
         for name, key in (("roc", "tpr"), ("precision_recall", "precision")):
             plots[name] = {"x": curves["x"], "series": curves[key]}
-            notes[name] = note if left_out else "One class against the rest. Click a name to pick it."
+            notes[name] = note if left_out else "One class versus the rest. Click a name in the legend to highlight it."
     errors = run_points.errors(record, arrays)
     if errors:
         plots["predicted"] = plots["residual"] = errors
@@ -154,7 +158,7 @@ def _tables(outcome: Success) -> list[View]:
 
 
 def _mistaken(outcome: Success, most: int = 12) -> list[View]:
-    """The pairs of classes that are taken for one another most often."""
+    """Return a table with the most frequent pairs of true and wrongly predicted class; empty if there are no errors."""
     names, confusion = run_points.labels(outcome), outcome.scores.confusion
     pairs = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
     if not pairs:
@@ -167,7 +171,7 @@ def _mistaken(outcome: Success, most: int = 12) -> list[View]:
 
 
 def _pairs(shown: Iterable[Section]) -> Markup:
-    """Names and values. Made here as the rows of tables are."""
+    """Return names and values as HTML. Built here rather than in a template, which would be slower."""
     parts = []
     for title, rows in shown:
         if rows:
@@ -178,17 +182,17 @@ def _pairs(shown: Iterable[Section]) -> Markup:
 
 @lru_cache(maxsize=4096)
 def _pair(name: str, value: str) -> str:
-    """Kept, because most are the same for many runs."""
+    """Return one name and value as HTML. Cached, because most are equal for many runs."""
     return f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
 
 
 def _parity(mark: Any) -> str:
-    state = "computes the same as" if mark.passed else "DIFFERS from"
-    return f"{state} {mark.backend} (largest relative error of the logits: {text(mark.error)})"
+    state = "agrees with" if mark.passed else "DIFFERS from"
+    return f"Parity: {state} {mark.backend} (largest relative error of the logits: {text(mark.error)})"
 
 
 def _audit(path: Path) -> list[Finding] | None:
-    """What ``harness audit`` left beside the record; None where it was not run or cannot be read."""
+    """Return the findings saved by ``harness audit``; None if there are none or they cannot be read."""
     try:
         return msgspec.json.decode((path / AUDIT).read_bytes(), type=list[Finding])
     except (OSError, ValueError):
@@ -197,7 +201,7 @@ def _audit(path: Path) -> list[Finding] | None:
 
 def _arrays(run: StoredRun) -> tuple[dict[str, Any], str]:
     if not (run.path / ARRAYS).exists():
-        return {}, "The raw samples of this run were not kept; figures made from them are missing."
+        return {}, "The raw samples of this run were not saved, so the plots that need them are missing."
     try:
         return read_arrays(run.path / ARRAYS), ""
     except RecordError as error:

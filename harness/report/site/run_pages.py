@@ -1,4 +1,4 @@
-"""The pages of all runs: in processes of their own where there are many, as each takes some milliseconds."""
+"""Pages of all runs, rendered in several processes if there are many, because each page takes milliseconds."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 _CHUNK, _MIN_RUNS, _MAX_PROCESSES, _MAX_WAITING = 40, 500, 8, 64
-"""Pages made at once; runs from which on processes are worth their start; how many of these; and parts under way, which
-keep the processes at work while the other pages are made."""
+"""Number of pages in a chunk; minimum number of runs for which processes are started; maximum number of processes; and
+maximum number of chunks in progress, which keeps the processes busy while the other pages are rendered."""
 _OBJECTS = 10_000
-"""That a process makes before it looks for garbage: a page makes thousands, which nearly all go by themselves."""
+"""Threshold of the garbage collector: a page creates thousands of objects, nearly all freed by reference counts."""
 
 
 def run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-    """Paths within the site and their contents."""
+    """Yield the paths within the site and the contents of the pages."""
     jobs = _jobs(report, addresses)
     parts = iter(lambda: list(islice(jobs, _CHUNK)), [])
     if len(report.runs) < _MIN_RUNS or available_cores() == 1:
@@ -44,26 +44,26 @@ def run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str])
     count = min(available_cores(), _MAX_PROCESSES)
     with ProcessPoolExecutor(count, context, gc.set_threshold, (_OBJECTS,)) as pool:
         waiting: deque[Future[list[tuple[str, bytes]]]] = deque()
-        for _ in range(count):  # they start while the first of the jobs waits for the report's table
+        for _ in range(count):  # start the processes while the first job waits for the table
             waiting.append(pool.submit(_some_pages, shared, []))
         for part in parts:
             waiting.append(pool.submit(_some_pages, shared, part))
-            if len(waiting) > _MAX_WAITING:  # so that finished pages do not pile up without end
+            if len(waiting) > _MAX_WAITING:  # limits the number of finished pages in memory
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
 
 
 class _Job(NamedTuple):
-    """The page of one run."""
+    """Input for the page of one run."""
 
     address: str
     path: Path
-    """Of the run, whose record is read again there: it would go to another process at many times the cost."""
+    """Directory of the run. The record is read again, which is much cheaper than sending it to another process."""
     task: str
     command: str
     siblings: dict[str, str]
-    """Runs of the same row, by their names, as items of a list; one object for all of the row."""
+    """Runs of the same row as HTML list items, by run id; one object is shared by all runs of the row."""
 
 
 def _jobs(report: Report, addresses: dict[str, str]) -> Iterator[_Job]:
@@ -80,8 +80,11 @@ def _jobs(report: Report, addresses: dict[str, str]) -> Iterator[_Job]:
 
 
 def _command(record: RunRecord, catalog: Catalog, known: dict[Hashable, str]) -> str:
-    """What repeats a run. `known` is for those of one row, most of which differ in their seed and split only: else in
-    whether the device was chosen, and where the same data, weights and plugins lay."""
+    """Return the command that reproduces a run.
+
+    `known` caches the commands of one row. Most of its runs differ only in seed and split; the others also differ in
+    the device option or in the paths of data, weights and plugins.
+    """
     spec, plugins = record.spec, record.provenance.plugins
     places = (spec.dataset, spec.source and spec.source.path, spec.pretrained and spec.pretrained.path)
     alike = (spec.device, *places, *plugins)

@@ -1,4 +1,4 @@
-"""Tables of the pages, as cells that a template writes and the page's script sorts."""
+"""Tables of the pages, made of cells that templates print and the script of the page sorts."""
 
 from __future__ import annotations
 
@@ -19,61 +19,65 @@ from harness.report.best import best
 from harness.report.layout import Block
 
 LONG = 60
+"""Number of characters from which a text is wrapped."""
 PAGE = 50
-"""Rows that a page shows at once, and that stand in its HTML; the others are data for its script."""
+"""Number of rows that a page shows at once and has in its HTML; the others are data for the script."""
 
 
 class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One cell; names are short because a page may hold many thousands."""
+    """A cell. Field names are short because a page may have many thousands of cells."""
 
     t: str
     """Text."""
     v: float | None = None
-    """What it is sorted by, where that is not the text."""
+    """Sort key; None to sort by the text."""
     ci: str = ""
+    """Half-width of the 95% confidence interval as text; empty if there is none."""
     c: str = ""
     """CSS classes."""
     h: str = ""
-    """Address of a page of the site, relative to the table's page."""
+    """Link target relative to the page; empty for no link."""
 
 
 Value = HtmlCell | str | int | float | None
-"""What stands in a table: a float as its view's `places` say, None for a number that is not known."""
+"""Content of a cell. A float is printed as `View.places` specifies; None is a missing number."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A table of a page."""
+    """A table on a page."""
 
     name: str
-    """Of its files and anchors; unique on its page."""
+    """Name for anchors and downloaded files; unique on the page."""
     caption: str
     columns: tuple[Column, ...]
     rows: Sequence[Sequence[Value]]
     places: str = ".4g"
-    """How floats are shown, as a format specification."""
+    """Format specification of floats."""
     files: str = ""
-    """Path of the same table as ``.csv`` and ``.json``, relative to its page; empty where the script makes them."""
+    """Relative path without suffix of the CSV and JSON files of the table; empty if the script creates them."""
     controls: bool = False
-    """Whether it can be filtered, and its columns hidden."""
+    """True if rows can be filtered and columns hidden."""
 
     @property
     def head(self) -> Markup:
+        """Header cells as HTML."""
         return _head(self.columns)
 
     @property
     def body(self) -> Markup:
-        """The first page's rows as HTML. Made here, because it is most of what a page is and a template takes long."""
+        """First `PAGE` rows as HTML. Built here, because a template is slow and most of a page consists of rows."""
         rows = ("".join([html(value, self.places) for value in row]) for row in self.rows[:PAGE])
         return Markup("\n".join([f"<tr>{row}</tr>" for row in rows]))
 
     @property
     def rest(self) -> Sequence[Sequence[HtmlCell]]:
+        """Cells of the rows after the first `PAGE`."""
         return [[cell(value, self.places) for value in row] for row in self.rows[PAGE:]]
 
 
 def comparison(block: Block, name: str, caption: str, links: Mapping[int, str], files: str) -> View:
-    """The rows of a block, their best figures marked; `links` lead from the index of a row to its runs."""
+    """Return the table of a block with the best values marked. `links` are addresses of run pages by row index."""
     winners = {column.name: best(block.rows, column) for column in block.columns}
     rows = []
     for index, row in enumerate(block.rows):
@@ -102,7 +106,7 @@ def plain(
     places: str = ".4g",
     controls: bool = False,
 ) -> View:
-    """A table of texts and numbers as they are; a header is ``title`` or ``title (unit)``."""
+    """Return a table of texts and numbers. A header is ``title`` or ``title (unit)``."""
     columns = tuple(
         Column(header, header, "", "number" if any(_is_number(row[place]) for row in rows) else "text")
         for place, header in enumerate(headers)
@@ -111,6 +115,7 @@ def plain(
 
 
 def runs(shown: Iterable[StoredRun], addresses: dict[str, str], caption: str, root: str) -> View:
+    """Return a table with one row for each run. `root` is the relative path to the directory of the home page."""
     names = ("dataset", "model", "backend", "device", "precision", "seed")
     throughputs = in_group("throughput")
     titles = (f"{metric.part} ({metric.unit})" for metric in throughputs)
@@ -129,6 +134,7 @@ def runs(shown: Iterable[StoredRun], addresses: dict[str, str], caption: str, ro
 
 
 def failures(failed: list[StoredRun], addresses: dict[str, str], root: str) -> View | None:
+    """Return a table of at most `PAGE` failed runs; None if there are none."""
     rows: list[list[Value]] = []
     for run in failed[:PAGE]:
         assert isinstance(run.record.outcome, Failure)
@@ -144,7 +150,7 @@ def _number(value: float | None) -> HtmlCell:
 
 @lru_cache(maxsize=256)
 def _head(columns: tuple[Column, ...]) -> Markup:
-    """Kept, because the pages of runs have the same ones."""
+    """Return header cells as HTML. Cached, because the pages of runs have the same tables."""
     cells = []
     for column in columns:
         kind = "" if column.kind == "text" else ' class="num"'
@@ -156,7 +162,7 @@ def _head(columns: tuple[Column, ...]) -> Markup:
 
 
 def html(value: Value, places: str) -> str:
-    """A cell in a page: of a plain number, which most are, without making an `HtmlCell` of it first."""
+    """Return a cell as HTML. Numbers, which are the most frequent, are formatted without creating an `HtmlCell`."""
     if isinstance(value, float):
         return f'<td class="num" data-v="{value!r}">{value:{places}}</td>'
     if isinstance(value, int):
@@ -166,7 +172,7 @@ def html(value: Value, places: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _text(text: str) -> str:
-    """Kept, because the names of classes and metrics are on the pages of many runs."""
+    """Return a text cell as HTML. Cached, because the pages of many runs have the same class and metric names."""
     return _html(cell(text, ""))
 
 
@@ -175,7 +181,7 @@ def _html(content: HtmlCell) -> str:
     if content.h:
         text = f'<a href="{escape(content.h)}">{text}</a>'
     if "flagged" in kind and "num" in kind:
-        text += '<span class="flag" title="flagged: see below the table">!</span>'
+        text += '<span class="flag" title="flagged: see the note below the table">!</span>'
     if content.ci:
         text += f'<span class="ci"> ± {escape(content.ci)}</span>'
     order = "" if content.v is None else f' data-v="{content.v!r}"'
@@ -183,6 +189,7 @@ def _html(content: HtmlCell) -> str:
 
 
 def cell(value: Value, places: str) -> HtmlCell:
+    """Return a value as a cell, with floats formatted by the specification `places`."""
     if isinstance(value, HtmlCell):
         return value
     if isinstance(value, str):

@@ -1,1 +1,1 @@
-"""The rules, a file for each kind of thing that plugins bring."""
+"""The rules of the conformance kit, with one module for each kind of object that plugins provide."""

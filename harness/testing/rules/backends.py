@@ -1,4 +1,4 @@
-"""Rules for backends, looked at on the CPU with a small model: what makes a session's figures mean something."""
+"""Rules for backends, on which valid measurements depend. Backends are checked on the CPU with a small model."""
 
 from __future__ import annotations
 
@@ -16,42 +16,46 @@ _DEVICE = re.compile(r"cpu|[a-z]+:\d+")
 _PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "fp64")
 
 
-def _finds_devices(it: Workbench) -> None:
-    if not it.spec:
+def _finds_devices(bench: Workbench) -> None:
+    if not bench.spec:
         return
-    devices = it.backend.devices()
+    devices = bench.backend.devices()
     if not devices:
         raise Broken("devices() is empty")
     for device in devices:
         if not _DEVICE.fullmatch(device.name):
-            raise Broken(f"a device is called {device.name!r}; wanted: cpu, cuda:0, ...")
+            raise Broken(f"the device name {device.name!r} is not valid; use cpu, cuda:0, ...")
         if "fp32" not in device.precisions or set(device.precisions) - set(_PRECISIONS):
-            raise Broken(f"{device.name} has the precisions {device.precisions}; fp32 is in all, of {_PRECISIONS}")
+            raise Broken(
+                f"{device.name} has precisions {device.precisions}; fp32 is required, and known are {_PRECISIONS}"
+            )
 
 
-def _opens(it: Workbench) -> None:
-    it.request  # noqa: B018  # what is wrong with the model or its network is told as such
+def _opens(bench: Workbench) -> None:
+    bench.request  # noqa: B018  # errors of the model or its network are raised here
     try:
-        with it.session():
+        with bench.session():
             pass
     except Exception:
-        it.does_not_open = True
+        bench.does_not_open = True
         raise
 
 
-def _synchronizes(it: Workbench) -> None:
-    """Work that is still going on after `synchronize` shows when its result is fetched."""
-    by_steps(it)
-    batch, rate = it.batch(examples=128), it.request.recipe.learning_rate
-    with it.session() as session:
+def _synchronizes(bench: Workbench) -> None:
+    """Raise if fetching a result after `synchronize` takes a long time, as work is then still in progress."""
+    by_steps(bench)
+    batch, rate = bench.batch(examples=128), bench.request.recipe.learning_rate
+    with bench.session() as session:
         session.fetch(session.train_step(batch, rate))
         session.fetch(session.predict(batch.inputs))
-        for what in ("train_step", "predict"):
+        for method in ("train_step", "predict"):
             steps = 8
             while True:
                 start = time.perf_counter()
                 for _ in range(steps):
-                    handle = session.train_step(batch, rate) if what == "train_step" else session.predict(batch.inputs)
+                    handle = (
+                        session.train_step(batch, rate) if method == "train_step" else session.predict(batch.inputs)
+                    )
                 session.synchronize()
                 waited = time.perf_counter()
                 session.fetch(handle)
@@ -62,19 +66,19 @@ def _synchronizes(it: Workbench) -> None:
             late = end - waited
             if late > 0.01 and late > 0.3 * (end - start):
                 raise Broken(
-                    f"{1e3 * late:.0f} of {1e3 * (end - start):.0f} ms of {steps} calls of {what} passed after "
-                    "synchronize had returned"
+                    f"{steps} calls of {method} took {1e3 * (end - start):.0f} ms, of which {1e3 * late:.0f} ms "
+                    "passed after synchronize had returned"
                 )
 
 
-def _respects_threads(it: Workbench) -> None:
+def _respects_threads(bench: Workbench) -> None:
     from harness.measure.environment import available_cores
 
-    by_steps(it)
+    by_steps(bench)
     if available_cores() < 2:
-        raise NotChecked("this machine has one core")
-    batch, rate = it.batch(examples=256), it.request.recipe.learning_rate
-    with it.session(threads=1) as session:
+        raise NotChecked("this machine has only one core")
+    batch, rate = bench.batch(examples=256), bench.request.recipe.learning_rate
+    with bench.session(threads=1) as session:
         for _ in range(5):
             session.fetch(session.train_step(batch, rate))
         session.synchronize()
@@ -84,53 +88,55 @@ def _respects_threads(it: Workbench) -> None:
         session.synchronize()
         used = (time.process_time() - busy) / (time.perf_counter() - wall)
     if used > 1.5:
-        raise Broken(f"asked for one thread, it kept {used:.1f} cores busy")
+        raise Broken(f"a session with one thread used {used:.1f} cores")
 
 
-def _respects_precision(it: Workbench) -> None:
+def _respects_precision(bench: Workbench) -> None:
     import numpy as np
 
-    offered = next((device.precisions for device in it.backend.devices() if device.name == "cpu"), None)
+    offered = next((device.precisions for device in bench.backend.devices() if device.name == "cpu"), None)
     if offered is None:
-        raise NotChecked("it has no CPU device")
-    inputs = it.batch().inputs
+        raise NotChecked("the backend has no CPU device")
+    inputs = bench.batch().inputs
     outputs = {}
     for precision in _PRECISIONS:
         try:
-            with it.session(precision=precision) as session:
-                train_a_little(it, session)
+            with bench.session(precision=precision) as session:
+                train_a_little(bench, session)
                 outputs[precision] = np.asarray(session.fetch(session.predict(inputs)), np.float64)
         except UnsupportedError as error:
             if precision in offered:
-                raise Broken(f"devices() offers {precision}, and open refuses it: {error}") from None
+                raise Broken(f"devices() lists {precision}, but open rejects it: {error}") from None
             continue
         if precision not in offered:
-            raise Broken(f"devices() does not offer {precision}, and open takes it all the same")
+            raise Broken(f"devices() does not list {precision}, but open accepts it")
         if not np.isfinite(outputs[precision]).all():
             raise Broken(f"predictions in {precision} are not finite")
         if precision not in ("fp32", "tf32") and np.array_equal(outputs[precision], outputs["fp32"]):
-            raise Broken(f"predictions in {precision} are those of fp32, to the bit: it was not applied")
+            raise Broken(
+                f"predictions in {precision} are bitwise identical to those in fp32, so the precision was not applied"
+            )
 
 
-def _refuses_what_is_not_there(it: Workbench) -> None:
+def _rejects_missing_devices(bench: Workbench) -> None:
     for changes in ({"device": "cuda:99"}, {"device": "nowhere:0"}):
         try:
-            session = it.backend.open(_changed(it, **changes))
+            session = bench.backend.open(_changed(bench, **changes))
         except UnsupportedError:
             continue
         session.close()
-        raise Broken(f"it opened a session on {changes['device']}, which is not there")
+        raise Broken(f"a session was opened on {changes['device']}, which does not exist")
 
 
-def _frees_memory(it: Workbench) -> None:
+def _frees_memory(bench: Workbench) -> None:
     import psutil
 
     process = psutil.Process()
 
     def rounds(count: int) -> int:
         for _ in range(count):
-            with it.session() as session:
-                train_a_little(it, session)
+            with bench.session() as session:
+                train_a_little(bench, session)
                 session.synchronize()
             del session
         gc.collect()
@@ -138,62 +144,62 @@ def _frees_memory(it: Workbench) -> None:
 
     before = rounds(3)
     grown = (rounds(5) - before) / 5
-    size = sum(array.nbytes for array in it.weights.values())
+    size = sum(array.nbytes for array in bench.weights.values())
     if grown > max(4 * 2**20, 2 * size):
         raise Broken(
-            f"each session that was opened and closed left {grown / 2**20:.1f} MiB behind "
-            f"(its weights are {size / 2**20:.2f} MiB)"
+            f"each session that was opened and closed increased the memory use by {grown / 2**20:.1f} MiB "
+            f"(its weights take {size / 2**20:.2f} MiB)"
         )
 
 
-def _changed(it: Workbench, **changes: Any) -> Any:
+def _changed(bench: Workbench, **changes: Any) -> Any:
     import dataclasses
 
-    return dataclasses.replace(it.request, **changes)
+    return dataclasses.replace(bench.request, **changes)
 
 
 BACKEND_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "backend-finds-devices",
-        "devices() names what is there as cpu or kind:number, each with its precisions.",
+        "devices() returns the available devices, named cpu or kind:index, with their precisions.",
         "return harness.DeviceInfo(name='cpu', description=..., precisions=('fp32',)), best device first",
         _finds_devices,
     ),
     Rule(
         "backend-opens",
-        "It opens a session with the recipe of its model, takes the initial weights, and closes.",
-        "implement the recipe's optimizer; set_weights is called once before anything else",
+        "A session with the recipe of the model opens, accepts the initial weights, and closes.",
+        "implement the recipe's optimizer, and accept a call of set_weights before any other call",
         _opens,
     ),
     *SESSION_RULES,
     Rule(
         "backend-synchronizes",
-        "When synchronize returns, all that was submitted is done.",
-        "wait for the device, or for the last handle, in synchronize; else no timed window means anything",
+        "When synchronize returns, all submitted work has finished.",
+        "wait for the device or for the last result in synchronize; measured times are wrong otherwise",
         _synchronizes,
     ),
     Rule(
         "backend-respects-threads",
-        "A session asked for one thread keeps one core busy.",
-        "set the framework's pools, inside and between operations, to request.threads before it starts them",
+        "A session with one thread uses one core.",
+        "limit the intra-op and inter-op thread pools to request.threads before they start",
         _respects_threads,
     ),
     Rule(
         "backend-respects-precision",
-        "Each precision that devices() offers is computed in; every other one is refused.",
-        "raise harness.UnsupportedError for what is not implemented, and cast where it is",
+        "Each precision that devices() lists is applied, and every other one is rejected.",
+        "apply each listed precision, and raise harness.UnsupportedError for all others",
         _respects_precision,
     ),
     Rule(
-        "backend-refuses-what-is-not-there",
-        "A device that is not there raises harness.UnsupportedError.",
-        "compare request.device with devices() in open; never fall back to another device",
-        _refuses_what_is_not_there,
+        "backend-rejects-missing-devices",
+        "Opening a session on a device that does not exist raises harness.UnsupportedError.",
+        "compare request.device with devices() in open, and never fall back to another device",
+        _rejects_missing_devices,
     ),
     Rule(
         "backend-frees-memory",
-        "Sessions that were opened and closed leave nothing behind.",
-        "drop modules, optimizers, compiled functions and caches in close",
+        "Closing a session frees its memory.",
+        "release modules, optimizers, compiled functions and caches in close",
         _frees_memory,
     ),
 )

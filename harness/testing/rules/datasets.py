@@ -1,4 +1,4 @@
-"""Rules for datasets. They are looked at with the options' defaults."""
+"""Rules for datasets. Datasets are checked with their default options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.testing.rule import Broken, NotChecked, Rule
 
 
 class LoadedDataset:
-    """A dataset and what it loads, once."""
+    """A dataset and its data, which is loaded once."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -25,13 +25,13 @@ class LoadedDataset:
         if reason := missing(dataset.requires):
             raise NotChecked(reason)
         if dataset.files and not install_dir(dataset).is_dir():
-            raise NotChecked(f"its files are not here; run: harness data fetch {dataset.name}")
+            raise NotChecked(f"its files are not installed; run: harness data fetch {dataset.name}")
         return dataset.load(dataset.Options())
 
     @cached_property
     def data(self) -> RawData:
         if self.does_not_load:
-            raise NotChecked("it does not load")
+            raise NotChecked("the dataset does not load")
         return self.load()
 
     @property
@@ -39,109 +39,109 @@ class LoadedDataset:
         return {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}
 
 
-def _describes_itself(it: LoadedDataset) -> None:
+def _describes_itself(loaded: LoadedDataset) -> None:
     for name in ("summary", "license", "kind"):
-        if not str(getattr(it.dataset, name, "")).strip():
+        if not str(getattr(loaded.dataset, name, "")).strip():
             raise Broken(f"{name} is empty")
 
 
-def _loads(it: LoadedDataset) -> None:
+def _loads(loaded: LoadedDataset) -> None:
     try:
-        data = it.data
+        data = loaded.data
     except NotChecked:
         raise
     except Exception:
-        it.does_not_load = True
+        loaded.does_not_load = True
         raise
     if not isinstance(data, RawData):
-        it.does_not_load = True
-        del it.data
-        raise Broken(f"load gave a {type(data).__name__}")
+        loaded.does_not_load = True
+        del loaded.data
+        raise Broken(f"load returned a {type(data).__name__}")
 
 
-def _is_deterministic(it: LoadedDataset) -> None:
-    first = it.splits
-    again = it.load()
+def _is_deterministic(loaded: LoadedDataset) -> None:
+    first = loaded.splits
+    again = loaded.load()
     for name, split in first.items():
         for what, one, other in _pairs(split, getattr(again, name)):
             if not _same(one, other):
-                raise Broken(f"{what} of {name} differ when it is loaded again")
+                raise Broken(f"{what} of {name} changed when the data was loaded again")
 
 
-def _has_examples(it: LoadedDataset) -> None:
+def _has_examples(loaded: LoadedDataset) -> None:
     from harness.data.raw import check_lengths
 
-    for name, split in it.splits.items():
+    for name, split in loaded.splits.items():
         check_lengths(name, split)
 
 
-def _targets_fit(it: LoadedDataset) -> None:
+def _targets_fit(loaded: LoadedDataset) -> None:
     from harness.data.raw import check_targets
 
-    for name, split in it.splits.items():
-        check_targets(name, split, it.dataset.objective, len(it.data.label_names))
+    for name, split in loaded.splits.items():
+        check_targets(name, split, loaded.dataset.objective, len(loaded.data.label_names))
 
 
-def _splits_are_disjoint(it: LoadedDataset) -> None:
-    if it.dataset.files:
-        raise NotChecked("its splits are as published")
+def _splits_are_disjoint(loaded: LoadedDataset) -> None:
+    if loaded.dataset.files:
+        raise NotChecked("the splits are those of the publisher")
     owners: dict[bytes, str] = {}
-    for name, split in it.splits.items():
+    for name, split in loaded.splits.items():
         for number in range(len(split)):
             example = _bytes(split, number)
             if owners.setdefault(example, name) != name:
                 raise Broken(f"example {number} of {name} is also in {owners[example]}")
 
 
-def _is_as_declared(it: LoadedDataset) -> None:
-    if found := differences(it.dataset, it.data):
-        raise Broken("; ".join(found))
+def _is_as_declared(loaded: LoadedDataset) -> None:
+    if messages := differences(loaded.dataset, loaded.data):
+        raise Broken("; ".join(messages))
 
 
 DATASET_RULES: tuple[Rule[LoadedDataset], ...] = (
     Rule(
         "dataset-describes-itself",
-        "It has a summary, a license and a kind.",
-        "set the class attributes summary, license (an SPDX name, or who allows what) and kind",
+        "The dataset has a summary, a license and a kind.",
+        "set the class attributes summary, license (an SPDX identifier or a description) and kind",
         _describes_itself,
     ),
-    Rule("dataset-loads", "load gives a harness.RawData.", "return harness.RawData from load", _loads),
+    Rule("dataset-loads", "load returns a harness.RawData.", "return harness.RawData from load", _loads),
     Rule(
         "dataset-has-examples",
-        "Every split has examples, and every input and group an entry for each.",
-        "make all arrays of a split equally long, and leave no split empty; harness.holdout cuts one off",
+        "No split is empty, and every input and group has one entry for each example.",
+        "give all arrays of a split the same length; for a missing validation split, use harness.holdout",
         _has_examples,
     ),
     Rule(
         "dataset-targets-fit",
-        "Targets are class numbers among label_names, int64 [N], of positions [N, L]; or finite floats [N, T].",
-        "number the classes from 0 in the order of label_names; give regression targets a second axis",
+        "Targets are class indices of label_names, int64 [N] or [N, L], or finite floats [N, T].",
+        "number classes from 0 in the order of label_names; give regression targets a second axis",
         _targets_fit,
     ),
     Rule(
         "dataset-is-deterministic",
-        "Loading twice gives the same arrays in the same order.",
-        "draw from np.random.default_rng(a fixed seed) and sort what comes from folders and sets",
+        "Loading the data twice gives the same arrays in the same order.",
+        "use np.random.default_rng with a fixed seed, and sort the entries of folders and sets",
         _is_deterministic,
     ),
     Rule(
         "dataset-splits-are-disjoint",
-        "No example is in two splits, where the splits are the dataset's own and not as published.",
-        "drop duplicates before splitting, and split by group where examples share a source",
+        "No example is in two splits, unless the splits are those of the publisher.",
+        "remove duplicates before splitting, and split by group if examples share a source",
         _splits_are_disjoint,
     ),
     Rule(
         "dataset-is-as-declared",
-        "examples, inputs and label_names, where declared, are those of what it loads.",
-        "correct the declaration, or what load gives",
+        "The data agrees with the declared examples, inputs and label_names.",
+        "fix the declaration, or the data that load returns",
         _is_as_declared,
     ),
 )
 
 
 def _pairs(one: Split, other: Split) -> list[tuple[str, Any, Any]]:
-    found = [("the targets", one.targets, other.targets)]
-    return found + [(f"the input {key!r}", array, other.inputs.get(key)) for key, array in one.inputs.items()]
+    pairs = [("the targets", one.targets, other.targets)]
+    return pairs + [(f"the input {key!r}", array, other.inputs.get(key)) for key, array in one.inputs.items()]
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Rules for metrics."""
+"""Rules for metrics. Metrics are checked with synthetic predictions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def info_for(metric: Metric, outputs: int = 3) -> DataInfo:
-    """What a metric is told of the data that the rules make up."""
+    """Return the `DataInfo` of the synthetic predictions."""
     names: tuple[str, ...] = ()
-    if metric.objective == "token_classification":  # scores of spans read the usual names: outside, begin, inside
+    if metric.objective == "token_classification":  # span metrics parse names in the BIO scheme
         names = ("O", *(f"{place}-{kind}" for kind in range(outputs) for place in "BI"))[:outputs]
     return DataInfo(kind="", inputs={}, objective=metric.objective, outputs=outputs, label_names=names)
 
 
-def made_up(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
-    """(what they are like, targets, outputs): perfect predictions first."""
+def synthetic(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
+    """Yield (description, targets, outputs), with perfect predictions first."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def made_up(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
         targets = rng.normal(10, 5, (60, 3))
         cases = {"perfect": targets, "near": targets + rng.normal(0, 1, targets.shape), "wrong": -3 * targets}
     elif metric.objective == "token_classification":
-        # Of 20 examples with eight positions, the last of which count in every second one only.
+        # 20 examples with eight positions; in every second example, the last three positions are ignored.
         targets = np.tile(np.array([0, 1, 2, 2, 0, 1, 1, 2]), (20, 1))
         targets[::2, 5:] = IGNORED
         right = np.eye(3, dtype=np.float32)[np.maximum(targets, 0)] * 9
@@ -50,95 +50,98 @@ def made_up(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
 
 
 def _value(metric: Metric, targets: Array, outputs: Array) -> Any:
-    """Of copies, so that a metric that changes its arrays has that one finding."""
+    """Return the value for copies of the arrays, so that modifying them breaks `_modifies_nothing` only."""
     return resolve(metric.function)(targets.copy(), outputs.copy(), info_for(metric))
 
 
 def _resolves(metric: Metric) -> None:
     if not callable(resolve(metric.function)):
-        raise Broken(f"{metric.function} is no function")
+        raise Broken(f"{metric.function} is not a function")
 
 
-def _gives_numbers(metric: Metric) -> None:
-    for name, targets, outputs in made_up(metric):
+def _returns_numbers(metric: Metric) -> None:
+    for name, targets, outputs in synthetic(metric):
         value = _value(metric, targets, outputs)
         if value is not None and not (isinstance(value, int | float) or getattr(value, "shape", None) == ()):
-            raise Broken(f"for {name} predictions it gave a {type(value).__name__}")
+            raise Broken(f"for {name} predictions the function returned a {type(value).__name__}")
         if value is not None and value != value:
-            raise Broken(f"for {name} predictions it is not a number; undefined is None")
+            raise Broken(f"for {name} predictions the function returned NaN; return None if the metric is undefined")
 
 
 def _stays_within_bounds(metric: Metric) -> None:
     low, high = metric.bounds
-    values = {name: _value(metric, t, o) for name, t, o in made_up(metric)}
+    values = {name: _value(metric, t, o) for name, t, o in synthetic(metric)}
     for name, value in values.items():
         if value is None:
             continue
         if (low is not None and value < low - 1e-9) or (high is not None and value > high + 1e-9):
-            raise Broken(f"for {name} predictions it is {value:.6g}, outside of its bounds {metric.bounds}")
+            raise Broken(f"for {name} predictions the value is {value:.6g}, outside the bounds {metric.bounds}")
 
 
-def _prefers_what_is_right(metric: Metric) -> None:
-    values = {name: _value(metric, t, o) for name, t, o in made_up(metric)}
+def _prefers_correct_predictions(metric: Metric) -> None:
+    values = {name: _value(metric, t, o) for name, t, o in synthetic(metric)}
     perfect, wrong = values["perfect"], values["wrong"]
     if perfect is None or wrong is None:
-        raise Broken("it is undefined for perfect or for wrong predictions of balanced classes")
+        raise Broken("the metric is undefined for perfect or for wrong predictions of balanced classes")
     if (perfect < wrong) if metric.higher_is_better else (perfect > wrong):
         better = "higher" if metric.higher_is_better else "lower"
-        raise Broken(f"{better} is said to be better; perfect predictions give {perfect:.6g}, wrong ones {wrong:.6g}")
+        raise Broken(
+            f"{better} values are declared to be better, but perfect predictions give {perfect:.6g} "
+            f"and wrong ones {wrong:.6g}"
+        )
 
 
 def _ignores_the_order(metric: Metric) -> None:
     import numpy as np
 
-    for name, targets, outputs in made_up(metric):
+    for name, targets, outputs in synthetic(metric):
         order = np.random.default_rng(1).permutation(len(targets))
         one, other = _value(metric, targets, outputs), _value(metric, targets[order], outputs[order])
         if (one is None) != (other is None) or (one is not None and abs(one - other) > 1e-9 * max(1, abs(one))):
-            raise Broken(f"for {name} predictions in another order it is {other}, not {one}")
+            raise Broken(f"for {name} predictions in another order the value is {other}, not {one}")
 
 
-def _changes_nothing(metric: Metric) -> None:
+def _modifies_nothing(metric: Metric) -> None:
     import numpy as np
 
     function: Callable[..., Any] = resolve(metric.function)
-    for name, targets, outputs in made_up(metric):
+    for name, targets, outputs in synthetic(metric):
         before = targets.copy(), outputs.copy()
         function(targets, outputs, info_for(metric))
         if not (np.array_equal(before[0], targets) and np.array_equal(before[1], outputs)):
-            raise Broken(f"it changed the arrays of {name} predictions that it was given")
+            raise Broken(f"the function modified the arrays of {name} predictions")
 
 
 METRIC_RULES: tuple[Rule[Metric], ...] = (
-    Rule("metric-resolves", "function names a function.", 'write function as "module:callable", importable', _resolves),
+    Rule("metric-resolves", "The function can be imported.", 'set function to "module:callable"', _resolves),
     Rule(
-        "metric-gives-numbers",
-        "It gives one number, or None where it is undefined.",
-        "return float(...), or None; never NaN",
-        _gives_numbers,
+        "metric-returns-numbers",
+        "The function returns one number, or None if the metric is undefined.",
+        "return float(...) or None, never NaN",
+        _returns_numbers,
     ),
     Rule(
         "metric-stays-within-bounds",
-        "Its values lie within Metric.bounds.",
-        "correct bounds, or the function: are outputs, which are logits, taken for probabilities?",
+        "The values are within Metric.bounds.",
+        "fix bounds or the function; note that outputs are logits, not probabilities",
         _stays_within_bounds,
     ),
     Rule(
-        "metric-prefers-what-is-right",
+        "metric-prefers-correct-predictions",
         "Perfect predictions are not worse than wrong ones.",
-        "turn higher_is_better round, or correct the function",
-        _prefers_what_is_right,
+        "negate higher_is_better, or fix the function",
+        _prefers_correct_predictions,
     ),
     Rule(
         "metric-ignores-the-order",
-        "The order of the examples does not matter.",
+        "The value does not depend on the order of the examples.",
         "pair targets and outputs by their index only",
         _ignores_the_order,
     ),
     Rule(
-        "metric-changes-nothing",
-        "The arrays that it is given stay as they are.",
-        "copy before sorting or normalizing in place",
-        _changes_nothing,
+        "metric-modifies-nothing",
+        "The function does not modify its arguments.",
+        "copy the arrays before sorting or normalizing them in place",
+        _modifies_nothing,
     ),
 )

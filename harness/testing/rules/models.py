@@ -1,4 +1,4 @@
-"""Rules for models, which are data: they need no framework. They are looked at with the data of a task that suits."""
+"""Rules for models. Models are checked without a framework, with the data of a task that suits them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.testing.rules.tasks import PreparedTask
 
 
 class SizedModel:
-    """A model, and the info of data that it accepts."""
+    """A model, and a description of data that it accepts."""
 
     def __init__(self, model: Model, catalog: Catalog) -> None:
         self.model, self.catalog = model, catalog
@@ -30,11 +30,11 @@ class SizedModel:
                     return PreparedTask(task, self.catalog).data.info
                 except NotChecked as reason:
                     reasons.append(str(reason))
-        raise NotChecked("; ".join(reasons) or f"no task here prepares {', '.join(self.model.accepts)}")
+        raise NotChecked("; ".join(reasons) or f"no installed task prepares {', '.join(self.model.accepts)}")
 
     @property
     def trained_by_steps(self) -> bool:
-        """On some backend; else it may learn what has no canonical form."""
+        """False if only backends that fit from scratch have the model; it may then have no canonical parameters."""
         names = [backend for model, backend in self.catalog.networks if model == self.model.name]
         backends = [self.catalog.backends[name].value for name in names if name in self.catalog.backends]
         return not backends or any(backend.trains_by_steps for backend in backends)
@@ -46,91 +46,91 @@ class SizedModel:
             try:
                 yield name, msgspec.convert(dict(values), self.model.Config)
             except (msgspec.ValidationError, ValueError) as error:
-                raise Broken(f"the variant {name!r} is no Config: {error}") from None
+                raise Broken(f"the variant {name!r} is not a valid Config: {error}") from None
 
 
-def _parameters_are_drawn(it: SizedModel) -> None:
+def _parameters_are_valid(sized: SizedModel) -> None:
     from harness.execute.weights import initial_weights
     from harness.records.arrays import digest
 
-    if not it.trained_by_steps:
+    if not sized.trained_by_steps:
         return
-    _, config = next(it.variants())
-    parameters = tuple(it.model.parameters(config, it.info))
+    _, config = next(sized.variants())
+    parameters = tuple(sized.model.parameters(config, sized.info))
     trainable = [parameter for parameter in parameters if parameter.trainable]
     if not trainable:
-        raise Broken("it has no trainable parameter")
+        raise Broken("the model has no trainable parameters")
     for parameter in parameters:
         if any(size < 1 for size in parameter.shape):
-            raise Broken(f"the parameter {parameter.name!r} has the shape {parameter.shape}")
+            raise Broken(f"the parameter {parameter.name!r} with the shape {parameter.shape} has no elements")
     one = digest(initial_weights(parameters, 0))
-    if digest(initial_weights(tuple(it.model.parameters(config, it.info)), 0)) != one:
-        raise Broken("asked twice, it lists other parameters")
+    if digest(initial_weights(tuple(sized.model.parameters(config, sized.info)), 0)) != one:
+        raise Broken("parameters returns a different list when it is called again")
     if all(parameter.init in ("zeros", "ones", "constant") for parameter in trainable) and len(trainable) > 2:
-        raise Broken("no parameter is drawn at random, so that its units stay alike")
+        raise Broken("no parameter is initialized at random, so the units of a layer stay identical")
 
 
-def _variants_are_sizes(it: SizedModel) -> None:
-    for name, config in it.variants():
-        if not tuple(it.model.parameters(config, it.info)) and it.trained_by_steps:
+def _variants_are_valid(sized: SizedModel) -> None:
+    for name, config in sized.variants():
+        if not tuple(sized.model.parameters(config, sized.info)) and sized.trained_by_steps:
             raise Broken(f"the variant {name!r} has no parameters")
 
 
-def _flops_are_told(it: SizedModel) -> None:
-    for name, config in it.variants():
-        flops = it.model.flops_per_sample(config, it.info)
-        if not (math.isfinite(flops) and (flops > 0 or (flops == 0 and not it.trained_by_steps))):
-            raise Broken(f"the variant {name!r} has {flops} FLOPs a sample")
-    if not (it.model.flops_per_sample.__doc__ or "").strip():
-        raise Broken("flops_per_sample has no docstring with its formula")
+def _has_flops(sized: SizedModel) -> None:
+    for name, config in sized.variants():
+        flops = sized.model.flops_per_sample(config, sized.info)
+        if not (math.isfinite(flops) and (flops > 0 or (flops == 0 and not sized.trained_by_steps))):
+            raise Broken(f"the variant {name!r} has {flops} FLOPs per example")
+    if not (sized.model.flops_per_sample.__doc__ or "").strip():
+        raise Broken("flops_per_sample has no docstring with the formula")
 
 
-def _recipes_are_known(it: SizedModel) -> None:
+def _recipes_are_valid(sized: SizedModel) -> None:
     from harness.records import Recipe
 
-    names = {it.model.name, *it.model.variants}
-    for name, changes in it.model.recipes.items():
+    names = {sized.model.name, *sized.model.variants}
+    for name, changes in sized.model.recipes.items():
         if name not in names:
-            raise Broken(f"recipes has {name!r}, which is neither the family nor a variant")
+            raise Broken(f"recipes has the key {name!r}, which is neither the family nor a variant")
         unknown = set(changes) - set(Recipe.__struct_fields__)
         if unknown:
             raise Broken(f"the recipe of {name!r} has unknown fields: {', '.join(sorted(unknown))}")
 
 
-def _has_a_network(it: SizedModel) -> None:
-    if not any(model == it.model.name for model, _ in it.catalog.networks):
-        raise Broken("no plugin here brings a network of it to any backend")
+def _has_a_network(sized: SizedModel) -> None:
+    if not any(model == sized.model.name for model, _ in sized.catalog.networks):
+        raise Broken("no installed plugin has a network of the model for a backend")
 
 
 MODEL_RULES: tuple[Rule[SizedModel], ...] = (
     Rule(
-        "model-variants-are-sizes",
-        "Every variant is a valid Config, and has parameters.",
-        "correct the values in variants, whose names are the fields of Config",
-        _variants_are_sizes,
+        "model-variants-are-valid",
+        "Every variant is a valid Config and has parameters.",
+        "fix variants, whose keys are fields of Config",
+        _variants_are_valid,
     ),
     Rule(
-        "model-parameters-are-drawn",
-        "Parameters have names of their own and positive shapes, and some start at random.",
-        "list each array once in parameters, and give matrices an init such as truncated_normal",
-        _parameters_are_drawn,
+        "model-parameters-are-valid",
+        "Parameters have unique names and positive shapes, and some are initialized at random.",
+        "list each array once, and initialize matrices at random, for example with init='truncated_normal'",
+        _parameters_are_valid,
     ),
     Rule(
-        "model-flops-are-told",
+        "model-has-flops",
         "flops_per_sample is positive and finite for every variant, and its docstring has the formula.",
-        "count two for each multiply-add of the matrix products and write the formula down",
-        _flops_are_told,
+        "count each multiply-add of the matrix products as two, and document the formula",
+        _has_flops,
     ),
     Rule(
-        "model-recipes-are-known",
-        "recipes changes fields of harness.Recipe, of its own variants.",
-        "use the names of harness.Recipe's fields, under the family's or a variant's name",
-        _recipes_are_known,
+        "model-recipes-are-valid",
+        "recipes has the family or its variants as keys, and changes fields of harness.Recipe.",
+        "use field names of harness.Recipe, under the name of the family or a variant",
+        _recipes_are_valid,
     ),
     Rule(
         "model-has-a-network",
-        "Some backend has a network of it.",
-        "yield a harness.NetworkRef for it from harness_networks",
+        "At least one backend has a network of the model.",
+        "yield a harness.NetworkRef in harness_networks",
         _has_a_network,
     ),
 )

@@ -1,4 +1,4 @@
-"""Rules for a plugin as a whole: how it loads."""
+"""Rules for a plugin as a whole: loading, hooks, names and import time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.records import PluginRef
 from harness.testing.rule import Broken, Rule
 
 MAX_S = 0.05
-"""What importing a plugin's module may take."""
+"""Maximum time for importing a plugin's module, in seconds."""
 HEAVY = ("numpy", "pandas", "scipy", "sklearn", "torch", "tensorflow", "keras", "jax", "transformers", "matplotlib")
 _TRIES = 5
 
@@ -32,24 +32,24 @@ print(json.dumps([time.perf_counter() - start, [n for n in heavy if n in sys.mod
 
 
 class Installed:
-    """A plugin, and what its import costs in fresh interpreters."""
+    """A plugin, and the cost of importing it in new processes."""
 
     def __init__(self, ref: PluginRef, catalog: Catalog) -> None:
         self.ref, self.catalog = ref, catalog
 
     @cached_property
     def imports(self) -> list[tuple[float, list[str]]]:
-        """Seconds, and the heavy modules that came along."""
-        found = []
+        """Duration in seconds and heavy modules imported, for each of several imports."""
+        measured = []
         for _ in range(_TRIES):
             command = [sys.executable, "-c", _MEASURE, self.ref.value, json.dumps(HEAVY)]
-            ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-            if ended.returncode:
-                lines = ended.stderr.strip().splitlines()
-                raise Broken(f"it cannot be imported by itself: {lines[-1] if lines else ended.returncode}")
-            seconds, heavy = json.loads(ended.stdout.splitlines()[-1])
-            found.append((seconds, heavy))
-        return found
+            process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            if process.returncode:
+                lines = process.stderr.strip().splitlines()
+                raise Broken(f"it cannot be imported in a new process: {lines[-1] if lines else process.returncode}")
+            seconds, heavy = json.loads(process.stdout.splitlines()[-1])
+            measured.append((seconds, heavy))
+        return measured
 
     @property
     def loaded(self) -> LoadedPlugin:
@@ -57,72 +57,74 @@ class Installed:
         return loaded
 
 
-def _loads(it: Installed) -> None:
-    for failure in it.catalog.failures:
-        if failure.ref == it.ref:
+def _loads(case: Installed) -> None:
+    for failure in case.catalog.failures:
+        if failure.ref == case.ref:
             raise Broken(failure.message)
 
 
-def _brings_something(it: Installed) -> None:
-    if not any(caller.get_hookimpls() for caller in vars(it.loaded.hooks).values()):
-        raise Broken("it implements no hook")
+def _implements_a_hook(case: Installed) -> None:
+    if not any(caller.get_hookimpls() for caller in vars(case.loaded.hooks).values()):
+        raise Broken("it does not implement any hook")
 
 
-def _shares_no_name(it: Installed) -> None:
-    name = it.ref.value if it.ref.distribution == "file" else f"{it.ref.name!r} of distribution {it.ref.distribution}"
-    for explanation in it.catalog.conflicts.values():
+def _has_unique_names(case: Installed) -> None:
+    name = (
+        case.ref.value
+        if case.ref.distribution == "file"
+        else f"{case.ref.name!r} of distribution {case.ref.distribution}"
+    )
+    for explanation in case.catalog.conflicts.values():
         if name in explanation:
             raise Broken(explanation)
 
 
-def _declares_its_api(it: Installed) -> None:
-    if not isinstance(getattr(it.loaded.module, DECLARATION, None), str):
-        raise Broken(f"the module has no {DECLARATION}")
+def _declares_its_api(case: Installed) -> None:
+    if not isinstance(getattr(case.loaded.module, DECLARATION, None), str):
+        raise Broken(f"the module does not define {DECLARATION}")
 
 
-def _imports_nothing_heavy(it: Installed) -> None:
-    if heavy := it.imports[0][1]:
-        raise Broken(f"importing it imports {', '.join(heavy)}")
+def _imports_nothing_heavy(case: Installed) -> None:
+    if heavy := case.imports[0][1]:
+        raise Broken(f"importing the plugin also imports {', '.join(heavy)}")
 
 
-def _imports_quickly(it: Installed) -> None:
-    fastest = min(seconds for seconds, _ in it.imports)
+def _imports_quickly(case: Installed) -> None:
+    fastest = min(seconds for seconds, _ in case.imports)
     if fastest > MAX_S:
-        raise Broken(
-            f"importing it took {1e3 * fastest:.0f} ms, the best of {_TRIES} tries; {1e3 * MAX_S:.0f} are fine"
-        )
+        raise Broken(f"the import took {1e3 * fastest:.0f} ms (best of {_TRIES}); the limit is {1e3 * MAX_S:.0f} ms")
 
 
 PLUGIN_RULES: tuple[Rule[Installed], ...] = (
-    Rule("plugin-loads", "It is found and loads.", "what was seen is its own error: correct it", _loads),
+    Rule("plugin-loads", "The plugin loads.", "fix the reported error", _loads),
     Rule(
-        "plugin-brings-something",
-        "It implements a hook.",
-        "define a function of harness.plugins.hookspecs, such as harness_tasks, marked with @harness.hookimpl",
-        _brings_something,
+        "plugin-implements-a-hook",
+        "The plugin implements at least one hook.",
+        "define a hook, such as harness_tasks, and decorate it with @harness.hookimpl",
+        _implements_a_hook,
     ),
     Rule(
-        "plugin-shares-no-name",
-        "Nothing that it brings has a name of another plugin's.",
-        "rename what it brings, or uninstall the other plugin",
-        _shares_no_name,
+        "plugin-has-unique-names",
+        "The names of the objects that it provides are not used by another plugin.",
+        "rename the object, or uninstall the other plugin",
+        _has_unique_names,
     ),
     Rule(
         "plugin-declares-its-api",
-        "It tells which version of the plugin API it was made for.",
-        'put HARNESS_API_VERSION = "1.0" into the module',
+        "The plugin declares the version of the plugin API that it was written for.",
+        'add HARNESS_API_VERSION = "1.0" to the module',
         _declares_its_api,
     ),
     Rule(
         "plugin-imports-nothing-heavy",
-        "Importing it imports no numpy, pandas, scipy, scikit-learn, framework or plotting library.",
-        "import them inside the functions that use them, or in a module that is named as 'module:callable'",
+        "Importing the plugin does not import numpy, pandas, scipy, scikit-learn, a framework or a plotting library.",
+        "import them inside functions, or in a module that is referred to as 'module:callable'",
         _imports_nothing_heavy,
     ),
     Rule(
         "plugin-imports-quickly",
-        "Importing it takes less than 50 ms.",
-        "python -X importtime -c 'import your_module' shows what takes long",
+        "Importing the plugin takes less than 50 ms.",
+        "run python -X importtime -c 'import your_module' to find the slow imports",
         _imports_quickly,
     ),
 )

@@ -1,4 +1,4 @@
-"""Rules for report formats, looked at with a small comparison whose names are hostile."""
+"""Rules for report formats. Formats are checked with a small report that contains hostile names."""
 
 from __future__ import annotations
 
@@ -21,63 +21,64 @@ _RULER = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?\s*$")
 
 
 class Rendered:
-    """A reporter, and what it makes of the comparison, once."""
+    """A reporter and its rendering of the sample report, which is cached."""
 
     def __init__(self, reporter: Reporter, catalog: Catalog) -> None:
         self.reporter, self.catalog = reporter, catalog
 
     @cached_property
     def files(self) -> dict[str, bytes]:
-        """Path -> content; of one text the path is empty."""
+        """Rendered files by path; the path of a single text is empty."""
         with tempfile.TemporaryDirectory(prefix="harness-sample-") as directory:
             return self._render(sample_report(Path(directory), self.catalog))
 
     @cached_property
-    def of_nothing(self) -> dict[str, bytes]:
+    def empty(self) -> dict[str, bytes]:
+        """Rendering of a report without runs."""
         from harness.report.report import Report
 
         return self._render(Report(runs=(), catalog=self.catalog))
 
     def _render(self, report: Any) -> dict[str, bytes]:
-        made = resolve(self.reporter.render)(report if self.reporter.takes == "report" else report.table)
+        output = resolve(self.reporter.render)(report if self.reporter.takes == "report" else report.table)
         if self.reporter.output == "directory":
-            return {name: bytes(content) for name, content in made}
-        if not isinstance(made, str):
-            raise Broken(f"it gave a {type(made).__name__}, not a text")
-        return {"": made.encode()}
+            return {name: bytes(content) for name, content in output}
+        if not isinstance(output, str):
+            raise Broken(f"the function returned a {type(output).__name__}, not a str")
+        return {"": output.encode()}
 
 
-def _renders(it: Rendered) -> None:
-    if not any(it.files.values()):
-        raise Broken("it made nothing of a comparison of two backends")
+def _renders(rendered: Rendered) -> None:
+    if not any(rendered.files.values()):
+        raise Broken("the output for a comparison of two backends is empty")
 
 
-def _renders_nothing_too(it: Rendered) -> None:
+def _renders_an_empty_report(rendered: Rendered) -> None:
     try:
-        it.of_nothing  # noqa: B018  # whether it raises
+        rendered.empty  # noqa: B018  # other exceptions break the rule
     except HarnessError:
         return
 
 
-def _escapes(it: Rendered) -> None:
-    for name, content in it.files.items():
+def _escapes(rendered: Rendered) -> None:
+    for name, content in rendered.files.items():
         text = content.decode(errors="replace")
         if name.endswith((".js", ".css", ".png", ".svg")) or _is_json(text):
             continue
         where = f" in {name}" if name else ""
         is_page = _TAGS.search(text) is not None
         if (is_page or _has_table(text)) and "<script>alert(" in text:
-            raise Broken(f"the tag of a name became a tag of the page{where}")
-        if "\x1b[31m" in text and not is_page:  # a terminal obeys it, a browser does not
-            raise Broken(f"a control character of a name came through{where}")
+            raise Broken(f"an HTML tag in a name was not escaped{where}")
+        if "\x1b[31m" in text and not is_page:  # a terminal interprets it, a browser does not
+            raise Broken(f"a control character in a name was not escaped{where}")
         if not name and _has_table(text):
             _check_markdown(text)
 
 
-def _stays_inside(it: Rendered) -> None:
-    for name in it.files:
+def _stays_in_its_directory(rendered: Rendered) -> None:
+    for name in rendered.files:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise Broken(f"it wants to write {name!r}, outside of its directory")
+            raise Broken(f"the file {name!r} is outside the output directory")
 
 
 def _is_json(text: str) -> bool:
@@ -102,7 +103,9 @@ def _check_markdown(text: str) -> None:
             if not row.strip():
                 break
             if _columns(row) != columns:
-                raise Broken(f"a row of its table has {_columns(row)} columns, not {columns}: a name broke it")
+                raise Broken(
+                    f"a table row has {_columns(row)} columns, not {columns}: a separator in a name was not escaped"
+                )
 
 
 def _columns(line: str) -> int:
@@ -112,26 +115,26 @@ def _columns(line: str) -> int:
 REPORTER_RULES: tuple[Rule[Rendered], ...] = (
     Rule(
         "reporter-renders",
-        "It makes something of a comparison with a failed run in it.",
+        "The output for a comparison with a failed run is not empty.",
         "render every row; cells of a failed run have no value",
         _renders,
     ),
     Rule(
-        "reporter-renders-nothing-too",
-        "An empty comparison is no error, or one of harness's that says what is missing.",
-        "expect a table without rows, or raise harness.UsageError",
-        _renders_nothing_too,
+        "reporter-renders-an-empty-report",
+        "A report without runs is rendered, or raises a HarnessError that says what is missing.",
+        "handle a table without rows, or raise harness.UsageError",
+        _renders_an_empty_report,
     ),
     Rule(
         "reporter-escapes",
         "Names from plugins and data are escaped: tags, table separators, line breaks, control characters.",
-        "escape every name: html.escape, a backslash before |, and spaces for control characters",
+        "escape every name: use html.escape, put a backslash before |, replace control characters with spaces",
         _escapes,
     ),
     Rule(
-        "reporter-stays-inside",
-        "Files of a directory have relative paths inside it.",
+        "reporter-stays-in-its-directory",
+        "Files of a directory have relative paths that stay inside it.",
         "yield paths such as pages/a.html",
-        _stays_inside,
+        _stays_in_its_directory,
     ),
 )

@@ -1,4 +1,4 @@
-"""Rules for what a backend's session computes, with a small model on the CPU."""
+"""Rules for the results of a backend's sessions, checked with a small model on the CPU."""
 
 from __future__ import annotations
 
@@ -9,168 +9,177 @@ from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.workbench import Workbench
 
 CLOSE = 1e-4
-"""Largest relative difference of float32 results that another order of adding up explains."""
+"""Largest relative difference between float32 results that the order of summation can explain."""
 
 
-def round_trips_weights(it: Workbench) -> None:
+def round_trips_weights(bench: Workbench) -> None:
+    """Raise `Broken` unless weights can be set and read back unchanged."""
     import numpy as np
 
     from harness.execute.weights import check
 
     rng = np.random.default_rng(0)
-    weights = {name: rng.uniform(0.1, 1, array.shape).astype(np.float32) for name, array in it.weights.items()}
-    with it.session() as session:
+    weights = {name: rng.uniform(0.1, 1, array.shape).astype(np.float32) for name, array in bench.weights.items()}
+    with bench.session() as session:
         session.set_weights(weights)
-        found = session.get_weights()
-    check(found, it.request.parameters)
+        returned = session.get_weights()
+    check(returned, bench.request.parameters)
     for name, array in weights.items():
-        if found[name].dtype != np.float32:
-            raise Broken(f"{name} came back as {found[name].dtype}")
-        if not np.array_equal(found[name], array):
-            raise Broken(f"{name} came back with other values")
+        if returned[name].dtype != np.float32:
+            raise Broken(f"get_weights returned {name} as {returned[name].dtype}")
+        if not np.array_equal(returned[name], array):
+            raise Broken(f"get_weights returned {name} with other values")
 
 
-def _predicts_in_order(it: Workbench) -> None:
+def _predicts_in_order(bench: Workbench) -> None:
     import numpy as np
 
     from harness.data.batches import output_shape
 
-    inputs, targets = it.batch()
-    with it.session() as session:
-        train_a_little(it, session)
+    inputs, targets = bench.batch()
+    with bench.session() as session:
+        train_a_little(bench, session)
         outputs = session.fetch(session.predict(inputs))
         order = np.random.default_rng(0).permutation(len(outputs))
         others = session.fetch(
             session.predict({name: np.ascontiguousarray(array[order]) for name, array in inputs.items()})
         )
-    wanted = output_shape(targets, len(order), it.data.info.outputs)
-    if outputs.shape != wanted or outputs.dtype != np.float32:
-        raise Broken(f"predictions are {outputs.dtype} {outputs.shape}, wanted float32 {wanted}")
+    expected = output_shape(targets, len(order), bench.data.info.outputs)
+    if outputs.shape != expected or outputs.dtype != np.float32:
+        raise Broken(f"predictions are {outputs.dtype} {outputs.shape}, expected float32 {expected}")
     if not np.isfinite(outputs).all():
         raise Broken("predictions are not finite")
     if distance(others, outputs[order]) > CLOSE:
-        raise Broken("examples in another order get other predictions: what is predicted depends on the place")
+        raise Broken("the prediction for an example depends on its position in the batch")
 
 
-def _predicting_changes_nothing(it: Workbench) -> None:
+def _predict_changes_nothing(bench: Workbench) -> None:
     import numpy as np
 
-    batch = it.batch()
+    batch = bench.batch()
     before = {name: array.copy() for name, array in batch.inputs.items()}
-    with it.session() as session:
-        train_a_little(it, session)
+    with bench.session() as session:
+        train_a_little(bench, session)
         weights = session.get_weights()
         one, again = (session.fetch(session.predict(batch.inputs)).copy() for _ in range(2))
         after = session.get_weights()
     if any(not np.array_equal(array, batch.inputs[name]) for name, array in before.items()):
-        raise Broken("predict changed the inputs that it was given")
+        raise Broken("predict changed its inputs")
     if any(not np.array_equal(array, after[name]) for name, array in weights.items()):
         raise Broken("predict changed the weights or running statistics")
     if distance(one, again) > CLOSE:
-        raise Broken("the same inputs are predicted differently the second time: dropout is on, or state is kept")
+        raise Broken(
+            "a second call with the same inputs gives other predictions: dropout is active, or the session keeps state"
+        )
 
 
-def _learns(it: Workbench) -> None:
+def _learns(bench: Workbench) -> None:
     import numpy as np
 
-    by_steps(it)
-    batch = it.batch(examples=32)
-    with it.session() as session:
-        rate = it.request.recipe.learning_rate
+    by_steps(bench)
+    batch = bench.batch(examples=32)
+    with bench.session() as session:
+        rate = bench.request.recipe.learning_rate
         losses = [float(session.fetch(session.train_step(batch, rate))) for _ in range(40)]
         after = session.get_weights()
     if not np.isfinite(losses).all():
         raise Broken(f"the loss is {losses[-1]} after 40 steps on one batch")
     if min(losses[-5:]) >= losses[0]:
-        raise Broken(f"40 steps on one batch took the loss from {losses[0]:.4g} to {losses[-1]:.4g}")
-    still = [p.name for p in it.request.parameters if p.trainable and np.array_equal(after[p.name], it.weights[p.name])]
-    if len(still) == sum(p.trainable for p in it.request.parameters):
-        raise Broken("no weight moved in 40 steps, though the loss fell")
+        raise Broken(f"40 steps on one batch changed the loss from {losses[0]:.4g} to {losses[-1]:.4g}")
+    unchanged = [
+        p.name for p in bench.request.parameters if p.trainable and np.array_equal(after[p.name], bench.weights[p.name])
+    ]
+    if len(unchanged) == sum(p.trainable for p in bench.request.parameters):
+        raise Broken("the loss decreased over 40 steps, but no weight changed")
 
 
-def _obeys_the_learning_rate(it: Workbench) -> None:
+def _applies_the_learning_rate(bench: Workbench) -> None:
     import numpy as np
 
-    by_steps(it)
-    with it.session() as session:
-        it.losses(session, steps=3, learning_rate=0.0)
+    by_steps(bench)
+    with bench.session() as session:
+        bench.losses(session, steps=3, learning_rate=0.0)
         after = session.get_weights()
-    moved = [
-        p.name for p in it.request.parameters if p.trainable and not np.array_equal(after[p.name], it.weights[p.name])
+    changed = [
+        p.name
+        for p in bench.request.parameters
+        if p.trainable and not np.array_equal(after[p.name], bench.weights[p.name])
     ]
-    if moved:
-        raise Broken(f"at learning rate 0, {moved[0]} moved")
+    if changed:
+        raise Broken(f"{changed[0]} changed in a step with learning rate 0")
 
 
-def _starts_afresh(it: Workbench) -> None:
-    by_steps(it)
-    with it.session() as session:
-        first = it.losses(session)
-        session.set_weights(it.weights)
-        second = it.losses(session)
+def _resets_the_optimizer(bench: Workbench) -> None:
+    by_steps(bench)
+    with bench.session() as session:
+        first = bench.losses(session)
+        session.set_weights(bench.weights)
+        second = bench.losses(session)
     if distance(second, first) > CLOSE:
-        raise Broken(f"after set_weights the same steps give the losses {shown(second)}, at first {shown(first)}")
+        raise Broken(f"after set_weights, the same steps give the losses {shown(second)} instead of {shown(first)}")
 
 
-def _respects_the_seed(it: Workbench) -> None:
+def _respects_the_seed(bench: Workbench) -> None:
     import msgspec
 
-    by_steps(it)
-    has_dropout = it.model.has_dropout
-    recipe = msgspec.structs.replace(it.request.recipe, dropout=0.5) if has_dropout else it.request.recipe
+    by_steps(bench)
+    has_dropout = bench.model.has_dropout
+    recipe = msgspec.structs.replace(bench.request.recipe, dropout=0.5) if has_dropout else bench.request.recipe
 
     def losses(seed: int) -> list[float]:
-        with it.session(seed=seed, recipe=recipe) as session:
-            return it.losses(session)
+        with bench.session(seed=seed, recipe=recipe) as session:
+            return bench.losses(session)
 
     first, again = losses(1), losses(1)
     if distance(again, first) > CLOSE:
-        raise Broken(f"the same seed gives the losses {shown(again)} and {shown(first)}")
+        raise Broken(f"two sessions with the same seed give the losses {shown(first)} and {shown(again)}")
     if has_dropout and distance(losses(2), first) <= CLOSE:
-        raise Broken("another seed drops the same units: the losses are the same")
+        raise Broken("sessions with different seeds give the same losses, so dropout does not depend on the seed")
 
 
-def _computes_gradients(it: Workbench) -> None:
+def _computes_gradients(bench: Workbench) -> None:
     import numpy as np
 
-    by_steps(it)
-    batch = it.batch()
-    with it.session() as session:
+    by_steps(bench)
+    batch = bench.batch()
+    with bench.session() as session:
         loss, gradients = session.gradients(batch)
-        unmoved = session.get_weights()
+        unchanged = session.get_weights()
         step = float(session.fetch(session.train_step(batch, 0.0)))
-    wanted = {p.name: p.shape for p in it.request.parameters if p.trainable}
-    found = {name: tuple(array.shape) for name, array in gradients.items()}
-    if found != wanted:
-        differing = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-        raise Broken(f"the gradient by {differing[0]} is {found.get(differing[0])}, wanted {wanted.get(differing[0])}")
+    expected = {p.name: p.shape for p in bench.request.parameters if p.trainable}
+    shapes = {name: tuple(array.shape) for name, array in gradients.items()}
+    if shapes != expected:
+        name = min(name for name in {*shapes, *expected} if shapes.get(name) != expected.get(name))
+        raise Broken(f"the gradient for {name} has shape {shapes.get(name)}, expected {expected.get(name)}")
     if not all(np.isfinite(array).all() for array in gradients.values()):
         raise Broken("a gradient is not finite")
-    if any(not np.array_equal(unmoved[name], it.weights[name]) for name in wanted):
-        raise Broken("gradients moved a weight")
+    if any(not np.array_equal(unchanged[name], bench.weights[name]) for name in expected):
+        raise Broken("gradients changed a weight")
     if abs(loss - step) > CLOSE * max(1.0, abs(step)):
-        raise Broken(f"gradients gives the loss {loss:.6g}, train_step {step:.6g} on the same batch and weights")
+        raise Broken(f"for the same batch and weights, gradients returns the loss {loss:.6g} and train_step {step:.6g}")
     slope = sum(float((array.astype(np.float64) ** 2).sum()) for array in gradients.values())
     size = 1e-2 / max(1e-12, slope**0.5)
-    with it.session() as session:
-        session.set_weights({n: (w - size * gradients[n] if n in wanted else w) for n, w in it.weights.items()})
+    with bench.session() as session:
+        session.set_weights({n: (w - size * gradients[n] if n in expected else w) for n, w in bench.weights.items()})
         below, _ = session.gradients(batch)
     if slope > 1e-10 and below >= loss:
-        raise Broken(f"a small step against the gradients takes the loss from {loss:.6g} to {below:.6g}")
+        raise Broken(f"a small step against the gradients changes the loss from {loss:.6g} to {below:.6g}")
 
 
-def by_steps(it: Workbench) -> None:
-    if not it.backend.trains_by_steps:
-        raise NotChecked("each of its steps fits anew")
+def by_steps(bench: Workbench) -> None:
+    """Raise `NotChecked` if the backend does not train by steps."""
+    if not bench.backend.trains_by_steps:
+        raise NotChecked("each training step of the backend fits the model from scratch")
 
 
-def train_a_little(it: Workbench, session: Session) -> None:
+def train_a_little(bench: Workbench, session: Session) -> None:
+    """Run two training steps."""
     for _ in range(2):
-        session.fetch(session.train_step(it.batch(examples=64), it.request.recipe.learning_rate))
+        session.fetch(session.train_step(bench.batch(examples=64), bench.request.recipe.learning_rate))
 
 
 def distance(one: Any, other: Any) -> float:
-    """Norm-wise relative difference."""
+    """Return the norm of the difference, relative to the norm of `other`."""
     import numpy as np
 
     a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
@@ -179,56 +188,57 @@ def distance(one: Any, other: Any) -> float:
 
 
 def shown(losses: list[float]) -> str:
+    """Format losses with four digits."""
     return ", ".join(f"{loss:.4g}" for loss in losses)
 
 
 SESSION_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "backend-round-trips-weights",
-        "get_weights gives exactly the float32 arrays, names and shapes that set_weights was given.",
-        "copy values through Binding.to_own and Binding.to_canonical; list every parameter in Network.bindings",
+        "get_weights returns exactly the float32 arrays that were passed to set_weights.",
+        "convert arrays with Binding.to_own and Binding.to_canonical; list every parameter in Network.bindings",
         round_trips_weights,
     ),
     Rule(
         "backend-predicts-in-order",
-        "Predictions are finite float32 [B, outputs], or [B, L, outputs], each following from its own example.",
-        "keep the order of the batch, and use running statistics, not the batch's, in predict",
+        "Predictions are finite float32 [B, outputs] or [B, L, outputs], in the order of the batch.",
+        "keep the order of the batch, and use running statistics instead of batch statistics in predict",
         _predicts_in_order,
     ),
     Rule(
-        "backend-predicting-changes-nothing",
-        "predict leaves weights, running statistics and inputs alone, and gives the same again.",
+        "backend-predict-changes-nothing",
+        "predict changes neither weights, running statistics nor inputs, and is deterministic.",
         "run the network in evaluation mode: no dropout, no update of running statistics",
-        _predicting_changes_nothing,
+        _predict_changes_nothing,
     ),
     Rule(
         "backend-learns",
-        "Steps on one batch lower its loss.",
-        "check the sign of the step, the loss's mean, and that the optimizer has all trainable variables",
+        "Training steps on one batch decrease its loss.",
+        "check the sign of the update, the mean in the loss, and that the optimizer has all trainable variables",
         _learns,
     ),
     Rule(
-        "backend-obeys-the-learning-rate",
-        "A step at rate 0 moves no weight.",
-        "apply the learning_rate that train_step is called with, not the recipe's",
-        _obeys_the_learning_rate,
+        "backend-applies-the-learning-rate",
+        "A training step with learning rate 0 does not change the weights.",
+        "apply the learning_rate argument of train_step, not that of the recipe",
+        _applies_the_learning_rate,
     ),
     Rule(
-        "backend-starts-afresh",
+        "backend-resets-the-optimizer",
         "set_weights also resets the optimizer.",
-        "zero the moments and the step count in set_weights",
-        _starts_afresh,
+        "reset the moments and the step count in set_weights",
+        _resets_the_optimizer,
     ),
     Rule(
         "backend-respects-the-seed",
-        "Sessions of one seed compute the same; dropout follows from the seed.",
-        "seed the framework's generators, or its keys, from request.seed when the session opens",
+        "Sessions with the same seed give the same results, and dropout depends on the seed.",
+        "seed the framework's random number generators with request.seed when the session opens",
         _respects_the_seed,
     ),
     Rule(
         "backend-computes-gradients",
-        "gradients gives the batch's loss and, under canonical names and shapes, what points down its slope.",
-        "return what train_step would hand to its optimizer, through Binding.to_canonical, and move no weight",
+        "gradients returns the loss of the batch and its gradients, by canonical name and in canonical shape.",
+        "return the gradients of train_step, converted with Binding.to_canonical, without updating the weights",
         _computes_gradients,
     ),
 )

@@ -1,4 +1,4 @@
-"""Rules for tasks. They are looked at with the task's default dataset and the options' defaults."""
+"""Rules for tasks. Tasks are checked with their default dataset and default options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.testing.rules.datasets import LoadedDataset
 
 
 class PreparedTask:
-    """A task, the raw data of its default dataset, and what it prepares of them, once."""
+    """A task, the raw data of its default dataset, and the prepared data, which is cached."""
 
     def __init__(self, task: Task, catalog: Catalog) -> None:
         self.task, self.catalog = task, catalog
@@ -24,7 +24,7 @@ class PreparedTask:
     @cached_property
     def raw(self) -> RawData:
         if self.task.default_dataset not in self.catalog.datasets:
-            raise NotChecked(f"there is no dataset {self.task.default_dataset!r} here")
+            raise NotChecked(f"the dataset {self.task.default_dataset!r} is not installed")
         return LoadedDataset(self.catalog.dataset(self.task.default_dataset)).data
 
     @property
@@ -39,126 +39,134 @@ class PreparedTask:
         return self.task.prepare(self.raw, self.options)
 
 
-def _defaults_exist(it: PreparedTask) -> None:
-    task, catalog = it.task, it.catalog
+def _defaults_exist(case: PreparedTask) -> None:
+    task, catalog = case.task, case.catalog
     if task.objective not in get_args(Objective):
-        raise Broken(f"its objective is {task.objective!r}; known: {', '.join(get_args(Objective))}")
+        raise Broken(f"the objective {task.objective!r} is unknown; known: {', '.join(get_args(Objective))}")
     if task.metric not in task.metrics:
-        raise Broken(f"its primary metric {task.metric!r} is not among its metrics: {', '.join(task.metrics)}")
+        raise Broken(f"the primary metric {task.metric!r} is not in its metrics: {', '.join(task.metrics)}")
     try:
         dataset = catalog.dataset(task.default_dataset)
         model, _ = catalog.model(task.default_model)
         for name in task.metrics:
             metric = catalog.metric(name)
             if metric.objective != task.objective:
-                raise Broken(f"the metric {name!r} is for {metric.objective}, the task for {task.objective}")
+                raise Broken(f"the metric {name!r} is for {metric.objective}, but the task is for {task.objective}")
     except HarnessError as error:
         raise Broken(str(error)) from None
     if (dataset.kind, dataset.objective) != (task.kind, task.objective):
-        raise Broken(f"its dataset {dataset.name!r} is {dataset.kind}, {dataset.objective}")
+        raise Broken(
+            f"the default dataset {dataset.name!r} is for {dataset.kind}, {dataset.objective}; "
+            f"the task is for {task.kind}, {task.objective}"
+        )
     if task.produces not in model.accepts or task.objective not in model.objectives:
-        raise Broken(f"its model {task.default_model!r} takes {', '.join(model.accepts)}")
+        raise Broken(
+            f"the default model {task.default_model!r} accepts {', '.join(model.accepts)} for "
+            f"{', '.join(model.objectives)}; the task produces {task.produces} for {task.objective}"
+        )
 
 
-def _prepares_what_it_declares(it: PreparedTask) -> None:
+def _prepares_what_it_declares(case: PreparedTask) -> None:
     from harness.data.prepared import check
 
-    check(it.data)
-    info, task = it.data.info, it.task
+    check(case.data)
+    info, task = case.data.info, case.task
     if (info.kind, info.objective) != (task.produces, task.objective):
-        raise Broken(f"info tells {info.kind}, {info.objective}; the task says {task.produces}, {task.objective}")
+        raise Broken(f"info has {info.kind}, {info.objective}, but the task declares {task.produces}, {task.objective}")
     for name in ("train", "validation", "test"):
-        raw, prepared = len(getattr(it.raw, name)), len(getattr(it.data, name))
+        raw, prepared = len(getattr(case.raw, name)), len(getattr(case.data, name))
         if raw != prepared:
-            raise Broken(f"{raw} examples of {name} became {prepared}")
+            raise Broken(f"{name} has {raw} raw examples, but {prepared} prepared ones")
 
 
-def _is_deterministic(it: PreparedTask) -> None:
+def _is_deterministic(case: PreparedTask) -> None:
     from harness.data.prepared import dataset_digest
 
-    again = it.task.prepare(it.raw, it.options)
-    if dataset_digest(again) != dataset_digest(it.data) or again.info != it.data.info:
-        raise Broken("preparing the same data twice gives other arrays or another info")
+    again = case.task.prepare(case.raw, case.options)
+    if dataset_digest(again) != dataset_digest(case.data) or again.info != case.data.info:
+        raise Broken("preparing the same data twice gives different arrays or a different info")
 
 
-def _leaks_nothing(it: PreparedTask) -> None:
+def _leaks_nothing(case: PreparedTask) -> None:
     try:
-        assert_nothing_leaks(it.task, it.raw, it.options)
+        assert_nothing_leaks(case.task, case.raw, case.options)
     except AssertionError as error:
         raise Broken(str(error)) from None
 
 
-def _prepares_each_by_itself(it: PreparedTask) -> None:
+def _prepares_examples_independently(case: PreparedTask) -> None:
     import numpy as np
 
     try:
-        _is_deterministic(it)
+        _is_deterministic(case)
     except Broken as reason:
         raise NotChecked(str(reason)) from None
     for name in ("validation", "test"):
-        raw: Split = getattr(it.raw, name)
+        raw: Split = getattr(case.raw, name)
         half = max(1, len(raw) // 2)
         some = raw.take(np.arange(half))
         shortened = (
-            dataclasses.replace(it.raw, test=some) if name == "test" else dataclasses.replace(it.raw, validation=some)
+            dataclasses.replace(case.raw, test=some)
+            if name == "test"
+            else dataclasses.replace(case.raw, validation=some)
         )
-        fewer = it.task.prepare(shortened, it.options)
-        for column, array in getattr(it.data, name).inputs.items():
+        fewer = case.task.prepare(shortened, case.options)
+        for column, array in getattr(case.data, name).inputs.items():
             if not same(np.asarray(array[:half]), np.asarray(getattr(fewer, name).inputs[column])):
-                raise Broken(f"without the other examples of {name}, its input {column!r} is prepared differently")
+                raise Broken(f"the input {column!r} of {name} changes if other examples are removed from the split")
 
 
-def _augments_as_told(it: PreparedTask) -> None:
+def _augments_reproducibly(case: PreparedTask) -> None:
     import numpy as np
 
     def augmented(seed: int) -> dict[str, Any]:
-        some = {name: np.array(array[:8]) for name, array in it.data.train.inputs.items()}
-        return it.task.augment(some, it.data.info, it.options, np.random.default_rng(seed))
+        some = {name: np.array(array[:8]) for name, array in case.data.train.inputs.items()}
+        return case.task.augment(some, case.data.info, case.options, np.random.default_rng(seed))
 
     one, again = augmented(1), augmented(1)
-    for name, array in it.data.train.inputs.items():
-        wanted, found = array[:8], one.get(name)
-        if found is None or (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
-            raise Broken(f"the input {name!r} has another shape or dtype afterwards, or is gone")
-        if not np.array_equal(found, again[name]):
-            raise Broken(f"the same rng changes {name!r} in two ways")
+    for name, array in case.data.train.inputs.items():
+        before, after = array[:8], one.get(name)
+        if after is None or (after.shape, after.dtype) != (before.shape, before.dtype):
+            raise Broken(f"augment removes the input {name!r}, or changes its shape or dtype")
+        if not np.array_equal(after, again[name]):
+            raise Broken(f"augment changes {name!r} differently with the same rng")
 
 
 TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     Rule(
         "task-defaults-exist",
-        "default_dataset, default_model and metrics are there, and suit the task.",
-        "name what your plugin, or one that it depends on, brings; kind, produces and objective must agree",
+        "default_dataset, default_model and metrics exist and suit the task.",
+        "use names from your plugin or its dependencies; kind, produces and objective must agree",
         _defaults_exist,
     ),
     Rule(
         "task-prepares-what-it-declares",
-        "prepare gives plain arrays of the shapes and dtypes in info, finite, one for each raw example, in order.",
-        "make the arrays what DataInfo.inputs and outputs say: targets int64 [N] or [N, L], or float32 [N, outputs]",
+        "prepare returns finite arrays with the shapes and dtypes in info, one example for each raw example, in order.",
+        "match DataInfo.inputs and outputs; targets are int64 [N] or [N, L], or float32 [N, outputs]",
         _prepares_what_it_declares,
     ),
     Rule(
         "task-is-deterministic",
-        "Preparing twice gives the same arrays.",
-        "draw from np.random.default_rng(a fixed seed), and do not depend on the order of sets",
+        "Preparing the same data twice gives the same arrays.",
+        "use np.random.default_rng with a fixed seed, and do not depend on the order of a set",
         _is_deterministic,
     ),
     Rule(
         "task-leaks-nothing",
-        "What is fitted sees the training split only.",
-        "fit vocabularies, means and scales on data.train; name details that only report others in Task.reported",
+        "Preprocessing is fitted on the training split only.",
+        "fit vocabularies, means and scales on data.train; list details that describe other splits in Task.reported",
         _leaks_nothing,
     ),
     Rule(
-        "task-prepares-each-by-itself",
-        "An example of validation or test is prepared the same whatever else is in its split.",
-        "scale, fill and cut by what was fitted on data.train, not by the split's own mean or longest example",
-        _prepares_each_by_itself,
+        "task-prepares-examples-independently",
+        "A validation or test example is prepared independently of the other examples in its split.",
+        "scale, pad and truncate with values fitted on data.train, not on the split itself",
+        _prepares_examples_independently,
     ),
     Rule(
-        "task-augments-as-told",
-        "augment keeps shapes and dtypes, and follows from its rng alone.",
-        "draw from the rng that is passed, and return every input as it was in shape and dtype",
-        _augments_as_told,
+        "task-augments-reproducibly",
+        "augment keeps shapes and dtypes, and uses no other randomness than its rng.",
+        "draw from the rng argument, and return every input with its shape and dtype",
+        _augments_reproducibly,
     ),
 )

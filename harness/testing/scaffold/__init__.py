@@ -1,4 +1,4 @@
-"""``harness plugin new``: a small installable package for each kind of thing, which keeps the kit's rules as it is."""
+"""``harness plugin new``: create an installable package for a plugin, which passes the conformance kit unchanged."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def create(name: str, kind: str, output: Path) -> list[Path]:
-    """Write the package `name` into the new folder `output`; returns its files.
+    """Write the package `name` to the folder `output` and return the paths of its files.
 
-    Raises `harness.UsageError` for a name that cannot be one or is taken, or a folder that has something in it.
+    Raises `harness.UsageError` if the name is not valid or is the name of an existing module, or if the folder is not
+    empty.
     """
     module = name.replace("-", "_")
     if not _NAME.fullmatch(name) or keyword.iskeyword(module):
-        raise UsageError(f"{name!r} cannot be a package's name; use small letters, digits and hyphens, as in my-{kind}")
+        raise UsageError(
+            f"{name!r} is not a valid package name; use lowercase letters, digits and hyphens, as in my-{kind}"
+        )
     if len(name) > 60:
-        raise UsageError(f"{name[:20]!r}... is too long for a package's name; give at most 60 letters")
+        raise UsageError(f"the package name {name[:20]!r}... is too long; use at most 60 characters")
     if module in sys.stdlib_module_names or find_spec(module) is not None:
-        raise UsageError(f"there is a module {module!r} already, which the package would hide; give it another name")
+        raise UsageError(f"a module named {module!r} already exists and would be hidden; choose another name")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UsageError(f"{output} is there already, and not empty; --output names another folder")
+        raise UsageError(f"{output} already exists and is not empty; choose another folder with --output")
     words = {"thing_class": "".join(part.title() for part in name.split("-")), "thing-name": name, "thing_name": module}
     templates = files("harness.testing.scaffold") / "templates"
-    made = {
+    sources = {
         f"{module}.py": f"{kind}.py.txt",
         f"tests/test_{module}.py": f"test_{kind}.py.txt",
         "pyproject.toml": "pyproject.toml.txt",
@@ -39,14 +42,14 @@ def create(name: str, kind: str, output: Path) -> list[Path]:
     }
     written = []
     try:
-        for path, template in made.items():
+        for path, template in sources.items():
             text = (templates / template).read_text()
             for word, value in words.items():
                 text = text.replace(word, value)
-            place = output / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text)
-            written.append(place)
+            target = output / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+            written.append(target)
     except OSError as error:
-        raise HarnessError(f"{error.filename}: cannot be written: {error.strerror}") from None
+        raise HarnessError(f"cannot write {error.filename}: {error.strerror}") from None
     return written

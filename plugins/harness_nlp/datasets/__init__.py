@@ -1,1 +1,1 @@
-"""Standard datasets of texts, a file each."""
+"""Standard text datasets, one per file."""

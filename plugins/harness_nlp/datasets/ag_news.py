@@ -1,4 +1,4 @@
-"""``ag-news``: the topic of a news item."""
+"""The dataset ``ag-news``: topics of news items."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 
 class AgNews(Dataset):
-    r"""AG's corpus of news articles, as Zhang et al. 2015 made it: 120,000 items for training, 7,600 for test.
+    r"""AG's corpus of news articles in the version of Zhang et al. 2015: 120,000 training and 7,600 test items.
 
-    There are 4 topics: 30,000 items of each for training, 1,900 for test. An item is its title and its description;
-    where the publisher wrote a backslash in the place of a line break there is a blank. The validation split is 10%
-    of the training items of every topic, perhaps a few fewer, as copies of an item stay together. Inputs: ``text``,
-    object array of str [N]. Targets: int64 [N]. Literature reports accuracy (or error).
+    Each of the 4 topics has 30,000 training and 1,900 test items. A text is the title followed by the description;
+    the backslashes that the publisher wrote for line breaks are replaced by spaces. The validation split is about 10%
+    of the training items of each topic; copies of an item stay in one split. Inputs: ``text``, object array of str
+    [N]. Targets: int64 [N]. The literature reports accuracy (or error).
 
-    **The full download was not exercised.** The format (``train.csv``, ``test.csv``, ``classes.txt``; three quoted
-    columns: class 1 to 4, title, description; quotation marks doubled) is that of the archive's ``readme.txt``; URL,
-    size and SHA-256 of the archive are those that TensorFlow Datasets records (``ag_news_subset/checksums.tsv``).
+    **The full download has not been tested.** The format is documented in ``readme.txt`` of the archive:
+    ``train.csv``, ``test.csv`` and ``classes.txt``, with three quoted columns (class from 1 to 4, title, description)
+    and doubled quotation marks. URL, size and SHA-256 of the archive come from TensorFlow Datasets
+    (``ag_news_subset/checksums.tsv``).
     """
 
     name = "ag-news"
@@ -29,7 +30,7 @@ class AgNews(Dataset):
     license = "non-commercial use (http://groups.di.unipi.it/~gulli/AG_corpus_of_news_articles.html)"
     homepage = "http://groups.di.unipi.it/~gulli/AG_corpus_of_news_articles.html"
     citation = "Zhang, Zhao and LeCun 2015, Character-level Convolutional Networks for Text Classification, NeurIPS"
-    notes = "Written against the publisher's documented format; the full download was not exercised."
+    notes = "Implemented from the publisher's documented format; the full download has not been tested."
     examples = {"train": 108_000, "validation": 12_000, "test": 7_600}
     inputs = INPUTS
     label_names = ("World", "Sports", "Business", "Sci/Tech")
@@ -49,7 +50,7 @@ class AgNews(Dataset):
 
 
 def read(folder: Path) -> RawData:
-    """The splits from ``train.csv``, ``test.csv`` and ``classes.txt`` in the folder ``ag_news_csv`` of `folder`."""
+    """Read the splits from ``ag_news_csv/{train,test}.csv`` and ``ag_news_csv/classes.txt`` in `folder`."""
     folder = folder / "ag_news_csv"
     topics = (folder / "classes.txt").read_text(encoding="utf-8").split()
     return with_validation(_read(folder / "train.csv", topics), _read(folder / "test.csv", topics), topics)

@@ -1,4 +1,4 @@
-"""``banking77``: what a bank's customer wants."""
+"""The dataset ``banking77``: intents of bank customers."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ card_about_to_expire apple_pay_or_google_pay verify_my_identity country_support
 
 
 class Banking77(Dataset):
-    """10,003 training and 3,080 test questions of customers to an online bank, 77 intents.
+    """10,003 training and 3,080 test questions from customers of an online bank, with 77 intents.
 
-    The test split has 40 questions of every intent, the training file 35 to 187. The validation split is 10% of the
-    training questions of every intent. Inputs: ``text``, object array of str [N]; a question may have several lines.
-    Targets: int64 [N], the place in ``label_names``, which are in the publisher's order (``categories.json``).
-    Literature reports accuracy.
+    For each intent, the test split has 40 questions and the training file 35 to 187. The validation split is 10% of
+    the training questions of each intent. Inputs: ``text``, object array of str [N]; a question may span several
+    lines. Targets: int64 [N], indices into ``label_names``, which are in the publisher's order (``categories.json``).
+    The literature reports accuracy.
     """
 
     name = "banking77"
@@ -77,7 +77,7 @@ class Banking77(Dataset):
 
 
 def read(folder: Path) -> RawData:
-    """The splits from ``train.csv``, ``test.csv`` and ``categories.json`` in `folder`."""
+    """Read the splits from ``train.csv``, ``test.csv`` and ``categories.json`` in `folder`."""
     intents = json.loads((folder / "categories.json").read_text(encoding="utf-8"))
     return with_validation(_read(folder / "train.csv", intents), _read(folder / "test.csv", intents), intents)
 
@@ -89,5 +89,5 @@ def _read(path: Path, intents: list[str]) -> Split:
         rows = list(reader)
     for row in rows:
         if row.get("category") not in numbers or not row.get("text"):
-            raise DataError(f"{path}: expected the columns text and category, a known intent; found {row}")
+            raise DataError(f"{path}: expected a text and, in the column category, a known intent; found {row}")
     return split([row["text"] for row in rows], [numbers[row["category"]] for row in rows])

@@ -1,4 +1,4 @@
-"""What the datasets of texts share: from lists to splits."""
+"""Functions that the text datasets share: build splits from lists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ INPUTS = {"text": RawInput(shape=(), dtype="str")}
 
 
 def split(texts: Sequence[str], targets: Sequence[int], **groups: Sequence[Any]) -> Split:
-    """``text``: object array of str ``[N]``; targets int64 ``[N]``; one array for each of the groups."""
+    """Build a split with the input ``text``, object array of str ``[N]``, and int64 targets ``[N]``.
+
+    Each keyword argument in `groups` has one value per example, ``[N]``.
+    """
     import numpy as np
 
     return Split(
@@ -27,9 +30,9 @@ def split(texts: Sequence[str], targets: Sequence[int], **groups: Sequence[Any])
 
 
 def with_validation(train: Split, test: Split, label_names: Sequence[str], *, groups: Any = None) -> RawData:
-    """The publisher's two splits, and a validation split of 10% of the training examples of every class.
+    """Add a validation split of 10% of the training examples of each class to the publisher's two splits.
 
-    Training examples of the same one of the `groups` ``[N]`` stay on one side; by default `same_texts` do.
+    Training examples with equal values in `groups` ``[N]`` stay in one split; if None, equal texts do (`same_texts`).
     """
     texts = train.inputs["text"]
     kept, held = holdout(train.targets, VALIDATION_SHARE, groups=same_texts(texts) if groups is None else groups)
@@ -37,7 +40,7 @@ def with_validation(train: Split, test: Split, label_names: Sequence[str], *, gr
 
 
 def same_texts(texts: Iterable[str]) -> NDArray[np.int64]:
-    """For each text a number that it shares with those that differ from it in case and blanks at most, ``[N]``."""
+    """Return a group number for each text, ``[N]``; texts that differ at most in case and whitespace share one."""
     import numpy as np
 
     numbers: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""``imdb``: the sentiment of long film reviews."""
+"""The dataset ``imdb``: sentiment of long film reviews."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ LABELS = ("negative", "positive")
 
 
 class Imdb(Dataset):
-    """Large Movie Review Dataset: 25,000 reviews for training, 25,000 of other films for test, half of them positive.
+    """Large Movie Review Dataset: 25,000 training reviews and 25,000 test reviews of other films, half positive.
 
-    Reviews are long (median 171 words, at most 2,459) and hold HTML line breaks, which become blanks here. The
-    validation split is 10% of the training reviews of each class, copies of a review on one side; reviews of one film
-    may lie on both. The 50,000 unlabeled reviews of the publisher's archive are not extracted.
+    Reviews are long (median 171 words, at most 2,459) and contain HTML line breaks, which are replaced by spaces. The
+    validation split is 10% of the training reviews of each class. Copies of a review stay in one split, but reviews of
+    one film may be in both. The 50,000 unlabeled reviews of the publisher's archive are not extracted.
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N]. Groups: ``rating``, int64 [N], the reviewer's
-    stars, 1 to 4 or 7 to 10. Literature reports accuracy.
+    stars, 1 to 4 or 7 to 10. The literature reports accuracy.
     """
 
     name = "imdb"
@@ -28,7 +28,7 @@ class Imdb(Dataset):
     license = "not stated by the publisher; research use is customary"
     homepage = "https://ai.stanford.edu/~amaas/data/sentiment/"
     citation = "Maas et al. 2011, Learning Word Vectors for Sentiment Analysis, ACL"
-    notes = "123 reviews of the test split also occur, word for word, in the publisher's training part."
+    notes = "123 reviews of the test split also occur verbatim in the publisher's training part."
     examples = {"train": 22_500, "validation": 2_500, "test": 25_000}
     inputs = INPUTS
     label_names = LABELS
@@ -48,7 +48,7 @@ class Imdb(Dataset):
 
 
 def read(folder: Path) -> RawData:
-    """The splits from ``aclImdb/{train,test}/{neg,pos}/<id>_<rating>.txt`` in `folder`."""
+    """Read the splits from ``aclImdb/{train,test}/{neg,pos}/<id>_<rating>.txt`` in `folder`."""
     return with_validation(_read(folder / "aclImdb" / "train"), _read(folder / "aclImdb" / "test"), LABELS)
 
 

@@ -1,4 +1,4 @@
-"""``sms-spam``: whether a text message is spam."""
+"""The dataset ``sms-spam``: spam detection in text messages."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TEST_SHARE = 0.2
 class SmsSpam(Dataset[SeededSplit]):
     """SMS Spam Collection: 5,574 messages, 4,827 ham and 747 spam (13%).
 
-    There is no published split. This one is drawn by ``split_seed``: 20% of each class for test, 10% of the rest for
-    validation; a message that occurs more than once (403 of them repeat another) is in one split only.
+    There is no published split. Here, 20% of each class are drawn for the test split and 10% of the rest for the
+    validation split, with the seed ``split_seed``. Copies of a message (403 messages repeat another) stay in one split.
 
-    Inputs: ``text``, object array of str [N]. Targets: int64 [N], 0 ham, 1 spam. Literature reports accuracy, and F1 or
-    the Matthews coefficient because of the imbalance: always answering ham is right in 87%.
+    Inputs: ``text``, object array of str [N]. Targets: int64 [N], 0 for ham and 1 for spam. The literature reports
+    accuracy and, because of the imbalance, F1 or the Matthews coefficient: always predicting ham is 87% accurate.
     """
 
     name = "sms-spam"
@@ -28,7 +28,7 @@ class SmsSpam(Dataset[SeededSplit]):
     license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/228/sms+spam+collection"
     citation = "Almeida, Gomez Hidalgo and Yamakami 2011, Contributions to the Study of SMS Spam Filtering, DocEng"
-    notes = "No published split: test and validation are drawn by a seed, copies of a message together."
+    notes = "No published split: test and validation are drawn with a seed; copies of a message stay in one split."
     examples = {"train": 4_015, "validation": 445, "test": 1_114}
     inputs = INPUTS
     label_names = LABELS
@@ -47,7 +47,7 @@ class SmsSpam(Dataset[SeededSplit]):
 
 
 def read(folder: Path, options: SeededSplit) -> RawData:
-    """The splits from ``SMSSpamCollection`` in `folder`."""
+    """Read ``SMSSpamCollection`` in `folder` and split it."""
     path = folder / "SMSSpamCollection"
     texts, targets = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):

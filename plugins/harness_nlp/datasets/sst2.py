@@ -1,4 +1,4 @@
-"""``sst2``: the sentiment of phrases from film reviews."""
+"""The dataset ``sst2``: sentiment of phrases from film reviews."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ LABELS = ("negative", "positive")
 
 
 class Sst2(Dataset):
-    """Stanford Sentiment Treebank, two classes, as GLUE publishes it: 67,349 / 872 / 1,821 for train, dev and test.
+    """Stanford Sentiment Treebank with two classes, as published by GLUE: 67,349 / 872 / 1,821 train, dev and test.
 
-    **The test labels are withheld** (GLUE's server scores them), so the test split here is GLUE's dev set, 872 whole
-    sentences (444 positive), as most papers report; the validation split is carved from the training file.
+    **The test labels are withheld** (GLUE's server scores predictions), so the test split here is GLUE's dev set of 872
+    whole sentences (444 positive), on which most papers report. The validation split is taken from the training file.
 
-    The training file holds every phrase of the treebank's parses (37,569 positive of 67,349): "a gorgeous film" and
-    "film" beside the sentence they come from. Of the phrases drawn at random, 82% therefore lie within a training
-    phrase (counting those of five words or more), and scores on such a split say little. So the longest phrases are
-    drawn, and every phrase goes with a longest one that contains it: about 10% of the phrases, together.
+    The training file contains every phrase of the treebank's parses (37,569 positive of 67,349), for example "a
+    gorgeous film" and "film" in addition to the sentence that contains them. If validation phrases were drawn
+    independently, 82% of those with at least five words would be part of a training phrase, and the score would say
+    little about new text. Therefore each phrase is grouped with a longest phrase that contains it, and whole groups
+    are drawn, about 10% of the phrases in total.
 
-    Inputs: ``text``, object array of str [N], tokenized and in lower case by the publisher. Targets: int64 [N].
-    Literature reports accuracy.
+    Inputs: ``text``, object array of str [N], tokenized and lowercased by the publisher. Targets: int64 [N]. The
+    literature reports accuracy.
     """
 
     name = "sst2"
@@ -46,7 +47,7 @@ class Sst2(Dataset):
     fine_tuning = {"bert": {"epochs": 1}}
     notes = (
         "GLUE withholds the test labels: the test split is GLUE's dev set (872 sentences), and the validation split "
-        "is carved from the training phrases, a sentence's phrases together."
+        "is taken from the training phrases, keeping the phrases of a sentence together."
     )
     examples = {"train": 60_633, "validation": 6_716, "test": 872}
     inputs = INPUTS
@@ -69,7 +70,7 @@ class Sst2(Dataset):
 
 
 def read(folder: Path) -> RawData:
-    """The splits from ``SST-2/train.tsv`` and ``SST-2/dev.tsv`` in `folder`."""
+    """Read the splits from ``SST-2/train.tsv`` and ``SST-2/dev.tsv`` in `folder`."""
     train = _read(folder / "SST-2" / "train.tsv")
     test = _read(folder / "SST-2" / "dev.tsv")
     return with_validation(train, test, LABELS, groups=sentences(train.inputs["text"]))
@@ -77,15 +78,18 @@ def read(folder: Path) -> RawData:
 
 def _read(path: Path) -> Split:
     header, *lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [line.rpartition("\t") for line in lines]  # quotation marks are text here
+    rows = [line.rpartition("\t") for line in lines]  # not csv: quotation marks are part of the text
     bad = next((number for number, (_, _, label) in enumerate(rows, 2) if label not in ("0", "1")), None)
     if header != "sentence\tlabel" or bad:
-        raise DataError(f"{path}, line {bad or 1}: expected a sentence, a tab and 0 or 1, under sentence<TAB>label")
+        raise DataError(
+            f"{path}, line {bad or 1}: expected the header sentence<TAB>label, then lines with a sentence, a tab and "
+            "0 or 1"
+        )
     return split([text.strip() for text, _, _ in rows], [int(label) for _, _, label in rows])
 
 
 def sentences(phrases: Iterable[str]) -> NDArray[np.int64]:
-    """For each phrase the number of a longest phrase that contains it, int64 ``[N]``."""
+    """Return for each phrase the index of a longest phrase that contains it, int64 ``[N]``."""
     import numpy as np
 
     tokens = [tuple(phrase.split()) for phrase in phrases]
@@ -100,5 +104,5 @@ def sentences(phrases: Iterable[str]) -> NDArray[np.int64]:
                     part = phrase[start:end]
                     if part in needed:
                         containing.setdefault(part, number)
-        groups[number] = containing.get(phrase, number)  # an empty phrase is its own
+        groups[number] = containing.get(phrase, number)  # an empty phrase is a group by itself
     return groups

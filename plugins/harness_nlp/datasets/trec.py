@@ -1,4 +1,4 @@
-"""``trec``: what a question asks for."""
+"""The dataset ``trec``: question classification."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness import DataError, Dataset, RawData, RemoteFile, installed
 from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 COARSE = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
-"""Abbreviation, description, entity, human being, location, numeric value."""
+"""Coarse classes: abbreviation, description, entity, human being, location and numeric value."""
 _FINE = {
     "ABBR": "abb exp",
     "DESC": "def desc manner reason",
@@ -25,30 +25,33 @@ FINE = tuple(f"{coarse}:{fine}" for coarse in COARSE for fine in _FINE[coarse].s
 
 
 class TrecOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the dataset ``trec``."""
+
     labels: Literal["coarse", "fine"] = "coarse"
-    """6 or 50 classes."""
+    """Set of classes: 6 ``coarse`` or 50 ``fine`` ones."""
 
 
 class Trec(Dataset[TrecOptions]):
-    """TREC question classification: 5,452 questions for training, the 500 of TREC-10 for test.
+    """TREC question classification: 5,452 training questions, and the 500 questions of TREC-10 as the test split.
 
-    6 coarse classes, or 50 fine ones of which 42 occur in the test split. The publisher's files are in latin-1. The
-    validation split is 10% of the training questions of every class, the same question on one side only.
+    There are 6 coarse classes, or 50 fine classes of which 42 occur in the test split. The publisher's files are
+    encoded in latin-1. The validation split is 10% of the training questions of each class; copies of a question stay
+    in one split.
 
     Inputs: ``text``, object array of str [N], tokenized by the publisher. Targets: int64 [N]. Groups: ``fine``, the
-    fine class. Literature reports accuracy.
+    fine class. The literature reports accuracy.
     """
 
     name = "trec"
     kind = "text"
     objective = "classification"
-    summary = "what 5,952 questions ask for, 6 coarse or 50 fine classes (TREC)"
+    summary = "types of 5,952 questions, 6 coarse or 50 fine classes (TREC)"
     license = "not stated by the publisher (University of Illinois, Cognitive Computation Group)"
     homepage = "https://cogcomp.seas.upenn.edu/Data/QA/QC/"
     citation = "Li and Roth 2002, Learning Question Classifiers, COLING"
     notes = (
         "10 of the 500 test questions also occur in the publisher's training file. "
-        "--set dataset.labels=fine takes the 50 fine classes."
+        "Use --set dataset.labels=fine for the 50 fine classes."
     )
     examples = {"train": 4_906, "validation": 546, "test": 500}
     inputs = INPUTS
@@ -79,7 +82,7 @@ class Trec(Dataset[TrecOptions]):
 
 
 def read(folder: Path, options: TrecOptions) -> RawData:
-    """The splits from ``train_5500.label`` and ``TREC_10.label`` in `folder`."""
+    """Read the splits from ``train_5500.label`` and ``TREC_10.label`` in `folder`."""
     names = COARSE if options.labels == "coarse" else FINE
     splits = []
     for path in (folder / "train_5500.label", folder / "TREC_10.label"):

@@ -1,4 +1,4 @@
-"""Text models as data: sizes, canonical parameters and cost. Their networks live in the backends' packages."""
+"""Declarations of text models: sizes, canonical parameters and cost. Backend packages implement the networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def data_vocab_size(info: DataInfo) -> int:
-    """Number of token ids in the prepared data. Raises `harness.PluginError` where the task did not say."""
+    """Return the number of token ids in the prepared data. Raises `harness.PluginError` if it is not given."""
     size = info.details.get("vocab_size")
     if not isinstance(size, int):
         raise PluginError("token data must state DataInfo.details['vocab_size'], the number of token ids")
@@ -19,7 +19,7 @@ def data_vocab_size(info: DataInfo) -> int:
 
 
 def sequence_length(info: DataInfo) -> int:
-    """Tokens of one padded example. Raises `harness.PluginError` where there is no ``input_ids`` of shape [L]."""
+    """Return the tokens per padded example. Raises `harness.PluginError` unless ``input_ids`` has the shape [L]."""
     spec = info.inputs.get("input_ids")
     if spec is None or len(spec.shape) != 1:
         raise PluginError("token data must have an input 'input_ids' with the shape [tokens]")

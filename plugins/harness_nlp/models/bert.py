@@ -1,7 +1,7 @@
 """BERT for sequence classification (Devlin et al. 2019, arXiv:1810.04805).
 
-The small sizes are the compact models of Turc et al. 2019 (arXiv:1908.08962). Names and shapes are those of
-``transformers.BertForSequenceClassification``, so its checkpoints are canonical weights.
+The small variants are the compact models of Turc et al. 2019 (arXiv:1908.08962). Names and shapes of the parameters are
+those of ``transformers.BertForSequenceClassification``, so its checkpoints can be loaded as canonical weights.
 """
 
 from __future__ import annotations
@@ -16,17 +16,24 @@ from harness_nlp.models import data_vocab_size, sequence_length
 
 
 class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sizes; fields are named as in ``transformers.BertConfig``."""
+    """Sizes of a BERT model; the fields have the names of ``transformers.BertConfig``."""
 
     hidden_size: int = 768
+    """Width of the token representations; a multiple of `num_attention_heads`."""
     num_hidden_layers: int = 12
+    """Number of Transformer layers."""
     num_attention_heads: int = 12
+    """Number of attention heads per layer."""
     intermediate_size: int = 3072
+    """Width of the feed-forward layers."""
     vocab_size: int | None = None
-    """None: as many as the data has (`DataInfo.details`)."""
+    """Number of token ids. If None, that of the data (`DataInfo.details`)."""
     max_position_embeddings: int = 512
+    """Longest sequence, in tokens."""
     type_vocab_size: int = 2
+    """Number of token type embeddings. All tokens have type 0; further rows are kept for checkpoints."""
     layer_norm_eps: float = 1e-12
+    """Constant added to the variance in layer normalization."""
     initializer_range: float = 0.02
     """Standard deviation of the initial matrices and embeddings."""
 
@@ -42,7 +49,7 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.vocab_size is not None and self.vocab_size < 1:
-            raise ValueError(f"vocab_size must be at least 1, got {self.vocab_size}; leave it out to take the data's")
+            raise ValueError(f"vocab_size must be at least 1, got {self.vocab_size}; omit it to use that of the data")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
@@ -52,7 +59,7 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def _size(layers: int, hidden: int) -> dict[str, int]:
-    """Published sizes have heads of 64 units and a feed-forward layer four times as wide."""
+    """Return the sizes of a published variant: heads of 64 units, and a feed-forward layer four times as wide."""
     return {
         "num_hidden_layers": layers,
         "hidden_size": hidden,
@@ -62,8 +69,10 @@ def _size(layers: int, hidden: int) -> dict[str, int]:
 
 
 class Bert(Model[BertConfig]):
+    """BERT for sequence classification (Devlin et al. 2019)."""
+
     name = "bert"
-    summary = "Transformer encoder; the first token's pooled state is classified (Devlin et al. 2019)"
+    summary = "Transformer encoder with a classifier on the first token's pooled state (Devlin et al. 2019)"
     accepts = ("tokens",)
     objectives = ("classification", "regression")
     Config = BertConfig
@@ -92,22 +101,23 @@ class Bert(Model[BertConfig]):
     }
 
     def parameters(self, config: BertConfig, info: DataInfo) -> Sequence[Parameter]:
-        """Every array of ``BertForSequenceClassification``, initialized as BERT's authors do: matrices and embeddings
-        from a truncated normal, biases 0, norms 1.
+        """Return every array of ``BertForSequenceClassification``.
 
-        Raises `harness.UsageError` where the data has longer sequences or more token ids than `config` allows.
+        They are initialized as by BERT's authors: matrices and embeddings from a truncated normal distribution, biases
+        with 0, normalization weights with 1. Raises `harness.UsageError` if the data has longer sequences or more token
+        ids than `config` allows.
         """
         return tuple(_parameters(config, _vocab_size(config, info), info.outputs))
 
     def flops_per_sample(self, config: BertConfig, info: DataInfo) -> float:
-        """FLOPs of one example's forward pass: multiply-adds of the matrix products, two each.
+        """Return the FLOPs of the forward pass of one example, counting a multiply-add as two.
 
-        With T tokens (padding included), hidden size H, feed-forward size I, N layers and C outputs::
+        With T tokens (including padding), hidden size H, feed-forward size I, N layers and C outputs::
 
             N (8 T H^2 + 4 T^2 H + 4 T H I) + 2 H^2 + 2 H C
 
-        query, key, value and output projections; scores and weighted sum; feed-forward; pooler; classifier.
-        Embedding look-ups, norms, activations and softmax are left out.
+        The terms are: query, key, value and output projections; scores and weighted sum; feed-forward; pooler;
+        classifier. Embedding lookups, normalization, activations and softmax are not counted.
         """
         t, h, i = sequence_length(info), config.hidden_size, config.intermediate_size
         layer = 8 * t * h**2 + 4 * t**2 * h + 4 * t * h * i
@@ -118,12 +128,12 @@ def _vocab_size(config: BertConfig, info: DataInfo) -> int:
     length, ids = sequence_length(info), data_vocab_size(info)
     if length > config.max_position_embeddings:
         raise UsageError(
-            f"bert has {config.max_position_embeddings} positions, the data has sequences of {length} tokens; "
+            f"bert has {config.max_position_embeddings} positions, but the data has sequences of {length} tokens; "
             f"set model.max_position_embeddings={length} or a smaller task.max_length"
         )
     if config.vocab_size is not None and config.vocab_size < ids:
         raise UsageError(
-            f"model.vocab_size is {config.vocab_size}, the data has {ids} token ids; leave it out or set at least {ids}"
+            f"model.vocab_size is {config.vocab_size}, but the data has {ids} token ids; omit it or set at least {ids}"
         )
     return config.vocab_size or ids
 

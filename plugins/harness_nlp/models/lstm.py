@@ -1,6 +1,7 @@
-"""A unidirectional LSTM classifier (Hochreiter and Schmidhuber 1997; gates as ``torch.nn.LSTM``).
+"""A unidirectional LSTM classifier (Hochreiter and Schmidhuber 1997; gates as in ``torch.nn.LSTM``).
 
-Embedding, LSTM layers, the top layer's hidden states pooled over the valid tokens, a dense classifier.
+The network is an embedding, LSTM layers, pooling of the last layer's hidden states over the valid tokens, and a dense
+classifier.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ from harness_nlp.models import data_vocab_size, sequence_length
 
 
 class LstmConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sizes of an LSTM classifier."""
+
     embedding_size: int = 128
+    """Width of the token embeddings."""
     hidden_size: int = 256
+    """Width of the hidden state of each layer."""
     num_layers: int = 1
+    """Number of LSTM layers."""
     embedding_std: float = 0.05
     """Standard deviation of the initial embeddings."""
     pooling: Literal["max", "max-mean"] = "max"
-    """Over the tokens: the maximum, or maximum and mean side by side (Howard and Ruder 2018, arXiv:1801.06146, section
-    3.3, without the last state)."""
+    """Pooling of the hidden states over the tokens. ``max``: the maximum. ``max-mean``: the concatenated maximum and
+    mean (Howard and Ruder 2018, arXiv:1801.06146, section 3.3, without the last state)."""
 
     def __post_init__(self) -> None:
         for name in ("embedding_size", "hidden_size", "num_layers"):
@@ -34,6 +40,8 @@ class LstmConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Lstm(Model[LstmConfig]):
+    """Unidirectional LSTM text classifier (Hochreiter and Schmidhuber 1997)."""
+
     name = "lstm"
     summary = "Embedding, LSTM, pooling over the tokens, dense classifier"
     accepts = ("tokens",)
@@ -47,26 +55,29 @@ class Lstm(Model[LstmConfig]):
     has_dropout = True
 
     def parameters(self, config: LstmConfig, info: DataInfo) -> Sequence[Parameter]:
-        """``embedding.weight`` [vocabulary, embedding_size]; for each layer k ``lstm.weight_ih_l{k}`` [4 H, inputs],
-        ``lstm.weight_hh_l{k}`` [4 H, H] and ``lstm.bias_l{k}`` [4 H], gates in the order i, f, g, o;
-        ``classifier.weight`` [outputs, P] and ``classifier.bias``, P being H, or 2 H for ``max-mean``.
+        """Return the arrays of the embedding, the LSTM layers and the classifier.
 
-        Initialized as `torch.nn` does, uniform within 1 / sqrt(H), but for the embedding: `torch.nn`'s standard normal
-        leaves rare words close to where they began, so it is drawn twenty times as narrow (validation accuracy on
-        cldr-langid 0.797 against 0.768, seed 0). ``lstm-small``, for few texts, has wide embeddings that are drawn from
-        a wider normal, and pools twice (validation accuracy on trec 0.887 against 0.879 with one pool, mean of three
-        seeds). Torch's second bias adds nothing to the function and is not listed.
+        These are ``embedding.weight`` [vocabulary, embedding_size]; for each layer k ``lstm.weight_ih_l{k}``
+        [4 H, inputs], ``lstm.weight_hh_l{k}`` [4 H, H] and ``lstm.bias_l{k}`` [4 H], with the gates in the order i, f,
+        g, o; ``classifier.weight`` [outputs, P] and ``classifier.bias`` [outputs], where P is H, or 2 H for
+        ``max-mean``. The second bias of `torch.nn.LSTM` is redundant and is left out.
+
+        All but the embedding are initialized as in `torch.nn`, uniformly in [-1 / sqrt(H), 1 / sqrt(H)]. With the
+        standard normal distribution of `torch.nn.Embedding`, the embeddings of rare words stay close to their initial
+        values, so the standard deviation here is 0.05 (validation accuracy on cldr-langid 0.797 instead of 0.768, seed
+        0). ``lstm-small``, for small datasets, has larger embeddings with a larger standard deviation, and pools with
+        ``max-mean`` (validation accuracy on trec 0.887 instead of 0.879 with ``max``, mean of three seeds).
         """
         return tuple(_parameters(config, data_vocab_size(info), info.outputs))
 
     def flops_per_sample(self, config: LstmConfig, info: DataInfo) -> float:
-        """FLOPs of one example's forward pass: multiply-adds of the matrix products, two each.
+        """Return the FLOPs of the forward pass of one example, counting a multiply-add as two.
 
-        With T tokens (padding included), embedding size E, hidden size H, N layers, P pooled features and C outputs::
+        With T tokens (including padding), embedding size E, hidden size H, N layers, P pooled features and C outputs::
 
             T (8 H (E + H) + (N - 1) 16 H^2) + 2 P C
 
-        Gate activations, pooling and the embedding look-up are left out.
+        Gate activations, pooling and the embedding lookup are not counted.
         """
         hidden, layers = config.hidden_size, config.num_layers
         token = 8 * hidden * (config.embedding_size + hidden) + (layers - 1) * 16 * hidden**2
@@ -74,7 +85,7 @@ class Lstm(Model[LstmConfig]):
 
 
 def pooled_size(config: LstmConfig) -> int:
-    """Features that the classifier gets."""
+    """Return the number of input features of the classifier."""
     return int(config.hidden_size) * (2 if config.pooling == "max-mean" else 1)
 
 

@@ -1,1 +1,1 @@
-"""Standard tables for regression, a file each family."""
+"""Standard datasets for regression, one file per family."""

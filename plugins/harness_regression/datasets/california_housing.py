@@ -1,4 +1,4 @@
-"""``california-housing``: house prices by census block group."""
+"""The dataset ``california-housing``: house values by census block group."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ CATEGORY, TARGET = "ocean_proximity", "median_house_value"
 
 
 class CaliforniaHousing(Dataset[SeededSplit]):
-    """20,640 census block groups of California in 1990, nine columns each, and the median value of a house.
+    """Median house value of 20,640 census block groups in California (1990), from nine columns.
 
-    This is Geron's variant of the data of Pace and Barry: totals as the census has them, a column of words
-    (``ocean_proximity``, five kinds) and 207 values of ``total_bedrooms`` missing. There is no published split: 20% for
-    test and 10% of the rest for validation are drawn by ``split_seed``. Neighbors lie on both sides of it.
+    This is Geron's variant of the data of Pace and Barry, with totals as in the census, a categorical column
+    (``ocean_proximity``, five categories) and 207 missing values of ``total_bedrooms``. There is no published split.
+    Here, 20% are drawn for the test split and 10% of the rest for the validation split, with the seed ``split_seed``;
+    neighboring block groups may be in different splits.
 
-    ``features``: float64 ``[N, 8]`` in their own units (degrees, years, counts, 10,000 US dollars), missing values
-    NaN. ``categories``: object array of str ``[N, 1]``. ``targets``: float64 ``[N, 1]``, US dollars, cut off at 500,001
-    (965 rows). Literature reports RMSE or the mean absolute error.
+    Inputs: ``features``, float64 ``[N, 8]``, not standardized (degrees, years, counts, 10,000 US dollars), NaN where a
+    value is missing; ``categories``, object array of str ``[N, 1]``. Targets: float64 ``[N, 1]``, in US dollars, capped
+    at 500,001 (965 rows). The literature reports RMSE or the mean absolute error.
     """
 
     name = "california-housing"
     kind = "table"
     objective = "regression"
-    summary = "house values of 20,640 block groups, with words and missing values (census of 1990)"
+    summary = "house values of 20,640 block groups, with categories and missing values (census of 1990)"
     license = "public data (StatLib, Pace and Barry 1997); the publisher's repository is Apache-2.0"
     homepage = "https://github.com/ageron/handson-ml2/tree/master/datasets/housing"
     citation = "Pace and Barry 1997, Sparse Spatial Autoregressions, Statistics and Probability Letters 33(3)"
-    notes = "No published split: test and validation are drawn by a seed."
+    notes = "No published split: test and validation are drawn with a seed."
     examples = {"train": 14_861, "validation": 1_651, "test": 4_128}
     inputs = {
         "features": RawInput(shape=(len(NUMBERS),), dtype="float64"),
@@ -61,7 +62,7 @@ class CaliforniaHousing(Dataset[SeededSplit]):
 
 
 def read(folder: Path, options: SeededSplit) -> RawData:
-    """The splits from ``housing.csv`` in `folder`."""
+    """Read ``housing.csv`` in `folder` and split it."""
     import numpy as np
 
     path = folder / "housing.csv"
@@ -72,7 +73,7 @@ def read(folder: Path, options: SeededSplit) -> RawData:
         targets = np.array([[float(row[TARGET])] for row in rows])
         categories = np.array([[row[CATEGORY]] for row in rows], dtype=object)
     except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is not as expected: {error}") from error
+        raise DataError(f"{path} does not have the expected columns of numbers: {error}") from error
     everything = Split(inputs={"features": numbers, "categories": categories}, targets=targets)
     rest, test = holdout(np.zeros(len(rows)), TEST_SHARE, seed=options.split_seed)
     kept, held = holdout(np.zeros(len(rest)), VALIDATION_SHARE, seed=options.split_seed)

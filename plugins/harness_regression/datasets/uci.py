@@ -1,4 +1,4 @@
-"""``uci-*``: eight tables on which regression by neural networks is compared, with their published splits."""
+"""The datasets ``uci-*``: eight tables commonly used to compare regression methods, with their published splits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ _AT = (
 
 
 class UciOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the datasets ``uci-*``."""
+
     split: int = 0
-    """Number of the published split, from 0."""
+    """Number of the published split, starting at 0."""
 
     def __post_init__(self) -> None:
         if self.split < 0:
@@ -27,14 +29,15 @@ class UciOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Uci(Dataset[UciOptions]):
-    """A table with the train/test splits of Hernandez-Lobato and Adams 2015, as Gal's repository keeps them.
+    """A table with the train/test splits of Hernandez-Lobato and Adams 2015, from Gal's repository.
 
-    There are 20 random splits, 90% for training and 10% for test (5 for ``uci-protein``); results are the mean over all
-    of them and its standard error: ``--split all``. The validation split is 10% of a split's training rows, drawn by
-    the split's number; the results in the literature are of networks trained on those rows as well.
+    There are 20 random splits (5 for ``uci-protein``) with 90% of the rows for training and 10% for test. Published
+    results are the mean over all splits and its standard error; use ``--split all``. The validation split is 10% of the
+    training rows of a split, drawn with the number of the split as the seed; networks in the literature were trained
+    on these rows as well.
 
-    ``features``: float64 ``[N, F]`` in their own units. ``targets``: float64 ``[N, 1]``. Literature reports RMSE (and
-    log likelihood) in the target's unit.
+    Inputs: ``features``, float64 ``[N, F]``, not standardized. Targets: float64 ``[N, 1]``. The literature reports RMSE
+    (and log likelihood) in the unit of the target.
     """
 
     kind = "table"
@@ -45,7 +48,7 @@ class Uci(Dataset[UciOptions]):
         "Hernandez-Lobato and Adams 2015, Probabilistic Backpropagation, ICML; Gal and Ghahramani 2016, Dropout as a "
         "Bayesian Approximation, ICML"
     )
-    notes = "A published result is the mean over all splits: run it with --split all."
+    notes = "Published results are means over all splits; use --split all to compare."
     Options = UciOptions
     splits = tuple(range(20))
     metric = "rmse"
@@ -57,7 +60,7 @@ class Uci(Dataset[UciOptions]):
 
 @cache
 def _listed() -> list[list[str]]:
-    """SHA-256, bytes and path in the publisher's repository of every file."""
+    """Return SHA-256, size in bytes and path in the publisher's repository for every file."""
     lines = Path(__file__).with_name("uci_files.txt").read_text(encoding="ascii").splitlines()
     return [line.split() for line in lines]
 
@@ -75,7 +78,7 @@ def _features(columns: int) -> dict[str, RawInput]:
 
 
 def read(folder: Path, number: int, target: str, unit: str) -> RawData:
-    """Split `number` from ``data.txt`` and the ``index_*.txt`` (positions from 0) in `folder`."""
+    """Read split `number` from ``data.txt`` and the ``index_*.txt`` files (indices from 0) in `folder`."""
     import numpy as np
 
     def table(name: str, dtype: type) -> Any:
@@ -85,9 +88,9 @@ def read(folder: Path, number: int, target: str, unit: str) -> RawData:
             raise DataError(f"{folder / name}: {error}") from error
 
     def positions(name: str, end: int) -> Any:
-        index = table(name, float).astype(np.int64)  # written as 87 or as 8.7e+01
+        index = table(name, float).astype(np.int64)  # files contain both 87 and 8.7e+01
         if index.min() < 0 or index.max() >= end:
-            raise DataError(f"{folder / name} has positions from {index.min()} to {index.max()}; there are {end}")
+            raise DataError(f"{folder / name} has indices from {index.min()} to {index.max()}, but there are {end}")
         return index
 
     data = table("data.txt", float)
@@ -106,7 +109,7 @@ def read(folder: Path, number: int, target: str, unit: str) -> RawData:
 
 
 def _recipe(epochs: int, batch_size: int, learning_rate: float, weight_decay: float) -> dict[str, dict[str, Any]]:
-    """For one hidden layer of 50 units; the schedule is the task's. Found on the validation rows of a few splits."""
+    """Return the recipe for one hidden layer of 50 units, tuned on the validation rows of a few splits."""
     return {
         "mlp-50": {
             "epochs": epochs,
@@ -119,8 +122,10 @@ def _recipe(epochs: int, batch_size: int, learning_rate: float, weight_decay: fl
 
 
 class Concrete(Uci):
+    """Compressive strength of concrete."""
+
     name = "uci-concrete"
-    summary = "strength of 1,030 concretes from 8 measurements (UCI, 20 splits)"
+    summary = "strength of 1,030 concrete mixtures from 8 measurements (UCI, 20 splits)"
     files = _files("concrete")
     recipes = _recipe(400, 32, 0.03, 0.0)
     examples = {"train": 834, "validation": 93, "test": 103}
@@ -130,6 +135,8 @@ class Concrete(Uci):
 
 
 class Energy(Uci):
+    """Heating load of buildings."""
+
     name = "uci-energy"
     summary = "heating load of 768 buildings from 8 measurements (UCI, 20 splits)"
     files = _files("energy")
@@ -141,8 +148,10 @@ class Energy(Uci):
 
 
 class Kin8nm(Uci):
+    """Distance of a robot arm's end effector from a target."""
+
     name = "uci-kin8nm"
-    summary = "where 8,192 positions of a robot arm lead, from 8 joint angles (DELVE, 20 splits)"
+    summary = "distance of a robot arm's end effector from a target, from 8 joint angles (DELVE, 20 splits)"
     files = _files("kin8nm")
     recipes = _recipe(200, 64, 0.01, 0.01)
     examples = {"train": 6_636, "validation": 737, "test": 819}
@@ -151,6 +160,8 @@ class Kin8nm(Uci):
 
 
 class Naval(Uci):
+    """Compressor decay of a naval propulsion plant."""
+
     name = "uci-naval"
     summary = "decay of a ship's compressor from 16 measurements, 11,934 rows (UCI, 20 splits)"
     files = _files("naval-propulsion-plant")
@@ -160,6 +171,8 @@ class Naval(Uci):
 
 
 class Power(Uci):
+    """Electrical output of a power plant."""
+
     name = "uci-power"
     summary = "output of a power plant from 4 measurements, 9,568 hours (UCI, 20 splits)"
     files = _files("power-plant")
@@ -171,6 +184,8 @@ class Power(Uci):
 
 
 class Protein(Uci):
+    """Deviation of predicted protein structures from the true ones (RMSD)."""
+
     name = "uci-protein"
     summary = "deviation of 45,730 protein structures from 9 measurements (UCI, 5 splits)"
     files = _files("protein-tertiary-structure")
@@ -183,6 +198,8 @@ class Protein(Uci):
 
 
 class Wine(Uci):
+    """Quality scores of red wines."""
+
     name = "uci-wine"
     summary = "tasters' scores of 1,599 red wines from 11 measurements (UCI, 20 splits)"
     files = _files("wine-quality-red")
@@ -194,6 +211,8 @@ class Wine(Uci):
 
 
 class Yacht(Uci):
+    """Residuary resistance of yacht hulls."""
+
     name = "uci-yacht"
     summary = "resistance of 308 yacht hulls from 6 measurements (UCI, 20 splits)"
     files = _files("yacht")

@@ -1,4 +1,4 @@
-"""``wine-quality``: how tasters judged Portuguese wines."""
+"""The dataset ``wine-quality``: tasters' scores of Portuguese wines."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ _AT = "https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/"
 
 
 class WineQualityOptions(SeededSplit, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the dataset ``wine-quality``."""
+
     wines: Literal["red", "white", "both"] = "both"
+    """Wines to load; ``both`` adds a feature that is 1 for red and 0 for white wines."""
 
 
 class WineQuality(Dataset[WineQualityOptions]):
-    """1,599 red and 4,898 white wines, eleven measurements each and the tasters' median score, 3 to 9.
+    """Median taster scores, 3 to 9, of 1,599 red and 4,898 white wines, from eleven measurements.
 
-    ``features``: float64 ``[N, 11]`` in their own units: fixed, volatile and citric acid, residual sugar, chlorides
-    (g/dm^3), free and total sulfur dioxide (mg/dm^3), density (g/cm^3), pH, sulphates (g/dm^3), alcohol (% by
-    volume); with both wines a twelfth, 1 for red and 0 for white. ``targets``: float64 ``[N, 1]``. Groups: ``wine``.
+    Inputs: ``features``, float64 ``[N, 11]``, not standardized: fixed, volatile and citric acid, residual sugar,
+    chlorides (g/dm^3), free and total sulfur dioxide (mg/dm^3), density (g/cm^3), pH, sulphates (g/dm^3) and alcohol (%
+    by volume). With both wines there is a twelfth feature, 1 for red and 0 for white. Targets: float64 ``[N, 1]``.
+    Groups: ``wine``, ``red`` or ``white``.
 
-    There is no published split. This one is drawn by ``split_seed``: 20% for test, 10% of the rest for validation;
-    wines with the same measurements (1,177 of the 6,497 rows repeat another's) are in one split only. Literature
-    reports the mean absolute error or the RMSE.
+    There is no published split. Here, 20% are drawn for the test split and 10% of the rest for the validation split,
+    with the seed ``split_seed``. Wines with equal measurements (1,177 of the 6,497 rows repeat another row) stay in one
+    split. The literature reports the mean absolute error or the RMSE.
     """
 
     name = "wine-quality"
@@ -36,8 +40,8 @@ class WineQuality(Dataset[WineQualityOptions]):
     homepage = "https://archive.ics.uci.edu/dataset/186/wine+quality"
     citation = "Cortez et al. 2009, Modeling wine preferences by data mining from physicochemical properties, DSS 47(4)"
     notes = (
-        "No published split: test and validation are drawn by a seed, wines with the same measurements together. "
-        "--set dataset.wines=red or white takes one kind, with eleven features."
+        "No published split: test and validation are drawn with a seed; wines with equal measurements stay in one "
+        "split. Use --set dataset.wines=red or white for one kind, with eleven features."
     )
     examples = {"train": 4_677, "validation": 520, "test": 1_300}
     inputs = {"features": RawInput(shape=(12,), dtype="float64")}
@@ -62,7 +66,7 @@ class WineQuality(Dataset[WineQualityOptions]):
 
 
 def read(folder: Path, options: WineQualityOptions) -> RawData:
-    """The splits from ``winequality-red.csv`` and ``winequality-white.csv`` in `folder`."""
+    """Read ``winequality-red.csv`` and ``winequality-white.csv`` in `folder` and split the rows."""
     import numpy as np
 
     wines = ("red", "white") if options.wines == "both" else (options.wines,)
@@ -93,5 +97,5 @@ def _read(path: Path) -> Any:
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     if table.shape[1] != 12:
-        raise DataError(f"{path} has {table.shape[1]} columns; expected eleven measurements and the quality")
+        raise DataError(f"{path} has {table.shape[1]} columns; expected 12: eleven measurements and the quality")
     return table

@@ -1,1 +1,1 @@
-"""Model families for feature vectors, one file each."""
+"""Declarations of models for feature vectors, one file per family."""

@@ -1,4 +1,4 @@
-"""A linear map with bias: linear regression, or multinomial logistic regression on the logits."""
+"""A linear map with bias: linear regression, or multinomial logistic regression for classification."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class LinearConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Nothing to choose: the data give both sizes."""
+    """Empty configuration: both sizes follow from the data."""
 
 
 class Linear(Model[LinearConfig]):
-    """``outputs = x W^T + b``; the one input array is flattened in the host's order (an image as ``[H, W, C]``)."""
+    """Linear model ``outputs = x W^T + b``, where x is the only input, flattened (an image in the order H, W, C)."""
 
     name = "linear"
     summary = "linear or logistic regression"
@@ -30,8 +30,10 @@ class Linear(Model[LinearConfig]):
     variants = {"linear": {}}
 
     def parameters(self, config: LinearConfig, info: DataInfo) -> Sequence[Parameter]:
-        """``linear.weight`` ``[outputs, F]`` and ``linear.bias`` ``[outputs]``, both from U(-1/sqrt(F), 1/sqrt(F)), as
-        ``torch.nn.Linear`` starts."""
+        """Return ``linear.weight`` ``[outputs, F]`` and ``linear.bias`` ``[outputs]``.
+
+        Both are initialized from U(-1/sqrt(F), 1/sqrt(F)), as in ``torch.nn.Linear``.
+        """
         features = _features(info)
         bound = 1 / math.sqrt(features)
         return [
@@ -40,14 +42,14 @@ class Linear(Model[LinearConfig]):
         ]
 
     def flops_per_sample(self, config: LinearConfig, info: DataInfo) -> float:
-        """2 F outputs; the additions of the bias are left out."""
+        """Return the FLOPs of one example, ``2 F outputs`` for F features; adding the bias is not counted."""
         return float(2 * _features(info) * info.outputs)
 
     def solve(self, config: LinearConfig, info: DataInfo, train: Split) -> dict[str, NDArray[np.float32]] | None:
-        """Ordinary least squares with intercept on the prepared training split, computed in float64.
+        """Return the ordinary least-squares solution with intercept on the prepared training split.
 
-        Where features are linearly dependent, the solution of least norm among the best ones, as scikit-learn's
-        ``LinearRegression``. None for classification, which has no closed form.
+        It is computed in float64. If features are linearly dependent, it is the solution with minimum norm, as in
+        scikit-learn's ``LinearRegression``. Returns None for classification, which has no closed form.
         """
         if info.objective != "regression":
             return None
@@ -65,6 +67,6 @@ class Linear(Model[LinearConfig]):
 
 
 def _features(info: DataInfo) -> int:
-    """Numbers in one example of the only input."""
+    """Return the number of elements in one example of the only input."""
     (spec,) = info.inputs.values()
     return math.prod(spec.shape)

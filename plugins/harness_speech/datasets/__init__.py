@@ -1,1 +1,1 @@
-"""Standard datasets of speech, a file each."""
+"""Standard speech datasets, one per file."""

@@ -1,4 +1,4 @@
-"""``fsdd``: the Free Spoken Digit Dataset."""
+"""The dataset ``fsdd``: the Free Spoken Digit Dataset."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
 
 
 class Fsdd(Dataset):
-    """3,000 recordings: six speakers say each English digit 50 times, at 8 kHz.
+    """3,000 recordings at 8 kHz: six speakers say each English digit 50 times.
 
-    The publisher's split: of the 50 recordings of a digit by a speaker, numbers 0 to 4 are the test split (300), the
-    others training. The validation split continues the rule: numbers 5 to 9 (300), which leaves 2,400 for training.
-    So every speaker is in every split, and the scores are for voices that were heard in training.
+    In the publisher's split, recordings 0 to 4 of each digit by each speaker are the test split (300) and the others
+    are for training. Here, recordings 5 to 9 are the validation split (300), which leaves 2,400 for training. Every
+    speaker is in every split, so scores are for speakers that were seen in training.
 
-    ``waveform``: float32 ``[samples]`` in [-1, 1] an example, 0.14 to 2.3 s; targets 0 to 9; groups ``speaker``.
-    Literature reports accuracy.
+    Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example, 0.14 to 2.3 s long. Targets: 0 to 9.
+    Groups: ``speaker``. The literature reports accuracy.
     """
 
     name = "fsdd"
@@ -33,7 +33,7 @@ class Fsdd(Dataset):
     citation = "Jackson et al. 2018, Jakobovski/free-spoken-digit-dataset v1.0.8, doi:10.5281/zenodo.1342401"
     recipes = {"wav2vec2-tiny": {"epochs": 40, "learning_rate": 2e-3, "dropout": 0.1}}
     task_options = {"speech": {"shift_ms": 20.0}}
-    notes = "The official split has every speaker in training and test."
+    notes = "In the official split, every speaker is in both training and test."
     examples = {"train": 2_400, "validation": 300, "test": 300}
     inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
     label_names = DIGITS
@@ -56,16 +56,16 @@ class Fsdd(Dataset):
 
 
 def read(folder: Path) -> RawData:
-    """The splits from the files ``{digit}_{speaker}_{number}.wav`` in the folder ``recordings`` below `folder`."""
+    """Read the splits from the files ``*/recordings/{digit}_{speaker}_{number}.wav`` in `folder`."""
     import numpy as np
 
-    found = sorted(folder.glob("*/recordings/*.wav"))
-    if not found:
-        raise DataError(f"{folder} holds no */recordings/*.wav")
-    names = [path.stem.split("_") for path in found]
+    paths = sorted(folder.glob("*/recordings/*.wav"))
+    if not paths:
+        raise DataError(f"{folder} has no files */recordings/*.wav")
+    names = [path.stem.split("_") for path in paths]
     numbers = np.array([int(number) for _, _, number in names])
-    waveforms = np.empty(len(found), object)
-    waveforms[:] = [read_pcm16(path, RATE_HZ) for path in found]
+    waveforms = np.empty(len(paths), object)
+    waveforms[:] = [read_pcm16(path, RATE_HZ) for path in paths]
     everything = Split(
         inputs={"waveform": waveforms},
         targets=np.array([int(digit) for digit, _, _ in names], np.int64),

@@ -1,4 +1,4 @@
-"""``speech-commands``: one-second recordings of single words."""
+"""The dataset ``speech-commands``: one-second recordings of single words."""
 
 from __future__ import annotations
 
@@ -25,36 +25,38 @@ WORDS = (
 SILENCE, UNKNOWN = "_silence_", "_unknown_"
 NOISE = "_background_noise_"
 EXTRA_SHARE = 0.1
-"""Examples of silence, and of unknown words, for each of the ten commands' examples."""
+"""Number of examples of silence, and of unknown words, divided by the number of examples of the ten commands."""
 SPLITS = ("train", "validation", "test")
 _NOISE_SHARE = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 
 
 class SpeechCommandsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the dataset ``speech-commands``."""
+
     classes: Literal[12, 35] = 35
-    """35: every word is a class. 12: ten commands, silence and unknown words."""
+    """Number of classes. 35: every word is a class. 12: ten commands, silence and unknown words."""
 
 
 class SpeechCommands(Dataset[SpeechCommandsOptions]):
-    """Speech Commands v0.02: 105,829 recordings of 35 words by 2,618 speakers, at most a second each, at 16 kHz.
+    """Speech Commands v0.02: 105,829 recordings at 16 kHz of 35 words by 2,618 speakers, at most one second each.
 
-    The publisher's lists ``validation_list.txt`` (9,981) and ``testing_list.txt`` (11,005) give the splits, the other
-    84,843 are training; no speaker is in two of them.
+    The publisher's lists ``validation_list.txt`` (9,981) and ``testing_list.txt`` (11,005) define the splits; the other
+    84,843 recordings are for training. No speaker is in two splits.
 
     - ``classes=35``: every word is a class.
-    - ``classes=12``: the ten commands, ``_silence_`` and ``_unknown_``, as section 7 of the paper and its training code
-      (``input_data.py``) have it: a tenth of the number of commands of silence, one-second pieces at random places of
-      the background recordings, and as many recordings of the other 25 words, drawn at random. Each split takes its
-      silence from its own part of the background recordings, so that none is heard in two. In the test split that makes
-      4,074 commands, 408 of silence and 408 unknown, the numbers of the publisher's own test archive; its draws are
-      different.
+    - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``, as in section 7 of the paper and in its training
+      code (``input_data.py``). The examples of silence, a tenth as many as those of commands, are one-second segments
+      at random positions of the background recordings; equally many recordings of the other 25 words are drawn at
+      random. Each split takes silence from a separate part of the background recordings. The test split has 4,074
+      commands, 408 examples of silence and 408 of unknown words, as many as the publisher's test archive, but other
+      random draws.
 
-    ``waveform``: float32 ``[samples]`` in [-1, 1] an example; groups ``speaker``, empty for silence. Literature reports
-    accuracy. All recordings together take 6.8 GB of memory while they are prepared.
+    Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Groups: ``speaker``, empty for silence. The
+    literature reports accuracy. Preparing all recordings takes 6.8 GB of memory.
 
-    **The full download was not exercised.** The format is that of the publisher's ``README.md``: a folder a word,
-    files ``<speaker>_nohash_<number>.wav``, ``_background_noise_/*.wav`` of about a minute, the two lists. URL, size
-    and SHA-256 are those that TensorFlow Datasets records (``url_checksums/speech_commands.txt``).
+    **The full download has not been tested.** The format is documented in the publisher's ``README.md``: one folder per
+    word with files ``<speaker>_nohash_<number>.wav``, recordings of about a minute in ``_background_noise_/*.wav``, and
+    the two lists. URL, size and SHA-256 come from TensorFlow Datasets (``url_checksums/speech_commands.txt``).
     """
 
     name = "speech-commands"
@@ -65,8 +67,8 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
     homepage = "https://arxiv.org/abs/1804.03209"
     citation = "Warden 2018, Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, arXiv:1804.03209"
     notes = (
-        "Written against the publisher's documented format; the full download was not exercised. "
-        "--set dataset.classes=12 takes ten commands, _silence_ and _unknown_."
+        "Implemented from the publisher's documented format; the full download has not been tested. "
+        "Use --set dataset.classes=12 for ten commands, _silence_ and _unknown_."
     )
     examples = {"train": 84_843, "validation": 9_981, "test": 11_005}
     inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
@@ -88,7 +90,7 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
 
 
 def read(folder: Path, options: SpeechCommandsOptions) -> RawData:
-    """The splits from the archive's contents in `folder`."""
+    """Read the splits from the extracted archive in `folder`."""
     words = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != NOISE)
     recordings = _by_split(folder, words)
     if options.classes == 35:
@@ -112,11 +114,11 @@ def _by_split(folder: Path, words: list[str]) -> dict[str, list[Recording]]:
         for line in (folder / name).read_text(encoding="utf-8").split():
             word, _, file = line.partition("/")
             if not (folder / word / file).is_file():
-                raise DataError(f"{folder / name} lists {line}, which is not there")
+                raise DataError(f"{folder / name} lists {line}, but the file is missing")
             listed[word, file] = split
-    found = [(word, path.name) for word in words for path in sorted((folder / word).glob("*.wav"))]
+    recordings = [(word, path.name) for word in words for path in sorted((folder / word).glob("*.wav"))]
     by_split: dict[str, list[Recording]] = {name: [] for name in SPLITS}
-    for recording in found:
+    for recording in recordings:
         by_split[listed.get(recording, "train")].append(recording)
     return by_split
 
@@ -154,7 +156,10 @@ def _twelve(folder: Path, split: str, recordings: list[Recording], names: tuple[
 
 
 def _silence(folder: Path, count: int, share: tuple[float, float], rng: np.random.Generator) -> list[Any]:
-    """`count` one-second pieces of the background recordings, from the `share` (start, end) of each of them."""
+    """Return `count` one-second segments of the background recordings.
+
+    They are drawn from the part of each recording between the fractions `share` (start, end).
+    """
     parts = []
     for path in sorted(folder.glob("*.wav")):
         samples = read_pcm16(path, RATE_HZ)
@@ -162,7 +167,7 @@ def _silence(folder: Path, count: int, share: tuple[float, float], rng: np.rando
         if len(part) >= RATE_HZ:
             parts.append(part)
     if not parts:
-        raise DataError(f"{folder} holds no wav file of ten seconds or more")
+        raise DataError(f"{folder} has no wav file of at least ten seconds")
     pieces = []
     for _ in range(count):
         part = parts[rng.integers(len(parts))]

@@ -1,4 +1,4 @@
-"""Reading wav files by the standard library."""
+"""Reading of wav files with the standard library."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def read_pcm16(path: Path, rate_hz: int) -> NDArray[np.float32]:
-    """The samples of a mono 16-bit PCM file, float32 ``[samples]`` in [-1, 1].
+    """Read the samples of a mono 16-bit PCM file, float32 ``[samples]`` in [-1, 1].
 
-    Raises `harness.DataError` for another format or sample rate, and for a damaged file.
+    Raises `harness.DataError` for another format or sample rate, and for a corrupt file.
     """
     import numpy as np
 
@@ -25,9 +25,10 @@ def read_pcm16(path: Path, rate_hz: int) -> NDArray[np.float32]:
             form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
             content = file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
-        raise DataError(f"{path} is no readable wav file: {error}") from error
+        raise DataError(f"cannot read {path} as a wav file: {error}") from error
     if form != (1, 2, rate_hz):
         raise DataError(
-            f"{path} has {form[0]} channels of {form[1]} bytes at {form[2]} Hz; expected 1, 2, {rate_hz} Hz"
+            f"{path} has {form[0]} channels with {form[1]} bytes per sample at {form[2]} Hz; "
+            f"expected 1 channel with 2 bytes per sample at {rate_hz} Hz"
         )
     return np.frombuffer(content, "<i2").astype(np.float32) / np.float32(32768)

@@ -1,1 +1,1 @@
-"""Speech models as data: sizes, canonical parameters, cost. One file a family."""
+"""Declarations of speech models: sizes, canonical parameters and cost, one file per family."""

@@ -12,30 +12,45 @@ from harness import CombinationError, DataInfo, Model, Parameter
 
 
 class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sizes, named as in Hugging Face's ``Wav2Vec2Config``; the defaults are those of ``facebook/wav2vec2-base``."""
+    """Sizes of a wav2vec 2.0 model, with the field names of ``transformers.Wav2Vec2Config``.
+
+    The defaults are those of ``facebook/wav2vec2-base``.
+    """
 
     hidden_size: int = 768
+    """Width of the frame representations; a multiple of `num_attention_heads` and `num_conv_pos_embedding_groups`."""
     num_hidden_layers: int = 12
+    """Number of Transformer layers."""
     num_attention_heads: int = 12
+    """Number of attention heads per layer."""
     intermediate_size: int = 3072
+    """Width of the feed-forward layers."""
     conv_dim: tuple[int, ...] = (512, 512, 512, 512, 512, 512, 512)
+    """Output channels of each convolution of the feature encoder."""
     conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    """Kernel size of each convolution, in samples of its input."""
     conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    """Stride of each convolution, in samples of its input."""
     conv_bias: bool = False
+    """True if the convolutions of the feature encoder have a bias."""
     feat_extract_norm: Literal["group", "layer"] = "group"
-    """``group``: instance normalization over time after the first convolution only; ``layer``: layer normalization
-    over channels after every convolution. Both with epsilon 1e-5, whatever `layer_norm_eps` is."""
+    """Normalization in the feature encoder. ``group``: instance normalization over time after the first convolution
+    only. ``layer``: layer normalization over channels after every convolution. The epsilon of both is always 1e-5."""
     num_conv_pos_embeddings: int = 128
-    """Kernel of the positional convolution; padded by half of it on both sides, the last frame dropped if even."""
+    """Kernel size of the positional convolution, in frames. It is padded by half of the kernel size on both sides; if
+    the kernel size is even, the last output frame is dropped."""
     num_conv_pos_embedding_groups: int = 16
+    """Number of groups of the positional convolution."""
     do_stable_layer_norm: bool = False
-    """True normalizes before each block (pre-norm) instead of after it."""
+    """True for normalization before each block (pre-norm), False for normalization after it."""
     classifier_proj_size: int = 256
+    """Width of the projection before the classifier."""
     layer_norm_eps: float = 1e-5
+    """Constant added to the variance in layer normalization outside the feature encoder's convolutions."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride):
-            raise ValueError("conv_dim, conv_kernel and conv_stride need one entry for each convolution")
+            raise ValueError("conv_dim, conv_kernel and conv_stride need one number per convolution")
         sizes = (self.hidden_size, self.num_attention_heads, self.intermediate_size, self.classifier_proj_size)
         positional = (self.num_conv_pos_embeddings, self.num_conv_pos_embedding_groups)
         if min(*sizes, *positional, *self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1:
@@ -48,9 +63,9 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def frames(config: Wav2Vec2Config, samples: int) -> list[int]:
-    """Length of the output of every convolution, for a waveform of `samples`; the last is the encoder's length.
+    """Return the output length of each convolution for a waveform of `samples`; the last is the encoder's length.
 
-    Raises `harness.CombinationError` for a waveform too short for one frame.
+    Raises `harness.CombinationError` if the waveform is too short for one frame.
     """
     lengths = []
     length = samples
@@ -76,7 +91,11 @@ def _norm(name: str, size: int) -> Iterator[Parameter]:
 
 
 def _feature_encoder(config: Wav2Vec2Config) -> Iterator[Parameter]:
-    """Convolutions: He et al. 2015 normal over the fan in, as in the reference; biases uniform as torch's default."""
+    """Yield the parameters of the convolutions and of the feature projection.
+
+    As in the reference implementation, kernels are drawn from a normal distribution scaled by the fan-in (He et al.
+    2015), and biases from PyTorch's default uniform distribution.
+    """
     channels = 1
     for layer, (width, kernel) in enumerate(zip(config.conv_dim, config.conv_kernel, strict=True)):
         name = f"wav2vec2.feature_extractor.conv_layers.{layer}"
@@ -108,11 +127,13 @@ def _feature_encoder(config: Wav2Vec2Config) -> Iterator[Parameter]:
 
 
 def _positional_convolution(config: Wav2Vec2Config) -> Iterator[Parameter]:
-    """Weight-normalized (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each tap.
+    """Yield the parameters of the positional convolution.
 
-    The reference draws the weight with std ``2 / sqrt(kernel * hidden)`` and then sets g to the norm of v, tap by
-    tap. The constant here is that norm's expectation, ``std * sqrt(elements of a tap)``; the drawn norms differ
-    from it by about ``1 / sqrt(2 * elements)``, relatively: 0.4% for base, 1.5% for tiny.
+    It is weight-normalized (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each kernel
+    position. The reference implementation draws the weight with std ``2 / sqrt(kernel * hidden)`` and sets g to the
+    norm of v at each position. The constant used here approximates the expectation of this norm, ``std * sqrt(n)`` with
+    n elements per position. The relative deviation of the drawn norms is about ``1 / sqrt(2 n)``: 0.4% for the base and
+    1.5% for the tiny variant.
     """
     name = "wav2vec2.encoder.pos_conv_embed.conv"
     hidden, kernel = config.hidden_size, config.num_conv_pos_embeddings
@@ -126,14 +147,15 @@ def _positional_convolution(config: Wav2Vec2Config) -> Iterator[Parameter]:
 
 
 class Wav2Vec2(Model[Wav2Vec2Config]):
-    """Waveform -> convolutions -> Transformer -> projector -> mean over frames -> classifier.
+    """wav2vec 2.0 for sequence classification (Baevski et al. 2020).
 
-    Names, shapes and initialization are those of Hugging Face's ``Wav2Vec2ForSequenceClassification``, with the
-    positional convolution's weight norm as in published checkpoints (``weight_g``, ``weight_v``) and without the
-    embedding for masked frames, which only pretraining and SpecAugment use.
+    The network consists of convolutions on the waveform, a Transformer, a projection, the mean over frames and a
+    classifier. Names, shapes and initialization are those of ``transformers.Wav2Vec2ForSequenceClassification``, with
+    the weight normalization of the positional convolution named as in published checkpoints (``weight_g``,
+    ``weight_v``), and without the embedding for masked frames, which only pretraining and SpecAugment use.
 
-    Input: ``input_values`` float32 ``[B, samples]``, zero-padded, without a mask (as ``facebook/wav2vec2-base``,
-    whose feature extractor returns none). GELU is the exact one.
+    Input: ``input_values``, float32 ``[B, samples]``, zero-padded, without an attention mask (as for
+    ``facebook/wav2vec2-base``, whose feature extractor returns none). GELU is exact, not the tanh approximation.
     """
 
     name = "wav2vec2"
@@ -158,7 +180,7 @@ class Wav2Vec2(Model[Wav2Vec2Config]):
         "wav2vec2-base": {},
     }
     recipes = {
-        # Keyword spotting with wav2vec2-base in Hugging Face's examples/pytorch/audio-classification.
+        # The keyword spotting example with wav2vec2-base in examples/pytorch/audio-classification of transformers.
         "wav2vec2-base": {
             "epochs": 5,
             "batch_size": 32,
@@ -185,10 +207,13 @@ class Wav2Vec2(Model[Wav2Vec2Config]):
     }
 
     def parameters(self, config: Wav2Vec2Config, info: DataInfo) -> tuple[Parameter, ...]:
-        """Raises `harness.CombinationError` where the waveform is too short for the convolutions."""
+        """Return all canonical arrays.
+
+        Raises `harness.CombinationError` if the waveform is too short for the convolutions.
+        """
         frames(config, info.inputs["input_values"].shape[0])
         hidden = config.hidden_size
-        found = [
+        parameters = [
             *_feature_encoder(config),
             *_positional_convolution(config),
             *_norm("wav2vec2.encoder.layer_norm", hidden),
@@ -196,26 +221,29 @@ class Wav2Vec2(Model[Wav2Vec2Config]):
         for layer in range(config.num_hidden_layers):
             name = f"wav2vec2.encoder.layers.{layer}"
             for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
-                found += _dense(f"{name}.attention.{projection}", hidden, hidden)
-            found += _norm(f"{name}.layer_norm", hidden)
-            found += _dense(f"{name}.feed_forward.intermediate_dense", config.intermediate_size, hidden)
-            found += _dense(f"{name}.feed_forward.output_dense", hidden, config.intermediate_size)
-            found += _norm(f"{name}.final_layer_norm", hidden)
-        found += _dense("projector", config.classifier_proj_size, hidden)
-        found += _dense("classifier", info.outputs, config.classifier_proj_size)
-        return tuple(found)
+                parameters += _dense(f"{name}.attention.{projection}", hidden, hidden)
+            parameters += _norm(f"{name}.layer_norm", hidden)
+            parameters += _dense(f"{name}.feed_forward.intermediate_dense", config.intermediate_size, hidden)
+            parameters += _dense(f"{name}.feed_forward.output_dense", hidden, config.intermediate_size)
+            parameters += _norm(f"{name}.final_layer_norm", hidden)
+        parameters += _dense("projector", config.classifier_proj_size, hidden)
+        parameters += _dense("classifier", info.outputs, config.classifier_proj_size)
+        return tuple(parameters)
 
     def flops_per_sample(self, config: Wav2Vec2Config, info: DataInfo) -> float:
-        """Multiply-adds count two; normalization, activations, softmax, biases and additions are left out.
+        """Return the FLOPs of the forward pass of one example, counting a multiply-add as two.
 
-        With convolution i of kernel K_i, channels C_i and output length T_i (C_0 = 1), encoder length T, hidden H,
-        intermediate I, positional kernel K in G groups, projector P, outputs O and N layers::
+        Convolution i has kernel size K_i, C_i channels and output length T_i (C_0 = 1). With encoder length T, hidden
+        size H, intermediate size I, positional kernel size K in G groups, projector size P, O outputs and N layers::
 
             sum_i 2 T_i K_i C_(i-1) C_i                      feature encoder
             + 2 T C H                                        feature projection
             + 2 T K H H / G                                  positional convolution
             + N (8 T H H + 4 T T H + 4 T H I)                attention projections, attention, feed-forward
             + 2 T H P + 2 P O                                projector at every frame, classifier
+
+        C is the number of channels of the last convolution. Normalization, activations, softmax, biases and additions
+        are not counted.
         """
         lengths = frames(config, info.inputs["input_values"].shape[0])
         channels = (1, *config.conv_dim)

@@ -1,1 +1,1 @@
-"""TensorFlow networks, one file a model family, each with ``build(config, info, dropout) -> harness.Network``."""
+"""TensorFlow networks, one file per model family, each with ``build(config, info, dropout) -> harness.Network``."""

@@ -1,4 +1,4 @@
-"""BERT for sequence classification, as ``transformers.BertForSequenceClassification``. All tokens have type 0."""
+"""BERT in TensorFlow, equivalent to ``transformers.BertForSequenceClassification``. All tokens have type 0."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness_tensorflow.layers import (
 
 
 class Layer(tf.Module):
-    """One Transformer layer, normalized after each residual sum."""
+    """Transformer layer with normalization after each residual sum."""
 
     def __init__(self, config: Any, dropout: float) -> None:
         super().__init__()

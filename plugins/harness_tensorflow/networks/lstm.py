@@ -1,4 +1,4 @@
-"""LSTM text classifier: embedding, LSTM, maximum over the tokens (and mean), dense."""
+"""The LSTM text classifier in TensorFlow: embedding, LSTM, max (and mean) pooling over the tokens, dense layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness_tensorflow.layers import Dense, Dropout, compute_dtype, parameter, 
 
 
 class Lstm(tf.Module):
-    """Shapes: B batch, L tokens, E embedding, H hidden, P pooled."""
+    """LSTM text classifier. Shape suffixes: B batch, L tokens, E embedding, H hidden, P pooled."""
 
     def __init__(self, config: Any, vocab_size: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Lstm(tf.Module):
     def __call__(self, inputs: dict[str, Any], training: bool) -> Any:
         x_ble = tf.cast(tf.gather(self.embedding, inputs["input_ids"]), self._dtype)
         *below, last = self.dropouts
-        # Padding is on the right, so it cannot reach a valid token's state; it only has to stay out of the maximum.
+        # Padding is on the right, so it does not affect the states of valid tokens; only pooling has to ignore it.
         for dropout, kernel, recurrent, bias in zip(
             below, self.kernels, self.recurrent_kernels, self.biases, strict=True
         ):
@@ -56,10 +56,10 @@ class Lstm(tf.Module):
 
 
 def unrolled(x_ble: Any, kernel: Any, recurrent: Any, bias: Any, training: bool) -> Any:
-    """Hidden states ``[B, L, H]`` from zero states; gates in the order i, f, g, o.
+    """Return the hidden states ``[B, L, H]``, starting from zero states; gates are in the order i, f, g, o.
 
-    The inputs' part of the gates is one matrix product. Unrolling is faster on a CPU than a loop in the graph and
-    than the kernel ``BlockLSTMV2``.
+    The contribution of the inputs to the gates is computed by one matrix product. On a CPU, unrolling is faster than a
+    loop in the graph and than the kernel ``BlockLSTMV2``.
     """
     batch, length, size = x_ble.shape
     hidden = recurrent.shape[0]
@@ -78,7 +78,10 @@ def unrolled(x_ble: Any, kernel: Any, recurrent: Any, bias: Any, training: bool)
 
 
 def cudnn(x_ble: Any, kernel: Any, recurrent: Any, bias: Any, training: bool) -> Any:
-    """The same by cuDNN, whose parameters are PyTorch's matrices in a row, then its two biases."""
+    """Return the hidden states ``[B, L, H]`` computed by cuDNN.
+
+    Its parameters are the flattened matrices in PyTorch's layout, followed by two biases.
+    """
     batch = x_ble.shape[0]
     hidden = recurrent.shape[0]
     matrices = [tf.reshape(tf.transpose(matrix), [-1]) for matrix in (kernel, recurrent)]

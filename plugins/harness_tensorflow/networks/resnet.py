@@ -1,4 +1,4 @@
-"""ResNet, as ``transformers.ResNetForImageClassification``, with a stem for small images as well."""
+"""ResNet in TensorFlow, equivalent to ``transformers.ResNetForImageClassification``, with a stem for small images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness_tensorflow.layers import BatchNorm, Convolution, Dense, compute_dty
 
 
 class Block(tf.Module):
-    """Convolution without bias, batch normalization, optionally ReLU."""
+    """Convolution without bias, batch normalization, and optionally ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, relu: bool = True) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Block(tf.Module):
 
 
 class Layer(tf.Module):
-    """Residual layer: two 3x3 convolutions, or a bottleneck of a quarter of the width that strides in its 3x3."""
+    """Residual layer: two 3x3 convolutions, or a bottleneck with a quarter of the width and its stride in the 3x3."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, layer_type: str) -> None:
         super().__init__()

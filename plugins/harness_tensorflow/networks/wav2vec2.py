@@ -1,4 +1,4 @@
-"""wav2vec 2.0 for sequence classification, as ``transformers.Wav2Vec2ForSequenceClassification``."""
+"""wav2vec 2.0 in TensorFlow, equivalent to ``transformers.Wav2Vec2ForSequenceClassification``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CONVOLUTION_NORM_EPS = 1e-5
 
 
 class FeatureLayer(tf.Module):
-    """Convolution over time, the norm where there is one, GELU."""
+    """Convolution over time, optional normalization, and GELU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, *, bias: bool, norm: str) -> None:
         super().__init__()
@@ -41,9 +41,9 @@ class FeatureLayer(tf.Module):
 
 
 class PositionalConvolution(tf.Module):
-    """Grouped, weight-normalized convolution over time (Salimans and Kingma 2016), then GELU.
+    """Grouped, weight-normalized convolution over time (Salimans and Kingma 2016), followed by GELU.
 
-    One convolution a group: TensorFlow's CPU kernels have no gradient for grouped ones.
+    Each group is a separate convolution, because TensorFlow's CPU kernels have no gradient for grouped convolutions.
     """
 
     def __init__(self, hidden: int, kernel: int, groups: int) -> None:
@@ -62,7 +62,8 @@ class PositionalConvolution(tf.Module):
         kernel_size = self.weight_v.shape[0]
         length = tf.sqrt(tf.reduce_sum(tf.square(self.weight_v), [1, 2], keepdims=True))
         kernel = tf.cast(self.weight_v * (self.weight_g / length), x_blh.dtype)
-        # Half a kernel of zeros on both sides, and the surplus last frame of an even kernel never computed.
+        # The model pads by half of the kernel size on both sides and drops the last frame if the kernel size is even.
+        # Padding one zero less at the end has the same effect.
         before, after = kernel_size // 2, (kernel_size - 1) // 2
         padded = tf.pad(x_blh, [[0, 0], [before, after], [0, 0]])
         parts = [
@@ -73,7 +74,7 @@ class PositionalConvolution(tf.Module):
 
 
 class Layer(tf.Module):
-    """One Transformer layer; ``do_stable_layer_norm`` normalizes before each block instead of after its residual."""
+    """Transformer layer; ``do_stable_layer_norm`` normalizes before each block instead of after the residual sum."""
 
     def __init__(self, config: Any, dropout: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""PyTorch networks, one file a model family, each with ``build(config, info, dropout) -> harness.Network``."""
+"""PyTorch networks, one file per model family, each with ``build(config, info, dropout) -> harness.Network``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 def bindings(module: nn.Module) -> dict[str, Binding]:
-    """Every parameter and floating-point buffer of `module` that a checkpoint stores, under the module's own name."""
+    """Return bindings for the floating-point arrays in the ``state_dict`` of `module`, under their names there."""
     state = module.state_dict(keep_vars=True)
     return {name: Binding(tensor) for name, tensor in state.items() if tensor.is_floating_point()}

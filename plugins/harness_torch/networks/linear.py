@@ -1,4 +1,4 @@
-"""Linear map of the flattened input."""
+"""A linear map of the flattened input in PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LSTM text classifier: embedding, LSTM, maximum over the tokens (and mean), dense."""
+"""The LSTM text classifier in PyTorch: embedding, LSTM, max (and mean) pooling over the tokens, dense layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness_torch.networks import bindings
 
 
 class Lstm(nn.Module):
-    """Shapes: B batch, L tokens, E embedding, H hidden, P pooled."""
+    """LSTM text classifier. Shape suffixes: B batch, L tokens, E embedding, H hidden, P pooled."""
 
     def __init__(self, config: Any, vocab_size: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Lstm(nn.Module):
             dropout=dropout if layers > 1 else 0.0,
         )
         for layer in range(layers):
-            # torch adds two biases; the model has one.
+            # torch has two biases per layer; the model has one.
             bias = getattr(self.lstm, f"bias_hh_l{layer}")
             nn.init.zeros_(bias)
             bias.requires_grad_(False)
@@ -36,7 +36,7 @@ class Lstm(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         x_ble = self.dropout(self.embedding(input_ids))
-        # Padding is on the right, so it cannot reach a valid token's state; it only has to stay out of the maximum.
+        # Padding is on the right, so it does not affect the states of valid tokens; only pooling has to ignore it.
         states_blh, _ = self.lstm(x_ble)
         padding_bl1 = attention_mask.unsqueeze(-1) == 0
         pooled_bp = states_blh.masked_fill(padding_bl1, float("-inf")).amax(1)

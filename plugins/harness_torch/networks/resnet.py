@@ -1,4 +1,4 @@
-"""ResNet: ``transformers.ResNetForImageClassification``, built from its sizes, with a stem for small images as well."""
+"""ResNet in PyTorch: ``transformers.ResNetForImageClassification``, with an optional stem for small images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""wav2vec 2.0: ``transformers.Wav2Vec2ForSequenceClassification``, built from its sizes."""
+"""wav2vec 2.0 in PyTorch: ``transformers.Wav2Vec2ForSequenceClassification``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _CHECKPOINT_NAMES = {
     "conv.parametrizations.weight.original0": "conv.weight_g",
     "conv.parametrizations.weight.original1": "conv.weight_v",
 }
-"""torch's present names of the weight norm's parts -> those in published checkpoints."""
+"""Mapping from torch's current names of the weight normalization parameters to those in published checkpoints."""
 
 
 class Wav2Vec2(nn.Module):
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
         self.model = Wav2Vec2ForSequenceClassification(config)
-        # transformers asks for the waveform's gradient in training, which only gradient checkpointing needs.
+        # In training, transformers computes the gradient of the waveform, which only gradient checkpointing needs.
         self.model.wav2vec2.feature_extractor._requires_grad = False
 
     def forward(self, input_values: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Standard datasets of images, a file each family."""
+"""Standard image datasets, one file per family."""

@@ -1,4 +1,4 @@
-"""``mnist`` and ``fashion-mnist``: 28x28 gray images in the idx format."""
+"""The datasets ``mnist`` and ``fashion-mnist``: 28x28 gray images in the IDX format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INPUTS = {"image": RawInput(shape=(28, 28, 1), dtype="uint8")}
 
 
 def _files(urls: Sequence[str], sizes: Sequence[int], digests: Sequence[str]) -> tuple[RemoteFile, ...]:
-    """The four files, each offered at every one of the `urls` (folders, with the last slash)."""
+    """Return the four files; each is available under every one of `urls` (folders, with a trailing slash)."""
     return tuple(
         RemoteFile(
             url=f"{urls[0]}{part}.gz",
@@ -33,11 +33,11 @@ def _files(urls: Sequence[str], sizes: Sequence[int], digests: Sequence[str]) ->
 
 
 class Mnist(Dataset):
-    """70,000 handwritten digits, 28 x 28 gray: 60,000 for training, 10,000 by other writers for test.
+    """70,000 gray images of handwritten digits: 60,000 for training, and 10,000 by other writers for test.
 
-    ``image``: uint8 ``[N, 28, 28, 1]``, 0 (paper) to 255 (ink). 5,421 to 6,742 training images a digit. The validation
-    split is 10% of the training images of every digit; the files do not tell the writers apart, so a writer's digits
-    occur on both sides of it. Literature reports accuracy (or error).
+    Inputs: ``image``, uint8 ``[N, 28, 28, 1]``, 0 (paper) to 255 (ink). There are 5,421 to 6,742 training images per
+    digit. The validation split is 10% of the training images of each digit. The files do not identify the writers, so a
+    writer's digits may be in both the training and the validation split. The literature reports accuracy (or error).
     """
 
     name = "mnist"
@@ -69,10 +69,10 @@ class Mnist(Dataset):
 
 
 class FashionMnist(Dataset):
-    """70,000 pictures of Zalando's articles, 28 x 28 gray: 60,000 for training, 10,000 for test, balanced.
+    """70,000 gray images of Zalando's articles in balanced classes: 60,000 for training and 10,000 for test.
 
-    ``image``: uint8 ``[N, 28, 28, 1]``, 0 (background) to 255. The validation split is 10% of the training images of
-    every class. Literature reports accuracy.
+    Inputs: ``image``, uint8 ``[N, 28, 28, 1]``, 0 (background) to 255. The validation split is 10% of the training
+    images of each class. The literature reports accuracy.
     """
 
     name = "fashion-mnist"
@@ -107,7 +107,7 @@ class FashionMnist(Dataset):
 
 
 def read(folder: Path, label_names: Sequence[str]) -> RawData:
-    """The splits from the four idx files in `folder`."""
+    """Read the splits from the four IDX files in `folder`."""
     images, labels, test_images, test_labels = (read_idx(folder / part) for part in _PARTS)
     train, test = _split(images, labels), _split(test_images, test_labels)
     kept, held = holdout(train.targets, VALIDATION_SHARE)
@@ -116,15 +116,15 @@ def read(folder: Path, label_names: Sequence[str]) -> RawData:
 
 def _split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
     if images.ndim != 3 or labels.shape != images.shape[:1]:
-        raise DataError(f"images of shape {images.shape} and labels of shape {labels.shape} do not go together")
+        raise DataError(f"images of shape {images.shape} do not match labels of shape {labels.shape}")
     return Split(inputs={"image": images[..., None]}, targets=labels.astype("int64"))
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array in an idx file of unsigned bytes. Raises `harness.DataError` for anything else.
+    """Read the array in an IDX file of unsigned bytes. Raises `harness.DataError` for any other content.
 
-    The format (http://yann.lecun.com/exdb/mnist/): 0, 0, the type 8, the number of dimensions, the size of each as a
-    big-endian int32, then the values.
+    The format (http://yann.lecun.com/exdb/mnist/) is: 0, 0, the type 8, the number of dimensions, the size of each
+    dimension as a big-endian int32, and the values.
     """
     import math
 
@@ -134,8 +134,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     dimensions = content[3] if content[:3] == b"\x00\x00\x08" and len(content) > 3 else 0
     start = 4 + 4 * dimensions
     if not dimensions or len(content) < start:
-        raise DataError(f"{path} is no idx file of unsigned bytes; it starts with {content[:4].hex(' ')}")
+        raise DataError(f"{path} is not an IDX file of unsigned bytes; it starts with {content[:4].hex(' ')}")
     shape = tuple(np.frombuffer(content, ">i4", dimensions, offset=4).tolist())
     if len(content) - start != math.prod(shape):
-        raise DataError(f"{path} holds {len(content) - start} values; its header says {shape}")
+        raise DataError(f"{path} has {len(content) - start} values, but its header gives the shape {shape}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

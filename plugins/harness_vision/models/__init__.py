@@ -1,1 +1,1 @@
-"""Image model families, one file each."""
+"""Declarations of image models, one file per family."""

@@ -1,7 +1,8 @@
 """Residual networks (He et al. 2015, "Deep Residual Learning for Image Recognition", arXiv:1512.03385).
 
-Names, shapes and initial values are those of Hugging Face's ``ResNetForImageClassification``, whose bottleneck layer
-puts its stride on the 3x3 convolution (the variant known as v1.5, as torchvision has it), not on the first 1x1.
+Names, shapes and initial values are those of ``ResNetForImageClassification`` in `transformers`. Its bottleneck layer
+has the stride in the 3x3 convolution instead of the first 1x1 convolution; torchvision uses the same variant, known as
+ResNet v1.5.
 """
 
 from __future__ import annotations
@@ -15,33 +16,35 @@ from msgspec import Struct
 from harness import DataInfo, Model, Parameter
 
 _REDUCTION = 4
-"""A bottleneck's inner width is its output width divided by this (He et al. 2015, figure 5)."""
+"""Output width of a bottleneck divided by its inner width (He et al. 2015, figure 5)."""
 
 
 class ResNetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sizes, with the field names of ``transformers.ResNetConfig``.
+    """Sizes of a residual network, with the field names of ``transformers.ResNetConfig``.
 
-    Channels of the input and number of classes come from `harness.DataInfo`. Batch normalization has eps 1e-5 and
-    momentum 0.1 (the share of the new batch); the running variance takes the unbiased variance of the batch.
+    The input channels and the number of classes come from `harness.DataInfo`. Batch normalization has eps 1e-5 and
+    momentum 0.1 (the weight of the new batch); the running variance is updated with the unbiased variance of the batch.
     """
 
     embedding_size: int = 64
     """Output channels of the stem."""
     hidden_sizes: tuple[int, ...] = (256, 512, 1024, 2048)
-    """Output channels of each stage."""
+    """Output channels of each stage; multiples of 4 for bottleneck layers."""
     depths: tuple[int, ...] = (3, 4, 6, 3)
-    """Residual layers in each stage."""
+    """Number of residual layers in each stage."""
     layer_type: Literal["basic", "bottleneck"] = "bottleneck"
+    """Kind of residual layer. ``basic``: two 3x3 convolutions. ``bottleneck``: 1x1, 3x3 and 1x1 convolutions."""
     downsample_in_first_stage: bool = False
-    """Whether the first stage halves the resolution; the later ones always do."""
+    """True if the first stage halves the resolution; later stages always do."""
     stem: Literal["imagenet", "small"] = "imagenet"
-    """``imagenet``: 7x7 convolution with stride 2, then 3x3 max-pooling with stride 2. ``small``: 3x3 convolution with
-    stride 1 and no pooling, for images of some tens of pixels (He et al. 2015, section 4.2)."""
+    """First layers. ``imagenet``: 7x7 convolution with stride 2, then 3x3 max pooling with stride 2. ``small``: 3x3
+    convolution with stride 1 and no pooling, for images of about 32 pixels (He et al. 2015, section 4.2)."""
 
     def __post_init__(self) -> None:
         if not self.hidden_sizes or len(self.hidden_sizes) != len(self.depths):
             raise ValueError(
-                f"hidden_sizes and depths need one number a stage, got {len(self.hidden_sizes)} and {len(self.depths)}"
+                f"hidden_sizes and depths need one number per stage, got {len(self.hidden_sizes)} and "
+                f"{len(self.depths)}"
             )
         if min(self.embedding_size, *self.hidden_sizes, *self.depths) < 1:
             raise ValueError("embedding_size, hidden_sizes and depths must be at least 1")
@@ -50,7 +53,7 @@ class ResNetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class _Convolution(NamedTuple):
-    """A square convolution with padding ``kernel // 2`` and no bias, and the batch normalization behind it."""
+    """A square convolution with padding ``kernel // 2`` and no bias, followed by batch normalization."""
 
     name: str
     inputs: int
@@ -58,11 +61,11 @@ class _Convolution(NamedTuple):
     kernel: int
     stride: int
     after: int
-    """Strides before it, multiplied along the path from the image: 4 behind the ImageNet stem."""
+    """Product of the strides of the layers before it; 4 after the ImageNet stem."""
 
 
 def _convolutions(config: ResNetConfig, channels: int) -> Iterator[_Convolution]:
-    """Every convolution, in the order of the Hugging Face ``state_dict``."""
+    """Yield every convolution, in the order of the ``state_dict`` in `transformers`."""
     large = config.stem == "imagenet"
     yield _Convolution(
         "resnet.embedder.embedder", channels, config.embedding_size, 7 if large else 3, 2 if large else 1, 1
@@ -86,12 +89,12 @@ def _convolutions(config: ResNetConfig, channels: int) -> Iterator[_Convolution]
 
 
 def _reduced(pixels: int, strides: int) -> int:
-    """Pixels of one side behind strides of this product: each halving, padded by ``kernel // 2``, rounds up."""
+    """Return the side length after strides with this product; with padding ``kernel // 2``, each halving rounds up."""
     return -(-pixels // strides)
 
 
 class ResNet(Model[ResNetConfig]):
-    """Residual network for images; see the module."""
+    """Residual network for images (He et al. 2015)."""
 
     name = "resnet"
     summary = "residual convolutional network (He et al. 2015), with basic or bottleneck layers"
@@ -99,8 +102,8 @@ class ResNet(Model[ResNetConfig]):
     objectives = ("classification",)
     Config = ResNetConfig
     variants = {
-        # He et al. 2015, section 4.2: 6n + 2 layers with n = 3. Shortcuts that change the shape are projections, as
-        # in Hugging Face's and torchvision's networks; the paper's CIFAR nets pad with zeros there.
+        # He et al. 2015, section 4.2: 6n + 2 layers with n = 3. Shortcuts that change the shape are projections, as in
+        # transformers and torchvision; the paper's CIFAR networks pad with zeros instead.
         "resnet-20": {
             "embedding_size": 16,
             "hidden_sizes": (16, 32, 64),
@@ -112,7 +115,7 @@ class ResNet(Model[ResNetConfig]):
         "resnet-50": {"hidden_sizes": (256, 512, 1024, 2048), "depths": (3, 4, 6, 3), "layer_type": "bottleneck"},
     }
     recipes = {
-        # He et al. 2015, section 4.2, with Nesterov's momentum and the cosine schedule that became usual later.
+        # He et al. 2015, section 4.2, with Nesterov momentum and a cosine schedule, as is common today.
         "resnet": {
             "optimizer": "sgd",
             "learning_rate": 0.1,
@@ -136,10 +139,10 @@ class ResNet(Model[ResNetConfig]):
     checkpoint_requires = {"hidden_act": "relu", "downsample_in_bottleneck": False}
 
     def parameters(self, config: ResNetConfig, info: DataInfo) -> Sequence[Parameter]:
-        """Canonical arrays for ``pixel_values`` of shape ``[H, W, C]``.
+        """Return the canonical arrays for ``pixel_values`` of shape ``[H, W, C]``.
 
-        Convolutions start from a normal distribution with std sqrt(2 / (kernel^2 outputs)) (He et al. 2015b,
-        arXiv:1502.01852, fan-out), the classifier from U(-1/sqrt(in), 1/sqrt(in)), as in ``transformers``.
+        Convolutions are initialized from a normal distribution with std sqrt(2 / (kernel^2 outputs)) (He et al. 2015b,
+        arXiv:1502.01852, fan-out), and the classifier from U(-1/sqrt(in), 1/sqrt(in)), as in `transformers`.
         """
         channels = info.inputs["pixel_values"].shape[-1]
         parameters = []
@@ -169,11 +172,11 @@ class ResNet(Model[ResNetConfig]):
         ]
 
     def flops_per_sample(self, config: ResNetConfig, info: DataInfo) -> float:
-        """Sum over the convolutions of 2 H' W' kernel^2 inputs outputs, with the output's H' x W', and 2 features
-        classes for the classifier.
+        """Return the FLOPs of the forward pass of one example, counting a multiply-add as two.
 
-        Normalization, activations, pooling and the residual sums are left out, as in published counts: resnet-50 at
-        224 x 224 has 4.09e9 multiply-adds.
+        A convolution with an output of H' x W' pixels takes ``2 H' W' kernel^2 inputs outputs`` FLOPs, the classifier
+        ``2 features classes``. Normalization, activations, pooling and residual sums are not counted, as in published
+        numbers: resnet-50 at 224 x 224 has 4.09e9 multiply-adds.
         """
         height, width, channels = info.inputs["pixel_values"].shape
         flops = 2 * config.hidden_sizes[-1] * info.outputs

@@ -1,4 +1,4 @@
-"""From records to verdicts and exit statuses."""
+"""Tests of comparisons, their verdicts and the exit status of ``harness compare``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CATALOG = load([])
 
 
 def keep(path: Path, records: list[RunRecord], outputs: list[Any] | None = None) -> Path:
-    """Store them, the predictions of each beside it."""
+    """Store the records, each with its predictions."""
     store = Store(path)
     store.prepare()
     for number, one in enumerate(records):
@@ -56,7 +56,7 @@ def slower(tmp_path: Path) -> tuple[Path, Path]:
     )
 
 
-def test_a_slowdown_is_found_and_sized(slower: tuple[Path, Path]) -> None:
+def test_compare_slower_runs_is_worse_by_the_right_amount(slower: tuple[Path, Path]) -> None:
     found = compared(*slower, "train_samples_per_s")["train_samples_per_s"]
     assert found.verdict == "worse"
     assert found.change == pytest.approx(-0.052, abs=0.002)
@@ -66,15 +66,15 @@ def test_a_slowdown_is_found_and_sized(slower: tuple[Path, Path]) -> None:
     assert found.evidence == "5 and 5 runs"
 
 
-def test_a_metric_that_did_not_move(slower: tuple[Path, Path]) -> None:
+def test_compare_unchanged_metric_is_inconclusive(slower: tuple[Path, Path]) -> None:
     found = compared(*slower)
-    assert found["inference_samples_per_s"].verdict == "indistinguishable"
-    assert found["accuracy"].verdict == "not known"
+    assert found["inference_samples_per_s"].verdict == "inconclusive"
+    assert found["accuracy"].verdict == "inconclusive"
     assert "run more seeds" in found["accuracy"].evidence
 
 
-def test_runs_in_turns_are_compared_pair_by_pair(tmp_path: Path) -> None:
-    """The machine slows down by half; the ratio stays."""
+def test_compare_alternating_runs_is_paired(tmp_path: Path) -> None:
+    """The machine slows down by half, but the ratio stays the same."""
     drift = [100.0, 90.0, 80.0, 70.0, 60.0, 50.0]
     base = keep(tmp_path / "base", speeds(drift, every=2))
     new = keep(tmp_path / "new", speeds([0.97 * speed + 0.02 * i for i, speed in enumerate(drift)], minute=1, every=2))
@@ -82,14 +82,14 @@ def test_runs_in_turns_are_compared_pair_by_pair(tmp_path: Path) -> None:
     assert (found.verdict, found.evidence) == ("worse", "6 pairs of runs")
 
 
-def test_two_runs_say_nothing_of_speed(tmp_path: Path) -> None:
+def test_compare_two_runs_per_side_has_no_interval(tmp_path: Path) -> None:
     base, new = (keep(tmp_path / name, speeds([100.0, 50.0])) for name in ("base", "new"))
     found = compared(base, new, "train_samples_per_s")["train_samples_per_s"]
-    assert (found.verdict, found.low, found.change) == ("not known", None, 0.0)
-    assert "needed are 3 on each side" in found.evidence
+    assert (found.verdict, found.low, found.change) == ("inconclusive", None, 0.0)
+    assert "at least 3 are needed on each side" in found.evidence
 
 
-def test_quality_over_seeds_is_paired(tmp_path: Path) -> None:
+def test_compare_quality_over_equal_seeds_is_paired(tmp_path: Path) -> None:
     spread = [0.60, 0.70, 0.80, 0.90]
     for name, gain in (("base", 0.0), ("new", 0.05)):
         keep(tmp_path / name, [record(success(q + gain + 0.001 * i), seed=i) for i, q in enumerate(spread)])
@@ -98,7 +98,7 @@ def test_quality_over_seeds_is_paired(tmp_path: Path) -> None:
     assert found.change == pytest.approx(0.05)
 
 
-def test_quality_of_one_seed_is_compared_over_examples(tmp_path: Path) -> None:
+def test_compare_quality_of_one_seed_uses_examples(tmp_path: Path) -> None:
     targets = np.arange(100) % 2
     right = np.eye(2)[targets]
     half = right.copy()
@@ -108,10 +108,10 @@ def test_quality_of_one_seed_is_compared_over_examples(tmp_path: Path) -> None:
     found = compared(base, new, "accuracy")["accuracy"]
     assert (found.verdict, found.evidence) == ("better", "100 examples of one seed")
     same = compared(base, base, "accuracy")["accuracy"]
-    assert same.verdict == "indistinguishable"
+    assert same.verdict == "inconclusive"
 
 
-def test_many_comparisons_widen_each(slower: tuple[Path, Path]) -> None:
+def test_compare_more_metrics_widens_each_interval(slower: tuple[Path, Path]) -> None:
     one = compared(*slower, "train_samples_per_s")["train_samples_per_s"]
     among = compared(*slower)["train_samples_per_s"]
     assert one.low is not None
@@ -119,7 +119,7 @@ def test_many_comparisons_widen_each(slower: tuple[Path, Path]) -> None:
     assert among.low < one.low
 
 
-def test_runs_match_by_settings_then_names_then_without_the_backend(tmp_path: Path) -> None:
+def test_match_uses_settings_then_names_then_ignores_the_backend(tmp_path: Path) -> None:
     both = [record(), record(backend="tensorflow")]
     base, new = keep(tmp_path / "base", both), keep(tmp_path / "new", both)
     matches, left = match(find(str(base), base, discover), find(str(new), new, discover))
@@ -137,13 +137,13 @@ def test_runs_match_by_settings_then_names_then_without_the_backend(tmp_path: Pa
     assert left == ["nlp · cldr-langid · bert-tiny · tensorflow · cpu · fp32 (base)"]
 
 
-def test_an_unknown_metric(slower: tuple[Path, Path]) -> None:
+def test_compare_unknown_metric_suggests_a_name(slower: tuple[Path, Path]) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'train_samples_per_s'"):
         compared(*slower, "train_samples_per_ss")
 
 
 @pytest.mark.parametrize("text", ["accuracy", "accuracy:", ":-5%", "accuracy:five", "accuracy:0", "accuracy:nan%"])
-def test_bounds_that_cannot_be_read(text: str) -> None:
+def test_parse_invalid_bound_raises(text: str) -> None:
     with pytest.raises(UsageError, match="cannot read the bound"):
         parse([text])
 
@@ -154,12 +154,12 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(cli, ["compare", *map(str, arguments)], prog_name="harness")
 
 
-def test_bounds_are_broken_beyond_doubt_only(slower: tuple[Path, Path]) -> None:
+def test_bound_is_broken_only_by_the_whole_interval(slower: tuple[Path, Path]) -> None:
     broken = invoke(*slower, "--fail-on", "train_samples_per_s:-2%")
     assert broken.exit_code == 1
     assert "Failed: train_samples_per_s:-2%" in broken.stderr
-    doubtful = invoke(*slower, "--fail-on", "train_samples_per_s:-5%")
-    assert doubtful.exit_code == 0
+    partly = invoke(*slower, "--fail-on", "train_samples_per_s:-5%")
+    assert partly.exit_code == 0
     wrong_way = invoke(*slower, "--fail-on", "train_samples_per_s:+2%")
     assert wrong_way.exit_code == 0
     unit = invoke(*slower, "--fail-on", "train_samples_per_s:-0.02")
@@ -167,14 +167,14 @@ def test_bounds_are_broken_beyond_doubt_only(slower: tuple[Path, Path]) -> None:
     assert "changes in train_samples_per_s are relative; write the bound as a percentage" in unit.stderr
 
 
-def test_a_bound_that_nothing_could_break_is_told(tmp_path: Path) -> None:
+def test_bound_without_an_interval_gives_a_warning(tmp_path: Path) -> None:
     base, new = (keep(tmp_path / name, speeds(values)) for name, values in (("b", [1.0, 2.0]), ("n", [0.1, 0.2])))
     done = invoke(base, new, "--fail-on", "train_samples_per_s:-5%")
     assert done.exit_code == 0
     assert "train_samples_per_s:-5% was not checked: 2 and 2 runs" in done.stderr
 
 
-def test_units_are_told(slower: tuple[Path, Path]) -> None:
+def test_output_has_units(slower: tuple[Path, Path]) -> None:
     done = invoke(*slower)
     assert "train_samples_per_s " in done.output
     assert "latency_p50_ms  " in done.output
@@ -182,30 +182,30 @@ def test_units_are_told(slower: tuple[Path, Path]) -> None:
     assert (memory.base, memory.unit) == (pytest.approx(500.0), "MiB")
 
 
-def test_the_targets_unit_is_told(tmp_path: Path) -> None:
+def test_output_has_the_unit_of_the_target(tmp_path: Path) -> None:
     runs = [record(success(1.0, primary="rmse"), seed=seed, target_unit="kcal") for seed in (0, 1)]
     base, new = (keep(tmp_path / name, runs) for name in ("b", "n"))
     assert "rmse (kcal) " in invoke(base, new).output
 
 
-def test_failed_runs_are_told(slower: tuple[Path, Path]) -> None:
+def test_failed_runs_give_a_warning(slower: tuple[Path, Path]) -> None:
     keep(slower[1], [record(failure(), seed=9)])
     done = invoke(*slower)
     assert done.exit_code == 0
-    assert "Warning: NEW: left out, because failed: nlp-bert-tiny-torch-s9" in done.stderr
+    assert "Warning: NEW: failed runs are excluded: nlp-bert-tiny-torch-s9" in done.stderr
 
 
-def test_what_is_printed(slower: tuple[Path, Path]) -> None:
+def test_output_has_name_and_note_and_json_has_verdicts(slower: tuple[Path, Path]) -> None:
     done = invoke(*slower)
     assert done.exit_code == 0
     assert "nlp · cldr-langid · bert-tiny · torch · cpu · fp32" in done.stdout
-    assert "comparisons together call a difference where there is none in at most 1%" in done.stdout
+    assert "comparisons is at most 1% (Bonferroni correction)" in done.stdout
     plain = msgspec.json.decode(invoke(*slower, "--format", "json").stdout)
-    assert {comparison["verdict"] for comparison in plain[0]["comparisons"]} >= {"worse", "indistinguishable"}
+    assert {comparison["verdict"] for comparison in plain[0]["comparisons"]} >= {"worse", "inconclusive"}
 
 
 @pytest.mark.parametrize("side", ["nowhere", "no/where"])
-def test_a_side_that_is_not_there(slower: tuple[Path, Path], side: str) -> None:
+def test_missing_side_is_a_usage_error(slower: tuple[Path, Path], side: str) -> None:
     done = invoke(slower[0], side, "--results", slower[1])
     assert done.exit_code == 2
-    assert "is no directory, and no run in" in done.stderr or "there is no such results directory" in done.stderr
+    assert "no directory and no run in" in done.stderr or "no results directory, run or baseline" in done.stderr

@@ -1,4 +1,4 @@
-"""The backend ``baseline``: its models on real data, and what makes it unlike a framework."""
+"""Tests of the backend ``baseline``: scores of its models, and its differences from other backends."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def session(model: str, **changes: Any) -> tuple[Workbench, harness.Session]:
 
 
 @pytest.mark.plugins("vision")
-def test_a_class_that_was_never_seen_is_never_predicted() -> None:
+def test_a_class_missing_in_training_is_never_predicted() -> None:
     bench, fitted = session("logreg")
     split = bench.data.train
     kept = np.flatnonzero((split.targets == 2) | (split.targets == 7))
@@ -87,21 +87,21 @@ def test_the_loss_is_that_of_the_training_split() -> None:
     bench, fitted = session("majority")
     batch = bench.batch(examples=40)
     loss = float(fitted.fetch(fitted.train_step(batch, 0.0)))
-    shares = np.bincount(batch.targets) / 40
-    assert loss == pytest.approx(-(shares * np.log(np.maximum(shares, 1e-7))).sum(), rel=1e-4)
+    fractions = np.bincount(batch.targets) / 40
+    assert loss == pytest.approx(-(fractions * np.log(np.maximum(fractions, 1e-7))).sum(), rel=1e-4)
 
 
 @pytest.mark.plugins("vision")
 @pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"device": "cuda:0"}, {"compile": True}], ids=str)
-def test_what_it_cannot_do_is_refused(changes: dict[str, Any]) -> None:
+def test_unsupported_requests_are_rejected(changes: dict[str, Any]) -> None:
     with pytest.raises(harness.UnsupportedError, match="baseline"):
         session("logreg", **changes)
 
 
 @pytest.mark.plugins("vision")
-def test_there_is_nothing_to_predict_with_before_it_is_fitted() -> None:
+def test_predict_before_fitting_raises() -> None:
     bench, new = session("logreg")
-    with pytest.raises(harness.UnsupportedError, match="has seen no training split"):
+    with pytest.raises(harness.UnsupportedError, match="is not fitted, so it cannot predict"):
         new.predict(bench.batch().inputs)
 
 
@@ -129,4 +129,4 @@ def test_there_are_no_weights_to_save_or_to_tell_apart(fitted: Path) -> None:
     assert "the model has no canonical weights" in told
     assert "has seen no training split" not in told
     command = ("evaluate", "regression-ridge-baseline-s0", "--backend", "baseline")
-    assert "its model, 'ridge', is fitted at once" in harness_cli(*command, results=fitted, status=2).stderr
+    assert "its model, 'ridge', is not trained step by step" in harness_cli(*command, results=fitted, status=2).stderr

@@ -1,4 +1,4 @@
-"""What the baselines make of prepared inputs."""
+"""Tests of the features of the baselines."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def tone(hertz: float, seconds: float = 0.5) -> np.ndarray:
     return np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE_HZ)) / RATE_HZ).astype(np.float32)
 
 
-def test_a_tone_lies_in_the_filter_around_it() -> None:
-    """All coefficients undo the DCT: the energies by filter, of which the centers are equally spaced in mel."""
+def test_a_tone_has_its_energy_in_the_filter_around_it() -> None:
+    """Invert the DCT of all coefficients to get the energy of each filter; the centers are equally spaced in mel."""
     from scipy.fft import idct
 
     frames = mfcc(coefficients=24).frames(tone(1000))
@@ -29,18 +29,18 @@ def test_a_tone_lies_in_the_filter_around_it() -> None:
     assert abs(centers - 1000).argmin() == energies.argmax()
 
 
-def test_frames_of_25_ms_every_10_ms() -> None:
+def test_frames_are_25_ms_long_with_a_hop_of_10_ms() -> None:
     assert mfcc().frames(tone(440)).shape == (48, 13)  # (4000 - 200) / 80 + 1
     assert mfcc().frames(tone(440)[:50]).shape == (1, 13)
 
 
 def test_loudness_moves_the_first_coefficient_only() -> None:
     quiet, loud = (mfcc().frames(volume * (tone(300) + tone(2000))).mean(axis=0) for volume in (1, 10))
-    assert loud[0] - quiet[0] == pytest.approx(np.sqrt(24) * np.log(100), rel=1e-3)  # of an orthonormal DCT
+    assert loud[0] - quiet[0] == pytest.approx(np.sqrt(24) * np.log(100), rel=1e-3)  # the DCT is orthonormal
     np.testing.assert_allclose(loud[1:], quiet[1:], atol=0.05)
 
 
-def test_padding_is_no_part_of_a_clip() -> None:
+def test_padding_is_ignored() -> None:
     clip, padded = tone(700), np.concatenate([tone(700), np.zeros(3000, np.float32)])
     one, other = mfcc()({"input_values": clip[None]}), mfcc()({"input_values": padded[None]})
     assert one.shape == (1, 2 * 13 * 3)
@@ -59,7 +59,7 @@ def test_tokens_are_without_padding() -> None:
 
 
 @given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 4))
-def test_terms_are_every_run_of_ids(ids: list[int], longest: int) -> None:
+def test_terms_are_all_n_grams_of_ids(ids: list[int], longest: int) -> None:
     terms = Terms(longest)(ids)
     assert len(terms) == sum(max(0, len(ids) - size + 1) for size in range(1, longest + 1))
     text = [*map(str, ids)]
@@ -67,7 +67,7 @@ def test_terms_are_every_run_of_ids(ids: list[int], longest: int) -> None:
     assert [term[0] for term in terms[: len(ids)]] == ids
 
 
-def test_flat_and_nothing() -> None:
+def test_flat_flattens_and_nothing_returns_one_column() -> None:
     image = np.arange(24.0).reshape(2, 3, 4)
     np.testing.assert_array_equal(flat({"pixel_values": image})[1], np.arange(12.0, 24.0))
     assert nothing({"pixel_values": image}).shape == (2, 1)

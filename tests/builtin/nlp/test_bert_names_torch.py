@@ -8,7 +8,7 @@ from harness import DataInfo, InputSpec
 
 @pytest.mark.torch
 @pytest.mark.parametrize("variant", Bert.variants)
-def test_bert_lists_the_checkpoint_of_transformers(variant: str) -> None:
+def test_bert_parameters_match_the_checkpoint_of_transformers(variant: str) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     info = DataInfo(

@@ -32,8 +32,8 @@ def _texts(data: RawData) -> list[str]:
     return [text for split in (data.train, data.validation, data.test) for text in split.inputs["text"]]
 
 
-def test_sizes_are_the_documented_ones(data: RawData) -> None:
-    # Another release of CLDR changes the names a little, hence the tolerance.
+def test_split_sizes_are_as_documented(data: RawData) -> None:
+    # The tolerance is for other releases of CLDR, which change some names.
     sizes = [len(data.train), len(data.validation), len(data.test)]
     assert sizes == pytest.approx([12_586, 1_574, 1_574], rel=0.02)
     counts = Counter(label for split in (data.train, data.validation, data.test) for label in split.targets.tolist())
@@ -57,7 +57,7 @@ def test_labels_are_language_codes(data: RawData) -> None:
     assert found == known
 
 
-def test_no_name_occurs_twice_and_none_in_two_splits(data: RawData) -> None:
+def test_names_are_unique_across_splits(data: RawData) -> None:
     folded = [text.casefold() for text in _texts(data)]
     assert len(folded) == len(set(folded))
 
@@ -94,13 +94,13 @@ def test_splits_are_stratified(data: RawData) -> None:
         assert counts[1][label] == counts[2][label] == round(total / 10)
 
 
-def test_examples_of_a_split_are_not_in_the_order_of_their_labels(data: RawData) -> None:
+def test_examples_of_a_split_are_not_sorted_by_label(data: RawData) -> None:
     for split in (data.train, data.validation, data.test):
         for part in (split.targets[:200], split.targets[-200:]):
             assert len(set(part.tolist())) >= 18
 
 
-def test_two_processes_load_the_same() -> None:
+def test_loading_is_deterministic_across_processes() -> None:
     digests = {
         subprocess.run(
             [sys.executable, "-c", DIGEST],

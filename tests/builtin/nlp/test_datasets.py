@@ -1,4 +1,4 @@
-"""The standard datasets of texts: on small files in the publishers' format, and on theirs where they are at hand."""
+"""Tests of the standard text datasets, on small generated files and on the downloaded files if present."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def sizes(data: RawData) -> tuple[int, int, int]:
 
 
 def trained_counts(data: RawData) -> list[int]:
-    """Examples of each class in the publisher's training file."""
+    """Return the number of examples of each class in the publisher's training file."""
     return np.bincount(np.concatenate([data.train.targets, data.validation.targets])).tolist()
 
 
-def test_sst2_keeps_quotation_marks_and_a_sentences_phrases_together(tmp_path: Path) -> None:
+def test_sst2_keeps_quotation_marks_and_does_not_split_sentences(tmp_path: Path) -> None:
     folder = tmp_path / "SST-2"
     folder.mkdir()
     lines = ["sentence\tlabel"]
@@ -45,7 +45,7 @@ def test_sst2_keeps_quotation_marks_and_a_sentences_phrases_together(tmp_path: P
         sst2.read(tmp_path)
 
 
-def test_sst2_phrases_go_with_a_longest_one_that_contains_them() -> None:
+def test_sst2_phrases_are_grouped_with_a_longest_phrase_that_contains_them() -> None:
     groups = sst2.sentences(["a b c d", "b c", "x b c", "d", "", "a b c d"])
     assert groups[0] == groups[1] == groups[3] == groups[5]
     assert len({groups[0], groups[2], groups[4]}) == 3
@@ -65,7 +65,7 @@ def test_sst2_as_published(real_data: None) -> None:
         for end in range(start + 5, len(words) + 1)
     }
     long = [tuple(text.split()) for text in texts(data.validation) if len(text.split()) >= 5]
-    # Of phrases drawn one by one, 82% lie within a training phrase; two sentences may share one still.
+    # If phrases were drawn independently, 82% would be part of a training phrase. Two sentences can still share one.
     assert sum(phrase in within for phrase in long) < 0.01 * len(long)
 
 
@@ -159,7 +159,7 @@ def write_reviews(folder: Path, count: int) -> None:
                 path.write_text(f"{part} {name} {number}<br /><br />caf\xe9", encoding="utf-8")
 
 
-def test_imdb_takes_its_labels_from_folders_and_its_ratings_from_names(tmp_path: Path) -> None:
+def test_imdb_labels_come_from_folders_and_ratings_from_file_names(tmp_path: Path) -> None:
     write_reviews(tmp_path, 20)
     data = imdb.read(tmp_path)
     assert sizes(data) == (36, 4, 40)

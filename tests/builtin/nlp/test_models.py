@@ -33,11 +33,11 @@ def _count(model: Model, variant: str, info: DataInfo) -> int:
     ("variant", "millions"), [("bert-tiny", 4.4), ("bert-mini", 11.3), ("bert-small", 29.1), ("bert-base", 110.1)]
 )
 def test_bert_has_the_published_number_of_parameters(variant: str, millions: float) -> None:
-    # Turc et al. 2019, table 1; the published counts include the pre-training head's transform or are rounded.
+    # Turc et al. 2019, table 1. The published numbers include the transform of the pretraining head or are rounded.
     assert _count(Bert(), variant, _info()) / 1e6 == pytest.approx(millions, rel=0.015)
 
 
-def test_lstm_parameters_are_counted_by_hand() -> None:
+def test_lstm_parameters_have_the_documented_shapes() -> None:
     config = LstmConfig(embedding_size=3, hidden_size=5, num_layers=2)
     parameters = Lstm().parameters(config, _info(vocab_size=7, outputs=4))
     assert {parameter.name: parameter.shape for parameter in parameters} == {
@@ -53,7 +53,7 @@ def test_lstm_parameters_are_counted_by_hand() -> None:
     }
 
 
-def test_lstm_with_two_pools_has_twice_the_features() -> None:
+def test_lstm_with_max_mean_pooling_has_twice_the_features() -> None:
     config = LstmConfig(embedding_size=3, hidden_size=5, pooling="max-mean")
     shapes = {p.name: p.shape for p in Lstm().parameters(config, _info(vocab_size=7, outputs=4))}
     assert shapes["classifier.weight"] == (4, 10)
@@ -79,7 +79,7 @@ def test_larger_variants_cost_more(model: Model, variant: str) -> None:
     assert len(set(costs)) == len(costs)
 
 
-def test_bert_flops_are_counted_by_hand() -> None:
+def test_bert_flops_agree_with_a_count_by_hand() -> None:
     config = BertConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
     tokens, outputs = 3, 5
     matmuls = [
@@ -94,7 +94,7 @@ def test_bert_flops_are_counted_by_hand() -> None:
     assert Bert().flops_per_sample(config, _info(length=tokens, outputs=outputs)) == expected
 
 
-def test_lstm_flops_are_counted_by_hand() -> None:
+def test_lstm_flops_agree_with_a_count_by_hand() -> None:
     config = LstmConfig(embedding_size=3, hidden_size=5, num_layers=2)
     step = 2 * (3 * 20 + 5 * 20) + 2 * (5 * 20 + 5 * 20)
     assert Lstm().flops_per_sample(config, _info(length=6, outputs=4)) == 6 * step + 2 * 5 * 4
@@ -105,7 +105,7 @@ def test_bert_may_have_a_larger_vocabulary_than_the_data() -> None:
     assert parameters[0].shape == (50, 768)
 
 
-def test_bert_refuses_data_that_does_not_fit() -> None:
+def test_bert_rejects_data_that_exceeds_its_sizes() -> None:
     with pytest.raises(UsageError, match=r"model\.max_position_embeddings=600"):
         Bert().parameters(BertConfig(), _info(length=600))
     with pytest.raises(UsageError, match="at least 30522"):
@@ -113,7 +113,7 @@ def test_bert_refuses_data_that_does_not_fit() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_data_that_lacks_what_a_model_needs_is_named(model: Model) -> None:
+def test_missing_data_properties_are_named(model: Model) -> None:
     info = _info()
     without_size = DataInfo(kind="tokens", inputs=info.inputs, objective="classification", outputs=2)
     with pytest.raises(PluginError, match="vocab_size"):
@@ -134,7 +134,7 @@ def test_data_that_lacks_what_a_model_needs_is_named(model: Model) -> None:
         (LstmConfig, {"num_layers": -1}),
     ],
 )
-def test_sizes_that_make_no_model_are_refused(config: type[BertConfig | LstmConfig], values: dict[str, float]) -> None:
+def test_invalid_sizes_are_rejected(config: type[BertConfig | LstmConfig], values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         config(**values)
 
@@ -146,8 +146,8 @@ def test_recipes_change_known_fields_of_known_variants(model: Model) -> None:
         Recipe(**changes)
 
 
-def test_the_plugin_provides_its_records() -> None:
+def test_hooks_yield_the_task_datasets_and_models() -> None:
     assert [task.name for task in harness_tasks()] == ["nlp"]
-    shipped = ["cldr-langid", "sst2", "trec", "banking77", "sms-spam", "imdb", "ag-news"]
-    assert [dataset.name for dataset in harness_datasets()] == shipped
+    datasets = ["cldr-langid", "sst2", "trec", "banking77", "sms-spam", "imdb", "ag-news"]
+    assert [dataset.name for dataset in harness_datasets()] == datasets
     assert [model.name for model in harness_models()] == ["bert", "lstm"]

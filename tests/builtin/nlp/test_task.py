@@ -34,7 +34,7 @@ def prepared() -> PreparedData:
     return TextClassification().prepare(CldrLangid().load(NoOptions()), NlpOptions())
 
 
-def test_default_data_fits_its_description(prepared: PreparedData) -> None:
+def test_default_data_matches_its_info(prepared: PreparedData) -> None:
     info = prepared.info
     length = info.inputs["input_ids"].shape[0]
     assert info.inputs == {
@@ -51,7 +51,7 @@ def test_default_data_fits_its_description(prepared: PreparedData) -> None:
         assert ((split.inputs["input_ids"] != info.details["pad_id"]) == split.inputs["attention_mask"]).all()
 
 
-def test_default_length_cuts_at_most_one_percent(prepared: PreparedData) -> None:
+def test_default_length_truncates_at_most_one_percent(prepared: PreparedData) -> None:
     length = prepared.info.inputs["input_ids"].shape[0]
     assert length % 8 == 0
     assert 0 <= prepared.info.details["truncated_share"] <= 0.01
@@ -87,7 +87,7 @@ def test_length_and_truncated_share() -> None:
     assert TextClassification().prepare(_raw(long), NlpOptions()).info.inputs["input_ids"].shape == (512,)
 
 
-def test_word_dropout_replaces_its_share_of_words_and_nothing_else() -> None:
+def test_word_dropout_replaces_the_requested_fraction_of_words_only() -> None:
     task, options = TextClassification(), NlpOptions(vocabulary="word", word_dropout=0.25, max_length=40)
     texts: list[object] = ["the cat and the dog and " * (1 + n % 6) for n in range(400)]
     data = task.prepare(_raw(texts), options)
@@ -107,7 +107,7 @@ def test_word_dropout_replaces_its_share_of_words_and_nothing_else() -> None:
     np.testing.assert_array_equal(same["input_ids"], ids)
 
 
-def test_groups_travel_with_their_examples() -> None:
+def test_groups_stay_aligned_with_examples() -> None:
     raw = _raw(["a", "b"])
     grouped = RawData(
         train=_split(["a", "b"], [0, 1], author=["x", "y"]),
@@ -122,29 +122,29 @@ def test_groups_travel_with_their_examples() -> None:
     ("raw", "message"),
     [
         (_raw(["", "  "]), "no text to learn"),
-        (_raw(["a"], [float("nan")]), "validation example 0 is nan, not a text"),
-        (_raw([None]), "training example 0 is None, not a text"),
+        (_raw(["a"], [float("nan")]), "validation example 0 is nan, not a string"),
+        (_raw([None]), "training example 0 is None, not a string"),
     ],
 )
-def test_data_that_is_no_text_is_named(raw: RawData, message: str) -> None:
+def test_values_that_are_not_text_are_named(raw: RawData, message: str) -> None:
     with pytest.raises(DataError, match=message):
         TextClassification().prepare(raw, NlpOptions())
 
 
 @pytest.mark.parametrize("options", [{"vocab_size": 3}, {"vocab_size": -1}, {"max_length": 2}, {"max_length": 0}])
-def test_options_that_leave_no_room_are_refused(options: dict[str, int]) -> None:
+def test_options_that_are_too_small_are_rejected(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(options))} must"):
         NlpOptions(**options)
 
 
-def test_unknown_options_are_refused() -> None:
+def test_unknown_options_are_rejected() -> None:
     import msgspec
 
     with pytest.raises(msgspec.ValidationError, match="max_len"):
         msgspec.convert({"max_len": 5}, NlpOptions)
 
 
-def test_task_and_dataset_belong_together() -> None:
+def test_the_default_dataset_matches_the_task() -> None:
     task = TextClassification()
     assert task.default_dataset == CldrLangid.name
     assert (task.kind, task.objective) == (CldrLangid.kind, CldrLangid.objective)

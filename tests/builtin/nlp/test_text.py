@@ -24,7 +24,7 @@ print(*text.learn_vocabulary(texts, 1500, lowercase=True), sep="\\n")
 
 
 def _words(ids: list[int], vocabulary: tuple[str, ...]) -> list[str]:
-    """Undo WordPiece: pieces that carry ## belong to the word before."""
+    """Join pieces to words: a piece that starts with ## continues the previous word."""
     words: list[str] = []
     for number in ids:
         piece = vocabulary[number]
@@ -48,7 +48,7 @@ def test_clean_composes_accents_and_joins_lines() -> None:
 
 
 @given(SENTENCES)
-def test_pieces_put_together_again_are_the_words(sentence: str) -> None:
+def test_joined_pieces_are_the_words(sentence: str) -> None:
     vocabulary = text.learn_vocabulary([sentence, *CORPUS], 80, lowercase=False)
     (ids,) = text.encode([sentence], vocabulary, lowercase=False)
     assert _words(ids, vocabulary) == sentence.split()
@@ -57,7 +57,7 @@ def test_pieces_put_together_again_are_the_words(sentence: str) -> None:
 @given(SENTENCES)
 def test_lower_case_makes_case_irrelevant(sentence: str) -> None:
     vocabulary = text.learn_vocabulary(CORPUS, 80, lowercase=True)
-    # str.upper would turn ß into SS, which no lower-casing undoes.
+    # str.upper would turn ß into SS, which lowercasing does not revert.
     capitals = "".join(character if character == "ß" else character.upper() for character in sentence)
     small, large = text.encode([sentence, capitals], vocabulary, lowercase=True)
     assert small == large
@@ -70,7 +70,7 @@ def test_vocabulary_starts_with_the_special_tokens_and_keeps_its_size(texts: lis
     assert len(vocabulary) == len(set(vocabulary)) <= size
 
 
-def test_the_rarest_characters_go_first_when_the_vocabulary_is_small() -> None:
+def test_a_small_vocabulary_omits_the_rarest_characters() -> None:
     vocabulary = text.learn_vocabulary(["aaaa bbbb cccc dddd eeee ffff", "abcdef", "z"], 16, lowercase=True)
     assert set(vocabulary[4:]) == {*"abcdef", *("##" + c for c in "abcdef")}
     assert text.encode(["az", "a"], vocabulary, lowercase=True) == [[1], [vocabulary.index("a")]]
@@ -85,7 +85,7 @@ def test_frequent_words_become_pieces() -> None:
     assert {"hund", "katze"} <= set(vocabulary)
 
 
-def test_whole_words_are_known_from_their_second_time_on() -> None:
+def test_learn_words_keeps_words_that_occur_twice() -> None:
     vocabulary = text.learn_words(["The cat, the dog", "a cat", "the end"], 7, lowercase=True)
     assert vocabulary == (*text.SPECIAL_TOKENS, "the", "cat")
     ids = text.encode(["the cats, the cat", "doghouse"], vocabulary, lowercase=True)
@@ -93,7 +93,7 @@ def test_whole_words_are_known_from_their_second_time_on() -> None:
     assert text.learn_words(["b b a a c c"], 6, lowercase=True) == (*text.SPECIAL_TOKENS, "a", "b")
 
 
-def test_special_tokens_written_in_a_text_are_only_text() -> None:
+def test_special_tokens_in_a_text_are_treated_as_text() -> None:
     vocabulary = text.learn_vocabulary(["[SEP] [CLS] [PAD] sep cls pad"], 60, lowercase=False)
     (ids,) = text.encode(["[SEP] [PAD] [CLS]"], vocabulary, lowercase=False)
     assert min(ids) >= len(text.SPECIAL_TOKENS)
@@ -105,8 +105,8 @@ def test_accents_are_kept() -> None:
     assert first != second
 
 
-def test_two_processes_learn_the_identical_vocabulary() -> None:
-    # The library's hash maps are seeded at random in every process.
+def test_the_vocabulary_is_deterministic_across_processes() -> None:
+    # The hash maps of the library have a random seed in every process.
     vocabularies = [
         subprocess.run([sys.executable, "-c", LEARN], capture_output=True, text=True, check=True).stdout for _ in "123"
     ]
@@ -115,7 +115,7 @@ def test_two_processes_learn_the_identical_vocabulary() -> None:
 
 
 @given(st.lists(st.lists(st.integers(4, 9), max_size=20), min_size=1, max_size=5), st.integers(3, 24))
-def test_padding_and_cutting(rows: list[list[int]], max_length: int) -> None:
+def test_pad_adds_special_tokens_truncates_and_pads(rows: list[list[int]], max_length: int) -> None:
     vocabulary = [*text.SPECIAL_TOKENS, *"abcdef"]
     arrays = text.pad(rows, vocabulary, max_length)
     for array in arrays.values():
@@ -128,7 +128,7 @@ def test_padding_and_cutting(rows: list[list[int]], max_length: int) -> None:
         assert not ids[length:].any()
 
 
-def test_an_empty_text_is_two_special_tokens() -> None:
+def test_an_empty_text_becomes_two_special_tokens() -> None:
     vocabulary = text.learn_vocabulary(CORPUS, 60, lowercase=True)
     ids = text.encode([""], vocabulary, lowercase=True)
     assert ids == [[]]
@@ -136,7 +136,7 @@ def test_an_empty_text_is_two_special_tokens() -> None:
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
-def test_scripts_without_spaces_and_beyond_the_basic_plane(lowercase: bool) -> None:
+def test_scripts_without_spaces_and_emoji_have_no_unknown_tokens(lowercase: bool) -> None:
     texts = ["日本語のテキスト", "한국어", "😀 ok 😀"]
     vocabulary = text.learn_vocabulary(texts, 200, lowercase=lowercase)
     for ids in text.encode([text.clean(value) for value in texts], vocabulary, lowercase=lowercase):

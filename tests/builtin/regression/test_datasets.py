@@ -1,4 +1,4 @@
-"""The standard tables: on small files in the publishers' format, and on theirs where they are at hand."""
+"""Tests of the standard tables, on small generated files and on the downloaded files if present."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_uci(folder: Path) -> None:
     (folder / "index_test_4.txt").write_text("1.8e+01\n1.9e+01\n")
 
 
-def test_uci_takes_columns_and_rows_by_the_published_indices(tmp_path: Path) -> None:
+def test_uci_selects_columns_and_rows_by_the_published_indices(tmp_path: Path) -> None:
     write_uci(tmp_path)
     data = uci.read(tmp_path, 4, "strength", "MPa")
     assert sizes(data) == (16, 2, 2)
@@ -40,7 +40,7 @@ def test_uci_takes_columns_and_rows_by_the_published_indices(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"index_train_5.txt"):
         uci.read(tmp_path, 5, "strength", "MPa")
     (tmp_path / "index_test_4.txt").write_text("20\n")
-    with pytest.raises(DataError, match="there are 20"):
+    with pytest.raises(DataError, match="indices from 20 to 20, but there are 20"):
         uci.read(tmp_path, 4, "strength", "MPa")
 
 
@@ -60,7 +60,7 @@ def test_uci_as_published(real_data: None, table: type[uci.Uci]) -> None:
     assert len(table.splits) == (5 if table.name == "uci-protein" else 20)
 
 
-def test_california_housing_keeps_missing_values_and_words(tmp_path: Path) -> None:
+def test_california_housing_keeps_missing_values_and_categories(tmp_path: Path) -> None:
     names = (*california_housing.NUMBERS, california_housing.TARGET, california_housing.CATEGORY)
     lines = [",".join(names)] + [f"-122.2,37.9,{n},880.0,,322.0,126.0,8.3,452600.0,NEAR BAY" for n in range(20)]
     (tmp_path / "housing.csv").write_text("\n".join(lines) + "\n")
@@ -98,7 +98,7 @@ def write_wine(folder: Path, wine: str, count: int) -> None:
     (folder / f"winequality-{wine}.csv").write_text("\n".join([header, *lines]) + "\n")
 
 
-def test_wine_quality_tells_the_wines_apart_and_keeps_copies_together(tmp_path: Path) -> None:
+def test_wine_quality_marks_red_wines_and_keeps_copies_together(tmp_path: Path) -> None:
     write_wine(tmp_path, "red", 100)
     write_wine(tmp_path, "white", 60)
     both = wine_quality.read(tmp_path, wine_quality.WineQualityOptions())

@@ -1,4 +1,4 @@
-"""The dataset `diabetes`: counts, splits, units, determinism."""
+"""Tests of the dataset ``diabetes``: sizes, splits, units and determinism."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def data() -> RawData:
     return Diabetes().load(SeededSplit())
 
 
-def test_splits_have_the_documented_sizes_and_form(data: RawData) -> None:
+def test_splits_have_the_documented_sizes_shapes_and_dtypes(data: RawData) -> None:
     splits = (data.train, data.validation, data.test)
     assert [len(split) for split in splits] == [308, 45, 89]
     for split in splits:
@@ -23,7 +23,7 @@ def test_splits_have_the_documented_sizes_and_form(data: RawData) -> None:
         assert split.inputs["features"].dtype == split.targets.dtype == np.float64
 
 
-def test_values_are_in_their_own_units(data: RawData) -> None:
+def test_values_are_not_standardized(data: RawData) -> None:
     age, sex = data.train.inputs["features"][:, 0], data.train.inputs["features"][:, 1]
     assert 18 <= age.min() < age.max() <= 80
     assert set(sex) == {1.0, 2.0}
@@ -43,6 +43,6 @@ def test_every_patient_is_in_one_split_only() -> None:
     np.testing.assert_array_equal(np.sort(np.concatenate(split_indices(442, 0))), np.arange(442))
 
 
-def test_loading_twice_gives_the_same_and_another_split_seed_another_split(data: RawData) -> None:
+def test_the_split_depends_on_split_seed_only(data: RawData) -> None:
     np.testing.assert_array_equal(Diabetes().load(SeededSplit()).test.targets, data.test.targets)
     assert not np.array_equal(Diabetes().load(SeededSplit(split_seed=1)).test.targets, data.test.targets)

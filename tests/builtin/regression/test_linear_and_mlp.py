@@ -1,4 +1,4 @@
-"""The models `linear` and `mlp` as data, and the closed form of the first."""
+"""Tests of the declarations of the models ``linear`` and ``mlp``, and of the closed form of ``linear``."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def synthetic(train: Split) -> PreparedData:
 
 
 @pytest.mark.parametrize(("info", "features"), [(FEATURES, 10), (IMAGE, 192)])
-def test_linear_has_one_weight_a_feature_and_output(info: DataInfo, features: int) -> None:
+def test_linear_has_one_weight_per_feature_and_output(info: DataInfo, features: int) -> None:
     parameters = linear.Linear().parameters(linear.LinearConfig(), info)
     assert [(p.name, p.shape, p.decay) for p in parameters] == [
         ("linear.weight", (info.outputs, features), True),
@@ -63,7 +63,7 @@ def test_linear_has_one_weight_a_feature_and_output(info: DataInfo, features: in
         ("mlp-50", FEATURES, [(50, 10), (50,), (2, 50), (2,)], 2 * (500 + 100)),
     ],
 )
-def test_mlp_has_a_numbered_layer_a_width(
+def test_mlp_has_one_numbered_layer_per_width(
     variant: str, info: DataInfo, shapes: list[tuple[int, ...]], flops: int
 ) -> None:
     model, config = mlp.Mlp(), msgspec.convert(mlp.Mlp.variants[variant], mlp.MlpConfig)
@@ -76,14 +76,14 @@ def test_mlp_has_a_numbered_layer_a_width(
     assert model.flops_per_sample(config, info) == flops
 
 
-def test_layers_start_within_the_bound_of_their_width() -> None:
+def test_layers_are_initialized_within_the_bound_of_their_width() -> None:
     weights = initial_weights(mlp.Mlp().parameters(mlp.MlpConfig(), IMAGE), seed=3)
     for name, width in (("layers.0", 192), ("layers.1", 64), ("layers.2", 64)):
         for part in ("weight", "bias"):
             assert 0.7 / width**0.5 < abs(weights[f"{name}.{part}"]).max() <= np.float32(1 / width**0.5)
 
 
-def test_the_closed_form_is_least_squares_on_diabetes() -> None:
+def test_solve_agrees_with_scikit_learn_on_diabetes() -> None:
     data = RegressionTask().prepare(Diabetes().load(SeededSplit()), RegressionOptions())
     solution = solve(data)
     expected = LinearRegression().fit(data.train.inputs["features"].astype(float), data.train.targets.astype(float))
@@ -92,7 +92,7 @@ def test_the_closed_form_is_least_squares_on_diabetes() -> None:
     assert solution["linear.weight"].dtype == solution["linear.bias"].dtype == np.float32
 
 
-def test_the_closed_form_finds_an_exact_relation_with_intercept() -> None:
+def test_solve_finds_an_exact_relation_with_intercept() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(2, 3, (50, 4)).astype(np.float32)
     weight, bias = np.array([[1.0, -2, 0, 4], [0.5, 0, 3, -1]]), np.array([7.0, -8])
@@ -101,7 +101,7 @@ def test_the_closed_form_finds_an_exact_relation_with_intercept() -> None:
     np.testing.assert_allclose(solution["linear.bias"], bias, atol=1e-4)
 
 
-def test_dependent_and_constant_features_get_the_solution_of_least_norm() -> None:
+def test_solve_with_dependent_features_returns_the_minimum_norm_solution() -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(40, 3)).astype(np.float32)
     x[:, 1], x[:, 2] = x[:, 0], 0
@@ -111,7 +111,7 @@ def test_dependent_and_constant_features_get_the_solution_of_least_norm() -> Non
     np.testing.assert_allclose(solution["linear.bias"], [1], atol=1e-5)
 
 
-def test_classification_has_no_closed_form() -> None:
+def test_solve_for_classification_returns_none() -> None:
     train = Split(inputs={"pixel_values": np.zeros((4, 8, 8, 3), np.float32)}, targets=np.zeros(4, np.int64))
     assert linear.Linear().solve(linear.LinearConfig(), IMAGE, train) is None
     assert mlp.Mlp().solve(mlp.MlpConfig(), FEATURES, train) is None
@@ -120,12 +120,12 @@ def test_classification_has_no_closed_form() -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (mlp.MlpConfig, {"hidden_sizes": []}, "at least one layer .* the model 'linear' has no hidden layer"),
+        (mlp.MlpConfig, {"hidden_sizes": []}, "at least one layer .* for a model without hidden layers use 'linear'"),
         (mlp.MlpConfig, {"hidden_sizes": [8, 0]}, r"at least one unit, got \[8, 0\]"),
         (mlp.MlpConfig, {"hidden_size": 8}, "unknown field `hidden_size`"),
         (linear.LinearConfig, {"bias": False}, "unknown field `bias`"),
     ],
 )
-def test_impossible_sizes_are_refused(kind: type, values: dict[str, object], message: str) -> None:
+def test_invalid_sizes_are_rejected(kind: type, values: dict[str, object], message: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=message):
         msgspec.convert(values, kind)

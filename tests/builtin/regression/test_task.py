@@ -1,4 +1,4 @@
-"""The task `regression`: standardization, and what is refused."""
+"""Tests of the task ``regression``: standardization, and rejection of invalid data."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_training_columns_have_mean_0_and_std_1() -> None:
     assert info.details == {"target_unit": "points", "constant_features": 0}
 
 
-def test_target_statistics_undo_the_standardization() -> None:
+def test_target_statistics_revert_the_standardization() -> None:
     data = raw()
     prepared = prepare(data)
     for before, after in ((data.train, prepared.train), (data.test, prepared.test)):
@@ -53,13 +53,13 @@ def test_target_statistics_undo_the_standardization() -> None:
         np.testing.assert_allclose(restored, before.targets, rtol=1e-5, atol=1e-5)
 
 
-def test_nothing_is_fitted_on_validation_or_test() -> None:
+def test_statistics_do_not_depend_on_validation_and_test() -> None:
     before = prepare(raw())
     after = prepare(raw(validation=table(5, seed=8, scale=1e4), test=table(7, seed=9, scale=1e4)))
     assert after.info == before.info
     np.testing.assert_array_equal(after.train.inputs["features"], before.train.inputs["features"])
     np.testing.assert_array_equal(after.train.targets, before.train.targets)
-    # Measured by the training split's deviations, columns ten thousand times as large are far away.
+    # Columns that are ten thousand times as large stay large when divided by the deviations of the training split.
     assert abs(after.test.inputs["features"]).max() > 1e3
 
 
@@ -72,14 +72,14 @@ def test_a_constant_feature_is_0_in_every_split(value: float) -> None:
     assert prepared.info.details["constant_features"] == 1
 
 
-def test_a_constant_target_is_shifted_only() -> None:
+def test_a_constant_target_is_centered_but_not_scaled() -> None:
     train = replace(table(30), targets=np.full((30, 2), 0.1))
     info = prepare(raw(train=train)).info
     assert info.target_mean == pytest.approx((0.1, 0.1))
     assert info.target_scale == (1.0, 1.0)
 
 
-def test_raw_arrays_are_left_alone() -> None:
+def test_raw_arrays_are_unchanged() -> None:
     data = raw(train=with_column(table(30), 1, 7.0))
     copy = data.train.inputs["features"].copy()
     prepare(data)
@@ -90,22 +90,22 @@ def test_raw_arrays_are_left_alone() -> None:
     ("changes", "message"),
     [
         ({"train": with_column(table(30), 2, np.nan)}, r"training features have 30 values .* row 0, column 2"),
-        ({"validation": table(5, columns=4)}, "validation features have 4 columns, those of the training split 3"),
+        ({"validation": table(5, columns=4)}, "validation features have 4 columns, but the training split has 3"),
         (
             {"train": Split(inputs={"features": np.array([["a"], ["b"]], object)}, targets=np.zeros((2, 1)))},
-            r"training features are object of shape \(2, 1\); needed: float \[N, columns\]",
+            r"training features are object of shape \(2, 1\); expected float \[N, columns\]",
         ),
     ],
 )
-def test_data_of_another_form_are_refused(changes: dict[str, object], message: str) -> None:
+def test_arrays_of_a_wrong_shape_or_dtype_are_rejected(changes: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         prepare(raw(**changes))
 
 
-def test_gaps_are_filled_by_the_training_mean_and_marked() -> None:
+def test_missing_numbers_are_imputed_by_the_training_mean_and_marked() -> None:
     train, test = table(30), table(7, seed=2)
     train.inputs["features"][4, 1] = np.nan
-    test.inputs["features"][[0, 3], [1, 2]] = np.nan  # column 2 has no gap in training, so there is no companion for it
+    test.inputs["features"][[0, 3], [1, 2]] = np.nan  # column 2 is complete in training: no indicator
     prepared = RegressionTask().prepare(raw(train=train, test=test), RegressionOptions())
     features = prepared.train.inputs["features"]
     assert prepared.info.inputs["features"].shape == (4,)
@@ -117,7 +117,7 @@ def test_gaps_are_filled_by_the_training_mean_and_marked() -> None:
     assert prepared.info.details["missing_share"] == pytest.approx(1 / 90)
 
 
-def test_categories_of_the_training_split_become_columns() -> None:
+def test_categories_are_one_hot_encoded_by_the_training_split() -> None:
     def named(split: Split, *names: str | None) -> Split:
         categories = np.array([names[n % len(names)] for n in range(len(split))], object)[:, None]
         return replace(split, inputs={**split.inputs, "categories": categories})
@@ -131,7 +131,7 @@ def test_categories_of_the_training_split_become_columns() -> None:
     assert prepared.info.inputs["features"].shape == (6,)
 
 
-def test_a_table_may_have_categories_only() -> None:
+def test_a_table_can_have_categories_only() -> None:
     def split(rows: int) -> Split:
         categories = np.array([["a"], ["b"]] * rows, object)[:rows]
         return Split(
@@ -143,11 +143,11 @@ def test_a_table_may_have_categories_only() -> None:
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
-def test_infinite_features_are_refused_even_where_gaps_are_not(value: float) -> None:
+def test_infinite_features_are_rejected_with_imputation(value: float) -> None:
     with pytest.raises(DataError, match="not finite"):
         RegressionTask().prepare(raw(train=with_column(table(30), 2, value)), RegressionOptions())
 
 
-def test_a_column_without_any_number_is_refused() -> None:
+def test_a_column_without_any_number_is_rejected() -> None:
     with pytest.raises(DataError, match="no number in column 2"):
         RegressionTask().prepare(raw(train=with_column(table(30), 2, np.nan)), RegressionOptions())

@@ -1,4 +1,4 @@
-"""Shifts and noise: on the training split only, the same for every backend."""
+"""Tests of random shifts and noise, which apply to training batches only and do not depend on the backend."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def info(samples: int) -> DataInfo:
 
 
 def clips(lengths: list[int], samples: int, seed: int = 0) -> np.ndarray:
-    """Normalized and padded, as the task prepares them."""
+    """Return random clips, normalized and padded as by the task."""
     rng = np.random.default_rng(seed)
     return fixed_length([rng.uniform(-1, 1, length).astype(np.float32) for length in lengths], samples)
 
@@ -40,14 +40,14 @@ def augmented(rows: np.ndarray, options: SpeechOptions, seed: int = 0) -> np.nda
     return TASK.augment({"input_values": rows.copy()}, info(rows.shape[1]), options, rng)["input_values"]
 
 
-def test_nothing_changes_unless_asked_for() -> None:
+def test_augmentation_is_off_by_default() -> None:
     rows = clips([10, 30, 50], 40)
     assert np.array_equal(augmented(rows, SpeechOptions()), rows)
-    assert np.array_equal(augmented(rows, SpeechOptions(shift_ms=0.4)), rows)  # less than a sample
+    assert np.array_equal(augmented(rows, SpeechOptions(shift_ms=0.4)), rows)  # less than one sample
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.integers(1, 60), OPTIONS, st.integers(0, 9))
-def test_shapes_and_dtypes_stay_and_numbers_are_finite(
+def test_augmentation_keeps_shape_and_dtype_and_stays_finite(
     lengths: list[int], samples: int, options: SpeechOptions, seed: int
 ) -> None:
     rows = clips(lengths, samples)
@@ -58,7 +58,7 @@ def test_shapes_and_dtypes_stay_and_numbers_are_finite(
 
 
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=6))
-def test_a_shift_moves_the_clip_and_zeros_come_in(later: list[int]) -> None:
+def test_a_shift_moves_the_clip_and_fills_with_zeros(later: list[int]) -> None:
     rows = clips([40] * len(later), 40)
     for row, new, step in zip(rows, shifted(rows, np.array(later)), later, strict=True):
         expected = np.zeros_like(row)
@@ -68,7 +68,7 @@ def test_a_shift_moves_the_clip_and_zeros_come_in(later: list[int]) -> None:
         assert np.array_equal(new, expected)
 
 
-def test_shifts_reach_so_many_milliseconds_in_both_directions() -> None:
+def test_shifts_cover_the_whole_range_in_both_directions() -> None:
     rows = np.zeros((2000, 41), np.float32)
     rows[:, 20] = 1
     steps = augmented(rows, SpeechOptions(shift_ms=5)).argmax(axis=1) - 20
@@ -77,7 +77,7 @@ def test_shifts_reach_so_many_milliseconds_in_both_directions() -> None:
 
 @pytest.mark.parametrize("snr_db", [-6.0, 0.0, 10.0, 30.0])
 @pytest.mark.parametrize("scale", [1.0, 0.01])
-def test_noise_has_the_asked_ratio_on_the_clip_and_leaves_the_padding(snr_db: float, scale: float) -> None:
+def test_noise_has_the_requested_ratio_and_leaves_the_padding(snr_db: float, scale: float) -> None:
     lengths = [16_000, 4_000, 9_000]
     rows = clips(lengths, 16_000) * np.float32(scale)
     noisy = augmented(rows, SpeechOptions(noise_snr_db=snr_db))
@@ -108,12 +108,12 @@ def test_an_epochs_batches_depend_on_seed_and_epoch_only() -> None:
     assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
     assert not np.array_equal(first[0], later[0])
     assert not np.array_equal(first[0], other[0])
-    assert np.array_equal(split.inputs["input_values"], rows)  # the data themselves stay
+    assert np.array_equal(split.inputs["input_values"], rows)  # the split is unchanged
 
 
 @pytest.mark.parametrize(
     "wrong", [{"shift_ms": -1.0}, {"shift_ms": float("nan")}, {"noise_snr_db": 300.0}, {"noise_snr_db": float("nan")}]
 )
-def test_options_are_checked(wrong: dict[str, float]) -> None:
+def test_invalid_options_are_rejected(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         SpeechOptions(**wrong)

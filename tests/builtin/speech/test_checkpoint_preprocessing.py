@@ -1,4 +1,4 @@
-"""Waveforms prepared as a checkpoint's ``preprocessor_config.json`` says."""
+"""Tests of waveform preparation according to a checkpoint's ``preprocessor_config.json``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness_speech.task import Speech, SpeechOptions
 from harness import RawData, Split, UsageError
 
 LENGTHS = (8000, 3000, 12_000)
-BASE = {  # as facebook/wav2vec2-base has it
+BASE = {  # as in facebook/wav2vec2-base
     "do_normalize": True,
     "feature_extractor_type": "Wav2Vec2FeatureExtractor",
     "feature_size": 1,
@@ -40,20 +40,20 @@ def raw(rate_hz: int) -> RawData:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("do_normalize", [True, False])
-def test_waveforms_are_those_of_the_feature_extractor(do_normalize: bool, tmp_path: Path) -> None:
+def test_waveforms_agree_with_the_feature_extractor(do_normalize: bool, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     extractor = transformers.Wav2Vec2FeatureExtractor(sampling_rate=8000, do_normalize=do_normalize)
     extractor.save_pretrained(tmp_path)
     options = SpeechOptions(**{**Speech().checkpoint_options(tmp_path), "seconds": 1.25})
     prepared = Speech().prepare(raw(8000), options)
-    # Each clip by itself, then padded, as a data collator does in training.
+    # Clips are processed separately and then padded, as by a data collator in training.
     limit: dict[str, Any] = {"max_length": 10_000, "truncation": True, "sampling_rate": 8000}
     each = [extractor(waveform, **limit)["input_values"][0] for waveform in raw(8000).train.inputs["waveform"]]
     expected = extractor.pad({"input_values": each}, padding="max_length", max_length=10_000, return_tensors="np")
     np.testing.assert_allclose(prepared.train.inputs["input_values"], expected["input_values"], rtol=1e-5, atol=1e-6)
 
 
-def test_rate_and_normalization_are_the_checkpoints(tmp_path: Path) -> None:
+def test_rate_and_normalization_come_from_the_checkpoint(tmp_path: Path) -> None:
     assert Speech().checkpoint_options(tmp_path) == {}
     assert Speech().checkpoint_options(written(tmp_path)) == {"sample_rate_hz": 16000, "normalize": True}
     told = Speech().checkpoint_options(written(tmp_path, sampling_rate=4000, do_normalize=False))
@@ -77,6 +77,6 @@ def test_rate_and_normalization_are_the_checkpoints(tmp_path: Path) -> None:
         ({"do_normalize": 2}, "at `do_normalize`"),
     ],
 )
-def test_what_the_task_cannot_do_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_unsupported_preprocessing_is_rejected(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"preprocessor_config.json: .*{message}"):
         Speech().checkpoint_options(written(tmp_path, **changes))

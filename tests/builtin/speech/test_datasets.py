@@ -1,4 +1,4 @@
-"""The standard datasets of speech: on small files in the publishers' format, and on theirs where they are at hand."""
+"""Tests of the standard speech datasets, on small generated files and on the downloaded files if present."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def write_wav(path: Path, samples: list[int] | np.ndarray, rate_hz: int) -> None
         file.writeframes(np.asarray(samples, "<i2").tobytes())
 
 
-def test_wav_samples_lie_between_minus_one_and_one(tmp_path: Path) -> None:
+def test_read_pcm16_scales_to_minus_one_to_one_and_rejects_other_files(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", [0, 16384, -32768], 8000)
     samples = read_pcm16(tmp_path / "a.wav", 8000)
     assert samples.dtype == np.float32
     assert samples.tolist() == [0.0, 0.5, -1.0]
-    with pytest.raises(DataError, match="8000 Hz; expected 1, 2, 16000 Hz"):
+    with pytest.raises(DataError, match="at 8000 Hz; expected 1 channel with 2 bytes per sample at 16000 Hz"):
         read_pcm16(tmp_path / "a.wav", 16000)
     (tmp_path / "b.wav").write_bytes(b"RIFF")
     with pytest.raises(DataError, match=r"b\.wav"):
         read_pcm16(tmp_path / "b.wav", 8000)
 
 
-def test_fsdd_splits_by_the_number_of_a_recording(tmp_path: Path) -> None:
+def test_fsdd_splits_by_recording_number(tmp_path: Path) -> None:
     for digit in (0, 7):
         for number in (0, 4, 5, 9, 10, 49):
             write_wav(tmp_path / "fsdd-1" / "recordings" / f"{digit}_theo_{number}.wav", [digit, number], 8000)
@@ -54,7 +54,7 @@ def test_fsdd_as_published(real_data: None) -> None:
         pairs, counts = np.unique(
             np.stack([split.targets.astype(str), split.groups["speaker"]]), axis=1, return_counts=True
         )
-        assert pairs.shape == (2, 60)  # ten digits by six speakers
+        assert pairs.shape == (2, 60)  # ten digits and six speakers
         assert set(counts) == {each}
     assert data.label_names[7] == "seven"
     seconds = [len(samples) / 8000 for samples in data.train.inputs["waveform"]]
@@ -66,7 +66,7 @@ WORDS = (*speech_commands.COMMANDS, "bed", "cat")
 
 @pytest.fixture
 def small_commands(tmp_path: Path) -> Path:
-    """Twelve words, 30 speakers: the first three are validation, the next three test. Each word is a constant."""
+    """Write recordings of twelve words by 30 speakers, three each for validation and test; each word is a constant."""
     lists: dict[str, list[str]] = {"validation_list.txt": [], "testing_list.txt": []}
     for value, word in enumerate(WORDS, 1):
         for speaker in range(30):
@@ -108,13 +108,13 @@ def test_speech_commands_12_adds_a_tenth_of_silence_and_unknown_words(small_comm
         assert {len(samples) for samples in silence} == {16000}
         noise[name] = {round(float(value) * 32768) for samples in silence for value in samples[[0, -1]]}
     assert noise["train"]
-    assert max(noise["train"]) < min(noise["test"])  # from their own parts of the recording
+    assert max(noise["train"]) < min(noise["test"])  # from separate parts of the recording
     again = speech_commands.read(small_commands, speech_commands.SpeechCommandsOptions(classes=12))
     same = zip(data.train.inputs["waveform"], again.train.inputs["waveform"], strict=True)
     assert all(np.array_equal(one, other) for one, other in same)
 
 
-def test_speech_commands_misses_what_its_lists_name(small_commands: Path) -> None:
+def test_speech_commands_with_a_missing_listed_file_raises(small_commands: Path) -> None:
     (small_commands / "yes" / "00000000_nohash_0.wav").unlink()
     with pytest.raises(DataError, match=r"validation_list.txt lists yes/00000000_nohash_0.wav"):
         speech_commands.read(small_commands, speech_commands.SpeechCommandsOptions())
@@ -125,7 +125,7 @@ RECORDINGS = (
     *(3_801, 2_100, 3_934, 3_941, 3_745, 3_845, 3_890, 3_778, 3_998, 2_022, 3_860, 3_872, 3_727, 1_759, 3_880),
     *(3_723, 1_592, 2_123, 4_044, 4_052),
 )
-"""Of each word, from backward to zero (Warden 2018)."""
+"""Number of recordings of each word, from backward to zero (Warden 2018)."""
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def test_no_voice_is_in_two_splits(data: RawData) -> None:
     assert len(everyone) >= 90
 
 
-def test_voices_that_differ_by_a_number_go_together() -> None:
+def test_voices_that_differ_by_a_number_are_in_the_same_split() -> None:
     assert len({split_of(f"klatt{number}") for number in ("", 2, 3, 4, 5, 6)}) == 1
     assert {split_of(str(number) + "x") for number in range(200)} == set(SPLITS)
 
@@ -104,7 +104,7 @@ def test_digits_languages_rates_and_pitches_differ(one_take: RawData) -> None:
     assert len({utterance.pitch for utterance in spoken}) > 30
 
 
-def test_voices_with_the_same_formants_go_together() -> None:
+def test_voices_with_the_same_formants_are_in_the_same_split() -> None:
     loader = pytest.importorskip("espeakng_loader")
     splits: dict[tuple[str, ...], set[str]] = {}
     for voice in set(espeak.variants()) - set(EXCLUDED):
@@ -115,9 +115,11 @@ def test_voices_with_the_same_formants_go_together() -> None:
     assert all(len(found) == 1 for found in splits.values()), splits
 
 
-def test_every_voice_differs_from_what_an_unknown_one_gets() -> None:
-    """espeak-ng answers an unknown variant with its default voice, without an error; two takes of a voice are not
-    quite the same, so other voices must be further away than those."""
+def test_every_voice_differs_from_the_fallback_voice() -> None:
+    """Check that no voice falls back to the default voice, which espeak-ng uses for unknown variants without an error.
+
+    Repeated recordings of a voice differ slightly, so the distance to another voice must exceed these differences.
+    """
     pytest.importorskip("espeakng_loader")
     voices = [voice for voice in espeak.variants() if voice not in EXCLUDED]
     names = [*voices, *["no-such-variant"] * 3]
@@ -132,7 +134,7 @@ def test_every_voice_differs_from_what_an_unknown_one_gets() -> None:
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 16000])
-def test_speech_keeps_its_energy_and_bandwidth_at_each_rate(rate_hz: int) -> None:
+def test_speech_has_the_same_duration_at_each_rate(rate_hz: int) -> None:
     pytest.importorskip("espeakng_loader")
     data = EspeakDigits().load(EspeakDigitsOptions(takes=1, sample_rate_hz=rate_hz))
     assert data.details == {"sample_rate_hz": rate_hz}
@@ -142,7 +144,7 @@ def test_speech_keeps_its_energy_and_bandwidth_at_each_rate(rate_hz: int) -> Non
     assert found == pytest.approx(seconds, rel=1e-3)
 
 
-def test_synthesis_is_the_same_in_every_process_and_again_in_this_one(one_take: RawData) -> None:
+def test_synthesis_is_deterministic_within_and_across_processes(one_take: RawData) -> None:
     again = EspeakDigits().load(EspeakDigitsOptions(takes=1))
     child = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True)
     assert _digest(again) == _digest(one_take)
@@ -150,7 +152,9 @@ def test_synthesis_is_the_same_in_every_process_and_again_in_this_one(one_take: 
     assert child.stderr == ""
 
 
-def test_the_caller_keeps_its_folder_and_its_output(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_synthesis_changes_neither_working_directory_nor_output(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     pytest.importorskip("espeakng_loader")
     before = Path.cwd()
     assert len(espeak.synthesize([espeak.Utterance("two", "en-us", "f1", 175, 50)])) == 1
@@ -158,8 +162,8 @@ def test_the_caller_keeps_its_folder_and_its_output(capfd: pytest.CaptureFixture
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_installation_far_down_the_tree_still_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """espeak-ng itself fails when the path of its data is longer than some 160 characters."""
+def test_synthesis_works_from_a_long_installation_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check the workaround for espeak-ng, which fails if the path of its data exceeds about 160 characters."""
     loader = pytest.importorskip("espeakng_loader")
     folder = tmp_path / ("x" * 100) / ("y" * 100)
     folder.mkdir(parents=True)
@@ -170,20 +174,20 @@ def test_an_installation_far_down_the_tree_still_speaks(tmp_path: Path, monkeypa
     assert len(near[0]) > 1000
 
 
-def test_without_the_loader_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_loader_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert EspeakDigits.requires == {"espeakng_loader": "pip install 'harness[speech]'"}
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(DataError, match=r"pip install 'harness\[speech\]'"):
         EspeakDigits().load(EspeakDigitsOptions())
 
 
-def test_a_language_that_is_not_there_is_an_error() -> None:
+def test_an_unknown_language_raises() -> None:
     pytest.importorskip("espeakng_loader")
     with pytest.raises(DataError, match="status 2 for Utterance"):
         espeak.synthesize([espeak.Utterance("two", "no-such-language", "f1", 175, 50)])
 
 
 @pytest.mark.parametrize("options", [{"takes": 0}, {"sample_rate_hz": 100}, {"voices": 3}])
-def test_options_are_checked(options: dict[str, int]) -> None:
+def test_invalid_options_are_rejected(options: dict[str, int]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(options, EspeakDigitsOptions)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import harness_speech
 
 
-def test_the_hooks_yield_what_the_plugin_ships() -> None:
+def test_hooks_yield_the_task_datasets_and_models() -> None:
     assert [task.name for task in harness_speech.harness_tasks()] == ["speech"]
     assert [dataset.name for dataset in harness_speech.harness_datasets()] == [
         "espeak-digits",

@@ -59,7 +59,7 @@ def test_fixed_length_cuts_normalizes_and_pads(waveforms: list[np.ndarray], samp
         assert not row[len(waveform) :].any()
 
 
-def test_resampling_keeps_a_tone_and_removes_what_the_new_rate_cannot_hold() -> None:
+def test_resampling_keeps_a_tone_and_removes_one_above_the_nyquist_frequency() -> None:
     def tone(hz: float, rate: int) -> np.ndarray:
         return np.sin(2 * np.pi * hz * np.arange(rate) / rate)
 
@@ -71,7 +71,7 @@ def test_resampling_keeps_a_tone_and_removes_what_the_new_rate_cannot_hold() -> 
     np.testing.assert_array_equal(resample(kept, 8000, 8000), kept)
 
 
-def test_the_default_length_holds_99_percent_of_the_training_clips() -> None:
+def test_the_default_length_covers_99_percent_of_the_training_clips() -> None:
     lengths = [100] * 197 + [400, 800, 900]
     prepared = Speech().prepare(_data(lengths, sample_rate_hz=8000), SpeechOptions())
     assert prepared.info.inputs == {"input_values": InputSpec(shape=(800,), dtype="float32")}
@@ -89,14 +89,14 @@ def test_seconds_sets_the_length() -> None:
     assert prepared.info.details["truncated_share"] == 0.5
 
 
-def test_a_dataset_without_a_sample_rate_is_refused() -> None:
+def test_a_dataset_without_a_sample_rate_is_rejected() -> None:
     with pytest.raises(DataError, match="sample_rate_hz"):
         Speech().prepare(_data([100]), SpeechOptions())
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e9])
 def test_a_clip_is_at_most_an_hour_long(seconds: float) -> None:
-    with pytest.raises(ValueError, match="seconds must lie above 0 and at most at 3600"):
+    with pytest.raises(ValueError, match="seconds must be above 0 and at most 3600"):
         SpeechOptions(seconds=seconds)
 
 
@@ -118,7 +118,7 @@ def test_each_waveform_is_resampled_from_its_own_rate() -> None:
     assert faster.info.details["sample_rate_hz"] == 12000
 
 
-def test_more_than_16_khz_is_kept_on_request_only() -> None:
+def test_rates_above_16_khz_are_kept_on_request_only() -> None:
     split = _split([4410, 4410], 0)
     data = RawData(
         train=split, validation=split, test=split, label_names=("no", "yes"), details={"sample_rate_hz": 44100}

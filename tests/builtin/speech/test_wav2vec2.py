@@ -27,14 +27,14 @@ def test_tiny_is_the_default_variant() -> None:
 
 
 def test_base_has_the_published_size() -> None:
-    """Baevski et al. 2020: 95 million parameters, with the parts that only pretraining uses."""
+    """Compare with the 95 million parameters of Baevski et al. 2020, which include those used in pretraining only."""
     parameters = Wav2Vec2().parameters(_config("wav2vec2-base"), _info())
     body = sum(int(np.prod(p.shape)) for p in parameters if p.name.startswith("wav2vec2."))
     assert body == 94_370_944  # facebook/wav2vec2-base: 94,371,712 with the 768 of masked_spec_embed
-    assert frames(_config("wav2vec2-base"), 16000)[-1] == 49  # one frame each 20 ms
+    assert frames(_config("wav2vec2-base"), 16000)[-1] == 49  # one frame every 20 ms
 
 
-def test_initial_weight_norm_agrees_with_its_direction() -> None:
+def test_initial_weight_g_agrees_with_the_norm_of_weight_v() -> None:
     name = "wav2vec2.encoder.pos_conv_embed.conv"
     for variant in Wav2Vec2.variants:
         weights = initial_weights(
@@ -44,14 +44,14 @@ def test_initial_weight_norm_agrees_with_its_direction() -> None:
         np.testing.assert_allclose(weights[f"{name}.weight_g"], norms, rtol=0.08)
 
 
-def test_decay_is_for_matrices_and_kernels() -> None:
+def test_weight_decay_applies_to_matrices_and_kernels_only() -> None:
     for parameter in Wav2Vec2().parameters(_config("wav2vec2-tiny", conv_bias=True), _info()):
         matrix = parameter.name.endswith((".weight", ".weight_v")) and "norm" not in parameter.name
         assert (parameter.name, parameter.decay) == (parameter.name, matrix)
 
 
-def test_flops_by_hand() -> None:
-    """Two convolutions, one layer, 4 frames: each term of the formula worked out separately."""
+def test_flops_agree_with_a_count_by_hand() -> None:
+    """Compute each term of the formula separately for two convolutions, one layer and 4 frames."""
     config = Wav2Vec2Config(
         hidden_size=6,
         num_hidden_layers=1,
@@ -74,7 +74,7 @@ def test_flops_by_hand() -> None:
     assert Wav2Vec2().flops_per_sample(config, _info(20)) == total
 
 
-def test_waveforms_too_short_for_a_frame_are_refused() -> None:
+def test_waveforms_too_short_for_a_frame_are_rejected() -> None:
     config = _config("wav2vec2-base")
     assert frames(config, 400)[-1] == 1
     for call in (Wav2Vec2().parameters, Wav2Vec2().flops_per_sample):
@@ -95,6 +95,6 @@ def test_waveforms_too_short_for_a_frame_are_refused() -> None:
         {"hidden_sizes": 64},
     ],
 )
-def test_impossible_sizes_are_refused(changes: dict[str, object]) -> None:
+def test_invalid_sizes_are_rejected(changes: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError):
         _config("wav2vec2-tiny", **changes)

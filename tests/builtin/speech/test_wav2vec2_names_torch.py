@@ -21,7 +21,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.torch
 @pytest.mark.parametrize("case", CASES)
-def test_wav2vec2_lists_the_checkpoint_of_transformers(case: str) -> None:
+def test_wav2vec2_parameters_match_the_checkpoint_of_transformers(case: str) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     config = msgspec.convert(CASES[case], Wav2Vec2Config)

@@ -1,4 +1,4 @@
-"""ResNet and wav2vec 2.0 as `transformers` writes them: TensorFlow's session gives its logits."""
+"""Comparison of the TensorFlow session with `transformers` on ResNet and wav2vec 2.0 checkpoints written by it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytest.importorskip("PIL", reason="images are resized by Pillow")
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder a case, from a child that imports torch."""
+    """Return a folder with one checkpoint per case, written by a child process that imports torch."""
     for module in ("torch", "transformers", "tensorflow"):
         if find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
@@ -31,7 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", genuine.CASES)
-def test_logits_are_those_of_transformers(root: Path, case: str) -> None:
+def test_logits_agree_with_transformers(root: Path, case: str) -> None:
     inputs, _, logits, _ = genuine.predicted(root / case, "tensorflow")
     with np.load(root / case / "expected.npz") as expected:
         for name, array in inputs.items():

@@ -1,4 +1,4 @@
-"""What only a GPU can show; the CPU's tests cover the rest."""
+"""Tests that need a GPU; tests on the CPU cover the rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def gpu() -> harness.DeviceInfo:
 
     first = TensorFlowBackend().devices()[0]
     if not first.name.startswith("cuda"):
-        pytest.skip("TensorFlow sees no GPU here")
+        pytest.skip("TensorFlow finds no GPU")
     return first
 
 
@@ -38,7 +38,7 @@ def train(case: str, **changes: Any) -> tuple[Any, list[float], harness.DeviceMe
 @pytest.mark.parametrize("case", ["mlp", "lstm", "bert", "resnet", "wav2vec2"])
 def test_every_precision_trains(gpu: harness.DeviceInfo, case: str, precision: str) -> None:
     if precision not in gpu.precisions:
-        pytest.skip(f"{gpu.description} does not compute in {precision}")
+        pytest.skip(f"{gpu.description} does not support {precision}")
     outputs, losses, memory = train(case, device=gpu.name, precision=precision)
     assert np.isfinite(outputs).all()
     assert losses[-1] < losses[0]

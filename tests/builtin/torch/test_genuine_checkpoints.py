@@ -1,4 +1,4 @@
-"""ResNet and wav2vec 2.0 as `transformers` writes them: PyTorch's session gives its logits."""
+"""Comparison of the PyTorch session with `transformers` on ResNet and wav2vec 2.0 checkpoints written by it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def _frameworks() -> None:
 
 
 @pytest.mark.parametrize("case", genuine.CASES)
-def test_logits_are_those_of_transformers(case: str, tmp_path: Path) -> None:
+def test_logits_agree_with_transformers(case: str, tmp_path: Path) -> None:
     folder = tmp_path / case
     genuine.write(case, folder)
     inputs, weights, logits, notes = genuine.predicted(folder, "torch")
     expected = genuine.expected(case, folder, inputs, weights)
     assert logits.shape == (6, len(genuine.CLASSES))
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
-    assert np.ptp(logits, axis=0).min() > 1e-3 * np.abs(logits).max()  # the examples are told apart
+    assert np.ptp(logits, axis=0).min() > 1e-3 * np.abs(logits).max()  # the logits depend on the example
     fresh = notes["pretrained_initialized_anew"]
     assert ("classifier" in fresh) == (case in genuine.NEW_HEADS), fresh
 
@@ -54,7 +54,7 @@ def test_inputs_are_what_the_checkpoint_expects(tmp_path: Path) -> None:
         ("wav2vec2", {"conv_bias": True}, r"missing wav2vec2\.feature_extractor\.conv_layers\.0\.conv\.bias"),
     ],
 )
-def test_arrays_that_do_not_fit_the_configuration_are_named(
+def test_arrays_that_do_not_match_the_configuration_are_listed(
     case: str, changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     genuine.write(case, tmp_path / case)
@@ -65,7 +65,7 @@ def test_arrays_that_do_not_fit_the_configuration_are_named(
 
 
 @pytest.mark.parametrize("case", ["resnet", "wav2vec2"])
-def test_bfloat16_is_refused_with_advice(case: str, tmp_path: Path) -> None:
+def test_bfloat16_checkpoints_are_rejected_with_advice(case: str, tmp_path: Path) -> None:
     genuine.write(case, tmp_path / case, dtype="bfloat16")
     with pytest.raises(DataError, match="store the checkpoint in float32 or float16"):
         genuine.predicted(tmp_path / case, "torch")
@@ -80,9 +80,9 @@ def test_bfloat16_is_refused_with_advice(case: str, tmp_path: Path) -> None:
         ("wav2vec2", "use_weighted_layer_sum", True),
     ],
 )
-def test_networks_of_another_form_are_refused(case: str, field: str, value: object, tmp_path: Path) -> None:
+def test_checkpoints_of_other_architectures_are_rejected(case: str, field: str, value: object, tmp_path: Path) -> None:
     genuine.write(case, tmp_path / case)
     config = tmp_path / case / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {field: value}))
-    with pytest.raises(UsageError, match=f"{field}={value!r}; {case} is implemented for"):
+    with pytest.raises(UsageError, match=f"{field}={value!r}; model {case!r} supports"):
         genuine.planned(tmp_path / case, "torch")

@@ -1,4 +1,4 @@
-"""The same sessions on a CUDA device."""
+"""Tests of sessions on a CUDA device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _a_gpu() -> None:
 
 @pytest.fixture
 def no_synchronization() -> Iterator[None]:
-    """Operations that wait for the GPU raise an error."""
+    """Raise an error for operations that wait for the GPU."""
     import torch
 
     torch.cuda.set_sync_debug_mode("error")
@@ -31,7 +31,7 @@ def no_synchronization() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_cuda_computes_what_the_cpu_computes(family: str) -> None:
+def test_cuda_agrees_with_the_cpu(family: str) -> None:
     recipe = {"optimizer": "sgd", "learning_rate": 1e-2}
     cpu = open_session(request_of(family, recipe=recipe))
     gpu = open_session(request_of(family, recipe=recipe, device="cuda:0"))
@@ -47,9 +47,9 @@ def test_cuda_computes_what_the_cpu_computes(family: str) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_precision_of_the_device_trains(family: str, precision: str) -> None:
+def test_every_supported_precision_trains(family: str, precision: str) -> None:
     if precision not in TorchBackend().devices()[0].precisions:
-        pytest.skip(f"this GPU has no {precision}")
+        pytest.skip(f"this GPU does not support {precision}")
     request = request_of(family, device="cuda:0", precision=precision, recipe={"clip_norm": 1.0})
     session = open_session(request)
     curve = losses(session, batch_of(request.info, 16), [1e-3] * 12)

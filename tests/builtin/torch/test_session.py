@@ -63,7 +63,7 @@ def test_weights_that_do_not_fit_are_refused_by_name() -> None:
         session.set_weights({**weights, "linear.weight": weights["linear.weight"].T})
 
 
-def test_notes_tell_what_was_set() -> None:
+def test_notes_list_threads_and_numeric_modes() -> None:
     import torch
 
     session = open_session(request_of("linear", threads=2))

@@ -1,4 +1,4 @@
-"""Crops and flips: on the training split only, the same for every backend."""
+"""Tests of random crops and flips, which apply to training batches only and do not depend on the backend."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INFO = DataInfo(
 
 
 def numbered(count: int, side: int = 6) -> np.ndarray:
-    """Images whose pixels all differ and none is zero."""
+    """Return images whose pixels are distinct and not zero."""
     return np.arange(1, count * side * side * 3 + 1, dtype=np.float32).reshape(count, side, side, 3)
 
 
@@ -29,7 +29,7 @@ def augmented(images: np.ndarray, seed: int = 0, **options: object) -> np.ndarra
     return TASK.augment({"pixel_values": images.copy()}, INFO, VisionOptions(**options), rng)["pixel_values"]
 
 
-def test_nothing_changes_unless_asked_for() -> None:
+def test_augmentation_is_off_by_default() -> None:
     images = numbered(4)
     assert np.array_equal(augmented(images), images)
 
@@ -62,7 +62,7 @@ def agrees(new: np.ndarray, old: np.ndarray, down: int, right: int) -> bool:
     return np.array_equal(new, expected)
 
 
-def test_the_middle_corner_leaves_an_image_as_it_is() -> None:
+def test_a_centered_crop_leaves_an_image_unchanged() -> None:
     images = numbered(3)
     assert np.array_equal(shifted(images, np.full((3, 2), 2), 2), images)
 
@@ -80,7 +80,7 @@ def test_an_epochs_batches_depend_on_seed_and_epoch_only() -> None:
     assert not np.array_equal(first[0], later[0])
     assert not np.array_equal(first[0], other[0])
     assert all(batch.flags.c_contiguous for batch in first)
-    assert np.array_equal(split.inputs["pixel_values"], numbered(20))  # the data themselves stay
+    assert np.array_equal(split.inputs["pixel_values"], numbered(20))  # the split is unchanged
 
 
 def test_the_order_of_examples_does_not_depend_on_augmentation() -> None:
@@ -90,7 +90,7 @@ def test_the_order_of_examples_does_not_depend_on_augmentation() -> None:
     assert plain == flipped
 
 
-def test_a_shape_that_changes_is_the_plugins_fault() -> None:
+def test_an_augmentation_that_changes_a_shape_raises() -> None:
     split = Split(inputs={"pixel_values": numbered(20)}, targets=np.arange(20))
-    with pytest.raises(PluginError, match="shapes and dtypes must stay"):
+    with pytest.raises(PluginError, match="it must keep all shapes and dtypes"):
         next(training_batches(split, 8, 0, 1, lambda inputs, rng: {"pixel_values": inputs["pixel_values"][:, :4]}))

@@ -1,4 +1,4 @@
-"""Images prepared as a checkpoint's ``preprocessor_config.json`` says."""
+"""Tests of image preparation according to a checkpoint's ``preprocessor_config.json``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytest.importorskip("PIL", reason="images are resized by Pillow")
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHAPES = ((60, 80, 3), (91, 47, 1), (33, 200, 3), (32, 32, 1), (20, 17, 3), (256, 300, 3))
-RESNET = {  # as the published ResNet checkpoints have it
+RESNET = {  # as in the published ResNet checkpoints
     "crop_pct": 0.875,
     "do_normalize": True,
     "do_resize": True,
@@ -31,13 +31,13 @@ RESNET = {  # as the published ResNet checkpoints have it
 
 
 def images(shapes: tuple[tuple[int, int, int], ...], top: int = 255) -> list[np.ndarray]:
-    """Noise on a slope: what is off by a pixel shows, and so does another filter."""
+    """Return noise on a gradient, which makes an offset by one pixel or another filter visible."""
     rng = np.random.default_rng(0)
-    made = []
+    noisy = []
     for height, width, channels in shapes:
         slope = np.linspace(0, 0.6, height * width * channels).reshape(height, width, channels)
-        made.append((top * (slope + 0.4 * rng.random(slope.shape))).astype(np.uint8))
-    return made
+        noisy.append((top * (slope + 0.4 * rng.random(slope.shape))).astype(np.uint8))
+    return noisy
 
 
 def raw(pixels: list[np.ndarray], **details: int) -> RawData:
@@ -87,7 +87,7 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[tuple[int, int, int], ...]]] =
 
 @pytest.mark.torch
 @pytest.mark.parametrize("case", CASES)
-def test_pixels_are_those_of_the_image_processor(case: str, tmp_path: Path) -> None:
+def test_pixels_agree_with_the_image_processor(case: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     name, settings, shapes = CASES[case]
     processor = getattr(transformers, f"{name}ImageProcessorPil")(**settings)
@@ -98,7 +98,7 @@ def test_pixels_are_those_of_the_image_processor(case: str, tmp_path: Path) -> N
     expected = processor(color, input_data_format="channels_last", return_tensors="np")["pixel_values"]
     found = prepared(tmp_path, raw(pixels))
     assert found.info.inputs["pixel_values"].shape == (*expected.shape[2:], 3)
-    # Both round to whole gray levels at the same place; what is left is float32.
+    # Both round to integer pixels at the same step, so only float32 rounding differs.
     np.testing.assert_allclose(
         found.train.inputs["pixel_values"], expected.transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-5, err_msg=case
     )
@@ -116,13 +116,13 @@ def test_a_published_resnet_is_scaled_to_256_and_cropped_to_224(tmp_path: Path) 
     assert found.info.details["channel_1_std"] == pytest.approx(0.224)
 
 
-def test_another_size_keeps_the_checkpoints_crop_and_statistics(tmp_path: Path) -> None:
+def test_another_size_keeps_the_crop_and_statistics_of_the_checkpoint(tmp_path: Path) -> None:
     assert options(written(tmp_path, RESNET), image_size=64) == VisionOptions(
         image_size=64, channels=3, resize="cover", crop_share=0.875, resample="bicubic", mean=MEAN, std=STD
     )
 
 
-def test_without_a_preprocessor_the_network_still_gets_its_channels(tmp_path: Path) -> None:
+def test_a_checkpoint_without_preprocessor_sets_the_channels(tmp_path: Path) -> None:
     gray = raw(images(((8, 9, 1), (8, 9, 1))))
     assert VisionTask().checkpoint_options(written(tmp_path, None)) == {"channels": 3}
     found = prepared(tmp_path, gray)
@@ -135,7 +135,7 @@ def test_without_a_preprocessor_the_network_still_gets_its_channels(tmp_path: Pa
     assert prepared(written(tmp_path, None, channels=1), raw(images(SHAPES))).info.inputs["pixel_values"].shape[2] == 1
 
 
-def test_images_of_few_grey_levels_gain_levels_when_they_are_scaled() -> None:
+def test_images_of_few_gray_levels_are_resized_with_more_levels() -> None:
     data = raw(images(((8, 8, 1), (8, 8, 1)), top=16), pixel_max=16)
     found = VisionTask().prepare(data, VisionOptions(image_size=32, resample="bicubic", mean=(0.0,), std=(1.0,)))
     pixels = found.train.inputs["pixel_values"]
@@ -151,22 +151,25 @@ def test_images_of_few_grey_levels_gain_levels_when_they_are_scaled() -> None:
         ({"size": None}, "size is missing: give its height and width"),
         ({"size": "large"}, "got `str` - at `size`"),
         ({"size": {"longest_edge": 224}}, "unknown field `longest_edge` - at `size`"),
-        ({"size": {"shortest_edge": 0}}, "size.shortest_edge is 0: it must lie between 1 and 4096 pixels"),
+        ({"size": {"shortest_edge": 0}}, "size.shortest_edge is 0: it must be between 1 and 4096 pixels"),
         ({"size": {"height": 224}}, "size is .*: give its height and width"),
-        ({"crop_pct": 1.5}, "crop_pct is 1.5: it must lie between 0.1 and 1"),
-        ({"resample": 9}, "resample is 9: Pillow's filters have the numbers 0 to 5"),
-        ({"image_mean": [0.5, 0.5]}, "image_mean is .*: give a number for each of the 3 channels"),
+        ({"crop_pct": 1.5}, "crop_pct is 1.5: it must be between 0.1 and 1"),
+        ({"resample": 9}, "resample is 9: use the number of a Pillow filter, from 0 to 5"),
+        ({"image_mean": [0.5, 0.5]}, "image_mean is .*: give one number, or one for each of the 3 channels"),
         ({"image_mean": None}, "image_mean is missing"),
-        ({"image_std": [0.5, 0.0, 0.5]}, "image_std is .*: give a positive number for each"),
+        ({"image_std": [0.5, 0.0, 0.5]}, "image_std is .*: give one positive number, or one for each"),
         ({"image_std": "half"}, "at `image_std`"),
         ({"rescale_factor": 0.0}, "rescale_factor is 0.0: it must be positive"),
-        ({"do_pad": True}, "do_pad is True: images are not padded"),
+        ({"do_pad": True}, "do_pad is True: the task does not pad images"),
         ({"do_center_crop": True, "crop_size": 32}, "do_center_crop is True: ConvNext's processor crops by crop_pct"),
-        ({"feature_extractor_type": "OwlViTFeatureExtractor"}, "feature_extractor_type is 'OwlViT.*known: ConvNext"),
+        (
+            {"feature_extractor_type": "OwlViTFeatureExtractor"},
+            "feature_extractor_type is 'OwlViT.*not supported; use one of ConvNext",
+        ),
         ({"image_processor_type": "BitImageProcessor"}, "crop_size is missing"),
         (
             {"image_processor_type": "BitImageProcessor", "do_center_crop": False},
-            "size.shortest_edge is 224: images would keep several sizes; set do_center_crop and crop_size",
+            "size.shortest_edge is 224: images would differ in size; set do_center_crop and crop_size",
         ),
         (
             {"image_processor_type": "CLIPImageProcessor", "crop_size": {"height": 9, "width": 8}},
@@ -175,22 +178,22 @@ def test_images_of_few_grey_levels_gain_levels_when_they_are_scaled() -> None:
         ({"image_processor_type": "CLIPImageProcessor", "crop_size": 300}, "crop_size is .*must have the proportions"),
     ],
 )
-def test_what_the_task_cannot_do_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_unsupported_preprocessing_is_rejected(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     written(tmp_path, {**RESNET, **changes})
     with pytest.raises(UsageError, match=f"preprocessor_config.json: .*{message}"):
         VisionTask().checkpoint_options(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff"])
-def test_a_file_that_cannot_be_read_is_named(content: bytes, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(content: bytes, tmp_path: Path) -> None:
     written(tmp_path, None)
     (tmp_path / "preprocessor_config.json").write_bytes(content)
     with pytest.raises(UsageError, match=r"preprocessor_config\.json: cannot be read"):
         VisionTask().checkpoint_options(tmp_path)
 
 
-def test_networks_of_other_channels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"config\.json: num_channels is 4: images have 1 channel or 3"):
+def test_networks_with_other_numbers_of_channels_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"config\.json: num_channels is 4: images have 1 or 3 channels"):
         VisionTask().checkpoint_options(written(tmp_path, RESNET, channels=4))
 
 
@@ -200,20 +203,20 @@ def test_networks_of_other_channels_are_refused(tmp_path: Path) -> None:
         ({"crop_share": 0.0}, "crop_share"),
         ({"crop_share": 1.1}, "crop_share"),
         ({"image_size": (4, 0)}, "image_size"),
-        ({"mean": (0.5,)}, "mean and std go together"),
+        ({"mean": (0.5,)}, "only one of mean and std is set"),
         ({"mean": (), "std": ()}, "1 or 3 numbers"),
         ({"mean": (0.5, 0.5), "std": (1.0,)}, "1 or 3 numbers"),
         ({"mean": (float("nan"),), "std": (1.0,)}, "finite"),
         ({"mean": (0.5,), "std": (0.0,)}, "positive"),
     ],
 )
-def test_options_are_checked(wrong: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_rejected(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VisionOptions(**wrong)
 
 
-def test_options_that_do_not_suit_the_images_are_refused() -> None:
-    with pytest.raises(DataError, match=r"mean and std have 3 numbers, the images 1 channels; .*task.channels=3"):
+def test_options_that_do_not_match_the_images_are_rejected() -> None:
+    with pytest.raises(DataError, match=r"mean and std have 3 numbers, but the images have 1 .*task.channels=3"):
         VisionTask().prepare(raw(images(((8, 8, 1),))), VisionOptions(mean=MEAN, std=STD))
     with pytest.raises(DataError, match=r"several sizes, and resize is none; .*task.image_size"):
         VisionTask().prepare(raw(images(SHAPES)), VisionOptions(resize="none"))

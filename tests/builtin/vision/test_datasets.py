@@ -1,4 +1,4 @@
-"""The standard datasets of images: on small files in the publishers' format, and on theirs where they are at hand."""
+"""Tests of the standard image datasets, on small generated files and on the downloaded files if present."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
 
 
 def trained_counts(data: RawData) -> list[int]:
-    """Images of each class in the publisher's training files."""
+    """Return the number of images of each class in the publisher's training files."""
     return np.bincount(np.concatenate([data.train.targets, data.validation.targets])).tolist()
 
 
@@ -47,13 +47,13 @@ def test_mnist_holds_out_a_tenth_of_every_class(small_mnist: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<html>not found</html>", "no idx file"),
-        (b"", "no idx file"),
-        (bytes([0, 0, 9, 1, 0, 0, 0, 1, 7]), "no idx file"),
-        (bytes([0, 0, 8, 1, 0, 0, 0, 2, 7]), "holds 1 values"),
+        (b"<html>not found</html>", "not an IDX file"),
+        (b"", "not an IDX file"),
+        (bytes([0, 0, 9, 1, 0, 0, 0, 1, 7]), "not an IDX file"),
+        (bytes([0, 0, 8, 1, 0, 0, 0, 2, 7]), "has 1 values"),
     ],
 )
-def test_what_is_no_idx_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_invalid_idx_files_are_rejected(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "images"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
@@ -87,11 +87,11 @@ def test_mnist_as_published(
 def test_fashion_mnist_has_the_published_mean(real_data: None) -> None:
     data = load_real(mnist.FashionMnist())
     images = np.concatenate([data.train.inputs["image"], data.validation.inputs["image"]])
-    assert images.mean() / 255 == pytest.approx(0.2860, abs=5e-5)  # as often used for normalization
+    assert images.mean() / 255 == pytest.approx(0.2860, abs=5e-5)  # the value commonly used for normalization
 
 
 def write_cifar(folder: Path, each: int) -> NDArray[np.uint8]:
-    """Files in the documented layout; returns the records of the test batch."""
+    """Write files in the documented format, and return the records of the test batch."""
     folder.mkdir()
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     (folder / "batches.meta.txt").write_text("\n".join(names) + "\n\n")
@@ -104,7 +104,7 @@ def write_cifar(folder: Path, each: int) -> NDArray[np.uint8]:
     return records[5]
 
 
-def test_cifar10_reads_planes_of_color(tmp_path: Path) -> None:
+def test_cifar10_reads_color_planes(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-10-batches-bin"
     records = write_cifar(folder, 20)
     data = cifar10.read(tmp_path)
@@ -118,7 +118,7 @@ def test_cifar10_reads_planes_of_color(tmp_path: Path) -> None:
         assert image[row, column, color] == records[3, 1 + 1024 * color + 32 * row + column]
     assert data.test.targets.tolist() == [*range(10)] * 2
     (folder / "test_batch.bin").write_bytes(b"\x00" * 3072)
-    with pytest.raises(DataError, match="no whole number of records"):
+    with pytest.raises(DataError, match="3072 bytes; expected a multiple of 3073"):
         cifar10.read(tmp_path)
     (folder / "test_batch.bin").write_bytes(b"\x0b" * 3073)
     with pytest.raises(DataError, match="class 11"):

@@ -1,4 +1,4 @@
-"""The dataset `digits`: counts, splits, and what is in the arrays."""
+"""Tests of the dataset ``digits``: sizes, splits and contents of the arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def data() -> RawData:
     return Digits().load(SeededSplit())
 
 
-def test_splits_have_the_documented_sizes_and_form(data: RawData) -> None:
+def test_splits_have_the_documented_sizes_shapes_and_dtypes(data: RawData) -> None:
     splits = (data.train, data.validation, data.test)
     assert [len(split) for split in splits] == [1257, 180, 360]
     for split in splits:
@@ -38,16 +38,16 @@ def test_every_image_is_in_one_split_only() -> None:
     np.testing.assert_array_equal(np.sort(index), np.arange(1797))
 
 
-def test_classes_keep_their_shares_in_every_split(data: RawData) -> None:
+def test_class_fractions_are_equal_in_every_split(data: RawData) -> None:
     counts = np.bincount(load_digits().target)
-    # As optdigits.names of the UCI repository has them.
+    # From optdigits.names in the UCI repository.
     assert counts.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     whole = counts / 1797
     for split in (data.train, data.validation, data.test):
         np.testing.assert_allclose(np.bincount(split.targets, minlength=10) / len(split), whole, atol=1 / len(split))
 
 
-def test_loading_twice_gives_the_same_and_another_split_seed_another_split(data: RawData) -> None:
+def test_the_split_depends_on_split_seed_only(data: RawData) -> None:
     np.testing.assert_array_equal(Digits().load(SeededSplit()).test.inputs["image"], data.test.inputs["image"])
     other = Digits().load(SeededSplit(split_seed=1)).test
     assert len(other) == 360

@@ -1,4 +1,4 @@
-"""The ResNet family as data: parameter counts as published, FLOPs by hand, and sizes that are refused."""
+"""Tests of the declarations of ResNet models: numbers of parameters, FLOPs, and rejection of invalid sizes."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def config(variant: str) -> ResNetConfig:
 IMAGENET, CIFAR = info(224, 224, 3, 1000), info(32, 32, 3, 10)
 
 
-def test_the_default_variant_is_the_small_one() -> None:
+def test_variants_start_with_the_small_default() -> None:
     assert list(ResNet.variants) == ["resnet-20", "resnet-18", "resnet-50"]
 
 
 @pytest.mark.parametrize(
     ("variant", "data", "trainable"),
     [
-        ("resnet-18", IMAGENET, 11_689_512),  # torchvision's page of pretrained weights
-        ("resnet-50", IMAGENET, 25_557_032),  # the same
-        # He et al. 2015, table 6, says 0.27M: 269,722 with zero-padded shortcuts (by hand: 432 + 32 stem,
-        # 6 * (2304 + 32), 4608 + 9216 * 5 + 6 * 64, 18432 + 36864 * 5 + 6 * 128, 650), and two projections more.
+        ("resnet-18", IMAGENET, 11_689_512),  # torchvision's table of pretrained weights
+        ("resnet-50", IMAGENET, 25_557_032),  # torchvision's table of pretrained weights
+        # He et al. 2015, table 6, reports 0.27M, which is 269,722 with zero-padded shortcuts (432 + 32 for the stem,
+        # 6 * (2304 + 32), 4608 + 9216 * 5 + 6 * 64, 18432 + 36864 * 5 + 6 * 128, 650). Two projections are added here.
         ("resnet-20", CIFAR, 269_722 + (16 * 32 + 2 * 32) + (32 * 64 + 2 * 64)),
     ],
 )
@@ -48,7 +48,7 @@ def test_trainable_parameters_are_as_published(variant: str, data: DataInfo, tra
 
 
 @pytest.mark.parametrize("variant", list(ResNet.variants))
-def test_only_running_statistics_are_untrained_and_only_kernels_decay(variant: str) -> None:
+def test_only_running_statistics_are_not_trainable_and_only_kernels_decay(variant: str) -> None:
     parameters = ResNet().parameters(config(variant), CIFAR)
     assert len({p.name for p in parameters}) == len(parameters)
     for parameter in parameters:
@@ -56,7 +56,7 @@ def test_only_running_statistics_are_untrained_and_only_kernels_decay(variant: s
         assert parameter.decay == (len(parameter.shape) > 1)
 
 
-def test_kernels_start_with_the_fan_out_variance_and_norms_as_identity() -> None:
+def test_kernels_are_initialized_by_fan_out_and_normalization_as_identity() -> None:
     weights = initial_weights(ResNet().parameters(config("resnet-20"), CIFAR), seed=0)
     kernel = weights["resnet.encoder.stages.2.layers.1.layer.0.convolution.weight"]
     assert kernel.shape == (64, 64, 3, 3)
@@ -67,7 +67,7 @@ def test_kernels_start_with_the_fan_out_variance_and_norms_as_identity() -> None
     assert abs(weights["classifier.1.weight"]).max() <= 1 / 8
 
 
-def test_grey_images_change_the_first_kernel_only() -> None:
+def test_gray_images_change_the_first_kernel_only() -> None:
     color = ResNet().parameters(config("resnet-18"), IMAGENET)
     gray = ResNet().parameters(config("resnet-18"), info(224, 224, 1, 1000))
     assert [(a.name, b.shape) for a, b in zip(color, gray, strict=True) if a.shape != b.shape] == [
@@ -75,11 +75,11 @@ def test_grey_images_change_the_first_kernel_only() -> None:
     ]
 
 
-def test_flops_of_a_network_small_enough_to_count_by_hand() -> None:
+def test_flops_of_a_small_network_agree_with_a_count_by_hand() -> None:
     tiny = ResNetConfig(embedding_size=4, hidden_sizes=(4, 8), depths=(1, 1), layer_type="basic", stem="small")
     stem = 9 * 9 * 9 * 3 * 4
     first = 2 * (9 * 9 * 9 * 4 * 4)
-    # A 9 x 9 image halves to 5 x 5: the padding rounds up.
+    # A 9 x 9 image is reduced to 5 x 5, because padding rounds up.
     second = 5 * 5 * (4 * 8 + 9 * 4 * 8 + 9 * 8 * 8)
     assert ResNet().flops_per_sample(tiny, info(9, 9, 3, 10)) == 2 * (stem + first + second + 8 * 10)
 
@@ -87,7 +87,7 @@ def test_flops_of_a_network_small_enough_to_count_by_hand() -> None:
 @pytest.mark.parametrize(
     ("variant", "data", "multiply_adds"),
     [
-        ("resnet-18", IMAGENET, 1.814e9),  # torchvision's page: 1.81 and 4.09
+        ("resnet-18", IMAGENET, 1.814e9),  # torchvision's table: 1.81 and 4.09
         ("resnet-50", IMAGENET, 4.089e9),
         ("resnet-20", CIFAR, 40.8e6),
     ],
@@ -99,8 +99,8 @@ def test_flops_are_twice_the_published_multiply_adds(variant: str, data: DataInf
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"depths": [1, 1]}, "hidden_sizes and depths need one number a stage, got 4 and 2"),
-        ({"hidden_sizes": [], "depths": []}, "one number a stage"),
+        ({"depths": [1, 1]}, "hidden_sizes and depths need one number per stage, got 4 and 2"),
+        ({"hidden_sizes": [], "depths": []}, "one number per stage"),
         ({"depths": [3, 0, 6, 3]}, "must be at least 1"),
         ({"hidden_sizes": [256, 510, 1024, 2048]}, "multiples of 4"),
         ({"layer_type": "dense"}, "Invalid enum value 'dense'"),
@@ -108,6 +108,6 @@ def test_flops_are_twice_the_published_multiply_adds(variant: str, data: DataInf
         ({"width": 3}, "unknown field `width`"),
     ],
 )
-def test_impossible_sizes_are_refused(values: dict[str, object], message: str) -> None:
+def test_invalid_sizes_are_rejected(values: dict[str, object], message: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=message):
         msgspec.convert(values, ResNetConfig)

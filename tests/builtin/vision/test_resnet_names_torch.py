@@ -1,4 +1,4 @@
-"""ResNet's canonical arrays against those of Hugging Face's own network."""
+"""Comparison of ResNet's canonical arrays with the network in `transformers`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.torch
 
 @pytest.mark.parametrize("variant", ["resnet-18", "resnet-50"])
 @pytest.mark.parametrize("downsample_in_first_stage", [False, True])
-def test_names_and_shapes_are_those_of_the_hugging_face_network(variant: str, downsample_in_first_stage: bool) -> None:
+def test_resnet_parameters_match_the_checkpoint_of_transformers(variant: str, downsample_in_first_stage: bool) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
 

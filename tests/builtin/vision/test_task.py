@@ -1,4 +1,4 @@
-"""The task `vision`: scaling, normalization, and what is refused."""
+"""Tests of the task ``vision``: scaling, normalization, and rejection of invalid data."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_digits_become_normalized_pixels() -> None:
     assert pixels.std() == pytest.approx(1, abs=1e-5)
     assert prepared.info.inputs == {"pixel_values": InputSpec(shape=(8, 8, 1), dtype="float32")}
     assert (prepared.info.kind, prepared.info.objective, prepared.info.outputs) == ("image", "classification", 10)
-    # Ink covers 4.884 of 16 on average over all images, 0.305 of a pixel's range.
+    # Over all images, the mean pixel is 4.884 of 16, or 0.305 after scaling.
     assert prepared.info.details["channel_0_mean"] == pytest.approx(0.305, abs=0.002)
 
 
-def test_each_channel_is_normalized_by_itself() -> None:
+def test_each_channel_is_normalized_separately() -> None:
     train = images(50)
     train.inputs["image"][..., 1] //= 4
     data = raw(train=train)
@@ -56,7 +56,7 @@ def test_each_channel_is_normalized_by_itself() -> None:
     np.testing.assert_allclose(prepared.test.inputs["pixel_values"], (scaled - mean) / std, atol=1e-5)
 
 
-def test_nothing_is_fitted_on_validation_or_test() -> None:
+def test_statistics_do_not_depend_on_validation_and_test() -> None:
     before = prepare(raw())
     after = prepare(raw(validation=images(4, seed=8, top=9), test=images(6, seed=9, top=9)))
     assert after.info == before.info
@@ -64,7 +64,7 @@ def test_nothing_is_fitted_on_validation_or_test() -> None:
     assert not np.array_equal(after.test.inputs["pixel_values"], before.test.inputs["pixel_values"])
 
 
-def test_training_images_set_the_statistics() -> None:
+def test_statistics_depend_on_the_training_images() -> None:
     assert prepare(raw(train=images(20, top=99))).info.details != prepare(raw()).info.details
 
 
@@ -77,7 +77,7 @@ def test_a_constant_channel_stays_finite() -> None:
     assert np.isfinite(prepared.test.inputs["pixel_values"]).all()
 
 
-def test_groups_and_raw_images_are_left_alone() -> None:
+def test_groups_and_raw_images_are_unchanged() -> None:
     groups = {"writer": np.arange(20)}
     data = raw(train=replace(images(20), groups=groups))
     copy = data.train.inputs["image"].copy()
@@ -91,26 +91,26 @@ def test_groups_and_raw_images_are_left_alone() -> None:
     [
         (
             {"test": images(3, shape=(8, 8))},
-            r"test images are uint8 of shape \(3, 8, 8\); needed: uint8 \[N, H, W, C\]",
+            r"test images are uint8 of shape \(3, 8, 8\); expected uint8 \[N, H, W, C\]",
         ),
         (
             {"validation": images(3, shape=(4, 4, 3))},
-            r"validation images have shape \(4, 4, 3\), those of the training",
+            r"validation images have shape \(4, 4, 3\), but those of the training",
         ),
-        ({"details": {"pixel_max": 16}}, r"training images reach \d+, above the dataset's pixel_max of 16"),
+        ({"details": {"pixel_max": 16}}, r"training images have pixels of \d+, above the dataset's pixel_max of 16"),
         (
             {"train": Split(inputs={"image": np.zeros((2, 4, 5, 3))}, targets=np.zeros(2, np.int64))},
             "training images are float64",
         ),
     ],
 )
-def test_data_of_another_form_are_refused(changes: dict[str, object], message: str) -> None:
+def test_arrays_of_a_wrong_shape_or_dtype_are_rejected(changes: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         prepare(raw(**changes))
 
 
 def several(*shapes: tuple[int, int, int], value: int | None = None) -> Split:
-    """One image of each shape, of noise or of one value."""
+    """Return one image per shape, with noise or a constant value."""
     rng = np.random.default_rng(0)
     pixels = np.empty(len(shapes), object)
     for number, shape in enumerate(shapes):
@@ -128,7 +128,7 @@ def several(*shapes: tuple[int, int, int], value: int | None = None) -> Split:
         ([(8, 9, 1), (20, 6, 1)], 16, (16, 16, 1)),
     ],
 )
-def test_images_of_several_sizes_become_one(
+def test_images_of_different_sizes_get_a_common_size(
     shapes: list[tuple[int, int, int]], side: int | None, expected: tuple[int, int, int]
 ) -> None:
     pytest.importorskip("PIL", reason="images are resized by Pillow")
@@ -139,19 +139,19 @@ def test_images_of_several_sizes_become_one(
     assert prepared.info.inputs["pixel_values"].shape == expected
 
 
-def test_resizing_keeps_what_is_in_the_middle() -> None:
+def test_resizing_keeps_the_center() -> None:
     pytest.importorskip("PIL", reason="images are resized by Pillow")
     from harness_vision.images import uniform
 
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = (200, 100, 50)
     (square,) = uniform("training", [wide], (5, 5, 3), VisionOptions())
-    assert (square[:, 1:-1] == (200, 100, 50)).all()  # the filter sees the outer columns' neighbors
+    assert (square[:, 1:-1] == (200, 100, 50)).all()  # in the outer columns, the filter includes neighbors
     (gray,) = uniform("training", [wide[:, 10:20]], (10, 10, 1), VisionOptions())
     assert set(gray.ravel()) == {round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)}
 
 
-def test_images_of_one_size_are_not_touched_unless_asked() -> None:
+def test_images_of_one_size_are_resized_on_request_only() -> None:
     pytest.importorskip("PIL", reason="images are resized by Pillow")
     same = VisionTask().prepare(raw(), VisionOptions())
     objects = raw(train=several(*[(4, 5, 3)] * 20))
@@ -162,7 +162,7 @@ def test_images_of_one_size_are_not_touched_unless_asked() -> None:
     assert VisionTask().prepare(raw(), VisionOptions(image_size=7)).info.inputs["pixel_values"].shape == (7, 7, 3)
 
 
-def test_what_is_no_image_is_refused() -> None:
+def test_arrays_that_are_not_images_are_rejected() -> None:
     data = raw(validation=several((4, 5, 3), (4, 5, 2)))
     with pytest.raises(DataError, match=r"validation image 1 is uint8 of shape \(4, 5, 2\)"):
         prepare(data)

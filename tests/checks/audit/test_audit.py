@@ -1,4 +1,4 @@
-"""Every check passes on an honest run, and fails on one that deserves it."""
+"""Tests that every check of an audit passes on an unchanged run and fails on one that was tampered with."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from harness.execute.weights import load, save
 from harness.records.store import ARRAYS, RECORD, WEIGHTS
 
 pytestmark = pytest.mark.usefixtures("toy")
-TIMED = "timed predictions are the scored ones"
-CHANGED = "training changed the weights, and these were evaluated"
-CLOCK = "the clock agrees with the wall"
+TIMED = "timed predictions match the scored ones"
+CHANGED = "training changed the weights, and the trained weights were evaluated"
+CLOCK = "the step timer agrees with wall-clock time"
 SPEED = "throughputs follow from the windows"
 LATENCY = "percentiles follow from the latencies"
 SCORES = "scores follow from the predictions"
-SEEDS = "seeds were really different"
-REPEATS = "repeats began alike"
-DATA = "the data are those of the record"
+SEEDS = "distinct seeds gave distinct runs"
+REPEATS = "repeats started from the same weights and data"
+DATA = "the data match the record"
 INITIAL = "the initial weights follow from the seed"
-SAVED = "the saved weights give the predictions"
-REMEMBERED = "nothing is remembered from batch to batch"
-ALL = [TIMED, CHANGED, CLOCK, SPEED, LATENCY, SCORES, SEEDS, REPEATS, DATA, INITIAL, SAVED, REMEMBERED]
+SAVED = "the saved weights reproduce the predictions"
+CACHED = "no results are cached between batches"
+ALL = [TIMED, CHANGED, CLOCK, SPEED, LATENCY, SCORES, SEEDS, REPEATS, DATA, INITIAL, SAVED, CACHED]
 
 
 def trained(results: Path, *arguments: str, backend: str = "toy-numpy") -> list[Path]:
@@ -47,7 +47,7 @@ def audit(run: Path, status: int) -> dict[str, bool | None]:
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of two seeds, the first one twice, with weights."""
+    """Return a results directory with two seeds, twice each, and their weights."""
     folder = tmp_path_factory.mktemp("honest")
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
@@ -57,7 +57,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def results(honest: Path, tmp_path: Path) -> Path:
-    """A copy to tamper with."""
+    """Return a copy that the test may change."""
     return Path(shutil.copytree(honest, tmp_path / "results"))
 
 
@@ -71,7 +71,7 @@ def rewrite(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (run / RECORD).write_text(json.dumps(record))
 
 
-def test_an_honest_run_passes_every_check(results: Path) -> None:
+def test_audit_of_an_unchanged_run_passes(results: Path) -> None:
     assert audit(first(results), 0) == dict.fromkeys(ALL, True)
     text = harness_process("audit", first(results).name, "--results", str(results), cwd=results)
     assert (text.returncode, text.stdout.count("\nok ")) == (0, len(ALL))
@@ -98,8 +98,8 @@ def test_a_changed_record_is_noticed(results: Path, failing: str, change: Callab
     found = audit(first(results), 1)
     assert found[failing] is False
     # Digests are also compared with those of the repeat.
-    besides = {check for check, passed in found.items() if passed is False} - {failing}
-    assert besides <= ({REPEATS} if failing in (DATA, INITIAL) else set())
+    also_failing = {check for check, passed in found.items() if passed is False} - {failing}
+    assert also_failing <= ({REPEATS} if failing in (DATA, INITIAL) else set())
 
 
 def test_one_seed_under_two_numbers_is_noticed(results: Path) -> None:
@@ -108,14 +108,14 @@ def test_one_seed_under_two_numbers_is_noticed(results: Path) -> None:
     assert audit(first(results), 1)[SEEDS] is False
 
 
-def test_other_saved_weights_are_noticed(results: Path) -> None:
+def test_changed_saved_weights_are_noticed(results: Path) -> None:
     run = first(results)
     save(run / WEIGHTS, {name: array + 1 for name, array in load(run / WEIGHTS).items()})
     found = audit(run, 1)
     assert [check for check, passed in found.items() if passed is False] == [SAVED]
 
 
-def test_other_predictions_are_noticed(results: Path) -> None:
+def test_changed_predictions_are_noticed(results: Path) -> None:
     run = first(results)
     with np.load(run / ARRAYS) as archive:
         arrays = dict(archive)
@@ -131,7 +131,7 @@ def test_other_predictions_are_noticed(results: Path) -> None:
         ("toy-hasty", TIMED),
         ("toy-restless", CHANGED),
         ("toy-idle", CHANGED),
-        ("toy-remembers", REMEMBERED),
+        ("toy-remembers", CACHED),
     ],
 )
 def test_a_backend_that_cheats_is_noticed(backend: str, failing: str, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_backend_that_cheats_is_noticed(backend: str, failing: str, tmp_path: 
     assert found[failing] is False
 
 
-def test_what_cannot_be_checked_says_why(tmp_path: Path) -> None:
+def test_check_that_cannot_be_made_is_neither_passed_nor_failed(tmp_path: Path) -> None:
     (run,) = trained(tmp_path)
     (run / ARRAYS).unlink()
     rewrite(run, lambda r: r["outcome"].update(evidence=None))
@@ -149,8 +149,8 @@ def test_what_cannot_be_checked_says_why(tmp_path: Path) -> None:
     assert set(found.values()) == {None}
 
 
-def test_a_failed_run_has_nothing_to_audit(tmp_path: Path) -> None:
+def test_audit_of_a_failed_run_is_refused(tmp_path: Path) -> None:
     harness_cli("run", "--task", "toy-classify", "--backend", "toy-value-error", "-q", results=tmp_path, status=1)
     (run,) = tmp_path.iterdir()
     done = harness_cli("audit", run.name, results=tmp_path, status=2)
-    assert "failed; there is nothing to audit" in done.stderr
+    assert "failed; only successful runs can be audited" in done.stderr

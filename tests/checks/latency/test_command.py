@@ -1,4 +1,4 @@
-"""``harness latency`` on stored runs."""
+"""Tests of ``harness latency`` on stored runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("toy")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of one run, with its weights."""
+    """Return a results directory with one run and its weights."""
     results = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
@@ -31,7 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the run, alone in its results."""
+    """Return the path of a copy of the run, alone in its results directory."""
     shutil.copytree(trained, tmp_path / "results")
     (run,) = (tmp_path / "results").iterdir()
     return run
@@ -44,7 +44,7 @@ def measured(run: Path, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("weights", ["trained", "initial"])
-def test_what_is_found_is_kept_beside_the_run(run: Path, weights: str) -> None:
+def test_result_is_saved_next_to_the_run(run: Path, weights: str) -> None:
     pytest.importorskip("mlperf_loadgen", reason="needs mlcommons-loadgen")
     if weights == "initial":
         (run / WEIGHTS).unlink()
@@ -69,7 +69,7 @@ def test_what_is_found_is_kept_beside_the_run(run: Path, weights: str) -> None:
 
 
 @pytest.mark.parametrize("scenario", ["multi-stream", "server", "offline"])
-def test_every_scenario_prints_its_table(run: Path, scenario: str) -> None:
+def test_every_scenario_prints_a_table(run: Path, scenario: str) -> None:
     pytest.importorskip("mlperf_loadgen", reason="needs mlcommons-loadgen")
     extra = ["--target-qps", "500", "--latency-bound-ms", "1000"] if scenario == "server" else []
     done = harness_cli("latency", run.name, "--scenario", scenario, "--seconds", "0.3", *extra, results=run.parent)
@@ -78,7 +78,7 @@ def test_every_scenario_prints_its_table(run: Path, scenario: str) -> None:
     assert ("p99.9" in done.stdout) == (scenario != "offline")
 
 
-def test_without_loadgen_the_own_loop_does_what_it_can(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_loadgen_only_single_stream_and_offline_work(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.plugins import discover
 
     (stored,) = Store(run.parent).load().runs
@@ -91,27 +91,27 @@ def test_without_loadgen_the_own_loop_does_what_it_can(run: Path, monkeypatch: p
     assert (found.measured.engine, found.measured.valid) == ("harness loop", None)
     assert sorted(path.name for path in folder.iterdir()) == ["latencies.npz", "log.txt", "result.json"]
     server = measure.settings(stored, "server", seconds=0.1)
-    with pytest.raises(measure.UsageError, match=r"scenario server needs MLPerf's LoadGen: pip install"):
+    with pytest.raises(measure.UsageError, match=r"scenario server needs MLPerf's LoadGen; run: pip install"):
         measure.measure(stored, server, discover(), timeout_s=60)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--target-qps", "5"), "belong to --scenario server"),
-        (("--scenario", "offline", "--latency-bound-ms", "5"), "belong to --scenario server"),
-        (("--scenario", "multi-stream", "--batch-size", "5"), "multi-stream has its own"),
+        (("--target-qps", "5"), "require --scenario server"),
+        (("--scenario", "offline", "--latency-bound-ms", "5"), "require --scenario server"),
+        (("--scenario", "multi-stream", "--batch-size", "5"), "multi-stream has a fixed batch size"),
         (("--scenario", "servr"), "'servr' is not one of"),
         (("--seconds", "0"), "--seconds"),
     ],
 )
-def test_options_that_do_not_belong_are_refused(run: Path, arguments: tuple[str, ...], words: str) -> None:
+def test_options_of_other_scenarios_are_refused(run: Path, arguments: tuple[str, ...], words: str) -> None:
     done = harness_cli("latency", run.name, *arguments, results=run.parent, status=2)
     assert words in done.stderr
     assert not (run / "latency").exists()
 
 
-def test_a_model_that_breaks_is_told_and_leaves_nothing(run: Path) -> None:
+def test_failing_model_is_reported_and_leaves_no_files(run: Path) -> None:
     record = json.loads((run / "record.json").read_text())
     record["spec"]["dataset_options"] = {"no_such_option": 1}
     (run / "record.json").write_text(json.dumps(record))
@@ -121,16 +121,16 @@ def test_a_model_that_breaks_is_told_and_leaves_nothing(run: Path) -> None:
     assert not (run / "latency").exists()
 
 
-def test_a_failed_run_has_no_model(tmp_path: Path) -> None:
+def test_latency_of_a_failed_run_is_refused(tmp_path: Path) -> None:
     harness_cli("run", "--task", "toy-regress", "--backend", "toy-value-error", "-q", results=tmp_path, status=1)
     (run,) = tmp_path.iterdir()
     done = harness_cli("latency", run.name, results=tmp_path, status=2)
     assert "failed; there is no model to measure" in done.stderr
 
 
-def test_it_ends_with_its_time_limit(run: Path) -> None:
+def test_measurement_ends_at_its_time_limit(run: Path) -> None:
     command = ("latency", run.name, "--seconds", "60", "--timeout", "2", "--results", str(run.parent))
     done = harness_process(*command, cwd=run)
     assert done.returncode == 1
-    assert "did not end within 2 s" in done.stderr
+    assert "did not end within 2 s; raise the limit with --timeout" in done.stderr
     assert not (run / "latency").exists()

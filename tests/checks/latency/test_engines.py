@@ -1,5 +1,7 @@
-"""What LoadGen and the harness's own loop make of a service whose latencies are known. Time is real only for LoadGen,
-whose figures are compared with each other, not with the clock."""
+"""Tests of LoadGen and of the loop without it, with services of known latency.
+
+The tests of the loop use a fake clock. LoadGen uses the real clock, so its figures are only compared with each other.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def settings(scenario: Scenario, seconds: float = 0.2, **changes: Any) -> Settin
     return Settings(**values | changes)
 
 
-# ---- the harness's own loop ---------------------------------------------------------------------------------
+# ---- the loop without LoadGen -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -39,9 +41,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return made
 
 
-def test_a_known_distribution_comes_back(clock: SimpleNamespace) -> None:
-    """Exponential latencies, whose percentiles are known: -log(1 - q) ms. Of 200,000, the p99 has a relative standard
-    error of 0.5%, the p50 of 0.3%."""
+def test_percentiles_of_a_known_distribution_are_recovered(clock: SimpleNamespace) -> None:
+    """Exponential latencies have the percentiles -log(1 - q) ms. Over 200,000 queries, the relative standard error of
+    the p99 is 0.5%, that of the p50 0.3%."""
     draws = iter(np.random.default_rng(0).exponential(1e-3, 400_000))
 
     def answer(samples: Sequence[int]) -> None:
@@ -55,7 +57,7 @@ def test_a_known_distribution_comes_back(clock: SimpleNamespace) -> None:
     assert measured.seconds == pytest.approx(sum(latencies))
 
 
-def test_single_stream_asks_for_one_sample_after_the_other(clock: SimpleNamespace) -> None:
+def test_single_stream_requests_one_sample_at_a_time(clock: SimpleNamespace) -> None:
     asked: list[list[int]] = []
 
     def answer(samples: Sequence[int]) -> None:
@@ -68,7 +70,7 @@ def test_single_stream_asks_for_one_sample_after_the_other(clock: SimpleNamespac
     assert (measured.engine, measured.valid) == ("harness loop", None)
 
 
-def test_offline_asks_for_everything_at_once(clock: SimpleNamespace) -> None:
+def test_offline_requests_all_samples_at_once(clock: SimpleNamespace) -> None:
     asked: list[int] = []
 
     def answer(samples: Sequence[int]) -> None:
@@ -90,7 +92,7 @@ def lg() -> None:
 
 @pytest.mark.usefixtures("lg")
 @pytest.mark.parametrize("scenario", ["single-stream", "multi-stream", "server", "offline"])
-def test_every_scenario_asks_as_its_name_says(scenario: Scenario, tmp_path: Path) -> None:
+def test_loadgen_issues_the_queries_of_each_scenario(scenario: Scenario, tmp_path: Path) -> None:
     sizes: list[int] = []
     numbers: set[int] = set()
 
@@ -123,8 +125,8 @@ def test_every_scenario_asks_as_its_name_says(scenario: Scenario, tmp_path: Path
 @pytest.mark.usefixtures("lg")
 @pytest.mark.parametrize("scenario", ["single-stream", "server"])
 def test_the_raw_samples_are_loadgens(scenario: Scenario, tmp_path: Path) -> None:
-    """Percentiles of the kept samples against LoadGen's own, which it writes to its log. The server's are the same
-    samples; a stream's are taken when Python hears of a query and are completed, some microseconds less."""
+    """Percentiles of the saved samples agree with those in LoadGen's log. In the server scenario both use the same
+    samples; in the stream scenarios Python measures some microseconds less."""
     chosen = settings(scenario, seconds=0.5, target_qps=2000.0 if scenario == "server" else None)
     _, latencies = loadgen.run(lambda samples: None, SAMPLES, chosen, 2e-5, tmp_path)
     log: dict[str, Any] = {}
@@ -132,21 +134,21 @@ def test_the_raw_samples_are_loadgens(scenario: Scenario, tmp_path: Path) -> Non
         entry = json.loads(line.partition(":::MLLOG ")[2] or "{}")
         log[entry.get("key", "")] = entry.get("value")
     found = percentiles_ms(latencies)
-    told = {name: log[f"result_{name[1:]}.00_percentile_latency_ns"] / 1e6 for name in ("p50", "p90", "p99")}
-    for name, theirs in told.items():
+    logged = {name: log[f"result_{name[1:]}.00_percentile_latency_ns"] / 1e6 for name in ("p50", "p90", "p99")}
+    for name, theirs in logged.items():
         ours = found[name]
         assert ours is not None
         if scenario == "server":
             rank = 1e3 * np.sort(latencies)
             near = rank[max(0, np.searchsorted(rank, ours) - 2) : np.searchsorted(rank, ours) + 3]
-            assert near.min() - 1e-6 <= theirs <= near.max() + 1e-6  # its rank may be the next
+            assert near.min() - 1e-6 <= theirs <= near.max() + 1e-6  # LoadGen may use the next rank
         elif name == "p50":
             assert ours <= theirs
     assert max(latencies) * 1e3 <= log["result_max_latency_ns"] / 1e6 + 1e-6
 
 
 @pytest.mark.usefixtures("lg")
-def test_a_service_that_breaks_is_told_and_nothing_hangs(tmp_path: Path) -> None:
+def test_failing_service_raises_without_hanging(tmp_path: Path) -> None:
     calls = iter(range(10**9))
 
     def answer(samples: Sequence[int]) -> None:
@@ -158,7 +160,7 @@ def test_a_service_that_breaks_is_told_and_nothing_hangs(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("lg")
-def test_a_bound_that_cannot_be_kept_is_invalid_and_says_why(tmp_path: Path) -> None:
+def test_latency_bound_that_is_exceeded_is_invalid_with_the_reason(tmp_path: Path) -> None:
     chosen = settings("server", target_qps=2000.0, latency_bound_ms=1e-3)
     measured, _ = loadgen.run(lambda samples: None, SAMPLES, chosen, 2e-5, tmp_path)
     assert measured.valid is False
@@ -184,7 +186,7 @@ class Remembers(IdleSession):
         return handle
 
 
-def test_every_call_has_one_size_and_every_sample_is_computed() -> None:
+def test_service_pads_incomplete_batches() -> None:
     session = Remembers()
     rows = np.arange(10.0)[:, None]
     service = Service(session, Split(inputs={"x": rows}, targets=rows), 4, 1000)
@@ -200,6 +202,6 @@ def test_every_call_has_one_size_and_every_sample_is_computed() -> None:
     assert session.most_in_flight == 17
 
 
-def test_only_so_many_samples_are_held_in_memory() -> None:
+def test_service_limits_the_samples_in_memory() -> None:
     rows = np.arange(10.0)[:, None]
     assert Service(Remembers(), Split(inputs={"x": rows}, targets=rows), 4, 6).samples == 6

@@ -1,4 +1,4 @@
-"""The check from the command line to the table, between small numpy backends that a stranger could have written."""
+"""Tests of the parity check between small numpy backends, from the command line to the table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAME, HASTY = ("--backend", "toy-numpy,peer-wide"), ("--backend", "toy-numpy,pee
 
 @pytest.fixture(autouse=True, scope="module")
 def _plugins() -> Iterator[None]:
-    """The toy and its peers, without the faulty backends, each of which would be tried as the float64 reference."""
+    """Install the toy and its peers without the faulty backends, each of which would be tried as the reference."""
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
         install(patch, PEERS)
@@ -40,23 +40,23 @@ def run(*arguments: str, results: Path) -> click.testing.Result:
 
 @pytest.fixture(scope="module")
 def checked(_plugins: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Results of two backends that agree, over two seeds, and what the command printed."""
+    """Return the results of two backends that agree, over two seeds, and the output of the command."""
     results = tmp_path_factory.mktemp("checked")
     return results, run(*SAME, "--parity", "--seed", "0,1", results=results).stdout
 
 
 @pytest.fixture
 def results(checked: tuple[Path, str], tmp_path: Path) -> Path:
-    """A copy to tamper with."""
+    """Return a copy of the results that the test may change."""
     return Path(shutil.copytree(checked[0], tmp_path / "results"))
 
 
-def test_backends_that_agree(tmp_path: Path) -> None:
+def test_equivalent_backends_pass(tmp_path: Path) -> None:
     done = harness_process("parity", "--task", "toy-regress", *SAME, "--format", "json", "--results", ".", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    (told,) = json.loads(done.stdout)
+    (printed,) = json.loads(done.stdout)
     (kept,) = load(tmp_path).values()
-    assert json.loads(msgspec.json.encode(kept)) == told
+    assert json.loads(msgspec.json.encode(kept)) == printed
     assert kept.passed
     assert kept.backends == ("toy-numpy", "peer-wide")
     assert kept.reference == "peer-wide"
@@ -69,37 +69,37 @@ def test_backends_that_agree(tmp_path: Path) -> None:
     assert 0 < (logits.from_reference["toy-numpy"] or 0) < 1e-6
 
 
-def test_backends_that_differ_are_told_where(tmp_path: Path) -> None:
+def test_differing_backends_fail_with_an_explanation(tmp_path: Path) -> None:
     done = parity(*HASTY, results=tmp_path, status=1)
     assert "DIFFERS: the values of `linear." in done.stdout
     assert "the step of peer-hasty is 2 times that of toy-numpy" in done.stdout
-    assert "look at peer-hasty" in done.stdout
+    assert "check peer-hasty" in done.stdout
     (kept,) = load(tmp_path).values()
     assert not kept.passed
 
 
-def test_a_backend_that_cannot_compute_is_no_pass_and_no_verdict(tmp_path: Path) -> None:
+def test_failing_backend_does_not_pass_and_saves_no_verdict(tmp_path: Path) -> None:
     done = parity("--backend", "toy-numpy,peer-broken", results=tmp_path, status=1)
     assert "peer-broken could not be checked: unsupported: no wheels" in done.stdout
     assert load(tmp_path) == {}
 
 
-def test_a_shorter_check_is_not_kept(tmp_path: Path) -> None:
+def test_verdict_of_a_shorter_check_is_not_saved(tmp_path: Path) -> None:
     parity(*SAME, "--steps", "3", results=tmp_path)
     assert load(tmp_path) == {}
 
 
-def test_one_backend_is_no_comparison(tmp_path: Path) -> None:
+def test_single_backend_is_refused(tmp_path: Path) -> None:
     done = parity("--backend", "toy-numpy", results=tmp_path, status=2)
     assert "needs two backends" in done.stderr
 
 
-def test_all_leaves_no_name_to_choose(tmp_path: Path) -> None:
+def test_all_with_a_task_is_refused(tmp_path: Path) -> None:
     done = parity("--all", results=tmp_path, status=2)
-    assert "--all covers every task and model" in done.stderr
+    assert "--all selects every task and model" in done.stderr
 
 
-def test_three_backends_are_two_checks_against_the_first(tmp_path: Path) -> None:
+def test_three_backends_are_compared_with_the_first(tmp_path: Path) -> None:
     done = parity("--backend", "toy-numpy,peer-wide,peer-hasty", "--format", "markdown", results=tmp_path, status=1)
     lines = done.stdout.splitlines()
     assert len(lines) == 4
@@ -112,7 +112,7 @@ def marks_of(results: Path) -> list[str]:
     return [row.text("parity") for row in load_results(results).table().rows]
 
 
-def test_a_run_with_its_check(checked: tuple[Path, str], results: Path) -> None:
+def test_run_with_parity_records_its_marks(checked: tuple[Path, str], results: Path) -> None:
     assert "parity same (" in checked[1]
     records = load_results(results).records
     assert len(records) == 4
@@ -123,10 +123,10 @@ def test_a_run_with_its_check(checked: tuple[Path, str], results: Path) -> None:
         assert {record.spec.backend, mark.backend} == {"toy-numpy", "peer-wide"}
     for path in (results / "parity").iterdir():
         path.unlink()
-    assert all(mark.startswith("same (") for mark in marks_of(results)), "the records remember their check"
+    assert all(mark.startswith("same (") for mark in marks_of(results)), "the records contain their marks"
 
 
-def test_rows_that_differ_have_no_ratio_unless_asked(tmp_path: Path) -> None:
+def test_rows_that_differ_have_a_ratio_only_with_all_ratios(tmp_path: Path) -> None:
     run(*HASTY, results=tmp_path)
     assert marks_of(tmp_path) == ["unchecked", "unchecked"]
     parity(*HASTY, results=tmp_path, status=1)
@@ -164,7 +164,7 @@ def changed(record: RunRecord, what: str) -> RunRecord:
     return replace(record, spec=replace(record.spec, **changes[what]))
 
 
-def test_a_verdict_holds_for_what_it_was_made_of(results: Path) -> None:
+def test_verdict_applies_only_to_the_same_computation(results: Path) -> None:
     from harness.analysis.comparison_table import build_table
 
     verdicts = list(load(results).values())
@@ -180,14 +180,14 @@ def test_a_verdict_holds_for_what_it_was_made_of(results: Path) -> None:
         assert states(what) == {"unchecked"}, what
 
 
-def test_damaged_verdicts_are_no_verdicts(results: Path) -> None:
+def test_damaged_verdicts_are_ignored(results: Path) -> None:
     (path,) = (results / "parity").iterdir()
     path.write_text(path.read_text()[:100])
     assert load(results) == {}
 
 
-def test_the_kit_for_plugin_authors() -> None:
-    """In the process that a plugin's author tests in; the backends' own processes are apart all the same."""
+def test_assert_parity_passes_or_raises() -> None:
+    """The function runs in the process of a plugin's tests; the backends still compute in separate processes."""
     from harness.testing import assert_parity
 
     verdict = assert_parity(task="toy-regress", backends=("toy-numpy", "peer-wide"), steps=3)

@@ -1,4 +1,4 @@
-"""PyTorch against TensorFlow through the command line, each in a process of its own."""
+"""Tests of the parity of PyTorch and TensorFlow from the command line."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _frameworks() -> None:
             pytest.skip(f"{name} is not installed")
 
 
-def test_a_tiny_bert_is_the_same_on_both(tmp_path: Path) -> None:
-    """With deterministic kernels, which both are asked for and record."""
+def test_tiny_bert_agrees(tmp_path: Path) -> None:
+    """The check requests deterministic kernels, which both backends record."""
     sizes = ("hidden_size=32", "num_attention_heads=2", "intermediate_size=64", "num_hidden_layers=1")
     overrides = [text for size in sizes for text in ("--set", f"model.{size}")]
     harness_cli("parity", "--task", "nlp", "--model", "bert", *BOTH, "--deterministic", *overrides, results=tmp_path)
@@ -40,7 +40,7 @@ def test_a_tiny_bert_is_the_same_on_both(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_every_model_is_the_same_on_both(tmp_path: Path) -> None:
+def test_every_model_agrees(tmp_path: Path) -> None:
     harness_cli("parity", "--all", *BOTH, results=tmp_path)
     assert {verdict.spec.model for verdict in load(tmp_path).values()} >= {
         "bert-tiny", "lstm", "linear", "mlp", "resnet-20", "wav2vec2-tiny"
@@ -50,7 +50,7 @@ def test_every_model_is_the_same_on_both(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
-def test_every_optimizer_is_the_same_on_both(optimizer: str, tmp_path: Path) -> None:
+def test_every_optimizer_agrees(optimizer: str, tmp_path: Path) -> None:
     settings = ("--set", f"recipe.optimizer={optimizer}", "--set", "recipe.momentum=0.9")
     harness_cli("parity", "--task", "nlp", *BOTH, *settings, results=tmp_path)
     (verdict,) = load(tmp_path).values()

@@ -1,4 +1,4 @@
-"""The check is able to fail: each planted fault is caught, and named at the stage where it shows first."""
+"""Tests that the parity check finds planted faults and explains each at the first stage that it affects."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def catalog() -> Catalog:
 
 @cache
 def evidence(backend: str, family: str, precision: str = "fp32", steps: int = 3, roundings: int = 0) -> Evidence:
-    """Computed in this process: loading the framework anew for each fault would take minutes."""
+    """Compute evidence in this process, because importing the framework again for each fault would take minutes."""
     task, overrides = TASKS[family]
     (spec,) = expand(
         Selection(
@@ -60,7 +60,7 @@ def evidence(backend: str, family: str, precision: str = "fp32", steps: int = 3,
 
 
 @pytest.mark.parametrize("family", TASKS)
-def test_a_healthy_backend_agrees_with_itself_and_with_float64(family: str) -> None:
+def test_correct_backend_agrees_with_itself_and_with_float64(family: str) -> None:
     healthy, reference = evidence("torch", family), evidence("torch", family, "fp64")
     assert all(array.dtype.kind == "f" for array in healthy.arrays.values())
     assert reference.arrays["logits"].dtype == "float64"
@@ -84,7 +84,7 @@ def test_a_healthy_backend_agrees_with_itself_and_with_float64(family: str) -> N
         ("tf32", "bert", "logits", "TF32 or bfloat16"),
         ("bf16", "bert", "logits", "TF32 or bfloat16"),
         ("exchanged_predictions", "bert", "logits", "examples 0, 1 are exchanged in exchanged_predictions"),
-        ("exchanged_training", "bert", "loss", "an example with another one's target"),
+        ("exchanged_training", "bert", "loss", "an example with the target of another"),
         ("gradient_scaled", "bert", "gradients", "`bert.encoder.layer.1.intermediate.dense.weight` differ by 1.0e-02"),
         ("adam_uncorrected", "bert", "step", "bias correction"),
         ("biased_variance", "resnet", "statistics", "biased variance"),
@@ -95,25 +95,25 @@ def test_a_planted_fault_is_named_at_its_stage(fault: str, family: str, stage: s
     stages = compare(healthy, faulty, reference)
     failed = [each.name for each in stages if not each.passed]
     assert failed[:1] == [stage], [(each.name, each.error) for each in stages]
-    told = explain(stages, healthy, faulty)
-    assert words in told
+    explanation = explain(stages, healthy, faulty)
+    assert words in explanation
     if fault != "dropout_left_on":
-        assert f"look at {fault}" in told
+        assert f"check {fault}" in explanation
     caught = next(each for each in stages if each.name == stage)
     assert caught.error is not None
-    assert caught.error > 2 * caught.tolerance, "caught by a hair"
-    excusing = compare(healthy, faulty, evidence("torch", family, "fp64", roundings=ROUNDINGS))
-    assert next(each.name for each in excusing if not each.passed) == stage, "taken for rounding"
+    assert caught.error > 2 * caught.tolerance, "the error is too close to the tolerance"
+    relaxed = compare(healthy, faulty, evidence("torch", family, "fp64", roundings=ROUNDINGS))
+    assert next(each.name for each in relaxed if not each.passed) == stage, "the fault is attributed to rounding"
 
 
-def test_the_step_without_bias_correction_is_measured() -> None:
+def test_step_without_bias_correction_is_reported_with_its_length() -> None:
     """Kingma and Ba 2015: (1 - beta1) / sqrt(1 - beta2) = 0.1 / sqrt(0.001)."""
     healthy, faulty = evidence("torch", "bert"), evidence("adam_uncorrected", "bert")
-    told = explain(compare(healthy, faulty, None), healthy, faulty)
-    assert "the step of adam_uncorrected is 3.16" in told
+    explanation = explain(compare(healthy, faulty, None), healthy, faulty)
+    assert "the step of adam_uncorrected is 3.16" in explanation
 
 
-def test_the_mask_shows_in_padded_examples_only() -> None:
+def test_wrong_mask_affects_only_some_examples() -> None:
     healthy, faulty = evidence("torch", "bert"), evidence("attention_mask", "bert")
     logits = next(stage for stage in compare(healthy, faulty, None) if stage.name == "logits")
     assert "examples over the tolerance" in logits.where

@@ -1,4 +1,4 @@
-"""The comparison on hand-made evidence."""
+"""Tests of the comparison of evidence, with constructed arrays."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ finite = numpy_arrays(np.float64, st.integers(1, 8), elements=st.floats(-1e3, 1e
 
 
 @given(finite)
-def test_an_array_equals_itself(a: Array) -> None:
+def test_relative_error_of_an_array_with_itself_is_zero(a: Array) -> None:
     assert relative(a, a) == 0
 
 
 @given(finite, st.floats(1e-6, 0.5))
-def test_a_scaled_array_is_off_by_its_factor(a: Array, share: float) -> None:
+def test_relative_error_of_a_scaled_array_is_its_factor(a: Array, share: float) -> None:
     if np.linalg.norm(a) > 1e-100:
         assert relative(a * (1 + share), a) == pytest.approx(share, rel=1e-6)
 
 
 @given(finite, finite)
-def test_the_error_is_never_below_zero_nor_nan(a: Array, b: Array) -> None:
+def test_relative_error_is_zero_only_for_equal_arrays(a: Array, b: Array) -> None:
     error = relative(a, b)
     assert error >= 0
     assert (error == 0) == (a.shape == b.shape and bool((a - b == 0).all()))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_infinitely_off(bad: float) -> None:
+def test_relative_error_of_values_that_are_not_finite_is_infinite(bad: float) -> None:
     assert relative(np.array([1.0, bad]), np.array([1.0, 2.0])) == np.inf
     assert relative(np.array([1.0, bad]), np.array([1.0, bad])) == np.inf
     assert rowwise(np.array([[1.0], [bad]]), np.array([[1.0], [2.0]])).tolist() == [0.0, np.inf]
 
 
-def test_a_floor_stops_noise_from_being_divided_by_noise() -> None:
+def test_floor_limits_the_error_of_vanishing_parameters() -> None:
     weights = np.linspace(1, 2, 100)
     a = {"g/weight": weights, "g/bias": np.array([1e-9, -1e-9])}
     b = {"g/weight": weights, "g/bias": np.array([-1e-9, 1e-9])}
     assert dict(by_parameter(a, b, "g/"))["bias"] < 2e-7
-    # A bias that counts keeps its own scale.
+    # The floor does not affect a bias of normal size.
     b["g/bias"] = np.array([0.5, 0.5])
     a["g/bias"] = np.array([0.55, 0.55])
     assert dict(by_parameter(a, b, "g/"))["bias"] == pytest.approx(0.1)
 
 
 def evidence(backend: str = "a", recipe: Recipe | None = None, **changes: Array) -> Evidence:
-    """A model of one matrix, one bias and one running mean that did three steps."""
+    """Return the evidence of a model with a matrix, a bias and a running mean, trained for three steps."""
     rng = np.random.default_rng(0)
     shapes = {"w": (4, 3), "b": (4,), "mean": (4,)}
     arrays: dict[str, Array] = {
@@ -100,7 +100,7 @@ def first_failure(other: Evidence, one: Evidence | None = None) -> tuple[str, st
     return (failed[0].name if failed else "", explain(stages, one, other))
 
 
-def test_the_same_evidence_passes_every_stage() -> None:
+def test_equal_evidence_passes_every_stage() -> None:
     stages = compare(evidence(), evidence("b"), evidence("c"))
     assert [stage.name for stage in stages] == [
         "inputs", "weights", "logits", "loss", "gradients", "step", "statistics", "curve", "trained"
@@ -119,51 +119,50 @@ def test_the_same_evidence_passes_every_stage() -> None:
         ("step__mean", "statistics", "the running statistics `mean` differ by 1.0e-03"),
     ],
 )
-def test_a_stage_fails_where_its_arrays_differ(array: str, stage: str, words: str) -> None:
+def test_stage_fails_if_its_arrays_differ(array: str, stage: str, words: str) -> None:
     value = evidence().arrays[array.replace("__", "/")] * 1.001
     again = {"logits_again": value} if array == "logits" else {}
-    name, told = first_failure(evidence("b", **{array: value}, **again))
+    name, explanation = first_failure(evidence("b", **{array: value}, **again))
     assert name == stage
-    assert words in told
+    assert words in explanation
 
 
-def test_curves_and_what_they_lead_to() -> None:
-    name, told = first_failure(evidence("b", curve=np.array([3.0, 2.0, 1.1])))
+def test_differing_curves_and_trained_outputs_fail() -> None:
+    name, explanation = first_failure(evidence("b", curve=np.array([3.0, 2.0, 1.1])))
     assert name == "curve"
-    assert "differ by 1.0e-01 at step 3" in told
-    name, told = first_failure(evidence("b", trained=evidence().arrays["trained"] * 1.1))
-    assert (name, "after training" in told) == ("trained", True)
+    assert "differ by 1.0e-01 at step 3" in explanation
+    name, explanation = first_failure(evidence("b", trained=evidence().arrays["trained"] * 1.1))
+    assert (name, "after training" in explanation) == ("trained", True)
 
 
-def test_not_finite_is_a_failure_that_json_can_hold() -> None:
+def test_error_that_is_not_finite_is_none() -> None:
     stages = compare(evidence(), evidence("b", loss=np.array([np.nan])), None)
     (loss,) = [stage for stage in stages if stage.name == "loss"]
     assert (loss.passed, loss.error) == (False, None)
 
 
-def test_randomness_in_evaluation_is_named() -> None:
+def test_randomness_in_evaluation_mode_is_explained() -> None:
     noisy = evidence().arrays["logits"] + np.random.default_rng(1).normal(size=(8, 4)) / 10
-    name, told = first_failure(evidence("b", logits=noisy))
+    name, explanation = first_failure(evidence("b", logits=noisy))
     assert name == "logits"
-    assert "two predictions of the same batch by b differ" in told
+    assert "two predictions of the same batch by b differ" in explanation
 
 
-def test_single_examples_are_named() -> None:
+def test_differing_examples_are_listed() -> None:
     logits = evidence().arrays["logits"].copy()
     logits[3] += 1
-    _, told = first_failure(evidence("b", logits=logits, logits_again=logits))
-    assert "only 1 of 8 examples (3)" in told
+    _, explanation = first_failure(evidence("b", logits=logits, logits_again=logits))
+    assert "only for 1 of 8 examples (3)" in explanation
     logits = evidence().arrays["logits"].copy()
     logits[[2, 5]] = logits[[5, 2]]
-    _, told = first_failure(evidence("b", logits=logits, logits_again=logits))
-    assert "examples 2, 5 are exchanged in b; the other 6 agree" in told
+    _, explanation = first_failure(evidence("b", logits=logits, logits_again=logits))
+    assert "examples 2, 5 are exchanged in b; the other 6 agree" in explanation
 
 
-def test_float64_tells_who_is_wrong() -> None:
+def test_float64_reference_identifies_the_faulty_backend() -> None:
     wrong = evidence().arrays["loss"] * 1.01
     one, other = evidence(), evidence("b", loss=wrong)
-    told = explain(compare(one, other, evidence("c")), one, other)
-    assert told.endswith("look at b")
+    assert explain(compare(one, other, evidence("c")), one, other).endswith("check b")
 
 
 def test_weights_are_compared_by_name_shape_and_value() -> None:
@@ -175,34 +174,35 @@ def test_weights_are_compared_by_name_shape_and_value() -> None:
         ({"parameters": {"w": (3, 4), "b": (4,), "mean": (4,)}}, "w has shapes (4, 3) and (3, 4)"),
         ({"changed_on_the_way": {"w": 0.5}}, "w changed in b"),
     ):
-        name, told = first_failure(Evidence(msgspec.structs.replace(other.report, **change), other.arrays))
+        name, explanation = first_failure(Evidence(msgspec.structs.replace(other.report, **change), other.arrays))
         assert name == "weights"
-        assert words in told
-    name, told = first_failure(Evidence(msgspec.structs.replace(other.report, dataset_digest="e"), other.arrays))
-    assert (name, "prepared data" in told) == ("inputs", True)
+        assert words in explanation
+    name, explanation = first_failure(Evidence(msgspec.structs.replace(other.report, dataset_digest="e"), other.arrays))
+    assert (name, "prepared data" in explanation) == ("inputs", True)
 
 
-def test_an_adaptive_step_is_compared_where_its_gradient_is_known() -> None:
-    """Adam divides a gradient by its own size: rounding that turns its sign turns the whole step."""
+def test_adaptive_step_excludes_elements_that_rounding_determines() -> None:
+    """Adam divides a gradient by its own size, so a rounding error that changes the sign of a gradient reverses the
+    step."""
     recipe = Recipe(optimizer="adam")
     gradient = np.ones((4, 3))
     gradient[0, 0] = 1e-9
-    turned, step = gradient.copy(), evidence().arrays["step/w"].copy()
-    turned[0, 0] = -1e-9
+    flipped, step = gradient.copy(), evidence().arrays["step/w"].copy()
+    flipped[0, 0] = -1e-9
     step[0, 0] += 0.2
-    rounded = turned * (1 + 1e-7)
+    rounded = flipped * (1 + 1e-7)
     one = evidence(recipe=recipe, gradients__w=gradient)
     other = evidence("b", recipe=recipe, gradients__w=rounded, step__w=step)
     stages = {stage.name: stage for stage in compare(one, other, None)}
     assert stages["step"].passed
-    assert stages["step"].remark.startswith(f"{1 / 16:.2%} of the scalars left out")
-    step[1, 1] += 0.2  # where the gradient is known
+    assert stages["step"].remark.startswith(f"{1 / 16:.2%} of the scalars are excluded")
+    step[1, 1] += 0.2  # where the gradient is larger than its rounding error
     other = evidence("b", recipe=recipe, gradients__w=rounded, step__w=step)
     assert first_failure(other, one)[0] == "step"
 
 
-def moved_by(share: float, **more: Array) -> Evidence:
-    """A reference that two draws of the weights' last bits move: the gradient of `w` by `share`."""
+def perturbed_by(share: float, **more: Array) -> Evidence:
+    """Return a reference with two perturbations of the weights' last bits; the first scales the gradient of `w`."""
     gradient = evidence().arrays["gradients/w"]
     changes: dict[str, Array] = {}
     for number, factor in (("1", 1 + share), ("2", 1.0)):
@@ -219,38 +219,38 @@ def differing_by(share: float) -> Evidence:
     ("off", "rounding", "passes"),
     [
         (3e-3, 0.0, False),
-        (3e-3, 1e-3, False),  # more than twice what rounding does
+        (3e-3, 1e-3, False),  # more than twice the effect of rounding
         (3e-3, 2e-3, True),
-        (0.5, 0.4, False),  # whatever rounding does, these do not agree
+        (0.5, 0.4, False),  # more than the largest tolerance
         (5e-5, 1e-7, True),
     ],
 )
-def test_what_rounding_does_is_allowed_twice(off: float, rounding: float, passes: bool) -> None:
-    stages = {stage.name: stage for stage in compare(evidence(), differing_by(off), moved_by(rounding))}
+def test_twice_the_effect_of_rounding_is_allowed(off: float, rounding: float, passes: bool) -> None:
+    stages = {stage.name: stage for stage in compare(evidence(), differing_by(off), perturbed_by(rounding))}
     assert stages["gradients"].passed is passes
-    assert ("rounding decides here" in stages["gradients"].remark) == (2 * rounding > 1e-4)
-    assert stages["step"].tolerance == 1e-5, "another stage, which rounding does not move"
+    assert ("rounding determines this result" in stages["gradients"].remark) == (2 * rounding > 1e-4)
+    assert stages["step"].tolerance == 1e-5, "rounding has no effect on this stage"
 
 
-def test_rounding_excuses_nothing_before_the_backward_pass() -> None:
+def test_rounding_does_not_relax_stages_before_the_backward_pass() -> None:
     off = evidence().arrays["logits"] * 1.01
-    reference = moved_by(0.0, logits=off)
+    reference = perturbed_by(0.0, logits=off)
     stages = {stage.name: stage for stage in compare(evidence(), evidence("b", logits=off), reference)}
     assert not stages["logits"].passed
 
 
-def test_a_curve_counts_up_to_where_rounding_moves_it() -> None:
-    """The third loss of `b` is off; so it is with other last bits of the weights, or not."""
+def test_curve_counts_until_rounding_changes_it() -> None:
+    """The third loss of `b` differs, which is allowed only if perturbed last bits of the weights change it too."""
     other = evidence("b", curve=np.array([3.0, 2.0, 1.1]))
     for moved, passes in ((1.05, True), (1.0, False)):
-        reference = moved_by(0.0, curve=np.array([3.0, 2.0, moved]))
+        reference = perturbed_by(0.0, curve=np.array([3.0, 2.0, moved]))
         curve = next(stage for stage in compare(evidence(), other, reference) if stage.name == "curve")
         assert curve.passed is passes
-        assert curve.remark.startswith("the first 2 of 3 steps") is passes
+        assert curve.remark.startswith("only the first 2 of 3 steps") is passes
 
 
 @given(st.sampled_from(["logits", "loss", "gradients", "step", "statistics", "curve", "trained"]))
-def test_tolerances_follow_the_precision(stage: str) -> None:
+def test_tolerances_grow_with_the_unit_roundoff(stage: str) -> None:
     precisions = ("fp64", "fp32", "tf32", "bf16")
     values = [tolerance(stage, precision, 1000).value for precision in precisions]
     assert values == sorted(values)
@@ -259,7 +259,7 @@ def test_tolerances_follow_the_precision(stage: str) -> None:
     assert tolerance(stage, "fp32", 10**8).value == (1e-4 if stage == "logits" else values[1])
 
 
-def test_probe_weights_respond() -> None:
+def test_probe_weights_are_scaled_and_not_constant() -> None:
     parameters = [
         Parameter(name="w", shape=(64, 100), init="normal", scale=0.02),
         Parameter(name="b", shape=(64,)),

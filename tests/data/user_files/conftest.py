@@ -13,14 +13,14 @@ from harness.records import PluginRef
 
 @pytest.fixture
 def catalog(toy: Path) -> Catalog:
-    """The tasks that ship with harness, and the toy's backend, which needs no framework."""
+    """Return a catalog with the built-in tasks and the toy backend, which needs no framework."""
     pytest.importorskip("harness_nlp")
     pytest.importorskip("harness_regression")
-    shipped = [
+    built_in = [
         PluginRef(name=name, value=f"harness_{name}", distribution="harness", version="0")
         for name in ("nlp", "vision", "speech", "regression")
         if find_spec(f"harness_{name}")
     ]
-    loaded = load([*shipped, TOY_REF])
+    loaded = load([*built_in, TOY_REF])
     assert loaded.failures == ()
     return loaded

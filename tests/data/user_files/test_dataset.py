@@ -1,4 +1,4 @@
-"""A path in the place of a dataset's name: planning, identity, guesses, and what is refused."""
+"""A path in place of a dataset's name: planning, run keys, inferred options and errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def plan(catalog: Catalog, task: str, path: Path | str, *overrides: str, **selec
 # ---- names and paths --------------------------------------------------------------------------------------
 
 
-def test_which_names_are_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_path_recognizes_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in ("photos", "digits"):
         Path(folder).mkdir()
@@ -47,30 +47,30 @@ def test_which_names_are_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert not is_path(name, {"digits"}), name
 
 
-def test_a_name_that_is_neither_is_unknown(catalog: Catalog) -> None:
+def test_expand_unknown_dataset_name_is_refused(catalog: Catalog) -> None:
     with pytest.raises(UnknownNameError, match="unknown dataset 'diabetis'; did you mean 'diabetes'"):
         plan(catalog, "regression", "diabetis")
 
 
-def test_a_path_that_is_not_there(catalog: Catalog, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nowhere\.csv: there is no such file or folder"):
+def test_expand_missing_file_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere\.csv: no such file or folder"):
         plan(catalog, "regression", tmp_path / "nowhere.csv")
 
 
-def test_a_task_on_another_kind_of_data_reads_no_files(catalog: Catalog, tmp_path: Path) -> None:
-    with pytest.raises(CombinationError, match="tasks on 'points' cannot read files; those on text, table"):
+def test_expand_task_without_file_support_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+    with pytest.raises(CombinationError, match="tasks on 'points' data cannot read files; use a task on text, table"):
         plan(catalog, "toy-regress", write_csv(tmp_path / "t.csv", houses()))
 
 
-def test_options_of_other_kinds_are_unknown(catalog: Catalog, tmp_path: Path) -> None:
+def test_expand_option_of_another_kind_is_unknown(catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"dataset\.text_column"):
         plan(catalog, "regression", write_csv(tmp_path / "t.csv", houses()), "dataset.text_column=price")
 
 
-# ---- identity ---------------------------------------------------------------------------------------------
+# ---- run keys ---------------------------------------------------------------------------------------------
 
 
-def test_moving_keeps_the_key_and_a_byte_changes_it(catalog: Catalog, tmp_path: Path) -> None:
+def test_run_key_depends_on_the_content_but_not_on_the_path(catalog: Catalog, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", houses())
     (spec,) = plan(catalog, "regression", path, "dataset.target_column=price")
     assert (spec.dataset, spec.source) == ("t.csv", DataSource(path=str(path), guessed=("feature_columns",)))
@@ -83,10 +83,10 @@ def test_moving_keeps_the_key_and_a_byte_changes_it(catalog: Catalog, tmp_path: 
     assert plan(catalog, "regression", moved, "dataset.target_column=price")[0].key != spec.key
 
 
-def test_what_is_guessed_and_what_is_said_is_one_run(catalog: Catalog, tmp_path: Path) -> None:
+def test_run_key_is_the_same_for_inferred_and_given_columns(catalog: Catalog, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", {**houses(), "split": ["train"] * 30 + ["test"] * 10})
-    guessed = plan(catalog, "regression", path, "dataset.target_column=price")[0]
-    said = plan(
+    inferred = plan(catalog, "regression", path, "dataset.target_column=price")[0]
+    given = plan(
         catalog,
         "regression",
         path,
@@ -94,13 +94,13 @@ def test_what_is_guessed_and_what_is_said_is_one_run(catalog: Catalog, tmp_path:
         "dataset.split_column=split",
         'dataset.feature_columns=["rooms", "area", "town"]',
     )[0]
-    assert guessed.key == said.key
-    assert guessed.source is not None
-    assert said.source is not None
-    assert (guessed.source.guessed, said.source.guessed) == (("split_column", "feature_columns"), ())
+    assert inferred.key == given.key
+    assert inferred.source is not None
+    assert given.source is not None
+    assert (inferred.source.guessed, given.source.guessed) == (("split_column", "feature_columns"), ())
 
 
-def test_every_file_of_a_folder_counts(tmp_path: Path) -> None:
+def test_digest_of_a_folder_depends_on_every_image(tmp_path: Path) -> None:
     pytest.importorskip("PIL", reason="images are read by Pillow")
     root = photos(tmp_path / "photos")
 
@@ -116,29 +116,29 @@ def test_every_file_of_a_folder_counts(tmp_path: Path) -> None:
     assert digest(root) != before
 
 
-def test_content_that_changed_after_planning_is_refused(tmp_path: Path) -> None:
+def test_load_content_changed_after_planning_is_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", reviews())
     dataset = UserDataset(path, "text", "classification")
     options, _ = dataset.settle(dataset.Options())
     path.write_bytes(path.read_bytes().replace(b"dull", b"dumb", 1))
-    with pytest.raises(DataError, match="the content is not what it was"):
+    with pytest.raises(DataError, match="the content has changed"):
         dataset.load(options)
 
 
-# ---- texts ------------------------------------------------------------------------------------------------
+# ---- text -------------------------------------------------------------------------------------------------
 
 
-def test_texts_come_as_they_are(tmp_path: Path) -> None:
+def test_load_text_returns_all_rows_unchanged(tmp_path: Path) -> None:
     columns = reviews()
     data = load(write_csv(tmp_path / "t.csv", columns), "text")
     assert data.label_names == ("neg", "pos")
-    seen = {
+    rows = {
         (text, data.label_names[target])
         for split in (data.train, data.validation, data.test)
         for text, target in zip(split.inputs["text"], split.targets, strict=True)
     }
-    assert seen == set(zip(*columns.values(), strict=True))
-    assert data.details == {"skipped_rows": 0, "splits": "validation and test drawn stratified, seed 0"}
+    assert rows == set(zip(*columns.values(), strict=True))
+    assert data.details == {"skipped_rows": 0, "splits": "validation and test drawn at random by class, seed 0"}
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,14 @@ def test_texts_come_as_they_are(tmp_path: Path) -> None:
         ({"a": "t", "b": "t", "label": "c"}, {}, None),
     ],
 )
-def test_a_column_is_guessed_where_only_one_is_possible(
+def test_settle_infers_columns_only_if_unambiguous(
     tmp_path: Path, columns: dict[str, str], options: dict[str, str], expected: tuple[str, str] | None
 ) -> None:
     cells = {"t": reviews()["review"], "c": reviews()["label"], "n": list(range(30))}
     path = write_csv(tmp_path / "t.csv", {name: cells[what] for name, what in columns.items()})
     dataset = UserDataset(path, "text", "classification")
     if expected is None:
-        with pytest.raises(UsageError, match=rf"cannot tell which .* columns: {', '.join(columns)}"):
+        with pytest.raises(UsageError, match=rf"cannot infer the .* the columns are: {', '.join(columns)}"):
             dataset.settle(dataset.Options(**options))
         return
     settled, source = dataset.settle(dataset.Options(**options))
@@ -170,16 +170,20 @@ def test_a_column_is_guessed_where_only_one_is_possible(
 
 BAD_TEXTS = [
     ({"review": "  "}, r"row 8 \(line 8\): the text in column 'review' is empty"),
-    ({"review": 3}, r"row 8 \(line 8\): column 'review' holds 3, not a text"),
+    ({"review": 3}, r"row 8 \(line 8\): column 'review' contains 3, which is not text"),
     ({"label": None}, r"row 8 \(line 8\): the label in column 'label' is missing"),
-    ({"label": 1}, r"row 8 \(line 8\): mixed types: the label in column 'label' is 1, not a text"),
-    ({"split": "practice"}, r"row 8 \(line 8\): column 'split' holds 'practice', no split: train"),
+    ({"label": 1.5}, r"row 8 \(line 8\): the label in column 'label' is 1\.5, which is neither text nor integer"),
+    (
+        {"label": 1},
+        r"row 8 \(line 8\): mixed types: the label in column 'label' is 1, but most of the column is text",
+    ),
+    ({"split": "practice"}, r"row 8 \(line 8\): column 'split' contains 'practice'; expected one of train, "),
     ({"who": ""}, r"row 8 \(line 8\): the group in column 'who' is missing"),
 ]
 
 
 @pytest.mark.parametrize(("change", "message"), BAD_TEXTS)
-def test_a_bad_row_is_told_or_skipped(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_load_bad_row_is_reported_or_skipped(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     rows = [
         {"review": text, "label": label, "split": "train" if n < 24 else "test", "who": f"{n // 2}"}
         for n, (text, label) in enumerate(zip(*reviews().values(), strict=True))
@@ -199,16 +203,16 @@ def test_a_bad_row_is_told_or_skipped(tmp_path: Path, change: dict[str, Any], me
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["a"] * 30, "there is a single class, 'a'"),
-        (["a"] * 28 + ["b"] * 2, "too few examples of a class for 3 splits, .*'b' has 2"),
+        (["a"] * 30, "all rows have the label 'a'"),
+        (["a"] * 28 + ["b"] * 2, "3 splits need at least 3 examples of each class, but 'b' has 2"),
     ],
 )
-def test_classes_that_cannot_be_learned(tmp_path: Path, labels: list[str], message: str) -> None:
+def test_load_too_few_classes_or_examples_is_refused(tmp_path: Path, labels: list[str], message: str) -> None:
     with pytest.raises(DataError, match=rf"t\.csv: {message}"):
         load(write_csv(tmp_path / "t.csv", {"review": reviews()["review"], "label": labels}), "text")
 
 
-def test_whole_numbers_are_classes_in_their_order(tmp_path: Path) -> None:
+def test_load_integer_labels_are_sorted_by_value(tmp_path: Path) -> None:
     columns = {"text": reviews()["review"], "label": [(2, 10, 1)[n % 3] for n in range(30)]}
     assert load(write_csv(tmp_path / "t.csv", columns), "text").label_names == ("1", "2", "10")
 
@@ -217,11 +221,11 @@ def test_whole_numbers_are_classes_in_their_order(tmp_path: Path) -> None:
     ("option", "message"),
     [
         ({"text_column": "revue"}, "unknown column 'revue'; did you mean 'review'"),
-        ({"text_column": "review", "target_column": "review"}, "column 'review' of t.csv cannot play two parts"),
-        ({"target_column": ("label", "review")}, "classification has one target column"),
+        ({"text_column": "review", "target_column": "review"}, "column 'review' of t.csv is specified for two roles"),
+        ({"target_column": ("label", "review")}, "classification takes one target column, got 2: label, review"),
     ],
 )
-def test_columns_that_there_are_not(tmp_path: Path, option: dict[str, Any], message: str) -> None:
+def test_load_invalid_columns_are_refused(tmp_path: Path, option: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load(write_csv(tmp_path / "t.csv", reviews()), "text", **option)
 
@@ -229,7 +233,7 @@ def test_columns_that_there_are_not(tmp_path: Path, option: dict[str, Any], mess
 # ---- tables -----------------------------------------------------------------------------------------------
 
 
-def test_a_table_has_numbers_and_categories(tmp_path: Path) -> None:
+def test_load_table_returns_numbers_and_categories(tmp_path: Path) -> None:
     columns = {**houses(), "tax": range(40)}
     data = load(write_csv(tmp_path / "t.csv", columns), "table", target_column=("price", "tax"))
     everything = [data.train, data.validation, data.test]
@@ -252,17 +256,17 @@ def test_a_table_has_numbers_and_categories(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "cell", "message"),
     [
-        ("price", "", "target 'price' is missing"),
-        ("price", "NaN", "target 'price' is missing"),
-        ("price", "much", "target 'price' is 'much', not a number"),
-        ("price", "inf", "target 'price' is 'inf', which is not finite"),
-        ("price", "1e300", "target 'price' is '1e300', too large to compute with"),
-        ("rooms", "-1e200", "column 'rooms' is '-1e200', too large to compute with"),
-        ("rooms", "many", "mixed types: column 'rooms' is 'many', not a number"),
-        ("town", "7", "mixed types: column 'town' is '7', a number among texts"),
+        ("price", "", r"target column 'price' has no value \(''\)"),
+        ("price", "NaN", r"target column 'price' has no value \('NaN'\)"),
+        ("price", "much", "target column 'price' contains 'much', which is not a number"),
+        ("price", "inf", "target column 'price' contains 'inf', which is not finite"),
+        ("price", "1e300", r"target column 'price' contains '1e300', which is larger than 1e\+100"),
+        ("rooms", "-1e200", r"column 'rooms' contains '-1e200', which is larger than 1e\+100 in absolute value"),
+        ("rooms", "many", "mixed types: column 'rooms' contains 'many', which is not a number"),
+        ("town", "7", "mixed types: column 'town' contains the number '7', but most of it is text"),
     ],
 )
-def test_bad_cells(tmp_path: Path, column: str, cell: str, message: str) -> None:
+def test_load_bad_cell_is_reported_or_skipped(tmp_path: Path, column: str, cell: str, message: str) -> None:
     columns = houses()
     columns[column][3] = cell
     path = write_csv(tmp_path / "t.csv", columns)
@@ -271,26 +275,26 @@ def test_bad_cells(tmp_path: Path, column: str, cell: str, message: str) -> None
     assert load(path, "table", target_column="price", on_bad_row="skip").details["skipped_rows"] == 1
 
 
-def test_a_whole_number_beyond_floating_point_is_told(tmp_path: Path) -> None:
+def test_load_integer_too_large_for_float_is_reported(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "t.jsonl", [{"x": -(10**400) if n == 1 else n, "y": n} for n in range(40)])
-    with pytest.raises(DataError, match=r"row 2 \(line 2\): column 'x' is -10+\.\.\., which is not finite"):
+    with pytest.raises(DataError, match=r"row 2 \(line 2\): column 'x' contains -10+\.\.\., which is not finite"):
         load(path, "table", target_column="y")
 
 
-def test_an_empty_column_is_told_by_its_name(tmp_path: Path) -> None:
+def test_load_empty_feature_column_is_named_in_the_error(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", {**houses(), "note": ["", "NA"] * 20})
-    with pytest.raises(DataError, match=r"column 'note' holds nothing; name the columns to use by --feature-columns"):
+    with pytest.raises(DataError, match=r"column 'note' has no values; select the features with --feature-columns"):
         load(path, "table", target_column="price")
 
 
-def test_numbers_are_categories_where_the_user_says_so(tmp_path: Path) -> None:
+def test_load_declared_categorical_column_contains_categories(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", houses())
     data = load(path, "table", target_column="price", categorical_columns=("rooms", "town"))
     assert data.train.inputs["features"].shape[1] == 1
     assert set(data.train.inputs["categories"][:, 0]) <= {str(n) for n in range(1, 9)}
 
 
-def test_texts_to_score_by_stay_short_and_on_one_line(tmp_path: Path) -> None:
+def test_load_slice_texts_are_truncated_to_one_short_line(tmp_path: Path) -> None:
     rows = [{"text": f"t {n}", "label": n % 2, "note": "two\nlines " + "z" * 9**5 * (n % 2)} for n in range(40)]
     rows = [{**row, "seen": n % 2 == 0} for n, row in enumerate(rows)]
     groups = load(write_jsonl(tmp_path / "t.jsonl", rows), "text", slice_columns=("note", "seen")).train.groups
@@ -298,16 +302,18 @@ def test_texts_to_score_by_stay_short_and_on_one_line(tmp_path: Path) -> None:
     assert set(groups["seen"]) == {"true", "false"}
 
 
-def test_numbers_that_are_names_are_scored_by_name(tmp_path: Path) -> None:
+def test_load_slice_column_declared_categorical_contains_texts(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", {**houses(), "zip": [f"0{n % 3}" for n in range(40)]})
-    asked = {"target_column": "price", "slice_columns": ("zip",)}
-    assert set(load(path, "table", **asked).train.groups["zip"]) == {0, 1, 2}
-    assert set(load(path, "table", **asked, categorical_columns=("zip",)).train.groups["zip"]) == {"00", "01", "02"}
+    options = {"target_column": "price", "slice_columns": ("zip",)}
+    assert set(load(path, "table", **options).train.groups["zip"]) == {0, 1, 2}
+    assert set(load(path, "table", **options, categorical_columns=("zip",)).train.groups["zip"]) == {"00", "01", "02"}
 
 
-def test_a_column_of_names_is_no_category(tmp_path: Path) -> None:
+def test_load_column_with_too_many_distinct_texts_is_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", {**houses(), "address": [f"Road {n}" for n in range(40)]})
-    with pytest.raises(DataError, match=r"column 'address' has 40 different texts in 40 rows.*--feature-columns"):
+    with pytest.raises(
+        DataError, match=r"column 'address' has 40 distinct texts in 40 rows, too many .*--feature-columns"
+    ):
         load(path, "table", target_column="price")
 
 
@@ -315,7 +321,7 @@ def test_a_column_of_names_is_no_category(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("splits", [(), ("train", "val", "test"), ("train", "test")])
-def test_folders_of_images(tmp_path: Path, splits: tuple[str, ...]) -> None:
+def test_load_image_folders_returns_classes_and_splits(tmp_path: Path, splits: tuple[str, ...]) -> None:
     pytest.importorskip("PIL", reason="images are read by Pillow")
     for split in splits:
         photos(tmp_path / "photos" / split)
@@ -328,7 +334,7 @@ def test_folders_of_images(tmp_path: Path, splits: tuple[str, ...]) -> None:
         assert [len(part) for part in (data.train, data.validation, data.test)] == [12, 12, 12]
 
 
-def test_a_metadata_file_beside_the_recordings(tmp_path: Path) -> None:
+def test_load_recordings_with_metadata_file(tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile", reason="recordings are read by soundfile")
     files = [write_sound(tmp_path / "s" / f"{n}.{s}", 300 + n, 8000 * (1 + n % 2), channels=1 + n % 2, seed=n)
              for n, s in enumerate(("wav", "flac", "ogg") * 4)]  # fmt: skip
@@ -353,36 +359,36 @@ def test_a_metadata_file_beside_the_recordings(tmp_path: Path) -> None:
     np.testing.assert_allclose(mono, stereo.mean(axis=1), atol=1e-6)
 
 
-def test_a_damaged_file_is_told_with_its_path_or_skipped(tmp_path: Path) -> None:
+def test_load_damaged_image_is_reported_with_its_path_or_skipped(tmp_path: Path) -> None:
     pytest.importorskip("PIL", reason="images are read by Pillow")
     root = photos(tmp_path / "photos")
-    (root / "cat" / "text.png").write_text("no image at all")
+    (root / "cat" / "text.png").write_text("not an image")
     big = write_image(root / "dog" / "cut.png", (64, 64, 3))
     big.write_bytes(big.read_bytes()[:4000])
     (root / "dog" / "none.jpg").touch()
     dataset = UserDataset(root, "image", "classification")
     with pytest.raises(DataError) as raised:
         dataset.settle(dataset.Options())
-    assert "cat/text.png: it cannot be decoded (its format is not known); " in str(raised.value)
-    assert "dog/none.jpg: it cannot be decoded (it is empty); " in str(raised.value)
+    assert "cat/text.png: the file cannot be decoded (its format is unknown); " in str(raised.value)
+    assert "dog/none.jpg: the file cannot be decoded (it is empty); " in str(raised.value)
     data = load(root, "image", on_bad_row="skip")
     assert data.details["skipped_rows"] == 3
-    assert "dog/cut.png: it cannot be decoded" in str(data.details["skipped"])
+    assert "dog/cut.png: the file cannot be decoded" in str(data.details["skipped"])
     assert sum(map(len, (data.train, data.validation, data.test))) == 12
 
 
-def test_a_recording_that_was_cut_off_is_told(tmp_path: Path) -> None:
+def test_settle_truncated_recording_is_reported(tmp_path: Path) -> None:
     pytest.importorskip("soundfile", reason="recordings are read by soundfile")
     root = tmp_path / "recordings"
     for n in range(12):
         whole = write_sound(root / ("yes" if n % 2 else "no") / f"{n}.wav", seed=n)
     whole.write_bytes(whole.read_bytes()[:-100])
     dataset = UserDataset(root, "audio", "classification")
-    with pytest.raises(DataError, match=f"{whole.name}: it is cut off: its header announces"):
+    with pytest.raises(DataError, match=f"{whole.name}: the file is truncated: its header states"):
         dataset.settle(dataset.Options())
 
 
-def test_a_file_of_a_metadata_row_is_told_with_row_and_path(tmp_path: Path) -> None:
+def test_load_bad_file_in_metadata_is_reported_with_row_and_path(tmp_path: Path) -> None:
     pytest.importorskip("soundfile", reason="recordings are read by soundfile")
     names = [f"{n}.wav" for n in range(8)]
     for name in names[:6]:
@@ -391,11 +397,11 @@ def test_a_file_of_a_metadata_row_is_told_with_row_and_path(tmp_path: Path) -> N
     path = write_csv(tmp_path / "t.csv", {"path": names, "label": ["no", "yes"] * 4})
     with pytest.raises(DataError) as raised:
         load(path, "audio")
-    assert f"row 7 (line 8): {tmp_path / '6.wav'}: it holds no sound" in str(raised.value)
-    assert f"row 8 (line 9): {tmp_path / '7.wav'}: there is no such file" in str(raised.value)
+    assert f"row 7 (line 8): {tmp_path / '6.wav'}: the recording has no samples" in str(raised.value)
+    assert f"row 8 (line 9): {tmp_path / '7.wav'}: the file does not exist" in str(raised.value)
 
 
-def test_images_of_every_color(tmp_path: Path) -> None:
+def test_read_image_all_modes_return_gray_or_rgb(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
     from harness.data.user_files.media import read_image
 
@@ -410,12 +416,12 @@ def test_images_of_every_color(tmp_path: Path) -> None:
     assert set(read_image(tmp_path / "i.png", 256).ravel()) == {0x12}
 
 
-def test_large_and_turned_images(tmp_path: Path) -> None:
+def test_read_image_large_and_rotated_image_is_scaled_and_turned(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
     from harness.data.user_files.media import read_image
 
     exif = image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
+    exif[0x0112] = 6  # rotated by 90 degrees
     image.new("RGB", (80, 40)).save(tmp_path / "i.jpg", exif=exif)
     assert read_image(tmp_path / "i.jpg", 256).shape == (80, 40, 3)
     assert read_image(tmp_path / "i.jpg", 20).shape == (40, 20, 3)
@@ -424,14 +430,17 @@ def test_large_and_turned_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "there are no files of the kind image"),
-        (["a.png", "cat/b.png"], r"a\.png is in no class's folder; put each file"),
-        (["train/a.png", "test/cat/b.png"], r"train/a\.png is in a split's folder, but in no class's"),
-        (["train/cat/a.png", "test/cat/b.png", "more/c.png"], r"folders of splits \(test, train\) and others \(more\)"),
-        (["test/cat/a.png", "val/cat/b.png", "val/dog/b.png"], "no row is in the training split"),
+        ([], "the folder and its subfolders have no image files"),
+        (["a.png", "cat/b.png"], r"a\.png is not in a class folder; move each file"),
+        (["train/a.png", "test/cat/b.png"], r"train/a\.png is in a split folder, but not in a class folder"),
+        (
+            ["train/cat/a.png", "test/cat/b.png", "more/c.png"],
+            r"there are split folders \(test, train\) next to other folders \(more\)",
+        ),
+        (["test/cat/a.png", "val/cat/b.png", "val/dog/b.png"], "the training split has no rows"),
     ],
 )
-def test_folders_that_say_nothing(tmp_path: Path, files: list[str], message: str) -> None:
+def test_load_invalid_folder_structure_is_refused(tmp_path: Path, files: list[str], message: str) -> None:
     pytest.importorskip("PIL", reason="images are read by Pillow")
     (tmp_path / "p").mkdir()
     for file in files:
@@ -442,7 +451,7 @@ def test_folders_that_say_nothing(tmp_path: Path, files: list[str], message: str
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
 @pytest.mark.parametrize(("closed", "message"), [("cat", "cat: the folder cannot be read"), (".", "cannot be read")])
-def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, closed: str, message: str) -> None:
+def test_load_unreadable_folder_is_reported(tmp_path: Path, closed: str, message: str) -> None:
     pytest.importorskip("PIL", reason="images are read by Pillow")
     folder = photos(tmp_path / "photos") / closed
     folder.chmod(0)
@@ -454,18 +463,18 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, closed: str, mess
 
 
 @pytest.mark.parametrize("folder", ["fox", "train/fox"])
-def test_a_class_of_files_that_are_not_read_is_told(tmp_path: Path, folder: str) -> None:
+def test_load_class_folder_without_readable_files_is_refused(tmp_path: Path, folder: str) -> None:
     pytest.importorskip("PIL", reason="images are read by Pillow")
     root = tmp_path / "photos"
     photos(root / "train" if "/" in folder else root)
     (root / folder / "deep").mkdir(parents=True)
     assert len(load(root, "image").label_names) == 2
     (root / folder / "deep" / "0.heic").write_bytes(b"x")
-    with pytest.raises(DataError, match=rf"{folder} holds {folder}/deep/0\.heic, but no file that can be read \(\.bmp"):
+    with pytest.raises(DataError, match=rf"{folder} contains {folder}/deep/0\.heic, but no image files \(\.bmp"):
         load(root, "image")
 
 
-def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+def test_load_class_may_be_named_train(tmp_path: Path) -> None:
     pytest.importorskip("PIL", reason="images are read by Pillow")
     for label in ("plane", "train"):
         for n in range(4):
@@ -473,7 +482,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert load(tmp_path / "p", "image").label_names == ("plane", "train")
 
 
-def test_text_from_a_folder_names_the_files_to_choose_from(tmp_path: Path) -> None:
+def test_load_text_from_folder_lists_its_tables_in_the_error(tmp_path: Path) -> None:
     write_csv(tmp_path / "d" / "t.csv", reviews())
-    with pytest.raises(UsageError, match=r"is a folder; give a file: .* in it there are: t\.csv"):
+    with pytest.raises(UsageError, match=r"is a folder; pass a CSV, .* file; the folder contains t\.csv"):
         load(tmp_path / "d", "text")

@@ -1,4 +1,4 @@
-"""Nothing of the validation or test split reaches a fitted step; and the check sees it where it does."""
+"""Tasks fit on the training split only, and the leak check detects a task that does not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TASKS = ("nlp", "vision", "speech", "regression")
 
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.plugins(name)) for name in TASKS])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Task, RawData]:
-    """A task and data of one's own for it, with all that preparation has to cope with."""
+    """Return a task and user files for it that need every step of its preparation."""
     task = discover().task(request.param)
     if request.param == "nlp":
         return task, load(write_csv(tmp_path / "t.csv", reviews()), task)
@@ -40,7 +40,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Task, RawData]
     return task, load(write_csv(tmp_path / "t.csv", houses()), task, target_column="price")
 
 
-def test_no_task_learns_from_validation_or_test(case: tuple[Task, RawData]) -> None:
+def test_task_learns_nothing_from_validation_or_test(case: tuple[Task, RawData]) -> None:
     task, data = case
     assert_nothing_leaks(task, data)
 
@@ -50,14 +50,14 @@ def test_a_planted_leak_is_caught(case: tuple[Task, RawData], source: str) -> No
     task, data = case
 
     class Leaky(type(task)):  # type: ignore[misc]
-        """Fits on the training split and on another one."""
+        """A task that fits on the training split and on another split."""
 
         def prepare(self, data: RawData, options: object) -> PreparedData:
             pooled = dataclasses.replace(data, train=_together(data.train, getattr(data, source)))
             prepared = super().prepare(pooled, options)
             return dataclasses.replace(prepared, train=prepared.train.take(np.arange(len(data.train))))
 
-    with pytest.raises(AssertionError, match=f"lets the {source} split into what it fits"):
+    with pytest.raises(AssertionError, match=f"uses the {source} split in its preprocessing"):
         assert_nothing_leaks(Leaky(), data)
 
 

@@ -1,4 +1,4 @@
-"""Whole runs on the user's own data: from the command line, from Python, and afterwards without the file."""
+"""Complete runs on the user's files: from the command line, from Python, and reports after the file is deleted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.plugins.catalog import Catalog
 from harness.records import RunRecord, Success
 from harness.records.store import Store
 
-SHORT = (*FAST, "recipe.optimizer=sgd", "recipe.epochs=2")
+OPTIONS = (*FAST, "recipe.optimizer=sgd", "recipe.epochs=2")
 OVERRIDES = {
     **{name: msgspec.json.decode(value) for name, value in (setting.split("=") for setting in FAST)},
     "recipe.optimizer": "sgd",
@@ -28,7 +28,7 @@ MODEL = ("--model", "toy-linear", "--backend", "toy-numpy")
 
 @pytest.fixture
 def here(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory to be in, with nothing installed but `catalog`."""
+    """Change to an empty directory, with only the plugins in `catalog` installed."""
     monkeypatch.setattr("harness.plugins.discover", lambda *_: catalog)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -37,7 +37,7 @@ def here(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def invoke(*arguments: str) -> Result:
     from harness.cli.root import cli
 
-    settings = [part for setting in SHORT for part in ("--set", setting)] if arguments[0] == "run" else []
+    settings = [part for setting in OPTIONS for part in ("--set", setting)] if arguments[0] == "run" else []
     return CliRunner().invoke(cli, [*arguments, *settings], prog_name="harness")
 
 
@@ -46,12 +46,12 @@ def record_of(results: Path) -> RunRecord:
     return run.record
 
 
-def test_a_file_is_run_and_told_of_when_it_is_gone(here: Path) -> None:
+def test_run_on_a_file_is_reported_after_the_file_is_deleted(here: Path) -> None:
     columns: dict[str, Any] = {**houses(), "owner": [f"p{n // 2}" for n in range(40)]}
     columns["price"][3] = "?"
     path = write_csv(here / "my data" / "houses, old.csv", columns)
-    columns_said = ("--target-column", "price,rooms", "--group-column", "owner", "--on-bad-row", "skip")
-    done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, *columns_said)
+    column_options = ("--target-column", "price,rooms", "--group-column", "owner", "--on-bad-row", "skip")
+    done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, *column_options)
     assert done.exit_code == 0, done.output
     record = record_of(here / "results")
     assert isinstance(record.outcome, Success)
@@ -63,18 +63,18 @@ def test_a_file_is_run_and_told_of_when_it_is_gone(here: Path) -> None:
     assert record.provenance.data is not None
     details = record.provenance.data.details
     assert details["skipped_rows"] == 1
-    assert details["skipped"] == "row 4 (line 5): target 'price' is '?', not a number"
-    assert details["splits"] == "validation and test drawn by group, seed 0"
+    assert details["skipped"] == "row 4 (line 5): target column 'price' contains '?', which is not a number"
+    assert details["splits"] == "validation and test drawn at random by group, seed 0"
 
     path.unlink()
     shown = invoke("show", record.run_id)
     assert shown.exit_code == 0
-    for text in ("houses, old.csv", "guessed", "feature_columns", "row 4 (line 5)"):
+    for text in ("houses, old.csv", "inferred options", "feature_columns", "row 4 (line 5)"):
         assert text in shown.stdout
     assert "houses, old.csv" in invoke("report").stdout
 
 
-def test_python_takes_paths_too(here: Path) -> None:
+def test_harness_run_accepts_a_path(here: Path) -> None:
     Path("houses.csv").write_bytes(write_csv(here / "t.csv", houses()).read_bytes())
     (record,) = harness.run(
         task="regression",
@@ -91,14 +91,19 @@ def test_python_takes_paths_too(here: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--target-column", "prize"), "unknown column 'prize'; did you mean 'price'? (of t.csv)"),
-        (("--target-column", "town"), "t.csv: 40 bad rows: row 1 (line 2): target 'town' is 'Ulm', not a number"),
-        ((), "cannot tell which column is the target column: give --target-column (dataset.target_column); columns:"),
+        (("--target-column", "prize"), "unknown column 'prize'; did you mean 'price'? (in t.csv)"),
+        (
+            ("--target-column", "town"),
+            "t.csv: 40 bad rows: row 1 (line 2): target column 'town' contains 'Ulm', which is not a number",
+        ),
+        ((), "cannot infer the target column; specify --target-column (dataset.target_column); the columns are:"),
         (("--text-column", "town"), "unknown option 'dataset.text_column'"),
-        (("--target-column", "price", "--set", "dataset.test_share=1.5"), "test_share must lie between 0 and 1"),
+        (("--target-column", "price", "--set", "dataset.test_share=1.5"), "test_share must be between 0 and 1"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_runs(here: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_run_with_invalid_options_fails_before_anything_runs(
+    here: Path, arguments: tuple[str, ...], message: str
+) -> None:
     write_csv(here / "t.csv", houses())
     done = invoke("run", "--task", "regression", "--dataset", "t.csv", *MODEL, *arguments)
     assert (done.exit_code, done.stdout) == (2, "")
@@ -106,7 +111,7 @@ def test_what_is_wrong_is_said_before_anything_runs(here: Path, arguments: tuple
     assert not (here / "results").exists()
 
 
-def test_a_file_that_vanishes_is_a_failed_run_with_its_reason(here: Path, catalog: Catalog) -> None:
+def test_run_on_a_deleted_file_fails_with_the_reason(here: Path, catalog: Catalog) -> None:
     from harness.execute.runner import run_all
     from harness.plan.expand import expand
     from harness.plan.selection import Selection
@@ -118,36 +123,36 @@ def test_a_file_that_vanishes_is_a_failed_run_with_its_reason(here: Path, catalo
             datasets=("t.csv",),
             models=("toy-linear",),
             backends=("toy-numpy",),
-            overrides=(*SHORT, "dataset.target_column=price"),
+            overrides=(*OPTIONS, "dataset.target_column=price"),
         ),
         catalog,
     )
     path.unlink()
     (record,) = run_all([spec], catalog, Store(here / "results"))
-    assert msgspec.to_builtins(record.outcome)["message"] == f"{path}: there is no such file or folder"
+    assert msgspec.to_builtins(record.outcome)["message"] == f"{path}: no such file or folder"
 
 
-def test_texts_reach_their_task(here: Path, catalog: Catalog) -> None:
+def test_prepare_data_text_file_is_prepared_by_the_task(here: Path, catalog: Catalog) -> None:
     from harness.execute.preparation import prepare_data
     from harness.plan.expand import expand
     from harness.plan.selection import Selection
 
     write_csv(here / "t.csv", reviews())
-    # No toy model takes tokens; preparation is the same for every model.
+    # There is no toy model for tokens, but the preparation does not depend on the model.
     selection = Selection(tasks=("nlp",), datasets=("t.csv",), models=("lstm",))
     catalog.networks["lstm", "toy-numpy"] = catalog.networks["toy", "toy-numpy"]
     spec = expand(selection, catalog)[0]
     data = prepare_data(catalog, spec)
     assert data.info.label_names == ("neg", "pos")
-    assert data.info.details["splits"] == "validation and test drawn stratified, seed 0"
+    assert data.info.details["splits"] == "validation and test drawn at random by class, seed 0"
     assert {"vocab_size", "skipped_rows"} <= data.info.details.keys()
 
 
-def test_columns_are_scored_by_themselves_and_stay_features(here: Path) -> None:
+def test_run_scores_slice_columns_separately_and_keeps_them_as_features(here: Path) -> None:
     columns: dict[str, Any] = {**houses(), "side": ["left", "right", "right", ""] * 10}
     path = write_csv(here / "houses.csv", columns)
-    asked = ("--target-column", "price", "--slice-columns", "side,rooms")
-    done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, *asked)
+    column_options = ("--target-column", "price", "--slice-columns", "side,rooms")
+    done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, *column_options)
     assert done.exit_code == 0, done.output
     record = record_of(here / "results")
     assert isinstance(record.outcome, Success)
@@ -164,9 +169,9 @@ def test_columns_are_scored_by_themselves_and_stay_features(here: Path) -> None:
     assert "rooms" in record.spec.dataset_options["feature_columns"]
 
 
-def test_an_unknown_slice_column_is_refused(here: Path) -> None:
+def test_run_with_unknown_slice_column_is_refused(here: Path) -> None:
     path = write_csv(here / "houses.csv", houses())
-    asked = ("--target-column", "price", "--slice-columns", "room")
-    done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, *asked)
+    column_options = ("--target-column", "price", "--slice-columns", "room")
+    done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, *column_options)
     assert done.exit_code == 2
     assert "did you mean 'rooms'" in done.output

@@ -1,4 +1,4 @@
-"""Drawn splits: a partition, stratified, by group, the same each time."""
+"""Given and drawn splits: stratification, groups, reproducibility and errors."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def draw(given_: object = None, classes: object = None, groups: object = None, r
 
 
 @given(st.lists(st.integers(3, 30), min_size=2, max_size=6), st.integers(0, 99))
-def test_each_class_is_in_each_split_in_its_share(counts: list[int], seed: int) -> None:
+def test_split_by_class_keeps_the_fraction_of_each_class(counts: list[int], seed: int) -> None:
     classes = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
-    parts, told = draw(classes=classes, seed=seed)
+    parts, description = draw(classes=classes, seed=seed)
     assert list(parts) == list(SPLITS)
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(classes)))
     for number, count in enumerate(counts):
@@ -32,36 +32,36 @@ def test_each_class_is_in_each_split_in_its_share(counts: list[int], seed: int) 
         assert min(found) >= 1
         assert abs(found[2] - 0.2 * count) <= 1
         assert abs(found[1] - 0.1 * count) <= 1
-    assert told == f"validation and test drawn stratified, seed {seed}"
+    assert description == f"validation and test drawn at random by class, seed {seed}"
     again, _ = draw(classes=classes, seed=seed)
     assert all(np.array_equal(parts[name], again[name]) for name in SPLITS)
 
 
-def test_the_seed_changes_the_splits() -> None:
+def test_split_depends_on_the_seed() -> None:
     classes = np.arange(100) % 2
     assert not np.array_equal(draw(classes=classes)[0]["test"], draw(classes=classes, seed=1)[0]["test"])
 
 
-def test_a_table_of_numbers_is_split_at_random() -> None:
-    parts, told = draw(rows=100)
+def test_split_without_classes_is_random() -> None:
+    parts, description = draw(rows=100)
     assert [len(part) for part in parts.values()] == [70, 10, 20]
-    assert told == "validation and test drawn at random, seed 0"
+    assert description == "validation and test drawn at random, seed 0"
 
 
 @given(st.lists(st.integers(0, 11), min_size=30, max_size=80), st.booleans(), st.integers(0, 9))
-def test_no_group_is_in_two_splits(groups: list[int], classified: bool, seed: int) -> None:
+def test_split_by_group_puts_no_group_into_two_splits(groups: list[int], classified: bool, seed: int) -> None:
     if len(set(groups)) < 3:
         return
     classes = np.arange(len(groups)) % 2 if classified else None
-    parts, told = draw(classes=classes, groups=groups, seed=seed)
+    parts, description = draw(classes=classes, groups=groups, seed=seed)
     owners = [set(np.asarray(groups)[rows].tolist()) for rows in parts.values()]
     assert all(owners)
     assert sum(map(len, owners)) == len(set(groups))
     assert sum(map(len, parts.values())) == len(groups)
-    assert told == f"validation and test drawn by group, seed {seed}"
+    assert description == f"validation and test drawn at random by group, seed {seed}"
 
 
-def test_groups_keep_about_the_shares_and_the_classes() -> None:
+def test_split_by_group_approximates_fractions_and_keeps_classes() -> None:
     groups = np.repeat(np.arange(50), 10)
     classes = np.arange(500) % 5
     parts, _ = draw(classes=classes, groups=groups)
@@ -69,16 +69,16 @@ def test_groups_keep_about_the_shares_and_the_classes() -> None:
     assert check_classes(parts, classes, "abcde") == {}
 
 
-def test_given_splits_are_kept_and_missing_ones_drawn_from_the_training_rows() -> None:
+def test_split_keeps_given_splits_and_draws_missing_ones_from_training_rows() -> None:
     names = ["train"] * 70 + ["test"] * 20
-    parts, told = draw(names, classes=np.arange(90) % 2)
+    parts, description = draw(names, classes=np.arange(90) % 2)
     assert parts["test"].tolist() == list(range(70, 90))
     assert len(parts["validation"]) == pytest.approx(7, abs=1)
     assert set(parts["validation"].tolist()) < set(range(70))
-    assert told == "validation drawn stratified, seed 0"
+    assert description == "validation drawn at random by class, seed 0"
     complete = ["train", "validation", "test", "train"]
-    parts, told = draw(complete, classes=[0, 0, 0, 1])
-    assert ({name: rows.tolist() for name, rows in parts.items()}, told) == (
+    parts, description = draw(complete, classes=[0, 0, 0, 1])
+    assert ({name: rows.tolist() for name, rows in parts.items()}, description) == (
         {"train": [0, 3], "validation": [1], "test": [2]},
         "given",
     )
@@ -87,24 +87,32 @@ def test_given_splits_are_kept_and_missing_ones_drawn_from_the_training_rows() -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": [0, 0, 0, 1, 1], "label_names": ("a", "b")}, "too few examples of a class .* 'b' has 2"),
-        ({"rows": 2}, "2 rows cannot be put into 3 splits"),
-        ({"classes": [0, 1] * 9, "groups": ["x", "y"] * 9}, "2 groups cannot be put into 3 splits"),
-        ({"given_": ["test", "test"], "classes": [0, 1]}, "no row is in the training split"),
+        (
+            {"classes": [0, 0, 0, 1, 1], "label_names": ("a", "b")},
+            "3 splits need at least 3 examples of each class, but 'b' has 2; add",
+        ),
+        ({"rows": 2}, "2 rows cannot be divided into 3 splits"),
+        ({"classes": [0, 1] * 9, "groups": ["x", "y"] * 9}, "2 groups cannot be divided into 3 splits"),
+        (
+            {"given_": ["test", "test"], "classes": [0, 1]},
+            r"the training split has no rows \(given splits: test\)",
+        ),
         (
             {"given_": ["train", "test", "validation"], "classes": [0, 0, 0], "groups": ["p1", "p1", "p2"]},
-            "group 'p1' is in the train split and in the test split",
+            "group 'p1' is in both the train and the test split",
         ),
     ],
 )
-def test_splits_that_cannot_be_had(arguments: dict[str, object], message: str) -> None:
+def test_split_impossible_splits_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         draw(**arguments)
 
 
-def test_a_class_that_cannot_be_learned_is_refused_and_one_that_is_not_tested_is_told() -> None:
+def test_check_classes_refuses_untrained_classes_and_returns_untested_ones() -> None:
     parts = {"train": np.array([0, 1]), "validation": np.array([2]), "test": np.array([3])}
     classes = np.array([0, 1, 0, 1])
     assert check_classes(parts, classes, ("a", "b")) == {"validation_lacks_classes": "b", "test_lacks_classes": "a"}
-    with pytest.raises(DataError, match=re.escape("the training split has no example of 'c', which the test split")):
+    with pytest.raises(
+        DataError, match=re.escape("the test split has examples of 'c', but the training split has none")
+    ):
         check_classes(parts, np.array([0, 1, 0, 2]), ("a", "b", "c"))

@@ -1,4 +1,4 @@
-"""Bundles: what goes in comes out, and what was tampered with is refused by name."""
+"""Tests of bundles: round trips, and rejection of modified archives."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bundle(tmp_path: Path) -> Path:
     return tmp_path / "comparison.zip"
 
 
-def test_what_goes_in_comes_out(bundle: Path, tmp_path: Path) -> None:
+def test_pack_and_unpack_round_trip(bundle: Path, tmp_path: Path) -> None:
     manifest, digest = unpack(bundle, tmp_path / "out")
     assert manifest.runs == len(comparison())
     assert len(digest) == 64
@@ -54,20 +54,20 @@ def test_what_goes_in_comes_out(bundle: Path, tmp_path: Path) -> None:
     assert digests[before.runs[0].record.run_id]["dataset_digest"] == "d" * 64
 
 
-def test_equal_runs_make_equal_files(bundle: Path, tmp_path: Path) -> None:
+def test_pack_equal_runs_gives_equal_files(bundle: Path, tmp_path: Path) -> None:
     pack(report_of(tmp_path / "results"), tmp_path / "again.zip", "0.1.0")
     one, other = (unpack(path, tmp_path / path.stem)[0] for path in (bundle, tmp_path / "again.zip"))
     assert one.files == other.files
 
 
-def test_hostile_names_make_a_bundle_that_can_be_read(tmp_path: Path) -> None:
+def test_pack_hostile_names_can_be_unpacked(tmp_path: Path) -> None:
     pack(report_of(write(tmp_path / "results", hostile())), tmp_path / "b.zip", "0.1.0")
     unpack(tmp_path / "b.zip", tmp_path / "out")
     assert len(Store(tmp_path / "out" / "records").load().runs) == 3
 
 
 def rewritten(bundle: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
-    """The bundle with other contents."""
+    """Rewrite the bundle with changed contents and return its path."""
     with zipfile.ZipFile(bundle) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
     change(contents)
@@ -101,13 +101,13 @@ def shorter(contents: dict[str, bytes]) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (earlier, "record.json' is not what its manifest says"),
-        (removed, "'suite.toml' is in its manifest, but not there"),
-        (added, "'records/extra/record.json' is not in its manifest"),
-        (shorter, "'README.md' is not what its manifest says"),
+        (earlier, "record.json' does not match the manifest"),
+        (removed, "'suite.toml' is in the manifest, but not in the archive"),
+        (added, "'records/extra/record.json' is not in the manifest"),
+        (shorter, "'README.md' does not match the manifest"),
     ],
 )
-def test_tampering_is_refused_with_the_file_named(
+def test_unpack_modified_bundle_raises_and_names_the_file(
     bundle: Path, tmp_path: Path, change: Callable[[dict[str, bytes]], None], words: str
 ) -> None:
     with pytest.raises(RecordError, match=words):
@@ -117,14 +117,14 @@ def test_tampering_is_refused_with_the_file_named(
 @pytest.mark.parametrize(
     "name", ["../evil", "/evil", "a/../../evil", "C:\\evil", "a\\b", "a//b", "a/./b", ".", "a\x00b", "a/", "con\n"]
 )
-def test_paths_that_lead_out_are_refused(name: str, tmp_path: Path) -> None:
+def test_unpack_unsafe_path_raises(name: str, tmp_path: Path) -> None:
     content = b"x"
     entry = BundleEntry(bytes=1, sha256=unpacking.hashlib.sha256(content).hexdigest())
     manifest = BundleManifest(harness_version="0", made_at="", title="", runs=0, files={name: entry})
     path = tmp_path / "b.zip"
     with zipfile.ZipFile(path, "w") as archive:
         info = zipfile.ZipInfo("x")
-        info.filename = name  # as it is, whatever ZipInfo makes of it
+        info.filename = name  # assigned here, because the constructor would normalize it
         archive.writestr(info, content)
         archive.writestr(MANIFEST, msgspec.json.encode(manifest))
     with pytest.raises(RecordError):
@@ -133,40 +133,40 @@ def test_paths_that_lead_out_are_refused(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("out/**/evil"))
 
 
-def test_a_size_that_the_manifest_does_not_tell_is_refused_before_it_is_unpacked(bundle: Path, tmp_path: Path) -> None:
+def test_unpack_file_of_wrong_size_raises_before_extraction(bundle: Path, tmp_path: Path) -> None:
     def bomb(contents: dict[str, bytes]) -> None:
         contents["README.md"] = b"0" * 50_000_000
 
-    with pytest.raises(RecordError, match=r"'README.md' is not what its manifest says"):
+    with pytest.raises(RecordError, match=r"'README.md' does not match the manifest"):
         unpack(rewritten(bundle, bomb), tmp_path / "out")
     assert not (tmp_path / "out" / "README.md").exists()
 
 
-def test_too_much_is_refused(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unpack_beyond_limits_raises(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpacking, "MAX_BYTES", 1000)
-    with pytest.raises(RecordError, match="would unpack to more than"):
+    with pytest.raises(RecordError, match="would exceed the limit"):
         unpack(bundle, tmp_path / "out")
     monkeypatch.setattr(unpacking, "MAX_FILES", 3)
-    with pytest.raises(RecordError, match="at most 3 are read"):
+    with pytest.raises(RecordError, match="at most 3 are allowed"):
         unpack(bundle, tmp_path / "out")
 
 
-def test_a_bundle_of_the_future(bundle: Path, tmp_path: Path) -> None:
+def test_unpack_newer_bundle_version_raises(bundle: Path, tmp_path: Path) -> None:
     def newer(contents: dict[str, bytes]) -> None:
         manifest = msgspec.json.decode(contents[MANIFEST], type=BundleManifest)
         contents[MANIFEST] = msgspec.json.encode(msgspec.structs.replace(manifest, bundle_version=99))
 
-    with pytest.raises(RecordError, match="made by a newer harness"):
+    with pytest.raises(RecordError, match="written by a newer version of harness"):
         unpack(rewritten(bundle, newer), tmp_path / "out")
 
 
-def test_no_archive_and_no_bundle(tmp_path: Path) -> None:
+def test_unpack_other_files_raises(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"not a zip archive at all")
-    with pytest.raises(RecordError, match="no readable zip archive"):
+    with pytest.raises(RecordError, match="not a readable zip archive"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("x", "y")
-    with pytest.raises(RecordError, match="is no bundle"):
+    with pytest.raises(RecordError, match="not a bundle"):
         unpack(tmp_path / "b.zip", tmp_path / "out")
 
 
@@ -174,7 +174,7 @@ _BYTES = []
 
 
 def _bytes(folder: Path) -> bytes:
-    """Of a small bundle, made once."""
+    """Return the contents of a small bundle, which is created once."""
     if not _BYTES:
         pack(report_of(write(folder / "results", comparison()[:2])), folder / "b.zip", "0.1.0")
         _BYTES.append((folder / "b.zip").read_bytes())
@@ -183,8 +183,10 @@ def _bytes(folder: Path) -> bytes:
 
 @settings(max_examples=60)
 @given(data=st.data())
-def test_damage_anywhere_is_an_error_or_harmless(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whatever byte is changed: refused, or (in what zip itself does not use) everything is read as it was."""
+def test_unpack_with_one_changed_byte_raises_or_gives_equal_files(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Changing any byte raises, unless zip does not use the byte; then the files are unchanged."""
     folder = tmp_path_factory.mktemp("damage")
     whole = bytearray(_bytes(folder))
     place = data.draw(st.integers(0, len(whole) - 1))
@@ -202,7 +204,7 @@ def test_damage_anywhere_is_an_error_or_harmless(data: st.DataObject, tmp_path_f
     shutil.rmtree(folder)
 
 
-def test_nothing_is_written_where_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pack_to_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = report_of(write(tmp_path / "results", comparison()[:1]))
 
     def full(*_: object, **__: object) -> io.BytesIO:

@@ -25,7 +25,7 @@ def scored(value: float, interval: tuple[float, float] | None = (0.70, 0.80), **
     return msgspec.structs.replace(made, outcome=msgspec.structs.replace(made.outcome, scores=scores))
 
 
-def test_a_score_within_the_interval_over_examples_agrees() -> None:
+def test_judge_score_within_interval_over_examples_agrees() -> None:
     then = scored(0.75)
     assert judge(then, scored(0.79), [then]).quality == "agrees"
     outcome = judge(then, scored(0.81), [then])
@@ -33,7 +33,7 @@ def test_a_score_within_the_interval_over_examples_agrees() -> None:
     assert "0.7 to 0.8" in outcome.why
 
 
-def test_without_one_the_seeds_say_what_to_expect() -> None:
+def test_judge_without_interval_uses_the_other_seeds() -> None:
     seeds = [scored(0.74, None), scored(0.75, None, seed=1), scored(0.76, None, seed=2)]
     assert judge(seeds[0], scored(0.78, None), seeds).quality == "agrees"
     assert judge(seeds[0], scored(0.90, None), seeds).quality == "differs"
@@ -41,7 +41,7 @@ def test_without_one_the_seeds_say_what_to_expect() -> None:
     assert judge(seeds[0], scored(0.74, None), seeds[:1]).quality == "agrees"
 
 
-def test_other_data_or_weights_do_not_agree() -> None:
+def test_judge_different_data_or_weights_does_not_agree() -> None:
     then, now = scored(0.75), scored(0.75)
     other = msgspec.structs.replace(now, provenance=msgspec.structs.replace(now.provenance, dataset_digest="e" * 64))
     assert judge(then, now, [then]).agrees
@@ -62,7 +62,7 @@ NO_BYTES = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         (None, "e" * 64, "not known"),
     ],
 )
-def test_a_model_without_weights_has_none_that_differ(then: str | None, now: str | None, answer: str) -> None:
+def test_judge_model_without_weights_agrees(then: str | None, now: str | None, answer: str) -> None:
     runs = [
         msgspec.structs.replace(
             scored(0.75), provenance=msgspec.structs.replace(record().provenance, initial_weights_digest=digest)
@@ -73,7 +73,7 @@ def test_a_model_without_weights_has_none_that_differ(then: str | None, now: str
     assert (outcome.initial_weights, outcome.agrees) == (answer, answer == "none")
 
 
-def test_a_run_that_fails_here_does_not_agree() -> None:
+def test_judge_failed_run_does_not_agree() -> None:
     then = scored(0.75)
     outcome = judge(then, record(failure("unsupported", "no CUDA device")), [then])
     assert outcome.quality == "differs"
@@ -81,13 +81,13 @@ def test_a_run_that_fails_here_does_not_agree() -> None:
     assert outcome.costs == []
 
 
-def test_both_machines_are_told() -> None:
+def test_render_lists_both_machines() -> None:
     then, now = scored(0.75), scored(0.75)
     now = msgspec.structs.replace(now, environment=msgspec.structs.replace(now.environment, cpu="Another CPU"))
     outcome = judge(then, now, [then])
     assert ("cpu", "Example CPU 2.0 GHz", "Another CPU") in outcome.differences
     told = render([outcome, outcome])
-    assert told.count("  then: Example CPU 2.0 GHz, 2 cores, ") == told.count("  here: Another CPU, 2 cores, ") == 1
+    assert told.count("  bundle: Example CPU 2.0 GHz, 2 cores, ") == told.count("  here:   Another CPU, 2 cores, ") == 1
 
 
 @pytest.fixture(scope="module")
@@ -109,29 +109,29 @@ def published(bundled: Path, invoke: Invoke) -> Path:
     return Path(shutil.copy(bundled / "toy.zip", "toy.zip"))
 
 
-def test_a_published_comparison_is_reproduced(invoke: Invoke, published: Path) -> None:
+def test_reproduce_bundle_agrees(invoke: Invoke, published: Path) -> None:
     done = invoke("reproduce", str(published), "-q", "--results", "here")
     assert done.exit_code == 0, done.output
     assert "4 of 4 runs agree in quality, data and initial weights" in done.output
-    assert "4 runs, made by harness" in done.output
+    assert "4 runs, created by harness" in done.output
     assert len(Store(Path("here")).load().runs) == 4
 
 
-def test_a_part_of_it_as_json(invoke: Invoke, published: Path) -> None:
+def test_reproduce_filtered_runs_as_json(invoke: Invoke, published: Path) -> None:
     done = invoke("reproduce", str(published), "-q", "--results", "here", "--task", "toy-regress", "--format", "json")
     found = json.loads(done.stdout)
     assert {(one["metric"], one["quality"], one["final_weights"]) for one in found} == {("rmse", "agrees", "agrees")}
     assert len(found) == 2
 
 
-def test_verify_runs_nothing(invoke: Invoke, published: Path) -> None:
+def test_reproduce_verify_runs_nothing(invoke: Invoke, published: Path) -> None:
     done = invoke("reproduce", str(published), "--verify")
     assert done.exit_code == 0
-    assert "as in its manifest" in done.output
+    assert "verified against the manifest" in done.output
     assert not Path("results").exists()
 
 
-def test_a_tampered_bundle_runs_nothing(invoke: Invoke, published: Path) -> None:
+def test_reproduce_modified_bundle_runs_nothing(invoke: Invoke, published: Path) -> None:
     published.write_bytes(published.read_bytes().replace(b"suite.toml", b"suite.tomk"))
     done = invoke("reproduce", str(published))
     assert done.exit_code == 1
@@ -139,13 +139,13 @@ def test_a_tampered_bundle_runs_nothing(invoke: Invoke, published: Path) -> None
     assert not Path("results").exists()
 
 
-def test_a_filter_that_leaves_nothing(invoke: Invoke, published: Path) -> None:
+def test_reproduce_filter_without_match_is_a_usage_error(invoke: Invoke, published: Path) -> None:
     done = invoke("reproduce", str(published), "--task", "nlp")
     assert done.exit_code == 2
-    assert "it has toy-classify/" in done.stderr
+    assert "the bundle contains toy-classify/" in done.stderr
 
 
-def test_two_runs_of_one_name(invoke: Invoke, bundled: Path) -> None:
+def test_bundle_of_two_directories_with_equal_runs_is_a_usage_error(invoke: Invoke, bundled: Path) -> None:
     shutil.copytree(bundled / "published", "other")
     done = invoke("bundle", str(bundled / "published"), "other", "--output", "both.zip")
     assert done.exit_code == 2

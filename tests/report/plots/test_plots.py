@@ -23,13 +23,13 @@ from harness.report.report import Report
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_every_figure_is_drawn(name: str, tmp_path: Path) -> None:
+def test_figure_draws_every_plot(name: str, tmp_path: Path) -> None:
     svg = figure(example(tmp_path), name, ".svg").decode()
     assert svg.startswith("<svg")
     assert "nlp · cldr-langid · cpu" in svg
 
 
-def test_a_legend_names_the_backends_of_its_panel_in_their_colors(tmp_path: Path) -> None:
+def test_legend_lists_only_the_backends_of_its_panel(tmp_path: Path) -> None:
     records = [record(), record(backend="tensorflow"), record(backend="tensorflow", dataset="other")]
     document = json.loads(figure(report_of(write(tmp_path, records)), "pareto", ".json"))
     colors = [
@@ -50,11 +50,11 @@ def check_vega_lite(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_every_figure_is_valid_vega_lite(name: str, tmp_path: Path) -> None:
+def test_figure_is_valid_vega_lite(name: str, tmp_path: Path) -> None:
     check_vega_lite(json.loads(figure(example(tmp_path), name, ".json")))
 
 
-def test_the_figures_of_runs_are_valid_vega_lite() -> None:
+def test_specifications_of_run_charts_are_valid_vega_lite() -> None:
     from harness.report.plots.run_charts import specifications
 
     found = specifications()
@@ -66,11 +66,11 @@ def test_the_figures_of_runs_are_valid_vega_lite() -> None:
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".html", b"<!DOCTYPE html>")])
-def test_kinds_of_files(suffix: str, start: bytes, tmp_path: Path) -> None:
+def test_figure_writes_each_file_format(suffix: str, start: bytes, tmp_path: Path) -> None:
     assert figure(example(tmp_path), "pareto", suffix).lstrip().startswith(start)
 
 
-def test_the_specification_holds_the_numbers_of_the_table(tmp_path: Path) -> None:
+def test_figure_has_the_numbers_of_the_table(tmp_path: Path) -> None:
     report = example(tmp_path)
     document = json.loads(figure(report, "pareto", ".json"))
     shown = {
@@ -80,7 +80,7 @@ def test_the_specification_holds_the_numbers_of_the_table(tmp_path: Path) -> Non
     assert f"{row.shown} ± {row.shown_ci95}" in shown
 
 
-def test_wrong_requests(tmp_path: Path) -> None:
+def test_figure_with_unknown_name_or_suffix_or_without_data_raises(tmp_path: Path) -> None:
     report = example(tmp_path)
     with pytest.raises(UnknownNameError, match="did you mean 'pareto'"):
         figure(report, "paretoo", ".svg")
@@ -90,7 +90,7 @@ def test_wrong_requests(tmp_path: Path) -> None:
         figure(report_of(write(tmp_path / "failed", [record(failure())])), "pareto", ".svg")
 
 
-def test_hostile_names_stay_text(tmp_path: Path) -> None:
+def test_figure_with_hostile_names_has_no_script(tmp_path: Path) -> None:
     report = report_of(write(tmp_path, hostile()))
     for name in ("pareto", "memory", "confusion"):
         assert "<script" not in figure(report, name, ".svg").decode()
@@ -100,33 +100,33 @@ def panel(records: list, path: Path):  # type: ignore[no-untyped-def,type-arg]
     return panels(report_of(write(path, records)))[0]
 
 
-def test_the_front_is_what_nothing_beats_in_both(tmp_path: Path) -> None:
+def test_pareto_front_has_the_points_that_no_other_beats(tmp_path: Path) -> None:
     figures = {"a": (0.9, 100.0), "b": (0.8, 200.0), "c": (0.7, 150.0), "d": (0.9, 90.0)}
     records = [record(success(q, train=speed), backend=name) for name, (q, speed) in figures.items()]
     points = pareto(panel(records, tmp_path), "train_samples_per_s")
     assert dict(zip(points["backend"], points["front"], strict=True)) == {"a": True, "b": True, "c": False, "d": False}
 
 
-def test_the_front_of_errors_is_below(tmp_path: Path) -> None:
+def test_pareto_front_of_lower_is_better_metric(tmp_path: Path) -> None:
     figures = {"a": (50.0, 100.0), "b": (60.0, 100.0)}
     records = [record(success(q, primary="rmse", train=s), backend=name) for name, (q, s) in figures.items()]
     points = pareto(panel(records, tmp_path), "train_samples_per_s")
     assert dict(zip(points["backend"], points["front"], strict=True)) == {"a": True, "b": False}
 
 
-def test_ratios_leave_the_first_backend_out(tmp_path: Path) -> None:
+def test_ratios_omit_the_first_backend(tmp_path: Path) -> None:
     points = ratios(panel([record(), record(success(train=900.0), backend="tensorflow")], tmp_path))
     assert set(points["backend"]) == {"tensorflow"}
 
 
-def test_time_to_the_level_that_all_reach(tmp_path: Path) -> None:
+def test_time_to_quality_uses_the_level_that_all_runs_reach(tmp_path: Path) -> None:
     level, points = time_to_quality(panel([record(), record(backend="tensorflow")], tmp_path))
     assert level == 0.5
     assert points["seconds"] == [1.5, 1.5]
 
 
 @pytest.mark.parametrize(("runs", "epochs", "most"), [(2, 2, 2), (2, 500, 61), (40, 500, 25), (40, 3, 3)])
-def test_long_curves_are_thinned_and_keep_their_last_epoch(runs: int, epochs: int, most: int, tmp_path: Path) -> None:
+def test_curves_reduce_points_and_keep_the_last_epoch(runs: int, epochs: int, most: int, tmp_path: Path) -> None:
     one = success().curves[0]
     line = [replace(one, epoch=epoch, epochs=epochs, step=epoch) for epoch in range(1, epochs + 1)]
     outcome = replace(success(), curves=line)
@@ -138,13 +138,13 @@ def test_long_curves_are_thinned_and_keep_their_last_epoch(runs: int, epochs: in
 
 
 @given(st.integers(2, 6), st.integers(20, 120), st.integers(0, 2**32 - 1))
-def test_decision_curves_are_scikit_learns(classes: int, examples: int, seed: int) -> None:
+def test_decision_curves_match_scikit_learn(classes: int, examples: int, seed: int) -> None:
     from sklearn.metrics import precision_recall_curve, roc_curve
 
     rng = np.random.default_rng(seed)
-    targets = rng.integers(-1, classes + 1, examples)  # the first and the last are no class
+    targets = rng.integers(-1, classes + 1, examples)  # -1 and `classes` are outside of the classes
     means = np.eye(classes + 2)[targets][:, :classes]
-    logits = np.round(rng.normal(size=(examples, classes)) + means, 1)  # with ties
+    logits = np.round(rng.normal(size=(examples, classes)) + means, 1)  # rounded to get ties
     found = decision_curves(targets, logits)
     scores = probabilities(logits)
     for number in range(classes):
@@ -161,6 +161,6 @@ def test_decision_curves_are_scikit_learns(classes: int, examples: int, seed: in
         assert all(math.isfinite(value) for values in macro(found) for value in values)
 
 
-def test_a_figure_of_many_panels(tmp_path: Path) -> None:
+def test_panels_of_comparison(tmp_path: Path) -> None:
     assert len(panels(report_of(write(tmp_path, comparison())))) == 3
     assert isinstance(report_of(tmp_path), Report)

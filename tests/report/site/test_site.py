@@ -1,4 +1,4 @@
-"""The site's files; what a browser does with them is tested in browser/."""
+"""Tests of the files of the site; `browser/` tests them in a browser."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Links(HTMLParser):
         self.addresses += [value or "" for name, value in attrs if name in ("href", "src")]
 
 
-def test_pages_link_to_files_that_are_there_and_to_nothing_outside(site: dict[str, str]) -> None:
+def test_links_lead_to_existing_files_of_the_site(site: dict[str, str]) -> None:
     pages = {name: text for name, text in site.items() if name.endswith(".html")}
     assert {"index.html", "runs.html", "tasks/nlp.html", "tasks/regression.html"} < pages.keys()
     assert sum(name.startswith("runs/") for name in pages) == 11
@@ -57,7 +57,7 @@ def test_pages_link_to_files_that_are_there_and_to_nothing_outside(site: dict[st
             assert "/".join(parts) in site, f"{name} links to {address}"
 
 
-def test_its_tables_are_those_of_the_other_formats(tmp_path: Path) -> None:
+def test_tables_equal_those_of_other_formats(tmp_path: Path) -> None:
     report = example(tmp_path)
     site = build(report)
     assert site["table.csv"] == csv_text(report.table)
@@ -66,25 +66,25 @@ def test_its_tables_are_those_of_the_other_formats(tmp_path: Path) -> None:
     assert [row["backend"] for row in rows] == ["torch", "tensorflow"]
     for row in report.table.rows[:2]:
         assert f">{row.text('quality')}" in site["tasks/nlp.html"]
-    assert "load, changed code; <code>harness show</code> tells more." in site["tasks/nlp.html"]
+    assert "other load or changed code; see <code>harness show</code> for details." in site["tasks/nlp.html"]
 
 
-def test_its_library_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     site = build(example(tmp_path / "runs"))
-    (kept,) = (tmp_path / "cache").glob("site/*.js")
-    assert kept.read_text() == site["assets/vega.js"]
-    kept.write_text("kept")
-    assert build(report_of(tmp_path / "runs"))["assets/vega.js"] == "kept"
+    (cached,) = (tmp_path / "cache").glob("site/*.js")
+    assert cached.read_text() == site["assets/vega.js"]
+    cached.write_text("cached")
+    assert build(report_of(tmp_path / "runs"))["assets/vega.js"] == "cached"
 
 
-def test_without_a_cache_its_library_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_without_a_cache_is_bundled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
     assert "vega" in build(example(tmp_path / "runs"))["assets/vega.js"]
 
 
-def test_a_page_of_a_run_tells_what_is_known_of_it(site: dict[str, str]) -> None:
+def test_run_page_has_command_flags_log_and_plots(site: dict[str, str]) -> None:
     name = next(name for name in site if name.startswith("runs/nlp-bert-tiny-torch-s0"))
     page = site[name]
     for text in (
@@ -94,7 +94,7 @@ def test_a_page_of_a_run_tells_what_is_known_of_it(site: dict[str, str]) -> None
         "epoch 2 &lt;b&gt;done&lt;/b&gt;",
         "Example CPU 2.0 GHz, 2 cores",
         "Not audited",
-        "95% over examples: 0.6 to 0.8",
+        "95% interval over examples: 0.6 to 0.8",
         "By group, test split",
         "Most frequent mistakes",
     ):
@@ -111,23 +111,24 @@ def figures(page: str) -> dict[str, object]:
     return json.loads(found[1])["figures"] if found else {}
 
 
-def test_a_failed_run_is_shown_with_its_reason(site: dict[str, str]) -> None:
+def test_failed_run_is_shown_with_its_reason(site: dict[str, str]) -> None:
     page = next(text for name, text in site.items() if "regression-mlp-tensorflow" in name)
     assert "no CUDA device is visible" in page
     assert "no CUDA device is visible" in site["index.html"]
     assert "no CUDA device is visible" in site["tasks/regression.html"]
 
 
-def test_an_audit_is_shown(tmp_path: Path) -> None:
+def test_run_page_shows_the_audit(tmp_path: Path) -> None:
     path = write(tmp_path, [record()])
     findings = [Finding(check="clocks agree", passed=True, detail="1 s"), Finding(check="x", passed=False, detail="y")]
     (next(path.iterdir()) / AUDIT).write_bytes(msgspec.json.encode(findings))
     page = next(text for name, text in build(report_of(path)).items() if name.startswith("runs/"))
+    assert "<h2>Audit</h2>" in page
     assert "<b>ok</b> clocks agree: 1 s" in page
     assert "<b>FAILED</b> x: y" in page
 
 
-def test_damaged_arrays_and_audits_leave_the_rest_of_the_page(tmp_path: Path) -> None:
+def test_run_page_with_damaged_arrays_and_audit_has_the_rest(tmp_path: Path) -> None:
     path = write(tmp_path, [record()])
     folder = next(path.iterdir())
     (folder / ARRAYS).write_bytes(b"PK broken")
@@ -138,7 +139,7 @@ def test_damaged_arrays_and_audits_leave_the_rest_of_the_page(tmp_path: Path) ->
     assert "memory" in figures(page)
 
 
-def test_hostile_names_are_escaped_everywhere(tmp_path: Path) -> None:
+def test_hostile_names_are_escaped_in_all_files(tmp_path: Path) -> None:
     site = build(report_of(write(tmp_path, hostile())))
     for name, text in site.items():
         assert re.fullmatch(r"[A-Za-z0-9._/+-]+", name)
@@ -150,7 +151,7 @@ def test_hostile_names_are_escaped_everywhere(tmp_path: Path) -> None:
         assert not any(field.startswith(("=", "@", "+")) for field in row)
 
 
-def test_the_home_page_says_who_wins_and_how_surely(tmp_path: Path) -> None:
+def test_contests_have_winner_and_certainty(tmp_path: Path) -> None:
     records = [
         record(success(0.7 + seed / 1000, train=speed + seed, host_mib=500.0), backend=backend, seed=seed)
         for seed in range(5)
@@ -158,13 +159,13 @@ def test_the_home_page_says_who_wins_and_how_surely(tmp_path: Path) -> None:
     ]
     (contest,) = contests(report_of(write(tmp_path, records)))
     train, memory = contest.leads["train_samples_per_s"], contest.leads["host_peak_mib"]
-    assert (train.winner, train.certainty) == ("torch", "beyond doubt")
+    assert (train.winner, train.certainty) == ("torch", "significant after Bonferroni correction")
     assert train.amount.startswith("2.00×")
-    assert (memory.winner, memory.certainty) == ("", "open")
+    assert (memory.winner, memory.certainty) == ("", "inconclusive")
     assert scoreboard([contest])["train_samples_per_s"] == {"torch": 1}
 
 
-def test_a_difference_has_its_metric_and_unit(tmp_path: Path) -> None:
+def test_contest_difference_has_metric_and_unit(tmp_path: Path) -> None:
     records = [
         record(success(error + seed / 10, primary="rmse"), backend=backend, seed=seed)
         for seed in range(3)
@@ -174,19 +175,19 @@ def test_a_difference_has_its_metric_and_unit(tmp_path: Path) -> None:
     assert contest.leads["quality"].amount.startswith("rmse -1 score (")
 
 
-def test_one_run_on_each_side_is_open(tmp_path: Path) -> None:
+def test_contest_with_one_run_per_side_is_inconclusive(tmp_path: Path) -> None:
     (contest,) = contests(report_of(write(tmp_path, [record(), record(success(train=9.0), backend="tensorflow")])))
     assert contest.leads["train_samples_per_s"].winner == ""
-    assert "needed are 3" in contest.leads["train_samples_per_s"].evidence
+    assert "at least 3 are needed" in contest.leads["train_samples_per_s"].evidence
 
 
-def test_failures_only(tmp_path: Path) -> None:
+def test_home_page_of_failures_only_has_no_best_backend(tmp_path: Path) -> None:
     site = build(report_of(write(tmp_path, [record(failure())])))
-    assert "What failed" in site["index.html"]
-    assert "Which backend wins" not in site["index.html"]
+    assert "Failed runs" in site["index.html"]
+    assert "Best backend" not in site["index.html"]
 
 
-def test_long_tables_hold_their_first_page_and_data_for_the_rest(tmp_path: Path) -> None:
+def test_long_table_has_first_page_and_data_for_the_rest(tmp_path: Path) -> None:
     page = build(report_of(write(tmp_path, many(120))))["runs.html"]
     rest = re.search(r'<script type="application/json" class="rest">(.*?)</script>', page, re.DOTALL)
     assert rest is not None
@@ -194,7 +195,7 @@ def test_long_tables_hold_their_first_page_and_data_for_the_rest(tmp_path: Path)
     assert len(json.loads(rest[1])) == 70
 
 
-def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_record_is_listed_on_the_home_page(tmp_path: Path) -> None:
     path = write(tmp_path, [record()])
     (path / "broken").mkdir()
     (path / "broken" / "record.json").write_text("{")

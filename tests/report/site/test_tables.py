@@ -12,12 +12,12 @@ VALUES = st.none() | st.text() | st.integers(-(10**9), 10**9) | st.floats(allow_
 
 
 @given(VALUES, st.sampled_from([".4g", ".4f", ".1f"]))
-def test_a_value_is_written_as_its_cell_is(value: str | int | float | None, places: str) -> None:
+def test_html_of_value_equals_html_of_its_cell(value: str | int | float | None, places: str) -> None:
     assert html(value, places) == html(cell(value, places), places)
 
 
 @given(st.text(min_size=1))
-def test_texts_are_escaped(text: str) -> None:
+def test_html_escapes_text(text: str) -> None:
     safe = escape(text)
     shown = html(HtmlCell(text, h=text, ci=text), ".4g")
     assert shown == f'<td><a href="{safe}">{safe}</a><span class="ci"> ± {safe}</span></td>'
@@ -25,7 +25,7 @@ def test_texts_are_escaped(text: str) -> None:
 
 @pytest.mark.parametrize("count", [1, PAGE, PAGE + 1, 3 * PAGE])
 @given(st.data())
-def test_rows_beyond_the_first_page_are_data(count: int, data: st.DataObject) -> None:
+def test_view_has_rows_after_the_first_page_as_data(count: int, data: st.DataObject) -> None:
     row = st.tuples(st.text(max_size=5), st.floats(0, 1) | st.none())
     rows = data.draw(st.lists(row, min_size=count, max_size=count))
     view = plain("scores", "Scores", ["class", "f1 (%)"], rows, places=".2f")

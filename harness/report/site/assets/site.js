@@ -1,5 +1,5 @@
 "use strict";
-// Tables that sort, filter, page and hide columns; figures by Vega; light and dark. Nothing is fetched.
+// Tables with sorting, filters, pages and hidden columns; plots drawn by Vega; themes. No network access.
 (() => {
   const PAGE = 50;
   const make = (tag, properties = {}, ...children) => {
@@ -8,18 +8,18 @@
     return element;
   };
 
-  // ---- light and dark -------------------------------------------------------------------------------------
+  // ---- themes --------------------------------------------------------------------------------------------
 
   const root = document.documentElement;
   const remembered = {
     get: () => { try { return localStorage.getItem("theme"); } catch { return null; } },
-    set: (value) => { try { localStorage.setItem("theme", value); } catch { /* a browser may refuse it on disk */ } },
+    set: (value) => { try { localStorage.setItem("theme", value); } catch { /* browsers may refuse storage for local files */ } },
   };
   const system = matchMedia("(prefers-color-scheme: dark)");
   const theme = () => root.dataset.theme || (system.matches ? "dark" : "light");
   if (remembered.get()) root.dataset.theme = remembered.get();
 
-  // ---- figures --------------------------------------------------------------------------------------------
+  // ---- plots ----------------------------------------------------------------------------------------------
 
   const block = document.getElementById("plots");
   const page = block ? JSON.parse(block.textContent) : { data: {}, figures: {} };
@@ -29,7 +29,7 @@
     return names.length ? columns[names[0]].map((_, i) => Object.fromEntries(names.map((n) => [n, columns[n][i]]))) : [];
   };
 
-  // Pages of runs hold data for specifications that all of them share; other pages hold whole specifications.
+  // Pages of runs contain only data, because they share specifications. Other pages contain whole specifications.
   const complete = (key) => {
     const { spec, data } = page.figures[key];
     if (spec) return { ...spec, datasets: Object.fromEntries(data.map((name) => [name, rows(page.data[name])])) };
@@ -51,7 +51,7 @@
     return made;
   };
 
-  // Vega's script comes last, so that tables need not wait for it.
+  // The script of Vega is loaded last, so that tables do not wait for it.
   const loaded = new Promise((resolve) => {
     if (document.readyState === "complete") resolve();
     else addEventListener("load", resolve);
@@ -72,20 +72,20 @@
         actions: { export: { svg: true, png: true }, source: false, compiled: false, editor: false },
         downloadFileName: file.replace(/[^A-Za-z0-9.-]+/g, "-"),
         renderer: "svg",
-        loader: { load: () => Promise.reject(new Error("nothing is fetched")) },
+        loader: { load: () => Promise.reject(new Error("network access is disabled")) },
         tooltip: { theme: shade },
       });
       views.set(place, view);
-      place.querySelector("summary")?.setAttribute("aria-label", "Save the figure");
+      place.querySelector("summary")?.setAttribute("aria-label", "Save the plot");
       performance.mark("drawn");
       place.dataset.drawn = shade;
     } catch (error) {
       begun.delete(place);
-      place.textContent = `The figure cannot be drawn: ${error.message}`;
+      place.textContent = `Cannot draw the plot: ${error.message}`;
     }
   };
 
-  // One after the other, and what the reader does in between: each takes the page for a while.
+  // Draw one plot at a time and handle user events in between, because drawing blocks the page.
   let drawing = loaded;
   const queue = (place) => {
     drawing = drawing.then(() => draw(place)).then(() => new Promise((resolve) => setTimeout(resolve)));
@@ -99,7 +99,7 @@
     }
   }, { rootMargin: "300px" });
   for (const chart of charts) near.observe(chart);
-  // Paper has them all, and does not wait.
+  // Printing needs all plots at once.
   addEventListener("beforeprint", () => window.vegaEmbed && charts.forEach(draw));
 
   const redraw = () => [...begun.keys()].forEach(queue);
@@ -117,7 +117,7 @@
     cell.append(h ? make("a", { href: h, textContent: t }) : t);
     if (v !== undefined && v !== null) cell.dataset.v = v;
     if (c && c.includes("flagged") && c.includes("num")) {
-      cell.append(make("span", { className: "flag", title: "flagged: see below the table", textContent: "!" }));
+      cell.append(make("span", { className: "flag", title: "flagged: see the note below the table", textContent: "!" }));
     }
     if (ci) cell.append(make("span", { className: "ci", textContent: ` ± ${ci}` }));
     return cell;
@@ -162,41 +162,41 @@
     }
     const hidden = new Set();
     const state = { column: -1, sign: 1, words: [], page: 0 };
-    const told = make("span", { role: "status" });
+    const status = make("span", { role: "status" });
 
     const chosen = () => {
-      let found = model;
+      let matching = model;
       if (state.words.length) {
-        found = found.filter(({ cells }) => {
+        matching = matching.filter(({ cells }) => {
           const text = cells.map((cell) => cell.t).join(" ").toLowerCase();
           return state.words.every((word) => text.includes(word));
         });
       }
-      if (state.column < 0) return found;
-      return [...found].sort((a, b) => compare(a.cells[state.column], b.cells[state.column], state.sign));
+      if (state.column < 0) return matching;
+      return [...matching].sort((a, b) => compare(a.cells[state.column], b.cells[state.column], state.sign));
     };
     const show = () => {
-      const found = chosen();
-      const pages = Math.max(1, Math.ceil(found.length / PAGE));
+      const matching = chosen();
+      const pages = Math.max(1, Math.ceil(matching.length / PAGE));
       state.page = Math.min(state.page, pages - 1);
-      const page = found.slice(state.page * PAGE, (state.page + 1) * PAGE);
+      const page = matching.slice(state.page * PAGE, (state.page + 1) * PAGE);
       for (const row of page) {
         if (!row.element) row.element = make("tr", {}, ...row.source.map(cellOf));
         [...row.element.cells].forEach((cell, i) => { cell.hidden = hidden.has(i); });
       }
       heads.forEach((head, i) => { head.hidden = hidden.has(i); });
       body.replaceChildren(...page.map((row) => row.element));
-      const some = found.length === model.length ? `${model.length} rows` : `${found.length} of ${model.length} rows`;
-      told.textContent = pages > 1 ? `page ${state.page + 1} of ${pages}, ${some}` : some;
-      back.disabled = state.page === 0;
-      forth.disabled = state.page === pages - 1;
+      const count = matching.length === model.length ? `${model.length} rows` : `${matching.length} of ${model.length} rows`;
+      status.textContent = pages > 1 ? `page ${state.page + 1} of ${pages}, ${count}` : count;
+      previous.disabled = state.page === 0;
+      next.disabled = state.page === pages - 1;
       pager.hidden = model.length <= PAGE && !state.words.length;
-      back.hidden = forth.hidden = pages === 1;
+      previous.hidden = next.hidden = pages === 1;
     };
     const turn = (by) => () => { state.page += by; show(); };
-    const back = make("button", { type: "button", textContent: "Previous", onclick: turn(-1) });
-    const forth = make("button", { type: "button", textContent: "Next", onclick: turn(1) });
-    const pager = make("div", { className: "pager" }, back, forth, told);
+    const previous = make("button", { type: "button", textContent: "Previous", onclick: turn(-1) });
+    const next = make("button", { type: "button", textContent: "Next", onclick: turn(1) });
+    const pager = make("div", { className: "pager" }, previous, next, status);
     holder.append(pager);
 
     heads.forEach((head, i) => {

@@ -1,6 +1,6 @@
-"""The torch backend with one fault planted in it at a time; each is a backend of its own, named after its fault.
+"""Backends that are the torch backend with one fault each, after which they are named.
 
-The faults are those by which published comparisons of frameworks were wrong.
+The faults are those that have made published comparisons of frameworks wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness import Batch, Network, NetworkRef, SessionRequest
 
 
 def layer_norm_epsilon(config: Any, info: Any, dropout: float) -> Network:
-    """1e-5, torch's default, where BERT has 1e-12."""
+    """Use torch's default epsilon, 1e-5, instead of BERT's 1e-12."""
     from harness_torch.networks import bert
     from torch import nn
 
@@ -40,7 +40,7 @@ def approximate_gelu(config: Any, info: Any, dropout: float) -> Network:
 
 
 def attention_mask(config: Any, info: Any, dropout: float) -> Network:
-    """One token of padding too many is attended to."""
+    """Attend to one token of padding."""
     import torch
     from harness_torch.networks import bert
 
@@ -56,17 +56,17 @@ def attention_mask(config: Any, info: Any, dropout: float) -> Network:
 
 
 def transposed_weight(config: Any, info: Any, dropout: float) -> Network:
-    """A square matrix goes in transposed, and comes out transposed back."""
+    """Transpose a square matrix when weights are set, and again when they are read."""
     from harness_torch.networks import bert
 
     network = bert.build(config, info, dropout)
     name = "bert.encoder.layer.0.attention.self.query.weight"
-    turned = dataclasses.replace(network.bindings[name], axes=(1, 0))
-    return Network(module=network.module, bindings={**network.bindings, name: turned})
+    transposed = dataclasses.replace(network.bindings[name], axes=(1, 0))
+    return Network(module=network.module, bindings={**network.bindings, name: transposed})
 
 
 def tf32(config: Any, info: Any, dropout: float) -> Network:
-    """Operands of the dense layers rounded to TF32's significand of 11 bits, as the tensor cores do."""
+    """Round the operands of dense layers to TF32's significand of 11 bits, as tensor cores do."""
     import torch
     from harness_torch.networks import bert
     from torch import nn
@@ -87,7 +87,7 @@ def tf32(config: Any, info: Any, dropout: float) -> Network:
 
 
 def same_padding(config: Any, info: Any, dropout: float) -> Network:
-    """TensorFlow's 'same', which pads a strided convolution on one side only, instead of both."""
+    """Pad strided convolutions on one side only, as TensorFlow's ``same`` does, instead of both."""
     from harness_torch.networks import resnet
     from torch import nn
 
@@ -104,7 +104,7 @@ def same_padding(config: Any, info: Any, dropout: float) -> Network:
 
 
 def biased_variance(config: Any, info: Any, dropout: float) -> Network:
-    """Running variances take the batch's biased variance, as Keras's layer does."""
+    """Update the running variances with the biased variance of the batch, as Keras's layer does."""
     from harness_torch.networks import resnet
     from torch import nn
 
@@ -133,14 +133,14 @@ def dropout_left_on(request: SessionRequest) -> Any:
     class Session(TorchSession):
         def predict(self, inputs: Mapping[str, Any]) -> Any:
             self._module.train()
-            self._training = False  # so that the session believes it is in evaluation mode
+            self._training = False  # so that the session assumes evaluation mode
             return super().predict(inputs)
 
     return Session(request)
 
 
 def bf16(request: SessionRequest) -> Any:
-    """Computes in bfloat16 where float32 is claimed."""
+    """Compute in bfloat16 although the precision is float32."""
     import torch
     from harness_torch.session import TorchSession
 
@@ -163,7 +163,7 @@ def exchanged_predictions(request: SessionRequest) -> Any:
 
 
 def exchanged_training(request: SessionRequest) -> Any:
-    """Two examples of a training batch have each other's target."""
+    """Exchange the targets of two examples in a training batch."""
     from harness_torch.session import TorchSession
 
     class Session(TorchSession):
@@ -174,7 +174,7 @@ def exchanged_training(request: SessionRequest) -> Any:
 
 
 def _exchanged(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Examples 0 and 1 in each other's place."""
+    """Exchange examples 0 and 1."""
     import numpy as np
 
     order = np.arange(len(next(iter(inputs.values()))))
@@ -183,7 +183,7 @@ def _exchanged(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def adam_uncorrected(request: SessionRequest) -> Any:
-    """Adam without the correction of its moments' bias."""
+    """Use Adam without bias correction of its moments."""
     import torch
     from harness_torch.session import TorchSession
 
@@ -213,7 +213,7 @@ def adam_uncorrected(request: SessionRequest) -> Any:
 
 
 def gradient_scaled(request: SessionRequest) -> Any:
-    """A backward pass that is wrong in one layer only."""
+    """Compute a wrong gradient in one layer."""
     from harness_torch.session import TorchSession
 
     class Session(TorchSession):

@@ -1,4 +1,4 @@
-"""Backends to compare the toy's numpy backend with: one that computes the same in another way, and some that do not."""
+"""Backends to compare with the toy's numpy backend: one that computes the same in another way, and some that do not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness import Batch, DeviceInfo, NetworkRef, SessionRequest
 
 
 class WideSession(NumpySession):
-    """Float64 throughout."""
+    """A session that computes in float64."""
 
     precisions = ("fp32", "fp64")
 
@@ -21,7 +21,7 @@ class WideSession(NumpySession):
 
 
 class WideBackend(NumpyBackend):
-    """Float64 at precision ``fp64``; else float64 inside, and float32 at its edges."""
+    """A backend that computes in float64; at precisions other than ``fp64`` it returns float32 weights."""
 
     name = "peer-wide"
     summary = "the toy's backend in float64"
@@ -39,7 +39,7 @@ class RoundingSession(WideSession):
 
 
 class HastySession(RoundingSession):
-    """Takes steps twice as long as it is told."""
+    """A session that doubles the learning rate."""
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
         return super().train_step(batch, 2 * learning_rate)
@@ -47,7 +47,7 @@ class HastySession(RoundingSession):
 
 class HastyBackend(WideBackend):
     name = "peer-hasty"
-    summary = "takes steps twice as long"
+    summary = "doubles the learning rate"
 
     def devices(self) -> Sequence[DeviceInfo]:
         return [DeviceInfo(name="cpu", description="the host", precisions=("fp32",))]

@@ -1,4 +1,4 @@
-"""Chromium, driven by Playwright, over a site that was built for the tests. Skipped where there is no Chromium."""
+"""Fixtures that open a test site in Chromium with Playwright. Tests are skipped if Chromium is not installed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHROMIUM = os.environ.get("HARNESS_CHROMIUM") or shutil.which("chromium") or shu
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH (Debian: apt install chromium), and HARNESS_CHROMIUM names none")
+        pytest.skip("chromium is not on the PATH (Debian: apt install chromium) and HARNESS_CHROMIUM is not set")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -40,13 +40,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The comparison of the other tests, and enough runs for several pages of a table."""
+    """Build a site with the runs of `comparison` and enough others for several pages of a table."""
     folder = tmp_path_factory.mktemp("site")
     return build(write(folder / "results", [*comparison(), *many(120)]), folder / "site")
 
 
 class Watched:
-    """A page, and what it should not have done."""
+    """A page that records its errors and network requests."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.page: Page = context.new_page()

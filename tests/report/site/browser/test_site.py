@@ -1,5 +1,7 @@
-"""What a reader does with the site, in a real browser. Every test also asserts that the page had no errors and asked
-nothing of the network (`watched`)."""
+"""Tests of the site in a browser.
+
+The fixture `watched` also asserts that no page had errors or made network requests.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def press(page: Page, table: str, name: str) -> None:
     page.locator(f"{table} thead th[data-name='{name}'] button").click()
 
 
-def test_sort(site: Path, watched: Any) -> None:
+def test_click_on_header_sorts_rows(site: Path, watched: Any) -> None:
     page = watched.open(site / "runs.html")
     press(page, "#table-runs", "training (samples/s)")
     shown = [float(text) for text in column(page, "#table-runs", "training (samples/s)")]
@@ -39,21 +41,21 @@ def test_sort(site: Path, watched: Any) -> None:
     assert page.locator("th[aria-sort='ascending']").count() == 1
 
 
-def test_sort_by_keyboard(site: Path, watched: Any) -> None:
+def test_enter_on_header_sorts_rows(site: Path, watched: Any) -> None:
     page = watched.open(site / "runs.html")
     page.locator("#table-runs thead th[data-name='seed'] button").focus()
     page.keyboard.press("Enter")
     assert column(page, "#table-runs", "seed")[0] == "29"
 
 
-def test_missing_figures_are_last_whichever_way_it_is_sorted(site: Path, watched: Any) -> None:
+def test_sort_puts_missing_values_last(site: Path, watched: Any) -> None:
     page = watched.open(site / "tasks" / "regression.html")
     for _ in range(2):
         press(page, "#table-comparison", "quality")
         assert column(page, "#table-comparison", "quality")[-1] == "–"
 
 
-def test_filter(site: Path, watched: Any) -> None:
+def test_filter_selects_rows(site: Path, watched: Any) -> None:
     page = watched.open(site / "runs.html")
     page.get_by_label("Filter rows").fill("resnet-20 tensorflow")
     assert set(column(page, "#table-runs", "model")) == {"resnet-20"}
@@ -61,7 +63,7 @@ def test_filter(site: Path, watched: Any) -> None:
     assert "30 of 131 rows" in page.locator("#table-runs [role=status]").inner_text()
 
 
-def test_hide_a_column(site: Path, watched: Any) -> None:
+def test_column_menu_hides_a_column(site: Path, watched: Any) -> None:
     page = watched.open(site / "tasks" / "nlp.html")
     holder = page.locator("#table-comparison")
     assert holder.locator("th[data-name='latency_p50_ms']").is_visible()
@@ -70,7 +72,7 @@ def test_hide_a_column(site: Path, watched: Any) -> None:
     assert not holder.locator("th[data-name='latency_p50_ms']").is_visible()
 
 
-def test_turn_the_page_of_a_long_table(site: Path, watched: Any) -> None:
+def test_next_button_shows_other_rows(site: Path, watched: Any) -> None:
     page = watched.open(site / "runs.html")
     first = column(page, "#table-runs", "run")
     assert len(first) == 50
@@ -82,7 +84,7 @@ def test_turn_the_page_of_a_long_table(site: Path, watched: Any) -> None:
     assert page.get_by_role("button", name="Next").is_disabled()
 
 
-def test_open_a_run_and_find_the_command(site: Path, watched: Any) -> None:
+def test_run_page_opens_and_has_the_command(site: Path, watched: Any) -> None:
     page = watched.open(site / "index.html")
     page.get_by_role("navigation").get_by_role("link", name="vision").click()
     page.locator("#table-runs tbody a").first.click()
@@ -90,7 +92,7 @@ def test_open_a_run_and_find_the_command(site: Path, watched: Any) -> None:
     assert page.locator("#command").inner_text().startswith("harness run --task vision")
 
 
-def test_open_a_row_of_a_later_page(site: Path, watched: Any) -> None:
+def test_link_on_a_later_page_opens_the_run(site: Path, watched: Any) -> None:
     page = watched.open(site / "runs.html")
     page.get_by_role("button", name="Next").click()
     link = page.locator("#table-runs tbody a").nth(3)
@@ -99,21 +101,21 @@ def test_open_a_row_of_a_later_page(site: Path, watched: Any) -> None:
     assert page.locator("h1").inner_text() == name
 
 
-def test_every_figure_is_drawn_and_hovering_tells_the_numbers(site: Path, watched: Any) -> None:
+def test_run_page_draws_all_plots_with_tooltips(site: Path, watched: Any) -> None:
     page = watched.open(next((site / "runs").glob("nlp-bert-tiny-torch-s0-*")))
     figures = page.locator("[data-plot]")
     assert figures.count() >= 9
     for number in range(figures.count()):
         figures.nth(number).scroll_into_view_if_needed()
         figures.nth(number).locator("svg.marks").wait_for()
-    assert "cannot be drawn" not in page.locator("main").inner_text()
+    assert "Cannot draw" not in page.locator("main").inner_text()
     page.locator("#plot-confusion").scroll_into_view_if_needed()
     page.locator("#plot-confusion .mark-rect path").first.hover()
     page.locator("#vg-tooltip-element.visible").wait_for()
     assert "examples" in page.locator("#vg-tooltip-element").inner_text()
 
 
-def test_figures_of_a_task(site: Path, watched: Any) -> None:
+def test_task_page_draws_all_plots_with_tooltips(site: Path, watched: Any) -> None:
     page = watched.open(site / "tasks" / "nlp.html")
     figures = page.locator("[data-plot]")
     for number in range(figures.count()):
@@ -124,7 +126,7 @@ def test_figures_of_a_task(site: Path, watched: Any) -> None:
     assert "±" in page.locator("#vg-tooltip-element").inner_text()
 
 
-def test_download_what_is_shown_as_csv(site: Path, watched: Any) -> None:
+def test_csv_download_has_the_filtered_rows(site: Path, watched: Any) -> None:
     page = watched.open(site / "runs.html")
     page.get_by_label("Filter rows").fill("resnet-20")
     with page.expect_download() as started:
@@ -134,14 +136,14 @@ def test_download_what_is_shown_as_csv(site: Path, watched: Any) -> None:
     assert {row["model"] for row in rows} == {"resnet-20"}
 
 
-def test_download_the_comparison_as_csv(site: Path, watched: Any) -> None:
+def test_csv_download_of_the_comparison_equals_the_file(site: Path, watched: Any) -> None:
     page = watched.open(site / "tasks" / "nlp.html")
     with page.expect_download() as started:
         page.locator("#table-comparison a", has_text="CSV").click()
     assert Path(started.value.path()).read_bytes() == (site / "tasks" / "nlp.csv").read_bytes()
 
 
-def test_download_who_wins(site: Path, watched: Any) -> None:
+def test_csv_download_of_best_backends(site: Path, watched: Any) -> None:
     page = watched.open(site / "index.html")
     with page.expect_download() as started:
         page.locator("#table-wins [data-save=csv]").click()
@@ -150,7 +152,7 @@ def test_download_who_wins(site: Path, watched: Any) -> None:
     assert "train_samples_per_s" in rows[0]
 
 
-def test_dark(site: Path, watched: Any) -> None:
+def test_theme_button_switches_and_is_remembered(site: Path, watched: Any) -> None:
     page = watched.open(site / "index.html")
     light = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     page.locator("[data-plot]").first.scroll_into_view_if_needed()
@@ -163,18 +165,20 @@ def test_dark(site: Path, watched: Any) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
-def test_paper_has_the_figures_that_were_not_looked_at(site: Path, watched: Any) -> None:
+def test_printing_draws_all_plots(site: Path, watched: Any) -> None:
     page = watched.open(site / "tasks" / "nlp.html")
     page.locator("[data-plot]").first.locator("svg.marks").wait_for()
     drawn = "document.querySelectorAll('[data-plot] svg.marks').length"
     figures = page.locator("[data-plot]").count()
     assert page.evaluate(drawn) < figures
-    now = f"new Promise((tell) => {{ dispatchEvent(new Event('beforeprint')); setTimeout(() => tell({drawn})); }})"
+    now = (
+        f"new Promise((resolve) => {{ dispatchEvent(new Event('beforeprint')); setTimeout(() => resolve({drawn})); }})"
+    )
     assert page.evaluate(now) == figures
 
 
 @pytest.mark.parametrize("width", [360, 768])
-def test_narrow_screens_do_not_scroll_sideways(site: Path, watched: Any, width: int) -> None:
+def test_narrow_screen_does_not_scroll_sideways(site: Path, watched: Any, width: int) -> None:
     watched.page.set_viewport_size({"width": width, "height": 800})
     for path in pages_of(site):
         page = watched.open(path)
@@ -186,7 +190,7 @@ def test_narrow_screens_do_not_scroll_sideways(site: Path, watched: Any, width: 
             assert box["x"] + box["width"] <= width, path.name
 
 
-def test_hostile_names_run_nothing(tmp_path: Path, watched: Any) -> None:
+def test_hostile_names_run_no_script(tmp_path: Path, watched: Any) -> None:
     site = build(write(tmp_path / "results", hostile()), tmp_path / "site")
     for path in sorted(site.rglob("*.html")):
         page = watched.open(path)
@@ -197,7 +201,7 @@ def test_hostile_names_run_nothing(tmp_path: Path, watched: Any) -> None:
         assert page.locator("main img").count() == 0
 
 
-def test_a_formula_is_no_formula_in_a_download(tmp_path: Path, watched: Any) -> None:
+def test_csv_download_escapes_formulas(tmp_path: Path, watched: Any) -> None:
     site = build(write(tmp_path / "results", hostile()), tmp_path / "site")
     page = watched.open(next(path for path in (site / "runs").iterdir() if not path.name.startswith("safe")))
     with page.expect_download() as started:
@@ -207,7 +211,7 @@ def test_a_formula_is_no_formula_in_a_download(tmp_path: Path, watched: Any) -> 
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(site: Path, watched: Any, theme: str) -> None:
+def test_axe_finds_no_serious_violation(site: Path, watched: Any, theme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     watched.page.emulate_media(color_scheme=theme)

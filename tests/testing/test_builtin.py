@@ -1,4 +1,4 @@
-"""What ships with harness keeps the rules that a stranger's plugin is asked to keep."""
+"""Tests of the built-in plugins against the rules for third-party plugins."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def catalog() -> Catalog:
     return discover()
 
 
-def light() -> list[Subject]:
-    """All but backends and networks, and datasets whose files must be downloaded."""
-    found = [subject for plugin in catalog().plugins for subject in subjects(plugin.ref, catalog())]
-    return [it for it in found if it.kind in LIGHT and not (it.kind == "dataset" and catalog().dataset(it.name).files)]
+def light_subjects() -> list[Subject]:
+    """Return all objects except backends, networks, and datasets whose files must be downloaded."""
+    every = [subject for plugin in catalog().plugins for subject in subjects(plugin.ref, catalog())]
+    return [s for s in every if s.kind in LIGHT and not (s.kind == "dataset" and catalog().dataset(s.name).files)]
 
 
-@pytest.mark.parametrize("subject", light(), ids=str)
-def test_keeps_every_rule(subject: Subject) -> None:
+@pytest.mark.parametrize("subject", light_subjects(), ids=str)
+def test_builtin_object_breaks_no_rule(subject: Subject) -> None:
     findings = check(subject, catalog())
     assert len(findings) == len(RULES[subject.kind])
     assert [str(finding) for finding in findings if finding.passed is False] == []
@@ -60,7 +60,7 @@ class TestTensorflow(BackendSuite):
 @pytest.mark.torch
 @pytest.mark.tensorflow
 class _Network(NetworkSuite):
-    """Compared with the other backend."""
+    """Suite for a network, which includes the parity check against the other backend."""
 
 
 for _backend in ("torch", "tensorflow"):

@@ -1,0 +1,120 @@
+"""Tables of ``docs/reference/report-columns.md``, generated from the code: ``python -m benchmarks.columns``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from harness.analysis.comparison_table import COLUMNS
+from harness.analysis.metrics import METRICS
+from harness.measure.quality.builtin import METRICS as SCORES
+
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "report-columns.md"
+END = "<!-- end -->\n"
+
+DESCRIPTIONS = {
+    "task": "Name of the task.",
+    "dataset": "Name of the dataset, or of the user's file.",
+    "model": "Variant of the model.",
+    "backend": "Name of the backend.",
+    "device": "Device of the runs.",
+    "precision": "Precision of the runs.",
+    "options": "Everything else that distinguishes the row from similar ones: settings, machine, versions, splits.",
+    "batch_size": "Batch size of training and inference.",
+    "seeds": "Number of seeds with a successful run.",
+    "runs": "Number of runs, including failed ones.",
+    "metric": "Name of the task's primary metric.",
+    "metric_unit": "Unit of the primary metric, if it has the unit of the target.",
+    "metric_better": "`higher` or `lower`.",
+    "quality": "Primary metric on the test split; text tables use its name as the title.",
+    "reference": "Primary metric of the closed-form solution, for models that have one.",
+    "f1_macro": "F1, averaged over classes.",
+    "r2": "Coefficient of determination R².",
+    "train_samples_per_s": "Training throughput, median over the steady state.",
+    "inference_samples_per_s": "Inference throughput, median over the steady state.",
+    "train_cost_per_million": "Cost of training on a million samples, with `--price-per-hour`.",
+    "inference_cost_per_million": "Cost of predicting a million samples, with `--price-per-hour`.",
+    "mfu_percent": "Model FLOPs utilization of training, relative to the measured roofline.",
+    "time_to_target_s": "Training time until the validation score reached the target.",
+    "latency_p50_ms": "Median latency of a batch.",
+    "latency_p90_ms": "90th percentile of the latency of a batch.",
+    "latency_p99_ms": "99th percentile of the latency of a batch.",
+    "host_peak_mib": "Peak resident memory of the process.",
+    "device_peak_mib": "Peak device memory allocated by the framework.",
+    "reserved_peak_mib": "Peak device memory reserved by the framework.",
+    "driver_peak_mib": "Peak device memory of the process according to the driver.",
+    "train_cpu_j_per_sample": "Processor energy of training.",
+    "inference_cpu_j_per_sample": "Processor energy of inference.",
+    "train_gpu_j_per_sample": "GPU energy of training.",
+    "inference_gpu_j_per_sample": "GPU energy of inference.",
+    "train_ratio": "Training throughput relative to the first backend.",
+    "inference_ratio": "Inference throughput relative to the first backend.",
+    "parity": "`same` with the largest relative error of the logits, `differs`, or `unchecked`.",
+    "status": "`ok`, or the number of successful runs and the kinds of failures.",
+    "flags": "Reasons to doubt a figure of the row.",
+    "failures": "Split, seed, kind and message of each failed run.",
+    "accuracy": "Fraction of examples whose most likely class is the true one.",
+    "f1_micro": "F1 over all decisions.",
+    "f1_weighted": "F1, averaged over classes with their support as weights.",
+    "precision_macro": "Precision, averaged over classes.",
+    "recall_macro": "Recall, averaged over classes.",
+    "roc_auc": "Area under the ROC curve of each class against the rest, averaged over classes.",
+    "rmse": "Root mean squared error.",
+    "mae": "Mean absolute error.",
+}
+"""Name of a column or metric -> its description."""
+
+COMPARED = {"by default": "by default", "on request": "with `--metric`"}
+
+
+def tables() -> dict[str, str]:
+    """Return the tables by the line that begins each of them on the page."""
+    columns = [(f"`{c.name}`", c.title, c.unit, c.kind, c.better or "–", DESCRIPTIONS[c.name]) for c in COLUMNS]
+    costs = [
+        (f"`{m.name}`", m.unit, _direction(m.higher_is_better), COMPARED[m.compared])
+        for m in METRICS
+        if m.compared != "never"
+    ]
+    scores = [
+        (
+            f"`{m.name}`",
+            m.objective,
+            "that of the target" if m.unit == "target" else m.unit,
+            _direction(m.higher_is_better),
+            DESCRIPTIONS[m.name],
+        )
+        for m in SCORES
+    ]
+    return {
+        "<!-- python -m benchmarks.columns: columns -->\n": _table(
+            ("name", "title", "unit", "kind", "better", "description"), columns
+        ),
+        "<!-- python -m benchmarks.columns: costs -->\n": _table(("name", "unit", "better", "compared"), costs),
+        "<!-- python -m benchmarks.columns: scores -->\n": _table(
+            ("name", "objective", "unit", "better", "description"), scores
+        ),
+    }
+
+
+def _direction(higher_is_better: bool) -> str:
+    return "higher" if higher_is_better else "lower"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, [":--"] * len(header), *rows]
+    return "".join(f"| {' | '.join(cell or ' ' for cell in line)} |\n" for line in lines)
+
+
+def updated(page: str) -> str:
+    """Return the page with its tables replaced. Raises `ValueError` if the page lacks a marker."""
+    for begin, table in tables().items():
+        before, marker, rest = page.partition(begin)
+        _, end, after = rest.partition(END)
+        if not (marker and end):
+            raise ValueError(f"{PAGE} lacks the lines {begin!r} and {END!r}")
+        page = f"{before}{begin}\n{table}\n{END}{after}"
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(updated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
