@@ -22,7 +22,7 @@ demo: $(READY)  ## run the NLP task on PyTorch and TensorFlow and print the comp
 	$(BIN)/harness run --task nlp --backend torch,tensorflow
 
 test: $(READY)  ## run the fast tests
-	$(PYTEST) -q -n auto --dist loadfile -m "not slow and not gpu and not torch and not tensorflow"
+	$(PYTEST) -q -n logical --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not torch and not tensorflow"
 	$(MAKE) --jobs=2 test-torch test-tensorflow
 
 test-torch: $(READY)  ## run the fast tests that import PyTorch
@@ -40,7 +40,8 @@ $(addprefix test-,$(EXAMPLES)): test-%:
 	cd examples/$* && $(CURDIR)/$(PYTEST) -q -m "not slow" tests
 
 test-slow: $(READY)  ## run the long tests, such as the default runs at full length
-	$(PYTEST) -q -m "slow and not gpu"
+	$(PYTEST) -q -m "slow and not gpu and not tensorflow"
+	$(PYTEST) -q -m "slow and not gpu and tensorflow"
 
 test-gpu: $(READY)  ## run the tests that need a GPU
 	$(PYTEST) -q -rs -m "gpu and not tensorflow"

@@ -54,6 +54,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"plugins that are not here: {', '.join(absent)}")
 
 
+LONG = ("integration", "testing", "docs", "checks", "builtin")
+"""Folders whose files take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first, so that where workers share the files, none is left with a long one at the end."""
+    folders = [Path(__file__).with_name(name) for name in LONG]
+    items.sort(key=lambda item: next((n for n, f in enumerate(folders) if f in item.path.parents), len(folders)))
+
+
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the plugin distribution in ``tests/toy``, which is installed for this test and its children."""

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from harness.errors import PluginError, UnsupportedError
-from harness.interfaces import Backend, Batch, Model, Network, Parameter, Session, SessionRequest
+from harness.interfaces import Backend, Batch, BuildNetwork, Model, Network, Parameter, Session, SessionRequest
 from harness.plugins import discover, resolve
 from harness.plugins.catalog import Catalog
-from harness.records import DataInfo, InputSpec, Recipe
+from harness.records import IGNORED, DataInfo, InputSpec, Recipe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,14 +124,14 @@ def losses(session: Session, batch: Batch, rates: Sequence[float]) -> list[float
     return [float(session.fetch(session.train_step(batch, rate))) for rate in rates]
 
 
-def cross_entropy(logits: Array, targets: Array, smoothing: float) -> float:
-    """Return the softmax cross-entropy of logits ``[N, C]`` and smoothed targets ``[N]`` in float64."""
+def cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[float, Array]:
+    """Return the softmax cross-entropy of logits ``[N, C]`` with smoothed targets ``[N]``, and its gradient in float64."""
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     classes = logits.shape[1]
     smoothed = (1 - smoothing) * np.eye(classes)[targets] + smoothing / classes
-    return float(-(smoothed * logs).sum(1).mean())
+    return float(-(smoothed * logs).sum(1).mean()), (np.exp(logs) - smoothed) / len(logits)
 
 
 class RecipeReference:
@@ -209,6 +209,9 @@ class SessionSuite:
     weight decay."""
     slow: ClassVar[Collection[str]] = ()
     """Cases whose tests are marked ``slow``, except those that neither train nor predict."""
+    positions: ClassVar[BuildNetwork | None] = None
+    """Static method that builds a network for token classification: a dense layer from ``features`` ``[B, L, 2]`` to
+    ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. None to skip its tests."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         model, request = self.cases.model, self.cases.request
@@ -308,7 +311,7 @@ class SessionSuite:
     def test_classification_loss_is_smoothed_cross_entropy(self, smoothing: float) -> None:
         session = self.cases.open(self.plain, recipe=Recipe(optimizer="sgd", label_smoothing=smoothing))
         batch = self.cases.batch(self.plain)
-        expected = cross_entropy(session.fetch(session.predict(batch.inputs)), batch.targets, smoothing)
+        expected, _ = cross_entropy(session.fetch(session.predict(batch.inputs)), batch.targets, smoothing)
         loss = session.fetch(session.train_step(batch, 0.1))
         assert loss.dtype == np.float32
         assert float(loss) == pytest.approx(expected, rel=1e-5)
@@ -322,6 +325,35 @@ class SessionSuite:
         (loss,) = losses(session, Batch(inputs, targets), [0.1])
         assert loss == pytest.approx(float(np.mean((outputs - targets) ** 2)), rel=1e-5)
 
+    @pytest.mark.parametrize("smoothing", [0.0, 0.2])
+    def test_token_classification_loss_is_the_mean_over_the_positions_that_count(self, smoothing: float) -> None:
+        """An example with one position that counts weighs a third of one with three."""
+        if self.positions is None:
+            pytest.skip("the suite has no network for positions")
+        info = DataInfo(
+            kind="positions",
+            inputs={"features": InputSpec(shape=(3, 2), dtype="float32")},
+            objective="token_classification",
+            outputs=4,
+        )
+        session = self.cases.open(
+            self.plain,
+            recipe=Recipe(optimizer="sgd", label_smoothing=smoothing),
+            build=self.positions,
+            info=info,
+            parameters=(Parameter(name="weight", shape=(4, 2), init="normal"), Parameter(name="bias", shape=(4,))),
+        )
+        inputs = {"features": np.random.default_rng(0).standard_normal((2, 3, 2)).astype(np.float32)}
+        batch = Batch(inputs, np.array([[3, 0, 1], [2, IGNORED, IGNORED]]))
+        counted = batch.targets != IGNORED
+        logits = session.fetch(session.predict(inputs))
+        assert logits.shape == (2, 3, 4)
+        expected, slopes = cross_entropy(logits[counted], batch.targets[counted], smoothing)
+        loss, gradients = session.gradients(batch)
+        assert loss == pytest.approx(expected, rel=1e-6)
+        np.testing.assert_allclose(gradients["bias"], slopes.sum(0), atol=1e-6)
+        assert losses(session, batch, [0.1]) == [pytest.approx(expected, rel=1e-6)]
+
     @pytest.mark.parametrize("recipe", RECIPES)
     def test_steps_are_those_of_the_recipe(self, recipe: str) -> None:
         chosen = Recipe(**RECIPES[recipe])
@@ -329,8 +361,8 @@ class SessionSuite:
         assert {parameter.decay for parameter in request.parameters} == {True, False}
         session = self.cases.open(self.plain, recipe=chosen)
         reference = RecipeReference(chosen, request.parameters)
+        batch = self.cases.batch(self.plain)
         for number, rate in enumerate(RATES):
-            batch = self.cases.batch(self.plain, BATCH + number % 2)
             weights = session.get_weights()
             _, gradients = session.gradients(batch)
             expected = reference.step(weights, gradients, rate)

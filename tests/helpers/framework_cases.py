@@ -40,17 +40,21 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 """Case -> model and the options that make it small."""
 
 
-def stem_statistics(start: dict[str, Any], pixels: Any) -> dict[str, Any]:
-    """Return ResNet's first running statistics after a step on ``pixels`` ``[B, H, W, C]``: 0.9 of the old ones and 0.1
-    of the batch's, its variance unbiased, which is PyTorch's convention."""
+def check_running_statistics(cases: SessionCases) -> None:
+    """Assert that a training step updates ResNet's first running statistics with a momentum of 0.1 and the unbiased
+    variance, as PyTorch does."""
+    session, batch = cases.open("resnet"), cases.batch("resnet")
+    start = session.get_weights()
+    session.train_step(batch, 0.0)
+    stepped = session.get_weights()
     stem = "resnet.embedder.embedder"
     kernel = start[f"{stem}.convolution.weight"]
-    padded = np.pad(pixels, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    padded = np.pad(batch.inputs["pixel_values"], [(0, 0), (1, 1), (1, 1), (0, 0)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
     outputs = np.einsum("nhwcij,ocij->nhwo", windows, kernel).reshape(-1, kernel.shape[0]).astype(np.float64)
-    new = {"running_mean": outputs.mean(0), "running_var": outputs.var(0, ddof=1)}
-    names = {f"{stem}.normalization.{statistic}": value for statistic, value in new.items()}
-    return {name: 0.9 * start[name] + 0.1 * value for name, value in names.items()}
+    for statistic, new in {"running_mean": outputs.mean(0), "running_var": outputs.var(0, ddof=1)}.items():
+        name = f"{stem}.normalization.{statistic}"
+        np.testing.assert_allclose(stepped[name], 0.9 * start[name] + 0.1 * new, rtol=1e-5, atol=1e-6)
 
 
 def main(backend: str, folder: str) -> None:

@@ -304,3 +304,8 @@ def predictions(draw: st.DrawFn) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, 
     rows = st.lists(logit, min_size=classes, max_size=classes)
     logits = draw(st.lists(rows, min_size=examples, max_size=examples))
     return np.array(targets, np.int64), np.array(logits, np.float32)
+
+
+counts = st.integers(1, 60)
+"""Numbers of examples."""
+batch_sizes = st.integers(1, 70)

@@ -16,7 +16,7 @@ CASES_BY_SPEED = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW_TO_
 
 class TestSessions(SessionSuite):
     cases = CASES
-    slow = (*SLOW_TO_COMPILE, "lstm-max-mean")
+    slow = (*SLOW_TO_COMPILE, "bert", "lstm-max-mean")
 
 
 def test_there_is_a_network_for_every_case_that_is_tested() -> None:

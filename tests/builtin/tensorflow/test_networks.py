@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from framework_cases import MODELS, stem_statistics
+from framework_cases import MODELS, check_running_statistics
 
 import harness
 from harness.testing import SessionCases, SessionSuite
@@ -17,8 +17,26 @@ pytestmark = pytest.mark.tensorflow
 CASES = SessionCases("tensorflow", MODELS, threads=2)
 
 
+def positions(config: object, info: harness.DataInfo, dropout: float) -> harness.Network:
+    import tensorflow as tf
+
+    class Positions(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = tf.Variable(tf.zeros((4, 2)))
+            self.bias = tf.Variable(tf.zeros(4))
+
+        def __call__(self, inputs: dict[str, Any], training: bool) -> Any:
+            return tf.einsum("blf,cf->blc", inputs["features"], self.weight) + self.bias
+
+    module = Positions()
+    bindings = {"weight": harness.Binding(module.weight), "bias": harness.Binding(module.bias)}
+    return harness.Network(module=module, bindings=bindings)
+
+
 class TestSessions(SessionSuite):
     cases = CASES
+    positions = staticmethod(positions)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +73,8 @@ def test_xla_takes_the_same_steps(changes: dict[str, Any]) -> None:
             session.train_step(CASES.batch("mlp"), rate)
     expected = plain.get_weights()
     for name, array in compiled.get_weights().items():
-        np.testing.assert_allclose(array, expected[name], rtol=2e-5, atol=2e-6, err_msg=name)
+        np.testing.assert_allclose(array, expected[name], rtol=2e-4, atol=1e-5, err_msg=name)
 
 
 def test_running_statistics_take_the_unbiased_variance() -> None:
-    session, batch = CASES.open("resnet"), CASES.batch("resnet")
-    expected = stem_statistics(session.get_weights(), batch.inputs["pixel_values"])
-    session.train_step(batch, 0.0)
-    actual = session.get_weights()
-    for name, value in expected.items():
-        np.testing.assert_allclose(actual[name], value, rtol=1e-5, atol=1e-6)
+    check_running_statistics(CASES)
