@@ -125,7 +125,7 @@ def losses(session: Session, batch: Batch, rates: Sequence[float]) -> list[float
 
 
 def cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[float, Array]:
-    """Return the softmax cross-entropy of logits ``[N, C]`` with smoothed targets ``[N]``, and its gradient in float64."""
+    """Return the softmax cross-entropy of logits ``[N, C]`` and smoothed targets ``[N]``, and its gradient."""
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
