@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from command_line import harness_cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,3 +26,11 @@ def test_default_runs_follow_from_the_records() -> None:
     shown = page.partition(reference.BEGIN)[2].partition(reference.END)[0]
     assert shown == reference.section(), "run: python -m benchmarks.reference --no-run"
     assert (ROOT / "docs" / "pareto.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.plugins("vision", "torch", "tensorflow")
+def test_example_of_a_comparison_follows_from_the_records() -> None:
+    page = (ROOT / "docs" / "how-to" / "compare-versions.md").read_text(encoding="utf-8")
+    command, shown = re.search(r"^\$ harness (.*)\n((?:.*\n)*?)```", page, re.MULTILINE).groups()  # type: ignore[union-attr]
+    arguments = [str(ROOT / word) if word.startswith("results/") else word for word in command.split()]
+    assert harness_cli(*arguments).stdout.startswith(shown)
