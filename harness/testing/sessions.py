@@ -1,4 +1,4 @@
-"""What a backend's sessions compute, compared with numpy: small models on random data, and a pytest class of checks.
+"""Checks of a backend's sessions against numpy: small models on random data, and a pytest class.
 
 Unlike what the other suites check, these sessions are opened in pytest's own process, which imports the framework.
 """
@@ -125,7 +125,9 @@ def losses(session: Session, batch: Batch, rates: Sequence[float]) -> list[float
 
 
 def cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[float, Array]:
-    """Return the softmax cross-entropy of logits ``[N, C]`` with smoothed targets ``[N]``, and its gradient in float64."""
+    """Return the softmax cross-entropy of logits ``[N, C]`` with smoothed targets ``[N]``, in float64, and its gradient
+    with respect to the logits.
+    """
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
@@ -195,7 +197,7 @@ RATES = (0.0, 0.1, 0.05, 0.03, 0.02, 0.04)
 
 
 class SessionSuite:
-    """What a backend's sessions compute: losses, optimizer steps, modes, seeds and refusals.
+    """Tests of a backend's sessions: losses, optimizer steps, training and evaluation mode, seeds and errors.
 
     Example::
 
