@@ -25,6 +25,7 @@ MIN_WORDS = 5
 def prose(text: str) -> Iterator[str]:
     """Yield the sentences of `text`; code blocks, tables and headings are left out."""
     text = re.sub(r"```.*?```", "\n\n", text, flags=re.DOTALL)
+    text = re.sub(r"^ *[A-Z][a-z]+\n *-{4,}$|^ *\*{0,2}\w+ : .*$", "", text, flags=re.MULTILINE)  # numpydoc
     for paragraph in re.split(r"\n\s*\n|\n\s*[-*] |\n\s*\d+\. ", text):
         if paragraph.lstrip().startswith(("|", "#", ">>>", "<!--", "!")):
             continue
@@ -56,7 +57,10 @@ def _python(source: str) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             docstrings.add(node.value)
             yield from ((node.lineno, text) for text in prose(node.value.value))
+    parts_of_fstrings = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
+        if id(node) in parts_of_fstrings:
+            continue
         if isinstance(node, ast.JoinedStr):
             parts = [str(v.value) if isinstance(v, ast.Constant) else "X" for v in node.values]
             yield from ((node.lineno, text) for text in prose("".join(parts)))

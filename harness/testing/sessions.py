@@ -1,6 +1,6 @@
-"""Checks of a backend's sessions against numpy: small models on random data, and a pytest class.
+"""Tests of a backend's sessions on small models with random data, compared with numpy.
 
-Unlike what the other suites check, these sessions are opened in pytest's own process, which imports the framework.
+Unlike the other suites, this one opens its sessions in the pytest process, which therefore imports the framework.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def example(kind: str, size: int = BATCH) -> tuple[DataInfo, dict[str, Array]]:
 
 
 def weights_for(parameters: Sequence[Parameter], seed: int = 3) -> dict[str, Array]:
-    """Draw canonical weights at which every parameter matters: of unit gain, and none of them constant."""
+    """Draw canonical weights of unit gain, none of them constant, so that every parameter affects the output."""
     rng = np.random.default_rng(seed)
     weights = {}
     for parameter in parameters:
@@ -65,11 +65,11 @@ def weights_for(parameters: Sequence[Parameter], seed: int = 3) -> dict[str, Arr
 
 @dataclass(frozen=True)
 class SessionCases:
-    """Small models of one backend. Sessions of them compute at fp32 on the CPU, with seed 0, unless told otherwise."""
+    """Small models of one backend. By default, sessions compute in fp32 on the CPU with seed 0."""
 
     backend_name: str
     models: Mapping[str, tuple[str, Mapping[str, Any]]]
-    """Case -> a model and the options that make it small."""
+    """Name of a case -> model, and options that make it small."""
     threads: int = 1
 
     @cached_property
@@ -81,7 +81,7 @@ class SessionCases:
         return self.catalog.backend(self.backend_name)
 
     def model(self, case: str) -> tuple[Model, Any]:
-        """The family, and the configuration."""
+        """Return the model family and the configuration of a case."""
         name, changes = self.models[case]
         family, variant = self.catalog.model(name)
         return family, family.Config(**{**family.variants[variant], **changes})
@@ -112,7 +112,7 @@ class SessionCases:
         return SessionRequest(**(values | changes))
 
     def open(self, case: str, **changes: Any) -> Session:
-        """Open a session that holds `weights_for` the case."""
+        """Open a session with weights from `weights_for`."""
         request = self.request(case, **changes)
         session = self.backend.open(request)
         session.set_weights(weights_for(request.parameters))
@@ -120,7 +120,7 @@ class SessionCases:
 
 
 def losses(session: Session, batch: Batch, rates: Sequence[float]) -> list[float]:
-    """Take a step on the same batch at each of the learning rates."""
+    """Take one step on `batch` at each learning rate, and return the losses."""
     return [float(session.fetch(session.train_step(batch, rate))) for rate in rates]
 
 
@@ -137,7 +137,7 @@ def cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[floa
 
 
 class RecipeReference:
-    """The update rules of `harness.Recipe`'s docstring, in float64."""
+    """The update rules of `harness.Recipe` in float64."""
 
     def __init__(self, recipe: Recipe, parameters: Sequence[Parameter]) -> None:
         self.recipe, self.t = recipe, 0
@@ -197,23 +197,23 @@ RATES = (0.0, 0.1, 0.05, 0.03, 0.02, 0.04)
 
 
 class SessionSuite:
-    """Tests of a backend's sessions: losses, optimizer steps, training and evaluation mode, seeds and errors.
+    """Tests of a backend's sessions: losses, optimizer steps, modes, seeds and unsupported requests.
 
-    Example::
-
-        class TestSessions(harness.testing.SessionSuite):
-            cases = harness.testing.SessionCases("mine", {"mlp": ("mlp", {}), "lstm": ("lstm", {"hidden_size": 16})})
+    Examples
+    --------
+    >>> class TestSessions(harness.testing.SessionSuite):
+    ...     cases = harness.testing.SessionCases("mine", {"mlp": ("mlp", {}), "lstm": ("lstm", {"hidden_size": 16})})
     """
 
     cases: ClassVar[SessionCases]
     plain: ClassVar[str] = "mlp"
-    """The case that losses, optimizers and seeds are checked with: it takes `features`, has dropout, and biases
-    without weight decay."""
+    """Case for tests of losses, optimizers and seeds. Its model takes ``features`` and has dropout, and biases without
+    weight decay."""
     slow: ClassVar[Collection[str]] = ()
-    """Cases whose tests get the marker ``slow``, but for those that train or predict nothing."""
+    """Cases whose tests are marked ``slow``, except those that neither train nor predict."""
     positions: ClassVar[BuildNetwork | None] = None
-    """A ``staticmethod`` that builds a network for token classification: a dense layer from ``features`` ``[B, L, 2]``
-    to ``[B, L, 4]``, with the parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``."""
+    """Static method that builds a network for token classification: a dense layer from ``features`` ``[B, L, 2]`` to
+    ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. None to skip its tests."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         model, request = self.cases.model, self.cases.request
@@ -231,7 +231,7 @@ class SessionSuite:
             marked = [pytest.param(c, marks=[pytest.mark.slow] if c in slow else []) for c in chosen[argument]]
             metafunc.parametrize(argument, marked)
 
-    def test_weights_come_back_bit_by_bit(self, any_case: str) -> None:
+    def test_weights_round_trip_exactly(self, any_case: str) -> None:
         session = self.cases.open(any_case)
         expected = weights_for(self.cases.request(any_case).parameters)
         actual = session.get_weights()
@@ -247,12 +247,12 @@ class SessionSuite:
         outputs = session.fetch(session.predict(inputs))
         assert outputs.shape == (BATCH, CLASSES)
         assert outputs.dtype == np.float32
-        assert np.ptp(outputs, axis=0).min() > 1e-3  # examples differ, so that their order shows
+        assert np.ptp(outputs, axis=0).min() > 1e-3  # outputs of different examples differ
         order = np.random.default_rng(0).permutation(BATCH)
         others = session.fetch(session.predict({name: array[order].copy() for name, array in inputs.items()}))
         np.testing.assert_allclose(others, outputs[order], rtol=1e-4, atol=1e-5)
 
-    def test_training_on_one_batch_lowers_its_loss_and_moves_every_parameter(self, case: str) -> None:
+    def test_training_on_one_batch_lowers_its_loss_and_changes_every_parameter(self, case: str) -> None:
         session = self.cases.open(case, recipe=Recipe(optimizer="adam"))
         before = session.get_weights()
         curve = losses(session, self.cases.batch(case), [1e-3] * 5)
@@ -263,7 +263,7 @@ class SessionSuite:
 
     def test_bfloat16_is_near_float32_and_trains_float32_weights(self, case: str) -> None:
         if not any("bf16" in device.precisions for device in self.cases.backend.devices() if device.name == "cpu"):
-            pytest.skip("the backend has no bf16 on this CPU")
+            pytest.skip("the backend does not support bf16 on this CPU")
         batch, outputs = self.cases.batch(case), {}
         for precision in ("fp32", "bf16"):
             session = self.cases.open(case, precision=precision, recipe=Recipe(optimizer="adam"))
@@ -287,10 +287,10 @@ class SessionSuite:
             session.fetch(session.predict(batch.inputs)), without.fetch(without.predict(batch.inputs))
         )
         curve = losses(session, batch, [0.0] * 3)
-        assert len(set(curve)) == 3  # another mask at each step, at the same weights
+        assert len(set(curve)) == 3  # the weights are the same, the masks differ
         assert losses(without, batch, [0.0])[0] not in curve
 
-    def test_padding_changes_no_prediction(self, token_case: str) -> None:
+    def test_padding_does_not_change_predictions(self, token_case: str) -> None:
         session = self.cases.open(token_case)
         inputs = self.cases.batch(token_case).inputs
         ids = np.where(inputs["attention_mask"] == 1, inputs["input_ids"], 7).astype(np.int32)
@@ -373,7 +373,7 @@ class SessionSuite:
                 np.testing.assert_allclose(array, expected[name], rtol=2e-5, atol=2e-6, err_msg=f"{name} at {number}")
 
     @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
-    def test_setting_weights_starts_the_optimizer_afresh(self, optimizer: str) -> None:
+    def test_set_weights_resets_the_optimizer(self, optimizer: str) -> None:
         recipe = msgspec.convert({"optimizer": optimizer, "momentum": 0.9}, Recipe)
         session = self.cases.open(self.plain, recipe=recipe)
         start, batch = session.get_weights(), self.cases.batch(self.plain)
@@ -388,7 +388,7 @@ class SessionSuite:
             assert not np.array_equal(array, start[name])
             np.testing.assert_array_equal(second[name], array, err_msg=name)
 
-    def test_the_same_seed_gives_the_same_training_and_another_one_another(self) -> None:
+    def test_training_depends_on_the_seed_only(self) -> None:
         recipe = Recipe(optimizer="adamw", dropout=0.5)
 
         def curve(seed: int) -> list[float]:
@@ -398,7 +398,7 @@ class SessionSuite:
 
         assert curve(0) == curve(0) != curve(1)
 
-    def test_arrays_of_the_caller_are_neither_kept_nor_changed(self) -> None:
+    def test_arrays_of_the_caller_are_copied(self) -> None:
         request = self.cases.request(self.plain)
         weights = weights_for(request.parameters)
         session = self.cases.backend.open(request)
@@ -422,11 +422,11 @@ class SessionSuite:
         [{"precision": "fp16"}, {"precision": "tf32"}, {"device": "cuda:99"}, {"device": "tpu"}],
         ids=["fp16", "tf32", "cuda:99", "tpu"],
     )
-    def test_what_the_cpu_cannot_do_is_unsupported(self, changes: dict[str, Any]) -> None:
+    def test_unsupported_requests_raise(self, changes: dict[str, Any]) -> None:
         with pytest.raises(UnsupportedError, match=changes.get("precision", changes.get("device"))):
             self.cases.open(self.plain, **changes)
 
-    def test_a_network_that_does_not_fit_its_model_is_named(self) -> None:
+    def test_network_that_does_not_match_its_model_raises(self) -> None:
         request = self.cases.request(self.plain)
         name = request.parameters[-1].name
 
