@@ -34,8 +34,8 @@ collect_ignore = [f"builtin/{folder}" for folder, plugins in NEEDS.items() if AB
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_core_a_worker() -> None:
-    """Where tests run side by side (``pytest -n``), each worker and its children stay on a core of their own: what is
-    timed there is not disturbed, and frameworks start one thread."""
+    """Pin each worker of ``pytest -n`` and its children to a separate core, so that workers do not disturb each other's
+    timings and frameworks start one thread."""
     number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if number and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
@@ -73,7 +73,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def catalog(toy: Path) -> Catalog:
-    """The toy's plugins and the core's own metrics; nothing that ships with harness."""
+    """The toy's plugins and the core's own metrics; no built-in task, dataset, model or backend."""
     loaded = load([TOY_REF, FAULTS_REF])
     assert loaded.failures == ()
     return loaded
@@ -104,8 +104,8 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None:
-    """Whoever runs the tests may have settings and a cache of their own; the tests' children must not see them. Only
-    HARNESS_DATA_MIRROR stays, for tests on real files."""
+    """Hide the user's settings and cache from the tests and their children, except HARNESS_DATA_MIRROR, which tests on
+    real files need."""
     for name in ("HARNESS_RESULTS", "HARNESS_PLUGIN_TIMEOUT", "HARNESS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HARNESS_CACHE", str(_cache))

@@ -1,4 +1,4 @@
-"""What is checked of prepared data, and their digest."""
+"""Checks of prepared data, and their digest."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_declarations_of_the_wrong_length_are_refused(field: str) -> None:
 def test_a_scale_that_is_not_finite_is_refused() -> None:
     data = make_data()
     info = msgspec.structs.replace(data.info, target_scale=(math.inf,))
-    with pytest.raises(DataError, match="the training targets are too large to be standardized"):
+    with pytest.raises(DataError, match="the training targets are too large to standardize"):
         check(PreparedData(train=data.train, validation=data.validation, test=data.test, info=info))
 
 

@@ -1,4 +1,4 @@
-"""The command, in this process or in one of its own."""
+"""The command, in this process or in a new one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def harness_cli(*arguments: object, results: Path | None = None, status: int = 0
 
 
 def harness_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, as a user does."""
+    """Run the command in a new process, as a user does."""
     return subprocess.run([*MAIN, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 

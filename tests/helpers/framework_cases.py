@@ -1,4 +1,4 @@
-"""Small sizes of every model that ships, for the tests of frameworks, and a child process that computes with them.
+"""Small sizes of every built-in model, for the tests of frameworks, and a child process that computes with them.
 
 ``framework_cases.py BACKEND FOLDER`` writes ``FOLDER/CASE.npz`` for every case, from equal weights and data, without
 dropout: the logits before training, the gradients, and the loss, running statistics and logits after one step of plain

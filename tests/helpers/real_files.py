@@ -10,8 +10,8 @@ from harness.plugins.requirements import missing
 
 
 def load_real(dataset: Dataset, **options: object) -> RawData:
-    """What `dataset` loads. Skips the test where it is neither embedded nor in the cache or the mirror; for tests that
-    forbid the network, as the fixture ``real_data`` does."""
+    """Load `dataset`, or skip the test if it is neither embedded nor in the cache or the mirror. For tests without
+    network access, such as those with the fixture ``real_data``."""
     reason = missing(dataset.requires) or out_of_reach(dataset)
     if reason:
         pytest.skip(f"{dataset.name}: {reason}")

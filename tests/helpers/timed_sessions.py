@@ -43,7 +43,7 @@ def make_spec(*, epochs: int = 2, batch_size: int = 4, seed: int = 0, **protocol
 
 
 class Clock:
-    """Time that passes only when it is told to."""
+    """A clock that tests advance by hand."""
 
     def __init__(self) -> None:
         self.now = 100.0

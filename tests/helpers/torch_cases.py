@@ -1,4 +1,4 @@
-"""Sessions of PyTorch with the models that ship, at their own sizes, on small random data."""
+"""Sessions of PyTorch with the built-in models at their default sizes, on small random data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No plugin that ships is special: with any one folder of ``plugins/`` gone, the rest installs, lists and runs."""
+"""No built-in plugin is special: without any one folder of ``plugins/``, the rest can be listed and run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a wheel of harness installs."""
+    """The folder with all that a wheel of harness installs."""
     if int(version("setuptools").partition(".")[0]) < 77:
         pytest.skip("setuptools 77 or newer builds it")
     folder = tmp_path_factory.mktemp("wheel")
@@ -96,7 +96,7 @@ def test_the_rest_lists_and_runs(without: tuple[str, list[str], dict[str, str]],
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_rest_tests(without: tuple[str, list[str], dict[str, str]], tmp_path: Path) -> None:
-    """The fast tests that import neither framework, of all rooms."""
+    """The fast tests that import neither framework, of all folders."""
     _, python, environment = without
     for name in ("tests", "docs", "benchmarks", "results", "examples"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "test_removal.py"))

@@ -42,7 +42,7 @@ def stat(root: Path, busy_s: list[float], steal_s: float = 0.0) -> None:
 
 
 def passed(root: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, change: Any) -> Reading:
-    """What passes in ten seconds, of which this process works for one."""
+    """Return the reading of ten seconds, of which this process works for one."""
     clock = SimpleNamespace(perf_counter=lambda: 100.0, process_time=lambda: 5.0)
     monkeypatch.setattr(machine_module, "time", clock)
     before = machine.read()

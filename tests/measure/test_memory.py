@@ -77,7 +77,7 @@ def test_peak_of_the_parent_does_not_reach_the_child() -> None:
 def test_phase_entered_again_keeps_its_highest_peak() -> None:
     memory = PhaseMemory()
     memory.enter("a")
-    with mmap.mmap(-1, 32 * MIB) as block:  # pages of its own: an array may lie in what the process had before
+    with mmap.mmap(-1, 32 * MIB) as block:  # new pages: an array may reuse memory of the process
         for start in range(0, len(block), mmap.PAGESIZE):
             block[start] = 1
     memory.enter("b")

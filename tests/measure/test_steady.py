@@ -1,4 +1,4 @@
-"""Where a steady state begins, and what is told of it."""
+"""Detection of the steady state, and its statistics."""
 
 from __future__ import annotations
 

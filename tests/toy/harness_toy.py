@@ -353,7 +353,7 @@ class NumpyBackend(harness.Backend):
 
 
 class AbsentBackend(NumpyBackend):
-    """What a backend looks like whose framework nobody has installed."""
+    """A backend whose framework is not installed."""
 
     name = "toy-absent"
     summary = "needs a framework that does not exist"

@@ -1,6 +1,6 @@
 """The toy with a class for each position: a dataset, a task, a metric, the linear model, and its backend twice.
 
-It is no part of the distribution; tests name it as ``--plugin harness_toy_positions``.
+It is not part of the distribution; tests pass it as ``--plugin harness_toy_positions``.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def build(config: Config, info: DataInfo, dropout: float) -> Network:
 
 class PositionsSession(NumpySession):
     def _backward(self, batch: Batch) -> tuple[Any, dict[str, Any]]:
-        """Positions that count are examples of their own."""
+        """Treat each position that counts as an example."""
         counted = batch.targets != IGNORED
         return super()._backward(Batch({"features": batch.inputs["features"][counted]}, batch.targets[counted]))
 

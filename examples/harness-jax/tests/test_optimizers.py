@@ -11,7 +11,7 @@ import harness
 
 
 def test_the_first_step_of_adam_is_as_exact_as_float32_allows() -> None:
-    """Where ``1 - 0.999 ** t`` is computed in float32, the first step is off by 7e-6."""
+    """If ``1 - 0.999 ** t`` were computed in float32, the first step would be off by 7e-6."""
     optimizer = optimizers.build(harness.Recipe(optimizer="adam"), {"w": False})
     gradient = {"w": jnp.array([0.3, -2.0, 1e-3])}
     direction, _ = jax.jit(optimizer.update)(gradient, optimizer.init(gradient), gradient)

@@ -1,4 +1,4 @@
-"""Both frameworks compute the same function and the same gradients, each in a process of its own."""
+"""Both frameworks compute the same function and the same gradients, each in a separate process."""
 
 from __future__ import annotations
 
