@@ -92,14 +92,14 @@ def test_packages_import_only_from_the_left() -> None:
     assert wrong_imports(import_graph(ROOT / "harness")) == []
 
 
-def test_there_are_at_most_16_names_at_the_top() -> None:
+def test_top_level_has_at_most_16_names() -> None:
     top = [path for path in (ROOT / "harness").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
     assert {path.stem for path in top} == set(PLACE)
     assert len(top) <= 16
 
 
 @pytest.mark.parametrize("package", [ROOT / "harness", *PLUGINS], ids=lambda path: path.name)
-def test_modules_do_not_import_each_other_in_a_circle(package: Path) -> None:
+def test_modules_have_no_import_cycles(package: Path) -> None:
     assert cycle(import_graph(package)) == []
 
 
@@ -148,7 +148,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "harness"
 
 
-def test_imports_in_order_pass(tree: Path) -> None:
+def test_allowed_imports_pass(tree: Path) -> None:
     graph = import_graph(tree)
     assert graph == {
         "harness": {"harness.plan"},
@@ -185,7 +185,7 @@ def test_import_of_the_public_names_is_reported(statement: str, tree: Path) -> N
     assert wrong_imports(import_graph(tree)) == ["harness.records.store imports harness"]
 
 
-def test_package_without_a_place_is_reported(tree: Path) -> None:
+def test_package_that_is_not_listed_is_reported(tree: Path) -> None:
     (tree / "utils.py").touch()
     assert wrong_imports(import_graph(tree)) == ["harness.utils is in no package of LINE"]
 
@@ -193,12 +193,12 @@ def test_package_without_a_place_is_reported(tree: Path) -> None:
 @pytest.mark.parametrize(
     "statement", ["from harness.records.spec import RunSpec", "def lazy():\n    from . import spec"]
 )
-def test_circle_is_reported(statement: str, tree: Path) -> None:
+def test_import_cycle_is_reported(statement: str, tree: Path) -> None:
     (tree / "records/spec.py").write_text("from .store import Store")
     (tree / "records/store.py").write_text(statement)
     assert set(cycle(import_graph(tree))) == {"harness.records.spec", "harness.records.store"}
 
 
-def test_circle_through_a_package_is_reported(tree: Path) -> None:
+def test_import_cycle_through_a_package_is_reported(tree: Path) -> None:
     (tree / "records/spec.py").write_text("from harness.records import SCHEMA_VERSION")
     assert set(cycle(import_graph(tree))) == {"harness.records", "harness.records.spec"}

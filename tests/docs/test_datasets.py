@@ -76,7 +76,7 @@ def test_example_of_a_mirror_path_is_correct() -> None:
     assert mirror_path(url) == path
 
 
-def test_command_for_a_listing_gives_the_digest_that_is_checked(tmp_path: Path) -> None:
+def test_command_for_a_listing_prints_the_digest_that_is_checked(tmp_path: Path) -> None:
     files = {f"archive/{name}.wav": name.encode() for name in ("b", "B", "a", "é")}
     archive, into = tmp_path / "a.tar", tmp_path / "into"
     archive.write_bytes(tar_of(files))

@@ -77,14 +77,14 @@ def test_every_snippet_runs(page: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert ran
 
 
-def test_the_reference_has_every_public_name() -> None:
+def test_reference_has_every_public_name() -> None:
     names = re.findall(r"^\| `harness\.(\w+)` \| \S", REFERENCE, re.MULTILINE)
     assert names == sorted(harness.__all__, key=str.lower)
     suites = re.findall(r"^\| `harness\.testing\.(\w+)` \| \S", REFERENCE, re.MULTILINE)
     assert suites == sorted(harness.testing.__all__, key=str.lower)
 
 
-def test_the_reference_has_every_hook_with_its_arguments() -> None:
+def test_reference_has_every_hook_with_its_arguments() -> None:
     listed = dict(re.findall(r"^\| `(harness_\w+)\((.*?)\)` \| \S", REFERENCE, re.MULTILINE))
     specified = {name: value for name, value in vars(hookspecs).items() if name.startswith("harness_")}
     assert listed == {name: ", ".join(inspect.signature(hook).parameters) for name, hook in specified.items()}

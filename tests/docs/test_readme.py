@@ -25,7 +25,7 @@ def block(language: str, holding: str) -> str:
 
 
 @pytest.mark.plugins("regression")
-def test_the_plugin_of_the_readme_runs(tmp_path: Path) -> None:
+def test_plugin_of_the_readme_runs(tmp_path: Path) -> None:
     backends = [name for name in ("torch", "tensorflow") if importlib.util.find_spec(name)]
     if not backends:
         pytest.skip("neither torch nor tensorflow is installed")
@@ -51,6 +51,6 @@ def test_the_plugin_of_the_readme_runs(tmp_path: Path) -> None:
     assert [ref.distribution for ref in record.provenance.plugins].count("sine") == 1
 
 
-def test_the_published_schema_is_the_records_own() -> None:
+def test_published_schema_is_current() -> None:
     published = (ROOT / "docs" / "reference" / "record.schema.json").read_text()
     assert published.strip() == record_schema().strip(), "run: make schema"

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_published_results_follow_from_the_records() -> None:
+def test_published_results_match_the_records() -> None:
     published = pytest.importorskip("benchmarks.published")
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     printed = published.table(ROOT / "results" / "reference")
@@ -17,7 +17,7 @@ def test_published_results_follow_from_the_records() -> None:
     assert printed in page, "run: python -m benchmarks.published table"
 
 
-def test_default_runs_follow_from_the_records() -> None:
+def test_default_runs_match_the_records() -> None:
     reference = pytest.importorskip("benchmarks.reference")
     assert reference.missing(reference.BACKENDS) == [], "run: make reference"
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")

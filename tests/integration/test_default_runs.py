@@ -64,7 +64,7 @@ def one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ran]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_one_epoch_on_every_backend_that_is_here(task: str, one_epoch: Callable[[str], Ran]) -> None:
+def test_one_epoch_on_every_installed_backend(task: str, one_epoch: Callable[[str], Ran]) -> None:
     done, results = one_epoch(task)
     assert done.stderr == ""
     records = harness.load(results).records
@@ -80,7 +80,7 @@ def test_one_epoch_on_every_backend_that_is_here(task: str, one_epoch: Callable[
 
 
 @pytest.mark.plugins("regression", "torch", "tensorflow")
-def test_trained_weights_travel(one_epoch: Callable[[str], Ran]) -> None:
+def test_trained_weights_are_evaluated_by_another_backend(one_epoch: Callable[[str], Ran]) -> None:
     if installed() != ["torch", "tensorflow"]:
         pytest.skip("needs torch and tensorflow")
     _, results = one_epoch("regression")
@@ -119,7 +119,7 @@ FLOOR = {"nlp": ("accuracy", 0.70), "vision": ("accuracy", 0.97), "speech": ("ac
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("task", TASKS)
-def test_default_quality_over_three_seeds(task: str, backend: str, tmp_path: Path) -> None:
+def test_default_runs_reach_the_expected_quality(task: str, backend: str, tmp_path: Path) -> None:
     if not importlib.util.find_spec(backend):
         pytest.skip(f"{backend} is not installed")
     run("--task", task, "--backend", backend, "--seed", "0,1,2", results=tmp_path / "results")
@@ -137,7 +137,7 @@ def test_default_quality_over_three_seeds(task: str, backend: str, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_every_backend_starts_from_the_checkpoint(tmp_path: Path) -> None:
+def test_every_backend_starts_from_a_checkpoint(tmp_path: Path) -> None:
     backends = installed()
     tiny_bert(tmp_path / "tiny")
     arguments = ["--task", "nlp", "--pretrained", str(tmp_path / "tiny"), "--backend", ",".join(backends)]

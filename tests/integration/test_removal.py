@@ -68,7 +68,7 @@ def without(
     return request.param, [str(interpreter)], environment | {"PYTHONPATH": str(site)}
 
 
-def test_the_rest_lists_and_runs(without: tuple[str, list[str], dict[str, str]], tmp_path: Path) -> None:
+def test_other_plugins_are_listed_and_run(without: tuple[str, list[str], dict[str, str]], tmp_path: Path) -> None:
     folder, python, environment = without
 
     def harness(*arguments: str) -> str:
@@ -95,7 +95,7 @@ def test_the_rest_lists_and_runs(without: tuple[str, list[str], dict[str, str]],
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_rest_tests(without: tuple[str, list[str], dict[str, str]], tmp_path: Path) -> None:
+def test_fast_tests_pass(without: tuple[str, list[str], dict[str, str]], tmp_path: Path) -> None:
     """The fast tests that import neither framework, of all rooms."""
     _, python, environment = without
     for name in ("tests", "docs", "benchmarks", "results", "examples"):

@@ -1,4 +1,4 @@
-"""The timed loops, the batches that feed them, and the memory that is counted meanwhile."""
+"""Tests of training and inference loops, batches, learning rates, memory and the environment."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MIB = 2**20
 
 
 def make_split(examples: int) -> Split:
-    """Every example is its own number, in every array."""
+    """Return a split in which all arrays contain the index of the example."""
     rows = np.arange(examples)
     return Split(inputs={"x": np.float32(rows)[:, None], "y": rows}, targets=np.float32(rows)[:, None])
 
@@ -67,7 +67,7 @@ def make_spec(*, epochs: int = 2, batch_size: int = 4, seed: int = 0, **protocol
 
 
 class Clock:
-    """Time that passes only when it is told to."""
+    """Clock that advances only when `now` is set."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -78,14 +78,14 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
+    fake = Clock()
     for module in ("training", "inference"):
-        monkeypatch.setattr(f"harness.measure.{module}.time", made)
-    return made
+        monkeypatch.setattr(f"harness.measure.{module}.time", fake)
+    return fake
 
 
 class Doubler(IdleSession):
-    """Predicts twice its input; remembers what it was asked, and lets time pass over it."""
+    """Session that predicts twice its input, records calls and advances the clock by a fixed time per call."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ def order(split: Split, size: int, seed: int, epoch: int) -> list[list[int]]:
 
 
 @given(examples, sizes, seeds, st.integers(1, 50))
-def test_training_batches_are_whole_and_repeat_nothing(count: int, size: int, seed: int, epoch: int) -> None:
+def test_training_batches_are_full_and_do_not_repeat_examples(count: int, size: int, seed: int, epoch: int) -> None:
     batches = list(training_batches(make_split(count), size, seed, epoch))
     assert len(batches) == steps_per_epoch(count, size)
     assert {len(batch.targets) for batch in batches} == {min(size, count)}
@@ -148,7 +148,7 @@ def test_training_batches_are_whole_and_repeat_nothing(count: int, size: int, se
 
 
 @given(st.integers(20, 60), sizes, seeds)
-def test_order_follows_from_seed_and_epoch(count: int, size: int, seed: int) -> None:
+def test_order_is_determined_by_seed_and_epoch(count: int, size: int, seed: int) -> None:
     split = make_split(count)
     whole = min(size, count)
     first = order(split, whole, seed, 1)
@@ -158,7 +158,7 @@ def test_order_follows_from_seed_and_epoch(count: int, size: int, seed: int) -> 
         assert first != order(split, whole, seed + 1, 1)
 
 
-def test_examples_left_out_of_one_epoch_come_in_another() -> None:
+def test_examples_dropped_in_one_epoch_occur_in_others() -> None:
     split = make_split(11)
     seen = {number for epoch in range(1, 20) for batch in order(split, 5, 0, epoch) for number in batch}
     assert seen == set(range(11))
@@ -185,7 +185,7 @@ def test_predict_removes_the_padding(count: int, size: int) -> None:
 @pytest.mark.parametrize(
     "layout", [np.asfortranarray, lambda array: array[:, ::-1], lambda array: array.transpose(0, 2, 1)]
 )
-def test_batches_are_contiguous_whatever_the_data_are(layout: Callable[[Any], Any]) -> None:
+def test_batches_are_contiguous_for_any_memory_layout(layout: Callable[[Any], Any]) -> None:
     images = layout(np.zeros((10, 4, 4), np.float32))
     split = Split(inputs={"x": images}, targets=np.zeros((20, 3), np.float32)[::2])
     for batch in training_batches(split, 4, 0, 1):
@@ -195,7 +195,7 @@ def test_batches_are_contiguous_whatever_the_data_are(layout: Callable[[Any], An
         assert inputs["x"].flags.c_contiguous
 
 
-# ---- what is checked of prepared data ---------------------------------------------------------------------
+# ---- validation of prepared data --------------------------------------------------------------------------
 
 
 def with_train(**changes: Any) -> PreparedData:
@@ -204,7 +204,7 @@ def with_train(**changes: Any) -> PreparedData:
     return PreparedData(train=Split(**values), validation=data.validation, test=data.test, info=data.info)
 
 
-def test_good_data_pass() -> None:
+def test_valid_data_are_accepted() -> None:
     check(make_data())
 
 
@@ -226,7 +226,7 @@ X = {"x": np.zeros((40, 1), np.float32), "y": np.zeros(40, np.int64)}
         ({"targets": np.zeros(40, np.float32)}, PluginError, r"\(40,\)"),
     ],
 )
-def test_bad_data_are_refused(changes: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_invalid_data_are_rejected(changes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         check(with_train(**changes))
 
@@ -240,7 +240,7 @@ def test_bad_data_are_refused(changes: dict[str, Any], error: type[Exception], m
         (np.full(40, -1), "range from -1 to -1"),
     ],
 )
-def test_bad_classes_are_refused(targets: Any, message: str) -> None:
+def test_invalid_classes_are_rejected(targets: Any, message: str) -> None:
     data = with_train(targets=targets)
     info = msgspec.structs.replace(data.info, objective="classification", outputs=3)
     with pytest.raises(PluginError, match=message):
@@ -248,7 +248,7 @@ def test_bad_classes_are_refused(targets: Any, message: str) -> None:
 
 
 def positions(targets: Any) -> PreparedData:
-    """Token classification: 40 examples of two positions, three classes."""
+    """Return token classification data: 40 examples of two positions, three classes."""
     data = with_train(targets=targets)
     info = msgspec.structs.replace(data.info, objective="token_classification", outputs=3)
     good = np.array([[0, 2], *[[1, IGNORED]] * 9])
@@ -258,7 +258,7 @@ def positions(targets: Any) -> PreparedData:
     return PreparedData(train=data.train, validation=others["v"], test=others["t"], info=info)
 
 
-def test_ignored_positions_are_no_class() -> None:
+def test_ignored_positions_are_accepted() -> None:
     check(positions(np.tile([2, IGNORED], (40, 1))))
 
 
@@ -272,13 +272,13 @@ def test_ignored_positions_are_no_class() -> None:
         (np.array([[0, 1]] * 7 + [[IGNORED, IGNORED]] * 33), "train example 7 has no labeled position"),
     ],
 )
-def test_bad_classes_of_positions_are_refused(targets: Any, message: str) -> None:
+def test_invalid_classes_of_positions_are_rejected(targets: Any, message: str) -> None:
     with pytest.raises(PluginError, match=message):
         check(positions(targets))
 
 
 @pytest.mark.parametrize("field", ["label_names", "target_mean", "target_scale"])
-def test_declarations_of_the_wrong_length_are_refused(field: str) -> None:
+def test_declarations_of_the_wrong_length_are_rejected(field: str) -> None:
     data = make_data()
     wrong = ("a", "b") if field == "label_names" else (1.0, 2.0)
     info = msgspec.structs.replace(data.info, **{field: wrong})
@@ -286,14 +286,14 @@ def test_declarations_of_the_wrong_length_are_refused(field: str) -> None:
         check(PreparedData(train=data.train, validation=data.validation, test=data.test, info=info))
 
 
-def test_a_scale_that_is_not_finite_is_refused() -> None:
+def test_infinite_target_scale_is_rejected() -> None:
     data = make_data()
     info = msgspec.structs.replace(data.info, target_scale=(math.inf,))
     with pytest.raises(DataError, match="the training targets are too large to be standardized"):
         check(PreparedData(train=data.train, validation=data.validation, test=data.test, info=info))
 
 
-def test_dataset_digest_sees_inputs_targets_and_splits() -> None:
+def test_dataset_digest_depends_on_inputs_targets_and_splits() -> None:
     data = make_data()
     changed = with_train(targets=data.train.targets + 1)
     moved = PreparedData(train=data.train, validation=data.test, test=data.validation, info=data.info)
@@ -308,7 +308,7 @@ def rates(steps: int, **recipe: Any) -> list[float]:
     return [learning_rate(Recipe(learning_rate=2.0, **recipe), step, steps) for step in range(steps)]
 
 
-def test_schedules_by_hand() -> None:
+def test_schedules_match_values_computed_by_hand() -> None:
     assert rates(4) == [2, 2, 2, 2]
     assert rates(4, schedule="linear") == [2, 1.5, 1, 0.5]
     assert rates(4, schedule="cosine") == pytest.approx([1 + math.cos(math.pi * step / 4) for step in range(4)])
@@ -332,11 +332,11 @@ def test_schedules_rise_then_fall_within_bounds(steps: int, schedule: Any, warmu
 
 def trained(session: Session, spec: RunSpec, data: PreparedData | None = None) -> tuple[Training, list[Event]]:
     data, events = data or make_data(), []
-    judge = scorer(data.info, "rmse", [metric for metric in METRICS if metric.name == "rmse"])
-    return train(session, data, spec, judge, Phases(events.append), events.append), events
+    task_scorer = scorer(data.info, "rmse", [metric for metric in METRICS if metric.name == "rmse"])
+    return train(session, data, spec, task_scorer, Phases(events.append), events.append), events
 
 
-def test_every_step_is_in_a_window_and_the_first_is_alone(clock: Clock) -> None:
+def test_first_step_is_timed_separately_and_others_in_windows(clock: Clock) -> None:
     session = Doubler(clock, step_s=0.125)
     result, _ = trained(session, make_spec(epochs=3, window_s=0.5))
     assert session.calls.count("train") == 30
@@ -358,7 +358,7 @@ def test_device_is_synchronized_at_the_edges_of_windows_only() -> None:
     assert in_windows[:-1] == [1, *(steps for steps, _ in result.timed.windows)]
 
 
-def test_windows_grow_to_their_length(clock: Clock) -> None:
+def test_windows_grow_to_the_target_length(clock: Clock) -> None:
     session = Doubler(clock, step_s=0.25)
     result, _ = trained(session, make_spec(epochs=1, batch_size=1, window_s=5.0), make_data(100))
     assert [steps for steps, _ in result.timed.windows] == [1, 2, 4, 8, 16, 20, 20, 20, 8]
@@ -374,19 +374,19 @@ def test_windows_shrink_when_steps_become_slower(clock: Clock) -> None:
     assert [steps for steps, _ in result.timed.windows] == [1, 2, 4, 8, 16, 20, 2, 2, 2, 2]
 
 
-def test_windows_end_with_their_epoch(clock: Clock) -> None:
+def test_windows_end_at_the_end_of_an_epoch(clock: Clock) -> None:
     result, _ = trained(Doubler(clock, step_s=0.001), make_spec(epochs=4, window_s=1000))
     assert [steps for steps, _ in result.timed.windows] == [1, 2, 4, 2, 8, 2, 10, 10]
 
 
 def test_time_between_windows_is_not_counted(clock: Clock) -> None:
-    """Fetching losses, validating and telling the parent are not training."""
+    """Fetching losses, validation and progress events do not count as training time."""
     result, _ = trained(Doubler(clock, step_s=0.25, predict_s=64, fetch_s=32), make_spec(epochs=2))
     assert result.first_step_s + sum(seconds for _, seconds in result.timed.windows) == 20 * 0.25
     assert [epoch.train_s for epoch in result.curves] == [2.5, 5.0]
 
 
-def test_epochs_and_rates_and_events() -> None:
+def test_training_reports_epochs_learning_rates_and_events() -> None:
     session, spec = Doubler(), make_spec(epochs=2)
     spec = msgspec.structs.replace(spec, recipe=msgspec.structs.replace(spec.recipe, schedule="linear"))
     result, events = trained(session, spec)
@@ -404,10 +404,10 @@ def test_epochs_and_rates_and_events() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_loss_that_is_not_finite_names_its_step(bad: float) -> None:
+def test_error_for_a_non_finite_loss_names_the_step(bad: float) -> None:
     session = Doubler(losses=lambda step: bad if step == 13 else 1.0)
     with pytest.raises(
-        BadResultError, match=f"the training loss became {bad} at step 13; a lower recipe.learning_rate"
+        BadResultError, match=f"the training loss became {bad} at step 13; try a lower recipe.learning_rate"
     ):
         trained(session, make_spec(epochs=3))
 
@@ -422,7 +422,7 @@ def test_loss_that_is_not_finite_names_its_step(bad: float) -> None:
         (np.full((4, 1), np.inf), "10 of 10 predictions are not finite"),
     ],
 )
-def test_bad_predictions(outputs: Any, message: str) -> None:
+def test_invalid_predictions_are_rejected(outputs: Any, message: str) -> None:
     class Wrong(Doubler):
         def predict(self, inputs: Any) -> Any:
             return outputs
@@ -432,13 +432,13 @@ def test_bad_predictions(outputs: Any, message: str) -> None:
 
 
 class Positions(Doubler):
-    """Logits of two classes for each of three positions, from the example's number."""
+    """Session that predicts logits of two classes for each of three positions, from the example's index."""
 
     def predict(self, inputs: Any) -> Any:
         return np.float32(inputs["y"])[:, None, None] + np.arange(6, dtype=np.float32).reshape(3, 2)
 
 
-def test_predictions_of_positions() -> None:
+def test_predictions_of_positions_have_three_dimensions() -> None:
     split = Split(inputs=make_split(10).inputs, targets=np.zeros((10, 3), np.int64))
     outputs = inference.predict(Positions(), split, 4, 2)
     assert (outputs.shape, outputs.dtype) == ((10, 3, 2), np.float32)
@@ -449,7 +449,7 @@ def test_predictions_of_positions() -> None:
     assert inference.largest_error({1: outputs[4:8]}, 2 * outputs, 4)[1] == pytest.approx(0.5)
 
 
-def test_an_example_with_one_bad_position_is_counted_once() -> None:
+def test_example_with_a_non_finite_position_is_counted_once() -> None:
     class Infinite(Positions):
         def predict(self, inputs: Any) -> Any:
             outputs = super().predict(inputs)
@@ -472,25 +472,25 @@ def measured(clock: Clock, predict_s: float, fetch_s: float = 0.0, **protocol: A
     return result
 
 
-def test_as_many_latencies_as_asked_for(clock: Clock) -> None:
+def test_number_of_latencies_is_that_of_the_protocol(clock: Clock) -> None:
     result = measured(clock, 0.25, 0.125, throughput_budget_s=2.0, latency_batches=200, latency_budget_s=1000)
     assert result.latencies_s == [0.375] * 200
 
 
 @pytest.mark.parametrize(("batches", "expected"), [(50, 100), (10, 100), (3, 30)])
-def test_latencies_go_on_for_a_quarter_of_the_budget_or_ten_times_the_batches(
+def test_latency_sampling_lasts_a_quarter_of_the_budget_or_ten_times_the_batches(
     batches: int, expected: int, clock: Clock
 ) -> None:
     result = measured(clock, 0.25, throughput_budget_s=100.0, latency_batches=batches, latency_budget_s=1000)
     assert len(result.latencies_s) == expected
 
 
-def test_latencies_end_with_their_budget(clock: Clock) -> None:
+def test_latency_sampling_stops_at_its_budget(clock: Clock) -> None:
     result = measured(clock, 0.25, throughput_budget_s=2.0, latency_batches=662, latency_budget_s=10)
     assert result.latencies_s == [0.25] * 40
 
 
-def test_throughput_ends_when_the_protocol_is_satisfied(clock: Clock) -> None:
+def test_throughput_sampling_stops_when_the_protocol_is_satisfied(clock: Clock) -> None:
     demands = {"window_s": 2.0, "min_steady_windows": 8, "min_steady_s": 9.0, "latency_budget_s": 1}
     assert measured(clock, 0.25, throughput_budget_s=1000.0, **demands).timed.windows == [(8, 2.0)] * 8
     assert (
@@ -499,14 +499,14 @@ def test_throughput_ends_when_the_protocol_is_satisfied(clock: Clock) -> None:
     )
 
 
-def test_throughput_ends_with_its_budget(clock: Clock) -> None:
+def test_throughput_sampling_stops_at_its_budget(clock: Clock) -> None:
     result = measured(clock, 0.25, throughput_budget_s=20.0, window_s=2.0, min_steady_windows=99, latency_budget_s=1)
     assert result.timed.windows == [(8, 2.0)] * 10
     result = measured(clock, 0.25, throughput_budget_s=4.0, window_s=50.0, latency_budget_s=1)
     assert result.timed.windows == [(4, 1.0)] * 4
 
 
-def test_slow_predictions_are_timed_once_at_least(clock: Clock) -> None:
+def test_slow_predictions_are_timed_at_least_once(clock: Clock) -> None:
     result = measured(clock, 100.0, throughput_budget_s=1.0, latency_budget_s=1.0)
     assert result.timed.windows == [(1, 100.0)]
     assert result.latencies_s == [100.0]
@@ -529,13 +529,13 @@ print(memory.counter, *(memory.by_phase_bytes[phase] for phase in ("before", "la
 
 
 def phases_of_a_child() -> tuple[str, int, int, int]:
-    said = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True).stdout
-    counter, *figures = said.splitlines()
-    before, large, after = map(int, figures)
+    output = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True).stdout
+    counter, *peaks = output.splitlines()
+    before, large, after = map(int, peaks)
     return counter, before, large, after
 
 
-def test_known_allocation_is_seen_in_its_phase_only() -> None:
+def test_allocation_counts_in_its_phase_only() -> None:
     counter, before, large, after = phases_of_a_child()
     if "reset at each phase" not in counter:
         pytest.skip(f"the counter cannot be reset here: {counter}")
@@ -557,29 +557,29 @@ print(kept - peak_bytes())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to give memory back")
-def test_what_many_small_arrays_leave_is_given_back() -> None:
-    """96 MB in blocks of 12 kB, of which every hundredth stays: the rest does not count in what comes after."""
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has malloc_trim")
+def test_freed_memory_of_small_arrays_is_returned_to_the_system() -> None:
+    """Of 96 MB in blocks of 12 kB, all but every hundredth block are freed and must not count afterwards."""
     if not reset_peak():
-        pytest.skip("the kernel does not let a process reset its peak of memory")
-    said = subprocess.run([sys.executable, "-c", SCATTERED], capture_output=True, text=True, check=True).stdout
-    assert int(said) > 64 * MIB
+        pytest.skip("the kernel does not permit resetting the memory peak")
+    output = subprocess.run([sys.executable, "-c", SCATTERED], capture_output=True, text=True, check=True).stdout
+    assert int(output) > 64 * MIB
 
 
-def test_peak_of_the_parent_does_not_reach_the_child() -> None:
+def test_peak_of_the_parent_is_not_inherited_by_the_child() -> None:
     _, before, _, _ = phases_of_a_child()
     block = bytearray(b"x") * (300 * MIB)
     assert peak_bytes() > 300 * MIB
-    _, beside_large_parent, _, _ = phases_of_a_child()
+    _, with_large_parent, _, _ = phases_of_a_child()
     del block
-    assert abs(beside_large_parent - before) < 4 * MIB
+    assert abs(with_large_parent - before) < 4 * MIB
     assert before < 100 * MIB
 
 
 def test_phase_entered_again_keeps_its_highest_peak() -> None:
     memory = PhaseMemory()
     memory.enter("a")
-    with mmap.mmap(-1, 32 * MIB) as block:  # pages of its own: an array may lie in what the process had before
+    with mmap.mmap(-1, 32 * MIB) as block:  # new pages: an array could reuse memory of the process
         for start in range(0, len(block), mmap.PAGESIZE):
             block[start] = 1
     memory.enter("b")
@@ -590,7 +590,7 @@ def test_phase_entered_again_keeps_its_highest_peak() -> None:
     assert set(memory.by_phase_bytes) == {"a", "b"}
 
 
-def test_without_a_reset_the_figures_are_cumulative_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peaks_without_a_reset_are_recorded_as_cumulative(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.measure.memory.reset_peak", lambda: False)
     memory = PhaseMemory()
     memory.enter("a")
@@ -600,7 +600,7 @@ def test_without_a_reset_the_figures_are_cumulative_and_say_so(monkeypatch: pyte
     assert memory.by_phase_bytes["a"] <= memory.by_phase_bytes["b"]
 
 
-def test_phases_add_up_and_remember_where_it_broke() -> None:
+def test_phases_add_up_durations_and_keep_the_failed_phase() -> None:
     events: list[Event] = []
     phases = Phases(events.append)
     for _ in range(2):
@@ -617,25 +617,25 @@ def test_phases_add_up_and_remember_where_it_broke() -> None:
 
 
 def test_environment_describes_this_machine() -> None:
-    found = environment.collect(["hypothesis", "no-such-distribution"])
-    assert found.cores >= 1
-    assert found.memory_bytes > 100 * MIB
-    assert found.python.endswith(".".join(map(str, sys.version_info[:3])))
-    assert {"harness", "numpy", "hypothesis"} <= set(found.packages)
-    assert "no-such-distribution" not in found.packages
-    assert all([found.os, found.kernel, found.cpu])
-    assert msgspec.json.decode(msgspec.json.encode(found), type=type(found)) == found
+    described = environment.collect(["hypothesis", "no-such-distribution"])
+    assert described.cores >= 1
+    assert described.memory_bytes > 100 * MIB
+    assert described.python.endswith(".".join(map(str, sys.version_info[:3])))
+    assert {"harness", "numpy", "hypothesis"} <= set(described.packages)
+    assert "no-such-distribution" not in described.packages
+    assert all([described.os, described.kernel, described.cpu])
+    assert msgspec.json.decode(msgspec.json.encode(described), type=type(described)) == described
 
 
 def test_gpus_are_read_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = "NVIDIA H200, 143771, 570.1\nGPU with, a comma, [N/A], 570.1\n"
-    monkeypatch.setattr(environment, "_output", lambda command: said)
+    output = "NVIDIA H200, 143771, 570.1\nGPU with, a comma, [N/A], 570.1\n"
+    monkeypatch.setattr(environment, "_output", lambda command: output)
     assert [(gpu.name, gpu.memory_bytes, gpu.driver) for gpu in environment.gpus()] == [
         ("NVIDIA H200", 143771 * MIB, "570.1"),
         ("GPU with, a comma", 0, "570.1"),
     ]
     for broken in (None, "", "No devices were found\n"):
-        monkeypatch.setattr(environment, "_output", lambda command, said=broken: said)
+        monkeypatch.setattr(environment, "_output", lambda command, output=broken: output)
         assert environment.gpus() == []
 
 
@@ -650,10 +650,10 @@ def test_phases_list_every_phase_once(names: list[str]) -> None:
     assert set(phases.memory.by_phase_bytes) == set(names)
 
 
-# ---- beyond the recipe ------------------------------------------------------------------------------------
+# ---- steps after the recipe -------------------------------------------------------------------------------
 
 
-def test_sampling_goes_on_until_the_protocol_is_satisfied(clock: Clock) -> None:
+def test_sampling_continues_until_the_protocol_is_satisfied(clock: Clock) -> None:
     session = Doubler(clock, step_s=0.25)
     spec = make_spec(epochs=1, window_s=1.0, min_steady_windows=6, min_steady_s=5.0, throughput_budget_s=1000)
     result, _ = trained(session, spec)
@@ -668,7 +668,7 @@ def test_sampling_goes_on_until_the_protocol_is_satisfied(clock: Clock) -> None:
     assert all(seconds == 0.25 * steps for steps, seconds in sampled)
 
 
-def test_sampling_ends_with_its_budget(clock: Clock) -> None:
+def test_sampling_stops_at_its_budget(clock: Clock) -> None:
     session = Doubler(clock, step_s=0.25)
     result, _ = trained(session, make_spec(epochs=1, window_s=1.0, min_steady_windows=999, throughput_budget_s=10.0))
     before = clock.now
@@ -677,7 +677,7 @@ def test_sampling_ends_with_its_budget(clock: Clock) -> None:
     assert not result.is_enough()
 
 
-def test_a_step_alone_is_followed_by_others_for_the_clock(clock: Clock) -> None:
+def test_recipe_of_one_step_is_followed_by_timed_steps(clock: Clock) -> None:
     result, _ = trained(Doubler(clock, step_s=1.0), make_spec(epochs=1, batch_size=40))
     assert (result.first_step_s, result.timed.windows) == (1.0, [])
     result.sample()
@@ -693,14 +693,14 @@ def test_timed_predictions_are_kept_and_compared(clock: Clock) -> None:
     right = 2 * split.inputs["x"]
     assert inference.largest_error(result.kept, right, 4) == (10, 0.0)
     wrong = right.copy()
-    wrong[9] += 1  # in the last batch, which is filled up
+    wrong[9] += 1  # in the last batch, which is padded
     examples, error = inference.largest_error(result.kept, wrong, 4)
     assert examples == 10
     assert error == pytest.approx(1 / np.linalg.norm(wrong[8:]))
     assert inference.largest_error({0: np.full((4, 1), np.nan)}, right, 4)[1] == math.inf
 
 
-# ---- a tree of processes ----------------------------------------------------------------------------------
+# ---- child processes --------------------------------------------------------------------------------------
 
 TREE = """
 import subprocess, sys
@@ -722,9 +722,9 @@ print(sorted(memory.tree_by_phase_bytes))
 """
 
 
-def test_memory_of_started_processes_is_told_beside_the_workers_own() -> None:
-    said = subprocess.run([sys.executable, "-c", TREE], capture_output=True, text=True, check=True).stdout
-    own, tree, phases = said.splitlines()
+def test_memory_of_child_processes_is_recorded_separately() -> None:
+    output = subprocess.run([sys.executable, "-c", TREE], capture_output=True, text=True, check=True).stdout
+    own, tree, phases = output.splitlines()
     bare = subprocess.run(
         [sys.executable, "-c", "from harness.measure.memory import peak_bytes; print(peak_bytes())"],
         capture_output=True,

@@ -46,7 +46,7 @@ def keep(store: Store, kept: RunRecord) -> StoredRun:
 # ---- writing ----------------------------------------------------------------------------------------------
 
 
-def test_commit_names_the_run_and_keeps_everything(store: Store) -> None:
+def test_commit_assigns_an_id_and_stores_all_files(store: Store) -> None:
     run = keep(store, record())
     key = run.record.spec.key
     assert run.path.name == run.record.run_id == f"nlp-bert-tiny-torch-s0-{key[:8]}-1"
@@ -57,13 +57,13 @@ def test_commit_names_the_run_and_keeps_everything(store: Store) -> None:
     assert (run.path.stat().st_mode & 0o777) == 0o755
 
 
-def test_repeats_never_overwrite(store: Store) -> None:
+def test_repeats_do_not_overwrite_each_other(store: Store) -> None:
     runs = [keep(store, record(seed=seed)) for seed in (0, 0, 1, 0)]
     assert [run.record.repeat for run in runs] == [1, 2, 1, 3]
     assert len({run.path for run in runs}) == 4
 
 
-def test_a_stranger_in_the_way_is_left_alone(store: Store) -> None:
+def test_existing_file_with_the_name_of_a_run_is_kept(store: Store) -> None:
     name = f"nlp-bert-tiny-torch-s0-{record().spec.key[:8]}"
     (store.path / f"{name}-1").write_text("mine")
     (store.path / f"{name}-2").mkdir()
@@ -71,7 +71,7 @@ def test_a_stranger_in_the_way_is_left_alone(store: Store) -> None:
     assert (store.path / f"{name}-1").read_text() == "mine"
 
 
-def test_two_processes_at_once(store: Store) -> None:
+def test_two_processes_commit_at_once(store: Store) -> None:
     code = """
 import sys
 from pathlib import Path
@@ -91,7 +91,7 @@ for _ in range(15):
     assert all(run.path.name == run.record.run_id for run in loaded.runs)
 
 
-def test_scratch_is_removed_when_nothing_was_committed(store: Store) -> None:
+def test_scratch_directory_without_a_commit_is_removed(store: Store) -> None:
     def fail(scratch: Path) -> None:
         (scratch / "half").write_text("x")
         raise ZeroDivisionError
@@ -101,7 +101,7 @@ def test_scratch_is_removed_when_nothing_was_committed(store: Store) -> None:
     assert list(store.path.iterdir()) == []
 
 
-def test_reader_never_sees_a_run_in_the_making(store: Store) -> None:
+def test_uncommitted_run_is_not_loaded(store: Store) -> None:
     with store.scratch() as scratch:
         write_json(scratch / RECORD, record())
         assert store.load() == store_module.Loaded([], [])
@@ -111,13 +111,13 @@ def test_reader_never_sees_a_run_in_the_making(store: Store) -> None:
     max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
 )
 @given(records)
-def test_any_record_comes_back(tmp_path: Path, kept: RunRecord) -> None:
+def test_record_round_trips_through_a_file(tmp_path: Path, kept: RunRecord) -> None:
     write_json(tmp_path / RECORD, kept)
     assert read_record(tmp_path / RECORD) == kept
 
 
 @pytest.mark.parametrize("name", ["with space", "Ergebnisse-äöü-結果", "a/b/c", "per%20cent'quote\""])
-def test_names_of_directories(name: str, tmp_path: Path) -> None:
+def test_results_directory_may_have_any_name(name: str, tmp_path: Path) -> None:
     store = Store(tmp_path / name)
     store.prepare()
     run = keep(store, record())
@@ -125,7 +125,7 @@ def test_names_of_directories(name: str, tmp_path: Path) -> None:
     assert store.find(str(run.path)).record == run.record
 
 
-def test_file_in_the_way_of_the_directory(tmp_path: Path) -> None:
+def test_file_in_place_of_the_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
     for path in (tmp_path / "results", tmp_path / "results" / "below"):
         with pytest.raises(RecordError, match=f"{path}: cannot store results here: .*choose another directory"):
@@ -135,13 +135,13 @@ def test_file_in_the_way_of_the_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_directory_without_permission(tmp_path: Path) -> None:
+def test_directory_without_permission_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(RecordError, match="Permission denied"):
         Store(tmp_path).prepare()
 
 
-def test_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_an_error_and_leaves_no_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = keep(store, record())
 
     def full(fd: int) -> None:
@@ -153,7 +153,7 @@ def test_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(store.path.iterdir()) == [kept.path]
 
 
-def test_write_beyond_the_allowed_size(store: Store) -> None:
+def test_write_over_the_size_limit_is_an_error(store: Store) -> None:
     """As a full disk or a quota stops it: in the middle of the bytes."""
     code = """
 import resource, signal, sys
@@ -220,7 +220,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_damaged_record_is_named_and_the_others_load(case: str, store: Store) -> None:
+def test_damaged_record_is_reported_and_others_are_loaded(case: str, store: Store) -> None:
     data, message = DAMAGED[case]
     sound = keep(store, record())
     damaged = store.path / "damaged" / RECORD
@@ -235,7 +235,7 @@ def test_damaged_record_is_named_and_the_others_load(case: str, store: Store) ->
         store.find("damaged")
 
 
-def test_record_that_cannot_be_opened(store: Store) -> None:
+def test_unreadable_record_is_reported(store: Store) -> None:
     sound = keep(store, record())
     (store.path / "directory" / RECORD).mkdir(parents=True)
     (store.path / "loop").mkdir()
@@ -249,7 +249,7 @@ def test_record_that_cannot_be_opened(store: Store) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_run_behind_a_closed_directory(store: Store) -> None:
+def test_run_without_permission_is_reported(store: Store) -> None:
     closed, sound = keep(store, record()), keep(store, record(seed=1))
     closed.path.chmod(0o000)
     loaded = store.load()
@@ -258,7 +258,7 @@ def test_run_behind_a_closed_directory(store: Store) -> None:
     assert "Permission denied" in loaded.problems[0]
 
 
-def test_what_is_no_run_is_passed_over(store: Store) -> None:
+def test_other_files_and_directories_are_ignored(store: Store) -> None:
     sound = keep(store, record())
     (store.path / "notes.txt").write_text("mine")
     (store.path / "plots").mkdir()
@@ -269,19 +269,19 @@ def test_what_is_no_run_is_passed_over(store: Store) -> None:
     assert store.load() == store_module.Loaded([sound], [])
 
 
-def test_unknown_fields_of_the_same_schema_are_no_problem(tmp_path: Path) -> None:
+def test_unknown_fields_of_the_same_schema_are_ignored(tmp_path: Path) -> None:
     (tmp_path / RECORD).write_bytes(changed(added_by_a_fork=1))
     assert read_record(tmp_path / RECORD) == record()
 
 
-def test_order_is_that_of_the_starts(store: Store) -> None:
+def test_runs_are_ordered_by_start_time(store: Store) -> None:
     times = ["2025-03-01T00:00:00Z", "2025-01-01T00:00:00Z", "2025-02-01T00:00:00Z"]
     for time in times:
         keep(store, record(started_at=time))
     assert [run.record.started_at for run in store.load().runs] == sorted(times)
 
 
-def test_no_directory_holds_no_runs(tmp_path: Path) -> None:
+def test_missing_directory_has_no_runs(tmp_path: Path) -> None:
     assert Store(tmp_path / "absent").load() == store_module.Loaded([], [])
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordError, match="file: cannot be read"):
@@ -305,7 +305,7 @@ def test_old_records_are_migrated_step_by_step(tmp_path: Path, monkeypatch: pyte
         read_record(tmp_path / RECORD)
 
 
-def test_version_1_knew_no_detected_steady_state(tmp_path: Path) -> None:
+def test_record_of_version_1_is_migrated(tmp_path: Path) -> None:
     old = msgspec.json.decode(VALID) | {"schema_version": 1}
     numbers = {"window_s": 0.5, "warmup_windows": 3, "inference_s": 2.5, "latency_batches": 11, "latency_budget_s": 4.0}
     old["spec"]["protocol"] = numbers
@@ -330,7 +330,7 @@ def test_version_1_knew_no_detected_steady_state(tmp_path: Path) -> None:
 # ---- finding ----------------------------------------------------------------------------------------------
 
 
-def test_find(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_accepts_ids_keys_and_paths(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     torch, again = keep(store, record()), keep(store, record())
     vision = keep(store, record(task="vision", model="resnet-20"))
     for text in (vision.record.run_id, "vision", "resnet-20-torch", vision.record.key[:8], f"{vision.path}/"):
@@ -340,12 +340,12 @@ def test_find(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.find(torch.record.run_id).record == torch.record
 
 
-def test_id_that_begins_another_is_found(store: Store) -> None:
+def test_find_prefers_the_exact_id(store: Store) -> None:
     first, *_ = [keep(store, record()) for _ in range(10)]
     assert store.find(first.record.run_id).record.repeat == 1
 
 
-def test_find_refuses_what_is_ambiguous_or_unknown(store: Store) -> None:
+def test_find_rejects_ambiguous_and_unknown_text(store: Store) -> None:
     ids = [keep(store, record(seed=seed)).record.run_id for seed in range(8)]
     with pytest.raises(UsageError, match=r"8 runs match 'nlp': .* \.\.\.") as caught:
         store.find("nlp")
@@ -356,7 +356,7 @@ def test_find_refuses_what_is_ambiguous_or_unknown(store: Store) -> None:
         store.find(str(store.path / "nowhere"))
 
 
-def test_unknown_run_among_thousands_does_not_print_them_all(store: Store) -> None:
+def test_error_for_an_unknown_run_lists_few_of_many_runs(store: Store) -> None:
     for number in range(200):
         (store.path / f"run-{number:05}").mkdir()
         (store.path / f"run-{number:05}" / RECORD).write_bytes(VALID)
@@ -368,7 +368,7 @@ def test_unknown_run_among_thousands_does_not_print_them_all(store: Store) -> No
 # ---- arrays -----------------------------------------------------------------------------------------------
 
 
-def test_arrays(store: Store) -> None:
+def test_arrays_are_stored_and_loaded(store: Store) -> None:
     with store.scratch() as scratch:
         np.savez(scratch / ARRAYS, losses=np.arange(3.0))
         run = store.commit(scratch, record())
@@ -377,7 +377,7 @@ def test_arrays(store: Store) -> None:
 
 
 @given(arrays(scalar_dtypes(), array_shapes(min_dims=0, min_side=0)), st.booleans(), st.booleans())
-def test_arrays_are_read_as_numpy_reads_them(array: np.ndarray[Any, Any], by_columns: bool, packed: bool) -> None:
+def test_read_arrays_agrees_with_numpy(array: np.ndarray[Any, Any], by_columns: bool, packed: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ARRAYS
         (np.savez_compressed if packed else np.savez)(
@@ -390,14 +390,14 @@ def test_arrays_are_read_as_numpy_reads_them(array: np.ndarray[Any, Any], by_col
             np.testing.assert_array_equal(found[name], expected[name])
 
 
-def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
+def test_pickled_arrays_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / ARRAYS
     np.savez(path, trap=np.array([{"code": 1}], dtype=object))
     with pytest.raises(RecordError, match=f"{path}: cannot be read: .*allow_pickle"):
         read_arrays(path)
 
 
-def test_damaged_arrays_are_named(tmp_path: Path) -> None:
+def test_damaged_arrays_are_reported(tmp_path: Path) -> None:
     path = tmp_path / ARRAYS
     np.savez(path, losses=np.arange(1000.0))
     whole = path.read_bytes()
@@ -413,7 +413,7 @@ def test_damaged_arrays_are_named(tmp_path: Path) -> None:
             read_arrays(path)
 
 
-def test_parts_that_overlap_are_refused(tmp_path: Path) -> None:
+def test_overlapping_archive_members_are_rejected(tmp_path: Path) -> None:
     """Many names for one array: little on the disk, much in memory."""
     path = tmp_path / ARRAYS
     np.savez(path, a=np.arange(1000.0), b=np.arange(1000.0))
@@ -429,7 +429,7 @@ def test_parts_that_overlap_are_refused(tmp_path: Path) -> None:
         read_arrays(path)
 
 
-def test_results_dir(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_directory_is_the_argument_the_variable_or_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HARNESS_RESULTS", raising=False)
     assert results_dir() == Path("results")
     monkeypatch.setenv("HARNESS_RESULTS", "/elsewhere")
