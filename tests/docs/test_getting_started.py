@@ -1,4 +1,4 @@
-"""The tutorial can be followed from beginning to end."""
+"""Tests that all commands of the tutorial succeed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Phrases that read like a translation are rejected; `CONTRIBUTING.md` has the rules behind the list."""
+"""Tests that no text contains an avoided phrase. `CONTRIBUTING.md` explains the rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The snippets of the plugin pages run, and the plugin reference is complete."""
+"""Tests that the snippets of the plugin pages run and that the plugin reference is complete."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ NEEDS = {
     "output": ("baselines", "regression", "vision"),
     "task": ("baselines", "regression", "torch"),
 }
-"""Page -> plugins that its commands use."""
+"""Plugins that the commands of each page use."""
 LONG = ("backend", "model")
-"""Pages that take about a minute on two cores."""
+"""Pages whose commands take about a minute on two cores."""
 REFERENCE = (PAGES / "reference.md").read_text()
 
 
@@ -48,7 +48,7 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
     ],
 )
 def test_every_snippet_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands of the index run in a shell, those of the other pages in this process, which is faster."""
+    """Commands of the index page run in a shell; those of other pages run in this process, which is faster."""
     frameworks = {"torch", "tensorflow"} & set(NEEDS[page])
     absent = [name for name in sorted(frameworks) if importlib.util.find_spec(name) is None]
     if absent:
@@ -72,7 +72,7 @@ def test_every_snippet_runs(page: str, tmp_path: Path, monkeypatch: pytest.Monke
         elif language == "toml":
             assert tomllib.loads(content)["project"]["entry-points"]["harness"]
         else:
-            assert name, f"a snippet in {language} has no title, which is its file name"
+            assert name, f"a {language} snippet has no title; add its file name as the title"
             (tmp_path / name).write_text(content)
     assert ran
 

@@ -1,4 +1,4 @@
-"""The plugin of the README runs, and the published record schema is current."""
+"""Tests that the plugin of the README runs and that the published record schema is current."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def block(language: str, holding: str) -> str:
+def block(language: str, text: str) -> str:
+    """Return the first code block of a language that contains `text`."""
     blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    return next(text for text in blocks if holding in text)
+    return next(content for content in blocks if text in content)
 
 
 @pytest.mark.plugins("regression")

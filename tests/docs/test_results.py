@@ -1,4 +1,4 @@
-"""The tables of the results page follow from the records."""
+"""Tests that the tables of the results page match the records."""
 
 from __future__ import annotations
 

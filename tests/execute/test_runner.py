@@ -59,7 +59,7 @@ EXPECTED = {
     "toy-killed": ("crash", "killed by SIGKILL (the kernel sends this signal when memory runs out)"),
     "toy-value-error": ("error", "ValueError: the toy broke"),
     "toy-memory-error": ("oom", "MemoryError"),
-    "toy-unsupported": ("unsupported", "this toy has no wheels"),
+    "toy-unsupported": ("unsupported", "the toy does not support this"),
     "toy-nan-loss": ("bad_result", "the training loss became nan at step 5"),
     "toy-nan-predictions": ("bad_result", "3 of 40 predictions are not finite"),
     "toy-few-predictions": ("bad_result", "have the shape (15, 2), not (16, 2)"),

@@ -1,8 +1,8 @@
-"""Small sizes of every model that ships, for the tests of frameworks, and a child process that computes with them.
+"""Small configurations of all built-in models, for tests of framework backends.
 
-``framework_cases.py BACKEND FOLDER`` writes ``FOLDER/CASE.npz`` for every case, from equal weights and data, without
-dropout: the logits before training, the gradients, and the loss, running statistics and logits after one step of plain
-SGD with learning rate 1.
+``framework_cases.py BACKEND FOLDER`` writes ``FOLDER/CASE.npz`` for every case, with the same weights and data for all
+backends and without dropout: logits before training, gradients, and loss, running statistics and logits after one step
+of plain SGD with learning rate 1.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "wav2vec2": ("wav2vec2-tiny", {"num_hidden_layers": 1}),
     "wav2vec2-pre-norm": ("wav2vec2-tiny", PRE_NORM),
 }
-"""Case -> model and the options that make it small."""
+"""Model of each case, and the options that make it small."""
 
 
 def stem_statistics(start: dict[str, Any], pixels: Any) -> dict[str, Any]:
-    """Return ResNet's first running statistics after a step on ``pixels`` ``[B, H, W, C]``: 0.9 of the old ones and 0.1
-    of the batch's, its variance unbiased, which is PyTorch's convention."""
+    """Return the first running statistics of ResNet after a step on `pixels` ``[B, H, W, C]``.
+
+    By PyTorch's convention, they are 0.9 of the old statistics plus 0.1 of those of the batch, with unbiased variance.
+    """
     stem = "resnet.embedder.embedder"
     kernel = start[f"{stem}.convolution.weight"]
     padded = np.pad(pixels, [(0, 0), (1, 1), (1, 1), (0, 0)])

@@ -1,4 +1,4 @@
-"""Sessions of PyTorch with the models that ship, at their own sizes, on small random data."""
+"""PyTorch sessions of the built-in models in their default sizes, on small random data."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def request_of(
 
 
 def open_session(request: SessionRequest, seed: int = 0) -> Session:
-    """A session of the torch backend that holds the initial weights."""
+    """Open a session of the torch backend and set the initial weights."""
     from harness_torch import TorchBackend
 
     session = TorchBackend().open(request)

@@ -1,4 +1,4 @@
-"""A class for each position, from a dataset through runs, parity, reports and audit; in numpy alone."""
+"""Tests of token classification with numpy backends: runs, parity, reports, evaluation and audit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def harness(command: str, *arguments: Any, status: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Two backends that compute the same, with saved weights and a parity mark."""
+    """Results directory with runs of two equivalent backends, with saved weights and parity checks."""
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
         patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -44,7 +44,7 @@ def run(results: Path, toy: Path) -> Path:
 def test_run_stores_scores_and_arrays_of_positions(run: Path) -> None:
     outcome = json.loads((run / "record.json").read_text())["outcome"]
     scores = outcome["scores"]
-    assert scores["test"]["toy_right"] > 0.9  # a third by chance; padding learned as a class would end near that
+    assert scores["test"]["toy_right"] > 0.9  # chance level, also if padding were trained as a class: 1/3
     assert (scores["confusion"], scores["per_class"], scores["intervals"]) == ([], [], {})
     assert sum(part["support"] for part in scores["slices"]) == 40
     arrays = np.load(run / "arrays.npz")
@@ -75,7 +75,7 @@ def test_other_backend_predicts_the_same(run: Path) -> None:
 
 
 def test_only_labeled_positions_are_compared(run: Path, tmp_path: Path) -> None:
-    """Other predictions for padding change no class; one that counts changes its example's."""
+    """Changed predictions for padding are ignored; a changed prediction of a labeled position counts."""
     copy = tmp_path / run.name
     shutil.copytree(run, copy)
     arrays = dict(np.load(run / "arrays.npz"))
@@ -84,10 +84,10 @@ def test_only_labeled_positions_are_compared(run: Path, tmp_path: Path) -> None:
     arrays["test_outputs"] = np.where(ignored[..., None], -arrays["test_outputs"], arrays["test_outputs"])
     arrays["test_outputs"][3, 0] *= -1
     np.savez(copy / "arrays.npz", **arrays)
-    told = harness(
+    printed = harness(
         "evaluate", run.name, "--backend", "toy-positions-peer", "--format", "json", "--results", tmp_path, status=1
     )
-    assert json.loads(told)["same_class"] == 39
+    assert json.loads(printed)["same_class"] == 39
 
 
 def test_audit_passes(run: Path) -> None:
@@ -104,7 +104,7 @@ def test_parity_detects_that_padding_is_trained_as_a_class(toy: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_plugin_follows_all_rules_but_one(toy: Path) -> None:
-    """All are kept but by the faulty backend's network, which does not compute what others do."""
+    """Only the network of the faulty backend breaks a rule, as its results differ from those of other backends."""
     printed = harness_cli("plugin", "check", "--plugin", PLUGIN, PLUGIN, status=1).stdout
     broken = [line for line in printed.splitlines() if line.startswith("BROKEN")]
     assert len(broken) == 1, printed

@@ -289,7 +289,7 @@ def test_declarations_of_the_wrong_length_are_rejected(field: str) -> None:
 def test_infinite_target_scale_is_rejected() -> None:
     data = make_data()
     info = msgspec.structs.replace(data.info, target_scale=(math.inf,))
-    with pytest.raises(DataError, match="the training targets are too large to be standardized"):
+    with pytest.raises(DataError, match="the training targets are too large to standardize"):
         check(PreparedData(train=data.train, validation=data.validation, test=data.test, info=info))
 
 

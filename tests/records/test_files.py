@@ -1,3 +1,5 @@
+"""Tests of atomic writes of files and directories."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,4 @@
-"""A run's identity, the records' round trip through JSON, and the settings that are refused."""
+"""Tests of run keys, of the JSON round trip of records, and of the validation of settings."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ CHANGES: dict[str, Any] = {
 
 
 def test_key_is_pinned() -> None:
-    """Another key for the same spec would orphan every repeat that users have on disk."""
+    """A different key for the same spec would separate new repeats from stored ones."""
     assert SPEC.key == KEY
 
 
 def test_stored_protocols_and_keys_are_unchanged() -> None:
-    """The fields of a protocol may be renamed, but not in records and in what keys are computed from."""
+    """Fields of a protocol may be renamed in Python, but keep their names in records and in the input of the key."""
     runs = Store(REFERENCE).load().runs
     for run in runs:
         stored = msgspec.json.decode((run.path / RECORD).read_bytes())
         if stored["schema_version"] == SCHEMA_VERSION:
             assert msgspec.to_builtins(run.record.spec.protocol) == stored["spec"]["protocol"]
-    assert any(run.record.spec.key == run.record.key for run in runs)  # options were added since the others were made
+    assert any(run.record.spec.key == run.record.key for run in runs)  # the other runs are older than some options
 
 
 def test_protocol_is_stored_with_the_names_of_its_first_version() -> None:
@@ -74,8 +74,8 @@ def test_key_is_the_same_in_another_process() -> None:
     code = "import sys, msgspec; from harness.records import Pretrained, RunSpec;"
     code += "print(msgspec.json.decode(sys.argv[1], type=RunSpec).key)"
     command = [sys.executable, "-c", code, msgspec.json.encode(SPEC).decode()]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})
-    assert said.stdout.strip() == KEY
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})
+    assert done.stdout.strip() == KEY
 
 
 def test_every_field_is_part_of_the_key() -> None:
@@ -116,8 +116,8 @@ def test_every_setting_of_the_recipe_is_part_of_the_key() -> None:
 
 
 def test_order_of_options_does_not_change_the_key() -> None:
-    turned = structs.replace(SPEC, model_options={"bias": True, "sizes": [1, 2]})
-    assert turned.key == SPEC.key
+    reordered = structs.replace(SPEC, model_options={"bias": True, "sizes": [1, 2]})
+    assert reordered.key == SPEC.key
 
 
 def test_group_key_ignores_only_the_seed() -> None:
@@ -136,9 +136,9 @@ def test_options_of_two_specs_are_not_shared() -> None:
 
 @given(specs)
 def test_spec_round_trips_through_json(spec: RunSpec) -> None:
-    back = msgspec.json.decode(msgspec.json.encode(spec), type=RunSpec)
-    assert back == spec
-    assert back.key == spec.key
+    decoded = msgspec.json.decode(msgspec.json.encode(spec), type=RunSpec)
+    assert decoded == spec
+    assert decoded.key == spec.key
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
@@ -168,7 +168,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
-    ("values", "named"),
+    ("values", "name"),
     [
         ({"epochs": 0}, "epochs"),
         ({"batch_size": 0}, "batch_size"),
@@ -195,8 +195,8 @@ NAN, INF = float("nan"), float("inf")
         ({"epsilon": INF}, "epsilon"),
     ],
 )
-def test_recipe_with_an_invalid_value_is_rejected(values: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+def test_recipe_with_an_invalid_value_is_rejected(values: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=name):
         Recipe(**values)
 
 

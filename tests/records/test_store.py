@@ -1,4 +1,4 @@
-"""Runs on disk: complete or not there, never overwritten, and readable beside damaged neighbors."""
+"""Tests of the results directory: atomic writes, repeats, and reading next to damaged records."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from harness.records.store import ARRAYS, RECORD, Store, StoredRun, read_record,
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "results")
-    made.prepare()
-    return made
+    results = Store(tmp_path / "results")
+    results.prepare()
+    return results
 
 
 def keep(store: Store, kept: RunRecord) -> StoredRun:
     with store.scratch() as scratch:
-        (scratch / "log.txt").write_text("what it said\n")
+        (scratch / "log.txt").write_text("output\n")
         return store.commit(scratch, kept)
 
 
@@ -134,7 +134,7 @@ def test_file_in_place_of_the_directory_is_an_error(tmp_path: Path) -> None:
             pass
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has write permission everywhere")
 def test_directory_without_permission_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(RecordError, match="Permission denied"):
@@ -154,7 +154,7 @@ def test_full_disk_is_an_error_and_leaves_no_run(store: Store, monkeypatch: pyte
 
 
 def test_write_over_the_size_limit_is_an_error(store: Store) -> None:
-    """As a full disk or a quota stops it: in the middle of the bytes."""
+    """The write fails in the middle, as on a full disk or over a quota."""
     code = """
 import resource, signal, sys
 from pathlib import Path
@@ -172,8 +172,8 @@ except RecordError as error:
 """
     environment = environment_with(Path(__file__).parents[1] / "helpers", PYTHONDONTWRITEBYTECODE="1")
     command = [sys.executable, "-c", code, str(store.path)]
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert "record.json: cannot be written: File too large" in said
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "record.json: cannot be written: File too large" in output
     assert list(store.path.iterdir()) == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200
 
@@ -189,7 +189,7 @@ def changed(**values: Any) -> bytes:
 
 DAMAGED = {
     "empty": (b"", "is not a valid record"),
-    "cut off": (VALID[: len(VALID) // 2], "is not a valid record"),
+    "truncated": (VALID[: len(VALID) // 2], "is not a valid record"),
     "not JSON": (b"PK\x03\x04", "is not a valid record"),
     "not UTF-8": (VALID.replace(b"Example CPU", b"\xff\xfe"), "is not a valid record"),
     "another document": (b'{"name": "x"}', "missing required field `schema_version`"),
@@ -206,7 +206,7 @@ DAMAGED = {
     ),
     "schema zero": (changed(schema_version=0), "unknown schema version 0"),
     "negative schema": (changed(schema_version=-3), "unknown schema version -3"),
-    "schema in words": (changed(schema_version="one"), "Expected `int`"),
+    "schema version as text": (changed(schema_version="one"), "Expected `int`"),
     "outcome of an unknown kind": (changed(outcome={"type": "partly"}), "Invalid value 'partly'"),
     "impossible recipe": (
         changed(spec=msgspec.json.decode(VALID)["spec"] | {"recipe": {"epochs": 0}}),
@@ -248,7 +248,7 @@ def test_unreadable_record_is_reported(store: Store) -> None:
     ]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has read permission everywhere")
 def test_run_without_permission_is_reported(store: Store) -> None:
     closed, sound = keep(store, record()), keep(store, record(seed=1))
     closed.path.chmod(0o000)
@@ -315,13 +315,13 @@ def test_record_of_version_1_is_migrated(tmp_path: Path) -> None:
     speed |= {"train_windows": 8, "inference_windows": 4}
     del speed["train"], speed["inference"]
     write_json(tmp_path / RECORD, old)
-    found = read_record(tmp_path / RECORD)
-    assert isinstance(found.outcome, Success)
-    assert found.outcome.speed.train is not None
-    assert (found.outcome.speed.train.windows, found.outcome.speed.train.warmup_windows) == (8, 3)
-    assert (found.outcome.speed.inference.windows, found.outcome.speed.inference.low) == (4, None)
-    assert (found.spec.protocol.name, found.spec.protocol.throughput_budget_s) == ("version 1", 2.5)
-    assert found.outcome.scores == record().outcome.scores
+    migrated = read_record(tmp_path / RECORD)
+    assert isinstance(migrated.outcome, Success)
+    assert migrated.outcome.speed.train is not None
+    assert (migrated.outcome.speed.train.windows, migrated.outcome.speed.train.warmup_windows) == (8, 3)
+    assert (migrated.outcome.speed.inference.windows, migrated.outcome.speed.inference.low) == (4, None)
+    assert (migrated.spec.protocol.name, migrated.spec.protocol.throughput_budget_s) == ("version 1", 2.5)
+    assert migrated.outcome.scores == record().outcome.scores
     speed["train_windows"] = 0
     write_json(tmp_path / RECORD, old | {"outcome": old["outcome"] | {"speed": speed}})
     assert read_record(tmp_path / RECORD).outcome.speed.train is None
@@ -414,7 +414,7 @@ def test_damaged_arrays_are_reported(tmp_path: Path) -> None:
 
 
 def test_overlapping_archive_members_are_rejected(tmp_path: Path) -> None:
-    """Many names for one array: little on the disk, much in memory."""
+    """Many members that share one array need little space on disk, but much memory."""
     path = tmp_path / ARRAYS
     np.savez(path, a=np.arange(1000.0), b=np.arange(1000.0))
     with zipfile.ZipFile(path, "a") as archive:
@@ -424,7 +424,7 @@ def test_overlapping_archive_members_are_rejected(tmp_path: Path) -> None:
             again = copy.copy(first)
             again.filename = f"again{number}.npy"
             archive.filelist.append(again)
-        archive.comment = b"written anew"
+        archive.comment = b"rewritten"
     with pytest.raises(RecordError, match=f"{path}: cannot be read: its members overlap"):
         read_arrays(path)
 
