@@ -37,11 +37,11 @@ def reset_peak() -> bool:
     return True
 
 
-def give_back() -> None:
+def release_free_memory() -> None:
     """Return freed memory to the operating system.
 
-    glibc keeps the memory of small freed arrays (malloc_trim(3)), which would then count in every later phase. Other C
-    libraries have no such call, and nothing happens.
+    glibc keeps the memory of small freed arrays (malloc_trim(3)), which would then count in every later phase.
+    With other C libraries, nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

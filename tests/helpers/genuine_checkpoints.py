@@ -65,7 +65,7 @@ NEW_HEADS = ("resnet-encoder", "resnet-other-classes", "wav2vec2-encoder", "wav2
 
 
 def write(case: str, folder: Path, *, dtype: str | None = None) -> None:
-    """Write the checkpoint of a case with its preprocessor. The default `dtype` of cases that end in -half is float16."""
+    """Write the checkpoint of a case with its preprocessor. Cases that end in -half are float16 by default."""
     import torch
     import transformers
 

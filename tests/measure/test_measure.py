@@ -545,13 +545,13 @@ def test_allocation_counts_in_its_phase_only() -> None:
 
 SCATTERED = """
 import numpy as np
-from harness.measure.memory import give_back, peak_bytes, reset_peak
+from harness.measure.memory import release_free_memory, peak_bytes, reset_peak
 blocks = [np.ones(1500) for _ in range(8000)]
 pins = blocks[::100]
 del blocks
 reset_peak()
 kept = peak_bytes()
-give_back()
+release_free_memory()
 reset_peak()
 print(kept - peak_bytes())
 """
@@ -559,7 +559,7 @@ print(kept - peak_bytes())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has malloc_trim")
 def test_freed_memory_of_small_arrays_is_returned_to_the_system() -> None:
-    """Of 96 MB in blocks of 12 kB, all but every hundredth block are freed and must not count afterwards."""
+    """All but every hundredth of 8000 blocks of 12 kB are freed and must not count afterwards."""
     if not reset_peak():
         pytest.skip("the kernel does not permit resetting the memory peak")
     output = subprocess.run([sys.executable, "-c", SCATTERED], capture_output=True, text=True, check=True).stdout

@@ -35,7 +35,7 @@ class Scorer:
         return {name: self._value(name, real_targets, real_outputs) for name in self._functions}
 
     def quick(self, targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the loss, without label smoothing, and the primary metric, as computed after every epoch."""
+        """Return the loss, without label smoothing, and the primary metric, which are computed after every epoch."""
         real_targets, real_outputs = self._in_target_unit(targets, outputs)
         return {
             "loss": self._loss(targets, outputs),
