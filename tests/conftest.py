@@ -1,4 +1,4 @@
-"""Fixtures that the tests of several packages share."""
+"""Fixtures that are shared by the tests of several packages."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from toy_plugin import FAULTS_REF, TOY, TOY_REF, install_toy
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
 
-# How long an example takes depends on what else the machine does.
+# The time per example depends on the load of the machine, so examples have no deadline.
 settings.register_profile("harness", deadline=None)
 settings.load_profile("harness")
 
 
-# Each folder of plugins/ may be left out; the folders of builtin/ that need it and the tests marked with it go too.
+# Each package of plugins/ may be missing; tests that need it are skipped or not collected.
 TASKS = ("nlp", "regression", "speech", "vision")
 NEEDS = {name: (name,) for name in (*TASKS, "baselines")} | {
     name: (name, *TASKS)
-    for name in ("tensorflow", "torch")  # their networks are those of every task's models
+    for name in ("tensorflow", "torch")  # they have networks for the models of every task
 }
 ABSENT = {name for name in NEEDS if find_spec(f"harness_{name}") is None}
 collect_ignore = [f"builtin/{folder}" for folder, plugins in NEEDS.items() if ABSENT & set(plugins)]
@@ -34,8 +34,10 @@ collect_ignore = [f"builtin/{folder}" for folder, plugins in NEEDS.items() if AB
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_core_a_worker() -> None:
-    """Pin each worker of ``pytest -n`` and its children to a separate core, so that workers do not disturb each other's
-    timings and frameworks start one thread."""
+    """Pin each worker of ``pytest -n`` and its children to one core.
+
+    Timed code is then not slowed down by other workers, and frameworks start one thread.
+    """
     number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if number and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
@@ -45,13 +47,13 @@ def _one_core_a_worker() -> None:
 def pytest_report_header() -> list[str]:
     if not ABSENT:
         return []
-    return [f"plugins that are not here: {', '.join(sorted(ABSENT))}; left out with them: {', '.join(collect_ignore)}"]
+    return [f"missing plugins: {', '.join(sorted(ABSENT))}; ignored: {', '.join(collect_ignore)}"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     absent = [name for mark in item.iter_markers("plugins") for name in mark.args if name in ABSENT]
     if absent:
-        pytest.skip(f"plugins that are not here: {', '.join(absent)}")
+        pytest.skip(f"missing plugins: {', '.join(absent)}")
 
 
 LONG = ("integration", "testing", "docs", "checks", "builtin")
@@ -66,14 +68,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the plugin distribution in ``tests/toy``, which is installed for this test and its children."""
+    """Directory of the plugin distribution in ``tests/toy``, installed for the test and its child processes."""
     install_toy(monkeypatch)
     return TOY
 
 
 @pytest.fixture
 def catalog(toy: Path) -> Catalog:
-    """The toy's plugins and the core's own metrics; no built-in task, dataset, model or backend."""
+    """Catalog of the plugins in ``tests/toy`` and the core metrics, without the other built-in plugins."""
     loaded = load([TOY_REF, FAULTS_REF])
     assert loaded.failures == ()
     return loaded
@@ -81,7 +83,7 @@ def catalog(toy: Path) -> Catalog:
 
 @pytest.fixture
 def invoke(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
-    """Run a command in this process, in an empty directory, with no plugins but the toy's."""
+    """Return a function that runs a command in this process, in an empty directory, with the toy plugins only."""
     from harness.cli.root import cli
 
     monkeypatch.setattr("harness.plugins.discover", lambda *_: load([TOY_REF, FAULTS_REF]))
@@ -92,7 +94,7 @@ def invoke(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """A results directory that holds `comparison`."""
+    """Results directory with the records of `comparison`."""
     store(tmp_path / "results", comparison())
     return tmp_path / "results"
 
@@ -103,26 +105,28 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None:
-    """Hide the user's settings and cache from the tests and their children, except HARNESS_DATA_MIRROR, which tests on
-    real files need."""
+def _isolated_environment(monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None:
+    """Hide the user's settings and cache from the tests and their child processes.
+
+    Only HARNESS_DATA_MIRROR is kept, for tests with real data files.
+    """
     for name in ("HARNESS_RESULTS", "HARNESS_PLUGIN_TIMEOUT", "HARNESS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HARNESS_CACHE", str(_cache))
-    for name in ("no_proxy", "NO_PROXY"):  # the tests' servers are on this machine
+    for name in ("no_proxy", "NO_PROXY"):  # test servers run on this machine
         monkeypatch.setenv(name, "127.0.0.1")
 
 
 @pytest.fixture
 def real_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The publishers' files, from the directory that ``HARNESS_DATA_MIRROR`` names."""
+    """Allow the test to load published data files from the directory ``HARNESS_DATA_MIRROR``; skip it otherwise."""
     if not Path(os.environ.get("HARNESS_DATA_MIRROR", ""), "CATALOG.json").is_file():
-        pytest.skip("HARNESS_DATA_MIRROR names no directory with the publishers' files")
+        pytest.skip("HARNESS_DATA_MIRROR is not a directory with published data files")
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _ctrl_c_works() -> None:
-    """A shell that runs the tests in the background ignores SIGINT, and every child would inherit that."""
+def _sigint_enabled() -> None:
+    """Restore the handler of SIGINT, which child processes inherit and a shell disables for background jobs."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -37,7 +37,7 @@ from harness.interfaces import Dataset, Session
 from harness.measure import summary
 from harness.measure.environment import CORE_PACKAGES, collect, versions
 from harness.measure.machine import Machine
-from harness.measure.memory import give_back
+from harness.measure.memory import release_free_memory
 from harness.measure.phases import Emit, Phases
 from harness.records import (
     DeviceMemory,
@@ -175,7 +175,7 @@ class Run:
             with self.phases("prepare"):
                 # Cache the data on disk, so that from here on this run behaves like one that hits the cache.
                 cache_data(self._catalog, self.spec)
-            give_back()
+            release_free_memory()
         with self.phases("data"):
             data = prepare_data(self._catalog, self.spec)
             self.learn(dataset_digest=data.digest, data=data.info)

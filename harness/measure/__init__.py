@@ -1,1 +1,1 @@
-"""The only timed loops of the project, and what surrounds them: clocks, memory, the environment."""
+"""Measurement: timed training and inference loops, memory, energy, the environment and quality scores."""

@@ -1,4 +1,4 @@
-"""The machine and the software that a run happens on. Nothing heavy is imported: versions come from metadata."""
+"""Description of the machine and software of a run. Versions are read from package metadata, without imports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CORE_PACKAGES = ("harness", "msgspec", "numpy", "pandas", "scikit-learn", "scipy
 
 
 def collect(packages: Iterable[str] = ()) -> Environment:
-    """Describe this machine; `packages` are the distributions, besides the core's, whose versions are wanted."""
+    """Return a description of this machine, with the versions of the core packages and of `packages`."""
     return Environment(
         os=_os_name(),
         kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -32,7 +32,7 @@ def collect(packages: Iterable[str] = ()) -> Environment:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
@@ -40,33 +40,32 @@ def available_cores() -> int:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Installed versions; distributions that are not installed are left out."""
-    found = {}
+    """Return the version of each package; packages that are not installed are omitted."""
+    installed = {}
     for package in packages:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def gpus() -> list[Gpu]:
-    """The NVIDIA GPUs that the driver shows, by ``nvidia-smi``; none where there is no driver."""
+    """Return the NVIDIA GPUs that ``nvidia-smi`` lists; an empty list if there is no driver."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
-    out = _output(query)
-    found = []
-    for line in (out or "").splitlines():
+    devices = []
+    for line in (_output(query) or "").splitlines():
         if line.count(",") < 2:  # "No devices were found"
             continue
         name, memory_mib, driver = (part.strip() for part in line.rsplit(",", 2))
-        # Where host and device share their memory the driver answers [N/A].
+        # The driver reports [N/A] for GPUs that share memory with the host.
         memory_bytes = int(memory_mib) * 2**20 if memory_mib.isdigit() else 0
-        found.append(Gpu(name=name, memory_bytes=memory_bytes, driver=driver))
-    return found
+        devices.append(Gpu(name=name, memory_bytes=memory_bytes, driver=driver))
+    return devices
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this harness runs from; None for an installed copy."""
+    """Return the commit of the checkout that the harness runs from; None for an installed package."""
     home = Path(__file__).resolve().parents[2]
     if not (home / ".git").exists():
         return None

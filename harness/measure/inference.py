@@ -1,4 +1,4 @@
-"""Prediction, and the timed loops of inference."""
+"""Prediction, and the timed inference loops."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from harness.records import Protocol
 WARMUP_BATCHES = 3
 MAX_BYTES = 256 * 2**20
 MAX_KEPT = 64
-"""Batches whose predictions are kept while inference is timed."""
+"""Maximum number of batches whose predictions are kept during the timed loops."""
 
 Cycle = Iterator[tuple[int, dict[str, NDArray[Any]]]]
 
 
 def predict(session: Session, split: Split, batch_size: int, outputs: int) -> NDArray[Any]:
-    """Predictions for every example, float32 ``[N, outputs]`` or ``[N, L, outputs]``, in the split's order.
+    """Return predictions for all examples of the split, in order: float32 ``[N, outputs]`` or ``[N, L, outputs]``.
 
-    Raises `harness.BadResultError` for predictions of another shape, or that are not finite.
+    Raises `harness.BadResultError` if predictions have an unexpected shape or are not finite.
     """
     shape, parts = output_shape(split.targets, batch_size, outputs), []
     with session.inference():
@@ -39,7 +39,7 @@ def predict(session: Session, split: Split, batch_size: int, outputs: int) -> ND
             if part.shape != shape:
                 raise BadResultError(f"the backend's predictions have the shape {part.shape}, not {shape}")
             parts.append(part)
-    predictions = np.concatenate(parts, dtype=np.float32)[: len(split)]  # the last batch was filled up
+    predictions = np.concatenate(parts, dtype=np.float32)[: len(split)]  # the last batch is padded
     bad = int((~np.isfinite(predictions.reshape(len(split), -1)).all(axis=1)).sum())
     if bad:
         raise BadResultError(f"{bad} of {len(predictions)} predictions are not finite")
@@ -48,20 +48,22 @@ def predict(session: Session, split: Split, batch_size: int, outputs: int) -> ND
 
 @dataclass(frozen=True)
 class Inference:
-    """`timed` counts batches; `latencies_s` are single batches; `kept` has predictions that were made while the clock
-    ran, by the number of their batch in the split."""
+    """Results of the timed inference loops."""
 
     timed: Timed
+    """Throughput windows, in batches."""
     latencies_s: list[float]
+    """Latencies of single batches, in seconds."""
     kept: dict[int, NDArray[Any]]
+    """Predictions made during the timed loops, by the batch's index in the split."""
     batch_size: int
 
 
 def measure(session: Session, split: Split, batch_size: int, protocol: Protocol, meter: Meter = Reading) -> Inference:
-    """Time inference on the split's batches, or the first 256 MiB of them, over and over.
+    """Time inference, cycling over the split's batches (at most the first 256 MiB of them).
 
-    Throughput: batches are submitted without waiting, in windows. Latency: one batch at a time, from input on the
-    host to output on the host.
+    Throughput is measured in windows of batches that are submitted without waiting for results. Latency is measured
+    one batch at a time, from inputs in host memory to outputs in host memory.
     """
     cycle = itertools.cycle(enumerate(_some_batches(split, batch_size)))
     kept: dict[int, NDArray[Any]] = {}
@@ -74,8 +76,8 @@ def measure(session: Session, split: Split, batch_size: int, protocol: Protocol,
 
 
 def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], batch_size: int) -> tuple[int, float]:
-    """How many examples were `kept`, and the largest norm-wise relative difference of a batch of them from the split's
-    `predictions` [N, ...]; infinite where one is not finite."""
+    """Return the number of examples in `kept` and the largest norm-wise relative error of a batch against the split's
+    `predictions` ``[N, ...]``; the error is infinite if a value is not finite."""
     examples, worst = 0, 0.0
     for number, outputs in kept.items():
         scored = predictions[number * batch_size : (number + 1) * batch_size].astype(np.float64)
@@ -88,7 +90,7 @@ def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], b
 
 
 def _some_batches(split: Split, batch_size: int) -> list[dict[str, NDArray[Any]]]:
-    """The split's batches, the first `MAX_BYTES` of them: they lie in memory while inference is timed."""
+    """Return the split's first batches, up to `MAX_BYTES`, as all are held in memory while inference is timed."""
     batches, size = [], 0
     for inputs, _ in inference_batches(split, batch_size):
         batches.append(inputs)
@@ -113,7 +115,7 @@ def _throughput(
             number, inputs = next(cycle)
             handle = session.predict(inputs)
             count += 1
-            if count % 16 == 0:  # bounds what is in flight, so that a window cannot run far past its length
+            if count % 16 == 0:  # limits the queued batches, so that a window does not overrun its length by much
                 session.fetch(handle)
             if time.perf_counter() - start >= window_s:
                 break

@@ -1,7 +1,7 @@
-"""What else happens on the machine while something is timed: other work, throttling, energy.
+"""Counters of the machine during a measurement: load of other processes, throttling and energy.
 
-`Machine.read` is called at the edges of windows, outside the timed part; what passed between two readings is their
-difference. A counter that the machine does not have is None, and so is every sum with it.
+`Machine.read` is called before and after each window, outside the timed part. A counter that the machine does not
+provide is None, and so are differences and sums that include it.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from harness.measure.nvml import NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
-"""Busy cores beside the run that are worth a flag."""
-THROTTLED_SHARE = 0.01
-"""Share of the time that the run, or the processors for it, was held back."""
+"""Number of cores busy with other work above which a flag is set."""
+THROTTLED_FRACTION = 0.01
+"""Fraction of the time that the run was throttled above which a flag is set."""
 
 
 class Reading(NamedTuple):
-    """Counters since some past; seconds and joules."""
+    """Values of the counters since an arbitrary start, in seconds and joules."""
 
     clock_s: float = 0.0
     busy_s: float | None = None
-    """Of the cores that the process may use, by whatever they worked for (proc(5), /proc/stat)."""
+    """Busy time of the cores that the process may use, over all processes (/proc/stat, see proc(5))."""
     own_s: float | None = None
-    """Processor time of this process, all its threads."""
+    """CPU time of all threads of this process."""
     stolen_s: float | None = None
-    """Time that a hypervisor gave to others."""
+    """Time that the hypervisor gave to other guests."""
     quota_s: float | None = None
-    """Time that the control group's processor quota held the process back (cgroup v2, cpu.stat)."""
+    """Time that the process was throttled by its cgroup's CPU quota (cgroup v2, cpu.stat)."""
     thermal_events: float | None = None
-    """How often the first core's package was throttled for heat."""
+    """Number of thermal throttling events of the first core's processor package."""
     cpu_j: float | None = None
     gpu_j: float | None = None
     gpu_throttled_s: float | None = None
@@ -53,9 +53,9 @@ def total(readings: Sequence[Reading]) -> Reading:
 
 
 class Machine:
-    """The counters of this machine for a run on `device` (``cpu``, ``cuda:N``).
+    """Counters of this machine for a run on `device` (``cpu``, ``cuda:N``).
 
-    `root` is where /proc and /sys lie.
+    `root` is the directory that contains ``proc`` and ``sys``.
     """
 
     def __init__(self, device: str = "cpu", root: Path = Path("/")) -> None:
@@ -72,13 +72,13 @@ class Machine:
         busy, stolen = self._processor_s()
         gpu = self.gpu
         if gpu is not None:
-            self._look_at_gpu_memory(gpu)
+            self._update_gpu_use(gpu)
         return Reading(
             clock_s=time.perf_counter(),
             busy_s=busy,
             own_s=time.process_time(),
             stolen_s=stolen,
-            quota_s=_key(self._quota, "throttled_usec", 1e-6),
+            quota_s=_value(self._quota, "throttled_usec", 1e-6),
             thermal_events=_number(self._thermal),
             cpu_j=self._rapl.read_j(),
             gpu_j=gpu.energy_j() if gpu else None,
@@ -86,10 +86,10 @@ class Machine:
         )
 
     def energy(self, train: Reading, train_samples: int, inference: Reading, inference_samples: int) -> Energy:
-        """From what passed over the steady states of training and inference."""
+        """Return energy per sample and mean power over the steady states of training and inference."""
 
-        def use(of: Callable[[Reading], float | None]) -> EnergyUse | None:
-            train_j, inference_j = of(train), of(inference)
+        def use(joules: Callable[[Reading], float | None]) -> EnergyUse | None:
+            train_j, inference_j = joules(train), joules(inference)
             if train_j is None and inference_j is None:
                 return None
             return EnergyUse(
@@ -108,39 +108,40 @@ class Machine:
         )
 
     def suspicions(self, passed: Reading) -> list[tuple[FlagKind, str]]:
-        """What passed while a figure was measured that may have changed it."""
-        found: list[tuple[FlagKind, str]] = []
+        """Return kinds and details of flags: events during a measurement that may have affected it."""
+        flags: list[tuple[FlagKind, str]] = []
         seconds = passed.clock_s
         if seconds <= 0:
-            return found
+            return flags
         if passed.busy_s is not None and passed.own_s is not None:
             others = (passed.busy_s - passed.own_s) / seconds
             if others > OTHER_CORES:
-                found.append(("other_load", f"{others:.1f} of {len(self._cores)} cores were busy with other work"))
-        if passed.stolen_s is not None and passed.stolen_s / seconds / len(self._cores) > THROTTLED_SHARE:
-            share = passed.stolen_s / seconds / len(self._cores)
-            found.append(("other_load", f"the hypervisor gave {share:.1%} of the processor time to other guests"))
+                flags.append(("other_load", f"{others:.1f} of {len(self._cores)} cores were busy with other work"))
+        if passed.stolen_s is not None and passed.stolen_s / seconds / len(self._cores) > THROTTLED_FRACTION:
+            stolen = passed.stolen_s / seconds / len(self._cores)
+            flags.append(("other_load", f"the hypervisor gave {stolen:.1%} of the CPU time to other guests"))
         if self.gpu_others:
-            found.append(("other_load", f"{self.gpu_others} other processes compute on the GPU"))
-        held = (
-            (passed.quota_s, "the control group's processor quota held the run back"),
-            (passed.gpu_throttled_s, "power or heat held the GPU's clocks down"),
+            flags.append(("other_load", f"other processes on the GPU: {self.gpu_others}"))
+        causes = (
+            (passed.quota_s, "the cgroup's CPU quota throttled the run"),
+            (passed.gpu_throttled_s, "power or thermal limits throttled the GPU"),
         )
-        for held_s, text in held:
-            if held_s is not None and held_s / seconds > THROTTLED_SHARE:
-                found.append(("throttled", f"{text} for {held_s / seconds:.1%} of the time"))
+        for throttled_s, text in causes:
+            if throttled_s is not None and throttled_s / seconds > THROTTLED_FRACTION:
+                flags.append(("throttled", f"{text} for {throttled_s / seconds:.1%} of the time"))
         if passed.thermal_events:
-            found.append(("throttled", f"the processor was throttled for heat {passed.thermal_events:.0f} times"))
-        return found
+            flags.append(("throttled", f"thermal throttling events of the processor: {passed.thermal_events:.0f}"))
+        return flags
 
-    def _look_at_gpu_memory(self, gpu: NvmlDevice) -> None:
+    def _update_gpu_use(self, gpu: NvmlDevice) -> None:
+        """Update the peak GPU memory of this process and the largest number of other processes on the GPU."""
         own = gpu.own_bytes()
         if own is not None:
             self.gpu_peak_bytes = max(own, self.gpu_peak_bytes or 0)
         self.gpu_others = max(self.gpu_others, gpu.others())
 
     def _processor_s(self) -> tuple[float | None, float | None]:
-        """Busy and stolen seconds of the cores that the process may use."""
+        """Return busy and stolen seconds of the cores that the process may use; None if /proc/stat is not readable."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             tick = os.sysconf("SC_CLK_TCK")
             busy = stolen = 0
@@ -157,24 +158,29 @@ class Machine:
 
 
 class Rapl:
-    """Energy of the processor packages and their memory: Linux' powercap files (``energy_uj``, microjoules, which
-    wrap round at ``max_energy_range_uj``; Documentation/power/powercap)."""
+    """Energy of the processor packages and their memory, from the powercap files of Linux.
+
+    ``energy_uj`` is in microjoules and wraps around at ``max_energy_range_uj`` (Documentation/power/powercap).
+    """
 
     def __init__(self, folder: Path) -> None:
         self._zones: list[Path] = []
         self._last: dict[Path, int] = {}
-        self._turns: dict[Path, int] = {}
-        self.source = "RAPL: this machine shows no counter"
+        self._wrapped: dict[Path, int] = {}
+        """Microjoules to add for the times that a zone's counter wrapped around."""
+        self.source = "RAPL: this machine has no energy counter"
         names = []
         with contextlib.suppress(OSError):
             for zone in sorted(folder.glob("intel-rapl:*")):
                 name = (zone / "name").read_text().strip()
-                if not name.startswith(("package", "dram")):  # cores and graphics are parts of their package
+                if not name.startswith(
+                    ("package", "dram")
+                ):  # core and graphics zones are included in their package's counter
                     continue
                 try:
                     (zone / "energy_uj").read_text()
                 except PermissionError:
-                    self.source = f"RAPL: {zone / 'energy_uj'} may be read by root only; chmod a+r lets others read it"
+                    self.source = f"RAPL: only root can read {zone / 'energy_uj'}; allow others with chmod a+r"
                     self._zones = []
                     return
                 self._zones.append(zone)
@@ -183,7 +189,7 @@ class Rapl:
             self.source = f"RAPL: {', '.join(names)}"
 
     def read_j(self) -> float | None:
-        """Joules since an arbitrary start."""
+        """Return the joules since an arbitrary start; None if there is no readable counter."""
         if not self._zones:
             return None
         microjoules = 0
@@ -193,9 +199,9 @@ class Rapl:
                 return None
             if now < self._last.get(zone, 0):
                 span = _number(zone / "max_energy_range_uj") or 0
-                self._turns[zone] = self._turns.get(zone, 0) + int(span)
+                self._wrapped[zone] = self._wrapped.get(zone, 0) + int(span)
             self._last[zone] = int(now)
-            microjoules += int(now) + self._turns.get(zone, 0)
+            microjoules += int(now) + self._wrapped.get(zone, 0)
         return microjoules / 1e6
 
 
@@ -217,17 +223,18 @@ def _affinity() -> frozenset[int]:
 
 
 def _cgroup(root: Path) -> Path:
-    """``cpu.stat`` of the control group of this process (cgroup v2)."""
+    """Return the path of ``cpu.stat`` of this process's cgroup (v2)."""
     with contextlib.suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             if line.startswith("0::"):
-                found = root / "sys/fs/cgroup" / line[3:].lstrip("/") / "cpu.stat"
-                if found.exists():
-                    return found
+                stat = root / "sys/fs/cgroup" / line[3:].lstrip("/") / "cpu.stat"
+                if stat.exists():
+                    return stat
     return root / "sys/fs/cgroup/cpu.stat"
 
 
-def _key(path: Path, name: str, unit: float) -> float | None:
+def _value(path: Path, name: str, unit: float) -> float | None:
+    """Return the value of line ``name value`` in units of `unit`; None if the file or line is missing."""
     with contextlib.suppress(OSError, ValueError):
         for line in path.read_text().splitlines():
             key, _, value = line.partition(" ")
@@ -242,5 +249,5 @@ def _number(path: Path) -> float | None:
     return None
 
 
-def _ratio(value: float | None, by: float) -> float | None:
-    return None if value is None or not by else value / by
+def _ratio(value: float | None, divisor: float) -> float | None:
+    return None if value is None or not divisor else value / divisor

@@ -1,9 +1,9 @@
-"""Peak host memory of this process, phase by phase, from the kernel's own high-water mark.
+"""Peak host memory of this process in each phase, as counted by the kernel.
 
-Linux: ``VmHWM`` in ``/proc/self/status``, which writing 5 to ``/proc/self/clear_refs`` resets (proc(5)). Where the
-reset is not permitted the figures are cumulative, and say so. Elsewhere ``ru_maxrss`` (kilobytes on BSD and Linux,
-bytes on macOS; getrusage(2)), which cannot be reset. ``ru_maxrss`` is not used on Linux: it survives ``exec`` and so
-inherits the peak of whoever started the process.
+On Linux, the peak is ``VmHWM`` in ``/proc/self/status``, which is reset by writing 5 to ``/proc/self/clear_refs``
+(proc(5)). If the reset is not permitted, peaks are cumulative and recorded as such. On other systems, the peak is
+``ru_maxrss``, in kilobytes on BSD and bytes on macOS (getrusage(2)), which cannot be reset. Linux preserves
+``ru_maxrss`` across ``exec``, so there it would include the peak of the parent process.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def peak_bytes() -> int:
-    """The process's peak resident memory since its start or since the last `reset_peak`."""
-    known = _high_water(_STATUS) if _STATUS.exists() else None
-    if known is not None:
-        return known
+    """Return the peak resident memory of the process since its start or the last `reset_peak`, in bytes."""
+    peak = _high_water(_STATUS) if _STATUS.exists() else None
+    if peak is not None:
+        return peak
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
@@ -29,7 +29,7 @@ def peak_bytes() -> int:
 
 
 def reset_peak() -> bool:
-    """Start the high-water mark again from the present use. False where this is not possible."""
+    """Reset the peak to the current use. Return False if the system does not permit it."""
     try:
         _CLEAR.write_text("5")
     except OSError:
@@ -37,33 +37,40 @@ def reset_peak() -> bool:
     return True
 
 
-def give_back() -> None:
-    """Return memory that is free to the system. glibc keeps what many small arrays leave (malloc_trim(3)), and it would
-    count as the process's in every later phase; other systems' libraries have no such call."""
+def release_free_memory() -> None:
+    """Return freed memory to the operating system.
+
+    glibc keeps the memory of small freed arrays (malloc_trim(3)), which would then count in every later phase.
+    With other C libraries, nothing happens.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def started_processes() -> list[int]:
-    """Process numbers of all that this process started, and they in turn, and that still live."""
+    """Return the process IDs of all running descendants of this process."""
     import psutil
 
     return [child.pid for child in psutil.Process().children(recursive=True)]
 
 
 class PhaseMemory:
-    """Peaks by phase: call `enter` at the start of each phase and `finish` at the end of the last one."""
+    """Peak memory of each phase. Call `enter` at the start of each phase and `finish` after the last one."""
 
     def __init__(self) -> None:
         self._phase: str | None = None
         self._resettable = reset_peak()
         self.by_phase_bytes: dict[str, int] = {}
         self.tree_by_phase_bytes: dict[str, int] = {}
-        """Of this process and those that it started, where there were any at a phase's end: the sum of their peaks,
-        which may lie apart; pages that they share count in each. One that ended before is not seen."""
+        """Sum of the peaks of this process and its descendants, for phases that end with a running descendant.
+
+        An upper bound: peaks need not coincide in time, and shared pages count once per process. Processes that ended
+        before the end of the phase are not included.
+        """
 
     @property
     def counter(self) -> str:
+        """The counter that the peaks come from, as recorded."""
         if not _STATUS.exists():
             return "ru_maxrss, cumulative"
         return "VmHWM, reset at each phase" if self._resettable else "VmHWM, cumulative"
@@ -74,11 +81,11 @@ class PhaseMemory:
 
     def finish(self) -> None:
         if self._phase is not None:
-            seen = peak_bytes()
-            self._keep(self.by_phase_bytes, seen)
+            peak = peak_bytes()
+            self._keep(self.by_phase_bytes, peak)
             others = [_peak_of(pid) for pid in started_processes()] if _STATUS.exists() else []
             if others:
-                self._keep(self.tree_by_phase_bytes, seen + sum(others))
+                self._keep(self.tree_by_phase_bytes, peak + sum(others))
             self._phase = None
         if self._resettable:
             for pid in started_processes():
@@ -86,19 +93,20 @@ class PhaseMemory:
                     Path(f"/proc/{pid}/clear_refs").write_text("5")
             reset_peak()
 
-    def _keep(self, into: dict[str, int], seen: int) -> None:
+    def _keep(self, peaks: dict[str, int], peak: int) -> None:
         assert self._phase is not None
-        into[self._phase] = max(seen, into.get(self._phase, 0))
+        peaks[self._phase] = max(peak, peaks.get(self._phase, 0))
 
 
 def _peak_of(pid: int) -> int:
-    """0 for a process that has ended meanwhile."""
+    """Return the peak memory of a process in bytes; 0 if it has ended."""
     with contextlib.suppress(OSError):
         return _high_water(Path(f"/proc/{pid}/status")) or 0
     return 0
 
 
 def _high_water(status: Path) -> int | None:
+    """Return ``VmHWM`` in bytes; None if the file does not contain it."""
     for line in status.read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

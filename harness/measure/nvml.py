@@ -1,8 +1,7 @@
-"""One GPU as NVIDIA's management library sees it: energy, memory by process, throttling.
+"""Energy, memory and throttling of one GPU, from the NVIDIA Management Library (NVML).
 
-Counters that this GPU or driver does not have are None. Devices are named as CUDA numbers them: by
-``CUDA_VISIBLE_DEVICES`` (indices or UUIDs), in the order of the bus (``CUDA_DEVICE_ORDER=PCI_BUS_ID``, which the worker
-sets).
+A counter that the GPU or driver does not provide is None. Device indices are those of CUDA: positions in
+``CUDA_VISIBLE_DEVICES`` (indices or UUIDs), in bus order (``CUDA_DEVICE_ORDER=PCI_BUS_ID``, which the worker sets).
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ T = TypeVar("T")
 
 
 class NvmlDevice:
-    """Raises `OSError` where there is no library, no driver, or no such device."""
+    """One GPU. Raises `OSError` if the library, the driver or the device is missing."""
 
     def __init__(self, index: int) -> None:
         try:
             import pynvml
         except ImportError:
-            raise OSError("nvidia-ml-py is not installed: pip install nvidia-ml-py") from None
+            raise OSError("nvidia-ml-py is not installed; run: pip install nvidia-ml-py") from None
         self._nvml: Any = pynvml
         try:
             pynvml.nvmlInit()
@@ -32,12 +31,12 @@ class NvmlDevice:
         self._before = self._processes()
 
     def energy_j(self) -> float | None:
-        """Joules since the driver was loaded (Volta and later)."""
-        millijoules = self._asked(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+        """Return the joules since the driver was loaded (Volta and later GPUs)."""
+        millijoules = self._query(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
         return None if millijoules is None else millijoules / 1e3
 
     def throttled_s(self) -> float | None:
-        """Seconds so far in which power or heat held the clocks down."""
+        """Return the total time for which power or thermal limits lowered the clocks, in seconds."""
         times = [
             self._violation_s(self._nvml.NVML_PERF_POLICY_POWER),
             self._violation_s(self._nvml.NVML_PERF_POLICY_THERMAL),
@@ -46,10 +45,10 @@ class NvmlDevice:
         return sum(known) if known else None
 
     def own_bytes(self) -> int | None:
-        """Memory of this process by the driver's account, the CUDA context included.
+        """Return the GPU memory of this process in bytes, including the CUDA context; None if it is not known.
 
-        In a container the driver may know the process by another number: then it is the one that came after this
-        object was made, where only one did.
+        In a container, the driver may report another process ID. In that case, the process is identified as the only
+        one that appeared after this object was created.
         """
         now = self._processes()
         mine = now.get(os.getpid())
@@ -59,22 +58,23 @@ class NvmlDevice:
         return mine or None
 
     def others(self) -> int:
-        """Processes that compute on the device besides this one."""
+        """Return the number of other processes that use the GPU for computing."""
         now = self._processes()
         own = os.getpid() in now or bool(now.keys() - self._before.keys())
         return len(now) - own
 
     def _violation_s(self, policy: int) -> float | None:
-        status = self._asked(lambda: self._nvml.nvmlDeviceGetViolationStatus(self._handle, policy))
+        status = self._query(lambda: self._nvml.nvmlDeviceGetViolationStatus(self._handle, policy))
         return None if status is None else status.violationTime / 1e9
 
     def _processes(self) -> dict[int, int]:
-        found = self._asked(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)) or []
-        return {process.pid: process.usedGpuMemory or 0 for process in found}
+        processes = self._query(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)) or []
+        return {process.pid: process.usedGpuMemory or 0 for process in processes}
 
-    def _asked(self, question: Callable[[], T]) -> T | None:
+    def _query(self, function: Callable[[], T]) -> T | None:
+        """Return the result of an NVML function; None if it raises an NVML error."""
         try:
-            return question()
+            return function()
         except self._nvml.NVMLError:
             return None
 

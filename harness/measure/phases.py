@@ -1,4 +1,4 @@
-"""Seconds and peak memory by phase, and a word to the parent when a phase begins."""
+"""Duration and peak memory of each phase of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Emit = Callable[[Event], None]
 
 
 class Phases:
-    """``with phases("data"):`` measures a phase; one that is entered again adds up."""
+    """Durations and peak memory by phase.
+
+    ``with phases("data"):`` measures a phase and reports its start. Durations add up if a phase is entered again.
+    """
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit

@@ -1,4 +1,4 @@
-"""Measured rooflines, one cached file per backend, device, precision, thread count, hardware and versions."""
+"""Cache of measured rooflines: one file per backend, device, precision, thread count, hardware and versions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from harness.records.files import replacing
 
 
 def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
-    """What was measured for the backend (of these packages), device, precision and threads of a run that chose its
-    device, on this hardware and with these versions; None where that was not, or the file is damaged."""
+    """Return the cached roofline for a run's backend, device, precision, threads, hardware and versions of `packages`;
+    None if it has not been measured or the file is damaged. The record must name a device."""
     spec, environment = record.spec, record.environment
     known = {name: version for name, version in environment.packages.items() if name in packages}
     path = _path(spec.backend, spec.device, spec.precision, spec.threads, hardware_of(environment, spec.device), known)
@@ -27,6 +27,7 @@ def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
 
 
 def save(roofline: Roofline) -> None:
+    """Write the roofline to the cache. Raises `harness.HarnessError` if the file cannot be written."""
     path = _path(
         roofline.backend, roofline.device, roofline.precision, roofline.threads, roofline.hardware, roofline.versions
     )
@@ -35,7 +36,9 @@ def save(roofline: Roofline) -> None:
         with replacing(path) as file:
             file.write(msgspec.json.format(msgspec.json.encode(roofline), indent=1))
     except OSError as error:
-        raise HarnessError(f"{path}: cannot be written: {error.strerror}; set HARNESS_CACHE to another place") from None
+        raise HarnessError(
+            f"{path}: cannot write the file: {error.strerror}; set HARNESS_CACHE to a writable directory"
+        ) from None
 
 
 def _path(backend: str, device: str, precision: str, threads: int, hardware: str, packages: Mapping[str, str]) -> Path:
@@ -44,6 +47,7 @@ def _path(backend: str, device: str, precision: str, threads: int, hardware: str
 
 
 def hardware_of(environment: Environment, device: str) -> str:
+    """Return the name of the GPU for ``cuda:N``, otherwise the name of the CPU."""
     kind, _, number = device.partition(":")
     gpus = environment.gpus
     return gpus[int(number or 0)].name if kind == "cuda" and int(number or 0) < len(gpus) else environment.cpu

@@ -1,4 +1,4 @@
-"""The learning rate at each step, the same for every backend."""
+"""Learning rate schedules, shared by all backends."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from harness.records import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Rate of optimizer step `step` (from 0) out of `steps`.
+    """Return the learning rate of optimizer step `step` (from 0) out of `steps`.
 
-    Linear warm-up reaches the full rate at the first step after it; ``linear`` and ``cosine`` (Loshchilov and Hutter
-    2017, without restarts) then fall, and would reach zero one step after the last.
+    The rate increases linearly during warm-up and reaches its maximum at the first step after it. ``linear`` and
+    ``cosine`` (Loshchilov and Hutter 2017, without restarts) then decay to zero, one step after the last.
     """
     warmup = round(recipe.warmup_fraction * steps)
     if step < warmup:

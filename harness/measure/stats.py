@@ -1,4 +1,4 @@
-"""Means with intervals, and percentiles that are not given below the sample count they need."""
+"""Means with confidence intervals, and percentiles that require a minimum number of samples."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     Samples = Sequence[float] | NDArray[np.floating]
 
 MINIMUM_SAMPLES = {50.0: 11, 90.0: 64, 95.0: 130, 99.0: 662, 99.9: 6636}
-"""Percentile -> samples it needs at least.
+"""Minimum number of samples of each percentile.
 
-The smallest n at which the second largest sample is, with 99% confidence, not below the true percentile, whatever
-the distribution: P(at most one of n samples exceeds it) = q^n + n (1 - q) q^(n-1) <= 0.01. This is the second-order
-tolerance limit of Wilks (1941, Annals of Mathematical Statistics 12, 91-96); at least one sample then lies beyond the
-value printed, so that it is never just the maximum.
+The smallest n for which, with 99% confidence and for any distribution, the second largest sample is not below the true
+percentile: P(at most one of n samples exceeds it) = q^n + n (1 - q) q^(n-1) <= 0.01. This is the second-order
+tolerance limit of Wilks (1941, Annals of Mathematical Statistics 12, 91-96). At least one sample is then above the
+reported percentile, which is thus never the maximum.
 """
 
 
 class Mean(NamedTuple):
-    """An arithmetic mean of `n` values, and the half-width of its interval."""
+    """Arithmetic mean of `n` values, and the half-width of its confidence interval."""
 
     value: float
     ci95: float | None
-    """Half-width of the two-sided 95% Student t interval, t(0.975, n - 1) s / sqrt(n); None for one value."""
+    """Half-width of the two-sided 95% Student t interval, t(0.975, n - 1) s / sqrt(n); None if n is 1."""
     n: int
 
 
 def mean(values: Samples) -> Mean:
-    """Mean of finite values with its interval. Raises `ValueError` for none at all, or one that is not finite."""
+    """Return the mean with its confidence interval. Raises `ValueError` if there are no values or one is not finite."""
     numbers = [float(value) for value in values]
     center, n = average(numbers), len(numbers)
     if n == 1:
@@ -45,27 +45,27 @@ def mean(values: Samples) -> Mean:
 
 
 def average(numbers: Sequence[float]) -> float:
-    """The arithmetic mean alone, of equal values exactly theirs. Raises `ValueError` as `mean` does."""
+    """Return the arithmetic mean, which is exact for equal values. Raises the same errors as `mean`."""
     if not numbers:
         raise ValueError("a mean needs at least one value")
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"a mean needs finite values, got {numbers}")
-    # Shifting by the first value keeps the mean of equal values exact, and their interval exactly zero.
+    # Subtracting the first value makes the mean of equal values exact, and their interval exactly zero.
     first = numbers[0]
     return first + math.fsum([value - first for value in numbers]) / len(numbers)
 
 
 def percentile(samples: Samples, percent: float) -> float | None:
-    """The nearest-rank percentile: the ceil(percent / 100 * n)-th smallest sample, always one of the samples.
+    """Return the nearest-rank percentile: the ceil(percent / 100 * n)-th smallest of n samples.
 
-    `percent` is a key of `MINIMUM_SAMPLES`; with fewer samples than it says there is no answer, None.
-    Raises `ValueError` for another percentile.
+    Returns None if there are fewer samples than `MINIMUM_SAMPLES` requires. Raises `ValueError` if `percent` is not one
+    of its keys.
     """
     if percent not in MINIMUM_SAMPLES:
         raise ValueError(f"percentile must be one of {', '.join(f'{key:g}' for key in MINIMUM_SAMPLES)}, got {percent}")
     n = len(samples)
     if n < MINIMUM_SAMPLES[percent]:
         return None
-    # A fraction, because 0.999 * 10000 in floating point may land above 9990 and pick the wrong rank.
+    # Exact arithmetic: 0.999 * 10000 may round to a float above 9990, which would select the wrong rank.
     rank = math.ceil(Fraction(str(percent)) * n / 100)
     return float(sorted(samples)[rank - 1])

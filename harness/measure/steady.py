@@ -1,4 +1,4 @@
-"""Where the steady state of a series of timed windows begins, what its median is, and what is suspicious about it."""
+"""Steady state of a series of timed windows: its start, its median, and signs that it is not steady."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from harness.records import FlagKind, Protocol, Steady
 
 SIGNIFICANT = 0.01
-"""Level of the tests for drift and for two modes."""
+"""Significance level of the tests for drift and bimodality."""
 RELEVANT = 0.02
-"""Share of the median below which a drift, or the distance of two modes, is not worth a flag."""
+"""Drift or distance of two modes, as a fraction of the median, below which no flag is set."""
 MAX_TESTED = 1000
-"""Windows that are looked at for drift and modes; of more, evenly spaced ones."""
+"""Maximum number of windows tested for drift and bimodality; of more, evenly spaced ones are tested."""
 
 
 class Window(NamedTuple):
     batches: int
-    """Training steps, or batches of inference."""
+    """Number of training steps or inference batches."""
     seconds: float
 
 
@@ -29,20 +29,20 @@ Array = NDArray[np.float64]
 
 
 def per_second(windows: Sequence[Window], batch_size: int) -> Array:
-    """Samples a second of each window."""
+    """Return the samples per second of each window."""
     return np.array([window.batches * batch_size / window.seconds for window in windows], np.float64)
 
 
 def warmup(rates: Array) -> int:
-    """How many windows at the start do not belong to the steady state: at most half of them.
+    """Return the number of warm-up windows, which precede the steady state: at most half of the windows.
 
-    MSER (White 1997, Simulation 69, 323-334): leaving out d, the squared standard error of the mean of what remains,
-    sum of squared deviations / (n - d)^2, is smallest.
+    By the MSER rule (White 1997, Simulation 69, 323-334), the number d minimizes the squared standard error of the mean
+    of the remaining windows, which is their sum of squared deviations / (n - d)^2.
     """
     n = len(rates)
     if n < 4:
         return 0
-    centered = rates - rates[-1]  # so that the sums of squares do not cancel
+    centered = rates - rates[-1]  # avoids cancellation in the sums of squares
     remaining = np.arange(n, 0, -1)
     sums, squares = (np.cumsum(x[::-1])[::-1] for x in (centered, centered**2))
     errors = np.maximum(squares - sums**2 / remaining, 0.0) / remaining**2
@@ -50,16 +50,15 @@ def warmup(rates: Array) -> int:
 
 
 def median_interval(values: Array) -> tuple[float, float] | None:
-    """Order statistics that hold the median with at least 95% confidence, whatever the distribution; None for fewer
-    than the six values that this takes.
+    """Return a confidence interval of the median, of at least 95% for any distribution; None for fewer than six values.
 
-    The k-th smallest and k-th largest of n do with probability 1 - 2 P(X < k), X binomial (n, 1/2) (Conover 1999,
-    Practical Nonparametric Statistics, section 3.2).
+    Its ends are the k-th smallest and the k-th largest of n values, which enclose the median with probability
+    1 - 2 P(X < k) for X ~ binomial(n, 1/2) (Conover 1999, Practical Nonparametric Statistics, section 3.2).
     """
     n = len(values)
     if n < 6:
         return None
-    # In whole numbers: 2^n P(X <= k) is a sum of binomial coefficients.
+    # 2^n P(X <= k) is a sum of binomial coefficients, so integers give an exact comparison.
     k, coefficient, below = 0, 1, 1
     while 40 * below <= 1 << n:
         k += 1
@@ -70,13 +69,13 @@ def median_interval(values: Array) -> tuple[float, float] | None:
 
 
 def is_enough(windows: Sequence[Window], protocol: Protocol) -> bool:
-    """Return whether the windows after warm-up meet the protocol: their number, length and median's interval."""
+    """Return True if the steady windows meet the protocol's minimum count, duration and precision."""
 
     def are_enough(steady: Sequence[Window]) -> bool:
         seconds = sum(window.seconds for window in steady)
         return len(steady) >= protocol.min_steady_windows and seconds >= protocol.min_steady_s
 
-    if not are_enough(windows):  # saves the search for the end of warm-up
+    if not are_enough(windows):  # a cheap check first, before the warm-up is determined
         return False
     rates = per_second(windows, 1)
     start = warmup(rates)
@@ -84,7 +83,7 @@ def is_enough(windows: Sequence[Window], protocol: Protocol) -> bool:
 
 
 def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> tuple[float, Steady]:
-    """The median of samples a second over the steady state of at least one window, and what it rests on."""
+    """Return the median of samples per second over the steady state, and a description of the steady state."""
     rates = per_second(windows, batch_size)
     start = warmup(rates)
     low, high = median_interval(rates[start:]) or (None, None)
@@ -99,37 +98,39 @@ def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> t
 
 
 def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[FlagKind, str]]:
-    """Return kinds and details of flags: an interval wider than the protocol asks for, a drift, two modes."""
+    """Return kinds and details of flags: an interval wider than the protocol requires, drift, or bimodality."""
     rates = per_second(windows, 1)
     rates = rates[warmup(rates) :]
     flags: list[tuple[FlagKind, str]] = []
     width, limit = _relative_half_width(rates), protocol.max_relative_half_width
     if width > limit:
-        actual = "cannot be given" if np.isinf(width) else f"is ±{width:.1%} of it"
-        flags.append(("wide", f"the 95% interval of the median {actual}; asked for was ±{limit:.1%}"))
+        actual = "is not defined" if np.isinf(width) else f"is ±{width:.1%}"
+        flags.append(("wide", f"the 95% confidence interval of the median {actual}; required is ±{limit:.1%}"))
     if len(rates) > MAX_TESTED:
         rates = rates[np.linspace(0, len(rates) - 1, MAX_TESTED).astype(int)]
     drift = _drift(rates)
     if drift is not None:
-        flags.append(("drift", f"throughput moved by {drift:+.1%} from the first window to the last"))
+        flags.append(("drift", f"throughput changed by {drift:+.1%} from the first window to the last"))
     modes = _modes(rates)
     if modes is not None:
-        flags.append(("bimodal", f"the windows fall into two groups, {modes:.1%} apart"))
+        flags.append(("bimodal", f"window throughputs form two groups that are {modes:.1%} apart"))
     return flags
 
 
 def _relative_half_width(rates: Array) -> float:
-    """Return half of the median's interval as a fraction of the median; infinite where there is no interval."""
+    """Return the half-width of the median's interval as a fraction of the median; infinite if there is no interval."""
     interval = median_interval(rates)
     return float("inf") if interval is None else float((interval[1] - interval[0]) / 2 / np.median(rates))
 
 
 def _drift(rates: Array) -> float | None:
-    """Change over the whole series, as a share of the median, by the slope of Theil and Sen (Sen 1968, Journal of the
-    American Statistical Association 63, 1379-1389); None where it is not relevant, or not significant by the test of
-    Mann (1945, Econometrica 13, 245-259) in its normal approximation."""
+    """Return the change over the series as a fraction of the median; None if it is not relevant or not significant.
+
+    The slope is the Theil-Sen estimator (Sen 1968, Journal of the American Statistical Association 63, 1379-1389), the
+    test is the normal approximation of the Mann-Kendall test (Mann 1945, Econometrica 13, 245-259).
+    """
     n = len(rates)
-    if n < 10:  # below, the approximation is poor
+    if n < 10:  # the normal approximation is poor for fewer values
         return None
     early, late = np.triu_indices(n, 1)
     steps = rates[late] - rates[early]
@@ -141,8 +142,11 @@ def _drift(rates: Array) -> float | None:
 
 
 def _modes(rates: Array) -> float | None:
-    """Distance of two modes as a share of the median, where the dip test finds more than one (Hartigan and Hartigan
-    1985, Annals of Statistics 13, 70-84). The groups are those of the cut that leaves the least variance in them."""
+    """Return the distance of two modes as a fraction of the median; None if it is not relevant or not significant.
+
+    The test is the dip test (Hartigan and Hartigan 1985, Annals of Statistics 13, 70-84). The groups are split where
+    the variance within them is smallest.
+    """
     if len(rates) < 12 or rates.min() == rates.max():
         return None
     from diptest import diptest

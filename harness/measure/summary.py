@@ -1,4 +1,4 @@
-"""From raw samples to the figures of a record: medians over steady states, percentiles, flags."""
+"""Conversion of raw measurements to the values in a record: medians, percentiles and flags."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 
 class MeasuredThroughput(NamedTuple):
-    """One throughput."""
+    """A measured throughput."""
 
     samples_per_s: float
     steady: Steady
     flags: list[Flag]
     passed: Reading
-    """On the machine, over the steady state."""
+    """Change of the machine's counters over the steady state."""
     samples: int
-    """In the steady state."""
+    """Number of samples in the steady state."""
 
 
 def throughput(
@@ -45,7 +45,7 @@ def throughput(
     protocol: Protocol,
     machine: Machine,
 ) -> MeasuredThroughput:
-    """The median over the steady state of one window or more, and why it might be doubted."""
+    """Return the median throughput over the steady state, with flags for conditions that make it unreliable."""
     from harness.measure.steady import summary, suspicions
 
     rate, steady = summary(timed.windows, batch_size, protocol)
@@ -98,7 +98,7 @@ def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:
 
 
 def time_to_target(curves: Sequence[EpochEnded], metric: str, target: float, *, higher_is_better: bool) -> TimeToTarget:
-    """At the end of the first epoch whose validation score is the target or better."""
+    """Return the training time until the end of the first epoch whose validation score reaches the target."""
     for epoch in curves:
         score = epoch.validation.get(metric)
         if score is not None and (score >= target if higher_is_better else score <= target):

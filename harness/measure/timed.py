@@ -1,4 +1,4 @@
-"""Timed windows, and what passed on the machine in each."""
+"""Timed windows, with the change of the machine's counters in each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Meter = Callable[[], Reading]
 
 
 class Timed:
-    """`open` before a window's clock starts, `close` after it has stopped."""
+    """Series of timed windows. Call `open` before a window's timer starts and `close` after it has stopped."""
 
     def __init__(self, meter: Meter = Reading) -> None:
         self._meter = meter
@@ -27,5 +27,5 @@ class Timed:
         self._passed.append(difference(self._before, self._meter()))
 
     def passed(self, start: int) -> Reading:
-        """In all windows from `start`."""
+        """Return the change of the counters over all windows from index `start`."""
         return total(self._passed[start:])

@@ -1,4 +1,4 @@
-"""The training loop: windows of steps, synchronized at their edges only, and a validation after each epoch."""
+"""The training loop. Steps are timed in windows, with a device synchronization only at the end of each window."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ from harness.records import EpochEnded, Progress, RunSpec
 
 
 class _WindowLength:
-    """Steps in the next window: doubling until a window lasts half of the target, then in proportion."""
+    """Number of steps in the next window: doubled until a window takes half of the target time, then proportional."""
 
     def __init__(self, target_s: float) -> None:
         self._target_s = target_s
         self.steps = 1
 
     def learn(self, steps: int, seconds: float, first: bool) -> None:
-        if first or steps < self.steps:  # the first step compiles; a window cut short by its epoch says little
+        if (
+            first or steps < self.steps
+        ):  # the first step includes compilation; a window shortened by the end of an epoch is too noisy
             return
         grown = 2 * self.steps if seconds < self._target_s / 2 else round(self._target_s * steps / seconds)
         self.steps = max(1, grown)
 
 
 class Training:
-    """A training in progress, and what it has seen so far.
+    """A training in progress, with its measurements.
 
-    `first_step_s` is the very first step: compilation, allocation, first batch. `timed` are the windows after it;
-    `losses` the mean loss of every batch; `curves` an entry for each epoch.
+    `first_step_s` is the duration of the first step, which includes compilation and allocation; `timed` has the windows
+    after it, `losses` the mean loss of each batch, and `curves` an entry for each epoch.
     """
 
     def __init__(
@@ -60,20 +62,22 @@ class Training:
         self.first_step_s = 0.0
         self.timed = Timed(meter)
         self.recipe_windows = 0
-        """How many of the windows are the recipe's; those after them were for the clock alone."""
+        """Number of windows that belong to the recipe; later ones only measure speed."""
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
 
     def run_epoch(self, epoch: int) -> None:
-        """All steps of an epoch (from 1). Raises `harness.BadResultError` when a loss is not finite."""
+        """Run all steps of an epoch (from 1). Raises `harness.BadResultError` if a loss is not finite."""
         for pending, seconds in self._windows(epoch):
             self._keep_losses(pending)
             self._emit_progress(epoch, len(pending), seconds)
         self.recipe_windows = len(self.timed.windows)
 
     def sample(self) -> None:
-        """Go on with steps that count for the clock alone, at the last learning rate, until the protocol is satisfied
-        or its budget is used up. The weights are of no use afterwards."""
+        """Run further steps that only measure speed, until the protocol is satisfied or its time budget is used up.
+
+        The learning rate is that of the last step. The weights must not be used afterwards.
+        """
         protocol, epoch = self._spec.protocol, self._spec.recipe.epochs
         deadline = time.perf_counter() + protocol.throughput_budget_s
         while True:
@@ -85,11 +89,11 @@ class Training:
                     return
 
     def is_enough(self) -> bool:
-        """Whether the windows so far are what the protocol asks for."""
+        """Return True if the windows so far satisfy the protocol."""
         return is_enough(self.timed.windows, self._spec.protocol)
 
     def _windows(self, epoch: int) -> Iterator[tuple[list[Any], float]]:
-        """The steps of an epoch, window by window: the handles of their losses, and seconds."""
+        """Run the steps of an epoch; yield the loss handles and the duration in seconds of each window."""
         session, recipe, last = self._session, self._spec.recipe, self._steps - 1
         step = (epoch - 1) * self._per_epoch
         pending: list[Any] = []
@@ -134,7 +138,7 @@ class Training:
             if not math.isfinite(self.losses[-1]):
                 raise BadResultError(
                     f"the training loss became {self.losses[-1]} at step {len(self.losses)}; "
-                    "a lower recipe.learning_rate or recipe.clip_norm=1 may help"
+                    "try a lower recipe.learning_rate, or recipe.clip_norm=1"
                 )
 
     def _emit_progress(self, epoch: int, steps: int, seconds: float) -> None:
@@ -161,9 +165,9 @@ def train(
     *,
     by_steps: bool = True,
 ) -> Training:
-    """Train by the spec's recipe; not `by_steps`, each epoch is one step on the whole training split.
+    """Train with the recipe of `spec`. Without `by_steps`, each epoch is one step on the whole training split.
 
-    Training time is counted in the phase ``train``, validation in ``validate``. Raises `harness.BadResultError` when a
+    Training is measured as phase ``train`` and validation as phase ``validate``. Raises `harness.BadResultError` if a
     loss is not finite.
     """
     training = Training(session, data, spec, emit, meter, by_steps=by_steps)

@@ -1,8 +1,8 @@
-"""Rules for imports, in `harness` and in plugins.
+"""Tests of the import rules of `harness` and plugins.
 
-The packages of `harness` stand in one line and import only from packages to their left; modules do not import each
-other in a circle; plugins import public names only. Source is read and nothing is imported. Imports in functions and
-under ``TYPE_CHECKING`` count like any other.
+The packages of `harness` are ordered and import only from packages to their left; modules have no import cycles;
+plugins import public names only. Source code is parsed, not imported. Imports in functions and under
+``TYPE_CHECKING`` count as well.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LINE = (
     *("errors", "records", "interfaces", "plugins", "data", "measure", "plan", "execute", "checks", "analysis"),
     *("report", "testing, api", "cli", "__init__, __main__"),
 )
-"""Packages and modules of `harness` from left to right. Those in one place do not import each other."""
+"""Packages and modules of `harness` from left to right. Those in one string do not import each other."""
 PLACE = {name: place for place, names in enumerate(LINE) for name in names.split(", ")}
 
 Graph = dict[str, set[str]]
@@ -31,7 +31,7 @@ Graph = dict[str, set[str]]
 
 
 def imported_names(module: str, path: Path) -> Iterator[str]:
-    """Yield the full names of all that a module imports: ``from harness import Task`` is ``harness.Task``."""
+    """Yield the full names that a module imports, such as ``harness.Task`` for ``from harness import Task``."""
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -57,15 +57,15 @@ def import_graph(package: Path) -> Graph:
     graph: Graph = {module: set() for module in files}
     for module, path in files.items():
         for name in imported_names(module, path):
-            while name and name not in files:  # the name of a class or function, rather than of a module
+            while name and name not in files:  # the last part is a class or function
                 name = name.rpartition(".")[0]
             graph[module] |= {name} if name else set()
     return graph
 
 
 def wrong_imports(graph: Graph) -> list[str]:
-    """Return the imports of a package that is not to the left, and the packages that are not in `LINE`."""
-    wrong = [f"{module} is in no package of LINE" for module in graph if _top(module) not in PLACE]
+    """Return the imports from packages that are not to the left, and the packages that are not in `LINE`."""
+    wrong = [f"{module} is not in LINE" for module in graph if _top(module) not in PLACE]
     for module, imported in sorted(graph.items()):
         for other in sorted(imported):
             here, there = _top(module), _top(other)
@@ -79,7 +79,7 @@ def _top(module: str) -> str:
 
 
 def cycle(graph: Graph) -> list[str]:
-    """Return modules that import each other in a circle; empty if there are none."""
+    """Return the modules of an import cycle; empty if there is none."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -92,14 +92,14 @@ def test_packages_import_only_from_the_left() -> None:
     assert wrong_imports(import_graph(ROOT / "harness")) == []
 
 
-def test_there_are_at_most_16_names_at_the_top() -> None:
+def test_top_level_has_at_most_16_names() -> None:
     top = [path for path in (ROOT / "harness").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
     assert {path.stem for path in top} == set(PLACE)
     assert len(top) <= 16
 
 
 @pytest.mark.parametrize("package", [ROOT / "harness", *PLUGINS], ids=lambda path: path.name)
-def test_modules_do_not_import_each_other_in_a_circle(package: Path) -> None:
+def test_modules_have_no_import_cycles(package: Path) -> None:
     assert cycle(import_graph(package)) == []
 
 
@@ -115,7 +115,7 @@ def test_plugins_import_public_names_only(package: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["harness", "plugins"])
 def test_strings_name_no_other_plugin(folder: str) -> None:
-    """Neither the core nor a plugin names another plugin's package in a string, such as ``"module:callable"``."""
+    """Strings such as ``"module:callable"`` must not refer to the package of another plugin."""
     names = {package.name for package in PLUGINS}
     assert len(names) >= 3
     for file in (ROOT / folder).rglob("*.py"):
@@ -128,12 +128,12 @@ def test_strings_name_no_other_plugin(folder: str) -> None:
         assert named == set(), f"{file.relative_to(ROOT)} names {', '.join(sorted(named))}"
 
 
-# ---- the checks themselves, on a small tree -----------------------------------------------------------------
+# ---- tests of the checks, on a small package ----------------------------------------------------------------
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A package ``harness`` whose imports are in order."""
+    """Package ``harness`` with allowed imports only."""
     sources = {
         "__init__.py": "from harness.plan import expand",
         "errors.py": "class HarnessError(Exception): ...",
@@ -148,7 +148,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "harness"
 
 
-def test_imports_in_order_pass(tree: Path) -> None:
+def test_allowed_imports_pass(tree: Path) -> None:
     graph = import_graph(tree)
     assert graph == {
         "harness": {"harness.plan"},
@@ -185,20 +185,20 @@ def test_import_of_the_public_names_is_reported(statement: str, tree: Path) -> N
     assert wrong_imports(import_graph(tree)) == ["harness.records.store imports harness"]
 
 
-def test_package_without_a_place_is_reported(tree: Path) -> None:
+def test_package_that_is_not_listed_is_reported(tree: Path) -> None:
     (tree / "utils.py").touch()
-    assert wrong_imports(import_graph(tree)) == ["harness.utils is in no package of LINE"]
+    assert wrong_imports(import_graph(tree)) == ["harness.utils is not in LINE"]
 
 
 @pytest.mark.parametrize(
     "statement", ["from harness.records.spec import RunSpec", "def lazy():\n    from . import spec"]
 )
-def test_circle_is_reported(statement: str, tree: Path) -> None:
+def test_import_cycle_is_reported(statement: str, tree: Path) -> None:
     (tree / "records/spec.py").write_text("from .store import Store")
     (tree / "records/store.py").write_text(statement)
     assert set(cycle(import_graph(tree))) == {"harness.records.spec", "harness.records.store"}
 
 
-def test_circle_through_a_package_is_reported(tree: Path) -> None:
+def test_import_cycle_through_a_package_is_reported(tree: Path) -> None:
     (tree / "records/spec.py").write_text("from harness.records import SCHEMA_VERSION")
     assert set(cycle(import_graph(tree))) == {"harness.records", "harness.records.spec"}

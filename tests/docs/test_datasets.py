@@ -1,4 +1,4 @@
-"""The page on standard datasets agrees with the datasets and the code."""
+"""Tests that the page on standard datasets agrees with the datasets and the code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_example_of_a_declaration_is_a_dataset() -> None:
 
 
 def rows() -> dict[str, list[str]]:
-    """Return the cells of the table of datasets by name; ``-energy`` after ``uci-concrete`` means ``uci-energy``."""
+    """Return the cells of the table of datasets by name, with abbreviated names such as ``-energy`` completed."""
     cells_by_name = {}
     table = re.search(r"^\| name \|.*?(?=\n\n)", PAGE, re.DOTALL | re.MULTILINE)[0]  # type: ignore[index]
     for line in table.splitlines()[2:]:
@@ -76,7 +76,7 @@ def test_example_of_a_mirror_path_is_correct() -> None:
     assert mirror_path(url) == path
 
 
-def test_command_for_a_listing_gives_the_digest_that_is_checked(tmp_path: Path) -> None:
+def test_command_for_a_listing_prints_the_digest_that_is_checked(tmp_path: Path) -> None:
     files = {f"archive/{name}.wav": name.encode() for name in ("b", "B", "a", "é")}
     archive, into = tmp_path / "a.tar", tmp_path / "into"
     archive.write_bytes(tar_of(files))

@@ -1,4 +1,4 @@
-"""The tutorial can be followed from beginning to end."""
+"""Tests that all commands of the tutorial succeed."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ def test_every_command_of_the_tutorial_succeeds(tmp_path: Path) -> None:
     assert (tmp_path / "my-benchmark" / "site" / "index.html").is_file()
 
 
-def test_the_script_has_every_command() -> None:
+def test_script_has_every_command() -> None:
     assert script().count("\nharness ") > 8
     assert "pip install" not in script()

@@ -1,4 +1,4 @@
-"""Phrases that read like a translation are rejected; `CONTRIBUTING.md` has the rules behind the list."""
+"""Tests that no text contains an avoided phrase. `CONTRIBUTING.md` explains the rules."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def violations(text: str) -> list[str]:
     return matches
 
 
-def test_no_text_uses_an_avoided_phrase() -> None:
+def test_no_text_has_an_avoided_phrase() -> None:
     report = [
         f"{path.relative_to(ROOT)}:{violation}"
         for path in texts()

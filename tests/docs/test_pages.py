@@ -1,4 +1,4 @@
-"""Commands, options, settings, paths and links on every page exist."""
+"""Tests that the commands, options, settings, paths and links on all pages exist."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "examples").glob("*/
 FENCE = re.compile(r"^```(.*?)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SHELL = ("", "sh", "bash")
 PLACEHOLDER = re.compile(r"\.\.\.|…|\bCOMMAND\b|_<")
-"""Parts of inline code that stand for other text."""
+"""Placeholders in inline code."""
 
 
 def page_id(page: Path) -> str:
@@ -150,7 +150,7 @@ def test_paths_and_modules_of_the_repository_exist(page: Path) -> None:
 
 @each_page
 def test_code_blocks_are_rendered(page: Path) -> None:
-    """MkDocs renders a block as text if its first line has anything but a language and a title."""
+    """MkDocs renders a block as text if its first line has more than a language and a title."""
     for header, _ in FENCE.findall(page.read_text(encoding="utf-8")):
         assert re.fullmatch(r'(\w+( title="[\w.]+")?)?', header), header
 
@@ -159,7 +159,7 @@ def test_code_blocks_are_rendered(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of the headings, as MkDocs makes them."""
+    """Return the anchors that MkDocs generates for the headings."""
     headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
 
@@ -181,7 +181,7 @@ def test_links_and_anchors_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", DOCS, ids=page_id)
 def test_page_is_part_of_the_site(page: Path) -> None:
-    """Pages are in the navigation, and their links stay in the site."""
+    """A page must be in the navigation and link only to pages of the site."""
     listed = re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
     assert str(page.relative_to(ROOT / "docs")) in listed
     for link in links(page):

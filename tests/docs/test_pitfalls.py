@@ -1,4 +1,4 @@
-"""Every test named on the page of pitfalls exists."""
+"""Tests that every test named on the page of pitfalls exists."""
 
 from __future__ import annotations
 

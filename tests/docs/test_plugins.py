@@ -1,4 +1,4 @@
-"""The snippets of the plugin pages run, and the plugin reference is complete."""
+"""Tests that the snippets of the plugin pages run and that the plugin reference is complete."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ NEEDS = {
     "output": ("baselines", "regression", "vision"),
     "task": ("baselines", "regression", "torch"),
 }
-"""Page -> plugins that its commands use."""
+"""Plugins that the commands of each page use."""
 LONG = ("backend", "model")
-"""Pages that take about a minute on two cores."""
+"""Pages whose commands take about a minute on two cores."""
 REFERENCE = (PAGES / "reference.md").read_text()
 
 
@@ -48,7 +48,7 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
     ],
 )
 def test_every_snippet_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands of the index run in a shell, those of the other pages in this process, which is faster."""
+    """Commands of the index page run in a shell; those of other pages run in this process, which is faster."""
     frameworks = {"torch", "tensorflow"} & set(NEEDS[page])
     absent = [name for name in sorted(frameworks) if importlib.util.find_spec(name) is None]
     if absent:
@@ -72,19 +72,19 @@ def test_every_snippet_runs(page: str, tmp_path: Path, monkeypatch: pytest.Monke
         elif language == "toml":
             assert tomllib.loads(content)["project"]["entry-points"]["harness"]
         else:
-            assert name, f"a snippet in {language} has no title, which is its file name"
+            assert name, f"a {language} snippet has no title; add its file name as the title"
             (tmp_path / name).write_text(content)
     assert ran
 
 
-def test_the_reference_has_every_public_name() -> None:
+def test_reference_has_every_public_name() -> None:
     names = re.findall(r"^\| `harness\.(\w+)` \| \S", REFERENCE, re.MULTILINE)
     assert names == sorted(harness.__all__, key=str.lower)
     suites = re.findall(r"^\| `harness\.testing\.(\w+)` \| \S", REFERENCE, re.MULTILINE)
     assert suites == sorted(harness.testing.__all__, key=str.lower)
 
 
-def test_the_reference_has_every_hook_with_its_arguments() -> None:
+def test_reference_has_every_hook_with_its_arguments() -> None:
     listed = dict(re.findall(r"^\| `(harness_\w+)\((.*?)\)` \| \S", REFERENCE, re.MULTILINE))
     specified = {name: value for name, value in vars(hookspecs).items() if name.startswith("harness_")}
     assert listed == {name: ", ".join(inspect.signature(hook).parameters) for name, hook in specified.items()}

@@ -1,4 +1,4 @@
-"""The plugin of the README runs, and the published record schema is current."""
+"""Tests that the plugin of the README runs and that the published record schema is current."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def block(language: str, holding: str) -> str:
+def block(language: str, text: str) -> str:
+    """Return the first code block of a language that contains `text`."""
     blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    return next(text for text in blocks if holding in text)
+    return next(content for content in blocks if text in content)
 
 
 @pytest.mark.plugins("regression")
-def test_the_plugin_of_the_readme_runs(tmp_path: Path) -> None:
+def test_plugin_of_the_readme_runs(tmp_path: Path) -> None:
     backends = [name for name in ("torch", "tensorflow") if importlib.util.find_spec(name)]
     if not backends:
         pytest.skip("neither torch nor tensorflow is installed")
@@ -51,6 +52,6 @@ def test_the_plugin_of_the_readme_runs(tmp_path: Path) -> None:
     assert [ref.distribution for ref in record.provenance.plugins].count("sine") == 1
 
 
-def test_the_published_schema_is_the_records_own() -> None:
+def test_published_schema_is_current() -> None:
     published = (ROOT / "docs" / "reference" / "record.schema.json").read_text()
     assert published.strip() == record_schema().strip(), "run: make schema"

@@ -1,4 +1,4 @@
-"""The page on report columns lists the columns and metrics of the code."""
+"""Tests that the page on report columns lists all columns and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of the results page follow from the records."""
+"""Tests that the tables of the results page match the records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from command_line import harness_cli
 ROOT = Path(__file__).parents[2]
 
 
-def test_published_results_follow_from_the_records() -> None:
+def test_published_results_match_the_records() -> None:
     published = pytest.importorskip("benchmarks.published")
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     printed = published.table(ROOT / "results" / "reference")
@@ -19,7 +19,7 @@ def test_published_results_follow_from_the_records() -> None:
     assert printed in page, "run: python -m benchmarks.published table"
 
 
-def test_default_runs_follow_from_the_records() -> None:
+def test_default_runs_match_the_records() -> None:
     reference = pytest.importorskip("benchmarks.reference")
     assert reference.missing(reference.BACKENDS) == [], "run: make reference"
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")

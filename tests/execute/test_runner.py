@@ -59,7 +59,7 @@ EXPECTED = {
     "toy-killed": ("crash", "killed by SIGKILL (the kernel sends this signal when memory runs out)"),
     "toy-value-error": ("error", "ValueError: the toy broke"),
     "toy-memory-error": ("oom", "MemoryError"),
-    "toy-unsupported": ("unsupported", "this toy has no wheels"),
+    "toy-unsupported": ("unsupported", "the toy does not support this"),
     "toy-nan-loss": ("bad_result", "the training loss became nan at step 5"),
     "toy-nan-predictions": ("bad_result", "3 of 40 predictions are not finite"),
     "toy-few-predictions": ("bad_result", "have the shape (15, 2), not (16, 2)"),
@@ -69,7 +69,7 @@ EXPECTED = {
     "toy-odd-device": ("unsupported", "cannot compute in fp32 on cpu (the host); it supports: fp8"),
     "toy-exit-silently": ("crash", "ended with status 0 but returned no result"),
     "toy-exit-with-status": ("error", "ended with status 3"),
-    "toy-sys-exit": ("error", "the toy has had enough"),
+    "toy-sys-exit": ("error", "the toy exits"),
     "toy-write-garbage": ("crash", "ended with status 0 but returned no result"),
     "toy-close-pipe": ("error", "Bad file descriptor"),
     "toy-send-garbage": (HEALTHY, ""),
@@ -142,7 +142,7 @@ def test_outcome_is_as_expected(backend: str, series: Series) -> None:
         ("toy-segfault", "Fatal Python error: Segmentation fault"),
         ("toy-value-error", "and this is its second line"),
         ("toy-memory-error", "Traceback (most recent call last):"),
-        ("toy-sys-exit", "the toy has had enough"),
+        ("toy-sys-exit", "the toy exits"),
     ],
 )
 def test_log_tail_shows_the_error(backend: str, line: str, series: Series) -> None:
@@ -296,7 +296,7 @@ def test_seed_changes_weights_and_batches_but_not_data(catalog: Catalog, tmp_pat
     [
         ({"devices": ("cuda",)}, "backend 'toy-numpy' finds no device 'cuda' here; it finds: cpu"),
         ({"precisions": ("bf16",)}, "backend 'toy-numpy' cannot compute in bf16 on cpu (the host); it supports: fp32"),
-        ({"compile": True}, "the toy backend has neither a compiler nor"),
+        ({"compile": True}, "the toy backend supports only the optimizer sgd"),
     ],
 )
 def test_what_a_device_cannot_do_is_unsupported(

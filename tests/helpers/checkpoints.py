@@ -1,4 +1,4 @@
-"""A small BERT checkpoint as older tools leave it: names without ``bert.``, gamma and beta, a head of another task."""
+"""Small BERT checkpoint in the format of older tools: no ``bert.`` prefix, gamma and beta, and no pooler or head."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INFO = DataInfo(
 
 
 def tiny_bert(folder: Path, *, seed: int = 0, config: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Write it; gives the arrays under their canonical names, as they are in the file."""
+    """Write the checkpoint and return its arrays by canonical name."""
     import numpy as np
     from harness_nlp.models.bert import Bert, BertConfig
     from safetensors.numpy import save_file

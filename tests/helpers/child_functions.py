@@ -16,7 +16,7 @@ from harness.errors import UnsupportedError
 from harness.execute.child import ChildContext
 
 CHANNEL = 3
-"""Place of the channel's number among the child's arguments."""
+"""Index of the channel's file descriptor in ``sys.argv`` of a child."""
 
 
 class Numbers(Struct, frozen=True):
@@ -44,7 +44,9 @@ def add(job: Numbers, context: ChildContext) -> Total:
 
 def add_with_noise(job: Numbers, context: ChildContext) -> Total:
     channel = int(sys.argv[CHANNEL])
-    os.write(channel, b'{"type": "event", "body": ' + 50_000 * b"[" + b"\n")  # deeper than the parser's recursion limit
+    os.write(
+        channel, b'{"type": "event", "body": ' + 50_000 * b"[" + b"\n"
+    )  # exceeds the recursion limit of the parser
     os.write(channel, b'not json\n{"type": "event"}\n\xff\n{"type": "event", "body": {"value": "x"}}\n{')
     return add(job, context)
 
@@ -73,7 +75,7 @@ def crash_after_the_result(job: Numbers, context: ChildContext) -> Total:
 
 
 def report_group(job: Numbers, context: ChildContext) -> Total:
-    """Write this process's id and that of one that it starts, and sleep."""
+    """Write the process IDs of this process and of a child that it starts, then sleep."""
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     path = context.directory / "pids"
     path.with_suffix(".new").write_text(f"{os.getpid()} {sleeper.pid}")
@@ -83,7 +85,7 @@ def report_group(job: Numbers, context: ChildContext) -> Total:
 
 
 def hold_the_interpreter(job: Numbers, context: ChildContext) -> Total:
-    """Sleep as compiled code that keeps the interpreter's lock: no other thread of this process can run."""
+    """Sleep in compiled code that holds the GIL, so that no other thread of the process can run."""
     path = context.directory / "pids"
     path.with_suffix(".new").write_text(str(os.getpid()))
     path.with_suffix(".new").rename(path)

@@ -1,4 +1,4 @@
-"""The command, in this process or in a new one."""
+"""Functions that run the command line, in this process or in a new one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ Invoke = Callable[..., click.testing.Result]
 
 
 def harness_cli(*arguments: object, results: Path | None = None, status: int = 0) -> click.testing.Result:
-    """Run the command in this process, with every installed plugin, and assert that it exits with `status`. Runs and
-    checks compute in child processes all the same."""
+    """Run the command in this process, with every installed plugin, and assert that it exits with `status`.
+
+    Runs and checks still compute in child processes.
+    """
     from harness.cli.root import cli
 
     words = [*map(str, arguments), *(["--results", str(results)] if results else [])]
@@ -34,11 +36,11 @@ def harness_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[s
 
 
 def store(path: Path, records: Sequence[RunRecord]) -> list[str]:
-    """Put records into a results directory; returns their run ids."""
-    kept = Store(path)
-    kept.prepare()
+    """Write records to a results directory and return their run IDs."""
+    results = Store(path)
+    results.prepare()
     names = []
     for record in records:
-        with kept.scratch() as scratch:
-            names.append(kept.commit(scratch, record).record.run_id)
+        with results.scratch() as scratch:
+            names.append(results.commit(scratch, record).record.run_id)
     return names

@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that serves files well or badly, and remembers what it was asked."""
+"""Local HTTP server that serves files, correctly or with faults, and records the requested paths."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 class FileServer:
     url: str
     answers: dict[str, list[Answer]] = field(default_factory=dict)
-    """Path -> what it answers, one after another; the last one for ever."""
+    """Answers of each path, in order; the last one is repeated."""
     asked: list[str] = field(default_factory=list)
+    """Requested paths, in order."""
 
     def serve(self, path: str, *answers: Answer | bytes) -> str:
-        """Answer `path` so; returns its URL."""
+        """Set the answers for a path and return its URL."""
         self.answers[path] = [whole(answer) if isinstance(answer, bytes) else answer for answer in answers]
         return self.url + path
 
@@ -53,7 +54,7 @@ def status(code: int, body: bytes = b"") -> Answer:
 
 
 def truncated(body: bytes, *, declared: bool = True) -> Answer:
-    """Half of the body; with the length of the whole one, or with none."""
+    """Return an answer that sends half of the body, with the length of the whole body or without a length."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -66,7 +67,7 @@ def truncated(body: bytes, *, declared: bool = True) -> Answer:
 
 
 def held(body: bytes, until: threading.Event, started: threading.Event | None = None) -> Answer:
-    """Half of the body, and the other half when `until` is set."""
+    """Return an answer that sends half of the body, and the rest when `until` is set."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -77,7 +78,7 @@ def held(body: bytes, until: threading.Event, started: threading.Event | None = 
         if started is not None:
             started.set()
         until.wait(60)
-        with contextlib.suppress(OSError):  # whoever asked was killed
+        with contextlib.suppress(OSError):  # the client was killed
             request.wfile.write(body[len(body) // 2 :])
 
     return answer

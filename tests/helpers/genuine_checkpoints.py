@@ -1,7 +1,7 @@
-"""Small checkpoints with random weights as `transformers` itself writes them, and what it computes with them.
+"""Small checkpoints with random weights that `transformers` writes, with the logits that it computes from them.
 
-As a script, ``genuine_checkpoints.py FOLDER``: writes every case below FOLDER, a folder each, with ``expected.npz``.
-That is how a process that must not import torch gets them.
+``genuine_checkpoints.py FOLDER`` writes each case to a subfolder with ``expected.npz``, for use by processes that must
+not import torch.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "wav2vec2-encoder": ("Wav2Vec2Model", WAV2VEC2),
     "wav2vec2-other-classes": ("Wav2Vec2ForSequenceClassification", {**WAV2VEC2, "num_labels": 7}),
 }
-"""Case -> class of `transformers`, its configuration."""
+"""Class of `transformers` and configuration of each case."""
 NEW_HEADS = ("resnet-encoder", "resnet-other-classes", "wav2vec2-encoder", "wav2vec2-other-classes")
-"""Cases whose checkpoint has no head of `CLASSES`."""
+"""Cases whose checkpoint has no head for `CLASSES`."""
 
 
 def write(case: str, folder: Path, *, dtype: str | None = None) -> None:
-    """Write the case's checkpoint with its preprocessor, in float16 for the half ones or in `dtype`."""
+    """Write the checkpoint of a case with its preprocessor. Cases that end in -half are float16 by default."""
     import torch
     import transformers
 
@@ -77,7 +77,9 @@ def write(case: str, folder: Path, *, dtype: str | None = None) -> None:
         for key, value in model.state_dict().items():
             if key.endswith("running_var"):
                 value.uniform_(0.5, 2)
-            elif value.is_floating_point():  # nothing at zero or one, where a forgotten array would not show
+            elif (
+                value.is_floating_point()
+            ):  # no initial zeros or ones, so that an array that is not loaded changes the result
                 value.add_(0.1 * torch.rand_like(value))
     model.to(getattr(torch, dtype or ("float16" if case.endswith("-half") else "float32"))).save_pretrained(folder)
     if case.startswith("resnet"):
@@ -88,7 +90,7 @@ def write(case: str, folder: Path, *, dtype: str | None = None) -> None:
 
 
 def raw(task: str) -> RawData:
-    """Grey images of several sizes, or clips of several lengths."""
+    """Return gray images of several sizes, or audio clips of several lengths."""
     rng = np.random.default_rng(0)
     examples = np.empty(6, object)
     if task == "vision":
@@ -103,7 +105,7 @@ def raw(task: str) -> RawData:
 
 
 def planned(folder: Path, backend: str) -> RunSpec:
-    """With two threads, as in every other test: TensorFlow fixes them once a process."""
+    """Return the spec of a run with two threads, as in other tests: TensorFlow sets them once per process."""
     task = "vision" if folder.name.startswith("resnet") else "speech"
     selection = Selection(
         tasks=(task,), backends=(backend,), devices=("cpu",), pretrained=str(folder), threads=2, seeds=(3,)
@@ -112,8 +114,7 @@ def planned(folder: Path, backend: str) -> RunSpec:
 
 
 def predicted(folder: Path, backend: str) -> tuple[dict[str, Any], dict[str, Any], Any, dict[str, str]]:
-    """The prepared inputs, the starting weights, the backend's logits, and the notes on the checkpoint: on the path of
-    every run."""
+    """Return prepared inputs, initial weights, logits of the backend and notes on the checkpoint, as in a run."""
     catalog, spec = discover(), planned(folder, backend)
     task = catalog.task(spec.task)
     data = task.prepare(raw(spec.task), msgspec.convert(spec.task_options, task.Options))
@@ -125,7 +126,7 @@ def predicted(folder: Path, backend: str) -> tuple[dict[str, Any], dict[str, Any
 
 
 def expected(case: str, folder: Path, inputs: dict[str, Any], weights: dict[str, Any]) -> Any:
-    """The logits of `transformers` on `inputs`; by the head in `weights` where the checkpoint has none that fits."""
+    """Return the logits of `transformers`, with the head in `weights` if the checkpoint has none that fits."""
     import torch
     import transformers
 

@@ -1,4 +1,4 @@
-"""One fault for each rule of the conformance kit: what is sound but for it. Import it after `install_toy`."""
+"""Plugins that each break one rule of the conformance kit. Import this module after `install_toy`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def dataset(load: Callable[[RawData], RawData], **attributes: Any) -> harness.Da
 
 
 def _fails(data: RawData) -> RawData:
-    raise OSError("the server is gone")
+    raise OSError("the server is not reachable")
 
 
 def _shortened(data: RawData) -> RawData:
@@ -43,7 +43,7 @@ def _flat_targets(data: RawData) -> RawData:
 _rng = np.random.default_rng(0)
 
 
-def _drawn_anew(data: RawData) -> RawData:
+def _shuffled(data: RawData) -> RawData:
     return replace(data, train=data.train.take(_rng.permutation(len(data.train))))
 
 
@@ -56,7 +56,7 @@ DATASETS = {
     "dataset-loads": lambda: dataset(_fails),
     "dataset-has-examples": lambda: dataset(_shortened),
     "dataset-targets-fit": lambda: dataset(_flat_targets),
-    "dataset-is-deterministic": lambda: dataset(_drawn_anew),
+    "dataset-is-deterministic": lambda: dataset(_shuffled),
     "dataset-splits-are-disjoint": lambda: dataset(_overlapping),
     "dataset-is-as-declared": lambda: dataset(lambda data: data, examples={"train": 1, "validation": 1, "test": 1}),
 }
@@ -71,32 +71,32 @@ class UnknownMetric(ToyRegression):
 
 class OtherShape(ToyRegression):
     def prepare(self, data: RawData, options: Any) -> harness.PreparedData:
-        made = super().prepare(data, options)
-        wide = {"features": made.test.inputs["features"].astype(np.float64)}
-        return replace(made, test=Split(inputs=wide, targets=made.test.targets))
+        prepared = super().prepare(data, options)
+        wide = {"features": prepared.test.inputs["features"].astype(np.float64)}
+        return replace(prepared, test=Split(inputs=wide, targets=prepared.test.targets))
 
 
-class DrawsAnew(ToyRegression):
+class AddsNoise(ToyRegression):
     def prepare(self, data: RawData, options: Any) -> harness.PreparedData:
-        made = super().prepare(data, options)
-        noise = _rng.normal(size=made.test.inputs["features"].shape).astype(np.float32)
-        return replace(made, test=Split(inputs={"features": noise}, targets=made.test.targets))
+        prepared = super().prepare(data, options)
+        noise = _rng.normal(size=prepared.test.inputs["features"].shape).astype(np.float32)
+        return replace(prepared, test=Split(inputs={"features": noise}, targets=prepared.test.targets))
 
 
 class Leaks(ToyRegression):
     def prepare(self, data: RawData, options: Any) -> harness.PreparedData:
-        made = super().prepare(data, options)
+        prepared = super().prepare(data, options)
         shift = np.float32(data.test.inputs["points"].mean())
-        moved = {"features": made.train.inputs["features"] - shift}
-        return replace(made, train=Split(inputs=moved, targets=made.train.targets))
+        moved = {"features": prepared.train.inputs["features"] - shift}
+        return replace(prepared, train=Split(inputs=moved, targets=prepared.train.targets))
 
 
 class ScalesEachSplit(ToyRegression):
     def prepare(self, data: RawData, options: Any) -> harness.PreparedData:
-        made = super().prepare(data, options)
-        features = made.test.inputs["features"]
+        prepared = super().prepare(data, options)
+        features = prepared.test.inputs["features"]
         scaled = {"features": features / features.std(axis=0)}
-        return replace(made, test=Split(inputs=scaled, targets=made.test.targets))
+        return replace(prepared, test=Split(inputs=scaled, targets=prepared.test.targets))
 
 
 class AugmentsByChance(ToyRegression):
@@ -107,7 +107,7 @@ class AugmentsByChance(ToyRegression):
 TASKS = {
     "task-defaults-exist": UnknownMetric,
     "task-prepares-what-it-declares": OtherShape,
-    "task-is-deterministic": DrawsAnew,
+    "task-is-deterministic": AddsNoise,
     "task-leaks-nothing": Leaks,
     "task-prepares-examples-independently": ScalesEachSplit,
     "task-augments-reproducibly": AugmentsByChance,
@@ -122,14 +122,14 @@ class MissizedVariant(ToyLinear):
     recipes = {}
 
 
-class ListsTwice(ToyLinear):
+class ListsParametersTwice(ToyLinear):
     def parameters(self, config: Any, info: Any) -> list[Parameter]:
         return [*super().parameters(config, info)] * 2
 
 
-class FreeOfCharge(ToyLinear):
+class ZeroFlops(ToyLinear):
     def flops_per_sample(self, config: Any, info: Any) -> float:
-        """0."""
+        """Return 0."""
         return 0.0
 
 
@@ -145,8 +145,8 @@ class WithoutNetwork(ToyLinear):
 
 MODELS = {
     "model-variants-are-valid": MissizedVariant,
-    "model-parameters-are-valid": ListsTwice,
-    "model-has-flops": FreeOfCharge,
+    "model-parameters-are-valid": ListsParametersTwice,
+    "model-has-flops": ZeroFlops,
     "model-recipes-are-valid": UnknownRecipe,
     "model-has-a-network": WithoutNetwork,
 }
@@ -289,18 +289,18 @@ class Unseeded(NumpySession):
 
 class TransposedGradients(NumpySession):
     def gradients(self, batch: Batch) -> Any:
-        loss, found = super().gradients(batch)
-        return loss, {name: array.T for name, array in found.items()}
+        loss, gradients = super().gradients(batch)
+        return loss, {name: array.T for name, array in gradients.items()}
 
 
 class UphillGradients(NumpySession):
     def gradients(self, batch: Batch) -> Any:
-        loss, found = super().gradients(batch)
-        return loss, {name: -array for name, array in found.items()}
+        loss, gradients = super().gradients(batch)
+        return loss, {name: -array for name, array in gradients.items()}
 
 
 class Late(NumpySession):
-    """Its work is done when the result is fetched."""
+    """Session that computes only when a result is fetched."""
 
     waiting = 0.0
 
@@ -324,7 +324,7 @@ class Busy(NumpySession):
     def _burn(self) -> None:
         data = bytes(2**22)
         while not self.stop.is_set():
-            hashlib.sha256(data)  # without the interpreter's lock
+            hashlib.sha256(data)  # releases the GIL
 
     def close(self) -> None:
         self.stop.set()
@@ -372,7 +372,7 @@ def opening(session: type[NumpySession]) -> harness.Backend:
 
 
 class Drifts(NumpySession):
-    """As where running statistics go on running in evaluation."""
+    """Session that changes with each prediction, like running statistics that are updated during evaluation."""
 
     def predict(self, inputs: Mapping[str, Any]) -> Any:
         self.network.module.values["bias"] += np.float32(1e-6)

@@ -1,4 +1,4 @@
-"""Small files of a user's own."""
+"""Small files of user data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def reviews(count: int = 30) -> dict[str, list[str]]:
-    """Columns ``review`` and ``label`` (neg, pos), half of each."""
+    """Return columns ``review`` and ``label``, in which neg and pos alternate."""
     praise, blame = "great\nfun", 'dull, "very" dull'
     return {
         "review": [f"Film {n} was {blame if n % 2 else praise}" for n in range(count)],
@@ -35,7 +35,7 @@ def reviews(count: int = 30) -> dict[str, list[str]]:
 
 
 def houses(count: int = 40) -> dict[str, list[Any]]:
-    """Columns ``rooms``, ``area`` (with gaps), ``town`` (three, with a gap), ``price``."""
+    """Return four columns of houses: two numeric, the second with missing values, a categorical one, and the price."""
     rng = np.random.default_rng(0)
     towns = ["Ulm", "Bonn", "Kiel"]
     return {
@@ -47,7 +47,7 @@ def houses(count: int = 40) -> dict[str, list[Any]]:
 
 
 def write_image(path: Path, shape: tuple[int, ...] = (6, 8, 3), *, seed: int = 0, **settings: Any) -> Path:
-    """Noise, as Pillow writes it for the suffix; `shape` is ``(H, W)`` for a gray image."""
+    """Write an image of noise in the format of the suffix. `shape` is ``(H, W)`` for a gray image."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def write_sound(path: Path, samples: int = 400, rate_hz: int = 8000, *, channels
 
 
 def photos(root: Path, count: int = 6) -> Path:
-    """`count` images of several sizes in each of the folders ``cat`` and ``dog``."""
+    """Write `count` images of several sizes to each of the folders ``cat`` and ``dog``, and return `root`."""
     for label in ("cat", "dog"):
         for n in range(count):
             write_image(root / label / f"{n}.png", (6 + n % 3, 8, 3), seed=n)

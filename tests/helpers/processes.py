@@ -1,4 +1,4 @@
-"""The state of other processes."""
+"""State of other processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psutil
 
 
 def gone(pid: int, within_s: float = 5) -> bool:
-    """Return whether the process ends in time. A zombie has ended."""
+    """Return True if the process ends within the time. A zombie process counts as ended."""
     end = time.monotonic() + within_s
     while time.monotonic() < end:
         try:

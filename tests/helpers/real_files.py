@@ -1,4 +1,4 @@
-"""Loading what publishers offer, where it is at hand."""
+"""Loading of published datasets."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from harness.plugins.requirements import missing
 
 
 def load_real(dataset: Dataset, **options: object) -> RawData:
-    """Load `dataset`, or skip the test if it is neither embedded nor in the cache or the mirror. For tests without
-    network access, such as those with the fixture ``real_data``."""
+    """Return the loaded dataset; skip the test if it is neither embedded nor in the cache or mirror.
+
+    For tests without network access, such as those with the fixture ``real_data``.
+    """
     reason = missing(dataset.requires) or out_of_reach(dataset)
     if reason:
         pytest.skip(f"{dataset.name}: {reason}")

@@ -22,18 +22,18 @@ def dataset(*files: harness.RemoteFile, name: str = "far") -> harness.Dataset:
     """Return a dataset that declares `files` and cannot be loaded."""
 
     def load(self: harness.Dataset, options: Any) -> harness.RawData:
-        raise AssertionError("no test here loads it")
+        raise AssertionError("this dataset must not be loaded")
 
     declared: dict[str, Any] = {"name": name, "kind": "points", "objective": "classification", "files": files}
     return type("Far", (harness.Dataset,), {**declared, "summary": "remote", "license": "CC0-1.0", "load": load})()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files that a dataset's loader sees."""
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if name != ".manifest.json"}
+    """Return the contents of the installed files of a dataset by path, without the manifest."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in paths.items() if name != ".manifest.json"}
 
 
 def visible(name: str = "far") -> list[str]:
-    """Installed folders of a dataset: what a loader could take for whole."""
+    """Return the names of the visible directories of a dataset, which a loader takes for completely installed."""
     return [path.name for path in (cache_dir() / "datasets" / name).glob("[!.]*")]

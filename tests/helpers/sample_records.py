@@ -80,7 +80,7 @@ def success(
     host_mib: float = 500.0,
     device: DeviceMemory | None = None,
     flags: Sequence[Flag] = (),
-    energy: Energy = Energy(cpu_source="RAPL: this machine shows no counter"),  # noqa: B008 - frozen
+    energy: Energy = Energy(cpu_source="RAPL: this machine has no energy counter"),  # noqa: B008 - frozen
 ) -> Success:
     second: dict[str, float | None] = {"f1_macro": quality - 0.01} if primary == "accuracy" else {"r2": 0.5}
     epochs = [
@@ -187,14 +187,14 @@ def comparison() -> list[RunRecord]:
         record(success(q, train=train, inference=inference), backend=backend, seed=seed, repeat=repeat)
         for q, train, inference, backend, seed, repeat in nlp
     ]
-    drift = Flag(metric="train_throughput", kind="drift", detail="throughput moved by +3.1%")
+    drift = Flag(metric="train_throughput", kind="drift", detail="throughput changed by +3.1%")
     records[0] = record(success(0.7123, train=1893.0, inference=5120.0, flags=[drift]), backend="torch")
     records.append(record(failure(), backend="tensorflow", seed=2, device="auto"))
     table = {"task": "regression", "dataset": "diabetes", "target_unit": "score"}
     rmse: dict[str, Any] = {"primary": "rmse", "reference": {"rmse": 53.8536}}
     memory = DeviceMemory(allocator_peak_bytes=21 * MIB, reserved_peak_bytes=32 * MIB, driver_peak_bytes=460 * MIB)
     drawn = EnergyUse(train_j_per_sample=0.0123, train_w=212.5, inference_j_per_sample=0.00456, inference_w=180.0)
-    energy = Energy(cpu_source="RAPL: this machine shows no counter", gpu=drawn, gpu_source="NVML")
+    energy = Energy(cpu_source="RAPL: this machine has no energy counter", gpu=drawn, gpu_source="NVML")
     records += [
         record(success(53.9021, **rmse, p99_ms=1.25), model="linear", **table),
         record(success(53.9021, **rmse), model="linear", backend="tensorflow", **table),

@@ -18,11 +18,11 @@ from harness.records.store import ARRAYS, LOG, RECORD, Store
 from harness.report.report import Report
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">'\"&=1+1"
-"""Name that runs a script in a page that does not escape it."""
+"""Name that runs a script in a page that does not escape names."""
 
 
 def arrays_for(made: RunRecord) -> dict[str, Any]:
-    """Return raw samples of the same shapes as those of a worker, generated from the seed of the run."""
+    """Return random raw samples with the names and shapes of a real run, generated from the seed of the run."""
     rng = np.random.default_rng(made.spec.seed)
     regression = isinstance(made.outcome, Success) and made.outcome.scores.primary == "rmse"
     targets = rng.normal(size=(80, 1)).astype("float32") if regression else rng.integers(0, 2, 80)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the records and the arrays of the core."""
+"""Hypothesis strategies for records, selections and predictions."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ from harness.records import (
     TimeToTarget,
 )
 
-# Surrogates cannot be written as UTF-8.
+# Surrogates cannot be encoded as UTF-8.
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 words = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=12)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.integers(0, 2**53)
-shares = st.floats(0, 1, exclude_max=True)
+fractions = st.floats(0, 1, exclude_max=True)
 positive = st.floats(1e-9, 1e9)
 scores = st.dictionaries(words, st.none() | numbers, max_size=3)
 
@@ -64,17 +64,17 @@ recipes = st.builds(
     batch_size=st.integers(1, 4096),
     optimizer=st.sampled_from(["sgd", "rmsprop", "adam", "adamw"]),
     learning_rate=positive,
-    momentum=shares,
+    momentum=fractions,
     nesterov=st.booleans(),
-    beta1=shares,
-    beta2=shares,
+    beta1=fractions,
+    beta2=fractions,
     epsilon=st.floats(0, 1),
     weight_decay=st.floats(0, 1),
     schedule=st.sampled_from(["constant", "linear", "cosine"]),
     warmup_fraction=st.floats(0, 1),
     clip_norm=st.none() | positive,
-    label_smoothing=shares,
-    dropout=shares,
+    label_smoothing=fractions,
+    dropout=fractions,
 )
 protocols = st.builds(
     Protocol,
@@ -159,19 +159,23 @@ class_scores = st.builds(
     support=counts,
 )
 slice_scores = st.builds(SliceScore, group=text, value=text, support=counts, score=st.none() | numbers)
-maybe = st.none() | numbers
-maybe_bytes = st.none() | counts
+optional_numbers = st.none() | numbers
+optional_counts = st.none() | counts
 steadies = st.builds(
     Steady,
     windows=counts,
     seconds=numbers,
     warmup_windows=counts,
-    low=maybe,
-    high=maybe,
+    low=optional_numbers,
+    high=optional_numbers,
     ended=st.sampled_from(["target", "budget"]),
 )
 energy_uses = st.none() | st.builds(
-    EnergyUse, train_j_per_sample=maybe, train_w=maybe, inference_j_per_sample=maybe, inference_w=maybe
+    EnergyUse,
+    train_j_per_sample=optional_numbers,
+    train_w=optional_numbers,
+    inference_j_per_sample=optional_numbers,
+    inference_w=optional_numbers,
 )
 flags = st.builds(
     Flag,
@@ -184,7 +188,7 @@ successes = st.builds(
     flags=st.lists(flags, max_size=2),
     energy=st.builds(Energy, cpu=energy_uses, cpu_source=text, gpu=energy_uses, gpu_source=text),
     time_to_target=st.none()
-    | st.builds(TimeToTarget, metric=words, target=numbers, train_s=maybe, epoch=st.none() | counts),
+    | st.builds(TimeToTarget, metric=words, target=numbers, train_s=optional_numbers, epoch=st.none() | counts),
     evidence=st.none()
     | st.builds(
         Evidence,
@@ -208,14 +212,21 @@ successes = st.builds(
     curves=st.lists(epochs, max_size=2),
     speed=st.builds(
         Speed,
-        train_samples_per_s=maybe,
-        inference_samples_per_s=maybe,
+        train_samples_per_s=optional_numbers,
+        inference_samples_per_s=optional_numbers,
         first_step_s=numbers,
         train=st.none() | steadies,
         inference=steadies,
-        train_flops_per_s=maybe,
+        train_flops_per_s=optional_numbers,
     ),
-    latency=st.builds(Latency, batch_size=counts, samples=counts, p50_ms=maybe, p90_ms=maybe, p99_ms=maybe),
+    latency=st.builds(
+        Latency,
+        batch_size=counts,
+        samples=counts,
+        p50_ms=optional_numbers,
+        p90_ms=optional_numbers,
+        p99_ms=optional_numbers,
+    ),
     memory=st.builds(
         Memory,
         host_peak_bytes=counts,
@@ -225,9 +236,9 @@ successes = st.builds(
         device=st.none()
         | st.builds(
             DeviceMemory,
-            allocator_peak_bytes=maybe_bytes,
-            reserved_peak_bytes=maybe_bytes,
-            driver_peak_bytes=maybe_bytes,
+            allocator_peak_bytes=optional_counts,
+            reserved_peak_bytes=optional_counts,
+            driver_peak_bytes=optional_counts,
         ),
     ),
     model=st.builds(ModelInfo, parameters=counts, flops_per_sample=numbers),
@@ -251,18 +262,18 @@ environments = st.builds(
     memory_bytes=counts,
     gpus=st.lists(st.builds(Gpu, name=text, memory_bytes=counts, driver=text), max_size=2),
     packages=st.dictionaries(words, text, max_size=2),
-    load_1min=maybe,
+    load_1min=optional_numbers,
     git_commit=st.none() | text,
 )
-maybe_text = st.none() | text
+optional_text = st.none() | text
 provenances = st.builds(
     Provenance,
-    dataset_digest=maybe_text,
-    initial_weights_digest=maybe_text,
-    final_weights_digest=maybe_text,
+    dataset_digest=optional_text,
+    initial_weights_digest=optional_text,
+    final_weights_digest=optional_text,
     plugins=st.lists(plugin_refs, max_size=2),
     data=st.none() | data_infos,
-    device_name=maybe_text,
+    device_name=optional_text,
     notes=st.dictionaries(words, text, max_size=2),
 )
 records = st.builds(
@@ -297,7 +308,7 @@ records = st.builds(
 
 @st.composite
 def predictions(draw: st.DrawFn) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Targets int64 ``[N]`` and logits float32 ``[N, C]``."""
+    """Draw int64 targets ``[N]`` and float32 logits ``[N, C]``."""
     classes, examples = draw(st.integers(2, 5)), draw(st.integers(1, 30))
     targets = draw(st.lists(st.integers(0, classes - 1), min_size=examples, max_size=examples))
     logit = st.floats(-50, 50, width=32)

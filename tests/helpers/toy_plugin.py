@@ -1,4 +1,4 @@
-"""The plugin distribution in ``tests/toy``, and others that tests install for themselves and their children."""
+"""Installation of the plugins in ``tests/toy`` and other directories, for tests and their child processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.records import PluginRef
 
 TOY = Path(__file__).parents[1] / "toy"
 PEERS = Path(__file__).parents[1] / "checks" / "parity" / "plugin"
-"""Backends to compare the toy's with."""
+"""Directory of backends for parity checks against the toy backend."""
 TOY_REF = PluginRef(name="toy", value="harness_toy", distribution="harness-toy", version="1.0")
 FAULTS_REF = PluginRef(name="toy-faults", value="harness_toy_faults", distribution="harness-toy", version="1.0")
 
@@ -21,13 +21,13 @@ FAST = (
     "protocol.latency_batches=12",
     "protocol.latency_budget_s=0.02",
 )
-"""Overrides that make a run's measuring as short as it can be."""
+"""Overrides that make the measurements of a run as short as possible."""
 SET_FAST = tuple(word for override in FAST for word in ("--set", override))
-"""The same for a command."""
+"""The same overrides as command-line arguments."""
 
 
 def install(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Put a folder with plugins on the path of this process and its children, until `patch` is undone."""
+    """Add a directory to the import path of this process and its children until `patch` is undone."""
     patch.syspath_prepend(str(folder))
     patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
 
@@ -37,6 +37,6 @@ def install_toy(patch: pytest.MonkeyPatch) -> None:
 
 
 def environment_with(folder: Path, **variables: str) -> dict[str, str]:
-    """This process's environment for a child that also imports from `folder`."""
+    """Return the environment variables for a child process that also imports from `folder`."""
     path = [str(folder), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), **variables}

@@ -1,4 +1,4 @@
-"""Every task on every backend, for real: one short run each through the command line, as a user types it."""
+"""Tests of short runs of every task on every framework backend, through the command line."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SMALLER = {
     "vision": ("recipe.batch_size=256",),
     "speech": ("dataset.takes=1",),
 }  # fmt: skip
-"""Overrides that make an epoch of a task a matter of seconds."""
+"""Overrides that shorten an epoch of a task to a few seconds."""
 
 
 def installed() -> list[str]:
-    """The backends whose frameworks are here; skips the test where there is none."""
+    """Return the backends whose framework is installed; skip the test if there is none."""
     backends = [name for name in BACKENDS if importlib.util.find_spec(name)]
     if not backends:
         pytest.skip("neither torch nor tensorflow is installed")
@@ -50,21 +50,21 @@ Ran = tuple[CompletedProcess[str], Path]
 
 @pytest.fixture(scope="module")
 def one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ran]:
-    """Carries out a task's run on every backend that is here, once: the finished command and its results."""
+    """Return a function that runs a task on all installed backends and returns the command and its results."""
 
     @cache
-    def carried_out(task: str) -> Ran:
+    def run_task(task: str) -> Ran:
         results = tmp_path_factory.mktemp(task) / "results"
         more = {"nlp": ["--model", "bert"], "regression": ["--model", "mlp", "--save-weights"]}.get(task, [])
         backends = ",".join(installed())
         overrides = (*SHORT, *SMALLER.get(task, ()))
         return run("--task", task, *more, "--backend", backends, results=results, overrides=overrides), results
 
-    return carried_out
+    return run_task
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_one_epoch_on_every_backend_that_is_here(task: str, one_epoch: Callable[[str], Ran]) -> None:
+def test_one_epoch_on_every_installed_backend(task: str, one_epoch: Callable[[str], Ran]) -> None:
     done, results = one_epoch(task)
     assert done.stderr == ""
     records = harness.load(results).records
@@ -73,14 +73,14 @@ def test_one_epoch_on_every_backend_that_is_here(task: str, one_epoch: Callable[
         assert isinstance(record.outcome, Success)
         assert record.spec.backend in done.stdout
     digests = {(r.provenance.dataset_digest, r.provenance.initial_weights_digest) for r in records}
-    assert len(digests) == 1, "the backends saw other data or started from other weights"
+    assert len(digests) == 1, "the backends used different data or initial weights"
     assert len({r.outcome.model.parameters for r in records}) == 1  # type: ignore[union-attr]
     first_losses = [r.outcome.curves[0].train_loss for r in records]  # type: ignore[union-attr]
     assert max(first_losses) <= 1.25 * min(first_losses), first_losses
 
 
 @pytest.mark.plugins("regression", "torch", "tensorflow")
-def test_trained_weights_travel(one_epoch: Callable[[str], Ran]) -> None:
+def test_trained_weights_are_evaluated_by_another_backend(one_epoch: Callable[[str], Ran]) -> None:
     if installed() != ["torch", "tensorflow"]:
         pytest.skip("needs torch and tensorflow")
     _, results = one_epoch("regression")
@@ -119,7 +119,7 @@ FLOOR = {"nlp": ("accuracy", 0.70), "vision": ("accuracy", 0.97), "speech": ("ac
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("task", TASKS)
-def test_default_quality_over_three_seeds(task: str, backend: str, tmp_path: Path) -> None:
+def test_default_runs_reach_the_expected_quality(task: str, backend: str, tmp_path: Path) -> None:
     if not importlib.util.find_spec(backend):
         pytest.skip(f"{backend} is not installed")
     run("--task", task, "--backend", backend, "--seed", "0,1,2", results=tmp_path / "results")
@@ -137,7 +137,7 @@ def test_default_quality_over_three_seeds(task: str, backend: str, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_every_backend_starts_from_the_checkpoint(tmp_path: Path) -> None:
+def test_every_backend_starts_from_a_checkpoint(tmp_path: Path) -> None:
     backends = installed()
     tiny_bert(tmp_path / "tiny")
     arguments = ["--task", "nlp", "--pretrained", str(tmp_path / "tiny"), "--backend", ",".join(backends)]

@@ -1,4 +1,4 @@
-"""No built-in plugin is special: without any one folder of ``plugins/``, the rest can be listed and run."""
+"""Tests that harness and the other plugins work if any one package of ``plugins/`` is removed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python that has all that is installed here but harness itself and what is installed editable."""
+    """Python interpreter with the installed packages, except for harness and other editable installations."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     (site,) = folder.glob("lib/python*/site-packages")
@@ -40,9 +40,9 @@ def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with all that a wheel of harness installs."""
+    """Directory with the contents of a wheel of harness."""
     if int(version("setuptools").partition(".")[0]) < 77:
-        pytest.skip("setuptools 77 or newer builds it")
+        pytest.skip("building the wheel requires setuptools 77 or newer")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -61,14 +61,14 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def without(
     request: pytest.FixtureRequest, tmp_path: Path, interpreter: Path, everything: Path
 ) -> tuple[str, list[str], dict[str, str]]:
-    """A folder, how to start Python without it, and the environment for that."""
+    """Name of the removed package, and the command and environment variables of a Python without it."""
     site = Path(shutil.copytree(everything, tmp_path / "site"))
     shutil.rmtree(site / request.param)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return request.param, [str(interpreter)], environment | {"PYTHONPATH": str(site)}
 
 
-def test_the_rest_lists_and_runs(without: tuple[str, list[str], dict[str, str]], tmp_path: Path) -> None:
+def test_other_plugins_are_listed_and_run(without: tuple[str, list[str], dict[str, str]], tmp_path: Path) -> None:
     folder, python, environment = without
 
     def harness(*arguments: str) -> str:
@@ -78,25 +78,25 @@ def test_the_rest_lists_and_runs(without: tuple[str, list[str], dict[str, str]],
         return done.stdout
 
     listed = {plugin["name"]: plugin for plugin in json.loads(harness("plugin", "list", "--format", "json"))["plugins"]}
-    gone = folder.removeprefix("harness_")
+    removed = folder.removeprefix("harness_")
     problems = {name: listed[name]["problem"] for name in listed if listed[name]["module"].startswith("harness_")}
-    assert f"No module named {folder!r}" in problems.pop(gone)
-    assert set(problems) == {name.removeprefix("harness_") for name in FOLDERS} - {gone}
+    assert f"No module named {folder!r}" in problems.pop(removed)
+    assert set(problems) == {name.removeprefix("harness_") for name in FOLDERS} - {removed}
     assert set(problems.values()) == {""}
-    task = "vision" if gone == "regression" else "regression"
+    task = "vision" if removed == "regression" else "regression"
     backend = "baseline"
-    if gone == "baselines":
+    if removed == "baselines":
         if importlib.util.find_spec("torch") is None:
             pytest.skip("torch is not installed")
         backend = "torch"
-    told = harness("run", "--task", task, "--backend", backend, *QUICK, "--results", str(tmp_path / "results"))
-    assert "ok" in told.split()
+    printed = harness("run", "--task", task, "--backend", backend, *QUICK, "--results", str(tmp_path / "results"))
+    assert "ok" in printed.split()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_rest_tests(without: tuple[str, list[str], dict[str, str]], tmp_path: Path) -> None:
-    """The fast tests that import neither framework, of all folders."""
+def test_fast_tests_pass(without: tuple[str, list[str], dict[str, str]], tmp_path: Path) -> None:
+    """Run the fast tests that import neither framework."""
     _, python, environment = without
     for name in ("tests", "docs", "benchmarks", "results", "examples"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "test_removal.py"))

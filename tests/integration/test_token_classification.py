@@ -1,4 +1,4 @@
-"""A class for each position, from a dataset through runs, parity, reports and audit; in numpy alone."""
+"""Tests of token classification with numpy backends: runs, parity, reports, evaluation and audit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def harness(command: str, *arguments: Any, status: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Two backends that compute the same, with saved weights and a parity mark."""
+    """Results directory with runs of two equivalent backends, with saved weights and parity checks."""
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
         patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -41,10 +41,10 @@ def run(results: Path, toy: Path) -> Path:
     return found
 
 
-def test_what_a_run_leaves(run: Path) -> None:
+def test_run_stores_scores_and_arrays_of_positions(run: Path) -> None:
     outcome = json.loads((run / "record.json").read_text())["outcome"]
     scores = outcome["scores"]
-    assert scores["test"]["toy_right"] > 0.9  # a third by chance; padding learned as a class would end near that
+    assert scores["test"]["toy_right"] > 0.9  # chance level, also if padding were trained as a class: 1/3
     assert (scores["confusion"], scores["per_class"], scores["intervals"]) == ([], [], {})
     assert sum(part["support"] for part in scores["slices"]) == 40
     arrays = np.load(run / "arrays.npz")
@@ -52,30 +52,30 @@ def test_what_a_run_leaves(run: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "latex", "csv", "json", "pytest-benchmark"])
-def test_reports(form: str, run: Path) -> None:
+def test_report_is_written_in_every_format(form: str, run: Path) -> None:
     text = harness("report", "--format", form, "--results", run.parent)
     assert "toy-positions-peer" in text
     if form in ("text", "markdown"):
         assert "parity same (0e+00)" in text
 
 
-def test_site(run: Path, tmp_path: Path) -> None:
+def test_site_is_written(run: Path, tmp_path: Path) -> None:
     harness("report", "--format", "html", "--output", tmp_path / "site", "--results", run.parent)
     assert len(list((tmp_path / "site").rglob("*.html"))) >= 3
 
 
 @pytest.mark.parametrize("plot", ["confusion", "roc"])
-def test_figures_of_classes_are_left_out(plot: str, run: Path, tmp_path: Path) -> None:
+def test_plots_of_classes_are_rejected(plot: str, run: Path, tmp_path: Path) -> None:
     harness("report", "--plot", plot, "--output", tmp_path / "x.svg", "--results", run.parent, status=2)
 
 
-def test_the_other_backend_predicts_the_same(run: Path) -> None:
+def test_other_backend_predicts_the_same(run: Path) -> None:
     text = harness("evaluate", run.name, "--backend", "toy-positions-peer", "--results", run.parent)
     assert "40 of 40 examples have the same predicted class" in text
 
 
-def test_only_positions_that_count_are_compared(run: Path, tmp_path: Path) -> None:
-    """Other predictions for padding change no class; one that counts changes its example's."""
+def test_only_labeled_positions_are_compared(run: Path, tmp_path: Path) -> None:
+    """Changed predictions for padding are ignored; a changed prediction of a labeled position counts."""
     copy = tmp_path / run.name
     shutil.copytree(run, copy)
     arrays = dict(np.load(run / "arrays.npz"))
@@ -84,33 +84,33 @@ def test_only_positions_that_count_are_compared(run: Path, tmp_path: Path) -> No
     arrays["test_outputs"] = np.where(ignored[..., None], -arrays["test_outputs"], arrays["test_outputs"])
     arrays["test_outputs"][3, 0] *= -1
     np.savez(copy / "arrays.npz", **arrays)
-    told = harness(
+    printed = harness(
         "evaluate", run.name, "--backend", "toy-positions-peer", "--format", "json", "--results", tmp_path, status=1
     )
-    assert json.loads(told)["same_class"] == 39
+    assert json.loads(printed)["same_class"] == 39
 
 
-def test_the_record_can_be_believed(run: Path) -> None:
+def test_audit_passes(run: Path) -> None:
     text = harness("audit", run.name, "--results", run.parent)
     assert "scores follow from the predictions" in text
     assert "failed" not in text.lower()
 
 
-def test_padding_learned_as_a_class_is_found_by_parity(toy: Path, tmp_path: Path) -> None:
+def test_parity_detects_that_padding_is_trained_as_a_class(toy: Path, tmp_path: Path) -> None:
     backends = "toy-positions,toy-positions-faulty"
     text = harness("parity", "--task", "toy-tag", "--backend", backends, "--results", tmp_path, status=1)
     assert "DIFFERS: training losses differ" in text
 
 
 @pytest.mark.slow
-def test_rules_for_plugins(toy: Path) -> None:
-    """All are kept but by the faulty backend's network, which does not compute what others do."""
+def test_plugin_follows_all_rules_but_one(toy: Path) -> None:
+    """Only the network of the faulty backend breaks a rule, as its results differ from those of other backends."""
     printed = harness_cli("plugin", "check", "--plugin", PLUGIN, PLUGIN, status=1).stdout
     broken = [line for line in printed.splitlines() if line.startswith("BROKEN")]
     assert len(broken) == 1, printed
     assert "network-matches-other-backends (network toy-positions/toy-positions-faulty)" in broken[0]
 
 
-def test_own_files_hold_one_label_a_row(tmp_path: Path) -> None:
+def test_user_files_are_rejected_for_token_classification(tmp_path: Path) -> None:
     with pytest.raises(CombinationError, match="token classification cannot read files"):
         UserDataset(tmp_path / "x.csv", "text", "token_classification")

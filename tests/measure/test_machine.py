@@ -1,4 +1,4 @@
-"""Other work, throttling and energy, from counters that a test can write."""
+"""Tests of flags for load and throttling and of energy, with counters that the tests write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine of four cores, two of which the process may use."""
+    """Root directory of a machine with four cores, two of which the process may use."""
     monkeypatch.setattr(machine_module, "_affinity", lambda: frozenset({1, 2}))
     write(tmp_path, "proc/self/cgroup", "0::/box\n")
     write(tmp_path, "sys/fs/cgroup/box/cpu.stat", "usage_usec 1\nthrottled_usec 0\n")
@@ -42,7 +42,7 @@ def stat(root: Path, busy_s: list[float], steal_s: float = 0.0) -> None:
 
 
 def passed(root: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, change: Any) -> Reading:
-    """Return the reading of ten seconds, of which this process works for one."""
+    """Return the change of the counters over ten seconds, of which this process uses one second of CPU time."""
     clock = SimpleNamespace(perf_counter=lambda: 100.0, process_time=lambda: 5.0)
     monkeypatch.setattr(machine_module, "time", clock)
     before = machine.read()
@@ -51,14 +51,14 @@ def passed(root: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, change
     return difference(before, machine.read())
 
 
-def test_a_busy_core_that_the_process_may_use_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_load_on_a_usable_core_is_flagged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(root=root)
     seen = passed(root, machine, monkeypatch, lambda: stat(root, [50, 1.0, 8.0, 50]))
     assert (seen.clock_s, seen.busy_s, seen.own_s) == (10.0, 9.0, 1.0)
     assert machine.suspicions(seen) == [("other_load", "0.8 of 2 cores were busy with other work")]
 
 
-def test_own_work_and_other_peoples_cores_are_not_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_load_and_unusable_cores_are_not_flagged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(root=root)
     seen = passed(root, machine, monkeypatch, lambda: stat(root, [50, 1.0, 0.5, 50]))
     assert machine.suspicions(seen) == []
@@ -71,37 +71,37 @@ def test_own_work_and_other_peoples_cores_are_not_told(root: Path, monkeypatch: 
         (
             lambda root: write(root, "sys/fs/cgroup/box/cpu.stat", "throttled_usec 400000\n"),
             "throttled",
-            "quota held the run back for 4.0%",
+            "CPU quota throttled the run for 4.0%",
         ),
         (
             lambda root: write(root, "sys/devices/system/cpu/cpu1/thermal_throttle/package_throttle_count", "3\n"),
             "throttled",
-            "throttled for heat 3 times",
+            "thermal throttling events of the processor: 3",
         ),
     ],
 )
-def test_what_holds_the_run_back_is_told(
+def test_throttling_and_stolen_time_are_flagged(
     root: Path, monkeypatch: pytest.MonkeyPatch, change: Any, kind: str, words: str
 ) -> None:
     machine = Machine(root=root)
-    ((found, detail),) = machine.suspicions(passed(root, machine, monkeypatch, lambda: change(root)))
-    assert found == kind
+    ((flagged, detail),) = machine.suspicions(passed(root, machine, monkeypatch, lambda: change(root)))
+    assert flagged == kind
     assert words in detail
 
 
-def test_a_machine_without_counters_is_silent(tmp_path: Path) -> None:
+def test_machine_without_counters_has_no_flags(tmp_path: Path) -> None:
     machine = Machine(root=tmp_path)
     reading = machine.read()
     assert reading._replace(clock_s=0.0, own_s=None) == Reading()
     assert machine.suspicions(difference(reading, machine.read())) == []
     energy = machine.energy(reading, 1, reading, 1)
     assert (energy.cpu, energy.gpu) == (None, None)
-    assert energy.cpu_source == "RAPL: this machine shows no counter"
+    assert energy.cpu_source == "RAPL: this machine has no energy counter"
     assert energy.gpu_source == "the run did not use a GPU"
 
 
-def test_a_real_busy_core_is_seen() -> None:
-    """Whatever else goes on, a process that spins on the cores that this one may use adds a core."""
+def test_real_load_on_a_core_is_flagged() -> None:
+    """A process that spins on the usable cores is flagged, whatever else runs on the machine."""
     if not Path("/proc/stat").exists():
         pytest.skip("no /proc/stat here")
     machine = Machine()
@@ -116,7 +116,7 @@ def test_a_real_busy_core_is_seen() -> None:
     assert "other_load" in kinds
 
 
-def test_readings_add_up_and_unknown_ones_stay_unknown() -> None:
+def test_total_of_readings_is_none_if_one_is_none() -> None:
     one, two = Reading(clock_s=1.0, busy_s=2.0), Reading(clock_s=3.0, cpu_j=5.0)
     assert total([one, two]) == Reading(clock_s=4.0)
     assert total([one, one]).busy_s == 4.0
@@ -133,7 +133,7 @@ def zone(root: Path, number: str, name: str, microjoules: int) -> None:
     write(root, f"{folder}/max_energy_range_uj", "1000000\n")
 
 
-def test_rapl_adds_packages_and_memory_but_not_parts_of_packages(tmp_path: Path) -> None:
+def test_rapl_sums_package_and_memory_zones_only(tmp_path: Path) -> None:
     for number, name in (("0", "package-0"), ("0:0", "core"), ("0:1", "dram"), ("1", "package-1")):
         zone(tmp_path, number, name, 100_000)
     rapl = Rapl(tmp_path / "sys/class/powercap")
@@ -141,7 +141,7 @@ def test_rapl_adds_packages_and_memory_but_not_parts_of_packages(tmp_path: Path)
     assert rapl.read_j() == pytest.approx(0.3)
 
 
-def test_rapl_wraps_round(tmp_path: Path) -> None:
+def test_rapl_counter_that_wraps_around_is_corrected(tmp_path: Path) -> None:
     zone(tmp_path, "0", "package-0", 900_000)
     rapl = Rapl(tmp_path / "sys/class/powercap")
     before = rapl.read_j()
@@ -152,22 +152,22 @@ def test_rapl_wraps_round(tmp_path: Path) -> None:
     assert after - before == pytest.approx(0.3)
 
 
-def test_rapl_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rapl_without_permission_gives_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zone(tmp_path, "0", "package-0", 1)
     real = Path.read_text
 
-    def refused(path: Path, *arguments: Any, **options: Any) -> str:
+    def read_text(path: Path, *arguments: Any, **options: Any) -> str:
         if path.name == "energy_uj":
             raise PermissionError(path)
         return real(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "read_text", refused)
+    monkeypatch.setattr(Path, "read_text", read_text)
     rapl = Rapl(tmp_path / "sys/class/powercap")
     assert rapl.read_j() is None
-    assert "may be read by root only" in rapl.source
+    assert "only root can read" in rapl.source
 
 
-def test_joules_a_sample_and_watts(root: Path) -> None:
+def test_energy_is_given_per_sample_and_in_watts(root: Path) -> None:
     zone(root, "0", "package-0", 1)
     machine = Machine(root=root)
     train, inference = Reading(clock_s=10.0, cpu_j=500.0), Reading(clock_s=2.0, cpu_j=40.0)
@@ -178,7 +178,7 @@ def test_joules_a_sample_and_watts(root: Path) -> None:
     assert energy.cpu_source == "RAPL: package-0"
 
 
-# ---- the GPU's counters, replayed: no GPU was at hand -------------------------------------------------------
+# ---- GPU counters, with a fake NVML -------------------------------------------------------------------------
 
 
 class FakeError(Exception):
@@ -186,7 +186,7 @@ class FakeError(Exception):
 
 
 class FakeNvml:
-    """As much of ``pynvml`` as is used; `processes` are (pid, bytes)."""
+    """Fake of the functions of ``pynvml`` that are used. `processes` are (process ID, bytes)."""
 
     NVMLError = FakeError
     NVML_PERF_POLICY_POWER, NVML_PERF_POLICY_THERMAL = 0, 1
@@ -195,17 +195,17 @@ class FakeNvml:
         self.millijoules: int | None = 1_000_000
         self.violations_ns = {0: 0, 1: 0}
         self.processes: list[tuple[int, int]] = []
-        self.asked: list[Any] = []
+        self.requested: list[Any] = []
 
     def nvmlInit(self) -> None:  # noqa: N802 - the library's name
         pass
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
-        self.asked.append(index)
+        self.requested.append(index)
         return "gpu"
 
     def nvmlDeviceGetHandleByUUID(self, name: str) -> str:  # noqa: N802
-        self.asked.append(name)
+        self.requested.append(name)
         return "gpu"
 
     def nvmlDeviceGetName(self, handle: str) -> str:  # noqa: N802
@@ -225,15 +225,15 @@ class FakeNvml:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
-    made = FakeNvml()
-    monkeypatch.setitem(sys.modules, "pynvml", made)  # type: ignore[arg-type]
+    library = FakeNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", library)  # type: ignore[arg-type]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return made
+    return library
 
 
 def test_gpu_energy_memory_and_throttling(root: Path, fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine("cuda:1", root=root)
-    assert fake.asked == [1]
+    assert fake.requested == [1]
 
     def work() -> None:
         fake.millijoules = 1_500_000
@@ -243,7 +243,9 @@ def test_gpu_energy_memory_and_throttling(root: Path, fake: FakeNvml, monkeypatc
     seen = passed(root, machine, monkeypatch, work)
     assert seen.gpu_j == 500.0
     assert machine.gpu_peak_bytes == 700
-    assert machine.suspicions(seen) == [("throttled", "power or heat held the GPU's clocks down for 30.0% of the time")]
+    assert machine.suspicions(seen) == [
+        ("throttled", "power or thermal limits throttled the GPU for 30.0% of the time")
+    ]
     fake.processes = [(os.getpid(), 300)]
     machine.read()
     assert machine.gpu_peak_bytes == 700
@@ -253,15 +255,15 @@ def test_gpu_energy_memory_and_throttling(root: Path, fake: FakeNvml, monkeypatc
     assert energy.gpu_source == "NVML: total energy consumption"
 
 
-def test_another_process_on_the_gpu_is_told(root: Path, fake: FakeNvml) -> None:
+def test_other_process_on_the_gpu_is_flagged(root: Path, fake: FakeNvml) -> None:
     fake.processes = [(99_999_999, 50)]
     machine = Machine("cuda:0", root=root)
     machine.read()
-    assert machine.suspicions(Reading(clock_s=1.0)) == [("other_load", "1 other processes compute on the GPU")]
+    assert machine.suspicions(Reading(clock_s=1.0)) == [("other_load", "other processes on the GPU: 1")]
 
 
-def test_in_a_container_the_new_process_is_ours(root: Path, fake: FakeNvml) -> None:
-    """There the driver's numbers of processes are the host's."""
+def test_new_process_in_a_container_counts_as_own(root: Path, fake: FakeNvml) -> None:
+    """In a container, the driver reports the process IDs of the host."""
     machine = Machine("cuda:0", root=root)
     fake.processes = [(99_999_999, 123)]
     machine.read()
@@ -269,20 +271,20 @@ def test_in_a_container_the_new_process_is_ours(root: Path, fake: FakeNvml) -> N
     assert machine.suspicions(Reading(clock_s=1.0)) == []
 
 
-def test_a_gpu_without_an_energy_counter_says_so(root: Path, fake: FakeNvml) -> None:
+def test_gpu_without_an_energy_counter_gives_the_reason(root: Path, fake: FakeNvml) -> None:
     fake.millijoules = None
     machine = Machine("cuda:0", root=root)
     energy = machine.energy(machine.read(), 1, machine.read(), 1)
     assert (energy.gpu, energy.gpu_source) == (None, "NVML: this GPU has no energy counter")
 
 
-def test_visible_devices_are_followed(fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_visible_devices_determine_the_gpu(fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-abc")
     for index in (0, 1):
         nvml.NvmlDevice(index)
-    assert fake.asked == [3, "GPU-abc"]
+    assert fake.requested == [3, "GPU-abc"]
 
 
-def test_without_the_library_or_driver_the_reason_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_gives_the_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert "pip install nvidia-ml-py" in Machine("cuda:0", root=root).gpu_reason

@@ -1,3 +1,5 @@
+"""Tests of means, confidence intervals and percentiles."""
+
 from __future__ import annotations
 
 import math
@@ -31,7 +33,7 @@ def test_equal_values_have_an_interval_of_exactly_zero(value: float, n: int) -> 
 
 @given(values)
 @settings(deadline=None)  # the first example imports scipy
-def test_mean_lies_within_the_values_and_agrees_with_scipy(sample: list[float]) -> None:
+def test_mean_is_within_the_values_and_agrees_with_scipy(sample: list[float]) -> None:
     result = mean(sample)
     slack = 1e-12 * max(map(abs, sample))
     assert min(sample) - slack <= result.value <= max(sample) + slack
@@ -43,41 +45,41 @@ def test_mean_lies_within_the_values_and_agrees_with_scipy(sample: list[float]) 
 
 
 @pytest.mark.parametrize("wrong", [[], [1.0, float("nan")], [float("inf")]])
-def test_mean_refuses_what_has_none(wrong: list[float]) -> None:
+def test_mean_without_finite_values_is_an_error(wrong: list[float]) -> None:
     with pytest.raises(ValueError, match="a mean needs"):
         mean(wrong)
 
 
 @pytest.mark.parametrize(("percent", "least"), [(50, 11), (90, 64), (95, 130), (99, 662), (99.9, 6636)])
-def test_a_percentile_needs_its_samples(percent: float, least: int) -> None:
+def test_percentile_requires_a_minimum_number_of_samples(percent: float, least: int) -> None:
     assert percentile(range(least - 1), percent) is None
     assert percentile(range(1, least + 1), percent) == math.ceil(round(percent / 100 * least, 9))
 
 
 @pytest.mark.parametrize("percent", MINIMUM_SAMPLES)
-def test_minimum_samples_follow_the_rule_that_is_documented(percent: float) -> None:
-    def chance_that_the_second_largest_is_too_small(n: int) -> float:
+def test_minimum_samples_follow_the_documented_rule(percent: float) -> None:
+    def probability_that_the_second_largest_is_too_small(n: int) -> float:
         q = percent / 100
         return q**n + n * (1 - q) * q ** (n - 1)
 
     least = MINIMUM_SAMPLES[percent]
-    assert chance_that_the_second_largest_is_too_small(least) <= 0.01
-    assert chance_that_the_second_largest_is_too_small(least - 1) > 0.01
+    assert probability_that_the_second_largest_is_too_small(least) <= 0.01
+    assert probability_that_the_second_largest_is_too_small(least - 1) > 0.01
 
 
-def test_rank_is_exact_where_floating_point_is_not() -> None:
+def test_rank_is_computed_exactly() -> None:
     assert percentile(range(1, 10_001), 99.9) == 9990
     assert percentile(range(1, 1001), 99) == 990
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=64, max_size=200))
 def test_percentile_is_a_sample_with_enough_samples_on_both_sides(samples: list[float]) -> None:
-    found = percentile(samples, 90)
-    assert found in samples
-    assert sum(sample <= found for sample in samples) >= 0.9 * len(samples)
-    assert sum(sample >= found for sample in samples) >= 0.1 * len(samples)
+    result = percentile(samples, 90)
+    assert result in samples
+    assert sum(sample <= result for sample in samples) >= 0.9 * len(samples)
+    assert sum(sample >= result for sample in samples) >= 0.1 * len(samples)
 
 
-def test_other_percentiles_are_refused() -> None:
+def test_unsupported_percentile_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"must be one of 50, 90, 95, 99, 99\.9, got 42"):
         percentile(range(1000), 42)

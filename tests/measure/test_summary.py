@@ -1,4 +1,4 @@
-"""Figures of a record from raw samples."""
+"""Tests of the values that a record contains."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def epoch(number: int, score: float | None) -> EpochEnded:
         ([0.1, None, 0.2], True, (None, None)),
     ],
 )
-def test_the_first_epoch_that_reaches_the_target_counts(
+def test_time_to_target_is_that_of_the_first_epoch_that_reaches_it(
     scores: list[float | None], higher: bool, expected: tuple[float | None, int | None]
 ) -> None:
     curves = [epoch(number, score) for number, score in enumerate(scores, 1)]
-    found = time_to_target(curves, "m", 0.5, higher_is_better=higher)
-    assert (found.train_s, found.epoch) == expected
-    assert (found.metric, found.target) == ("m", 0.5)
+    result = time_to_target(curves, "m", 0.5, higher_is_better=higher)
+    assert (result.train_s, result.epoch) == expected
+    assert (result.metric, result.target) == ("m", 0.5)

@@ -1,4 +1,4 @@
-"""A run's identity, the records' round trip through JSON, and the settings that are refused."""
+"""Tests of run keys, of the JSON round trip of records, and of the validation of settings."""
 
 from __future__ import annotations
 
@@ -50,21 +50,21 @@ CHANGES: dict[str, Any] = {
 
 
 def test_key_is_pinned() -> None:
-    """Another key for the same spec would orphan every repeat that users have on disk."""
+    """A different key for the same spec would separate new repeats from stored ones."""
     assert SPEC.key == KEY
 
 
 def test_stored_protocols_and_keys_are_unchanged() -> None:
-    """The fields of a protocol may be renamed, but not in records and in what keys are computed from."""
+    """Fields of a protocol may be renamed in Python, but keep their names in records and in the input of the key."""
     runs = Store(REFERENCE).load().runs
     for run in runs:
         stored = msgspec.json.decode((run.path / RECORD).read_bytes())
         if stored["schema_version"] == SCHEMA_VERSION:
             assert msgspec.to_builtins(run.record.spec.protocol) == stored["spec"]["protocol"]
-    assert any(run.record.spec.key == run.record.key for run in runs)  # options were added since the others were made
+    assert any(run.record.spec.key == run.record.key for run in runs)  # the other runs are older than some options
 
 
-def test_protocol_is_stored_by_the_names_of_its_first_version() -> None:
+def test_protocol_is_stored_with_the_names_of_its_first_version() -> None:
     assert set(msgspec.to_builtins(Protocol())) >= {"steady_windows", "steady_s", "interval", "budget_s"}
     stored = {"steady_s": 1.0, "interval": 0.5}
     assert msgspec.convert(stored, Protocol) == Protocol(min_steady_s=1.0, max_relative_half_width=0.5)
@@ -74,8 +74,8 @@ def test_key_is_the_same_in_another_process() -> None:
     code = "import sys, msgspec; from harness.records import Pretrained, RunSpec;"
     code += "print(msgspec.json.decode(sys.argv[1], type=RunSpec).key)"
     command = [sys.executable, "-c", code, msgspec.json.encode(SPEC).decode()]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})
-    assert said.stdout.strip() == KEY
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"})
+    assert done.stdout.strip() == KEY
 
 
 def test_every_field_is_part_of_the_key() -> None:
@@ -84,7 +84,7 @@ def test_every_field_is_part_of_the_key() -> None:
     assert len({SPEC.key, *keys}) == 1 + len(CHANGES)
 
 
-def test_where_own_data_lie_and_what_they_are_called_is_no_part_of_the_key() -> None:
+def test_path_and_name_of_user_data_are_not_part_of_the_key() -> None:
     own = structs.replace(SPEC, dataset="a.csv", source=DataSource(path="/here/a.csv", guessed=("text_column",)))
     moved = structs.replace(own, dataset="b.csv", source=DataSource(path="/there/b.csv"))
     assert own.key == moved.key != SPEC.key
@@ -116,11 +116,11 @@ def test_every_setting_of_the_recipe_is_part_of_the_key() -> None:
 
 
 def test_order_of_options_does_not_change_the_key() -> None:
-    turned = structs.replace(SPEC, model_options={"bias": True, "sizes": [1, 2]})
-    assert turned.key == SPEC.key
+    reordered = structs.replace(SPEC, model_options={"bias": True, "sizes": [1, 2]})
+    assert reordered.key == SPEC.key
 
 
-def test_group_key_leaves_only_the_seed_out() -> None:
+def test_group_key_ignores_only_the_seed() -> None:
     seeds = {structs.replace(SPEC, seed=seed).group_key for seed in range(3)}
     assert seeds == {SPEC.group_key}
     for name, value in CHANGES.items():
@@ -135,31 +135,31 @@ def test_options_of_two_specs_are_not_shared() -> None:
 
 
 @given(specs)
-def test_spec_round_trip(spec: RunSpec) -> None:
-    back = msgspec.json.decode(msgspec.json.encode(spec), type=RunSpec)
-    assert back == spec
-    assert back.key == spec.key
+def test_spec_round_trips_through_json(spec: RunSpec) -> None:
+    decoded = msgspec.json.decode(msgspec.json.encode(spec), type=RunSpec)
+    assert decoded == spec
+    assert decoded.key == spec.key
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(records)
-def test_record_round_trip(record: RunRecord) -> None:
+def test_record_round_trips_through_json(record: RunRecord) -> None:
     text = msgspec.json.format(msgspec.json.encode(record), indent=1)
     assert msgspec.json.decode(text, type=RunRecord) == record
 
 
 @given(recipes, protocols)
-def test_settings_survive_plain_values(recipe: Recipe, protocol: Protocol) -> None:
+def test_settings_round_trip_through_builtins(recipe: Recipe, protocol: Protocol) -> None:
     assert msgspec.convert(msgspec.to_builtins(recipe), Recipe) == recipe
     assert msgspec.convert(msgspec.to_builtins(protocol), Protocol) == protocol
 
 
-def test_records_cannot_be_changed() -> None:
+def test_spec_is_immutable() -> None:
     with pytest.raises(AttributeError):
         SPEC.seed = 1  # type: ignore[misc]
 
 
-def test_event_needs_its_tag() -> None:
+def test_event_without_a_type_is_rejected() -> None:
     with pytest.raises(msgspec.ValidationError, match="type"):
         msgspec.json.decode(b'{"kind": "oom", "message": "x"}', type=Event)
 
@@ -168,7 +168,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
-    ("values", "named"),
+    ("values", "name"),
     [
         ({"epochs": 0}, "epochs"),
         ({"batch_size": 0}, "batch_size"),
@@ -195,12 +195,12 @@ NAN, INF = float("nan"), float("inf")
         ({"epsilon": INF}, "epsilon"),
     ],
 )
-def test_recipe_refuses(values: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+def test_recipe_with_an_invalid_value_is_rejected(values: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=name):
         Recipe(**values)
 
 
-def test_recipe_accepts_the_edges() -> None:
+def test_recipe_accepts_boundary_values() -> None:
     Recipe(epochs=1, batch_size=1, warmup_fraction=1.0, beta2=0.9999999, momentum=0.0, epsilon=0.0, clip_norm=1e-6)
 
 
@@ -219,12 +219,12 @@ def test_recipe_accepts_the_edges() -> None:
         {"latency_batches": 0},
     ],
 )
-def test_protocol_refuses(values: dict[str, Any]) -> None:
+def test_protocol_with_an_invalid_value_is_rejected(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         Protocol(**values)
 
 
 @pytest.mark.parametrize("kind", [Recipe, Protocol, RunSpec])
-def test_unknown_fields_are_refused(kind: type[Any]) -> None:
+def test_unknown_fields_are_rejected(kind: type[Any]) -> None:
     with pytest.raises(msgspec.ValidationError, match="unknown field"):
         msgspec.json.decode(b'{"epoch": 3}', type=kind)

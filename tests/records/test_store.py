@@ -1,4 +1,4 @@
-"""Runs on disk: complete or not there, never overwritten, and found by name."""
+"""Tests of the results directory: atomic writes, repeats, and reading next to damaged records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.records import store as store_module
 from harness.records.store import RECORD, Store, StoredRun, read_record, results_dir, write_json
 
 
-def test_commit_names_the_run_and_keeps_everything(store: Store) -> None:
+def test_commit_assigns_an_id_and_stores_all_files(store: Store) -> None:
     run = keep(store, record())
     key = run.record.spec.key
     assert run.path.name == run.record.run_id == f"nlp-bert-tiny-torch-s0-{key[:8]}-1"
@@ -34,13 +34,13 @@ def test_commit_names_the_run_and_keeps_everything(store: Store) -> None:
     assert (run.path.stat().st_mode & 0o777) == 0o755
 
 
-def test_repeats_never_overwrite(store: Store) -> None:
+def test_repeats_do_not_overwrite_each_other(store: Store) -> None:
     runs = [keep(store, record(seed=seed)) for seed in (0, 0, 1, 0)]
     assert [run.record.repeat for run in runs] == [1, 2, 1, 3]
     assert len({run.path for run in runs}) == 4
 
 
-def test_a_stranger_in_the_way_is_left_alone(store: Store) -> None:
+def test_existing_file_with_the_name_of_a_run_is_kept(store: Store) -> None:
     name = f"nlp-bert-tiny-torch-s0-{record().spec.key[:8]}"
     (store.path / f"{name}-1").write_text("mine")
     (store.path / f"{name}-2").mkdir()
@@ -48,7 +48,7 @@ def test_a_stranger_in_the_way_is_left_alone(store: Store) -> None:
     assert (store.path / f"{name}-1").read_text() == "mine"
 
 
-def test_two_processes_at_once(store: Store) -> None:
+def test_two_processes_commit_at_once(store: Store) -> None:
     code = """
 import sys
 from pathlib import Path
@@ -68,7 +68,7 @@ for _ in range(15):
     assert all(run.path.name == run.record.run_id for run in loaded.runs)
 
 
-def test_scratch_is_removed_when_nothing_was_committed(store: Store) -> None:
+def test_scratch_directory_without_a_commit_is_removed(store: Store) -> None:
     def fail(scratch: Path) -> None:
         (scratch / "half").write_text("x")
         raise ZeroDivisionError
@@ -78,7 +78,7 @@ def test_scratch_is_removed_when_nothing_was_committed(store: Store) -> None:
     assert list(store.path.iterdir()) == []
 
 
-def test_reader_never_sees_a_run_in_the_making(store: Store) -> None:
+def test_uncommitted_run_is_not_loaded(store: Store) -> None:
     with store.scratch() as scratch:
         write_json(scratch / RECORD, record())
         assert store.load() == store_module.Loaded([], [])
@@ -88,13 +88,13 @@ def test_reader_never_sees_a_run_in_the_making(store: Store) -> None:
     max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
 )
 @given(records)
-def test_any_record_comes_back(tmp_path: Path, kept: RunRecord) -> None:
+def test_record_round_trips_through_a_file(tmp_path: Path, kept: RunRecord) -> None:
     write_json(tmp_path / RECORD, kept)
     assert read_record(tmp_path / RECORD) == kept
 
 
 @pytest.mark.parametrize("name", ["with space", "Ergebnisse-äöü-結果", "a/b/c", "per%20cent'quote\""])
-def test_names_of_directories(name: str, tmp_path: Path) -> None:
+def test_results_directory_may_have_any_name(name: str, tmp_path: Path) -> None:
     store = Store(tmp_path / name)
     store.prepare()
     run = keep(store, record())
@@ -102,7 +102,7 @@ def test_names_of_directories(name: str, tmp_path: Path) -> None:
     assert store.find(str(run.path)).record == run.record
 
 
-def test_file_in_the_way_of_the_directory(tmp_path: Path) -> None:
+def test_file_in_place_of_the_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
     for path in (tmp_path / "results", tmp_path / "results" / "below"):
         with pytest.raises(RecordError, match=f"{path}: cannot store results here: .*choose another directory"):
@@ -111,14 +111,14 @@ def test_file_in_the_way_of_the_directory(tmp_path: Path) -> None:
             pass
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_directory_without_permission(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has write permission everywhere")
+def test_directory_without_permission_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(RecordError, match="Permission denied"):
         Store(tmp_path).prepare()
 
 
-def test_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_an_error_and_leaves_no_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = keep(store, record())
 
     def full(fd: int) -> None:
@@ -130,8 +130,8 @@ def test_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(store.path.iterdir()) == [kept.path]
 
 
-def test_write_beyond_the_allowed_size(store: Store) -> None:
-    """As a full disk or a quota stops it: in the middle of the bytes."""
+def test_write_over_the_size_limit_is_an_error(store: Store) -> None:
+    """The write fails in the middle, as on a full disk or over a quota."""
     code = """
 import resource, signal, sys
 from pathlib import Path
@@ -149,13 +149,13 @@ except RecordError as error:
 """
     environment = environment_with(Path(__file__).parents[1] / "helpers", PYTHONDONTWRITEBYTECODE="1")
     command = [sys.executable, "-c", code, str(store.path)]
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert "record.json: cannot be written: File too large" in said
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "record.json: cannot be written: File too large" in output
     assert list(store.path.iterdir()) == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200
 
 
-def test_find(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_accepts_ids_keys_and_paths(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     torch, again = keep(store, record()), keep(store, record())
     vision = keep(store, record(task="vision", model="resnet-20"))
     for text in (vision.record.run_id, "vision", "resnet-20-torch", vision.record.key[:8], f"{vision.path}/"):
@@ -165,12 +165,12 @@ def test_find(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.find(torch.record.run_id).record == torch.record
 
 
-def test_id_that_begins_another_is_found(store: Store) -> None:
+def test_find_prefers_the_exact_id(store: Store) -> None:
     first, *_ = [keep(store, record()) for _ in range(10)]
     assert store.find(first.record.run_id).record.repeat == 1
 
 
-def test_find_refuses_what_is_ambiguous_or_unknown(store: Store) -> None:
+def test_find_rejects_ambiguous_and_unknown_text(store: Store) -> None:
     ids = [keep(store, record(seed=seed)).record.run_id for seed in range(8)]
     with pytest.raises(UsageError, match=r"8 runs match 'nlp': .* \.\.\.") as caught:
         store.find("nlp")
@@ -181,7 +181,7 @@ def test_find_refuses_what_is_ambiguous_or_unknown(store: Store) -> None:
         store.find(str(store.path / "nowhere"))
 
 
-def test_unknown_run_among_thousands_does_not_print_them_all(store: Store) -> None:
+def test_error_for_an_unknown_run_lists_few_of_many_runs(store: Store) -> None:
     for number in range(200):
         (store.path / f"run-{number:05}").mkdir()
         (store.path / f"run-{number:05}" / RECORD).write_bytes(msgspec.json.encode(record()))
@@ -190,7 +190,7 @@ def test_unknown_run_among_thousands_does_not_print_them_all(store: Store) -> No
     assert len(str(caught.value)) < 600
 
 
-def test_results_dir(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_directory_is_the_argument_the_variable_or_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HARNESS_RESULTS", raising=False)
     assert results_dir() == Path("results")
     monkeypatch.setenv("HARNESS_RESULTS", "/elsewhere")

@@ -1,7 +1,7 @@
-"""A whole plugin in one file: two tasks, two datasets, a model, a numpy backend, a metric, a report format, a tracker.
+"""Plugin with two tasks, two datasets, a model, a numpy backend, a metric, a report format and a tracker.
 
-Everything is real, only small: the data are drawn from a linear law, the model is linear, the backend is stochastic
-gradient descent written out in numpy.
+Everything works, but is small: the data follow a linear map with noise, the model is linear, and the backend implements
+stochastic gradient descent in numpy.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ RECIPE = Recipe(epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.1, mom
 class PointsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     draw: int = 0
     examples: int = 160
-    """In the training split; validation and test have a quarter each."""
+    """Number of training examples; validation and test have a quarter of it each."""
     noise: float = 0.1
 
 
 class _Points(harness.Dataset):
-    """``points``: float64 ``[N, 4]``, standard normal; what follows from them is a linear map and noise."""
+    """Dataset of ``points``, standard normal float64 ``[N, 4]``, with targets from a linear map with noise."""
 
     kind = "points"
     license = "CC0-1.0"
@@ -63,11 +63,11 @@ class _Points(harness.Dataset):
         import numpy as np
 
         rng = np.random.default_rng([options.draw, len(CLASSES)])
-        law = rng.standard_normal((4, self.columns))
+        weights = rng.standard_normal((4, self.columns))
 
         def split(examples: int) -> Split:
             points = rng.standard_normal((examples, 4))
-            values = points @ law + options.noise * rng.standard_normal((examples, self.columns))
+            values = points @ weights + options.noise * rng.standard_normal((examples, self.columns))
             return Split(inputs={"points": points}, targets=self.targets(values))
 
         quarter = max(1, options.examples // 4)
@@ -105,7 +105,7 @@ class ToyNumbers(_Points):
 
 class TaskOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     features: int = 4
-    """How many of the four columns the model sees."""
+    """Number of columns that are passed to the model, at most four."""
 
 
 class _PointsTask(harness.Task):
@@ -165,7 +165,7 @@ class ToyRegression(_PointsTask):
 
 
 def share(targets: Any, outputs: Any, info: DataInfo) -> float:
-    """Share of the examples that are predicted to be of the first class."""
+    """Return the fraction of examples that are predicted to be of the first class."""
     return float((outputs.argmax(axis=-1) == 0).mean())
 
 
@@ -194,11 +194,11 @@ class ToyLinear(harness.Model):
         return [weight, Parameter(name="linear.bias", shape=(info.outputs,))] if config.bias else [weight]
 
     def flops_per_sample(self, config: Config, info: DataInfo) -> float:
-        """2 F outputs."""
+        """Return 2 x features x outputs."""
         return 2.0 * info.inputs["features"].shape[0] * info.outputs
 
     def solve(self, config: Config, info: DataInfo, train: Split) -> dict[str, Any] | None:
-        """Least squares, for regression."""
+        """Return the least-squares solution for regression."""
         import numpy as np
 
         if info.objective == "classification":
@@ -216,7 +216,7 @@ class ToyLinear(harness.Model):
 
 
 class Affine:
-    """x W + b and its gradients. The weight is kept as ``[F, outputs]``, the transpose of the canonical one."""
+    """Affine map x W + b with gradients. The weight ``[F, outputs]`` is the transpose of the canonical one."""
 
     def __init__(self, features: int, outputs: int, bias: bool) -> None:
         import numpy as np
@@ -234,7 +234,7 @@ class Affine:
 
 
 def build(config: Config, info: DataInfo, dropout: float) -> Network:
-    """The module takes ``features`` and holds its arrays in ``values``; a binding's variable is a key there."""
+    """Build the network. The variable of a binding is a key of ``values`` of the module."""
     module = Affine(info.inputs["features"].shape[0], info.outputs, config.bias)
     bindings = {"linear.weight": Binding("weight", axes=(1, 0))}
     if config.bias:
@@ -243,15 +243,15 @@ def build(config: Config, info: DataInfo, dropout: float) -> Network:
 
 
 class NumpySession(harness.Session):
-    """Plain SGD with momentum and weight decay, in float32."""
+    """Session with SGD, momentum and weight decay, in float32."""
 
     precisions: tuple[str, ...] = ("fp32",)
 
     def __init__(self, request: SessionRequest) -> None:
         if request.recipe.optimizer != "sgd" or request.compile:
-            raise UnsupportedError("the toy backend has neither a compiler nor an optimizer other than sgd")
+            raise UnsupportedError("the toy backend supports only the optimizer sgd, without compilation")
         if request.precision not in self.precisions or request.device not in ("cpu", "cuda:0"):
-            raise UnsupportedError(f"the toy backend has no {request.precision} on {request.device}")
+            raise UnsupportedError(f"the toy backend does not support {request.precision} on {request.device}")
         self.request = request
         self.network = request.build(request.config, request.info, request.recipe.dropout)
         self.decayed = {self.network.bindings[p.name].variable for p in request.parameters if p.decay}
@@ -295,7 +295,7 @@ class NumpySession(harness.Session):
         return loss, self.network.module.gradients(x, by_outputs)
 
     def _loss(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
-        """Mean loss and its gradient by the outputs."""
+        """Return the mean loss and its gradient with respect to the outputs."""
         import numpy as np
 
         if self.request.info.objective == "regression":
@@ -317,7 +317,7 @@ class NumpySession(harness.Session):
         pass
 
     def notes(self) -> dict[str, str]:
-        """The thread settings that reached this process, and whether a variable of the backend's did."""
+        """Return the thread settings and the environment variable of the backend in this process."""
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TOY_GREETING")
         return {name: os.environ.get(name, "unset") for name in names}
 
@@ -337,11 +337,11 @@ class NumpyBackend(harness.Backend):
         return NumpySession(request)
 
     def allocated_bytes(self, device: str, size_bytes: int) -> int | None:
-        """An accelerator that is none: it claims as many times the bytes as ``TOY_ACCELERATOR`` says."""
+        """Return the size of an allocation on a fake accelerator, scaled by ``TOY_ACCELERATOR``."""
         return round(size_bytes * float(os.environ["TOY_ACCELERATOR"]))
 
     def roofline_kernels(self, device: str, precision: str, threads: int) -> harness.RooflineKernels | None:
-        """Kernels that sleep: 2 n^3 / ``TOY_FLOPS`` s a product, and a copy of 100 GB/s."""
+        """Return kernels that sleep: 2 n^3 / ``TOY_FLOPS`` seconds per product, and copies at 100 GB/s."""
         if "TOY_FLOPS" not in os.environ:
             return None
         flops = float(os.environ["TOY_FLOPS"])
@@ -353,7 +353,7 @@ class NumpyBackend(harness.Backend):
 
 
 class AbsentBackend(NumpyBackend):
-    """A backend whose framework is not installed."""
+    """Backend whose framework is not installed."""
 
     name = "toy-absent"
     summary = "needs a framework that does not exist"
@@ -399,13 +399,13 @@ def harness_metrics() -> Iterable[Metric]:
         objective="classification",
         function="harness_toy:share",
         higher_is_better=False,
-        summary="share of examples predicted to be of the first class",
+        summary="fraction of examples predicted to be of the first class",
     )
 
 
 @harness.hookimpl
 def harness_reporters() -> Iterable[Reporter]:
-    yield Reporter(name="toy-count", render="harness_toy:render", summary="how many rows there are")
+    yield Reporter(name="toy-count", render="harness_toy:render", summary="the number of rows")
 
 
 def render(table: Any) -> str:
@@ -413,7 +413,7 @@ def render(table: Any) -> str:
 
 
 def _track(line: str) -> None:
-    """Append to the file that ``TOY_TRACKER`` names, if it names one."""
+    """Append a line to the file ``TOY_TRACKER`` if the variable is set."""
     if path := os.environ.get("TOY_TRACKER"):
         with Path(path).open("a") as file:
             file.write(line + "\n")

@@ -1,4 +1,4 @@
-"""Backends that go wrong, each in its own way, in the fifth training step unless they say otherwise."""
+"""Faulty backends. Most of them fail in training step `BAD_STEP`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def leave_grandchild() -> None:
 
 
 def _start_grandchild() -> None:
-    """Process ids, this one and the grandchild's, go to the file that ``TOY_PID_FILE`` names."""
+    """Start a process that sleeps, and write the IDs of this process and of it to the file ``TOY_PID_FILE``."""
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     path = Path(os.environ["TOY_PID_FILE"])
     path.with_suffix(".new").write_text(f"{os.getpid()} {sleeper.pid}")
@@ -64,7 +64,7 @@ def raise_memory_error() -> None:
 
 
 def raise_unsupported() -> None:
-    raise UnsupportedError("this toy has no wheels")
+    raise UnsupportedError("the toy does not support this")
 
 
 def exit_silently() -> None:
@@ -76,18 +76,18 @@ def exit_with_status() -> None:
 
 
 def sys_exit() -> None:
-    sys.exit("the toy has had enough")
+    sys.exit("the toy exits")
 
 
 def write_garbage() -> None:
-    """Leave half of a result and of its arrays, and end as if all were well."""
+    """Write an incomplete result and incomplete arrays, and exit with status 0."""
     Path(sys.argv[2], "arrays.npz").write_bytes(b"PK")
     os.write(int(sys.argv[3]), b'{"type": "result", "body": {"run_id": "nonsense"')
     os._exit(0)
 
 
 def send_garbage() -> None:
-    """Lines that are no frames, an event that is none, a result that a later one replaces, and an unfinished line."""
+    """Send lines that are not messages, an invalid event, a result that is replaced later, and an incomplete line."""
     event, result = b'{"type": "event", "body": {"type": "epoch"}}', b'{"type": "result", "body": 1}'
     lines = [b"not json", event, b"\xff\xfe", result]
     os.write(int(sys.argv[3]), b"\n".join([*lines, b"cut o"]))
@@ -112,8 +112,8 @@ def remove_job() -> None:
     Path(sys.argv[2], "job.json").unlink()
 
 
-def _hang_where_asked() -> None:
-    """In a child, sleep instead of being imported, and write its id to the folder ``TOY_HANG`` under its function."""
+def _hang_if_requested() -> None:
+    """Write the process ID of a child to the directory ``TOY_HANG`` and sleep, if the variable is set."""
     if "TOY_HANG" in os.environ and sys.argv[0].endswith("child_main.py"):
         path = Path(os.environ["TOY_HANG"], sys.argv[1])
         path.with_suffix(".new").write_text(str(os.getpid()))
@@ -121,7 +121,7 @@ def _hang_where_asked() -> None:
         hang()
 
 
-_hang_where_asked()
+_hang_if_requested()
 
 
 FAULTS = {
@@ -150,8 +150,8 @@ class FaultySession(NumpySession):
     def __init__(self, request: SessionRequest, fault: str) -> None:
         super().__init__(request)
         self.fault = fault
-        self.remembered: dict[bytes, Any] = {}
-        self.asked_for_weights = False
+        self.cached_outputs: dict[bytes, Any] = {}
+        self.weights_were_read = False
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
         loss = super().train_step(batch, learning_rate)
@@ -167,10 +167,10 @@ class FaultySession(NumpySession):
     def predict(self, inputs: Mapping[str, Any]) -> Any:
         if self.fault == "toy-remembers":
             key = inputs["features"].tobytes()
-            if key not in self.remembered:
+            if key not in self.cached_outputs:
                 time.sleep(0.001)
-                self.remembered[key] = super().predict(inputs)
-            return self.remembered[key]
+                self.cached_outputs[key] = super().predict(inputs)
+            return self.cached_outputs[key]
         outputs = super().predict(inputs)
         match self.fault:
             case "toy-nan-predictions":
@@ -179,12 +179,12 @@ class FaultySession(NumpySession):
                 return outputs[:-1]
             case "toy-flat-predictions":
                 return outputs[:, 0]
-            case "toy-hasty" if not self.asked_for_weights:  # while it is timed
+            case "toy-hasty" if not self.weights_were_read:  # during the timed loops
                 return outputs * 0
         return outputs
 
     def get_weights(self) -> dict[str, Any]:
-        self.asked_for_weights = True
+        self.weights_were_read = True
         weights = super().get_weights()
         if self.fault == "toy-lost-weight":
             del weights["linear.bias"]
@@ -198,10 +198,10 @@ class FaultySession(NumpySession):
 
 
 class FaultyBackend(NumpyBackend):
-    summary = "a backend that goes wrong"
+    summary = "a faulty backend"
 
     def __init__(self, fault: str) -> None:
-        self.name = fault  # type: ignore[misc] # one class serves them all
+        self.name = fault  # type: ignore[misc] # the name of an instance is its fault
 
     def open(self, request: SessionRequest) -> NumpySession:
         return FaultySession(request, self.name)

@@ -1,6 +1,6 @@
-"""The toy with a class for each position: a dataset, a task, a metric, the linear model, and its backend twice.
+"""Plugin for token classification: a dataset, a task, a metric, a linear model, and equivalent and faulty backends.
 
-It is not part of the distribution; tests pass it as ``--plugin harness_toy_positions``.
+It is not part of the distribution in this directory; tests load it with ``--plugin harness_toy_positions``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ POSITIONS, FEATURES, CLASSES = 6, 4, ("low", "middle", "high")
 
 
 class Walks(harness.Dataset):
-    """Up to six points each; a point's class is where a linear map of it is largest."""
+    """Dataset of up to six points per example. The class of a point is the argmax of a linear map."""
 
     name, kind, objective = "toy-walks", "walks", "token_classification"
     summary, license, label_names = "a class for each of up to six points", "CC0-1.0", CLASSES
@@ -43,15 +43,15 @@ class Walks(harness.Dataset):
         import numpy as np
 
         rng = np.random.default_rng(0)
-        law = rng.standard_normal((FEATURES, len(CLASSES)))
+        weights = rng.standard_normal((FEATURES, len(CLASSES)))
 
         def split(examples: int) -> Split:
             points = rng.standard_normal((examples, POSITIONS, FEATURES))
-            there = np.arange(POSITIONS) < rng.integers(1, POSITIONS + 1, (examples, 1))
+            present = np.arange(POSITIONS) < rng.integers(1, POSITIONS + 1, (examples, 1))
             return Split(
                 inputs={"points": points},
-                targets=np.where(there, (points @ law).argmax(axis=-1), IGNORED),
-                groups={"length": there.sum(axis=1)},
+                targets=np.where(present, (points @ weights).argmax(axis=-1), IGNORED),
+                groups={"length": present.sum(axis=1)},
             )
 
         return RawData(train=split(160), validation=split(40), test=split(40), label_names=CLASSES)
@@ -90,7 +90,7 @@ class ToyPositions(ToyLinear):
         return [weight, Parameter(name="linear.bias", shape=(info.outputs,))]
 
     def flops_per_sample(self, config: Config, info: DataInfo) -> float:
-        """2 L F outputs."""
+        """Return 2 x positions x features x outputs."""
         return 2.0 * POSITIONS * FEATURES * info.outputs
 
     def solve(self, config: Config, info: DataInfo, train: Split) -> None:
@@ -105,7 +105,7 @@ def build(config: Config, info: DataInfo, dropout: float) -> Network:
 
 class PositionsSession(NumpySession):
     def _backward(self, batch: Batch) -> tuple[Any, dict[str, Any]]:
-        """Treat each position that counts as an example."""
+        """Treat labeled positions as separate examples."""
         counted = batch.targets != IGNORED
         return super()._backward(Batch({"features": batch.inputs["features"][counted]}, batch.targets[counted]))
 
@@ -121,8 +121,8 @@ class Peer(PositionsBackend):
     name = "toy-positions-peer"
 
 
-class SomeClassForAll(PositionsSession):
-    """The fault that padding invites: the class that fills the targets up is learned."""
+class TrainsIgnoredPositions(PositionsSession):
+    """Session that trains ignored positions as a class, which is a common mistake with padding."""
 
     def _backward(self, batch: Batch) -> tuple[Any, dict[str, Any]]:
         return super()._backward(Batch(batch.inputs, abs(batch.targets) % len(CLASSES)))
@@ -131,12 +131,12 @@ class SomeClassForAll(PositionsSession):
 class Faulty(PositionsBackend):
     name = "toy-positions-faulty"
 
-    def open(self, request: SessionRequest) -> SomeClassForAll:
-        return SomeClassForAll(request)
+    def open(self, request: SessionRequest) -> TrainsIgnoredPositions:
+        return TrainsIgnoredPositions(request)
 
 
 def right(targets: Any, outputs: Any, info: DataInfo) -> float:
-    """Share of the positions whose class is right."""
+    """Return the fraction of labeled positions with the correct class."""
     return float((outputs.argmax(axis=-1) == targets)[targets != IGNORED].mean())
 
 
@@ -175,6 +175,6 @@ def harness_metrics() -> Iterable[Metric]:
         objective="token_classification",
         function=f"{__name__}:right",
         higher_is_better=True,
-        summary="share of the positions whose class is right",
+        summary="fraction of labeled positions with the correct class",
         bounds=(0.0, 1.0),
     )

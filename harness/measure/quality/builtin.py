@@ -1,4 +1,4 @@
-"""The plugin ``core-metrics``: declarations of the metrics in `harness.measure.quality.metrics`."""
+"""The ``core-metrics`` plugin, which declares the metrics in `harness.measure.quality.metrics`."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def _error(name: str, summary: str) -> Metric:
 
 
 METRICS: tuple[Metric, ...] = (
-    _classification("accuracy", "share of examples whose most likely class is the true one"),
-    _classification("f1_macro", "F1, the plain mean over the classes"),
-    _classification("f1_micro", "F1 over all decisions; equals accuracy for one label an example"),
-    _classification("f1_weighted", "F1, the mean over the classes weighted by their support"),
-    _classification("precision_macro", "precision, the plain mean over the classes"),
-    _classification("recall_macro", "recall, the plain mean over the classes"),
-    _classification("roc_auc", "area under the ROC curve, each class against the rest, plain mean"),
-    _error("rmse", "root of the mean squared error"),
+    _classification("accuracy", "fraction of examples whose predicted class is correct"),
+    _classification("f1_macro", "unweighted mean of F1 over the classes"),
+    _classification("f1_micro", "F1 over all predictions; equals accuracy if each example has one label"),
+    _classification("f1_weighted", "mean of F1 over the classes, weighted by support"),
+    _classification("precision_macro", "unweighted mean of precision over the classes"),
+    _classification("recall_macro", "unweighted mean of recall over the classes"),
+    _classification("roc_auc", "area under the ROC curve, one-vs-rest, unweighted mean over the classes"),
+    _error("rmse", "root mean squared error"),
     _error("mae", "mean absolute error"),
     Metric(
         name="r2",
@@ -49,7 +49,7 @@ METRICS: tuple[Metric, ...] = (
         function="harness.measure.quality.metrics:r2",
         higher_is_better=True,
         bounds=(None, 1.0),
-        summary="share of the targets' variance that is explained",
+        summary="coefficient of determination: fraction of the target variance that is explained",
     ),
 )
 

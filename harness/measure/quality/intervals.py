@@ -1,8 +1,8 @@
-"""95% intervals of test scores over the examples: what the scores would be on other test sets of this size.
+"""95% bootstrap confidence intervals of test scores, over the examples of the test split.
 
-The examples are drawn with replacement `RESAMPLES` times, from one fixed seed; the interval is that of the percentiles
-(Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13). It says nothing of another training: that
-is what seeds are for.
+The examples are resampled with replacement `RESAMPLES` times, with a fixed seed; the interval is the percentile
+interval (Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13). It does not cover the variation
+between trainings, which is measured by running several seeds.
 """
 
 from __future__ import annotations
@@ -20,50 +20,50 @@ Array = NDArray[Any]
 
 RESAMPLES = 2_000
 MIN_RESAMPLES, MAX_NUMBERS = 200, 10**8
-"""Of large test splits fewer samples are drawn, so that no more numbers are."""
+"""Lower limit of the number of resamples, and the limit of drawn numbers that reduces it for large test splits."""
 CHUNK = 10**7
-"""Numbers drawn at once."""
+"""Count of numbers that are drawn at once, which limits memory."""
 
 
 def intervals(objective: Objective, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
-    """(low, high) by metric, for those of `harness.measure.quality.metrics` that sums over examples determine
-    (all but the ROC-AUC).
+    """Return (low, high) by metric, for all metrics of `harness.measure.quality.metrics` except ROC AUC.
 
-    `targets` int64 [N] and `outputs` logits [N, C], or for regression both [N, T] in the target's own unit. Draws in
-    which a metric is not defined are left out; where that is most of them, so is the metric.
+    For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``; for regression, both are
+    ``[N, T]`` in the target's unit. Resamples for which a metric is undefined are dropped; a metric that is undefined
+    for at least half of them has no interval.
     """
     if objective == "classification":
         drawn = _classification(targets, outputs.argmax(axis=-1), outputs.shape[1])
     else:
         drawn = _regression(targets.astype(np.float64), outputs.astype(np.float64))
-    found = {}
+    bounds = {}
     for name, values in drawn.items():
         finite = values[np.isfinite(values)]
         if 2 * len(finite) > len(values):
             low, high = np.quantile(finite, (0.025, 0.975))
-            found[name] = (float(low), float(high))
-    return found
+            bounds[name] = (float(low), float(high))
+    return bounds
 
 
 def _classification(targets: Array, predicted: Array, classes: int) -> dict[str, Array]:
-    """A draw of examples is a draw of cells of the confusion matrix."""
+    """Return resampled scores by metric. Drawing examples is equivalent to drawing cells of the confusion matrix."""
     cells, counts = np.unique(targets * classes + predicted, return_counts=True)
-    true, said = np.divmod(cells, classes)
+    true, answered = np.divmod(cells, classes)
     of_class = np.arange(classes)
     in_row = (true[:, None] == of_class).astype(np.float64)
-    in_column = (said[:, None] == of_class).astype(np.float64)
+    in_column = (answered[:, None] == of_class).astype(np.float64)
     hit = in_row * in_column
 
     def scores(drawn: Array) -> dict[str, Array]:
         right, support, answers = (drawn @ part for part in (hit, in_row, in_column))  # [R, C]
-        precision, recall = _share(right, answers), _share(right, support)
-        f1 = _share(2 * right, answers + support)
+        precision, recall = _ratio(right, answers), _ratio(right, support)
+        f1 = _ratio(2 * right, answers + support)
         n = drawn.sum(axis=1)
         accuracy = right.sum(axis=1) / n
         return {
             "accuracy": accuracy,
             "f1_macro": f1.mean(axis=1),
-            "f1_micro": accuracy,  # one label an example
+            "f1_micro": accuracy,  # equal, as each example has one label
             "f1_weighted": (f1 * support).sum(axis=1) / n,
             "precision_macro": precision.mean(axis=1),
             "recall_macro": recall.mean(axis=1),
@@ -74,7 +74,7 @@ def _classification(targets: Array, predicted: Array, classes: int) -> dict[str,
 
 def _regression(targets: Array, outputs: Array) -> dict[str, Array]:
     n = len(targets)
-    centered = targets - targets.mean(axis=0)  # so that the sums of squares do not cancel
+    centered = targets - targets.mean(axis=0)  # avoids cancellation in the sums of squares
     squared, absolute = (outputs - targets) ** 2, abs(outputs - targets)
 
     def scores(drawn: Array) -> dict[str, Array]:
@@ -92,7 +92,7 @@ def _regression(targets: Array, outputs: Array) -> dict[str, Array]:
 
 
 def _resampled(counts: Array, scores: Callable[[Array], Mapping[str, Array]]) -> dict[str, Array]:
-    """`scores` of draws [R, K] of as many examples as there are, from K kinds of which there are `counts`."""
+    """Return `scores` of multinomial draws ``[R, K]`` of N examples from K kinds, whose `counts` sum to N."""
     rng, n, kinds = np.random.default_rng(0), int(counts.sum()), len(counts)
     resamples = min(RESAMPLES, max(MIN_RESAMPLES, MAX_NUMBERS // kinds))
     chunk = max(1, CHUNK // kinds)
@@ -103,8 +103,8 @@ def _resampled(counts: Array, scores: Callable[[Array], Mapping[str, Array]]) ->
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _share(part: Array, whole: Array) -> Array:
-    """0 where there is nothing, as the scores have it."""
+def _ratio(part: Array, whole: Array) -> Array:
+    """Return part / whole, or 0 where `whole` is 0, as with ``zero_division=0`` in scikit-learn."""
     result = np.zeros_like(part)
     np.divide(part, whole, out=result, where=whole > 0)
     return result

@@ -1,7 +1,7 @@
-"""Metric functions, the same for every backend, by scikit-learn's definitions.
+"""Metric functions, with the definitions of scikit-learn and shared by all backends.
 
-Classification takes logits float32 ``[N, C]`` and class numbers int64 ``[N]``; regression takes both as float64
-``[N, T]`` in the target's own unit. A metric that is not defined on a split is None, never a substitute.
+Classification metrics take int64 class indices ``[N]`` and float32 logits ``[N, C]``; regression metrics take float64
+targets and outputs ``[N, T]`` in the target's unit. A metric that is undefined for a split is None.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def unit_of(metric: Metric, data: DataInfo | None) -> str:
-    """Return the unit of a metric's values on this data, or "" if they have none or it is not known."""
+    """Return the unit of a metric's values on this data, or "" if they have none or it is unknown."""
     return str(data.details.get("target_unit", "")) if data is not None and metric.unit == "target" else ""
 
 
@@ -26,21 +26,22 @@ def probabilities(logits: Array) -> Array:
     """Return the softmax over the last axis, in float64."""
     import numpy as np
 
-    shares: Array = np.array(np.moveaxis(logits, -1, 0), "float64", order="C")  # sums over a short last axis take long
-    shares -= shares.max(axis=0)
-    np.exp(shares, out=shares)
-    shares /= shares.sum(axis=0)
-    return np.moveaxis(shares, 0, -1)
+    # Reducing over a short last axis is slow, so the class axis is moved to the front.
+    scores: Array = np.array(np.moveaxis(logits, -1, 0), "float64", order="C")
+    scores -= scores.max(axis=0)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=0)
+    return np.moveaxis(scores, 0, -1)
 
 
 def accuracy(targets: Array, outputs: Array, info: DataInfo) -> float:
     return float((outputs.argmax(axis=-1) == targets).mean())
 
 
-def _averaged(which: str, targets: Array, outputs: Array, info: DataInfo, average: str) -> float:
+def _averaged(function_name: str, targets: Array, outputs: Array, info: DataInfo, average: str) -> float:
     from sklearn import metrics
 
-    function = getattr(metrics, which)
+    function = getattr(metrics, function_name)
     labels = range(info.outputs)
     return float(function(targets, outputs.argmax(axis=-1), labels=labels, average=average, zero_division=0))
 
@@ -66,7 +67,7 @@ def recall_macro(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def class_roc_auc(targets: Array, outputs: Array) -> list[float | None]:
-    """Return the area of each class against the rest; None if the split lacks the class or has nothing else."""
+    """Return the one-vs-rest ROC AUC of each class; None if no example, or every example, is of the class."""
     from sklearn.metrics import roc_auc_score
 
     scores = probabilities(outputs)
@@ -79,14 +80,14 @@ def class_roc_auc(targets: Array, outputs: Array) -> list[float | None]:
 
 
 def roc_auc(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return the mean over the classes; None if the split lacks a class, as the mean would cover fewer classes."""
+    """Return the mean one-vs-rest ROC AUC over the classes; None if it is undefined for a class."""
     areas = class_roc_auc(targets, outputs)
     defined = [area for area in areas if area is not None]
     return sum(defined) / len(defined) if areas and len(defined) == len(areas) else None
 
 
 def rmse(targets: Array, outputs: Array, info: DataInfo) -> float:
-    """Return the mean over the targets' columns."""
+    """Return the root mean squared error, averaged over the target columns."""
     return float((((outputs - targets) ** 2).mean(axis=0) ** 0.5).mean())
 
 
@@ -95,8 +96,10 @@ def mae(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def r2(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return the mean over the targets' columns; None if a column does not vary."""
+    """Return R², averaged over the target columns; None if a column is constant."""
     residual = ((targets - outputs) ** 2).sum(axis=0)
     total = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
-    varies = targets.min(axis=0) < targets.max(axis=0)  # rounding may leave a constant column a total above zero
+    varies = targets.min(axis=0) < targets.max(
+        axis=0
+    )  # rounding errors can make the total of a constant column positive
     return float((1 - residual / total).mean()) if varies.all() and (total > 0).all() else None

@@ -1,4 +1,4 @@
-"""`Scorer`: all scores of a model's outputs, with intervals and slices."""
+"""Scores of a model's outputs: metrics, confidence intervals and slices."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 class Scorer:
-    """Scores the outputs of one task's model on data like `info`.
+    """Scorer of the outputs of a task's model, for data described by `info`.
 
-    Token classification takes logits float32 ``[N, L, C]`` and class numbers ``[N, L]``; positions of class
-    `harness.IGNORED` do not count. The arrays of the other objectives are those of the metric functions, except that
-    regression takes them as the model sees them, possibly standardized.
+    For token classification, targets are class indices ``[N, L]`` and outputs are float32 logits ``[N, L, C]``;
+    positions with the target `harness.IGNORED` are not scored. Other objectives take the arrays of the metric
+    functions, except that regression targets and outputs may be standardized, as the model sees them.
     """
 
     def __init__(self, info: DataInfo, primary: str, functions: dict[str, Function]) -> None:
         self._info, self._primary, self._functions = info, primary, functions
 
     def score(self, targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return every metric of the task."""
+        """Return the values of all metrics of the task."""
         real_targets, real_outputs = self._in_target_unit(targets, outputs)
         return {name: self._value(name, real_targets, real_outputs) for name in self._functions}
 
     def quick(self, targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the loss, without label smoothing, and the primary metric. Called after every epoch."""
+        """Return the loss, without label smoothing, and the primary metric, which are computed after every epoch."""
         real_targets, real_outputs = self._in_target_unit(targets, outputs)
         return {
             "loss": self._loss(targets, outputs),
@@ -49,8 +49,8 @@ class Scorer:
         reference: tuple[Array, Array] | None,
         groups: Mapping[str, Array],
     ) -> Scores:
-        """Return all scores. Each split is (targets, outputs); `reference` is the closed form's, `groups` are those of
-        the test split."""
+        """Return all scores. Splits are (targets, outputs); `reference` holds the test targets and the outputs of the
+        closed-form solution, and `groups` are those of the test split."""
         classes = self._info.objective == "classification" and test[1].ndim == 2
         return Scores(
             primary=self._primary,
@@ -105,7 +105,7 @@ class Scorer:
         ]
 
     def _intervals(self, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
-        """Return the intervals of the core's own metrics; a plugin's metric of the same name may differ from them."""
+        """Return the intervals of built-in metrics. A plugin's metric that replaces a built-in one has no interval."""
         from harness.measure.quality.intervals import intervals
 
         known = intervals(self._info.objective, *self._in_target_unit(targets, outputs))

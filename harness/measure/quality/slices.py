@@ -1,4 +1,4 @@
-"""Parts of a split that share a value of a group, such as a speaker, so that each can be scored by itself."""
+"""Slices of a split: subsets of examples that share a value, such as a speaker, and are scored separately."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_VALUES = 30
-"""A group with more values is not scored value by value: numbers go into quarters, of names the most frequent stay."""
+"""Maximum number of slices of a group. With more values, numbers are binned and rare names are merged."""
 OTHERS = "all others"
 MISSING = "missing"
 
@@ -18,14 +18,15 @@ class Slice(NamedTuple):
     group: str
     value: str
     members: NDArray[np.bool_]
-    """``[N]``: which examples belong to it."""
+    """Boolean mask ``[N]`` of the examples in the slice."""
 
 
 def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
-    """Of each group (name -> ``[N]``) its values, in order; every example is in one slice of each group.
+    """Yield the slices of each group (name -> ``[N]``), ordered by value. Each example is in one slice per group.
 
-    A group of numbers with more than `MAX_VALUES` distinct ones is cut at its quartiles; of other groups the
-    `MAX_VALUES` - 1 most frequent values are slices, and the rest together one. NaN and an empty text are a value.
+    A numeric group with more than `MAX_VALUES` distinct values is binned at its quartiles. For other groups with more
+    values, the `MAX_VALUES` - 1 most frequent ones are slices and the rest form one slice. NaN and empty strings form
+    the slice `MISSING`.
     """
     for group, values in groups.items():
         known = ~np.isnan(values) if values.dtype.kind == "f" else values.astype(str) != ""
@@ -38,7 +39,7 @@ def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
 
 
 def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Values and which of `values`, all known, are in them."""
+    """Yield the label and mask of each slice of `values`, none of which is missing."""
     comparable = values if values.dtype.kind in "iuf" else values.astype(str)
     distinct, places, counts = np.unique(comparable, return_inverse=True, return_counts=True)
     if len(distinct) <= MAX_VALUES:
@@ -52,7 +53,7 @@ def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 
 def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Up to four parts of about one size, each with its lowest and highest number."""
+    """Yield up to four slices of about equal size, labeled with their lowest and highest number."""
     edges = np.unique(np.quantile(numbers, (0.25, 0.5, 0.75), method="inverted_cdf"))
     quarter = np.searchsorted(edges, numbers, side="left")
     parts = [quarter == number for number in np.unique(quarter)]
@@ -64,8 +65,8 @@ def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 
 def _texts(values: NDArray[Any]) -> list[str]:
-    """Of different values different texts: numbers with as few digits as tell them apart, but four or more and all
-    before the point."""
+    """Return a distinct label for each distinct value. Floats get the fewest digits that keep labels distinct, at least
+    four and including the whole integer part."""
     if values.dtype.kind != "f":
         return [str(value) for value in values]
     finite = values[np.isfinite(values)]

@@ -1,4 +1,4 @@
-"""Quality from predictions: values worked by hand, undefined cases, and bounds that hold for any predictions."""
+"""Tests of metrics: values computed by hand, undefined cases, and bounds for arbitrary predictions."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ PREDICTED = logits([0, 0, 1, 1, 1, 0], 3)
 """Confusion: 0 -> (2, 1, 0), 1 -> (0, 2, 0), 2 -> (1, 0, 0)."""
 
 
-def test_classification_by_hand() -> None:
+def test_classification_metrics_match_values_computed_by_hand() -> None:
     # Precision 2/3, 2/3, 0; recall 2/3, 1, 0; F1 2/3, 4/5, 0; support 3, 2, 1.
     assert score(TARGETS, PREDICTED, classes(3)) == pytest.approx(
         {
@@ -77,9 +77,9 @@ def test_classification_by_hand() -> None:
     )
 
 
-def test_per_class_and_confusion() -> None:
-    judge = scorer(classes(3, "a", "b", "c"), "accuracy", CLASSIFICATION[:1])
-    scores = judge.scores((TARGETS, PREDICTED), (TARGETS[:1], PREDICTED[:1]), None, {})
+def test_scores_include_per_class_scores_and_confusion() -> None:
+    task_scorer = scorer(classes(3, "a", "b", "c"), "accuracy", CLASSIFICATION[:1])
+    scores = task_scorer.scores((TARGETS, PREDICTED), (TARGETS[:1], PREDICTED[:1]), None, {})
     assert scores.primary == "accuracy"
     assert scores.test == {"accuracy": pytest.approx(2 / 3)}
     assert scores.validation == {"accuracy": 1.0}
@@ -101,7 +101,7 @@ def test_confusion_rows_are_true_classes() -> None:
 
 
 def test_roc_auc_ranks_by_probability() -> None:
-    """Two classes: the share of (positive, negative) pairs in the right order, ties half."""
+    """For two classes, it is the fraction of (positive, negative) pairs in the right order; ties count half."""
     margins = np.array([0.1, 0.4, 0.35, 0.8], np.float32)
     outputs = np.stack([np.zeros(4, np.float32), margins], axis=1)
     assert score(np.array([0, 0, 1, 1]), outputs, classes(2))["roc_auc"] == pytest.approx(3 / 4)
@@ -112,10 +112,10 @@ def test_roc_auc_of_a_split_without_one_of_the_classes_is_none() -> None:
     assert score(np.array([1, 1]), logits([1, 0], 2), classes(2))["roc_auc"] is None
 
 
-def test_class_that_occurs_nowhere_still_counts_in_the_macro_mean() -> None:
-    found = score(np.array([0, 1]), logits([0, 1], 4), classes(4))
-    assert found["accuracy"] == 1
-    assert found["f1_macro"] == pytest.approx(1 / 2)
+def test_class_without_examples_counts_in_the_macro_mean() -> None:
+    values = score(np.array([0, 1]), logits([0, 1], 4), classes(4))
+    assert values["accuracy"] == 1
+    assert values["f1_macro"] == pytest.approx(1 / 2)
 
 
 def right_positions(targets: Array, outputs: Array, info: DataInfo) -> float:
@@ -123,8 +123,8 @@ def right_positions(targets: Array, outputs: Array, info: DataInfo) -> float:
     return float((outputs.argmax(axis=-1) == targets)[counted].mean())
 
 
-def test_token_classification_by_hand() -> None:
-    """Two examples of two positions, of which one is ignored: its logits count neither in the loss nor in a score."""
+def test_token_classification_does_not_score_ignored_positions() -> None:
+    """One of two positions of the second example is ignored: its logits affect neither the loss nor a score."""
     info = DataInfo(kind="words", inputs={}, objective="token_classification", outputs=2, label_names=("a", "b"))
     metric = Metric(
         name="right",
@@ -133,27 +133,27 @@ def test_token_classification_by_hand() -> None:
         higher_is_better=True,
         summary="",
     )
-    judge = scorer(info, "right", [metric])
+    task_scorer = scorer(info, "right", [metric])
     targets = np.array([[0, 1], [1, IGNORED]])
     logits = np.log(np.array([[[0.5, 0.5], [0.75, 0.25]], [[0.5, 0.5], [0.999, 0.001]]], np.float32))
-    assert judge.quick(targets, logits) == {"loss": pytest.approx(2 * math.log(2) * 2 / 3), "right": 1 / 3}
-    scores = judge.scores((targets, logits), (targets, logits), None, {"half": np.array([0, 1])})
+    assert task_scorer.quick(targets, logits) == {"loss": pytest.approx(2 * math.log(2) * 2 / 3), "right": 1 / 3}
+    scores = task_scorer.scores((targets, logits), (targets, logits), None, {"half": np.array([0, 1])})
     assert (scores.test, scores.confusion, scores.per_class, scores.intervals) == ({"right": 1 / 3}, [], [], {})
     assert [(each.value, each.score) for each in scores.slices] == [("0", 0.5), ("1", 0.0)]
 
 
-def test_regression_by_hand() -> None:
+def test_regression_metrics_match_values_computed_by_hand() -> None:
     targets, outputs = np.array([[1.0], [2.0], [3.0], [6.0]]), np.array([[1.0], [4.0], [3.0], [4.0]])
-    found = score(targets.astype(np.float32), outputs.astype(np.float32), numbers(1))
-    assert found == pytest.approx({"rmse": math.sqrt(8 / 4), "mae": 1.0, "r2": 1 - 8 / 14})
+    values = score(targets.astype(np.float32), outputs.astype(np.float32), numbers(1))
+    assert values == pytest.approx({"rmse": math.sqrt(8 / 4), "mae": 1.0, "r2": 1 - 8 / 14})
 
 
-def test_regression_in_its_own_unit() -> None:
-    """Standardized errors of 1 are errors of the target's scale; R2 does not change."""
+def test_regression_metrics_are_in_the_unit_of_the_target() -> None:
+    """A standardized error of 1 is an error of the size of the target's scale; R² does not change."""
     targets = np.array([[0, 0], [1, 1]], np.float32)
     outputs = np.array([[1, 1], [1, 1]], np.float32)
-    found = score(targets, outputs, numbers(2, mean=(100.0, -5.0), scale=(10.0, 2.0)))
-    assert found == pytest.approx(
+    values = score(targets, outputs, numbers(2, mean=(100.0, -5.0), scale=(10.0, 2.0)))
+    assert values == pytest.approx(
         {"rmse": (10 * math.sqrt(1 / 2) + 2 * math.sqrt(1 / 2)) / 2, "mae": (10 + 2) / 4, "r2": -1.0}
     )
 
@@ -167,7 +167,7 @@ def test_scaling_is_done_in_double_precision() -> None:
     "constant", [[[0.1]] * 3, [[0.1], [0.1], [0.1], [0.1], [0.1], [0.1], [0.1]], [[1e9]] * 10, [[5.0]]]
 )
 def test_r2_of_a_constant_target_is_none(constant: list[list[float]]) -> None:
-    """Rounding in the mean must not make a variance out of nothing."""
+    """Rounding errors of the mean must not count as variance."""
     targets = np.array(constant, np.float32)
     info = numbers(1, mean=(0.7,), scale=(0.3,))
     assert score(targets, targets + np.float32(1), info)["r2"] is None
@@ -175,7 +175,7 @@ def test_r2_of_a_constant_target_is_none(constant: list[list[float]]) -> None:
     assert score(two, two, numbers(2))["r2"] is None
 
 
-def test_quick_gives_the_loss_as_trained_and_the_primary_metric() -> None:
+def test_quick_returns_the_training_loss_and_the_primary_metric() -> None:
     outputs = np.array([[0.0, math.log(3)], [0.0, 0.0]], np.float32)
     quick = scorer(classes(2), "accuracy", CLASSIFICATION).quick(np.array([1, 1]), outputs)
     assert quick == pytest.approx({"loss": (-math.log(3 / 4) - math.log(1 / 2)) / 2, "accuracy": 0.5})
@@ -190,7 +190,7 @@ def test_loss_of_huge_logits_is_finite() -> None:
     assert quick["loss"] == pytest.approx(2e30)
 
 
-def test_metric_that_is_not_finite_is_a_bad_result() -> None:
+def test_metric_that_is_not_finite_is_an_error() -> None:
     metric = Metric(name="odd", objective="regression", function=f"{__name__}:odd", higher_is_better=True, summary="")
     with pytest.raises(BadResultError, match="the metric 'odd' is inf"):
         scorer(numbers(1), "odd", [metric]).score(np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
@@ -200,13 +200,13 @@ def odd(targets: Array, outputs: Array, info: DataInfo) -> float:
     return math.inf
 
 
-def test_metric_whose_function_is_absent() -> None:
+def test_metric_with_a_missing_function_is_an_error() -> None:
     metric = Metric(name="odd", objective="regression", function=f"{__name__}:nope", higher_is_better=True, summary="")
     with pytest.raises(PluginError, match="no attribute 'nope'"):
         scorer(numbers(1), "odd", [metric])
 
 
-def test_every_function_exists_and_gives_plain_floats() -> None:
+def test_every_metric_function_returns_a_float() -> None:
     assert all(type(value) is float for value in score(TARGETS, PREDICTED, classes(3)).values())
     assert all(
         type(value) is float
@@ -219,17 +219,17 @@ SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChe
 
 @SLOW
 @given(predictions())
-def test_bounds(drawn: tuple[Array, Array]) -> None:
+def test_classification_metrics_are_within_bounds(drawn: tuple[Array, Array]) -> None:
     targets, outputs = drawn
-    found = score(targets, outputs, classes(outputs.shape[1]))
-    assert found["accuracy"] == pytest.approx(found["f1_micro"])
-    assert all(value is None or 0 <= value <= 1 for value in found.values())
-    assert (found["roc_auc"] is None) == (len(set(targets.tolist())) < outputs.shape[1])
+    values = score(targets, outputs, classes(outputs.shape[1]))
+    assert values["accuracy"] == pytest.approx(values["f1_micro"])
+    assert all(value is None or 0 <= value <= 1 for value in values.values())
+    assert (values["roc_auc"] is None) == (len(set(targets.tolist())) < outputs.shape[1])
 
 
 @SLOW
 @given(predictions())
-def test_confusion_holds_every_example(drawn: tuple[Array, Array]) -> None:
+def test_confusion_matrix_counts_every_example(drawn: tuple[Array, Array]) -> None:
     targets, outputs = drawn
     scores = scorer(classes(outputs.shape[1]), "accuracy", CLASSIFICATION[:1]).scores(drawn, drawn, None, {})
     confusion = np.array(scores.confusion)
@@ -239,23 +239,23 @@ def test_confusion_holds_every_example(drawn: tuple[Array, Array]) -> None:
 
 @SLOW
 @given(predictions())
-def test_probabilities_are_scipys_softmax(drawn: tuple[Array, Array]) -> None:
+def test_probabilities_agree_with_softmax_of_scipy(drawn: tuple[Array, Array]) -> None:
     from scipy.special import softmax
 
-    shares = probabilities(drawn[1])
-    assert shares.dtype == np.float64
-    np.testing.assert_allclose(shares, softmax(drawn[1].astype("float64"), axis=-1), rtol=1e-13)
+    result = probabilities(drawn[1])
+    assert result.dtype == np.float64
+    np.testing.assert_allclose(result, softmax(drawn[1].astype("float64"), axis=-1), rtol=1e-13)
 
 
 @SLOW
 @given(st.lists(st.tuples(st.floats(-1e3, 1e3, width=32), st.floats(-1e3, 1e3, width=32)), min_size=1, max_size=20))
-def test_regression_bounds(pairs: list[tuple[float, float]]) -> None:
+def test_regression_metrics_are_within_bounds(pairs: list[tuple[float, float]]) -> None:
     columns = np.array(pairs, np.float32)
-    found = score(columns[:, :1], columns[:, 1:], numbers(1))
-    assert found["rmse"] is not None
-    assert found["mae"] is not None
-    assert 0 <= found["mae"] <= found["rmse"] + 1e-9
-    assert found["r2"] is None or found["r2"] <= 1
+    values = score(columns[:, :1], columns[:, 1:], numbers(1))
+    assert values["rmse"] is not None
+    assert values["mae"] is not None
+    assert 0 <= values["mae"] <= values["rmse"] + 1e-9
+    assert values["r2"] is None or values["r2"] <= 1
 
 
 @SLOW
@@ -274,7 +274,7 @@ def test_regression_agrees_with_scikit_learn(columns: int, examples: int, seed: 
     )
 
 
-def test_describing_metrics_needs_no_numerical_library() -> None:
+def test_declaring_metrics_imports_no_numerical_library() -> None:
     import subprocess
 
     code = (

@@ -1,4 +1,4 @@
-"""Scores by group."""
+"""Tests of slices and their scores."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ACCURACY = next(metric for metric in METRICS if metric.name == "accuracy")
 RMSE = next(metric for metric in METRICS if metric.name == "rmse")
 
 
-def found(values: NDArray[Any]) -> dict[str, list[int]]:
+def indices_by_value(values: NDArray[Any]) -> dict[str, list[int]]:
     return {value: np.flatnonzero(members).tolist() for _, value, members in slices({"group": values})}
 
 
-def test_few_values_are_told_apart_in_order() -> None:
-    assert found(np.array(["b", "a", "b"])) == {"a": [1], "b": [0, 2]}
-    assert found(np.array([10, 9, 10])) == {"9": [1], "10": [0, 2]}
+def test_few_values_are_slices_in_order() -> None:
+    assert indices_by_value(np.array(["b", "a", "b"])) == {"a": [1], "b": [0, 2]}
+    assert indices_by_value(np.array([10, 9, 10])) == {"9": [1], "10": [0, 2]}
 
 
-def test_many_numbers_are_cut_at_their_quartiles() -> None:
-    assert found(np.arange(40)) == {
+def test_many_numbers_are_binned_at_their_quartiles() -> None:
+    assert indices_by_value(np.arange(40)) == {
         "0 to 9": list(range(10)),
         "10 to 19": list(range(10, 20)),
         "20 to 29": list(range(20, 30)),
@@ -38,13 +38,13 @@ def test_many_numbers_are_cut_at_their_quartiles() -> None:
     }
 
 
-def test_numbers_that_differ_read_differently() -> None:
-    assert list(found(np.array([10001.0, 10002.0, 2019.0]))) == ["2019", "10001", "10002"]
-    assert list(found(np.array([52.51001, 52.51002, 52.5]))) == ["52.5", "52.51001", "52.51002"]
-    assert list(found(np.array([12345.67, 1 / 3]))) == ["0.33333", "12346"]
-    assert list(found(np.array([0.1, 0.1 + 2**-56, math.inf]))) == ["0.1", "0.10000000000000002", "inf"]
-    assert list(found(np.array([1e300, -2e20]))) == ["-2e+20", "1e+300"]
-    assert list(found(np.arange(10001.0, 10041))) == [
+def test_distinct_numbers_have_distinct_labels() -> None:
+    assert list(indices_by_value(np.array([10001.0, 10002.0, 2019.0]))) == ["2019", "10001", "10002"]
+    assert list(indices_by_value(np.array([52.51001, 52.51002, 52.5]))) == ["52.5", "52.51001", "52.51002"]
+    assert list(indices_by_value(np.array([12345.67, 1 / 3]))) == ["0.33333", "12346"]
+    assert list(indices_by_value(np.array([0.1, 0.1 + 2**-56, math.inf]))) == ["0.1", "0.10000000000000002", "inf"]
+    assert list(indices_by_value(np.array([1e300, -2e20]))) == ["-2e+20", "1e+300"]
+    assert list(indices_by_value(np.arange(10001.0, 10041))) == [
         "10001 to 10010",
         "10011 to 10020",
         "10021 to 10030",
@@ -52,23 +52,23 @@ def test_numbers_that_differ_read_differently() -> None:
     ]
 
 
-def test_a_value_that_fills_several_quarters_is_one_slice() -> None:
-    parts = found(np.array([0] * 100 + list(range(1, 41))))
+def test_value_that_spans_several_quartiles_is_one_slice() -> None:
+    parts = indices_by_value(np.array([0] * 100 + list(range(1, 41))))
     assert {value: len(members) for value, members in parts.items()} == {"0": 100, "1 to 5": 5, "6 to 40": 35}
 
 
-def test_the_rarer_of_many_names_are_taken_together() -> None:
+def test_rare_names_are_merged_into_one_slice() -> None:
     names = np.array([f"n{number:02}" for number in range(40)] + ["n39"] * 3)
-    parts = found(names)
+    parts = indices_by_value(names)
     assert len(parts) == MAX_VALUES
     assert parts["n39"] == [39, 40, 41, 42]
     assert len(parts[OTHERS]) == 40 - (MAX_VALUES - 1)
 
 
-def test_what_is_missing_is_a_value() -> None:
-    assert found(np.array([1.5, math.nan, 1.5])) == {"1.5": [0, 2], MISSING: [1]}
-    assert found(np.array(["x", "", "x"], object)) == {"x": [0, 2], MISSING: [1]}
-    assert found(np.array([math.nan])) == {MISSING: [0]}
+def test_missing_values_form_a_slice() -> None:
+    assert indices_by_value(np.array([1.5, math.nan, 1.5])) == {"1.5": [0, 2], MISSING: [1]}
+    assert indices_by_value(np.array(["x", "", "x"], object)) == {"x": [0, 2], MISSING: [1]}
+    assert indices_by_value(np.array([math.nan])) == {MISSING: [0]}
 
 
 @given(
@@ -78,14 +78,14 @@ def test_what_is_missing_is_a_value() -> None:
         st.lists(st.text("abcdef", max_size=2), min_size=1),
     )
 )
-def test_every_example_is_in_one_slice_and_names_differ(values: list[Any]) -> None:
+def test_every_example_is_in_exactly_one_slice(values: list[Any]) -> None:
     parts = list(slices({"group": np.array(values)}))
     assert (sum(part.members.astype(int) for part in parts) == 1).all()
     assert all(part.members.any() for part in parts)
     assert len(parts) <= MAX_VALUES + 1
 
 
-def test_scores_of_each_group() -> None:
+def test_scores_include_each_slice() -> None:
     info = DataInfo(
         kind="features", inputs={"x": InputSpec(shape=(1,), dtype="float32")}, objective="classification", outputs=2
     )
@@ -99,7 +99,7 @@ def test_scores_of_each_group() -> None:
     ]
 
 
-def test_regression_is_scored_in_its_own_unit() -> None:
+def test_regression_slices_are_scored_in_the_unit_of_the_target() -> None:
     info = DataInfo(
         kind="features",
         inputs={"x": InputSpec(shape=(1,), dtype="float32")},

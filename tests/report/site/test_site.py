@@ -90,7 +90,7 @@ def test_run_page_has_command_flags_log_and_plots(site: dict[str, str]) -> None:
     for text in (
         "harness run --task nlp --dataset cldr-langid --model bert-tiny --backend torch --device cpu",
         "--seed 0 ",
-        "train_samples_per_s: drift: throughput moved by +3.1%",
+        "train_samples_per_s: drift: throughput changed by +3.1%",
         "epoch 2 &lt;b&gt;done&lt;/b&gt;",
         "Example CPU 2.0 GHz, 2 cores",
         "Not audited",
