@@ -81,7 +81,9 @@ def start(device: str, precision: str, thread_count: int) -> Any:
     known = {info.name: info for info in find_devices()}
     name = "cuda:0" if device == "cuda" else device
     if name not in known:
-        raise harness.UnsupportedError(f"jax finds no device {device!r} on this machine; use one of: {', '.join(known)}")
+        raise harness.UnsupportedError(
+            f"jax finds no device {device!r} on this machine; use one of: {', '.join(known)}"
+        )
     if precision not in known[name].precisions:
         raise harness.UnsupportedError(
             f"jax does not support precision {precision} on {name} ({known[name].description}); "

@@ -38,7 +38,9 @@ def convolution(x: Any, weight: Any, stride: int, padding: int) -> Any:
         ((1, 1), 3, 1, 1),
     ],
 )
-def test_convolution_of_images_equals_its_definition(shape: tuple[int, int], kernel: int, stride: int, padding: int) -> None:
+def test_convolution_of_images_equals_its_definition(
+    shape: tuple[int, int], kernel: int, stride: int, padding: int
+) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, *shape, 3)).astype(np.float32)
     weight = rng.standard_normal((4, 3, kernel, kernel)).astype(np.float32)

@@ -67,7 +67,9 @@ def test_fifty_steps_agree_with_each_optimizer(optimizer: str) -> None:
     ],
     ids=["lstm-two-layers", "resnet-imagenet-stem", "resnet-bottleneck", "wav2vec2-pre-norm"],
 )
-def test_other_configurations_agree_with_torch(task: str, model: str, precision: str, overrides: tuple[str, ...]) -> None:
+def test_other_configurations_agree_with_torch(
+    task: str, model: str, precision: str, overrides: tuple[str, ...]
+) -> None:
     harness.testing.assert_parity(
         task=task, model=model, backends=("torch", "jax"), precision=precision, overrides=overrides, steps=5
     )
