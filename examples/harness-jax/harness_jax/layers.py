@@ -87,10 +87,10 @@ class Layers:
         return layer
 
     def batch_norm(self, name: str) -> Callable[[Params, Params, Array, bool], tuple[Array, dict[str, Array]]]:
-        """Create a batch normalization of ``[B, H, W, C]``, as `torch.nn.BatchNorm2d`.
+        """Create a batch normalization of ``[B, H, W, C]`` with eps 1e-5, as `torch.nn.BatchNorm2d`.
 
-        The layer is called as ``norm(params, statistics, x, training)`` and returns ``(y, changed statistics)``. It uses
-        eps 1e-5 and momentum 0.1; the running variance is updated with the unbiased variance of the batch.
+        The layer is called as ``norm(params, statistics, x, training)`` and returns ``(y, changed statistics)``. The
+        running variance is updated with the unbiased variance of the batch.
         """
         weight, bias = self.array(f"{name}.weight"), self.array(f"{name}.bias")
         running_mean, running_var = self.array(f"{name}.running_mean"), self.array(f"{name}.running_var")

@@ -9,7 +9,7 @@ from harness import Reporter, Table
 HARNESS_API_VERSION = "1.0"
 
 SERVICE = "https://img.shields.io/badge/"
-"""URL of the badge service, which is followed by ``LABEL-MESSAGE-COLOR``. A dash, underscore or space in one of these is
+"""URL of the badge service, to be followed by ``LABEL-MESSAGE-COLOR``. A dash, underscore or space in them is
 written as ``--``, ``__`` or ``_`` (https://shields.io/badges/static-badge)."""
 
 

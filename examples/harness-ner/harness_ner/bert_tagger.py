@@ -123,8 +123,8 @@ def vocab_size(config: BertTaggerConfig, info: DataInfo) -> int:
     length, ids = _length(info), int(info.details["vocab_size"])
     if length > config.max_position_embeddings:
         raise UsageError(
-            f"bert-tagger has {config.max_position_embeddings} positions, but the data has sequences of {length} tokens; "
-            f"set model.max_position_embeddings={length} or a smaller task.max_length"
+            f"bert-tagger has {config.max_position_embeddings} positions, but the data has sequences of {length} "
+            f"tokens; set model.max_position_embeddings={length} or a smaller task.max_length"
         )
     if config.vocab_size is not None and config.vocab_size < ids:
         raise UsageError(

@@ -13,7 +13,7 @@ _AT = "https://raw.githubusercontent.com/leondz/emerging_entities_17/e52a2d2a71a
 
 
 class Wnut17(Dataset):
-    """Shared task of the third Workshop on Noisy User-generated Text, with 6 types of entities and the published splits.
+    """Shared task of the third Workshop on Noisy User-generated Text: 6 types of entities, with the published splits.
 
     The training sentences are tweets. The validation and test sentences come from YouTube, Reddit, Stack Exchange and
     Twitter, and were selected for entities that do not occur in the training split. The literature reports the F1 over
@@ -32,9 +32,9 @@ class Wnut17(Dataset):
         "Derczynski et al. 2017, Results of the WNUT2017 Shared Task on Novel and Emerging Entity Recognition, W-NUT"
     )
     notes = (
-        "Uses the publisher's splits. 103 training sentences occur twice, 3 in validation and 7 in test. The best system "
-        "of the shared task had an F1 of 0.42 (all six types); models trained from scratch score far lower. A few "
-        "sentences are very long: with 128 tokens, 0.8% of the words in the test split are not scored "
+        "Uses the publisher's splits. 103 training sentences occur twice, 3 in validation and 7 in test. The best "
+        "system of the shared task had an F1 of 0.42 (all six types); models trained from scratch score far lower. "
+        "A few sentences are very long: with 128 tokens, 0.8% of the words in the test split are not scored "
         "(details.unscored_share); with --set task.max_length=240 all are, which takes twice as long."
     )
     examples = {"train": 3_394, "validation": 1_009, "test": 1_287}

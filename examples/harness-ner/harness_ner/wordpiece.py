@@ -88,7 +88,7 @@ def pretrained(folder: Path) -> Any:
 def encode(sentences: Iterable[Sequence[str]], tokenizer: Any) -> list[Tokens]:
     """Tokenize sentences of words.
 
-    Each word has at least one piece: a word that the normalizer removes, such as a zero-width joiner, becomes ``[UNK]``.
+    Each word has at least one piece: a word that the normalizer removes, such as a zero-width joiner, is ``[UNK]``.
     """
     unknown = tokenizer.token_to_id(UNKNOWN)
     encodings = tokenizer.encode_batch(list(map(list, sentences)), is_pretokenized=True, add_special_tokens=False)
