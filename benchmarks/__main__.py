@@ -1,4 +1,4 @@
-"""Run the benchmarks, a process for each framework, and print one table of ratios."""
+"""Run the benchmarks of the loops, each framework in its own process, and print a table of relative throughputs."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ OUT = HERE.parent / ".benchmarks"
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--backend", default="torch,tensorflow", help="frameworks, separated by commas")
-    parser.add_argument("--pairs", type=int, default=12, help="rounds, at least 6; each gives every ratio once")
-    parser.add_argument("-k", default="", help="pytest's expression: only these benchmarks")
+    parser.add_argument(
+        "--backend", default="torch,tensorflow", help="frameworks, separated by commas [torch,tensorflow]"
+    )
+    parser.add_argument("--pairs", type=int, default=12, help="number of rounds, at least 6 [12]")
+    parser.add_argument("-k", default="", help="run only the benchmarks that match this pytest expression")
     options = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     rows, status = [], 0
     for backend in options.backend.split(","):
         if importlib.util.find_spec(backend) is None:
-            print(f"{backend} is not installed: left out", file=sys.stderr)
+            print(f"skipped {backend}: not installed", file=sys.stderr)
             continue
         for name in CONTENDERS[backend]:
             lacking = [module for module in NEEDS.get(name, ()) if importlib.util.find_spec(module) is None]
             if lacking:
-                print(f"{name} left out: {', '.join(lacking)} is not installed (the extra bench)", file=sys.stderr)
+                print(f"skipped {name}: {', '.join(lacking)} not installed; install the extra bench", file=sys.stderr)
         result = OUT / f"{backend}.json"
         result.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini=timeout=0"]
@@ -41,26 +43,28 @@ def main() -> int:
         command += [f"--benchmark-json={result}", "--benchmark-columns=median,iqr,rounds", "-k", options.k]
         status = subprocess.run(command, check=False).returncode or status
         if result.exists() and result.stat().st_size:
-            rows += [row for found in json.loads(result.read_text())["benchmarks"] for row in rows_of(backend, found)]
-    headers = ["backend", "what", "model", "contender", "samples/s", "of the bare loop", "95% range", "rounds"]
+            benchmarks = json.loads(result.read_text())["benchmarks"]
+            rows += [row for benchmark in benchmarks for row in rows_of(backend, benchmark)]
+    headers = ["backend", "phase", "model", "contender", "samples/s", "relative to bare", "95% interval", "rounds"]
     print("\n" + tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
     return status
 
 
 def rows_of(backend: str, benchmark: dict[str, Any]) -> list[list[str]]:
+    """Return the rows of the table for one benchmark, one for each contender."""
     info = benchmark["extra_info"]
     return [
         [
             backend,
-            info["what"],
+            info["phase"],
             info["model"],
             name,
-            f"{found['samples_per_s']:.0f}",
-            f"{found['ratio']:.3f}",
-            "" if name == "bare" else "{:.3f} to {:.3f}".format(*found["ratio_range95"]),
+            f"{result['samples_per_s']:.0f}",
+            f"{result['ratio']:.3f}",
+            "" if name == "bare" else "{:.3f} to {:.3f}".format(*result["ratio_range95"]),
             str(info["pairs"]),
         ]
-        for name, found in info["contenders"].items()
+        for name, result in info["contenders"].items()
     ]
 
 

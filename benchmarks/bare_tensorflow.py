@@ -1,4 +1,4 @@
-"""Training and inference in TensorFlow as one writes them by hand: a `tf.function` for a step, called in a loop."""
+"""Minimal hand-written training and inference in TensorFlow: a `tf.function` per step, called in a loop."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from harness import Network, SessionRequest, Split
 
 
 class Parts(NamedTuple):
+    """Objects that every contender on TensorFlow uses."""
+
     network: Network
     model: Any
     step: Callable[[Any, Any, Any], Any]
-    """(inputs, targets, learning rate) -> loss, not traced yet."""
+    """Training step ``(inputs, targets, learning rate) -> loss``, not yet traced."""
 
 
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
-    """What every contender on TensorFlow has in common: the model with its weights, and a training step.
+    """Build the model with the given weights, and a training step.
 
-    The optimizer is the backend's own, because Keras's have other formulas: what is compared is the loop.
+    The optimizer is that of the backend, because those of Keras use other formulas. Only the loops are compared.
     """
     network = request.build(request.config, request.info, request.recipe.dropout)
     model, recipe = network.module, request.recipe

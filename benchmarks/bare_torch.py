@@ -1,4 +1,4 @@
-"""Training and inference in PyTorch as one writes them by hand."""
+"""Minimal hand-written training and inference loops in PyTorch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from harness import Network, SessionRequest, Split
 
 
 class Parts(NamedTuple):
+    """Objects that every contender on PyTorch uses."""
+
     network: Network
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
 
 
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
-    """What every contender on PyTorch has in common: the model with its weights, and the recipe's optimizer."""
+    """Build the model with the given weights, and the optimizer of the recipe."""
     network = request.build(request.config, request.info, request.recipe.dropout)
     with torch.no_grad():
         for name, binding in network.bindings.items():

@@ -1,4 +1,4 @@
-"""The leanest data for a ``torch.utils.data.DataLoader``: whole batches are sliced, not gathered example by example."""
+"""A low-overhead dataset for ``torch.utils.data.DataLoader``, which slices whole batches from memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class Batches(Dataset[Any]):
-    """Tensors by name; ``__getitems__`` gives a batch as it is."""
+    """Dataset of named tensors, whose ``__getitems__`` returns a whole batch."""
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
         self._tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -22,13 +22,15 @@ class Batches(Dataset[Any]):
         return {name: tensor[index] for name, tensor in self._tensors.items()}
 
     def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
-        first, last = indices[0], indices[-1] + 1  # the order is that of the arrays
+        first, last = indices[0], indices[-1] + 1  # batches are consecutive, because the loader does not shuffle
         return {name: tensor[first:last] for name, tensor in self._tensors.items()}
 
 
-def as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def unchanged(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the batch; for use as ``collate_fn``."""
     return batch
 
 
 def loader(arrays: Mapping[str, Any], size: int) -> DataLoader[Any]:
-    return DataLoader(Batches(arrays), batch_size=size, shuffle=False, drop_last=True, collate_fn=as_it_is)
+    """Return a loader of the whole batches of `size` examples, in order."""
+    return DataLoader(Batches(arrays), batch_size=size, shuffle=False, drop_last=True, collate_fn=unchanged)

@@ -4,5 +4,5 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--framework", default="torch", help="torch or tensorflow; one a process")
-    parser.addoption("--pairs", type=int, default=12, help="pairs of rounds, bare and harness in turn")
+    parser.addoption("--framework", default="torch", help="torch or tensorflow, one per process")
+    parser.addoption("--pairs", type=int, default=12, help="number of rounds")

@@ -1,4 +1,4 @@
-"""What is compared: `prepare(request, weights)` of each module that `CONTENDERS` names makes one."""
+"""The contenders of the comparison. Each module in `CONTENDERS` has a function `prepare(request, weights)`."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ CONTENDERS = {
     },
     "tensorflow": {"bare": "benchmarks.bare_tensorflow", "Keras fit": "benchmarks.peer_keras"},
 }
-"""By framework; the first is what the others are compared with, besides the harness."""
+"""Modules by framework and name. The others and harness are compared with the first."""
 NEEDS = {"transformers.Trainer": ("transformers", "accelerate"), "Lightning": ("lightning",), "Keras fit": ("keras",)}
+"""Packages that a contender requires."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to train and to predict, of a model that starts from given weights, over whole batches."""
+    """Loops for training a model and for predicting with it, over whole batches."""
 
     train: Callable[[Split, Any], float | None]
-    """`train(split, order)`: one pass over the examples in that order. Returns the seconds of the loop where the call
-    does more than that, such as building a trainer; None where the call is the loop."""
+    """Function `train(split, order)` that trains on the examples once, in that order. It returns the duration of its
+    loop in seconds, or None if the whole call is to be timed."""
     infer: Callable[[Split], Any]
-    """Predictions of all whole batches, ``[N, outputs]``."""
+    """Function that returns the predictions for all whole batches, ``[N, outputs]``."""
     weights: Callable[[], dict[str, Any]]
-    """Canonical arrays."""
+    """Function that returns the current weights as canonical arrays."""
 
 
 def weights_of(network: Network, request: SessionRequest, read: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the canonical weights of a network. `read` converts a variable to an array."""
     shapes = {parameter.name: parameter.shape for parameter in request.parameters}
     return {
         name: binding.to_canonical(read(binding.variable), shapes[name]) for name, binding in network.bindings.items()
@@ -41,6 +43,6 @@ def weights_of(network: Network, request: SessionRequest, read: Callable[[Any], 
 
 
 def permuted(split: Split, order: Any, size: int) -> tuple[Mapping[str, Any], Any]:
-    """Inputs and targets of the whole batches, in that order: peers get them beforehand."""
+    """Return the inputs and targets of the whole batches, in that order."""
     order = order[: len(order) // size * size]
     return {name: array[order] for name, array in split.inputs.items()}, split.targets[order]

@@ -1,8 +1,8 @@
-"""What data cost: preparing SST-2 and loading it again, and training on more than fits into memory.
+"""Time and memory of data: preparation of SST-2, and training on a dataset that does not fit into memory.
 
-``python -m benchmarks.data sst2`` prints seconds, each from processes of their own, after imports.
-``python -m benchmarks.data large [--gigabytes 5]`` makes a folder of images in a temporary directory, trains on it by
-``harness run`` and prints the record's peaks of host memory.
+``python -m benchmarks.data sst2`` times the preparation of SST-2 and its loading from the cache, in separate processes,
+after imports. ``python -m benchmarks.data large [--gigabytes 5]`` creates images in a temporary folder, trains on them
+with ``harness run``, and prints the peaks of host memory from the record.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from statistics import median
 
 SIDE, CLASSES = 64, 10
 IMAGE_BYTES = SIDE * SIDE * 3 * 4
-"""Prepared: float32."""
+"""Size of a prepared image, float32."""
 
 TIMED = """
 import sys, time
@@ -41,6 +41,7 @@ print(seconds)
 
 
 def sst2(backend: str, repeats: int) -> None:
+    """Print how long SST-2 takes to prepare, and to load from the cache."""
     first: list[float] = []
     again: list[float] = []
     for _ in range(repeats):
@@ -50,27 +51,29 @@ def sst2(backend: str, repeats: int) -> None:
                 command = [sys.executable, "-c", TIMED, backend]
                 done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
                 seconds.append(float(done.stdout))
-    for what, seconds in (("prepared the first time", first), ("loaded from the cache", again)):
-        print(f"sst2 {what}: median {median(seconds):.2f} s, {min(seconds):.2f} to {max(seconds):.2f} s of {repeats}")
+    for action, seconds in (("prepared", first), ("loaded from the cache", again)):
+        spread = f"{min(seconds):.2f} to {max(seconds):.2f} s"
+        print(f"sst2 {action}: median {median(seconds):.2f} s ({spread}, {repeats} repeats)")
 
 
 def large(gigabytes: float, backend: str) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        folder, results = Path(place) / "images", Path(place) / "results"
+    """Train on generated images, and print the peaks of host memory."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, results = Path(temporary) / "images", Path(temporary) / "results"
         count = _draw_images(folder, int(gigabytes * 1e9 / IMAGE_BYTES))
         command = [sys.executable, "-m", "harness", "run", "--task", "vision", "--model", "mlp", "--backend", backend]
         command += ["--dataset", str(folder), "--results", str(results), "--set", "recipe.epochs=2", "--threads", "1"]
-        subprocess.run(command, env={**os.environ, "HARNESS_CACHE": f"{place}/cache"}, check=True)
+        subprocess.run(command, env={**os.environ, "HARNESS_CACHE": f"{temporary}/cache"}, check=True)
         (path,) = results.glob("*/record.json")
         outcome = json.loads(path.read_bytes())["outcome"]
     peaks = {name: size / 1e9 for name, size in outcome["memory"]["host_peak_by_phase_bytes"].items()}
-    print(f"{count} images, {count * IMAGE_BYTES / 1e9:.2f} GB of arrays; peak of host memory by phase:")
+    print(f"{count} images, {count * IMAGE_BYTES / 1e9:.2f} GB of arrays; peak host memory by phase:")
     for name, size in peaks.items():
         print(f"  {name:10} {size:6.2f} GB  {outcome['phases_s'][name]:7.1f} s")
 
 
 def _draw_images(folder: Path, count: int) -> int:
-    """Noise about a gray that tells the class."""
+    """Write images of noise around a gray level that depends on the class, and return their number."""
     import numpy as np
     from PIL import Image
 
@@ -86,10 +89,10 @@ def _draw_images(folder: Path, count: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__)
-    parser.add_argument("--backend", default="torch", help="the backend that the run is planned for [torch]")
+    parser.add_argument("--backend", default="torch", help="backend of the run [torch]")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("sst2").add_argument("--repeats", type=int, default=5)
-    commands.add_parser("large").add_argument("--gigabytes", type=float, default=5.0)
+    commands.add_parser("sst2").add_argument("--repeats", type=int, default=5, help="number of repeats [5]")
+    commands.add_parser("large").add_argument("--gigabytes", type=float, default=5.0, help="size of the arrays [5]")
     options = parser.parse_args()
     if options.command == "sst2":
         sst2(options.backend, options.repeats)

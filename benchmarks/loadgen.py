@@ -1,8 +1,8 @@
-"""What a query costs in LoadGen and its binding, and whether a known p99 comes back.
+"""Overhead of LoadGen and its binding, and accuracy of the measured percentiles: ``python -m benchmarks.loadgen``.
 
-``python -m benchmarks.loadgen`` answers LoadGen's queries by a service that does nothing, and prints the microseconds
-between issue and completion, and a query's share of the whole; then by a service whose latencies are known (it spins:
-95% of the queries 2 ms, the others 10 ms), and prints the p99 that LoadGen and the harness's own loop find.
+The first table is for a service that does nothing: the time between issue and completion of a query, and the total time
+per query. The second table is for a service with known latencies (a busy wait of 2 ms for 95% of the queries, 10 ms for
+the others): the percentiles that LoadGen and the loop of harness measure.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def settings(scenario: Scenario, seconds: float, **changes: float) -> Settings:
 
 
 def nothing(samples: Sequence[int]) -> None:
-    pass
+    """Return immediately."""
 
 
 class Known:
-    """Every twentieth query takes 10 ms, the others 2 ms: the p99 is 10 ms, the p90 2 ms."""
+    """Service in which every twentieth query takes 10 ms and the others 2 ms, so p99 is 10 ms and p90 is 2 ms."""
 
     def __init__(self) -> None:
         self._queries = 0
@@ -45,30 +45,34 @@ class Known:
 
 
 def overhead(seconds: float) -> str:
+    """Return the table of the overhead in each scenario."""
     rows = []
     scenarios: tuple[Scenario, ...] = ("single-stream", "multi-stream", "server", "offline")
     for scenario in scenarios:
         target = {"target_qps": 1000.0} if scenario == "server" else {}
         with tempfile.TemporaryDirectory() as logs:
             expected_s = 1e-6 if scenario == "offline" else 2e-5
-            found, latencies = loadgen.run(
+            result, latencies = loadgen.run(
                 nothing, SAMPLES, settings(scenario, seconds, **target), expected_s, Path(logs)
             )
-        told = percentiles_ms(latencies)
-        p50, p99 = (f"{1e3 * value:.1f}" if value is not None else "–" for value in (told["p50"], told["p99"]))
-        each_us = 1e6 * found.seconds / (found.samples if scenario == "offline" else found.queries)
-        rows.append([scenario, f"{found.queries:,}", p50, p99, "–" if scenario == "server" else f"{each_us:.2f}"])
-    header = ["scenario", "queries", "p50, µs", "p99, µs", "µs a query (offline: a sample)"]
+        percentiles = percentiles_ms(latencies)
+        p50, p99 = (
+            f"{1e3 * value:.1f}" if value is not None else "–" for value in (percentiles["p50"], percentiles["p99"])
+        )
+        each_us = 1e6 * result.seconds / (result.samples if scenario == "offline" else result.queries)
+        rows.append([scenario, f"{result.queries:,}", p50, p99, "–" if scenario == "server" else f"{each_us:.2f}"])
+    header = ["scenario", "queries", "p50, µs", "p99, µs", "µs per query (offline: per sample)"]
     return tabulate(rows, header, tablefmt="pipe", disable_numparse=True)
 
 
 def recovered(seconds: float) -> str:
+    """Return the table of known and measured percentiles."""
     rows = []
     with tempfile.TemporaryDirectory() as logs:
         chosen = settings("single-stream", seconds)
         engines = {
             "LoadGen": loadgen.run(Known(), SAMPLES, chosen, USUAL_S, Path(logs))[1],
-            "the harness's own loop": loop.run(Known(), SAMPLES, chosen)[1],
+            "loop of harness": loop.run(Known(), SAMPLES, chosen)[1],
         }
     for engine, latencies in engines.items():
         for name, known_s in (("p90", USUAL_S), ("p99", RARE_S)):
@@ -76,13 +80,13 @@ def recovered(seconds: float) -> str:
             assert value is not None
             error = value / (1e3 * known_s) - 1
             rows.append([engine, f"{len(latencies):,}", name, f"{1e3 * known_s:g}", f"{value:.4f}", f"{error:+.2%}"])
-    header = ["engine", "queries", "percentile", "known, ms", "found, ms", "error"]
+    header = ["engine", "queries", "percentile", "known, ms", "measured, ms", "error"]
     return tabulate(rows, header, tablefmt="pipe", disable_numparse=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loadgen", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement [5]")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of each measurement [5]")
     options = parser.parse_args()
     print(overhead(options.seconds), recovered(options.seconds), sep="\n\n")
 

@@ -1,7 +1,7 @@
-"""Training and inference by Keras' ``fit`` and ``predict``, fed by ``tf.data`` from memory, without callbacks.
+"""Training and inference by Keras' ``fit`` and ``predict``, with ``tf.data`` from memory.
 
-The model's step is the bare loop's, as ``train_step``: Keras' own optimizers have other formulas, and the network's
-variables are TensorFlow's. What is measured is Keras' loop around it.
+``train_step`` is the step of the bare loop, because Keras' optimizers use other formulas and the variables of the
+network are those of TensorFlow. The measurement therefore compares only the loops.
 """
 
 from __future__ import annotations

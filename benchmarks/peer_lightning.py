@@ -1,4 +1,4 @@
-"""Training and inference by Lightning in its ``barebones`` mode, which is made for measuring its overhead."""
+"""Training and inference by Lightning in its ``barebones`` mode, which is intended for measuring overhead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training and inference by ``transformers.Trainer``: no logging, no checkpoints, no evaluation in between."""
+"""Training and inference by ``transformers.Trainer``, without logging, checkpoints or evaluation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from benchmarks.bare_torch import loss_of, parts_of
-from benchmarks.batches import Batches, as_it_is
+from benchmarks.batches import Batches, unchanged
 from benchmarks.contender import Contender, permuted, weights_of
 from harness import SessionRequest, Split
 
 
 class _Model(torch.nn.Module):
-    """As `Trainer` wants it: the loss comes from the model."""
+    """Model that computes the loss itself, as `Trainer` requires."""
 
     def __init__(self, model: torch.nn.Module, request: SessionRequest) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _InOrder(Trainer):
 
 
 class _Clock(TrainerCallback):
-    """The loop without what `Trainer.train` sets up before it."""
+    """Callback that times the loop, without the setup in `Trainer.train`."""
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.start = time.perf_counter()
@@ -71,11 +71,11 @@ def prepare(request: SessionRequest, weights: dict[str, Any]) -> Contender:
     trainer = _InOrder(
         model=_Model(model, request),
         args=arguments,
-        data_collator=as_it_is,
+        data_collator=unchanged,
         optimizers=(optimizer, constant),
         callbacks=[clock],
     )
-    trainer.model_accepts_loss_kwargs = False  # the loss is the batch's mean, as everywhere here
+    trainer.model_accepts_loss_kwargs = False  # the loss is the mean over the batch, as for the other contenders
     trainer.remove_callback(next(c for c in trainer.callback_handler.callbacks if "Printer" in type(c).__name__))
 
     def train(split: Split, order: Any) -> float:

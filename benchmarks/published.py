@@ -1,7 +1,8 @@
-"""Published results beside ours: run what is missing, print the table.
+"""Comparison with published results.
 
 ``python -m benchmarks.published run [DATASET ...] [--backend NAME] [--minilm FOLDER]`` carries out the runs that the
-results directory lacks; ``python -m benchmarks.published table`` prints the comparison as markdown from what is there.
+results directory lacks; ``python -m benchmarks.published table`` prints the comparison of the recorded runs in
+Markdown.
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ from harness.records.store import Store
 RESULTS = Path(__file__).parent.parent / "results" / "reference"
 TIMEOUT_S = 2 * 3600.0
 SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
-"""For the many splits of small tables: a short look at speed."""
+"""Short throughput measurement, for the many splits of the UCI datasets."""
 BACKENDS = ("torch", "tensorflow")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A figure to reach: on the test split, by the model with the recipe that its dataset declares."""
+    """A score to reach on the test split, by a model with the recipe that the dataset declares for it."""
 
     task: str
     dataset: str
     model: str
     figure: float
-    """The published mean, or the least that is expected."""
+    """Published mean, or lower bound of the expected score."""
     standard_error: float | None = None
-    """Of a published mean over splits; None where the figure is a single one."""
+    """Standard error of a published mean over splits; None for a bound."""
     note: str = ""
     seeds: tuple[int, ...] = (0,)
     lower_is_better: bool = False
@@ -66,7 +67,7 @@ class Claim:
         )
 
     def reached(self, value: float) -> bool:
-        """Equal within two standard errors of the published mean, or better."""
+        """Return True if `value` is at most two standard errors of the published mean worse than the figure."""
         margin = 2 * (self.standard_error or 0.0)
         return value <= self.figure + margin if self.lower_is_better else value >= self.figure - margin
 
@@ -75,8 +76,11 @@ PRETRAINED = "fine-tuned from all-MiniLM-L6-v2, bf16"
 
 
 def _uci(dataset: str, figure: float, standard_error: float) -> Claim:
-    """RMSE over the published splits, one hidden layer of 50 units: the grid search of the code behind Gal and
-    Ghahramani 2016 (arXiv:1506.02142), as run again by its author."""
+    """Return a claim about the RMSE over the published splits, for one hidden layer of 50 units.
+
+    The figures are those of the grid search in the code of Gal and Ghahramani 2016 (arXiv:1506.02142), as repeated by
+    its author.
+    """
     return Claim(
         task="regression",
         dataset=dataset,
@@ -105,6 +109,7 @@ CLAIMS = (
 
 
 def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None, results: Path) -> int:
+    """Carry out the missing runs, and return the exit status."""
     catalog, store = discover(), Store(results)
     store.prepare()
     runs = store.load().runs
@@ -114,7 +119,10 @@ def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None
         if datasets and claim.dataset not in datasets:
             continue
         if claim.note == PRETRAINED and checkpoint is None:
-            print(f"{claim.dataset}, {claim.note}: left out; --minilm names the checkpoint's folder", file=sys.stderr)
+            print(
+                f"skipped {claim.dataset}, {claim.note}: pass the folder of the checkpoint with --minilm",
+                file=sys.stderr,
+            )
             continue
         specs += [
             spec
@@ -126,13 +134,16 @@ def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None
 
 
 def _identity(spec: RunSpec, catalog: Catalog) -> str:
-    """What the scores depend on: how speed was measured does not count, and options that came later have their
-    defaults, which change nothing."""
+    """Return a key of the settings that the scores depend on.
+
+    The protocol of the speed measurement is left out, and missing options are set to their defaults, so that older runs
+    are recognized.
+    """
     task, (model, _) = catalog.task(spec.task), catalog.model(spec.model)
 
     def completed(values: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
-        found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(msgspec.convert(values, kind)))
-        return found
+        options: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(msgspec.convert(values, kind)))
+        return options
 
     return msgspec.structs.replace(
         spec,
@@ -144,14 +155,14 @@ def _identity(spec: RunSpec, catalog: Catalog) -> str:
 
 
 def table(results: Path) -> str:
-    """Markdown: a row for each claim and backend that there are runs of."""
+    """Return the comparison in Markdown, with a row for each claim and backend with runs."""
     records = [run.record for run in Store(results).load().runs if isinstance(run.record.outcome, Success)]
     rows = []
     for claim in CLAIMS:
         for backend in BACKENDS:
-            found = [record for record in records if _belongs(record, claim, backend)]
-            if found:
-                rows.append(_row(claim, backend, found))
+            matching = [record for record in records if _belongs(record, claim, backend)]
+            if matching:
+                rows.append(_row(claim, backend, matching))
     headers = ["dataset", "model", "backend", "metric", "published or expected", "here", "runs", "reached", "cost"]
     return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
 
@@ -203,8 +214,10 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="results directory [results/reference]")
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="carry out the runs that are missing")
-    running.add_argument("datasets", nargs="*", help="only these")
-    running.add_argument("--backend", default=",".join(BACKENDS), help="backends, separated by commas")
+    running.add_argument("datasets", nargs="*", help="only these datasets [all]")
+    running.add_argument(
+        "--backend", default=",".join(BACKENDS), help="backends, separated by commas [torch,tensorflow]"
+    )
     running.add_argument("--minilm", help="folder of the checkpoint sentence-transformers/all-MiniLM-L6-v2")
     commands.add_parser("table", help="print the comparison")
     options = parser.parse_args()

@@ -1,7 +1,8 @@
-"""Default runs of every task on both frameworks and the baselines: ``python -m benchmarks.reference``.
+"""Default runs of every task on both frameworks and the baseline: ``python -m benchmarks.reference``.
 
-Carries out the runs that ``results/reference`` lacks, with three seeds and a parity check of the frameworks, then
-writes the table of ``docs/results.md`` and ``docs/pareto.svg`` from the records. With ``--no-run`` it only writes.
+The command carries out the runs that ``results/reference`` lacks, with three seeds and a parity check of the
+frameworks. It then writes the tables of ``docs/results.md`` and the figure ``docs/pareto.svg`` from the records. With
+``--no-run``, it only writes them.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ def report() -> Report:
     order = list(DATASETS)
     runs.sort(key=lambda run: (order.index(run.record.spec.task), BACKENDS.index(run.record.spec.backend)))
     verdicts = tuple(load_verdicts(RESULTS).values())
-    return Report(runs=tuple(runs), catalog=discover(), verdicts=verdicts, title="Defaults of the four tasks")
+    return Report(runs=tuple(runs), catalog=discover(), verdicts=verdicts, title="Default runs of the four tasks")
 
 
 def missing(backends: tuple[str, ...]) -> list[str]:
-    """Return the tasks that lack a run by one of the backends."""
-    there = {(r.record.spec.dataset, r.record.spec.backend, r.record.spec.seed) for r in report().runs}
+    """Return the tasks that lack a run with one of the backends."""
+    present = {(r.record.spec.dataset, r.record.spec.backend, r.record.spec.seed) for r in report().runs}
     return [
         task
         for task, dataset in DATASETS.items()
-        if not all((dataset, backend, seed) in there for backend in backends for seed in SEEDS)
+        if not all((dataset, backend, seed) in present for backend in backends for seed in SEEDS)
     ]
 
 
@@ -53,7 +54,9 @@ def section() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reference", description=__doc__)
-    parser.add_argument("--no-run", action="store_true", help="write the table and the figure without running anything")
+    parser.add_argument(
+        "--no-run", action="store_true", help="write the tables and the figure without running anything"
+    )
     selected = parser.parse_args()
     for backends, more in ((FRAMEWORKS, ["--parity"]), (BASELINE, [])):
         wanted = [] if selected.no_run else missing(backends)

@@ -1,9 +1,9 @@
-"""How often `harness compare` calls a difference where there is none, and how often it finds a planted one.
+"""Error rates of `harness compare`: false differences, and detection of a planted slowdown.
 
-``python -m benchmarks.same_build`` repeats one short run, draws two sides that took turns (A B A B) from consecutive
-repeats at random, and compares them: as they are, and with the training of one side slowed down. The runs are real, the
-draws overlap. ``--results DIR`` takes the repeats that DIR holds instead of new ones. ``--noise 0.01`` gives the runs
-training throughputs that vary by 1% (normal, drawn anew), to show what would be found on a machine of that noise.
+``python -m benchmarks.same_build`` repeats one short run, draws two sides of alternating runs (A B A B) at random from
+consecutive repeats, and compares them: unchanged, and with the training of one side slowed down. Different draws may
+use the same runs. ``--results DIR`` uses the runs in DIR instead of new ones. ``--noise 0.01`` replaces the training
+throughputs by normally distributed ones that vary by 1%, to simulate a machine with that noise.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from harness.plugins import discover
 from harness.records.store import Store, StoredRun
 
 RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3")
-"""With a core to spare, so that what else the machine does disturbs less."""
+"""Arguments of the run; one thread leaves a core for other processes."""
 
 
 def repeats(results: Path, count: int, backend: str) -> list[StoredRun]:
+    """Carry out the run `count` times and return the runs in order."""
     command = [sys.executable, "-m", "harness", *RUN, "--backend", backend, "--results", str(results)]
     subprocess.run([*command, "--repeat", str(count)], check=True, stdout=subprocess.DEVNULL)
     return Store(results).load().runs
 
 
 def draw(runs: Sequence[StoredRun], size: int, rng: np.random.Generator) -> Match:
-    """Two sides of `size` runs that took turns, which of each pair is the base being drawn."""
+    """Draw two sides of `size` consecutive, alternating runs; the base of each pair is drawn at random."""
     start = int(rng.integers(0, len(runs) - 2 * size + 1))
     sides: tuple[list[StoredRun], list[StoredRun]] = ([], [])
     for pair in range(size):
@@ -50,13 +51,14 @@ def draw(runs: Sequence[StoredRun], size: int, rng: np.random.Generator) -> Matc
 
 
 def slowed(run: StoredRun, share: float) -> StoredRun:
+    """Return the run with its training throughput reduced by the fraction `share`."""
     rate = TRAIN_THROUGHPUT.value(run.record)
     assert rate is not None
     return _with_rate(run, rate * (1 - share), run.path)
 
 
 def noisy(run: StoredRun, share: float, rng: np.random.Generator) -> StoredRun:
-    """Without its predictions, whose comparison takes the time."""
+    """Return the run with a random training throughput, and without predictions, which take long to compare."""
     return _with_rate(run, 1000 * (1 + share * rng.standard_normal()), Path())
 
 
@@ -70,26 +72,30 @@ def _with_rate(run: StoredRun, rate: float, path: Path) -> StoredRun:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.same_build", description=__doc__)
-    parser.add_argument("--results", type=Path, help="repeats of one run, made before")
-    parser.add_argument("--backend", default="torch")
-    parser.add_argument("--runs", type=int, default=40, help="new repeats [40]")
-    parser.add_argument("--side", type=int, default=5, help="runs on a side [5]")
-    parser.add_argument("--draws", type=int, default=200, help="comparisons [200]")
-    parser.add_argument("--noise", type=float, help="of the training throughput, instead of what was measured")
-    parser.add_argument("--slowdown", type=float, default=0.05, help="planted into one side's training [0.05]")
+    parser.add_argument("--results", type=Path, help="folder with repeats of one run, instead of new ones")
+    parser.add_argument("--backend", default="torch", help="backend of the runs [torch]")
+    parser.add_argument("--runs", type=int, default=40, help="number of repeats [40]")
+    parser.add_argument("--side", type=int, default=5, help="runs per side [5]")
+    parser.add_argument("--draws", type=int, default=200, help="number of comparisons [200]")
+    parser.add_argument(
+        "--noise", type=float, help="relative standard deviation of simulated throughputs [measured throughputs]"
+    )
+    parser.add_argument(
+        "--slowdown", type=float, default=0.05, help="slowdown of the training of one side, as a fraction [0.05]"
+    )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as temporary:
         if options.results:
             runs = Store(options.results).load().runs
         else:
-            runs = repeats(Path(place), options.runs, options.backend)
+            runs = repeats(Path(temporary), options.runs, options.backend)
         _report(runs, options)
 
 
 def _report(runs: Sequence[StoredRun], options: argparse.Namespace) -> None:
     catalog, rng = discover(), np.random.default_rng(0)
-    called: Counter[str] = Counter()
-    wrong = found = told = 0
+    reported: Counter[str] = Counter()
+    wrong = detected = resolvable = 0
     detectable = []
     for _ in range(options.draws):
         same = draw(runs, options.side, rng)
@@ -97,24 +103,24 @@ def _report(runs: Sequence[StoredRun], options: argparse.Namespace) -> None:
             same = Match(*([noisy(run, options.noise, rng) for run in side] for side in (same.base, same.new)))
         (compared,) = compare_all([same], catalog)
         differing = [c.metric for c in compared.comparisons if c.verdict in ("better", "worse")]
-        called.update(differing)
+        reported.update(differing)
         wrong += bool(differing)
         planted = Match(same.base, [slowed(run, options.slowdown) for run in same.new])
         training = _training(compare_all([planted], catalog)[0])
-        found += training.verdict == "worse"
+        detected += training.verdict == "worse"
         if training.detectable is not None:
             detectable.append(training.detectable)
-            told += training.detectable <= options.slowdown
+            resolvable += training.detectable <= options.slowdown
     n = options.draws
     rates = [r for r in (TRAIN_THROUGHPUT.value(run.record) for run in runs) if r is not None]
     varies = np.std(rates, ddof=1) / np.mean(rates) if options.noise is None else options.noise
     print(f"training throughput varies by {varies:.2%} from run to run")
-    print(f"{len(runs)} runs; {n} comparisons of {options.side} with {options.side} that took turns")
-    print(f"no difference: called one in {wrong} ({wrong / n:.1%}){f': {dict(called)}' if called else ''}")
-    print(f"{options.slowdown:.0%} slower training: found in {found} ({found / n:.1%})")
+    print(f"{len(runs)} runs; {n} comparisons of {options.side} with {options.side} alternating runs")
+    print(f"no difference: one reported in {wrong} ({wrong / n:.1%}){f': {dict(reported)}' if reported else ''}")
+    print(f"{options.slowdown:.0%} slower training: found in {detected} ({detected / n:.1%})")
     if detectable:
-        print(f"smallest change that compare says it would see: median {median(detectable):.1%}")
-        print(f"it says that it would see {options.slowdown:.0%} in {told} ({told / n:.1%})")
+        print(f"detectable change of training throughput: median {median(detectable):.1%}")
+        print(f"detectable change of {options.slowdown:.0%} or less: in {resolvable} ({resolvable / n:.1%})")
 
 
 def _training(compared: Compared) -> Comparison:

@@ -1,8 +1,8 @@
 """Sample sentences of the project for a reader who does not know it: ``python -m benchmarks.sentences``.
 
 Sentences come from docstrings, comments of two or more words, error and help texts (string literals that read like
-prose), and the Markdown pages. The sample follows from the seed and from the tree, so a review can be repeated. Prints
-a numbered list with the place of each sentence.
+prose), and the Markdown pages. The sample depends only on the seed and the files, so a review can be repeated. The
+output is a numbered list with the location of each sentence.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def prose(text: str) -> Iterator[str]:
 
 
 def sentences() -> list[tuple[str, str]]:
-    """Return (place, sentence) for every sentence of the project, in a stable order."""
+    """Return (location, sentence) for every sentence of the project, in a stable order."""
     collected = []
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -73,14 +73,14 @@ def _python(source: str) -> Iterator[tuple[int, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sentences", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sample [0]")
+    parser.add_argument("--count", type=int, default=60, help="number of sentences [60]")
     selected = parser.parse_args()
     everything = sentences()
     sample = random.Random(selected.seed).sample(everything, selected.count)
     print(f"{selected.count} of {len(everything)} sentences, seed {selected.seed}\n")
-    for number, (place, text) in enumerate(sample, start=1):
-        print(f"{number:3}. [{place}] {text}")
+    for number, (location, text) in enumerate(sample, start=1):
+        print(f"{number:3}. [{location}] {text}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What the report as a site costs: ``python -m benchmarks.site [--runs 100,10000]``.
+"""Build time, memory and loading time of the HTML report: ``python -m benchmarks.site [--runs 100,10000]``.
 
-The runs of the four default tasks in a results directory are multiplied: the same arrays (hard links), other seeds. For
-each number of runs the site is built by ``harness report --format html`` in a process of its own, whose time and peak
-memory are told with the site's size; then Chromium opens the home page and that of all runs, seven times each with an
-empty cache, and tells when the tables could be used (``ready``) and when the first figure was drawn.
+The runs of the four default tasks in a results directory are copied with other seeds until the wanted number is reached
+(the arrays are hard links). For each number of runs, ``harness report --format html`` builds the site in a new process,
+whose time and peak memory are measured. Chromium then opens the home page and the page of all runs seven times each,
+with an empty cache, and reports when the tables were ready and when the first figure was drawn.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ FIRST_FIGURE = "document.querySelector('[data-plot] svg.marks') !== null"
 
 
 def multiply(source: Path, target: Path, count: int) -> None:
+    """Write `count` runs to `target`, as copies of those in `source` with other seeds."""
     runs = [run for run in Store(source).load().runs if run.record.spec.dataset in DATASETS.values()]
     for number in range(count):
         run = runs[number % len(runs)]
@@ -46,8 +47,10 @@ def multiply(source: Path, target: Path, count: int) -> None:
 
 
 def build(results: Path, site: Path) -> tuple[float, float]:
-    """Seconds, and the largest sum of the process tree's proportional memory (PSS) in MiB, looked at twice a
-    second: a page that several of its processes share counts once."""
+    """Build the site, and return the seconds and the peak memory of the process tree in MiB.
+
+    The memory is the proportional set size (PSS), sampled twice per second; shared pages count once.
+    """
     command = [sys.executable, "-m", "harness", "report", "--results", str(results), "--format", "html"]
     start, peak = time.perf_counter(), 0
     with subprocess.Popen([*command, "--output", str(site)], stderr=subprocess.DEVNULL) as process:
@@ -60,12 +63,15 @@ def build(results: Path, site: Path) -> tuple[float, float]:
                 process.wait(timeout=0.5)
                 break
     if process.returncode:
-        raise SystemExit("the site was not built")
+        raise SystemExit("harness report failed; run it without this benchmark to see the error")
     return time.perf_counter() - start, peak / 2**20
 
 
 def browse(page_file: Path, rounds: int = 7) -> tuple[float, float | None]:
-    """Median milliseconds from the start of the navigation to usable tables and to the first figure, if it has one."""
+    """Return the median milliseconds from the start of the navigation to usable tables, and to the first figure.
+
+    The latter is None if the page has no figure.
+    """
     from playwright.sync_api import sync_playwright
 
     ready, drawn = [], []
@@ -87,8 +93,10 @@ def browse(page_file: Path, rounds: int = 7) -> tuple[float, float | None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.site", description=__doc__)
-    parser.add_argument("--runs", default="100,10000", help="how many [100,10000]")
-    parser.add_argument("--results", default="results/reference", help="whose runs are multiplied [results/reference]")
+    parser.add_argument("--runs", default="100,10000", help="numbers of runs, separated by commas [100,10000]")
+    parser.add_argument(
+        "--results", default="results/reference", help="results directory with the runs to copy [results/reference]"
+    )
     chosen = parser.parse_args()
     rows = []
     for count in sorted(map(int, chosen.runs.split(","))):

@@ -1,7 +1,7 @@
-"""What a command line costs before it does anything: ``python -m benchmarks.start``.
+"""Startup time of the command line: ``python -m benchmarks.start``.
 
-``harness --help`` against an interpreter that does nothing, and ``pytest --version`` and ``transformers`` version for
-comparison, whole processes in turns.
+``harness --help`` and ``harness list tasks`` are compared with an interpreter that does nothing, and with
+``pytest --version`` and ``accelerate --help``. Each command is a new process, alternating between the commands.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COMMANDS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.start", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20, help="of every command [20]")
+    parser.add_argument("--rounds", type=int, default=20, help="number of rounds, at least 6 [20]")
     rounds = max(6, parser.parse_args().rounds)
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for number in range(rounds + 1):
@@ -37,14 +37,14 @@ def main() -> None:
             done = subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
             if done.returncode:
                 raise SystemExit(f"{name}: {done.stderr.decode(errors='replace')}")
-            if number:  # the first round fills the disk's cache
+            if number:  # the first round only fills the disk cache
                 seconds[name].append(time.perf_counter() - start)
     bare, rows = seconds["python -c pass"], []
-    for name, its in seconds.items():
-        more = np.array([1e3 * (t - b) for t, b in zip(its, bare, strict=True)])
-        low, high = median_interval(more) or (np.nan, np.nan)
-        rows.append([name, f"{1e3 * median(its):.0f}", f"{np.median(more):.0f}", f"{low:.0f} to {high:.0f}"])
-    headers = ["command", "ms", "more than python, ms", "95% range"]
+    for name, times in seconds.items():
+        extra = np.array([1e3 * (t - b) for t, b in zip(times, bare, strict=True)])
+        low, high = median_interval(extra) or (np.nan, np.nan)
+        rows.append([name, f"{1e3 * median(times):.0f}", f"{np.median(extra):.0f}", f"{low:.0f} to {high:.0f}"])
+    headers = ["command", "ms", "more than python, ms", "95% interval"]
     print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
 
 

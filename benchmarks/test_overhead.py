@@ -1,6 +1,6 @@
-"""The harness's training and inference loops, and its peers', against bare loops: round by round, in one process.
+"""Comparison of the training and inference loops of harness and other trainers with bare loops, in one process.
 
-Before anything is timed, all contenders train four batches from the same weights, without dropout, and must end with
+Before the measurement, all contenders train on four batches from the same weights, without dropout, and must end with
 the same weights.
 """
 
@@ -32,10 +32,10 @@ from harness.records import Event, RunSpec
 
 MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2vec2-tiny": "speech"}
 ROUND_S = 0.5
-"""Length that a round aims at."""
+"""Target duration of one contender's part of a round, in seconds."""
 SAME_STEPS, SAME_ERROR = 4, 1e-4
-"""Training steps after which weights are compared, and the norm-wise relative difference that rounding may make: the
-tolerance of the parity check for gradients (`harness.checks.parity.tolerances`)."""
+"""Training steps after which weights are compared, and the largest norm-wise relative error, which is the tolerance of
+the parity check for gradients (`harness.checks.parity.tolerances`)."""
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def pairs(pytestconfig: pytest.Config) -> int:
 
 
 class Bench:
-    """One model under every contender in this process, on the same data."""
+    """One model with every contender, on the same data."""
 
     def __init__(self, model: str, framework: str, *, dropout: bool = True) -> None:
         catalog = plugins.discover()
@@ -79,7 +79,7 @@ class Bench:
             threads=spec.threads,
         )
         weights = initial_weights(request.parameters, 0)
-        self.session = catalog.backend(framework).open(request)  # sets threads and modes for the whole process
+        self.session = catalog.backend(framework).open(request)  # sets threads and numeric modes for the whole process
         self.session.set_weights(weights)
         self.contenders = {
             name: importlib.import_module(module).prepare(request, weights)
@@ -89,11 +89,11 @@ class Bench:
         self.contenders["harness"] = Contender(self._train, self._infer, self.session.get_weights)
 
     def order(self, examples: int) -> Any:
-        """That of the harness's first epoch."""
+        """Return the order of the examples in the first epoch of harness."""
         return np.random.default_rng([self.spec.seed, 1]).permutation(examples)
 
     def _train(self, split: Split, order: Any) -> None:
-        """One epoch with everything that the harness's loop does in a real run; its order is `order` above."""
+        """Train for one epoch with the loop of a real run, in the order of `order`."""
 
         def emit(event: Event) -> None:
             msgspec.json.encode(event)
@@ -105,7 +105,7 @@ class Bench:
         return predict(self.session, split, self.spec.recipe.batch_size, self.data.info.outputs)
 
     def split_for(self, run: Callable[[Split], object]) -> Split:
-        """Training examples, repeated or cut to whole batches that keep `run` busy for about `ROUND_S`."""
+        """Return training examples, repeated or cut to whole batches for which `run` takes about `ROUND_S`."""
         size, count = self.spec.recipe.batch_size, 2
         while True:
             split = self.data.train.take(np.resize(np.arange(len(self.data.train)), count * size))
@@ -118,18 +118,18 @@ class Bench:
 
 
 @pytest.mark.parametrize("model", list(MODELS))
-def test_all_do_the_same_work(model: str, framework: str) -> None:
+def test_all_contenders_train_to_the_same_weights(model: str, framework: str) -> None:
     bench = Bench(model, framework, dropout=False)
     size = bench.spec.recipe.batch_size
     split = bench.data.train.take(np.arange(SAME_STEPS * size))
-    found = {}
+    trained = {}
     for name, contender in bench.contenders.items():
         contender.train(split, bench.order(len(split)))
-        found[name] = contender.weights()
+        trained[name] = contender.weights()
         outputs = contender.infer(split)
         assert np.shape(outputs) == (len(split), bench.data.info.outputs), name
-    bare = found.pop("bare")
-    for name, weights in found.items():
+    bare = trained.pop("bare")
+    for name, weights in trained.items():
         for parameter, expected in bare.items():
             norm = float(np.linalg.norm(expected)) or 1.0
             error = float(np.linalg.norm(np.asarray(weights[parameter], np.float64) - expected)) / norm
@@ -155,21 +155,23 @@ def test_inference(benchmark: Any, bench: Bench, pairs: int) -> None:
 
 
 def compare(
-    benchmark: Any, pairs: int, what: str, bench: Bench, samples: int, calls: Mapping[str, Callable[[], object]]
+    benchmark: Any, pairs: int, phase: str, bench: Bench, samples: int, calls: Mapping[str, Callable[[], object]]
 ) -> None:
-    """A round of pytest-benchmark times every contender once, in an order that moves on by one from round to round;
-    their times are kept apart in ``extra_info``, and compared within the round."""
+    """Time every contender once per round, in an order that rotates from round to round.
+
+    The times of the contenders are stored in ``extra_info`` of pytest-benchmark, with their ratios within each round.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
 
     def timed(name: str) -> float:
         gc.collect()
         start = time.perf_counter()
-        told = calls[name]()
-        whole = time.perf_counter() - start
-        return told if isinstance(told, float) else whole
+        own_seconds = calls[name]()
+        call_seconds = time.perf_counter() - start
+        return own_seconds if isinstance(own_seconds, float) else call_seconds
 
-    for name in names:  # the first call of each traces, allocates, warms
+    for name in names:  # the first call traces, allocates memory and warms up caches
         timed(name)
 
     def one_round() -> None:
@@ -180,12 +182,12 @@ def compare(
     benchmark.pedantic(one_round, rounds=pairs, iterations=1, warmup_rounds=0)
     bare = seconds["bare"]
     contenders = {}
-    for name, its in seconds.items():
-        ratios = np.array([b / s for b, s in zip(bare, its, strict=True)])
+    for name, times in seconds.items():
+        ratios = np.array([b / s for b, s in zip(bare, times, strict=True)])
         contenders[name] = {
-            "samples_per_s": samples / median(its),
+            "samples_per_s": samples / median(times),
             "ratio": float(np.median(ratios)),
             "ratio_range95": median_interval(ratios),
-            "seconds": its,
+            "seconds": times,
         }
-    benchmark.extra_info.update(what=what, model=bench.spec.model, pairs=pairs, contenders=contenders)
+    benchmark.extra_info.update(phase=phase, model=bench.spec.model, pairs=pairs, contenders=contenders)

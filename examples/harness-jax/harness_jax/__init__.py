@@ -1,17 +1,17 @@
-"""A JAX backend of harness, on CPU and NVIDIA GPU, and the JAX networks of the models that ship with harness.
+"""A JAX backend for harness, for CPUs and NVIDIA GPUs, and the JAX networks of the built-in models.
 
-To bring a network of your own to this backend, yield a `harness.NetworkRef` with ``backend="jax"`` and a ``build`` that
+To add a network to this backend, yield a `harness.NetworkRef` with ``backend="jax"`` and a ``build`` function that
 returns a `harness.Network`:
 
 - ``module`` is a pure function, ``module(params, statistics, inputs, mode) -> (outputs, statistics)``. It is traced
-  inside `jax.jit`, once for each batch size, in training and in evaluation mode.
-- ``params`` and ``statistics`` are dicts of arrays: of the model's trainable parameters, and of its running statistics,
-  which come back as they are in evaluation mode. Both are float32 (float64 at precision ``fp64``).
-- ``inputs`` is a dict of the prepared arrays ``[B, ...]`` under their names. ``mode`` is a `harness_jax.layers.Mode`:
-  whether this is training, the dtype to compute in, and the step's random key. ``outputs`` are ``[B, outputs]`` in any
-  floating dtype: logits, or standardized regression targets.
-- ``bindings`` names every canonical array; a `harness.Binding`'s ``variable`` is the array's key in those dicts. The
-  networks here keep the canonical names and layouts, so that their bindings change nothing.
+  inside `jax.jit`, once per batch size and mode.
+- ``params`` and ``statistics`` are dicts of arrays: the trainable parameters of the model, and its running statistics,
+  which are returned unchanged in evaluation mode. Both are float32 (float64 at precision ``fp64``).
+- ``inputs`` is a dict of the prepared arrays ``[B, ...]`` by name. ``mode`` is a `harness_jax.layers.Mode` with the
+  training flag, the compute dtype and the random key of the step. ``outputs`` are ``[B, outputs]`` in any floating
+  dtype: logits or standardized regression targets.
+- ``bindings`` contains every canonical array; the ``variable`` of a `harness.Binding` is the array's key in these
+  dicts. The built-in networks use the canonical names and layouts, so their bindings convert nothing.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _FAMILIES = ("linear", "mlp", "lstm", "bert", "resnet", "wav2vec2")
 
 
 class JaxBackend(harness.Backend):
-    """One `jax.jit` program a training step, compiled by XLA, with its arrays donated to the next step."""
+    """Backend that trains and runs models with JAX: one `jax.jit` program per step, compiled by XLA."""
 
     name = "jax"
-    summary = "JAX, compiled by XLA, on CPU or NVIDIA GPU"
+    summary = "JAX on CPU or NVIDIA GPU, compiled by XLA"
     requires = {"jax": "pip install harness-jax", "optax": "pip install harness-jax"}
     packages = ("jax", "jaxlib", "optax")
     environment = {
-        # By default JAX takes three quarters of a GPU's memory at its start, and peaks would say nothing.
+        # By default, JAX allocates three quarters of a GPU's memory at startup, which would hide the peak.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        # A compilation cache on disk would make a repeat's first step cheaper than the first run's.
+        # With a compilation cache on disk, the first step of a repeated run would be faster than that of the first.
         "JAX_ENABLE_COMPILATION_CACHE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }

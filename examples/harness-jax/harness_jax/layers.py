@@ -1,9 +1,9 @@
-"""Building blocks of the networks here: pure functions of ``(params, x)``, numerically those of PyTorch.
+"""Layers of the JAX networks: pure functions of ``(params, x)``, numerically equivalent to PyTorch's layers.
 
-`Layers` makes them and notes the canonical names that they read. Arrays stay in the canonical layouts: on a CPU,
-kernels stored the other way round (dense ``[in, out]``, convolution ``[*kernel, in, out]``) took as long.
+`Layers` creates them and collects the bindings of their arrays. Arrays have the canonical layouts; on a CPU, transposed
+kernels (dense ``[in, out]``, convolution ``[*kernel, in, out]``) were not faster.
 
-Each layer computes in the dtype of its input; norms and softmax in float32 at least.
+Each layer computes in the dtype of its input, normalization layers and softmax at least in float32.
 
 Shape suffixes: B batch, L positions (tokens or frames), C channels, H hidden size, N heads, D head size.
 """
@@ -30,46 +30,52 @@ _BATCH_NORM_MOMENTUM = 0.1
 
 
 class Mode(NamedTuple):
-    """How a network is run."""
+    """Settings of one call of a network."""
 
     training: bool
+    """True in training mode, False in evaluation mode."""
     dtype: Any
-    """What to compute in: float32, bfloat16 or float64."""
+    """Compute dtype: float32, bfloat16 or float64."""
     key: Any
-    """`jax.random` key of this step, for dropout; None in evaluation mode."""
+    """`jax.random` key of the step, for dropout; None in evaluation mode."""
 
 
 class Layers:
-    """Makes the layers of one network; `bindings` are those of all the canonical arrays that they read."""
+    """Factory for the layers of one network. `bindings` has the canonical arrays of all layers created so far."""
 
     def __init__(self) -> None:
         self.bindings: dict[str, Binding] = {}
         self._dropouts = itertools.count()
 
     def array(self, name: str) -> str:
-        """Note a canonical array; gives its key."""
+        """Register a canonical array and return its key."""
         self.bindings[name] = Binding(name)
         return name
 
     def dense(self, name: str) -> Layer:
-        """``y = x W^T + b`` on the last axis, W ``[out, in]``."""
+        """Create a dense layer ``y = x W^T + b`` on the last axis, where W is ``[out, in]``."""
         weight, bias = self.array(f"{name}.weight"), self.array(f"{name}.bias")
         return lambda params, x: x @ params[weight].astype(x.dtype).T + params[bias].astype(x.dtype)
 
     def convolution(self, name: str, stride: int, *, padding: int = 0, bias: bool = False) -> Layer:
-        """Over ``[B, L, C]`` or ``[B, H, W, C]``; `padding` zeros on both sides of every spatial axis."""
+        """Create a convolution of ``[B, L, C]`` or ``[B, H, W, C]``.
+
+        The input is padded by `padding` zeros on both sides of each spatial axis.
+        """
         weight = self.array(f"{name}.weight")
-        added = self.array(f"{name}.bias") if bias else None
+        bias_key = self.array(f"{name}.bias") if bias else None
 
         def layer(params: Params, x: Array) -> Array:
             y = convolve(x, params[weight].astype(x.dtype), stride, padding)
-            return y if added is None else y + params[added].astype(x.dtype)
+            return y if bias_key is None else y + params[bias_key].astype(x.dtype)
 
         return layer
 
     def layer_norm(self, name: str, epsilon: float, axis: int = -1) -> Layer:
-        """Normalization over `axis`, scaled and shifted along the last one. Over axis 1 of ``[B, L, C]`` it is group
-        norm with as many groups as channels."""
+        """Create a normalization over `axis`, with scale and offset along the last axis.
+
+        Axis -1 is layer normalization; axis 1 of ``[B, L, C]`` is group normalization with C groups.
+        """
         weight, bias = self.array(f"{name}.weight"), self.array(f"{name}.bias")
 
         def layer(params: Params, x: Array) -> Array:
@@ -81,9 +87,10 @@ class Layers:
         return layer
 
     def batch_norm(self, name: str) -> Callable[[Params, Params, Array, bool], tuple[Array, dict[str, Array]]]:
-        """``norm(params, statistics, x, training)`` of ``[B, H, W, C]`` -> ``(y, changed statistics)``.
+        """Create a batch normalization of ``[B, H, W, C]`` with eps 1e-5, as `torch.nn.BatchNorm2d`.
 
-        As `torch.nn.BatchNorm2d`: eps 1e-5, momentum 0.1; the running variance takes the batch's unbiased variance.
+        The layer is called as ``norm(params, statistics, x, training)`` and returns ``(y, changed statistics)``. The
+        running variance is updated with the unbiased variance of the batch.
         """
         weight, bias = self.array(f"{name}.weight"), self.array(f"{name}.bias")
         running_mean, running_var = self.array(f"{name}.running_mean"), self.array(f"{name}.running_var")
@@ -105,13 +112,13 @@ class Layers:
         return layer
 
     def dropout(self, rate: float) -> Callable[[Array, Mode], Array]:
-        """Zeroes with probability `rate` in training and scales the rest by ``1 / (1 - rate)``."""
-        place = next(self._dropouts)
+        """Create a dropout with probability `rate`; the remaining elements are scaled by ``1 / (1 - rate)``."""
+        index = next(self._dropouts)
 
         def layer(x: Array, mode: Mode) -> Array:
             if not (rate and mode.training):
                 return x
-            kept = jax.random.bernoulli(jax.random.fold_in(mode.key, place), 1 - rate, x.shape)
+            kept = jax.random.bernoulli(jax.random.fold_in(mode.key, index), 1 - rate, x.shape)
             return jnp.where(kept, x / (1 - rate), 0)
 
         return layer
@@ -122,9 +129,9 @@ def _wide(x: Array) -> Array:
 
 
 def convolve(x: Array, weight: Array, stride: int, padding: int) -> Array:
-    """Cross-correlation of channels-last `x` with one or two spatial axes; `weight` is ``[out, in, *kernel]``."""
+    """Return the cross-correlation of channels-last `x` with `weight` ``[out, in, *kernel]`` on one or two axes."""
     strides, pads = [stride, stride], [(padding, padding)] * 2
-    if x.ndim == 3:  # as an image of height 1: XLA's CPU code for one spatial axis is up to four times slower
+    if x.ndim == 3:  # an image of height 1, because XLA's CPU code for one spatial axis is up to four times slower
         strides[0], pads[0] = 1, (0, 0)
         x, weight = x[:, None], weight[:, :, None]
         return _convolve_images(x, weight, strides, pads)[:, 0]
@@ -141,24 +148,24 @@ def _convolve_images(x_bhwc: Array, weight: Array, strides: Sequence[int], pads:
 
 
 def _convolve_patches(x_bhwc: Array, weight: Array, stride: int, padding: int, rows: int, columns: int) -> Array:
-    """The same by one matrix product over what the kernel sees at each place of ``[B, rows, columns, out]``.
+    """Compute the convolution as one matrix product of the image patches and the kernel.
 
-    On a CPU, XLA's convolution takes ten times as long where the kernel is larger than the output (3x3 over 2x2
-    pixels), and twice as long as a product where it is a single pixel.
+    On a CPU, XLA's convolution takes ten times as long as this product if the kernel is larger than the output (3x3
+    over 2x2 pixels), and twice as long for a kernel of one pixel.
     """
     padded = jnp.pad(x_bhwc, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
     down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1
-    seen = [
+    patches = [
         padded[:, row : row + down : stride, column : column + right : stride]
         for row, column in itertools.product(*map(range, weight.shape[2:]))
     ]
-    return jnp.concatenate(seen, axis=-1) @ weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+    return jnp.concatenate(patches, axis=-1) @ weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
 
 
 def gelu(x: Array) -> Array:
-    """``x Phi(x)`` with the normal distribution function, not its tanh approximation (Hendrycks and Gimpel 2016).
+    """Return the exact GELU ``x Phi(x)``, not its tanh approximation (Hendrycks and Gimpel 2016).
 
-    `jax.nn.gelu` computes it with ``erfc``, which takes twice as long on a CPU.
+    `jax.nn.gelu` uses ``erfc``, which takes twice as long on a CPU.
     """
     return 0.5 * x * (1 + erf(x * 0.5**0.5))
 
@@ -172,9 +179,10 @@ def attention(
     mode: Mode,
     valid: Array | None = None,
 ) -> Array:
-    """Scaled dot-product attention (Vaswani et al. 2017) of projected ``[B, L, H]``; dropout on the probabilities.
+    """Compute scaled dot-product attention (Vaswani et al. 2017) of projected inputs ``[B, L, H]``.
 
-    `valid`: bool, broadcast to ``[B, N, L, L]``, true for the positions to attend to.
+    Dropout applies to the attention weights. `valid` is a bool array that is broadcast to ``[B, N, L, L]``, True for
+    the positions to attend to; None attends to all.
     """
     batch, length, size = q_blh.shape
     q, k, v = (x.reshape(batch, length, heads, size // heads) for x in (q_blh, k_blh, v_blh))

@@ -1,10 +1,10 @@
-"""The optimizers of `harness.Recipe` in optax.
+"""The optimizers of `harness.Recipe`, built from optax transformations.
 
-A transformation here gives the direction u of the step ``p -= a u``, with the learning rate a kept out of it: the core
-sets another one at every step. Where optax's pieces are the recipe's, they are used: ``trace`` is momentum (Nesterov's
-too), ``scale_by_rms`` with its epsilon outside the root is RMSProp, ``add_decayed_weights`` adds ``w p`` in front of
-the moments (sgd, rmsprop, adam) or behind them (adamw: ``p -= a (m^ / (sqrt(s^) + epsilon) + w p)``, which is the
-recipe's two steps in one). `scale_by_adam` is the exception.
+A transformation returns the direction u of the step ``p -= a u``. The learning rate a is not part of it, because it may
+change at every step. optax's transformations are used where they match the recipe: ``trace`` for momentum (including
+Nesterov's), ``scale_by_rms`` with epsilon outside the square root for RMSProp, and ``add_decayed_weights``, which adds
+``w p`` before the moments (sgd, rmsprop, adam) or after them (adamw: ``p -= a (m^ / (sqrt(s^) + epsilon) + w p)``).
+The exceptions are `scale_by_adam` and `clip_by_global_norm`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _RMSPROP_DECAY = 0.99
 
 
 def build(recipe: harness.Recipe, decays: Mapping[str, bool]) -> optax.GradientTransformation:
-    """From gradients to the direction u. `decays` says for each parameter whether weight decay applies to it."""
+    """Return the transformation of gradients to the direction u. `decays` is True for parameters with weight decay."""
     decay = [optax.add_decayed_weights(recipe.weight_decay, mask=dict(decays))] if recipe.weight_decay else []
     clip = [] if recipe.clip_norm is None else [clip_by_global_norm(recipe.clip_norm)]
     match recipe.optimizer:
         case "sgd":
             momentum = [optax.trace(recipe.momentum, recipe.nesterov)] if recipe.momentum else []
-            # Plain sgd has none of them, and a chain has at least one link.
+            # For plain SGD the other lists are empty, but a chain needs at least one element.
             return optax.chain(optax.identity(), *clip, *decay, *momentum)
         case "rmsprop":
             scale = optax.scale_by_rms(_RMSPROP_DECAY, recipe.epsilon, eps_in_sqrt=False)
@@ -41,7 +41,7 @@ def build(recipe: harness.Recipe, decays: Mapping[str, bool]) -> optax.GradientT
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-    """Scale by ``min(1, limit / (norm + 1e-6))``: PyTorch's ``clip_grad_norm_``, whose 1e-6 optax's has not."""
+    """Scale the gradients by ``min(1, limit / (norm + 1e-6))``, as PyTorch's ``clip_grad_norm_``; optax omits 1e-6."""
 
     def clipped(gradients: Any, params: Any) -> Any:
         norm = jnp.sqrt(sum(jnp.square(gradient).sum() for gradient in jax.tree.leaves(gradients)))
@@ -52,17 +52,21 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
 
 
 class AdamState(NamedTuple):
+    """State of `scale_by_adam`."""
+
     step: Any
-    """int32, ``()``."""
+    """Number of steps done, int32 ``()``."""
     mean: dict[str, Any]
+    """First moments."""
     square: dict[str, Any]
+    """Second moments."""
 
 
 def scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
-    """``m^ / (sqrt(s^) + epsilon)`` (Kingma and Ba 2015), as ``optax.scale_by_adam`` but for its rounding.
+    """Return the transformation to ``m^ / (sqrt(s^) + epsilon)`` (Kingma and Ba 2015).
 
-    optax computes ``1 - beta2 ** t`` in float32, which at the first step and beta2 = 0.999 is off by 1.3e-5. Here it is
-    ``-expm1(t log(beta2))``, with the logarithm from float64.
+    ``optax.scale_by_adam`` computes ``1 - beta2 ** t`` in float32, which has a relative error of 1.3e-5 at the first
+    step with beta2 = 0.999. This function computes ``-expm1(t log(beta2))``, with the logarithm in float64.
     """
 
     def init(params: dict[str, Any]) -> AdamState:
@@ -73,13 +77,15 @@ def scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientT
         step = state.step + 1
         mean = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state.mean, gradients)
         square = jax.tree.map(lambda s, g: beta2 * s + (1 - beta2) * g * g, state.square, gradients)
-        of_mean, of_square = _correction(beta1, step), _correction(beta2, step)
-        direction = jax.tree.map(lambda m, s: (m / of_mean) / (jnp.sqrt(s / of_square) + epsilon), mean, square)
+        mean_correction, square_correction = _correction(beta1, step), _correction(beta2, step)
+        direction = jax.tree.map(
+            lambda m, s: (m / mean_correction) / (jnp.sqrt(s / square_correction) + epsilon), mean, square
+        )
         return direction, AdamState(step, mean, square)
 
     return optax.GradientTransformation(init, update)
 
 
 def _correction(beta: float, step: Any) -> Any:
-    """``1 - beta ** step``."""
+    """Return ``1 - beta ** step``."""
     return -jnp.expm1(step * math.log(beta)) if beta else 1.0

@@ -1,4 +1,4 @@
-"""Devices, threads and 64-bit arrays: what JAX settles once a process."""
+"""Devices, thread pools and 64-bit mode, which JAX sets per process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ import jax.numpy as jnp
 import harness
 
 _THREADS = "PJRT_NPROC"
-"""Variable that XLA's CPU client takes the size of its thread pools from when it starts. JAX does not document it
-(xla/pjrt/cpu, ``DefaultThreadPoolSize``); `tests/test_runtime.py` notices when it stops working."""
+"""Environment variable with the size of the thread pools, which XLA's CPU client reads when it starts. JAX does not
+document it (xla/pjrt/cpu, ``DefaultThreadPoolSize``); `tests/test_runtime.py` fails if it stops working."""
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to keep memory that is freed for the next allocation (mallopt(3)).
+    """Configure glibc to keep freed memory for the next allocation (mallopt(3)).
 
-    A program's temporary arrays are one allocation, made at every step. One of more than 32 MiB would be given back to
-    the system each time, and its pages come anew: a third of the time of a training step (bert-tiny 55 ms instead of
-    80 ms). Before XLA starts its threads, because a thread keeps its arena, and only the main one grows without bounds.
+    XLA allocates the temporary arrays of a program in one block at every step. A block of more than 32 MiB would be
+    returned to the system each time, and allocating its pages again takes a third of a training step (bert-tiny: 80 ms
+    instead of 55 ms). Call this before XLA starts its threads: each thread keeps the arena that it starts with, and
+    only the main arena grows without bound.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -36,7 +37,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def find_devices() -> list[harness.DeviceInfo]:
-    """CUDA devices in their order, then the CPU."""
+    """Return the CUDA devices in JAX's order, followed by the CPU."""
     _keep_freed_memory()
     return [*(_described(index, gpu) for index, gpu in enumerate(_gpus())), _CPU]
 
@@ -47,12 +48,12 @@ _CPU = harness.DeviceInfo(name="cpu", description="CPU, compiled by XLA", precis
 def _gpus() -> list[Any]:
     try:
         return list(jax.devices("cuda"))
-    except RuntimeError:  # JAX's way to say that it has no such platform here
+    except RuntimeError:  # raised if JAX has no such platform
         return []
 
 
 def _described(index: int, gpu: Any) -> harness.DeviceInfo:
-    # TF32 and bf16 arithmetic came with compute capability 8.0.
+    # TF32 and bf16 need compute capability 8.0.
     ampere = float(gpu.compute_capability) >= 8
     return harness.DeviceInfo(
         name=f"cuda:{index}",
@@ -62,28 +63,31 @@ def _described(index: int, gpu: Any) -> harness.DeviceInfo:
 
 
 MATMUL = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "default", "fp64": "highest"}
-"""`jax.default_matmul_precision`, of convolutions too. On a GPU JAX's own default for float32 is TF32."""
+"""`jax.default_matmul_precision` for each precision; it also applies to convolutions. On a GPU, JAX's default for
+float32 is TF32."""
 
 COMPUTE = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp64": "float64"}
-"""The dtype of each precision."""
+"""Compute dtype for each precision."""
 
 
 def start(device: str, precision: str, thread_count: int) -> Any:
-    """Set threads and 64-bit mode, and give the device of that name.
+    """Set the threads and the 64-bit mode, and return the device with that name.
 
-    JAX listed its devices before the number of threads was known, and the pools have their size from then: on the CPU
-    its client is started again, which ends arrays and programs of earlier sessions.
+    XLA's CPU client fixes the size of its thread pools when JAX first lists its devices. If another size is requested,
+    the client is restarted, which invalidates arrays and programs of earlier sessions.
 
-    Raises `harness.UnsupportedError` for a device that is not there, or a precision that it lacks.
+    Raises `harness.UnsupportedError` if the device does not exist or does not support the precision.
     """
     known = {info.name: info for info in find_devices()}
     name = "cuda:0" if device == "cuda" else device
     if name not in known:
-        raise harness.UnsupportedError(f"jax finds no device {device!r} here; it finds: {', '.join(known)}")
+        raise harness.UnsupportedError(
+            f"jax finds no device {device!r} on this machine; use one of: {', '.join(known)}"
+        )
     if precision not in known[name].precisions:
         raise harness.UnsupportedError(
-            f"jax cannot compute in {precision} on {name} ({known[name].description}); "
-            f"it can in: {', '.join(known[name].precisions)}"
+            f"jax does not support precision {precision} on {name} ({known[name].description}); "
+            f"use one of: {', '.join(known[name].precisions)}"
         )
     jax.config.update("jax_enable_x64", precision == "fp64")
     if name != "cpu":
@@ -95,12 +99,15 @@ def start(device: str, precision: str, thread_count: int) -> Any:
 
 
 def threads() -> str:
-    """Threads of XLA's pools on the CPU, for the record."""
+    """Return the size of XLA's thread pools on the CPU, for the record."""
     return os.environ.get(_THREADS, "XLA's default")
 
 
 def roofline_kernels(device: str, precision: str, thread_count: int) -> harness.RooflineKernels:
-    """Matrix products and copies into the memory of the one before, which is donated: none is asked for in time."""
+    """Return matrix products and copies that reuse the donated memory of the previous result.
+
+    Timing them therefore includes no allocation.
+    """
     place = start(device, precision, thread_count)
     last: list[Any] = [None]
 

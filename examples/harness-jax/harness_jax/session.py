@@ -1,4 +1,4 @@
-"""One network on one device: the `harness.Session` of the JAX backend."""
+"""The session of the backend ``jax``: one model on one device."""
 
 from __future__ import annotations
 
@@ -22,22 +22,25 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 _MAX_IN_FLIGHT = 32
-"""Programs that XLA's CPU client lets run at once; with more than one thread they may end in another order."""
+"""Number of programs that XLA's CPU client runs concurrently; with several threads they may finish in any order."""
 
 
 class Training(NamedTuple):
-    """What a training step changes, all of it donated to the step that replaces it."""
+    """Arrays that a training step updates. They are donated to the step, which returns new ones."""
 
     params: dict[str, Any]
     statistics: dict[str, Any]
     moments: Any
     step: Any
-    """int32, ``()``: steps done, from which the dropout's key follows."""
+    """Number of steps done, int32 ``()``; determines the random key of dropout."""
 
 
 class JaxSession(harness.Session):
-    """Raises `harness.UnsupportedError` for a device or precision that is not there, and `harness.PluginError` where
-    the network's bindings are not the model's parameters."""
+    """Session of a JAX network. Each training step is one compiled program.
+
+    Raises `harness.UnsupportedError` for an unavailable device or precision, and `harness.PluginError` if the bindings
+    of the network do not match the parameters of the model.
+    """
 
     def __init__(self, request: harness.SessionRequest) -> None:
         self._request = request
@@ -101,11 +104,11 @@ class JaxSession(harness.Session):
         return np.asarray(handle)
 
     def synchronize(self) -> None:
-        jax.block_until_ready(list(self._in_flight))  # a deque itself is no pytree, and not waited for
+        jax.block_until_ready(list(self._in_flight))  # JAX does not treat a deque as a pytree
         self._in_flight.clear()
 
     def device_memory(self) -> harness.DeviceMemory | None:
-        """Since the process started: JAX has no way to begin a peak again."""
+        """Return the peaks since the process started, because JAX cannot reset them; None on the CPU."""
         if self._device.platform == "cpu":
             return None
         counters = self._device.memory_stats() or {}
@@ -119,11 +122,11 @@ class JaxSession(harness.Session):
         request = self._request
         return {
             "intra_op_threads": runtime.threads(),
-            "dispatch": "asynchronous: beside XLA's threads, Python's prepares the next batch",
+            "dispatch": "asynchronous: Python prepares the next batch while XLA's threads compute",
             "compute_dtype": self._dtype.name,
             "matmul_precision": runtime.MATMUL[request.precision],
             "deterministic_ops": str(request.deterministic).lower(),
-            "compile": "jax.jit by XLA, whether asked for or not",
+            "compile": "jax.jit, always on",
             "donation": "parameters, statistics and optimizer state",
         }
 
@@ -138,7 +141,7 @@ class JaxSession(harness.Session):
             raise harness.UsageError("the session has no weights yet; call set_weights first")
         return self._training
 
-    # What follows is traced by jax.jit, once for each batch size.
+    # The methods below are traced by jax.jit, once per batch size.
 
     def _one_step(self, training: Training, key: Any, inputs: Any, targets: Any, rate: Any) -> tuple[Training, Any]:
         params, statistics, moments, step = training

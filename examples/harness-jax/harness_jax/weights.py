@@ -1,4 +1,4 @@
-"""Canonical weights in and out of the dicts of arrays that a network computes with."""
+"""Conversion between canonical weights and the arrays of a JAX network."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Weights:
-    """Which of a network's arrays holds which canonical parameter.
+    """The canonical parameters of a model with the bindings to the arrays of its network.
 
-    Raises `harness.PluginError` unless the network's bindings name exactly the model's parameters, each in an array of
-    its own.
+    Raises `harness.PluginError` unless the bindings contain exactly the parameters of the model, each bound to a
+    separate array.
     """
 
     def __init__(self, network: harness.Network, parameters: Sequence[harness.Parameter]) -> None:
@@ -28,22 +28,22 @@ class Weights:
         names = {parameter.name for parameter in parameters}
         keys = [binding.variable for binding in bindings.values()]
         problems = [f"no binding for {name}" for name in sorted(names - bindings.keys())]
-        problems += [f"{name} is bound but no parameter of the model" for name in sorted(bindings.keys() - names)]
+        problems += [f"{name} is bound but not a parameter of the model" for name in sorted(bindings.keys() - names)]
         problems += [f"two bindings share the array {key!r}" for key in sorted({k for k in keys if keys.count(k) > 1})]
         _refuse("the jax network does not implement the model", problems)
         self._pairs = [(parameter, bindings[parameter.name]) for parameter in parameters]
 
     @property
     def decays(self) -> dict[str, bool]:
-        """Key of each trainable array -> whether weight decay applies to it."""
+        """True or False for the key of each trainable array: True if weight decay applies to it."""
         return {binding.variable: parameter.decay for parameter, binding in self._pairs if parameter.trainable}
 
     def place(
         self, weights: Mapping[str, Array], device: Any, dtype: Any
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """Copies of canonical arrays on `device`: trainable ones and running statistics.
+        """Copy canonical arrays to `device`, and return the trainable arrays and the running statistics by key.
 
-        Raises `harness.PluginError` unless names and shapes are exactly the model's.
+        Raises `harness.PluginError` unless names and shapes are exactly those of the model.
         """
         shapes = {parameter.name: parameter.shape for parameter, _ in self._pairs}
         problems = [f"missing {name}" for name in shapes if name not in weights]
@@ -57,13 +57,13 @@ class Weights:
         placed: tuple[dict[str, jax.Array], dict[str, jax.Array]] = {}, {}
         for parameter, binding in self._pairs:
             own = np.asarray(binding.to_own(weights[parameter.name]), dtype)
-            # Not the caller's memory: a training step writes over it.
+            # Copy, because a training step would overwrite the caller's memory.
             array = jax.device_put(own, device, may_alias=False)
             placed[0 if parameter.trainable else 1][binding.variable] = array
         return placed
 
     def canonical(self, arrays: Mapping[str, Any]) -> dict[str, Array]:
-        """Copies of those of the network's arrays that are given, under the canonical names and in their shapes."""
+        """Return copies of the given arrays of the network, with canonical names and shapes."""
         return {
             parameter.name: np.array(
                 binding.to_canonical(np.asarray(arrays[binding.variable]), parameter.shape), order="C"

@@ -1,4 +1,4 @@
-"""Small sizes of the models that have a network for JAX."""
+"""Small variants of the models, for the tests of their JAX networks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "wav2vec2": ("wav2vec2-tiny", {"num_hidden_layers": 1}),
     "wav2vec2-pre-norm": ("wav2vec2-tiny", {"num_hidden_layers": 1, **PRE_NORM}),
 }
-"""Case -> model and the options that make it small."""
+"""Name of the case -> variant of the model, and options that make it small."""
 
 CASES = SessionCases("jax", MODELS)

@@ -1,4 +1,4 @@
-"""What only a GPU can show; the CPU's tests cover the rest."""
+"""Tests of behavior that is specific to a GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gpu
 def gpu() -> harness.DeviceInfo:
     first = JaxBackend().devices()[0]
     if not first.name.startswith("cuda"):
-        pytest.skip("jax sees no GPU here")
+        pytest.skip("jax finds no GPU")
     return first
 
 
@@ -32,9 +32,9 @@ def train(case: str, **changes: Any) -> tuple[Any, list[float], harness.DeviceMe
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 @pytest.mark.parametrize("case", MODELS)
-def test_every_precision_trains(gpu: harness.DeviceInfo, case: str, precision: str) -> None:
+def test_training_at_each_precision_lowers_the_loss(gpu: harness.DeviceInfo, case: str, precision: str) -> None:
     if precision not in gpu.precisions:
-        pytest.skip(f"{gpu.description} does not compute in {precision}")
+        pytest.skip(f"{gpu.description} does not support {precision}")
     outputs, losses, memory = train(case, device=gpu.name, precision=precision)
     assert losses[-1] < losses[0]
     assert memory is not None
@@ -44,9 +44,9 @@ def test_every_precision_trains(gpu: harness.DeviceInfo, case: str, precision: s
     assert np.linalg.norm(outputs - on_cpu) < allowed * np.linalg.norm(on_cpu)
 
 
-def test_deterministic_training_gives_the_same_bits(gpu: harness.DeviceInfo) -> None:
-    one, other = (train("bert", device=gpu.name, deterministic=True)[1] for _ in range(2))
-    assert one == other
+def test_deterministic_training_is_reproducible_bit_by_bit(gpu: harness.DeviceInfo) -> None:
+    first, second = (train("bert", device=gpu.name, deterministic=True)[1] for _ in range(2))
+    assert first == second
 
 
 def test_fp16_and_fp64_are_refused(gpu: harness.DeviceInfo) -> None:
@@ -55,7 +55,7 @@ def test_fp16_and_fp64_are_refused(gpu: harness.DeviceInfo) -> None:
             CASES.open("mlp", device=gpu.name, precision=precision)
 
 
-def test_a_batch_too_large_is_out_of_memory(gpu: harness.DeviceInfo) -> None:
+def test_an_allocation_that_does_not_fit_is_recognized_as_out_of_memory(gpu: harness.DeviceInfo) -> None:
     import jax
     import jax.numpy as jnp
 

@@ -1,4 +1,4 @@
-"""The conformance kit of harness, rule by rule. Each network is also compared with another backend that is here."""
+"""The conformance kit of harness. The network suites also compare each network with another installed backend."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Each network: what its sessions compute, and its gradients. Whether it computes what torch does is in
-``test_parity.py``."""
+"""Tests of the sessions and gradients of each network. ``test_parity.py`` compares the networks with torch."""
 
 from __future__ import annotations
 
@@ -19,15 +18,15 @@ class TestSessions(SessionSuite):
     slow = (*SLOW_TO_COMPILE, "bert", "lstm-max-mean")
 
 
-def test_there_is_a_network_for_every_case_that_is_tested() -> None:
+def test_the_cases_cover_every_network() -> None:
     from harness_jax import harness_networks
 
     assert {network.model for network in harness_networks()} == {CASES.model(case)[0].name for case in MODELS}
 
 
 @pytest.mark.parametrize("case", CASES_BY_SPEED)
-def test_gradients_are_the_slope_of_the_loss(case: str) -> None:
-    """In float64, along a random direction, by central differences; then no part of a gradient can be wrong or lost."""
+def test_gradients_equal_central_differences(case: str) -> None:
+    """Compare the derivative along a random direction in float64, which depends on every element of the gradients."""
     session = CASES.open(case, precision="fp64")
     batch = CASES.batch(case)
     weights = session.get_weights()
@@ -47,7 +46,7 @@ def test_gradients_are_the_slope_of_the_loss(case: str) -> None:
     assert slope == pytest.approx(sum((gradients[name] * direction[name]).sum() for name in direction), rel=1e-4)
 
 
-def test_weights_that_do_not_fit_are_named() -> None:
+def test_weights_with_wrong_names_or_shapes_raise() -> None:
     session = CASES.open("mlp")
     weights = session.get_weights()
     with pytest.raises(harness.PluginError, match=r"missing layers\.0\.bias.*unexpected extra"):

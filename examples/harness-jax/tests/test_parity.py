@@ -1,4 +1,4 @@
-"""Whether the networks compute what torch's do, by ``harness parity``: at its own tolerances, a process each."""
+"""Parity of the networks with those of torch, checked by ``harness parity`` with its default tolerances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import harness.testing
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.torch,
-    pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch, to compare with, is not installed"),
+    pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed"),
 ]
 
 
@@ -28,17 +28,17 @@ pytestmark = [
         ("vision", "resnet-20"),
     ],
 )
-def test_fifty_steps(task: str, model: str) -> None:
+def test_fifty_steps_agree_with_torch(task: str, model: str) -> None:
     harness.testing.assert_parity(task=task, model=model, backends=("torch", "jax"))
 
 
-def test_fifty_steps_of_resnet_20_in_float64() -> None:
-    """In float32 rounding leaves two of them to compare."""
+def test_fifty_steps_of_resnet_20_agree_in_float64() -> None:
+    """Use float64, because in float32 rounding leaves only two comparable steps."""
     harness.testing.assert_parity(task="vision", model="resnet-20", backends=("torch", "jax"), precision="fp64")
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
-def test_fifty_steps_of_every_optimizer(optimizer: str) -> None:
+def test_fifty_steps_agree_with_each_optimizer(optimizer: str) -> None:
     harness.testing.assert_parity(
         task="regression",
         model="mlp",
@@ -67,7 +67,9 @@ def test_fifty_steps_of_every_optimizer(optimizer: str) -> None:
     ],
     ids=["lstm-two-layers", "resnet-imagenet-stem", "resnet-bottleneck", "wav2vec2-pre-norm"],
 )
-def test_other_shapes_of_the_architectures(task: str, model: str, precision: str, overrides: tuple[str, ...]) -> None:
+def test_other_configurations_agree_with_torch(
+    task: str, model: str, precision: str, overrides: tuple[str, ...]
+) -> None:
     harness.testing.assert_parity(
         task=task, model=model, backends=("torch", "jax"), precision=precision, overrides=overrides, steps=5
     )

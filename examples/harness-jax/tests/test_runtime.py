@@ -1,4 +1,4 @@
-"""Threads, which JAX settles once a process: what is asked for is what is used. In child processes."""
+"""Tests that a session uses the requested number of threads, in child processes because JAX sets it per process."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ session = CASES.open("mlp", threads=threads)
 multiply = jax.jit(lambda m: jax.lax.fori_loop(0, 12, lambda _, m: m @ m, m))
 matrix = jnp.eye(1024)
 multiply(matrix).block_until_ready()
-def used():
+def cpu_time():
     times = resource.getrusage(resource.RUSAGE_SELF)
     return times.ru_utime + times.ru_stime
-wall, cpu = time.perf_counter(), used()
+wall, cpu = time.perf_counter(), cpu_time()
 while time.perf_counter() - wall < 1:
     multiply(matrix).block_until_ready()
-print((used() - cpu) / (time.perf_counter() - wall), session.notes()["intra_op_threads"])
+print((cpu_time() - cpu) / (time.perf_counter() - wall), session.notes()["intra_op_threads"])
 """
 
 
 def cores_used(threads: int) -> float:
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    # The variable as a new process has it: the session sets it.
+    # Remove the variable, because a session in this process may have set it.
     environment = {name: value for name, value in os.environ.items() if name != "PJRT_NPROC"} | {"PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, "-c", _BUSY, str(threads)], check=True, capture_output=True, text=True, env=environment
     )
-    used, noted = done.stdout.split()
-    assert noted == str(threads)
+    used, recorded = done.stdout.split()
+    assert recorded == str(threads)
     return float(used)
 
 
@@ -47,7 +47,7 @@ def test_one_thread_keeps_one_core_busy() -> None:
 
 @pytest.mark.slow
 def test_two_threads_keep_more_than_one_core_busy() -> None:
-    """Or the test above would pass whatever was set."""
+    """Check that the test above can fail."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("this machine has one core")
     assert cores_used(2) > 1.2

@@ -1,4 +1,4 @@
-"""The session's promises: losses, rates, seeds, waiting, refusals."""
+"""Tests of the session: tracing, synchronization, precision, devices and errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness_jax import JaxBackend
 import harness
 
 
-def test_each_batch_size_is_traced_once_whatever_the_learning_rate() -> None:
+def test_each_batch_size_is_traced_once_for_all_learning_rates() -> None:
     build_mlp, traced = CASES.request("mlp").build, []
 
     def build(config: Any, info: Any, dropout: float) -> harness.Network:
@@ -37,7 +37,7 @@ def test_each_batch_size_is_traced_once_whatever_the_learning_rate() -> None:
 
 
 def slow(build_network: Any) -> Any:
-    """Return a builder of the same network, which multiplies matrices for some tenths of a second first."""
+    """Return a builder of the same network that first multiplies matrices for a few tenths of a second."""
 
     def build(config: Any, info: Any, dropout: float) -> harness.Network:
         network = build_network(config, info, dropout)
@@ -54,21 +54,21 @@ def slow(build_network: Any) -> Any:
     return build
 
 
-@pytest.mark.parametrize("what", ["train_step", "predict"])
-def test_synchronize_waits_for_all_that_was_submitted(what: str) -> None:
+@pytest.mark.parametrize("method", ["train_step", "predict"])
+def test_synchronize_waits_for_all_submitted_calls(method: str) -> None:
     session, batch = CASES.open("linear", build=slow(CASES.request("linear").build)), CASES.batch("linear")
 
     def call() -> Any:
-        return session.train_step(batch, 0.1) if what == "train_step" else session.predict(batch.inputs)
+        return session.train_step(batch, 0.1) if method == "train_step" else session.predict(batch.inputs)
 
-    session.fetch(call())  # compiled
+    session.fetch(call())  # compiles
     handles = [call() for _ in range(4)]
-    assert not handles[-1].is_ready()  # else this test could not fail
+    assert not handles[-1].is_ready()  # otherwise, this test could not fail
     session.synchronize()
     assert all(handle.is_ready() for handle in handles)
 
 
-def test_fp64_is_computed_and_comes_back_in_float64() -> None:
+def test_fp64_predictions_and_weights_are_float64() -> None:
     session = CASES.open("mlp", precision="fp64")
     batch = CASES.batch("mlp")
     assert session.fetch(session.predict(batch.inputs)).dtype == np.float64
@@ -78,7 +78,7 @@ def test_fp64_is_computed_and_comes_back_in_float64() -> None:
     assert CASES.open("mlp").get_weights()["layers.0.weight"].dtype == np.float32
 
 
-def test_roofline_kernels_multiply_copy_and_wait() -> None:
+def test_roofline_kernels_multiply_copy_and_synchronize() -> None:
     kernels = JaxBackend().roofline_kernels("cpu", "fp32", 1)
     assert kernels is not None
     np.testing.assert_array_equal(kernels.matrix(16)(), np.full((16, 16), 16))
@@ -88,12 +88,12 @@ def test_roofline_kernels_multiply_copy_and_wait() -> None:
     assert copied.nbytes == 64 * 2**20
 
 
-def test_a_session_without_weights_says_so() -> None:
+def test_predict_without_weights_raises() -> None:
     with pytest.raises(harness.UsageError, match="set_weights"):
         JaxBackend().open(CASES.request("mlp")).predict(CASES.batch("mlp").inputs)
 
 
-def test_the_cpu_is_listed_last_and_has_no_device_memory() -> None:
+def test_cpu_is_the_last_device_and_has_no_device_memory() -> None:
     assert JaxBackend().devices()[-1].name == "cpu"
     session = CASES.open("mlp")
     assert session.device_memory() is None
@@ -101,7 +101,7 @@ def test_the_cpu_is_listed_last_and_has_no_device_memory() -> None:
     session.close()
 
 
-def test_out_of_memory_is_recognized() -> None:
+def test_is_out_of_memory_recognizes_errors_of_xla_and_python() -> None:
     backend = JaxBackend()
     assert backend.is_out_of_memory(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"))
     assert backend.is_out_of_memory(MemoryError())

@@ -1,1 +1,1 @@
-"""Two small plugins: `badge` is a report format, `tracker` follows runs as they go on."""
+"""Two small plugins: `badge` is a report format, `tracker` writes the progress of runs for TensorBoard."""

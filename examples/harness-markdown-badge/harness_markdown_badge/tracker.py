@@ -1,4 +1,4 @@
-"""An event tracker: writes learning curves and results for TensorBoard, where ``HARNESS_TENSORBOARD_DIR`` is set."""
+"""An event tracker that writes learning curves and results for TensorBoard if ``HARNESS_TENSORBOARD_DIR`` is set."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from harness import EpochEnded, RunRecord, RunSpec, Success
 HARNESS_API_VERSION = "1.0"
 
 _open: list[Any] = []
-"""The writer of the run that goes on: runs take turns."""
+"""Writer of the current run, or empty; runs are executed one after another."""
 
 
 @harness.hookimpl

@@ -19,13 +19,17 @@ class TestPlugin(PluginSuite):
 
 
 def events(file: Path) -> list[Event]:
-    """Of a file of length-prefixed records: 8 bytes of length, 4 of its checksum, the record, 4 of its checksum."""
-    content, found = file.read_bytes(), []
+    """Read the events of a file.
+
+    Each record has 8 bytes with its length, 4 bytes with the checksum of the length, the event, and 4 bytes with the
+    checksum of the event.
+    """
+    content, records = file.read_bytes(), []
     while content:
         (size,) = struct.unpack("<Q", content[:8])
-        found.append(Event.FromString(content[12 : 12 + size]))
+        records.append(Event.FromString(content[12 : 12 + size]))
         content = content[16 + size :]
-    return found
+    return records
 
 
 def run(tmp_path: Path, **environment: str) -> None:
@@ -34,21 +38,21 @@ def run(tmp_path: Path, **environment: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_curves_and_results_of_each_run(tmp_path: Path) -> None:
+def test_curves_and_results_of_each_run_are_written(tmp_path: Path) -> None:
     for _ in range(2):
         run(tmp_path, HARNESS_TENSORBOARD_DIR=str(tmp_path / "logs"))
     folders = sorted((tmp_path / "logs").iterdir())
     assert [folder.name[-2:] for folder in folders] == ["-1", "-2"]
     (file,) = folders[0].iterdir()
-    found = {value.tag: value.simple_value for event in events(file) for value in event.summary.value}
+    scalars = {value.tag: value.simple_value for event in events(file) for value in event.summary.value}
     first = min(harness.load(tmp_path / "results").records, key=lambda record: record.started_at)
     assert isinstance(first.outcome, harness.Success)
-    assert found["test/rmse"] == pytest.approx(first.outcome.scores.test["rmse"])
-    assert found["validation/rmse"] == pytest.approx(first.outcome.curves[0].validation["rmse"])
-    assert found["train/loss"] == pytest.approx(first.outcome.curves[0].train_loss)
-    assert found["speed/train_samples_per_s"] == pytest.approx(first.outcome.speed.train_samples_per_s)
+    assert scalars["test/rmse"] == pytest.approx(first.outcome.scores.test["rmse"])
+    assert scalars["validation/rmse"] == pytest.approx(first.outcome.curves[0].validation["rmse"])
+    assert scalars["train/loss"] == pytest.approx(first.outcome.curves[0].train_loss)
+    assert scalars["speed/train_samples_per_s"] == pytest.approx(first.outcome.speed.train_samples_per_s)
 
 
-def test_it_is_silent_unless_asked(tmp_path: Path) -> None:
+def test_nothing_is_written_without_a_directory(tmp_path: Path) -> None:
     run(tmp_path, HARNESS_TENSORBOARD_DIR="")
     assert [path.name for path in tmp_path.iterdir()] == ["results"]

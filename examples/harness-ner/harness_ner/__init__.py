@@ -1,4 +1,4 @@
-"""Named-entity recognition: the task ``ner``, two datasets, entity scores, and ``bert-tagger`` on two backends."""
+"""Named-entity recognition: the task ``ner``, two datasets, entity metrics, and ``bert-tagger`` on two backends."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def harness_networks() -> Iterator[NetworkRef]:
 @hookimpl
 def harness_metrics() -> Iterator[Metric]:
     summaries = {
-        "entity_f1": "F1 over whole entities: type and both ends right (CoNLL)",
-        "entity_precision": "share of the predicted entities that are right",
-        "entity_recall": "share of the true entities that are found",
-        "token_accuracy": "share of the words whose tag is right, those outside of entities included",
+        "entity_f1": "F1 over whole entities, with correct type, start and end (CoNLL)",
+        "entity_precision": "fraction of the predicted entities that are correct",
+        "entity_recall": "fraction of the true entities that are predicted correctly",
+        "token_accuracy": "fraction of the words with the correct tag, including words outside entities",
     }
     for name, summary in summaries.items():
         yield Metric(

@@ -1,7 +1,8 @@
-"""BERT that classifies each token (Devlin et al. 2019, arXiv:1810.04805).
+"""BERT for token classification (Devlin et al. 2019, arXiv:1810.04805).
 
-The small sizes are the compact models of Turc et al. 2019 (arXiv:1908.08962). Names and shapes are those of
-``transformers.BertForTokenClassification``, so its checkpoints, and those of the bare encoder, are canonical weights.
+The small variants are the compact models of Turc et al. 2019 (arXiv:1908.08962). Names and shapes of the parameters are
+those of ``transformers.BertForTokenClassification``, so its checkpoints, and those of the encoder alone, can be loaded
+as canonical weights.
 """
 
 from __future__ import annotations
@@ -15,17 +16,24 @@ from harness import DataInfo, Model, Parameter, UsageError
 
 
 class BertTaggerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sizes; fields are named as in ``transformers.BertConfig``."""
+    """Sizes of a BERT model; the fields have the names of ``transformers.BertConfig``."""
 
     hidden_size: int = 768
+    """Width of the token representations; a multiple of `num_attention_heads`."""
     num_hidden_layers: int = 12
+    """Number of Transformer layers."""
     num_attention_heads: int = 12
+    """Number of attention heads per layer."""
     intermediate_size: int = 3072
+    """Width of the feed-forward layers."""
     vocab_size: int | None = None
-    """None: as many as the data has (`DataInfo.details`)."""
+    """Number of token ids. If None, that of the data (`DataInfo.details`)."""
     max_position_embeddings: int = 512
+    """Longest sequence, in tokens."""
     type_vocab_size: int = 2
+    """Number of token type embeddings. All tokens have type 0; further rows are kept for checkpoints."""
     layer_norm_eps: float = 1e-12
+    """Constant added to the variance in layer normalization."""
     initializer_range: float = 0.02
     """Standard deviation of the initial matrices and embeddings."""
 
@@ -41,7 +49,7 @@ class BertTaggerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def _size(layers: int, hidden: int) -> dict[str, int]:
-    """Published sizes have heads of 64 units and a feed-forward layer four times as wide."""
+    """Return the sizes of a published variant: heads of 64 units, and a feed-forward layer four times as wide."""
     return {
         "num_hidden_layers": layers,
         "hidden_size": hidden,
@@ -51,8 +59,10 @@ def _size(layers: int, hidden: int) -> dict[str, int]:
 
 
 class BertTagger(Model[BertTaggerConfig]):
+    """BERT for token classification (Devlin et al. 2019)."""
+
     name = "bert-tagger"
-    summary = "Transformer encoder; each token's last state is classified (Devlin et al. 2019)"
+    summary = "Transformer encoder with a classifier on the last state of each token (Devlin et al. 2019)"
     accepts = ("tagged-tokens",)
     objectives = ("token_classification",)
     Config = BertTaggerConfig
@@ -82,22 +92,23 @@ class BertTagger(Model[BertTaggerConfig]):
     }
 
     def parameters(self, config: BertTaggerConfig, info: DataInfo) -> Sequence[Parameter]:
-        """Every array of ``BertForTokenClassification``, initialized as BERT's authors do: matrices and embeddings from
-        a truncated normal, biases 0, norms 1.
+        """Return every array of ``BertForTokenClassification``.
 
-        Raises `harness.UsageError` where the data has longer sequences or more token ids than `config` allows.
+        They are initialized as by BERT's authors: matrices and embeddings from a truncated normal distribution, biases
+        with 0, normalization weights with 1. Raises `harness.UsageError` if the data has longer sequences or more token
+        ids than `config` allows.
         """
         return tuple(_parameters(config, vocab_size(config, info), info.outputs))
 
     def flops_per_sample(self, config: BertTaggerConfig, info: DataInfo) -> float:
-        """FLOPs of one example's forward pass: multiply-adds of the matrix products, two each.
+        """Return the FLOPs of the forward pass of one example, counting a multiply-add as two.
 
-        With T tokens (padding included), hidden size H, feed-forward size I, N layers and C outputs::
+        With T tokens (including padding), hidden size H, feed-forward size I, N layers and C outputs::
 
             N (8 T H^2 + 4 T^2 H + 4 T H I) + 2 T H C
 
-        query, key, value and output projections; scores and weighted sum; feed-forward; classifier. Embedding
-        look-ups, norms, activations and softmax are left out.
+        The terms are: query, key, value and output projections; scores and weighted sum; feed-forward; classifier.
+        Embedding lookups, normalization, activations and softmax are not counted.
         """
         t, h, i = _length(info), config.hidden_size, config.intermediate_size
         layer = 8 * t * h**2 + 4 * t**2 * h + 4 * t * h * i
@@ -105,22 +116,25 @@ class BertTagger(Model[BertTaggerConfig]):
 
 
 def vocab_size(config: BertTaggerConfig, info: DataInfo) -> int:
-    """Rows of the embedding."""
+    """Return the number of word embeddings.
+
+    Raises `harness.UsageError` if the data has longer sequences or more token ids than `config` allows.
+    """
     length, ids = _length(info), int(info.details["vocab_size"])
     if length > config.max_position_embeddings:
         raise UsageError(
-            f"bert-tagger has {config.max_position_embeddings} positions, the data has sequences of {length} tokens; "
-            f"set model.max_position_embeddings={length} or a smaller task.max_length"
+            f"bert-tagger has {config.max_position_embeddings} positions, but the data has sequences of {length} "
+            f"tokens; set model.max_position_embeddings={length} or a smaller task.max_length"
         )
     if config.vocab_size is not None and config.vocab_size < ids:
         raise UsageError(
-            f"model.vocab_size is {config.vocab_size}, the data has {ids} token ids; leave it out or set at least {ids}"
+            f"model.vocab_size is {config.vocab_size}, but the data has {ids} token ids; omit it or set at least {ids}"
         )
     return config.vocab_size or ids
 
 
 def _length(info: DataInfo) -> int:
-    """Tokens of one padded example."""
+    """Return the number of tokens of one padded example."""
     return info.inputs["input_ids"].shape[0]
 
 

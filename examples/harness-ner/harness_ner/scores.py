@@ -1,8 +1,8 @@
-"""Scores of tagged sentences: over whole entities, by seqeval, and over words.
+"""Metrics of tagged sentences: over whole entities, by seqeval, and over words.
 
-The entities that tags stand for are those of ``conlleval`` (Tjong Kim Sang and De Meulder 2003, section 2.3), which
-seqeval has as its default mode: an entity begins with ``B-``, and also with an ``I-`` that no entity of its type goes
-on with, so that whatever is predicted stands for some entities. An entity is right if its type and both ends are.
+Tags are converted to entities as by ``conlleval`` (Tjong Kim Sang and De Meulder 2003, section 2.3), which is the
+default mode of seqeval: an entity starts at a ``B-`` tag, or at an ``I-`` tag that does not continue an entity of its
+type, so every sequence of tags is valid. An entity is correct if its type, its start and its end are correct.
 """
 
 from __future__ import annotations
@@ -21,34 +21,40 @@ Tags = list[list[str]]
 
 
 def tags(targets: Array, outputs: Array, names: Sequence[str]) -> tuple[Tags, Tags]:
-    """The true and the predicted tags of each sentence: `targets` int64 ``[N, L]``, `IGNORED` where no word begins;
-    `outputs` logits ``[N, L, C]``; `names` the tag of each of the C classes."""
+    """Return the true and the predicted tags of each sentence.
+
+    `targets` are int64 ``[N, L]``, `IGNORED` at positions where no word starts; `outputs` are logits ``[N, L, C]``;
+    `names` are the tags of the C classes.
+    """
     words = targets != IGNORED
-    predicted = outputs.argmax(axis=-1)
-    true, said = (
+    true, predicted = (
         [[names[number] for number in row[kept]] for row, kept in zip(numbers, words, strict=True)]
-        for numbers in (targets, predicted)
+        for numbers in (targets, outputs.argmax(axis=-1))
     )
-    return true, said
+    return true, predicted
 
 
 def entity_f1(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """None where there are no entities, true or predicted."""
+    """Return the F1 score over entities; None if there are neither true nor predicted entities."""
     return _score("f1_score", targets, outputs, info)
 
 
 def entity_precision(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """0 where entities are there and none is predicted; None where there are none at all."""
+    """Return the precision over entities.
+
+    It is 0 if there are true entities but no predicted ones, and None if there are neither.
+    """
     return _score("precision_score", targets, outputs, info)
 
 
 def entity_recall(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """None where there are no true entities."""
+    """Return the recall over entities; None if there are no true entities."""
     true, _ = tags(targets, outputs, info.label_names)
     return _score("recall_score", targets, outputs, info) if _any(true) else None
 
 
 def token_accuracy(targets: Array, outputs: Array, info: DataInfo) -> float:
+    """Return the fraction of words with the correct tag."""
     words = targets != IGNORED
     return float((outputs.argmax(axis=-1) == targets)[words].mean())
 
@@ -56,9 +62,12 @@ def token_accuracy(targets: Array, outputs: Array, info: DataInfo) -> float:
 def _score(name: str, targets: Array, outputs: Array, info: DataInfo) -> float | None:
     from seqeval import metrics
 
-    true, said = tags(targets, outputs, info.label_names)
-    return float(getattr(metrics, name)(true, said, zero_division=0)) if _any(true) or _any(said) else None
+    true, predicted = tags(targets, outputs, info.label_names)
+    if not (_any(true) or _any(predicted)):
+        return None
+    return float(getattr(metrics, name)(true, predicted, zero_division=0))
 
 
 def _any(sentences: Tags) -> bool:
+    """Return True if the sentences have entities."""
     return any(tag != "O" for sentence in sentences for tag in sentence)

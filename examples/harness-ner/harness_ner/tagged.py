@@ -1,4 +1,4 @@
-"""What datasets of tagged sentences share."""
+"""Functions that the datasets of tagged sentences share."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from harness import IGNORED, DataError, RawInput, Split
 INPUTS = {"words": RawInput(shape=(None,), dtype="str")}
 
 Sentence = Sequence[tuple[str, str]]
-"""Words with their tags: ``O``, or ``B-kind`` or ``I-kind`` for the first and the further words of an entity."""
+"""Words with their tags: ``B-type`` for the first word of an entity, ``I-type`` for its other words, else ``O``."""
 
 
 def label_names(kinds: Sequence[str]) -> tuple[str, ...]:
-    """The classes of tagging entities of these kinds: ``O``, then ``B-`` and ``I-`` of each."""
-    return ("O", *(f"{place}-{kind}" for kind in kinds for place in "BI"))
+    """Return the classes for the given types of entities: ``O``, then ``B-`` and ``I-`` for each type."""
+    return ("O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI"))
 
 
 def split(sentences: Sequence[Sentence], names: Sequence[str]) -> Split:
-    """Input ``words``: object array ``[N]`` of tuples of str. Targets: int64 ``[N, W]``, a class for each word,
-    `harness.IGNORED` after a sentence's last.
+    """Build a split from tagged sentences.
 
-    Raises `harness.DataError` for a tag that is none of `names`, and for a sentence without words.
+    Its input ``words`` is an object array ``[N]`` of tuples of str. Its targets are int64 ``[N, W]``, the class of each
+    word, and `harness.IGNORED` after the last word of a sentence.
+
+    Raises `harness.DataError` for a tag that is not in `names`, and for a sentence without words.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""The task ``ner``: which words name something, and what."""
+"""The task ``ner``: named-entity recognition."""
 
 from __future__ import annotations
 
@@ -19,32 +19,37 @@ if TYPE_CHECKING:
 
 
 class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the task ``ner``."""
+
     vocab_size: int = 4000
-    """At most so many WordPiece tokens, special ones included."""
+    """Maximum number of WordPiece tokens in the vocabulary, including the special ones; at least 16."""
     max_length: int | None = None
-    """Tokens of a sentence, ``[CLS]`` and ``[SEP]`` included; words that begin after them are not scored. None: enough
-    for every training sentence, rounded up to a multiple of 8, at most 512."""
+    """Tokens per sentence, including ``[CLS]`` and ``[SEP]``; at least 3. Words that are cut off are not scored. If
+    None, the length of the longest training sentence, rounded up to a multiple of 8, at most 512."""
     lowercase: bool = False
-    """Off: in many languages names are written with a capital."""
+    """True if words are converted to lower case before tokenization. False by default, because names are capitalized
+    in many languages."""
     tokenizer: str | None = None
-    """Folder of a pretrained WordPiece tokenizer (``tokenizer.json``, or ``vocab.txt``), used as it is: nothing is
-    learned then, and `vocab_size` and `lowercase` mean nothing."""
+    """Path of a folder with a pretrained WordPiece tokenizer (``tokenizer.json`` or ``vocab.txt``). It is used
+    unchanged, and `vocab_size` and `lowercase` are ignored. If None, a vocabulary is learned."""
 
     def __post_init__(self) -> None:
         if self.vocab_size < 16:
             raise ValueError(f"vocab_size must be at least 16, got {self.vocab_size}")
         if self.max_length is not None and self.max_length < 3:
-            raise ValueError(f"max_length must leave room for [CLS], a token and [SEP]: 3, got {self.max_length}")
+            raise ValueError(f"max_length must be at least 3 ([CLS], a token and [SEP]), got {self.max_length}")
 
 
 class NamedEntities(Task[NerOptions]):
-    """Cuts words into WordPiece tokens; the first of a word has its tag, all others are ignored.
+    """Named-entity recognition.
+
+    Words are split into WordPiece tokens. The first token of a word has its tag; all others are ignored.
 
     Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
-    Targets: int64 [N, max_length], `harness.IGNORED` where no word begins. Groups: those of the dataset, and
-    ``tokens``, the length before cutting, special tokens included. `DataInfo.details`: ``vocab_size``; ``pad_id``,
-    ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the share of training sentences that were cut;
-    ``unscored_share``, the share of the test split's words that were cut away and so are not scored.
+    Targets: int64 [N, max_length], `harness.IGNORED` where no word starts. Groups: those of the dataset, and
+    ``tokens``, the length before truncation, including special tokens. `DataInfo.details`: ``vocab_size``; ``pad_id``,
+    ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the fraction of training sentences that were truncated;
+    ``unscored_share``, the fraction of the test split's words that were cut off and are therefore not scored.
     """
 
     name = "ner"
@@ -71,7 +76,10 @@ class NamedEntities(Task[NerOptions]):
     reported = ("unscored_share",)
 
     def prepare(self, data: RawData, options: NerOptions) -> PreparedData:
-        """Raises `harness.DataError` for classes that are no tags, and for a sentence without a class for each word."""
+        """Tokenize the splits.
+
+        Raises `harness.DataError` for classes that are not tags, and for a sentence with a word without a class.
+        """
         _check_names(data.label_names)
         named = {"training": data.train, "validation": data.validation, "test": data.test}
         for name, split in named.items():
@@ -110,12 +118,15 @@ class NamedEntities(Task[NerOptions]):
         )
 
     def checkpoint_options(self, folder: Path) -> dict[str, Any]:
-        """The checkpoint's own tokenizer. Raises `harness.UsageError` where it brings none: the pieces of another
-        vocabulary would have the embeddings of others."""
+        """Return the option that selects the tokenizer of the checkpoint.
+
+        Raises `harness.UsageError` if the checkpoint has none: with another vocabulary, the token ids would not match
+        the embeddings.
+        """
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
             raise UsageError(
-                f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt; copy the one that the checkpoint "
-                "was trained with into it"
+                f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt; copy the tokenizer that the "
+                "checkpoint was trained with into this folder"
             )
         return {"tokenizer": str(folder)}
 
@@ -123,30 +134,31 @@ class NamedEntities(Task[NerOptions]):
 def _check_names(names: Sequence[str]) -> None:
     wrong = [name for name in names if name != "O" and (name[:2] not in ("B-", "I-") or not name[2:])]
     if "O" not in names or wrong:
-        what = f"{wrong[0]!r} is none" if wrong else "'O' is missing"
-        raise DataError(f"the classes must be the tags O, B-kind and I-kind; {what}")
+        problem = f"{wrong[0]!r} is not one of them" if wrong else "'O' is missing"
+        raise DataError(f"the classes must be the tags O, B-type and I-type; {problem}")
 
 
 def _check(name: str, split: Split) -> None:
     counts = (split.targets != IGNORED).sum(axis=1).tolist()
     for number, (words, count) in enumerate(zip(split.inputs["words"], counts, strict=True)):
         if len(words) != count or (split.targets[number, :count] == IGNORED).any():
-            raise DataError(f"{name} sentence {number} has {len(words)} words and {count} tags; each word has one")
+            raise DataError(f"{name} sentence {number} has {len(words)} words but {count} tags; give each word one tag")
 
 
 def _lengths(rows: Sequence[Tokens]) -> NDArray[np.int64]:
-    """With ``[CLS]`` and ``[SEP]``."""
+    """Return the number of tokens in each sentence, including ``[CLS]`` and ``[SEP]``."""
     import numpy as np
 
     return np.array([len(row.ids) + 2 for row in rows], np.int64)
 
 
 def _words(targets: NDArray[Any]) -> int:
+    """Return the number of words with a tag."""
     return int((targets != IGNORED).sum())
 
 
 def _prepared(rows: Sequence[Tokens], split: Split, tokenizer: Any, max_length: int) -> Split:
-    """``[CLS]`` tokens ``[SEP]``, cut and right-padded to `max_length`."""
+    """Add ``[CLS]`` and ``[SEP]``, then truncate and right-pad to `max_length` tokens."""
     import numpy as np
 
     pad, _, start, end = map(tokenizer.token_to_id, wordpiece.SPECIAL_TOKENS)
@@ -157,7 +169,7 @@ def _prepared(rows: Sequence[Tokens], split: Split, tokenizer: Any, max_length: 
         kept = [start, *row.ids[: max_length - 2], end]
         input_ids[number, : len(kept)] = kept
         attention_mask[number, : len(kept)] = 1
-        first = [1 + place for place in row.first if place < max_length - 2]
+        first = [1 + position for position in row.first if position < max_length - 2]
         targets[number, first] = split.targets[number, : len(first)]
     return Split(
         inputs={"input_ids": input_ids, "attention_mask": attention_mask},

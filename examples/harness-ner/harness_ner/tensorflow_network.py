@@ -1,5 +1,6 @@
-"""``bert-tagger`` for TensorFlow, of Keras layers; numerically ``transformers.BertForTokenClassification``. All tokens
-have type 0.
+"""BERT for token classification in TensorFlow, built from Keras layers.
+
+It is equivalent to ``transformers.BertForTokenClassification``. All tokens have type 0.
 
 Shape suffixes: B batch, L tokens, H hidden size.
 """
@@ -18,7 +19,7 @@ BindingsOf = dict[str, Binding]
 
 
 class Layer(keras.layers.Layer):
-    """One Transformer layer, normalized after each residual sum."""
+    """Transformer layer with normalization after each residual sum."""
 
     def __init__(self, config: Any, dropout: float) -> None:
         super().__init__()
@@ -26,7 +27,7 @@ class Layer(keras.layers.Layer):
         self.heads, self.hidden = heads, hidden
         self.attention = keras.layers.MultiHeadAttention(heads, hidden // heads, dropout=dropout)
         self.attention_norm = keras.layers.LayerNormalization(epsilon=epsilon)
-        # Keras's default GELU is the exact one, with the normal distribution function.
+        # By default, Keras computes the exact GELU, not its tanh approximation.
         self.intermediate = keras.layers.Dense(config.intermediate_size, activation=keras.activations.gelu)
         self.output_dense = keras.layers.Dense(hidden)
         self.norm = keras.layers.LayerNormalization(epsilon=epsilon)
@@ -49,18 +50,18 @@ class Layer(keras.layers.Layer):
 
     def bindings(self) -> BindingsOf:
         size = self.hidden // self.heads
-        found = {}
+        bindings = {}
         for name in ("query", "key", "value"):
             part = getattr(self.attention, f"{name}_dense")
-            found[f"attention.self.{name}.weight"] = Binding(part.kernel, (1, 0), (self.hidden, self.heads, size))
-            found[f"attention.self.{name}.bias"] = Binding(part.bias, shape=(self.heads, size))
+            bindings[f"attention.self.{name}.weight"] = Binding(part.kernel, (1, 0), (self.hidden, self.heads, size))
+            bindings[f"attention.self.{name}.bias"] = Binding(part.bias, shape=(self.heads, size))
         out = self.attention.output_dense
-        found["attention.output.dense.weight"] = Binding(out.kernel, (1, 0), (self.heads, size, self.hidden))
-        found["attention.output.dense.bias"] = Binding(out.bias)
-        found |= _norm("attention.output.LayerNorm", self.attention_norm)
-        found |= _dense("intermediate.dense", self.intermediate)
-        found |= _dense("output.dense", self.output_dense)
-        return found | _norm("output.LayerNorm", self.norm)
+        bindings["attention.output.dense.weight"] = Binding(out.kernel, (1, 0), (self.heads, size, self.hidden))
+        bindings["attention.output.dense.bias"] = Binding(out.bias)
+        bindings |= _norm("attention.output.LayerNorm", self.attention_norm)
+        bindings |= _dense("intermediate.dense", self.intermediate)
+        bindings |= _dense("output.dense", self.output_dense)
+        return bindings | _norm("output.LayerNorm", self.norm)
 
 
 class Tagger(keras.layers.Layer):
@@ -92,14 +93,14 @@ class Tagger(keras.layers.Layer):
         return tf.cast(self.classifier(on_output(x_blh, training=training)), tf.float32)
 
     def bindings(self) -> BindingsOf:
-        found = {
+        bindings = {
             f"bert.embeddings.{name}_embeddings.weight": Binding(layer.embeddings)
             for name, layer in (("word", self.words), ("position", self.positions), ("token_type", self.types))
         }
-        found |= _norm("bert.embeddings.LayerNorm", self.embedding_norm)
+        bindings |= _norm("bert.embeddings.LayerNorm", self.embedding_norm)
         for index, layer in enumerate(self.encoder):
-            found |= {f"bert.encoder.layer.{index}.{name}": binding for name, binding in layer.bindings().items()}
-        return found | _dense("classifier", self.classifier)
+            bindings |= {f"bert.encoder.layer.{index}.{name}": binding for name, binding in layer.bindings().items()}
+        return bindings | _dense("classifier", self.classifier)
 
 
 def _dense(name: str, layer: Any) -> BindingsOf:

@@ -1,4 +1,4 @@
-"""``bert-tagger`` for PyTorch: ``transformers.BertForTokenClassification``, built from its sizes."""
+"""BERT for token classification in PyTorch: ``transformers.BertForTokenClassification``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Tagger(nn.Module):
         self.model = BertForTokenClassification(config)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        # Given a [B, L] mask, transformers asks on the host whether it has any padding, which waits for the GPU.
+        # For a [B, L] mask, transformers checks for padding on the host, which makes the CPU wait for the GPU.
         mask_b11l = attention_mask.bool()[:, None, None, :]
         return self.model(input_ids=input_ids, attention_mask=mask_b11l).logits
 
@@ -37,10 +37,10 @@ def build(config: Any, info: DataInfo, dropout: float) -> Network:
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=dropout,
             num_labels=info.outputs,
-            # Padding is masked out: its embedding gets no gradient in any case.
+            # Padding is masked, so its embedding has no gradient anyway.
             pad_token_id=None,
             attn_implementation="sdpa",
         )
     )
-    # The module's own names are the canonical ones.
+    # The parameter names of the module are the canonical ones.
     return Network(module=module, bindings={name: Binding(tensor) for name, tensor in module.model.named_parameters()})

@@ -1,4 +1,4 @@
-"""``wnut17``: novel and emerging entities in social media."""
+"""The dataset ``wnut17``: novel and emerging entities in social media."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ _AT = "https://raw.githubusercontent.com/leondz/emerging_entities_17/e52a2d2a71a
 
 
 class Wnut17(Dataset):
-    """The shared task of the third Workshop on Noisy User-generated Text: 6 kinds of entities, as published.
+    """Shared task of the third Workshop on Noisy User-generated Text: 6 types of entities, with the published splits.
 
-    Training sentences are tweets; those of validation and test come from YouTube, Reddit, Stack Exchange and Twitter
-    and hold entities that the training split does not, on purpose. Literature reports the F1 over entities.
+    The training sentences are tweets. The validation and test sentences come from YouTube, Reddit, Stack Exchange and
+    Twitter, and were selected for entities that do not occur in the training split. The literature reports the F1 over
+    entities.
+
+    Inputs: ``words``, object array [N] of tuples of str. Targets: int64 [N, W], the tag of each word.
     """
 
     name = "wnut17"
     kind = "tagged-text"
     objective = "token_classification"
-    summary = "novel and emerging entities of 6 kinds in 5,690 sentences of social media (WNUT 2017)"
+    summary = "novel and emerging entities of 6 types in 5,690 sentences from social media (WNUT 2017)"
     license = "CC BY 4.0"
     homepage = "https://noisy-text.github.io/2017/emerging-rare-entities.html"
     citation = (
         "Derczynski et al. 2017, Results of the WNUT2017 Shared Task on Novel and Emerging Entity Recognition, W-NUT"
     )
     notes = (
-        "The publisher's splits. 103 training sentences occur twice, 3 in validation and 7 in test. The shared task's "
-        "best system had an F1 of 0.42 (all six kinds); from scratch expect far less. Few sentences are very long: at "
-        "128 tokens 0.8% of the test split's words are not scored (details.unscored_share), with "
-        "--set task.max_length=240 all are, at twice the time."
+        "Uses the publisher's splits. 103 training sentences occur twice, 3 in validation and 7 in test. The best "
+        "system of the shared task had an F1 of 0.42 (all six types); models trained from scratch score far lower. "
+        "A few sentences are very long: with 128 tokens, 0.8% of the words in the test split are not scored "
+        "(details.unscored_share); with --set task.max_length=240 all are, which takes twice as long."
     )
     examples = {"train": 3_394, "validation": 1_009, "test": 1_287}
     inputs = INPUTS
@@ -64,7 +67,7 @@ class Wnut17(Dataset):
 
 
 def read(path: Path) -> list[Sentence]:
-    """A CoNLL file: a word, a tab and its tag a line; a line without a word ends a sentence."""
+    """Read a CoNLL file: each line has a word, a tab and its tag; a blank line ends a sentence."""
     sentences: list[list[tuple[str, str]]] = [[]]
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         word, tab, tag = line.partition("\t")

@@ -1,6 +1,6 @@
-"""From words to WordPiece tokens: a vocabulary learned on the training split, or a checkpoint's own.
+"""Conversion of words to WordPiece tokens, with a vocabulary learned on the training split or that of a checkpoint.
 
-A word is cut into the longest pieces that the vocabulary has, pieces after the first carry ``##``, as in BERT.
+As in BERT, a word is split into the longest pieces in the vocabulary, and pieces after the first start with ``##``.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ CONTINUATION = "##"
 
 
 class Tokens(NamedTuple):
-    """Of one sentence, without special tokens, neither cut nor padded."""
+    """Tokens of one sentence, without special tokens, truncation or padding."""
 
     ids: list[int]
+    """Token ids."""
     first: list[int]
-    """For each word, the place of its first piece in `ids`."""
+    """Index in `ids` of the first piece of each word."""
 
 
 def learn(sentences: Iterable[Sequence[str]], size: int, *, lowercase: bool) -> Any:
-    """A `tokenizers.Tokenizer` of at most `size` pieces, `SPECIAL_TOKENS` first.
+    """Learn a vocabulary of at most `size` pieces and return a `tokenizers.Tokenizer` with it.
 
-    The same sentences give the same one in every process. Characters that would need more than `size` pieces are left
-    out, the rarest first; a word that has one becomes ``[UNK]``.
+    The first four pieces are `SPECIAL_TOKENS`. The same sentences give the same vocabulary in every process. If the
+    characters alone would need more than `size` pieces, the rarest are left out; a word that contains one of these
+    becomes ``[UNK]``.
     """
     from tokenizers import trainers
 
@@ -40,8 +42,8 @@ def learn(sentences: Iterable[Sequence[str]], size: int, *, lowercase: bool) -> 
         counts.update(tokenizer.normalizer.normalize_str(text))
     by_count = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
     alphabet = sorted(by_count[: (size - len(SPECIAL_TOKENS)) // 2])
-    # The trainer numbers "##x" in the order of a randomly seeded hash map and breaks ties between pairs by these
-    # numbers; naming them as special tokens fixes the order.
+    # The trainer assigns ids to "##x" in the order of a randomly seeded hash map and breaks ties between pairs by
+    # these ids. Passing them as special tokens fixes the order.
     trainer = trainers.WordPieceTrainer(
         vocab_size=size,
         special_tokens=[*SPECIAL_TOKENS, *(CONTINUATION + character for character in alphabet)],
@@ -51,15 +53,15 @@ def learn(sentences: Iterable[Sequence[str]], size: int, *, lowercase: bool) -> 
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer=trainer)
-    # Made anew: as special tokens, "##x" would be cut out of a text that has it.
+    # Create a new tokenizer, because this one would recognize the special tokens "##x" inside a text.
     return _tokenizer(tokenizer.get_vocab(with_added_tokens=False), lowercase)
 
 
 def pretrained(folder: Path) -> Any:
-    """The tokenizer in `folder`: ``tokenizer.json``, else ``vocab.txt`` with ``do_lower_case`` of
-    ``tokenizer_config.json``.
+    """Return the tokenizer in `folder`.
 
-    Raises `harness.DataError` where there is none, or one without BERT's special tokens.
+    Reads ``tokenizer.json`` if present, else ``vocab.txt`` with ``do_lower_case`` from ``tokenizer_config.json``.
+    Raises `harness.DataError` if neither can be read, or if the tokenizer lacks BERT's special tokens.
     """
     from tokenizers import Tokenizer
 
@@ -75,36 +77,39 @@ def pretrained(folder: Path) -> Any:
             lowercase = bool(settings.get("do_lower_case", True))
             numbered = {piece: number for number, piece in enumerate(pieces)}
             tokenizer = _tokenizer(numbered, lowercase, strip_accents=None)
-    except Exception as error:  # tokenizers raises plain Exception for a file that it cannot read
-        raise DataError(f"no tokenizer can be read in {folder}: {error}") from None
+    except Exception as error:  # tokenizers raises a plain Exception for a file that it cannot read
+        raise DataError(f"cannot read a tokenizer in {folder}: {error}") from None
     absent = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
     if absent:
-        raise DataError(f"the tokenizer in {folder} lacks {', '.join(absent)}; WordPiece tokenizers of BERT are read")
+        raise DataError(f"the tokenizer in {folder} lacks {', '.join(absent)}; use a WordPiece tokenizer like BERT's")
     return tokenizer
 
 
 def encode(sentences: Iterable[Sequence[str]], tokenizer: Any) -> list[Tokens]:
-    """Every word has a piece at least: one of which nothing is left, such as a zero-width joiner, has ``[UNK]``."""
+    """Tokenize sentences of words.
+
+    Each word has at least one piece: a word that the normalizer removes, such as a zero-width joiner, is ``[UNK]``.
+    """
     unknown = tokenizer.token_to_id(UNKNOWN)
     encodings = tokenizer.encode_batch(list(map(list, sentences)), is_pretokenized=True, add_special_tokens=False)
-    found = []
+    encoded = []
     for words, encoding in zip(sentences, encodings, strict=True):
         pieces: list[list[int]] = [[] for _ in words]
         for number, word in zip(encoding.ids, encoding.word_ids, strict=True):
             pieces[word].append(number)
         tokens = Tokens([], [])
-        for of_word in pieces:
+        for word_ids in pieces:
             tokens.first.append(len(tokens.ids))
-            tokens.ids.extend(of_word or [unknown])
-        found.append(tokens)
-    return found
+            tokens.ids.extend(word_ids or [unknown])
+        encoded.append(tokens)
+    return encoded
 
 
 def _tokenizer(ids: dict[str, int], lowercase: bool, strip_accents: bool | None = False) -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUATION))
-    # None, for published vocabularies, strips accents where it lowers, as BERT did.
+    # With None, for published vocabularies, accents are stripped if the text is lowercased, as in BERT.
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer

@@ -1,4 +1,4 @@
-"""The conformance kit's rules for everything that the package brings."""
+"""The conformance kit, for everything that the package provides."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from harness import IGNORED
 from harness.testing import DatasetSuite, MetricSuite, ModelSuite, NetworkSuite, PluginSuite, TaskSuite
 
 OUT, BX, IX, BY = range(4)
-"""As the kit numbers made-up tags: O, B-0, I-0, B-1."""
+"""Classes of the synthetic tags of the conformance kit: O, B-0, I-0, B-1."""
 
 
-def said(*classes: list[int]) -> list[Any]:
-    """Logits ``[N, L, 4]`` of these classes."""
+def logits(*classes: list[int]) -> list[Any]:
+    """Return logits ``[N, L, 4]`` that predict these classes."""
     return [[[9.0 if number == one else 0.0 for number in range(4)] for one in sentence] for sentence in classes]
 
 
 TARGETS = [[BX, IX, OUT, BY], [BX, OUT, IGNORED, IGNORED]]
-"""Three entities."""
-SAID = said([BX, IX, BY, BY], [BX, IX, BX, BY])
-"""Four: the first is right, the third too; of the second sentence the end is wrong, and what follows does not count."""
+"""Tags with three entities."""
+OUTPUTS = logits([BX, IX, BY, BY], [BX, IX, BX, BY])
+"""Predictions with four entities. The first and the third are correct. In the second sentence, the entity has a wrong
+end, and the ignored positions do not count."""
 
 
 class TestPlugin(PluginSuite):
@@ -47,31 +48,31 @@ class TestModel(ModelSuite):
 class TestF1(MetricSuite):
     name = "entity_f1"
     cases = (
-        (TARGETS, SAID, 2 * 2 / (3 + 4)),
-        ([[BX]], said([BX]), 1.0),
-        ([[BX]], said([OUT]), 0.0),
-        ([[OUT]], said([OUT]), None),
+        (TARGETS, OUTPUTS, 2 * 2 / (3 + 4)),
+        ([[BX]], logits([BX]), 1.0),
+        ([[BX]], logits([OUT]), 0.0),
+        ([[OUT]], logits([OUT]), None),
     )
 
 
 class TestPrecision(MetricSuite):
     name = "entity_precision"
     cases = (
-        (TARGETS, SAID, 2 / 4),
-        ([[BX]], said([OUT]), 0.0),
-        ([[OUT]], said([BX]), 0.0),
-        ([[OUT]], said([OUT]), None),
+        (TARGETS, OUTPUTS, 2 / 4),
+        ([[BX]], logits([OUT]), 0.0),
+        ([[OUT]], logits([BX]), 0.0),
+        ([[OUT]], logits([OUT]), None),
     )
 
 
 class TestRecall(MetricSuite):
     name = "entity_recall"
-    cases = ((TARGETS, SAID, 2 / 3), ([[BX]], said([OUT]), 0.0), ([[OUT]], said([BX]), None))
+    cases = ((TARGETS, OUTPUTS, 2 / 3), ([[BX]], logits([OUT]), 0.0), ([[OUT]], logits([BX]), None))
 
 
 class TestAccuracy(MetricSuite):
     name = "token_accuracy"
-    cases = ((TARGETS, SAID, 4 / 6), ([[BX]], said([OUT]), 0.0), ([[OUT, IGNORED]], said([OUT, BX]), 1.0))
+    cases = ((TARGETS, OUTPUTS, 4 / 6), ([[BX]], logits([OUT]), 0.0), ([[OUT, IGNORED]], logits([OUT, BX]), 1.0))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The model against ``transformers``: names, shapes, numbers, and checkpoints of the bare encoder."""
+"""Comparison of the model with ``transformers``, and runs from checkpoints."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def info_of(length: int = 10) -> DataInfo:
     )
 
 
-def test_names_and_shapes_are_those_of_transformers() -> None:
+def test_names_and_shapes_equal_those_of_transformers() -> None:
     transformers = pytest.importorskip("transformers", reason="pip install 'harness-ner[torch]'")
     pytest.importorskip("torch", reason="pip install 'harness-ner[torch]'")
-    theirs = transformers.BertForTokenClassification(transformers.BertConfig(**SIZES, vocab_size=50, num_labels=7))
-    ours = {each.name: each.shape for each in BertTagger().parameters(BertTaggerConfig(**SIZES), info_of())}
-    assert ours == {name: tuple(each.shape) for name, each in theirs.named_parameters()}
+    expected = transformers.BertForTokenClassification(transformers.BertConfig(**SIZES, vocab_size=50, num_labels=7))
+    actual = {each.name: each.shape for each in BertTagger().parameters(BertTaggerConfig(**SIZES), info_of())}
+    assert actual == {name: tuple(each.shape) for name, each in expected.named_parameters()}
 
 
-def test_flops_by_hand() -> None:
-    """One layer, 2 tokens, hidden size 4 in one head, feed-forward 8, 7 classes."""
+def test_flops_equal_a_count_by_hand() -> None:
+    """Use one layer, 2 tokens, hidden size 4, one head, feed-forward size 8 and 7 classes."""
     config = BertTaggerConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     projections, attention, feed_forward, classifier = 4 * 2 * 4 * 4, 2 * 2 * 2 * 4, 2 * 2 * 4 * 8, 2 * 4 * 7
-    wanted = 2 * (projections + attention + feed_forward + classifier)
-    assert BertTagger().flops_per_sample(config, info_of(length=2)) == wanted
+    expected = 2 * (projections + attention + feed_forward + classifier)
+    assert BertTagger().flops_per_sample(config, info_of(length=2)) == expected
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_sizes_that_do_not_fit_raise() -> None:
     with pytest.raises(UsageError, match=r"set model\.max_position_embeddings=10 or a smaller task\.max_length"):
         vocab_size(BertTaggerConfig(max_position_embeddings=9), info_of())
     with pytest.raises(UsageError, match="the data has 50 token ids"):
@@ -78,12 +78,12 @@ QUICK = (
 
 
 @pytest.mark.slow
-def test_a_run_may_start_from_a_checkpoint_of_the_bare_encoder(tmp_path: Path) -> None:
+def test_run_starts_from_a_checkpoint_of_the_encoder_alone(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="pip install 'harness-ner[torch]'")
     folder, results = tmp_path / "encoder", tmp_path / "results"
     transformers.BertModel(transformers.BertConfig(**SIZES, vocab_size=len(PIECES))).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
-    # The model is found by the checkpoint's type: --model is not needed.
+    # The type of the checkpoint determines the model, so --model is not needed.
     harness("run", "--task", "ner", "--backend", "torch", "--pretrained", folder, *QUICK, "--results", results)
     (path,) = results.glob("*/record.json")
     record = json.loads(path.read_text())
@@ -97,8 +97,8 @@ def test_a_run_may_start_from_a_checkpoint_of_the_bare_encoder(tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "tensorflow"])
-def test_a_run_and_every_report_of_it(backend: str, tmp_path: Path) -> None:
-    if importlib.util.find_spec(backend) is None:  # not imported: the run is another process
+def test_run_is_scored_and_shown_in_every_report_format(backend: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec(backend) is None:  # not imported here, because the run is in another process
         pytest.skip(f"{backend} is not installed")
     results = tmp_path / "results"
     harness("run", "--task", "ner", "--backend", backend, *QUICK, "--save-weights", "--results", results)

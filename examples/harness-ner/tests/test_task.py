@@ -1,4 +1,4 @@
-"""From words to tokens: which position has the tag of which word."""
+"""Tests of the preparation: tokens, targets, options and errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "rio", "de", "jan", "##ei", "##ro"
 
 
 def raw(*sentences: str, names: tuple[str, ...] = NAMES) -> RawData:
-    """Of sentences such as ``Rio/B-a is/O``, the same in all splits."""
+    """Return data with the same sentences in all splits, parsed from strings such as ``Rio/B-a is/O``."""
     tagged = [[tuple(word.rsplit("/", 1)) for word in sentence.split(" ")] for sentence in sentences]
     part = split(tagged, names)  # type: ignore[arg-type]
     return RawData(train=part, validation=part, test=part, label_names=names)
@@ -34,7 +34,7 @@ def prepared(data: RawData, **options: Any) -> PreparedData:
     return NamedEntities().prepare(data, NerOptions(**options))
 
 
-def test_the_first_piece_of_a_word_has_its_tag(folder: Path) -> None:
+def test_first_piece_of_a_word_has_its_tag(folder: Path) -> None:
     data = prepared(raw("Rio/B-a de/I-a Janeiro/I-a is/O", "far-far/O"), tokenizer=str(folder))
     assert data.info.inputs["input_ids"].shape == (8,)
     pieces = [[PIECES[number] for number in row] for row in data.train.inputs["input_ids"]]
@@ -49,14 +49,14 @@ def test_the_first_piece_of_a_word_has_its_tag(folder: Path) -> None:
     assert data.train.groups["tokens"].tolist() == [8, 5]
 
 
-def test_a_word_of_which_nothing_is_left_is_unknown(folder: Path) -> None:
-    """A zero-width joiner by itself, as in tweets: it would lose its tag, and the words after it theirs."""
+def test_word_removed_by_the_normalizer_is_unknown(folder: Path) -> None:
+    """Use a word that is only a zero-width joiner; without a piece, the tags of later words would shift."""
     data = prepared(raw("\u200d/O Rio/B-a"), tokenizer=str(folder))
     assert data.train.inputs["input_ids"][0, :4].tolist() == [2, 1, 4, 3]
     assert data.train.targets[0, :4].tolist() == [IGNORED, 0, 1, IGNORED]
 
 
-def test_words_that_are_cut_away_are_told(folder: Path) -> None:
+def test_fraction_of_words_cut_off_is_recorded(folder: Path) -> None:
     data = prepared(raw("Rio/B-a de/I-a Janeiro/I-a is/O"), tokenizer=str(folder), max_length=5)
     assert data.train.inputs["input_ids"].tolist() == [[2, 4, 5, 6, 3]]
     assert data.train.targets.tolist() == [[IGNORED, 1, 2, 2, IGNORED]]
@@ -64,7 +64,7 @@ def test_words_that_are_cut_away_are_told(folder: Path) -> None:
     assert data.info.details["unscored_share"] == 0.25
 
 
-def test_the_vocabulary_is_learned_with_capitals_unless_they_are_lowered() -> None:
+def test_vocabulary_is_case_sensitive_unless_lowercase_is_set() -> None:
     data = raw(*["Bad/B-a bad/O"] * 9)
     ids = prepared(data).train.inputs["input_ids"][0]
     assert ids[1] != ids[2]
@@ -76,7 +76,7 @@ def test_the_vocabulary_is_learned_with_capitals_unless_they_are_lowered() -> No
         NerOptions(vocab_size=3)
 
 
-def test_the_default_length_is_that_of_the_longest_training_sentence(folder: Path) -> None:
+def test_default_length_is_that_of_the_longest_training_sentence(folder: Path) -> None:
     data = raw("Rio/O", " ".join(["is/O"] * 15))
     short = dataclasses.replace(data, train=data.train.take(np.array([0])))
     assert prepared(data, tokenizer=str(folder)).info.inputs["input_ids"].shape == (24,)
@@ -84,18 +84,18 @@ def test_the_default_length_is_that_of_the_longest_training_sentence(folder: Pat
     assert prepared(raw(" ".join(["is/O"] * 600)), tokenizer=str(folder)).info.inputs["input_ids"].shape == (512,)
 
 
-def test_what_is_no_tagging_is_refused(folder: Path) -> None:
-    with pytest.raises(DataError, match="must be the tags O, B-kind and I-kind; 'LOC' is none"):
+def test_prepare_rejects_invalid_tags(folder: Path) -> None:
+    with pytest.raises(DataError, match="must be the tags O, B-type and I-type; 'LOC' is not one of them"):
         prepared(raw("Rio/LOC", names=("O", "LOC")))
     with pytest.raises(DataError, match="'O' is missing"):
         prepared(raw("Rio/B-a", names=("B-a", "I-a")))
     data = raw("Rio/B-a is/O", "is/O")
     data.test.targets[0, 1] = IGNORED
-    with pytest.raises(DataError, match="training sentence 0 has 2 words and 1 tags"):  # the splits share arrays
+    with pytest.raises(DataError, match="training sentence 0 has 2 words but 1 tags"):  # the splits share arrays
         prepared(data)
 
 
-def test_a_checkpoint_brings_its_tokenizer(folder: Path, tmp_path: Path) -> None:
+def test_checkpoint_options_select_the_tokenizer_of_the_checkpoint(folder: Path, tmp_path: Path) -> None:
     assert NamedEntities().checkpoint_options(folder) == {"tokenizer": str(folder)}
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -106,6 +106,6 @@ def test_a_checkpoint_brings_its_tokenizer(folder: Path, tmp_path: Path) -> None
         prepared(raw("Rio/O"), tokenizer=str(folder))
 
 
-def test_the_recipe_is_one() -> None:
+def test_task_declares_a_recipe_and_its_metric() -> None:
     assert isinstance(NamedEntities.recipe, Recipe)
     assert NamedEntities.metric in NamedEntities.metrics

@@ -1,1 +1,1 @@
-"""JAX networks, one file a model family, each with ``build(config, info, dropout) -> harness.Network``."""
+"""JAX networks, one file per model family, each with ``build(config, info, dropout) -> harness.Network``."""

@@ -1,4 +1,4 @@
-"""A linear map of the flattened input."""
+"""A linear map of the flattened input in JAX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multi-layer perceptron on the flattened input: dense layers, ReLU and dropout between them."""
+"""A multi-layer perceptron on the flattened input in JAX: dense layers with ReLU and dropout between them."""
 
 from __future__ import annotations
 

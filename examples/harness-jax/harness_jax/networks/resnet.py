@@ -1,4 +1,4 @@
-"""ResNet, as ``transformers.ResNetForImageClassification``, with a stem for small images as well."""
+"""ResNet in JAX, equivalent to ``transformers.ResNetForImageClassification``, with a stem for small images."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from harness_jax.layers import Layers, Mode
 
 Array = Any
 Block = Callable[[Any, Any, Array, bool], tuple[Array, dict[str, Array]]]
-"""``(params, statistics, x, training) -> (y, changed statistics)``"""
+"""Function ``(params, statistics, x, training) -> (y, changed statistics)``."""
 
 
 def _block(make: Layers, name: str, kernel: int, stride: int = 1) -> Block:
-    """Convolution without bias, then batch normalization."""
+    """Create a convolution without bias, followed by batch normalization."""
     convolution = make.convolution(f"{name}.convolution", stride, padding=kernel // 2)
     normalization = make.batch_norm(f"{name}.normalization")
 
@@ -29,7 +29,7 @@ def _block(make: Layers, name: str, kernel: int, stride: int = 1) -> Block:
 
 
 def _layer(make: Layers, name: str, *, widths: tuple[int, int], stride: int, layer_type: str) -> Block:
-    """Residual layer: two 3x3 convolutions, or a bottleneck of a quarter of the width that strides in its 3x3."""
+    """Create a residual layer: two 3x3 convolutions, or a bottleneck with a quarter of the width and a strided 3x3."""
     shapes = [(3, stride), (3, 1)] if layer_type == "basic" else [(1, 1), (3, stride), (1, 1)]
     blocks = [_block(make, f"{name}.layer.{index}", *shape) for index, shape in enumerate(shapes)]
     shortcut = _block(make, f"{name}.shortcut", 1, stride) if widths[0] != widths[1] or stride != 1 else None
@@ -45,7 +45,7 @@ def _layer(make: Layers, name: str, *, widths: tuple[int, int], stride: int, lay
 
 
 def _max_pool(x: Array) -> Array:
-    """3x3 with stride 2, padded by one on every side."""
+    """Compute max pooling with 3x3 windows and stride 2, padded by one on every side."""
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), [(0, 0), (1, 1), (1, 1), (0, 0)])
 
 

@@ -1,4 +1,4 @@
-"""wav2vec 2.0 for sequence classification, as ``transformers.Wav2Vec2ForSequenceClassification``."""
+"""wav2vec 2.0 in JAX, equivalent to ``transformers.Wav2Vec2ForSequenceClassification``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CONVOLUTION_NORM_EPS = 1e-5
 
 
 def _feature_layer(make: Layers, name: str, stride: int, *, bias: bool, norm: str) -> Layer:
-    """Convolution over time, the norm where there is one, GELU."""
+    """Create a convolution over time, optional normalization, and GELU."""
     convolution = make.convolution(f"{name}.conv", stride, bias=bias)
     if not norm:
         return lambda params, x_blc: gelu(convolution(params, x_blc))
@@ -26,9 +26,9 @@ def _feature_layer(make: Layers, name: str, stride: int, *, bias: bool, norm: st
 
 
 def _positional_convolution(make: Layers, name: str, groups: int) -> Layer:
-    """Grouped, weight-normalized convolution over time (Salimans and Kingma 2016), then GELU.
+    """Create a grouped, weight-normalized convolution over time (Salimans and Kingma 2016), followed by GELU.
 
-    One convolution a group: XLA's CPU code for a grouped one takes three times as long.
+    Each group is a separate convolution, because XLA's CPU code for a grouped convolution takes three times as long.
     """
     gain, direction, bias = (make.array(f"{name}.{part}") for part in ("weight_g", "weight_v", "bias"))
 
@@ -36,7 +36,8 @@ def _positional_convolution(make: Layers, name: str, groups: int) -> Layer:
         v = params[direction]
         length = jnp.sqrt(jnp.square(v).sum((0, 1), keepdims=True))
         weight = (v * (params[gain] / length)).astype(x_blh.dtype)
-        # Half a kernel of zeros on both sides, and the surplus last frame of an even kernel never computed.
+        # The model pads by half of the kernel size on both sides and drops the last frame if the kernel size is even.
+        # Padding one zero less at the end has the same effect.
         size = weight.shape[-1]
         padded = jnp.pad(x_blh, [(0, 0), (size // 2, (size - 1) // 2), (0, 0)])
         parts = zip(jnp.split(padded, groups, axis=2), jnp.split(weight, groups, axis=0), strict=True)
@@ -47,7 +48,7 @@ def _positional_convolution(make: Layers, name: str, groups: int) -> Layer:
 
 
 def _layer(make: Layers, name: str, config: Any, dropout: float) -> Callable[[Any, Array, Mode], Array]:
-    """One Transformer layer; ``do_stable_layer_norm`` normalizes before each block instead of after its residual."""
+    """Create a Transformer layer; ``do_stable_layer_norm`` normalizes before each block instead of after the sum."""
     query, key, value, output = (make.dense(f"{name}.attention.{part}_proj") for part in ("q", "k", "v", "out"))
     layer_norm = make.layer_norm(f"{name}.layer_norm", config.layer_norm_eps)
     intermediate = make.dense(f"{name}.feed_forward.intermediate_dense")
