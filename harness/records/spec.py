@@ -112,7 +112,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     precision: Precision = "fp32"
     compile: bool = False
     deterministic: bool = False
-    """Whether to use only deterministic kernels, which are slower on a GPU."""
+    """Restriction to deterministic kernels, which are slower on a GPU."""
     seed: int = 0
     threads: int = 1
     recipe: Recipe

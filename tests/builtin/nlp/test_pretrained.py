@@ -158,7 +158,7 @@ def test_an_uncached_hub_id_is_rejected_offline(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UsageError, match="HARNESS_OFFLINE is set and it is not in the cache"):
-        locate("nobody/has-this-checkpoint")
+        locate("example/missing-checkpoint")
 
 
 def test_vocab_txt_tokenizes_as_in_bert(folder: Path) -> None:
