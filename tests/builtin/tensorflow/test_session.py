@@ -36,7 +36,7 @@ def test_each_batch_size_is_traced_once_whatever_the_learning_rate() -> None:
 
 def test_another_thread_count_in_the_same_process_is_refused() -> None:
     CASES.open("mlp")
-    with pytest.raises(harness.UnsupportedError, match="once a process"):
+    with pytest.raises(harness.UnsupportedError, match="once per process"):
         CASES.open("mlp", threads=1)
 
 

@@ -44,13 +44,13 @@ def test_the_cpu_is_the_last_device_and_computes_fp32() -> None:
 
 @pytest.mark.parametrize("precision", ["tf32", "fp16"])
 def test_a_precision_that_the_device_lacks_is_refused(precision: str) -> None:
-    with pytest.raises(harness.UnsupportedError, match=rf"cannot compute in {precision} on cpu .*; it can in: fp32"):
+    with pytest.raises(harness.UnsupportedError, match=rf"does not support precision {precision} on cpu .*; use one of: fp32"):
         TorchBackend().open(request_of("linear", precision=precision))
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "mps", "tpu"])
 def test_a_device_that_is_not_there_is_refused(device: str) -> None:
-    with pytest.raises(harness.UnsupportedError, match=rf"no device '{device}' on this machine; it finds: .*cpu"):
+    with pytest.raises(harness.UnsupportedError, match=rf"no device '{device}' on this machine; use one of: .*cpu"):
         TorchBackend().open(request_of("linear", device=device))
 
 
