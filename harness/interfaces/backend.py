@@ -82,7 +82,9 @@ class Session(ABC):
     A session only computes; the core owns the training loop, the clock and the batches. Methods may return before the
     device has finished. `synchronize` and `fetch` wait for it.
 
-    Notes ----- In ``fp64``, arrays documented as float32 are float64 instead, except the arrays in a batch.
+    Notes
+    -----
+    In ``fp64``, arrays documented as float32 are float64 instead, except the arrays in a batch.
     """
 
     @abstractmethod

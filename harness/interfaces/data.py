@@ -114,8 +114,8 @@ class PreparedData:
     digest: str = ""
     """SHA-256 (hex) over all arrays in all splits. It is computed by the core."""
     augment: Augment | None = None
-    """Function that augments the inputs of a training batch, or None for no augmentation. The core sets it to
-    `Task.augment` if the task overrides this method."""
+    """Function that augments the inputs of a training batch; None for no augmentation. The core sets it to a function
+    that calls `Task.augment`."""
 
 
 class Batch(NamedTuple):

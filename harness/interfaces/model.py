@@ -155,7 +155,9 @@ class NetworkRef:
 class Binding:
     """Mapping between a canonical array and a variable of a network.
 
-    Notes ----- The layout of the variable is ``own = canonical.transpose(axes).reshape(shape)``.
+    Notes
+    -----
+    The layout of the variable is ``own = canonical.transpose(axes).reshape(shape)``.
     """
 
     variable: Any

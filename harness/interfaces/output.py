@@ -12,8 +12,10 @@ from harness.records import Objective
 class Metric:
     """A number computed from targets and predictions.
 
-    Notes ----- A metric's function is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`. It
-    returns a float, or None if the metric is undefined. The arrays depend on the objective:
+    Notes
+    -----
+    A metric's function is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`. It returns a
+    float, or None if the metric is undefined. The shapes and dtypes of its arrays depend on the objective:
 
     - ``classification``: int64 class indices ``[N]`` and float32 logits ``[N, C]``.
     - ``regression``: float64 targets and predictions, both ``[N, T]``, in the unit of the target.
