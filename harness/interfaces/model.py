@@ -100,7 +100,7 @@ class Model(ABC, Generic[ConfigT]):
     def flops_per_sample(self, config: ConfigT, info: DataInfo) -> float:
         """Return the number of floating-point operations in the forward pass for one example.
 
-        Implementations should state their formula in the docstring.
+        Implementations must document their formula in this method's docstring.
 
         Parameters
         ----------
