@@ -78,7 +78,7 @@ class Catalog:
         return self._get("report format", self.reporters, name).value
 
     def model(self, name: str) -> tuple[Model, str]:
-        """Return the model family and variant for the name of a variant or family. A family selects its first variant."""
+        """Return the family and variant for the name of a model. The name of a family selects its first variant."""
         if ("model", name) in self.conflicts:
             raise self._unknown("model", name, ())
         if name in self.variants:

@@ -77,8 +77,7 @@ class Steady(Struct, frozen=True, kw_only=True):
 
 
 class Speed(Struct, frozen=True, kw_only=True):
-    """Throughput, as the median over the windows of the steady state. ``arrays.npz`` contains the individual
-    windows."""
+    """Median throughput over the windows of the steady state. ``arrays.npz`` contains the individual windows."""
 
     train_samples_per_s: float | None
     inference_samples_per_s: float | None

@@ -55,8 +55,8 @@ def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 def predictions(record: RunRecord, arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """Return the targets and outputs for the test split; None if they were not stored.
 
-    For classification, targets are int64 ``[N]`` and outputs are logits ``[N, C]``; for token classification, ``[N,
-    L]`` and ``[N, L, C]``. For regression, both are float64 ``[N, T]`` in the targets' unit.
+    For classification, targets are int64 ``[N]`` and outputs are logits ``[N, C]``; for token classification,
+    ``[N, L]`` and ``[N, L, C]``. For regression, both are float64 ``[N, T]`` in the targets' unit.
     """
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:

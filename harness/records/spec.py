@@ -90,8 +90,7 @@ class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Path of the user's data and the inferred options. They are stored in the record, but are not part of the run's
-    key."""
+    """Path of the user's data and the inferred options, which are recorded but are not part of the run's key."""
 
     path: str
     """Absolute path."""
@@ -150,8 +149,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def group_key(self) -> str:
-        """Key computed without the seed and the published split. Runs that are summarized in one table row share this
-        key."""
+        """Key without the seed and the published split. Runs that are summarized in one table row share this key."""
         options = {name: value for name, value in self.dataset_options.items() if name != "split"}
         return msgspec.structs.replace(self, seed=0, dataset_options=options).key
 

@@ -35,8 +35,7 @@ _NO_RECORD = (FileNotFoundError, NotADirectoryError)
 
 
 def _from_1(record: dict[str, Any]) -> dict[str, Any]:
-    """Migrate a version 1 record, which excludes a fixed number of warm-up windows and times inference for a fixed
-    duration."""
+    """Migrate a version 1 record, which has a fixed number of warm-up windows and a fixed duration of inference."""
     protocol = record["spec"]["protocol"]
     warmup, inference_s = protocol.pop("warmup_windows", 2), protocol.pop("inference_s", 2.0)
     protocol |= {"name": "version 1", "steady_windows": 1, "steady_s": inference_s, "budget_s": inference_s}
@@ -100,8 +99,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def decode_record(data: bytes, path: Path) -> RunRecord:
-    """Decode the JSON of a record with this or an older schema version. Raises `harness.RecordError`, which names
-    `path`."""
+    """Decode a JSON record with this or an older schema version. Raises `harness.RecordError`, which names `path`."""
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
         if version > SCHEMA_VERSION:
@@ -194,8 +192,7 @@ class Store:
             repeat += 1
 
     def load(self) -> Loaded:
-        """Return all readable runs. Unreadable records are listed in `Loaded.problems` and do not raise an
-        exception."""
+        """Return all readable runs. Unreadable records are listed in `Loaded.problems` and do not raise."""
         runs, problems = [], []
         with no_collection():
             for path in self._directories():
@@ -227,8 +224,10 @@ class Store:
         return StoredRun(path, read_record(path / RECORD))
 
     def arrays(self, run: StoredRun) -> dict[str, NDArray[Any]]:
-        """Return the raw samples of a run; empty if the run failed before any were stored. Raises `harness.RecordError`
-        if they cannot be read."""
+        """Return the raw samples of a run; empty if the run failed before any were stored.
+
+        Raises `harness.RecordError` if they cannot be read.
+        """
         path = run.path / ARRAYS
         return read_arrays(path) if path.exists() else {}
 
@@ -245,8 +244,10 @@ class Store:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Disable garbage collection while records are read. Records contain no reference cycles, and collection would take
-    about half of the time."""
+    """Disable garbage collection while records are read.
+
+    Records contain no reference cycles, and collection would take about half of the time.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -257,8 +258,10 @@ def no_collection() -> Iterator[None]:
 
 
 def _may_hold_record(path: Path) -> bool:
-    """Return whether a directory may contain a record. If this cannot be determined, return True, so that reading
-    raises."""
+    """Return whether a directory may contain a record.
+
+    If this cannot be determined, return True, so that reading the record raises an exception with the reason.
+    """
     try:
         (path / RECORD).stat()
     except _NO_RECORD:
