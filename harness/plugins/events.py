@@ -15,9 +15,9 @@ from harness.records import PluginRef
 class Events:
     """Dispatcher that calls the event hooks of all plugins in a catalog, one after another.
 
-    Hooks have the same time limit as the loading of plugins. If a hook exceeds it, this is reported on stderr, and the
-    plugin receives no further events. If a hook raises an exception, this is also reported, but the plugin still
-    receives later events.
+    Each hook call has the same time limit as loading a plugin. A hook that exceeds it is reported on stderr, and its
+    plugin receives no further events. A hook that raises an exception is also reported, but its plugin still receives
+    later events.
     """
 
     def __init__(self, catalog: Catalog) -> None:

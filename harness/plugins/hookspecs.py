@@ -21,8 +21,8 @@ GROUP = "harness"
 
 API_VERSION = "1.0"
 """Version of the plugin API, which consists of the hooks and `harness.__all__`. Changes that may break plugins
-increment the major version; additions increment the minor version. A plugin declares the version for which it was
-written in ``HARNESS_API_VERSION``."""
+increment the major version; additions increment the minor version. A plugin declares in ``HARNESS_API_VERSION`` which
+version it was written for."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
