@@ -118,7 +118,7 @@ def _throughput(
             number, inputs = next(cycle)
             handle = session.predict(inputs)
             count += 1
-            if count % 16 == 0:  # limits the number of queued batches, so that a window is not much too long
+            if count % 16 == 0:  # limit the number of queued batches, so that the window does not run far over its time
                 session.fetch(handle)
             if time.perf_counter() - start >= window_s:
                 break

@@ -17,7 +17,7 @@ from harness.measure.nvml import NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
-"""Number of cores used by other processes above which a flag is set."""
+"""Number of cores in use by other processes above which a flag is set."""
 THROTTLED_FRACTION = 0.01
 """Fraction of time spent throttled above which a flag is set."""
 
@@ -27,7 +27,7 @@ class Reading(NamedTuple):
 
     clock_s: float = 0.0
     busy_s: float | None = None
-    """Busy time of the cores that the process may use, including all processes (/proc/stat, see proc(5))."""
+    """Busy time of the cores that the process may use, summed over all processes (/proc/stat, see proc(5))."""
     own_s: float | None = None
     """CPU time of all threads of this process."""
     stolen_s: float | None = None
@@ -141,8 +141,7 @@ class Machine:
         self.gpu_others = max(self.gpu_others, gpu.others())
 
     def _processor_s(self) -> tuple[float | None, float | None]:
-        """Return busy and stolen time in seconds for the cores that the process may use; None if /proc/stat is
-        unreadable."""
+        """Return busy and stolen seconds for the cores that the process may use; None if /proc/stat is unreadable."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             tick = os.sysconf("SC_CLK_TCK")
             busy = stolen = 0

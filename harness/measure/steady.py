@@ -53,11 +53,9 @@ def warmup(rates: Array) -> int:
 def median_interval(values: Array) -> tuple[float, float] | None:
     """Return a confidence interval for the median; None if there are fewer than six values.
 
-    The confidence level is at least 95% for any distribution.
-
-    The ends of the interval are the k-th smallest and the k-th largest of n values. They enclose the median with
-    probability 1 - 2 P(X < k), where X ~ binomial(n, 1/2) (Conover 1999, Practical Nonparametric Statistics, section
-    3.2).
+    The confidence level is at least 95% for any distribution. The ends of the interval are the k-th smallest and the
+    k-th largest of n values. They enclose the median with probability 1 - 2 P(X < k), where X ~ binomial(n, 1/2)
+    (Conover 1999, Practical Nonparametric Statistics, section 3.2).
     """
     n = len(values)
     if n < 6:
@@ -73,8 +71,7 @@ def median_interval(values: Array) -> tuple[float, float] | None:
 
 
 def is_enough(windows: Sequence[Window], protocol: Protocol) -> bool:
-    """Return True if the windows in the steady state have the number, duration and precision that the protocol
-    requires."""
+    """Return True if the steady state has the number of windows, duration and precision that the protocol requires."""
 
     def are_enough(steady: Sequence[Window]) -> bool:
         seconds = sum(window.seconds for window in steady)
@@ -88,8 +85,7 @@ def is_enough(windows: Sequence[Window], protocol: Protocol) -> bool:
 
 
 def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> tuple[float, Steady]:
-    """Return the median throughput in the steady state, in samples per second, and a description of the steady
-    state."""
+    """Return the median throughput in samples per second, and a description of the steady state."""
     rates = per_second(windows, batch_size)
     start = warmup(rates)
     low, high = median_interval(rates[start:]) or (None, None)
@@ -104,8 +100,7 @@ def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> t
 
 
 def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[FlagKind, str]]:
-    """Return the kinds and details of flags for a confidence interval that is too wide, for drift and for
-    bimodality."""
+    """Return the kinds and details of flags for wide confidence intervals, drift and bimodality."""
     rates = per_second(windows, 1)
     rates = rates[warmup(rates) :]
     flags: list[tuple[FlagKind, str]] = []

@@ -22,8 +22,10 @@ from harness.records import EpochEnded, Progress, RunSpec
 
 
 class _WindowLength:
-    """Number of steps in the next window. It doubles until a window lasts half of the target time, and is then
-    scaled."""
+    """Number of steps in the next window.
+
+    The number doubles until a window lasts half of the target time. It is then scaled to reach the target time.
+    """
 
     def __init__(self, target_s: float) -> None:
         self._target_s = target_s
@@ -32,7 +34,7 @@ class _WindowLength:
     def learn(self, steps: int, seconds: float, first: bool) -> None:
         if (
             first or steps < self.steps
-        ):  # the first step includes compilation; a window cut short by the end of an epoch is too noisy
+        ):  # the first step includes compilation, and a window cut short by the end of an epoch is too noisy
             return
         grown = 2 * self.steps if seconds < self._target_s / 2 else round(self._target_s * steps / seconds)
         self.steps = max(1, grown)

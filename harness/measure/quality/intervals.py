@@ -29,9 +29,9 @@ CHUNK = 10**7
 def intervals(objective: Objective, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
     """Return (low, high) by metric, for all metrics in `harness.measure.quality.metrics` except ROC AUC.
 
-    For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, both are ``[N,
-    T]`` in the target's unit. Resamples for which a metric is undefined are dropped. A metric that is undefined for at
-    least half of the resamples has no interval.
+    For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, both are
+    ``[N, T]`` in the target's unit. Resamples for which a metric is undefined are dropped. A metric that is undefined
+    for at least half of the resamples has no interval.
     """
     if objective == "classification":
         drawn = _classification(targets, outputs.argmax(axis=-1), outputs.shape[1])

@@ -51,8 +51,8 @@ class Scorer:
     ) -> Scores:
         """Return all scores.
 
-        Each split is a tuple (targets, outputs). `reference` contains the test targets and the outputs of the closed-form
-        solution. `groups` are the groups of the test split.
+        Each split is a tuple (targets, outputs). `reference` contains the test targets and the outputs of the
+        closed-form solution. `groups` are the groups of the test split.
         """
         classes = self._info.objective == "classification" and test[1].ndim == 2
         return Scores(
@@ -108,8 +108,7 @@ class Scorer:
         ]
 
     def _intervals(self, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
-        """Return the intervals for built-in metrics. If a plugin's metric replaces a built-in one, it has no
-        interval."""
+        """Return the intervals for built-in metrics. A plugin's replacement for a built-in metric has no interval."""
         from harness.measure.quality.intervals import intervals
 
         known = intervals(self._info.objective, *self._in_target_unit(targets, outputs))

@@ -70,8 +70,8 @@ def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 def _texts(values: NDArray[Any]) -> list[str]:
     """Return a distinct label for each distinct value.
 
-    Floats are formatted with as few digits as keep the labels distinct, but with at least four digits and with all digits
-    of the integer part.
+    Floats are formatted with the smallest number of digits that keeps the labels distinct, but with at least four
+    digits and with all digits of the integer part.
     """
     if values.dtype.kind != "f":
         return [str(value) for value in values]
