@@ -68,10 +68,10 @@ class RooflineKernels:
     """
 
     matrix: Callable[[int], Callable[[], Any]]
-    """Function that takes ``n`` and returns a kernel, which multiplies two ``[n, n]`` matrices in the requested
+    """Function that takes ``n`` and returns a kernel that multiplies two ``[n, n]`` matrices in the requested
     precision."""
     copy: Callable[[int], Callable[[], Any]]
-    """Function that takes a size in bytes and returns a kernel, which copies an array of that size to another array."""
+    """Function that takes a size in bytes and returns a kernel that copies an array of that size to another array."""
     synchronize: Callable[[], None]
     """Function that returns once the device has finished all submitted work."""
 

@@ -139,7 +139,8 @@ class SeededSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """
 
     split_seed: int = 0
-    """Seed for the random split, from 0 to 2^32 - 1. Vary it to find out how much a score depends on the split."""
+    """Seed for the random split, from 0 to 2^32 - 1. Vary the seed to find out how much a score depends on the
+    split."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` if `split_seed` is out of range."""
@@ -159,7 +160,7 @@ class Dataset(ABC, Generic[OptionsT]):
     kind: ClassVar[str]
     """Kind of raw input, which selects the tasks: ``text``, ``image``, ``audio`` or ``table``."""
     objective: ClassVar[Objective]
-    """Objective for which the targets are suitable."""
+    """Training objective that the targets are intended for."""
     summary: ClassVar[str]
     """One-line description."""
     license: ClassVar[str]
@@ -194,7 +195,7 @@ class Dataset(ABC, Generic[OptionsT]):
     label_names: ClassVar[Sequence[str]] = ()
     """Names of the classes, in the order of their indices; for regression, names of the targets."""
     metric: ClassVar[str] = ""
-    """Metric that publications report for this dataset, with its name in ``harness list metrics`` if it is listed
+    """Metric that publications report for this dataset. If it is listed in ``harness list metrics``, the name used
     there."""
     target: ClassVar[float | None] = None
     """Target for the validation score in the task's primary metric, used to measure time-to-target; None for no

@@ -25,7 +25,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
     """Name, shape and initializer of one canonical array of a model."""
 
     name: str
-    """Name of the array. If the architecture has Hugging Face checkpoints, the name used in them."""
+    """Name of the array. It matches the architecture's Hugging Face checkpoints, if there are any."""
     shape: tuple[int, ...]
     """Shape in PyTorch's layout: ``[out, in]`` for a dense layer, ``[out, in / groups, *kernel]`` for a convolution."""
     init: str = "zeros"
@@ -73,7 +73,7 @@ class Model(ABC, Generic[ConfigT]):
     """Prefix of the encoder's parameters, such as ``bert.``. Checkpoints that contain only the encoder omit the
     prefix."""
     head: ClassVar[Sequence[str]] = ()
-    """Prefixes of the parameters that checkpoints for other tasks lack or store with a different shape."""
+    """Prefixes of parameters that are missing from checkpoints for other tasks or have a different shape there."""
     legacy_names: ClassVar[Mapping[str, str]] = {}
     """Mapping from suffixes of parameter names in older checkpoints to the canonical suffixes."""
     checkpoint_requires: ClassVar[Mapping[str, Any]] = {}

@@ -36,7 +36,7 @@ class Metric:
     unit: str = ""
     """Unit of the metric's values: empty for a fraction between 0 and 1, ``target`` for the target's unit."""
     bounds: tuple[float | None, float | None] = (None, None)
-    """Minimum and maximum value of the metric; None for no bound."""
+    """Minimum and maximum of the values; None if unbounded."""
 
 
 @dataclass(frozen=True, kw_only=True)

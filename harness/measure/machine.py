@@ -1,7 +1,7 @@
 """Hardware and system counters during a measurement: load from other processes, throttling and energy.
 
 `Machine.read` is called before and after each window, outside of the timed section. If the machine does not provide a
-counter, its value is None, and so are differences and sums that include it.
+counter, the value is None, and so are differences and sums that include the counter.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def total(readings: Sequence[Reading]) -> Reading:
 
 
 class Machine:
-    """Counters for a run on the device `device` (``cpu`` or ``cuda:N``) of this machine.
+    """Counters of this machine for a run on `device` (``cpu`` or ``cuda:N``).
 
     `root` is the directory that contains ``proc`` and ``sys``.
     """

@@ -17,7 +17,7 @@ from harness.records import PluginRef
 
 EXTRA, DISABLED = "HARNESS_PLUGINS", "HARNESS_DISABLE_PLUGINS"
 """Environment variables that contain comma-separated lists: the first lists files or modules to load in addition to the
-installed plugins, the second lists plugins that must not be loaded."""
+installed plugins, and the second lists plugins that must not be loaded."""
 
 CORE = {"core-metrics": "harness.measure.quality.builtin", "core-formats": "harness.report.builtin"}
 """Core plugins, which are part of every catalog. They are listed here and not declared as entry points, because every

@@ -35,7 +35,7 @@ class Offer(NamedTuple):
 
 
 def check_offer(hook: str, value: Any) -> None:
-    """Raise `harness.PluginError` if an object has the wrong type for its hook or lacks required attributes."""
+    """Raise `harness.PluginError` if an object has the wrong type for its hook or is missing required attributes."""
     _, kind, attributes = YIELDS[hook]
     if not isinstance(value, kind):
         raise PluginError(f"{hook} yielded a {type(value).__name__}; it must yield harness.{kind.__name__}")

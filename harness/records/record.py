@@ -135,8 +135,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     host_counter: str
     """Counter that the host values were read from, such as ``VmHWM, reset at each phase``."""
     tree_peak_bytes: int | None = None
-    """Summed peaks of the worker and all processes that it started, as the maximum over the phases; None if the worker
-    started no processes or if this was not measured."""
+    """Summed peak memory of the worker and all processes that it started, in the phase with the largest sum; None if
+    the worker started no processes or if this was not measured."""
     device: DeviceMemory | None = None
 
 

@@ -192,10 +192,10 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     """Number of classes, or number of regression targets."""
     label_names: tuple[str, ...] = ()
     target_mean: tuple[float, ...] = ()
-    """Means of the training targets, used to standardize targets for regression. `in_target_unit` reverts the
+    """Means of the training targets, used to standardize regression targets. `in_target_unit` reverses the
     standardization."""
     target_scale: tuple[float, ...] = ()
-    """Scales of the training targets, used to standardize targets for regression."""
+    """Scales of the training targets, used to standardize regression targets."""
     details: dict[str, bool | int | float | str] = {}
     """Additional results of preprocessing, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and
     ``truncated_share``."""

@@ -59,8 +59,7 @@ def _from_1(record: dict[str, Any]) -> dict[str, Any]:
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
-"""Functions that convert a record (plain JSON values) to the next schema version, by the current version of the
-record."""
+"""Functions that convert a record (plain JSON values) to the next schema version, keyed by the record's version."""
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ EXAMPLES = 16
 class Workbench:
     """A backend together with a model, data and settings.
 
-    `model` is the name of the model family. By default, a model for the smallest default dataset is
-    chosen, preferably a model with dropout.
+    `model` is the name of the model family. By default, a model for the smallest default dataset is chosen, preferably
+    one with dropout.
     """
 
     def __init__(self, backend: Backend, catalog: Catalog, model: str = "") -> None:

@@ -20,10 +20,10 @@ Array = NDArray[Any]
 
 RESAMPLES = 2_000
 MIN_RESAMPLES, MAX_NUMBERS = 200, 10**8
-"""Minimum number of resamples, and maximum count of drawn numbers. The latter reduces the number of resamples for large
-test splits."""
+"""Minimum number of resamples, and maximum count of random numbers, which limits the number of resamples for large test
+splits."""
 CHUNK = 10**7
-"""Count of numbers to draw at once, which limits memory usage."""
+"""Count of random numbers to draw at once, which limits memory usage."""
 
 
 def intervals(objective: Objective, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
