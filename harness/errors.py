@@ -12,7 +12,7 @@
     |-- UnsupportedError          this machine, device or backend cannot do what was requested
     `-- BadResultError            a run computed an unusable value (a non-finite loss)
 
-An `UnsupportedError` or `BadResultError` that is raised in a run's process is recorded as a `Failure` of that kind.
+If a run's process raises an `UnsupportedError` or a `BadResultError`, a `Failure` of that kind is recorded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HarnessError(Exception):
     Attributes
     ----------
     exit_status : int
-        Exit status of the command line after this error: 1, or 2 for invalid requests and broken plugins.
+        Exit status of the command that raised this error: 1, or 2 for invalid requests and broken plugins.
     """
 
     exit_status = 1
@@ -53,7 +53,7 @@ class UnknownNameError(UsageError):
     known : iterable of str
         The known names of this kind.
     hint : str, default=""
-        Text to append to the message, such as the location of the name.
+        Text to append to the message, such as where the name was found.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class UnknownNameError(UsageError):
 
 
 class CombinationError(UsageError):
-    """A combination of known names that is not possible, such as an image model for a text task."""
+    """An unsupported combination of known names, such as an image model for a text task."""
 
 
 class PluginError(HarnessError):
@@ -96,7 +96,7 @@ class DataError(HarnessError):
 
 
 class UnsupportedError(HarnessError):
-    """A request that this machine, device or backend cannot carry out."""
+    """A request that this machine, device or backend cannot fulfill."""
 
 
 class BadResultError(HarnessError):

@@ -1,6 +1,6 @@
-"""The classes that plugins implement, with one module for each kind, and the arrays that they exchange.
+"""Classes that plugins implement, one module per kind, and the arrays that plugins exchange.
 
-Importing a plugin's module takes milliseconds: import numpy, scikit-learn and the frameworks inside functions.
+A plugin's module must import within milliseconds, so import numpy, scikit-learn and the frameworks inside functions.
 """
 
 from harness.interfaces.backend import (

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class DeviceInfo(Struct, frozen=True, kw_only=True):
-    """A device that a backend can compute on, and the precisions that it supports there."""
+    """A device that a backend can use, and the precisions that the backend supports on it."""
 
     name: str
     """Name of the device: ``cpu``, or a kind and an index, such as ``cuda:0``."""
     description: str
     """Human-readable description, such as the product name of a GPU."""
     precisions: tuple[Precision, ...]
-    """Supported precisions; ``fp32`` is always among them."""
+    """Supported precisions, which always include ``fp32``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,26 +50,28 @@ class SessionRequest:
     precision: Precision
     """Precision of the computation."""
     compile: bool
-    """True to compile the network, in the backend's own way."""
+    """True to compile the network with the backend's compiler."""
     seed: int
-    """Seed of all random numbers that the session draws, such as dropout masks."""
+    """Seed for all random numbers that the session draws, for example for dropout masks."""
     threads: int
     """Number of CPU threads that the session may use."""
     deterministic: bool = False
-    """True to use only kernels that give bitwise identical results every time."""
+    """True to use only kernels whose results are bitwise reproducible."""
 
 
 @dataclass(frozen=True)
 class RooflineKernels:
     """Kernels for measuring a device's peak compute and bandwidth.
 
-    The core calls them repeatedly and measures the time. Calls may return before the device has finished.
+    The core calls the kernels repeatedly and measures the elapsed time. A call may return before the device has
+    finished.
     """
 
     matrix: Callable[[int], Callable[[], Any]]
-    """Function of ``n`` that returns a kernel, which multiplies two matrices ``[n, n]`` in the requested precision."""
+    """Function that takes ``n`` and returns a kernel that multiplies two ``[n, n]`` matrices in the requested
+    precision."""
     copy: Callable[[int], Callable[[], Any]]
-    """Function of a size in bytes that returns a kernel, which copies an array of that size into another one."""
+    """Function that takes a size in bytes and returns a kernel that copies an array of that size to another array."""
     synchronize: Callable[[], None]
     """Function that returns once the device has finished all submitted work."""
 
@@ -77,12 +79,12 @@ class RooflineKernels:
 class Session(ABC):
     """One model on one device.
 
-    A session only computes: the core owns the training loop, the clock and the batches. Calls may return before the
-    device has finished; `synchronize` and `fetch` wait.
+    A session only computes; the core owns the training loop, the clock and the batches. Methods may return before the
+    device has finished. `synchronize` and `fetch` wait for it.
 
     Notes
     -----
-    At precision ``fp64``, every array documented as float32 is float64 instead, except the arrays of the batches.
+    In ``fp64``, arrays documented as float32 are float64 instead, except the arrays in a batch.
     """
 
     @abstractmethod
@@ -114,7 +116,7 @@ class Session(ABC):
         batch : Batch
             The examples of the step.
         learning_rate : float
-            Learning rate of this step. It replaces the recipe's, as the core computes the schedule.
+            Learning rate for this step. It replaces the recipe's learning rate, because the core computes the schedule.
 
         Returns
         -------
@@ -124,10 +126,9 @@ class Session(ABC):
 
     @abstractmethod
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
-        """Compute the loss and the gradients of a batch as `train_step` does, without updating the weights.
+        """Compute the loss and gradients of a batch like `train_step`, but without updating the weights.
 
-        Only the parity check calls this method. Running statistics may change, as in any forward pass in training
-        mode.
+        Only the parity check calls this method. As in any forward pass in training mode, running statistics may change.
 
         Parameters
         ----------
@@ -139,8 +140,8 @@ class Session(ABC):
         loss : float
             Mean loss of the batch.
         gradients : dict of str to ndarray
-            Float32 gradient of the loss, before clipping, for every trainable parameter, by canonical name and in
-            canonical shape.
+            Float32 gradients of the loss with respect to all trainable parameters, before clipping, by canonical name
+            and in canonical shapes.
         """
 
     @abstractmethod
@@ -150,7 +151,7 @@ class Session(ABC):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Arrays ``[B, ...]`` by input name. They must not be modified.
+            Arrays ``[B, ...]`` by input name. The method must not modify them.
 
         Returns
         -------
@@ -162,8 +163,8 @@ class Session(ABC):
     def inference(self) -> AbstractContextManager[Any]:
         """Return a context manager in which the core runs its inference loops.
 
-        A backend can use it to switch its framework to inference mode once, rather than in each call of `predict`.
-        `predict` must also work outside of it. By default, the context manager does nothing.
+        A backend can use it to switch its framework to inference mode once instead of in every call to `predict`.
+        `predict` must also work outside the context manager. The default context manager does nothing.
         """
         return nullcontext()
 
@@ -174,7 +175,7 @@ class Session(ABC):
         Parameters
         ----------
         handle : Any
-            A return value of `train_step` or `predict`.
+            Handle returned by `train_step` or `predict`.
 
         Returns
         -------
@@ -187,30 +188,30 @@ class Session(ABC):
         """Wait until the device has finished all submitted work."""
 
     def device_memory(self) -> DeviceMemory | None:
-        """Return the peak memory use of the device since the session was opened.
+        """Return the peak memory usage of the device since the session was opened.
 
         Returns
         -------
         DeviceMemory or None
-            The peaks in bytes; None if the device is the host or the framework does not report them.
+            Peak memory in bytes; None if the device is the host or if the framework does not report it.
         """
         return None
 
     def notes(self) -> dict[str, str]:
         """Return the settings that are in effect, such as thread counts, TF32 flags and the compile mode.
 
-        They are stored in the record of the run.
+        The settings are stored in the run's record.
         """
         return {}
 
     def close(self) -> None:  # noqa: B027  # optional
-        """Free the device's memory. The session is not used afterwards."""
+        """Free the session's memory on the device. The session is not used afterwards."""
 
 
 class Backend(ABC):
     """A framework that trains and runs networks.
 
-    Importing the module of a backend and instantiating the class must not import the framework.
+    Importing the backend's module and instantiating the class must not import the framework.
     """
 
     name: ClassVar[str]
@@ -218,23 +219,23 @@ class Backend(ABC):
     summary: ClassVar[str]
     """One-line description."""
     requires: ClassVar[Mapping[str, str]]
-    """Required modules and the commands that install them. They are looked up without being imported."""
+    """Required modules and the commands that install them. The modules are looked up without being imported."""
     packages: ClassVar[Sequence[str]]
-    """Distributions whose versions are stored in the record."""
+    """Names of the distributions whose versions are stored in the record."""
     environment: ClassVar[Mapping[str, str]] = {}
-    """Environment variables that are set in the worker before any import, for example to silence logs."""
+    """Environment variables to set in the worker process before any import, for example to silence log messages."""
     trains_by_steps: ClassVar[bool] = True
-    """False if each `Session.train_step` fits the model from scratch on its batch, which is then the whole training
-    split. Such a backend has no learning rate and no gradients, and its models may have no canonical parameters."""
+    """False if each call to `Session.train_step` fits the model from scratch. The batch is then the whole training
+    split. Such a backend uses no learning rate and no gradients, and its models may have no canonical parameters."""
     default_models: ClassVar[Sequence[str]] = ()
-    """Model variants for this backend, best first. If no model is named and the task's default model has no network for
-    the backend, the first variant that suits the task is used."""
+    """Preferred model variants for this backend, best first. If the user names no model and the task's default model
+    has no network for this backend, the first variant that suits the task is used."""
 
     @abstractmethod
     def devices(self) -> Sequence[DeviceInfo]:
         """Return the devices that are available on this machine, best first.
 
-        This method may import the framework. It is called in worker and probe processes only.
+        This method may import the framework. It is called only in worker and probe processes.
         """
 
     @abstractmethod
@@ -244,7 +245,7 @@ class Backend(ABC):
         Parameters
         ----------
         request : SessionRequest
-            The network, the device and all settings.
+            Network, device and settings.
 
         Returns
         -------
@@ -254,11 +255,12 @@ class Backend(ABC):
         Raises
         ------
         harness.UnsupportedError
-            If the device, the precision or a setting is not supported. A backend must not fall back to another one.
+            If the device, the precision or a setting is not supported. The backend must not silently use a different
+            one.
         """
 
     def allocated_bytes(self, device: str, size_bytes: int) -> int | None:
-        """Allocate memory, free it, and return by how much the framework's peak memory use rose.
+        """Allocate memory, free it, and return the increase in the framework's peak memory usage.
 
         ``harness selftest`` calls this method in a child process to check `Session.device_memory`.
 
@@ -272,12 +274,12 @@ class Backend(ABC):
         Returns
         -------
         int or None
-            Increase of the peak in bytes; None if the framework does not report it.
+            Increase in peak memory, in bytes; None if the framework does not report its peak memory.
         """
         return None
 
     def roofline_kernels(self, device: str, precision: Precision, threads: int) -> RooflineKernels | None:
-        """Return kernels that measure the peak performance of a device.
+        """Return kernels for measuring a device's peak performance.
 
         ``harness doctor --roofline`` calls this method in a child process.
 
@@ -293,10 +295,10 @@ class Backend(ABC):
         Returns
         -------
         RooflineKernels or None
-            The kernels; None if the backend does not provide any.
+            The kernels; None if the backend does not provide them.
         """
         return None
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return whether an exception of the framework means that memory ran out."""
+        """Return whether an exception means that the framework ran out of memory."""
         return isinstance(error, MemoryError)

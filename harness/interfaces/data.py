@@ -1,4 +1,4 @@
-"""The interfaces of data plugins, `Dataset` and `Task`, and the arrays that they exchange."""
+"""The interfaces for data plugins, `Dataset` and `Task`, and the arrays that they exchange."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ OptionsT = TypeVar("OptionsT", bound=Struct, default=Any)
 
 
 class RawInput(Struct, frozen=True, kw_only=True):
-    """Shape and dtype of one input of a dataset, for a single example, before a task prepares it."""
+    """Shape and dtype of one input for a single raw example, before a task prepares it."""
 
     shape: tuple[int | None, ...]
-    """Shape without the batch axis. None stands for an axis whose length varies between examples, such as that of a
-    waveform; ``()`` is the shape of a text."""
+    """Shape without the batch axis. None marks an axis whose length varies between examples, such as the time axis of a
+    waveform. Strings have the shape ``()``."""
     dtype: str
     """Name of the numpy dtype, or ``str``."""
 
@@ -41,15 +41,15 @@ class Split:
     inputs: Mapping[str, Array]
     """Arrays ``[N, ...]`` by input name.
 
-    Raw data may contain object arrays: ``text`` holds a str and ``waveform`` a float32 array ``[samples]`` in [-1, 1]
-    for each example. Prepared data contains numeric arrays only. A large input may be an object that reads its rows
-    from a file; it has ``shape``, ``dtype`` and ``len``, accepts an int array or a slice as index, and can be converted
-    by ``np.asarray``.
+    Raw data may contain object arrays: ``text`` contains a str for each example, and ``waveform`` a float32 array
+    ``[samples]`` with values in [-1, 1]. Prepared data contains numeric arrays only. A large input may be an array-like
+    object that reads its rows from a file. Such an object has ``shape`` and ``dtype``, supports ``len`` and
+    ``np.asarray``, and can be indexed with an int array or a slice.
     """
     targets: Array
-    """Class indices, int64 ``[N]``; regression targets, float ``[N, T]``; or, for token classification, class indices
-    of the positions, int64 ``[N, L]``, with `harness.IGNORED` at positions without a target. Every example has at least
-    one position with a target."""
+    """Targets: for classification, class indices, int64 ``[N]``; for regression, float ``[N, T]``; for token
+    classification, the class index of each position, int64 ``[N, L]``, with `harness.IGNORED` at positions without a
+    target. Every example must have at least one position with a target."""
     groups: Mapping[str, Array] = field(default_factory=dict)
     """Arrays ``[N]`` by group name, such as the speaker of each example."""
 
@@ -63,12 +63,12 @@ class Split:
         Parameters
         ----------
         index : ndarray of int
-            Positions ``[M]`` of the examples, which may repeat.
+            Positions ``[M]`` of the examples. Positions may be repeated.
 
         Returns
         -------
         Split
-            The examples at `index`, in that order.
+            The selected examples, in the order of `index`.
         """
         return Split(
             inputs={name: array[index] for name, array in self.inputs.items()},
@@ -79,9 +79,9 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class RawData:
-    """The three splits of a dataset as loaded, before anything is fitted.
+    """The three splits of a dataset, before preprocessing.
 
-    The splits are those that were published, or they are drawn with a fixed seed.
+    The splits are either the published ones or drawn at random with a fixed seed.
     """
 
     train: Split
@@ -93,14 +93,14 @@ class RawData:
     label_names: tuple[str, ...] = ()
     """Names of the classes, in the order of their indices; for regression, names of the targets."""
     details: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-    """Facts that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression."""
+    """Additional information that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedData:
-    """The numeric arrays that a task prepares from raw data, for every backend.
+    """Numeric arrays that a task prepares from raw data and that all backends share.
 
-    Preprocessing steps are fitted on the training split only.
+    Preprocessing steps are fitted only on the training split.
     """
 
     train: Split
@@ -110,35 +110,37 @@ class PreparedData:
     test: Split
     """Test examples."""
     info: DataInfo
-    """Description of the data, from which models are sized."""
+    """Description of the data, which determines the models' input and output sizes."""
     digest: str = ""
-    """SHA-256 (hex) of all arrays of all splits, which the core computes."""
+    """SHA-256 (hex) over all arrays in all splits. It is computed by the core."""
     augment: Augment | None = None
-    """Function that augments the inputs of a training batch, which the core sets from `Task.augment`; None for no
-    augmentation."""
+    """Function that augments the inputs of a training batch; None for no augmentation. The core sets it to a function
+    that calls `Task.augment`."""
 
 
 class Batch(NamedTuple):
-    """Inputs and targets of one step, in host memory."""
+    """Inputs and targets for one step, in host memory."""
 
     inputs: dict[str, Array]
     """C-contiguous arrays ``[B, ...]`` by input name."""
     targets: Array
-    """Int64 ``[B]``, float32 ``[B, T]``, or int64 ``[B, L]`` for token classification."""
+    """Targets: int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, int64 ``[B, L]`` for token
+    classification."""
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """Empty options, for plugins that have none."""
+    """Empty options, for plugins without options."""
 
 
 class SeededSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of a dataset without published splits, whose splits are drawn at random.
+    """Options for a dataset without published splits, which is split at random.
 
     Subclass it to add options.
     """
 
     split_seed: int = 0
-    """Seed of the random split, from 0 to 2^32 - 1. Other values show how much a score depends on the split."""
+    """Seed for the random split, from 0 to 2^32 - 1. Vary the seed to find out how much a score depends on the
+    split."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` if `split_seed` is out of range."""
@@ -158,7 +160,7 @@ class Dataset(ABC, Generic[OptionsT]):
     kind: ClassVar[str]
     """Kind of raw input, which selects the tasks: ``text``, ``image``, ``audio`` or ``table``."""
     objective: ClassVar[Objective]
-    """Objective that the targets are for."""
+    """Training objective that the targets are intended for."""
     summary: ClassVar[str]
     """One-line description."""
     license: ClassVar[str]
@@ -166,37 +168,40 @@ class Dataset(ABC, Generic[OptionsT]):
     Options: ClassVar[type[Struct]] = NoOptions
     """Struct of the options that ``--set dataset.<field>=`` changes."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Changes to the training recipe by model variant or family, tuned on the validation split of this dataset."""
+    """Changes to the training recipe, by model variant or family. They are tuned on the validation split of this
+    dataset."""
     fine_tuning: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Changes to the recipe of models that start from a checkpoint, by model family."""
+    """Changes to the recipe for models that start from a checkpoint, by model family."""
     task_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Task options that suit this dataset, such as the vocabulary size, by task name."""
+    """Task options for this dataset, such as the vocabulary size, by task name."""
     requires: ClassVar[Mapping[str, str]] = {}
-    """Required modules and the commands that install them. They are looked up before anything runs."""
+    """Required modules and the commands that install them. The modules are looked up before any run starts."""
     files: ClassVar[Sequence[RemoteFile]] = ()
-    """Files to download from the publisher; empty if the data is part of the plugin."""
+    """Files to download from the publisher; empty if the plugin includes the data."""
     homepage: ClassVar[str] = ""
     """URL of the dataset's web page."""
     citation: ClassVar[str] = ""
-    """BibTeX entry or plain reference."""
+    """BibTeX entry or plain-text reference."""
     notes: ClassVar[str] = ""
     """Caveats for users who quote a result, such as withheld labels."""
     examples: ClassVar[Mapping[str, int]] = {}
-    """Number of examples of ``train``, ``validation`` and ``test``.
+    """Number of examples in each of the splits ``train``, ``validation`` and ``test``.
 
-    `examples`, `inputs` and `label_names` describe the data loaded with default options. ``harness data info`` shows
-    them, and `harness.testing.assert_as_declared` compares them with the loaded data.
+    The attributes `examples`, `inputs` and `label_names` describe the data that is loaded with the default options.
+    ``harness data info`` shows them, and `harness.testing.assert_as_declared` compares them with the loaded data.
     """
     inputs: ClassVar[Mapping[str, RawInput]] = {}
     """Shape and dtype of each input, by name."""
     label_names: ClassVar[Sequence[str]] = ()
     """Names of the classes, in the order of their indices; for regression, names of the targets."""
     metric: ClassVar[str] = ""
-    """Metric that the literature on this dataset reports, by its name in ``harness list metrics`` if it is listed."""
+    """Metric that publications report for this dataset. If it is listed in ``harness list metrics``, the name used
+    there."""
     target: ClassVar[float | None] = None
-    """Validation score, in the task's primary metric, for which time-to-target is measured; None to measure none."""
+    """Target for the validation score in the task's primary metric, used to measure time-to-target; None for no
+    target."""
     splits: ClassVar[Sequence[int]] = ()
-    """Values of the option ``split``, if several splits were published; ``--split all`` runs each of them."""
+    """Valid values of the option ``split`` if several splits were published. ``--split all`` runs each of them."""
 
     @abstractmethod
     def load(self, options: OptionsT) -> RawData:
@@ -210,7 +215,7 @@ class Dataset(ABC, Generic[OptionsT]):
         Returns
         -------
         RawData
-            The three splits. The same options give the same arrays in the same order.
+            The three splits. The same options must give the same arrays in the same order.
 
         Raises
         ------
@@ -233,27 +238,28 @@ class Task(ABC, Generic[OptionsT]):
     name: ClassVar[str]
     """Name of the task, as in ``--task``."""
     kind: ClassVar[str]
-    """Kind of raw input that the task takes, equal to `Dataset.kind` of its datasets."""
+    """Kind of raw input that the task accepts, equal to the `Dataset.kind` of its datasets."""
     produces: ClassVar[str]
     """Kind of prepared input (`DataInfo.kind`), which models list in `Model.accepts`."""
     objective: ClassVar[Objective]
-    """Objective of the training."""
+    """Training objective."""
     summary: ClassVar[str]
     """One-line description."""
     default_dataset: ClassVar[str]
-    """Name of the dataset to use if none is given."""
+    """Name of the dataset that is used if the user names none."""
     default_model: ClassVar[str]
-    """Name of the model to use if none is given."""
+    """Name of the model that is used if the user names none."""
     metric: ClassVar[str]
     """Name of the primary metric."""
     metrics: ClassVar[Sequence[str]]
-    """Names of all metrics that are reported, including the primary one."""
+    """Names of all reported metrics, including the primary metric."""
     recipe: ClassVar[Recipe] = Recipe()
     """Default training recipe."""
     Options: ClassVar[type[Struct]] = NoOptions
     """Struct of the options that ``--set task.<field>=`` changes."""
     reported: ClassVar[Sequence[str]] = ()
-    """Names of `DataInfo.details` that are computed from the validation or test split for reporting only."""
+    """Names of the entries in `DataInfo.details` that are computed from the validation or test split, for reporting
+    only."""
 
     @abstractmethod
     def prepare(self, data: RawData, options: OptionsT) -> PreparedData:
@@ -264,29 +270,30 @@ class Task(ABC, Generic[OptionsT]):
         Parameters
         ----------
         data : RawData
-            Raw splits, which the core has checked: no split is empty, inputs and groups have one entry for each
-            example, and targets are class indices of ``data.label_names``, or finite numbers ``[N, T]`` for regression.
+            Raw splits. The core has already checked that no split is empty, that inputs and groups have one entry per
+            example, and that targets are valid indices into ``data.label_names`` or, for regression, finite numbers
+            ``[N, T]``.
         options : Options
             Instance of `Options`.
 
         Returns
         -------
         PreparedData
-            The prepared splits, with one example for each raw example, in the same order.
+            The prepared splits, with one prepared example per raw example, in the same order.
         """
 
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
-        """Return options that prepare data as a pretrained checkpoint expects, such as its tokenizer.
+        """Return the task options that a pretrained checkpoint requires, such as its tokenizer.
 
         Parameters
         ----------
         folder : Path
-            Folder of the checkpoint.
+            Folder that contains the checkpoint.
 
         Returns
         -------
         mapping of str to Any
-            Values of `Options`. A value may be `folder` itself; the run's key then contains the digest of the
+            Values for fields of `Options`. If a value is `folder` itself, the run's key contains the digest of the
             checkpoint instead of the path.
         """
         return {}
@@ -296,8 +303,8 @@ class Task(ABC, Generic[OptionsT]):
     ) -> dict[str, Array]:
         """Augment the inputs of one training batch. By default, return them unchanged.
 
-        The core calls this method before a backend receives the batch, so that every backend trains on the same arrays.
-        Its duration is part of the training time.
+        The core calls this method before it passes the batch to a backend, so that every backend trains on the same
+        arrays. The time that the method takes counts as training time.
 
         Parameters
         ----------
@@ -308,7 +315,7 @@ class Task(ABC, Generic[OptionsT]):
         options : Options
             Instance of `Options`.
         rng : numpy.random.Generator
-            Generator seeded from the run's seed and the epoch. Use no other source of randomness.
+            Generator seeded with the run's seed and the epoch. Do not use any other source of randomness.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""The interface of models: `Model`, which describes an architecture, and `Network`, which implements it."""
+"""The interface for models: `Model` describes an architecture, and `Network` is its implementation in a framework."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ConfigT = TypeVar("ConfigT", bound=Struct, default=Any)
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
-    """Name, shape and initial distribution of one canonical array of a model."""
+    """Name, shape and initializer of one canonical array of a model."""
 
     name: str
-    """Name of the array, as in the Hugging Face checkpoints of the architecture if there are any."""
+    """Name of the array. It matches the architecture's Hugging Face checkpoints, if there are any."""
     shape: tuple[int, ...]
     """Shape in PyTorch's layout: ``[out, in]`` for a dense layer, ``[out, in / groups, *kernel]`` for a convolution."""
     init: str = "zeros"
@@ -36,13 +36,14 @@ class Parameter(Struct, frozen=True, kw_only=True):
     is truncated at two standard deviations; the bound b of ``uniform``, which draws from [-b, b]; or the gain of
     ``orthogonal``."""
     trainable: bool = True
-    """False for running statistics, which are loaded and saved but not optimized."""
+    """False for running statistics, which are loaded and saved, but not optimized."""
     decay: bool = False
-    """True to apply weight decay. By convention, it is applied to matrices and kernels, not to biases and norms."""
+    """True to apply weight decay. By convention, weight decay is applied to matrices and kernels, but not to biases and
+    normalization parameters."""
 
 
 class Model(ABC, Generic[ConfigT]):
-    """An architecture: its sizes, its parameters and its computational cost, independent of any framework.
+    """A framework-independent description of an architecture: its sizes, parameters and computational cost.
 
     A `Network` implements the model for a backend. The type parameter of ``Model[MyConfig]`` is the type of the
     configuration that the methods receive; set `Config` to the same class.
@@ -57,29 +58,30 @@ class Model(ABC, Generic[ConfigT]):
     objectives: ClassVar[Sequence[Objective]]
     """Supported objectives."""
     Config: ClassVar[type[Struct]]
-    """Frozen struct of the sizes, which ``--set model.<field>=`` changes."""
+    """Frozen struct with the sizes of the model. Users set its fields with ``--set model.<field>=``."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
-    """Values of `Config` by variant name, such as ``bert-tiny``. The first variant is the family's default."""
+    """Values of `Config` by variant name, such as ``bert-tiny``. The first variant is the default."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Changes to the task's recipe, by variant or family name."""
+    """Changes to the task's training recipe, by variant or family name."""
     has_dropout: ClassVar[bool] = False
     """True if the model has dropout layers."""
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
-    """Changes to the recipe if training starts from a checkpoint."""
+    """Changes to the training recipe that apply if training starts from a checkpoint."""
     checkpoint_type: ClassVar[str] = ""
-    """Value of ``model_type`` in the ``config.json`` of the model's checkpoints; `name` if empty."""
+    """Value of ``model_type`` in the ``config.json`` of the model's checkpoints; if empty, `name` is used."""
     base: ClassVar[str] = ""
-    """Prefix of the encoder's parameters, such as ``bert.``, which checkpoints of the encoder alone omit."""
+    """Prefix of the encoder's parameters, such as ``bert.``. Checkpoints that contain only the encoder omit the
+    prefix."""
     head: ClassVar[Sequence[str]] = ()
-    """Prefixes of the parameters that are absent from a checkpoint of another task, or have another shape there."""
+    """Prefixes of parameters that are missing from checkpoints for other tasks or have a different shape there."""
     legacy_names: ClassVar[Mapping[str, str]] = {}
-    """Canonical suffixes of parameter names, by the suffixes that older checkpoints use."""
+    """Mapping from suffixes of parameter names in older checkpoints to the canonical suffixes."""
     checkpoint_requires: ClassVar[Mapping[str, Any]] = {}
-    """Required values of fields in a checkpoint's ``config.json`` that `Config` does not have."""
+    """Fields of a checkpoint's ``config.json`` that are not in `Config`, and the values that they must have."""
 
     @abstractmethod
     def parameters(self, config: ConfigT, info: DataInfo) -> Sequence[Parameter]:
-        """Return every canonical array of the model, including running statistics.
+        """Return all canonical arrays of the model, including running statistics.
 
         Parameters
         ----------
@@ -96,9 +98,9 @@ class Model(ABC, Generic[ConfigT]):
 
     @abstractmethod
     def flops_per_sample(self, config: ConfigT, info: DataInfo) -> float:
-        """Return the number of floating-point operations of the forward pass of one example.
+        """Return the number of floating-point operations in the forward pass for one example.
 
-        An implementation documents its formula in this method's docstring.
+        Implementations must document their formula in this method's docstring.
 
         Parameters
         ----------
@@ -114,7 +116,7 @@ class Model(ABC, Generic[ConfigT]):
         """
 
     def solve(self, config: ConfigT, info: DataInfo, train: Split) -> dict[str, Array] | None:
-        """Return the optimal weights, for a model with a closed-form solution.
+        """Return the optimal weights if the model has a closed-form solution.
 
         Parameters
         ----------
@@ -135,9 +137,9 @@ class Model(ABC, Generic[ConfigT]):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRef:
-    """A reference to the function that builds a model's network for a backend.
+    """Reference to the function that builds a model's network for a backend.
 
-    The function is named by a string, so that the framework is imported only when the function is needed.
+    The function is specified as a string, so that the framework is imported only when the function is needed.
     """
 
     model: str
@@ -151,11 +153,11 @@ class NetworkRef:
 
 @dataclass(frozen=True)
 class Binding:
-    """The connection between a canonical array and a variable of a network.
+    """Mapping between a canonical array and a variable of a network.
 
     Notes
     -----
-    The layouts are related by ``own = canonical.transpose(axes).reshape(shape)``.
+    The layout of the variable is ``own = canonical.transpose(axes).reshape(shape)``.
     """
 
     variable: Any
@@ -166,7 +168,7 @@ class Binding:
     """Shape of the variable after the transposition; empty for no reshaping."""
 
     def to_own(self, canonical: Array) -> Array:
-        """Convert an array from the canonical layout to that of the variable.
+        """Convert an array from the canonical layout to the layout of the variable.
 
         Parameters
         ----------
@@ -187,7 +189,7 @@ class Binding:
         return own.reshape(self.shape) if self.shape else own
 
     def to_canonical(self, own: Array, shape: tuple[int, ...]) -> Array:
-        """Convert an array from the layout of the variable to the canonical one; the inverse of `to_own`.
+        """Convert an array from the layout of the variable to the canonical layout. Inverse of `to_own`.
 
         Parameters
         ----------
@@ -214,16 +216,16 @@ class Binding:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A model built with a framework, as the function of a `NetworkRef` returns it.
+    """A model built with a framework, as returned by the function that a `NetworkRef` refers to.
 
     Every canonical array must have a binding, and every trainable variable of the module must be bound.
     """
 
     module: Any
-    """Module or function of the framework. The backend's documentation defines how it is called."""
+    """Module or function of the framework. The backend's documentation defines its call signature."""
     bindings: Mapping[str, Binding]
     """Bindings by canonical name."""
 
 
 BuildNetwork = Callable[[Any, DataInfo, float], Network]
-"""Type of the functions that build a network from a configuration, a `DataInfo` and the dropout probability."""
+"""Type of a function that builds a network from a configuration, a `DataInfo` and the dropout probability."""

@@ -1,4 +1,4 @@
-"""The interfaces of metrics and report formats: `Metric` and `Reporter`."""
+"""The interfaces for metrics and report formats: `Metric` and `Reporter`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Metric:
 
     Notes
     -----
-    The function of a metric is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`, and
-    returns a float, or None where the metric is undefined. Its arrays depend on the objective:
+    A metric's function is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`. It returns a
+    float, or None if the metric is undefined. The shapes and dtypes of its arrays depend on the objective:
 
     - ``classification``: int64 class indices ``[N]`` and float32 logits ``[N, C]``.
     - ``regression``: float64 targets and predictions, both ``[N, T]``, in the unit of the target.
@@ -26,7 +26,7 @@ class Metric:
     name: str
     """Name of the metric, as listed in `Task.metrics`."""
     objective: Objective
-    """Objective that the metric is for."""
+    """Objective to which the metric applies."""
     function: str
     """Location of the function, ``"module:callable"``."""
     higher_is_better: bool
@@ -34,14 +34,14 @@ class Metric:
     summary: str
     """One-line description."""
     unit: str = ""
-    """Unit of the values: empty for a fraction between 0 and 1, ``target`` for the unit of the target."""
+    """Unit of the metric's values: empty for a fraction between 0 and 1, ``target`` for the target's unit."""
     bounds: tuple[float | None, float | None] = (None, None)
     """Minimum and maximum of the values; None if unbounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reporter:
-    """A format of ``harness report``."""
+    """An output format for ``harness report``."""
 
     name: str
     """Name of the format, as in ``--format``."""
@@ -51,8 +51,8 @@ class Reporter:
     summary: str
     """One-line description."""
     takes: Literal["table", "report"] = "table"
-    """Argument of the function: ``table`` for a `harness.Table`, ``report`` for a `harness.Report`, which also contains
-    the runs."""
+    """Argument that the function takes: ``table`` for a `harness.Table`, ``report`` for a `harness.Report`, which also
+    contains the runs."""
     output: Literal["text", "directory"] = "text"
-    """Result of the function: ``text`` for a str; ``directory`` for an iterable of files, each a pair of a relative
-    path (with ``/``) and its bytes."""
+    """Return value of the function: ``text`` for a str; ``directory`` for an iterable of files, each given as a tuple
+    of its relative path (with ``/``) and its content in bytes."""

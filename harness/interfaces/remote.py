@@ -1,4 +1,4 @@
-"""`RemoteFile`, a file on the server of a dataset's publisher, and the mapping from its URL to a path."""
+"""`RemoteFile`, a file on a dataset publisher's server, and the mapping from URLs to paths in a mirror."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harness.errors import PluginError
 
 
 class RemoteFile(Struct, frozen=True, kw_only=True):
-    """A file on a publisher's server, with the checksums that verify the download.
+    """A file on a publisher's server, with checksums for verifying the download.
 
-    Declare `sha256`. If the publisher recreates the archive, so that its bytes change while its contents do not,
-    declare `members` instead. A file with neither is installed with a warning that it cannot be verified.
+    Declare `sha256` if possible. If the publisher regenerates the archive, so that its bytes change but its contents do
+    not, declare `members` instead. A file without checksums is installed with a warning that it cannot be verified.
     """
 
     url: str
@@ -24,20 +24,20 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
     sha256: str = ""
     """SHA-256 (hex) of the downloaded file; empty if not declared."""
     bytes: int | None = None
-    """Size of the download in bytes, approximate if only `members` are verified; None if unknown."""
+    """Download size in bytes; None if unknown. An approximate size is sufficient if only `members` are verified."""
     alternates: tuple[str, ...] = ()
     """Alternative URLs of the same file, tried in order after `url`."""
     members: dict[str, str] = {}
-    """SHA-256 (hex) of archive members, by name. Only these members are extracted.
+    """SHA-256 (hex) of archive members, by member name. Only these members are extracted.
 
     A key with ``*`` (which also matches ``/``), ``?`` or ``[...]`` selects all matching members. Its value is the
-    SHA-256 of their listing in the format of ``sha256sum``: one line ``<sha256>  <member>`` for each member, sorted by
-    member.
+    SHA-256 of a listing of these members in the format of ``sha256sum``, with one line ``<sha256>  <member>`` per
+    member, sorted by member name.
     """
     extract: bool = False
-    """True to install the contents of a zip, tar, tar.gz, tar.bz2, tar.xz or gz file instead of the file."""
+    """True to install the contents of a zip, tar, tar.gz, tar.bz2, tar.xz or gz file instead of the file itself."""
     name: str = ""
-    """Local file name; if empty, the last part of the URL's path."""
+    """Local file name; if empty, the last component of the URL's path is used."""
 
     def __post_init__(self) -> None:
         """Validate the declaration.
@@ -63,15 +63,15 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
 
     @property
     def unpacked(self) -> bool:
-        """True if the contents of the file are installed instead of the file."""
+        """True if the contents of the file are installed instead of the file itself."""
         return self.extract or bool(self.members)
 
 
 def mirror_path(url: str) -> str:
     """Return the path of a file in a mirror, ``<host>/<path>``, in the layout of ``wget -x``.
 
-    Percent-encoded characters are decoded. A non-default port is appended to the host (``host:8000``), and a query to
-    the file name (``file?v=2``), with slashes encoded as ``%2F``.
+    Percent-encoded characters are decoded. A non-default port is appended to the host (``host:8000``). A query is
+    appended to the file name (``file?v=2``), with its slashes encoded as ``%2F``.
 
     Parameters
     ----------

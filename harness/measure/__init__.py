@@ -1,1 +1,1 @@
-"""Measurement: timed training and inference loops, memory, energy, the environment and quality scores."""
+"""Measurement of training and inference speed, memory, energy, the environment and quality scores."""

@@ -1,4 +1,5 @@
-"""Description of the machine and software of a run. Versions are read from package metadata, without imports."""
+"""Description of the hardware and software environment of a run. Package versions are read from metadata without
+importing the packages."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def available_cores() -> int:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the version of each package; packages that are not installed are omitted."""
+    """Return the version of each package. Packages that are not installed are omitted."""
     installed = {}
     for package in packages:
         try:
@@ -51,7 +52,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def gpus() -> list[Gpu]:
-    """Return the NVIDIA GPUs that ``nvidia-smi`` lists; an empty list if there is no driver."""
+    """Return the NVIDIA GPUs listed by ``nvidia-smi``; an empty list if no driver is installed."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
     devices = []
     for line in (_output(query) or "").splitlines():

@@ -1,4 +1,4 @@
-"""Prediction, and the timed inference loops."""
+"""Prediction and timed inference loops."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Cycle = Iterator[tuple[int, dict[str, NDArray[Any]]]]
 
 
 def predict(session: Session, split: Split, batch_size: int, outputs: int) -> NDArray[Any]:
-    """Return predictions for all examples of the split, in order: float32 ``[N, outputs]`` or ``[N, L, outputs]``.
+    """Return float32 predictions ``[N, outputs]`` or ``[N, L, outputs]`` for all examples in the split, in order.
 
-    Raises `harness.BadResultError` if predictions have an unexpected shape or are not finite.
+    Raises `harness.BadResultError` if the predictions have an unexpected shape or are not finite.
     """
     shape, parts = output_shape(split.targets, batch_size, outputs), []
     with session.inference():
@@ -55,15 +55,15 @@ class Inference:
     latencies_s: list[float]
     """Latencies of single batches, in seconds."""
     kept: dict[int, NDArray[Any]]
-    """Predictions made during the timed loops, by the batch's index in the split."""
+    """Predictions made during the timed loops, by the index of the batch in the split."""
     batch_size: int
 
 
 def measure(session: Session, split: Split, batch_size: int, protocol: Protocol, meter: Meter = Reading) -> Inference:
-    """Time inference, cycling over the split's batches (at most the first 256 MiB of them).
+    """Time inference while cycling over the batches of the split (at most the first 256 MiB).
 
-    Throughput is measured in windows of batches that are submitted without waiting for results. Latency is measured
-    one batch at a time, from inputs in host memory to outputs in host memory.
+    Throughput is measured in windows, in which batches are submitted without waiting for their results. Latency is
+    measured for one batch at a time, from inputs in host memory to outputs in host memory.
     """
     cycle = itertools.cycle(enumerate(_some_batches(split, batch_size)))
     kept: dict[int, NDArray[Any]] = {}
@@ -76,8 +76,11 @@ def measure(session: Session, split: Split, batch_size: int, protocol: Protocol,
 
 
 def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], batch_size: int) -> tuple[int, float]:
-    """Return the number of examples in `kept` and the largest norm-wise relative error of a batch against the split's
-    `predictions` ``[N, ...]``; the error is infinite if a value is not finite."""
+    """Compare predictions from the timed loops with `predictions` ``[N, ...]`` for the whole split.
+
+    Returns the number of compared examples, and the largest norm-wise relative error of a batch. The error is infinite
+    if a value is not finite.
+    """
     examples, worst = 0, 0.0
     for number, outputs in kept.items():
         scored = predictions[number * batch_size : (number + 1) * batch_size].astype(np.float64)
@@ -90,7 +93,7 @@ def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], b
 
 
 def _some_batches(split: Split, batch_size: int) -> list[dict[str, NDArray[Any]]]:
-    """Return the split's first batches, up to `MAX_BYTES`, as all are held in memory while inference is timed."""
+    """Return the first batches of the split, up to `MAX_BYTES`, because all stay in memory while inference is timed."""
     batches, size = [], 0
     for inputs, _ in inference_batches(split, batch_size):
         batches.append(inputs)
@@ -115,7 +118,7 @@ def _throughput(
             number, inputs = next(cycle)
             handle = session.predict(inputs)
             count += 1
-            if count % 16 == 0:  # limits the queued batches, so that a window does not overrun its length by much
+            if count % 16 == 0:  # limit the number of queued batches, so that the window does not run far over its time
                 session.fetch(handle)
             if time.perf_counter() - start >= window_s:
                 break

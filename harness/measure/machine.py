@@ -1,7 +1,7 @@
-"""Counters of the machine during a measurement: load of other processes, throttling and energy.
+"""Hardware and system counters during a measurement: load from other processes, throttling and energy.
 
-`Machine.read` is called before and after each window, outside the timed part. A counter that the machine does not
-provide is None, and so are differences and sums that include it.
+`Machine.read` is called before and after each window, outside of the timed section. If the machine does not provide a
+counter, the value is None, and so are differences and sums that include the counter.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from harness.measure.nvml import NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
-"""Number of cores busy with other work above which a flag is set."""
+"""Number of cores in use by other processes above which a flag is set."""
 THROTTLED_FRACTION = 0.01
-"""Fraction of the time that the run was throttled above which a flag is set."""
+"""Fraction of time spent throttled above which a flag is set."""
 
 
 class Reading(NamedTuple):
-    """Values of the counters since an arbitrary start, in seconds and joules."""
+    """Counter values relative to an arbitrary starting point, in seconds and joules."""
 
     clock_s: float = 0.0
     busy_s: float | None = None
-    """Busy time of the cores that the process may use, over all processes (/proc/stat, see proc(5))."""
+    """Busy time of the cores that the process may use, summed over all processes (/proc/stat, see proc(5))."""
     own_s: float | None = None
     """CPU time of all threads of this process."""
     stolen_s: float | None = None
-    """Time that the hypervisor gave to other guests."""
+    """Time during which the hypervisor ran other guests."""
     quota_s: float | None = None
-    """Time that the process was throttled by its cgroup's CPU quota (cgroup v2, cpu.stat)."""
+    """Time during which the process was throttled by its cgroup's CPU quota (cgroup v2, cpu.stat)."""
     thermal_events: float | None = None
-    """Number of thermal throttling events of the first core's processor package."""
+    """Number of thermal throttling events on the first core's processor package."""
     cpu_j: float | None = None
     gpu_j: float | None = None
     gpu_throttled_s: float | None = None
@@ -53,7 +53,7 @@ def total(readings: Sequence[Reading]) -> Reading:
 
 
 class Machine:
-    """Counters of this machine for a run on `device` (``cpu``, ``cuda:N``).
+    """Counters of this machine for a run on `device` (``cpu`` or ``cuda:N``).
 
     `root` is the directory that contains ``proc`` and ``sys``.
     """
@@ -86,7 +86,7 @@ class Machine:
         )
 
     def energy(self, train: Reading, train_samples: int, inference: Reading, inference_samples: int) -> Energy:
-        """Return energy per sample and mean power over the steady states of training and inference."""
+        """Return the energy per sample and the mean power during the steady states of training and inference."""
 
         def use(joules: Callable[[Reading], float | None]) -> EnergyUse | None:
             train_j, inference_j = joules(train), joules(inference)
@@ -108,7 +108,7 @@ class Machine:
         )
 
     def suspicions(self, passed: Reading) -> list[tuple[FlagKind, str]]:
-        """Return kinds and details of flags: events during a measurement that may have affected it."""
+        """Return the kinds and details of flags for events that may have affected a measurement."""
         flags: list[tuple[FlagKind, str]] = []
         seconds = passed.clock_s
         if seconds <= 0:
@@ -141,7 +141,7 @@ class Machine:
         self.gpu_others = max(self.gpu_others, gpu.others())
 
     def _processor_s(self) -> tuple[float | None, float | None]:
-        """Return busy and stolen seconds of the cores that the process may use; None if /proc/stat is not readable."""
+        """Return busy and stolen seconds for the cores that the process may use; None if /proc/stat is unreadable."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             tick = os.sysconf("SC_CLK_TCK")
             busy = stolen = 0
@@ -158,16 +158,17 @@ class Machine:
 
 
 class Rapl:
-    """Energy of the processor packages and their memory, from the powercap files of Linux.
+    """Energy consumed by processor packages and their memory, read from Linux's powercap files.
 
-    ``energy_uj`` is in microjoules and wraps around at ``max_energy_range_uj`` (Documentation/power/powercap).
+    Values of ``energy_uj`` are in microjoules and wrap around at ``max_energy_range_uj``
+    (Documentation/power/powercap).
     """
 
     def __init__(self, folder: Path) -> None:
         self._zones: list[Path] = []
         self._last: dict[Path, int] = {}
         self._wrapped: dict[Path, int] = {}
-        """Microjoules to add for the times that a zone's counter wrapped around."""
+        """Microjoules to add for previous wraparounds of each zone's counter."""
         self.source = "RAPL: this machine has no energy counter"
         names = []
         with contextlib.suppress(OSError):
@@ -175,7 +176,7 @@ class Rapl:
                 name = (zone / "name").read_text().strip()
                 if not name.startswith(
                     ("package", "dram")
-                ):  # core and graphics zones are included in their package's counter
+                ):  # the package's counter includes the core and graphics zones
                     continue
                 try:
                     (zone / "energy_uj").read_text()
@@ -189,7 +190,7 @@ class Rapl:
             self.source = f"RAPL: {', '.join(names)}"
 
     def read_j(self) -> float | None:
-        """Return the joules since an arbitrary start; None if there is no readable counter."""
+        """Return the energy in joules since an arbitrary starting point; None if no counter is readable."""
         if not self._zones:
             return None
         microjoules = 0
@@ -223,7 +224,7 @@ def _affinity() -> frozenset[int]:
 
 
 def _cgroup(root: Path) -> Path:
-    """Return the path of ``cpu.stat`` of this process's cgroup (v2)."""
+    """Return the path of ``cpu.stat`` for this process's cgroup (v2)."""
     with contextlib.suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             if line.startswith("0::"):
@@ -234,7 +235,7 @@ def _cgroup(root: Path) -> Path:
 
 
 def _value(path: Path, name: str, unit: float) -> float | None:
-    """Return the value of line ``name value`` in units of `unit`; None if the file or line is missing."""
+    """Return the value in the line ``name value``, multiplied by `unit`; None if the file or line is missing."""
     with contextlib.suppress(OSError, ValueError):
         for line in path.read_text().splitlines():
             key, _, value = line.partition(" ")

@@ -1,9 +1,9 @@
-"""Peak host memory of this process in each phase, as counted by the kernel.
+"""Peak host memory of this process in each phase, as reported by the kernel.
 
 On Linux, the peak is ``VmHWM`` in ``/proc/self/status``, which is reset by writing 5 to ``/proc/self/clear_refs``
 (proc(5)). If the reset is not permitted, peaks are cumulative and recorded as such. On other systems, the peak is
-``ru_maxrss``, in kilobytes on BSD and bytes on macOS (getrusage(2)), which cannot be reset. Linux preserves
-``ru_maxrss`` across ``exec``, so there it would include the peak of the parent process.
+``ru_maxrss`` (getrusage(2)), which cannot be reset and is in kilobytes on BSD and in bytes on macOS. It is not used on
+Linux, which preserves ``ru_maxrss`` across ``exec``, so that it would include the peak of the parent process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def peak_bytes() -> int:
 
 
 def reset_peak() -> bool:
-    """Reset the peak to the current use. Return False if the system does not permit it."""
+    """Reset the peak to the current memory usage. Return False if the system does not permit this."""
     try:
         _CLEAR.write_text("5")
     except OSError:
@@ -40,8 +40,8 @@ def reset_peak() -> bool:
 def release_free_memory() -> None:
     """Return freed memory to the operating system.
 
-    glibc keeps the memory of small freed arrays (malloc_trim(3)), which would then count in every later phase.
-    With other C libraries, nothing happens.
+    glibc retains the memory of small freed arrays (malloc_trim(3)), which would otherwise be counted in every later
+    phase. With other C libraries, this function does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -62,15 +62,15 @@ class PhaseMemory:
         self._resettable = reset_peak()
         self.by_phase_bytes: dict[str, int] = {}
         self.tree_by_phase_bytes: dict[str, int] = {}
-        """Sum of the peaks of this process and its descendants, for phases that end with a running descendant.
+        """Summed peaks of this process and its descendants, for phases at the end of which a descendant is running.
 
-        An upper bound: peaks need not coincide in time, and shared pages count once per process. Processes that ended
-        before the end of the phase are not included.
+        The sum is an upper bound for these processes, because their peaks may occur at different times and shared pages
+        are counted once per process. Processes that exited before the end of the phase are not included.
         """
 
     @property
     def counter(self) -> str:
-        """The counter that the peaks come from, as recorded."""
+        """Name of the counter that the peaks are read from, as stored in the record."""
         if not _STATUS.exists():
             return "ru_maxrss, cumulative"
         return "VmHWM, reset at each phase" if self._resettable else "VmHWM, cumulative"
@@ -99,7 +99,7 @@ class PhaseMemory:
 
 
 def _peak_of(pid: int) -> int:
-    """Return the peak memory of a process in bytes; 0 if it has ended."""
+    """Return the peak memory of a process in bytes; 0 if the process has exited."""
     with contextlib.suppress(OSError):
         return _high_water(Path(f"/proc/{pid}/status")) or 0
     return 0

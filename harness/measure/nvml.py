@@ -1,7 +1,7 @@
-"""Energy, memory and throttling of one GPU, from the NVIDIA Management Library (NVML).
+"""Energy, memory and throttling counters for one GPU, read with the NVIDIA Management Library (NVML).
 
-A counter that the GPU or driver does not provide is None. Device indices are those of CUDA: positions in
-``CUDA_VISIBLE_DEVICES`` (indices or UUIDs), in bus order (``CUDA_DEVICE_ORDER=PCI_BUS_ID``, which the worker sets).
+A counter is None if the GPU or driver does not provide it. Device indices are CUDA device indices: positions in
+``CUDA_VISIBLE_DEVICES`` (indices or UUIDs), in PCI bus order (the worker sets ``CUDA_DEVICE_ORDER=PCI_BUS_ID``).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class NvmlDevice:
         self._before = self._processes()
 
     def energy_j(self) -> float | None:
-        """Return the joules since the driver was loaded (Volta and later GPUs)."""
+        """Return the energy in joules since the driver was loaded (Volta and later GPUs)."""
         millijoules = self._query(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
         return None if millijoules is None else millijoules / 1e3
 
     def throttled_s(self) -> float | None:
-        """Return the total time for which power or thermal limits lowered the clocks, in seconds."""
+        """Return the total time in seconds during which power or thermal limits reduced the clock rates."""
         times = [
             self._violation_s(self._nvml.NVML_PERF_POLICY_POWER),
             self._violation_s(self._nvml.NVML_PERF_POLICY_THERMAL),
@@ -45,10 +45,10 @@ class NvmlDevice:
         return sum(known) if known else None
 
     def own_bytes(self) -> int | None:
-        """Return the GPU memory of this process in bytes, including the CUDA context; None if it is not known.
+        """Return the GPU memory used by this process in bytes, including the CUDA context; None if unknown.
 
-        In a container, the driver may report another process ID. In that case, the process is identified as the only
-        one that appeared after this object was created.
+        In a container, the driver may report a different ID for this process. In that case, if exactly one process has
+        appeared since this object was created, it is assumed to be this process.
         """
         now = self._processes()
         mine = now.get(os.getpid())

@@ -13,9 +13,10 @@ Emit = Callable[[Event], None]
 
 
 class Phases:
-    """Durations and peak memory by phase.
+    """Duration and peak memory of each phase.
 
-    ``with phases("data"):`` measures a phase and reports its start. Durations add up if a phase is entered again.
+    ``with phases("data"):`` measures a phase and reports its start. If a phase is entered repeatedly, its durations are
+    added.
     """
 
     def __init__(self, emit: Emit) -> None:

@@ -1,4 +1,4 @@
-"""Cache of measured rooflines: one file per backend, device, precision, thread count, hardware and versions."""
+"""Cache of measured rooflines, with one file per backend, device, precision, thread count, hardware and versions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from harness.records.files import replacing
 
 
 def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
-    """Return the cached roofline for a run's backend, device, precision, threads, hardware and versions of `packages`;
-    None if it has not been measured or the file is damaged. The record must name a device."""
+    """Return the cached roofline that applies to a run; None if it has not been measured or the file is damaged.
+
+    The backend, device, precision, thread count, hardware and versions of `packages` must match. The record must
+    specify a device.
+    """
     spec, environment = record.spec, record.environment
     known = {name: version for name, version in environment.packages.items() if name in packages}
     path = _path(spec.backend, spec.device, spec.precision, spec.threads, hardware_of(environment, spec.device), known)
@@ -27,7 +30,7 @@ def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
 
 
 def save(roofline: Roofline) -> None:
-    """Write the roofline to the cache. Raises `harness.HarnessError` if the file cannot be written."""
+    """Write a roofline to the cache. Raises `harness.HarnessError` if the file cannot be written."""
     path = _path(
         roofline.backend, roofline.device, roofline.precision, roofline.threads, roofline.hardware, roofline.versions
     )
@@ -47,7 +50,7 @@ def _path(backend: str, device: str, precision: str, threads: int, hardware: str
 
 
 def hardware_of(environment: Environment, device: str) -> str:
-    """Return the name of the GPU for ``cuda:N``, otherwise the name of the CPU."""
+    """Return the name of the GPU if the device is ``cuda:N``, otherwise the name of the CPU."""
     kind, _, number = device.partition(":")
     gpus = environment.gpus
     return gpus[int(number or 0)].name if kind == "cuda" and int(number or 0) < len(gpus) else environment.cpu

@@ -8,10 +8,11 @@ from harness.records import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Return the learning rate of optimizer step `step` (from 0) out of `steps`.
+    """Return the learning rate for optimizer step `step` (counted from 0) out of `steps`.
 
-    The rate increases linearly during warm-up and reaches its maximum at the first step after it. ``linear`` and
-    ``cosine`` (Loshchilov and Hutter 2017, without restarts) then decay to zero, one step after the last.
+    The learning rate increases linearly during warm-up and reaches its maximum at the first step after warm-up. The
+    schedules ``linear`` and ``cosine`` (Loshchilov and Hutter 2017, without restarts) then decay and would reach zero
+    one step after the last.
     """
     warmup = round(recipe.warmup_fraction * steps)
     if step < warmup:

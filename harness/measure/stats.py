@@ -1,4 +1,4 @@
-"""Means with confidence intervals, and percentiles that require a minimum number of samples."""
+"""Means with confidence intervals, and percentiles with minimum sample sizes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     Samples = Sequence[float] | NDArray[np.floating]
 
 MINIMUM_SAMPLES = {50.0: 11, 90.0: 64, 95.0: 130, 99.0: 662, 99.9: 6636}
-"""Minimum number of samples of each percentile.
+"""Minimum number of samples for each percentile.
 
-The smallest n for which, with 99% confidence and for any distribution, the second largest sample is not below the true
-percentile: P(at most one of n samples exceeds it) = q^n + n (1 - q) q^(n-1) <= 0.01. This is the second-order
-tolerance limit of Wilks (1941, Annals of Mathematical Statistics 12, 91-96). At least one sample is then above the
-reported percentile, which is thus never the maximum.
+This is the smallest n for which, at a confidence level of 99% and for any distribution, the second largest sample is
+not below the true percentile: P(at most one of n samples exceeds it) = q^n + n (1 - q) q^(n-1) <= 0.01. It follows from
+the second-order tolerance limit of Wilks (1941, Annals of Mathematical Statistics 12, 91-96). At least one sample then
+ranks above the reported percentile, which is thus never the maximum.
 """
 
 
 class Mean(NamedTuple):
-    """Arithmetic mean of `n` values, and the half-width of its confidence interval."""
+    """Arithmetic mean of `n` values, with the half-width of its confidence interval."""
 
     value: float
     ci95: float | None
@@ -33,7 +33,7 @@ class Mean(NamedTuple):
 
 
 def mean(values: Samples) -> Mean:
-    """Return the mean with its confidence interval. Raises `ValueError` if there are no values or one is not finite."""
+    """Return the mean and its confidence interval. Raises `ValueError` if there are no values or any is not finite."""
     numbers = [float(value) for value in values]
     center, n = average(numbers), len(numbers)
     if n == 1:
@@ -45,12 +45,12 @@ def mean(values: Samples) -> Mean:
 
 
 def average(numbers: Sequence[float]) -> float:
-    """Return the arithmetic mean, which is exact for equal values. Raises the same errors as `mean`."""
+    """Return the arithmetic mean, which is exact if all values are equal. Raises the same errors as `mean`."""
     if not numbers:
         raise ValueError("a mean needs at least one value")
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"a mean needs finite values, got {numbers}")
-    # Subtracting the first value makes the mean of equal values exact, and their interval exactly zero.
+    # Subtract the first value, so that the mean of equal values is exact and the width of their interval is zero.
     first = numbers[0]
     return first + math.fsum([value - first for value in numbers]) / len(numbers)
 
@@ -58,14 +58,14 @@ def average(numbers: Sequence[float]) -> float:
 def percentile(samples: Samples, percent: float) -> float | None:
     """Return the nearest-rank percentile: the ceil(percent / 100 * n)-th smallest of n samples.
 
-    Returns None if there are fewer samples than `MINIMUM_SAMPLES` requires. Raises `ValueError` if `percent` is not one
-    of its keys.
+    Returns None if there are fewer samples than `MINIMUM_SAMPLES` requires. Raises `ValueError` if `percent` is not a
+    key of `MINIMUM_SAMPLES`.
     """
     if percent not in MINIMUM_SAMPLES:
         raise ValueError(f"percentile must be one of {', '.join(f'{key:g}' for key in MINIMUM_SAMPLES)}, got {percent}")
     n = len(samples)
     if n < MINIMUM_SAMPLES[percent]:
         return None
-    # Exact arithmetic: 0.999 * 10000 may round to a float above 9990, which would select the wrong rank.
+    # Use exact arithmetic: 0.999 * 10000 may round to a float above 9990, which would select the wrong rank.
     rank = math.ceil(Fraction(str(percent)) * n / 100)
     return float(sorted(samples)[rank - 1])

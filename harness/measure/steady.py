@@ -1,4 +1,4 @@
-"""Steady state of a series of timed windows: its start, its median, and signs that it is not steady."""
+"""Steady state of a series of timed windows: where it starts, its median, and tests for drift and bimodality."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from harness.records import FlagKind, Protocol, Steady
 
 SIGNIFICANT = 0.01
-"""Significance level of the tests for drift and bimodality."""
+"""Significance level for the drift and bimodality tests."""
 RELEVANT = 0.02
-"""Drift or distance of two modes, as a fraction of the median, below which no flag is set."""
+"""Drift, or distance between two modes, as a fraction of the median, below which no flag is set."""
 MAX_TESTED = 1000
-"""Maximum number of windows tested for drift and bimodality; of more, evenly spaced ones are tested."""
+"""Maximum number of windows that are tested for drift and bimodality. In longer series, evenly spaced windows are
+tested."""
 
 
 class Window(NamedTuple):
@@ -29,15 +30,15 @@ Array = NDArray[np.float64]
 
 
 def per_second(windows: Sequence[Window], batch_size: int) -> Array:
-    """Return the samples per second of each window."""
+    """Return the throughput of each window in samples per second."""
     return np.array([window.batches * batch_size / window.seconds for window in windows], np.float64)
 
 
 def warmup(rates: Array) -> int:
-    """Return the number of warm-up windows, which precede the steady state: at most half of the windows.
+    """Return the number of warm-up windows before the steady state, which is at most half of all windows.
 
-    By the MSER rule (White 1997, Simulation 69, 323-334), the number d minimizes the squared standard error of the mean
-    of the remaining windows, which is their sum of squared deviations / (n - d)^2.
+    According to the MSER rule (White 1997, Simulation 69, 323-334), the number d minimizes the squared standard error
+    of the mean over the remaining windows, which is their sum of squared deviations divided by (n - d)^2.
     """
     n = len(rates)
     if n < 4:
@@ -50,15 +51,16 @@ def warmup(rates: Array) -> int:
 
 
 def median_interval(values: Array) -> tuple[float, float] | None:
-    """Return a confidence interval of the median, of at least 95% for any distribution; None for fewer than six values.
+    """Return a confidence interval for the median; None if there are fewer than six values.
 
-    Its ends are the k-th smallest and the k-th largest of n values, which enclose the median with probability
-    1 - 2 P(X < k) for X ~ binomial(n, 1/2) (Conover 1999, Practical Nonparametric Statistics, section 3.2).
+    The confidence level is at least 95% for any distribution. The ends of the interval are the k-th smallest and the
+    k-th largest of n values. They enclose the median with probability 1 - 2 P(X < k), where X ~ binomial(n, 1/2)
+    (Conover 1999, Practical Nonparametric Statistics, section 3.2).
     """
     n = len(values)
     if n < 6:
         return None
-    # 2^n P(X <= k) is a sum of binomial coefficients, so integers give an exact comparison.
+    # 2^n P(X <= k) is a sum of binomial coefficients, so the comparison is exact in integer arithmetic.
     k, coefficient, below = 0, 1, 1
     while 40 * below <= 1 << n:
         k += 1
@@ -69,13 +71,13 @@ def median_interval(values: Array) -> tuple[float, float] | None:
 
 
 def is_enough(windows: Sequence[Window], protocol: Protocol) -> bool:
-    """Return True if the steady windows meet the protocol's minimum count, duration and precision."""
+    """Return True if the steady state has the number of windows, duration and precision that the protocol requires."""
 
     def are_enough(steady: Sequence[Window]) -> bool:
         seconds = sum(window.seconds for window in steady)
         return len(steady) >= protocol.min_steady_windows and seconds >= protocol.min_steady_s
 
-    if not are_enough(windows):  # a cheap check first, before the warm-up is determined
+    if not are_enough(windows):  # cheap check before the warm-up is determined
         return False
     rates = per_second(windows, 1)
     start = warmup(rates)
@@ -83,7 +85,7 @@ def is_enough(windows: Sequence[Window], protocol: Protocol) -> bool:
 
 
 def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> tuple[float, Steady]:
-    """Return the median of samples per second over the steady state, and a description of the steady state."""
+    """Return the median throughput in samples per second, and a description of the steady state."""
     rates = per_second(windows, batch_size)
     start = warmup(rates)
     low, high = median_interval(rates[start:]) or (None, None)
@@ -98,7 +100,7 @@ def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> t
 
 
 def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[FlagKind, str]]:
-    """Return kinds and details of flags: an interval wider than the protocol requires, drift, or bimodality."""
+    """Return the kinds and details of flags for wide confidence intervals, drift and bimodality."""
     rates = per_second(windows, 1)
     rates = rates[warmup(rates) :]
     flags: list[tuple[FlagKind, str]] = []
@@ -118,16 +120,17 @@ def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[Flag
 
 
 def _relative_half_width(rates: Array) -> float:
-    """Return the half-width of the median's interval as a fraction of the median; infinite if there is no interval."""
+    """Return the half-width of the median's confidence interval as a fraction of the median; infinite if undefined."""
     interval = median_interval(rates)
     return float("inf") if interval is None else float((interval[1] - interval[0]) / 2 / np.median(rates))
 
 
 def _drift(rates: Array) -> float | None:
-    """Return the change over the series as a fraction of the median; None if it is not relevant or not significant.
+    """Return the drift over the series as a fraction of the median; None if it is not relevant or not significant.
 
-    The slope is the Theil-Sen estimator (Sen 1968, Journal of the American Statistical Association 63, 1379-1389), the
-    test is the normal approximation of the Mann-Kendall test (Mann 1945, Econometrica 13, 245-259).
+    The slope is estimated with the Theil-Sen estimator (Sen 1968, Journal of the American Statistical Association 63,
+    1379-1389). Its significance is tested with the normal approximation of the Mann-Kendall test (Mann 1945,
+    Econometrica 13, 245-259).
     """
     n = len(rates)
     if n < 10:  # the normal approximation is poor for fewer values
@@ -142,10 +145,10 @@ def _drift(rates: Array) -> float | None:
 
 
 def _modes(rates: Array) -> float | None:
-    """Return the distance of two modes as a fraction of the median; None if it is not relevant or not significant.
+    """Return the distance between two modes as a fraction of the median; None if it is not relevant or not significant.
 
-    The test is the dip test (Hartigan and Hartigan 1985, Annals of Statistics 13, 70-84). The groups are split where
-    the variance within them is smallest.
+    Bimodality is tested with the dip test (Hartigan and Hartigan 1985, Annals of Statistics 13, 70-84). The values are
+    split into two groups so that the variance within the groups is minimal.
     """
     if len(rates) < 12 or rates.min() == rates.max():
         return None

@@ -1,4 +1,4 @@
-"""Conversion of raw measurements to the values in a record: medians, percentiles and flags."""
+"""Conversion of raw measurements to the medians, percentiles and flags in a record."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class MeasuredThroughput(NamedTuple):
-    """A measured throughput."""
+    """A measured throughput, and how the counters changed during the measurement."""
 
     samples_per_s: float
     steady: Steady
     flags: list[Flag]
     passed: Reading
-    """Change of the machine's counters over the steady state."""
+    """Change in the machine's counters during the steady state."""
     samples: int
     """Number of samples in the steady state."""
 
@@ -45,7 +45,7 @@ def throughput(
     protocol: Protocol,
     machine: Machine,
 ) -> MeasuredThroughput:
-    """Return the median throughput over the steady state, with flags for conditions that make it unreliable."""
+    """Return the median throughput in the steady state, with flags for conditions that make it unreliable."""
     from harness.measure.steady import summary, suspicions
 
     rate, steady = summary(timed.windows, batch_size, protocol)
@@ -98,7 +98,7 @@ def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:
 
 
 def time_to_target(curves: Sequence[EpochEnded], metric: str, target: float, *, higher_is_better: bool) -> TimeToTarget:
-    """Return the training time until the end of the first epoch whose validation score reaches the target."""
+    """Return the training time up to the end of the first epoch whose validation score reaches the target."""
     for epoch in curves:
         score = epoch.validation.get(metric)
         if score is not None and (score >= target if higher_is_better else score <= target):

@@ -1,4 +1,4 @@
-"""Timed windows, with the change of the machine's counters in each."""
+"""Timed windows, with the change in the machine's counters during each window."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ class Timed:
         self._passed.append(difference(self._before, self._meter()))
 
     def passed(self, start: int) -> Reading:
-        """Return the change of the counters over all windows from index `start`."""
+        """Return the total change in the counters over all windows from index `start` on."""
         return total(self._passed[start:])

@@ -1,4 +1,4 @@
-"""The training loop. Steps are timed in windows, with a device synchronization only at the end of each window."""
+"""The training loop. Steps are timed in windows, and the device is synchronized only at the end of each window."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from harness.records import EpochEnded, Progress, RunSpec
 
 
 class _WindowLength:
-    """Number of steps in the next window: doubled until a window takes half of the target time, then proportional."""
+    """Number of steps in the next window.
+
+    The number doubles until a window lasts half of the target time. It is then scaled to reach the target time.
+    """
 
     def __init__(self, target_s: float) -> None:
         self._target_s = target_s
@@ -31,17 +34,17 @@ class _WindowLength:
     def learn(self, steps: int, seconds: float, first: bool) -> None:
         if (
             first or steps < self.steps
-        ):  # the first step includes compilation; a window shortened by the end of an epoch is too noisy
+        ):  # the first step includes compilation, and a window cut short by the end of an epoch is too noisy
             return
         grown = 2 * self.steps if seconds < self._target_s / 2 else round(self._target_s * steps / seconds)
         self.steps = max(1, grown)
 
 
 class Training:
-    """A training in progress, with its measurements.
+    """Training loop and its measurements.
 
-    `first_step_s` is the duration of the first step, which includes compilation and allocation; `timed` has the windows
-    after it, `losses` the mean loss of each batch, and `curves` an entry for each epoch.
+    `first_step_s` is the duration of the first step, which includes compilation and allocation. `timed` contains the
+    windows after the first step, `losses` the mean loss of each batch, and `curves` one entry per epoch.
     """
 
     def __init__(
@@ -62,12 +65,12 @@ class Training:
         self.first_step_s = 0.0
         self.timed = Timed(meter)
         self.recipe_windows = 0
-        """Number of windows that belong to the recipe; later ones only measure speed."""
+        """Number of windows that belong to the recipe. Later windows only measure speed."""
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
 
     def run_epoch(self, epoch: int) -> None:
-        """Run all steps of an epoch (from 1). Raises `harness.BadResultError` if a loss is not finite."""
+        """Run all steps of an epoch, counted from 1. Raises `harness.BadResultError` if a loss is not finite."""
         for pending, seconds in self._windows(epoch):
             self._keep_losses(pending)
             self._emit_progress(epoch, len(pending), seconds)
@@ -76,7 +79,7 @@ class Training:
     def sample(self) -> None:
         """Run further steps that only measure speed, until the protocol is satisfied or its time budget is used up.
 
-        The learning rate is that of the last step. The weights must not be used afterwards.
+        These steps use the learning rate of the last step of the recipe. The weights must not be used afterwards.
         """
         protocol, epoch = self._spec.protocol, self._spec.recipe.epochs
         deadline = time.perf_counter() + protocol.throughput_budget_s
@@ -89,11 +92,11 @@ class Training:
                     return
 
     def is_enough(self) -> bool:
-        """Return True if the windows so far satisfy the protocol."""
+        """Return True if the windows measured so far satisfy the protocol."""
         return is_enough(self.timed.windows, self._spec.protocol)
 
     def _windows(self, epoch: int) -> Iterator[tuple[list[Any], float]]:
-        """Run the steps of an epoch; yield the loss handles and the duration in seconds of each window."""
+        """Run the steps of an epoch, and yield the loss handles and the duration in seconds for each window."""
         session, recipe, last = self._session, self._spec.recipe, self._steps - 1
         step = (epoch - 1) * self._per_epoch
         pending: list[Any] = []
@@ -165,10 +168,10 @@ def train(
     *,
     by_steps: bool = True,
 ) -> Training:
-    """Train with the recipe of `spec`. Without `by_steps`, each epoch is one step on the whole training split.
+    """Train with the recipe in `spec`. If `by_steps` is false, each epoch is one step on the whole training split.
 
-    Training is measured as phase ``train`` and validation as phase ``validate``. Raises `harness.BadResultError` if a
-    loss is not finite.
+    Training is measured as the phase ``train`` and validation as the phase ``validate``. Raises
+    `harness.BadResultError` if a loss is not finite.
     """
     training = Training(session, data, spec, emit, meter, by_steps=by_steps)
     for epoch in range(1, spec.recipe.epochs + 1):

@@ -1,4 +1,4 @@
-"""Discovery and loading of plugins. Built-in plugins are found and loaded like third-party ones."""
+"""Discovery and loading of plugins. Built-in plugins are discovered and loaded like third-party plugins."""
 
 from harness.plugins.code import resolve
 from harness.plugins.load import discover, load

@@ -1,4 +1,4 @@
-"""`Catalog`: the objects that plugins provide, by name, and the plugins that failed."""
+"""`Catalog`, which contains the objects that plugins provide, and the plugins that failed to load."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class LoadedPlugin:
 
     ref: PluginRef
     module: Any
-    """The module, or the object in a module, that implements the hooks."""
+    """Module, or object in a module, that implements the hooks."""
     hooks: HookRelay
-    """Relay that calls the hooks of this plugin only."""
+    """Relay that calls only the hooks of this plugin."""
 
 
 @dataclass
 class Catalog:
-    """The objects that plugins provide, by name. Keys of models are families; keys of networks, (family, backend)."""
+    """The objects that plugins provide, by name. Models are keyed by family, and networks by (family, backend)."""
 
     tasks: dict[str, Provided[Task]] = field(default_factory=dict)
     datasets: dict[str, Provided[Dataset]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Catalog:
     """Explanations of name conflicts, by (kind, name). Conflicting names are absent from the dictionaries above."""
 
     def plugin(self, name: str) -> PluginRef:
-        """Return the loaded plugin with this name, which is the name of its entry point or file."""
+        """Return the loaded plugin with this name. A plugin is named after its entry point or file."""
         refs = {loaded.ref.name: loaded.ref for loaded in self.plugins}
         if name not in refs:
             raise self._unknown("plugin", name, refs)
@@ -78,7 +78,7 @@ class Catalog:
         return self._get("report format", self.reporters, name).value
 
     def model(self, name: str) -> tuple[Model, str]:
-        """Return the model family and the variant that `name` selects; a family selects its first variant."""
+        """Return the family and variant for the name of a model. The name of a family selects its first variant."""
         if ("model", name) in self.conflicts:
             raise self._unknown("model", name, ())
         if name in self.variants:
@@ -93,7 +93,7 @@ class Catalog:
         return provided.value if provided else None
 
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
-        """Return the plugins that a run of `spec` needs, except those of the core, which `load` always adds."""
+        """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds."""
         model, _ = self.model(spec.model)
         used: list[Provided[Any]] = [
             self.tasks[spec.task],

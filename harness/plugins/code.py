@@ -1,4 +1,4 @@
-"""Import the code of plugins, check the version of the plugin API that it was written for, and compute its digest."""
+"""Import plugins' code, check the plugin API version that it was written for, and compute its digest."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _DECLARED = re.compile(rf"^{DECLARATION}\s*=\s*[\"']([^\"']*)[\"']\s*(#.*)?$", r
 
 
 def is_file(value: str) -> bool:
-    """Return whether a plugin is given by the path of a file instead of the name of a module."""
+    """Return whether a plugin is specified by a file path instead of a module name."""
     return value.endswith(".py") and Path(value).is_absolute()
 
 
 def import_object(value: str) -> Any:
     """Import the object at ``module``, ``module:attribute`` or the absolute path of a Python file.
 
-    A file is imported as a module with the name of the file, so that ``"my_plugin:build"`` refers to ``build`` in
+    A file is imported as a module named after the file, so that ``"my_plugin:build"`` refers to ``build`` in
     ``my_plugin.py``.
 
-    Raises `harness.PluginError` for a plugin written for another major version of the plugin API, and any exception
-    that the module raises.
+    Raises `harness.PluginError` if the plugin was written for another major version of the plugin API. Exceptions that
+    the module raises are passed on.
     """
     module_name, _, attributes = (value, "", "") if is_file(value) else value.partition(":")
     source = Path(value) if is_file(value) else _source(module_name)
@@ -66,15 +66,15 @@ def check_api_version(plugin: Any) -> None:
 
 
 def with_digest(ref: PluginRef) -> PluginRef:
-    """Return the plugin with the digest of its current code."""
+    """Return a copy of the reference that contains the digest of the current code."""
     return msgspec.structs.replace(ref, code_digest=digest(ref.value))
 
 
 def digest(value: str) -> str:
     """Return the SHA-256 (hex) of the paths and contents of a plugin's Python files.
 
-    For a plugin in a package, all files of the top-level package are included. The digest is empty if a file cannot be
-    read, as for a plugin in a zip file.
+    If the plugin is part of a package, the digest covers all files in the top-level package. It is empty if a file
+    cannot be read, for example because the plugin is in a zip file.
     """
     if is_file(value):
         files = {Path(value).name: Path(value)}
@@ -98,7 +98,7 @@ def digest(value: str) -> str:
 
 
 def _source(module_name: str) -> Path | None:
-    """Return the file of a module without importing it; None if there is none."""
+    """Return a module's source file without importing the module; None if there is no such file."""
     try:
         spec = importlib.util.find_spec(module_name)
     except (ImportError, ValueError, AttributeError):
@@ -132,7 +132,7 @@ def _import_file(path: Path) -> Any:
 
 
 def _refuse_other_major(source: Path | None) -> None:
-    """Check the declared version before the code runs, as the code may use names that this version does not have."""
+    """Check the declared API version before running the code, which may use names that do not exist in this version."""
     try:
         text = source.read_text(errors="replace") if source is not None and source.suffix == ".py" else ""
     except OSError:

@@ -13,10 +13,11 @@ from harness.records import PluginRef
 
 
 class Events:
-    """Dispatcher that calls the event hooks of a catalog's plugins, one after another.
+    """Dispatcher that calls the event hooks of all plugins in a catalog, one after another.
 
-    The time limit of a hook is that of loading a plugin. A hook that exceeds it is reported on stderr, and its plugin
-    receives no further events. A hook that raises is reported too, but its plugin still receives later events.
+    Each hook call has the same time limit as loading a plugin. A hook that exceeds it is reported on stderr, and its
+    plugin receives no further events. A hook that raises an exception is also reported, but its plugin still receives
+    later events.
     """
 
     def __init__(self, catalog: Catalog) -> None:

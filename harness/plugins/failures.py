@@ -1,4 +1,4 @@
-"""One-line descriptions of the exceptions that a plugin's code raised."""
+"""One-line descriptions of exceptions raised by plugins."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ABSTRACT = re.compile(r"Can't instantiate abstract class (?P<name>\w+) .*abstra
 
 @dataclass(frozen=True)
 class PluginFailure:
-    """A plugin that is not loaded, and the reason."""
+    """A plugin that was not loaded, and the reason."""
 
     ref: PluginRef
     message: str
 
 
 def describe(error: BaseException) -> str:
-    """Return the type and message of an exception in one line, or the message alone for a `HarnessError`."""
+    """Return the type and message of an exception in one line; for a `HarnessError`, return only the message."""
     if isinstance(error, HarnessError):
         return str(error)
     if missing_methods := unwritten(error):
@@ -34,27 +34,28 @@ def describe(error: BaseException) -> str:
 def unwritten(error: BaseException) -> str:
     """Return the abstract methods that a class does not implement, such as ``the method load of Sine``.
 
-    They are read from the exception that Python raises when the class is instantiated; any other exception gives "".
+    The names are parsed from the exception that Python raises when such a class is instantiated. For any other
+    exception, return "".
     """
     match = _ABSTRACT.match(str(error)) if isinstance(error, TypeError) else None
     return f"the {match['methods']} of {match['name']}".replace("'", "") if match else ""
 
 
 def place(error: BaseException) -> str:
-    """Return the place in a plugin's code where an error arose, such as ``my_plugin.py, line 4, in load``, or ""."""
+    """Return the location of an error in a plugin's code, such as ``my_plugin.py, line 4, in load``; "" if unknown."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _is_library(frame.filename)]
     return f"{Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}" if own else ""
 
 
 def described_with_place(error: BaseException) -> str:
-    """Return `describe(error)`, followed by `place(error)` unless the error is a `HarnessError`."""
+    """Return `describe(error)`. Unless the error is a `HarnessError`, append `place(error)`."""
     where = "" if isinstance(error, HarnessError) else place(error)
     return f"{describe(error)} ({where})" if where else describe(error)
 
 
 def _is_library(file: str) -> bool:
-    """Return whether a file belongs to harness, an installed package or Python."""
+    """Return whether a file is part of harness, an installed package or the Python standard library."""
     path = Path(file)
     inside = Path(__file__).parents[1] in path.parents or "site-packages" in path.parts
     return inside or file.startswith((sysconfig.get_path("stdlib"), "<"))

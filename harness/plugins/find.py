@@ -1,4 +1,4 @@
-"""Find plugins without importing them: those of the core, entry points, and those listed in ``--plugin`` or
+"""Find plugins without importing them: core plugins, entry points, and plugins listed in ``--plugin`` or
 ``HARNESS_PLUGINS``."""
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from harness.plugins.hookspecs import GROUP
 from harness.records import PluginRef
 
 EXTRA, DISABLED = "HARNESS_PLUGINS", "HARNESS_DISABLE_PLUGINS"
-"""Environment variables with comma-separated lists: files or modules to load in addition; plugins not to load."""
+"""Environment variables that contain comma-separated lists: the first lists files or modules to load in addition to the
+installed plugins, and the second lists plugins that must not be loaded."""
 
 CORE = {"core-metrics": "harness.measure.quality.builtin", "core-formats": "harness.report.builtin"}
-"""Plugins that are part of every catalog. They are listed here because each child process loads them, and looking up
-entry points takes time."""
+"""Core plugins, which are part of every catalog. They are listed here and not declared as entry points, because every
+child process loads them and looking up entry points takes time."""
 
 
 def find(extra: Iterable[str] = ()) -> tuple[list[PluginRef], list[PluginFailure]]:
-    """Return the plugins to load, sorted by name, and the plugins not to load, with the reasons.
+    """Return the plugins to load, sorted by name, and the plugins that must not be loaded, with the reasons.
 
-    `extra` lists files and modules, as ``HARNESS_PLUGINS`` does. Raises `harness.UsageError` if such a file does not
-    exist.
+    `extra` lists files and modules to load in addition to those in ``HARNESS_PLUGINS``. Raises `harness.UsageError` if
+    a listed file does not exist.
     """
     refs = {*core(), *installed()}
     modules = {ref.value for ref in refs}
@@ -54,7 +55,7 @@ def find(extra: Iterable[str] = ()) -> tuple[list[PluginRef], list[PluginFailure
 
 @cache
 def core() -> tuple[PluginRef, ...]:
-    """Return the plugins that are part of the core."""
+    """Return the core plugins."""
     version = importlib.metadata.version("harness")
     return tuple(
         PluginRef(name=name, value=module, distribution="harness", version=version) for name, module in CORE.items()

@@ -1,8 +1,9 @@
 """The hooks that a plugin may implement.
 
-A plugin is a module (or object) with functions of these names, marked with `harness.hookimpl` and found through an
-entry point of the group ``harness``. Hooks named by plural nouns yield objects; the other hooks are events, called in
-the parent process during runs. Implementations may leave out arguments that they do not use.
+A plugin is a module (or object) that implements some of these functions. It marks them with `harness.hookimpl`, and is
+discovered through an entry point in the group ``harness``. Hooks whose names are plural nouns yield objects. The other
+hooks handle events and are called in the parent process during runs. An implementation may omit arguments that it does
+not use.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 GROUP = "harness"
 
 API_VERSION = "1.0"
-"""Version of the plugin API, which consists of the hooks and `harness.__all__`. Changes that may break plugins increase
-the major version, additions the minor version. A plugin declares the version that it was written for as
-``HARNESS_API_VERSION``."""
+"""Version of the plugin API, which consists of the hooks and `harness.__all__`. Changes that may break plugins
+increment the major version; additions increment the minor version. A plugin declares in ``HARNESS_API_VERSION`` which
+version it was written for."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
-"""Decorator that marks a function of a plugin as the implementation of a hook."""
+"""Decorator that marks a plugin's function as a hook implementation."""
 
 
 @hookspec
@@ -53,7 +54,7 @@ def harness_datasets() -> Iterable[Dataset]:
     Yields
     ------
     Dataset
-        A dataset, which is selected by its name.
+        A dataset. Users select it by its name.
 
     Examples
     --------
@@ -84,12 +85,12 @@ def harness_models() -> Iterable[Model]:
 
 @hookspec
 def harness_networks() -> Iterable[NetworkRef]:
-    """Yield networks, which implement models for backends.
+    """Yield references to networks, which implement models for backends.
 
     Yields
     ------
     NetworkRef
-        A reference to a network. The model, the backend or both may come from other plugins.
+        A reference to a network. The model and the backend may be provided by other plugins.
 
     Examples
     --------
@@ -120,7 +121,7 @@ def harness_backends() -> Iterable[Backend]:
 
 @hookspec
 def harness_metrics() -> Iterable[Metric]:
-    """Yield metrics, in addition to those of the core.
+    """Yield metrics in addition to the built-in ones.
 
     Yields
     ------
@@ -144,7 +145,7 @@ def harness_metrics() -> Iterable[Metric]:
 
 @hookspec
 def harness_reporters() -> Iterable[Reporter]:
-    """Yield formats of ``harness report``, in addition to those of the core.
+    """Yield output formats for ``harness report`` in addition to the built-in ones.
 
     Yields
     ------
@@ -162,7 +163,7 @@ def harness_reporters() -> Iterable[Reporter]:
 
 @hookspec
 def harness_run_started(spec: RunSpec) -> None:
-    """Handle the event that the child process of a run is about to start.
+    """Handle the start of a run, just before its child process is started.
 
     Parameters
     ----------
@@ -179,14 +180,14 @@ def harness_run_started(spec: RunSpec) -> None:
 
 @hookspec
 def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded) -> None:
-    """Handle the event that a training epoch and its validation have ended.
+    """Handle the end of a training epoch, after its validation.
 
     Parameters
     ----------
     spec : RunSpec
         Settings of the run.
     epoch : EpochEnded
-        Training loss, validation scores and training time so far.
+        Training loss, validation scores and elapsed training time.
 
     Examples
     --------
@@ -198,7 +199,7 @@ def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded) -> None:
 
 @hookspec
 def harness_run_finished(record: RunRecord) -> None:
-    """Handle the event that a run has ended, successfully or not, and its record has been saved.
+    """Handle the end of a successful or failed run, after its record has been saved.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
-"""Load plugins, each in a separate thread with a time limit. A plugin that is broken, slow or incompatible is listed
-with the reason and does not affect the others."""
+"""Load plugins, each in a separate thread with a time limit. A broken, slow or incompatible plugin is listed with the
+reason and does not affect other plugins."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from harness.records import PluginRef
 def discover(extra: Iterable[str] = ()) -> Catalog:
     """Load every plugin that is not listed in ``HARNESS_DISABLE_PLUGINS``.
 
-    The plugins are those of the core, the entry points of the group ``harness``, and the files and modules listed in
-    `extra` and ``HARNESS_PLUGINS``. Their order has no effect.
+    These are the core plugins, the entry points in the group ``harness``, and the files and modules listed in `extra`
+    and ``HARNESS_PLUGINS``. The order has no effect.
 
-    A broken plugin never raises here; it is listed in `Catalog.failures`. Raises `harness.UsageError` for a file that
+    Broken plugins are listed in `Catalog.failures` and do not raise an exception. Raises `harness.UsageError` if a file
     does not exist.
     """
     return load(*find(extra))
 
 
 def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> Catalog:
-    """Load these plugins and those of the core, except plugins that are disabled or already listed in `failures`.
+    """Load these plugins and the core plugins, except plugins that are disabled or already listed in `failures`.
 
-    A broken plugin never raises here; it is listed in `Catalog.failures`. Raises `harness.UsageError` if
-    ``HARNESS_PLUGIN_TIMEOUT`` is not a number of seconds.
+    Broken plugins are listed in `Catalog.failures` and do not raise an exception. Raises `harness.UsageError` if
+    ``HARNESS_PLUGIN_TIMEOUT`` is not a positive number of seconds.
     """
     limit, failed = limit_s(), list(failures)
     excluded = {failure.ref for failure in failed} | {ref for ref in core() if ref.name in disabled()}
@@ -49,7 +49,7 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
             continue
         thread = PluginThread(limit)
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is for tables and JSON that programs read
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is reserved for tables and JSON
                 plugin, offered = thread.call(partial(_load_one, ref), verb="load")
             for other in plugins:
                 if other.module is plugin.module:
@@ -71,8 +71,8 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
 def _load_one(ref: PluginRef) -> tuple[LoadedPlugin, list[Offer]]:
     plugin = import_object(ref.value)
     check_api_version(plugin)
-    # Each plugin has a separate manager. A plugin that fails or hangs during registration then leaves no hooks behind,
-    # and the hooks of a plugin can be called in that plugin's thread.
+    # Each plugin has a separate manager, so that a plugin that fails or hangs during registration leaves no hooks
+    # behind, and so that the hooks of each plugin can be called in its own thread.
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin, name=f"{ref.distribution}:{ref.name}")
@@ -87,7 +87,7 @@ def _load_one(ref: PluginRef) -> tuple[LoadedPlugin, list[Offer]]:
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:
-    """Raise if a function is marked as a hook but has no hook's name, or has a hook's name but is not marked."""
+    """Raise if a function is marked as a hook but not named like one, or is named like a hook but not marked."""
     known = {name for name in vars(hookspecs) if name.startswith("harness_")}
     for caller in manager.get_hookcallers(plugin) or ():
         if not caller.has_spec():

@@ -1,4 +1,4 @@
-"""Check the objects that hooks yield and enter them into a catalog."""
+"""Check the objects that hooks yield and add them to a catalog."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
     "harness_metrics": ("metric", Metric, ()),
     "harness_reporters": ("report format", Reporter, ()),
 }
-"""For each hook: a noun for the objects it yields, their type, and their required attributes."""
+"""Noun for the objects that each hook yields, their type, and their required attributes."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -35,7 +35,7 @@ class Offer(NamedTuple):
 
 
 def check_offer(hook: str, value: Any) -> None:
-    """Raise `harness.PluginError` if an object has the wrong type for its hook, or is incomplete."""
+    """Raise `harness.PluginError` if an object has the wrong type for its hook or is missing required attributes."""
     _, kind, attributes = YIELDS[hook]
     if not isinstance(value, kind):
         raise PluginError(f"{hook} yielded a {type(value).__name__}; it must yield harness.{kind.__name__}")
@@ -57,7 +57,7 @@ def check_offer(hook: str, value: Any) -> None:
 
 
 def enter(offers: Iterable[Offer], catalog: Catalog) -> None:
-    """Enter objects into the catalog. A name that several of them have is entered as a conflict only."""
+    """Add objects to the catalog. If several objects have the same name, only a conflict is added."""
     claims: dict[tuple[str, Any], list[Offer]] = {}
     for offer in offers:
         value = offer.value

@@ -1,4 +1,4 @@
-"""Find out which modules required by a plugin's object are not installed."""
+"""Find required modules that are not installed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 
 def missing(requires: Mapping[str, str]) -> str | None:
-    """Return a message with the modules that are not installed and the commands to install them; None if all are.
+    """Return a message that lists missing modules and the commands that install them; None if all are installed.
 
-    `requires` maps module names to commands. The modules are not imported.
+    `requires` maps module names to install commands. The modules are not imported.
     """
     absent = [module for module in requires if not _importable(module)]
     if not absent:

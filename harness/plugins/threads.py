@@ -38,8 +38,8 @@ class TimeLimitError(PluginError):
 class PluginThread:
     """A thread that runs all calls of one plugin's code.
 
-    Some objects, such as SQLite connections, can be used in one thread only. The thread is a daemon, so that a call
-    that never returns does not keep the process alive.
+    All calls share one thread because some objects, such as SQLite connections, can only be used in the thread that
+    created them. It is a daemon thread, so that a call that never returns does not keep the process alive.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -51,7 +51,7 @@ class PluginThread:
     def call(self, function: Callable[[], T], *, verb: str = "return") -> T:
         """Call a function in the thread, and return its result or raise its exception.
 
-        Raises `TimeLimitError` if the call takes longer than the limit; the thread cannot be used afterwards.
+        Raises `TimeLimitError` if the call exceeds the time limit. The thread cannot be used afterwards.
         """
         self._calls.put(function)
         try:

@@ -1,7 +1,7 @@
-"""Frozen records: specifications, events and run records. Units are in the names.
+"""Frozen records: specifications, events and run records. Field names include units.
 
-Whatever is stored on disk is a `msgspec.Struct`, which is validated when it is read. The JSON Schema of a run record is
-published in ``docs/reference/record.schema.json``.
+Everything that is stored on disk is a `msgspec.Struct` and is validated when it is read. The JSON Schema for run
+records is in ``docs/reference/record.schema.json``.
 """
 
 from harness.records.events import (

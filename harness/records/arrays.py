@@ -1,4 +1,4 @@
-"""Reading of ``arrays.npz``, the raw samples of a run, and digests of arrays."""
+"""Functions that read a run's raw samples from ``arrays.npz`` and compute digests of arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an ``arrays.npz``. Pickled objects are refused. Raises `harness.RecordError`, naming the file."""
+    """Read an ``arrays.npz`` file, without unpickling objects. Raises `harness.RecordError`, which names the file."""
     import zipfile
 
     arrays = {}
@@ -36,22 +36,22 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 arrays[member.filename.removesuffix(".npy")] = array
     except RecordError:
         raise
-    except Exception as error:  # numpy and zipfile raise many types for damaged archives
+    except Exception as error:  # numpy and zipfile raise many types of exceptions for damaged archives
         raise RecordError(f"{path}: cannot be read: {error}") from None
     return arrays
 
 
 def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
-    """Return the content of a member that is stored without compression, as numpy stores arrays; None for others.
+    """Return the content of a member that is stored uncompressed, as numpy stores arrays; None if it is compressed.
 
-    This is faster than zipfile, which reads in small pieces; a report reads thousands of files. Damaged members also
-    give None, so that zipfile raises its error.
+    This is faster than zipfile, which reads in small chunks. Speed matters because a report may read thousands of
+    files. For a damaged member, return None as well, so that zipfile raises its error.
     """
     import zlib
 
     if member.compress_type or member.flag_bits & 1:
         return None
-    file.seek(member.header_offset + 26)  # lengths in the local header: APPNOTE.TXT 6.3.10, section 4.3.7
+    file.seek(member.header_offset + 26)  # lengths in the local header (APPNOTE.TXT 6.3.10, section 4.3.7)
     lengths = file.read(4)
     file.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), os.SEEK_CUR)
     content = file.read(member.file_size)
@@ -59,7 +59,7 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
 
 
 def _array(content: bytes) -> NDArray[Any]:
-    """Return the array of a complete ``.npy`` file, read-only."""
+    """Return the array in the content of an ``.npy`` file as a read-only array."""
     import io
 
     import numpy as np
@@ -76,7 +76,7 @@ def _array(content: bytes) -> NDArray[Any]:
 
 @lru_cache(maxsize=1024)
 def _array_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Parse a header. Headers repeat, and parsing a Python literal is slow, so results are cached."""
+    """Parse a header. Results are cached, because headers repeat and parsing a Python literal is slow."""
     import io
 
     from numpy.lib.format import read_array_header_1_0
@@ -85,12 +85,12 @@ def _array_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Return the SHA-256 (hex) over name, dtype, shape and bytes of every array, sorted by name."""
+    """Return the SHA-256 (hex) over the name, dtype, shape and bytes of each array, sorted by name."""
     import numpy as np
 
     sha = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.asarray(arrays[name], order="C")  # ascontiguousarray would make () and (1,) the same shape
+        array = np.asarray(arrays[name], order="C")  # ascontiguousarray changes the shape () to (1,)
         sha.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
         sha.update(array.data if array.size else b"")
     return sha.hexdigest()

@@ -1,4 +1,4 @@
-"""Events that a run emits while it is carried out."""
+"""Events that a run emits while it is in progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class PhaseStarted(Struct, frozen=True, kw_only=True, tag="phase"):
 
 
 class Fetching(Struct, frozen=True, kw_only=True, tag="fetching"):
-    """Progress of the download of one file of a dataset."""
+    """Progress of downloading one file of a dataset."""
 
     dataset: str
     file: str
@@ -34,13 +34,13 @@ class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
 
 
 class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
-    """The end of an epoch of training and of the validation after it: one point of the learning curves."""
+    """The end of a training epoch, after its validation. Each event is one point of the learning curves."""
 
     epoch: int
     epochs: int
     step: int
     train_s: float
-    """Seconds of training so far, without validation."""
+    """Elapsed training time in seconds, excluding validation."""
     train_loss: float
     """Mean loss over the batches of the epoch."""
     validation: dict[str, float | None]

@@ -1,4 +1,4 @@
-"""Atomic writing of files and directories."""
+"""Functions that write files and directories atomically."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from harness.errors import HarnessError, PluginError, UsageError
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}")
 MARK = ".harness-site"
-"""File in every directory written by `write_directory`, which replaces only directories that have it."""
+"""Name of a marker file. `write_directory` creates it in every directory that it writes, and replaces only directories
+that contain it."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary sibling of `path` that replaces it when the block ends, flushed to the disk.
+    """Open a temporary file next to `path`. When the block ends, flush it to disk and move it to `path`.
 
-    If the block raises, `path` stays as it was. A symbolic link is followed. Only a regular file is ever replaced: a
-    pipe or device, such as ``/dev/stdout``, is written to directly. Raises OSError.
+    If the block raises an exception, `path` is left unchanged. Symbolic links are followed. Only regular files are
+    replaced; pipes and devices, such as ``/dev/stdout``, are written to directly. Raises `OSError`.
     """
     path = path.resolve()
     if path.exists() and not path.is_file():
-        with path.open("wb") as file:  # a directory raises here
+        with path.open("wb") as file:  # raises if path is a directory
             yield file
         return
     scratch = _sibling(path)
@@ -54,8 +55,8 @@ def write_whole(path: Path, content: bytes) -> None:
 def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
     """Write files into a new directory, move it to `path`, and return the number of files.
 
-    A directory that was written by this function before is replaced. Raises `harness.UsageError` if `path` is anything
-    else, and `harness.PluginError` for a name that leads out of the directory.
+    An existing directory is replaced if this function created it. Raises `harness.UsageError` if `path` is any other
+    existing file or directory, and `harness.PluginError` if a file name points outside the directory.
     """
     path = path.resolve()
     if path.is_dir() and any(path.iterdir()) and not (path / MARK).exists():
@@ -93,7 +94,7 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
 
 
 def safe_name(name: str) -> str:
-    """Return a file name for any text; different texts get different names."""
+    """Convert any string to a valid file name. Different strings give different file names."""
     if _SAFE.fullmatch(name) and not name.endswith("."):
         return name
     kept = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
@@ -101,5 +102,5 @@ def safe_name(name: str) -> str:
 
 
 def _sibling(path: Path) -> Path:
-    """Return an unused hidden name in the same directory. A file created there gets the default mode."""
+    """Return an unused hidden path in the same directory. A file created at this path gets the default mode."""
     return path.with_name(f".{path.name}-{secrets.token_hex(4)}")

@@ -1,4 +1,4 @@
-"""Measurement settings: `Protocol`, and the named protocols quick, standard and publish."""
+"""`Protocol`, the measurement settings, and the named protocols quick, standard and publish."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from msgspec import Struct, field
 class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Measurement settings; see ``docs/explanation/measurement.md``.
 
-    Some fields are stored under another name, which keeps the keys of runs stable.
+    Some fields are stored under a different name, so that the keys of runs remain stable.
     """
 
     name: str = "standard"
-    """Named protocol that the values come from; single values may have been changed."""
+    """Name of the protocol that the values are based on. Individual values may have been changed."""
     window_s: float = 0.25
-    """Target duration of a timed window. The device is synchronized only at the edges of windows. For inference, a
-    window lasts at most a quarter of `throughput_budget_s`."""
+    """Target duration of a timed window. The device is synchronized only at window boundaries. For inference, windows
+    last at most a quarter of `throughput_budget_s`."""
     min_steady_windows: int = field(default=10, name="steady_windows")
     """Minimum number of windows in the steady state."""
     min_steady_s: float = field(default=2.5, name="steady_s")
@@ -27,13 +27,15 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sampling stops when the half-width of the 95% confidence interval of the median is at most this fraction of the
     median."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
-    """Time limit of sampling: in training, after the steps of the recipe; in inference, for all windows."""
+    """Time limit for sampling. For training, it applies to the windows after the recipe's steps; for inference, to all
+    windows."""
     latency_batches: int = 662
-    """Number of single batches timed for latency (a p99 needs 662), unless `latency_budget_s` passes first."""
+    """Number of individually timed batches for latency (a p99 requires 662), unless `latency_budget_s` is exceeded
+    first."""
     latency_budget_s: float = 4.0
-    """Time limit of the latency measurement."""
+    """Time limit for the latency measurement."""
     target: float | None = None
-    """Validation score for the time to target; None to use the dataset's target, if it has one."""
+    """Target for the validation score, used to measure time-to-target; None to use the dataset's target, if any."""
 
     def __post_init__(self) -> None:
         lengths = (self.window_s, self.min_steady_s, self.throughput_budget_s, self.latency_budget_s)
@@ -51,13 +53,13 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class NamedProtocol(NamedTuple):
-    """A protocol with its default seeds and repeats."""
+    """A protocol with its default seeds and number of repeats."""
 
     protocol: Protocol
     seeds: tuple[int, ...]
     """Default seeds."""
     repeats: int
-    """Default number of times that each run is repeated, interleaved."""
+    """Default number of times that each run is executed. Repeats are interleaved."""
     summary: str
 
 

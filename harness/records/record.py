@@ -1,4 +1,4 @@
-"""The record of a run: `RunRecord`, with a `Success` or a `Failure`."""
+"""`RunRecord`, the record of a run, whose outcome is a `Success` or a `Failure`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ FailureKind = Literal["oom", "timeout", "crash", "error", "unsupported", "bad_re
 
 
 class ClassScore(Struct, frozen=True, kw_only=True):
-    """Scores of one class on the test split."""
+    """Scores for one class on the test split."""
 
     label: str
     precision: float
     recall: float
     f1: float
     roc_auc: float | None
-    """One-vs-rest area under the ROC curve; None if the split has no example of the class, or of any other class."""
+    """One-vs-rest area under the ROC curve; None if no example in the split, or every example, belongs to the class."""
     support: int
-    """Number of test examples of the class."""
+    """Number of test examples in the class."""
 
 
 class SliceScore(Struct, frozen=True, kw_only=True):
@@ -33,62 +33,63 @@ class SliceScore(Struct, frozen=True, kw_only=True):
     group: str
     """Name of the group, such as ``speaker`` or ``tokens``."""
     value: str
-    """Value of the group, or range of values for a numeric group."""
+    """Value shared by the examples; for a numeric group, a range of values."""
     support: int
     score: float | None
     """None if the metric is undefined for these examples."""
 
 
 class Scores(Struct, frozen=True, kw_only=True):
-    """Quality of the predictions. The core computes it with the same code for every backend."""
+    """Quality of the predictions, computed with the same code for every backend."""
 
     primary: str
     """Name of the task's primary metric."""
     test: dict[str, float | None]
     validation: dict[str, float | None]
     reference: dict[str, float | None] | None = None
-    """Test scores of the model's closed-form solution; None if it has none."""
+    """Test scores of the model's closed-form solution; None if the model has no such solution."""
     per_class: list[ClassScore] = []
     confusion: list[list[int]] = []
-    """Confusion matrix: rows are true classes, columns are predicted classes."""
+    """Confusion matrix, with true classes as rows and predicted classes as columns."""
     slices: list[SliceScore] = []
-    """Scores of each group of the test split."""
+    """Scores for each slice of the test split."""
     intervals: dict[str, tuple[float, float]] = {}
-    """Bootstrap 95% confidence interval over the test examples, for each metric that has one."""
+    """95% bootstrap confidence intervals over the test examples, by metric. Some metrics have no interval."""
 
 
 class Steady(Struct, frozen=True, kw_only=True):
-    """The steady state of a series of timed windows. The throughput is its median."""
+    """The steady state of a series of timed windows. The throughput is the median over these windows."""
 
     windows: int
     """Number of windows in the steady state."""
     seconds: float
-    """Total duration of these windows."""
+    """Total duration of these windows, in seconds."""
     warmup_windows: int
-    """Number of windows before the steady state, which do not count. The very first step is not one of them."""
+    """Number of windows before the steady state, which are discarded. The first step is not included in this number."""
     low: float | None
-    """Lower end of the 95% confidence interval of the median (order statistics), in samples per second; None for fewer
-    than six windows."""
+    """Lower end of the 95% confidence interval for the median, from order statistics, in samples per second; None if
+    there are fewer than six windows."""
     high: float | None
     """Upper end of the same interval."""
     ended: Literal["target", "budget"]
-    """``target`` if the precision that the protocol asks for was reached, ``budget`` if its time limit came first."""
+    """``target`` if the precision required by the protocol was reached, ``budget`` if the time limit was reached
+    first."""
 
 
 class Speed(Struct, frozen=True, kw_only=True):
-    """Throughput: medians over the windows of the steady state. The windows themselves are in ``arrays.npz``."""
+    """Median throughput over the windows of the steady state. ``arrays.npz`` contains the individual windows."""
 
     train_samples_per_s: float | None
     inference_samples_per_s: float | None
     first_step_s: float
     """Duration of the first training step, which includes compilation and allocation."""
     train: Steady | None
-    """Steady state of training; None in records of schema version 1 whose training was a single step."""
+    """Steady state of training; None in records with schema version 1 in which training consisted of a single step."""
     inference: Steady
     """Steady state of inference."""
     train_flops_per_s: float | None = None
-    """Three times the forward FLOPs of a sample, times `train_samples_per_s` (the backward pass counts as two forward
-    passes)."""
+    """Three times the FLOPs of the forward pass for one sample, multiplied by `train_samples_per_s`. The backward pass
+    is counted as two forward passes."""
 
 
 FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load"]
@@ -100,13 +101,13 @@ class Flag(Struct, frozen=True, kw_only=True):
     metric: Literal["train_throughput", "inference_throughput"]
     kind: FlagKind
     detail: str
-    """The values behind the flag, in words."""
+    """Description of the flag, including the measured values."""
 
 
 class Latency(Struct, frozen=True, kw_only=True):
-    """Nearest-rank percentiles of the latency of single batches, from input on the host to output on the host.
+    """Nearest-rank percentiles of batch latency, measured from input in host memory to output in host memory.
 
-    A percentile is None if there are too few samples for it (p50 needs 11, p90 64, p99 662).
+    A percentile is None if there are too few samples (p50 requires 11, p90 64, p99 662).
     """
 
     batch_size: int
@@ -128,19 +129,19 @@ class Memory(Struct, frozen=True, kw_only=True):
     """Peak memory of the worker and of its device."""
 
     host_peak_bytes: int
-    """Peak resident memory over all phases except ``prepare``, in which one run prepares the data for all."""
+    """Peak resident memory over all phases except ``prepare``, in which one run prepares the data for all runs."""
     host_peak_by_phase_bytes: dict[str, int]
     """Peak resident memory by phase."""
     host_counter: str
-    """Source of the host values, such as ``VmHWM, reset at each phase``."""
+    """Counter that the host values were read from, such as ``VmHWM, reset at each phase``."""
     tree_peak_bytes: int | None = None
-    """Largest sum over a phase of the peaks of the worker and all processes that it started; None if it started none,
-    or if this was not measured."""
+    """Summed peak memory of the worker and all processes that it started, in the phase with the largest sum; None if
+    the worker started no processes or if this was not measured."""
     device: DeviceMemory | None = None
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
-    """Energy and mean power over the windows of the steady state; None if there is no counter."""
+    """Energy and mean power over the windows of the steady state. A value is None if no counter is available."""
 
     train_j_per_sample: float | None
     train_w: float | None
@@ -149,14 +150,14 @@ class EnergyUse(Struct, frozen=True, kw_only=True):
 
 
 class Energy(Struct, frozen=True, kw_only=True):
-    """Energy drawn by the whole processor packages and the whole GPU, including other work on them."""
+    """Energy consumed by entire processor packages and the entire GPU, including by other processes that use them."""
 
     cpu: EnergyUse | None = None
     cpu_source: str = ""
-    """The counter, such as ``RAPL: package-0, dram``, or the reason why there is no value."""
+    """Name of the counter, such as ``RAPL: package-0, dram``, or the reason why there is no value."""
     gpu: EnergyUse | None = None
     gpu_source: str = ""
-    """The same for the GPU."""
+    """Name of the GPU counter, or the reason why there is no value."""
 
 
 class TimeToTarget(Struct, frozen=True, kw_only=True):
@@ -165,33 +166,34 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
     metric: str
     target: float
     train_s: float | None
-    """Seconds of training up to the end of that epoch, without validation; None if the target was never reached."""
+    """Training time up to the end of that epoch in seconds, excluding validation; None if the target was never
+    reached."""
     epoch: int | None
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
-    """Observations of the run about itself, for ``harness audit``."""
+    """Measurements for ``harness audit``, which checks that the results of a run are consistent."""
 
     timed_examples: int
     """Number of examples whose predictions were kept while latency was timed."""
     timed_error: float
-    """Norm-wise relative difference between these predictions and those that were scored."""
+    """Norm-wise relative difference between these predictions and the scored predictions."""
     evaluated_weights_digest: str
-    """SHA-256 of the weights after the test split was predicted."""
+    """SHA-256 of the weights, computed after the predictions for the test split."""
     clock_s: float
-    """Duration from the first phase to the last, by the clock that times steps."""
+    """Time from the first phase to the last in seconds, measured with the clock that is used to time steps."""
     wall_s: float
-    """The same duration by the system's wall clock."""
+    """The same time measured with the system's wall clock."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
     """Size and cost of the model."""
 
     parameters: int
-    """Number of trainable scalars."""
+    """Number of trainable scalar parameters."""
     flops_per_sample: float
-    """Floating-point operations of the forward pass of one example, by the model's formula. A multiply-add counts as
-    two."""
+    """Number of floating-point operations in the forward pass for one example, according to the model's formula. A
+    multiply-add counts as two."""
 
 
 class Success(Struct, frozen=True, kw_only=True, tag="success"):
@@ -205,16 +207,16 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     memory: Memory
     model: ModelInfo
     phases_s: dict[str, float]
-    """Seconds by phase: import, prepare (unless an earlier run did), data, build, train, validate, inference, score,
-    sampling."""
+    """Duration of each phase in seconds: import, prepare (unless an earlier run prepared the data), data, build, train,
+    validate, inference, score, sampling."""
     examples: dict[str, int]
     """Number of examples in each split."""
     flags: list[Flag] = []
     energy: Energy = Energy()
     time_to_target: TimeToTarget | None = None
-    """None if neither the dataset nor the user sets a target."""
+    """Time to target; None if neither the dataset nor the user specifies a target."""
     evidence: Evidence | None = None
-    """None in records of schema version 1."""
+    """Measurements for ``harness audit``; None in records with schema version 1."""
 
 
 class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
@@ -222,7 +224,7 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
 
     kind: FailureKind
     message: str
-    """The reason, in one line."""
+    """One-line reason."""
     log_tail: str = ""
     """Last lines of the log."""
     phase: str = ""
@@ -237,45 +239,46 @@ class Gpu(Struct, frozen=True, kw_only=True):
 
     name: str
     memory_bytes: int
-    """0 if the driver does not report it."""
+    """Total memory in bytes; 0 if the driver does not report it."""
     driver: str
 
 
 class Environment(Struct, frozen=True, kw_only=True):
-    """The machine and the software that a run was carried out on."""
+    """Hardware and software environment of a run."""
 
     os: str
     kernel: str
     python: str
     cpu: str
     cores: int
-    """Number of cores that the process may use."""
+    """Number of CPU cores that the process may use."""
     memory_bytes: int
     gpus: list[Gpu]
     packages: dict[str, str]
-    """Distribution name -> installed version."""
+    """Installed version of each distribution, by name."""
     load_1min: float | None
-    """Load average of the last minute before the run started."""
+    """One-minute load average at the start of the run."""
     git_commit: str | None = None
-    """Commit of the harness checkout, with ``+dirty`` if it was modified; None for an installed package."""
+    """Commit of the harness checkout, followed by ``+dirty`` if the checkout was modified; None for an installed
+    package."""
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
-    """Origin of a run's numbers: data, weights, plugins and device."""
+    """Origin of the results of a run: data, weights, plugins and device."""
 
     dataset_digest: str | None = None
-    """SHA-256 (hex) of the prepared splits: name, dtype, shape and bytes of every array."""
+    """SHA-256 (hex) over the name, dtype, shape and bytes of each array in the prepared splits."""
     initial_weights_digest: str | None = None
     final_weights_digest: str | None = None
     plugins: list[PluginRef] = []
     data: DataInfo | None = None
     device_name: str | None = None
     notes: dict[str, str] = {}
-    """Settings made by the backend, such as thread counts, TF32 flags, compile mode and determinism."""
+    """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism."""
 
 
 class Roofline(Struct, frozen=True, kw_only=True):
-    """Measured peak compute and memory bandwidth of a device under one backend."""
+    """Peak compute and memory bandwidth of a device, measured with one backend."""
 
     backend: str
     device: str
@@ -286,21 +289,24 @@ class Roofline(Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     """Versions of the backend's packages."""
     matrix_flops_per_s: float
-    """Best rate of square matrix products. A multiply-add counts as two."""
+    """Highest measured rate for products of square matrices, in FLOP/s. A multiply-add counts as two operations."""
     copy_bytes_per_s: float
-    """Bandwidth of a copy, counting bytes read and bytes written."""
+    """Bandwidth of an array copy, counting both the bytes read and the bytes written."""
     measured_at: str
-    """UTC time in ISO 8601."""
+    """UTC time in ISO 8601 format."""
 
 
 class ParityMark(Struct, frozen=True, kw_only=True):
-    """Result of the parity check before a run. ``parity/`` in the results directory has the full verdict."""
+    """Result of the parity check before a run.
+
+    The full verdict is stored in the ``parity/`` subdirectory of the results directory.
+    """
 
     backend: str
-    """The backend that the run's backend was compared with."""
+    """Backend with which the run's backend was compared."""
     passed: bool
     error: float | None
-    """Largest relative error of the logits; None if they could not be compared."""
+    """Largest relative error of the logits; None if the logits could not be compared."""
     verdict: str
     """Key of the verdict."""
 
@@ -312,18 +318,19 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     run_id: str
     """Name of the run's directory."""
     key: str
-    """SHA-256 (hex) that identifies the spec; see `RunSpec.key`."""
+    """SHA-256 (hex) that identifies the run's specification; see `RunSpec.key`."""
     repeat: int
-    """1 for the first run of this spec in the results directory, 2 for the second, and so on."""
+    """Number of this repeat: 1 for the first run with this specification in the results directory, 2 for the second,
+    and so on."""
     started_at: str
-    """UTC time in ISO 8601."""
+    """UTC time in ISO 8601 format."""
     wall_s: float
-    """Duration of the whole child process, including imports."""
+    """Lifetime of the child process in seconds, including imports."""
     spec: RunSpec
     environment: Environment
     provenance: Provenance
     outcome: Outcome
     parity: list[ParityMark] = []
-    """Results of ``harness run --parity``; empty if no check was requested."""
+    """Results of the checks requested with ``harness run --parity``; empty if no check was requested."""
     roofline: Roofline | None = field(default=None, name="peak")
-    """Roofline of the device; None if ``harness doctor --roofline`` was not run before."""
+    """Roofline of the device; None if it had not been measured with ``harness doctor --roofline`` before the run."""

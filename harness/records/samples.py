@@ -1,4 +1,4 @@
-"""Raw samples of a run in the form that plots and comparisons need: throughput by window, predictions by example."""
+"""Conversion of raw samples to the form used by plots and comparisons: throughput by window, predictions by example."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Windows(NamedTuple):
-    """Timed windows of one phase, in order."""
+    """Timed windows of one phase, in chronological order."""
 
     samples_per_s: Floats
     seconds: Floats
     steady_from: int
-    """Index of the first window of the steady state."""
+    """Index of the first window in the steady state."""
 
 
 def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
-    """Return the windows of training without the very first step; None if they were not stored."""
+    """Return the training windows, excluding the first step; None if they were not stored."""
     import numpy as np
 
     outcome = _outcome(record)
@@ -35,7 +35,7 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
     if "sampling_window_s" in arrays:  # absent in records of schema version 1
         steps = np.concatenate([steps[1:], arrays["sampling_window_steps"]])
         seconds = np.concatenate([seconds[1:], arrays["sampling_window_s"]])
-    if "train_batch_size" in arrays:  # absent in older records, when every backend trained by steps
+    if "train_batch_size" in arrays:  # absent in older records, in which all backends train by steps
         size = int(arrays["train_batch_size"])
     else:
         size = min(record.spec.recipe.batch_size, outcome.examples["train"])
@@ -43,7 +43,7 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 
 
 def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
-    """Return the windows of inference; None if they were not stored."""
+    """Return the inference windows; None if they were not stored."""
     if "inference_window_s" not in arrays:
         return None
     outcome = _outcome(record)
@@ -53,10 +53,10 @@ def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 
 
 def predictions(record: RunRecord, arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Return targets and outputs of the test split; None if they were not stored.
+    """Return the targets and outputs for the test split; None if they were not stored.
 
-    Classification: int64 ``[N]`` and logits ``[N, C]``. Token classification: ``[N, L]`` and ``[N, L, C]``. Regression:
-    both float64 ``[N, T]``, in the targets' unit.
+    For classification, targets are int64 ``[N]`` and outputs are logits ``[N, C]``; for token classification,
+    ``[N, L]`` and ``[N, L, C]``. For regression, both are float64 ``[N, T]`` in the targets' unit.
     """
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:

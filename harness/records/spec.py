@@ -1,4 +1,4 @@
-"""The specification of a run: `RunSpec` and its parts, and `DataInfo`, the description of prepared data."""
+"""`RunSpec`, the specification of a run, and its parts, and `DataInfo`, the description of prepared data."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Objective = Literal["classification", "regression", "token_classification"]
-"""``token_classification``: a class for each position of an example, such as each word of a sentence."""
+"""Training objectives. ``token_classification`` assigns a class to each position of an example, such as each word of a
+sentence."""
 
 IGNORED = -100
-"""Token classification: target of a position without a class, such as padding. It counts neither in the loss nor in
-the scores."""
+"""Target for positions without a class in token classification, such as padding. These positions are excluded from the
+loss and the scores."""
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Training settings. They mean the same on every backend.
+    """Training settings, which have the same meaning for every backend.
 
-    The optimizers, with parameter p, gradient g, scheduled learning rate a, weight decay w and step t, counted from 1:
+    The optimizers are defined as follows, where p is a parameter, g its gradient, a the scheduled learning rate, w the
+    weight decay and t the number of the step, starting at 1:
 
     - ``sgd``: g += w p; v = momentum v + g; p -= a v (with ``nesterov``: p -= a (g + momentum v)).
     - ``rmsprop``: g += w p; s = 0.99 s + 0.01 g^2; p -= a g / (sqrt(s) + epsilon).
@@ -34,7 +36,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
       s^ = s / (1 - beta2^t); p -= a m^ / (sqrt(s^) + epsilon).
     - ``adamw`` (Loshchilov and Hutter 2019): p -= a w p first, then the Adam step without w in g.
 
-    Weight decay applies only to parameters whose `Parameter.decay` is true.
+    Weight decay is applied only to parameters with ``Parameter.decay=True``.
     """
 
     epochs: int = 10
@@ -48,14 +50,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Learning rate after warm-up: constant, or decaying to zero at the last step."""
+    """Learning rate schedule after warm-up: constant, or linear or cosine decay to zero at the last step."""
     warmup_fraction: float = 0.0
     """Fraction of all steps during which the learning rate rises linearly from zero."""
     clip_norm: float | None = None
-    """Maximum global 2-norm of the gradients; larger gradients are scaled down. None for no clipping."""
+    """Maximum global 2-norm of the gradients. Gradients with a larger norm are scaled down to it. None for no
+    clipping."""
     label_smoothing: float = 0.0
     dropout: float = 0.0
-    """Probability of every dropout layer of the model; 0 for models that have none."""
+    """Dropout probability in all dropout layers of the model; 0 for models without dropout layers."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -74,20 +77,20 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A checkpoint that a run starts from."""
+    """A checkpoint from which a run starts."""
 
     name: str
-    """Name of the folder, or hub id."""
+    """Folder name or Hugging Face Hub ID."""
     digest: str
-    """SHA-256 (hex) over the names and digests of its files: weights, configuration, tokenizer."""
+    """SHA-256 (hex) over the names and digests of the checkpoint's files: weights, configuration and tokenizer."""
     revision: str = ""
-    """Commit hash of a hub id; empty for a folder."""
+    """Commit hash on the Hugging Face Hub; empty for a folder."""
     path: str = ""
-    """Path of the folder. It is not part of the run's key."""
+    """Path of the folder. The path is not part of the run's key."""
 
 
 class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Path of the user's data and the options that were inferred. Recorded, but not part of the run's key."""
+    """Path of the user's data and the inferred options, which are recorded but are not part of the run's key."""
 
     path: str
     """Absolute path."""
@@ -96,7 +99,7 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Specification of one run, with every setting resolved except `device`. Equal specs have equal keys."""
+    """Specification of one run. All settings except `device` are resolved. Equal specifications have equal keys."""
 
     task: str
     dataset: str
@@ -106,13 +109,14 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     device: str = "auto"
     """The requested device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
-    Only a process that imports the framework knows its devices, so the worker resolves the request
-    (`harness.execute.preparation.choose_device`). The spec in a record, and hence its key, holds the resolved device.
+    The available devices are known only to a process that imports the framework, so the worker resolves the requested
+    device (`harness.execute.preparation.choose_device`). The specification in a record, and thus its key, contains the
+    resolved device.
     """
     precision: Precision = "fp32"
     compile: bool = False
     deterministic: bool = False
-    """Restriction to deterministic kernels, which are slower on a GPU."""
+    """True to use only deterministic kernels, which are slower on a GPU."""
     seed: int = 0
     threads: int = 1
     recipe: Recipe
@@ -122,15 +126,15 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dataset_options: dict[str, Any] = {}
     model_options: dict[str, Any] = {}
     source: DataSource | None = None
-    """Source of a user data file; None for a dataset that a plugin provides."""
+    """Source of a user-provided data file; None for a dataset that a plugin provides."""
 
     @property
     def key(self) -> str:
-        """SHA-256 (hex) of the spec's canonical JSON, which identifies the run.
+        """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
-        The path of a checkpoint is left out, and so is the field of a run without a checkpoint, so that the keys of
-        older runs stay the same. A user data file counts by the digest of its content, one of the dataset options, and
-        not by its name or path.
+        The path of a checkpoint is omitted. For runs without a checkpoint, the whole field is omitted, so that the keys
+        of older runs remain unchanged. A user-provided data file is identified by the digest of its content, which is
+        one of the dataset options, and not by its name or path.
         """
         values: dict[str, Any] = msgspec.to_builtins(self)
         if values.pop("source") is not None:
@@ -145,56 +149,59 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def group_key(self) -> str:
-        """`key` without the seed and the published split: shared by the runs that one table row summarizes."""
+        """Key without the seed and the published split. Runs that are summarized in one table row share this key."""
         options = {name: value for name, value in self.dataset_options.items() if name != "split"}
         return msgspec.structs.replace(self, seed=0, dataset_options=options).key
 
     @property
     def split(self) -> int | None:
-        """Number of the published split (dataset option ``split``); None if the dataset has no numbered splits."""
+        """Number of the published split (the dataset option ``split``); None if the dataset has no numbered splits."""
         return self.dataset_options.get("split")
 
 
 class PluginRef(Struct, frozen=True, kw_only=True):
-    """Reference to a plugin, sufficient to load it in another process."""
+    """Reference to a plugin, with the information needed to load it in another process."""
 
     name: str
     value: str
-    """Value of the entry point, ``module`` or ``module:attribute``; the absolute path for a plugin in a single file."""
+    """Value of the entry point, ``module`` or ``module:attribute``; for a plugin in a single file, the absolute
+    path."""
     distribution: str
-    """Distribution that provides it; ``file`` or ``module`` for a plugin that is not installed."""
+    """Distribution that provides the plugin; ``file`` or ``module`` if the plugin is not installed."""
     version: str
     code_digest: str = ""
-    """SHA-256 (hex) of its Python files at the time of the run; empty in older records."""
+    """SHA-256 (hex) of the plugin's Python files at the time of the run; empty in older records."""
 
 
 class InputSpec(Struct, frozen=True, kw_only=True):
-    """Shape of one example of an input array, without the batch axis, and name of its numpy dtype."""
+    """Shape of an input array without the batch axis, and name of its numpy dtype."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 class DataInfo(Struct, frozen=True, kw_only=True):
-    """Description of the prepared data, from which a model derives its shapes."""
+    """Description of the prepared data, from which models derive their shapes."""
 
     kind: str
-    """``tokens``, ``image``, ``waveform``, ``features``, or a kind defined by a plugin."""
+    """Kind of prepared input: ``tokens``, ``image``, ``waveform``, ``features``, or a kind defined by a plugin."""
     inputs: dict[str, InputSpec]
-    """Input name -> shape and dtype."""
+    """Shape and dtype of each input, by name."""
     objective: Objective
     outputs: int
     """Number of classes, or number of regression targets."""
     label_names: tuple[str, ...] = ()
     target_mean: tuple[float, ...] = ()
-    """Regression: means of the training targets, by which they were standardized. `in_target_unit` undoes it."""
+    """Means of the training targets, used to standardize regression targets. `in_target_unit` reverses the
+    standardization."""
     target_scale: tuple[float, ...] = ()
-    """Regression: scales of the training targets."""
+    """Scales of the training targets, used to standardize regression targets."""
     details: dict[str, bool | int | float | str] = {}
-    """Results of preprocessing, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and ``truncated_share``."""
+    """Additional results of preprocessing, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and
+    ``truncated_share``."""
 
     def in_target_unit(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return targets or predictions in the unit of the original targets.
+        """Convert standardized targets or predictions to the unit of the original targets.
 
         Parameters
         ----------
@@ -204,7 +211,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
         Returns
         -------
         ndarray of shape (N, T), float64
-            Values in the targets' unit. Values of other objectives are returned unchanged.
+            Values in the targets' unit. For objectives other than regression, the input is returned unchanged.
         """
         if self.objective != "regression":
             return values

@@ -1,8 +1,8 @@
-"""Records on disk, one directory per run.
+"""Storage of records on disk, with one directory per run.
 
-A directory holds ``record.json``, ``arrays.npz``, ``log.txt`` and, if requested, ``weights.safetensors`` and
-``audit.json``. It is written under a hidden name and renamed when it is complete, so that a reader never sees an
-incomplete run.
+A directory contains ``record.json``, ``arrays.npz``, ``log.txt`` and, if requested, ``weights.safetensors`` and
+``audit.json``. It is written under a hidden name and renamed when it is complete, so that readers never see incomplete
+runs.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.
 AUDIT = "audit.json"
 _SCRATCH = ".partial-"
 _NO_RECORD = (FileNotFoundError, NotADirectoryError)
-"""Errors raised when the record of a directory is read that does not hold a run."""
+"""Exceptions raised when reading the record from a directory that does not contain a run."""
 
 
 def _from_1(record: dict[str, Any]) -> dict[str, Any]:
-    """Migrate version 1, which excluded a fixed number of warm-up windows and timed inference for a fixed duration."""
+    """Migrate a version 1 record, which has a fixed number of warm-up windows and a fixed duration of inference."""
     protocol = record["spec"]["protocol"]
     warmup, inference_s = protocol.pop("warmup_windows", 2), protocol.pop("inference_s", 2.0)
     protocol |= {"name": "version 1", "steady_windows": 1, "steady_s": inference_s, "budget_s": inference_s}
@@ -59,7 +59,7 @@ def _from_1(record: dict[str, Any]) -> dict[str, Any]:
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
-"""Schema version -> function that converts a record of that version (plain JSON values) to the next version."""
+"""Functions that convert a record (plain JSON values) to the next schema version, keyed by the record's version."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The runs of a results directory, in the order of their start, and one message per record that is unreadable."""
+    """The runs in a results directory, ordered by start time, and one message for each unreadable record."""
 
     runs: list[StoredRun]
     problems: list[str]
 
 
 def results_dir(option: str | os.PathLike[str] | None = None) -> Path:
-    """Return `option` if given, else ``HARNESS_RESULTS``, else ``results`` in the current directory."""
+    """Return `option` if given, otherwise ``HARNESS_RESULTS``; by default, ``results`` in the current directory."""
     return Path(option or os.environ.get("HARNESS_RESULTS") or "results")
 
 
@@ -89,7 +89,7 @@ class _Version(msgspec.Struct):
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read a ``record.json``. Raises `harness.RecordError`."""
+    """Read a ``record.json`` file. Raises `harness.RecordError` if it cannot be read."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -98,7 +98,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def decode_record(data: bytes, path: Path) -> RunRecord:
-    """Decode the JSON of a record of this or an older schema version. Raises `harness.RecordError`, naming `path`."""
+    """Decode a JSON record with this or an older schema version. Raises `harness.RecordError`, which names `path`."""
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
         if version > SCHEMA_VERSION:
@@ -119,12 +119,12 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
         RecursionError,
         LookupError,
         TypeError,
-    ) as error:  # a migration of a damaged record raises the last two
+    ) as error:  # migrating a damaged record raises the last two
         raise RecordError(f"{path}: is not a valid record: {error}") from None
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON, atomically. Raises `harness.RecordError`, naming the file."""
+    """Atomically write a value as indented JSON. Raises `harness.RecordError`, which names the file."""
     try:
         with replacing(path) as file:
             file.write(msgspec.json.format(msgspec.json.encode(value), indent=1))
@@ -133,7 +133,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def record_schema() -> str:
-    """Return the JSON Schema (draft 2020-12) of ``record.json``."""
+    """Return the JSON Schema (draft 2020-12) for ``record.json``."""
     schema = msgspec.json.schema(RunRecord)
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "harness run record", **schema}
     return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=1).decode()
@@ -146,7 +146,7 @@ class Store:
         self.path = path
 
     def prepare(self) -> None:
-        """Create the directory and check that it is writable. Raises `harness.RecordError`."""
+        """Create the directory. Raises `harness.RecordError` if it cannot be created or is not writable."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.path, prefix=_SCRATCH):
@@ -158,7 +158,7 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Create a hidden directory for an unfinished run, and remove it at the end unless `commit` renamed it."""
+        """Create a hidden directory for an unfinished run, and remove it on exit unless `commit` has renamed it."""
         try:
             path = Path(tempfile.mkdtemp(dir=self.path, prefix=_SCRATCH))
         except OSError as error:
@@ -169,7 +169,7 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     def commit(self, scratch: Path, record: RunRecord) -> StoredRun:
-        """Assign the repeat number and the name, write the record, and rename the directory."""
+        """Assign the repeat number and run ID, write the record, and rename the directory."""
         spec, key = record.spec, record.spec.key
         stem = f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{key[:8]}"
         scratch.chmod(0o755)
@@ -184,14 +184,14 @@ class Store:
                 except FileExistsError:
                     pass
                 except OSError as error:
-                    if not final.exists():  # otherwise another process took the number: try the next
+                    if not final.exists():  # otherwise, another process took this number; try the next one
                         raise RecordError(f"{final}: cannot be written: {error.strerror}") from None
                 else:
                     return StoredRun(final, named)
             repeat += 1
 
     def load(self) -> Loaded:
-        """Return every readable run. An unreadable record does not raise; it is listed in `Loaded.problems`."""
+        """Return all readable runs. Unreadable records are listed in `Loaded.problems` and do not raise."""
         runs, problems = [], []
         with no_collection():
             for path in self._directories():
@@ -204,9 +204,10 @@ class Store:
         return Loaded(runs, problems)
 
     def find(self, text: str) -> StoredRun:
-        """Return the run with this id, a unique part of its id, or the path of its directory.
+        """Return the run that `text` refers to by its ID, a unique part of its ID, or the path of its directory.
 
-        Raises `harness.UnknownNameError`, `harness.UsageError` if several runs match, or `harness.RecordError`.
+        Raises `harness.UnknownNameError` if no run matches, `harness.UsageError` if several runs match, and
+        `harness.RecordError` if the record cannot be read.
         """
         if os.sep in text or (Path(text) / RECORD).is_file():
             return StoredRun(Path(text), read_record(Path(text) / RECORD))
@@ -222,7 +223,10 @@ class Store:
         return StoredRun(path, read_record(path / RECORD))
 
     def arrays(self, run: StoredRun) -> dict[str, NDArray[Any]]:
-        """Return the raw samples of a run, empty if it failed before it had any. Raises `harness.RecordError`."""
+        """Return the raw samples of a run; empty if the run failed before any were stored.
+
+        Raises `harness.RecordError` if they cannot be read.
+        """
         path = run.path / ARRAYS
         return read_arrays(path) if path.exists() else {}
 
@@ -239,8 +243,10 @@ class Store:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Disable garbage collection while reading records. They contain no cycles, and collection takes about half of the
-    time."""
+    """Disable garbage collection while records are read.
+
+    Records contain no reference cycles, and collection would take about half of the time.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -251,7 +257,10 @@ def no_collection() -> Iterator[None]:
 
 
 def _may_hold_record(path: Path) -> bool:
-    """Return whether the directory holds a record, or True if that is unknown, so that reading it raises the reason."""
+    """Return whether a directory may contain a record.
+
+    If this cannot be determined, return True, so that reading the record raises an exception with the reason.
+    """
     try:
         (path / RECORD).stat()
     except _NO_RECORD:

@@ -1,8 +1,9 @@
-"""Conformance tests for plugins, to use in a plugin's own tests.
+"""Conformance tests for use in a plugin's test suite.
 
-Each ``...Suite`` is a pytest class. A subclass in a test module, with the `name` of an object that the plugin provides,
-has one test for each rule that ``harness plugin check`` checks. The checks run in child processes, so that no framework
-is imported into the pytest process; only `SessionSuite` opens its sessions there. The functions test single properties.
+Each ``...Suite`` is a pytest test class. Subclass it in a test module and set `name` to the name of an object that the
+plugin provides. The subclass has one test for each rule that ``harness plugin check`` checks. The checks run in child
+processes, so that the pytest process does not import a framework; only `SessionSuite` opens its sessions in the pytest
+process. The functions in this package test individual properties.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # type checkers would accept any name
+if not TYPE_CHECKING:  # otherwise, type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
         """Import the suites on first use, as they require pytest."""
@@ -72,8 +73,8 @@ def assert_parity(
 ) -> ParityVerdict:
     """Assert that two backends compute the same results for a model.
 
-    To test a backend, compare it with one that is trusted; to test a model, compare its networks. Plugins are found by
-    their entry points. Each backend computes in a separate process.
+    To test a backend, compare it with a trusted backend. To test a model, compare its networks on two backends. Plugins
+    are discovered through their entry points. Each backend runs in a separate process.
 
     Parameters
     ----------
@@ -82,27 +83,27 @@ def assert_parity(
     backends : tuple of str
         Names of the two backends to compare.
     model : str, default: ""
-        Name of the model; the task's default if empty.
+        Name of the model; if empty, the task's default model is used.
     dataset : str, default: ""
-        Name of the dataset; the task's default if empty.
+        Name of the dataset; if empty, the task's default dataset is used.
     device : str, default: "cpu"
-        Device of both backends.
+        Device used by both backends.
     precision : str, default: "fp32"
-        Precision of both backends.
+        Precision used by both backends.
     overrides : iterable of str, default: ()
-        Settings to change, in the form of ``--set``, such as ``"model.hidden=64"``.
+        Settings to change, in the same format as for ``--set``, such as ``"model.hidden=64"``.
     steps : int, default: 50
         Number of training steps to compare.
 
     Returns
     -------
     ParityVerdict
-        The verdict, with the errors and tolerances of all stages.
+        The verdict, with the errors and tolerances for all stages.
 
     Raises
     ------
     AssertionError
-        If the results differ by more than the tolerances. The message is the whole verdict.
+        If the results differ by more than the tolerances. The message contains the whole verdict.
     harness.UsageError
         If a name or setting does not exist.
 

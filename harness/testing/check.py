@@ -1,4 +1,4 @@
-"""Check plugins against the rules of the conformance kit; the rules of each object are checked in a child process."""
+"""Check plugins against the rules of the conformance kit. Each object is checked in a separate child process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.testing.rules.tasks import TASK_RULES, PreparedTask
 from harness.testing.workbench import Workbench
 
 LIMIT_S = 900.0
-"""Time limit for checking all rules of one object, in seconds."""
+"""Time limit for checking all rules for one object, in seconds."""
 
 RULES: dict[str, tuple[Rule[Any], ...]] = {
     "plugin": PLUGIN_RULES,
@@ -38,14 +38,14 @@ RULES: dict[str, tuple[Rule[Any], ...]] = {
     "metric": METRIC_RULES,
     "reporter": REPORTER_RULES,
 }
-"""Rules by kind of object."""
+"""Rules for each kind of object."""
 
 _NO_BACKEND = "set NetworkRef(backend=...) to a backend of `harness list backends` or of your plugin"
 Progress = Callable[[str], None]
 
 
 class Subject(Struct, frozen=True):
-    """Kind and name of an object that a plugin provides; the name of a network is ``model/backend``."""
+    """Kind and name of an object that a plugin provides. Networks are named ``model/backend``."""
 
     kind: str
     name: str
@@ -64,8 +64,8 @@ class CheckJob(Struct, frozen=True, kw_only=True):
 def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda text: None) -> Iterator[Finding]:
     """Yield the findings for a plugin and for every object that it provides.
 
-    `progress` is called with the name of each object before it is checked. A plugin that does not load yields one
-    finding, which gives the reason.
+    `progress` is called with the name of each object before the object is checked. If the plugin fails to load, the
+    only finding gives the reason.
     """
     progress(f"plugin {ref.name}")
     whole = Installed(ref, catalog)
@@ -101,15 +101,15 @@ def subjects(ref: PluginRef, catalog: Catalog) -> list[Subject]:
 
 
 def check(subject: Subject, catalog: Catalog) -> list[Finding]:
-    """Check the rules of an object in a child process.
+    """Check the rules for an object in a child process.
 
-    If the process crashes or exceeds the time limit, the rule being checked is reported as broken.
+    If the process crashes or exceeds the time limit, the rule that was being checked is reported as broken.
     """
     findings: list[Finding] = []
     rules = RULES[subject.kind]
     try:
         environment = thread_environment(1) | environment_of(subject, catalog)
-    except HarnessError as error:  # the backend of the network does not exist
+    except HarnessError as error:  # the network's backend does not exist
         wrong = Finding(rule=rules[0].name, subject=str(subject), passed=False, seen=str(error), fix=_NO_BACKEND)
         reason = "the backend does not exist"
         return [wrong, *(Finding(rule=r.name, subject=str(subject), passed=None, seen=reason) for r in rules[1:])]
@@ -133,7 +133,7 @@ def check(subject: Subject, catalog: Catalog) -> list[Finding]:
 
 
 def environment_of(subject: Subject, catalog: Catalog) -> dict[str, str]:
-    """Return the environment variables that the object's backend requires; empty for other kinds."""
+    """Return the environment variables that the object's backend requires; empty if the object has no backend."""
     if subject.kind not in ("backend", "network"):
         return {}
     return dict(catalog.backend(subject.name.rpartition("/")[2]).environment)
@@ -175,7 +175,7 @@ def parity(subject: Subject, catalog: Catalog) -> Finding:
 
 
 def rule_argument(subject: Subject, catalog: Catalog) -> Any:
-    """Return the argument for the rules of the object's kind."""
+    """Return the argument to pass to the rules for this kind of object."""
     name = subject.name
     match subject.kind:
         case "plugin":
@@ -199,7 +199,7 @@ def rule_argument(subject: Subject, catalog: Catalog) -> Any:
 
 
 def apply_rules(subject: Subject, catalog: Catalog, rules: Sequence[Rule[Any]] = ()) -> Iterator[Finding]:
-    """Yield the findings for an object, checked in this process.
+    """Check an object in this process, and yield the findings.
 
     If several rules fail with the same message, only the first one is reported as broken.
     """
@@ -217,6 +217,6 @@ def apply_rules(subject: Subject, catalog: Catalog, rules: Sequence[Rule[Any]] =
 
 
 def check_rules(job: CheckJob, context: ChildContext) -> None:
-    """Check an object and send each finding to the parent process."""
+    """Check an object, and send each finding to the parent process."""
     for finding in apply_rules(job.subject, load(job.plugins)):
         context.send(finding)

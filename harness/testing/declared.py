@@ -1,4 +1,4 @@
-"""Compare a loaded dataset with what its class declares."""
+"""Compare the data that a dataset loads with the attributes that its class declares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def assert_as_declared(dataset: Dataset, data: RawData) -> None:
-    """Assert that loaded data has the `examples`, `inputs` and `label_names` that the dataset declares.
+    """Assert that loaded data matches the `examples`, `inputs` and `label_names` that the dataset declares.
 
     Attributes that the dataset does not declare are not compared.
 
@@ -20,7 +20,7 @@ def assert_as_declared(dataset: Dataset, data: RawData) -> None:
     dataset : Dataset
         The dataset.
     data : RawData
-        The data that it loaded with default options.
+        The data that the dataset loaded with its default options.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def assert_as_declared(dataset: Dataset, data: RawData) -> None:
 
 
 def differences(dataset: Dataset, data: RawData) -> list[str]:
-    """Return a message for each difference between loaded data and its declaration."""
+    """Return a message for each difference between the loaded data and the declaration."""
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     counts = {name: len(split) for name, split in splits.items()}
     wrong = []
@@ -59,7 +59,7 @@ def differences(dataset: Dataset, data: RawData) -> list[str]:
 
 
 def _forms(array: NDArray[Any]) -> list[RawInput]:
-    """Return the distinct shapes and dtypes of the examples in an array; None is a missing value."""
+    """Return the distinct shapes and dtypes of the examples in an array. The value None marks a missing value."""
     import numpy as np
 
     if array.dtype != object:

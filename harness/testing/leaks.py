@@ -1,4 +1,4 @@
-"""Check that the preprocessing of a task does not use the validation or test split."""
+"""Check that a task's preprocessing does not depend on the validation or test split."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def assert_nothing_leaks(task: Task, data: RawData, options: Any = None, *, reported: Iterable[str] = ()) -> None:
     """Assert that the prepared training split does not depend on the validation and test splits.
 
-    The data is prepared again after changing the validation split, and after changing the test split: other texts,
-    pixels, sounds, numbers and targets, and one example fewer. The training arrays and the `DataInfo` must not change.
+    The data is prepared again after changing the validation split, and again after changing the test split. The changed
+    split has different inputs and targets, and one example fewer. The training arrays and the `DataInfo` must not
+    change.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def _differences(before: PreparedData, after: PreparedData, reported: frozenset[
 
 
 def same(old: NDArray[Any], new: NDArray[Any]) -> bool:
-    """Return whether two arrays are equal element by element, where NaN equals NaN."""
+    """Return whether two arrays are equal element by element. NaN values are considered equal."""
     import numpy as np
 
     return bool(np.array_equal(old, new, equal_nan=old.dtype.kind == new.dtype.kind == "f"))
@@ -101,11 +102,11 @@ def _other_targets(targets: NDArray[Any]) -> NDArray[Any]:
         return targets[::-1]
     import numpy as np
 
-    return np.where(targets == IGNORED, targets, targets.max() - targets)  # keep the ignored positions
+    return np.where(targets == IGNORED, targets, targets.max() - targets)  # positions without a target stay ignored
 
 
 def _other(array: NDArray[Any]) -> NDArray[Any]:
-    """Return other values of the same dtype; integers stay within the same bounds."""
+    """Return different values with the same dtype. Integers stay within the same bounds."""
     import numpy as np
 
     if array.dtype == object:
@@ -128,6 +129,6 @@ def _other_item(item: Any, *, longer: bool) -> Any:
     if isinstance(item, np.ndarray):  # an image or a waveform
         resized = np.concatenate([item] * 4) if longer else item[: (len(item) + 1) // 2]
         return -resized / 2 if item.dtype.kind == "f" else _other(resized)
-    if isinstance(item, list | tuple):  # words, each of which has a target
+    if isinstance(item, list | tuple):  # words: keep their number, as each word has a target
         return type(item)(f"{word[::-1]}Ω" if isinstance(word, str) else word for word in item)
     return "Ω" if item is None else item

@@ -1,4 +1,4 @@
-"""`Rule`, a requirement on an object that a plugin provides, and `Finding`, the result of checking it."""
+"""`Rule`, a requirement on objects that plugins provide, and `Finding`, the result of checking a rule."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Finding(Struct, frozen=True, kw_only=True):
     passed: bool | None
     """True if the object follows the rule; None if the rule cannot be checked on this machine."""
     seen: str = ""
-    """Description of the violation, or the reason why the rule was not checked; empty if the rule is followed."""
+    """Description of the violation, or the reason why the rule was not checked; empty if the object follows the
+    rule."""
     fix: str = ""
     """Suggestion for fixing the violation; empty if there is none."""
 
@@ -36,15 +37,15 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Broken(Exception):  # noqa: N818  # a finding, not an error
-    """Exception that a rule's check raises if the rule is broken; its text describes the violation."""
+    """Exception that a rule's check raises if the rule is broken. The message describes the violation."""
 
 
 class NotChecked(Exception):  # noqa: N818  # a finding, not an error
-    """Exception that a rule's check raises if the rule cannot be checked; its text is the reason."""
+    """Exception that a rule's check raises if the rule cannot be checked. The message gives the reason."""
 
 
 def _described(error: Exception, fix: str) -> tuple[str, str]:
-    """Return the description of an exception that the plugin's code raised, and a suggestion for fixing it."""
+    """Return a description of an exception raised by the plugin's code, and a suggestion for fixing it."""
     if missing_methods := unwritten(error):
         return described_with_place(error), f"write {missing_methods}"
     return described_with_place(error), "fix that line, or the values passed to it" if place(error) else fix
@@ -54,19 +55,19 @@ def _described(error: Exception, fix: str) -> tuple[str, str]:
 class Rule(Generic[T]):
     """A requirement on objects of one kind.
 
-    `check` is called with the object and raises `Broken` or `NotChecked`. Any other exception is a failure of the
-    plugin's code and also breaks the rule.
+    `check` is called with the object. It raises `Broken` if the object violates the rule and `NotChecked` if the rule
+    cannot be checked. Any other exception is a failure in the plugin's code, which also breaks the rule.
     """
 
     name: str
     says: str
-    """The requirement, as a sentence."""
+    """Requirement as a sentence."""
     fix: str
     """Suggestion for fixing a violation."""
     check: Callable[[T], None]
 
     def apply(self, subject: str, target: T) -> Finding:
-        """Check the rule for an object, and return the finding under the name `subject`."""
+        """Check the rule for an object, and return a finding in which the object is named `subject`."""
         try:
             self.check(target)
         except NotChecked as reason:

@@ -1,4 +1,4 @@
-"""A small comparison for testing report formats."""
+"""A small synthetic report for testing report formats."""
 
 from __future__ import annotations
 
@@ -29,21 +29,22 @@ if TYPE_CHECKING:
     from harness.report.report import Report
 
 HOSTILE = '<script>alert("owned")</script>|a|b\x1b[31m\n=1+1'
-"""Name that, unless escaped, runs a script in a page, breaks a table row, and sends a control code to a terminal."""
+"""Name that must be escaped: otherwise, it runs a script in an HTML page, breaks a table row, and sends a control
+sequence to a terminal."""
 
 
 def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:
-    """Create a small report from synthetic records, for testing a report format.
+    """Create a small report from synthetic records for testing report formats.
 
-    The report compares two backends, one of which has a hostile name that formats must escape, with two seeds each. It
-    also contains a failed run. The records and their raw samples are written to `directory`.
+    The report compares two backends with two seeds each, and contains a failed run. One backend has a hostile name that
+    report formats must escape. The records and their raw samples are written to `directory`.
 
     Parameters
     ----------
     directory : Path
-        Empty folder for the records.
+        Empty folder to write the records to.
     catalog : Catalog, default: None
-        Loaded plugins; None to discover the installed ones.
+        Loaded plugins; None to discover the installed plugins.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""Tests of a backend's sessions on small models with random data, compared with numpy.
+"""Tests for a backend's sessions with small models and random data. Results are compared with numpy.
 
-Unlike the other suites, this one opens its sessions in the pytest process, which therefore imports the framework.
+Unlike the other suites, `SessionSuite` opens its sessions in the pytest process, which therefore imports the framework.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SGD = Recipe(optimizer="sgd")
 
 
 def example(kind: str, size: int = BATCH) -> tuple[DataInfo, dict[str, Array]]:
-    """Return random inputs of one kind, ``[size, ...]`` with the dtypes of the tasks' prepared data, and their info."""
+    """Return a description of prepared data of one kind, and random inputs ``[size, ...]`` with the usual dtypes."""
     rng = np.random.default_rng(7)
     details: dict[str, Any] = {}
     if kind == "tokens":
@@ -50,7 +50,7 @@ def example(kind: str, size: int = BATCH) -> tuple[DataInfo, dict[str, Array]]:
 
 
 def weights_for(parameters: Sequence[Parameter], seed: int = 3) -> dict[str, Array]:
-    """Draw canonical weights of unit gain, none of them constant, so that every parameter affects the output."""
+    """Draw random canonical weights with unit gain. No array is constant, so every parameter affects the output."""
     rng = np.random.default_rng(seed)
     weights = {}
     for parameter in parameters:
@@ -65,11 +65,11 @@ def weights_for(parameters: Sequence[Parameter], seed: int = 3) -> dict[str, Arr
 
 @dataclass(frozen=True)
 class SessionCases:
-    """Small models of one backend. By default, sessions compute in fp32 on the CPU with seed 0."""
+    """Small models for testing one backend. By default, sessions use fp32, the CPU and seed 0."""
 
     backend_name: str
     models: Mapping[str, tuple[str, Mapping[str, Any]]]
-    """Name of a case -> model, and options that make it small."""
+    """Model name, and options that make the model small, by case name."""
     threads: int = 1
 
     @cached_property
@@ -81,7 +81,7 @@ class SessionCases:
         return self.catalog.backend(self.backend_name)
 
     def model(self, case: str) -> tuple[Model, Any]:
-        """Return the model family and the configuration of a case."""
+        """Return the model family and the configuration for a case."""
         name, changes = self.models[case]
         family, variant = self.catalog.model(name)
         return family, family.Config(**{**family.variants[variant], **changes})
@@ -120,12 +120,12 @@ class SessionCases:
 
 
 def losses(session: Session, batch: Batch, rates: Sequence[float]) -> list[float]:
-    """Take one step on `batch` at each learning rate, and return the losses."""
+    """Take one training step on `batch` with each learning rate, and return the losses."""
     return [float(session.fetch(session.train_step(batch, rate))) for rate in rates]
 
 
 def cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[float, Array]:
-    """Return the softmax cross-entropy of logits ``[N, C]`` and smoothed targets ``[N]``, and its gradient."""
+    """Return the label-smoothed softmax cross-entropy for logits ``[N, C]`` and targets ``[N]``, and its gradient."""
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
@@ -135,7 +135,7 @@ def cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[floa
 
 
 class RecipeReference:
-    """The update rules of `harness.Recipe` in float64."""
+    """Reference implementation of the update rules in `harness.Recipe`, in float64."""
 
     def __init__(self, recipe: Recipe, parameters: Sequence[Parameter]) -> None:
         self.recipe, self.t = recipe, 0
@@ -195,7 +195,7 @@ RATES = (0.0, 0.1, 0.05, 0.03, 0.02, 0.04)
 
 
 class SessionSuite:
-    """Tests of a backend's sessions: losses, optimizer steps, modes, seeds and unsupported requests.
+    """Tests for a backend's sessions: losses, optimizer steps, modes, seeds and unsupported requests.
 
     Examples
     --------
@@ -205,10 +205,10 @@ class SessionSuite:
 
     cases: ClassVar[SessionCases]
     plain: ClassVar[str] = "mlp"
-    """Case for tests of losses, optimizers and seeds. Its model takes ``features`` and has dropout, and biases without
-    weight decay."""
+    """Case for testing losses, optimizers and seeds. Its model must accept ``features`` and have dropout layers, and
+    its biases must not use weight decay."""
     slow: ClassVar[Collection[str]] = ()
-    """Cases whose tests are marked ``slow``, except those that neither train nor predict."""
+    """Cases whose tests are marked ``slow``. Tests that neither train nor predict are not marked."""
     positions: ClassVar[BuildNetwork | None] = None
     """Static method that builds a network for token classification: a dense layer from ``features`` ``[B, L, 2]`` to
     ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. None to skip its tests."""
@@ -245,7 +245,7 @@ class SessionSuite:
         outputs = session.fetch(session.predict(inputs))
         assert outputs.shape == (BATCH, CLASSES)
         assert outputs.dtype == np.float32
-        assert np.ptp(outputs, axis=0).min() > 1e-3  # outputs of different examples differ
+        assert np.ptp(outputs, axis=0).min() > 1e-3  # outputs differ between examples
         order = np.random.default_rng(0).permutation(BATCH)
         others = session.fetch(session.predict({name: array[order].copy() for name, array in inputs.items()}))
         np.testing.assert_allclose(others, outputs[order], rtol=1e-4, atol=1e-5)
@@ -269,7 +269,7 @@ class SessionSuite:
             assert outputs[precision].dtype == np.float32
         distance = np.linalg.norm(outputs["bf16"] - outputs["fp32"]) / np.linalg.norm(outputs["fp32"])
         assert 1e-4 < distance < 5e-2
-        # Steps of this size would vanish in bf16 weights, which have eight significant bits.
+        # With bf16 weights, which have eight significant bits, steps of this size would be rounded to zero.
         before = session.get_weights()
         losses(session, batch, [1e-6])
         for name, array in session.get_weights().items():
@@ -285,7 +285,7 @@ class SessionSuite:
             session.fetch(session.predict(batch.inputs)), without.fetch(without.predict(batch.inputs))
         )
         curve = losses(session, batch, [0.0] * 3)
-        assert len(set(curve)) == 3  # the weights are the same, the masks differ
+        assert len(set(curve)) == 3  # same weights, different dropout masks
         assert losses(without, batch, [0.0])[0] not in curve
 
     def test_padding_does_not_change_predictions(self, token_case: str) -> None:
@@ -327,7 +327,7 @@ class SessionSuite:
 
     @pytest.mark.parametrize("smoothing", [0.0, 0.2])
     def test_token_classification_loss_is_the_mean_over_the_positions_that_count(self, smoothing: float) -> None:
-        """An example with one position that counts weighs a third of one with three."""
+        """Check that the weight of an example is proportional to its number of positions with a target."""
         if self.positions is None:
             pytest.skip("the suite has no network for positions")
         info = DataInfo(

@@ -1,4 +1,4 @@
-"""The rules of the conformance kit as pytest classes, which the tests of a plugin subclass."""
+"""The rules of the conformance kit as pytest test classes, which a plugin's tests subclass."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from harness.testing.rules.networks import PARITY
 
 
 class _Suite:
-    """Base of the suites. It has one test for each rule of its kind."""
+    """Base class of the suites. It has one test for each rule for its kind of object."""
 
     kind: ClassVar[str]
-    """Kind of object, which selects the rules."""
+    """Kind of object, which determines the rules."""
     name: ClassVar[str]
     """Name of the object, as in ``harness list``; for a network, ``model/backend``."""
     plugins: ClassVar[Sequence[str]] = ()
-    """Files or modules of plugins to load that are not installed."""
+    """Additional plugins to load that are not installed, as file paths or module names."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Add a parameter for each rule of the kind."""
+        """Add one test parameter for each rule for this kind of object."""
         if "rule" in metafunc.fixturenames:
             names = [rule.name for rule in RULES[self.kind]]
             metafunc.parametrize("rule", names + ([PARITY] if self.kind == "network" else []))
 
     def test_rule(self, rule: str) -> None:
-        """Test one rule; skip the test if the rule cannot be checked on this machine."""
+        """Test one rule. Skip the test if the rule cannot be checked on this machine."""
         (finding,) = [each for each in _findings(self.kind, self.name, tuple(self.plugins)) if each.rule == rule]
         if finding.passed is None:
             pytest.skip(finding.seen)
@@ -48,13 +48,13 @@ def _findings(kind: str, name: str, plugins: tuple[str, ...]) -> list[Finding]:
 
 
 class PluginSuite(_Suite):
-    """The rules for a plugin as a whole; `name` is the name of its entry point or file."""
+    """Rules for a plugin as a whole. `name` is the name of its entry point or file."""
 
     kind = "plugin"
 
 
 class DatasetSuite(_Suite):
-    """The rules for a dataset.
+    """Rules for a dataset.
 
     Examples
     --------
@@ -66,38 +66,38 @@ class DatasetSuite(_Suite):
 
 
 class TaskSuite(_Suite):
-    """The rules for a task, which is checked with its default dataset."""
+    """Rules for a task. The task is checked with its default dataset."""
 
     kind = "task"
 
 
 class ModelSuite(_Suite):
-    """The rules for a model; `name` is the name of the model family."""
+    """Rules for a model. `name` is the name of the model family."""
 
     kind = "model"
 
 
 class NetworkSuite(_Suite):
-    """The rules for the network of a model on a backend, including a parity check against another installed backend."""
+    """Rules for the network of a model on a backend, including a parity check against another installed backend."""
 
     kind = "network"
 
 
 class BackendSuite(_Suite):
-    """The rules for a backend, which is checked on the CPU with a small model that has a network for it."""
+    """Rules for a backend. The backend is checked on the CPU with a small model that has a network for it."""
 
     kind = "backend"
 
 
 class MetricSuite(_Suite):
-    """The rules for a metric, and a test of values that were computed by hand."""
+    """Rules for a metric, and a test that compares the metric with expected values in `cases`."""
 
     kind = "metric"
     cases: ClassVar[Sequence[tuple[Any, Any, float | None]]] = ()
-    """Tuples of targets, outputs and the expected value of the metric."""
+    """Tuples (targets, outputs, expected value of the metric)."""
 
     def test_cases(self) -> None:
-        """Test that the metric has the expected value for each of `cases`."""
+        """Test that the metric has the expected value for each case in `cases`."""
         import numpy as np
 
         from harness.plugins import resolve
@@ -111,6 +111,6 @@ class MetricSuite(_Suite):
 
 
 class ReporterSuite(_Suite):
-    """The rules for a report format."""
+    """Rules for a report format."""
 
     kind = "reporter"

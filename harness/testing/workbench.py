@@ -1,4 +1,4 @@
-"""`Workbench`: a backend with a small model and real data, from which the rules open sessions."""
+"""`Workbench`, which provides a backend with a small model and real data and opens sessions for the rules."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ EXAMPLES = 16
 
 
 class Workbench:
-    """A backend with a model, its data and its settings.
+    """A backend together with a model, data and settings.
 
-    `model` names the model family. Without it, the model is chosen by the smallest default dataset, preferably one with
-    dropout.
+    `model` is the name of the model family. By default, a model for the smallest default dataset is chosen, preferably
+    one with dropout.
     """
 
     def __init__(self, backend: Backend, catalog: Catalog, model: str = "") -> None:
@@ -38,7 +38,7 @@ class Workbench:
 
     @cached_property
     def spec(self) -> RunSpec:
-        """Settings of a run on the CPU with one thread. Raises `NotChecked` if no installed model and data suit."""
+        """Settings for a run on the CPU with one thread. Raises `NotChecked` without a suitable model and dataset."""
         from harness.plan.expand import expand
         from harness.plan.selection import Selection
 
@@ -80,7 +80,7 @@ class Workbench:
 
     @cached_property
     def request(self) -> SessionRequest:
-        """Request for a session in fp32 with seed 0 and one thread, without dropout and regularization."""
+        """Request for a session in fp32 with seed 0 and one thread, without dropout or regularization."""
         from harness.execute.preparation import choose_device, preparation_of
 
         device = choose_device(self.backend, self.spec)
@@ -99,7 +99,7 @@ class Workbench:
         return initial_weights(self.request.parameters, 0)
 
     def batch(self, start: int = 0, examples: int = EXAMPLES) -> Batch:
-        """Return consecutive examples of the shuffled training split."""
+        """Return consecutive examples from the shuffled training split."""
         import numpy as np
 
         order = np.random.default_rng(0).permutation(len(self.data.train))  # the examples may be sorted by class
@@ -109,7 +109,7 @@ class Workbench:
 
     @contextlib.contextmanager
     def session(self, **changes: Any) -> Iterator[Session]:
-        """Open a session with a changed request, set the initial weights, and close the session at the end."""
+        """Open a session with changes to the request, set the initial weights, and close the session on exit."""
         if self.does_not_open:
             raise NotChecked("the session does not open")
         session = self.backend.open(dataclasses.replace(self.request, **changes))

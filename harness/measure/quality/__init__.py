@@ -1,1 +1,1 @@
-"""Quality of predictions: metrics, scores, bootstrap intervals and slices."""
+"""Quality of predictions: metrics, scores, bootstrap confidence intervals and slices."""

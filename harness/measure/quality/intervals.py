@@ -1,8 +1,8 @@
-"""95% bootstrap confidence intervals of test scores, over the examples of the test split.
+"""95% bootstrap confidence intervals for test scores.
 
-The examples are resampled with replacement `RESAMPLES` times, with a fixed seed; the interval is the percentile
-interval (Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13). It does not cover the variation
-between trainings, which is measured by running several seeds.
+The test examples are resampled `RESAMPLES` times with replacement and a fixed seed, and percentile intervals are
+computed (Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13). The intervals do not cover the
+variation between training runs, which is measured by using several seeds.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ Array = NDArray[Any]
 
 RESAMPLES = 2_000
 MIN_RESAMPLES, MAX_NUMBERS = 200, 10**8
-"""Lower limit of the number of resamples, and the limit of drawn numbers that reduces it for large test splits."""
+"""Minimum number of resamples, and maximum count of random numbers, which limits the number of resamples for large test
+splits."""
 CHUNK = 10**7
-"""Count of numbers that are drawn at once, which limits memory."""
+"""Count of random numbers to draw at once, which limits memory usage."""
 
 
 def intervals(objective: Objective, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
-    """Return (low, high) by metric, for all metrics of `harness.measure.quality.metrics` except ROC AUC.
+    """Return (low, high) by metric, for all metrics in `harness.measure.quality.metrics` except ROC AUC.
 
-    For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``; for regression, both are
-    ``[N, T]`` in the target's unit. Resamples for which a metric is undefined are dropped; a metric that is undefined
-    for at least half of them has no interval.
+    For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, both are
+    ``[N, T]`` in the target's unit. Resamples for which a metric is undefined are dropped. A metric that is undefined
+    for at least half of the resamples has no interval.
     """
     if objective == "classification":
         drawn = _classification(targets, outputs.argmax(axis=-1), outputs.shape[1])
@@ -63,7 +64,7 @@ def _classification(targets: Array, predicted: Array, classes: int) -> dict[str,
         return {
             "accuracy": accuracy,
             "f1_macro": f1.mean(axis=1),
-            "f1_micro": accuracy,  # equal, as each example has one label
+            "f1_micro": accuracy,  # equal to accuracy, because each example has exactly one label
             "f1_weighted": (f1 * support).sum(axis=1) / n,
             "precision_macro": precision.mean(axis=1),
             "recall_macro": recall.mean(axis=1),
@@ -92,7 +93,7 @@ def _regression(targets: Array, outputs: Array) -> dict[str, Array]:
 
 
 def _resampled(counts: Array, scores: Callable[[Array], Mapping[str, Array]]) -> dict[str, Array]:
-    """Return `scores` of multinomial draws ``[R, K]`` of N examples from K kinds, whose `counts` sum to N."""
+    """Return `scores` for multinomial draws ``[R, K]`` of N examples from K categories, whose `counts` sum to N."""
     rng, n, kinds = np.random.default_rng(0), int(counts.sum()), len(counts)
     resamples = min(RESAMPLES, max(MIN_RESAMPLES, MAX_NUMBERS // kinds))
     chunk = max(1, CHUNK // kinds)
@@ -104,7 +105,7 @@ def _resampled(counts: Array, scores: Callable[[Array], Mapping[str, Array]]) ->
 
 
 def _ratio(part: Array, whole: Array) -> Array:
-    """Return part / whole, or 0 where `whole` is 0, as with ``zero_division=0`` in scikit-learn."""
+    """Return part / whole, with 0 where `whole` is 0, like ``zero_division=0`` in scikit-learn."""
     result = np.zeros_like(part)
     np.divide(part, whole, out=result, where=whole > 0)
     return result

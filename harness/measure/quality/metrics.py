@@ -1,7 +1,7 @@
-"""Metric functions, with the definitions of scikit-learn and shared by all backends.
+"""Metric functions, which follow the definitions in scikit-learn and are shared by all backends.
 
-Classification metrics take int64 class indices ``[N]`` and float32 logits ``[N, C]``; regression metrics take float64
-targets and outputs ``[N, T]`` in the target's unit. A metric that is undefined for a split is None.
+Classification metrics take int64 class indices ``[N]`` and float32 logits ``[N, C]``. Regression metrics take float64
+targets and outputs ``[N, T]`` in the target's unit. A metric is None if it is undefined for a split.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def unit_of(metric: Metric, data: DataInfo | None) -> str:
-    """Return the unit of a metric's values on this data, or "" if they have none or it is unknown."""
+    """Return the unit of a metric on this data; "" if the metric has no unit or the unit is unknown."""
     return str(data.details.get("target_unit", "")) if data is not None and metric.unit == "target" else ""
 
 
@@ -26,7 +26,7 @@ def probabilities(logits: Array) -> Array:
     """Return the softmax over the last axis, in float64."""
     import numpy as np
 
-    # Reducing over a short last axis is slow, so the class axis is moved to the front.
+    # Move the class axis to the front, because reductions over a short last axis are slow.
     scores: Array = np.array(np.moveaxis(logits, -1, 0), "float64", order="C")
     scores -= scores.max(axis=0)
     np.exp(scores, out=scores)
@@ -67,7 +67,7 @@ def recall_macro(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def class_roc_auc(targets: Array, outputs: Array) -> list[float | None]:
-    """Return the one-vs-rest ROC AUC of each class; None if no example, or every example, is of the class."""
+    """Return the one-vs-rest ROC AUC of each class; None if no example, or every example, belongs to the class."""
     from sklearn.metrics import roc_auc_score
 
     scores = probabilities(outputs)

@@ -1,4 +1,4 @@
-"""Scores of a model's outputs: metrics, confidence intervals and slices."""
+"""Scores for a model's outputs: metrics, confidence intervals and slices."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Scorer:
-    """Scorer of the outputs of a task's model, for data described by `info`.
+    """Scorer for model outputs on data described by `info`.
 
-    For token classification, targets are class indices ``[N, L]`` and outputs are float32 logits ``[N, L, C]``;
-    positions with the target `harness.IGNORED` are not scored. Other objectives take the arrays of the metric
-    functions, except that regression targets and outputs may be standardized, as the model sees them.
+    For token classification, targets are class indices ``[N, L]`` and outputs are float32 logits ``[N, L, C]``.
+    Positions with the target `harness.IGNORED` are not scored. For other objectives, the arrays are the same as for the
+    metric functions, except that regression targets and outputs may be standardized.
     """
 
     def __init__(self, info: DataInfo, primary: str, functions: dict[str, Function]) -> None:
@@ -35,7 +35,7 @@ class Scorer:
         return {name: self._value(name, real_targets, real_outputs) for name in self._functions}
 
     def quick(self, targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the loss, without label smoothing, and the primary metric, which are computed after every epoch."""
+        """Return the loss without label smoothing and the primary metric. Both are computed after every epoch."""
         real_targets, real_outputs = self._in_target_unit(targets, outputs)
         return {
             "loss": self._loss(targets, outputs),
@@ -49,8 +49,11 @@ class Scorer:
         reference: tuple[Array, Array] | None,
         groups: Mapping[str, Array],
     ) -> Scores:
-        """Return all scores. Splits are (targets, outputs); `reference` holds the test targets and the outputs of the
-        closed-form solution, and `groups` are those of the test split."""
+        """Return all scores.
+
+        Each split is a tuple (targets, outputs). `reference` contains the test targets and the outputs of the
+        closed-form solution. `groups` are the groups of the test split.
+        """
         classes = self._info.objective == "classification" and test[1].ndim == 2
         return Scores(
             primary=self._primary,
@@ -105,7 +108,7 @@ class Scorer:
         ]
 
     def _intervals(self, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
-        """Return the intervals of built-in metrics. A plugin's metric that replaces a built-in one has no interval."""
+        """Return the intervals for built-in metrics. A plugin's replacement for a built-in metric has no interval."""
         from harness.measure.quality.intervals import intervals
 
         known = intervals(self._info.objective, *self._in_target_unit(targets, outputs))
@@ -133,5 +136,5 @@ class Scorer:
 
 
 def scorer(info: DataInfo, primary: str, metrics: Sequence[Metric]) -> Scorer:
-    """Return a `Scorer` for these metrics. Raises `harness.PluginError` if a metric's function cannot be imported."""
+    """Return a `Scorer` for these metrics. Raises `harness.PluginError` if a metric function cannot be imported."""
     return Scorer(info, primary, {metric.name: resolve(metric.function) for metric in metrics})

@@ -1,4 +1,4 @@
-"""Slices of a split: subsets of examples that share a value, such as a speaker, and are scored separately."""
+"""Slices of a split: subsets of examples that share a value, such as the speaker, and are scored separately."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_VALUES = 30
-"""Maximum number of slices of a group. With more values, numbers are binned and rare names are merged."""
+"""Maximum number of slices per group. If a group has more distinct values, numbers are binned and rare names are
+merged."""
 OTHERS = "all others"
 MISSING = "missing"
 
@@ -22,11 +23,13 @@ class Slice(NamedTuple):
 
 
 def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
-    """Yield the slices of each group (name -> ``[N]``), ordered by value. Each example is in one slice per group.
+    """Yield the slices of each group, ordered by value.
 
-    A numeric group with more than `MAX_VALUES` distinct values is binned at its quartiles. For other groups with more
-    values, the `MAX_VALUES` - 1 most frequent ones are slices and the rest form one slice. NaN and empty strings form
-    the slice `MISSING`.
+    `groups` maps group names to values ``[N]``. Each example is in exactly one slice per group.
+
+    A numeric group with more than `MAX_VALUES` distinct values is binned at its quartiles. In other groups with more
+    values, the `MAX_VALUES` - 1 most frequent values form one slice each, and the remaining values form one slice. NaN
+    and empty strings form the slice `MISSING`.
     """
     for group, values in groups.items():
         known = ~np.isnan(values) if values.dtype.kind == "f" else values.astype(str) != ""
@@ -39,7 +42,7 @@ def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
 
 
 def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield the label and mask of each slice of `values`, none of which is missing."""
+    """Yield the label and mask of each slice of `values`, which must not contain missing values."""
     comparable = values if values.dtype.kind in "iuf" else values.astype(str)
     distinct, places, counts = np.unique(comparable, return_inverse=True, return_counts=True)
     if len(distinct) <= MAX_VALUES:
@@ -53,7 +56,7 @@ def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 
 def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield up to four slices of about equal size, labeled with their lowest and highest number."""
+    """Yield up to four slices of roughly equal size, labeled with their lowest and highest number."""
     edges = np.unique(np.quantile(numbers, (0.25, 0.5, 0.75), method="inverted_cdf"))
     quarter = np.searchsorted(edges, numbers, side="left")
     parts = [quarter == number for number in np.unique(quarter)]
@@ -65,8 +68,11 @@ def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 
 def _texts(values: NDArray[Any]) -> list[str]:
-    """Return a distinct label for each distinct value. Floats get the fewest digits that keep labels distinct, at least
-    four and including the whole integer part."""
+    """Return a distinct label for each distinct value.
+
+    Floats are formatted with the smallest number of digits that keeps the labels distinct, but with at least four
+    digits and with all digits of the integer part.
+    """
     if values.dtype.kind != "f":
         return [str(value) for value in values]
     finite = values[np.isfinite(values)]

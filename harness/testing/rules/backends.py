@@ -1,4 +1,4 @@
-"""Rules for backends, on which valid measurements depend. Backends are checked on the CPU with a small model."""
+"""Rules for backends, which ensure that measurements are valid. Backends are checked on the CPU with a small model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _finds_devices(bench: Workbench) -> None:
 
 
 def _opens(bench: Workbench) -> None:
-    bench.request  # noqa: B018  # errors of the model or its network are raised here
+    bench.request  # noqa: B018  # raises errors in the model or its network
     try:
         with bench.session():
             pass
@@ -42,7 +42,7 @@ def _opens(bench: Workbench) -> None:
 
 
 def _synchronizes(bench: Workbench) -> None:
-    """Raise if fetching a result after `synchronize` takes a long time, as work is then still in progress."""
+    """Raise if fetching a result after `synchronize` takes a long time, which means that work was still in progress."""
     by_steps(bench)
     batch, rate = bench.batch(examples=128), bench.request.recipe.learning_rate
     with bench.session() as session:

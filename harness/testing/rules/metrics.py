@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def info_for(metric: Metric, outputs: int = 3) -> DataInfo:
-    """Return the `DataInfo` of the synthetic predictions."""
+    """Return the `DataInfo` for the synthetic predictions."""
     names: tuple[str, ...] = ()
-    if metric.objective == "token_classification":  # span metrics parse names in the BIO scheme
+    if metric.objective == "token_classification":  # span metrics parse label names in the BIO scheme
         names = ("O", *(f"{place}-{kind}" for kind in range(outputs) for place in "BI"))[:outputs]
     return DataInfo(kind="", inputs={}, objective=metric.objective, outputs=outputs, label_names=names)
 
@@ -34,7 +34,7 @@ def synthetic(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
         targets = rng.normal(10, 5, (60, 3))
         cases = {"perfect": targets, "near": targets + rng.normal(0, 1, targets.shape), "wrong": -3 * targets}
     elif metric.objective == "token_classification":
-        # 20 examples with eight positions; in every second example, the last three positions are ignored.
+        # 20 examples with eight positions each. In every second example, the last three positions are ignored.
         targets = np.tile(np.array([0, 1, 2, 2, 0, 1, 1, 2]), (20, 1))
         targets[::2, 5:] = IGNORED
         right = np.eye(3, dtype=np.float32)[np.maximum(targets, 0)] * 9
@@ -50,7 +50,7 @@ def synthetic(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
 
 
 def _value(metric: Metric, targets: Array, outputs: Array) -> Any:
-    """Return the value for copies of the arrays, so that modifying them breaks `_modifies_nothing` only."""
+    """Compute the metric on copies of the arrays, so that modifying them breaks only `_modifies_nothing`."""
     return resolve(metric.function)(targets.copy(), outputs.copy(), info_for(metric))
 
 

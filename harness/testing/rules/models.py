@@ -1,4 +1,4 @@
-"""Rules for models. Models are checked without a framework, with the data of a task that suits them."""
+"""Rules for models. Models are checked without a framework, with data from a suitable task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.testing.rules.tasks import PreparedTask
 
 
 class SizedModel:
-    """A model, and a description of data that it accepts."""
+    """A model, and a description of data that the model accepts."""
 
     def __init__(self, model: Model, catalog: Catalog) -> None:
         self.model, self.catalog = model, catalog
@@ -34,7 +34,7 @@ class SizedModel:
 
     @property
     def trained_by_steps(self) -> bool:
-        """False if only backends that fit from scratch have the model; it may then have no canonical parameters."""
+        """False if all backends of the model fit it from scratch. It may then have no canonical parameters."""
         names = [backend for model, backend in self.catalog.networks if model == self.model.name]
         backends = [self.catalog.backends[name].value for name in names if name in self.catalog.backends]
         return not backends or any(backend.trains_by_steps for backend in backends)

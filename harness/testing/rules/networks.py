@@ -1,4 +1,4 @@
-"""Rules for a model's network on a backend."""
+"""Rules for networks, which implement a model on a backend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _predicts_each_example(bench: Workbench) -> None:
 
     batch = bench.batch(examples=4)
     with bench.session() as session:
-        # A backend that fits from scratch needs more examples.
+        # Backends that fit the model from scratch need more examples.
         training = batch if bench.backend.trains_by_steps else bench.batch(examples=64)
         session.fetch(session.train_step(training, bench.request.recipe.learning_rate))
         outputs = session.fetch(session.predict(batch.inputs))

@@ -13,7 +13,7 @@ from harness.records import PluginRef
 from harness.testing.rule import Broken, Rule
 
 MAX_S = 0.05
-"""Maximum time for importing a plugin's module, in seconds."""
+"""Maximum import time of a plugin's module, in seconds."""
 HEAVY = ("numpy", "pandas", "scipy", "sklearn", "torch", "tensorflow", "keras", "jax", "transformers", "matplotlib")
 _TRIES = 5
 
@@ -32,14 +32,14 @@ print(json.dumps([time.perf_counter() - start, [n for n in heavy if n in sys.mod
 
 
 class Installed:
-    """A plugin, and the cost of importing it in new processes."""
+    """A plugin, and measurements of importing it in new processes."""
 
     def __init__(self, ref: PluginRef, catalog: Catalog) -> None:
         self.ref, self.catalog = ref, catalog
 
     @cached_property
     def imports(self) -> list[tuple[float, list[str]]]:
-        """Duration in seconds and heavy modules imported, for each of several imports."""
+        """Duration in seconds and list of imported heavy modules, for each of several imports."""
         measured = []
         for _ in range(_TRIES):
             command = [sys.executable, "-c", _MEASURE, self.ref.value, json.dumps(HEAVY)]

@@ -1,4 +1,4 @@
-"""Rules for report formats. Formats are checked with a small report that contains hostile names."""
+"""Rules for report formats. Each format is checked with a small report that contains hostile names."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _RULER = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?\s*$")
 
 
 class Rendered:
-    """A reporter and its rendering of the sample report, which is cached."""
+    """A report format, and its cached rendering of the sample report."""
 
     def __init__(self, reporter: Reporter, catalog: Catalog) -> None:
         self.reporter, self.catalog = reporter, catalog
 
     @cached_property
     def files(self) -> dict[str, bytes]:
-        """Rendered files by path; the path of a single text is empty."""
+        """Rendered files by path. If the format returns a string, its path is empty."""
         with tempfile.TemporaryDirectory(prefix="harness-sample-") as directory:
             return self._render(sample_report(Path(directory), self.catalog))
 
     @cached_property
     def empty(self) -> dict[str, bytes]:
-        """Rendering of a report without runs."""
+        """Rendered files of a report without runs."""
         from harness.report.report import Report
 
         return self._render(Report(runs=(), catalog=self.catalog))
@@ -69,7 +69,7 @@ def _escapes(rendered: Rendered) -> None:
         is_page = _TAGS.search(text) is not None
         if (is_page or _has_table(text)) and "<script>alert(" in text:
             raise Broken(f"an HTML tag in a name was not escaped{where}")
-        if "\x1b[31m" in text and not is_page:  # a terminal interprets it, a browser does not
+        if "\x1b[31m" in text and not is_page:  # interpreted by terminals, but not by browsers
             raise Broken(f"a control character in a name was not escaped{where}")
         if not name and _has_table(text):
             _check_markdown(text)

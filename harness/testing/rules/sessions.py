@@ -1,4 +1,4 @@
-"""Rules for the results of a backend's sessions, checked with a small model on the CPU."""
+"""Rules for the results of a backend's sessions. Sessions are checked with a small model on the CPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.workbench import Workbench
 
 CLOSE = 1e-4
-"""Largest relative difference between float32 results that the order of summation can explain."""
+"""Largest relative difference between float32 results that can be explained by a different order of summation."""
 
 
 def round_trips_weights(bench: Workbench) -> None:
@@ -179,7 +179,7 @@ def train_a_little(bench: Workbench, session: Session) -> None:
 
 
 def distance(one: Any, other: Any) -> float:
-    """Return the norm of the difference, relative to the norm of `other`."""
+    """Return the norm of the difference relative to the norm of `other`."""
     import numpy as np
 
     a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)

@@ -16,7 +16,7 @@ from harness.testing.rules.datasets import LoadedDataset
 
 
 class PreparedTask:
-    """A task, the raw data of its default dataset, and the prepared data, which is cached."""
+    """A task, the raw data from its default dataset, and the cached prepared data."""
 
     def __init__(self, task: Task, catalog: Catalog) -> None:
         self.task, self.catalog = task, catalog

@@ -1,4 +1,5 @@
-"""``harness plugin new``: create an installable package for a plugin, which passes the conformance kit unchanged."""
+"""Implementation of ``harness plugin new``, which creates an installable plugin package that passes the conformance
+kit."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def create(name: str, kind: str, output: Path) -> list[Path]:
-    """Write the package `name` to the folder `output` and return the paths of its files.
+    """Write the package `name` to the folder `output`, and return the paths of its files.
 
-    Raises `harness.UsageError` if the name is not valid or is the name of an existing module, or if the folder is not
+    Raises `harness.UsageError` if the name is not valid, if a module with this name exists, or if the folder is not
     empty.
     """
     module = name.replace("-", "_")
