@@ -28,8 +28,8 @@ _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _CHUNK = 1 << 20
 
 Entry = tuple[str, str, Callable[[], "IO[bytes]"]]
-"""Name and kind of an archive member, and a function that opens it. Kinds are ``file`` and ``directory``, and ``link``
-and ``device``, which are rejected."""
+"""Name and kind of an archive member (``file``, ``directory``, ``link`` or ``device``), and a function that opens it.
+Links and devices are rejected."""
 
 
 def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dict[str, str]:

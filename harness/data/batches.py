@@ -1,4 +1,4 @@
-"""Batches, which are identical for every backend. numpy draws their order from (seed, epoch)."""
+"""Batches that are identical for every backend. numpy draws their order from (seed, epoch)."""
 
 from __future__ import annotations
 

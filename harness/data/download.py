@@ -45,7 +45,7 @@ class _FailedError(Exception):
 
 
 def sources(file: RemoteFile) -> list[Source]:
-    """Return the sources in the order in which they are tried. Only a mirror directory is used offline."""
+    """Return the sources in the order in which they are tried. Offline, only a mirror directory is used."""
     candidates = []
     root = mirror()
     if isinstance(root, Path):
@@ -132,7 +132,7 @@ class _Counted:
         self._done = 0
         self._limit = remote.bytes
         if remote.bytes is not None and remote.members and not remote.sha256:
-            self._limit = 10 * remote.bytes + 2**26  # the archive may change and contain other members, too
+            self._limit = 10 * remote.bytes + 2**26  # the archive may change and contain other members
         report(remote.local_name, 0, remote.bytes)
 
     def write(self, data: bytes) -> int:
@@ -183,7 +183,7 @@ def _get(url: str, target: _Counted) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the message of the innermost exception, because requests and urllib3 wrap exceptions in others."""
+    """Return the message of the innermost exception. requests and urllib3 wrap it in others."""
     while True:
         nested = getattr(error, "reason", None) or next(iter(error.args), None)
         if not isinstance(nested, BaseException):

@@ -44,8 +44,8 @@ def check_targets(name: str, split: Split, objective: Objective, classes: int) -
     """Raise `harness.DataError` unless the targets fit `objective`.
 
     Class indices are integers from 0 to `classes` - 1 with shape ``[N]``. For token classification, they have shape
-    ``[N, L]``, and each row must contain at least one class. Regression targets are finite numbers with shape ``[N,
-    T]``.
+    ``[N, L]``, and each row must contain at least one class. Regression targets have shape ``[N, T]`` and must be
+    finite.
     """
     targets = split.targets
     kinds, axes, expected = {

@@ -1,4 +1,4 @@
-"""`StoredRows`, an array in a file that reads only the requested rows into memory."""
+"""`StoredRows`, an array that reads only the requested rows from its file."""
 
 from __future__ import annotations
 

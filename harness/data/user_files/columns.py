@@ -186,7 +186,7 @@ def splits(table: Table, column: str, problems: Problems) -> list[str]:
 def numbers(table: Table, column: str, problems: Problems, *, target: bool = False) -> list[float]:
     """Return the numbers in a column. Rows whose value is not a finite number are added to `problems`.
 
-    A missing value becomes NaN in a feature column, and is a problem in a target column.
+    A missing value becomes NaN in a feature column and is added to `problems` in a target column.
     """
     found = []
     what = "target column" if target else "column"

@@ -27,8 +27,9 @@ class UnreadableError(Exception):
 def files_by_class(root: Path, kind: str) -> tuple[list[str], list[str], list[str] | None]:
     """Return the files below `root` as sorted relative paths, the class of each file and the split of each file.
 
-    The class is the name of the top-level folder, and the splits are None. If the top-level folders are named after
-    splits, the class is the name of the second-level folder. Raises `harness.DataError` for any other structure.
+    By default, the class is the name of the top-level folder and the splits are None. If the top-level folders are
+    named after splits, the class is the name of the second-level folder. Raises `harness.DataError` for any other
+    structure.
     """
     files, others = _files(root, kind)
     if not files:
@@ -56,7 +57,8 @@ def files_by_class(root: Path, kind: str) -> tuple[list[str], list[str], list[st
 
 
 def _check_used(root: Path, kind: str, files: list[str], others: list[str], level: int) -> None:
-    """Raise `harness.DataError` for a class folder without usable files, which would silently drop the class."""
+    """Raise `harness.DataError` for a class folder without usable files, because the class would be silently
+    dropped."""
     used = {tuple(file.split("/")[:level]) for file in files}
     for file in others:
         *folders, _ = file.split("/")

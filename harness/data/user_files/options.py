@@ -19,8 +19,8 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group_column: str | None = None
     """Column with the group of each row, such as the speaker or patient; the rows of a group stay in one split."""
     slice_columns: tuple[str, ...] = ()
-    """Columns by which the test split is also scored in slices, one per value or per quartile of a numeric column. They
-    can also be features."""
+    """Columns that define slices of the test split, which are scored separately: one slice for each value, or for each
+    quartile of a numeric column. They can also be features."""
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists them; ``skip`` drops them."""
     split_seed: int = 0
@@ -60,7 +60,7 @@ class TableOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=
     feature_columns: tuple[str, ...] = ()
     """Columns used as features. If empty, all columns without another role are used."""
     categorical_columns: tuple[str, ...] = ()
-    """Feature columns whose numbers are categories, such as postal codes. Text columns are always categorical."""
+    """Feature columns whose numbers are categories, such as postal codes. Text columns are categorical by default."""
 
 
 class AudioOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -73,8 +73,8 @@ def _draw(
 ) -> tuple[Index, Index]:
     """Return the rows to keep and the drawn rows, which make up about the fraction `share` of `rows`.
 
-    At least one row of each class is drawn, and at least `leave` rows are kept. If `groups` is given, whole groups are
-    drawn.
+    At least one row of each class is drawn, and at least `leave` rows of each class are kept. If `groups` is given,
+    whole groups are drawn.
     """
     if groups is not None:
         return _draw_groups(rows, classes, groups, share, seed, leave)
@@ -154,7 +154,8 @@ def _check_apart(parts: dict[str, Index], groups: NDArray[Any]) -> None:
 def check_classes(parts: dict[str, Index], classes: NDArray[np.int64], names: Sequence[str]) -> dict[str, str]:
     """Return the classes that are missing from the validation or test split, for the record.
 
-    Raises `harness.DataError` if the training split lacks a class of these splits, because it could not be learned.
+    Raises `harness.DataError` if a class in one of these splits is missing from the training split, because a model
+    could not learn it.
     """
     present = {split: set(classes[rows].tolist()) for split, rows in parts.items()}
     for split_name in (VALIDATION, TEST):
