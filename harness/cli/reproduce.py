@@ -37,9 +37,9 @@ def reproduce(
     """Verify a BUNDLE, repeat its runs on this machine, and report what agrees: the quality within its confidence
     interval, the data and the initial weights. Speed, latency and memory are shown side by side.
 
-    A bundle whose files do not match its manifest is rejected, and the file is named. No code from a bundle is
+    A bundle is rejected if a file does not match its manifest; the message names the file. No code from a bundle is
     executed: the installed plugins repeat the runs from their specs. The new runs are saved in the results directory.
-    The exit status is 1 if something does not agree.
+    The exit status is 1 if any of these does not agree.
 
     \b
     Examples:

@@ -124,6 +124,6 @@ def _print_plan(specs: tuple[RunSpec, ...]) -> None:
     headers = [*names, "epochs", "batch", "key"]
     texts = [
         headers.index(name) for name in ("dataset", "key")
-    ]  # Not numbers, even if they look like one, such as the key 084e0232.
+    ]  # Not numbers, even if they look like numbers, such as the key 084e0232.
     click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts))
     click.echo(f"\n{counted(len(specs), 'run')} planned; none was started")

@@ -3,7 +3,7 @@
 Planning neither downloads nor writes anything, so that invalid requests are reported immediately, before any run
 starts. A checkpoint is therefore located, and downloaded if necessary, by `Selection.resolved` before planning.
 
-A plan depends on the selection, the installed plugins and this machine. Planning reads the user's data files, because
-their columns, splits and digest are part of the spec, and the configuration and tokenizer files of a located
-checkpoint. It also checks whether datasets are cached or can be downloaded, and how many cores are available.
+A plan depends on the selection, the installed plugins and this machine. Planning reads the configuration and tokenizer
+files of a located checkpoint, and the user's data files, whose columns, splits and digest are part of the spec. It also
+checks whether datasets are cached or can be downloaded, and how many cores are available.
 """
