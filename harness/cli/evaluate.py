@@ -26,7 +26,7 @@ def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, 
     score the predictions, and compare them with the predictions of the run.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The exit status is 0 if the
-    predictions agree: the same class for every example or, for regression, outputs that differ only by rounding.
+    predictions agree: every example has the same class or, for regression, the outputs differ only by rounding errors.
 
     \b
     Examples:

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class SuggestingGroup(click.Group):
-    """A command group that lists its commands in the order of definition and suggests names for unknown ones."""
+    """A command group that lists its commands in definition order and suggests names for unknown ones."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -111,7 +111,8 @@ def names(option: str, text: str, default: str = "") -> Callable[[F], F]:
 
 
 def filters(*fields: str, **texts: str) -> Callable[[F], F]:
-    """Return options that select runs by `fields` of their specs, such as ``--task nlp``. `matches` applies them.
+    """Return options that filter runs by `fields` of their specs, such as ``--task nlp``. `matches` applies the
+    filters.
 
     `texts` overrides the help texts of fields.
     """

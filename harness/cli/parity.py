@@ -44,8 +44,8 @@ def parity(
     timeout: float,
     format_: str,
 ) -> None:
-    """Check that backends compute the same results from the same weights on the same batches: logits, loss, gradients,
-    one optimizer step, running statistics, the loss curve of a short training and the resulting predictions.
+    """Check that backends compute the same results from the same weights and batches. The check covers logits, loss,
+    gradients, one optimizer step, running statistics, and the loss curve and predictions of a short training run.
 
     Each backend runs in a separate process. If a backend supports float64, it also computes a reference on the CPU.
     Verdicts are saved in the results directory and shown by `harness report`. The exit status is 1 if a check failed.

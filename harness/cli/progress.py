@@ -76,7 +76,7 @@ class Plain(Listener):
                 self._download_shown = time.monotonic()
                 click.echo(self._prefix + describe_fetching(event), err=True)
         elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
-            self._phases.add(event.phase)  # Phases alternate in each epoch; only the first of each is shown.
+            self._phases.add(event.phase)  # Phases alternate in each epoch; show each phase only once.
             click.echo(self._prefix + event.phase, err=True)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:

@@ -71,7 +71,7 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file."""
+    """Return the SHA-256 digest (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

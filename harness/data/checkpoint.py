@@ -20,8 +20,9 @@ _FILES = [WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.txt
 def locate(name: str) -> Pretrained:
     """Return the checkpoint given by `name`, a folder or a hub id (``owner/name`` or ``owner/name@revision``).
 
-    A hub id is downloaded by `huggingface_hub` into its cache; with ``HARNESS_OFFLINE=1`` only the cache is used.
-    Raises `harness.UsageError` if the checkpoint does not exist or is incomplete; the message lists the missing files.
+    For a hub id, `huggingface_hub` downloads the checkpoint to its cache. With ``HARNESS_OFFLINE=1``, only the cache is
+    used. Raises `harness.UsageError` if the checkpoint does not exist or is incomplete; the message lists the missing
+    files.
     """
     folder = Path(name)
     revision = ""

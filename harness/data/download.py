@@ -28,10 +28,10 @@ Report = Callable[[str, int, int | None], None]
 
 
 class Source(NamedTuple):
-    """A location from which a file may be obtained."""
+    """A location from which a file can be obtained."""
 
     name: str
-    """Location as shown in messages."""
+    """Name of the location, as shown in messages."""
     location: str | Path
     """URL, or path of a local file."""
 

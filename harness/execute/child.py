@@ -1,4 +1,4 @@
-"""Call of a function in a child process with its own process group, log and channel, while the parent sleeps.
+"""Function calls in a child process with its own process group, log and channel, while the parent sleeps.
 
 No other module of harness starts a child process. `call_in_child` passes a job, a `msgspec.Struct`, to a function and
 returns the function's result or a `harness.records.Failure`; `harness.execute.child_main` is the code in the child.
@@ -6,9 +6,9 @@ returns the function's result or a `harness.records.Failure`; `harness.execute.c
 The channel is a private pipe of JSON lines. Each line is a frame: any number of events, then a result or a failure.
 Lines that are not valid frames, such as output written by a plugin, are ignored.
 
-A child ends when its parent dies, even if the parent is killed by SIGKILL. For this, the child watches the *lifeline*,
-a pipe whose other end is open only in the parent. On Linux the kernel also kills the child (``PR_SET_PDEATHSIG``) when
-the thread that started it ends, so the same thread must start the child and wait for it.
+A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect this, the child watches the
+*lifeline*, a pipe whose other end is open only in the parent. On Linux the kernel also kills the child
+(``PR_SET_PDEATHSIG``) when the thread that started it ends, so the same thread must start the child and wait for it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class ChildContext:
-    """The second argument of a function that is called in a child, in addition to its job."""
+    """The context passed to a function in a child process, in addition to its job."""
 
     directory: Path
     """Directory of this call, for large arrays and other files. The caller reads it after the call."""
@@ -85,16 +85,16 @@ def call_in_child(
 ) -> ResultT | Failure:
     """Call a module-level function in a child process and return its result, or a `Failure` if there is no result.
 
-    The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result are decoded as
-    the types in its annotations. The child's output goes to ``log.txt`` in `directory`, or in a temporary directory if
-    `directory` is None; a failure contains the last lines of this log. The variables in `environment` are added to
-    those of the parent.
+    The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result are decoded
+    according to the function's annotations. The child's output goes to ``log.txt`` in `directory`, or in a temporary
+    directory if `directory` is None; a failure contains the last lines of this log. The variables in `environment` are
+    added to those of the parent.
 
     `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. After `timeout_s` seconds,
-    or when an exception such as KeyboardInterrupt ends this call, the child's whole process group is ended (SIGTERM, a
-    wait, SIGKILL). `limit_option` is the command-line option that sets `timeout_s`, if there is one, such as
-    ``--timeout``. If the child exceeds the time limit, the failure recommends this option. Raises `harness.RecordError`
-    if the job cannot be written.
+    or when an exception such as KeyboardInterrupt ends this call, the child's whole process group is ended (SIGTERM,
+    then SIGKILL after a wait). `limit_option` is the command-line option that sets `timeout_s`, if there is one, such
+    as ``--timeout``. If the child exceeds the time limit, the failure recommends this option. Raises
+    `harness.RecordError` if the job cannot be written.
     """
     answers: list[ResultFrame | FailureFrame] = []
 

@@ -161,7 +161,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
 
 
 def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
-    """Return whether the prepared data are in the cache, or cannot be cached."""
+    """Return whether the prepared data are cached or cannot be cached."""
     _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
@@ -226,7 +226,8 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
 
 
 def saved_weights(path: Path, prepared: Preparation) -> dict[str, Any]:
-    """Read a run's weights. Raises `harness.RecordError`, or `harness.PluginError` if they do not fit the model."""
+    """Read a run's saved weights. Raises `harness.RecordError` if they cannot be read, and `harness.PluginError` if
+    they do not fit the model."""
     from harness.execute.weights import check, load
 
     weights = load(path)

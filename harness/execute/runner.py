@@ -44,7 +44,7 @@ class Listener:
         self.records.append(record)
 
     def close(self) -> None:
-        """Receive the end of all runs, even if an exception ended them."""
+        """Receive the end of all runs, even if an exception stopped them."""
 
 
 def run_all(

@@ -86,7 +86,7 @@ def initial_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Arr
 
 
 def save(path: Path, weights: Mapping[str, Array]) -> None:
-    """Write a safetensors file, which any program that knows the names can load. Raises OSError if writing fails."""
+    """Write a safetensors file, which other programs can load by parameter name. Raises OSError if writing fails."""
     from safetensors.numpy import save as encoded
 
     path.write_bytes(encoded({name: np.ascontiguousarray(array) for name, array in weights.items()}))
@@ -152,7 +152,7 @@ def pretrained_weights(
 
 
 def _read(path: Path) -> dict[str, Array]:
-    """Read the arrays of a checkpoint. Raises `harness.DataError`."""
+    """Read the arrays in a checkpoint. Raises `harness.DataError` if they cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -80,7 +80,7 @@ class RunJob(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Timed:
-    """Results of training and of timed inference."""
+    """Results of training and timed inference."""
 
     training: Training
     inference: Inference

@@ -15,7 +15,8 @@ SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Convert ``["recipe.epochs=3"]`` to ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError`."""
+    """Convert ``["recipe.epochs=3"]`` to ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError` for an invalid
+    override."""
     parsed: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for text in overrides:
         path, equals, value = text.partition("=")

@@ -101,7 +101,7 @@ class ComparisonSettings:
     checkpoint: Pretrained | None
 
     def training(self, backend: Backend, model: Model, variant: str) -> TrainingSettings:
-        """Return the settings with which `backend` trains `model`. Raises `harness.UsageError`."""
+        """Return the settings with which `backend` trains `model`. Raises `harness.UsageError` for invalid settings."""
         if self.checkpoint is None:
             sizes, preparation = model.variants[variant], {}
         else:

@@ -46,7 +46,7 @@ class Columns:
         return name
 
     def require(self, name: str) -> None:
-        """Raise `harness.UnknownNameError` if the column does not exist, without assigning it."""
+        """Raise `harness.UnknownNameError` if the column does not exist. The column is not assigned."""
         if name not in self.table.columns:
             raise UnknownNameError("column", name, self.table.columns, hint=f"(in {self.table.source})")
 
@@ -60,7 +60,8 @@ class Columns:
         return self._infer(role, candidates[0]) if len(candidates) == 1 else None
 
     def infer_only(self, role: str, fits: Callable[[list[Any]], bool] = lambda cells: True) -> str:
-        """Assign the only unassigned column whose cells fit. Raises `harness.UsageError` if none or several fit."""
+        """Assign the only unassigned column whose cells fit. Raises `harness.UsageError` if there is none or more than
+        one."""
         candidates = [name for name in self.unassigned() if fits(self.table.columns[name])]
         if len(candidates) != 1:
             columns = ", ".join(self.table.columns)

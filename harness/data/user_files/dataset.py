@@ -42,7 +42,7 @@ def dataset_of(spec: RunSpec, catalog: Catalog) -> Dataset:
 
 
 class UserDataset(Dataset[OwnOptions]):
-    """A user's file or folder as a dataset for the tasks of one kind and objective.
+    """A dataset read from a user's file or folder, for tasks with one kind of input and one objective.
 
     The inputs depend on the kind:
 

@@ -138,7 +138,7 @@ def read_image(path: Path, shorter_side: int) -> NDArray[np.uint8]:
     """Return the pixels as uint8 ``[H, W, C]``, with C = 1 for grayscale images and C = 3 (RGB) for all others.
 
     The EXIF orientation is applied, and transparent parts become white. If the shorter side is longer than
-    `shorter_side`, the image is scaled down to it. Raises `UnreadableError`.
+    `shorter_side`, the image is scaled down to this length. Raises `UnreadableError` if the file cannot be decoded.
     """
     import numpy as np
     from PIL import Image, ImageOps

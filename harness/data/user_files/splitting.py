@@ -41,7 +41,7 @@ def split(
     stratified by `classes` (int64 ``[N]``; None for regression). The rows of each group in `groups` (``[N]``) stay in
     one split.
 
-    Raises `harness.DataError` if the rows do not allow such splits.
+    Raises `harness.DataError` if the rows cannot be split in this way.
     """
     parts: dict[str, Index] = {TRAIN: np.arange(rows)}
     if given is not None:
