@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Results(Sequence[RunRecord]):
-    """A sequence of run records, in the order in which the runs started, with their comparison.
+    """A sequence of run records, in the order in which the runs started, with a comparison table.
 
-    Indexing with an integer gives a `RunRecord`, slicing gives `Results`. In a notebook, the comparison table is shown.
+    Indexing with an integer returns a `RunRecord`, and slicing returns `Results`. Notebooks show the comparison table.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Results(Sequence[RunRecord]):
     problems : iterable of str, optional
         A message for each record file that could not be read.
     verdicts : iterable of ParityVerdict, optional
-        Results of parity checks, which mark the rows of the table.
+        Results of parity checks, shown in the rows of the table.
 
     Attributes
     ----------
@@ -72,7 +72,8 @@ class Results(Sequence[RunRecord]):
         Parameters
         ----------
         price_per_hour : float, optional
-            Price of the machine per hour, in any currency. If given, the table also has the cost of a million samples.
+            Hourly price of the machine, in any currency. If given, the table also includes the cost per million
+            samples.
 
         Returns
         -------
@@ -89,8 +90,8 @@ class Results(Sequence[RunRecord]):
         Returns
         -------
         pandas.DataFrame
-            One row for each row of `table`. Metrics are numbers; the half-width of a 95% confidence interval is in the
-            column next to the mean.
+            One row for each row of `table`. Metrics are numbers. The column next to each mean contains the half-width
+            of its 95% confidence interval.
         """
         return self.table().frame()
 
@@ -125,18 +126,17 @@ def run(
 ) -> Results:
     """Train, score and measure models, each run in a separate process, and return the records.
 
-    This is the Python form of ``harness run``. If several values are given for an argument, all combinations are run.
-    A run that fails gives a record with a `Failure` and does not raise an exception.
+    This is the Python form of ``harness run``. If several values are given for an argument, all combinations are run. A
+    failed run does not raise an exception; its record contains a `Failure`.
 
     Parameters
     ----------
     task : str or iterable of str
         Names of tasks.
     backend : str or iterable of str, optional
-        Names of backends. By default, all available backends that implement the
-        model.
+        Names of backends. By default, all available backends that implement the model.
     dataset : str, path-like or iterable of these, optional
-        Names of datasets, or paths of files and directories with your own data. By default, the task's default dataset.
+        Names of datasets, or paths to files and directories with your own data. By default, the task's default dataset.
     model : str or iterable of str, optional
         Names of models or model families. By default, the task's default model.
     device : str or iterable of str, default="auto"
@@ -153,14 +153,14 @@ def run(
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
-        Random seeds, from 0 to 2**32 - 1; each is a separate run. By default, the seeds of the protocol: 0, or 0, 1
-        and 2 for ``"publish"``.
+        Random seeds, from 0 to 2**32 - 1; each is a separate run. By default, the protocol's seeds: 0, or 0, 1 and 2
+        for ``"publish"``.
     split : int, iterable of int or "all", optional
         Published splits of the dataset; each is a separate run. By default, the first split.
     threads : int, optional
         Number of CPU threads per run, from 1 to 1024. By default, the number of available cores.
     repeat : int, optional
-        Number of times to execute each run; repeats are interleaved. By default, 1, or 5 for the protocol
+        Number of times to execute each run; repeats are interleaved. By default, 1, or 5 with the protocol
         ``"publish"``.
     protocol : {"standard", "quick", "publish"}, default="standard"
         Measurement effort: the duration and the required precision of the measurements.
@@ -239,10 +239,10 @@ def carry_out(
 ) -> Results:
     """Execute planned runs, after a parity check if `parity` is true, and return their records.
 
-    `show` is called with the finished runs, if there are any, even if Ctrl-C or an error (such as a full disk) stops
-    the series early.
+    `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
+    early.
 
-    Raises what `harness.execute.runner.run_all` raises, and `harness.UsageError` if `parity` is true and fewer
+    Raises the same errors as `harness.execute.runner.run_all`, and `harness.UsageError` if `parity` is true and fewer
     than two backends are selected.
     """
     from harness.checks.parity.check import marks_for

@@ -1,4 +1,4 @@
-"""The command line. Each command is a module that is imported when it is first used."""
+"""The command-line interface. Each command is a module that is imported when it is first used."""
 
 from __future__ import annotations
 

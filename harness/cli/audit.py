@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 @options.timeout("Maximum duration of the replay in a new process, in seconds.")
 @options.results
 def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
-    """Audit a run: check that its metrics follow from its raw samples, that the timed predictions are those that were
-    scored, that training changed the weights and the changed weights were scored, that distinct seeds gave distinct
-    runs, and that the step timer agrees with wall-clock time. Then prepare the data and build the model again in a new
-    process, and check that data and weights equal those in the record and that no state is carried from batch to batch.
+    """Audit a run. The audit checks that the metrics follow from the raw samples, that the timed predictions are the
+    scored predictions, that training changed the weights and the changed weights were scored, that distinct seeds gave
+    distinct runs, and that the step timer agrees with wall-clock time. It then prepares the data and builds the model
+    again in a new process, and checks that the data and weights match the record and that no state is carried over
+    between batches.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The findings are saved next to
-    the record, in audit.json. A check that is not possible is listed with the reason. The exit status is 1 if a check
-    failed.
+    the record, in audit.json. A check that cannot be performed is listed with the reason. The exit status is 1 if a
+    check failed.
 
     \b
     Examples:

@@ -19,8 +19,8 @@ def baseline(runs: str, file: Path, results: str | None) -> None:
     """Save the records of successful runs to one FILE, which can be kept under version control and passed to `harness
     compare` as BASE or NEW.
 
-    RUNS is a results directory, the directory of a run, or a part of the ids of runs in the results directory. Raw
-    samples are not saved, so that quality can be compared over seeds but not over examples.
+    RUNS is a results directory, a run's directory, or a substring of the run ids in the results directory. Raw samples
+    are not saved, so quality can be compared across seeds but not across examples.
 
     \b
     Examples:

@@ -39,14 +39,15 @@ def compare(
     """Compare two sets of runs, metric by metric: report whether NEW is better or worse than BASE, the change with its
     confidence interval, and the smallest change that these runs could have detected.
 
-    BASE and NEW are each a results directory, the directory of a run, a file written by `harness baseline`, a suite
-    file (its runs in the results directory), or a part of the ids of runs in the results directory. Runs are matched
-    by their settings; the remaining ones by task, dataset, model, backend, device and precision; then by these without
-    the backend; finally, if one group of runs is left on each side, these two are compared.
+    BASE and NEW are each a results directory, a run's directory, a file written by `harness baseline`, a suite file
+    (which selects its runs in the results directory), or a substring of the run ids in the results directory. Runs are
+    matched by their settings. The remaining runs are matched by task, dataset, model, backend, device and precision,
+    and then by all of these except the backend. Finally, if one group of runs is left on each side, the two groups are
+    compared.
 
-    Speed, latency and memory are compared over at least three runs on each side (`harness run --repeat 3`). Quality is
-    compared over at least three seeds or splits, else over the examples of one seed. The exit status is 1 if a bound of
-    --fail-on is violated, and 0 otherwise.
+    To compare speed, latency and memory, each side needs at least three runs (`harness run --repeat 3`). Quality is
+    compared across seeds or splits if there are at least three, and across the examples of one seed otherwise. The exit
+    status is 1 if a --fail-on bound is violated, and 0 otherwise.
 
     \b
     Examples:
@@ -128,7 +129,7 @@ def render(compared: Sequence[Compared]) -> str:
 
 
 def _flags(runs: Sequence[StoredRun]) -> list[str]:
-    """Return a line for each metric and kind of flag, with the number of runs that have the flag."""
+    """Return a line for each metric and kind of flag, with the number of flagged runs."""
     from harness.analysis.metrics import BY_FLAG
     from harness.records import Success
 
@@ -144,7 +145,7 @@ def _flags(runs: Sequence[StoredRun]) -> list[str]:
 
 
 def _unchecked(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a line for each bound whose violation these runs could not detect, being too few or too noisy."""
+    """Return a line for each bound whose violation could not be detected, because the runs are too few or too noisy."""
     lines = []
     for gate in gates:
         for comparison in (c for pair in compared for c in pair.comparisons if c.metric == gate.metric):

@@ -26,8 +26,8 @@ SHOWN_NAMES = 12
 def data() -> None:
     """List, download, verify and delete datasets.
 
-    Embedded datasets need no download. The others are downloaded from their publishers by `harness data fetch`, or when
-    a run first uses them; they are verified and stored in the cache.
+    Embedded datasets need no download. The others are downloaded from their publishers by `harness data fetch` or when
+    a run first uses them, verified, and stored in the cache.
 
     \b
     Environment variables:
@@ -77,8 +77,8 @@ def list_(format_: str) -> None:
 @click.argument("name")
 @options.format_
 def info(name: str, format_: str) -> None:
-    """Describe a dataset: its splits, inputs and classes, the metric that is used in the literature, its license and
-    citation, its options and its files. Nothing is downloaded or loaded.
+    """Describe a dataset: its splits, inputs and classes, the metric used in the literature, its license and citation,
+    its options and its files. Nothing is downloaded or loaded.
 
     \b
     Examples:
@@ -101,7 +101,7 @@ def info(name: str, format_: str) -> None:
 def fetch(names: tuple[str, ...]) -> None:
     """Download datasets to the cache and verify them. Datasets that are already in the cache are skipped.
 
-    If a dataset cannot be downloaded, the others still are, and the exit status is 1.
+    If a dataset cannot be downloaded, the remaining ones are still downloaded, and the exit status is 1.
 
     \b
     Examples:
@@ -164,7 +164,7 @@ def path(name: str | None) -> None:
 @options.plugins
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def clear(names: tuple[str, ...]) -> None:
-    """Delete datasets from the cache, including unfinished downloads. They are downloaded again when they are needed.
+    """Delete datasets from the cache, including unfinished downloads. They are downloaded again when needed.
 
     \b
     Examples:

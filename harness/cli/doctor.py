@@ -27,7 +27,7 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     devices: list[Device]
     problem: str | None
-    """Reason why the backend is not available, and the command that helps; None if it is available."""
+    """Reason why the backend is not available, and the command that fixes this; None if it is available."""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,9 +72,9 @@ def doctor(
     Each backend lists its devices in a separate process. The exit status is 1 if no backend is available or results
     cannot be written.
 
-    With --roofline, measure the peak matrix-multiplication rate and the peak copy bandwidth of each device and
-    precision instead (about 20 s each). They are saved in the cache, and the report of later runs on the same device
-    with the same number of threads also shows the fraction of the peak (model FLOPs utilization).
+    With --roofline, measure the peak matrix-multiplication rate and the peak copy bandwidth for each device and
+    precision instead (about 20 s each). The peaks are saved in the cache. Reports on later runs with the same device
+    and number of threads then also show the fraction of the peak (model FLOPs utilization).
 
     \b
     Examples:
@@ -167,7 +167,7 @@ def diagnose(results: str | None) -> Diagnosis:
 
 
 def _problem_with(directory: Path) -> str | None:
-    """Return why results cannot be written to `directory`, or None if they can. Nothing is created."""
+    """Return the reason why results cannot be written to `directory`, or None if they can. Nothing is created."""
     existing = next(path for path in (directory, *directory.resolve().parents) if path.exists())
     if not existing.is_dir():
         return f"{existing} is not a directory; choose another directory with --results DIR"

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 @options.timeout("Maximum duration of the evaluation, in seconds.")
 @options.results
 def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, results: str | None) -> None:
-    """Load the weights that a run saved (`harness run --save-weights`) under another backend, predict the test split,
-    score the predictions, and compare them with those of the run.
+    """Load the saved weights of a run (`harness run --save-weights`) into another backend, predict the test split,
+    score the predictions, and compare them with the predictions of the run.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The exit status is 0 if the
-    predictions agree: the same class for every example or, for regression, outputs that differ only by rounding.
+    predictions agree: every example has the same class or, for regression, the outputs differ only by rounding errors.
 
     \b
     Examples:

@@ -36,11 +36,10 @@ def history(
     format_: str,
     results: str | None,
 ) -> None:
-    """Show how metrics changed with the commit of harness and the versions of packages, and which of the changes are
-    significant.
+    """Show how metrics changed with the harness commit and package versions, and which changes are significant.
 
-    A history consists of the runs with the same settings on the same machine. Each of its rows contains the runs at one
-    commit and set of package versions, and is compared with the previous row, like `harness compare` does.
+    A history consists of runs with the same settings on the same machine. Each row contains the runs for one commit and
+    one set of package versions, and is compared with the previous row in the same way as by `harness compare`.
 
     \b
     Examples:

@@ -66,12 +66,12 @@ def latency(
     timeout: float,
     results: str | None,
 ) -> None:
-    """Measure the latency of a run's model in one of the four scenarios of MLPerf Inference. MLPerf's LoadGen is used
-    if it is installed (pip install mlcommons-loadgen); single-stream and offline also work without it.
+    """Measure the latency of a run's model in one of the four MLPerf Inference scenarios. MLPerf's LoadGen is used if
+    it is installed (pip install mlcommons-loadgen); single-stream and offline also work without it.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The trained weights are used if
-    the run saved them (`harness run --save-weights`), else the initial weights. The result is saved next to the record,
-    with all raw samples. The exit status is 1 if LoadGen reports that the result is invalid.
+    the run saved them (`harness run --save-weights`), and the initial weights otherwise. The result is saved next to
+    the record, with all raw samples. The exit status is 1 if LoadGen reports that the result is invalid.
 
     \b
     Examples:

@@ -19,7 +19,7 @@ _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "plugins")
 @options.plugins
 @click.argument("kind", required=False, metavar="[tasks|datasets|models|backends|metrics|plugins]")
 def list_(kind: str | None) -> None:
-    """List what the installed plugins provide: one kind in full, or all kinds briefly.
+    """List what the installed plugins provide: one kind in detail, or an overview of all kinds.
 
     Entries that are not available on this machine are also listed, with the reason and the command that installs the
     missing package.

@@ -1,4 +1,4 @@
-"""Command-line options that several commands share."""
+"""Command-line options shared by several commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class SuggestingGroup(click.Group):
-    """A command group that lists its commands in the order of definition and suggests names for unknown ones."""
+    """A command group that lists its commands in definition order and suggests names for unknown ones."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -43,7 +43,7 @@ def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
 
 
 def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split like `split`, except for values that are existing paths, which may contain commas."""
+    """Split values like `split`, except for existing paths, which may contain commas."""
     from pathlib import Path
 
     parts = [(value,) if Path(value).exists() else split(ctx, param, (value,)) for value in values]
@@ -51,7 +51,7 @@ def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str
 
 
 def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
-    """Split like `split`, and convert the values to integers."""
+    """Split values like `split` and convert them to integers."""
     numbers = []
     for name in split(ctx, param, values):
         if not (name.isascii() and name.isdigit()):
@@ -61,7 +61,7 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
 
 
 def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...] | str:
-    """Split like `split_whole_numbers`, but return the keyword ``all`` unchanged."""
+    """Split values like `split_whole_numbers`, but return the keyword ``all`` unchanged."""
     return "all" if values == ("all",) else split_whole_numbers(ctx, param, values)
 
 
@@ -100,7 +100,7 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 
 
 def with_default(text: str, default: str) -> str:
-    """Return a help text with a default that click does not know, in the form in which click shows other defaults."""
+    """Return a help text with a default that click does not know, formatted like click's own defaults."""
     return f"{text}  [default: {default}]" if default else text
 
 
@@ -111,9 +111,10 @@ def names(option: str, text: str, default: str = "") -> Callable[[F], F]:
 
 
 def filters(*fields: str, **texts: str) -> Callable[[F], F]:
-    """Return options that select runs by `fields` of their specs, such as ``--task nlp``. `matches` applies them.
+    """Return options that filter runs by `fields` of their specs, such as ``--task nlp``. `matches` applies the
+    filters.
 
-    `texts` replaces the help text of a field.
+    `texts` overrides the help texts of fields.
     """
 
     def decorate(command: F) -> F:
@@ -125,7 +126,8 @@ def filters(*fields: str, **texts: str) -> Callable[[F], F]:
 
 
 def matches(spec: RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
-    """Return whether each field of `spec` has one of the wanted values. A field without wanted values matches."""
+    """Return whether each field of `spec` has one of the values in `wanted`. Fields without values in `wanted`
+    match."""
     return all(not values or getattr(spec, field) in values for field, values in wanted.items())
 
 
@@ -167,18 +169,18 @@ _DATASET_OPTIONS = (
         choices=("error", "skip"),
     ),
 )
-"""Options that are short forms of ``--set``, such as ``--set dataset.text_column=...``."""
+"""Options that are shorthand for ``--set``, such as ``--set dataset.text_column=...``."""
 
 _COLUMNS = [option.name.replace("-", "_") for option in _DATASET_OPTIONS]
 
 SELECTING = frozenset([*(option.name for option in OPTIONS.values()), *_COLUMNS])
-"""Names of the parameters of the options that `selection` adds."""
+"""Parameter names of the options that `selection` adds."""
 
 
 def selection(*, leave_out: Collection[str] = (), **texts: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return the options that select runs. The command receives them as a `Selection` in the parameter ``selection``.
 
-    `texts` replaces the help text of an option.
+    `texts` overrides the help texts of options.
     """
     offered = [option for option in OPTIONS.values() if option.name not in leave_out]
 
@@ -231,7 +233,7 @@ def results(command: F) -> F:
 
 
 def formats(*known: str) -> Callable[[F], F]:
-    """Return the option ``--format``, which the command receives as ``format_``. The first format is the default."""
+    """Return the option ``--format``, passed to the command as ``format_``. The first format is the default."""
     return click.option("--format", "format_", type=click.Choice(known), default=known[0], help="Output format.")
 
 

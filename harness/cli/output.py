@@ -1,4 +1,4 @@
-"""Output functions that several commands share."""
+"""Output functions shared by several commands."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def print_json(value: object) -> None:
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun, such as ``1 run`` or ``2 runs``."""
+    """Return a count with its noun, such as ``1 run`` or ``2 runs``."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"

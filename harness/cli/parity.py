@@ -44,8 +44,8 @@ def parity(
     timeout: float,
     format_: str,
 ) -> None:
-    """Check that backends compute the same results from the same weights on the same batches: logits, loss, gradients,
-    one optimizer step, running statistics, the loss curve of a short training and the resulting predictions.
+    """Check that backends compute the same results from the same weights and batches. The check covers logits, loss,
+    gradients, one optimizer step, running statistics, and the loss curve and predictions of a short training run.
 
     Each backend runs in a separate process. If a backend supports float64, it also computes a reference on the CPU.
     Verdicts are saved in the results directory and shown by `harness report`. The exit status is 1 if a check failed.
@@ -82,7 +82,7 @@ def parity(
 
 
 def _specs(selection: Selection, catalog: Catalog, everything: bool) -> Iterator[RunSpec]:
-    """Yield the selected specs or, if `everything` is true, those of every model on every task that it suits."""
+    """Yield the selected specs or, if `everything` is true, the specs of every model for every task that it suits."""
     import dataclasses
 
     from harness.data.checkpoint import locate

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def plugin() -> None:
     """Create, check and list plugins, which add tasks, datasets, models, backends, metrics and report formats.
 
-    Plugins are installed packages with an entry point in the group `harness`, and the files and modules that are passed
-    with `--plugin FILE|MODULE` or listed in the environment variable HARNESS_PLUGINS, separated by commas. Plugins
-    whose names are listed in HARNESS_DISABLE_PLUGINS are not loaded.
+    A plugin is an installed package with an entry point in the group `harness`, or a file or module that is passed with
+    `--plugin FILE|MODULE` or listed in the environment variable HARNESS_PLUGINS (separated by commas). Plugins whose
+    names are listed in HARNESS_DISABLE_PLUGINS are not loaded.
 
     \b
     Examples:
@@ -50,8 +50,8 @@ def plugin() -> None:
     help=options.with_default("Directory to create.", "./NAME"),
 )
 def new(name: str, kind: str, output: Path | None) -> None:
-    """Create a small package that can be installed and run, and that passes `harness plugin check`: a module with
-    comments that explain what to change, a test, pyproject.toml and README.md.
+    """Create a small package that can be installed and run, and that passes `harness plugin check`. It contains a
+    module with comments that explain what to change, a test, pyproject.toml and README.md.
 
     \b
     Examples:
@@ -221,7 +221,7 @@ def _all(catalog: Catalog) -> list[PluginRef]:
 
 
 def _project(folder: Path) -> str:
-    """Return the name of the distribution whose pyproject.toml is in `folder`, normalized."""
+    """Return the normalized name of the distribution whose pyproject.toml is in `folder`."""
     import tomllib
 
     from harness.errors import UsageError

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from harness.records.store import Store
 
 _REFRESH_S = 0.25
-"""Minimum interval between updates of the live display."""
+"""Minimum interval between updates of the live display, in seconds."""
 _EPOCH_S = 1.0
 _DOWNLOAD_S = 10.0
-"""Minimum intervals between plain lines about epochs and about downloads."""
+"""Minimum intervals between plain lines about epochs and about downloads, in seconds."""
 
 
 def listener(*, quiet: bool) -> Listener:
-    """Return the listener for the kind of stderr."""
+    """Return a live listener if stderr is a terminal, else a plain one; with `quiet`, one that shows nothing."""
     if quiet:
         return Listener()
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
@@ -49,7 +49,8 @@ def carry_out(specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, quiet
 
 
 class Plain(Listener):
-    """Plain lines: one for each phase, epoch (at most one per second, and the last epoch) and result."""
+    """A listener that prints a line for each phase, epoch and result. Epochs are shown at most once per second, except
+    for the last epoch, which is always shown."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class Plain(Listener):
                 self._download_shown = time.monotonic()
                 click.echo(self._prefix + describe_fetching(event), err=True)
         elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
-            self._phases.add(event.phase)  # Phases alternate in each epoch; only the first of each is shown.
+            self._phases.add(event.phase)  # Phases alternate in each epoch; show each phase only once.
             click.echo(self._prefix + event.phase, err=True)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
@@ -173,7 +174,8 @@ class Live(Listener):
         return [*(describe_validation(self._epoch) if self._epoch else []), *self._time_left()]
 
     def _time_left(self) -> list[str]:
-        """Return the remaining time of the training, from its pace so far, and of all runs, from the finished ones."""
+        """Return the remaining time for the training, estimated from its pace so far, and for all runs, estimated from
+        the finished runs."""
         now, parts = time.monotonic(), []
         if self._progress and self._progress.step > self._first_step:
             pace_s = (now - self._first) / (self._progress.step - self._first_step)

@@ -60,8 +60,8 @@ def report(
     price_per_hour: float | None,
     **filters: tuple[str, ...],
 ) -> None:
-    """Write the comparison of the runs in a results directory. It has one row for each task, dataset, model, backend,
-    device and precision, aggregated over seeds.
+    """Write a comparison of the runs in a results directory. The table has one row for each task, dataset, model,
+    backend, device and precision, aggregated over seeds.
 
     Records that cannot be read are listed on stderr and excluded.
 

@@ -34,12 +34,13 @@ def reproduce(
     format_: str,
     **filters: tuple[str, ...],
 ) -> None:
-    """Verify a BUNDLE, repeat its runs on this machine, and report what agrees: the quality within its confidence
-    interval, the data and the initial weights. Speed, latency and memory are shown side by side.
+    """Verify a BUNDLE, repeat its runs on this machine, and compare the results. The quality must agree within its
+    confidence interval, and the data and the initial weights must be identical. Speed, latency and memory are shown
+    side by side.
 
-    A bundle whose files do not match its manifest is rejected, and the file is named. No code from a bundle is
+    A bundle is rejected if a file does not match its manifest; the message names the file. No code from a bundle is
     executed: the installed plugins repeat the runs from their specs. The new runs are saved in the results directory.
-    The exit status is 1 if something does not agree.
+    The exit status is 1 if the quality, data or initial weights do not agree.
 
     \b
     Examples:

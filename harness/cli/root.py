@@ -33,7 +33,7 @@ _COMMANDS = {
 
 
 class _LazyGroup(SuggestingGroup):
-    """A command group that imports a command when it is used, and reports exceptions as messages."""
+    """A command group that imports commands when they are used and reports exceptions as messages."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -54,7 +54,7 @@ class _LazyGroup(SuggestingGroup):
             click.echo("\ninterrupted", err=True)
             ctx.exit(130)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # The reader of a pipe has closed it; click exits silently.
+            if error.errno == errno.EPIPE:  # The reader has closed the pipe; click exits silently.
                 raise
             if error.errno == errno.ENOSPC and error.filename is None:
                 self._report(ctx, HarnessError("cannot write to stdout: no space left on device"))

@@ -54,7 +54,7 @@ def run(
     Progress is written to stderr, the table to stdout. The exit status is 0 if all runs succeeded, 1 if a run failed,
     2 if the request is invalid (no run is started), and 130 after Ctrl-C.
 
-    Options that start with "Own data" apply if --dataset is the path of a file or directory.
+    Options described as "Own data" apply only if --dataset is a path to a file or directory.
 
     \b
     Examples:
@@ -124,6 +124,6 @@ def _print_plan(specs: tuple[RunSpec, ...]) -> None:
     headers = [*names, "epochs", "batch", "key"]
     texts = [
         headers.index(name) for name in ("dataset", "key")
-    ]  # Not numbers, even if they look like one, such as the key 084e0232.
+    ]  # Show these columns as text, even if a value looks like a number, such as the key 084e0232.
     click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts))
     click.echo(f"\n{counted(len(specs), 'run')} planned; none was started")

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 @options.format_
 def selftest(format_: str) -> None:
     """Check the accuracy of measurements on this machine: allocate known amounts of memory on the host and on every
-    accelerator, compare clocks over a known time, measure both as in a run, and print the errors.
+    accelerator, compare the step timer with the wall clock, and print the errors. Memory and time are measured in the
+    same way as in a run.
 
-    Memory must be accurate to 1% or 2 MiB, whichever is larger, and clocks to 1 ms over half a second. The exit status
-    is 1 otherwise.
+    Memory must be accurate to 1% or 2 MiB, whichever is larger, and the step timer to 1 ms over half a second. The exit
+    status is 1 otherwise.
 
     \b
     Examples:

@@ -20,25 +20,26 @@ from typing import IO, cast
 from harness.errors import DataError
 
 EXPANSION = 200
-"""Largest ratio of extracted size to archive size; text rarely exceeds 20, a deflate bomb reaches 1000."""
+"""Maximum ratio of extracted size to archive size. Text rarely exceeds 20; a deflate bomb reaches 1000."""
 LEAST_LIMIT_BYTES = 64 * 2**20
-"""Extracted size that is accepted from every archive, however small."""
+"""Extracted size, in bytes, that is always accepted, however small the archive is."""
 MAX_MEMBERS = 1_000_000
 _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _CHUNK = 1 << 20
 
 Entry = tuple[str, str, Callable[[], "IO[bytes]"]]
-"""Name, kind (``file``, ``directory``, or ``link`` or ``device``, which are refused), and a function that opens it."""
+"""Name and kind of an archive member (``file``, ``directory``, ``link`` or ``device``), and a function that opens it.
+Links and devices are rejected."""
 
 
 def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dict[str, str]:
-    """Extract the archive into the empty folder `into` and return the SHA-256 (hex) of each file by its path.
+    """Extract the archive into the empty folder `into` and return a mapping from file paths to SHA-256 digests (hex).
 
-    The suffix of `name`, the publisher's file name, gives the format: zip, tar (plain, gz, bz2, xz) or a single gz
-    file. With `wanted` (see `harness.RemoteFile.members`), only these members are written, and their digests must match
-    it.
+    The suffix of `name`, the publisher's file name, determines the format: zip, tar (uncompressed, gz, bz2 or xz) or a
+    single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the members that it lists are
+    written, and their digests must match.
 
-    Raises `harness.DataError` if the archive is damaged, a member is missing or differs, a member's name leads out of
+    Raises `harness.DataError` if the archive is damaged, a member is missing or differs, a member's name points outside
     the folder, a member is neither a file nor a folder, two members have the same name, or the extracted data are
     implausibly large.
     """
@@ -70,7 +71,7 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file."""
+    """Return the SHA-256 digest (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -90,7 +91,7 @@ def _copy(source: IO[bytes], target: Path, limit: int) -> tuple[int, str]:
 
 
 def _safe_parts(member: str) -> list[str]:
-    """Return the parts of a member's name. Raises `harness.DataError` if they could lead out of the folder."""
+    """Return the parts of a member's name. Raises `harness.DataError` if the name points outside the folder."""
     parts = member.removesuffix("/").split("/")
     while parts[0] == "." and len(parts) > 1:  # tar writes ./name
         parts = parts[1:]
@@ -126,7 +127,7 @@ def _check_members(found: dict[str, str], wanted: dict[str, str]) -> None:
 
 @contextmanager
 def _as_data_errors(archive: Path) -> Iterator[None]:
-    """Convert the various exceptions that the standard library raises for bad archives to `harness.DataError`."""
+    """Convert the exceptions that the standard library raises for damaged archives to `harness.DataError`."""
     try:
         yield
     except FileExistsError as error:
@@ -139,7 +140,7 @@ def _as_data_errors(archive: Path) -> Iterator[None]:
         raise DataError(f"the archive is damaged: {error}") from error  # gzip and bz2 raise OSError without errno
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
         raise DataError(f"the archive is damaged: {error}") from error
-    except (RuntimeError, NotImplementedError) as error:  # zipfile raises these for encryption and rare compressions
+    except (RuntimeError, NotImplementedError) as error:  # raised by zipfile for encryption and rare compressions
         raise DataError(f"the archive cannot be extracted: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""Batches, identical and in the same order for every backend; numpy draws the order from (seed, epoch)."""
+"""Batches that are identical for every backend. numpy draws their order from (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch, shuffled and augmented with random numbers that depend only on (seed, epoch).
 
-    All batches have the same size, so that no backend compiles twice; examples that do not fill a batch are left out of
-    the epoch. Raises `harness.PluginError` if `augment` changes a shape or dtype.
+    All batches have the same size, so that backends compile only once. Examples that do not fill a batch are dropped
+    from the epoch. Raises `harness.PluginError` if `augment` changes a shape or dtype.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
     rng = np.random.default_rng([seed, epoch, 1])
@@ -56,9 +56,10 @@ def output_shape(targets: NDArray[Any], examples: int, outputs: int) -> tuple[in
 
 
 def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
-    """Yield (inputs, valid) for the split in its stored order; only the first `valid` examples of a batch count.
+    """Yield (inputs, valid) for each batch of the split, in stored order.
 
-    Every batch has `batch_size` examples; the last batch is padded by repeating its last example.
+    Every batch has `batch_size` examples. The last batch is padded by repeating its last example, so only the first
+    `valid` examples of a batch count.
     """
     whole = len(split) // batch_size * batch_size
     for start in range(0, whole, batch_size):

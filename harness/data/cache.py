@@ -1,4 +1,4 @@
-"""Locations of data, namely the user's cache and the mirror, and the state of a dataset in them."""
+"""Locations of the data cache and the mirror, and the state of a dataset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ State = Literal["embedded", "cached", "to fetch"]
 
 
 def cache_dir() -> Path:
-    """Return ``HARNESS_CACHE``, or else the platform's cache folder (``~/.cache/harness`` on Linux)."""
+    """Return the cache folder: ``HARNESS_CACHE``, or the platform's default (``~/.cache/harness`` on Linux)."""
     configured = os.environ.get("HARNESS_CACHE")
     if configured:
         return Path(configured).expanduser().absolute()
@@ -27,12 +27,12 @@ def cache_dir() -> Path:
 
 
 def offline() -> bool:
-    """Return whether ``HARNESS_OFFLINE`` forbids network access; a mirror directory may still be read."""
+    """Return whether ``HARNESS_OFFLINE`` disables network access. A mirror directory can still be read."""
     return os.environ.get("HARNESS_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def mirror() -> str | Path | None:
-    """Return ``HARNESS_DATA_MIRROR``: a directory, an http(s) URL without its trailing slash, or None if it is not set.
+    """Return ``HARNESS_DATA_MIRROR``: a directory, an http(s) URL without a trailing slash, or None if it is not set.
 
     Raises `harness.UsageError` if the directory does not exist.
     """
@@ -51,14 +51,14 @@ def mirror() -> str | Path | None:
 
 
 def dataset_dir(dataset: Dataset) -> Path:
-    """Return the folder in the cache for all versions of a dataset."""
+    """Return the cache folder that contains all versions of a dataset."""
     return cache_dir() / "datasets" / dataset.name
 
 
 def install_dir(dataset: Dataset) -> Path:
-    """Return the folder of the dataset's verified files, which exists if and only if it is complete.
+    """Return the folder of the dataset's verified files. The folder exists only if it is complete.
 
-    Its name is a digest of the declared files, so that a changed declaration uses a new folder.
+    The folder is named after a digest of the declared files, so a changed declaration uses a new folder.
     """
     contents = [(file.local_name, file.sha256, sorted(file.members.items()), file.unpacked) for file in dataset.files]
     digest = hashlib.sha256(msgspec.json.encode(contents)).hexdigest()
@@ -66,14 +66,14 @@ def install_dir(dataset: Dataset) -> Path:
 
 
 def state(dataset: Dataset) -> State:
-    """Return whether the dataset is part of a package, in the cache, or still to be fetched."""
+    """Return whether the dataset is embedded in a package, cached, or still to be fetched."""
     if not dataset.files:
         return "embedded"
     return "cached" if install_dir(dataset).is_dir() else "to fetch"
 
 
 def out_of_reach(dataset: Dataset) -> str | None:
-    """Return why `dataset` is not available without network access, and what to do; None if it is available.
+    """Return the reason why `dataset` is not available offline and how to fix this, or None if it is available.
 
     Raises `harness.UsageError` if the mirror does not exist.
     """

@@ -1,7 +1,7 @@
-"""Pretrained checkpoints in the Hugging Face layout, located by folder or hub id.
+"""Pretrained checkpoints in the Hugging Face layout, given as a folder or hub id.
 
 A checkpoint is a folder with ``config.json``, ``model.safetensors`` and its tokenizer or preprocessor files. Weights
-are read from safetensors only, because other formats can run code.
+are read from safetensors only, because other formats can execute code.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ _FILES = [WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.txt
 def locate(name: str) -> Pretrained:
     """Return the checkpoint given by `name`, a folder or a hub id (``owner/name`` or ``owner/name@revision``).
 
-    A hub id is downloaded by `huggingface_hub` into its cache; with ``HARNESS_OFFLINE=1`` only the cache is used.
-    Raises `harness.UsageError` if the checkpoint does not exist or is incomplete, and names the missing files.
+    For a hub id, `huggingface_hub` downloads the checkpoint to its cache. With ``HARNESS_OFFLINE=1``, only the cache is
+    used. Raises `harness.UsageError` if the checkpoint does not exist or is incomplete; the message lists the missing
+    files.
     """
     folder = Path(name)
     revision = ""

@@ -1,4 +1,4 @@
-"""`DatasetInfo`, the description of a dataset that needs no download."""
+"""`DatasetInfo`, a description of a dataset that is available without downloading the data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FileInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that a dataset downloads."""
+    """A file that is downloaded for a dataset."""
 
     name: str
     url: str
@@ -37,21 +37,22 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     """``embedded`` (part of an installed package), ``cached`` (fetched and verified) or ``to fetch``."""
     download_bytes: int | None
-    """Total size of the files; None if a size is unknown."""
+    """Total size of the files; None if the size of any file is unknown."""
     license: str
     homepage: str
     citation: str
     notes: str
     examples: dict[str, int]
-    """Number of examples by split. Like `inputs` and `label_names`, for the default options; empty if not declared."""
+    """Number of examples in each split. Like `inputs` and `label_names`, it refers to the default options and is empty
+    if not declared."""
     splits: tuple[int, ...]
     """Numbers of the published splits, if there are several."""
     inputs: dict[str, RawInput]
     label_names: tuple[str, ...]
     metric: str
-    """Main metric in the literature on the dataset."""
+    """Main metric used for the dataset in the literature."""
     options: dict[str, Any]
-    """Default of each option; ``--set dataset.OPTION=VALUE`` changes it."""
+    """Default value of each option. Set another value with ``--set dataset.OPTION=VALUE``."""
     path: str | None
     """Folder of the installed files; None if they are not installed."""
     files: tuple[FileInfo, ...]

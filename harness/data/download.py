@@ -1,4 +1,4 @@
-"""Download of a file from the first source that has the expected content: mirror, publisher, alternate URLs."""
+"""Download of a file from the first source with the expected content: the mirror, the publisher or an alternate URL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.errors import DataError
 from harness.interfaces.remote import RemoteFile, mirror_path
 
 TRIES = 3
-"""Attempts per source if it does not respond, breaks off, or reports that it is busy."""
+"""Number of attempts per source if the server does not respond, drops the connection or reports that it is busy."""
 PAUSE_S = 2.0
 """Pause before the second attempt, in seconds; doubled before each further attempt."""
 TIMEOUT_S = 60.0
@@ -24,20 +24,20 @@ TIMEOUT_S = 60.0
 _CHUNK = 1 << 18
 
 Report = Callable[[str, int, int | None], None]
-"""Progress callback; receives the file name, the number of bytes so far, and the expected number (None if unknown)."""
+"""Progress callback; receives the file name, the bytes downloaded so far, and the expected total (None if unknown)."""
 
 
 class Source(NamedTuple):
-    """A location from which a file may be obtained."""
+    """A location from which a file can be obtained."""
 
     name: str
-    """Location as shown in messages."""
+    """Name of the location, as shown in messages."""
     location: str | Path
     """URL, or path of a local file."""
 
 
 class _FailedError(Exception):
-    """Failure of a source to provide the file; `retry` states whether another attempt may succeed."""
+    """Failure of a source to provide the file. `retry` is true if another attempt may succeed."""
 
     def __init__(self, reason: str, *, retry: bool = False) -> None:
         super().__init__(reason)
@@ -45,7 +45,7 @@ class _FailedError(Exception):
 
 
 def sources(file: RemoteFile) -> list[Source]:
-    """Return the sources in the order in which they are tried; offline, only a mirror directory."""
+    """Return the sources in the order in which they are tried. Offline, only a mirror directory is used."""
     candidates = []
     root = mirror()
     if isinstance(root, Path):
@@ -61,8 +61,9 @@ def sources(file: RemoteFile) -> list[Source]:
 def obtain(file: RemoteFile, folder: Path, report: Report) -> str:
     """Create `folder` with the verified file or its extracted contents, and return the name of the source.
 
-    Until `folder` is complete, all data are in a temporary folder next to it. Raises `harness.DataError`, whose message
-    has a line for each source, if no source provides the file, and OSError if the disk fails.
+    Data are collected in a temporary folder next to `folder`, so `folder` is always complete. Raises
+    `harness.DataError` if no source provides the file; the message has one line for each source. Raises OSError for
+    disk errors.
     """
     work = folder.with_name(folder.name + ".tmp")
     failures = []
@@ -88,7 +89,7 @@ def obtain(file: RemoteFile, folder: Path, report: Report) -> str:
 
 
 def _settle(file: RemoteFile, received: Path, contents: Path) -> None:
-    """Verify the received file and move it, or extract its contents, into `contents`."""
+    """Verify the received file, and move it or extract it into `contents`."""
     _check(file, received)
     if file.unpacked:
         archives.extract(received, file.local_name, contents, file.members)
@@ -124,14 +125,14 @@ def _page_note(received: Path) -> str:
 
 
 class _Counted:
-    """A writable file that reports its size and fails if more bytes are written than the remote file can have."""
+    """A writable file that reports its size and fails if it grows larger than the remote file can be."""
 
     def __init__(self, file: IO[bytes], remote: RemoteFile, report: Report) -> None:
         self._file, self._remote, self._report = file, remote, report
         self._done = 0
         self._limit = remote.bytes
         if remote.bytes is not None and remote.members and not remote.sha256:
-            self._limit = 10 * remote.bytes + 2**26  # the archive may vary and contain members that are not wanted
+            self._limit = 10 * remote.bytes + 2**26  # the archive may change and contain other members
         report(remote.local_name, 0, remote.bytes)
 
     def write(self, data: bytes) -> int:
@@ -167,7 +168,7 @@ def _get(url: str, target: _Counted) -> None:
     import requests
     from pooch import HTTPDownloader
 
-    # Without Accept-Encoding, some servers declare .gz files as compressed transfers, and they arrive decompressed.
+    # Without this Accept-Encoding, some servers send .gz files as compressed transfers, which requests decompresses.
     headers = {"Accept-Encoding": "identity", "User-Agent": "harness (pooch)"}
     try:
         HTTPDownloader(chunk_size=_CHUNK, timeout=TIMEOUT_S, headers=headers)(url, target, None)
@@ -182,7 +183,7 @@ def _get(url: str, target: _Counted) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the reason of the innermost exception, which requests and urllib3 wrap in others."""
+    """Return the message of the innermost exception. requests and urllib3 wrap it in others."""
     while True:
         nested = getattr(error, "reason", None) or next(iter(error.args), None)
         if not isinstance(nested, BaseException):

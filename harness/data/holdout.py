@@ -12,29 +12,29 @@ if TYPE_CHECKING:
 def holdout(
     labels: NDArray[Any], share: float, *, seed: int = 0, groups: NDArray[Any] | None = None
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Split examples into those to keep and those to hold out, stratified by label.
+    """Split examples into a kept set and a held-out set, stratified by label.
 
-    About the same fraction of each label's examples is held out. The same arguments give the same result on every
+    About the same fraction of examples is held out for each label. The same arguments give the same result on every
     machine.
 
     Parameters
     ----------
     labels : ndarray of shape (N,)
-        Labels to stratify by. With a single distinct value, the examples are held out at random.
+        Labels to stratify by. If all labels are equal, the held-out examples are chosen at random.
     share : float
         Fraction of the examples to hold out, greater than 0 and less than 1.
     seed : int, default=0
         Seed of the random number generator.
     groups : ndarray of shape (N,), optional
-        Group of each example, such as its speaker. The examples of a group are kept or held out together, and count
-        for the label of the group's first example.
+        Group of each example, such as its speaker. The examples of a group are kept or held out together. For
+        stratification, the label of the group's first example is used.
 
     Returns
     -------
     kept : ndarray of intp
-        Positions of the examples to keep, ascending.
+        Indices of the examples to keep, in ascending order.
     held_out : ndarray of intp
-        Positions of the examples to hold out, ascending.
+        Indices of the examples to hold out, in ascending order.
 
     Raises
     ------

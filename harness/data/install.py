@@ -1,4 +1,4 @@
-"""Installation of a dataset's verified files in the cache; an installed folder is always complete."""
+"""Installation of a dataset's verified files in the cache. An installed folder is always complete."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from harness.data.download import Report
 
 MANIFEST = ".manifest.json"
-"""Name of the file that stores the `Manifest`, in the folder of the dataset's files."""
+"""Name of the file with the `Manifest`, in the folder of the dataset's files."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """List of the installed files, which ``harness data verify`` compares with the folder."""
+    """List of the installed files. ``harness data verify`` compares the folder with this list."""
 
     dataset: str
     sources: tuple[str, ...]
     """URL or path from which each of the dataset's files was obtained."""
     files: dict[str, str]
-    """SHA-256 (hex) of each file, by its path in the folder."""
+    """SHA-256 digest (hex) of each file. The keys are paths relative to the folder."""
 
 
 def installed(dataset: Dataset) -> Path:
-    """Return the folder of the dataset's verified files, and download them first if they are not installed.
+    """Return the folder of the dataset's verified files, downloading them first if necessary.
 
-    Files have their local names. If a file is declared with ``extract`` or ``members``, the folder has its contents
-    instead (those of a ``.gz`` file under the name without ``.gz``). Concurrent processes download the files only once.
-    Progress is printed to stderr.
+    Files are stored under their local names. If a file is declared with ``extract`` or ``members``, the folder contains
+    the extracted files instead; a single ``.gz`` file is stored under its name without ``.gz``. If several processes
+    request the files at the same time, they are downloaded only once. Progress is printed to stderr.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def installed(dataset: Dataset) -> Path:
     Raises
     ------
     DataError
-        If a file cannot be downloaded or fails verification, or if the cache is not writable. The message names the
-        URL, what was expected, what was received, and what to do.
+        If a file cannot be downloaded or fails verification, or if the cache is not writable. The message states the
+        URL, the expected and received content, and how to fix the problem.
     UsageError
         If the dataset declares no files, or if ``HARNESS_DATA_MIRROR`` does not exist.
     PluginError
@@ -74,7 +74,7 @@ def installed(dataset: Dataset) -> Path:
 
 
 def install(dataset: Dataset, report: Report) -> Path:
-    """Return the folder of the dataset's files as `installed` does, with download progress passed to `report`."""
+    """Return the folder of the dataset's files, like `installed`, but pass download progress to `report`."""
     folder = install_dir(require_files(dataset))
     if folder.is_dir():
         return folder
@@ -88,14 +88,15 @@ def install(dataset: Dataset, report: Report) -> Path:
 
 
 def require_files(dataset: Dataset) -> Dataset:
-    """Return `dataset` if it declares files. Raises `harness.UsageError` if not."""
+    """Return `dataset`. Raises `harness.UsageError` if it declares no files."""
     if not dataset.files:
         raise UsageError(f"dataset {dataset.name!r} is embedded: it has no files to download and can be used directly")
     return dataset
 
 
 def require_installed(dataset: Dataset) -> Path:
-    """Return the folder of the verified files without downloading. Raises `harness.DataError` if it does not exist."""
+    """Return the folder of the verified files without downloading them. Raises `harness.DataError` if it does not
+    exist."""
     folder = install_dir(require_files(dataset))
     if not folder.is_dir():
         raise DataError(f"dataset {dataset.name!r} is not installed; run `harness data fetch {dataset.name}`")
@@ -141,7 +142,7 @@ def clear(dataset: Dataset) -> int:
 
 
 class Log:
-    """A `Report` that prints a line to stderr when the download starts, and then one every ten seconds."""
+    """A `Report` that prints a line to stderr when the download starts, and another line every ten seconds."""
 
     EVERY_S = 10.0
 
@@ -185,7 +186,8 @@ def _lock(dataset: Dataset) -> Iterator[None]:
 
 
 def _build(dataset: Dataset, folder: Path, report: Report) -> None:
-    """Download each file into a part folder, which is kept if a later file fails, and merge them into `folder`."""
+    """Download each file into a separate folder, and merge these into `folder`. If a later download fails, the finished
+    ones are kept."""
     from harness.data import archives  # imported here, so that importing `installed` stays fast
     from harness.data.download import obtain
 
@@ -217,7 +219,7 @@ def _build(dataset: Dataset, folder: Path, report: Report) -> None:
                 )
         origins.append(origin.read_text() if origin.is_file() else file.url)
     files = staging / "files"
-    files.mkdir(exist_ok=True)  # it exists if a process was killed while it moved files
+    files.mkdir(exist_ok=True)  # exists if an earlier process was killed while moving files
     for index in range(len(dataset.files)):
         _merge(dataset, staging / f"part-{index}", files)
     (files / MANIFEST).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Checks and digest of prepared data."""
+"""Validation and digest of prepared data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.records.arrays import digest
 
 
 def dataset_digest(data: PreparedData) -> str:
-    """Return a SHA-256 (hex) over the inputs and targets of all splits."""
+    """Return the SHA-256 digest (hex) of the inputs and targets of all splits."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, split in _splits(data):
         arrays[f"{name}/targets"] = split.targets
@@ -24,8 +24,8 @@ def dataset_digest(data: PreparedData) -> str:
 
 
 def check(data: PreparedData) -> None:
-    """Raise `harness.DataError` for empty splits or values that are not finite, and `harness.PluginError` for arrays
-    that do not match the declared shapes, dtypes or classes."""
+    """Raise `harness.DataError` for empty splits or non-finite values, and `harness.PluginError` for arrays that do not
+    match the declared shapes, dtypes or classes."""
     for field in ("label_names", "target_mean", "target_scale"):
         length = len(getattr(data.info, field))
         if length not in (0, data.info.outputs):

@@ -1,9 +1,9 @@
-"""Cache of prepared splits on disk, so that runs can reuse the data that an earlier run prepared.
+"""On-disk cache of prepared splits, so that runs can reuse data that an earlier run prepared.
 
-An entry is a folder with ``.npy`` files and a ``meta.json``. Its name has two digests: one of the raw data and of the
-names and options of the dataset and the task, and one of the code and packages that prepared the data. Entries are
-created atomically, and a damaged entry is replaced. Data embedded in a package are not cached, because they have no
-declared digest.
+An entry is a folder that contains ``.npy`` files and a ``meta.json``. Its name consists of two digests. The first
+covers the raw data and the names and options of the dataset and the task; the second covers the code and packages that
+prepared the data. Entries are created atomically, and damaged entries are replaced. Data embedded in a package are not
+cached, because they have no declared digest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from harness.plugins.catalog import Catalog
 from harness.records import DataInfo, RunSpec
 
 IN_MEMORY_BYTES = 256 * 2**20
-"""Largest entry, in bytes, that is read into memory and verified by checksums; inputs of larger ones are
+"""Size, in bytes, up to which an entry is read into memory and verified by checksums. The inputs of larger entries are
 `StoredRows`."""
 META = "meta.json"
 SPLITS = ("train", "validation", "test")
@@ -53,7 +53,7 @@ class StoredArray(Struct, frozen=True, kw_only=True):
 
 
 class Meta(Struct, frozen=True, kw_only=True):
-    """Content of an entry's ``meta.json``."""
+    """Contents of an entry's ``meta.json``."""
 
     digest: str
     info: DataInfo
@@ -61,7 +61,7 @@ class Meta(Struct, frozen=True, kw_only=True):
 
 
 def entry(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> Path | None:
-    """Return the folder for the data that `spec` prepares; None if the dataset's content has no digest."""
+    """Return the cache folder for the prepared data of `spec`, or None if the dataset's content has no digest."""
     content = _content(spec, dataset)
     if content is None:
         return None
@@ -71,7 +71,7 @@ def entry(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> Path | None:
 
 
 def load(folder: Path) -> PreparedData | None:
-    """Return the prepared data in `folder`; None if the entry does not exist or is damaged."""
+    """Return the prepared data in `folder`, or None if the entry does not exist or is damaged."""
     try:
         meta = msgspec.json.decode((folder / META).read_bytes(), type=Meta)
         large = sum(stored.bytes for stored in meta.arrays) > IN_MEMORY_BYTES
@@ -92,10 +92,10 @@ def load(folder: Path) -> PreparedData | None:
 
 
 def save(folder: Path, data: PreparedData) -> bool:
-    """Write `data`, including its digest, to `folder`, and return whether this succeeded.
+    """Write `data` and its digest to `folder`, and return whether this succeeded.
 
-    Replaces an existing entry and those that older code prepared from the same data. If writing fails, prints a
-    warning to stderr and leaves no incomplete entry.
+    An existing entry is replaced, and so are entries that older code prepared from the same data. If writing fails, a
+    warning is printed to stderr and no incomplete entry remains.
     """
     try:
         _save(folder, data)
@@ -134,7 +134,7 @@ def _content(spec: RunSpec, dataset: Dataset) -> str | None:
 
 
 def _tokenizer(spec: RunSpec) -> list[str]:
-    """Return digests of the checkpoint's text files, which may configure the preparation."""
+    """Return digests of the checkpoint's text files, which may configure data preparation."""
     if spec.pretrained is None:
         return []
     files = sorted(path for path in Path(spec.pretrained.path).iterdir() if path.suffix in (".json", ".txt"))
@@ -142,8 +142,8 @@ def _tokenizer(spec: RunSpec) -> list[str]:
 
 
 def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
-    """Return a digest of the code that prepares the data: the sources of both plugins and of this package, and the
-    versions of their requirements."""
+    """Return a digest of the code that prepares the data: the source code of this package and of the task's and
+    dataset's plugins, and the versions of their requirements."""
     provided = [catalog.tasks[spec.task].plugin]
     if not isinstance(dataset, UserDataset):
         provided.append(catalog.datasets[spec.dataset].plugin)
@@ -162,7 +162,7 @@ def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
 
 
 def _versions(distributions: set[str]) -> dict[str, str]:
-    """Return the versions of Python, the distributions and their requirements without extras, where installed."""
+    """Return the versions of Python, of the distributions and of their installed requirements, without extras."""
     names = set(distributions)
     for distribution in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

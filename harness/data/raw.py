@@ -1,4 +1,4 @@
-"""Checks of a dataset's raw data that apply to all tasks."""
+"""Validation of a dataset's raw data, independent of the task."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from harness.records import IGNORED, Objective
 
 
 def check_raw(data: RawData, objective: Objective) -> None:
-    """Raise `harness.DataError` for splits that no task could prepare.
+    """Raise `harness.DataError` for splits that no task can prepare.
 
-    These are empty splits, splits with arrays of different lengths or with other inputs than the training split, and
-    splits whose targets do not fit `objective`.
+    A split is invalid if it is empty, its arrays differ in length, its inputs differ from those of the training split,
+    or its targets do not fit `objective`.
     """
     for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
         check_lengths(name, split)
@@ -31,7 +31,7 @@ def check_raw(data: RawData, objective: Objective) -> None:
 
 
 def check_lengths(name: str, split: Split) -> None:
-    """Raise `harness.DataError` if the split is empty, or an input or group does not have one entry per example."""
+    """Raise `harness.DataError` if the split is empty, or if an input or group does not have one entry per example."""
     if len(split) == 0:
         raise DataError(f"the {name} split is empty")
     for kind, arrays in (("input", split.inputs), ("group", split.groups)):
@@ -43,8 +43,9 @@ def check_lengths(name: str, split: Split) -> None:
 def check_targets(name: str, split: Split, objective: Objective, classes: int) -> None:
     """Raise `harness.DataError` unless the targets fit `objective`.
 
-    Class indices are integers from 0 to `classes` - 1, ``[N]``, or ``[N, L]`` for token classification, where each row
-    needs at least one class. Regression targets are finite numbers ``[N, T]``.
+    Class indices are integers from 0 to `classes` - 1 with shape ``[N]``. For token classification, they have shape
+    ``[N, L]``, and each row must contain at least one class. Regression targets have shape ``[N, T]`` and must be
+    finite.
     """
     targets = split.targets
     kinds, axes, expected = {

@@ -1,4 +1,4 @@
-"""`StoredRows`, an array in a file of which only the requested rows are read into memory."""
+"""`StoredRows`, an array that reads only the requested rows from its file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from harness.errors import DataError
 class StoredRows:
     """A read-only array ``[N, ...]`` in a ``.npy`` file, with the part of the array interface that batches use.
 
-    This is ``shape``, ``dtype``, ``len`` and indexing by an int array or a slice of step 1, which returns a new array.
-    Rows are read, not memory-mapped: mapped pages would count towards the process's memory, and a page fault may load
-    megabytes. The file stays open, so it can be deleted while in use. Raises ValueError if the file is not a complete
-    ``.npy`` file in C order, and `harness.DataError` if it is truncated later.
+    It supports ``shape``, ``dtype``, ``len``, and indexing by an integer array or a slice with step 1. Indexing returns
+    a new array. Rows are read rather than memory-mapped, because mapped pages would count towards the process's memory
+    and a page fault may load megabytes. The file stays open, so it can be deleted while in use. Raises ValueError if
+    the file is not a complete ``.npy`` file in C order, and `harness.DataError` if it is truncated later.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +49,7 @@ class StoredRows:
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
     def _fill(self, block: NDArray[Any], start: int) -> None:
-        """Read the rows from `start` into the C-contiguous `block`."""
+        """Fill the C-contiguous `block` with the rows that begin at index `start`."""
         buffer, done = block.reshape(-1).view(np.uint8).data, 0
         while done < len(buffer):
             count = os.preadv(self._file.fileno(), [buffer[done:]], self._offset + start * self._row_bytes + done)

@@ -1,14 +1,14 @@
-"""Run a function in a child process with its own process group, log and channel, while the parent sleeps.
+"""Function calls in a child process with its own process group, log and channel, while the parent sleeps.
 
 No other module of harness starts a child process. `call_in_child` passes a job, a `msgspec.Struct`, to a function and
 returns the function's result or a `harness.records.Failure`; `harness.execute.child_main` is the code in the child.
 
 The channel is a private pipe of JSON lines. Each line is a frame: any number of events, then a result or a failure.
-Lines that are not valid frames, such as those that a plugin wrote, are ignored.
+Lines that are not valid frames, such as output written by a plugin, are ignored.
 
-A child ends when its parent dies, even by SIGKILL: it watches the *lifeline*, a pipe whose other end only the parent
-holds. On Linux the kernel also kills the child (``PR_SET_PDEATHSIG``) when the thread that started it ends, so the
-same thread must start the child and wait for it.
+A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect this, the child watches the
+*lifeline*, a pipe whose other end is open only in the parent. On Linux the kernel also kills the child
+(``PR_SET_PDEATHSIG``) when the thread that started it ends, so the same thread must start the child and wait for it.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ MAX_LINE_BYTES = 64 * 2**20
 """Maximum length of a line on the channel; longer lines are ignored."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
-"""Upper bound of a pipe's capacity, and of what is read after a child has ended: this includes everything that the
-child wrote, but not the endless output of a process that outlives it."""
+"""Upper bound on a pipe's capacity, and on the number of bytes read after a child has ended. These bytes include
+everything that the child wrote, but not the endless output of a process that outlives it."""
 
 JobT = TypeVar("JobT", bound=Struct)
 ResultT = TypeVar("ResultT")
@@ -52,10 +52,10 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class ChildContext:
-    """The context in which a function runs in a child, in addition to its job."""
+    """The context passed to a function in a child process, in addition to its job."""
 
     directory: Path
-    """Directory of this call, for large arrays and other files; the caller reads it after the call."""
+    """Directory of this call, for large arrays and other files. The caller reads it after the call."""
     send: Callable[[Struct], None]
     """Function that sends an event to the parent."""
 
@@ -83,18 +83,18 @@ def call_in_child(
     on_event: Callable[[Any], None] | None = None,
     limit_option: str = "",
 ) -> ResultT | Failure:
-    """Call a module-level function in a child process; return its result, or a `Failure` if it has none.
+    """Call a module-level function in a child process and return its result, or a `Failure` if there is no result.
 
-    The function is called as ``function(job, context)``, with a `ChildContext`. Its job and its result are decoded as
-    the types that it is annotated with. The child's output goes to ``log.txt`` in `directory`, or in a temporary
-    directory if none is given; a failure contains the last lines of this log. The variables in `environment` are added
-    to those of the parent.
+    The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result are decoded
+    according to the function's annotations. The child's output goes to ``log.txt`` in `directory`, or in a temporary
+    directory if `directory` is None; a failure contains the last lines of this log. The variables in `environment` are
+    added to those of the parent.
 
     `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. After `timeout_s` seconds,
-    or when an exception such as KeyboardInterrupt ends this call, the child's whole process group is ended (SIGTERM, a
-    wait, SIGKILL). `limit_option`, such as ``--timeout``, is the command-line option that sets `timeout_s`, if there is
-    one; the failure of a child that was too slow recommends it. Raises `harness.RecordError` if the job cannot be
-    written.
+    or when an exception such as KeyboardInterrupt ends this call, the child's whole process group is ended (SIGTERM,
+    then SIGKILL after a wait). `limit_option` is the command-line option that sets `timeout_s`, if there is one, such
+    as ``--timeout``. If the child exceeds the time limit, the failure recommends this option. Raises
+    `harness.RecordError` if the job cannot be written.
     """
     answers: list[ResultFrame | FailureFrame] = []
 
@@ -176,8 +176,8 @@ def run_process(
 
 
 def _pipe() -> tuple[io.FileIO, io.FileIO]:
-    """Create a pipe whose descriptors are greater than 2, even if this process has closed its standard streams: in the
-    child, 0 to 2 are its standard streams."""
+    """Create a pipe whose descriptors are greater than 2, even if this process has closed its standard streams. In the
+    child, descriptors 0 to 2 are the standard streams."""
     low = os.pipe()
     reading, writing = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in low)
     for fd in low:
@@ -186,7 +186,7 @@ def _pipe() -> tuple[io.FileIO, io.FileIO]:
 
 
 class _Lines:
-    """A splitter that passes complete lines on, except empty lines and those longer than `MAX_LINE_BYTES`."""
+    """A splitter that passes on complete lines, except empty lines and lines longer than `MAX_LINE_BYTES`."""
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
         self._on_line = on_line

@@ -1,4 +1,4 @@
-"""The child process of `harness.execute.child`: call one function with its job and send its result.
+"""The child process of `harness.execute.child`, which calls one function with its job and sends the result.
 
 ``python -m harness.execute.child_main FUNCTION DIRECTORY CHANNEL LIFELINE PARENT``
 """
@@ -55,9 +55,9 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
 def end_with_parent(lifeline: int, parent: int) -> None:
     """End this process and its group when the parent dies.
 
-    On Linux the kernel sends SIGKILL, which works even if no Python code can run, but ends this process only. On every
-    system, a thread ends the group when `lifeline`, which the parent never writes to, reaches its end; until then the
-    thread sleeps in a read.
+    On Linux, the kernel sends SIGKILL. This works even if no Python code can run, but ends only this process. On every
+    system, a thread also ends the group when `lifeline`, to which the parent never writes, reaches its end. Until then,
+    the thread sleeps in a read.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))

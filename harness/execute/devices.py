@@ -1,5 +1,5 @@
-"""The devices that a backend finds on this machine. A child process asks, since probing imports the framework and may
-crash."""
+"""The devices that a backend finds on this machine. Probing runs in a child process, because it imports the framework
+and may crash."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Probe:
 
 
 def probe(backend: str, plugin: PluginRef) -> Probe:
-    """Return the devices of `backend`, which `plugin` provides. A backend that fails never raises here."""
+    """Return the devices of `backend`, which `plugin` provides. Failures of the backend are returned, not raised."""
     job = ProbeJob(backend=backend, plugin=plugin)
     answer = call_in_child(find_devices, job, timeout_s=PROBE_LIMIT_S, environment={})
     if not isinstance(answer, Failure):

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from harness.interfaces import Backend
 
 LOG_TAIL_LINES = 40
-"""Number of the log's last lines that a failure contains."""
+"""Number of lines from the end of the log that a failure contains."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a process."""
+    """Exit status and duration of an ended process."""
 
     status: int
-    """Exit status, or the negative number of the signal that ended the process."""
+    """Exit status, or the negated number of the signal that ended the process."""
     timed_out: bool
     seconds: float
     """Duration of the process, in seconds."""
@@ -57,8 +57,8 @@ def from_exception(error: Exception, backend: Backend | None = None, phase: str 
 def from_end(ended: Ended, timeout_s: float, log: Path, *, oom: bool = False, limit_option: str = "") -> Failure:
     """Return the failure of a child that ended without a result.
 
-    `oom` states whether the kernel killed a process for lack of memory meanwhile; `limit_option` is the command-line
-    option that sets `timeout_s`.
+    `oom` is true if the kernel killed a process for lack of memory while the child was running. `limit_option` is the
+    command-line option that sets `timeout_s`.
     """
     kind: FailureKind = "crash"
     last_lines = tail(log)
@@ -80,7 +80,7 @@ def from_end(ended: Ended, timeout_s: float, log: Path, *, oom: bool = False, li
 
 
 def tail(log: Path) -> str:
-    """Return the last lines of the log, reading only the end of the file; empty if there is no log."""
+    """Return the last lines of the log, or an empty string if there is no log. Only the end of the file is read."""
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - 16_384))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])
@@ -88,7 +88,8 @@ def tail(log: Path) -> str:
 
 
 def kernel_oom_kills() -> int:
-    """Return how many processes the kernel's out-of-memory killer has ended since boot (``oom_kill`` in /proc/vmstat).
+    """Return the number of processes that the kernel's out-of-memory killer ended since boot (``oom_kill`` in
+    /proc/vmstat).
 
     Returns 0 on systems without this counter.
     """

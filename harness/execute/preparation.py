@@ -38,7 +38,7 @@ class Preparation:
     """Everything that is needed to open a session."""
 
     spec: RunSpec
-    """The spec, with the device that was chosen."""
+    """The spec, with the chosen device."""
     catalog: Catalog
     backend: Backend
     device: DeviceInfo
@@ -50,7 +50,8 @@ class Preparation:
 def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
     """Load the plugins, set the backend's environment variables, choose the device and prepare the data.
 
-    Raises `harness.PluginError`, `harness.UnsupportedError`, `harness.DataError` and whatever a plugin raises.
+    Raises `harness.PluginError`, `harness.UnsupportedError`, `harness.DataError` and any exception that a plugin
+    raises.
     """
     catalog = load_plugins(refs)
     backend = catalog.backend(spec.backend)
@@ -99,14 +100,14 @@ def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: 
 
 
 def fit_at_once(session: Session, prepared: Preparation) -> None:
-    """Fit a session whose backend does not train by steps, so that it can predict; do nothing for other backends."""
+    """Fit a session whose backend does not train step by step, so that it can predict. Otherwise, do nothing."""
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
         session.fetch(session.train_step(Batch(dict(train.inputs), train.targets), 0.0))
 
 
 def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
-    """Load exactly these plugins. Raises `harness.PluginError` if one does not load."""
+    """Load exactly these plugins. Raises `harness.PluginError` if a plugin cannot be loaded."""
     catalog = plugins.load(refs)
     if catalog.failures:
         raise PluginError("; ".join(f"plugin {f.ref.name!r}: {f.message}" for f in catalog.failures))
@@ -141,10 +142,10 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 
 
 def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
-    """Return the spec's dataset as its task prepares it, validated.
+    """Return the spec's dataset, prepared by its task and validated.
 
-    The data are read from the cache, or added to it, if they can be cached. `DataInfo.details` includes the details
-    that the dataset reports.
+    If the data can be cached, they are read from the cache or added to it. `DataInfo.details` includes the details that
+    the dataset reports.
     """
     from harness.data import prepared_cache
 
@@ -160,7 +161,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
 
 
 def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
-    """Return whether the prepared data are in the cache, or cannot be cached."""
+    """Return whether the prepared data are cached or cannot be cached."""
     _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
@@ -175,7 +176,7 @@ def cache_data(catalog: Catalog, spec: RunSpec) -> None:
 
 
 def _sources(catalog: Catalog, spec: RunSpec) -> tuple[Task, Dataset, Path | None]:
-    """Return the spec's task, its dataset, and their cache folder, which is None if the data cannot be cached."""
+    """Return the spec's task, dataset and cache folder. The folder is None if the data cannot be cached."""
     from harness.data import prepared_cache
     from harness.data.user_files.dataset import dataset_of
 
@@ -213,7 +214,7 @@ def _loaded(dataset: Dataset, spec: RunSpec) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical arrays from which training starts, and notes on the spec's checkpoint if it has one.
+    """Return the canonical arrays from which training starts, and notes on the spec's checkpoint, if any.
 
     Raises `harness.DataError` if the checkpoint does not fit the model.
     """
@@ -225,7 +226,8 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
 
 
 def saved_weights(path: Path, prepared: Preparation) -> dict[str, Any]:
-    """Read a run's weights. Raises `harness.RecordError`, or `harness.PluginError` if they do not fit the model."""
+    """Read a run's saved weights. Raises `harness.RecordError` if they cannot be read, and `harness.PluginError` if
+    they do not fit the model."""
     from harness.execute.weights import check, load
 
     weights = load(path)

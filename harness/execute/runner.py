@@ -1,4 +1,4 @@
-"""Sequential execution of runs, each in a separate child process. A run that fails is recorded; the others continue."""
+"""Sequential execution of runs, each in a separate child process. A failed run is recorded, and the next run starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULT_TIMEOUT_S = 3600.0
 
 
 class Listener:
-    """A receiver of the progress of runs. This base class collects the finished records and shows nothing."""
+    """A receiver of progress events. This base class collects the finished records and shows nothing."""
 
     def __init__(self) -> None:
         self.records: list[RunRecord] = []
@@ -34,17 +34,17 @@ class Listener:
         """Receive a line about work that is not part of a run."""
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
-        """Receive the start of run `index` (from 1) of `total`."""
+        """Receive the start of run number `index` (from 1) of `total`."""
 
     def event(self, spec: RunSpec, event: Event) -> None:
         """Receive an event of the current run."""
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
-        """Receive the record of run `index` (from 1) of `total`."""
+        """Receive the record of run number `index` (from 1) of `total`."""
         self.records.append(record)
 
     def close(self) -> None:
-        """Receive the end of all runs, including an end by an exception."""
+        """Receive the end of all runs, even if an exception stopped them."""
 
 
 def run_all(
@@ -57,13 +57,13 @@ def run_all(
     marks: Mapping[str, list[ParityMark]] | None = None,
     save_weights: bool = False,
 ) -> list[RunRecord]:
-    """Carry out `specs` in order and save every record in `store`.
+    """Execute `specs` in order and save every record in `store`.
 
-    Each record contains the parity marks that `marks` lists under its spec's key. With `save_weights`, the trained
+    `marks` maps the keys of specs to the parity marks that their records contain. With `save_weights`, the trained
     weights are saved next to the record.
 
-    Raises KeyboardInterrupt after the interrupted run was ended and recorded, `harness.RecordError` if the store cannot
-    be written, and `harness.UsageError` for a time limit that is not positive.
+    If interrupted, ends and records the current run before raising KeyboardInterrupt. Raises `harness.RecordError` if
+    the store cannot be written, and `harness.UsageError` if the time limit is not positive.
     """
     if not timeout_s > 0:
         raise UsageError(f"the time limit of a run must be positive, got {timeout_s}")
@@ -103,7 +103,7 @@ def run_one(
     marks: Sequence[ParityMark] = (),
     save_weights: bool = False,
 ) -> RunRecord:
-    """Carry out one run in a child process and return its record, which is stored even if the child fails."""
+    """Execute one run in a child process and return its record. The record is stored even if the child fails."""
 
     def on_event(event: Event) -> None:
         listener.event(spec, event)
@@ -157,17 +157,17 @@ def run_one(
 
 
 def child_environment(spec: RunSpec) -> dict[str, str]:
-    """Return the environment variables that must be set before a numerical library loads, for any backend."""
+    """Return the environment variables that must be set before a numerical library is loaded, for any backend."""
     return thread_environment(spec.threads)
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """Return the environment variables of a child whose libraries use `threads` threads each."""
+    """Return the environment variables for a child whose libraries use `threads` threads each."""
     count = str(threads)
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
     return {
         **dict.fromkeys(pools, count),
-        # Number GPUs as the driver does, so that energy and memory are read from the GPU that computes.
+        # Number GPUs as the driver does, so that energy and memory are read from the GPU in use.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",

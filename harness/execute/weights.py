@@ -1,6 +1,6 @@
-"""Canonical weights: numpy arrays under the names that a model lists, the same for every framework.
+"""Canonical weights: numpy arrays with the parameter names that a model lists, identical for every framework.
 
-Initial values are drawn from the seed and the parameter's name, so they depend neither on the framework nor on the
+Initial values are determined by the seed and the parameter's name. They depend neither on the framework nor on the
 order in which a model lists its parameters.
 """
 
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:
-    """Return a random number generator for one seed and parameter name."""
+    """Return a random number generator for a seed and a parameter name."""
     words = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype="<u4")
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *words.tolist()])))
 
@@ -75,7 +75,8 @@ def initial_value(parameter: Parameter, seed: int) -> Array:
 
 
 def initial_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:
-    """Return the initial float32 arrays of a model by name. Raises `harness.PluginError` if a name occurs twice."""
+    """Return a mapping from parameter names to initial float32 arrays. Raises `harness.PluginError` for duplicate
+    names."""
     weights: dict[str, Array] = {}
     for parameter in parameters:
         if parameter.name in weights:
@@ -85,7 +86,7 @@ def initial_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Arr
 
 
 def save(path: Path, weights: Mapping[str, Array]) -> None:
-    """Write a safetensors file, a checkpoint for any program that knows the names. Raises OSError."""
+    """Write a safetensors file, which other programs can load by parameter name. Raises OSError if writing fails."""
     from safetensors.numpy import save as encoded
 
     path.write_bytes(encoded({name: np.ascontiguousarray(array) for name, array in weights.items()}))
@@ -120,12 +121,12 @@ def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None
 def pretrained_weights(
     checkpoint: Pretrained, model: Model, parameters: Iterable[Parameter], initial: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return `initial` with its arrays replaced by those of the checkpoint, and notes on what could not be replaced.
+    """Return `initial` with its arrays replaced by those in the checkpoint, and notes on arrays that were not replaced.
 
-    The names in a checkpoint are canonical, except that a bare encoder lacks the prefix, that older versions use other
-    names, and that the head belongs to another task. A parameter of the head (``model.head``) keeps its initial value
-    if the checkpoint has no array of its shape. Raises `harness.DataError`, which lists the other parameters that are
-    missing or have another shape.
+    Checkpoints use the canonical names, with three exceptions: a bare encoder omits the prefix, older versions use
+    other names, and the head belongs to another task. A head parameter (``model.head``) keeps its initial value if the
+    checkpoint has no array of its shape. Raises `harness.DataError` if another parameter is missing or has a different
+    shape; the message lists these parameters.
     """
     arrays = _canonical(_read(Path(checkpoint.path) / WEIGHTS), model)
     merged, missing, mismatched, fresh = dict(initial), [], [], []
@@ -151,7 +152,7 @@ def pretrained_weights(
 
 
 def _read(path: Path) -> dict[str, Array]:
-    """Read the arrays of a checkpoint. Raises `harness.DataError`."""
+    """Read the arrays in a checkpoint. Raises `harness.DataError` if they cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -159,12 +160,13 @@ def _read(path: Path) -> dict[str, Array]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    except TypeError as error:  # bfloat16, which numpy does not have
+    except TypeError as error:  # bfloat16, which numpy does not support
         raise DataError(f"{path}: {error}; store the checkpoint in float32 or float16") from None
 
 
 def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
-    """Rename arrays canonically: add the prefix that a bare encoder lacks, and update names of older versions."""
+    """Rename arrays to their canonical names: add the prefix that a bare encoder omits, and update names from older
+    versions."""
     bare = model.base and not any(name.startswith(model.base) for name in arrays)
     named = {}
     for name, array in arrays.items():
@@ -176,5 +178,5 @@ def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
 
 
 def _few(names: list[str]) -> str:
-    """Return the first names, and the number of the others."""
+    """Return the first few names and the number of remaining names."""
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

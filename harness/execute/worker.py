@@ -1,8 +1,8 @@
 """One run in a child process: train, time, score, and assemble the record.
 
-`carry_out` returns the record and writes ``arrays.npz``, and the weights on request, to the call's directory. The
-parent assigns the run's name and repeat number. An exception becomes a record with everything that was known by then;
-if the process ends without a record, the parent creates one.
+`carry_out` returns the record and writes ``arrays.npz`` to the call's directory, and also the weights if requested. The
+parent assigns the run's name and repeat number. If an exception is raised, the record contains everything known by
+then. If the process ends without a record, the parent creates one.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ FETCHING_S = 0.25
 
 
 class RunJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that carries out a run."""
+    """The job of a child process that executes a run."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
@@ -80,7 +80,7 @@ class RunJob(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Timed:
-    """Results of training and of timed inference."""
+    """Results of training and timed inference."""
 
     training: Training
     inference: Inference
@@ -98,7 +98,7 @@ class Scored:
 
 
 def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
-    """Carry out one run and return its record; an exception becomes the record's outcome."""
+    """Execute one run and return its record. An exception becomes the record's outcome."""
     start = time.perf_counter()
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     reporter.set(lambda dataset: _fetching(dataset, context.send))
@@ -128,7 +128,7 @@ def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
 
 
 class Run:
-    """One run, and what is known about it so far, which the record of a failure includes."""
+    """One run and the information collected so far, which is also recorded if the run fails."""
 
     def __init__(self, job: RunJob, context: ChildContext) -> None:
         self.spec = job.spec
@@ -146,7 +146,7 @@ class Run:
         self.provenance = msgspec.structs.replace(self.provenance, **known)
 
     def go(self) -> Success:
-        """Carry out the stages of the run in order."""
+        """Execute the stages of the run in order."""
         from harness.measure.quality.scorer import scorer
 
         prepared, machine = self._prepare()
@@ -219,7 +219,7 @@ class Run:
             device_memory = _device_memory(session, machine)
         if not timed.training.is_enough():
             with self.phases("sampling"):
-                timed.training.sample()  # after the predictions, because it continues training
+                timed.training.sample()  # after the predictions, because sampling continues training
         with self.phases("score"):
             reference = None
             solution = prepared.model.solve(prepared.request.config, data.info, data.train)
@@ -297,7 +297,7 @@ def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
 
 
 def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:
-    """Return the memory that the framework reports, with the driver's figure for this process if it is missing."""
+    """Return the memory that the framework reports, adding the driver's peak for this process if it is missing."""
     machine.read()
     memory = session.device_memory()
     if memory is None or memory.driver_peak_bytes is not None:
@@ -306,7 +306,7 @@ def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:
 
 
 def _fetching(dataset: Dataset, emit: Emit) -> Report:
-    """Return a function that reports a download to the log, and to the parent a few times a second."""
+    """Return a function that reports download progress to the log and, a few times per second, to the parent."""
     log, sent_at = Log(dataset), -math.inf
 
     def report(name: str, done: int, total: int | None) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def read_config(checkpoint: Pretrained) -> dict[str, Any]:
-    """Return the content of the checkpoint's ``config.json``. Raises `harness.UsageError` if it cannot be read."""
+    """Return the contents of the checkpoint's ``config.json``. Raises `harness.UsageError` if it cannot be read."""
     path = Path(checkpoint.path) / CONFIG
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
@@ -25,7 +25,7 @@ def read_config(checkpoint: Pretrained) -> dict[str, Any]:
 
 
 def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
-    """Return the options of `model` that the checkpoint's ``config.json`` sets: the fields of ``model.Config``.
+    """Return the options of `model` (fields of ``model.Config``) that the checkpoint's ``config.json`` sets.
 
     Raises `harness.UsageError` if the checkpoint has another architecture or a setting that `model` does not support.
     """

@@ -22,13 +22,13 @@ from harness.plugins.requirements import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
 
 MAX_THREADS = 1024
-"""Upper limit of the number of threads. Libraries fail to start larger thread pools."""
+"""Maximum number of threads. Libraries fail to start larger thread pools."""
 
 
 def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order. Repeats are interleaved.
 
-    Raises the errors of `expand`.
+    Raises the same errors as `expand`.
     """
     return tuple(
         spec
@@ -40,10 +40,10 @@ def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSp
 def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of a selection, without repeats.
 
-    Backends vary fastest, so that the runs that are compared alternate (A B A B).
+    Backends vary fastest, so that runs to be compared alternate (A B A B).
 
     Raises `harness.UsageError` for an unknown name, an impossible combination or an invalid value, and `ValueError` if
-    the selection's checkpoint has not been located (`Selection.resolved`).
+    the selection's checkpoint has not been located (see `Selection.resolved`).
     """
     if not selection.tasks:
         raise UsageError(f"no task given; select one of: {', '.join(sorted(catalog.tasks))}")
@@ -149,7 +149,7 @@ def _check_dataset(task: Task, dataset: Dataset) -> None:
 
 
 def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]) -> list[dict[str, int]]:
-    """Return the dataset options that select each of the selected splits."""
+    """Return the dataset options for each selected split."""
     if not selection.splits:
         return [{}]
     if not dataset.splits:
@@ -165,8 +165,8 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
     """Return the name of the model to train if none is selected.
 
-    This is the first family that loads such a checkpoint and suits the task, else the family that the checkpoint names,
-    else the task's default model.
+    This is the first model family that suits the task and can load the checkpoint, else the family named in the
+    checkpoint, else the task's default model.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):
@@ -180,7 +180,7 @@ def _training_by_backend(
 ) -> dict[str, TrainingSettings]:
     """Return the training settings of each backend for `model_name`, or for the default model if none is selected.
 
-    A selected backend that has no implementation of the default model trains its own default model instead.
+    A selected backend that does not implement the default model trains its own default model instead.
     """
     model, variant = catalog.model(model_name)
     if comparison.checkpoint is not None:
@@ -208,7 +208,7 @@ def _suits(task: Task, model: Model) -> bool:
 
 
 def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
-    """Raise `harness.CombinationError` if the variant `name` has other sizes than the checkpoint."""
+    """Raise `harness.CombinationError` if the sizes of the variant `name` differ from those of the checkpoint."""
     sizes = model_options(checkpoint, model)
     if name == model.name:
         return
@@ -222,7 +222,7 @@ def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
 
 
 def _available_backends(selection: Selection, catalog: Catalog) -> list[str]:
-    """Return the selected backends, or all that are available on this machine if none is selected."""
+    """Return the selected backends or, if none is selected, all backends available on this machine."""
     if selection.backends:
         for name in selection.backends:
             reason = missing(catalog.backend(name).requires)
@@ -264,10 +264,10 @@ def _training(
 def _fallback_training(
     comparison: ComparisonSettings, backend: str, model: Model, catalog: Catalog, *, alone: bool
 ) -> TrainingSettings:
-    """Return the settings of the backend's own default model, for a backend that lacks the task's default model.
+    """Return the settings for the backend's own default model, if it does not implement the task's default model.
 
-    The prepared data are the same. If other backends train the task's default model (`alone` is false), overrides of
-    the model and of the recipe are meant for that model and are ignored, except for the batch size.
+    The prepared data are the same. If other backends train the task's default model (`alone` is false), model and
+    recipe overrides apply to that model only and are ignored here, except for the batch size.
     """
     for name in catalog.backend(backend).default_models:
         own, variant = catalog.model(name)

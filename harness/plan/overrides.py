@@ -15,7 +15,8 @@ SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Convert ``["recipe.epochs=3"]`` to ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError`."""
+    """Convert ``["recipe.epochs=3"]`` to ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError` for an invalid
+    override."""
     parsed: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for text in overrides:
         path, equals, value = text.partition("=")
@@ -34,14 +35,14 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
-    """Convert ``{"recipe.epochs": 3}`` to ``("recipe.epochs=3",)``; return overrides that are strings unchanged."""
+    """Convert ``{"recipe.epochs": 3}`` to ``("recipe.epochs=3",)``. Strings are returned unchanged."""
     if isinstance(values, Mapping):
         return tuple(f"{key}={msgspec.json.encode(value).decode()}" for key, value in values.items())
     return tuple(values)
 
 
 def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
-    """Return an instance of `kind` from layers of values, in which later layers take precedence.
+    """Return an instance of `kind` built from layers of values. Later layers take precedence.
 
     Raises `harness.UnknownNameError` for a key that is not a field of `kind` and `harness.UsageError` for an invalid
     value.
@@ -66,7 +67,7 @@ def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
 
 
 def _choices(kind: type[Struct]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each field whose type is a set of literal strings, with these strings."""
+    """Yield the name and the allowed values of each field whose type is a `Literal` of strings."""
     for name, hint in get_type_hints(kind).items():
         if get_origin(hint) is Literal and all(isinstance(word, str) for word in get_args(hint)):
             yield name, get_args(hint)

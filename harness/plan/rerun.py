@@ -1,6 +1,6 @@
-"""The selection, command and suite that reproduce runs.
+"""Selections, commands and suites that reproduce runs.
 
-They list the settings that differ from the defaults of the installed plugins, or all settings if a plugin is missing.
+They contain the settings that differ from the installed plugins' defaults, or all settings if a plugin is missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.records import PROTOCOLS, PluginRef, RunSpec
 
 
 def selection(spec: RunSpec, catalog: Catalog) -> Selection:
-    """Return the selection that is planned as `spec` on a machine with the same plugins and files."""
+    """Return the selection that expands to `spec` on a machine with the same plugins and files."""
     protocol = spec.protocol.name if spec.protocol.name in PROTOCOLS else "standard"
     defaults = _defaults(spec, protocol, catalog)
     sections = {
@@ -73,7 +73,7 @@ def arguments(chosen: Selection) -> list[str]:
 def command(spec: RunSpec, plugins: Iterable[PluginRef], catalog: Catalog) -> str:
     """Return the shell command that reproduces a run.
 
-    `plugins` are the plugins of its record; those that are not installed are passed with ``--plugin``.
+    `plugins` are the plugins listed in the run's record. Plugins that were not installed are passed with ``--plugin``.
     """
     words = ["harness", "run"]
     for ref in plugins:
@@ -99,7 +99,7 @@ def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
 
 
 def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[str, Any]]:
-    """Return the values of each section without overrides, or no values if a plugin is missing."""
+    """Return the default values of each section. The sections are empty if a plugin is missing."""
     nothing: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     try:
         model, variant = catalog.model(spec.model)
@@ -124,7 +124,7 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
 
 
 def _public_names(task_options: Mapping[str, Any], spec: RunSpec, catalog: Catalog) -> dict[str, Any]:
-    """Return a task's options by their public names; some are stored under another name (see `msgspec.field`)."""
+    """Return a task's options under their public names. Some are stored under another name (see `msgspec.field`)."""
     task = catalog.tasks.get(spec.task)
     names = {field.encode_name: field.name for field in structs.fields(task.value.Options)} if task else {}
     return {names.get(name, name): value for name, value in task_options.items()}

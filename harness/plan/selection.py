@@ -1,7 +1,8 @@
-"""`Selection`, the request to run, and the option of each of its fields.
+"""`Selection`, a request for runs, and the option for each of its fields.
 
-This module is the only list of these options: the command line, the keys of suites, the arguments of `harness.run` and
-the command that reproduces a run are derived from it. It imports only the standard library, so that ``--help`` is fast.
+These options are defined only in this module. The command line, the keys of suites, the arguments of `harness.run` and
+the command that reproduces a run are derived from these definitions. The module imports only the standard library, so
+that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -17,26 +18,26 @@ if TYPE_CHECKING:
 
 
 class Option(NamedTuple):
-    """An option of a request, on the command line, in a suite and in Python."""
+    """An option of a request, available on the command line, in suites and in Python."""
 
     name: str
-    """Key in a suite, argument of `harness.run` and, with ``--`` in front, option of the command line."""
+    """Key in a suite, argument of `harness.run` and, prefixed with ``--``, command-line option."""
     help: str
-    """Help text, a sentence without the default."""
+    """Help text: a sentence that does not mention the default."""
     default: str = ""
-    """Default as shown in the help; empty if the help shows none."""
+    """Default as shown in the help text; empty if none is shown."""
     argument: str = ""
     """Argument of `harness.run` if it differs from `name`."""
     kind: type[str | int | bool] = str
-    """Type of a value. Integers are at least 1, or at least 0 if the option accepts several values."""
+    """Type of a value. Integers must be at least 1, or at least 0 if the option accepts several values."""
     several: bool = False
     """True if the option accepts several values."""
     every: str = ""
-    """Keyword for all possible values; empty if there is none."""
+    """Keyword that selects all possible values; empty if there is none."""
     choices: tuple[str, ...] = ()
     """Allowed values; empty if they are not fixed."""
     metavar: str | None = None
-    """Placeholder of the value in the help; None for the default placeholder."""
+    """Placeholder for the value in the help text; None for the default placeholder."""
     shared: bool = False
     """True if a suite can set the option once for all its runs."""
 
@@ -102,7 +103,7 @@ class Selection:
             shared=True,
         ),
     )
-    """Random seeds; empty for the seeds of the protocol."""
+    """Random seeds; empty for the protocol's seeds."""
     threads: int | None = field(
         default=None,
         metadata=_option(
@@ -133,7 +134,7 @@ class Selection:
             metavar="DIR|HUB-ID",
         ),
     )
-    """Directory or hub id of a checkpoint, which `resolved` replaces by a `Pretrained` before planning."""
+    """Directory or hub id of a checkpoint. `resolved` replaces it with a `Pretrained` before planning."""
     splits: tuple[int, ...] | Literal["all"] = field(
         default=(),
         metadata=_option(
@@ -178,7 +179,7 @@ class Selection:
             shared=True,
         ),
     )
-    """Number of times to execute each run; None for the number of the protocol."""
+    """Number of times to execute each run; None for the protocol's default."""
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Selection:
@@ -213,7 +214,7 @@ class Selection:
 
 
 OPTIONS: dict[str, Option] = {each.name: each.metadata["option"] for each in dataclasses.fields(Selection)}
-"""The option of each field of `Selection`, in the order of help texts and generated commands and suites."""
+"""The option for each field of `Selection`, in the order used in help texts and in generated commands and suites."""
 
 
 def _plain(value: Any) -> Any:

@@ -28,14 +28,14 @@ class DataSettings:
 
 
 def data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> DataSettings:
-    """Return the data settings of a dataset. Those of the user's own data are inferred by reading the files.
+    """Return the data settings for a dataset. For the user's own data, the files are read to infer the settings.
 
     Raises `harness.UsageError` for an unknown option, an invalid value or data that cannot be used.
     """
     if isinstance(dataset, UserDataset):
         try:
             options, source = dataset.settle(merge(dataset.Options, "dataset", overrides))
-        except DataError as error:  # not an error of a run, since none has started
+        except DataError as error:  # a usage error, because no run has started yet
             raise UsageError(str(error)) from None
         return DataSettings(dataset_options=plain(options), source=source)
     user_options = {field for kind in OPTIONS.values() for field in kind.__struct_fields__}
@@ -60,10 +60,10 @@ def _range(numbers: Sequence[int]) -> str:
 def recipe_for(
     task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any], *, fine_tuning: bool = False
 ) -> Recipe:
-    """Return the task's recipe with the changes of the model, the dataset and the user, in this order.
+    """Return the task's recipe with changes from the model, the dataset and the user, applied in this order.
 
-    For fine-tuning, the models and datasets have separate changes, since the others are tuned for training from
-    scratch.
+    Models and datasets declare separate changes for fine-tuning, because their other changes are tuned for training
+    from scratch.
     """
     if fine_tuning:
         layers = [model.fine_tuning, dataset.fine_tuning.get(model.name, {})]
@@ -101,7 +101,7 @@ class ComparisonSettings:
     checkpoint: Pretrained | None
 
     def training(self, backend: Backend, model: Model, variant: str) -> TrainingSettings:
-        """Return the settings with which `backend` trains `model`. Raises `harness.UsageError`."""
+        """Return the settings with which `backend` trains `model`. Raises `harness.UsageError` for invalid settings."""
         if self.checkpoint is None:
             sizes, preparation = model.variants[variant], {}
         else:
@@ -120,11 +120,11 @@ class ComparisonSettings:
         )
 
     def checkpoint_options(self) -> dict[str, Any]:
-        """Return the task options that the checkpoint requires, or no options if there is no checkpoint."""
+        """Return the task options that the checkpoint requires. They are empty if there is no checkpoint."""
         return dict(self.task.checkpoint_options(Path(self.checkpoint.path))) if self.checkpoint else {}
 
 
 def plain(options: Struct) -> dict[str, Any]:
-    """Return the options with the types that JSON decoding gives, so that a spec equals itself after a round trip."""
+    """Return the options as JSON types, so that a spec is unchanged by a round trip through JSON."""
     values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(options))
     return values

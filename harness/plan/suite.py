@@ -14,8 +14,8 @@
     split = "all"
     set = { "recipe.epochs" = 5 }
 
-The keys are the names in `harness.plan.selection.OPTIONS`. Those of `shared` options can also be set above the runs,
-for all of them. ``set`` can also be a list, such as ``["recipe.epochs=5"]``.
+The keys are the names in `harness.plan.selection.OPTIONS`. Keys of `shared` options can also be set above the runs, and
+then apply to all of them. ``set`` can also be a list, such as ``["recipe.epochs=5"]``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def load(path: Path) -> list[Selection]:
 
 
 def dump(selections: Iterable[Selection]) -> str:
-    """Return the text of a suite with these selections, which `load` reads back."""
+    """Return the selections as the text of a suite, which `load` can read."""
     return "\n".join(map(_entry, selections))
 
 

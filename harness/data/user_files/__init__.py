@@ -1,1 +1,1 @@
-"""Datasets from the user's files: a path in place of a dataset's name; see ``docs/how-to/own-data.md``."""
+"""Datasets from the user's files, given as a path instead of a dataset name. See ``docs/how-to/own-data.md``."""

@@ -1,4 +1,4 @@
-"""Roles of the columns of a table, and conversion of their cells."""
+"""Roles of table columns, and conversion of their cells."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from harness.data.user_files.tables import Table
 from harness.errors import DataError, UnknownNameError, UsageError
 
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none"))
-"""Cells of a numeric column that count as missing, in lower case."""
+"""Values, in lower case, that count as missing in a numeric column."""
 
 
 SLICE_LETTERS = 60
-"""Number of characters to which the texts of a slice column are truncated."""
+"""Number of characters to which strings in a slice column are truncated."""
 LARGEST = 1e100
-"""Largest absolute value of a number; up to it, the sum of squares that standardization needs is finite."""
+"""Largest accepted absolute value of a number. It keeps the sum of squares for standardization finite."""
 
 
 class Columns:
-    """Assignment of columns to roles: as the user specifies, or else by column name, or else the only candidate.
+    """Assignment of columns to roles: the user's choice, else a column with a usual name, else the only candidate.
 
     `guessed` lists the roles that were inferred. Raises `harness.UnknownNameError` for a column that does not exist.
     """
@@ -46,21 +46,22 @@ class Columns:
         return name
 
     def require(self, name: str) -> None:
-        """Raise `harness.UnknownNameError` if the column does not exist, without assigning it."""
+        """Raise `harness.UnknownNameError` if the column does not exist. The column is not assigned."""
         if name not in self.table.columns:
             raise UnknownNameError("column", name, self.table.columns, hint=f"(in {self.table.source})")
 
     def infer_by_name(
         self, role: str, names: Sequence[str], fits: Callable[[list[Any]], bool] = lambda cells: True
     ) -> str | None:
-        """Assign the column with one of the usual names for the role (in any case) whose cells fit, if only one has."""
+        """Assign the column whose name is in `names` (ignoring case) and whose cells fit, if there is exactly one."""
         candidates = [
             name for name in self.unassigned() if name.strip().lower() in names and fits(self.table.columns[name])
         ]
         return self._infer(role, candidates[0]) if len(candidates) == 1 else None
 
     def infer_only(self, role: str, fits: Callable[[list[Any]], bool] = lambda cells: True) -> str:
-        """Assign the only unassigned column whose cells fit. Raises `harness.UsageError` if none or several fit."""
+        """Assign the only unassigned column whose cells fit. Raises `harness.UsageError` if there is none or more than
+        one."""
         candidates = [name for name in self.unassigned() if fits(self.table.columns[name])]
         if len(candidates) != 1:
             columns = ", ".join(self.table.columns)
@@ -93,19 +94,19 @@ def is_missing(cell: Any) -> bool:
 
 
 def holds_text(cells: list[Any]) -> bool:
-    """Return whether most cells are texts that cannot be read as numbers."""
+    """Return whether most cells are strings that cannot be parsed as numbers."""
     known = [cell for cell in cells if not is_missing(cell)]
     texts = sum(isinstance(cell, str) and number(cell) is None for cell in known)
     return 2 * texts > len(known)
 
 
 def holds_splits(cells: list[Any]) -> bool:
-    """Return whether most cells are names of splits."""
+    """Return whether most cells are split names."""
     return 2 * sum(str(cell).strip().lower() in NAMES for cell in cells) > len(cells)
 
 
 def number(cell: Any) -> float | None:
-    """Return the cell as a number; NaN if it is missing, None if it is not a number."""
+    """Return the cell as a number, NaN if it is missing, or None if it is not a number."""
     if isinstance(cell, bool):
         return None
     if isinstance(cell, int | float):
@@ -132,7 +133,7 @@ def number(cell: Any) -> float | None:
 
 
 def texts(table: Table, column: str, problems: Problems) -> list[str]:
-    """Return the texts of a column, and add rows where the text is empty or has another type to `problems`."""
+    """Return the strings in a column. Rows whose cell is empty or not a string are added to `problems`."""
     cells = table.columns[column]
     for where, cell in zip(table.where, cells, strict=True):
         if is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
@@ -143,10 +144,10 @@ def texts(table: Table, column: str, problems: Problems) -> list[str]:
 
 
 def words(table: Table, column: str, what: str, problems: Problems) -> list[str]:
-    """Return the labels, paths or groups of a column as text, and add missing values and other types to `problems`.
+    """Return the labels, paths or groups in a column as strings.
 
-    Cells from JSONL and Parquet have types; all cells of a column must have the type of most of its cells, which is
-    text, integer or boolean.
+    Cells from JSONL and Parquet files are typed. All cells in a column must have its most frequent type: string,
+    integer or boolean. Rows with a missing value or another type are added to `problems`.
     """
     cells = [
         int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in table.columns[column]
@@ -173,7 +174,7 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
 
 
 def splits(table: Table, column: str, problems: Problems) -> list[str]:
-    """Return the split of each row, and add rows with an unknown split to `problems`."""
+    """Return the split of each row. Rows with an unknown split are added to `problems`."""
     found = []
     for where, cell in zip(table.where, table.columns[column], strict=True):
         name = NAMES.get(str(cell).strip().lower())
@@ -184,9 +185,9 @@ def splits(table: Table, column: str, problems: Problems) -> list[str]:
 
 
 def numbers(table: Table, column: str, problems: Problems, *, target: bool = False) -> list[float]:
-    """Return the numbers of a column, and add values that are not finite numbers to `problems`.
+    """Return the numbers in a column. Rows whose value is not a finite number are added to `problems`.
 
-    Missing values are NaN in features; in a target, they are problems, too.
+    A missing value becomes NaN in a feature column and is added to `problems` in a target column.
     """
     found = []
     what = "target column" if target else "column"
@@ -208,10 +209,10 @@ def numbers(table: Table, column: str, problems: Problems, *, target: bool = Fal
 
 
 def categories(table: Table, column: str, problems: Problems, *, declared: bool) -> list[str | None]:
-    """Return the categories of a column, None where one is missing.
+    """Return the category in each row of a column, or None where it is missing.
 
-    Unless the column is `declared` categorical, numbers are added to `problems`, and a column with a different text in
-    nearly every row raises `harness.DataError`.
+    Unless the column is `declared` categorical, rows with numbers are added to `problems`, and `harness.DataError` is
+    raised if nearly every row contains a different string.
     """
     found: list[str | None] = []
     for where, cell in zip(table.where, table.columns[column], strict=True):
@@ -237,9 +238,10 @@ def categories(table: Table, column: str, problems: Problems, *, declared: bool)
 
 
 def slice_values(table: Table, column: str, *, names: bool) -> list[float] | list[str]:
-    """Return the values of a slice column: numbers if all cells are numbers, unless they are `names`; else texts.
+    """Return the values of a slice column as numbers if all cells are numbers and `names` is false, else as strings.
 
-    A missing number is NaN, a missing text is empty. Texts are put on one line and truncated to `SLICE_LETTERS`.
+    A missing number becomes NaN, and a missing string is empty. Strings are joined into one line and truncated to
+    `SLICE_LETTERS` characters.
     """
     cells = table.columns[column]
     values = [number(cell) for cell in cells]
@@ -261,7 +263,7 @@ def is_category(table: Table, column: str) -> bool:
 
 
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return the distinct labels, sorted by value if all are integers and else by text."""
+    """Return the distinct labels, sorted numerically if all are integers and alphabetically otherwise."""
     names = sorted(set(labels))
     if all(name.isascii() and name.isdigit() for name in names):
         names.sort(key=int)

@@ -26,8 +26,8 @@ PYARROW = {"pyarrow": "pip install pyarrow"}
 def find_dataset(name: str, task: Task, catalog: Catalog) -> Dataset:
     """Return the dataset with this name, or a `UserDataset` if the name is a path.
 
-    Raises `harness.UnknownNameError`, or `harness.CombinationError` if the task takes data that cannot be read from
-    files.
+    Raises `harness.UnknownNameError` if the name is unknown, and `harness.CombinationError` if the task's data cannot
+    be read from files.
     """
     known = {*catalog.datasets, *(name for kind, name in catalog.conflicts if kind == "dataset")}
     return UserDataset(Path(name), task.kind, task.objective) if is_path(name, known) else catalog.dataset(name)
@@ -42,13 +42,18 @@ def dataset_of(spec: RunSpec, catalog: Catalog) -> Dataset:
 
 
 class UserDataset(Dataset[OwnOptions]):
-    """A user's file or folder as a dataset for the tasks of one kind and objective.
+    """A dataset read from a user's file or folder, for tasks with one kind of input and one objective.
 
-    Inputs by kind: for text, ``text``, an object array of str [N]; for images, ``image``, an object array of uint8
-    [H, W, C] (C = 1 or 3), whose sizes may differ; for audio, ``waveform``, an object array of float32 [samples] in
-    [-1, 1], and ``sample_rate_hz``, int64 [N]; for tables, ``features``, float64 [N, F] with NaN for missing numbers,
-    and ``categories``, an object array of str or None [N, C], if there are categorical columns. Targets are int64 [N],
-    indices of the sorted class names, or float64 [N, T]. Groups are the group column and the slice columns, if given.
+    The inputs depend on the kind:
+
+    - text: ``text``, an object array of str with shape [N].
+    - image: ``image``, an object array of uint8 arrays [H, W, C] (C = 1 or 3), which may differ in size.
+    - audio: ``waveform``, an object array of float32 arrays [samples] in [-1, 1], and ``sample_rate_hz``, int64 [N].
+    - table: ``features``, float64 [N, F] with NaN for missing numbers; and ``categories``, an object array of str or
+      None with shape [N, C], if there are categorical columns.
+
+    Targets are int64 [N], indices of the sorted class names, or float64 [N, T] for regression. Groups are the group
+    column and the slice columns, if given.
     """
 
     license = "your own data"
@@ -106,7 +111,8 @@ class UserDataset(Dataset[OwnOptions]):
     def _classes_and_splits(
         self, examples: Examples
     ) -> tuple[NDArray[Any], tuple[str, ...], dict[str, NDArray[Any]], dict[str, bool | int | float | str]]:
-        """Return the targets, label names, rows of each split and details to record, for the good rows only."""
+        """Return the targets, the label names, the row indices of each split and the details to record. Bad rows are
+        left out."""
         import numpy as np
 
         from harness.data.user_files.columns import class_names
@@ -146,7 +152,7 @@ class UserDataset(Dataset[OwnOptions]):
 
 
 def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
-    """Return the input arrays of all rows, and add files that cannot be decoded to the problems."""
+    """Return the input arrays for all rows. Files that cannot be decoded are added to the problems."""
     import numpy as np
 
     count = len(examples.where)

@@ -1,4 +1,4 @@
-"""Rows of a file or folder with their labels, splits and groups, before files are decoded and splits drawn."""
+"""Rows of a file or folder with their labels, splits and groups, before files are decoded and splits are drawn."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PATHS = ("path", "file", "file_name", "filename")
 
 @dataclass
 class Examples:
-    """Sequences with an item for each row, including the bad rows listed in `problems`."""
+    """Sequences with one item per row, including the bad rows listed in `problems`."""
 
     where: list[str]
     options: OwnOptions
     """Options with all columns and the content's digest filled in."""
     problems: Problems
     labels: list[str] | None = None
-    """Class labels; None for regression, which has `numbers`."""
+    """Class labels; None for regression, whose targets are in `numbers`."""
     numbers: list[list[float]] = field(default_factory=list)
     """Values of each target column."""
     splits: list[str] | None = None
@@ -43,7 +43,7 @@ class Examples:
     texts: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     features: list[list[float]] = field(default_factory=list)
-    """Values of each numeric column, NaN where one is missing."""
+    """Values of each numeric column; NaN marks a missing value."""
     categories: list[list[str | None]] = field(default_factory=list)
     guessed: tuple[str, ...] = ()
     """Names of the options that were inferred."""
@@ -54,7 +54,7 @@ class Examples:
 
 
 def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples:
-    """Return the rows of `path`; problems with single rows are in the result's `problems`.
+    """Return the rows of `path`. Problems with individual rows are collected in the result's `problems`.
 
     Raises `harness.DataError` and `harness.UsageError` for problems with the whole file or folder.
     """
@@ -198,7 +198,7 @@ def _check_file(where: str, file: Path, kind: str, problems: Problems) -> None:
 
 
 def unreadable(where: str, file: Path, error: UnreadableError) -> str:
-    """Return the message for a row's file, with the file's path unless `where` is that path."""
+    """Return the message for an unreadable file. It includes the file's path unless `where` is that path."""
     return str(error) if file.as_posix().endswith(where) else f"{file}: {error}"
 
 

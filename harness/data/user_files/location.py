@@ -1,4 +1,4 @@
-"""Recognition of paths, tables, images and recordings by their names."""
+"""Recognition of paths, tables, images and recordings by name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ MEDIA = {
     "image": (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
     "audio": (".flac", ".ogg", ".wav"),
 }
-"""Lower-case suffixes of the files of each kind of raw input."""
+"""Lower-case file name suffixes for each kind of raw input."""
 
 
 def is_path(name: str, known: Container[str]) -> bool:
-    """Return whether a dataset's name is a path: it is not among the `known` datasets, and it contains a path
+    """Return whether a dataset name is a path. A path is not among the `known` datasets, and it contains a path
     separator, has the suffix of a table, or exists in the file system."""
     if name in known:
         return False
@@ -28,5 +28,5 @@ def is_table(path: Path) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is to be skipped, such as those that file managers and notebooks create."""
+    """Return whether to skip a file or folder, such as one created by a file manager or notebook."""
     return name.startswith((".", "__MACOSX"))

@@ -1,4 +1,4 @@
-"""Search and decoding of image and audio files."""
+"""Discovery and decoding of image and audio files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 
 class UnreadableError(Exception):
-    """An image or audio file cannot be read; the message is the reason."""
+    """Error for an image or audio file that cannot be read. The message is the reason."""
 
 
 def files_by_class(root: Path, kind: str) -> tuple[list[str], list[str], list[str] | None]:
-    """Return the sorted paths of the files below `root`, relative to it, the class of each and the split of each.
+    """Return the files below `root` as sorted relative paths, the class of each file and the split of each file.
 
-    The class is the name of the top-level folder, or of the second-level folder if the top-level folders are named
-    after splits; the splits are None in the first case. Raises `harness.DataError` for any other structure.
+    By default, the class is the name of the top-level folder and the splits are None. If the top-level folders are
+    named after splits, the class is the name of the second-level folder. Raises `harness.DataError` for any other
+    structure.
     """
     files, others = _files(root, kind)
     if not files:
@@ -56,7 +57,8 @@ def files_by_class(root: Path, kind: str) -> tuple[list[str], list[str], list[st
 
 
 def _check_used(root: Path, kind: str, files: list[str], others: list[str], level: int) -> None:
-    """Raise `harness.DataError` for a class folder without readable files, as the class would be silently missing."""
+    """Raise `harness.DataError` for a class folder without usable files, because the class would be silently
+    dropped."""
     used = {tuple(file.split("/")[:level]) for file in files}
     for file in others:
         *folders, _ = file.split("/")
@@ -68,12 +70,12 @@ def _check_used(root: Path, kind: str, files: list[str], others: list[str], leve
 
 
 def _files(root: Path, kind: str) -> tuple[list[str], list[str]]:
-    """Return the files of the kind below `root`, and all other files, sorted and relative to it.
+    """Return the files of one kind below `root`, and all other files, as sorted relative paths.
 
-    Raises `harness.DataError` for a folder that cannot be read, and for a loop of symbolic links.
+    Raises `harness.DataError` for a folder that cannot be read, and for a symbolic link loop.
     """
 
-    def refuse(error: OSError) -> None:  # os.walk() would skip the folder, and a class might be silently missing
+    def refuse(error: OSError) -> None:  # os.walk() would skip the folder and might silently drop a class
         raise DataError(f"{error.filename}: the folder cannot be read: {error.strerror}") from None
 
     files: list[str] = []
@@ -91,7 +93,7 @@ def _files(root: Path, kind: str) -> tuple[list[str], list[str]]:
 
 
 def content_digest(files: Iterable[tuple[str, Path]]) -> str:
-    """Return a SHA-256 (hex) over the names and contents of files; of an unreadable file, only the name counts."""
+    """Return the SHA-256 digest (hex) of file names and contents. Only the name is included if a file is unreadable."""
     total = hashlib.sha256()
     for name, path in files:
         try:
@@ -104,7 +106,7 @@ def content_digest(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def check_header(path: Path, kind: str) -> None:
-    """Read the header of a file without decoding the content, which is fast. Raises `UnreadableError`."""
+    """Check a file quickly by reading only its header. Raises `UnreadableError` if the header is invalid."""
     if kind == "image":
         with _image(path):
             pass
@@ -118,10 +120,10 @@ def check_header(path: Path, kind: str) -> None:
 
 
 def _check_length(path: Path) -> None:
-    """Raise `UnreadableError` for a truncated WAV file, which decoders read as a shorter recording.
+    """Raise `UnreadableError` for a truncated WAV file, which decoders would read as a shorter recording.
 
-    The RIFF header states the length in bytes 4 to 8 (little-endian); programs that write a stream leave 0 or the
-    largest number there.
+    The RIFF header states the length in bytes 4 to 7 (little-endian). Programs that write a stream store 0 or the
+    maximum value instead.
     """
     with path.open("rb") as file:
         head = file.read(12)
@@ -136,7 +138,7 @@ def read_image(path: Path, shorter_side: int) -> NDArray[np.uint8]:
     """Return the pixels as uint8 ``[H, W, C]``, with C = 1 for grayscale images and C = 3 (RGB) for all others.
 
     The EXIF orientation is applied, and transparent parts become white. If the shorter side is longer than
-    `shorter_side`, the image is scaled down to it. Raises `UnreadableError`.
+    `shorter_side`, the image is scaled down to this length. Raises `UnreadableError` if the file cannot be decoded.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -144,7 +146,7 @@ def read_image(path: Path, shorter_side: int) -> NDArray[np.uint8]:
     with _image(path) as opened, _as_unreadable(path):
         opened.draft("RGB" if opened.mode != "L" else "L", (2 * shorter_side, 2 * shorter_side))
         image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):  # 16 bits; keep the upper 8
+        if image.mode.startswith("I"):  # 16 bits per pixel; keep the upper 8
             image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
         elif image.mode in ("1", "L"):
             image = image.convert("L")
@@ -164,7 +166,7 @@ def read_image(path: Path, shorter_side: int) -> NDArray[np.uint8]:
 
 
 def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Return the mean of the channels, float32 ``[samples]`` in [-1, 1], and the sample rate in Hz.
+    """Return the average of all channels, float32 ``[samples]`` in [-1, 1], and the sample rate in Hz.
 
     Raises `UnreadableError`.
     """
@@ -203,6 +205,6 @@ def _as_unreadable(path: Path) -> Iterator[None]:
         reason = str(error).replace(repr(str(path)), "file").replace(str(path), "file").strip() or "damaged"
         if not path.stat().st_size:
             reason = "it is empty"
-        elif type(error).__name__ == "UnidentifiedImageError":  # Pillow's message gives only the file name
+        elif type(error).__name__ == "UnidentifiedImageError":  # Pillow's message contains only the file name
             reason = "its format is unknown"
         raise UnreadableError(f"the file cannot be decoded ({reason.splitlines()[0]})") from None

@@ -1,4 +1,4 @@
-"""Dataset options for the user's files, for each kind of raw input."""
+"""Dataset options for the user's files. Each kind of raw input has its own class."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from harness.data.user_files.problems import OnBadRow
 
 
 class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options that text, tables, images and recordings have in common."""
+    """Options shared by text, tables, images and recordings."""
 
     target_column: str | tuple[str, ...] | None = None
-    """Column with the label of each row; for regression, one or several numeric columns. None if inferred."""
+    """Column with the label of each row, or one or several numeric columns for regression. None to infer it."""
     split_column: str | None = None
     """Column with the split of each row: ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) or ``test``. Splits
-    without rows are drawn from the training rows. None for the column named ``split``; without it, all are drawn."""
+    without rows are drawn from the training rows. If None, the column named ``split`` is used if it exists; otherwise,
+    all splits are drawn."""
     group_column: str | None = None
     """Column with the group of each row, such as the speaker or patient; the rows of a group stay in one split."""
     slice_columns: tuple[str, ...] = ()
-    """Columns for whose values (for numbers: quartiles) the test split is scored separately; they may be features."""
+    """Columns that define slices of the test split, which are scored separately: one slice for each value, or for each
+    quartile of a numeric column. They can also be features."""
     on_bad_row: OnBadRow = "error"
-    """Treatment of bad rows: ``error`` raises an error that lists them, ``skip`` drops them."""
+    """Handling of bad rows: ``error`` raises an error that lists them; ``skip`` drops them."""
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
-    """Fraction of all rows in the validation split, if it is drawn."""
+    """Fraction of all rows that form the validation split, if it is drawn."""
     test_share: float = 0.2
-    """Fraction of all rows in the test split, if it is drawn."""
+    """Fraction of all rows that form the test split, if it is drawn."""
     sha256: str = ""
-    """Digest of the content, which is part of the run's key; computed if empty."""
+    """SHA-256 digest of the content. It is part of the run's key, and computed if empty."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.split_seed < 2**32:
@@ -49,30 +51,31 @@ class TextOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Options for text."""
 
     text_column: str | None = None
-    """Column with the text. None if inferred."""
+    """Column with the text. None to infer it."""
 
 
 class TableOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for tables."""
 
     feature_columns: tuple[str, ...] = ()
-    """Columns used as features. Empty for all columns without another role."""
+    """Columns used as features. If empty, all columns without another role are used."""
     categorical_columns: tuple[str, ...] = ()
-    """Features whose numbers are categories, such as postal codes. Columns of text are categorical without this."""
+    """Feature columns whose numbers are categories, such as postal codes. Text columns are categorical by default."""
 
 
 class AudioOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for recordings."""
 
     path_column: str | None = None
-    """Column of a metadata file with the path of each file, relative to the metadata file. None if inferred."""
+    """Column of the metadata file that contains the file paths, relative to the metadata file. None to infer it."""
 
 
 class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for images."""
 
     shorter_side: int = 256
-    """Length in pixels to which the shorter side of larger images is reduced while decoding, which limits memory."""
+    """Maximum length, in pixels, of the shorter side. Larger images are scaled down while decoding to limit memory
+    use."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,4 +89,4 @@ OPTIONS: dict[str, type[OwnOptions]] = {
     "image": ImageOptions,
     "audio": AudioOptions,
 }
-"""Options for each kind of raw input."""
+"""Class of options for each kind of raw input."""

@@ -1,4 +1,4 @@
-"""Collection of the problems with rows and files, which are then reported as one error or skipped."""
+"""Collection of problems with rows and files. Bad rows are reported in one error or skipped."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from harness.errors import DataError
 
 OnBadRow = Literal["error", "skip"]
 NAMED = 5
-"""Number of problems that a message lists."""
+"""Maximum number of problems listed in a message."""
 
 
 class Problems:
-    """The bad rows of one source, with the first problem of each."""
+    """The bad rows in one source, with the first problem found in each row."""
 
     def __init__(self, source: str, policy: OnBadRow) -> None:
         self.source, self.policy = source, policy
         self._found: dict[str, str] = {}
 
     def add(self, where: str, what: str) -> None:
-        """Add a problem with the row `where`, which is given as ``row 3 (line 4)`` or as the path of its file."""
+        """Add a problem. `where` identifies the row: its position, such as ``row 3 (line 4)``, or the path of its
+        file."""
         self._found.setdefault(where, what)
 
     def __contains__(self, where: str) -> bool:
         return where in self._found
 
     def settle(self, left: int) -> None:
-        """Raise `harness.DataError` if there are bad rows that are not to be skipped, or if no good rows are `left`."""
+        """Raise `harness.DataError` if there are bad rows that must not be skipped, or if the number of good rows,
+        `left`, is 0."""
         if self._found and self.policy == "error":
             count = len(self._found)
             rows, them = ("row", "it") if count == 1 else ("rows", "them")
@@ -40,7 +42,7 @@ class Problems:
             )
 
     def details(self) -> dict[str, bool | int | float | str]:
-        """Return the number of skipped rows and the first few of them, for the record."""
+        """Return the number of skipped rows and a list of the first few, for the record."""
         if not self._found:
             return {"skipped_rows": 0}
         return {"skipped_rows": len(self._found), "skipped": self._first()}

@@ -1,4 +1,5 @@
-"""Division of rows into training, validation and test splits, which are given or drawn deterministically by seed."""
+"""Assignment of rows to training, validation and test splits. Splits are given, or drawn deterministically from a
+seed."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
     "test": TEST,
 }
-"""Mapping from the name of a split in a column or folder, in lower case, to the split."""
+"""Mapping from lower-case split names, as used in columns and folders, to splits."""
 
 
 def split(
@@ -36,10 +37,11 @@ def split(
 ) -> tuple[dict[str, Index], str]:
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
-    `given` is the member of `SPLITS` for each row; splits without rows are drawn from the training rows. `classes`,
-    int64 ``[N]``, stratifies drawn splits; it is None for regression. No group in `groups`, ``[N]``, is in two splits.
+    `given` lists the split of each row, a member of `SPLITS`. Splits without rows are drawn from the training rows,
+    stratified by `classes` (int64 ``[N]``; None for regression). The rows of each group in `groups` (``[N]``) stay in
+    one split.
 
-    Raises `harness.DataError` if the rows do not allow such splits.
+    Raises `harness.DataError` if the rows cannot be split in this way.
     """
     parts: dict[str, Index] = {TRAIN: np.arange(rows)}
     if given is not None:
@@ -55,7 +57,7 @@ def split(
         _check_enough(parts[TRAIN], classes, len(missing) + 1, label_names)
     left = sum(shares[name] for name in missing)
     for number, name in enumerate(missing):
-        # The fractions refer to all rows, but rows that were drawn before are no longer among the training rows.
+        # Rescale the fraction, which refers to all rows: rows drawn earlier are no longer among the training rows.
         share = shares[name] / (1 - (left - sum(shares[later] for later in missing[number:])))
         kept, drawn = _draw(parts[TRAIN], classes, groups, share, seed, leave=len(missing) - number)
         parts[TRAIN], parts[name] = kept, drawn
@@ -69,9 +71,10 @@ def split(
 def _draw(
     rows: Index, classes: NDArray[np.int64] | None, groups: NDArray[Any] | None, share: float, seed: int, *, leave: int
 ) -> tuple[Index, Index]:
-    """Return the rows to keep and the drawn rows, which are about the fraction `share`.
+    """Return the rows to keep and the drawn rows, which make up about the fraction `share` of `rows`.
 
-    Of each class, at least one row is drawn and at least `leave` rows are kept. With `groups`, whole groups are drawn.
+    At least one row of each class is drawn, and at least `leave` rows of each class are kept. If `groups` is given,
+    whole groups are drawn.
     """
     if groups is not None:
         return _draw_groups(rows, classes, groups, share, seed, leave)
@@ -104,7 +107,7 @@ def _draw_groups(
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # for classes with fewer examples than folds, which check_classes() handles
+        warnings.simplefilter("ignore")  # check_classes() handles classes with fewer examples than folds
         stratified = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         try:
             candidates = list(stratified.split(rows, classes[rows], groups[rows]))
@@ -120,7 +123,7 @@ def _draw_groups(
 
 
 def _check_enough(rows: Index, classes: NDArray[np.int64] | None, splits: int, names: Sequence[str]) -> None:
-    """Raise `harness.DataError` unless each class has an example for each split."""
+    """Raise `harness.DataError` unless each class has at least one example for each split."""
     if classes is None:
         if len(rows) < splits:
             raise DataError(f"{len(rows)} rows cannot be divided into {splits} splits; add rows")
@@ -149,9 +152,10 @@ def _check_apart(parts: dict[str, Index], groups: NDArray[Any]) -> None:
 
 
 def check_classes(parts: dict[str, Index], classes: NDArray[np.int64], names: Sequence[str]) -> dict[str, str]:
-    """Return the classes that are missing in the validation or test split, for the record.
+    """Return the classes that are missing from the validation or test split, for the record.
 
-    Raises `harness.DataError` if one of their classes is missing in the training split, as it could not be learned.
+    Raises `harness.DataError` if a class in one of these splits is missing from the training split, because a model
+    could not learn it.
     """
     present = {split: set(classes[rows].tolist()) for split, rows in parts.items()}
     for split_name in (VALIDATION, TEST):

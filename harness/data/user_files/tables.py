@@ -1,7 +1,7 @@
-"""Reading of CSV, TSV, JSONL and Parquet files into tables that know the position of every row.
+"""Readers for CSV, TSV, JSONL and Parquet files. A table also stores the position of each row in its file.
 
-Cells have the types of the file: text in CSV and TSV (empty if missing), JSON's types in JSONL, and Parquet's types.
-No other types are inferred, so ``01`` and ``NA`` remain text.
+Cells keep their types: strings in CSV and TSV files (empty if missing), JSON types in JSONL files, and Parquet types.
+No other types are inferred, so ``01`` and ``NA`` remain strings.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Row = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file, by column."""
+    """The rows of a file, stored by column."""
 
     source: str
     """Name of the file."""
     columns: dict[str, list[Any]]
-    """Cells of each column; a missing cell is None or an empty text."""
+    """Cells of each column. A missing cell is None or an empty string."""
     where: list[str]
     """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
 
@@ -41,7 +41,7 @@ class Table:
 
 
 def read_table(path: Path, problems: Problems) -> Table:
-    """Return the file's table without the rows that cannot be read, which are added to `problems`.
+    """Return the file's table. Rows that cannot be read are left out and added to `problems`.
 
     Raises `harness.DataError` if the file is not a valid table, and `harness.UsageError` for an unknown format.
     """
@@ -53,7 +53,7 @@ def read_table(path: Path, problems: Problems) -> Table:
     else:
         data = _bytes(path)
         names, rows = _json_rows(path.name, data, problems) if "json" in suffix else _cells(path.name, data, problems)
-        # Other programs, such as pandas, write the index as a column without a name.
+        # Drop columns without a name, in which pandas and other programs store the index.
         columns: dict[str, list[Any]] = {name: [row.get(name) for _, row in rows] for name in names if name.strip()}
         table = Table(path.name, columns, [where for where, _ in rows])
     if not len(table):  # report bad rows first, because the columns of JSONL come from the rows
@@ -79,12 +79,12 @@ def _bytes(path: Path) -> bytes:
 def _cells(source: str, data: bytes, problems: Problems) -> tuple[list[str], list[Row]]:
     """Return the column names and rows of a CSV or TSV file.
 
-    CSV follows RFC 4180, or uses semicolons if the header has semicolons but no commas. TSV follows IANA's
-    text/tab-separated-values, where quotes have no special meaning.
+    CSV files follow RFC 4180. If the header contains semicolons but no commas, semicolons are the separator. TSV files
+    follow IANA's text/tab-separated-values, where quotes have no special meaning.
     """
     tabs = source.lower().endswith(".tsv")
     text = data.decode(errors="surrogateescape")
-    csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is shorter than a long document
+    csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is too small for long documents
     lines = io.StringIO(text, newline="")
     if tabs:
         reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
@@ -122,7 +122,7 @@ def _check_once(source: str, names: list[str]) -> None:
 
 
 def _parsed(source: str, reader: Any, problems: Problems) -> Iterator[tuple[int, Any]]:
-    """Yield the line at which each row starts, and its cells, or None if its quoting is invalid.
+    """Yield the first line number and the cells of each row. The cells are None if the quoting is invalid.
 
     Empty lines are skipped.
     """
@@ -141,7 +141,7 @@ def _parsed(source: str, reader: Any, problems: Problems) -> Iterator[tuple[int,
 
 
 def _is_utf8(text: str) -> bool:
-    """Return whether a text decoded with ``surrogateescape`` was valid UTF-8."""
+    """Return whether a string decoded with ``surrogateescape`` was valid UTF-8."""
     return text.isascii() or not any("\udc80" <= character <= "\udcff" for character in text)
 
 
@@ -183,6 +183,6 @@ def _read_parquet(path: Path) -> Table:
         if name and not name.startswith("__index_level_"):
             try:
                 columns[name] = table[name].to_pylist()
-            except (OverflowError, ValueError) as error:  # for dates beyond the range of Python's datetime
+            except (OverflowError, ValueError) as error:  # raised for dates outside the range of Python's datetime
                 raise DataError(f"{path.name}: column {name!r} cannot be read: {error}; remove the column") from None
     return Table(path.name, columns, [f"row {number}" for number in range(1, table.num_rows + 1)])
