@@ -27,8 +27,8 @@ class Column:
     kind: Literal["text", "count", "number"]
     """Type of the values: a string, an integer, or a mean over seeds that may have a confidence interval."""
     better: Literal["higher", "lower", ""] = ""
-    """Direction of better values; empty if neither direction is better. The quality column also leaves it empty, because
-    each row states its direction in ``metric_better``."""
+    """Direction of better values; empty if neither direction is better. It is also empty for the quality column, whose
+    direction is stated in each row's ``metric_better``."""
 
     @property
     def header(self) -> str:
