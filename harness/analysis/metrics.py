@@ -1,7 +1,7 @@
 """Declarations of run metrics, shared by tables, comparisons, histories, reports and the site.
 
 `METRICS` lists the costs, such as throughput and memory. Scores are declared by the run's task. Costs and scores are
-instances of `RunMetric`, which keeps the name and the unit of a metric and the function that reads its value together.
+instances of `RunMetric`, which keeps a metric's name, its unit and the function that reads its value in one place.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Evaluation of a run's saved weights under another backend, with test scores that are compared to the run's."""
+"""Evaluation of a run's saved weights under another backend. The test scores are compared with the run's scores."""
 
 from __future__ import annotations
 

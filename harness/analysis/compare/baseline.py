@@ -1,6 +1,4 @@
-"""Baseline files, each of which contains the records of several runs. They can be committed and used in later
-comparisons.
-"""
+"""Baseline files. Each file contains the records of several runs and can be committed for use in later comparisons."""
 
 from __future__ import annotations
 

@@ -157,8 +157,8 @@ _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]] 
     "rmse": (lambda targets, outputs: (outputs - targets)[:, 0] ** 2, lambda means: means**0.5),
     "mae": (lambda targets, outputs: abs(outputs - targets)[:, 0], lambda means: means),
 }
-"""Metric -> two functions. The first computes the terms of the examples from targets and outputs, the second the score
-from the mean of the terms."""
+"""Metric -> two functions. The first computes each example's term from targets and outputs. The second computes the
+score from the mean of the terms."""
 
 
 def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | None, int, int], float]:

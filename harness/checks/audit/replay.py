@@ -102,7 +102,7 @@ def _digests(actual: str, recorded: str) -> str:
 
 
 def _saved(folder: Path, record: RunRecord, session: Session, data: PreparedData) -> Finding:
-    """Compare predictions with the saved weights to the saved predictions. The session keeps the saved weights."""
+    """Compare the saved predictions with new ones from the saved weights, which remain set in the session."""
     from harness.checks.parity.distance import relative
     from harness.execute.weights import load
     from harness.measure.inference import predict

@@ -1,4 +1,4 @@
-"""The four MLPerf Inference scenarios, measured with MLPerf's LoadGen, which defines the figures.
+"""The four MLPerf Inference scenarios, measured with LoadGen so that the figures follow MLPerf's definitions.
 
 LoadGen issues queries from a separate thread. The thread that created the session answers them, because frameworks
 keep settings such as the thread count and the device per thread.

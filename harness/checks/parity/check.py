@@ -1,6 +1,4 @@
-"""The parent process of a parity check, which gathers evidence in child processes, compares it and explains
-differences.
-"""
+"""The parent process of a parity check. It gathers evidence in child processes and compares it."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ TIMEOUT_S = 1800.0
 """Default time limit for each backend, in seconds."""
 ROUNDINGS = 6
 """Number of times that the last bits of the weights are redrawn. If float32 rounding decides between two outcomes, each
-draw gives the other outcome with a probability of about 1/2. All six draws miss it with a probability of 1/64."""
+draw gives the other outcome with a probability of about 1/2. All six draws miss that outcome with probability 1/64."""
 
 
 def _silent(text: str) -> None:

@@ -14,8 +14,8 @@ Rounding also determines the derivative of a ReLU whose input is zero up to roun
 there, so frameworks that sum in different orders compute gradients whose difference is far above the tolerance. If the
 backends differ only after the backward pass, the float64 reference is therefore recomputed from weights with perturbed
 last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in its results estimates the effect of
-rounding. Twice this change, capped at `CEILING`, replaces the tolerance if it is larger. Losses are compared up to the
-step at which twice the change exceeds the tolerance.
+rounding. If twice this change, capped at `CEILING`, is larger than the tolerance, it replaces the tolerance. Losses are
+compared up to the step at which twice the change exceeds the tolerance.
 """
 
 from __future__ import annotations
