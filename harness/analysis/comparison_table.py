@@ -1,9 +1,9 @@
-"""The comparison table, with the quality and the cost of each setting in one row.
+"""The comparison table, in which each row shows the quality and the cost of one setting.
 
-Runs are in the same row if they agree in task, dataset, model, backend, device, precision, all other settings, machine
-and package versions. Repeats of a seed are averaged first; the mean and its 95% confidence interval are over seeds. If
-a row covers several published splits of its dataset, seeds are averaged within each split, and the mean and interval
-are over splits. Failed runs are counted and listed.
+Runs are in the same row if they have the same task, dataset, model, backend, device, precision, other settings, machine
+and package versions. Repeats of a seed are averaged first. The mean and its 95% confidence interval are then computed
+over seeds. If a row covers several published splits of its dataset, seeds are averaged within each split, and the mean
+and the interval are computed over splits. Failed runs are counted and listed.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ __all__ = ["COLUMNS", "COSTS", "RATIOS", "Table", "build_table"]
 
 COSTS = {"train_cost_per_million": TRAIN_THROUGHPUT, "inference_cost_per_million": INFERENCE_THROUGHPUT}
 RATIOS = {"train_ratio": TRAIN_THROUGHPUT, "inference_ratio": INFERENCE_THROUGHPUT}
-"""Column name -> the throughput from which the column is computed."""
+"""Column name -> throughput from which the ratio is computed."""
 _SECONDARY = tuple(score(metric, None) for metric in QUALITY_METRICS if metric.name in ("f1_macro", "r2"))
-"""Scores with a separate column in addition to that of the primary metric."""
+"""Scores that have a separate column in addition to the column for the primary metric."""
 
 
 def _column(metric: RunMetric) -> Column:
@@ -83,16 +83,16 @@ def build_table(
     price_per_hour: float | None = None,
     metrics: Iterable[Metric] = (),
 ) -> Table:
-    """Return the comparison table of these runs. Each run is in exactly one row.
+    """Return the comparison table for these runs. Each run is in exactly one row.
 
-    The parity mark of a row comes from those of `verdicts` that match what it ran, or else from the marks stored in its
-    records. Ratios are left out for rows whose parity mark is "differs", unless `all_ratios` is True. With
-    `price_per_hour` of the machine, the cost columns hold the price of a million samples in the same currency.
-    `metrics` are the scores that plugins declare.
+    A row's parity mark comes from the `verdicts` on the computation that it ran or, if there are none, from the marks
+    stored in its records. Ratios are omitted for rows whose parity mark is "differs", unless `all_ratios` is True. If
+    `price_per_hour` is the hourly price of the machine, the cost columns contain the price of a million samples in the
+    same currency. `metrics` are the scores declared by plugins.
 
-    Rows are in the order of their first runs. A ratio is relative to the first backend among the rows that agree in
-    everything except the backend and its packages. The half-width of a ratio is computed from those of both means,
-    which are assumed to be independent.
+    Rows are ordered by their first runs. A ratio is relative to the first backend among the rows that differ only in
+    the backend and its packages. The half-width of a ratio is computed from the half-widths of both means, which are
+    assumed to be independent.
     """
     known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
     groups = group_runs(records)
@@ -131,7 +131,7 @@ def _means(groups: list[list[RunRecord]]) -> list[dict[str, Cell]]:
 
 
 def _drawn(group: list[RunRecord]) -> list[dict[str, float | None]]:
-    """Return the values to average: one for each split if there are several, else one for each seed."""
+    """Return the values to average: one set for each split if there are several splits, else one for each seed."""
     splits: dict[int, dict[int, list[dict[str, float | None]]]] = {}
     for record in group:
         if isinstance(record.outcome, Success):
@@ -142,7 +142,7 @@ def _drawn(group: list[RunRecord]) -> list[dict[str, float | None]]:
 
 
 def _average(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
-    """Return the mean of each column over the rows that have a value."""
+    """Return the mean of each column over the rows in which it has a value."""
     known = {name: [value for row in rows if (value := row.get(name)) is not None] for name in _MEASURED}
     return {name: stats.average(values) if values else None for name, values in known.items()}
 
@@ -166,7 +166,7 @@ def _values(record: RunRecord, outcome: Success) -> dict[str, float | None]:
 
 
 def _flags(group: list[RunRecord]) -> dict[str, str]:
-    """Return for each flagged metric a text with the kinds of flags and the number of runs that have each."""
+    """Return a description for each flagged metric, with the kinds of flags and the number of runs that have them."""
     done = [record.outcome for record in group if isinstance(record.outcome, Success)]
     counts: dict[str, Counter[str]] = {}
     for outcome in done:
@@ -182,7 +182,7 @@ def _flags(group: list[RunRecord]) -> dict[str, str]:
 
 
 def _changed_code(group: list[RunRecord]) -> dict[str, str]:
-    """Return a flag named ``code`` if the code of a plugin differs between the successful runs; else an empty dict."""
+    """Return a flag named ``code`` if a plugin's code differs between the successful runs, else an empty dict."""
     digests: dict[str, set[str]] = {}
     for record in group:
         if isinstance(record.outcome, Success):
@@ -193,7 +193,7 @@ def _changed_code(group: list[RunRecord]) -> dict[str, str]:
 
 
 def _splits(group: list[RunRecord]) -> str:
-    """Return ``20 splits`` or ``split 3``; an empty text if the dataset has no numbered splits."""
+    """Return a string such as ``20 splits`` or ``split 3``; empty if the dataset has no numbered splits."""
     splits = sorted({_split(record) for record in group} - {-1})
     return f"{len(splits)} splits" if len(splits) > 1 else "".join(f"split {number}" for number in splits)
 
@@ -216,7 +216,7 @@ def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric
 
 
 def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str]:
-    """Return the name, the unit and the better direction (``higher`` or ``lower``) of the primary metric."""
+    """Return the name and the unit of the primary metric, and which direction is better (``higher`` or ``lower``)."""
     for record in done:
         if isinstance(record.outcome, Success):
             name = record.outcome.scores.primary
@@ -243,7 +243,7 @@ def _explain(record: RunRecord) -> str:
 
 
 def _cost(samples_per_s: Cell, price_per_hour: float | None) -> Cell:
-    """Return the price of a million samples, with the same relative half-width as the throughput."""
+    """Return the price of a million samples. Its relative half-width equals that of the throughput."""
     rate = samples_per_s.value
     if price_per_hour is None or not isinstance(rate, float) or not rate:
         return Cell(None)

@@ -1,4 +1,4 @@
-"""Differences between runs in settings, machine and software versions."""
+"""Differences between runs in their settings, machines and software versions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import msgspec
 from harness.records import RunRecord, RunSpec
 
 IDENTITY = ("task", "dataset", "model", "backend", "device", "precision")
-"""Fields of a spec that name a row of a table."""
+"""Fields of a spec that identify a row of a table."""
 
 
 def machine_of(record: RunRecord) -> dict[str, str]:
-    """Return the processor, the number of cores and the GPUs of the machine on which a run was made."""
+    """Return the processor, the number of cores and the GPUs of a run's machine."""
     environment = record.environment
     gpus = Counter(gpu.name for gpu in environment.gpus)
     return {
@@ -25,14 +25,14 @@ def machine_of(record: RunRecord) -> dict[str, str]:
 
 
 def software_of(record: RunRecord) -> dict[str, str]:
-    """Return what may change while the spec stays the same: package versions and the digest of the dataset."""
+    """Return the package versions and the dataset digest, which may change while the spec stays the same."""
     digest = record.provenance.dataset_digest
     data = {"data": digest[:8]} if digest else {}
     return {**record.environment.packages, "python": record.environment.python, **data}
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Return (name, before, after) of each entry that differs; a missing value is ``none``."""
+    """Return (name, before, after) for each entry that differs. A missing value is shown as ``none``."""
     return [
         (name, before.get(name, "none"), after.get(name, "none"))
         for name in dict.fromkeys((*before, *after))
@@ -50,10 +50,11 @@ def described(record: RunRecord) -> dict[str, str]:
 
 
 def differences(firsts: list[RunRecord]) -> list[str]:
-    """Return for each row a text with the settings in which it differs from similar rows.
+    """Return a description for each row, with the settings in which it differs from similar rows.
 
-    Rows of the same task, dataset, model, device and precision are compared by their settings and machine. Rows of the
-    same backend among them are also compared by their package versions. `firsts` has one record of each row.
+    The settings and machines of rows with the same task, dataset, model, device and precision are compared. If such
+    rows also have the same backend, their package versions are compared too. `firsts` contains one record from each
+    row.
     """
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, record in enumerate(firsts):
@@ -69,7 +70,7 @@ def differences(firsts: list[RunRecord]) -> list[str]:
             shown = {name: settings[index].get(name, "none") for name in differing}
             shown |= {name: software[index].get(name, "none") for name in _differing(same_backend)}
             shown.pop("compile", None)
-            compiled = firsts[index].spec.compile  # listed even if no other row differs in it
+            compiled = firsts[index].spec.compile  # listed even if all rows have the same value
             texts[index] = ", ".join(["compile"] * compiled + [f"{name}={value}" for name, value in shown.items()])
     return texts
 
@@ -80,7 +81,7 @@ def _settings(spec: RunSpec) -> dict[str, str]:
     for name, value in (msgspec.to_builtins(spec) | {"protocol": msgspec.structs.asdict(spec.protocol)}).items():
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
-            flat.pop("dataset.split", None)  # the caller lists the splits of a row
+            flat.pop("dataset.split", None)  # the caller lists the row's splits
             if name == "dataset_options" and spec.source is not None:
                 flat["dataset.sha256"] = flat["dataset.sha256"][:8]
         elif name not in (*IDENTITY, "seed", "source", "pretrained"):

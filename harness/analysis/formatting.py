@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 def rounded(value: float, ci95: float | None) -> tuple[str, str]:
-    """Return a mean and the half-width of its interval as text.
+    """Return a mean and the half-width of its interval as strings.
 
-    The half-width has two significant digits, and the mean is rounded to the same decimal place. If the half-width is
-    missing or zero, the mean has four significant digits. No number has more than seven.
+    The half-width is rounded to two significant digits, and the mean to the same decimal place. If the half-width is
+    missing or zero, the mean is rounded to four significant digits. No number has more than seven significant digits.
     """
     if not ci95:
         digits = 4
@@ -23,7 +23,7 @@ def rounded(value: float, ci95: float | None) -> tuple[str, str]:
 
 
 def _exponent(value: float, digits: int) -> int:
-    """Return the decimal exponent of `value` after rounding to `digits` significant digits (0.0996 rounds to 0.10)."""
+    """Return the decimal exponent of `value` after it is rounded to `digits` digits (0.0996 rounds to 0.10)."""
     return int(f"{value:.{digits - 1}e}".partition("e")[2]) if value else 0
 
 
@@ -35,7 +35,7 @@ def _fixed(value: float, place: int) -> str:
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """Return `text` without line breaks and control characters, cut to `limit` characters."""
+    """Return `text` without line breaks and control characters, truncated to `limit` characters."""
     if not text.isprintable():
         text = "".join(c if c.isprintable() else " " for c in text)
     line = " ".join(text.split())

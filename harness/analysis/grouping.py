@@ -11,7 +11,7 @@ from harness.records import Failure, RunRecord, Success
 
 
 def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Return the runs of each row. Rows are in the order of their first runs."""
+    """Return the runs in each row. Rows are ordered by their first runs."""
     records = _with_known_devices(without_split_digests(records))
     described = [(record, _setting(record), software_of(record)) for record in records]
     succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
@@ -22,7 +22,8 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for record, setting, software in described:
         if isinstance(record.outcome, Failure):
-            # The record of a run that failed early may lack packages: put it in the one row that agrees with it.
+            # The record of a run that failed early may be missing packages. If only one row is consistent with it, the
+            # run belongs to that row.
             agreeing = [known for known in succeeded[setting] if software.items() <= known.items()]
             software = agreeing[0] if len(agreeing) == 1 else software
         versions = [f"{name} {version}" for name, version in sorted(software.items())]
@@ -31,10 +32,10 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 
 
 def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the records without the dataset digests that differ only because the records have different splits.
+    """Return the records, with dataset digests removed if they differ only because the splits differ.
 
-    Each published split of a dataset has its own digest. Digests are kept where they show that the data changed: where
-    one split has several, or the dataset has no numbered splits.
+    Each published split of a dataset has a separate digest. Digests are kept if they can show that the data changed:
+    if a split has several digests, or if the dataset has no numbered splits.
     """
     digests: dict[tuple[str, int | None], set[str]] = {}
     for record in records:
@@ -58,9 +59,9 @@ def _dataset_key(record: RunRecord) -> str:
 
 
 def _with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the records, with the device of runs that failed before they chose one.
+    """Return the records, filling in the device of runs that failed before selecting one.
 
-    Such a run gets the device of the other runs of its setting, if all of them ran on the same device.
+    Such a run is assigned the device of the other runs with its setting, if all of them ran on the same device.
     """
     if all(record.spec.device != "auto" for record in records):
         return list(records)
@@ -83,10 +84,10 @@ def representative(runs: list[RunRecord]) -> RunRecord:
 
 
 def _setting(record: RunRecord) -> tuple[str, ...]:
-    """Return the key of the setting, which leaves out seed and split, and the machine."""
+    """Return a key for the setting, without seed and split, and for the machine."""
     return (record.spec.group_key, *machine_of(record).values())
 
 
 def rival_key(record: RunRecord) -> tuple[str, ...]:
-    """Return the key of the rows that a row is compared with: everything except the backend and its packages."""
+    """Return a key shared by the rows that are compared with each other. It excludes the backend and its packages."""
     return (msgspec.structs.replace(record.spec, backend="").group_key, *machine_of(record).values())

@@ -1,7 +1,7 @@
-"""History of a spec: one point for each state of the software, compared with the previous point.
+"""The history of a spec, with one point for each state of the software. Each point is compared with the previous one.
 
-A history contains the runs of one spec, with all its seeds and splits, on one machine. A state is the commit of the
-harness checkout together with the package versions. All runs of one state form one point, even if they are not
+A history contains the runs of one spec on one machine, with all seeds and splits. A state is the commit of the harness
+checkout together with the package versions. All runs with the same state form one point, even if they are not
 consecutive.
 """
 
@@ -27,33 +27,33 @@ DEFAULT_METRICS = ("quality", "train_samples_per_s", "inference_samples_per_s")
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """One metric at one point of a history."""
+    """One metric at one point in a history."""
 
     metric: str
     unit: str
-    """Unit of `value`; empty for a fraction."""
+    """Unit of `value`; empty for fractions."""
     value: float | None
     ci95: float | None
-    """Half-width of the 95% confidence interval of the mean over runs; None for one run."""
+    """Half-width of the 95% confidence interval for the mean over runs; None for a single run."""
     since: Comparison | None
     """Comparison with the previous point; None for the first point."""
 
 
 class Point(Struct, frozen=True, kw_only=True):
-    """The runs made with one state of the software."""
+    """All runs with the same state of the software."""
 
     first_at: str
-    """Start time of the first run, UTC, ISO 8601."""
+    """Start time of the first run (UTC, ISO 8601)."""
     commit: str
     runs: int
     failed: int
     changed: list[tuple[str, str, str]]
-    """(name, before, now) of the commit and each package that differ from the previous point."""
+    """(name, before, now) for the commit and each package that differs from the previous point."""
     figures: list[Figure]
 
 
 class History(Struct, frozen=True, kw_only=True):
-    """The points of one spec on one machine."""
+    """All points of one spec on one machine."""
 
     name: str
     machine: str
@@ -61,9 +61,9 @@ class History(Struct, frozen=True, kw_only=True):
 
 
 def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str] = DEFAULT_METRICS) -> list[History]:
-    """Return the histories of these runs, in the order of their first runs.
+    """Return the histories of these runs, ordered by their first runs.
 
-    Raises `harness.UnknownNameError` for a metric that none of the runs has.
+    Raises `harness.UnknownNameError` for a metric that is missing from all runs.
     """
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[StoredRun]]] = {}
     runs = sorted(runs, key=lambda run: run.record.started_at)

@@ -1,7 +1,7 @@
-"""Declarations of the metrics of a run, shared by tables, comparisons, histories, reports and the site.
+"""Declarations of run metrics, shared by tables, comparisons, histories, reports and the site.
 
-`METRICS` are the costs, such as throughput and memory. The scores are declared by the task of a run. Both are instances
-of `RunMetric`, which has the name, the unit and the value of a metric in one place.
+`METRICS` lists the costs, such as throughput and memory. Scores are declared by the run's task. Costs and scores are
+instances of `RunMetric`, which keeps a metric's name, its unit and the function that reads its value in one place.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ class RunMetric:
     """A number about a successful run."""
 
     name: str
-    """Name in options, columns and files. It ends in the unit, except for scores, whose unit depends on the data."""
+    """Name in options, columns and files. It ends with the unit, except for scores, whose unit depends on the data."""
     title: str
     """Header of the metric's column, without the unit."""
     unit: str
-    """Empty for a fraction."""
+    """Unit of the values; empty for fractions."""
     higher_is_better: bool
     read: Callable[[RunRecord], float | None]
-    """Function that returns the value from the record of a successful run, or None if the record lacks it."""
+    """Function that returns the value from the record of a successful run, or None if the record does not have it."""
     group: Literal["score", "throughput", "latency", "memory", "energy", "other"] = "other"
     part: str = ""
     """Name within the group, such as ``training`` or ``device, allocator``."""
     headline: str = ""
-    """Title in summaries, which show only the most important metrics; empty for other metrics."""
+    """Title in summaries, which show only the most important metrics; empty if summaries do not show the metric."""
     flag: str = ""
-    """Name by which the flags of a record refer to the metric."""
+    """Name by which a record's flags refer to the metric."""
     compared: Literal["by default", "on request", "never"] = "on request"
     """Condition under which ``harness compare`` includes the metric."""
     relative: bool = True
-    """True if changes are relative to the base, False if they are differences."""
+    """True if changes are relative to the base, False if they are absolute differences."""
 
     def value(self, record: RunRecord) -> float | None:
         """Return the value for this run; None if the run failed or its record has no finite value."""
@@ -61,9 +61,9 @@ def success(record: RunRecord) -> Success:
 
 
 def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
-    """Return a function that reads the number at `path`, such as ``latency.p50_ms``, from the outcome of a run.
+    """Return a function that reads the number at `path`, such as ``latency.p50_ms``, from a run's outcome.
 
-    The function multiplies the number by `scale`. It returns None if a part of the path is None.
+    The function multiplies the number by `scale`. It returns None if any attribute on the path is None.
     """
     names = path.split(".")
 
@@ -79,7 +79,7 @@ def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
 
 
 def _mfu_percent(record: RunRecord) -> float | None:
-    """Return the model FLOPs utilization of training, relative to the measured peak of the device."""
+    """Return the model FLOPs utilization during training, as a percentage of the device's measured peak."""
     flops_per_s = success(record).speed.train_flops_per_s
     return 100 * flops_per_s / record.roofline.matrix_flops_per_s if record.roofline and flops_per_s else None
 
@@ -122,7 +122,7 @@ METRICS = (
     TRAIN_THROUGHPUT,
     INFERENCE_THROUGHPUT,
     MFU,
-    # Never compared: runs that missed the target have no value, and the other runs alone are a biased sample.
+    # Never compared, because runs that missed the target have no value and the remaining runs are a biased sample.
     RunMetric("time_to_target_s", "to target", "s", False, _at("time_to_target.train_s"), compared="never"),
     _latency(50, headline="median latency", compared="by default"),
     _latency(90),
@@ -142,7 +142,7 @@ METRICS = (
     _energy("train", "train", "gpu"),
     _energy("inference", "infer.", "gpu"),
 )
-"""Costs of a run, in the order of the columns of the comparison table."""
+"""Costs of a run, in the order of the comparison table's columns."""
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 BY_FLAG = {metric.flag: metric for metric in METRICS if metric.flag}
@@ -150,12 +150,12 @@ HEADLINES = tuple(metric for metric in METRICS if metric.headline)
 
 
 def in_group(group: str) -> tuple[RunMetric, ...]:
-    """Return the metrics of a group, in the order of `METRICS`."""
+    """Return the metrics in a group, in the order of `METRICS`."""
     return tuple(metric for metric in METRICS if metric.group == group)
 
 
 def score(metric: Metric, data: DataInfo | None) -> RunMetric:
-    """Return the score of runs on the test split by one of the metrics that plugins declare."""
+    """Return a `RunMetric` for the test score that a plugin declares as `metric`."""
     return RunMetric(
         metric.name,
         metric.name,
@@ -168,7 +168,7 @@ def score(metric: Metric, data: DataInfo | None) -> RunMetric:
 
 
 def comparable(sides: Sequence[Sequence[RunRecord]], catalog: Catalog) -> dict[str, RunMetric]:
-    """Return the metrics by which successful runs of one task can be compared: those with a value on each side.
+    """Return the metrics with a value on each side, which can be used to compare successful runs of one task.
 
     Scores come first. Raises `harness.UnknownNameError` for a score whose plugin is not installed.
     """
@@ -187,5 +187,5 @@ def comparable(sides: Sequence[Sequence[RunRecord]], catalog: Catalog) -> dict[s
 
 
 def named_with_unit(name: str, unit: str) -> str:
-    """Return the name of a metric, followed by the unit if the name does not end in it."""
+    """Return the name of a metric, followed by its unit unless the name already ends with it."""
     return f"{name} ({unit})" if unit and name not in BY_NAME else name

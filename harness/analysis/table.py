@@ -1,6 +1,6 @@
-"""Tables of typed cells, from which all report formats are rendered.
+"""Tables with typed cells, from which all report formats are rendered.
 
-`harness.analysis.comparison_table` defines the columns of the comparison table and builds its rows.
+`harness.analysis.comparison_table` defines the columns and builds the rows of the comparison table.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table."""
+    """A column in a table."""
 
     name: str
-    """Key in `Row.cells` and in machine-readable formats; ends in the unit."""
+    """Key in `Row.cells` and in machine-readable formats. It ends with the unit."""
     title: str
     """Header without the unit."""
     unit: str
-    """Unit of the values; empty for texts, counts and fractions."""
+    """Unit of the values; empty for strings, counts and fractions."""
     kind: Literal["text", "count", "number"]
-    """Type of the values: a text, an integer, or a mean over seeds that may have a confidence interval."""
+    """Type of the values: a string, an integer, or a mean over seeds that may have a confidence interval."""
     better: Literal["higher", "lower", ""] = ""
-    """Direction of better values; empty if there is none, or for the quality, whose rows have ``metric_better``."""
+    """Direction of better values; empty if neither direction is better. It is also empty for the quality column, whose
+    direction is stated in each row's ``metric_better``."""
 
     @property
     def header(self) -> str:
@@ -37,25 +38,25 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value of a table. `value` and `ci95` are exact; `shown` and `shown_ci95` are rounded texts."""
+    """A value in a table. `value` and `ci95` are exact; `shown` and `shown_ci95` are rounded strings."""
 
     value: str | int | float | None
-    """Text, count or mean; None if the value is missing."""
+    """String, count or mean; None if the value is missing."""
     ci95: float | None = None
     """Half-width of the 95% confidence interval; None if there is no interval."""
     flagged: bool = False
-    """True if the value may be unreliable; the ``flags`` column of the row gives the reason."""
+    """True if the value may be unreliable. The row's ``flags`` column states the reason."""
 
     @property
     def shown(self) -> str:
-        """`value` as text, rounded in the same way in all formats; empty if it is None."""
+        """`value` as a string, rounded in the same way in all formats; empty if `value` is None."""
         if self.value is None:
             return ""
         return rounded(self.value, self.ci95)[0] if isinstance(self.value, float) else str(self.value)
 
     @property
     def shown_ci95(self) -> str:
-        """`ci95` as text; empty if it is None."""
+        """`ci95` as a string; empty if there is no interval."""
         if not isinstance(self.value, float) or self.ci95 is None:
             return ""
         return rounded(self.value, self.ci95)[1]
@@ -63,28 +64,28 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table."""
+    """A row in a table."""
 
     cells: dict[str, Cell]
-    """Cells by the names of their columns."""
+    """Cells by column name."""
     run_ids: tuple[str, ...] = ()
     """Ids of the runs in the row."""
 
     def text(self, name: str) -> str:
-        """Return the cell of the column `name` as text."""
+        """Return the cell in column `name` as a string."""
         return self.cells[name].shown
 
 
 @dataclass(frozen=True)
 class Table:
-    """Comparison table, from which report formats are rendered.
+    """Comparison table from which report formats are rendered.
 
     Parameters
     ----------
     columns : tuple of Column
-        Columns in the order in which they are printed.
+        Columns, in the order in which they are printed.
     rows : tuple of Row
-        Rows, each with one cell for every column.
+        Rows, each with one cell per column.
     """
 
     columns: tuple[Column, ...]
@@ -96,9 +97,9 @@ class Table:
         Returns
         -------
         pandas.DataFrame
-            One row for each row of the table and one column for each of its columns. Each ``number`` column is
-            float64, with NaN for missing values, and is followed by a column ``<name>_ci95`` with the half-width of
-            the 95% confidence interval. ``count`` columns are int64, ``text`` columns are str.
+            A data frame with the rows and columns of the table. Each ``number`` column is float64, with NaN for missing
+            values. It is followed by a column ``<name>_ci95`` with the half-width of the 95% confidence interval.
+            ``count`` columns are int64, and ``text`` columns are str.
         """
         import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Evaluation of a run's saved weights under another backend: test scores, compared with those of the run."""
+"""Evaluation of a run's saved weights under another backend. The test scores are compared with the run's scores."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class EvaluationJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendScores(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of the child process; the test outputs are in `ARRAYS`."""
+    """Result of the child process, which saves the test outputs in `ARRAYS`."""
 
     dataset_digest: str
     device: str
@@ -40,7 +40,7 @@ class BackendScores(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of an evaluation, which ``harness evaluate --format json`` prints."""
+    """Result of an evaluation, as printed by ``harness evaluate --format json``."""
 
     run: str
     trained_by: str
@@ -49,20 +49,21 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     trained_scores: dict[str, float | None]
     evaluated_scores: dict[str, float | None]
     error: float
-    """Norm-wise relative difference of all test outputs."""
+    """Norm-wise relative difference between the test outputs of the two backends."""
     examples: int
     """Number of test examples."""
     same_class: int | None
-    """Number of examples to which both assign the same class, at every labeled position; None for regression."""
+    """Number of examples for which both backends predict the same class at every labeled position; None for
+    regression."""
     agree: bool
-    """True if all classes are the same or, for regression, if the outputs differ by rounding only."""
+    """True if all predicted classes are the same or, for regression, if the outputs differ only by rounding."""
 
 
 def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, timeout_s: float) -> Evaluation:
-    """Score the run's weights under `backend`.
+    """Evaluate the run's saved weights under `backend`.
 
     Raises `harness.UsageError` for a run without saved weights, `harness.RecordError` for damaged files, and
-    `harness.HarnessError` if the backend fails or the data are not those of the run.
+    `harness.HarnessError` if the backend fails or the data differ from the run's.
     """
     record = stored.record
     weights = stored.path / WEIGHTS

@@ -1,8 +1,8 @@
 """The roofline of a device: the highest matrix multiplication rate and copy bandwidth that a backend reaches on it.
 
 A run's fraction of the matrix multiplication rate is its model FLOPs utilization (Chowdhery et al. 2022,
-arXiv:2204.02311, appendix B, with the attainable rate instead of the manufacturer's); the ratio of rate and bandwidth
-is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
+arXiv:2204.02311, appendix B, but with the attainable rate instead of the manufacturer's peak). The ratio of rate to
+bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from harness.plugins.requirements import missing
 from harness.records import Environment, Failure, PluginRef, Precision, Roofline
 
 MATRICES = {"cpu": (512, 1024, 2048, 4096), "gpu": (2048, 4096, 8192, 16384)}
-"""Sizes of square matrices; the size with the highest rate counts."""
+"""Sizes of the square matrices. The result is the highest rate over all sizes."""
 COPY_BYTES = {"cpu": 512 * 2**20, "gpu": 2**30}
-"""Size of the copied array, which must be much larger than the caches, as STREAM requires (McCalpin 1995)."""
+"""Size of the copied array in bytes. It must be much larger than the caches, as in STREAM (McCalpin 1995)."""
 WINDOW_S, WINDOWS = 0.3, 7
-"""Approximate duration of a timed window, in seconds, and number of windows."""
+"""Approximate duration of a timed window in seconds, and number of windows."""
 LIMIT_S = 600.0
-"""Time limit of a measurement, in seconds."""
+"""Time limit for a measurement, in seconds."""
 
 
 class RooflineJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class RooflineJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """The rates that a backend reaches on a device."""
+    """Rates that a backend reaches on a device."""
 
     matrix_flops_per_s: float
     copy_bytes_per_s: float
@@ -53,9 +53,10 @@ class Rates(msgspec.Struct, frozen=True):
 def measure(
     backend: str, catalog: Catalog, *, device: str, precision: Precision, threads: int, environment: Environment
 ) -> Roofline | None:
-    """Measure in a child process and save the result; return None if the backend has no kernels for the measurement.
+    """Measure a roofline in a child process, and save and return it.
 
-    Raises `harness.HarnessError` if the measurement fails or cannot be saved.
+    Returns None if the backend has no kernels for the measurement. Raises `harness.HarnessError` if the measurement
+    fails or its result cannot be saved.
     """
     from harness.execute.runner import thread_environment
 
@@ -91,7 +92,7 @@ def usable(catalog: Catalog) -> list[str]:
 
 
 def rate(work: Callable[[], Any], synchronize: Callable[[], None], window_s: float = WINDOW_S) -> float:
-    """Return the median number of calls per second over `WINDOWS` windows, after one window of warm-up."""
+    """Return the median number of calls per second over `WINDOWS` windows, after one warm-up window."""
     count = 1
     rates: list[float] = []
     while len(rates) <= WINDOWS:
@@ -109,7 +110,7 @@ def rate(work: Callable[[], Any], synchronize: Callable[[], None], window_s: flo
 
 
 def measure_rates(job: RooflineJob, context: ChildContext) -> Rates | None:
-    """Measure in this process; return None if the backend has no kernels for the measurement."""
+    """Measure the rates in this process. Return None if the backend has no kernels for the measurement."""
     from harness.execute.preparation import backend_of
 
     backend = backend_of(job.plugin, job.backend)

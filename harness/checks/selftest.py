@@ -1,7 +1,7 @@
-"""A self-test of the measurements on this machine: known quantities are measured in the same way as runs.
+"""A self-test of the measurements on this machine, which measures known quantities in the same way as runs.
 
-One child process allocates known amounts of host memory, phase by phase, and returns the measured amounts; one more
-child process for each accelerator does so on that device.
+One child process allocates known amounts of host memory, phase by phase, and returns the measured amounts. For each
+accelerator, another child process does the same with the memory of that device.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from harness.records import Failure, PluginRef
 MIB = 2**20
 SIZES_MIB = (16, 64, 256)
 TOLERANCE_BYTES, TOLERANCE_FRACTION = 2 * MIB, 0.01
-"""Allowed error, in bytes and as a fraction; the larger of the two counts. It covers pages that the interpreter
+"""Allowed error, in bytes and as a fraction; the larger of the two applies. It accounts for pages that the interpreter
 allocates or frees between two readings."""
 CLOCK_S, CLOCK_TOLERANCE = 0.5, 1e-3
-"""Duration of the comparison of the clocks and allowed difference, in seconds."""
+"""Duration of the clock comparison and allowed difference, both in seconds."""
 TIMEOUT_S = 120.0
-"""Time limit of a child process, in seconds."""
+"""Time limit for each child process, in seconds."""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One measurement of a known quantity."""
+    """Measurement of a known quantity."""
 
     name: str
     expected: float
@@ -46,7 +46,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SelftestJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The checks of one device, or of the host if there is no `plugin`."""
+    """The job of a child process that checks one device, or the host if `plugin` is None."""
 
     backend: str = ""
     plugin: PluginRef | None = None
@@ -54,7 +54,7 @@ class SelftestJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(catalog: Catalog) -> list[Check]:
-    """Run all checks in child processes: those of the host, and those of every accelerator that a backend finds.
+    """Run all checks in child processes, for the host and for every accelerator that a backend finds.
 
     Raises `harness.HarnessError` if a child process fails.
     """
@@ -86,14 +86,14 @@ def check(job: SelftestJob, context: ChildContext) -> list[Check]:
 
 
 def host_memory() -> Iterator[Check]:
-    """Yield checks that a phase which allocates a known amount raises the peak of host memory by this amount."""
+    """Yield checks that allocating a known amount in a phase raises the peak host memory by that amount."""
     from harness.measure.memory import PhaseMemory
 
     for size in SIZES_MIB:
         memory = PhaseMemory()
         memory.enter("before")
         memory.enter("allocated")
-        block = b"\x01" * (size * MIB)  # written to, so that every page is resident
+        block = b"\x01" * (size * MIB)  # nonzero, so that every page is written and resident
         memory.finish()
         del block
         peaks = memory.by_phase_bytes
@@ -101,11 +101,11 @@ def host_memory() -> Iterator[Check]:
 
 
 def device_memory(backend: str, plugin: PluginRef, device: str) -> Iterator[Check]:
-    """Yield checks of the framework's figures for known amounts; none if the framework does not report its memory."""
+    """Yield checks of the memory that the framework reports for known amounts; none if it does not report memory."""
     from harness.execute.preparation import backend_of
 
     provided = backend_of(plugin, backend)
-    provided.allocated_bytes(device, 1)  # exclude the overhead of the first allocation
+    provided.allocated_bytes(device, 1)  # allocate once in advance to exclude the overhead of the first allocation
     for size in SIZES_MIB:
         measured = provided.allocated_bytes(device, size * MIB)
         if measured is not None:
@@ -124,7 +124,7 @@ def _memory(name: str, size_mib: int, measured: int, counter: str) -> Check:
 
 
 def clock() -> Check:
-    """Compare the step timer with the system's wall clock over half a second."""
+    """Check the step timer against the system's wall clock over half a second."""
     wall, start = time.time(), time.perf_counter()
     time.sleep(CLOCK_S)
     measured = time.perf_counter() - start

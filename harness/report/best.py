@@ -1,4 +1,4 @@
-"""Selection of the best values of a column."""
+"""Selection of the best values in a column."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from harness.analysis.table import Cell, Column, Row
 
 
 def best(rows: Sequence[Row], column: Column) -> frozenset[int]:
-    """Return the indices of the rows with the best value of a column, or with one that does not differ significantly.
+    """Return the indices of the rows whose value in a column is the best or does not differ significantly from it.
 
-    A value ties with the best one if both are printed in the same way, or if the 95% confidence interval of their
-    difference includes zero. This interval is computed from those of both values, which are assumed to be independent.
-    Only rows of the same dataset are compared. No row is best if fewer than two have a value, if neither direction is
-    better, or if the rows have different primary metrics.
+    A value ties with the best value if both are printed in the same way, or if the 95% confidence interval for their
+    difference includes zero. This interval is computed from the intervals of both values, which are assumed to be
+    independent. Only rows with the same dataset are compared. No row is best if fewer than two rows have a value, if
+    neither direction is better, or if the rows have different primary metrics.
     """
     if column.kind != "number":
         return frozenset()

@@ -1,4 +1,4 @@
-"""The costs of one run as sections of text: speed, latency, memory, energy and time."""
+"""The costs of one run, formatted as text in sections: speed, latency, memory, energy and time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from harness.records import Energy, RunRecord, Steady, Success
 
 Section = tuple[str, list[tuple[str, object]]]
-"""Title, and (name, value) pairs."""
+"""Title of a section, followed by its (name, value) pairs."""
 
 
 def text(value: object) -> str:
-    """Return a value as text for a reader; numbers have six significant digits."""
+    """Format a value for display. Numbers are rounded to six significant digits."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -30,7 +30,7 @@ def text(value: object) -> str:
 
 
 def sections(record: RunRecord) -> Iterator[Section]:
-    """Yield the costs of a successful run."""
+    """Yield the cost sections for a successful run."""
     outcome = success(record)
     speed, latency = outcome.speed, outcome.latency
     flops = speed.train_flops_per_s
@@ -69,7 +69,7 @@ def sections(record: RunRecord) -> Iterator[Section]:
 
 
 def epochs(outcome: Success) -> Section:
-    """Return the time, the training loss and the validation scores of each epoch."""
+    """Return a section with the time, the training loss and the validation scores for each epoch."""
     return (
         "training",
         [
@@ -80,7 +80,7 @@ def epochs(outcome: Success) -> Section:
 
 
 def _share_of_peak(record: RunRecord) -> str:
-    """Return the model FLOPs utilization."""
+    """Return the model FLOPs utilization as text."""
     if record.roofline is None:
         return "peak not measured: run harness doctor --roofline"
     mfu = MFU.value(record)

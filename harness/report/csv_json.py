@@ -1,14 +1,15 @@
 """The table as CSV and JSON, with numbers rounded as in all other formats.
 
-CSV has a header with the column names and one line for each row. The half-width of an interval is in ``<name>_ci95``. A
-missing value is an empty field. A text that a spreadsheet would interpret as a formula is preceded by an apostrophe,
-and control characters are replaced by spaces.
+The CSV file has a header with the column names and one line for each row. The column ``<name>_ci95`` contains the
+half-width of an interval. Missing values are empty fields. Strings that a spreadsheet would interpret as formulas are
+prefixed with an apostrophe, and control characters are replaced by spaces.
 
-JSON is an object with
+The JSON file contains an object with
 
-- ``schema_version``: 1; incremented by changes that break readers of the older version,
-- ``columns``: name, title, unit and kind (``text``, ``count``, ``number``) of each column,
-- ``rows``: objects that map names to values, with ``<name>_ci95`` after each ``number``; null for a missing value.
+- ``schema_version``: 1; it is incremented by changes that break existing readers,
+- ``columns``: the name, title, unit and kind (``text``, ``count``, ``number``) of each column,
+- ``rows``: objects that map column names to values, with ``<name>_ci95`` after each ``number``. Missing values are
+  null.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-r"""The table as a LaTeX document: a booktabs table for each block, with the best values in bold.
+r"""The table as a LaTeX document, with one booktabs table for each block and the best values in bold.
 
 The document compiles without changes. To include a table in a paper, copy its ``table`` environment and load the
-packages ``booktabs`` and ``graphicx``. Characters that the T1 fonts of pdflatex lack are written as their code points,
-such as ``[U+4E2D]``.
+packages ``booktabs`` and ``graphicx``. Characters that are missing from pdflatex's T1 fonts are written as their code
+points, such as ``[U+4E2D]``.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _cell(cell: Cell, column: Column, is_best: bool) -> str:
 def escape(text: str) -> str:
     """Return `text` on one line, with all LaTeX markup escaped."""
     line = "".join(map(_literal, one_line(text, limit=10_000)))
-    return re.sub("-(?=-)", "-{}", line)  # LaTeX turns two hyphens into a dash
+    return re.sub("-(?=-)", "-{}", line)  # LaTeX would turn two hyphens into a dash
 
 
 def _literal(character: str) -> str:

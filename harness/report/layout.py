@@ -1,7 +1,7 @@
-"""Layout of the table for readers: one block for each task, dataset and device.
+"""Layout of the table for display, with one block for each task, dataset and device.
 
-Values that all rows of a block share are in its heading, columns that are empty in a block are left out, and failed
-runs are listed below it.
+The heading of a block shows the values shared by all of its rows. Columns that are empty in a block are omitted, and
+failed runs are listed below it.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _NEVER_SHOWN = ("metric", "metric_better", "flags", "failures")
 
 @dataclass(frozen=True)
 class Block:
-    """Rows of a table with their heading, columns and notes."""
+    """Rows of a table, with their heading, columns and notes."""
 
     heading: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     labels: tuple[str, ...]
-    """Name of each row, which contains only the fields in which the rows of the block differ."""
+    """Name of each row, composed of the fields in which the rows of the block differ."""
     flags: tuple[str, ...]
-    """Notes on flagged values, one for each row that has any."""
+    """Notes on flagged values, one for each row with flagged values."""
     failures: tuple[str, ...]
-    """Notes on failed runs, one for each row that has any."""
+    """Notes on failed runs, one for each row with failed runs."""
 
 
 def blocks(table: Table) -> list[Block]:
-    """Return the rows of a table, divided into blocks."""
+    """Divide the rows of a table into blocks."""
     devices: dict[tuple[str, str], list[str]] = {}
     for row in table.rows:
         if row.text("device") != "auto":
@@ -43,7 +43,7 @@ def blocks(table: Table) -> list[Block]:
     parts: dict[tuple[str, str, str], list[Row]] = {}
     for row in table.rows:
         task, dataset, device = (row.text(name) for name in ("task", "dataset", "device"))
-        if device == "auto":  # failed before it chose a device: keep it with the rows it would be compared with
+        if device == "auto":  # the run failed early: group it with the rows it would be compared with
             device = devices.get((task, dataset), [device])[0]
         parts.setdefault((task, dataset, device), []).append(row)
     return [block(table, tuple(rows)) for rows in parts.values()]
@@ -53,13 +53,13 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
     """Return a block with these rows of the table."""
     shared = {name: rows[0].text(name) for name in _HEADING if len({row.text(name) for row in rows}) == 1}
     if all(row.text("runs") == row.text("seeds") for row in rows):
-        shared["runs"] = ""  # one run for each seed is the usual case
+        shared["runs"] = ""  # omitted in the usual case of one run per seed
     columns = tuple(
         _titled(column, rows)
         for column in table.columns
         if column.name not in (*shared, *_NEVER_SHOWN) and _is_informative(column, rows)
     )
-    if len({row.text("metric_unit") for row in rows if row.text("metric")}) == 1:  # in the header of the quality
+    if len({row.text("metric_unit") for row in rows if row.text("metric")}) == 1:  # shown in the quality header
         columns = tuple(column for column in columns if column.name != "metric_unit")
     flags, failures = (
         tuple(one_line(f"{_label(row, shared)}, {row.text(name)}", limit=500) for row in rows if row.text(name))
@@ -70,7 +70,7 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
 
 
 def _titled(column: Column, rows: tuple[Row, ...]) -> Column:
-    """Return the column, with the name and unit of the metric in the title of the quality column."""
+    """Return the column. The title of the quality column gets the name and the unit of the metric."""
     if column.name not in ("quality", "reference"):
         return column
     metrics = dict.fromkeys(row.text("metric") for row in rows if row.text("metric"))
@@ -100,7 +100,7 @@ def _label(row: Row, shared: dict[str, str]) -> str:
 
 
 def _is_informative(column: Column, rows: tuple[Row, ...]) -> bool:
-    """Return True if the column has values. With one backend, ratios are informative only if they differ."""
+    """Return True if the column has values. With a single backend, ratios are informative only if they differ."""
     shown = {row.text(column.name) for row in rows} - {""}
     if column.name in RATIOS and len({row.text("backend") for row in rows}) == 1:
         return len(shown) > 1

@@ -1,4 +1,4 @@
-"""The table as GitHub-flavored Markdown: a heading and a pipe table for each block."""
+"""The table as GitHub-flavored Markdown, with a heading and a pipe table for each block."""
 
 from __future__ import annotations
 

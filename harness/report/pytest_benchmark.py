@@ -1,9 +1,9 @@
-"""The runs in the JSON format of pytest-benchmark.
+"""The runs in pytest-benchmark's JSON format.
 
 ``pytest-benchmark compare`` and continuous benchmarking services read this format. Each row of the table gives up to
-three benchmarks with all samples of its successful runs: ``train`` and ``inference`` in seconds per example, one value
-for each window of the steady state, and ``latency`` in seconds per batch. ``extra_info`` contains the quality and the
-other values of the row, rounded as in all other formats.
+three benchmarks, which contain all samples from its successful runs. ``train`` and ``inference`` are in seconds per
+example, with one value for each window of the steady state. ``latency`` is in seconds per batch. ``extra_info``
+contains the quality and the row's other values, rounded as in all other formats.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NAMED = (*IDENTITY, "options")
 
 
 def render(report: Report) -> str:
-    """Return the JSON document. Raises `harness.UsageError` if no run has samples."""
+    """Return the runs as a JSON document. Raises `harness.UsageError` if no run has samples."""
     benchmarks = [benchmark for row in report.table.rows for benchmark in _benchmarks(row, report)]
     if not benchmarks:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The input of report formats: the comparison table and its runs."""
+"""The input for report formats, which consists of the comparison table and its runs."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Runs of a report and the table that summarizes them.
+    """The runs of a report, with the table that summarizes them.
 
     Reporters that declare ``takes="report"`` are called with an instance of this class.
 
     Parameters
     ----------
     runs : tuple of StoredRun
-        Runs of the report, in the order in which they started.
+        Runs in the report, in the order in which they started.
     catalog : Catalog
         Installed plugins.
     verdicts : tuple of ParityVerdict, default=()
         Parity checks in the results directory of the runs.
     all_ratios : bool, default=False
-        If True, the table also has ratios for rows that failed the parity check.
+        If True, the table also shows ratios for rows that failed the parity check.
     price_per_hour : float or None, default=None
-        Price of the machine per hour, from which the table computes the price of a million samples. If None, the table
-        has no prices.
+        Price of the machine per hour, from which the price of a million samples is computed. If None, the table does
+        not show prices.
     title : str, default="Benchmark results"
         Title of the report.
     problems : tuple of str, default=()
@@ -50,7 +50,7 @@ class Report:
 
     @cached_property
     def table(self) -> Table:
-        """Comparison table, in which each run is in exactly one row. It is built on first access."""
+        """Comparison table, built on first access. Each run is in exactly one row."""
         from harness.analysis.comparison_table import build_table
 
         return build_table(
@@ -63,16 +63,16 @@ class Report:
 
     @cached_property
     def by_id(self) -> dict[str, StoredRun]:
-        """Runs by their ids."""
+        """Runs by run id."""
         return {run.record.run_id: run for run in self.runs}
 
     @cached_property
     def backends(self) -> list[str]:
-        """Names of the backends, in the order of the table."""
+        """Names of the backends, in the order of their first rows in the table."""
         return list(dict.fromkeys(row.text("backend") for row in self.table.rows))
 
     def runs_of(self, row: Row) -> list[StoredRun]:
-        """Return the runs of a row.
+        """Return the runs in a row.
 
         Parameters
         ----------
@@ -82,12 +82,12 @@ class Report:
         Returns
         -------
         list of StoredRun
-            Runs in the order in which they started, including failed ones.
+            Runs in the order in which they started, including failed runs.
         """
         return [self.by_id[name] for name in row.run_ids]
 
     def successes(self, row: Row) -> list[StoredRun]:
-        """Return the successful runs of a row.
+        """Return the successful runs in a row.
 
         Parameters
         ----------

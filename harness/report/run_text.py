@@ -1,4 +1,4 @@
-"""All recorded details of one run as text, as shown by ``harness show``."""
+"""All recorded details of one run, formatted as text for ``harness show``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.report.costs import Section, epochs, sections, text
 
 
 def render(record: RunRecord, path: Path) -> str:
-    """Return the details of a run whose record is stored in the directory `path`."""
+    """Return the details of a run as text. `path` is the directory that contains its record."""
     parts = [f"{record.run_id}\n{path}"]
     outcome = record.outcome
     costs = [*sections(record), epochs(outcome)] if isinstance(outcome, Success) else []
@@ -44,7 +44,7 @@ def _failure(failure: Failure) -> str:
 
 
 def run_section(record: RunRecord) -> Section:
-    """Return all settings of the run, and its start, duration and repeat number."""
+    """Return a section with all settings of the run, its start time, its duration and its repeat number."""
     spec = record.spec
     names = (
         "task",
@@ -89,7 +89,7 @@ def _fields(struct: Any) -> dict[str, Any]:
 
 
 def quality(outcome: Success) -> tuple[list[str], list[list[Any]]]:
-    """Return headers and rows of the scores. The primary metric of the task is marked with ``*``."""
+    """Return the headers and rows of the table of scores. The task's primary metric is marked with ``*``."""
     scores = outcome.scores
     splits = {"test": scores.test, "validation": scores.validation}
     if scores.reference is not None:
@@ -108,20 +108,20 @@ def quality(outcome: Success) -> tuple[list[str], list[list[Any]]]:
 
 
 def per_class(outcome: Success) -> tuple[list[str], list[list[Any]]]:
-    """Return headers and rows of the scores of each class."""
+    """Return the headers and rows of the table of scores for each class."""
     columns = ("precision", "recall", "f1", "roc_auc", "support")
     rows = [[score.label, *(getattr(score, name) for name in columns)] for score in outcome.scores.per_class]
     return ["class", *columns], rows
 
 
 def by_group(outcome: Success) -> tuple[list[str], list[list[Any]]]:
-    """Return headers and rows of the primary metric for each group of test examples."""
+    """Return the headers and rows of a table with the primary metric for each group of test examples."""
     rows = [[part.group, part.value, part.score, part.support] for part in outcome.scores.slices]
     return ["group", "value", outcome.scores.primary, "support"], rows
 
 
 def _quality(outcome: Success) -> list[str]:
-    """Return the tables of the scores. Tables without rows are left out."""
+    """Return the tables of scores as text. Tables without rows are omitted."""
     headers, rows = quality(outcome)
     parts = [_grid("quality (* primary metric)", rows, headers)]
     headers, rows = per_class(outcome)
@@ -138,7 +138,7 @@ def _score(value: float | None) -> str:
 
 
 def circumstances(record: RunRecord) -> Iterator[Section]:
-    """Yield the machine, the software, and the digests of data, weights and plugins."""
+    """Yield sections with the machine, the software, and the digests of data, weights and plugins."""
     env, origin = record.environment, record.provenance
     yield (
         "environment",

@@ -1,4 +1,4 @@
-"""The table as plain text. Intervals are below their means, so that blocks stay narrow."""
+"""The table as plain text. Intervals are printed below the means to keep blocks narrow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def render(table: Table) -> str:
 def _block(block: Block) -> str:
     headers = [_header(column) for column in block.columns]
     height = max(header.count("\n") for header in headers) + 1
-    # Pass the header as a row, because tabulate adds two columns of padding to real headers.
+    # Pass the header as a row because tabulate adds two columns of padding to real headers.
     grid = tabulate(
         [["\n" * (height - 1 - header.count("\n")) + header for header in headers]]
         + [[_cell(row.cells[column.name], column) for column in block.columns] for row in block.rows],

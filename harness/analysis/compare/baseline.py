@@ -1,4 +1,4 @@
-"""Baseline files: the records of several runs in one file that can be committed and compared with later."""
+"""Baseline files. Each file contains the records of several runs and can be committed for use in later comparisons."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class _Baseline(Struct, frozen=True, kw_only=True):
 
 
 def save(path: Path, runs: Sequence[StoredRun]) -> int:
-    """Write the records of the successful runs to a file and return their number.
+    """Write the records of the successful runs to a file and return the number of records.
 
-    The raw samples are not saved, so quality can be compared with a baseline over seeds but not example by example.
-    Raises `harness.UsageError` if no run succeeded, and `harness.RecordError` if the file cannot be written.
+    Raw samples are not saved, so quality can be compared with a baseline over seeds, but not example by example. Raises
+    `harness.UsageError` if no run succeeded, and `harness.RecordError` if the file cannot be written.
     """
     records = [run.record for run in runs if isinstance(run.record.outcome, Success)]
     if not records:

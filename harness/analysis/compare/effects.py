@@ -1,7 +1,7 @@
 """Effect sizes with confidence intervals, and the smallest difference that could have been detected.
 
-All intervals are two-sided. Their confidence is given by the caller, who has corrected it for the number of
-comparisons. Speeds, times and sizes are compared as ratios, by their logarithms; quality is compared as a difference.
+All intervals are two-sided. The caller passes the confidence level, already corrected for the number of comparisons.
+Speeds, times and sizes are compared as ratios, using their logarithms. Quality is compared as a difference.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 POWER = 0.95
-"""Probability with which a difference of the detectable size is found."""
+"""Probability that a difference of the detectable size is found."""
 MIN_RUNS = 3
-"""Minimum number of runs on each side, or of pairs, from which a spread is estimated."""
+"""Minimum number of runs on each side, or minimum number of pairs, for estimating a spread."""
 RESAMPLES = 20_000
 CHUNK = 10**7
-"""Number of random counts drawn at once, which limits the memory used."""
+"""Number of random counts drawn at once, to limit memory use."""
 
 
 class Effect(NamedTuple):
-    """Estimate and confidence interval of a difference new - base, or of the logarithm of a ratio new / base."""
+    """Estimate and confidence interval for a difference new - base, or for the logarithm of a ratio new / base."""
 
     value: float
     low: float
@@ -36,10 +36,11 @@ class Effect(NamedTuple):
 
 
 def of_pairs(differences: Sequence[float], confidence: float, resolution: float = 0.0) -> Effect:
-    """Return the mean of `MIN_RUNS` or more paired differences, with an interval by Student's t.
+    """Return the mean of paired differences, with a confidence interval from Student's t distribution.
 
-    Scores change in steps, such as one example more or less. `resolution` is a lower bound for the standard deviation,
-    so that a few differences that happen to be equal do not give an interval of width zero.
+    At least `MIN_RUNS` differences are required. Scores change in discrete steps, such as one example more or less.
+    `resolution` is a lower bound for the standard deviation, so that a few differences that happen to be equal do not
+    give an interval of width zero.
     """
     import numpy as np
 
@@ -49,9 +50,10 @@ def of_pairs(differences: Sequence[float], confidence: float, resolution: float 
 
 
 def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, resolution: float = 0.0) -> Effect:
-    """Return the difference of two means of `MIN_RUNS` or more runs, with an interval by Welch's t test.
+    """Return the difference between two means, with a confidence interval from Welch's t-test.
 
-    The test is that of Welch 1947, Biometrika 34, 28-35. `resolution` has the same meaning as in `of_pairs`.
+    At least `MIN_RUNS` runs are required on each side. The test is described in Welch 1947, Biometrika 34, 28-35.
+    `resolution` has the same meaning as in `of_pairs`.
     """
     import numpy as np
 
@@ -74,12 +76,12 @@ def _student(value: float, standard_error: float, freedom: float, confidence: fl
 
 
 def of_examples(base: Array, new: Array, finish: Callable[[Array], Array], confidence: float) -> Effect:
-    """Return the difference of two scores over the same examples, with an interval by the paired bootstrap.
+    """Return the difference between two scores over the same examples, with a paired bootstrap confidence interval.
 
-    `base` and `new` are float ``[N]``: the contribution of each example to the score under either model. `finish` turns
-    their means ``[R, 2]`` into scores. The intervals are percentile intervals (Efron and Tibshirani 1993, chapter 13),
-    computed with a fixed seed. The result holds for these two trained models; it does not include the variation between
-    training runs.
+    `base` and `new`, float ``[N]``, are the contributions of the examples to the score of each model. `finish` converts
+    their means ``[R, 2]`` to scores. The intervals are percentile intervals (Efron and Tibshirani 1993, chapter 13),
+    computed with a fixed seed. The result applies to these two trained models; it does not include the variation
+    between training runs.
     """
     import numpy as np
     from scipy.special import ndtri

@@ -1,4 +1,4 @@
-"""Bounds on the change of a metric, such as ``--fail-on train_samples_per_s:-5%``."""
+"""Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from harness.errors import UsageError
 
 
 class Gate(Struct, frozen=True, kw_only=True):
-    """A bound on the change of one metric."""
+    """A bound on the change in one metric."""
 
     text: str
-    """The bound as the user wrote it."""
+    """The bound as written by the user."""
     metric: str
     bound: float
-    """Lower bound of the change if negative, upper bound if positive; a fraction of the base if `relative`."""
+    """Lower bound on the change if negative, upper bound if positive; a fraction of the base if `relative`."""
     relative: bool
 
     def broken_by(self, comparison: Comparison) -> bool:
-        """Return True if the whole confidence interval of the change is beyond the bound."""
+        """Return True if the whole confidence interval for the change is beyond the bound."""
         if comparison.low is None or comparison.high is None:
             return False
         return comparison.high < self.bound if self.bound < 0 else comparison.low > self.bound
 
 
 def parse(texts: Iterable[str]) -> list[Gate]:
-    """Return the bounds written as ``METRIC:-5%``, ``METRIC:+10%`` or ``METRIC:-0.01``.
+    """Parse bounds written as ``METRIC:-5%``, ``METRIC:+10%`` or ``METRIC:-0.01``.
 
-    Raises `harness.UsageError` for any other text.
+    Raises `harness.UsageError` for any other string.
     """
     gates = []
     for text in texts:
@@ -51,7 +51,7 @@ def parse(texts: Iterable[str]) -> list[Gate]:
 
 
 def broken(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[tuple[Gate, Compared, Comparison]]:
-    """Return each broken bound with its comparison. Raises `harness.UsageError` for a bound in a wrong unit."""
+    """Return each broken bound with its comparison. Raises `harness.UsageError` for a bound with the wrong unit."""
     breaches = []
     for gate in gates:
         for pair in compared:

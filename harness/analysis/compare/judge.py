@@ -1,7 +1,7 @@
-"""Comparison of two sets of runs, with one verdict for each metric: better, worse or inconclusive.
+"""Comparison of two sets of runs, with a verdict for each metric: better, worse or inconclusive.
 
-The m comparisons of one command share a familywise error rate of at most `ALPHA`: each interval has the confidence
-1 - `ALPHA` / m (Bonferroni correction). The verdict is inconclusive if the interval includes "no difference".
+The familywise error rate of the m comparisons in one command is at most `ALPHA`, because each interval has the
+confidence level 1 - `ALPHA` / m (Bonferroni correction). The verdict is inconclusive if the interval includes zero.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ComparisonVerdict = Literal["better", "worse", "inconclusive"]
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """Change of one metric between the two sides of a match.
+    """Change in one metric between the two sides of a match.
 
     Changes in quality are differences. Changes in other metrics are relative to the base: 0.05 is an increase of 5%.
     """
@@ -39,36 +39,36 @@ class Comparison(Struct, frozen=True, kw_only=True):
     higher_is_better: bool
     relative: bool
     base: float | None
-    """Mean over the runs; the geometric mean for metrics that are compared as ratios."""
+    """Mean over the runs. This is the geometric mean for metrics that are compared as ratios."""
     new: float | None
     change: float | None
     low: float | None
     high: float | None
-    """Ends of the confidence interval of the change; None if there are too few runs."""
+    """Ends of the confidence interval for the change; None if there are too few runs."""
     detectable: float | None
     """Smallest change that would be detected with probability 0.95; None if there are too few runs."""
     verdict: ComparisonVerdict
-    """``inconclusive`` if the interval includes 0 or there are too few runs for an interval."""
+    """``inconclusive`` if the interval includes 0 or if there are too few runs for an interval."""
     evidence: str
-    """Number of runs, pairs or examples behind the interval, or the reason why there is none."""
+    """Number of runs, pairs or examples from which the interval was computed, or the reason for a missing interval."""
     unit: str = ""
-    """Unit of `base` and `new`; empty for a fraction."""
+    """Unit of `base` and `new`; empty for fractions."""
 
 
 class Compared(Struct, frozen=True, kw_only=True):
-    """All comparisons of one match."""
+    """All comparisons for one match."""
 
     name: str
     differences: list[tuple[str, str, str]]
-    """(name, base, new) of each setting, package or part of the machine that differs."""
+    """(name, base, new) for each setting, package or machine property that differs."""
     comparisons: list[Comparison]
 
 
 def compare(matched: Match, metric: RunMetric, confidence: float, *, by_example: bool = True) -> Comparison:
-    """Return the change of one metric from base to new.
+    """Return the change in one metric from base to new.
 
-    If `by_example`, quality is compared over the test examples of one seed when there are too few seeds for an
-    interval. This takes about a second.
+    If `by_example` is True and there are too few seeds for an interval, quality is compared over the test examples of
+    one seed. This takes about a second.
     """
     sides = [_values(side, metric) for side in (matched.base, matched.new)]
     means = [_mean(list(side.values()), metric.relative) for side in sides]
@@ -128,7 +128,7 @@ def _of_runs(
 
 
 def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect | None, str]:
-    """Compare two runs of one seed and split over their test examples, if the score is a mean over examples."""
+    """Compare two runs with the same seed and split over their test examples, if the score is a mean over examples."""
     pairs = [
         (base, new)
         for base in matched.base
@@ -157,11 +157,12 @@ _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]] 
     "rmse": (lambda targets, outputs: (outputs - targets)[:, 0] ** 2, lambda means: means**0.5),
     "mae": (lambda targets, outputs: abs(outputs - targets)[:, 0], lambda means: means),
 }
-"""Metric -> two functions: from targets and outputs to the terms of the examples, and from their mean to the score."""
+"""Metric -> two functions. The first computes each example's term from targets and outputs. The second computes the
+score from the mean of the terms."""
 
 
 def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | None, int, int], float]:
-    """Return the value of each run, keyed by its split, its seed and its repeat number, which starts at 1."""
+    """Return the value for each run, keyed by split, seed and repeat number. Repeat numbers start at 1."""
     values: dict[tuple[int | None, int, int], float] = {}
     for run in sorted(side, key=lambda run: run.record.started_at):
         value, repeat = metric.value(run.record), 1
@@ -175,7 +176,7 @@ def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | No
 
 
 def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[int | None, int], float]:
-    """Return the mean over the repeats of each seed and split."""
+    """Return the mean over the repeats for each split and seed."""
     draws: dict[tuple[int | None, int], list[float]] = {}
     for (split, seed, _), value in values.items():
         draws.setdefault((split, seed), []).append(value)
@@ -183,7 +184,7 @@ def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[in
 
 
 def _interleaved(matched: Match) -> bool:
-    """Return True if runs of both sides alternated, so that a drift of the machine affected both equally."""
+    """Return True if the runs of both sides alternated, so that drift in the machine's speed affected both equally."""
     turns = [(run.record.started_at, "base") for run in matched.base]
     turns += [(run.record.started_at, "new") for run in matched.new]
     order = [side for _, side in sorted(turns)]
@@ -191,7 +192,7 @@ def _interleaved(matched: Match) -> bool:
 
 
 def _resolution(matched: Match) -> float:
-    """Return the change of a score by one example, as a fraction; 0 if the score does not count examples."""
+    """Return the change in the score caused by one example, as a fraction; 0 if the score does not count examples."""
     info = matched.base[0].record.provenance.data
     if info is None or info.objective != "classification":
         return 0.0
@@ -234,10 +235,10 @@ def _verdict(effect: Effect | None, higher_is_better: bool) -> ComparisonVerdict
 def compare_all(
     matches: Sequence[Match], catalog: Catalog, metrics: Sequence[str] = (), additional: Sequence[str] = ()
 ) -> list[Compared]:
-    """Compare the two sides of every match by each of `metrics`.
+    """Compare the two sides of every match with respect to each of `metrics`.
 
-    If `metrics` is empty, compare the primary metric, the costs that are compared by default, and `additional`. Raises
-    `harness.UnknownNameError` for a metric that none of the matches has.
+    If `metrics` is empty, the primary metric, the costs that are compared by default, and `additional` are compared.
+    Raises `harness.UnknownNameError` for a metric that is missing from all matches.
     """
     known = [comparable([[run.record for run in side] for side in (m.base, m.new)], catalog) for m in matches]
     names = dict.fromkeys(itertools.chain.from_iterable(known))

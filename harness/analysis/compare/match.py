@@ -19,15 +19,15 @@ from harness.records.store import RECORD, Store, StoredRun, read_record
 
 @dataclass(frozen=True)
 class Match:
-    """Two sets of runs to compare, each of one setting."""
+    """Two sets of runs to compare. All runs in a set have the same setting."""
 
     base: list[StoredRun]
-    """Successful runs of one setting, including all its seeds, splits and repeats."""
+    """Successful runs with one setting, including all seeds, splits and repeats."""
     new: list[StoredRun]
 
     @property
     def name(self) -> str:
-        """Task, dataset, model, backend, device and precision, with ``base -> new`` for those that differ."""
+        """Task, dataset, model, backend, device and precision, written as ``base -> new`` where the sides differ."""
         mine, other = (runs[0].record.spec for runs in (self.base, self.new))
         parts = []
         for field in IDENTITY:
@@ -37,17 +37,17 @@ class Match:
 
     @property
     def differences(self) -> list[tuple[str, str, str]]:
-        """(name, base, new) of the settings, machine properties, package versions and commit that differ."""
+        """(name, base, new) for each setting, machine property, package version or commit that differs."""
         return changes(*(described(runs[0].record) for runs in (self.base, self.new)))
 
 
 def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[StoredRun]:
     """Return the runs that `text` refers to.
 
-    It is one of: a results directory, the directory of one run, a baseline file, a suite file (``.toml``), whose
-    planned runs are looked up in `results`, or the beginning or a part of run ids in `results`. `catalog` is called
-    only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a record
-    cannot be read.
+    `text` is the path of a results directory, of the directory of one run, of a baseline file or of a suite file
+    (``.toml``), or a prefix or part of run ids in `results`. The planned runs of a suite are looked up in `results`.
+    `catalog` is called only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a
+    record cannot be read.
     """
     path = Path(text)
     if (path / RECORD).is_file():
@@ -94,16 +94,16 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
 
 
 def _device_independent_key(spec: RunSpec) -> str:
-    """Return the key of a spec without its device, because ``auto`` is replaced when the run starts."""
+    """Return the key of a spec without its device, because the device ``auto`` is replaced when the run starts."""
     return msgspec.structs.replace(spec, device="auto").key
 
 
 def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Match], list[str]]:
     """Return the matches between two sets of runs, and the names of the settings that have no counterpart.
 
-    Runs with equal settings are matched first. The remaining ones are matched if their task, dataset, model, backend,
-    device and precision are equal and unique on both sides; then regardless of the backend; then if only one setting
-    is left on each side.
+    Runs with equal settings are matched first. The remaining runs are matched if their task, dataset, model, backend,
+    device and precision are equal and unique on both sides. The next step does the same regardless of the backend.
+    Finally, if only one setting is left on each side, the two are matched.
     """
     sides = [_groups(base), _groups(new)]
     matches = []

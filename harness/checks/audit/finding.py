@@ -1,4 +1,4 @@
-"""The result of a check."""
+"""Results of audit checks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from msgspec import Struct
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """The result of one check of an audit."""
+    """Result of one audit check."""
 
     check: str
-    """Name of the check, as a statement that should hold."""
+    """Name of the check, phrased as a statement that should hold."""
     passed: bool | None
-    """True if the statement holds; None if the check could not be made."""
+    """True if the statement holds; None if the check could not be performed."""
     detail: str
-    """Observed values, or the reason why the check could not be made."""
+    """Observed values, or the reason why the check could not be performed."""

@@ -1,4 +1,4 @@
-"""Checks that need only the record, its raw samples and the other runs of its results directory."""
+"""Checks that need only the record, its raw samples and the other runs in its results directory."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 _NO_EVIDENCE = "the record was written before this evidence was collected"
 
 CLOCK_FRACTION, CLOCK_S = 0.01, 0.05
-"""Allowed difference between the two clocks, as a fraction of the duration plus a number of seconds. The operating
-system adjusts the wall clock in small steps, for example by NTP."""
+"""Allowed difference between the two clocks: a fraction of the duration plus a number of seconds. The operating system
+adjusts the wall clock in small steps, for example when it synchronizes with an NTP server."""
 ROUNDING = 1e-9
-"""Allowed relative difference between a recorded figure and its recomputation from the same samples in the same
-order."""
+"""Allowed relative difference between a recorded figure and the same figure recomputed from the same samples in the
+same order."""
 
 
 def on_record(run: StoredRun, others: Sequence[StoredRun], catalog: Catalog) -> Iterator[Finding]:
-    """Yield the findings on a successful run; `others` are the runs of its results directory."""
+    """Yield the findings for a successful run. `others` are the runs in its results directory."""
     record = run.record
     outcome = record.outcome
     assert isinstance(outcome, Success)
@@ -45,7 +45,7 @@ def on_record(run: StoredRun, others: Sequence[StoredRun], catalog: Catalog) -> 
 
 
 def _timed_predictions(record: RunRecord, outcome: Success) -> Finding:
-    """Check that the predictions computed while timing are those that were scored, as MLPerf's TEST01 does."""
+    """Check that the predictions from the timed phase are the ones that were scored, as in MLPerf's TEST01."""
     check = "timed predictions match the scored ones"
     evidence = outcome.evidence
     if evidence is None:
@@ -133,13 +133,13 @@ def _scores(record: RunRecord, outcome: Success, arrays: Arrays | None, catalog:
     wrong = [
         f"{name} is {value} in the record, {computed[name]} from the predictions"
         for name, value in outcome.scores.test.items()
-        if not _same(value, computed[name], 1e-6)  # another version of a library may sum in another order
+        if not _same(value, computed[name], 1e-6)  # another library version may sum in a different order
     ]
     return Finding(check=check, passed=not wrong, detail="; ".join(wrong) or f"{len(computed)} scores")
 
 
 def _siblings(run: StoredRun, others: Sequence[StoredRun]) -> Iterator[Finding]:
-    """Check that runs with other seeds have other weights, and that repeats start from the same weights and data."""
+    """Check that different seeds give different weights, and that repeats start from the same weights and data."""
     record = run.record
     comparable = [
         other
@@ -164,7 +164,7 @@ def _compared(
     problem: Callable[[RunRecord, RunRecord], str],
     none: str,
 ) -> Finding:
-    """Compare a run with each of `others`; `none` is the reason to give if there are none."""
+    """Compare a run with each of `others`. `none` is the reason reported if `others` is empty."""
     if not others:
         return Finding(check=check, passed=None, detail=none)
     problems = [f"{text} {other.record.run_id}" for other in others if (text := problem(run.record, other.record))]
@@ -172,7 +172,7 @@ def _compared(
 
 
 def _seed_problem(record: RunRecord, other: RunRecord) -> str:
-    """Return what two runs of distinct seeds should not have in common; empty if they differ as they should."""
+    """Return a phrase naming the weights that two runs with distinct seeds wrongly share; empty if they share none."""
     mine, theirs = record.provenance, other.provenance
     if None in (mine.final_weights_digest, theirs.final_weights_digest):
         return ""  # A model without canonical weights does not depend on the seed.
@@ -182,7 +182,7 @@ def _seed_problem(record: RunRecord, other: RunRecord) -> str:
 
 
 def _repeat_problem(record: RunRecord, other: RunRecord) -> str:
-    """Return how the starting points of two repeats differ; empty if they are the same."""
+    """Return a description of how the starting points of two repeats differ; empty if they are the same."""
     mine, theirs = record.provenance, other.provenance
     if mine.initial_weights_digest != theirs.initial_weights_digest:
         return "the initial weights differ from those of"
@@ -190,7 +190,7 @@ def _repeat_problem(record: RunRecord, other: RunRecord) -> str:
 
 
 def _same(recorded: float | None, computed: float | None, tolerance: float = ROUNDING) -> bool:
-    """Return whether two figures are equal up to rounding, or both missing."""
+    """Return True if two figures are equal up to rounding, or if both are missing."""
     if recorded is None or computed is None:
         return recorded is computed
     return math.isclose(recorded, computed, rel_tol=tolerance, abs_tol=tolerance)

@@ -1,5 +1,7 @@
-"""Checks that repeat parts of a run in a child process: its data, its initial weights, the predictions of its saved
-weights, and whether its backend caches results.
+"""Checks that repeat parts of a run in a child process.
+
+They recompute the run's data, its initial weights and the predictions of its saved weights, and test whether the
+backend caches results.
 """
 
 from __future__ import annotations
@@ -33,10 +35,10 @@ CHECKS = (
     "no results are cached between batches",
 )
 FASTER = 1.1
-"""Allowed ratio of the time of fresh batches to that of a repeated batch, as in MLPerf's TEST04."""
+"""Maximum ratio of the time for fresh batches to the time for a repeated batch, as in MLPerf's TEST04."""
 PAIRS, WINDOW_S, BATCHES = 12, 0.1, 64
-"""Number of windows of each kind, which alternate; their approximate duration in seconds; and their maximum number of
-batches."""
+"""Number of timed windows of each kind, approximate duration of a window in seconds, and maximum number of batches in a
+window. Windows with fresh batches and windows with a repeated batch alternate."""
 
 
 class ReplayJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +51,7 @@ class ReplayJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
-    """Return a finding for each of `CHECKS`; those that the child could not make contain the reason."""
+    """Return a finding for each of `CHECKS`. If the child could not perform a check, its finding gives the reason."""
     findings: list[Finding] = []
     try:
         spec = run.record.spec
@@ -100,7 +102,7 @@ def _digests(actual: str, recorded: str) -> str:
 
 
 def _saved(folder: Path, record: RunRecord, session: Session, data: PreparedData) -> Finding:
-    """Predict with the saved weights, which stay set in the session, and compare with the saved predictions."""
+    """Compare the saved predictions with new ones from the saved weights, which remain set in the session."""
     from harness.checks.parity.distance import relative
     from harness.execute.weights import load
     from harness.measure.inference import predict
@@ -123,7 +125,7 @@ def _saved(folder: Path, record: RunRecord, session: Session, data: PreparedData
 
 
 def _no_cache(session: Session, data: PreparedData, batch_size: int) -> Finding:
-    """Compare the speed of one repeated batch with that of new batches drawn from the training split."""
+    """Compare the time for one repeated batch with the time for new batches drawn from the training split."""
     import numpy as np
 
     from harness.measure.steady import median_interval

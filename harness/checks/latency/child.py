@@ -1,4 +1,4 @@
-"""The child process of a latency measurement: open a run's model and measure it."""
+"""The child process of a latency measurement, which opens a run's model and measures it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from harness.records.store import WEIGHTS
 
 LATENCIES = "latencies.npz"
 MAX_BYTES = 256 * 2**20
-"""Maximum size of the samples that are held in memory."""
+"""Maximum size of the samples kept in memory, in bytes."""
 CALIBRATION_S = 0.5
-"""Duration of the measurement of a query's expected time, in seconds."""
+"""Duration of the calibration that estimates the time per query, in seconds."""
 
 
 class LatencyJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +42,7 @@ class LatencyJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
-    """Measure the run's model, and save the raw latencies and LoadGen's logs in the call's directory."""
+    """Measure the latency of the run's model, and save the raw latencies and LoadGen's logs in the call's directory."""
     settings = job.settings
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     environment = collect()  # before the model is loaded, so that the load average excludes the measurement

@@ -1,7 +1,7 @@
-"""The four scenarios, measured with MLPerf's LoadGen, so that the figures are defined as in MLPerf Inference.
+"""The four MLPerf Inference scenarios, measured with LoadGen so that the figures follow MLPerf's definitions.
 
 LoadGen issues queries from a separate thread. The thread that created the session answers them, because frameworks
-keep thread counts and devices per thread.
+keep settings such as the thread count and the device per thread.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any, NamedTuple
 from harness.checks.latency.result import Measured, Settings
 
 LEAST_QUERIES = 662
-"""Minimum number of queries for a p99, and for LoadGen's early stopping at the 99th percentile."""
+"""Minimum number of queries for estimating the 99th percentile, and for LoadGen's early stopping at that percentile."""
 DEFAULT_BOUND_MS = 100.0
-"""Default latency bound of LoadGen, in milliseconds."""
+"""LoadGen's default latency bound, in milliseconds."""
 MARGIN = 1.5
-"""Factor by which the query rate that is announced to LoadGen exceeds the measured one, because LoadGen creates all
-queries in advance."""
+"""Ratio of the query rate announced to LoadGen to the measured rate. It is above 1 because LoadGen creates all queries
+in advance."""
 OVERHEAD_S = 1e-4
-"""Time per query that is allowed for LoadGen and for passing the query between threads when a target rate is chosen, in
-seconds (``python -m benchmarks.loadgen`` measures it)."""
+"""Overhead per query that is assumed when a target rate is chosen, in seconds. It covers LoadGen and the handover
+between threads, and is measured by ``python -m benchmarks.loadgen``."""
 _SCENARIOS = {
     "single-stream": "SingleStream",
     "multi-stream": "MultiStream",
@@ -47,11 +47,11 @@ class _Query(NamedTuple):
 def run(
     answer: Answer, samples: int, settings: Settings, expected_s: float, logs: Path
 ) -> tuple[Measured, list[float]]:
-    """Return the figures and the latency of each query, in seconds; LoadGen writes its logs to the directory `logs`.
+    """Return the figures and the latency of each query, in seconds. LoadGen writes its logs to the directory `logs`.
 
-    `answer` computes the samples with the given numbers; it takes `expected_s` for one query or, in the ``offline``
-    scenario, for one sample. Latency counts from the moment at which LoadGen issues the query or, in the ``server``
-    scenario, from the query's scheduled arrival. Raises what `answer` raises.
+    `answer` computes the samples with the given indices. `expected_s` is the time it takes for one query or, in the
+    ``offline`` scenario, for one sample. Latency is measured from the moment when LoadGen issues the query or, in the
+    ``server`` scenario, from the query's scheduled arrival. Exceptions raised by `answer` propagate.
     """
     import mlperf_loadgen as lg
 
@@ -84,7 +84,7 @@ def run(
             try:
                 answer([number for part in waiting if part for number in part.samples])
             except BaseException as error:
-                # LoadGen waits for every answer, so complete the other queries before raising.
+                # LoadGen waits for every answer, so complete the remaining queries before raising.
                 failure.append(error)
         now = time.perf_counter()
         for part in waiting:
@@ -107,7 +107,7 @@ def run(
 
 
 def _waiting(issued: queue.SimpleQueue[_Query | None], first: _Query, most: int) -> list[_Query | None]:
-    """Return `first` and the queries that already wait, at most `most` in total; None marks the end of the test."""
+    """Return `first` and any queries already waiting, at most `most` in total. None marks the end of the test."""
     waiting: list[_Query | None] = [first]
     while len(waiting) < most and waiting[-1] is not None:
         try:
@@ -144,7 +144,7 @@ def _measured(detail: Path, settings: Settings, seconds: float, queries: int) ->
                 errors.append(str(entry["value"]))
     rate = logged.get("result_samples_per_second")
     total = queries * settings.samples_per_query
-    if rate is not None:  # offline: one query, whose number of samples LoadGen chose
+    if rate is not None:  # offline: a single query, for which LoadGen chose the number of samples
         total = int(logged["effective_samples_per_query"])
         seconds = total / float(rate)
     valid = logged.get("result_validity") == "VALID"
@@ -160,7 +160,7 @@ def _measured(detail: Path, settings: Settings, seconds: float, queries: int) ->
 
 
 def _reasons(logged: dict[str, Any], errors: list[str]) -> list[str]:
-    """Return the reasons why LoadGen calls a result invalid."""
+    """Return the reasons why LoadGen declared a result invalid."""
     texts = {
         "result_perf_constraints_met": "more than 1% of the queries took longer than the bound",
         "result_min_duration_met": "the queries ended before the minimum duration",

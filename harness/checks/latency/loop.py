@@ -13,8 +13,9 @@ ENGINE = "harness loop"
 def run(answer: Callable[[Sequence[int]], None], samples: int, settings: Settings) -> tuple[Measured, list[float]]:
     """Return the figures and the latency of each query, in seconds.
 
-    ``single-stream``: queries of one sample each, one after the other in the order of the samples, until the time is
-    up. ``offline``: one query of all samples, repeated as often as fits into the time according to a first pass.
+    ``single-stream``: queries with one sample each are issued one after the other, in the order of the samples, until
+    the time is up. ``offline``: a single query contains all samples, repeated as often as the time allows. A first pass
+    over the samples determines the number of repetitions.
     """
     if settings.scenario == "offline":
         return _offline(answer, samples, settings)

@@ -1,4 +1,4 @@
-"""Measure a stored run's latency in a child process, and save the result next to the run's record."""
+"""Latency measurement of a stored run in a child process. The result is saved next to the run's record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.records.store import StoredRun, write_json
 
 FOLDER, RESULT = "latency", "result.json"
 STREAMS = 8
-"""Number of samples in a ``multi-stream`` query (MLPerf Inference rules, edge)."""
+"""Number of samples in a ``multi-stream`` query (MLPerf Inference rules for edge systems)."""
 
 
 def settings(
@@ -32,7 +32,7 @@ def settings(
     target_qps: float | None = None,
     latency_bound_ms: float | None = None,
 ) -> Settings:
-    """Return the settings of a measurement. Raises `harness.UsageError` for options that the scenario does not have."""
+    """Return the settings for a measurement. Raises `harness.UsageError` for options that the scenario does not use."""
     if scenario != "server" and (target_qps is not None or latency_bound_ms is not None):
         raise UsageError(f"--target-qps and --latency-bound-ms require --scenario server, not {scenario}")
     if batch_size is not None and scenario not in ("server", "offline"):
@@ -53,7 +53,10 @@ def settings(
 
 
 def engine_for(scenario: Scenario) -> Literal["loadgen", "loop"]:
-    """Return ``loadgen`` if it is installed, else ``loop``, or raise `harness.UsageError` if the scenario needs it."""
+    """Return ``loadgen`` if LoadGen is installed, else ``loop``.
+
+    Raises `harness.UsageError` if LoadGen is not installed and the scenario needs it.
+    """
     if importlib.util.find_spec("mlperf_loadgen") is not None:
         return "loadgen"
     if scenario in ("single-stream", "offline"):
@@ -62,9 +65,9 @@ def engine_for(scenario: Scenario) -> Literal["loadgen", "loop"]:
 
 
 def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: float) -> tuple[LatencyResult, Path]:
-    """Measure the latency; return the result and the directory with it, its raw samples and LoadGen's logs.
+    """Measure the latency and return the result and its directory, which also contains raw samples and LoadGen's logs.
 
-    Raises `harness.HarnessError` if the measurement fails, which leaves no files behind.
+    Raises `harness.HarnessError` if the measurement fails. In this case, no files are left behind.
     """
     spec = run.record.spec
     engine = engine_for(chosen.scenario)
@@ -101,7 +104,7 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
 
 
 def _saved(scratch: Path, folder: Path, scenario: Scenario) -> Path:
-    """Rename the directory `scratch` to the first free name in `folder`, and return its path."""
+    """Rename the directory `scratch` to the first unused name in `folder`, and return its new path."""
     scratch.chmod(0o755)
     number = 1
     while True:

@@ -18,23 +18,23 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     scenario: Scenario
     seconds: float
-    """Minimum duration, in seconds; for ``offline``, the intended duration of its single query."""
+    """Minimum duration, in seconds. For ``offline``, the intended duration of the single query."""
     batch_size: int
-    """Maximum number of samples that are computed at once."""
+    """Maximum number of samples computed at once."""
     samples_per_query: int
-    """Number of samples in a query: all for ``offline``, 8 for ``multi-stream``, else 1."""
+    """Number of samples in a query: all samples for ``offline``, 8 for ``multi-stream``, and 1 otherwise."""
     target_qps: float | None = None
-    """For ``server``: mean number of queries per second, which arrive as a Poisson process. None for half of the rate
+    """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. None for half the rate
     that the model reaches with one query at a time."""
     latency_bound_ms: float | None = None
-    """For ``server``: upper bound on the latency of 99% of the queries. None for LoadGen's default."""
+    """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. None for LoadGen's default."""
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """Figures that an engine measured."""
+    """Figures measured by an engine."""
 
     engine: str
-    """``loadgen`` with its version, or ``harness loop``."""
+    """``loadgen`` followed by its version, or ``harness loop``."""
     valid: bool | None
     """LoadGen's verdict; None without LoadGen."""
     reasons: list[str]
@@ -44,31 +44,31 @@ class Measured(Struct, frozen=True, kw_only=True):
     queries: int
     samples: int
     target_qps: float | None = None
-    """For ``server``: the rate that LoadGen aimed at, in queries per second. None for the other scenarios."""
+    """For ``server``: the query rate that LoadGen targeted, in queries per second. None for other scenarios."""
 
 
 class LatencyResult(Struct, frozen=True, kw_only=True):
-    """Result of a latency measurement of one run's model."""
+    """Result of a latency measurement for one run's model."""
 
     run_id: str
     settings: Settings
     measured: Measured
     samples_per_s: float
     percentiles_ms: dict[str, float | None]
-    """Percentiles ``p50`` to ``p99.9`` of the queries' latencies, by nearest rank; None if there are too few queries.
-    Empty for ``offline``, which has a single query."""
+    """Percentiles ``p50`` to ``p99.9`` of the query latencies, computed by the nearest-rank method. A percentile is
+    None if there are too few queries. Empty for ``offline``, which has a single query."""
     mean_ms: float | None
-    """Mean latency of the queries; None for ``offline``."""
+    """Mean query latency, in milliseconds; None for ``offline``."""
     weights: Literal["trained", "initial"]
-    """Weights that were used: those that the run saved, or the initial ones."""
+    """Weights that were used: the ones saved by the run, or the initial ones."""
     device: str
     started_at: str
     environment: Environment
     flags: list[str]
-    """Observations of the machine, such as other load, that may have influenced the figures."""
+    """Machine conditions that may have influenced the figures, such as load from other processes."""
 
 
 def percentiles_ms(latencies_s: list[float]) -> dict[str, float | None]:
-    """Return the percentiles by name, in milliseconds; None for those that need more samples."""
+    """Return the percentiles by name, in milliseconds. Percentiles that need more samples are None."""
     samples_ms = [1e3 * seconds for seconds in latencies_s]
     return {f"p{percent:g}": percentile(samples_ms, percent) for percent in MINIMUM_SAMPLES}

@@ -16,10 +16,10 @@ MAX_IN_FLIGHT = 16
 
 
 class Service:
-    """A service that computes samples by their numbers, `batch_size` at a time.
+    """A service that computes samples by index, `batch_size` at a time.
 
-    Every batch has this size, so that the model is compiled only once: an incomplete batch is padded with copies of its
-    last sample.
+    All batches have the same size, so that the model is compiled only once. An incomplete batch is padded with copies
+    of its last sample.
     """
 
     def __init__(self, session: Session, split: Split, batch_size: int, most_samples: int) -> None:
@@ -32,7 +32,7 @@ class Service:
             self.answer([0])
 
     def answer(self, samples: Sequence[int]) -> None:
-        """Compute the samples with these numbers, including the transfer of inputs and outputs from and to the host."""
+        """Compute the samples with these indices, including the transfer of inputs from and outputs to the host."""
         size = self.batch_size
         in_flight: deque[Any] = deque()
         with self._session.inference():

@@ -1,4 +1,4 @@
-"""The parent process of a parity check: gather evidence in child processes, compare it, and explain differences."""
+"""The parent process of a parity check. It gathers evidence in child processes and compares it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from harness.records import Failure, ParityMark, RunSpec
 from harness.records.store import Store
 
 TIMEOUT_S = 1800.0
-"""Default time limit of one backend, in seconds."""
+"""Default time limit for each backend, in seconds."""
 ROUNDINGS = 6
-"""Number of times that the last bits of the weights are redrawn. If rounding in float32 decides between two outcomes,
-each draw gives the other outcome with a probability of about 1/2, so all six miss it with a probability of 1/64."""
+"""Number of times that the last bits of the weights are redrawn. If float32 rounding decides between two outcomes, each
+draw gives the other outcome with a probability of about 1/2. All six draws miss that outcome with probability 1/64."""
 
 
 def _silent(text: str) -> None:
@@ -33,9 +33,9 @@ def _silent(text: str) -> None:
 
 
 def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
-    """Return pairs of specs that differ only in their backend (seeds aside): the first of a group with each other one.
+    """Return pairs of specs that differ only in their backend, apart from seeds.
 
-    Raises `harness.UsageError` if there are none.
+    The first spec of each group is paired with each of the others. Raises `harness.UsageError` if there are no pairs.
     """
     groups: dict[str, dict[str, RunSpec]] = {}
     for spec in specs:
@@ -49,7 +49,7 @@ def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
 
 
 def _kind(spec: RunSpec) -> str:
-    """Return a key that is equal for specs that one check covers."""
+    """Return a key that is equal for all specs that the same check covers."""
     recipe = msgspec.structs.replace(spec.recipe, epochs=1)
     return msgspec.structs.replace(spec, backend="", seed=0, recipe=recipe).key
 
@@ -57,9 +57,9 @@ def _kind(spec: RunSpec) -> str:
 def marks_for(
     specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, say: Callable[[str], None] = _silent
 ) -> dict[str, list[ParityMark]]:
-    """Check the pairs among `specs`, save the verdicts in `store`, and return the marks for each spec's record by key.
+    """Check the pairs among `specs`, save the verdicts in `store`, and return each spec's parity marks by spec key.
 
-    Raises `harness.UsageError` if there is nothing to compare.
+    Raises `harness.UsageError` if `specs` contains no pair to compare.
     """
     marks: dict[str, list[ParityMark]] = {spec.key: [] for spec in specs}
     for one, other in pairs(specs):
@@ -82,11 +82,11 @@ def check(
     timeout_s: float = TIMEOUT_S,
     say: Callable[[str], None] = _silent,
 ) -> ParityVerdict:
-    """Compare two backends with each other and, if some backend supports it, with a float64 reference.
+    """Compare two backends with each other and, if an installed backend supports it, with a float64 reference.
 
     Each backend computes in a separate process. If the backends differ only after the backward pass, the reference is
-    recomputed with perturbed weights to measure the effect of rounding. A backend that fails does not raise an
-    exception here; the verdict is then not passed.
+    recomputed with perturbed weights to measure the effect of rounding. If a backend fails, no exception is raised;
+    the check does not pass, and the verdict contains the failure.
     """
     from harness.checks.parity.stages import BACKWARD
 
@@ -112,7 +112,7 @@ def check(
 
 
 class Gathered(msgspec.Struct, frozen=True):
-    """The evidence of one backend, or the failure to compute it."""
+    """The evidence from one backend, or the failure that prevented its computation."""
 
     directory: Path
     report: ParityReport | None
@@ -122,7 +122,7 @@ class Gathered(msgspec.Struct, frozen=True):
 def gather(
     spec: RunSpec, catalog: Catalog, directory: Path, steps: int, timeout_s: float = TIMEOUT_S, *, roundings: int = 0
 ) -> Gathered:
-    """Compute the evidence of one backend in a child process; its arrays are saved in `directory`."""
+    """Compute one backend's evidence in a child process, which saves the arrays in `directory`."""
     directory.mkdir()
     returned = call_in_child(
         compute_evidence,
@@ -145,8 +145,10 @@ def _reference(
     timeout_s: float,
     say: Callable[[str], None],
 ) -> Gathered | None:
-    """Repeat the computation in float64 on the CPU, with the first backend that supports it: one of the two that are
-    compared, else another installed one."""
+    """Repeat the computation in float64 on the CPU with the first backend that supports it.
+
+    The two compared backends are tried before other installed backends.
+    """
     first = next(iter(reports.values()))
     family = catalog.model(first.spec.model)[0].name
     able = [name for name, report in reports.items() if "fp64" in report.cpu_precisions]
@@ -173,7 +175,7 @@ def _verdict(
     steps: int,
     start: float,
 ) -> ParityVerdict:
-    """Compare the evidence of both backends and return the verdict."""
+    """Compare the evidence from both backends and return the verdict."""
     import numpy as np
 
     from harness.checks.parity.explain import explain

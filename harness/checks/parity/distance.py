@@ -1,10 +1,10 @@
-"""The distance between two arrays in parity checks and audits.
+"""Distances between arrays, as used in parity checks and audits.
 
 Errors are norm-wise relative: ``|a - b| / max(|b|, floor)`` in the 2-norm over one parameter, all logits of a batch, or
-one step of the loss curve. The floor of a parameter with n of the N scalars is ``FLOOR |all| sqrt(n / N)``, a hundredth
-of the norm that it would have if all scalars had the same size. The floor is needed for parameters whose true gradient
-is zero, such as the bias of an attention key, which cancels in the softmax: their computed gradients are rounding
-errors, and a relative error would compare these with each other.
+one step of the loss curve. The floor for a parameter with n of the model's N scalars is ``FLOOR |all| sqrt(n / N)``.
+This is a hundredth of the norm that the parameter would have if all scalars had the same magnitude. The floor is needed
+for parameters whose true gradient is zero, such as the bias of an attention key, which cancels in the softmax. Their
+computed gradients consist of rounding errors, which a purely relative error would compare with each other.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ def norm(array: Array) -> float:
 
 
 def relative(a: Array, b: Array, floor: float = 0.0) -> float:
-    """Return ``|a - b| / max(|b|, floor)`` in the 2-norm: 0 for equal arrays, infinity if the shapes differ or the
-    result is not finite."""
+    """Return ``|a - b| / max(|b|, floor)`` in the 2-norm.
+
+    The result is 0 for equal arrays. It is infinity if the shapes differ or the quotient is not finite.
+    """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:
         return float("inf")
-    with np.errstate(invalid="ignore"):  # the difference of two infinities
+    with np.errstate(invalid="ignore"):  # for the difference between two infinities
         difference, size = norm(a - b), max(norm(b), floor)
     if difference == 0:
         return 0.0
@@ -45,9 +47,9 @@ def relative(a: Array, b: Array, floor: float = 0.0) -> float:
 
 
 def rowwise(a: Array, b: Array) -> Array:
-    """Return each example's error relative to the root mean square norm of the examples, of shape ``[B]``.
+    """Return each example's error relative to the root mean square norm of all examples, as an array ``[B]``.
 
-    Errors that are not finite, and all errors if the shapes differ, are infinite.
+    Errors that are not finite are replaced by infinity. If the shapes differ, all errors are infinite.
     """
     if a.shape != b.shape:
         return np.full(len(b), np.inf)
@@ -66,8 +68,11 @@ def by_parameter(
     names: Iterable[str] | None = None,
     kept: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> Iterator[tuple[str, float]]:
-    """Yield each parameter's name and its relative error over the elements that `kept` selects, with the floor that
-    this module describes. The arrays of a parameter are stored under `prefix` and its name."""
+    """Yield the name and the relative error of each parameter, computed over the elements that `kept` selects.
+
+    Each parameter's array is stored under `prefix` followed by its name. The floor is described in this module's
+    docstring.
+    """
     names = list(names) if names is not None else [key.removeprefix(prefix) for key in b if key.startswith(prefix)]
     kept = kept or {}
 

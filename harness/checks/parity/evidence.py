@@ -1,4 +1,4 @@
-"""The child process of a parity check: the arrays that one backend computes, stage by stage."""
+"""The child process of a parity check, in which one backend computes arrays stage by stage."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 LAST_BITS = 8
-"""Maximum perturbation of a weight, in units in its last place. It is a few times the rounding error of a float32
-layer, so that decisions which depend on rounding, such as the sign of a ReLU's input, change in about half of the
+"""Maximum perturbation of a weight, in units in the last place. It is a few times the rounding error of a float32
+layer, so that a decision that depends on rounding, such as the sign of a ReLU's input, changes in about half of the
 draws."""
 DROPOUT = 0.1
-"""Dropout rate of the model for the check that evaluation mode does not apply dropout, if the recipe's rate is 0."""
+"""Dropout rate used if the recipe's rate is 0, so that the check can detect dropout in evaluation mode."""
 STEP_RATE = 0.1
-"""Minimum learning rate of the single step that is compared. With a typical rate, a step changes a parameter by a
-thousandth, and rounding would hide missing weight decay. RMSProp uses a tenth of this rate, because its first step is
-ten times as long, ``a g / sqrt(0.01 g^2)``: it would move probe weights of 1 to 0 and leave only rounding errors."""
+"""Minimum learning rate for the single step that is compared. With a typical rate, a step changes a parameter by a
+thousandth, and rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step,
+``a g / sqrt(0.01 g^2)``, is ten times as long. At the full rate, the step would move probe weights from 1 to 0 and
+leave only rounding errors."""
 
 
 class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,11 +39,12 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     """Number of training steps of the loss curve."""
     roundings: int = 0
-    """Number of times that gradients, step and training are recomputed, each from weights with perturbed last bits."""
+    """Number of times that the gradients, the step and the training are recomputed from weights with newly perturbed
+    last bits."""
 
 
 def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
-    """Compute the evidence of one backend; its arrays are saved as `ARRAYS` in the call's directory."""
+    """Compute one backend's evidence, and save its arrays as `ARRAYS` in the call's directory."""
     import numpy as np
 
     report, arrays = gather(job)
@@ -51,14 +53,23 @@ def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
 
 
 def gather(job: ParityJob) -> tuple[ParityReport, dict[str, Array]]:
-    """Compute the evidence of one backend.
+    """Compute one backend's evidence and return the report and the arrays by name.
 
-    Arrays at the probe weights: ``start/NAME``, the weights that the session returns; ``logits`` and ``logits_again``
-    ``[B, outputs]`` of the first test batch in evaluation mode; ``loss`` ``[1]`` of the first training batch in
-    training mode without dropout; ``gradients/NAME``; ``step/NAME`` after one optimizer step. Arrays of a training from
-    the initial weights: ``curve`` ``[steps]``, the losses, and ``trained`` ``[K, B, outputs]``, the logits of the test
-    batch at `CHECKPOINTS`. With `ParityJob.roundings`, the arrays from ``loss`` to ``trained`` also under
-    ``rounding/K/``, for K from 1.
+    Arrays computed at the probe weights:
+
+    - ``start/NAME``: the weights that the session returns,
+    - ``logits`` and ``logits_again``, ``[B, outputs]``: two predictions for the first test batch in evaluation mode,
+    - ``loss``, ``[1]``: the loss of the first training batch in training mode without dropout,
+    - ``gradients/NAME``: the gradients for this batch,
+    - ``step/NAME``: the parameters after one optimizer step.
+
+    Arrays computed while training from the initial weights:
+
+    - ``curve``, ``[steps]``: the losses,
+    - ``trained``, ``[K, B, outputs]``: the logits for the test batch at `CHECKPOINTS`.
+
+    With `ParityJob.roundings`, the arrays from ``loss`` to ``trained`` are also stored under ``rounding/K/``, where K
+    counts from 1.
     """
     from harness.checks.parity.probe_weights import probe_weights
     from harness.data.batches import inference_batches
@@ -113,7 +124,7 @@ def gather(job: ParityJob) -> tuple[ParityReport, dict[str, Array]]:
 
 
 def _perturbed(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
-    """Return the float32 weights, each changed at random by up to `LAST_BITS` units in its last place."""
+    """Return the float32 weights, each changed at random by up to `LAST_BITS` units in the last place."""
     import numpy as np
 
     rng = np.random.default_rng(number)
@@ -124,7 +135,7 @@ def _perturbed(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
 
 
 def _evaluate(session: Session, inputs: Mapping[str, Array], valid: int, arrays: dict[str, Array]) -> None:
-    """Predict one batch twice in evaluation mode; its first `valid` rows are examples, the others padding."""
+    """Predict one batch twice in evaluation mode. Its first `valid` rows are examples; the others are padding."""
     arrays["logits"] = _fetched(session, session.predict(inputs))[:valid]
     arrays["logits_again"] = _fetched(session, session.predict(inputs))[:valid]
 
@@ -132,7 +143,7 @@ def _evaluate(session: Session, inputs: Mapping[str, Array], valid: int, arrays:
 def _step(
     session: Session, weights: Mapping[str, Array], data: PreparedData, spec: RunSpec, arrays: dict[str, Array]
 ) -> None:
-    """Compute gradients and then one optimizer step, both from `weights` and with a new optimizer state."""
+    """Compute gradients and then one optimizer step. Both start from `weights` with a new optimizer state."""
     import numpy as np
 
     first = next(_batches(data, spec))
@@ -154,7 +165,7 @@ def _train(
     valid: int,
     arrays: dict[str, Array],
 ) -> None:
-    """Train by the recipe's schedule, as if the whole training had `steps` steps."""
+    """Train with the recipe's schedule, as if the whole training had `steps` steps."""
     import numpy as np
 
     from harness.measure.schedule import learning_rate
@@ -169,7 +180,7 @@ def _train(
 
 
 def _batches(data: PreparedData, spec: RunSpec) -> Iterator[Batch]:
-    """Yield the batches of a run, epoch after epoch without end."""
+    """Yield the training batches of a run, epoch after epoch, indefinitely."""
     import itertools
 
     from harness.data.batches import training_batches
@@ -185,7 +196,7 @@ def _fetched(session: Session, handle: Any) -> Array:
 
 
 def _changes(sent: Mapping[str, Array], returned: Mapping[str, Array]) -> dict[str, float]:
-    """Return the largest difference of each parameter that changed between being set and being read."""
+    """Return the largest difference for each parameter whose values changed between being set and being read."""
     import numpy as np
 
     changes = {}

@@ -9,7 +9,7 @@ from harness.checks.parity.stages import Evidence
 from harness.checks.parity.verdict import Stage
 
 _LOW_PRECISION = (2e-5, 2e-2)
-"""Range of the errors in float32 logits that matrix products in TF32 or bfloat16 cause (tests/checks/parity)."""
+"""Range of errors in float32 logits caused by matrix products in TF32 or bfloat16 (see tests/checks/parity)."""
 
 
 def explain(stages: list[Stage], one: Evidence, other: Evidence) -> str:
@@ -38,7 +38,7 @@ def _differ(stage: Stage) -> str:
 
 
 def _culprit(stage: Stage, one: Evidence, other: Evidence) -> str:
-    """Name the backend that is ten times as far from the float64 reference as the other; empty if there is none."""
+    """Return a remark naming the backend that is ten times as far from float64 as the other; empty if there is none."""
     errors = [stage.from_reference.get(e.backend, 0.0) for e in (one, other)]
     known = [float("inf") if error is None else error for error in errors]
     if not stage.from_reference or max(known) <= 10 * min(known):
@@ -90,7 +90,7 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
 
 
 def _exchanged(mine: Array, others: Array) -> bool:
-    """Return whether the rows are the same ones in another order."""
+    """Return True if both arrays contain the same rows in a different order."""
     distances = np.linalg.norm(mine[:, None].astype(np.float64) - others[None], axis=-1)
     order = distances.argmin(axis=1)
     size = np.linalg.norm(mine) / np.sqrt(len(mine))

@@ -1,4 +1,4 @@
-"""The parity marks of the rows of a comparison table."""
+"""Parity marks for the rows of a comparison table."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from harness.records import ParityMark, RunRecord, Success
 
 @dataclass(frozen=True)
 class Mark:
-    """The parity of a row: ``same``, ``differs`` or ``unchecked``."""
+    """Parity of a row: ``same``, ``differs`` or ``unchecked``."""
 
     state: str
     error: float | None = None
-    """Largest relative error of the logits; None if unknown."""
+    """Largest relative error in the logits; None if unknown."""
 
     def __str__(self) -> str:
         return f"{self.state} ({self.error:.0e})" if self.error is not None and self.state == "same" else self.state
@@ -25,10 +25,10 @@ UNCHECKED = Mark("unchecked")
 
 
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
-    """Return a mark for each of these runs, which differ only in their backend.
+    """Return a mark for each of `rivals`, which are runs that differ only in their backend.
 
-    The mark of each run but the first is that of its check against the first. The first run's mark combines those of
-    the others; a single run's mark combines all of its checks, with any backend.
+    The mark of each run after the first comes from its check against the first run. The first run's mark combines the
+    marks of the others. If there is only one run, its mark combines its checks against any backend.
     """
     verdicts = list(verdicts)
     base = rivals[0]
@@ -37,7 +37,7 @@ def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> lis
 
 
 def _of_pair(base: RunRecord, other: RunRecord, verdicts: list[ParityVerdict]) -> Mark:
-    """Return the mark of two runs. Verdicts in the results directory take precedence over the marks in the records."""
+    """Return the mark for two runs. Verdicts in the results directory take precedence over the marks in the records."""
     if not isinstance(other.outcome, Success) or not isinstance(base.outcome, Success):
         return UNCHECKED
     stored = [v for v in _about(other, verdicts) if set(v.sides) == {side_of_record(base), side_of_record(other)}]
@@ -48,7 +48,7 @@ def _of_pair(base: RunRecord, other: RunRecord, verdicts: list[ParityVerdict]) -
 
 
 def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
-    """Return the marks of one run: those of its stored verdicts, else those in its record."""
+    """Return the marks from one run's stored verdicts or, if there are none, from its record."""
     if not isinstance(record.outcome, Success):
         return []
     stored = [v for v in _about(record, verdicts) if side_of_record(record) in v.sides]
@@ -56,7 +56,7 @@ def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
 
 
 def _about(record: RunRecord, verdicts: list[ParityVerdict]) -> list[ParityVerdict]:
-    """Return the verdicts on the run's computation, by any backend."""
+    """Return the verdicts on the run's computation, for any pair of backends."""
     if record.provenance.data is None:
         return []
     about = subject(record.spec, record.provenance.data)
@@ -68,7 +68,10 @@ def _recorded(parity_marks: Iterable[ParityMark]) -> list[Mark]:
 
 
 def _combined(parts: list[Mark]) -> Mark:
-    """Return ``differs`` or else ``unchecked`` if any mark is that; else ``same`` with the largest error."""
+    """Return ``differs`` if any mark is ``differs``, else ``unchecked`` if any mark is, else ``same``.
+
+    A combined mark ``same`` has the largest error of its parts.
+    """
     for state in ("differs", "unchecked"):
         if any(mark.state == state for mark in parts):
             return Mark(state)

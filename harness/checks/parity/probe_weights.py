@@ -1,8 +1,9 @@
-"""The weights at which gradients are compared: rescaled and perturbed initial values.
+"""The weights at which gradients are compared, which are rescaled and perturbed initial values.
 
-At the initial weights themselves, many faults have almost no effect. BERT's standard deviation of 0.02 makes the logits
-nearly independent of the input: the tanh approximation of GELU changes them by 3e-7, exchanging two examples changes
-the loss by 1e-6, and a bias that starts at zero could be missing altogether (`tests/checks/parity` has these faults).
+At the initial weights, many faults have almost no effect. BERT's initial weights have a standard deviation of 0.02,
+which makes the logits nearly independent of the input. The tanh approximation of GELU changes the logits by 3e-7,
+swapping two examples changes the loss by 1e-6, and a missing bias goes unnoticed if it is initialized to zero. The
+tests in `tests/checks/parity` include these faults.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from harness.interfaces import Parameter
 Array = NDArray[Any]
 
 _SPREAD = 0.1
-"""Standard deviation of the noise that is added to zeros, or by whose factors other constants are multiplied."""
+"""Standard deviation of the noise that replaces zeros, and of the random factors that multiply other constants."""
 
 
 def probe_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:
-    """Return the probe weights, canonical float32 arrays by name.
+    """Return the probe weights as canonical float32 arrays, by name.
 
     Random initial values are scaled to a root mean square of ``1 / sqrt(fan in)``, so that a layer preserves the scale
-    of its input (LeCun et al. 1998, "Efficient BackProp"). Zeros are replaced by normal values with a standard
-    deviation of 0.1. Other constants are multiplied by normal factors with mean 1 and the same standard deviation, but
-    at least 0.5, so that variances stay positive.
+    of its input (LeCun et al. 1998, "Efficient BackProp"). Zeros are replaced by normally distributed values with a
+    standard deviation of 0.1. Other constants are multiplied by normally distributed factors with mean 1 and the same
+    standard deviation. The factors are clipped below at 0.5, so that variances stay positive.
     """
     return {parameter.name: _probe(parameter, seed) for parameter in parameters}
 

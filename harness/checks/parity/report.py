@@ -1,4 +1,4 @@
-"""The report that, with an archive of arrays next to the child's log, forms one backend's evidence."""
+"""The report on one backend's computation. Its arrays are saved separately, in an archive next to the child's log."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from harness.records import DataInfo, Precision, RunSpec
 
 ARRAYS = "evidence.npz"
 CHECKPOINTS = (1, 5, 10, 20, 50)
-"""Training steps after which the test batch is predicted."""
+"""Numbers of training steps after which the test batch is predicted."""
 
 
 class ParityReport(Struct, frozen=True, kw_only=True):
-    """One backend's evidence, apart from its arrays."""
+    """One backend's evidence, except for its arrays."""
 
     spec: RunSpec
-    """The spec, with the device that was chosen."""
+    """Run specification, with the device that was selected."""
     device_name: str
     packages: dict[str, str]
     notes: dict[str, str]
@@ -24,9 +24,9 @@ class ParityReport(Struct, frozen=True, kw_only=True):
     weights_digest: str
     cpu_precisions: tuple[Precision, ...]
     parameters: dict[str, tuple[int, ...]]
-    """Shapes of the weights that the session returns, by canonical name."""
+    """Shapes of the weights returned by the session, by canonical name."""
     changed_on_the_way: dict[str, float]
-    """Largest difference of each parameter whose returned values differ from those that were set."""
+    """Largest difference for each parameter whose returned values differ from the values that were set."""
     statistics: tuple[str, ...]
     """Names of the running statistics."""
     decayed: tuple[str, ...]

@@ -1,19 +1,21 @@
-"""Comparison of the evidence of two backends, and of a float64 reference if there is one, stage by stage.
+"""Stage-by-stage comparison of the evidence from two backends and, if available, a float64 reference.
 
 `harness.checks.parity.distance` defines the errors.
 
-Two stages exclude values that rounding determines, and report how much they exclude. Adam and RMSProp divide a gradient
-by its own size, so that a step is ``u(g) = g / (|g| + epsilon)``: an element counts if changing g by `NOISE` times its
-rounding error changes u by at most the tolerance. A training can amplify rounding errors tenfold within a few steps, as
-that of a ResNet with a high learning rate does: losses count as long as the backend that is closer to float64 differs
-from it by at most the fraction `HORIZON` of the tolerance.
+Two stages exclude values that are determined by rounding, and report how many values they exclude:
 
-Rounding also decides on the derivative of a ReLU whose input is zero up to rounding: it jumps there, so frameworks that
-sum in different orders get gradients that differ by much more than a tolerance. If the backends differ only after the
-backward pass, the float64 reference is therefore recomputed from weights with perturbed last bits
-(`harness.checks.parity.evidence.ParityJob.roundings`). The change of its results estimates the effect of rounding:
-twice this change, but at most `CEILING`, replaces a smaller tolerance, and losses count up to the step at which twice
-the change exceeds the tolerance.
+- Adam and RMSProp divide a gradient by its own magnitude, so that a step is ``u(g) = g / (|g| + epsilon)``. An element
+  is compared if changing g by `NOISE` times its rounding error changes u by at most the tolerance.
+- Training can amplify rounding errors tenfold within a few steps, for example in a ResNet with a high learning rate.
+  Losses are compared as long as the backend that is closer to the float64 reference differs from it by at most the
+  fraction `HORIZON` of the tolerance.
+
+Rounding also determines the derivative of a ReLU whose input is zero up to rounding. The derivative is discontinuous
+there, so frameworks that sum in different orders compute gradients whose difference is far above the tolerance. If the
+backends differ only after the backward pass, the float64 reference is therefore recomputed from weights with perturbed
+last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in its results estimates the effect of
+rounding. If twice this change, capped at `CEILING`, is larger than the tolerance, it replaces the tolerance. Losses are
+compared up to the step at which twice the change exceeds the tolerance.
 """
 
 from __future__ import annotations
@@ -31,17 +33,17 @@ from harness.checks.parity.tolerances import CEILING, tolerance
 from harness.checks.parity.verdict import Stage
 
 NOISE = 10.0
-"""Safety factor for the rounding error of a gradient's element, which is estimated as the difference between the
-backends there or, if larger, as the root mean square error over its parameter."""
+"""Safety factor for the rounding error of a gradient element. The error is estimated as the larger of the difference
+between the backends at this element and the root mean square error over its parameter."""
 HORIZON = 0.01
-"""Fraction of the tolerance by which the loss may differ from float64 before the comparison of the curve ends."""
+"""Fraction of the tolerance by which the loss may differ from float64 before the curves are no longer compared."""
 BACKWARD = ("gradients", "step", "statistics", "curve", "trained")
 """Stages that depend on the backward pass."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Report and arrays of one backend, from `harness.checks.parity.evidence.gather`."""
+    """Report and arrays from one backend, as returned by `harness.checks.parity.evidence.gather`."""
 
     report: ParityReport
     arrays: Mapping[str, Array]
@@ -61,10 +63,10 @@ class Evidence:
 
 
 def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[Stage]:
-    """Compare every stage for which there is evidence, in order: `other` with `one`, and both with `reference`."""
+    """Compare `other` with `one`, and both with `reference`, in each stage for which there is evidence."""
     stages = [_inputs(one, other), _weights(one, other)]
     if not stages[-1].passed:
-        return stages  # the other stages need the same parameters on both sides
+        return stages  # the other stages require that both backends have the same parameters
     comparison = _Comparison(one, other, reference)
     stages += [comparison.logits(), comparison.loss(), comparison.gradients(), comparison.step()]
     if one.report.statistics:
@@ -115,11 +117,11 @@ def _exact(name: str, problems: list[str], one: Evidence) -> Stage:
 
 
 Errors = Iterable[tuple[str, float]]
-"""Pairs of a place, such as a parameter's name, and the relative error there."""
+"""Pairs of a location, such as a parameter's name, and the relative error at this location."""
 
 
 class _Comparison:
-    """A comparison of the stages that follow ``weights``."""
+    """Comparison of the stages that follow ``weights``."""
 
     def __init__(self, one: Evidence, other: Evidence, reference: Evidence | None) -> None:
         self._one, self._other, self._reference = one, other, reference
@@ -146,7 +148,7 @@ class _Comparison:
         return self._stage("gradients", lambda a, b: by_parameter(a.arrays, b.arrays, "gradients/"))
 
     def step(self) -> Stage:
-        """Compare the parameters after one optimizer step, over the elements whose step is well-conditioned."""
+        """Compare the parameters after one optimizer step, restricted to elements whose step is well-conditioned."""
         trainable = [name for name in self._one.report.parameters if f"gradients/{name}" in self._one.arrays]
         divides = self._one.report.spec.recipe.optimizer != "sgd"
         clip = self._clipping() if divides else 1.0
@@ -167,7 +169,7 @@ class _Comparison:
         return self._stage("step", errors, remark=remark)
 
     def _kept(self, name: str, clip: float) -> NDArray[np.bool_]:
-        """Return a mask of the elements whose step is well-conditioned, or whose gradient is exactly 0 in both."""
+        """Return a mask of elements with a well-conditioned step or a gradient of exactly 0 in both backends."""
         one, other = (e.arrays[f"gradients/{name}"].astype(np.float64) for e in (self._one, self._other))
         true = one if self._reference is None else self._reference.arrays[f"gradients/{name}"]
         typical = max(rms(one - true), rms(other - true), rms(one - other))
@@ -186,7 +188,7 @@ class _Comparison:
         return known
 
     def _clipping(self) -> float:
-        """Return the factor by which the recipe's clipping multiplies the gradients."""
+        """Return the factor by which the recipe's gradient clipping scales the gradients."""
         limit = self._one.report.spec.recipe.clip_norm
         if limit is None:
             return 1.0
@@ -224,7 +226,7 @@ class _Comparison:
         return f"only the first {count} of {steps} steps: after them, rounding errors grow, and {reason}"
 
     def _comparable(self) -> int:
-        """Return the number of steps, at least 1, before rounding alone changes the loss by more than is allowed."""
+        """Return the number of steps, at least 1, before rounding alone changes the loss by more than allowed."""
         mine = self._one.arrays["curve"]
         if self._reference is None:
             return len(mine)
@@ -267,7 +269,10 @@ class _Comparison:
         )
 
     def _bars(self, errors: Any, least: float) -> dict[str, float]:
-        """Return the tolerance of each place from the effect of rounding on the reference, but at least `least`."""
+        """Return the tolerance at each location, derived from the effect of rounding on the reference.
+
+        Tolerances are at least `least`.
+        """
         bars: dict[str, float] = {}
         for perturbed in self._roundings:
             for place, error in errors(perturbed, self._reference):
@@ -275,7 +280,7 @@ class _Comparison:
         return bars
 
     def _effect_of_rounding(self, name: str, index: int) -> float:
-        """Return the reference's largest change from perturbing the weights' last bits; 0 if it was not computed."""
+        """Return the reference's largest change when the last bits of the weights are perturbed; 0 if not computed."""
         if self._reference is None:
             return 0.0
         true = self._reference.arrays[name][index]

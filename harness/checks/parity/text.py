@@ -8,7 +8,7 @@ from harness.checks.parity.verdict import ParityVerdict
 
 
 def title(verdict: ParityVerdict) -> str:
-    """Return a line that names the backends and the settings."""
+    """Return a title line with the backends and the settings."""
     spec = verdict.spec
     parts = [spec.task, spec.model, f"{verdict.backends[0]} against {verdict.backends[1]}", spec.precision]
     parts.append(" and ".join(dict.fromkeys(verdict.devices)))
@@ -43,7 +43,7 @@ def render(verdict: ParityVerdict) -> str:
 
 
 def summary(verdicts: Sequence[ParityVerdict]) -> str:
-    """Format a Markdown table with one row per verdict and one column per stage, and the remarks on the curves."""
+    """Return a Markdown table with one row per verdict and one column per stage, followed by remarks on the curves."""
     from tabulate import tabulate
 
     names = list(dict.fromkeys(stage.name for verdict in verdicts for stage in verdict.stages))

@@ -1,9 +1,10 @@
-"""The tolerance of each stage of a parity check, with its justification.
+"""Tolerances for the stages of a parity check, with their justifications.
 
-Errors are norm-wise relative, so a tolerance is a multiple of the unit roundoff u of the arithmetic: 2^-53 for float64,
-2^-24 for float32, 2^-11 for TF32 and float16, 2^-8 for bfloat16 (significands of 53, 24, 11, 11 and 8 bits, rounded to
-nearest). Two orders of summation of n products differ by about sqrt(n) u (Higham and Mary 2019, "A new approach to
-probabilistic rounding error analysis"); for several thousand terms and several layers, this is 1e-6 to 1e-5 in float32.
+Errors are norm-wise relative, so tolerances are multiples of the arithmetic's unit roundoff u: 2^-53 for float64, 2^-24
+for float32, 2^-11 for TF32 and float16, and 2^-8 for bfloat16 (significands of 53, 24, 11, 11 and 8 bits, rounded to
+nearest). Summing n products in two different orders gives results that differ by about sqrt(n) u (Higham and Mary 2019,
+"A new approach to probabilistic rounding error analysis"). For several thousand terms and several layers, this is 1e-6
+to 1e-5 in float32.
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ _SCALE: dict[Precision, tuple[float, str]] = {
     "bf16": (5e3, "the fp32 tolerance times 5000: u of the matrix products is 2^-8, of the rest 2^-24"),
 }
 CEILING = 0.3
-"""Largest tolerance in any precision, as a relative error."""
+"""Maximum tolerance for any precision, as a relative error."""
 
 
 def tolerance(stage: str, precision: Precision, parameters: int) -> Tolerance:
-    """Return the tolerance of a stage for a model with this number of scalar parameters; 0 for ``inputs`` and
-    ``weights``, which must be exact."""
+    """Return the tolerance for a stage, for a model with this number of scalar parameters.
+
+    The tolerance for ``inputs`` and ``weights`` is 0, because they must be exact.
+    """
     if stage in ("inputs", "weights"):
         return Tolerance(0.0, "copies are exact")
     fp32 = _DEEP if stage == "logits" and parameters > _DEEP_PARAMETERS else _FP32[stage]

@@ -1,4 +1,4 @@
-"""The verdict of a parity check: its schema, the computation to which it applies, and its storage."""
+"""Verdicts of parity checks: their schema, the computation to which they apply, and their storage."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from harness.records.store import write_json
 SCHEMA_VERSION = 1
 FOLDER = "parity"
 STEPS = 50
-"""Number of training steps of a check whose verdict is saved."""
+"""Number of training steps in a check whose verdict is saved."""
 
 
 class Stage(Struct, frozen=True, kw_only=True):
-    """The comparison of one stage. Errors are norm-wise relative; None if they are not finite."""
+    """Comparison of one stage. Errors are norm-wise relative, and None if they are not finite."""
 
     name: str
     passed: bool
@@ -31,55 +31,55 @@ class Stage(Struct, frozen=True, kw_only=True):
     """Parameter, example or step with the largest error."""
     tolerance: float
     source: str
-    """Justification of the tolerance."""
+    """Justification for the tolerance."""
     from_reference: dict[str, float | None] = {}
-    """Largest error of each backend against the float64 reference."""
+    """Largest error of each backend relative to the float64 reference."""
     remark: str = ""
-    """Description of what the comparison excluded, with the reason."""
+    """Description of the values that the comparison excluded, with the reason."""
 
 
 class ParityVerdict(Struct, frozen=True, kw_only=True):
-    """The result of a parity check of two backends."""
+    """Result of a parity check between two backends."""
 
     schema_version: int = SCHEMA_VERSION
     key: str
     """SHA-256 of `subject` and `sides`; empty if a backend failed."""
     subject: str = ""
-    """Digest of the computation, from the function `subject`."""
+    """Digest of the computation, returned by the function `subject`."""
     sides: tuple[str, ...] = ()
-    """Digest of each of `backends` and its libraries, from the function `side`."""
+    """Digests of `backends` and their libraries, returned by the function `side`."""
     checked_at: str
-    """Time of the check, in UTC (ISO 8601)."""
+    """Time of the check (UTC, ISO 8601)."""
     wall_s: float
     """Duration of the check, in seconds."""
     spec: RunSpec
-    """The spec that was checked, with the first of `backends`."""
+    """Run specification that was checked, with the first of `backends`."""
     backends: tuple[str, str]
     devices: tuple[str, str]
     reference: str | None
-    """Backend that computed the float64 reference on the CPU; None if no backend can."""
+    """Backend that computed the float64 reference on the CPU; None if no backend supports it."""
     steps: int
-    """Number of training steps of the loss curve."""
+    """Number of training steps in the loss curve."""
     parameters: int
-    """Number of trainable scalars."""
+    """Number of trainable scalar parameters."""
     passed: bool
     stages: list[Stage]
     explanation: str
-    """Explanation of the first stage that failed, or the reason why the check could not be made."""
+    """Explanation of the first stage that failed, or the reason why the check could not be performed."""
     failure: Failure | None = None
-    """Failure of a backend that could not compute its evidence; None if both could."""
+    """Failure of a backend that could not compute its evidence; None if both backends succeeded."""
     packages: dict[str, dict[str, str]] = {}
-    """Versions of the packages of each backend."""
+    """Package versions for each backend."""
     notes: dict[str, dict[str, str]] = {}
-    """Settings of each backend: threads, TF32, autocast, determinism."""
+    """Settings used by each backend: threads, TF32, autocast, determinism."""
 
     @property
     def error(self) -> float | None:
-        """Error of the logits, which tables show; None if it is unknown."""
+        """Error in the logits, which is the error shown in tables; None if unknown."""
         return next((stage.error for stage in self.stages if stage.name == "logits"), None)
 
     def mark(self, backend: str) -> ParityMark:
-        """Return the mark for a record of a run of the other backend, which was compared with `backend`."""
+        """Return the parity mark for a run's record. The run's backend was compared with `backend`."""
         return ParityMark(backend=backend, passed=self.passed, error=self.error, verdict=self.key)
 
 
@@ -87,8 +87,11 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 
 
 def subject(spec: RunSpec, data: DataInfo) -> str:
-    """Return a digest of the computation: of the data's description, and of the spec without backend, seed, number of
-    epochs, measurement protocol, and the options and location of the data."""
+    """Return a digest of the computation.
+
+    The digest covers the description of the data, and the spec without the backend, the seed, the number of epochs, the
+    measurement protocol, and the options and location of the data.
+    """
     values = msgspec.to_builtins(spec)
     for name in ("backend", "seed", "protocol", "task_options", "dataset_options", "source"):
         del values[name]
@@ -103,7 +106,7 @@ def side(backend: str, device_name: str | None, packages: Mapping[str, str], plu
 
 
 def verdict_key(subject: str, sides: Iterable[str]) -> str:
-    """Return the key of a verdict, which does not depend on the order of its sides."""
+    """Return the key of a verdict. It does not depend on the order of the sides."""
     return _digest([subject, sorted(sides)])
 
 
@@ -124,9 +127,9 @@ def side_of_report(report: ParityReport, plugins: Iterable[PluginRef]) -> str:
 
 
 def keep(verdict: ParityVerdict, results: Path) -> Path:
-    """Write the verdict to the results directory and return its path, replacing an earlier one with the same key.
+    """Write the verdict to the results directory and return the file's path.
 
-    Raises `harness.RecordError` if it cannot be written.
+    An earlier verdict with the same key is replaced. Raises `harness.RecordError` if the file cannot be written.
     """
     spec = verdict.spec
     stem = f"{spec.task}-{spec.model}-{'-'.join(verdict.backends)}-{spec.precision}-{verdict.key[:8]}"
@@ -140,7 +143,10 @@ def keep(verdict: ParityVerdict, results: Path) -> Path:
 
 
 def load(results: Path) -> dict[str, ParityVerdict]:
-    """Return the verdicts of a results directory by key, except those that are damaged or of another schema version."""
+    """Return the verdicts in a results directory, by key.
+
+    Verdicts that are damaged or have a different schema version are skipped.
+    """
     verdicts = {}
     for path in sorted((results / FOLDER).glob("*.json")):
         try:

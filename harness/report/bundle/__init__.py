@@ -1,4 +1,4 @@
-"""Bundles: a comparison in one file, with all that is needed to check and to reproduce it.
+"""Bundles, which store a comparison in one file together with everything needed to verify and reproduce it.
 
 A bundle is a zip archive that contains only data::
 
@@ -12,5 +12,5 @@ A bundle is a zip archive that contains only data::
     report/...              the table as Markdown, CSV and JSON
     site/...                the report as an HTML site
 
-`pack` writes a bundle, `unpack` verifies and extracts it, `reproduce` compares its runs with new ones.
+`pack` writes a bundle, `unpack` verifies and extracts it, and `reproduce` compares its runs with new runs.
 """

@@ -10,7 +10,7 @@ RECORDS = "records"
 
 
 class BundleEntry(Struct, frozen=True, kw_only=True):
-    """Size in bytes and SHA-256 of a file in a bundle."""
+    """Size in bytes and SHA-256 digest of a file in a bundle."""
 
     bytes: int
     sha256: str
@@ -22,9 +22,9 @@ class BundleManifest(Struct, frozen=True, kw_only=True):
     bundle_version: int = BUNDLE_VERSION
     harness_version: str
     made_at: str
-    """Time of creation, UTC, ISO 8601."""
+    """Time of creation (UTC, ISO 8601)."""
     title: str
     runs: int
     """Number of runs in the bundle."""
     files: dict[str, BundleEntry]
-    """All files except the manifest, by their paths within the bundle, which use ``/``."""
+    """All files except the manifest, by their paths within the bundle. Paths are separated by ``/``."""

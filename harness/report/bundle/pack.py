@@ -24,11 +24,11 @@ from harness.report.report import Report
 from harness.report.site.build import files as site_files
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""Timestamp of every entry, so that equal contents give equal archives."""
+"""Timestamp of every entry. It is fixed, so that equal contents give equal archives."""
 
 
 def pack(report: Report, path: Path, version: str) -> str:
-    """Write a bundle and return the SHA-256 of its manifest, which identifies the bundle.
+    """Write a bundle and return the SHA-256 digest of its manifest, which identifies the bundle.
 
     `version` is the version of harness. Raises `harness.RecordError` if a file cannot be read or written.
     """
@@ -70,7 +70,7 @@ def _files(report: Report) -> Iterator[tuple[str, bytes]]:
     yield "digests.json", _digests(report)
     for run in report.runs:
         folder = f"{RECORDS}/{safe_name(run.record.run_id)}"
-        # Encode the record instead of copying its file, so that older records get the current schema version.
+        # Encode the record instead of copying its file, so that it is always saved with the current schema version.
         yield f"{folder}/{RECORD}", msgspec.json.format(msgspec.json.encode(run.record), indent=1)
         for name in (ARRAYS, LOG, AUDIT):
             if (run.path / name).is_file():

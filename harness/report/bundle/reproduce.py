@@ -15,17 +15,17 @@ from harness.measure import stats
 from harness.records import Failure, RunRecord, Success
 
 SAME = 1e-6
-"""Relative difference up to which two scores are considered equal."""
+"""Maximum relative difference between two scores that are considered equal."""
 
 Answer = Literal["agrees", "differs", "not known", "none"]
-"""Result of one check. ``none`` means that it does not apply to either run."""
+"""Result of one check. ``none`` means that the check does not apply to either run."""
 
 _NOTHING = (None, hashlib.sha256().hexdigest())
-"""Digests of the weights of a model that has none: None, or in old records the digest of an empty string."""
+"""Weight digests of a model without weights: None or, in old records, the digest of an empty string."""
 
 
 class ReproducedCost(Struct, frozen=True, kw_only=True):
-    """One cost of the run in the bundle (``then``) and of the new run (``now``)."""
+    """One cost, for the run in the bundle (``then``) and for the new run (``now``)."""
 
     metric: str
     title: str
@@ -51,21 +51,22 @@ class Reproduced(Struct, frozen=True, kw_only=True):
     dataset: Answer
     initial_weights: Answer
     final_weights: Answer
-    """``agrees`` if training gave bitwise equal weights, which is not expected on other machines or versions."""
+    """``agrees`` if training gave bitwise equal weights, which is not expected on other machines or with other
+    package versions."""
     costs: list[ReproducedCost] = []
     machines: tuple[str, str]
-    """Descriptions of the machine of the run in the bundle and of this machine."""
+    """Descriptions of the machines of the run in the bundle and of the new run."""
     differences: list[tuple[str, str, str]] = []
-    """(name, then, now) of each property of machine, software or settings that differs."""
+    """(name, then, now) for each machine property, package version or setting that differs."""
 
     @property
     def agrees(self) -> bool:
-        """True if quality, dataset and initial weights agree."""
+        """True if the quality, the dataset and the initial weights agree."""
         return (self.quality, self.dataset) == ("agrees",) * 2 and self.initial_weights in ("agrees", "none")
 
 
 def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Reproduced:
-    """Compare the run `then` from a bundle with the new run `now` of the same spec.
+    """Compare the run `then` from a bundle with the new run `now`, which has the same spec.
 
     `siblings` are the successful runs in the bundle that differ from `then` only in their seed or split.
     """
@@ -98,10 +99,10 @@ def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Rep
 def _quality(
     outcome: Success, old: float | None, new: float | None, siblings: Sequence[RunRecord]
 ) -> tuple[Answer, str]:
-    """Return the answer for two scores and the reason.
+    """Return the answer for two scores, and the reason.
 
-    They agree if the new score is within the recorded interval over test examples. Without a recorded interval, the
-    prediction interval for one more seed is used.
+    The scores agree if the new score is within the recorded confidence interval over test examples. If no interval was
+    recorded, the prediction interval for one more seed is used.
     """
     if old is None or new is None:
         return ("agrees", "neither run has a score") if old is new else ("differs", "only one of the runs has a score")
@@ -116,7 +117,7 @@ def _quality(
     mean = stats.mean([score for score in scores if score is not None])
     if mean.ci95 is None:
         return "not known", "the record has no interval, and the bundle contains no other seed"
-    # Half-width of the prediction interval for one more run, which is wider than the interval of the mean.
+    # Half-width of the prediction interval for one more run, which is wider than the confidence interval for the mean.
     half = mean.ci95 * math.sqrt(len(scores) + 1)
     evidence = f"the 95% prediction interval for another seed was {mean.value - half:.4g} to {mean.value + half:.4g}"
     return ("agrees" if abs(new - mean.value) <= half else "differs"), evidence

@@ -35,10 +35,10 @@ _PART = re.compile(r"[A-Za-z0-9._+-][A-Za-z0-9._+ -]*")
 
 
 def unpack(path: Path, folder: Path) -> tuple[BundleManifest, str]:
-    """Verify a bundle against its manifest and write its files into the empty directory `folder`.
+    """Verify a bundle against its manifest and extract its files into the empty directory `folder`.
 
-    Returns the manifest and its SHA-256. Raises `harness.RecordError` with the name of the file if a file was changed,
-    removed or added, or has a path outside the directory.
+    Returns the manifest and its SHA-256 digest. Raises `harness.RecordError` if a file was changed, removed or added,
+    or if its path is outside the directory. The message names the file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -92,7 +92,7 @@ def _manifest(encoded: bytes, path: Path) -> BundleManifest:
 
 
 def _is_inside(name: str) -> bool:
-    """Return True for a relative path that has no ``..``, backslash, drive or special characters in any part."""
+    """Return True for a relative path without ``..``, backslashes, drive letters or special characters."""
     parts = name.split("/")
     return len(name) <= 1024 and all(_PART.fullmatch(part) and part.strip(".") for part in parts)
 

@@ -1,5 +1,5 @@
-"""Plots of a report, as Vega-Lite specifications built with altair.
+"""Plots for reports, as Vega-Lite specifications built with altair.
 
-`points` and `run_points` select the data for the plots of a report and of a single run. `charts` and `run_charts`
-define the charts, `theme` defines the colors, and `figure` writes a plot to a file.
+`points` and `run_points` select the data for the plots of a report and of a single run, respectively. `charts` and
+`run_charts` define the charts, `theme` defines the colors, and `figure` exports a plot to a file.
 """

@@ -1,4 +1,4 @@
-"""Charts of a report: Vega-Lite charts built with altair from the columns that `points` returns."""
+"""The charts in a report, built with altair from the columns that `points` returns."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _LOG = alt.Scale(type="log", nice=False, padding=24)
 _AXIS_FEW_TICKS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~s")
 _RATIOS = alt.Axis(tickCount=5, labelOverlap="greedy", format="~g")
 Chart = Any
-"""Any chart of altair: single, layered or concatenated."""
+"""Any altair chart: single, layered or concatenated."""
 
 
 def records(columns: Columns) -> tuple[dict[str, Any], ...]:
-    """Return one dict for each row of the columns, in a tuple because altair copies lists at every step of a chart."""
+    """Return one dict for each row. The result is a tuple because altair copies lists whenever a chart is modified."""
     return tuple(dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
 
 
 def pareto(panel: Panel, columns: Columns, phase: str) -> Chart:
-    """Return quality against throughput, with intervals and a dashed line along the Pareto front."""
+    """Return a chart of quality against throughput, with intervals and a dashed line along the Pareto front."""
     base = alt.Chart(alt.InlineData(values=records(columns)))
     x = alt.X("speed:Q", title=f"{phase} (samples/s)", scale=_LOG, axis=_AXIS_FEW_TICKS)
     y = _quality(panel, "quality")
@@ -43,7 +43,7 @@ def pareto(panel: Panel, columns: Columns, phase: str) -> Chart:
 
 
 def curves(panel: Panel, columns: Columns, by: str) -> Chart:
-    """Return the learning curves, one line for each run. `by` is ``step`` or ``seconds``."""
+    """Return a chart of the learning curves, with one line for each run. `by` is ``step`` or ``seconds``."""
     title = {"step": "training steps", "seconds": "training time (s)"}[by]
     base = alt.Chart(alt.InlineData(values=records(columns)))
     encoded = base.encode(
@@ -59,13 +59,13 @@ def curves(panel: Panel, columns: Columns, by: str) -> Chart:
 
 
 def time_to_quality(panel: Panel, columns: Columns, level: float) -> Chart:
-    """Return a bar for each row with the training time until the validation score reaches `level`."""
+    """Return a bar chart of each row's training time until the validation score reaches `level`."""
     title = f"training time until validation {panel.metric} is {level:.4g} (s)"
     return _bars(panel, columns, "seconds", title)
 
 
 def ratios(panel: Panel, columns: Columns) -> Chart:
-    """Return throughput ratios with intervals, and a dashed line at 1."""
+    """Return a chart of throughput ratios with intervals, and a dashed line at 1."""
     base = alt.Chart(alt.InlineData(values=records(columns)))
     y = alt.Y("label:N", title=None, sort=None)
     offset = alt.YOffset("phase:N", sort=["training", "inference"])
@@ -87,7 +87,7 @@ def ratios(panel: Panel, columns: Columns) -> Chart:
 
 
 def memory(panel: Panel, columns: Columns) -> Chart:
-    """Return bars with the peak memory of each row, one for each memory counter."""
+    """Return a bar chart of each row's peak memory, with one bar for each memory counter."""
     if len(set(columns["kind"])) == 1:
         return _bars(panel, columns, "mib", f"peak memory, {columns['kind'][0]} (MiB)")
     offset = alt.YOffset("kind:N", sort=None)
@@ -98,7 +98,7 @@ def memory(panel: Panel, columns: Columns) -> Chart:
 
 
 def latency(panel: Panel, columns: Columns) -> Chart:
-    """Return the cumulative distribution of the latency of a batch, one line for each row."""
+    """Return a chart of the cumulative distribution of batch latency, with one line for each row."""
     base = alt.Chart(alt.InlineData(values=records(columns)))
     x = alt.X("ms:Q", title="latency of a batch (ms)", scale=_LOG, axis=_AXIS_FEW_TICKS)
     y = alt.Y("share:Q", title="fraction of batches", axis=alt.Axis(format="%"))
@@ -112,19 +112,19 @@ def latency(panel: Panel, columns: Columns) -> Chart:
 
 
 def roc(panel: Panel, columns: Columns) -> Chart:
-    """Return the ROC curve of each row, and the diagonal of a random classifier."""
+    """Return a chart with the ROC curve of each row and the diagonal of a random classifier."""
     diagonal = alt.Chart(alt.InlineData(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}]))
     chance = diagonal.mark_line(strokeDash=[3, 3], color="gray", strokeWidth=1).encode(x=alt.X("x:Q"), y=alt.Y("y:Q"))
     return _sized(alt.layer(chance, _decision(panel, columns, "tpr", "false positive rate", "true positive rate")))
 
 
 def precision_recall(panel: Panel, columns: Columns) -> Chart:
-    """Return the precision-recall curve of each row."""
+    """Return a chart with the precision-recall curve of each row."""
     return _sized(_decision(panel, columns, "precision", "recall", "precision"))
 
 
 def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]], key: str) -> Chart:
-    """Return a confusion matrix, normalized over the true class. `key` distinguishes the matrices of one figure."""
+    """Return a chart of a confusion matrix, normalized over the true class. `key` must be unique within a figure."""
     cells = [
         {"true": i, "predicted": j, "count": count, "share": count / max(1, sum(row))}
         for i, row in enumerate(matrix)
@@ -135,9 +135,10 @@ def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]],
 
 
 def confusion_chart(cells: Any, names: Sequence[str], key: str = "", *, size: int = 300) -> Chart:
-    """Return a confusion matrix with numeric axes, so that the reader can zoom into many classes.
+    """Return a chart of a confusion matrix. Its axes are numeric, so that readers can zoom if there are many classes.
 
-    `cells` are the values, or the name of a dataset, with the fields ``true``, ``predicted``, ``count`` and ``share``.
+    `cells` contains the values, or is the name of a dataset. The fields are ``true``, ``predicted``, ``count`` and
+    ``share``.
     """
     data = alt.NamedData(cells) if isinstance(cells, str) else alt.InlineData(values=cells)
     labels = alt.param(name=f"names{key}", value=list(names))
@@ -214,16 +215,17 @@ def _bar(panel: Panel, columns: Columns, value: str, title: str) -> Chart:
 
 
 def _quality(panel: Panel, field: str, prefix: str = "") -> Any:
-    """Return the axis of the quality, with better values at the top."""
+    """Return the quality axis, with better values at the top."""
     scale = alt.Scale(zero=False, padding=12, reverse=panel.better == "lower")
     title = f"{prefix}{panel.quality}" + (", lower is better" if panel.better == "lower" else "")
     return alt.Y(
         f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format=".4~g")
-    )  # the default format shows one digit for a single value
+    )  # with a single value, the default format shows only one digit
 
 
 def _color(panel: Panel) -> Any:
-    """Return the color of the backends, equal in all plots of a report. The legend lists those of the panel."""
+    """Return the color encoding of backends, which is the same in all plots of a report. The legend lists only the
+    panel's backends."""
     here = {row.text("backend") for _, row in panel.rows}
     legend = alt.Legend(values=[backend for backend in panel.report.backends if backend in here])
     return alt.Color("backend:N", title=None, scale=alt.Scale(domain=panel.report.backends), legend=legend)
@@ -238,7 +240,10 @@ def _dash(columns: Columns) -> Any:
 
 
 def _tooltip(**titles: str) -> list[Any]:
-    """Return tooltips with these titles by field. An empty title is the name of the field; numbers have four digits."""
+    """Return tooltips for the given fields and titles.
+
+    An empty title stands for the name of the field. Numbers are shown with four significant digits.
+    """
     texts = ("label", "phase", "kind")
     return [
         alt.Tooltip(f"{name}:N", title=title or name)

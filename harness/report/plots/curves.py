@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves on a common grid, which allows averaging and limits their size."""
+"""ROC and precision-recall curves on a common grid, which allows averaging and limits the size of the data."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ if TYPE_CHECKING:
 GRID = tuple(
     float(x) for x in np.unique(np.round(np.concatenate([np.geomspace(1e-3, 0.1, 20), np.linspace(0, 1, 31)]), 4))
 )
-"""False positive rates and recalls of the grid, denser near 0, where ROC curves are steep."""
+"""False positive rates and recalls of the grid. The grid is denser near 0, where ROC curves are steep."""
 
 
 class Curves(NamedTuple):
-    """Curves of each class versus the rest at `GRID`; NaN for a class without positive or without negative examples."""
+    """One-versus-rest curves for each class at `GRID`; NaN for a class without positive or negative examples."""
 
     tpr: Floats
-    """``[C, len(GRID)]``: true positive rate at each false positive rate of the grid, interpolated linearly."""
+    """``[C, len(GRID)]``: true positive rate at each false positive rate in the grid, linearly interpolated."""
     precision: Floats
-    """``[C, len(GRID)]``: highest precision at each recall of the grid or above (Manning et al. 2008, Introduction to
-    Information Retrieval, section 8.4)."""
+    """``[C, len(GRID)]``: highest precision at any recall that is at least the recall in the grid (Manning et al. 2008,
+    Introduction to Information Retrieval, section 8.4)."""
 
 
 def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
-    """Return the curves for `targets`, int ``[N]``, and `logits`, float ``[N, C]``.
+    """Compute the curves from `targets`, int ``[N]``, and `logits`, float ``[N, C]``.
 
     An example whose target is outside ``[0, C)`` is a negative example for every class.
     """
     from harness.measure.quality.metrics import probabilities
 
-    # A curve changes direction only where the threshold passes a positive example, so two points per positive example
-    # are enough: one before it and one at it. Examples are sorted by class, then by descending score of that class.
+    # A curve changes direction only where the threshold passes a positive example. Two points per positive example are
+    # therefore enough: one before it and one at it. Examples are sorted by class, then by their descending score for
+    # that class.
     scores = np.ascontiguousarray(probabilities(logits).T)  # [C, N]
     known = ((targets >= 0) & (targets < len(scores))).nonzero()[0]
     classes = targets[known].astype(np.intp, copy=False)
@@ -52,7 +53,7 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
         passed[start:end, 1] = ascending.searchsorted(own[start:end], "left")
     passed = len(targets) - passed
     positives = sizes.repeat(sizes)[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):  # for a class that all examples belong to
+    with np.errstate(divide="ignore", invalid="ignore"):  # if all examples belong to one class
         false_rate, true_rate = (passed - true) / (len(targets) - positives), true / positives
     precision_at = true[:, 1] / passed[:, 1]
 
@@ -68,7 +69,7 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
 
 
 def _passed(descending: Floats, classes: NDArray[Any]) -> NDArray[np.intp]:
-    """Return ``[N, 2]``: for each example the start and the end of its group of equal scores within its class."""
+    """Return ``[N, 2]``: for each example, the start and the end of its group of equal scores within its class."""
     starts = np.ones(len(classes) + 1, bool)
     starts[1:-1] = (descending[1:] != descending[:-1]) | (classes[1:] != classes[:-1])
     runs = starts[:-1].cumsum()
@@ -77,6 +78,6 @@ def _passed(descending: Floats, classes: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def macro(curves: Curves) -> tuple[Floats, Floats]:
-    """Return true positive rate and precision averaged over the classes that have curves, each ``[len(GRID)]``."""
+    """Return the true positive rate and the precision, averaged over the classes with curves, each ``[len(GRID)]``."""
     known = ~np.isnan(curves.tpr[:, 0])
     return curves.tpr[known].mean(axis=0), curves.precision[known].mean(axis=0)

@@ -1,4 +1,4 @@
-"""Plots by name, and their export to files."""
+"""The available plots, by name, and their export to files."""
 
 from __future__ import annotations
 
@@ -70,31 +70,31 @@ PLOTS: dict[str, Callable[[Panel], Iterator[tuple[str, Any]]]] = {
     "latency": _latency,
     "memory": _memory,
 }
-"""Plot name -> function that yields the titles and charts of a panel; it yields none if the runs lack the data."""
+"""Plot name -> function that yields a panel's titles and charts. It yields none if the runs do not have the data."""
 
 
 def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:
-    """Return the titles and charts of one of `PLOTS`, without schema validation (see `unchecked`)."""
+    """Return the titles and charts for one of `PLOTS`, built without schema validation (see `unchecked`)."""
     with unchecked():
         return list(PLOTS[name](panel))
 
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """Disable the validation of charts while they are built.
+    """Disable schema validation while charts are built.
 
-    Altair validates each part of a chart against the Vega-Lite schema, which takes longer than the rest of a report.
-    The result depends only on the code, so the tests validate the charts instead.
+    Altair validates each part of a chart against the Vega-Lite schema. This takes longer than the rest of the report.
+    The outcome depends only on the code, so the tests validate the charts instead.
     """
     with debug_mode(False):
         yield
 
 
 def figure(report: Report, name: str, suffix: str) -> bytes:
-    """Return a plot of all panels of a report as the contents of a file with this suffix.
+    """Return the contents of a file with this suffix that contains one plot for all panels of a report.
 
-    Raises `harness.UnknownNameError` for an unknown plot, and `harness.UsageError` for an unknown suffix or if the runs
-    lack the data for the plot.
+    Raises `harness.UnknownNameError` for an unknown plot, and `harness.UsageError` if the suffix is unknown or the runs
+    do not have the data for the plot.
     """
     if name not in PLOTS:
         raise UnknownNameError("plot", name, PLOTS)

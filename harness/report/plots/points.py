@@ -1,6 +1,6 @@
-"""Data for the plots of a report: columns of values for each panel, equal to those in the table.
+"""The data for a report's plots, as columns of values for each panel. The values are the same as in the table.
 
-A panel contains the rows of one task, dataset and device, which readers compare with each other. Columns are lists of
+A panel contains the rows of one task, dataset and device, which can be compared with each other. Columns are lists of
 equal length.
 """
 
@@ -28,17 +28,17 @@ from harness.report.report import Report
 Columns = dict[str, list[Any]]
 
 MAX_CURVES = 48
-"""Maximum number of runs whose curves or raw samples one plot shows; the first runs of each row are selected."""
+"""Maximum number of runs whose curves or raw samples are shown in one plot. The first runs of each row are selected."""
 MAX_EPOCHS, MAX_POINTS = 60, 960
-"""Maximum number of points of one learning curve, and approximate maximum of all curves in one plot. Longer curves are
-reduced to every second, third, ... epoch and the last one."""
+"""Maximum number of points in one learning curve, and approximate maximum for all curves in one plot. Longer curves are
+reduced to every second, third, ... epoch and the last epoch."""
 QUANTILES = 101
-"""Number of points of a latency distribution."""
+"""Number of points in a latency distribution."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Rows that are shown in one plot."""
+    """Rows shown together in one plot."""
 
     number: int
     title: str
@@ -51,17 +51,17 @@ class Panel:
 
     @property
     def rows(self) -> list[tuple[str, Row]]:
-        """Labels and rows."""
+        """Pairs of a label and a row."""
         return list(zip(self.block.labels, self.block.rows, strict=True))
 
     @property
     def quality(self) -> str:
-        """Name of the metric with its unit, for the title of an axis."""
+        """Name of the metric with its unit, for use as an axis title."""
         return f"{self.metric} ({self.unit})" if self.unit else self.metric
 
 
 def panels(report: Report, table: Table | None = None) -> list[Panel]:
-    """Return the panels of a report, or of `table` if it is given."""
+    """Return the panels of a report, or those of `table` if it is given."""
     made = []
     for number, block in enumerate(blocks(report.table if table is None else table)):
         first = next((row for row in block.rows if row.text("metric")), block.rows[0])
@@ -92,7 +92,7 @@ def pareto(panel: Panel, column: str) -> Columns:
 
 
 def ratios(panel: Panel) -> Columns:
-    """Return throughputs relative to the first backend, for the rows that have such a ratio."""
+    """Return throughputs relative to the first backend, for the rows that have a ratio."""
     points = []
     for name, metric in RATIOS.items():
         for label, row in panel.rows:
@@ -114,7 +114,7 @@ def memory(panel: Panel) -> Columns:
 
 
 def curves(panel: Panel) -> Columns:
-    """Return the validation score of each run after each epoch, with the number of steps and the training time."""
+    """Return each run's validation score after each epoch, with the number of steps and the training time."""
     points = []
     runs = _some_runs(panel)
     most = min(MAX_EPOCHS, MAX_POINTS // max(1, len(runs)))
@@ -133,10 +133,10 @@ def curves(panel: Panel) -> Columns:
 
 
 def time_to_quality(panel: Panel) -> tuple[float | None, Columns]:
-    """Return a level of the validation score that all runs reach, and the training time of each row until it does.
+    """Return a validation score that all runs reach, and the training time that each row needs to reach it.
 
-    The level is the worst of the best scores of the runs. Returns None and no columns if fewer than two rows have
-    learning curves.
+    This score is the worst of the runs' best scores. Returns None and no columns if fewer than two rows have learning
+    curves.
     """
     sign = -1 if panel.better == "lower" else 1
     by_row = {}
@@ -157,7 +157,7 @@ def time_to_quality(panel: Panel) -> tuple[float | None, Columns]:
 
 
 def latency(panel: Panel) -> Columns:
-    """Return quantiles of the latency of a batch, over all runs of each row, in milliseconds."""
+    """Return quantiles of the batch latency over all runs of each row, in milliseconds."""
     import numpy as np
 
     points: list[dict[str, Any]] = []
@@ -172,7 +172,7 @@ def latency(panel: Panel) -> Columns:
 
 
 def roc(panel: Panel) -> Columns:
-    """Return the ROC and precision-recall curves of one class versus the rest, averaged over classes and runs.
+    """Return one-versus-rest ROC and precision-recall curves, averaged over classes and runs.
 
     Curves are averaged at fixed false positive rates and recalls (vertical averaging, Fawcett 2006, Pattern Recognition
     Letters 27, 861-874).
@@ -195,7 +195,7 @@ def roc(panel: Panel) -> Columns:
 
 
 def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
-    """Yield the label, the class names and the sum of the confusion matrices of each row."""
+    """Yield the label, the class names and the summed confusion matrix of each row."""
     import numpy as np
 
     for label, row in panel.rows:
@@ -208,7 +208,7 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
 
 
 def arrays_of(run: StoredRun) -> dict[str, Any]:
-    """Return the raw samples of a run; empty if they were not saved or cannot be read."""
+    """Return the raw samples of a run by name; empty if they were not saved or cannot be read."""
     path = run.path / ARRAYS
     try:
         return read_arrays(path) if path.exists() else {}
@@ -245,7 +245,7 @@ def _named(label: str, row: Row) -> dict[str, Any]:
 
 
 def _ends(name: str, cell: Cell, least: float = -math.inf) -> dict[str, Any]:
-    """Return the value, the ends of its interval (the lower one clipped at `least`) and the text shown in tables."""
+    """Return the value, the ends of its interval and the text shown in tables. The lower end is at least `least`."""
     assert isinstance(cell.value, float)
     half = cell.ci95 or 0.0
     shown = f"{cell.shown} ± {cell.shown_ci95}" if cell.shown_ci95 else cell.shown

@@ -1,7 +1,7 @@
-"""Charts of a single run: specifications without data, shared by the pages of all runs.
+"""Charts for single runs, as specifications without data that are shared by all run pages.
 
-A page adds the data of its run, built from the columns of `run_points`, as the dataset ``points``, and the class names
-of the confusion matrix.
+Each page adds the data of its run, built from the columns in `run_points`, as the dataset ``points``. It also adds the
+class names for the confusion matrix.
 """
 
 from __future__ import annotations

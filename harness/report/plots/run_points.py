@@ -1,4 +1,4 @@
-"""Data for the plots of a single run: columns of numbers, reduced to a limited number of points."""
+"""The data for the plots of a single run, as columns of numbers that are reduced to a limited number of points."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 Columns = dict[str, list[Any]]
 
 MAX_POINTS = 160
-"""Maximum number of points of one line."""
+"""Maximum number of points per line."""
 _MIN_FOR_NUMPY = 40
-"""Number of values from which numpy rounds faster than Python."""
+"""Minimum number of values for which rounding is faster with numpy than in pure Python."""
 MAX_CLASSES = 10
-"""Maximum number of classes with a curve; those with the smallest area under the ROC curve are selected."""
+"""Maximum number of classes with a curve. The classes with the smallest area under the ROC curve are selected."""
 
 
 def learning(outcome: Success) -> Columns:
@@ -53,7 +53,7 @@ def losses(arrays: Arrays) -> Columns:
 
 
 def windows(record: RunRecord, arrays: Arrays) -> Columns:
-    """Return the throughput over the measured time; ``steady`` is False for warm-up windows."""
+    """Return the throughput over the measured time. ``steady`` is False for warm-up windows."""
     phases: list[str] = []
     at_s, rates, steady = [], [], []
     for phase, measured in (
@@ -77,7 +77,7 @@ def windows(record: RunRecord, arrays: Arrays) -> Columns:
 
 
 def latency(arrays: Arrays) -> Columns:
-    """Return a histogram of latencies up to the 99.5th percentile; the last bin includes all larger values."""
+    """Return a histogram of latencies up to the 99.5th percentile. The last bin includes all larger values."""
     values = np.sort(arrays.get("latencies_s", np.empty(0))) * 1e3
     if not len(values):
         return {}
@@ -100,13 +100,13 @@ def seconds(outcome: Success) -> Columns:
 
 
 def labels(outcome: Success) -> list[str]:
-    """Return the class names of the confusion matrix; a class without a name is named by its number."""
+    """Return the class names for the confusion matrix. A class without a name is labeled with its number."""
     names = [score.label for score in outcome.scores.per_class]
     return names + [str(number) for number in range(len(names), len(outcome.scores.confusion))]
 
 
 def confusion(outcome: Success) -> Columns:
-    """Return the nonzero cells of the confusion matrix; ``share`` is the fraction of the true class."""
+    """Return the nonzero cells of the confusion matrix. ``share`` is the cell's fraction of the true class."""
     matrix = np.asarray(outcome.scores.confusion)
     true, predicted = np.nonzero(matrix)
     counts = matrix[true, predicted]
@@ -120,7 +120,8 @@ def confusion(outcome: Success) -> Columns:
 
 
 def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, Any]:
-    """Return ROC and precision-recall curves on a common grid ``x``: the mean, and at most `MAX_CLASSES` classes."""
+    """Return ROC and precision-recall curves on a common grid ``x``: the mean curves, and the curves of at most
+    `MAX_CLASSES` classes."""
     pair = predictions(record, arrays)
     if pair is None or not outcome.scores.per_class or pair[1].ndim != 2:
         return {}
@@ -141,7 +142,7 @@ def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, 
 
 
 def errors(record: RunRecord, arrays: Arrays) -> Columns:
-    """Return targets, predictions and residuals (prediction minus target) of the first target of a regression."""
+    """Return targets, predictions and residuals (prediction minus target) for the first target of a regression."""
     info = record.provenance.data
     pair = predictions(record, arrays)
     if pair is None or info is None or info.objective != "regression":
@@ -156,13 +157,13 @@ def errors(record: RunRecord, arrays: Arrays) -> Columns:
 
 
 def _spread(count: int, most: int) -> NDArray[np.intp]:
-    """Return at most `most` evenly spaced indices from the first to the last of `count`."""
+    """Return at most `most` evenly spaced indices from 0 to `count` - 1."""
     chosen = min(count, most)
     return np.arange(chosen) * (count - 1) // max(chosen - 1, 1)
 
 
 def _short(values: Sequence[float] | NDArray[Any]) -> list[float]:
-    """Return the values rounded to five significant digits, which is more than a plot can show."""
+    """Round values to five significant digits, which are more than a plot can show."""
     if len(values) < _MIN_FOR_NUMPY:
         return [float(f"{value:.5g}") for value in values]
     exact = np.asarray(values, np.float64)

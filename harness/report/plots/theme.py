@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-# The palette of Okabe and Ito without black, which color-blind readers can distinguish
-# (https://jfly.uni-koeln.de/color/). The colors for dark backgrounds have the same hues, but are lighter.
+# The palette by Okabe and Ito without black. Its colors can be distinguished by color-blind readers
+# (https://jfly.uni-koeln.de/color/). The colors for dark backgrounds have the same hues but are lighter.
 LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b57f00", "#3d8fc4", "#7a6fd0")
 DARK = ("#4ea8de", "#ff8c4b", "#2fd0a5", "#e7a5c9", "#f0b93a", "#8fcdf5", "#b3aaff")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
 
 def config(*, dark: bool = False) -> dict[str, Any]:
-    """Return the ``config`` of Vega-Lite."""
+    """Return the Vega-Lite ``config`` object."""
     ink, faint, grid = ("#e6e9ef", "#a9b1bf", "#343b48") if dark else ("#1c2430", "#566172", "#e3e7ed")
     palette = list(DARK if dark else LIGHT)
     axis = {

@@ -1,1 +1,1 @@
-"""A static HTML site of a report, which opens from disk without a server or a network."""
+"""A static HTML site for a report, which can be opened from disk without a server or network access."""

@@ -1,4 +1,4 @@
-"""Files of the site: a home page, a page for each task, a list of all runs, a page for each run, and shared assets."""
+"""Generation of the site's files: a home page, task pages, a list of all runs, run pages and shared assets."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from harness.report.site.run_pages import run_pages
 
 
 def files(report: Report) -> Iterator[tuple[str, bytes]]:
-    """Yield the paths within the site and the contents of the files."""
+    """Yield the path within the site and the contents of each file."""
     pages = {
         name: f"tasks/{safe_name(name)}.html" for name in dict.fromkeys(run.record.spec.task for run in report.runs)
     }
     addresses = {run.record.run_id: f"runs/{safe_name(run.record.run_id)}.html" for run in report.runs}
     shared = {"site_title": report.title, "pages": pages}
     pages_of_runs = run_pages(shared, report, addresses)
-    yield from islice(pages_of_runs, 1)  # starts processes that work while the other pages are rendered here
-    from harness.report.site import home_page, task_page  # import altair only now, because that is slow
+    yield from islice(pages_of_runs, 1)  # starts the processes, which run while the other pages are rendered here
+    from harness.report.site import home_page, task_page  # imported late because altair is slow to import
 
     yield from _assets()
     yield "index.html", render.page("index.html", "", **shared, **home_page.context(report, addresses))
@@ -57,7 +57,7 @@ def _assets() -> Iterator[tuple[str, bytes]]:
 
 
 def _vega() -> bytes:
-    """Return Vega, Vega-Lite and vega-embed bundled into one file. It is cached, because bundling takes seconds."""
+    """Return Vega, Vega-Lite and vega-embed, bundled into one file. It is cached because bundling takes seconds."""
     cached = cache_dir() / "site" / f"vega-by-vl-convert-{version('vl-convert-python')}.js"
     try:
         return cached.read_bytes()
@@ -65,7 +65,7 @@ def _vega() -> bytes:
         import vl_convert
 
         bundle = vl_convert.javascript_bundle(None).encode()  # type: ignore[arg-type]  # the stub lacks the default None
-    with contextlib.suppress(OSError, HarnessError):  # without a writable cache, reports are only slower
+    with contextlib.suppress(OSError, HarnessError):  # without a writable cache, reports still work but are slower
         cached.parent.mkdir(parents=True, exist_ok=True)
         write_whole(cached, bundle)
     return bundle

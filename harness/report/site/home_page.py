@@ -13,7 +13,7 @@ from harness.report.site.plot_data import MAX_PLOTTED, Figures
 
 
 def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
-    """Return the values for the template of the home page. `addresses` are the pages of the runs by run id."""
+    """Return the values for the home page template. `addresses` maps run ids to run pages."""
     contests = overview.contests(report)
     failures = [run for run in report.runs if isinstance(run.record.outcome, Failure)]
     figures = Figures()

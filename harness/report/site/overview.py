@@ -1,9 +1,9 @@
-"""Best backend for each metric, with the size and the significance of its lead, as shown on the home page.
+"""The best backend for each metric, with the size and the significance of its lead, as shown on the home page.
 
-A contest contains the rows that agree in everything except the backend. For each metric, the backend with the best mean
-is compared with each of the others, as in ``harness compare``. It wins if the 95% confidence intervals of all
-differences exclude zero. The result is significant after Bonferroni correction if this also holds at the confidence
-that limits the familywise error rate of all comparisons on the page to 1%.
+A contest contains the rows that differ only in the backend. For each metric, the backend with the best mean is compared
+with each of the others, as in ``harness compare``. It wins if the 95% confidence intervals for all differences exclude
+zero. The result is significant after Bonferroni correction if this also holds at the confidence level that limits the
+familywise error rate for all comparisons on the page to 1%.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from harness.records.store import StoredRun
 from harness.report.report import Report
 
 TITLES = {"quality": "Quality"} | {metric.name: metric.headline.capitalize() for metric in HEADLINES}
-"""Metric -> its title; ``quality`` is the primary metric of the task."""
+"""Metric -> title; ``quality`` is the primary metric of the task."""
 
 CORRECTED, SIGNIFICANT, INCONCLUSIVE = "significant after Bonferroni correction", "significant (95%)", "inconclusive"
 
 
 @dataclass(frozen=True)
 class BackendLead:
-    """The leading backend of one contest by one metric."""
+    """The leading backend in one contest for one metric."""
 
     winner: str
-    """Backend that is significantly better than all others; empty if there is none."""
+    """Backend that is significantly better than all others; empty if no backend is."""
     certainty: str
     """``significant after Bonferroni correction``, ``significant (95%)`` or ``inconclusive``."""
     leader: str
     """Backend with the best mean."""
     amount: str
-    """Ratio or difference of the best mean and the next one, with its 95% confidence interval if there is one."""
+    """Ratio of the best mean to the next, or their difference, with its 95% confidence interval if available."""
     evidence: str
-    """Number of runs or pairs behind the interval, or the reason why there is none."""
+    """Number of runs or pairs from which the interval was computed, or the reason for a missing interval."""
 
 
 @dataclass(frozen=True)
 class Contest:
-    """The rows of several backends that agree in all other settings."""
+    """The rows of several backends that have all other settings in common."""
 
     task: str
     name: str
@@ -56,7 +56,7 @@ class Contest:
 
 
 def contests(report: Report) -> list[Contest]:
-    """Return the contests of a report, in the order of its table."""
+    """Return the contests in a report, in the order of its table."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in report.table.rows:
         runs = report.runs_of(row)
@@ -73,7 +73,7 @@ def contests(report: Report) -> list[Contest]:
 
 
 def scoreboard(held: Sequence[Contest]) -> dict[str, Counter[str]]:
-    """Return the number of contests that each backend won, by metric. The key ``""`` counts those without a winner."""
+    """Return the number of contests won by each backend, by metric. The key ``""`` counts contests without a winner."""
     winners = {name: [c.leads[name].winner for c in held if name in c.leads] for name in TITLES}
     return {name: Counter(backends) for name, backends in winners.items() if backends}
 
@@ -126,7 +126,7 @@ def _lead(metric: RunMetric, sides: dict[str, list[StoredRun]], confidence: floa
 
 
 def _amount(comparison: Comparison) -> str:
-    """Return the ratio of the means, or for scores their difference with metric and unit."""
+    """Return the ratio of the means or, for scores, their difference with the metric and the unit."""
     if comparison.change is None:
         return ""
     ends = (comparison.low, comparison.high)

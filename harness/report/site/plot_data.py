@@ -1,4 +1,4 @@
-"""Plot data embedded in a page."""
+"""The plot data embedded in a page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_PLOTTED = 12
 
 
 class Figures:
-    """Plots of a page. Each dataset is stored once and by columns, from which the script of the page builds rows."""
+    """The plots on a page. Each dataset is stored once, as columns from which the page's script builds rows."""
 
     def __init__(self) -> None:
         self.data: dict[str, dict[str, list[Any]]] = {}
@@ -19,7 +19,7 @@ class Figures:
     def add(self, name: str, titled: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
         """Add charts and return their keys and titles.
 
-        Charts are as wide as their containers, and their colors are set by the script of the page.
+        Charts are as wide as their containers, and their colors are set by the page's script.
         """
         keys = []
         for place, (title, chart) in enumerate(titled):
@@ -37,13 +37,13 @@ class Figures:
         self.figures[key] = {"spec": spec, "data": list(datasets)}
 
     def share(self, key: str, columns: dict[str, Any]) -> None:
-        """Add the data of a plot whose specification is shared by the pages of all runs."""
+        """Add the data for a plot whose specification is shared by all run pages."""
         name = next((name for name, known in self.data.items() if known is columns), f"d{len(self.data)}")
         self.data[name] = columns
         self.figures[key] = {"data": [name]}
 
     def page(self) -> dict[str, Any]:
-        """Return the plots as data for the template; empty if there are none."""
+        """Return the plots as data for the template; empty if the page has no plots."""
         return {"data": self.data, "figures": self.figures} if self.figures else {}
 
 

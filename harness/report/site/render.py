@@ -1,4 +1,4 @@
-"""Rendering of templates."""
+"""Template rendering."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def page(template: str, root: str, **context: Any) -> bytes:
-    """Return a rendered page. `root` is the relative path from the page to the directory of the home page."""
+    """Render a page. `root` is the relative path from the page to the home page's directory."""
     html: str = _environment().get_template(template).render(root=root, **context)
     return html.encode(errors="replace")
 
@@ -33,7 +33,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        auto_reload=False,  # do not check the template files for changes at each page
+        auto_reload=False,  # do not check the template files for changes on every page
     )
     environment.filters["json"] = lambda value: Markup(json(value))
     environment.globals["drawings"] = _drawings
@@ -43,7 +43,7 @@ def _environment() -> Environment:
 
 
 def _drawings(titled: Iterable[tuple[str, str]], notes: Mapping[str, str] | None = None) -> Markup:
-    """Return containers for plots with their titles and notes. `notes` are by the keys of the plots."""
+    """Return HTML containers for plots with their titles and notes. `notes` maps plot keys to notes."""
     from markupsafe import Markup
 
     return Markup("").join([_drawing(key, title, (notes or {}).get(key, "")) for key, title in titled])
@@ -51,14 +51,14 @@ def _drawings(titled: Iterable[tuple[str, str]], notes: Mapping[str, str] | None
 
 @lru_cache(maxsize=256, typed=True)  # typed: a Markup is already escaped, an equal str is not
 def _drawing(key: str, title: str, note: str) -> Markup:
-    """Return the container of one plot. Cached, because the pages of runs have the same plots."""
+    """Return the HTML container for one plot. It is cached because all run pages have the same plots."""
     macros: Any = _environment().get_template("macros.html").module
     made: Markup = macros.drawing(key, title, note)
     return made
 
 
 def json(value: Any) -> str:
-    """Return JSON that is safe within a script element, because it contains no tags."""
+    """Return JSON without tags, which can safely be embedded in a script element."""
     text = msgspec.json.encode(value).decode()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,4 +1,4 @@
-"""Contents of the page of one run."""
+"""Contents of a run page."""
 
 from __future__ import annotations
 
@@ -40,13 +40,14 @@ _COST = {
     "memory": "Peak memory by phase",
     "seconds": "Duration of each phase",
 }
-"""Titles of the plots in the sections for quality and cost, by the names of their specifications."""
+"""Titles of the plots in the quality and cost sections, by the name of their specification."""
 
 
 def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values for the template of a run page.
+    """Return the values for the run page template.
 
-    `command` reproduces the run. `siblings` are the runs in the same row, including this one, as HTML list items.
+    `command` is the command that reproduces the run. `siblings` contains the runs in the same row, including this run,
+    as HTML list items.
     """
     record = run.record
     outcome = record.outcome
@@ -79,7 +80,7 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
 
 
 def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]:
-    """Return (name, value, remark) of the most important metrics."""
+    """Return (name, value, remark) for the most important metrics."""
     scores, speed = outcome.scores, outcome.speed
     ends = scores.intervals.get(scores.primary)
     remark = f"95% interval over examples: {ends[0]:.4g} to {ends[1]:.4g}" if ends else "test split"
@@ -106,12 +107,12 @@ def _interval(unit: str, steady: Steady | None) -> str:
 
 
 def _large(value: float) -> str:
-    """Return a number with four significant digits and thousands separators."""
+    """Format a number with four significant digits and thousands separators."""
     return f"{float(f'{value:.4g}'):,.10g}"
 
 
 def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the data of the plots and the notes below them, by the names of the shared specifications."""
+    """Return the data for the plots and the notes below them, by the name of the shared specification."""
     plots: dict[str, Any] = {}
     notes: dict[str, str] = {}
     curve = run_points.learning(outcome)
@@ -158,7 +159,7 @@ def _tables(outcome: Success) -> list[View]:
 
 
 def _mistaken(outcome: Success, most: int = 12) -> list[View]:
-    """Return a table with the most frequent pairs of true and wrongly predicted class; empty if there are no errors."""
+    """Return a table of the most frequent misclassifications, given by true and predicted class; empty if none."""
     names, confusion = run_points.labels(outcome), outcome.scores.confusion
     pairs = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
     if not pairs:
@@ -171,7 +172,7 @@ def _mistaken(outcome: Success, most: int = 12) -> list[View]:
 
 
 def _pairs(shown: Iterable[Section]) -> Markup:
-    """Return names and values as HTML. Built here rather than in a template, which would be slower."""
+    """Return names and values as HTML. The HTML is built here because a template would be slower."""
     parts = []
     for title, rows in shown:
         if rows:
@@ -182,7 +183,7 @@ def _pairs(shown: Iterable[Section]) -> Markup:
 
 @lru_cache(maxsize=4096)
 def _pair(name: str, value: str) -> str:
-    """Return one name and value as HTML. Cached, because most are equal for many runs."""
+    """Return one name and value as HTML. The result is cached because many runs share most of their values."""
     return f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
 
 
@@ -192,7 +193,7 @@ def _parity(mark: Any) -> str:
 
 
 def _audit(path: Path) -> list[Finding] | None:
-    """Return the findings saved by ``harness audit``; None if there are none or they cannot be read."""
+    """Return the findings saved by ``harness audit``; None if they are missing or cannot be read."""
     try:
         return msgspec.json.decode((path / AUDIT).read_bytes(), type=list[Finding])
     except (OSError, ValueError):

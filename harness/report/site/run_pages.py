@@ -1,4 +1,4 @@
-"""Pages of all runs, rendered in several processes if there are many, because each page takes milliseconds."""
+"""Rendering of all run pages. Each page takes milliseconds, so several processes are used if there are many runs."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 _CHUNK, _MIN_RUNS, _MAX_PROCESSES, _MAX_WAITING = 40, 500, 8, 64
-"""Number of pages in a chunk; minimum number of runs for which processes are started; maximum number of processes; and
-maximum number of chunks in progress, which keeps the processes busy while the other pages are rendered."""
+"""Number of pages in a chunk, minimum number of runs for which processes are started, maximum number of processes, and
+maximum number of chunks in progress. The last number is large enough to keep the processes busy while the other pages
+are rendered."""
 _OBJECTS = 10_000
-"""Threshold of the garbage collector: a page creates thousands of objects, nearly all freed by reference counts."""
+"""Threshold for the garbage collector. A page creates thousands of objects, nearly all of which are freed by reference
+counting."""
 
 
 def run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-    """Yield the paths within the site and the contents of the pages."""
+    """Yield the path within the site and the contents of each run page."""
     jobs = _jobs(report, addresses)
     parts = iter(lambda: list(islice(jobs, _CHUNK)), [])
     if len(report.runs) < _MIN_RUNS or available_cores() == 1:
@@ -48,22 +50,22 @@ def run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str])
             waiting.append(pool.submit(_some_pages, shared, []))
         for part in parts:
             waiting.append(pool.submit(_some_pages, shared, part))
-            if len(waiting) > _MAX_WAITING:  # limits the number of finished pages in memory
+            if len(waiting) > _MAX_WAITING:  # limit the number of finished pages in memory
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
 
 
 class _Job(NamedTuple):
-    """Input for the page of one run."""
+    """Input for one run page."""
 
     address: str
     path: Path
-    """Directory of the run. The record is read again, which is much cheaper than sending it to another process."""
+    """Directory of the run. Reading the record again is much cheaper than sending it to another process."""
     task: str
     command: str
     siblings: dict[str, str]
-    """Runs of the same row as HTML list items, by run id; one object is shared by all runs of the row."""
+    """Runs in the same row as HTML list items, by run id. All runs in the row share this object."""
 
 
 def _jobs(report: Report, addresses: dict[str, str]) -> Iterator[_Job]:
@@ -80,10 +82,10 @@ def _jobs(report: Report, addresses: dict[str, str]) -> Iterator[_Job]:
 
 
 def _command(record: RunRecord, catalog: Catalog, known: dict[Hashable, str]) -> str:
-    """Return the command that reproduces a run.
+    """Return the command for reproducing a run.
 
-    `known` caches the commands of one row. Most of its runs differ only in seed and split; the others also differ in
-    the device option or in the paths of data, weights and plugins.
+    `known` caches the commands for one row. Most runs in a row differ only in seed and split. Others also differ in the
+    device option or in the paths of data, weights and plugins.
     """
     spec, plugins = record.spec, record.provenance.plugins
     places = (spec.dataset, spec.source and spec.source.path, spec.pretrained and spec.pretrained.path)

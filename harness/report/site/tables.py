@@ -1,4 +1,4 @@
-"""Tables of the pages, made of cells that templates print and the script of the page sorts."""
+"""The tables on the pages. Their cells are printed by templates and sorted by the page's script."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from harness.report.best import best
 from harness.report.layout import Block
 
 LONG = 60
-"""Number of characters from which a text is wrapped."""
+"""Maximum number of characters in a cell without line wrapping."""
 PAGE = 50
-"""Number of rows that a page shows at once and has in its HTML; the others are data for the script."""
+"""Number of rows shown at once and contained in the page's HTML. The other rows are embedded as data for the script."""
 
 
 class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A cell. Field names are short because a page may have many thousands of cells."""
+    """A table cell. Field names are short because a page may have many thousands of cells."""
 
     t: str
     """Text."""
@@ -36,11 +36,11 @@ class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     c: str = ""
     """CSS classes."""
     h: str = ""
-    """Link target relative to the page; empty for no link."""
+    """Link target, relative to the page; empty if there is no link."""
 
 
 Value = HtmlCell | str | int | float | None
-"""Content of a cell. A float is printed as `View.places` specifies; None is a missing number."""
+"""Content of a cell. Floats are formatted according to `View.places`; None is a missing number."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class View:
     """A table on a page."""
 
     name: str
-    """Name for anchors and downloaded files; unique on the page."""
+    """Name used for anchors and downloaded files. It is unique on the page."""
     caption: str
     columns: tuple[Column, ...]
     rows: Sequence[Sequence[Value]]
     places: str = ".4g"
-    """Format specification of floats."""
+    """Format specification for floats."""
     files: str = ""
-    """Relative path without suffix of the CSV and JSON files of the table; empty if the script creates them."""
+    """Relative path of the table's CSV and JSON files, without the suffix; empty if the script creates the files."""
     controls: bool = False
     """True if rows can be filtered and columns hidden."""
 
@@ -66,7 +66,7 @@ class View:
 
     @property
     def body(self) -> Markup:
-        """First `PAGE` rows as HTML. Built here, because a template is slow and most of a page consists of rows."""
+        """First `PAGE` rows as HTML. Built here because templates are slow and rows make up most of a page."""
         rows = ("".join([html(value, self.places) for value in row]) for row in self.rows[:PAGE])
         return Markup("\n".join([f"<tr>{row}</tr>" for row in rows]))
 
@@ -77,7 +77,7 @@ class View:
 
 
 def comparison(block: Block, name: str, caption: str, links: Mapping[int, str], files: str) -> View:
-    """Return the table of a block with the best values marked. `links` are addresses of run pages by row index."""
+    """Return the table for a block, with the best values marked. `links` maps row indices to run page addresses."""
     winners = {column.name: best(block.rows, column) for column in block.columns}
     rows = []
     for index, row in enumerate(block.rows):
@@ -106,7 +106,7 @@ def plain(
     places: str = ".4g",
     controls: bool = False,
 ) -> View:
-    """Return a table of texts and numbers. A header is ``title`` or ``title (unit)``."""
+    """Return a table of strings and numbers. Headers have the form ``title`` or ``title (unit)``."""
     columns = tuple(
         Column(header, header, "", "number" if any(_is_number(row[place]) for row in rows) else "text")
         for place, header in enumerate(headers)
@@ -115,7 +115,7 @@ def plain(
 
 
 def runs(shown: Iterable[StoredRun], addresses: dict[str, str], caption: str, root: str) -> View:
-    """Return a table with one row for each run. `root` is the relative path to the directory of the home page."""
+    """Return a table with one row for each run. `root` is the relative path to the home page's directory."""
     names = ("dataset", "model", "backend", "device", "precision", "seed")
     throughputs = in_group("throughput")
     titles = (f"{metric.part} ({metric.unit})" for metric in throughputs)
@@ -134,7 +134,7 @@ def runs(shown: Iterable[StoredRun], addresses: dict[str, str], caption: str, ro
 
 
 def failures(failed: list[StoredRun], addresses: dict[str, str], root: str) -> View | None:
-    """Return a table of at most `PAGE` failed runs; None if there are none."""
+    """Return a table of at most `PAGE` failed runs; None if no run failed."""
     rows: list[list[Value]] = []
     for run in failed[:PAGE]:
         assert isinstance(run.record.outcome, Failure)
@@ -150,7 +150,7 @@ def _number(value: float | None) -> HtmlCell:
 
 @lru_cache(maxsize=256)
 def _head(columns: tuple[Column, ...]) -> Markup:
-    """Return header cells as HTML. Cached, because the pages of runs have the same tables."""
+    """Return header cells as HTML. The result is cached because all run pages have the same tables."""
     cells = []
     for column in columns:
         kind = "" if column.kind == "text" else ' class="num"'
@@ -162,7 +162,7 @@ def _head(columns: tuple[Column, ...]) -> Markup:
 
 
 def html(value: Value, places: str) -> str:
-    """Return a cell as HTML. Numbers, which are the most frequent, are formatted without creating an `HtmlCell`."""
+    """Return a cell as HTML. Numbers, which are the most frequent type, are formatted without an `HtmlCell`."""
     if isinstance(value, float):
         return f'<td class="num" data-v="{value!r}">{value:{places}}</td>'
     if isinstance(value, int):
@@ -172,7 +172,7 @@ def html(value: Value, places: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _text(text: str) -> str:
-    """Return a text cell as HTML. Cached, because the pages of many runs have the same class and metric names."""
+    """Return a text cell as HTML. The result is cached because many run pages have the same class and metric names."""
     return _html(cell(text, ""))
 
 
@@ -189,7 +189,7 @@ def _html(content: HtmlCell) -> str:
 
 
 def cell(value: Value, places: str) -> HtmlCell:
-    """Return a value as a cell, with floats formatted by the specification `places`."""
+    """Convert a value to a cell. Floats are formatted according to `places`."""
     if isinstance(value, HtmlCell):
         return value
     if isinstance(value, str):

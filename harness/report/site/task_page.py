@@ -1,4 +1,4 @@
-"""Contents of the page of one task."""
+"""Contents of a task page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.report.site.plot_data import MAX_PLOTTED, Figures
 
 
 def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -> dict[str, Any]:
-    """Return the values for the template of a task page. `part` has the rows of the task."""
+    """Return the values for the task page template. `part` contains the rows of the task."""
     ids = {name for row in part.rows for name in row.run_ids}
     runs = [run for run in report.runs if run.record.run_id in ids]
     links = {index: f"../{addresses[row.run_ids[0]]}" for index, row in enumerate(part.rows)}
@@ -28,7 +28,7 @@ def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -
         charts = [
             titled
             for name in PLOTS
-            if name != "confusion"  # shown on the pages of the runs
+            if name != "confusion"  # shown on the run pages
             for titled in figures.add(f"{name}-{panel.number}", drawn(name, panel))
         ]
         plotted.append((panel.block.heading, charts))

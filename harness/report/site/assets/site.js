@@ -1,5 +1,5 @@
 "use strict";
-// Tables with sorting, filters, pages and hidden columns; plots drawn by Vega; themes. No network access.
+// Tables with sorting, filters, pages and hidden columns; plots drawn with Vega; themes. No network access is needed.
 (() => {
   const PAGE = 50;
   const make = (tag, properties = {}, ...children) => {
@@ -29,7 +29,7 @@
     return names.length ? columns[names[0]].map((_, i) => Object.fromEntries(names.map((n) => [n, columns[n][i]]))) : [];
   };
 
-  // Pages of runs contain only data, because they share specifications. Other pages contain whole specifications.
+  // Run pages contain only data, because they share specifications. Other pages contain complete specifications.
   const complete = (key) => {
     const { spec, data } = page.figures[key];
     if (spec) return { ...spec, datasets: Object.fromEntries(data.map((name) => [name, rows(page.data[name])])) };
@@ -51,7 +51,7 @@
     return made;
   };
 
-  // The script of Vega is loaded last, so that tables do not wait for it.
+  // The Vega script is loaded last, so that tables do not have to wait for it.
   const loaded = new Promise((resolve) => {
     if (document.readyState === "complete") resolve();
     else addEventListener("load", resolve);
@@ -99,7 +99,7 @@
     }
   }, { rootMargin: "300px" });
   for (const chart of charts) near.observe(chart);
-  // Printing needs all plots at once.
+  // Draw all plots before the page is printed.
   addEventListener("beforeprint", () => window.vegaEmbed && charts.forEach(draw));
 
   const redraw = () => [...begun.keys()].forEach(queue);
