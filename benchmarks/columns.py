@@ -62,7 +62,7 @@ DESCRIPTIONS = {
     "rmse": "Root mean squared error.",
     "mae": "Mean absolute error.",
 }
-"""Name of a column or metric -> its description."""
+"""Mapping from the name of a column or metric to its description."""
 
 COMPARED = {"by default": "by default", "on request": "with `--metric`"}
 

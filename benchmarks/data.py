@@ -18,7 +18,7 @@ from statistics import median
 
 SIDE, CLASSES = 64, 10
 IMAGE_BYTES = SIDE * SIDE * 3 * 4
-"""Size of a prepared image, float32."""
+"""Size of a prepared float32 image."""
 
 TIMED = """
 import sys, time

@@ -32,7 +32,7 @@ from harness.records.store import Store
 RESULTS = Path(__file__).parent.parent / "results" / "reference"
 TIMEOUT_S = 2 * 3600.0
 SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
-"""Short throughput measurement, for the many splits of the UCI datasets."""
+"""Options for a short throughput measurement, because the UCI datasets have many splits."""
 BACKENDS = ("torch", "tensorflow")
 
 

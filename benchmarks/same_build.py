@@ -1,10 +1,10 @@
 """Error rates of `harness compare`: false differences, and detection of a planted slowdown.
 
-``python -m benchmarks.same_build`` repeats one short run many times. It then draws two sides of alternating runs (A B A
-B) at random from consecutive repeats, and compares them twice: unchanged, and with the training of one side slowed
-down. Different draws may share runs. ``--results DIR`` uses the runs in DIR instead of new ones. ``--noise 0.01``
-replaces the training throughputs with normally distributed values that vary by 1%, to simulate a machine with that
-amount of noise.
+``python -m benchmarks.same_build`` repeats one short run many times. It then draws two sides at random from consecutive
+repeats, alternating between the sides (ABAB), and compares them twice: unchanged, and with the training of one side
+slowed down. Different draws may share runs. ``--results DIR`` uses the runs in DIR instead of new ones.
+``--noise 0.01`` replaces the training throughputs with normally distributed values that vary by 1%, to simulate a
+machine with that much noise.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harness.plugins import discover
 from harness.records.store import Store, StoredRun
 
 RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3")
-"""Arguments of the run; one thread leaves a core for other processes."""
+"""Arguments of the run. It uses one thread, which leaves a core for other processes."""
 
 
 def repeats(results: Path, count: int, backend: str) -> list[StoredRun]:
@@ -40,7 +40,7 @@ def repeats(results: Path, count: int, backend: str) -> list[StoredRun]:
 
 
 def draw(runs: Sequence[StoredRun], size: int, rng: np.random.Generator) -> Match:
-    """Split `size` consecutive pairs of runs into two sides. The start, and the side of each run, are random."""
+    """Split `size` consecutive pairs of runs into two sides, with a random start and a random base in each pair."""
     start = int(rng.integers(0, len(runs) - 2 * size + 1))
     sides: tuple[list[StoredRun], list[StoredRun]] = ([], [])
     for pair in range(size):

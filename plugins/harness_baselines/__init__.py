@@ -1,4 +1,4 @@
-"""Inexpensive scikit-learn models as baselines: the backend ``baseline`` and its models.
+"""Inexpensive scikit-learn models as baselines: the ``baseline`` backend and its models.
 
 Baselines get the same prepared inputs and splits as the models of other backends, and are evaluated and timed in the
 same way. They show whether an expensive model is worth its cost. Each is fitted on the whole training split at once, so

@@ -1,4 +1,4 @@
-"""The session of the backend ``baseline``: each training step fits a new scikit-learn estimator."""
+"""The session for the ``baseline`` backend: each training step fits a new scikit-learn estimator."""
 
 from __future__ import annotations
 

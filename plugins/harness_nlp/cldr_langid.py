@@ -1,4 +1,4 @@
-"""The dataset ``cldr-langid``: language identification of names."""
+"""The ``cldr-langid`` dataset: language identification of names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The task ``nlp``: text classification with a vocabulary learned on the training split."""
+"""The ``nlp`` task: text classification with a vocabulary learned on the training split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the task ``nlp``."""
+    """Options for the ``nlp`` task."""
 
     vocab_size: int = 4000
     """Maximum number of tokens in the vocabulary, including the special ones; at least 16."""

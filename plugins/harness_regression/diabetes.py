@@ -1,4 +1,4 @@
-"""The dataset ``diabetes``: disease progression of 442 patients, distributed with scikit-learn."""
+"""The ``diabetes`` dataset: disease progression of 442 patients, distributed with scikit-learn."""
 
 from __future__ import annotations
 

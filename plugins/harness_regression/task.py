@@ -1,4 +1,4 @@
-"""The task ``regression``: regression on the columns of a table."""
+"""The ``regression`` task: regression on the columns of a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RegressionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the task ``regression``."""
+    """Options for the ``regression`` task."""
 
     missing: Literal["impute", "error"] = "impute"
     """Treatment of missing numbers. ``impute``: replace them by the mean of the column in the training split, and for

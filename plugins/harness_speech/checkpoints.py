@@ -1,4 +1,4 @@
-"""Translation of a checkpoint's ``preprocessor_config.json`` into options of the task ``speech``."""
+"""Translation of a checkpoint's ``preprocessor_config.json`` into options of the ``speech`` task."""
 
 from __future__ import annotations
 

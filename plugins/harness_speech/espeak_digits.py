@@ -1,4 +1,4 @@
-"""The dataset ``espeak-digits``: spoken digits, synthesized by espeak-ng, split by voice."""
+"""The ``espeak-digits`` dataset: spoken digits, synthesized by espeak-ng, split by voice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RELATIVES = {
 
 
 class EspeakDigitsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the dataset ``espeak-digits``."""
+    """Options for the ``espeak-digits`` dataset."""
 
     takes: int = 4
     """Number of recordings of each digit by each voice. Language, rate and pitch vary between recordings."""

@@ -1,4 +1,4 @@
-"""The task ``speech``: speech classification from the raw waveform."""
+"""The ``speech`` task: speech classification from the raw waveform."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the task ``speech``."""
+    """Options for the ``speech`` task."""
 
     seconds: float | None = None
     """Length of the prepared waveforms in seconds, at most 3600. If None, the length that covers 99% of the training

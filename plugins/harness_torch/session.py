@@ -1,4 +1,4 @@
-"""The session of the backend ``torch``: one model on one device."""
+"""The session for the ``torch`` backend: one model on one device."""
 
 from __future__ import annotations
 

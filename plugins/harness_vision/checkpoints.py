@@ -1,4 +1,4 @@
-"""Translation of a checkpoint's ``preprocessor_config.json`` into options of the task ``vision``."""
+"""Translation of a checkpoint's ``preprocessor_config.json`` into options of the ``vision`` task."""
 
 from __future__ import annotations
 

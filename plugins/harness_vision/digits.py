@@ -1,4 +1,4 @@
-"""The dataset ``digits``: small gray images of handwritten digits, distributed with scikit-learn."""
+"""The ``digits`` dataset: small gray images of handwritten digits, distributed with scikit-learn."""
 
 from __future__ import annotations
 

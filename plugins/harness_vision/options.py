@@ -1,4 +1,4 @@
-"""Options of the task ``vision``."""
+"""Options for the ``vision`` task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the task ``vision``."""
+    """Options for the ``vision`` task."""
 
     image_size: int | tuple[int, int] | None = None
     """Height and width in pixels, as one number for both or as a pair; 1 to 4096. If None, the size of the training

@@ -1,4 +1,4 @@
-"""The task ``vision``: image classification."""
+"""The ``vision`` task: image classification."""
 
 from __future__ import annotations
 

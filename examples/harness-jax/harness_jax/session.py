@@ -1,4 +1,4 @@
-"""The session of the backend ``jax``: one model on one device."""
+"""The session for the ``jax`` backend: one model on one device."""
 
 from __future__ import annotations
 

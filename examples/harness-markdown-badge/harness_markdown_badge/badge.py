@@ -1,4 +1,4 @@
-"""The report format ``markdown-badge``: a badge for each row of the comparison, for use in a README."""
+"""The ``markdown-badge`` report format: a badge for each row of the comparison, for use in a README."""
 
 from collections.abc import Iterator
 from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""The dataset ``cldr-sentences``: synthetic sentences with names of territories, languages and currencies."""
+"""The ``cldr-sentences`` dataset: synthetic sentences with names of territories, languages and currencies."""
 
 from __future__ import annotations
 

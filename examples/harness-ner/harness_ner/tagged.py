@@ -1,4 +1,4 @@
-"""Functions that the datasets of tagged sentences share."""
+"""Functions shared by the datasets of tagged sentences."""
 
 from __future__ import annotations
 

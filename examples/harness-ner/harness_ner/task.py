@@ -1,4 +1,4 @@
-"""The task ``ner``: named-entity recognition."""
+"""The ``ner`` task: named-entity recognition."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the task ``ner``."""
+    """Options for the ``ner`` task."""
 
     vocab_size: int = 4000
     """Maximum number of WordPiece tokens in the vocabulary, including the special ones; at least 16."""

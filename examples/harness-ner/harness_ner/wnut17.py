@@ -1,4 +1,4 @@
-"""The dataset ``wnut17``: novel and emerging entities in social media."""
+"""The ``wnut17`` dataset: novel and emerging entities in social media."""
 
 from __future__ import annotations
 

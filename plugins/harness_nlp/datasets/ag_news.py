@@ -1,4 +1,4 @@
-"""The dataset ``ag-news``: topics of news items."""
+"""The ``ag-news`` dataset: topics of news items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dataset ``banking77``: intents of bank customers."""
+"""The ``banking77`` dataset: intents of bank customers."""
 
 from __future__ import annotations
 

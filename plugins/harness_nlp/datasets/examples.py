@@ -1,4 +1,4 @@
-"""Functions that the text datasets share: build splits from lists."""
+"""Functions shared by the text datasets: build splits from lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dataset ``imdb``: sentiment of long film reviews."""
+"""The ``imdb`` dataset: sentiment of long film reviews."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dataset ``sms-spam``: spam detection in text messages."""
+"""The ``sms-spam`` dataset: spam detection in text messages."""
 
 from __future__ import annotations
 

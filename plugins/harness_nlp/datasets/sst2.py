@@ -1,4 +1,4 @@
-"""The dataset ``sst2``: sentiment of phrases from film reviews."""
+"""The ``sst2`` dataset: sentiment of phrases from film reviews."""
 
 from __future__ import annotations
 

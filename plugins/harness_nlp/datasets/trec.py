@@ -1,4 +1,4 @@
-"""The dataset ``trec``: question classification."""
+"""The ``trec`` dataset: question classification."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FINE = tuple(f"{coarse}:{fine}" for coarse in COARSE for fine in _FINE[coarse].s
 
 
 class TrecOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the dataset ``trec``."""
+    """Options for the ``trec`` dataset."""
 
     labels: Literal["coarse", "fine"] = "coarse"
     """Set of classes: 6 ``coarse`` or 50 ``fine`` ones."""

@@ -1,4 +1,4 @@
-"""The dataset ``california-housing``: house values by census block group."""
+"""The ``california-housing`` dataset: house values by census block group."""
 
 from __future__ import annotations
 

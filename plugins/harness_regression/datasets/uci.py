@@ -1,4 +1,4 @@
-"""The datasets ``uci-*``: eight tables commonly used to compare regression methods, with their published splits."""
+"""The ``uci-*`` datasets: eight tables commonly used to compare regression methods, with their published splits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AT = (
 
 
 class UciOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the datasets ``uci-*``."""
+    """Options for the ``uci-*`` datasets."""
 
     split: int = 0
     """Number of the published split, starting at 0."""

@@ -1,4 +1,4 @@
-"""The dataset ``wine-quality``: tasters' scores of Portuguese wines."""
+"""The ``wine-quality`` dataset: tasters' scores of Portuguese wines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _AT = "https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/"
 
 
 class WineQualityOptions(SeededSplit, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the dataset ``wine-quality``."""
+    """Options for the ``wine-quality`` dataset."""
 
     wines: Literal["red", "white", "both"] = "both"
     """Wines to load; ``both`` adds a feature that is 1 for red and 0 for white wines."""

@@ -1,4 +1,4 @@
-"""The dataset ``fsdd``: the Free Spoken Digit Dataset."""
+"""The ``fsdd`` dataset: the Free Spoken Digit Dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dataset ``speech-commands``: one-second recordings of single words."""
+"""The ``speech-commands`` dataset: one-second recordings of single words."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NOISE_SHARE = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0
 
 
 class SpeechCommandsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the dataset ``speech-commands``."""
+    """Options for the ``speech-commands`` dataset."""
 
     classes: Literal[12, 35] = 35
     """Number of classes. 35: every word is a class. 12: ten commands, silence and unknown words."""

@@ -1,4 +1,4 @@
-"""The dataset ``cifar10``: 32x32 color images, in the binary version."""
+"""The ``cifar10`` dataset: 32x32 color images, in the binary version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The datasets ``mnist`` and ``fashion-mnist``: 28x28 gray images in the IDX format."""
+"""The ``mnist`` and ``fashion-mnist`` datasets: 28x28 gray images in the IDX format."""
 
 from __future__ import annotations
 
