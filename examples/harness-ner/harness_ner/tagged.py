@@ -13,7 +13,7 @@ Sentence = Sequence[tuple[str, str]]
 
 
 def label_names(kinds: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes for the given types of entities: ``O``, then ``B-`` and ``I-`` for each type."""
+    """Return the classes for the given entity types: ``O``, then ``B-`` and ``I-`` for each type."""
     return ("O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI"))
 
 
