@@ -16,7 +16,7 @@ PIXEL_MAX = 16
 
 
 class Digits(Dataset[SeededSplit]):
-    """1797 images of the digits 0 to 9: 1257 / 180 / 360 for training, validation and test.
+    """1797 images of the digits 0 to 9: 1257 for training, 180 for validation and 360 for testing.
 
     Inputs: ``image``, uint8 ``[N, 8, 8, 1]``, 0 (paper) to 16 (ink): the number of inked pixels in a 4 x 4 block of
     the 32 x 32 scan. ``details["pixel_max"]`` is 16.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LinearConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Empty configuration: both sizes follow from the data."""
+    """Empty configuration: the data determine both sizes."""
 
 
 class Linear(Model[LinearConfig]):

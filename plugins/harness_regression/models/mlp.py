@@ -38,7 +38,7 @@ class Mlp(Model[MlpConfig]):
     Config = MlpConfig
     variants = {
         "mlp": {"hidden_sizes": (64, 64)},
-        # The common network for regression on UCI tables (Hernandez-Lobato and Adams 2015, arXiv:1502.05336).
+        # The usual network for regression on UCI tables (Hernandez-Lobato and Adams 2015, arXiv:1502.05336).
         "mlp-50": {"hidden_sizes": (50,)},
     }
     has_dropout = True

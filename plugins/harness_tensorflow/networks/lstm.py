@@ -59,7 +59,7 @@ def unrolled(x_ble: Any, kernel: Any, recurrent: Any, bias: Any, training: bool)
     """Return the hidden states ``[B, L, H]``, starting from zero states; gates are in the order i, f, g, o.
 
     The contribution of the inputs to the gates is computed by one matrix product. On a CPU, unrolling is faster than a
-    loop in the graph and than the kernel ``BlockLSTMV2``.
+    loop in the graph or the ``BlockLSTMV2`` kernel.
     """
     batch, length, size = x_ble.shape
     hidden = recurrent.shape[0]
