@@ -22,7 +22,7 @@ class _Kind(NamedTuple):
 
     resample: int
     square: bool
-    """True if a single number as the size applies to both sides, False if it applies to the shorter side."""
+    """True if a size given as one number applies to both sides, False if it applies to the shorter side."""
     center_crop: bool
 
 

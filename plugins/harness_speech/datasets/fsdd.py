@@ -14,7 +14,7 @@ _COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
 
 
 class Fsdd(Dataset):
-    """3,000 recordings at 8 kHz of six speakers, who say each English digit 50 times.
+    """3,000 recordings at 8 kHz: six speakers say each English digit 50 times.
 
     In the publisher's split, recordings 0 to 4 of each digit by each speaker are the test split (300) and the others
     are for training. Here, recordings 5 to 9 are the validation split (300), which leaves 2,400 for training. Every

@@ -63,7 +63,7 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def frames(config: Wav2Vec2Config, samples: int) -> list[int]:
-    """Return the output length of each convolution for a waveform of `samples`; the last is the encoder's length.
+    """Return the output length of each convolution for a waveform of `samples`; the last length is that of the encoder.
 
     Raises `harness.CombinationError` if the waveform is too short for one frame.
     """
