@@ -27,7 +27,7 @@ class Contender:
 
     train: Callable[[Split, Any], float | None]
     """Function `train(split, order)` that trains once on each example, in the given order. It returns the duration of
-    its loop in seconds, or None if the whole call should be timed."""
+    the training loop in seconds, or None if the whole call should be timed."""
     infer: Callable[[Split], Any]
     """Function that returns the predictions for all full batches, ``[N, outputs]``."""
     weights: Callable[[], dict[str, Any]]

@@ -155,7 +155,7 @@ def _identity(spec: RunSpec, catalog: Catalog) -> str:
 
 
 def table(results: Path) -> str:
-    """Return the comparison in Markdown, with one row for each claim and each backend that has runs."""
+    """Return the comparison in Markdown, with one row for each pair of a claim and a backend that has runs."""
     records = [run.record for run in Store(results).load().runs if isinstance(run.record.outcome, Success)]
     rows = []
     for claim in CLAIMS:

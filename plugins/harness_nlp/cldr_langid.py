@@ -25,7 +25,7 @@ class CldrLangid(Dataset):
     only the first is kept.
 
     Each language is split into 80% training, 10% validation and 10% test names. A name is assigned to its split by its
-    SHA-256 digest, so the splits depend only on the names, and a later release of CLDR moves few of them. The same item
+    SHA-256 digest, so the splits depend only on the names, and a later release of CLDR moves few names. The same item
     may be in different splits in different languages (``Greece``, ``Kreikka``), but a name is in only one split.
 
     With babel 2.18, there are 15,734 names: 12,586 for training and 1,574 each for validation and test. A language has

@@ -150,7 +150,7 @@ def filled(columns: NDArray[Any], fillers: NDArray[np.float64]) -> NDArray[Any]:
 
 
 def category_encoder(categories: NDArray[Any] | None) -> Any:
-    """Return a scikit-learn one-hot encoder fitted to `categories` ``[N, C]``, or None without categories."""
+    """Return a scikit-learn one-hot encoder fitted to `categories` ``[N, C]``, or None if there are no categories."""
     if categories is None:
         return None
     import numpy as np

@@ -55,7 +55,7 @@ class Speech(Task[SpeechOptions]):
     differs from the task's are resampled.
 
     Prepared inputs: ``input_values``, float32 ``[N, samples]``, truncated to a fixed length, normalized to zero mean
-    and unit variance unless the options say otherwise, and then zero-padded at the end, as by the feature extractor of
+    and unit variance unless the options say otherwise, and then zero-padded at the end, as in the feature extractor of
     wav2vec 2.0. There is no attention mask. Groups: the dataset's groups and ``seconds``, the length before truncation.
     `DataInfo.details` contains ``sample_rate_hz`` and ``truncated_share``, the fraction of the training examples that
     were truncated.

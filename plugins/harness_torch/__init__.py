@@ -40,8 +40,7 @@ class TorchBackend(harness.Backend):
     packages = ("torch", "transformers")
     environment = {
         "TRANSFORMERS_VERBOSITY": "error",
-        # With an on-disk compilation cache, the first step of a repeated run would be faster than that of the first
-        # run.
+        # With an on-disk compilation cache, the first step would be faster in repeated runs than in the first run.
         "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
     }
 

@@ -94,7 +94,7 @@ class TorchSession(Session):
         return float(loss), self._weights.gradients(self._scaler.get_scale() if self._scaler else 1.0)
 
     def _backward(self, batch: Batch) -> torch.Tensor:
-        """Run forward and backward passes in training mode, and return the loss.
+        """Run the forward and backward passes in training mode, and return the loss.
 
         The gradients are stored in the parameters; at fp16, they are multiplied by the loss scale.
         """

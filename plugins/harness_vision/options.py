@@ -20,8 +20,8 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Scaling before `image_size` is cropped from the center of an image. ``cover``: keep the proportions and cover the
     size. ``stretch``: scale to the size, ignoring proportions. ``none``: do not scale; missing pixels are black."""
     crop_share: float = 1.0
-    """Side length of the crop divided by that of the scaled image, 0.1 to 1. 0.875 is common for ImageNet: 224 pixels
-    from the center of 256."""
+    """Side length of the crop divided by the side length of the scaled image, 0.1 to 1. 0.875 is common for ImageNet:
+    224 pixels from the center of 256."""
     resample: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
     """Pillow filter for scaling."""
     mean: tuple[float, ...] | None = None

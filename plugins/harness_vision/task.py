@@ -152,7 +152,7 @@ def channel_statistics(images: NDArray[np.uint8], pixel_max: float) -> tuple[NDA
     shares = shares / shares.sum(axis=1, keepdims=True)
     mean = shares @ levels
     std = np.sqrt(np.sum(shares * (levels - mean[:, None]) ** 2, axis=1))
-    # With rounding errors, a constant channel has a deviation of about 1e-8; that of real images is far larger.
+    # With rounding errors, a constant channel has a deviation of about 1e-8; real images have far larger deviations.
     return mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
 
 

@@ -36,8 +36,7 @@ class JaxBackend(harness.Backend):
     environment = {
         # By default, JAX allocates three quarters of a GPU's memory at startup, which would hide the peak memory use.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        # With an on-disk compilation cache, the first step of a repeated run would be faster than that of the first
-        # run.
+        # With an on-disk compilation cache, the first step would be faster in repeated runs than in the first run.
         "JAX_ENABLE_COMPILATION_CACHE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }

@@ -30,7 +30,7 @@ _BATCH_NORM_MOMENTUM = 0.1
 
 
 class Mode(NamedTuple):
-    """Settings of one call of a network."""
+    """Settings for one call of a network."""
 
     training: bool
     """True in training mode, False in evaluation mode."""

@@ -94,7 +94,7 @@ class BertTagger(Model[BertTaggerConfig]):
     def parameters(self, config: BertTaggerConfig, info: DataInfo) -> Sequence[Parameter]:
         """Return every array of ``BertForTokenClassification``.
 
-        Arrays are initialized as by BERT's authors: matrices and embeddings are drawn from a truncated normal
+        The initialization follows BERT's authors: matrices and embeddings are drawn from a truncated normal
         distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data has longer
         sequences or more token ids than `config` allows.
         """

@@ -42,7 +42,7 @@ def entity_f1(targets: Array, outputs: Array, info: DataInfo) -> float | None:
 def entity_precision(targets: Array, outputs: Array, info: DataInfo) -> float | None:
     """Return the precision over entities.
 
-    It is 0 if there are true entities but no predicted ones, and None if there are neither.
+    The precision is 0 if there are true entities but no predicted ones, and None if there are neither.
     """
     return _score("precision_score", targets, outputs, info)
 

@@ -19,7 +19,8 @@ class SmsSpam(Dataset[SeededSplit]):
     another).
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N], 0 for ham and 1 for spam. The literature reports
-    accuracy and, because of the imbalance, F1 or the Matthews coefficient: always predicting ham is 87% accurate.
+    accuracy and, because of the imbalance, F1 or the Matthews correlation coefficient: always predicting ham is 87%
+    accurate.
     """
 
     name = "sms-spam"

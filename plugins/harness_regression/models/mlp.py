@@ -60,7 +60,7 @@ class Mlp(Model[MlpConfig]):
         return parameters
 
     def flops_per_sample(self, config: MlpConfig, info: DataInfo) -> float:
-        """Return the FLOPs of one example: the sum of ``2 in out`` over the layers, without biases and ReLU."""
+        """Return the FLOPs of one example: the sum of ``2 in out`` over the layers, excluding biases and ReLU."""
         return float(sum(2 * inputs * outputs for inputs, outputs in pairwise(_sizes(config, info))))
 
 

@@ -14,7 +14,7 @@ from harness import CombinationError, DataInfo, Model, Parameter
 class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes of a wav2vec 2.0 model, with the field names of ``transformers.Wav2Vec2Config``.
 
-    The defaults are those of ``facebook/wav2vec2-base``.
+    The defaults correspond to ``facebook/wav2vec2-base``.
     """
 
     hidden_size: int = 768
