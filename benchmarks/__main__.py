@@ -1,4 +1,4 @@
-"""Run the benchmarks of the loops, each framework in its own process, and print a table of relative throughputs."""
+"""Run the loop benchmarks, each framework in its own process, and print a table of relative throughputs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def rows_of(backend: str, benchmark: dict[str, Any]) -> list[list[str]]:
-    """Return the rows of the table for one benchmark, one for each contender."""
+    """Return the table rows for one benchmark, one row per contender."""
     info = benchmark["extra_info"]
     return [
         [

@@ -14,7 +14,7 @@ from harness import Network, SessionRequest, Split
 
 
 class Parts(NamedTuple):
-    """Objects that every contender on TensorFlow uses."""
+    """Objects shared by all TensorFlow contenders."""
 
     network: Network
     model: Any
@@ -23,9 +23,10 @@ class Parts(NamedTuple):
 
 
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
-    """Build the model with the given weights, and a training step.
+    """Build the model with the given weights, and its training step.
 
-    The optimizer is that of the backend, because those of Keras use other formulas. Only the loops are compared.
+    The optimizer comes from the backend, because Keras's optimizers use different formulas. Only the loops are
+    compared.
     """
     network = request.build(request.config, request.info, request.recipe.dropout)
     model, recipe = network.module, request.recipe

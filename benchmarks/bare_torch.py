@@ -13,7 +13,7 @@ from harness import Network, SessionRequest, Split
 
 
 class Parts(NamedTuple):
-    """Objects that every contender on PyTorch uses."""
+    """Objects shared by all PyTorch contenders."""
 
     network: Network
     model: torch.nn.Module
@@ -21,7 +21,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
-    """Build the model with the given weights, and the optimizer of the recipe."""
+    """Build the model with the given weights, and the recipe's optimizer."""
     network = request.build(request.config, request.info, request.recipe.dropout)
     with torch.no_grad():
         for name, binding in network.bindings.items():

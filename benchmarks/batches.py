@@ -1,4 +1,4 @@
-"""A low-overhead dataset for ``torch.utils.data.DataLoader``, which slices whole batches from memory."""
+"""A low-overhead dataset for ``torch.utils.data.DataLoader`` that slices whole batches from memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class Batches(Dataset[Any]):
-    """Dataset of named tensors, whose ``__getitems__`` returns a whole batch."""
+    """Dataset of named tensors whose ``__getitems__`` returns a whole batch."""
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
         self._tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -22,15 +22,15 @@ class Batches(Dataset[Any]):
         return {name: tensor[index] for name, tensor in self._tensors.items()}
 
     def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
-        first, last = indices[0], indices[-1] + 1  # batches are consecutive, because the loader does not shuffle
+        first, last = indices[0], indices[-1] + 1  # the indices are consecutive, because the loader does not shuffle
         return {name: tensor[first:last] for name, tensor in self._tensors.items()}
 
 
 def unchanged(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the batch; for use as ``collate_fn``."""
+    """Return the batch unchanged, for use as ``collate_fn``."""
     return batch
 
 
 def loader(arrays: Mapping[str, Any], size: int) -> DataLoader[Any]:
-    """Return a loader of the whole batches of `size` examples, in order."""
+    """Return a loader that yields the full batches of `size` examples in order."""
     return DataLoader(Batches(arrays), batch_size=size, shuffle=False, drop_last=True, collate_fn=unchanged)

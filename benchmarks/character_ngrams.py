@@ -1,7 +1,7 @@
-"""Scores of a linear model on character n-grams on cldr-langid: ``python -m benchmarks.character_ngrams``.
+"""Scores of a linear model on character n-grams for cldr-langid: ``python -m benchmarks.character_ngrams``.
 
-The model is logistic regression on TF-IDF features of character 1- to 5-grams (scikit-learn), with several values of C.
-It is an inexpensive alternative to the models of the task `nlp`. Choose C by the validation accuracy.
+The model is scikit-learn's logistic regression on TF-IDF features of character 1- to 5-grams, fitted with several
+values of C. It is an inexpensive alternative to the models for the `nlp` task. Choose C by validation accuracy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables of ``docs/reference/report-columns.md``, generated from the code: ``python -m benchmarks.columns``."""
+"""Tables for ``docs/reference/report-columns.md``, generated from the code: ``python -m benchmarks.columns``."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ DESCRIPTIONS = {
     "rmse": "Root mean squared error.",
     "mae": "Mean absolute error.",
 }
-"""Name of a column or metric -> its description."""
+"""Mapping from the name of a column or metric to its description."""
 
 COMPARED = {"by default": "by default", "on request": "with `--metric`"}
 
 
 def tables() -> dict[str, str]:
-    """Return the tables by the line that begins each of them on the page."""
+    """Return the tables, keyed by the line that precedes each table on the page."""
     columns = [(f"`{c.name}`", c.title, c.unit, c.kind, c.better or "–", DESCRIPTIONS[c.name]) for c in COLUMNS]
     costs = [
         (f"`{m.name}`", m.unit, _direction(m.higher_is_better), COMPARED[m.compared])
@@ -106,7 +106,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def updated(page: str) -> str:
-    """Return the page with its tables replaced. Raises `ValueError` if the page lacks a marker."""
+    """Return the page with its tables replaced. Raises `ValueError` if a marker is missing."""
     for begin, table in tables().items():
         before, marker, rest = page.partition(begin)
         _, end, after = rest.partition(END)

@@ -1,4 +1,4 @@
-"""The contenders of the comparison. Each module in `CONTENDERS` has a function `prepare(request, weights)`."""
+"""The contenders in the comparison. Each module in `CONTENDERS` has a function `prepare(request, weights)`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ CONTENDERS = {
     },
     "tensorflow": {"bare": "benchmarks.bare_tensorflow", "Keras fit": "benchmarks.peer_keras"},
 }
-"""Modules by framework and name. The others and harness are compared with the first."""
+"""Modules by framework and name. Harness and the other contenders are compared with the first module."""
 NEEDS = {"transformers.Trainer": ("transformers", "accelerate"), "Lightning": ("lightning",), "Keras fit": ("keras",)}
 """Packages that a contender requires."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Loops for training a model and for predicting with it, over whole batches."""
+    """Training and prediction loops over full batches."""
 
     train: Callable[[Split, Any], float | None]
-    """Function `train(split, order)` that trains on the examples once, in that order. It returns the duration of its
-    loop in seconds, or None if the whole call is to be timed."""
+    """Function `train(split, order)` that trains once on each example, in the given order. It returns the duration of
+    the training loop in seconds, or None if the whole call should be timed."""
     infer: Callable[[Split], Any]
-    """Function that returns the predictions for all whole batches, ``[N, outputs]``."""
+    """Function that returns the predictions for all full batches, ``[N, outputs]``."""
     weights: Callable[[], dict[str, Any]]
     """Function that returns the current weights as canonical arrays."""
 
@@ -43,6 +43,6 @@ def weights_of(network: Network, request: SessionRequest, read: Callable[[Any], 
 
 
 def permuted(split: Split, order: Any, size: int) -> tuple[Mapping[str, Any], Any]:
-    """Return the inputs and targets of the whole batches, in that order."""
+    """Return the inputs and targets of the full batches, in the given order."""
     order = order[: len(order) // size * size]
     return {name: array[order] for name, array in split.inputs.items()}, split.targets[order]

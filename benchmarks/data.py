@@ -1,8 +1,8 @@
-"""Time and memory of data: preparation of SST-2, and training on a dataset that does not fit into memory.
+"""Time and memory costs of data: preparing SST-2, and training on a dataset that does not fit in memory.
 
-``python -m benchmarks.data sst2`` times the preparation of SST-2 and its loading from the cache, in separate processes,
-after imports. ``python -m benchmarks.data large [--gigabytes 5]`` creates images in a temporary folder, trains on them
-with ``harness run``, and prints the peaks of host memory from the record.
+``python -m benchmarks.data sst2`` times preparing SST-2 and loading it from the cache, in separate processes and
+without the import time. ``python -m benchmarks.data large [--gigabytes 5]`` creates images in a temporary folder,
+trains on them with ``harness run``, and prints the peak host memory from the record.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from statistics import median
 
 SIDE, CLASSES = 64, 10
 IMAGE_BYTES = SIDE * SIDE * 3 * 4
-"""Size of a prepared image, float32."""
+"""Size of a prepared float32 image."""
 
 TIMED = """
 import sys, time
@@ -41,7 +41,7 @@ print(seconds)
 
 
 def sst2(backend: str, repeats: int) -> None:
-    """Print how long SST-2 takes to prepare, and to load from the cache."""
+    """Print how long it takes to prepare SST-2 and to load it from the cache."""
     first: list[float] = []
     again: list[float] = []
     for _ in range(repeats):
@@ -57,7 +57,7 @@ def sst2(backend: str, repeats: int) -> None:
 
 
 def large(gigabytes: float, backend: str) -> None:
-    """Train on generated images, and print the peaks of host memory."""
+    """Train on generated images and print the peak host memory."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, results = Path(temporary) / "images", Path(temporary) / "results"
         count = _draw_images(folder, int(gigabytes * 1e9 / IMAGE_BYTES))
@@ -73,7 +73,7 @@ def large(gigabytes: float, backend: str) -> None:
 
 
 def _draw_images(folder: Path, count: int) -> int:
-    """Write images of noise around a gray level that depends on the class, and return their number."""
+    """Write images of noise around a class-dependent gray level, and return the number of images."""
     import numpy as np
     from PIL import Image
 

@@ -1,8 +1,8 @@
 """Overhead of LoadGen and its binding, and accuracy of the measured percentiles: ``python -m benchmarks.loadgen``.
 
-The first table is for a service that does nothing: the time between issue and completion of a query, and the total time
-per query. The second table is for a service with known latencies (a busy wait of 2 ms for 95% of the queries, 10 ms for
-the others): the percentiles that LoadGen and the loop of harness measure.
+The first table shows the overhead for a service that does nothing: the time from issuing a query to its completion, and
+the total time per query. The second table shows the percentiles that LoadGen and harness's own loop measure for a
+service with known latencies (a busy wait of 2 ms for 95% of the queries and 10 ms for the rest).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Known:
 
 
 def overhead(seconds: float) -> str:
-    """Return the table of the overhead in each scenario."""
+    """Return a table of the overhead in each scenario."""
     rows = []
     scenarios: tuple[Scenario, ...] = ("single-stream", "multi-stream", "server", "offline")
     for scenario in scenarios:
@@ -66,7 +66,7 @@ def overhead(seconds: float) -> str:
 
 
 def recovered(seconds: float) -> str:
-    """Return the table of known and measured percentiles."""
+    """Return a table of known and measured percentiles."""
     rows = []
     with tempfile.TemporaryDirectory() as logs:
         chosen = settings("single-stream", seconds)

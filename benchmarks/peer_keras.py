@@ -1,7 +1,7 @@
-"""Training and inference by Keras' ``fit`` and ``predict``, with ``tf.data`` from memory.
+"""Training and inference with Keras's ``fit`` and ``predict``, fed from memory through ``tf.data``.
 
-``train_step`` is the step of the bare loop, because Keras' optimizers use other formulas and the variables of the
-network are those of TensorFlow. The measurement therefore compares only the loops.
+``train_step`` runs the step of the bare loop, because Keras's optimizers use different formulas and the network's
+variables are TensorFlow variables. The measurement therefore compares only the loops.
 """
 
 from __future__ import annotations

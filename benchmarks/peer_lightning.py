@@ -1,4 +1,4 @@
-"""Training and inference by Lightning in its ``barebones`` mode, which is intended for measuring overhead."""
+"""Training and inference with Lightning in its ``barebones`` mode, which is intended for measuring overhead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training and inference by ``transformers.Trainer``, without logging, checkpoints or evaluation."""
+"""Training and inference with ``transformers.Trainer``, without logging, checkpoints or evaluation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _InOrder(Trainer):
 
 
 class _Clock(TrainerCallback):
-    """Callback that times the loop, without the setup in `Trainer.train`."""
+    """Callback that times the loop, excluding the setup in `Trainer.train`."""
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.start = time.perf_counter()

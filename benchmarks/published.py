@@ -1,8 +1,8 @@
 """Comparison with published results.
 
-``python -m benchmarks.published run [DATASET ...] [--backend NAME] [--minilm FOLDER]`` carries out the runs that the
-results directory lacks; ``python -m benchmarks.published table`` prints the comparison of the recorded runs in
-Markdown.
+``python -m benchmarks.published run [DATASET ...] [--backend NAME] [--minilm FOLDER]`` executes the runs that are
+missing from the results directory. ``python -m benchmarks.published table`` prints the comparison with the recorded
+runs in Markdown.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from harness.records.store import Store
 RESULTS = Path(__file__).parent.parent / "results" / "reference"
 TIMEOUT_S = 2 * 3600.0
 SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
-"""Short throughput measurement, for the many splits of the UCI datasets."""
+"""Options for a short throughput measurement, because the UCI datasets have many splits."""
 BACKENDS = ("torch", "tensorflow")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A score to reach on the test split, by a model with the recipe that the dataset declares for it."""
+    """A test score that a model should reach with the recipe that the dataset declares for it."""
 
     task: str
     dataset: str
@@ -67,7 +67,7 @@ class Claim:
         )
 
     def reached(self, value: float) -> bool:
-        """Return True if `value` is at most two standard errors of the published mean worse than the figure."""
+        """Return True unless `value` is more than two standard errors worse than the published mean."""
         margin = 2 * (self.standard_error or 0.0)
         return value <= self.figure + margin if self.lower_is_better else value >= self.figure - margin
 
@@ -76,10 +76,10 @@ PRETRAINED = "fine-tuned from all-MiniLM-L6-v2, bf16"
 
 
 def _uci(dataset: str, figure: float, standard_error: float) -> Claim:
-    """Return a claim about the RMSE over the published splits, for one hidden layer of 50 units.
+    """Return a claim about the RMSE over the published splits for a network with one hidden layer of 50 units.
 
-    The figures are those of the grid search in the code of Gal and Ghahramani 2016 (arXiv:1506.02142), as repeated by
-    its author.
+    The figures come from the grid search in the code for Gal and Ghahramani 2016 (arXiv:1506.02142), as rerun by its
+    author.
     """
     return Claim(
         task="regression",
@@ -109,7 +109,7 @@ CLAIMS = (
 
 
 def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None, results: Path) -> int:
-    """Carry out the missing runs, and return the exit status."""
+    """Execute the missing runs and return the exit status."""
     catalog, store = discover(), Store(results)
     store.prepare()
     runs = store.load().runs
@@ -134,10 +134,10 @@ def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None
 
 
 def _identity(spec: RunSpec, catalog: Catalog) -> str:
-    """Return a key of the settings that the scores depend on.
+    """Return a key built from the settings that affect the scores.
 
-    The protocol of the speed measurement is left out, and missing options are set to their defaults, so that older runs
-    are recognized.
+    The speed measurement protocol is excluded, and missing options are set to their defaults, so that older runs are
+    recognized.
     """
     task, (model, _) = catalog.task(spec.task), catalog.model(spec.model)
 
@@ -155,7 +155,7 @@ def _identity(spec: RunSpec, catalog: Catalog) -> str:
 
 
 def table(results: Path) -> str:
-    """Return the comparison in Markdown, with a row for each claim and backend with runs."""
+    """Return the comparison in Markdown, with one row for each pair of a claim and a backend that has runs."""
     records = [run.record for run in Store(results).load().runs if isinstance(run.record.outcome, Success)]
     rows = []
     for claim in CLAIMS:

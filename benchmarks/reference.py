@@ -1,8 +1,8 @@
-"""Default runs of every task on both frameworks and the baseline: ``python -m benchmarks.reference``.
+"""Default runs of every task with both frameworks and the baseline: ``python -m benchmarks.reference``.
 
-The command carries out the runs that ``results/reference`` lacks, with three seeds and a parity check of the
-frameworks. It then writes the tables of ``docs/results.md`` and the figure ``docs/pareto.svg`` from the records. With
-``--no-run``, it only writes them.
+The command executes the runs that are missing from ``results/reference``, with three seeds, and a parity check between
+the frameworks. It then writes the tables of ``docs/results.md`` and the figure ``docs/pareto.svg`` from the records.
+With ``--no-run``, it only writes them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BEGIN, END = "<!-- python -m benchmarks.reference -->\n", "<!-- end -->\n"
 
 
 def report() -> Report:
-    """Return the report of the reference runs, in the order of `DATASETS` and `BACKENDS`."""
+    """Return the report on the reference runs, in the order of `DATASETS` and `BACKENDS`."""
     runs = [run for run in Store(RESULTS).load().runs if run.record.spec.dataset in DATASETS.values()]
     order = list(DATASETS)
     runs.sort(key=lambda run: (order.index(run.record.spec.task), BACKENDS.index(run.record.spec.backend)))
@@ -38,7 +38,7 @@ def report() -> Report:
 
 
 def missing(backends: tuple[str, ...]) -> list[str]:
-    """Return the tasks that lack a run with one of the backends."""
+    """Return the tasks that have no run for at least one of the backends."""
     present = {(r.record.spec.dataset, r.record.spec.backend, r.record.spec.seed) for r in report().runs}
     return [
         task

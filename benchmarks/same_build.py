@@ -1,9 +1,10 @@
 """Error rates of `harness compare`: false differences, and detection of a planted slowdown.
 
-``python -m benchmarks.same_build`` repeats one short run, draws two sides of alternating runs (A B A B) at random from
-consecutive repeats, and compares them: unchanged, and with the training of one side slowed down. Different draws may
-use the same runs. ``--results DIR`` uses the runs in DIR instead of new ones. ``--noise 0.01`` replaces the training
-throughputs by normally distributed ones that vary by 1%, to simulate a machine with that noise.
+``python -m benchmarks.same_build`` repeats one short run many times. It then draws two sides at random from consecutive
+repeats, alternating between the sides (ABAB), and compares them twice: unchanged, and with the training of one side
+slowed down. Different draws may share runs. ``--results DIR`` uses the runs in DIR instead of new ones.
+``--noise 0.01`` replaces the training throughputs with normally distributed values that vary by 1%, to simulate a
+machine with that much noise.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from harness.plugins import discover
 from harness.records.store import Store, StoredRun
 
 RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3")
-"""Arguments of the run; one thread leaves a core for other processes."""
+"""Arguments of the run. It uses one thread, which leaves a core for other processes."""
 
 
 def repeats(results: Path, count: int, backend: str) -> list[StoredRun]:
-    """Carry out the run `count` times and return the runs in order."""
+    """Execute the run `count` times and return the runs in order."""
     command = [sys.executable, "-m", "harness", *RUN, "--backend", backend, "--results", str(results)]
     subprocess.run([*command, "--repeat", str(count)], check=True, stdout=subprocess.DEVNULL)
     return Store(results).load().runs
 
 
 def draw(runs: Sequence[StoredRun], size: int, rng: np.random.Generator) -> Match:
-    """Draw two sides of `size` consecutive, alternating runs; the base of each pair is drawn at random."""
+    """Split `size` consecutive pairs of runs into two sides, with a random start and a random base in each pair."""
     start = int(rng.integers(0, len(runs) - 2 * size + 1))
     sides: tuple[list[StoredRun], list[StoredRun]] = ([], [])
     for pair in range(size):
@@ -58,7 +59,7 @@ def slowed(run: StoredRun, share: float) -> StoredRun:
 
 
 def noisy(run: StoredRun, share: float, rng: np.random.Generator) -> StoredRun:
-    """Return the run with a random training throughput, and without predictions, which take long to compare."""
+    """Return the run with a random training throughput, and without predictions, which are slow to compare."""
     return _with_rate(run, 1000 * (1 + share * rng.standard_normal()), Path())
 
 

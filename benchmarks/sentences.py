@@ -23,7 +23,7 @@ MIN_WORDS = 5
 
 
 def prose(text: str) -> Iterator[str]:
-    """Yield the sentences of `text`; code blocks, tables and headings are left out."""
+    """Yield the sentences in `text`, skipping code blocks, tables and headings."""
     text = re.sub(r"```.*?```", "\n\n", text, flags=re.DOTALL)
     text = re.sub(r"^ *[A-Z][a-z]+\n *-{4,}$|^ *\*{0,2}\w+ : .*$", "", text, flags=re.MULTILINE)  # numpydoc
     for paragraph in re.split(r"\n\s*\n|\n\s*[-*] |\n\s*\d+\. ", text):
@@ -37,7 +37,7 @@ def prose(text: str) -> Iterator[str]:
 
 
 def sentences() -> list[tuple[str, str]]:
-    """Return (location, sentence) for every sentence of the project, in a stable order."""
+    """Return (location, sentence) for every sentence in the project, in a stable order."""
     collected = []
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):

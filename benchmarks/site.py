@@ -1,9 +1,10 @@
-"""Build time, memory and loading time of the HTML report: ``python -m benchmarks.site [--runs 100,10000]``.
+"""Build time, memory use and load time of the HTML report: ``python -m benchmarks.site [--runs 100,10000]``.
 
-The runs of the four default tasks in a results directory are copied with other seeds until the wanted number is reached
-(the arrays are hard links). For each number of runs, ``harness report --format html`` builds the site in a new process,
-whose time and peak memory are measured. Chromium then opens the home page and the page of all runs seven times each,
-with an empty cache, and reports when the tables were ready and when the first figure was drawn.
+The runs of the four default tasks in a results directory are copied with new seeds until the requested number is
+reached; their arrays are hard-linked. For each number of runs, ``harness report --format html`` builds the site in a
+new process, and the time and peak memory of that process are measured. Chromium then opens the home page and the page
+that lists all runs seven times each, with an empty cache, and reports when the tables were ready and when the first
+figure was drawn.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ FIRST_FIGURE = "document.querySelector('[data-plot] svg.marks') !== null"
 
 
 def multiply(source: Path, target: Path, count: int) -> None:
-    """Write `count` runs to `target`, as copies of those in `source` with other seeds."""
+    """Write `count` runs to `target` by copying the runs in `source` with new seeds."""
     runs = [run for run in Store(source).load().runs if run.record.spec.dataset in DATASETS.values()]
     for number in range(count):
         run = runs[number % len(runs)]
@@ -47,9 +48,9 @@ def multiply(source: Path, target: Path, count: int) -> None:
 
 
 def build(results: Path, site: Path) -> tuple[float, float]:
-    """Build the site, and return the seconds and the peak memory of the process tree in MiB.
+    """Build the site, and return the elapsed seconds and the peak memory of the process tree in MiB.
 
-    The memory is the proportional set size (PSS), sampled twice per second; shared pages count once.
+    Memory is measured as proportional set size (PSS), which counts shared pages once, and is sampled twice per second.
     """
     command = [sys.executable, "-m", "harness", "report", "--results", str(results), "--format", "html"]
     start, peak = time.perf_counter(), 0
@@ -68,9 +69,9 @@ def build(results: Path, site: Path) -> tuple[float, float]:
 
 
 def browse(page_file: Path, rounds: int = 7) -> tuple[float, float | None]:
-    """Return the median milliseconds from the start of the navigation to usable tables, and to the first figure.
+    """Return the median times from the start of navigation to usable tables and to the first figure, in milliseconds.
 
-    The latter is None if the page has no figure.
+    The second time is None if the page has no figure.
     """
     from playwright.sync_api import sync_playwright
 

@@ -1,7 +1,7 @@
 """Startup time of the command line: ``python -m benchmarks.start``.
 
-``harness --help`` and ``harness list tasks`` are compared with an interpreter that does nothing, and with
-``pytest --version`` and ``accelerate --help``. Each command is a new process, alternating between the commands.
+``harness --help`` and ``harness list tasks`` are compared with an interpreter that does nothing, ``pytest --version``
+and ``accelerate --help``. The commands are run alternately, each in a new process.
 """
 
 from __future__ import annotations

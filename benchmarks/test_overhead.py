@@ -1,7 +1,7 @@
 """Comparison of the training and inference loops of harness and other trainers with bare loops, in one process.
 
-Before the measurement, all contenders train on four batches from the same weights, without dropout, and must end with
-the same weights.
+Before the measurement, all contenders start from the same weights, train on four batches without dropout, and must end
+with the same weights.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2v
 ROUND_S = 0.5
 """Target duration of one contender's part of a round, in seconds."""
 SAME_STEPS, SAME_ERROR = 4, 1e-4
-"""Training steps after which weights are compared, and the largest norm-wise relative error, which is the tolerance of
-the parity check for gradients (`harness.checks.parity.tolerances`)."""
+"""Number of training steps before weights are compared, and the largest allowed norm-wise relative error. The latter is
+the parity check's tolerance for gradients (`harness.checks.parity.tolerances`)."""
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def pairs(pytestconfig: pytest.Config) -> int:
 
 
 class Bench:
-    """One model with every contender, on the same data."""
+    """Benchmark of one model: every contender runs it on the same data."""
 
     def __init__(self, model: str, framework: str, *, dropout: bool = True) -> None:
         catalog = plugins.discover()
@@ -89,11 +89,11 @@ class Bench:
         self.contenders["harness"] = Contender(self._train, self._infer, self.session.get_weights)
 
     def order(self, examples: int) -> Any:
-        """Return the order of the examples in the first epoch of harness."""
+        """Return the order in which harness visits the examples in the first epoch."""
         return np.random.default_rng([self.spec.seed, 1]).permutation(examples)
 
     def _train(self, split: Split, order: Any) -> None:
-        """Train for one epoch with the loop of a real run, in the order of `order`."""
+        """Train for one epoch with the loop of a real run, in the given order."""
 
         def emit(event: Event) -> None:
             msgspec.json.encode(event)
@@ -105,7 +105,7 @@ class Bench:
         return predict(self.session, split, self.spec.recipe.batch_size, self.data.info.outputs)
 
     def split_for(self, run: Callable[[Split], object]) -> Split:
-        """Return training examples, repeated or cut to whole batches for which `run` takes about `ROUND_S`."""
+        """Return training examples, repeated or truncated to full batches so that `run` takes about `ROUND_S`."""
         size, count = self.spec.recipe.batch_size, 2
         while True:
             split = self.data.train.take(np.resize(np.arange(len(self.data.train)), count * size))
@@ -159,7 +159,7 @@ def compare(
 ) -> None:
     """Time every contender once per round, in an order that rotates from round to round.
 
-    The times of the contenders are stored in ``extra_info`` of pytest-benchmark, with their ratios within each round.
+    The contenders' times and their ratios within each round are stored in pytest-benchmark's ``extra_info``.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)

@@ -1,8 +1,8 @@
-"""Inexpensive scikit-learn models as baselines: the backend ``baseline`` and its models.
+"""Inexpensive scikit-learn models as baselines: the ``baseline`` backend and its models.
 
-Baselines get the same prepared inputs and splits as the models of other backends, and are evaluated and timed in the
-same way. They show whether an expensive model is worth its cost. Each is fitted on the whole training split at once, so
-it has no epochs, learning rates or gradients, and does not take part in parity checks.
+Baselines receive the same prepared inputs and splits as models on other backends, and are evaluated and timed in the
+same way. They show whether an expensive model is worth its cost. Each baseline is fitted on the whole training split at
+once. It therefore has no epochs, learning rate or gradients, and is excluded from parity checks.
 
 To add a model to this backend, yield a `harness.NetworkRef` with ``backend="baseline"`` and a ``build`` function that
 returns a `harness.Network` with a `Baseline` as its ``module`` and no bindings.
@@ -24,10 +24,11 @@ HARNESS_API_VERSION = "1.0"
 
 @dataclass(frozen=True)
 class Baseline:
-    """A scikit-learn estimator, and the features that it is fitted on."""
+    """A scikit-learn estimator and the features that it is fitted on."""
 
     features: Callable[[Mapping[str, Any]], Any]
-    """Function from the prepared inputs (arrays ``[N, ...]`` by name) to the input of `estimator`. It is not fitted."""
+    """Function that converts the prepared inputs (arrays ``[N, ...]`` by name) to the input of `estimator`. It is not
+    fitted."""
     estimator: Any
     """Unfitted scikit-learn classifier or regressor."""
 

@@ -1,4 +1,4 @@
-"""Feature extraction: from prepared inputs, a dict of arrays ``[N, ...]``, to the input of an estimator."""
+"""Feature extraction: conversion of prepared inputs, a dict of arrays ``[N, ...]``, to the input of an estimator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tokens(inputs: Inputs) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Terms:
-    """Analyzer that returns the n-grams of token ids of an example."""
+    """Analyzer that returns the token-id n-grams of an example."""
 
     ngrams: int
     """Length of the longest n-grams, in tokens."""
@@ -46,7 +46,7 @@ class Terms:
 
 
 WINDOW_S, HOP_S = 0.025, 0.010
-"""Length of a frame and distance between frames in seconds, as is common in speech recognition."""
+"""Frame length and hop in seconds; both values are common in speech recognition."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Mfcc:
     each coefficient over each part, ``[N, 2 coefficients parts]``.
 
     Frames are 25 ms long with a hop of 10 ms and a Hann window. Triangular filters are equally spaced on the mel scale,
-    2595 log10(1 + f / 700), from 0 to half of the sample rate; the logarithms of their energies are transformed by an
-    orthonormal DCT-II. The zeros that pad a clip at its end are ignored.
+    2595 log10(1 + f / 700), from 0 to half the sample rate; the logarithms of their energies are transformed by an
+    orthonormal DCT-II. Zero padding at the end of a clip is ignored.
     """
 
     rate_hz: int
@@ -68,7 +68,7 @@ class Mfcc:
     mel_bands: int
     """Number of mel filters."""
     parts: int
-    """Number of parts of a clip."""
+    """Number of parts that a clip is divided into."""
 
     def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
         (clips,) = inputs.values()

@@ -1,4 +1,4 @@
-"""Declarations of the baselines: accepted data, options, and cost of a prediction."""
+"""Declarations of the baselines: accepted data, options, and cost per prediction."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class _Baseline(Model):
     """A model that is fitted on the whole training split at once."""
 
     def parameters(self, config: Struct, info: DataInfo) -> Sequence[Parameter]:
-        """Return no parameters: the sizes of what scikit-learn learns are not known before fitting."""
+        """Return no parameters, because the sizes of scikit-learn's parameters are not known before fitting."""
         return ()
 
     def flops_per_sample(self, config: Struct, info: DataInfo) -> float:
-        """Return 0, for unknown: the cost depends on what was learned."""
+        """Return 0 (unknown), because the cost depends on the fitted estimator."""
         return 0.0
 
 
@@ -64,7 +64,7 @@ class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_f
 
     C: float = 10.0
     ngrams: int = 2
-    """Length of the longest n-grams that are terms, in tokens."""
+    """Length of the longest n-grams used as terms, in tokens."""
     min_examples: int = 2
     """Minimum number of examples that contain a term; rarer terms are ignored."""
 
@@ -75,7 +75,7 @@ class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class TfidfLogreg(_Baseline):
-    """Logistic regression on sublinear TF-IDF features of n-grams of the task's token ids, the input of networks."""
+    """Logistic regression on sublinear TF-IDF features of n-grams of token ids, the same ids that networks receive."""
 
     name = "tfidf-logreg"
     summary = "TF-IDF of token n-grams, logistic regression"

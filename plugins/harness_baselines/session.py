@@ -1,4 +1,4 @@
-"""The session of the backend ``baseline``: each training step fits a new scikit-learn estimator."""
+"""The session for the ``baseline`` backend: each training step fits a new scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIN_PROBABILITY = 1e-7
 
 
 class BaselineSession(harness.Session):
-    """Session of one estimator.
+    """Session for one estimator.
 
     There are no canonical weights: `set_weights` discards the fitted estimator, and `get_weights` returns an empty
     dict.
@@ -73,9 +73,9 @@ class BaselineSession(harness.Session):
             scores = np.log(np.maximum(fitted.predict_proba(features), MIN_PROBABILITY))
         else:
             scores = fitted.decision_function(features)
-            if scores.ndim == 1:  # two classes: positive values favor the second
+            if scores.ndim == 1:  # with two classes, positive values favor the second
                 scores = np.stack([-scores, scores], axis=1) / 2
-        # A class that is missing in the training split gets a score that is never above the others.
+        # A class that is missing from the training split gets a score that never exceeds the others.
         outputs = np.full((len(scores), self._info.outputs), min(np.log(MIN_PROBABILITY), scores.min()), np.float32)
         outputs[:, fitted.classes_] = scores
         return outputs

@@ -1,4 +1,4 @@
-"""Text classification: the task ``nlp``, its datasets, and the models ``bert`` and ``lstm``."""
+"""Text classification: the ``nlp`` task, its datasets, and the models ``bert`` and ``lstm``."""
 
 from __future__ import annotations
 

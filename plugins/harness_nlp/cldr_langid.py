@@ -1,4 +1,4 @@
-"""The dataset ``cldr-langid``: language identification of names."""
+"""The ``cldr-langid`` dataset: language identification of names."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class CldrLangid(Dataset):
     """Language identification of single names in 20 languages, all in Latin script.
 
     The names of territories, languages, scripts and currencies in each language (``Kreikka``, ``arabialainen``,
-    ``sambijská kwacha``) come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``,
-    and are normalized to NFC. A name is kept if it has at least three letters and occurs in only one of the 20
-    languages (ignoring case). Within a language, names that differ only in case, digits or punctuation are
-    duplicates, and the first is kept.
+    ``sambijská kwacha``) come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``, and
+    are normalized to NFC. A name is kept if it has at least three letters and occurs in only one of the 20 languages
+    (ignoring case). Within a language, names that differ only in case, digits or punctuation count as duplicates, and
+    only the first is kept.
 
-    Each language is split into 80% training, 10% validation and 10% test names. A name is assigned to its split by
-    its SHA-256 digest, so the splits depend only on the names, and a later release of CLDR moves few of them. The
-    same item may be in different splits in different languages (``Greece``, ``Kreikka``); a name is in one split.
+    Each language is split into 80% training, 10% validation and 10% test names. A name is assigned to its split by its
+    SHA-256 digest, so the splits depend only on the names, and a later release of CLDR moves few names. The same item
+    may be in different splits in different languages (``Greece``, ``Kreikka``), but a name is in only one split.
 
-    With babel 2.18, there are 15,734 names: 12,586 / 1,574 / 1,574 in training, validation and test, and from 518
-    (Danish) to 1,135 (Lithuanian) per language, 787 on average. Always predicting the largest class gives an accuracy
+    With babel 2.18, there are 15,734 names: 12,586 for training and 1,574 each for validation and test. A language has
+    787 names on average, from 518 (Danish) to 1,135 (Lithuanian). Always predicting the largest class gives an accuracy
     of 0.07. Logistic regression on TF-IDF features of character 1- to 5-grams reaches 0.835 on the test split
     (``python -m benchmarks.character_ngrams``).
 
@@ -78,7 +78,7 @@ _Example = tuple[bytes, str, int]
 
 
 def names_by_language() -> dict[str, list[str]]:
-    """Return the names that occur in only one language, by language code, in CLDR's order of items."""
+    """Return the names that occur in only one language, by language code, in CLDR's item order."""
     names = {code: _distinct(_names(code)) for code in LANGUAGES}
     speakers: dict[str, set[str]] = {}
     for code in LANGUAGES:
@@ -97,7 +97,7 @@ def _names(code: str) -> Iterator[str]:
 
 
 def _distinct(names: Iterator[str]) -> list[str]:
-    """Return the first name with each sequence of letters; names with fewer than three letters are left out."""
+    """Return the first name for each sequence of letters, excluding names with fewer than three letters."""
     first: dict[str, str] = {}
     for name in names:
         letters = "".join(filter(str.isalpha, name.casefold()))

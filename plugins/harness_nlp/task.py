@@ -1,4 +1,4 @@
-"""The task ``nlp``: text classification with a vocabulary learned on the training split."""
+"""The ``nlp`` task: text classification with a vocabulary learned on the training split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the task ``nlp``."""
+    """Options for the ``nlp`` task."""
 
     vocab_size: int = 4000
     """Maximum number of tokens in the vocabulary, including the special ones; at least 16."""
@@ -25,11 +25,11 @@ class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Kind of vocabulary to learn on the training split. ``wordpiece``: pieces of words. ``word``: whole words that
     occur at least twice; all other words become ``[UNK]``."""
     word_dropout: float = 0.0
-    """Fraction of the tokens in a training batch that are replaced by ``[UNK]`` (Bowman et al. 2016, CoNLL, section
+    """Fraction of the tokens in a training batch that are replaced with ``[UNK]`` (Bowman et al. 2016, CoNLL, section
     3.1), from 0 to below 1. Special tokens are never replaced."""
     max_length: int | None = None
     """Tokens per example, including ``[CLS]`` and ``[SEP]``; at least 3. If None, the length that covers 99% of the
-    training texts, rounded up to a multiple of 8, at most 512."""
+    training texts, rounded up to a multiple of 8 and capped at 512."""
     lowercase: bool = True
     """True if texts are converted to lower case before tokenization."""
     tokenizer: str | None = None
@@ -48,14 +48,14 @@ class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class TextClassification(Task[NlpOptions]):
     """Text classification.
 
-    Texts are cleaned, tokenized with a vocabulary learned on the training split, and truncated and padded to one
-    length.
+    Texts are cleaned, tokenized with a vocabulary learned on the training split, and then truncated or padded to a
+    common length.
 
     Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
-    Groups: those of the dataset, and ``tokens``, the length before truncation, including special tokens.
+    Groups: the dataset's groups and ``tokens``, the length before truncation, including special tokens.
     `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the
-    fraction of training texts that were truncated; ``unknown_share``, the fraction of ``[UNK]`` among the tokens of
-    the validation split before truncation.
+    fraction of training texts that were truncated; ``unknown_share``, the fraction of ``[UNK]`` among the tokens of the
+    validation split before truncation.
     """
 
     name = "nlp"
@@ -134,7 +134,7 @@ class TextClassification(Task[NlpOptions]):
     def augment(
         self, inputs: dict[str, NDArray[Any]], info: DataInfo, options: NlpOptions, rng: np.random.Generator
     ) -> dict[str, NDArray[Any]]:
-        """Replace tokens by ``[UNK]`` at random (word dropout)."""
+        """Replace tokens with ``[UNK]`` at random (word dropout)."""
         if not options.word_dropout:
             return inputs
         import numpy as np
@@ -145,10 +145,10 @@ class TextClassification(Task[NlpOptions]):
         return inputs | {"input_ids": np.where(dropped, np.int32(int(info.details["unk_id"])), ids)}
 
     def checkpoint_options(self, folder: Path) -> dict[str, Any]:
-        """Return the option that selects the tokenizer of the checkpoint.
+        """Return the option that selects the checkpoint's tokenizer.
 
-        Raises `harness.UsageError` if the checkpoint has none: with another vocabulary, the token ids would not match
-        the embeddings.
+        Raises `harness.UsageError` if the checkpoint has no tokenizer: with another vocabulary, the token ids would not
+        match the embeddings.
         """
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
             raise UsageError(
@@ -182,7 +182,7 @@ def _lengths(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
 def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = 512) -> int:
     """Return the length that covers the fraction `share` of the examples (nearest rank).
 
-    It is rounded up to a multiple of 8, and at most `limit`.
+    The length is rounded up to a multiple of 8 and capped at `limit`.
     """
     import math
 
@@ -191,6 +191,6 @@ def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = 5
 
 
 def _share(rows: Sequence[Sequence[int]], token: int) -> float:
-    """Return the fraction of `token` among all tokens."""
+    """Return the fraction of all tokens that are `token`."""
     total = sum(map(len, rows))
     return sum(row.count(token) for row in rows) / total if total else 0.0

@@ -32,15 +32,15 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
     """Learn a WordPiece vocabulary of at most `size` pieces.
 
     The index of a piece is its token id; the first four pieces are `SPECIAL_TOKENS`. The same texts give the same
-    vocabulary in every process. If the characters alone would need more than `size` pieces, the rarest are left out; a
-    word that contains one of these becomes ``[UNK]``.
+    vocabulary in every process. If the characters alone would need more than `size` pieces, the rarest characters are
+    omitted, and words that contain an omitted character become ``[UNK]``.
     """
     from tokenizers import trainers
 
     tokenizer = _tokenizer({UNKNOWN: 0}, lowercase)
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(tokenizer.normalizer.normalize_str(text))  # counts characters, in C
+        counts.update(tokenizer.normalizer.normalize_str(text))  # Counter counts the characters in C code
     by_count = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
     alphabet = sorted(by_count[: (size - len(SPECIAL_TOKENS)) // 2])
     # The trainer assigns ids to "##x" in the order of a randomly seeded hash map and breaks ties between pairs by
@@ -80,10 +80,10 @@ def encode(texts: Sequence[str], vocabulary: Sequence[str], *, lowercase: bool) 
 
 
 def encode_pretrained(texts: Sequence[Sequence[str]], folder: str) -> tuple[list[list[list[int]]], tuple[str, ...]]:
-    """Tokenize lists of texts with the tokenizer in `folder`; return the token ids, as `encode`, and the vocabulary.
+    """Tokenize lists of texts with the tokenizer in `folder`; return their token ids and the vocabulary.
 
     Reads ``tokenizer.json`` if present, else ``vocab.txt`` with ``do_lower_case`` from ``tokenizer_config.json``.
-    Raises `harness.DataError` if neither can be read, or if the tokenizer lacks BERT's special tokens.
+    Raises `harness.DataError` if neither can be read, or if the tokenizer does not have BERT's special tokens.
     """
     tokenizer = _pretrained(Path(folder))
     ids = tokenizer.get_vocab()

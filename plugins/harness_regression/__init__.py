@@ -1,4 +1,4 @@
-"""Regression on tables: the task ``regression``, its datasets, and linear models and multi-layer perceptrons."""
+"""Regression on tables: the ``regression`` task, its datasets, and linear models and multi-layer perceptrons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dataset ``diabetes``: disease progression of 442 patients, distributed with scikit-learn."""
+"""The ``diabetes`` dataset: disease progression of 442 patients, distributed with scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VALIDATION_SHARE = 0.1
 
 
 class Diabetes(Dataset[SeededSplit]):
-    """Ten measurements of each of 442 patients: 308 / 45 / 89 for training, validation and test.
+    """Ten measurements for each of 442 patients: 308 for training, 45 for validation and 89 for testing.
 
     Inputs: ``features``, float64 ``[N, 10]``, not standardized: age (years), sex (1 or 2), body mass index (kg/m^2),
     mean blood pressure (mm Hg) and six blood serum values s1 to s6, of which s1 to s4 are nearly linearly dependent.

@@ -1,4 +1,4 @@
-"""The task ``regression``: regression on the columns of a table."""
+"""The ``regression`` task: regression on the columns of a table."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class RegressionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the task ``regression``."""
+    """Options for the ``regression`` task."""
 
     missing: Literal["impute", "error"] = "impute"
-    """Treatment of missing numbers. ``impute``: replace them by the mean of the column in the training split, and for
-    each column with missing numbers there, add an indicator column that is 1 where the number is missing and 0
+    """Treatment of missing numbers. ``impute``: replace them with the mean of the column in the training split and, for
+    each column with missing numbers in that split, add an indicator column that is 1 where the number is missing and 0
     elsewhere. ``error``: raise an error."""
 
 
@@ -28,10 +28,10 @@ class RegressionTask(Task[RegressionOptions]):
     Raw inputs: ``features``, float ``[N, F]``, NaN where a number is missing, and optionally ``categories``, object
     array of str or None ``[N, C]``; F may be 0 if there are categories. Targets: float ``[N, T]``.
 
-    Features and targets become float32, and each column is standardized to mean 0 and standard deviation 1 on the
-    training split. A feature that is constant there is 0 in every split. Categories are one-hot encoded with the
-    categories of the training split; an unknown category is 0 in all columns. The prepared columns are the features,
-    the indicators of missing numbers, and the categories, in this order.
+    Features and targets are converted to float32, and each column is standardized to mean 0 and standard deviation 1 on
+    the training split. A feature that is constant on the training split is 0 in every split. Categories are one-hot
+    encoded with the categories of the training split; an unknown category is 0 in all columns. The prepared columns are
+    the features, the indicators of missing numbers, and the categories, in this order.
     """
 
     name = "regression"
@@ -57,8 +57,8 @@ class RegressionTask(Task[RegressionOptions]):
     def prepare(self, data: RawData, options: RegressionOptions) -> PreparedData:
         """Impute, standardize and encode with statistics of the training split.
 
-        ``info.target_mean`` and ``info.target_scale`` revert the standardization of the targets. ``info.details`` has
-        the details of the dataset, the number of ``constant_features`` and, if numbers are missing in the training
+        ``info.target_mean`` and ``info.target_scale`` revert the standardization of the targets. ``info.details``
+        contains the dataset's details, the number of ``constant_features`` and, if numbers are missing in the training
         split, their fraction ``missing_share``. Raises `harness.DataError` for arrays with a wrong dtype or shape, and
         for values that are not finite.
         """
@@ -80,7 +80,7 @@ class RegressionTask(Task[RegressionOptions]):
         def prepared(split: Split) -> Split:
             raw = split.inputs["features"]
             features = standardize(filled(raw, fillers), mean, scale)
-            features[:, constant] = 0  # no weight can be learned for them; other splits may have other values
+            features[:, constant] = 0  # no weight can be learned, but other splits may have other values
             columns = [features, np.isnan(raw[:, gaps.any(axis=0)]).astype(np.float32)]
             if encoder is not None:
                 columns.append(encoder.transform(named(split.inputs["categories"])))
@@ -130,7 +130,7 @@ def check_columns(name: str, columns: NDArray[Any], shape: tuple[int, ...], *, g
 
 
 def column_means(columns: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the mean of the numbers in each column, ``[F]``. Raises `harness.DataError` for a column without any."""
+    """Return the mean of the numbers in each column, ``[F]``. Raises `harness.DataError` if a column has none."""
     import numpy as np
 
     known = ~np.isnan(columns)
@@ -142,7 +142,7 @@ def column_means(columns: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def filled(columns: NDArray[Any], fillers: NDArray[np.float64]) -> NDArray[Any]:
-    """Return `columns` with NaN replaced by `fillers` ``[F]``, or the array itself if it has no NaN."""
+    """Return `columns` with NaN replaced by `fillers` ``[F]``, or the array itself if it contains no NaN."""
     import numpy as np
 
     gaps = np.isnan(columns)
@@ -150,7 +150,7 @@ def filled(columns: NDArray[Any], fillers: NDArray[np.float64]) -> NDArray[Any]:
 
 
 def category_encoder(categories: NDArray[Any] | None) -> Any:
-    """Return a scikit-learn one-hot encoder fitted to `categories` ``[N, C]``, or None without categories."""
+    """Return a scikit-learn one-hot encoder fitted to `categories` ``[N, C]``, or None if there are no categories."""
     if categories is None:
         return None
     import numpy as np

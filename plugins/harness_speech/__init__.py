@@ -1,4 +1,4 @@
-"""Speech classification: the task ``speech``, its datasets and the model ``wav2vec2``."""
+"""Speech classification: the ``speech`` task, its datasets and the ``wav2vec2`` model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translation of a checkpoint's ``preprocessor_config.json`` into options of the task ``speech``."""
+"""Translation of a checkpoint's ``preprocessor_config.json`` into options of the ``speech`` task."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def options_of(folder: Path) -> dict[str, Any]:
     """Return the options of the task that reproduce the waveforms of the checkpoint's feature extractor.
 
     Without a ``preprocessor_config.json``, the result is empty. Raises `harness.UsageError` with the file and the field
-    if a field cannot be read or needs what the task does not support.
+    if a field cannot be read or requires something that the task does not support.
     """
     path = folder / FILE
     if not path.is_file():

@@ -2,7 +2,7 @@
 
 espeak-ng keeps state between utterances (the phase of its oscillators, the random numbers of its breath noise) that
 cannot be reset, and it seeds itself from the clock. A new process with a fixed seed and the same utterances in the same
-order gives the same samples. It also isolates the caller from crashes and from printed output.
+order gives the same samples. The process also isolates the caller from crashes and printed output.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TIMEOUT_S = 120
 
 
 class Utterance(NamedTuple):
-    """A text to speak, and how to speak it."""
+    """Text to synthesize, with its language and voice settings."""
 
     text: str
     language: str
@@ -132,7 +132,7 @@ def _main(output: Path, utterances: list[Utterance]) -> None:
         return 0
 
     callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-    callback = callback_type(receive)  # the reference keeps it alive while the library may call it
+    callback = callback_type(receive)  # this reference keeps the callback alive while the library may call it
     library.espeak_SetSynthCallback(callback)
     library.espeak_ng_SetRandSeed(1)
     rate_parameter, pitch_parameter, characters_utf8 = 1, 3, 1

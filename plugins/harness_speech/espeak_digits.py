@@ -1,4 +1,4 @@
-"""The dataset ``espeak-digits``: spoken digits, synthesized by espeak-ng, split by voice."""
+"""The ``espeak-digits`` dataset: spoken digits, synthesized by espeak-ng, split by voice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RELATIVES = {
 
 
 class EspeakDigitsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the dataset ``espeak-digits``."""
+    """Options for the ``espeak-digits`` dataset."""
 
     takes: int = 4
     """Number of recordings of each digit by each voice. Language, rate and pitch vary between recordings."""
@@ -53,7 +53,8 @@ def _number(*key: object) -> int:
 def split_of(voice: str) -> str:
     """Return the split of a voice; about 70% of the voices are in train, 15% in validation and 15% in test.
 
-    Related voices are in the same split: those with the same formants, and those whose names differ only by a number.
+    Related voices are in the same split. Voices are related if they have the same formants, or if their names differ
+    only in a number.
     """
     design = voice.lower().rstrip("0123456789")
     percentile = _number("split", _RELATIVES.get(design, design)) % 100
@@ -63,7 +64,7 @@ def split_of(voice: str) -> str:
 def utterances(voices: Iterable[str], takes: int) -> list[espeak.Utterance]:
     """Return `takes` utterances of each digit by each voice.
 
-    Rates are from 130 to 219 words per minute, pitches from 30 to 69.
+    Rates range from 130 to 219 words per minute, and pitches from 30 to 69.
     """
     return [
         espeak.Utterance(

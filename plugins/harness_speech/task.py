@@ -1,4 +1,4 @@
-"""The task ``speech``: speech classification from the raw waveform."""
+"""The ``speech`` task: speech classification from the raw waveform."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the task ``speech``."""
+    """Options for the ``speech`` task."""
 
     seconds: float | None = None
     """Length of the prepared waveforms in seconds, at most 3600. If None, the length that covers 99% of the training
     examples."""
     sample_rate_hz: int | None = None
-    """Sample rate in Hz to resample waveforms to, at least 1000. If None, the lowest rate of the training examples, at
-    most 16000."""
+    """Sample rate in Hz to resample waveforms to, at least 1000. If None, the lowest rate of the training examples,
+    capped at 16000."""
     normalize: bool = field(default=True, name="normalise")
     """True if each waveform is normalized to zero mean and unit variance; otherwise it stays in [-1, 1] as recorded."""
     shift_ms: float = 0.0
@@ -44,21 +44,21 @@ class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 HIGHEST_RATE_HZ = 16_000
-"""Highest sample rate used by default, that of common speech models; set ``sample_rate_hz`` for a higher one."""
+"""Highest sample rate used by default, as in common speech models; set ``sample_rate_hz`` to use a higher rate."""
 
 
 class Speech(Task[SpeechOptions]):
     """Speech classification from the raw waveform.
 
     Raw inputs: ``waveform``, float32 ``[samples]`` for each example, with the sample rate in the dataset's
-    ``details["sample_rate_hz"]`` or, by example, in the input ``sample_rate_hz``, int64 ``[N]``. Waveforms with another
-    rate than that of the task are resampled.
+    ``details["sample_rate_hz"]`` or, per example, in the input ``sample_rate_hz``, int64 ``[N]``. Waveforms whose rate
+    differs from the task's are resampled.
 
     Prepared inputs: ``input_values``, float32 ``[N, samples]``, truncated to a fixed length, normalized to zero mean
-    and unit variance unless the options say otherwise, and then zero-padded at the end, as by the feature extractor of
-    wav2vec 2.0. There is no attention mask. Groups: those of the dataset, and ``seconds``, the length before
-    truncation. `DataInfo.details` has ``sample_rate_hz`` and ``truncated_share``, the fraction of the training examples
-    that were truncated.
+    and unit variance unless the options say otherwise, and then zero-padded at the end, as in the feature extractor of
+    wav2vec 2.0. There is no attention mask. Groups: the dataset's groups and ``seconds``, the length before truncation.
+    `DataInfo.details` contains ``sample_rate_hz`` and ``truncated_share``, the fraction of the training examples that
+    were truncated.
     """
 
     name = "speech"

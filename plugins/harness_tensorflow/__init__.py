@@ -1,4 +1,4 @@
-"""The TensorFlow backend, for CPUs and NVIDIA GPUs, and the TensorFlow networks of the built-in models.
+"""The TensorFlow backend, for CPUs and NVIDIA GPUs, and TensorFlow networks for the built-in models.
 
 To add a network to this backend, yield a `harness.NetworkRef` with ``backend="tensorflow"`` and a ``build`` function
 that returns a `harness.Network`:
@@ -15,7 +15,8 @@ that returns a `harness.Network`:
   built-in networks cast their inputs to the compute dtype of the policy.
 
 The built-in networks, including BERT, consist of plain TensorFlow ops on `tf.Variable`. BERT from keras-hub computes
-the same, but it starts more slowly (another large import, longer tracing) and its steps were slower when tried.
+the same function, but it starts more slowly (another large import, longer tracing), and its steps were slower when
+measured.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Layers of the TensorFlow networks: plain ops on float32 variables, numerically equivalent to PyTorch's layers.
 
-Each layer computes in the dtype of its input and has the `harness.Binding` of its canonical arrays. Normalization
+Each layer computes in the dtype of its input and provides the `harness.Binding` of each canonical array. Normalization
 layers and GELU have custom gradients: TensorFlow's automatic gradients take twice as many passes over memory, which
 dominate the cost of element-wise ops on a CPU.
 
@@ -80,7 +80,7 @@ class Convolution(tf.Module):
 
 
 class BatchNorm(tf.Module):
-    """Batch normalization of ``[B, H, W, C]`` with eps 1e-5, as `torch.nn.BatchNorm2d`.
+    """Batch normalization of ``[B, H, W, C]`` with eps 1e-5, like `torch.nn.BatchNorm2d`.
 
     The running variance is updated with the unbiased variance of the batch, which TensorFlow's fused kernel returns;
     the Keras layer uses the biased variance. It is computed in float32 at every precision.

@@ -1,7 +1,7 @@
-"""The optimizers of `harness.Recipe` for `tf.Variable`, as defined in its docstring.
+"""The optimizers of `harness.Recipe`, as defined in its docstring, for `tf.Variable`.
 
-Those of Keras differ (Adam adds epsilon before the bias correction). The updates here use TensorFlow's fused kernels
-where one implements the formula.
+Keras's optimizers differ: for example, its Adam adds epsilon before the bias correction. The updates here use
+TensorFlow's fused kernels where one implements the formula.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _RMSPROP_DECAY = 0.99
 
 
 class Optimizer(tf.Module):
-    """Optimizer of a list of variables, for use inside a `tf.function`, including with XLA."""
+    """Optimizer for a list of variables, for use inside a `tf.function`, with or without XLA."""
 
     def __init__(self, recipe: harness.Recipe, variables: Sequence[Any], decays: Sequence[bool]) -> None:
         """Create the slot variables. `decays` is True for each variable that weight decay applies to."""
@@ -115,7 +115,7 @@ class Optimizer(tf.Module):
 
 
 def clip_by_global_norm(gradients: Sequence[Any], clip_norm: float) -> list[Any]:
-    """Scale `gradients` by ``min(1, clip_norm / (norm + 1e-6))``, as PyTorch's ``clip_grad_norm_``."""
+    """Scale `gradients` by ``min(1, clip_norm / (norm + 1e-6))``, like PyTorch's ``clip_grad_norm_``."""
     norm = tf.linalg.global_norm(gradients)
     scale = tf.minimum(1.0, clip_norm / (norm + 1e-6))
     return [gradient * scale for gradient in gradients]

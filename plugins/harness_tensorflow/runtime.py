@@ -66,7 +66,7 @@ def configure(request: harness.SessionRequest) -> None:
         ) from error
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
     if request.deterministic:
-        tf.config.experimental.enable_op_determinism()  # TensorFlow cannot disable it again in this process
+        tf.config.experimental.enable_op_determinism()  # TensorFlow cannot disable determinism again in this process
     keras.utils.set_random_seed(request.seed)
     keras.mixed_precision.set_global_policy(POLICIES[precision])
     _compiled = request.compile
@@ -88,7 +88,7 @@ def notes() -> dict[str, str]:
 
 
 def allocated_bytes(device: str, size_bytes: int) -> int | None:
-    """Return the increase of the allocator's peak when a tensor of `size_bytes` is created, or None on the CPU."""
+    """Return the increase in the allocator's peak when a tensor of `size_bytes` is created, or None on the CPU."""
     if device == "cpu":
         return None
     name = f"GPU:{device.partition(':')[2]}"

@@ -1,4 +1,4 @@
-"""The session of the backend ``tensorflow``: one model on one device."""
+"""The session for the ``tensorflow`` backend: one model on one device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness_tensorflow.optimizers import LossScale, Optimizer
 
 
 class TensorFlowSession(harness.Session):
-    """Session of a TensorFlow network.
+    """Session for a TensorFlow network.
 
     Each step is one `tf.function`, traced once per batch size and called as a concrete function, which rules out
     retracing.
@@ -95,7 +95,7 @@ class TensorFlowSession(harness.Session):
         return np.asarray(handle.numpy(), np.float32)
 
     def synchronize(self) -> None:
-        if self._gpu:  # on the CPU, a function is finished when its call returns
+        if self._gpu:  # on the CPU, a function has finished when its call returns
             tf.test.experimental.sync_devices()
 
     def device_memory(self) -> harness.DeviceMemory | None:

@@ -1,13 +1,14 @@
-"""The PyTorch backend, for CPU and CUDA devices, and the PyTorch networks of the built-in models.
+"""The PyTorch backend, for CPU and CUDA devices, and PyTorch networks for the built-in models.
 
 To add a network to this backend, yield a `harness.NetworkRef` with ``backend="torch"`` and a ``build`` function that
 returns a `harness.Network`:
 
 - ``module`` is a ``torch.nn.Module`` on the CPU with float32 parameters. It is called as ``module(**inputs)`` with the
-  prepared inputs by name and with unchanged dtypes, each ``[B, ...]`` (images are ``pixel_values`` ``[B, H, W, C]``,
-  channels last). It returns outputs ``[B, info.outputs]``, which are logits or standardized regression targets, or, for
-  token classification, ``[B, L, info.outputs]``, the logits of each position. With the precisions ``bf16`` and ``fp16``
-  it runs inside ``torch.autocast``. The session provides the loss, the optimizer and the device.
+  prepared inputs as keyword arguments. Each input is ``[B, ...]`` with its dtype unchanged (images are ``pixel_values``
+  ``[B, H, W, C]``, channels last). It returns outputs ``[B, info.outputs]``, which are logits or standardized
+  regression targets, or, for token classification, ``[B, L, info.outputs]``, the logits of each position. With the
+  precisions ``bf16`` and ``fp16`` it runs inside ``torch.autocast``. The session provides the loss, the optimizer and
+  the device.
 - ``bindings`` contains every parameter of the module that requires a gradient, and its running statistics.
   `harness_torch.networks.bindings` creates them for a module whose parameters have the canonical names.
 - Dropout depends on ``module.training``. A ``forward`` that reads the value of a tensor on the host (``.item()``,
@@ -39,7 +40,7 @@ class TorchBackend(harness.Backend):
     packages = ("torch", "transformers")
     environment = {
         "TRANSFORMERS_VERBOSITY": "error",
-        # With a compilation cache on disk, the first step of a repeated run would be faster than that of the first.
+        # With an on-disk compilation cache, the first step would be faster in repeated runs than in the first run.
         "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
     }
 

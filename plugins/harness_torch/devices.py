@@ -34,7 +34,7 @@ def _cuda(index: int) -> DeviceInfo:
 
 
 def require(device: str, precision: str) -> DeviceInfo:
-    """Return the device with that name.
+    """Return the device with the given name.
 
     Raises `harness.UnsupportedError` if it does not exist or does not support the precision.
     """
@@ -53,7 +53,7 @@ def require(device: str, precision: str) -> DeviceInfo:
 
 
 def allocated_bytes(device: str, size_bytes: int) -> int | None:
-    """Return the increase of the allocator's peak when a tensor of `size_bytes` is created, or None on the CPU."""
+    """Return the increase in the allocator's peak when a tensor of `size_bytes` is created, or None on the CPU."""
     if device == "cpu":
         return None
     torch.cuda.reset_peak_memory_stats(device)

@@ -13,7 +13,7 @@ from harness import Recipe
 def build_optimizer(
     recipe: Recipe, decayed: Iterable[torch.nn.Parameter], others: Iterable[torch.nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of `recipe`, with weight decay for `decayed` only.
+    """Build the optimizer for `recipe`, with weight decay for `decayed` only.
 
     Fused implementations compute the same update in a single pass.
     """

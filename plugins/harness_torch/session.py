@@ -1,4 +1,4 @@
-"""The session of the backend ``torch``: one model on one device."""
+"""The session for the ``torch`` backend: one model on one device."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchSession(Session):
-    """Session of a PyTorch model: a plain training step, with the options of the recipe.
+    """Session for a PyTorch model: a plain training step with the recipe's options.
 
     Weights are float32 at every precision except fp64, at which weights, inputs, activations and outputs are float64.
     Raises `harness.UnsupportedError` for an unavailable device or precision and, at the first step or prediction, if
@@ -94,7 +94,7 @@ class TorchSession(Session):
         return float(loss), self._weights.gradients(self._scaler.get_scale() if self._scaler else 1.0)
 
     def _backward(self, batch: Batch) -> torch.Tensor:
-        """Run forward and backward passes in training mode, and return the loss.
+        """Run the forward and backward passes in training mode, and return the loss.
 
         The gradients are stored in the parameters; at fp16, they are multiplied by the loss scale.
         """
@@ -189,7 +189,7 @@ class TorchSession(Session):
 
 def _set_process_flags(request: SessionRequest) -> None:
     torch.set_num_threads(request.threads)
-    # A process can set this only once. 1, because no operators run in parallel here.
+    # A process can set this only once. The value is 1, because no operators run in parallel here.
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
     tf32 = request.precision == "tf32"
@@ -213,14 +213,14 @@ def _loss(request: SessionRequest) -> Callable[[torch.Tensor, torch.Tensor], tor
 
 
 def _mean_over_positions(outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """Return the mean cross-entropy of logits ``[B, L, C]`` and classes ``[B, L]`` over positions not ignored."""
+    """Return the mean cross-entropy of logits ``[B, L, C]`` and classes ``[B, L]`` over non-ignored positions."""
     return F.cross_entropy(
         outputs.flatten(0, 1), targets.flatten(), ignore_index=harness.IGNORED, label_smoothing=label_smoothing
     )
 
 
 def _compiled(module: torch.nn.Module) -> Callable[..., torch.Tensor]:
-    """Return `module` compiled by ``torch.compile``. It compiles at the first call, so errors are only raised then."""
+    """Return `module` compiled by ``torch.compile``. Compilation errors are raised only at the first call."""
     from torch._dynamo.exc import TorchDynamoException
 
     compiled = torch.compile(module)

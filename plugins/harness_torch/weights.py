@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoundWeights:
-    """The canonical parameters with the bindings to their tensors on the device."""
+    """The canonical parameters, bound to their tensors on the device."""
 
     pairs: Sequence[tuple[Parameter, Binding]]
 
@@ -40,7 +40,7 @@ class BoundWeights:
     def write(self, weights: Mapping[str, Array]) -> None:
         """Copy arrays into the tensors, converting them to the tensors' dtype.
 
-        Raises `harness.PluginError` unless names and shapes are exactly those of the model.
+        Raises `harness.PluginError` unless the names and shapes match the model exactly.
         """
         shapes = {parameter.name: parameter.shape for parameter, _ in self.pairs}
         problems = [f"missing {name}" for name in shapes if name not in weights]

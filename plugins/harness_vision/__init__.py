@@ -1,4 +1,4 @@
-"""Image classification: the task ``vision``, its datasets and the ResNet family."""
+"""Image classification: the ``vision`` task, its datasets and the ResNet family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translation of a checkpoint's ``preprocessor_config.json`` into options of the task ``vision``."""
+"""Translation of a checkpoint's ``preprocessor_config.json`` into options of the ``vision`` task."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ FILE = "preprocessor_config.json"
 _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Names of Pillow's resampling filters, indexed by their numbers."""
 _WARPED_FROM = 384
-"""Size in pixels from which ConvNext's processor neither keeps the proportions of images nor crops them."""
+"""Minimum size in pixels at which ConvNext's processor stretches images to the size instead of cropping them."""
 
 
 class _Kind(NamedTuple):
-    """Defaults of an image processor for fields that the file does not contain."""
+    """Default values of an image processor for fields that are missing from the file."""
 
     resample: int
     square: bool
-    """True if a size of one number applies to both sides, False if to the shorter side."""
+    """True if a size given as one number applies to both sides, False if it applies to the shorter side."""
     center_crop: bool
 
 
@@ -41,7 +41,7 @@ class _Size(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Preprocessor(Struct, frozen=True, kw_only=True):
-    """The fields that affect pixels. None, for null or a missing field, means the default of the processor."""
+    """The fields that affect pixels. None (a null or missing field) means the processor's default."""
 
     image_processor_type: str | None = None
     feature_extractor_type: str | None = None
@@ -68,7 +68,8 @@ def options_of(folder: Path) -> dict[str, Any]:
     """Return the options of the task that reproduce the pixels of the checkpoint's image processor in `transformers`.
 
     Without a ``preprocessor_config.json``, only the number of channels is set, from ``config.json``. Raises
-    `harness.UsageError` with the file and the field if a field cannot be read or needs what the task does not support.
+    `harness.UsageError` with the file and the field if a field cannot be read or requires something that the task does
+    not support.
     """
     config = folder / "config.json"
     channels = _read(config, _Network).num_channels
@@ -120,7 +121,7 @@ def _resizing(path: Path, preprocessor: _Preprocessor) -> dict[str, Any]:
 def _normalization(path: Path, preprocessor: _Preprocessor, channels: int) -> dict[str, Any]:
     """Return the options that normalize pixels.
 
-    The task scales pixels to [0, 1], so a ``rescale_factor`` other than 1/255 is expressed by the mean and std.
+    The task scales pixels to [0, 1], so a ``rescale_factor`` other than 1/255 is folded into the mean and std.
     """
     unit = 255.0
     if _or_default(preprocessor.do_rescale, True):
@@ -159,7 +160,7 @@ def _or_default(value: Any, default: Any) -> Any:
 def _kind(path: Path, preprocessor: _Preprocessor) -> tuple[str, _Kind]:
     """Return the processor's name, without suffixes, and its defaults.
 
-    A file without a name means ConvNext's processor, which `transformers` uses for a ResNet.
+    If the file names no processor, it is ConvNext's, which `transformers` uses for a ResNet.
     """
     field = "feature_extractor_type" if preprocessor.image_processor_type is None else "image_processor_type"
     processor = getattr(preprocessor, field)
@@ -175,7 +176,7 @@ def _kind(path: Path, preprocessor: _Preprocessor) -> tuple[str, _Kind]:
 
 
 def _shorter_side(path: Path, size: int | _Size | None, kind: _Kind) -> int | None:
-    """Return the target length of the shorter side in pixels, or None if the size gives both sides."""
+    """Return the target length of the shorter side in pixels, or None if the size specifies both sides."""
     if isinstance(size, int):
         return None if kind.square else _positive(path, "size", size)
     if size is None or size.shortest_edge is None:

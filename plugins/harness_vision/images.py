@@ -20,7 +20,7 @@ Shape = tuple[int, int, int]
 def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual: int) -> Shape:
     """Return the common shape ``(H, W, C)`` of `images`.
 
-    Size and channels are those of `options` if given. Otherwise the size is that of the images, or `usual` squared
+    Size and channels are taken from `options` if given. Otherwise, the size is that of the images, or `usual` x `usual`
     pixels if they differ in size, and C is 3 if any image has color. Raises `harness.DataError` for an array that is
     not an image, and for images that differ in size if ``options.resize`` is ``none`` and no size is given.
     """
@@ -41,11 +41,12 @@ def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual
 def uniform(
     name: str, images: Collection[NDArray[Any]], shape: Shape, options: VisionOptions, pixel_max: float = 255
 ) -> NDArray[np.uint8]:
-    """Resize, crop and convert each image as `options` say; return uint8 ``[N, *shape]``, 0 to 255.
+    """Resize, crop and convert each image according to `options`; return uint8 ``[N, *shape]``, 0 to 255.
 
-    Pillow's filters, which avoid aliasing, resize the images. Gray is repeated to 3 channels; color is converted to
-    gray by ITU-R 601-2. If `pixel_max` is not 255, pixels are scaled to 0 to 255 first, so that filters can produce
-    levels between the original ones. Raises `harness.UnsupportedError` if Pillow is not installed.
+    Images are resized with Pillow's filters, which avoid aliasing. Gray images are repeated to 3 channels; color images
+    are converted to gray according to ITU-R 601-2. If `pixel_max` is not 255, pixels are scaled to 0 to 255 first, so
+    that filters can produce levels between the original ones. Raises `harness.UnsupportedError` if Pillow is not
+    installed.
     """
     import numpy as np
 
@@ -72,7 +73,7 @@ def uniform(
 
 
 def _fitted(image: Image, height: int, width: int, options: VisionOptions) -> Image:
-    """Return `image` scaled, and cropped at its center, to ``height x width``."""
+    """Return `image` scaled and center-cropped to ``height x width``."""
     from PIL import Image
 
     own_width, own_height = image.size

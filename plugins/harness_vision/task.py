@@ -1,4 +1,4 @@
-"""The task ``vision``: image classification."""
+"""The ``vision`` task: image classification."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class VisionTask(Task[VisionOptions]):
 
     Raw inputs: ``image``, uint8 ``[N, H, W, C]``, or an object array of uint8 ``[H, W, C]`` if sizes or channels
     differ, with 1 (gray) or 3 channels and values from 0 to ``details["pixel_max"]`` (default 255). Images that differ
-    in size are scaled to cover a common size and cropped at the center. All become color if any training image has
-    color, else gray.
+    in size are scaled to cover a common size and cropped at the center. All images are converted to color if any
+    training image has color, and to gray otherwise.
 
     Prepared inputs: ``pixel_values``, float32 ``[N, H, W, C]``, in which each channel of the training split has mean 0
-    and standard deviation 1, unless the options give the statistics to normalize with.
+    and standard deviation 1, unless the options specify the statistics to use.
     """
 
     name = "vision"
@@ -55,7 +55,7 @@ class VisionTask(Task[VisionOptions]):
     def prepare(self, data: RawData, options: VisionOptions) -> PreparedData:
         """Resize images to a common size, scale pixels to [0, 1] and normalize each channel.
 
-        ``info.details`` has the statistics used, ``channel_<c>_mean`` and ``channel_<c>_std``. Raises
+        ``info.details`` contains the statistics used, ``channel_<c>_mean`` and ``channel_<c>_std``. Raises
         `harness.DataError` for images with a wrong dtype or shape, or if the number of channels does not match the
         given mean.
         """
@@ -105,7 +105,7 @@ class VisionTask(Task[VisionOptions]):
         )
 
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
-        """Return the options that reproduce the checkpoint's preprocessing, and the channels of its network."""
+        """Return the options that reproduce the checkpoint's preprocessing, including the number of channels."""
         from harness_vision.checkpoints import options_of
 
         return options_of(folder)
@@ -152,12 +152,12 @@ def channel_statistics(images: NDArray[np.uint8], pixel_max: float) -> tuple[NDA
     shares = shares / shares.sum(axis=1, keepdims=True)
     mean = shares @ levels
     std = np.sqrt(np.sum(shares * (levels - mean[:, None]) ** 2, axis=1))
-    # With rounding errors, a constant channel has a deviation of about 1e-8; that of real images is far larger.
+    # With rounding errors, a constant channel has a deviation of about 1e-8; real images have far larger deviations.
     return mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
 
 
 def per_channel(numbers: tuple[float, ...], channels: int) -> NDArray[np.float32]:
-    """Return `numbers` as float32 ``[channels]``, repeating a single one.
+    """Return `numbers` as float32 ``[channels]``, repeating a single number.
 
     Raises `harness.DataError` if their number is neither 1 nor `channels`.
     """

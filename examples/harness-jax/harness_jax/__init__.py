@@ -1,4 +1,4 @@
-"""A JAX backend for harness, for CPUs and NVIDIA GPUs, and the JAX networks of the built-in models.
+"""A JAX backend for harness, for CPUs and NVIDIA GPUs, and JAX networks for the built-in models.
 
 To add a network to this backend, yield a `harness.NetworkRef` with ``backend="jax"`` and a ``build`` function that
 returns a `harness.Network`:
@@ -7,8 +7,8 @@ returns a `harness.Network`:
   inside `jax.jit`, once per batch size and mode.
 - ``params`` and ``statistics`` are dicts of arrays: the trainable parameters of the model, and its running statistics,
   which are returned unchanged in evaluation mode. Both are float32 (float64 at precision ``fp64``).
-- ``inputs`` is a dict of the prepared arrays ``[B, ...]`` by name. ``mode`` is a `harness_jax.layers.Mode` with the
-  training flag, the compute dtype and the random key of the step. ``outputs`` are ``[B, outputs]`` in any floating
+- ``inputs`` is a dict that maps names to prepared arrays ``[B, ...]``. ``mode`` is a `harness_jax.layers.Mode` with the
+  training flag, the compute dtype and the random key for the step. ``outputs`` are ``[B, outputs]`` in any floating
   dtype: logits or standardized regression targets.
 - ``bindings`` contains every canonical array; the ``variable`` of a `harness.Binding` is the array's key in these
   dicts. The built-in networks use the canonical names and layouts, so their bindings convert nothing.
@@ -34,9 +34,9 @@ class JaxBackend(harness.Backend):
     requires = {"jax": "pip install harness-jax", "optax": "pip install harness-jax"}
     packages = ("jax", "jaxlib", "optax")
     environment = {
-        # By default, JAX allocates three quarters of a GPU's memory at startup, which would hide the peak.
+        # By default, JAX allocates three quarters of a GPU's memory at startup, which would hide the peak memory use.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        # With a compilation cache on disk, the first step of a repeated run would be faster than that of the first.
+        # With an on-disk compilation cache, the first step would be faster in repeated runs than in the first run.
         "JAX_ENABLE_COMPILATION_CACHE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }

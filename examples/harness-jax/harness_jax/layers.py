@@ -1,9 +1,9 @@
 """Layers of the JAX networks: pure functions of ``(params, x)``, numerically equivalent to PyTorch's layers.
 
-`Layers` creates them and collects the bindings of their arrays. Arrays have the canonical layouts; on a CPU, transposed
-kernels (dense ``[in, out]``, convolution ``[*kernel, in, out]``) were not faster.
+`Layers` creates the layers and collects the bindings of their arrays. Arrays have the canonical layouts; on a CPU,
+transposed kernels (dense ``[in, out]``, convolution ``[*kernel, in, out]``) were not faster.
 
-Each layer computes in the dtype of its input, normalization layers and softmax at least in float32.
+Each layer computes in the dtype of its input, except that normalization layers and softmax use at least float32.
 
 Shape suffixes: B batch, L positions (tokens or frames), C channels, H hidden size, N heads, D head size.
 """
@@ -30,18 +30,18 @@ _BATCH_NORM_MOMENTUM = 0.1
 
 
 class Mode(NamedTuple):
-    """Settings of one call of a network."""
+    """Settings for one call of a network."""
 
     training: bool
     """True in training mode, False in evaluation mode."""
     dtype: Any
     """Compute dtype: float32, bfloat16 or float64."""
     key: Any
-    """`jax.random` key of the step, for dropout; None in evaluation mode."""
+    """`jax.random` key for dropout in this step; None in evaluation mode."""
 
 
 class Layers:
-    """Factory for the layers of one network. `bindings` has the canonical arrays of all layers created so far."""
+    """Factory for the layers of one network. `bindings` contains the canonical arrays of all layers created so far."""
 
     def __init__(self) -> None:
         self.bindings: dict[str, Binding] = {}
@@ -58,7 +58,7 @@ class Layers:
         return lambda params, x: x @ params[weight].astype(x.dtype).T + params[bias].astype(x.dtype)
 
     def convolution(self, name: str, stride: int, *, padding: int = 0, bias: bool = False) -> Layer:
-        """Create a convolution of ``[B, L, C]`` or ``[B, H, W, C]``.
+        """Create a convolution layer for ``[B, L, C]`` or ``[B, H, W, C]``.
 
         The input is padded by `padding` zeros on both sides of each spatial axis.
         """
@@ -72,7 +72,7 @@ class Layers:
         return layer
 
     def layer_norm(self, name: str, epsilon: float, axis: int = -1) -> Layer:
-        """Create a normalization over `axis`, with scale and offset along the last axis.
+        """Create a normalization layer over `axis`, with scale and offset along the last axis.
 
         Axis -1 is layer normalization; axis 1 of ``[B, L, C]`` is group normalization with C groups.
         """
@@ -87,9 +87,9 @@ class Layers:
         return layer
 
     def batch_norm(self, name: str) -> Callable[[Params, Params, Array, bool], tuple[Array, dict[str, Array]]]:
-        """Create a batch normalization of ``[B, H, W, C]`` with eps 1e-5, as `torch.nn.BatchNorm2d`.
+        """Create a batch normalization layer for ``[B, H, W, C]`` with eps 1e-5, like `torch.nn.BatchNorm2d`.
 
-        The layer is called as ``norm(params, statistics, x, training)`` and returns ``(y, changed statistics)``. The
+        The layer is called as ``norm(params, statistics, x, training)`` and returns ``(y, updated statistics)``. The
         running variance is updated with the unbiased variance of the batch.
         """
         weight, bias = self.array(f"{name}.weight"), self.array(f"{name}.bias")
@@ -112,7 +112,7 @@ class Layers:
         return layer
 
     def dropout(self, rate: float) -> Callable[[Array, Mode], Array]:
-        """Create a dropout with probability `rate`; the remaining elements are scaled by ``1 / (1 - rate)``."""
+        """Create a dropout layer with probability `rate`; the remaining elements are scaled by ``1 / (1 - rate)``."""
         index = next(self._dropouts)
 
         def layer(x: Array, mode: Mode) -> Array:
@@ -131,7 +131,7 @@ def _wide(x: Array) -> Array:
 def convolve(x: Array, weight: Array, stride: int, padding: int) -> Array:
     """Return the cross-correlation of channels-last `x` with `weight` ``[out, in, *kernel]`` on one or two axes."""
     strides, pads = [stride, stride], [(padding, padding)] * 2
-    if x.ndim == 3:  # an image of height 1, because XLA's CPU code for one spatial axis is up to four times slower
+    if x.ndim == 3:  # as an image of height 1, because XLA's CPU code for one spatial axis is up to four times slower
         strides[0], pads[0] = 1, (0, 0)
         x, weight = x[:, None], weight[:, :, None]
         return _convolve_images(x, weight, strides, pads)[:, 0]
@@ -151,7 +151,7 @@ def _convolve_patches(x_bhwc: Array, weight: Array, stride: int, padding: int, r
     """Compute the convolution as one matrix product of the image patches and the kernel.
 
     On a CPU, XLA's convolution takes ten times as long as this product if the kernel is larger than the output (3x3
-    over 2x2 pixels), and twice as long for a kernel of one pixel.
+    over 2x2 pixels), and twice as long for a one-pixel kernel.
     """
     padded = jnp.pad(x_bhwc, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
     down, right = (rows - 1) * stride + 1, (columns - 1) * stride + 1
@@ -181,8 +181,8 @@ def attention(
 ) -> Array:
     """Compute scaled dot-product attention (Vaswani et al. 2017) of projected inputs ``[B, L, H]``.
 
-    Dropout applies to the attention weights. `valid` is a bool array that is broadcast to ``[B, N, L, L]``, True for
-    the positions to attend to; None attends to all.
+    Dropout applies to the attention weights. `valid` is a bool array that is broadcast to ``[B, N, L, L]`` and is True
+    at the positions to attend to. If None, all positions are attended to.
     """
     batch, length, size = q_blh.shape
     q, k, v = (x.reshape(batch, length, heads, size // heads) for x in (q_blh, k_blh, v_blh))

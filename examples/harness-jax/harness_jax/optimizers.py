@@ -1,10 +1,10 @@
 """The optimizers of `harness.Recipe`, built from optax transformations.
 
-A transformation returns the direction u of the step ``p -= a u``. The learning rate a is not part of it, because it may
+A transformation returns the direction u of the step ``p -= a u``. It does not include the learning rate a, which may
 change at every step. optax's transformations are used where they match the recipe: ``trace`` for momentum (including
 Nesterov's), ``scale_by_rms`` with epsilon outside the square root for RMSProp, and ``add_decayed_weights``, which adds
-``w p`` before the moments (sgd, rmsprop, adam) or after them (adamw: ``p -= a (m^ / (sqrt(s^) + epsilon) + w p)``).
-The exceptions are `scale_by_adam` and `clip_by_global_norm`.
+``w p`` before the moments (sgd, rmsprop, adam) or after them (adamw: ``p -= a (m^ / (sqrt(s^) + epsilon) + w p)``). The
+exceptions are `scale_by_adam` and `clip_by_global_norm`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _RMSPROP_DECAY = 0.99
 
 
 def build(recipe: harness.Recipe, decays: Mapping[str, bool]) -> optax.GradientTransformation:
-    """Return the transformation of gradients to the direction u. `decays` is True for parameters with weight decay."""
+    """Return the transformation from gradients to the direction u. `decays` is True where weight decay applies."""
     decay = [optax.add_decayed_weights(recipe.weight_decay, mask=dict(decays))] if recipe.weight_decay else []
     clip = [] if recipe.clip_norm is None else [clip_by_global_norm(recipe.clip_norm)]
     match recipe.optimizer:
         case "sgd":
             momentum = [optax.trace(recipe.momentum, recipe.nesterov)] if recipe.momentum else []
-            # For plain SGD the other lists are empty, but a chain needs at least one element.
+            # For plain SGD, the other lists are empty, but a chain needs at least one element.
             return optax.chain(optax.identity(), *clip, *decay, *momentum)
         case "rmsprop":
             scale = optax.scale_by_rms(_RMSPROP_DECAY, recipe.epsilon, eps_in_sqrt=False)
@@ -41,7 +41,7 @@ def build(recipe: harness.Recipe, decays: Mapping[str, bool]) -> optax.GradientT
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-    """Scale the gradients by ``min(1, limit / (norm + 1e-6))``, as PyTorch's ``clip_grad_norm_``; optax omits 1e-6."""
+    """Scale gradients by ``min(1, limit / (norm + 1e-6))``, like PyTorch's ``clip_grad_norm_``; optax omits 1e-6."""
 
     def clipped(gradients: Any, params: Any) -> Any:
         norm = jnp.sqrt(sum(jnp.square(gradient).sum() for gradient in jax.tree.leaves(gradients)))
@@ -55,7 +55,7 @@ class AdamState(NamedTuple):
     """State of `scale_by_adam`."""
 
     step: Any
-    """Number of steps done, int32 ``()``."""
+    """Number of completed steps, int32 ``()``."""
     mean: dict[str, Any]
     """First moments."""
     square: dict[str, Any]
@@ -63,7 +63,7 @@ class AdamState(NamedTuple):
 
 
 def scale_by_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
-    """Return the transformation to ``m^ / (sqrt(s^) + epsilon)`` (Kingma and Ba 2015).
+    """Return the transformation from gradients to ``m^ / (sqrt(s^) + epsilon)`` (Kingma and Ba 2015).
 
     ``optax.scale_by_adam`` computes ``1 - beta2 ** t`` in float32, which has a relative error of 1.3e-5 at the first
     step with beta2 = 0.999. This function computes ``-expm1(t log(beta2))``, with the logarithm in float64.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import harness
 
 _THREADS = "PJRT_NPROC"
-"""Environment variable with the size of the thread pools, which XLA's CPU client reads when it starts. JAX does not
+"""Environment variable for the size of the thread pools, which XLA's CPU client reads when it starts. JAX does not
 document it (xla/pjrt/cpu, ``DefaultThreadPoolSize``); `tests/test_runtime.py` fails if it stops working."""
 
 
@@ -71,7 +71,7 @@ COMPUTE = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp64": "fl
 
 
 def start(device: str, precision: str, thread_count: int) -> Any:
-    """Set the threads and the 64-bit mode, and return the device with that name.
+    """Set the number of threads and the 64-bit mode, and return the requested device.
 
     XLA's CPU client fixes the size of its thread pools when JAX first lists its devices. If another size is requested,
     the client is restarted, which invalidates arrays and programs of earlier sessions.
@@ -106,7 +106,7 @@ def threads() -> str:
 def roofline_kernels(device: str, precision: str, thread_count: int) -> harness.RooflineKernels:
     """Return matrix products and copies that reuse the donated memory of the previous result.
 
-    Timing them therefore includes no allocation.
+    Their timings therefore do not include allocation.
     """
     place = start(device, precision, thread_count)
     last: list[Any] = [None]

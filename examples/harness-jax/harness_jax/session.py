@@ -1,4 +1,4 @@
-"""The session of the backend ``jax``: one model on one device."""
+"""The session for the ``jax`` backend: one model on one device."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Training(NamedTuple):
     statistics: dict[str, Any]
     moments: Any
     step: Any
-    """Number of steps done, int32 ``()``; determines the random key of dropout."""
+    """Number of completed steps, int32 ``()``; it determines the random key for dropout."""
 
 
 class JaxSession(harness.Session):
-    """Session of a JAX network. Each training step is one compiled program.
+    """Session for a JAX network. Each training step is one compiled program.
 
     Raises `harness.UnsupportedError` for an unavailable device or precision, and `harness.PluginError` if the bindings
     of the network do not match the parameters of the model.
@@ -108,7 +108,7 @@ class JaxSession(harness.Session):
         self._in_flight.clear()
 
     def device_memory(self) -> harness.DeviceMemory | None:
-        """Return the peaks since the process started, because JAX cannot reset them; None on the CPU."""
+        """Return the peak memory since the process started, because JAX cannot reset it; None on the CPU."""
         if self._device.platform == "cpu":
             return None
         counters = self._device.memory_stats() or {}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Weights:
-    """The canonical parameters of a model with the bindings to the arrays of its network.
+    """The canonical parameters of a model, bound to the arrays of its network.
 
     Raises `harness.PluginError` unless the bindings contain exactly the parameters of the model, each bound to a
     separate array.
@@ -35,15 +35,15 @@ class Weights:
 
     @property
     def decays(self) -> dict[str, bool]:
-        """True or False for the key of each trainable array: True if weight decay applies to it."""
+        """Mapping from the key of each trainable array to True if weight decay applies to the array."""
         return {binding.variable: parameter.decay for parameter, binding in self._pairs if parameter.trainable}
 
     def place(
         self, weights: Mapping[str, Array], device: Any, dtype: Any
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """Copy canonical arrays to `device`, and return the trainable arrays and the running statistics by key.
+        """Copy canonical arrays to `device`, and return a dict of trainable arrays and a dict of running statistics.
 
-        Raises `harness.PluginError` unless names and shapes are exactly those of the model.
+        Raises `harness.PluginError` unless the names and shapes match the model exactly.
         """
         shapes = {parameter.name: parameter.shape for parameter, _ in self._pairs}
         problems = [f"missing {name}" for name in shapes if name not in weights]
@@ -63,7 +63,7 @@ class Weights:
         return placed
 
     def canonical(self, arrays: Mapping[str, Any]) -> dict[str, Array]:
-        """Return copies of the given arrays of the network, with canonical names and shapes."""
+        """Return copies of the given network arrays, with canonical names and shapes."""
         return {
             parameter.name: np.array(
                 binding.to_canonical(np.asarray(arrays[binding.variable]), parameter.shape), order="C"

@@ -1,4 +1,4 @@
-"""Small variants of the models, for the tests of their JAX networks."""
+"""Small model variants for testing the JAX networks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "wav2vec2": ("wav2vec2-tiny", {"num_hidden_layers": 1}),
     "wav2vec2-pre-norm": ("wav2vec2-tiny", {"num_hidden_layers": 1, **PRE_NORM}),
 }
-"""Name of the case -> variant of the model, and options that make it small."""
+"""Mapping from the name of a case to a model variant and the options that make it small."""
 
 CASES = SessionCases("jax", MODELS)

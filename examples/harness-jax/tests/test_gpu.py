@@ -1,4 +1,4 @@
-"""Tests of behavior that is specific to a GPU."""
+"""Tests of GPU-specific behavior."""
 
 from __future__ import annotations
 

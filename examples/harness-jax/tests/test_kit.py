@@ -1,4 +1,4 @@
-"""The conformance kit of harness. The network suites also compare each network with another installed backend."""
+"""Tests with harness's conformance kit. The network suites also compare each network with another installed backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parity of the networks with those of torch, checked by ``harness parity`` with its default tolerances."""
+"""Parity tests of the networks against torch, using ``harness parity`` with its default tolerances."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_fifty_steps_agree_with_torch(task: str, model: str) -> None:
 
 
 def test_fifty_steps_of_resnet_20_agree_in_float64() -> None:
-    """Use float64, because in float32 rounding leaves only two comparable steps."""
+    """Use float64, because in float32, rounding leaves only two comparable steps."""
     harness.testing.assert_parity(task="vision", model="resnet-20", backends=("torch", "jax"), precision="fp64")
 
 

@@ -1,4 +1,4 @@
-"""Tests that a session uses the requested number of threads, in child processes because JAX sets it per process."""
+"""Tests that a session uses the requested number of threads. Each runs in a child process: JAX sets it per process."""
 
 from __future__ import annotations
 

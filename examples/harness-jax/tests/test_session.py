@@ -37,7 +37,7 @@ def test_each_batch_size_is_traced_once_for_all_learning_rates() -> None:
 
 
 def slow(build_network: Any) -> Any:
-    """Return a builder of the same network that first multiplies matrices for a few tenths of a second."""
+    """Return a builder for the same network that first multiplies matrices for a few tenths of a second."""
 
     def build(config: Any, info: Any, dropout: float) -> harness.Network:
         network = build_network(config, info, dropout)
@@ -63,7 +63,7 @@ def test_synchronize_waits_for_all_submitted_calls(method: str) -> None:
 
     session.fetch(call())  # compiles
     handles = [call() for _ in range(4)]
-    assert not handles[-1].is_ready()  # otherwise, this test could not fail
+    assert not handles[-1].is_ready()  # if it were ready, the test could not fail
     session.synchronize()
     assert all(handle.is_ready() for handle in handles)
 

@@ -1,4 +1,4 @@
-"""The report format ``markdown-badge``: a badge for each row of the comparison, for use in a README."""
+"""The ``markdown-badge`` report format: a badge for each row of the comparison, for use in a README."""
 
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -9,12 +9,12 @@ from harness import Reporter, Table
 HARNESS_API_VERSION = "1.0"
 
 SERVICE = "https://img.shields.io/badge/"
-"""URL of the badge service, to be followed by ``LABEL-MESSAGE-COLOR``. A dash, underscore or space in them is
-written as ``--``, ``__`` or ``_`` (https://shields.io/badges/static-badge)."""
+"""URL of the badge service, to be followed by ``LABEL-MESSAGE-COLOR``. Dashes, underscores and spaces in the label and
+the message are written as ``--``, ``__`` and ``_`` (https://shields.io/badges/static-badge)."""
 
 
 def render(table: Table) -> str:
-    """Return a line of Markdown for each row of the comparison."""
+    """Return one line of Markdown for each row of the comparison."""
     return "".join(
         f"![{_plain(label)}: {_plain(message)}]({_url(label, message, color)})\n"
         for label, message, color in _badges(table)
@@ -44,7 +44,7 @@ def _line(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Escape Markdown in the alternative text of an image, which may contain names chosen by users."""
+    """Escape Markdown in an image's alternative text, which may contain names chosen by users."""
     return "".join(f"\\{c}" if c in "\\`*_|<>[]()#!&" else c for c in _line(text))
 
 

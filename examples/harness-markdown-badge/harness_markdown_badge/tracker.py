@@ -10,7 +10,7 @@ from harness import EpochEnded, RunRecord, RunSpec, Success
 HARNESS_API_VERSION = "1.0"
 
 _open: list[Any] = []
-"""Writer of the current run, or empty; runs are executed one after another."""
+"""Writer for the current run, or empty; runs are executed one after another."""
 
 
 @harness.hookimpl

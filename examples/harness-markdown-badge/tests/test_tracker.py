@@ -19,10 +19,10 @@ class TestPlugin(PluginSuite):
 
 
 def events(file: Path) -> list[Event]:
-    """Read the events of a file.
+    """Read the events in a file.
 
-    Each record has 8 bytes with its length, 4 bytes with the checksum of the length, the event, and 4 bytes with the
-    checksum of the event.
+    Each record consists of the length of the event (8 bytes), the checksum of the length (4 bytes), the event, and the
+    checksum of the event (4 bytes).
     """
     content, records = file.read_bytes(), []
     while content:

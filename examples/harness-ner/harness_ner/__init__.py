@@ -1,4 +1,4 @@
-"""Named-entity recognition: the task ``ner``, two datasets, entity metrics, and ``bert-tagger`` on two backends."""
+"""Named-entity recognition: the ``ner`` task, two datasets, entity metrics, and ``bert-tagger`` on two backends."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """BERT for token classification (Devlin et al. 2019, arXiv:1810.04805).
 
-The small variants are the compact models of Turc et al. 2019 (arXiv:1908.08962). Names and shapes of the parameters are
-those of ``transformers.BertForTokenClassification``, so its checkpoints, and those of the encoder alone, can be loaded
-as canonical weights.
+The small variants are the compact models of Turc et al. 2019 (arXiv:1908.08962). Parameter names and shapes are those
+of ``transformers.BertForTokenClassification``, so checkpoints of this class, or of its encoder alone, can be loaded as
+canonical weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from harness import DataInfo, Model, Parameter, UsageError
 
 
 class BertTaggerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sizes of a BERT model; the fields have the names of ``transformers.BertConfig``."""
+    """Sizes of a BERT model, with the field names of ``transformers.BertConfig``."""
 
     hidden_size: int = 768
     """Width of the token representations; a multiple of `num_attention_heads`."""
@@ -27,7 +27,7 @@ class BertTaggerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     intermediate_size: int = 3072
     """Width of the feed-forward layers."""
     vocab_size: int | None = None
-    """Number of token ids. If None, that of the data (`DataInfo.details`)."""
+    """Number of token ids. If None, the number in the data (`DataInfo.details`)."""
     max_position_embeddings: int = 512
     """Longest sequence, in tokens."""
     type_vocab_size: int = 2
@@ -49,7 +49,7 @@ class BertTaggerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def _size(layers: int, hidden: int) -> dict[str, int]:
-    """Return the sizes of a published variant: heads of 64 units, and a feed-forward layer four times as wide."""
+    """Return the sizes of a published variant: 64 units per head, and a feed-forward layer of four times the width."""
     return {
         "num_hidden_layers": layers,
         "hidden_size": hidden,
@@ -94,9 +94,9 @@ class BertTagger(Model[BertTaggerConfig]):
     def parameters(self, config: BertTaggerConfig, info: DataInfo) -> Sequence[Parameter]:
         """Return every array of ``BertForTokenClassification``.
 
-        They are initialized as by BERT's authors: matrices and embeddings from a truncated normal distribution, biases
-        with 0, normalization weights with 1. Raises `harness.UsageError` if the data has longer sequences or more token
-        ids than `config` allows.
+        The initialization follows BERT's authors: matrices and embeddings are drawn from a truncated normal
+        distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data has longer
+        sequences or more token ids than `config` allows.
         """
         return tuple(_parameters(config, vocab_size(config, info), info.outputs))
 
@@ -134,7 +134,7 @@ def vocab_size(config: BertTaggerConfig, info: DataInfo) -> int:
 
 
 def _length(info: DataInfo) -> int:
-    """Return the number of tokens of one padded example."""
+    """Return the number of tokens in one padded example."""
     return info.inputs["input_ids"].shape[0]
 
 

@@ -1,4 +1,4 @@
-"""The dataset ``cldr-sentences``: synthetic sentences with names of territories, languages and currencies."""
+"""The ``cldr-sentences`` dataset: synthetic sentences with names of territories, languages and currencies."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ TEMPLATES = (
     "{territory} joined the Union without the {currency} .",
     "According to Mr Brown , {language} and {language} have much in common .",
 )
-"""Sentences with placeholders for names. ``any`` is a name of any of the three types; the context does not determine
-which."""
+"""Sentences with placeholders for names. ``any`` stands for a name of any of the three types, where the context does
+not determine the type."""
 
 
 class CldrSentences(Dataset):
-    """Twenty templates, filled with English names of territories, languages and currencies.
+    """Sentences from twenty templates, filled with English names of territories, languages and currencies.
 
     This synthetic dataset tests a tagger in seconds and without a download; it is easier than natural text. The names
     come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``. Each name is assigned to
     one split by its SHA-256 digest (80% training, 10% validation, 10% test), so the names in the validation and test
-    splits do not occur in the training split. Names of more than one type are left out. Sentences are drawn with a
-    fixed seed, without duplicates within a split.
+    splits do not occur in the training split. Names that have more than one type are excluded. Sentences are drawn with
+    a fixed seed, without duplicates within a split.
 
     Inputs: ``words``, object array [N] of tuples of str. Targets: int64 [N, W], the tag of each word.
     """
@@ -68,7 +68,7 @@ class CldrSentences(Dataset):
     target = 0.5
     recipes = {"bert-tagger": {"learning_rate": 2e-3}}
     # The vocabulary is small, because with more pieces the model memorizes whole names, which do not occur in the other
-    # splits (validation entity F1 of bert-tagger-tiny 0.61, and 0.40 with 4000 pieces, seed 0, same learning rate).
+    # splits. Validation entity F1 of bert-tagger-tiny is 0.61, and 0.40 with 4000 pieces (seed 0, same learning rate).
     task_options = {"ner": {"vocab_size": 300}}
 
     def load(self, options: NoOptions) -> RawData:
@@ -86,11 +86,11 @@ class CldrSentences(Dataset):
 
 
 Names = Mapping[str, Sequence[str]]
-"""Type of entity -> names."""
+"""Mapping from each entity type to its names."""
 
 
 def names() -> Names:
-    """Return the names by type, without those that have more than one type."""
+    """Return the names by type, excluding names that have more than one type."""
     from babel import Locale
 
     locale = Locale("en")
@@ -118,7 +118,7 @@ def by_split(every: Names) -> dict[str, Names]:
 
 
 def _draw(names: Names, count: int, rng: np.random.Generator) -> list[Sentence]:
-    drawn: dict[tuple[tuple[str, str], ...], None] = {}  # in the order of drawing, without duplicates
+    drawn: dict[tuple[tuple[str, str], ...], None] = {}  # in the order drawn, without duplicates
     while len(drawn) < count:
         drawn[tuple(_filled(TEMPLATES[rng.integers(len(TEMPLATES))], names, rng))] = None
     return list(drawn)

@@ -1,6 +1,6 @@
-"""Metrics of tagged sentences: over whole entities, by seqeval, and over words.
+"""Metrics for tagged sentences, computed over whole entities (by seqeval) and over words.
 
-Tags are converted to entities as by ``conlleval`` (Tjong Kim Sang and De Meulder 2003, section 2.3), which is the
+Tags are converted to entities as in ``conlleval`` (Tjong Kim Sang and De Meulder 2003, section 2.3), which is the
 default mode of seqeval: an entity starts at a ``B-`` tag, or at an ``I-`` tag that does not continue an entity of its
 type, so every sequence of tags is valid. An entity is correct if its type, its start and its end are correct.
 """
@@ -42,7 +42,7 @@ def entity_f1(targets: Array, outputs: Array, info: DataInfo) -> float | None:
 def entity_precision(targets: Array, outputs: Array, info: DataInfo) -> float | None:
     """Return the precision over entities.
 
-    It is 0 if there are true entities but no predicted ones, and None if there are neither.
+    The precision is 0 if there are true entities but no predicted ones, and None if there are neither.
     """
     return _score("precision_score", targets, outputs, info)
 

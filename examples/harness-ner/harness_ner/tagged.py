@@ -1,4 +1,4 @@
-"""Functions that the datasets of tagged sentences share."""
+"""Functions shared by the datasets of tagged sentences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Sentence = Sequence[tuple[str, str]]
 
 
 def label_names(kinds: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes for the given types of entities: ``O``, then ``B-`` and ``I-`` for each type."""
+    """Return the classes for the given entity types: ``O``, then ``B-`` and ``I-`` for each type."""
     return ("O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI"))
 
 

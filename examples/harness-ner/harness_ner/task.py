@@ -1,4 +1,4 @@
-"""The task ``ner``: named-entity recognition."""
+"""The ``ner`` task: named-entity recognition."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the task ``ner``."""
+    """Options for the ``ner`` task."""
 
     vocab_size: int = 4000
     """Maximum number of WordPiece tokens in the vocabulary, including the special ones; at least 16."""
     max_length: int | None = None
     """Tokens per sentence, including ``[CLS]`` and ``[SEP]``; at least 3. Words that are cut off are not scored. If
-    None, the length of the longest training sentence, rounded up to a multiple of 8, at most 512."""
+    None, the length of the longest training sentence, rounded up to a multiple of 8 and capped at 512."""
     lowercase: bool = False
     """True if words are converted to lower case before tokenization. False by default, because names are capitalized
     in many languages."""
@@ -43,12 +43,12 @@ class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class NamedEntities(Task[NerOptions]):
     """Named-entity recognition.
 
-    Words are split into WordPiece tokens. The first token of a word has its tag; all others are ignored.
+    Words are split into WordPiece tokens. The first token of a word carries the word's tag; all others are ignored.
 
     Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
-    Targets: int64 [N, max_length], `harness.IGNORED` where no word starts. Groups: those of the dataset, and
-    ``tokens``, the length before truncation, including special tokens. `DataInfo.details`: ``vocab_size``; ``pad_id``,
-    ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the fraction of training sentences that were truncated;
+    Targets: int64 [N, max_length], `harness.IGNORED` where no word starts. Groups: the dataset's groups and ``tokens``,
+    the length before truncation, including special tokens. `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``,
+    ``cls_id``, ``sep_id``; ``truncated_share``, the fraction of training sentences that were truncated;
     ``unscored_share``, the fraction of the test split's words that were cut off and are therefore not scored.
     """
 
@@ -78,7 +78,7 @@ class NamedEntities(Task[NerOptions]):
     def prepare(self, data: RawData, options: NerOptions) -> PreparedData:
         """Tokenize the splits.
 
-        Raises `harness.DataError` for classes that are not tags, and for a sentence with a word without a class.
+        Raises `harness.DataError` for classes that are not tags, and for a sentence in which a word has no class.
         """
         _check_names(data.label_names)
         named = {"training": data.train, "validation": data.validation, "test": data.test}
@@ -118,10 +118,10 @@ class NamedEntities(Task[NerOptions]):
         )
 
     def checkpoint_options(self, folder: Path) -> dict[str, Any]:
-        """Return the option that selects the tokenizer of the checkpoint.
+        """Return the option that selects the checkpoint's tokenizer.
 
-        Raises `harness.UsageError` if the checkpoint has none: with another vocabulary, the token ids would not match
-        the embeddings.
+        Raises `harness.UsageError` if the checkpoint has no tokenizer: with another vocabulary, the token ids would not
+        match the embeddings.
         """
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
             raise UsageError(

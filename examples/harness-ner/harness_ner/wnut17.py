@@ -1,4 +1,4 @@
-"""The dataset ``wnut17``: novel and emerging entities in social media."""
+"""The ``wnut17`` dataset: novel and emerging entities in social media."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ _AT = "https://raw.githubusercontent.com/leondz/emerging_entities_17/e52a2d2a71a
 
 
 class Wnut17(Dataset):
-    """Shared task of the third Workshop on Noisy User-generated Text: 6 types of entities, with the published splits.
+    """Shared task of the third Workshop on Noisy User-generated Text: 6 entity types, with the published splits.
 
     The training sentences are tweets. The validation and test sentences come from YouTube, Reddit, Stack Exchange and
-    Twitter, and were selected for entities that do not occur in the training split. The literature reports the F1 over
-    entities.
+    Twitter, and were selected for entities that do not occur in the training split. The literature reports entity F1.
 
     Inputs: ``words``, object array [N] of tuples of str. Targets: int64 [N, W], the tag of each word.
     """

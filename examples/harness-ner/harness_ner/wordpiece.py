@@ -1,4 +1,4 @@
-"""Conversion of words to WordPiece tokens, with a vocabulary learned on the training split or that of a checkpoint.
+"""Conversion of words to WordPiece tokens, with a vocabulary from the training split or from a checkpoint.
 
 As in BERT, a word is split into the longest pieces in the vocabulary, and pieces after the first start with ``##``.
 """
@@ -27,11 +27,11 @@ class Tokens(NamedTuple):
 
 
 def learn(sentences: Iterable[Sequence[str]], size: int, *, lowercase: bool) -> Any:
-    """Learn a vocabulary of at most `size` pieces and return a `tokenizers.Tokenizer` with it.
+    """Learn a vocabulary of at most `size` pieces and return a `tokenizers.Tokenizer` that uses it.
 
     The first four pieces are `SPECIAL_TOKENS`. The same sentences give the same vocabulary in every process. If the
-    characters alone would need more than `size` pieces, the rarest are left out; a word that contains one of these
-    becomes ``[UNK]``.
+    characters alone would need more than `size` pieces, the rarest characters are omitted, and words that contain an
+    omitted character become ``[UNK]``.
     """
     from tokenizers import trainers
 
@@ -53,7 +53,7 @@ def learn(sentences: Iterable[Sequence[str]], size: int, *, lowercase: bool) -> 
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer=trainer)
-    # Create a new tokenizer, because this one would recognize the special tokens "##x" inside a text.
+    # Create a new tokenizer, because this one would recognize the special tokens "##x" within words.
     return _tokenizer(tokenizer.get_vocab(with_added_tokens=False), lowercase)
 
 
@@ -61,7 +61,7 @@ def pretrained(folder: Path) -> Any:
     """Return the tokenizer in `folder`.
 
     Reads ``tokenizer.json`` if present, else ``vocab.txt`` with ``do_lower_case`` from ``tokenizer_config.json``.
-    Raises `harness.DataError` if neither can be read, or if the tokenizer lacks BERT's special tokens.
+    Raises `harness.DataError` if neither can be read, or if the tokenizer does not have BERT's special tokens.
     """
     from tokenizers import Tokenizer
 
@@ -88,7 +88,8 @@ def pretrained(folder: Path) -> Any:
 def encode(sentences: Iterable[Sequence[str]], tokenizer: Any) -> list[Tokens]:
     """Tokenize sentences of words.
 
-    Each word has at least one piece: a word that the normalizer removes, such as a zero-width joiner, is ``[UNK]``.
+    Each word has at least one piece: a word that the normalizer removes, such as a zero-width joiner, becomes
+    ``[UNK]``.
     """
     unknown = tokenizer.token_to_id(UNKNOWN)
     encodings = tokenizer.encode_batch(list(map(list, sentences)), is_pretokenized=True, add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""The conformance kit, for everything that the package provides."""
+"""Conformance tests of everything that the package provides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness import IGNORED
 from harness.testing import DatasetSuite, MetricSuite, ModelSuite, NetworkSuite, PluginSuite, TaskSuite
 
 OUT, BX, IX, BY = range(4)
-"""Classes of the synthetic tags of the conformance kit: O, B-0, I-0, B-1."""
+"""Classes of the conformance kit's synthetic tags: O, B-0, I-0, B-1."""
 
 
 def logits(*classes: list[int]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The dataset ``ag-news``: topics of news items."""
+"""The ``ag-news`` dataset: topics of news items."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from harness_nlp.datasets.examples import INPUTS, split, with_validation
 class AgNews(Dataset):
     r"""AG's corpus of news articles in the version of Zhang et al. 2015: 120,000 training and 7,600 test items.
 
-    Each of the 4 topics has 30,000 training and 1,900 test items. A text is the title followed by the description;
-    the backslashes that the publisher wrote for line breaks are replaced by spaces. The validation split is about 10%
-    of the training items of each topic; copies of an item stay in one split. Inputs: ``text``, object array of str
-    [N]. Targets: int64 [N]. The literature reports accuracy (or error).
+    Each of the 4 topics has 30,000 training and 1,900 test items. Each text is the title followed by the description;
+    the backslashes that the publisher uses for line breaks are replaced with spaces. The validation split is about 10%
+    of the training items in each topic; copies of an item stay in one split. Inputs: ``text``, object array of str [N].
+    Targets: int64 [N]. The literature reports accuracy (or error).
 
-    **The full download has not been tested.** The format is documented in ``readme.txt`` of the archive:
-    ``train.csv``, ``test.csv`` and ``classes.txt``, with three quoted columns (class from 1 to 4, title, description)
-    and doubled quotation marks. URL, size and SHA-256 of the archive come from TensorFlow Datasets
+    **The full download has not been tested.** The format is documented in the archive's ``readme.txt``: ``train.csv``,
+    ``test.csv`` and ``classes.txt``, with three quoted columns (class from 1 to 4, title, description) and doubled
+    quotation marks. The archive's URL, size and SHA-256 come from TensorFlow Datasets
     (``ag_news_subset/checksums.tsv``).
     """
 

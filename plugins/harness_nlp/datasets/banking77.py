@@ -1,4 +1,4 @@
-"""The dataset ``banking77``: intents of bank customers."""
+"""The ``banking77`` dataset: intents of bank customers."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ card_about_to_expire apple_pay_or_google_pay verify_my_identity country_support
 class Banking77(Dataset):
     """10,003 training and 3,080 test questions from customers of an online bank, with 77 intents.
 
-    For each intent, the test split has 40 questions and the training file 35 to 187. The validation split is 10% of
-    the training questions of each intent. Inputs: ``text``, object array of str [N]; a question may span several
+    For each intent, the test split has 40 questions and the training file has 35 to 187. The validation split is 10% of
+    the training questions for each intent. Inputs: ``text``, object array of str [N]; a question may span several
     lines. Targets: int64 [N], indices into ``label_names``, which are in the publisher's order (``categories.json``).
     The literature reports accuracy.
     """

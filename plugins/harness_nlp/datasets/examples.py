@@ -1,4 +1,4 @@
-"""Functions that the text datasets share: build splits from lists."""
+"""Functions shared by the text datasets, which build splits from lists."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def split(texts: Sequence[str], targets: Sequence[int], **groups: Sequence[Any])
 
 
 def with_validation(train: Split, test: Split, label_names: Sequence[str], *, groups: Any = None) -> RawData:
-    """Add a validation split of 10% of the training examples of each class to the publisher's two splits.
+    """Add a validation split, 10% of the training examples in each class, to the publisher's two splits.
 
-    Training examples with equal values in `groups` ``[N]`` stay in one split; if None, equal texts do (`same_texts`).
+    Training examples with equal values in `groups` ``[N]`` stay in one split. If `groups` is None, equal texts stay in
+    one split (`same_texts`).
     """
     texts = train.inputs["text"]
     kept, held = holdout(train.targets, VALIDATION_SHARE, groups=same_texts(texts) if groups is None else groups)
@@ -40,7 +41,7 @@ def with_validation(train: Split, test: Split, label_names: Sequence[str], *, gr
 
 
 def same_texts(texts: Iterable[str]) -> NDArray[np.int64]:
-    """Return a group number for each text, ``[N]``; texts that differ at most in case and whitespace share one."""
+    """Return a group number for each text, ``[N]``; texts that differ only in case or whitespace share a number."""
     import numpy as np
 
     numbers: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The dataset ``sms-spam``: spam detection in text messages."""
+"""The ``sms-spam`` dataset: spam detection in text messages."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ TEST_SHARE = 0.2
 class SmsSpam(Dataset[SeededSplit]):
     """SMS Spam Collection: 5,574 messages, 4,827 ham and 747 spam (13%).
 
-    There is no published split. Here, 20% of each class are drawn for the test split and 10% of the rest for the
-    validation split, with the seed ``split_seed``. Copies of a message (403 messages repeat another) stay in one split.
+    There is no published split. Here, 20% of each class is drawn for the test split and 10% of the rest for the
+    validation split, with the seed ``split_seed``. Copies of a message stay in one split (403 messages are copies of
+    another).
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N], 0 for ham and 1 for spam. The literature reports
-    accuracy and, because of the imbalance, F1 or the Matthews coefficient: always predicting ham is 87% accurate.
+    accuracy and, because of the imbalance, F1 or the Matthews correlation coefficient: always predicting ham is 87%
+    accurate.
     """
 
     name = "sms-spam"

@@ -1,4 +1,4 @@
-"""The dataset ``sst2``: sentiment of phrases from film reviews."""
+"""The ``sst2`` dataset: sentiment of phrases from film reviews."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ LABELS = ("negative", "positive")
 
 
 class Sst2(Dataset):
-    """Stanford Sentiment Treebank with two classes, as published by GLUE: 67,349 / 872 / 1,821 train, dev and test.
+    """Stanford Sentiment Treebank with two classes, as published by GLUE: 67,349 train, 872 dev, 1,821 test examples.
 
     **The test labels are withheld** (GLUE's server scores predictions), so the test split here is GLUE's dev set of 872
-    whole sentences (444 positive), on which most papers report. The validation split is taken from the training file.
+    whole sentences (444 positive), which most papers report on. The validation split is taken from the training file.
 
     The training file contains every phrase of the treebank's parses (37,569 positive of 67,349), for example "a
     gorgeous film" and "film" in addition to the sentence that contains them. If validation phrases were drawn
     independently, 82% of those with at least five words would be part of a training phrase, and the score would say
-    little about new text. Therefore each phrase is grouped with a longest phrase that contains it, and whole groups
+    little about unseen text. Therefore each phrase is grouped with a longest phrase that contains it, and whole groups
     are drawn, about 10% of the phrases in total.
 
     Inputs: ``text``, object array of str [N], tokenized and lowercased by the publisher. Targets: int64 [N]. The
@@ -78,7 +78,7 @@ def read(folder: Path) -> RawData:
 
 def _read(path: Path) -> Split:
     header, *lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [line.rpartition("\t") for line in lines]  # not csv: quotation marks are part of the text
+    rows = [line.rpartition("\t") for line in lines]  # not csv, because quotation marks are part of the text
     bad = next((number for number, (_, _, label) in enumerate(rows, 2) if label not in ("0", "1")), None)
     if header != "sentence\tlabel" or bad:
         raise DataError(
@@ -89,7 +89,7 @@ def _read(path: Path) -> Split:
 
 
 def sentences(phrases: Iterable[str]) -> NDArray[np.int64]:
-    """Return for each phrase the index of a longest phrase that contains it, int64 ``[N]``."""
+    """Return, for each phrase, the index of a longest phrase that contains it, int64 ``[N]``."""
     import numpy as np
 
     tokens = [tuple(phrase.split()) for phrase in phrases]
@@ -104,5 +104,5 @@ def sentences(phrases: Iterable[str]) -> NDArray[np.int64]:
                     part = phrase[start:end]
                     if part in needed:
                         containing.setdefault(part, number)
-        groups[number] = containing.get(phrase, number)  # an empty phrase is a group by itself
+        groups[number] = containing.get(phrase, number)  # an empty phrase forms a separate group
     return groups

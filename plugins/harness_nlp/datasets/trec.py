@@ -1,4 +1,4 @@
-"""The dataset ``trec``: question classification."""
+"""The ``trec`` dataset: question classification."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ FINE = tuple(f"{coarse}:{fine}" for coarse in COARSE for fine in _FINE[coarse].s
 
 
 class TrecOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the dataset ``trec``."""
+    """Options for the ``trec`` dataset."""
 
     labels: Literal["coarse", "fine"] = "coarse"
-    """Set of classes: 6 ``coarse`` or 50 ``fine`` ones."""
+    """Set of classes: 6 ``coarse`` or 50 ``fine`` classes."""
 
 
 class Trec(Dataset[TrecOptions]):
     """TREC question classification: 5,452 training questions, and the 500 questions of TREC-10 as the test split.
 
-    There are 6 coarse classes, or 50 fine classes of which 42 occur in the test split. The publisher's files are
-    encoded in latin-1. The validation split is 10% of the training questions of each class; copies of a question stay
+    There are 6 coarse classes, or 50 fine classes, of which 42 occur in the test split. The publisher's files are
+    encoded in latin-1. The validation split is 10% of the training questions in each class; copies of a question stay
     in one split.
 
     Inputs: ``text``, object array of str [N], tokenized by the publisher. Targets: int64 [N]. Groups: ``fine``, the

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def data_vocab_size(info: DataInfo) -> int:
-    """Return the number of token ids in the prepared data. Raises `harness.PluginError` if it is not given."""
+    """Return the number of token ids in the prepared data. Raises `harness.PluginError` if it is missing."""
     size = info.details.get("vocab_size")
     if not isinstance(size, int):
         raise PluginError("token data must state DataInfo.details['vocab_size'], the number of token ids")
@@ -19,7 +19,7 @@ def data_vocab_size(info: DataInfo) -> int:
 
 
 def sequence_length(info: DataInfo) -> int:
-    """Return the tokens per padded example. Raises `harness.PluginError` unless ``input_ids`` has the shape [L]."""
+    """Return the padded length in tokens. Raises `harness.PluginError` unless ``input_ids`` has the shape [L]."""
     spec = info.inputs.get("input_ids")
     if spec is None or len(spec.shape) != 1:
         raise PluginError("token data must have an input 'input_ids' with the shape [tokens]")

@@ -1,4 +1,4 @@
-"""The dataset ``california-housing``: house values by census block group."""
+"""The ``california-housing`` dataset: house values by census block group."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ CATEGORY, TARGET = "ocean_proximity", "median_house_value"
 class CaliforniaHousing(Dataset[SeededSplit]):
     """Median house value of 20,640 census block groups in California (1990), from nine columns.
 
-    This is Geron's variant of the data of Pace and Barry, with totals as in the census, a categorical column
+    This is Geron's variant of Pace and Barry's data, with totals as in the census, a categorical column
     (``ocean_proximity``, five categories) and 207 missing values of ``total_bedrooms``. There is no published split.
-    Here, 20% are drawn for the test split and 10% of the rest for the validation split, with the seed ``split_seed``;
-    neighboring block groups may be in different splits.
+    Here, 20% of the rows are drawn for the test split and 10% of the rest for the validation split, with the seed
+    ``split_seed``; neighboring block groups may be in different splits.
 
     Inputs: ``features``, float64 ``[N, 8]``, not standardized (degrees, years, counts, 10,000 US dollars), NaN where a
     value is missing; ``categories``, object array of str ``[N, 1]``. Targets: float64 ``[N, 1]``, in US dollars, capped

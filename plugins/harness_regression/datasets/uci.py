@@ -1,4 +1,4 @@
-"""The datasets ``uci-*``: eight tables commonly used to compare regression methods, with their published splits."""
+"""The ``uci-*`` datasets: eight tables commonly used to compare regression methods, with their published splits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AT = (
 
 
 class UciOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the datasets ``uci-*``."""
+    """Options for the ``uci-*`` datasets."""
 
     split: int = 0
     """Number of the published split, starting at 0."""
@@ -31,13 +31,13 @@ class UciOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Uci(Dataset[UciOptions]):
     """A table with the train/test splits of Hernandez-Lobato and Adams 2015, from Gal's repository.
 
-    There are 20 random splits (5 for ``uci-protein``) with 90% of the rows for training and 10% for test. Published
-    results are the mean over all splits and its standard error; use ``--split all``. The validation split is 10% of the
-    training rows of a split, drawn with the number of the split as the seed; networks in the literature were trained
-    on these rows as well.
+    There are 20 random splits (5 for ``uci-protein``) with 90% of the rows for training and 10% for testing. Published
+    results are the mean over all splits and its standard error; use ``--split all`` to compare with them. The
+    validation split is 10% of the training rows of a split, drawn with the split number as the seed. Networks in the
+    literature were trained on these rows as well.
 
     Inputs: ``features``, float64 ``[N, F]``, not standardized. Targets: float64 ``[N, 1]``. The literature reports RMSE
-    (and log likelihood) in the unit of the target.
+    (and log likelihood) in the target's unit.
     """
 
     kind = "table"
@@ -60,7 +60,7 @@ class Uci(Dataset[UciOptions]):
 
 @cache
 def _listed() -> list[list[str]]:
-    """Return SHA-256, size in bytes and path in the publisher's repository for every file."""
+    """Return the SHA-256, the size in bytes and the path in the publisher's repository of every file."""
     lines = Path(__file__).with_name("uci_files.txt").read_text(encoding="ascii").splitlines()
     return [line.split() for line in lines]
 
@@ -88,7 +88,7 @@ def read(folder: Path, number: int, target: str, unit: str) -> RawData:
             raise DataError(f"{folder / name}: {error}") from error
 
     def positions(name: str, end: int) -> Any:
-        index = table(name, float).astype(np.int64)  # files contain both 87 and 8.7e+01
+        index = table(name, float).astype(np.int64)  # the files contain both 87 and 8.7e+01
         if index.min() < 0 or index.max() >= end:
             raise DataError(f"{folder / name} has indices from {index.min()} to {index.max()}, but there are {end}")
         return index

@@ -1,4 +1,4 @@
-"""The dataset ``wine-quality``: tasters' scores of Portuguese wines."""
+"""The ``wine-quality`` dataset: tasters' scores of Portuguese wines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _AT = "https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/"
 
 
 class WineQualityOptions(SeededSplit, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the dataset ``wine-quality``."""
+    """Options for the ``wine-quality`` dataset."""
 
     wines: Literal["red", "white", "both"] = "both"
     """Wines to load; ``both`` adds a feature that is 1 for red and 0 for white wines."""
@@ -24,12 +24,12 @@ class WineQuality(Dataset[WineQualityOptions]):
 
     Inputs: ``features``, float64 ``[N, 11]``, not standardized: fixed, volatile and citric acid, residual sugar,
     chlorides (g/dm^3), free and total sulfur dioxide (mg/dm^3), density (g/cm^3), pH, sulphates (g/dm^3) and alcohol (%
-    by volume). With both wines there is a twelfth feature, 1 for red and 0 for white. Targets: float64 ``[N, 1]``.
-    Groups: ``wine``, ``red`` or ``white``.
+    by volume). If both wines are loaded, there is a twelfth feature, 1 for red and 0 for white. Targets: float64
+    ``[N, 1]``. Groups: ``wine``, ``red`` or ``white``.
 
-    There is no published split. Here, 20% are drawn for the test split and 10% of the rest for the validation split,
-    with the seed ``split_seed``. Wines with equal measurements (1,177 of the 6,497 rows repeat another row) stay in one
-    split. The literature reports the mean absolute error or the RMSE.
+    There is no published split. Here, 20% of the rows are drawn for the test split and 10% of the rest for the
+    validation split, with the seed ``split_seed``. Wines with equal measurements stay in one split (1,177 of the 6,497
+    rows are copies of another). The literature reports the mean absolute error or the RMSE.
     """
 
     name = "wine-quality"

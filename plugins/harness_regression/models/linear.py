@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LinearConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Empty configuration: both sizes follow from the data."""
+    """Empty configuration: the data determine both sizes."""
 
 
 class Linear(Model[LinearConfig]):
@@ -48,7 +48,7 @@ class Linear(Model[LinearConfig]):
     def solve(self, config: LinearConfig, info: DataInfo, train: Split) -> dict[str, NDArray[np.float32]] | None:
         """Return the ordinary least-squares solution with intercept on the prepared training split.
 
-        It is computed in float64. If features are linearly dependent, it is the solution with minimum norm, as in
+        The solution is computed in float64. If features are linearly dependent, it is the minimum-norm solution, as in
         scikit-learn's ``LinearRegression``. Returns None for classification, which has no closed form.
         """
         if info.objective != "regression":

@@ -38,7 +38,7 @@ class Mlp(Model[MlpConfig]):
     Config = MlpConfig
     variants = {
         "mlp": {"hidden_sizes": (64, 64)},
-        # The common network for regression on UCI tables (Hernandez-Lobato and Adams 2015, arXiv:1502.05336).
+        # The usual network for regression on UCI tables (Hernandez-Lobato and Adams 2015, arXiv:1502.05336).
         "mlp-50": {"hidden_sizes": (50,)},
     }
     has_dropout = True
@@ -60,7 +60,7 @@ class Mlp(Model[MlpConfig]):
         return parameters
 
     def flops_per_sample(self, config: MlpConfig, info: DataInfo) -> float:
-        """Return the FLOPs of one example: the sum of ``2 in out`` over the layers, without biases and ReLU."""
+        """Return the FLOPs of one example: the sum of ``2 in out`` over the layers, excluding biases and ReLU."""
         return float(sum(2 * inputs * outputs for inputs, outputs in pairwise(_sizes(config, info))))
 
 

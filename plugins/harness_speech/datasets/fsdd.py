@@ -1,4 +1,4 @@
-"""The dataset ``fsdd``: the Free Spoken Digit Dataset."""
+"""The ``fsdd`` dataset: the Free Spoken Digit Dataset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Fsdd(Dataset):
 
     In the publisher's split, recordings 0 to 4 of each digit by each speaker are the test split (300) and the others
     are for training. Here, recordings 5 to 9 are the validation split (300), which leaves 2,400 for training. Every
-    speaker is in every split, so scores are for speakers that were seen in training.
+    speaker is in every split, so scores do not measure generalization to new speakers.
 
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example, 0.14 to 2.3 s long. Targets: 0 to 9.
     Groups: ``speaker``. The literature reports accuracy.

@@ -1,4 +1,4 @@
-"""The dataset ``speech-commands``: one-second recordings of single words."""
+"""The ``speech-commands`` dataset: one-second recordings of single words."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ WORDS = (
 SILENCE, UNKNOWN = "_silence_", "_unknown_"
 NOISE = "_background_noise_"
 EXTRA_SHARE = 0.1
-"""Number of examples of silence, and of unknown words, divided by the number of examples of the ten commands."""
+"""Number of silence examples, and of unknown words, as a fraction of the number of examples of the ten commands."""
 SPLITS = ("train", "validation", "test")
 _NOISE_SHARE = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 
 
 class SpeechCommandsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the dataset ``speech-commands``."""
+    """Options for the ``speech-commands`` dataset."""
 
     classes: Literal[12, 35] = 35
     """Number of classes. 35: every word is a class. 12: ten commands, silence and unknown words."""
@@ -45,11 +45,11 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
 
     - ``classes=35``: every word is a class.
     - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``, as in section 7 of the paper and in its training
-      code (``input_data.py``). The examples of silence, a tenth as many as those of commands, are one-second segments
-      at random positions of the background recordings; equally many recordings of the other 25 words are drawn at
-      random. Each split takes silence from a separate part of the background recordings. The test split has 4,074
-      commands, 408 examples of silence and 408 of unknown words, as many as the publisher's test archive, but other
-      random draws.
+      code (``input_data.py``). There are a tenth as many silence examples as commands. They are one-second segments at
+      random positions in the background recordings; each split uses a separate part of these recordings. An equal
+      number of unknown words is drawn at random from the recordings of the other 25 words. The test split has 4,074
+      commands, 408 silence examples and 408 unknown words. The publisher's test archive has the same numbers, but
+      different random draws.
 
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Groups: ``speaker``, empty for silence. The
     literature reports accuracy. Preparing all recordings takes 6.8 GB of memory.
@@ -158,7 +158,7 @@ def _twelve(folder: Path, split: str, recordings: list[Recording], names: tuple[
 def _silence(folder: Path, count: int, share: tuple[float, float], rng: np.random.Generator) -> list[Any]:
     """Return `count` one-second segments of the background recordings.
 
-    They are drawn from the part of each recording between the fractions `share` (start, end).
+    The segments are drawn from the part of each recording between the fractions `share` (start, end).
     """
     parts = []
     for path in sorted(folder.glob("*.wav")):

@@ -1,4 +1,4 @@
-"""wav2vec 2.0 (Baevski et al. 2020) as a classifier of raw waveforms."""
+"""wav2vec 2.0 (Baevski et al. 2020) as a classifier for raw waveforms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness import CombinationError, DataInfo, Model, Parameter
 class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes of a wav2vec 2.0 model, with the field names of ``transformers.Wav2Vec2Config``.
 
-    The defaults are those of ``facebook/wav2vec2-base``.
+    The defaults correspond to ``facebook/wav2vec2-base``.
     """
 
     hidden_size: int = 768
@@ -37,10 +37,10 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Normalization in the feature encoder. ``group``: instance normalization over time after the first convolution
     only. ``layer``: layer normalization over channels after every convolution. The epsilon of both is always 1e-5."""
     num_conv_pos_embeddings: int = 128
-    """Kernel size of the positional convolution, in frames. It is padded by half of the kernel size on both sides; if
-    the kernel size is even, the last output frame is dropped."""
+    """Kernel size of the positional convolution, in frames. Its input is padded by half of the kernel size on both
+    sides; if the kernel size is even, the last output frame is dropped."""
     num_conv_pos_embedding_groups: int = 16
-    """Number of groups of the positional convolution."""
+    """Number of groups in the positional convolution."""
     do_stable_layer_norm: bool = False
     """True for normalization before each block (pre-norm), False for normalization after it."""
     classifier_proj_size: int = 256
@@ -63,7 +63,7 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def frames(config: Wav2Vec2Config, samples: int) -> list[int]:
-    """Return the output length of each convolution for a waveform of `samples`; the last is the encoder's length.
+    """Return the output length of each convolution for a waveform of `samples`; the last length is that of the encoder.
 
     Raises `harness.CombinationError` if the waveform is too short for one frame.
     """
@@ -180,7 +180,7 @@ class Wav2Vec2(Model[Wav2Vec2Config]):
         "wav2vec2-base": {},
     }
     recipes = {
-        # The keyword spotting example with wav2vec2-base in examples/pytorch/audio-classification of transformers.
+        # From the keyword spotting example for wav2vec2-base in transformers, examples/pytorch/audio-classification.
         "wav2vec2-base": {
             "epochs": 5,
             "batch_size": 32,

@@ -58,8 +58,8 @@ class Lstm(tf.Module):
 def unrolled(x_ble: Any, kernel: Any, recurrent: Any, bias: Any, training: bool) -> Any:
     """Return the hidden states ``[B, L, H]``, starting from zero states; gates are in the order i, f, g, o.
 
-    The contribution of the inputs to the gates is computed by one matrix product. On a CPU, unrolling is faster than a
-    loop in the graph and than the kernel ``BlockLSTMV2``.
+    The contribution of the inputs to the gates is computed with one matrix product. On a CPU, unrolling is faster than
+    a loop in the graph or the ``BlockLSTMV2`` kernel.
     """
     batch, length, size = x_ble.shape
     hidden = recurrent.shape[0]
@@ -80,7 +80,7 @@ def unrolled(x_ble: Any, kernel: Any, recurrent: Any, bias: Any, training: bool)
 def cudnn(x_ble: Any, kernel: Any, recurrent: Any, bias: Any, training: bool) -> Any:
     """Return the hidden states ``[B, L, H]`` computed by cuDNN.
 
-    Its parameters are the flattened matrices in PyTorch's layout, followed by two biases.
+    cuDNN's parameters are the flattened matrices in PyTorch's layout, followed by two biases.
     """
     batch = x_ble.shape[0]
     hidden = recurrent.shape[0]

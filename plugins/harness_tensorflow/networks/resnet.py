@@ -29,7 +29,7 @@ class Block(tf.Module):
 
 
 class Layer(tf.Module):
-    """Residual layer: two 3x3 convolutions, or a bottleneck with a quarter of the width and its stride in the 3x3."""
+    """Residual layer: two 3x3 convolutions, or a bottleneck (quarter of the width, stride in the 3x3 convolution)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, layer_type: str) -> None:
         super().__init__()

@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 def bindings(module: nn.Module) -> dict[str, Binding]:
-    """Return bindings for the floating-point arrays in the ``state_dict`` of `module`, under their names there."""
+    """Return bindings for the floating-point arrays in the ``state_dict`` of `module`, under the same names."""
     state = module.state_dict(keep_vars=True)
     return {name: Binding(tensor) for name, tensor in state.items() if tensor.is_floating_point()}

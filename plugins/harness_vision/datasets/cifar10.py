@@ -1,4 +1,4 @@
-"""The dataset ``cifar10``: 32x32 color images, in the binary version."""
+"""The ``cifar10`` dataset: 32x32 color images, read from its binary version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VALIDATION_SHARE = 0.1
 class Cifar10(Dataset):
     """60,000 color images in ten balanced classes: 50,000 for training and 10,000 for test.
 
-    Inputs: ``image``, uint8 ``[N, 32, 32, 3]``, in RGB order. The validation split is 10% of the training images of
+    Inputs: ``image``, uint8 ``[N, 32, 32, 3]``, in RGB order. The validation split is 10% of the training images in
     each class (45,000 / 5,000, as in He et al. 2016). The literature reports accuracy (or error), mostly with random
     4-pixel crops and flips in training: ``--set task.crop=4 --set task.flip=true``.
 

@@ -1,4 +1,4 @@
-"""The datasets ``mnist`` and ``fashion-mnist``: 28x28 gray images in the IDX format."""
+"""The ``mnist`` and ``fashion-mnist`` datasets: 28x28 gray images in the IDX format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INPUTS = {"image": RawInput(shape=(28, 28, 1), dtype="uint8")}
 
 
 def _files(urls: Sequence[str], sizes: Sequence[int], digests: Sequence[str]) -> tuple[RemoteFile, ...]:
-    """Return the four files; each is available under every one of `urls` (folders, with a trailing slash)."""
+    """Return the four files, each available from any of `urls` (folders, with a trailing slash)."""
     return tuple(
         RemoteFile(
             url=f"{urls[0]}{part}.gz",
@@ -33,11 +33,11 @@ def _files(urls: Sequence[str], sizes: Sequence[int], digests: Sequence[str]) ->
 
 
 class Mnist(Dataset):
-    """70,000 gray images of handwritten digits: 60,000 for training, and 10,000 by other writers for test.
+    """70,000 gray images of handwritten digits: 60,000 for training, and 10,000 by other writers for testing.
 
     Inputs: ``image``, uint8 ``[N, 28, 28, 1]``, 0 (paper) to 255 (ink). There are 5,421 to 6,742 training images per
-    digit. The validation split is 10% of the training images of each digit. The files do not identify the writers, so a
-    writer's digits may be in both the training and the validation split. The literature reports accuracy (or error).
+    digit. The validation split is 10% of the training images for each digit. The files do not identify the writers, so
+    a writer's digits may be in both the training and the validation split. The literature reports accuracy (or error).
     """
 
     name = "mnist"
@@ -69,10 +69,10 @@ class Mnist(Dataset):
 
 
 class FashionMnist(Dataset):
-    """70,000 gray images of Zalando's articles in balanced classes: 60,000 for training and 10,000 for test.
+    """70,000 gray images of Zalando's articles in balanced classes: 60,000 for training and 10,000 for testing.
 
     Inputs: ``image``, uint8 ``[N, 28, 28, 1]``, 0 (background) to 255. The validation split is 10% of the training
-    images of each class. The literature reports accuracy.
+    images in each class. The literature reports accuracy.
     """
 
     name = "fashion-mnist"

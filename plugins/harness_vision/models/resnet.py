@@ -61,7 +61,7 @@ class _Convolution(NamedTuple):
     kernel: int
     stride: int
     after: int
-    """Product of the strides of the layers before it; 4 after the ImageNet stem."""
+    """Product of the strides of all preceding layers; 4 after the ImageNet stem."""
 
 
 def _convolutions(config: ResNetConfig, channels: int) -> Iterator[_Convolution]:
@@ -89,7 +89,7 @@ def _convolutions(config: ResNetConfig, channels: int) -> Iterator[_Convolution]
 
 
 def _reduced(pixels: int, strides: int) -> int:
-    """Return the side length after strides with this product; with padding ``kernel // 2``, each halving rounds up."""
+    """Return the side length after strides with the given product; due to the padding, each halving rounds up."""
     return -(-pixels // strides)
 
 
@@ -174,9 +174,9 @@ class ResNet(Model[ResNetConfig]):
     def flops_per_sample(self, config: ResNetConfig, info: DataInfo) -> float:
         """Return the FLOPs of the forward pass of one example, counting a multiply-add as two.
 
-        A convolution with an output of H' x W' pixels takes ``2 H' W' kernel^2 inputs outputs`` FLOPs, the classifier
-        ``2 features classes``. Normalization, activations, pooling and residual sums are not counted, as in published
-        numbers: resnet-50 at 224 x 224 has 4.09e9 multiply-adds.
+        A convolution with an output of H' x W' pixels takes ``2 H' W' kernel^2 inputs outputs`` FLOPs, and the
+        classifier takes ``2 features classes``. Normalization, activations, pooling and residual sums are not counted,
+        as in published numbers: resnet-50 at 224 x 224 has 4.09e9 multiply-adds.
         """
         height, width, channels = info.inputs["pixel_values"].shape
         flops = 2 * config.hidden_sizes[-1] * info.outputs

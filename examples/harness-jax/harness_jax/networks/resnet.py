@@ -14,7 +14,7 @@ from harness_jax.layers import Layers, Mode
 
 Array = Any
 Block = Callable[[Any, Any, Array, bool], tuple[Array, dict[str, Array]]]
-"""Function ``(params, statistics, x, training) -> (y, changed statistics)``."""
+"""Function ``(params, statistics, x, training) -> (y, updated statistics)``."""
 
 
 def _block(make: Layers, name: str, kernel: int, stride: int = 1) -> Block:
@@ -45,7 +45,7 @@ def _layer(make: Layers, name: str, *, widths: tuple[int, int], stride: int, lay
 
 
 def _max_pool(x: Array) -> Array:
-    """Compute max pooling with 3x3 windows and stride 2, padded by one on every side."""
+    """Compute max pooling with 3x3 windows and stride 2, padded by one pixel on every side."""
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), [(0, 0), (1, 1), (1, 1), (0, 0)])
 
 
