@@ -81,7 +81,7 @@ def test_run_with_remote_dataset_fails_with_reason_and_then_succeeds(
     log = next((tmp_path / "2").rglob("log.txt")).read_text()
     assert "harness: fetching dataset 'far': 1 file, unknown size" in log
 
-    assert "fetching far: points.bin, " in (tmp_path / "2" / "stderr").read_text()
+    assert "downloading far: points.bin, " in (tmp_path / "2" / "stderr").read_text()
 
     first = record.outcome
     _, record = run("3")

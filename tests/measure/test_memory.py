@@ -43,13 +43,13 @@ def test_known_allocation_is_seen_in_its_phase_only() -> None:
 
 SCATTERED = """
 import numpy as np
-from harness.measure.memory import give_back, peak_bytes, reset_peak
+from harness.measure.memory import release_free_memory, peak_bytes, reset_peak
 blocks = [np.ones(1500) for _ in range(8000)]
 pins = blocks[::100]
 del blocks
 reset_peak()
 kept = peak_bytes()
-give_back()
+release_free_memory()
 reset_peak()
 print(kept - peak_bytes())
 """

@@ -103,7 +103,7 @@ def test_epochs_and_rates_and_events() -> None:
 def test_loss_that_is_not_finite_names_its_step(bad: float) -> None:
     session = Doubler(losses=lambda step: bad if step == 13 else 1.0)
     with pytest.raises(
-        BadResultError, match=f"the training loss became {bad} at step 13; a lower recipe.learning_rate"
+        BadResultError, match=f"the training loss became {bad} at step 13; try a lower recipe.learning_rate"
     ):
         trained(session, make_spec(epochs=3))
 

@@ -36,7 +36,7 @@ def test_load_record_of_newer_schema_version_raises(tmp_path: Path) -> None:
     content = msgspec.json.decode(file.read_bytes())
     content["records"][0]["schema_version"] = 99
     file.write_bytes(msgspec.json.encode(content))
-    with pytest.raises(RecordError, match=r"baseline\.json: has schema version 99, newer than"):
+    with pytest.raises(RecordError, match=r"baseline\.json: schema version 99 is newer than"):
         baseline.load(file)
 
 

@@ -76,7 +76,7 @@ def test_missing_misshapen_and_unexpected_arrays_are_listed(folder: Path) -> Non
         pretrained_weights(locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
     message = str(caught.value)
     assert "missing bert.embeddings.word_embeddings.weight" in message
-    assert "bert.encoder.layer.1.output.dense.bias is (5,), not (16,)" in message
+    assert "bert.encoder.layer.1.output.dense.bias has shape (5,), not (16,)" in message
     assert "unexpected: bert.embeddings.position_ids, bert.stranger" in message
 
 
