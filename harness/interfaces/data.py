@@ -195,8 +195,7 @@ class Dataset(ABC, Generic[OptionsT]):
     label_names: ClassVar[Sequence[str]] = ()
     """Names of the classes, in the order of their indices; for regression, names of the targets."""
     metric: ClassVar[str] = ""
-    """Metric that publications report for this dataset. If it is listed in ``harness list metrics``, the name used
-    there."""
+    """Metric that publications report for this dataset, named as in ``harness list metrics`` if it is listed there."""
     target: ClassVar[float | None] = None
     """Target for the validation score in the task's primary metric, used to measure time-to-target; None for no
     target."""
