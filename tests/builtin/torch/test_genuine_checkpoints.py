@@ -48,15 +48,7 @@ def test_inputs_are_what_the_checkpoint_expects(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "changes", "message"),
     [
-<<<<<<< HEAD
-        (
-            "resnet",
-            {"embedding_size": 12},
-            r"embedder\.convolution\.weight has shape \(8, 3, 7, 7\), not \(12, 3, 7, 7\)",
-        ),
-=======
         ("resnet", {"embedding_size": 12}, r"convolution\.weight has shape \(8, 3, 7, 7\), not \(12, 3, 7, 7\)"),
->>>>>>> wt-tests
         ("resnet", {"depths": [2, 2]}, r"missing resnet\.encoder\.stages\.0\.layers\.1"),
         ("wav2vec2", {"intermediate_size": 48}, r"intermediate_dense\.weight has shape \(40, 24\), not \(48, 24\)"),
         ("wav2vec2", {"conv_bias": True}, r"missing wav2vec2\.feature_extractor\.conv_layers\.0\.conv\.bias"),

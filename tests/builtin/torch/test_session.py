@@ -44,14 +44,8 @@ def test_the_cpu_is_the_last_device_and_computes_fp32() -> None:
 
 @pytest.mark.parametrize("precision", ["tf32", "fp16"])
 def test_a_precision_that_the_device_lacks_is_refused(precision: str) -> None:
-<<<<<<< HEAD
-    with pytest.raises(
-        harness.UnsupportedError, match=rf"does not support precision {precision} on cpu .*; use one of: fp32"
-    ):
-=======
     message = rf"does not support precision {precision} on cpu .*; use one of: fp32"
     with pytest.raises(harness.UnsupportedError, match=message):
->>>>>>> wt-tests
         TorchBackend().open(request_of("linear", precision=precision))
 
 
