@@ -151,17 +151,23 @@ def pretrained_weights(
     }
 
 
+_READABLE = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
+"""Types of safetensors that numpy supports. Others are readable only if another package has registered them."""
+
+
 def _read(path: Path) -> dict[str, Array]:
     """Read the arrays in a checkpoint. Raises `harness.DataError` if they cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            names = list(file.keys())
+            for name in names:
+                if (dtype := file.get_slice(name).get_dtype()) not in _READABLE:
+                    raise DataError(f"{path}: {name} has type {dtype}; store the checkpoint in float32 or float16")
+            return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    except TypeError as error:  # bfloat16, which numpy does not support
-        raise DataError(f"{path}: {error}; store the checkpoint in float32 or float16") from None
 
 
 def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
