@@ -57,7 +57,7 @@ def end_with_parent(lifeline: int, parent: int) -> None:
 
     On Linux, the kernel sends SIGKILL. This works even if no Python code can run, but ends only this process. On every
     system, a thread also ends the group when `lifeline`, to which the parent never writes, reaches its end. Until then,
-    the thread sleeps in a read.
+    the thread blocks on a read.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
