@@ -133,7 +133,7 @@ def call_in_child(
             return failures.from_end(ended, timeout_s, log, oom=oom, limit_option=limit_option)
         try:
             result: ResultT = msgspec.json.decode(answer.body, type=typing.get_type_hints(function)["return"])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             message = f"returned an invalid result: {error}"
             return Failure(kind="bad_result", message=message, log_tail=failures.tail(log))
         return result

@@ -102,7 +102,7 @@ def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Mat
     """Return the matches between two sets of runs, and the names of the settings that have no counterpart.
 
     Runs with equal settings are matched first. The remaining runs are matched if their task, dataset, model, backend,
-    device and precision are equal and unique on both sides. The next step does the same regardless of the backend.
+    device and precision are equal and unique on both sides. The next step repeats this matching, ignoring the backend.
     Finally, if only one setting is left on each side, the two are matched.
     """
     sides = [_groups(base), _groups(new)]

@@ -56,7 +56,7 @@ def _parts(values: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 
 def _quarters(numbers: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield up to four slices of roughly equal size, labeled with their lowest and highest number."""
+    """Yield up to four slices of roughly equal size, each labeled with its minimum and maximum."""
     edges = np.unique(np.quantile(numbers, (0.25, 0.5, 0.75), method="inverted_cdf"))
     quarter = np.searchsorted(edges, numbers, side="left")
     parts = [quarter == number for number in np.unique(quarter)]
