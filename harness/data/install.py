@@ -68,7 +68,7 @@ def installed(dataset: Dataset) -> Path:
     Read a file in the dataset's ``load`` method::
 
         def load(self, options):
-            lines = (harness.installed(self) / "train.tsv").read_text().splitlines()
+            lines = harness.read_lines(harness.installed(self) / "train.tsv")
     """
     return install(dataset, reporter.get()(dataset))
 

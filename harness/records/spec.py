@@ -40,15 +40,25 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     epochs: int = 10
+    """Number of passes over the training split."""
     batch_size: int = 64
+    """Number of examples in a training step. Predictions use batches of the same size."""
     optimizer: Literal["sgd", "rmsprop", "adam", "adamw"] = "adamw"
+    """Update rule of the optimizer."""
     learning_rate: float = 1e-3
+    """Highest learning rate of the schedule."""
     momentum: float = 0.0
+    """Momentum of ``sgd``."""
     nesterov: bool = False
+    """True for Nesterov momentum in ``sgd``."""
     beta1: float = 0.9
+    """Decay rate of the first moment estimate in ``adam`` and ``adamw``."""
     beta2: float = 0.999
+    """Decay rate of the second moment estimate in ``adam`` and ``adamw``."""
     epsilon: float = 1e-8
+    """Constant added to the denominator of the step in ``rmsprop``, ``adam`` and ``adamw``."""
     weight_decay: float = 0.0
+    """Weight decay, coupled (added to the gradient) except in ``adamw``."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate schedule after warm-up: constant, or linear or cosine decay to zero at the last step."""
     warmup_fraction: float = 0.0
@@ -57,6 +67,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum global 2-norm of the gradients. Gradients with a larger norm are scaled down to it. None for no
     clipping."""
     label_smoothing: float = 0.0
+    """Probability mass that the target distribution spreads evenly over all classes (Szegedy et al. 2016)."""
     dropout: float = 0.0
     """Dropout probability in all dropout layers of the model; 0 for models without dropout layers."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, Split, installed
+from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, Split, installed, read_lines
 from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def read(folder: Path) -> RawData:
 
 
 def _read(path: Path) -> Split:
-    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    header, *lines = read_lines(path)
     rows = [line.rpartition("\t") for line in lines]  # not csv, because quotation marks are part of the text
     bad = next((number for number, (_, _, label) in enumerate(rows, 2) if label not in ("0", "1")), None)
     if header != "sentence\tlabel" or bad:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from harness import DataError, Dataset, RawData, RemoteFile, installed
+from harness import DataError, Dataset, RawData, RemoteFile, installed, read_lines
 from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 COARSE = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
@@ -87,7 +87,7 @@ def read(folder: Path, options: TrecOptions) -> RawData:
     splits = []
     for path in (folder / "train_5500.label", folder / "TREC_10.label"):
         texts, labels = [], []
-        for number, line in enumerate(path.read_bytes().decode("latin-1").splitlines(), 1):
+        for number, line in enumerate(read_lines(path, "latin-1"), 1):
             label, blank, text = line.partition(" ")
             if not blank or label not in FINE:
                 raise DataError(f"{path}, line {number}: expected COARSE:fine and a question, found {line[:60]!r}")
