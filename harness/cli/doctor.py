@@ -102,7 +102,8 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
     from harness.checks import roofline
     from harness.errors import HarnessError
     from harness.execute.devices import probe
-    from harness.measure.environment import available_cores, collect
+    from harness.measure.cgroup import available_cores
+    from harness.measure.environment import collect
 
     catalog, environment, count = options.catalog(with_failures=True), collect(), threads or available_cores()
     for name in backends:
@@ -200,6 +201,7 @@ def render(diagnosis: Diagnosis) -> str:
         f"harness {diagnosis.harness}, {env.python}",
         f"{env.os}, {env.kernel}",
         f"{env.cpu}, {env.cores} cores, {env.memory_bytes / 2**30:.1f} GiB",
+        *([] if env.cpu_quota is None else [f"CPU quota of the control group: {env.cpu_quota:.3g} cores"]),
         *(f"{gpu.name}, {gpu.memory_bytes / 2**30:.1f} GiB, driver {gpu.driver}" for gpu in env.gpus),
         *([] if env.gpus else ["no NVIDIA GPU found"]),
         "",

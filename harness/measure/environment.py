@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.measure.cgroup import available_cores, cpu_groups, cpu_quota
 from harness.records import Environment, Gpu
 
 CORE_PACKAGES = ("harness", "msgspec", "numpy", "pandas", "scikit-learn", "scipy")
@@ -24,20 +25,13 @@ def collect(packages: Iterable[str] = ()) -> Environment:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         cpu=_cpu_name(),
         cores=available_cores(),
+        cpu_quota=cpu_quota(cpu_groups()),
         memory_bytes=_memory_bytes(),
         gpus=gpus(),
         packages=versions((*CORE_PACKAGES, *packages)),
         load_1min=_load_1min(),
         git_commit=git_commit(),
     )
-
-
-def available_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

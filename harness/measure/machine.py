@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.measure.cgroup import cpu_groups, quota_throttled_s
 from harness.measure.nvml import NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
@@ -33,7 +34,7 @@ class Reading(NamedTuple):
     stolen_s: float | None = None
     """Time during which the hypervisor ran other guests."""
     quota_s: float | None = None
-    """Time during which the process was throttled by its cgroup's CPU quota (cgroup v2, cpu.stat)."""
+    """Time during which the process was throttled by the CPU quotas of its control groups."""
     thermal_events: float | None = None
     """Number of thermal throttling events on the first core's processor package."""
     cpu_j: float | None = None
@@ -61,7 +62,7 @@ class Machine:
     def __init__(self, device: str = "cpu", root: Path = Path("/")) -> None:
         self._stat = root / "proc/stat"
         self._cores = _affinity()
-        self._quota = _cgroup(root)
+        self._groups = cpu_groups(root)
         self._thermal = root / f"sys/devices/system/cpu/cpu{min(self._cores)}/thermal_throttle/package_throttle_count"
         self._rapl = Rapl(root / "sys/class/powercap")
         self.gpu, self.gpu_reason = _gpu(device)
@@ -78,7 +79,7 @@ class Machine:
             busy_s=busy,
             own_s=time.process_time(),
             stolen_s=stolen,
-            quota_s=_value(self._quota, "throttled_usec", 1e-6),
+            quota_s=quota_throttled_s(self._groups),
             thermal_events=_number(self._thermal),
             cpu_j=self._rapl.read_j(),
             gpu_j=gpu.energy_j() if gpu else None,
@@ -221,27 +222,6 @@ def _affinity() -> frozenset[int]:
         return frozenset(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         return frozenset(range(os.cpu_count() or 1))
-
-
-def _cgroup(root: Path) -> Path:
-    """Return the path of ``cpu.stat`` for this process's cgroup (v2)."""
-    with contextlib.suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                stat = root / "sys/fs/cgroup" / line[3:].lstrip("/") / "cpu.stat"
-                if stat.exists():
-                    return stat
-    return root / "sys/fs/cgroup/cpu.stat"
-
-
-def _value(path: Path, name: str, unit: float) -> float | None:
-    """Return the value in the line ``name value``, multiplied by `unit`; None if the file or line is missing."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in path.read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == name:
-                return int(value) * unit
-    return None
 
 
 def _number(path: Path) -> float | None:

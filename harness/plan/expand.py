@@ -12,7 +12,7 @@ from harness.data.cache import out_of_reach
 from harness.data.user_files.dataset import find_dataset
 from harness.errors import CombinationError, UnknownNameError, UsageError
 from harness.interfaces import Dataset, Model, Task
-from harness.measure.environment import available_cores
+from harness.measure.cgroup import available_cores
 from harness.plan.checkpoint import model_options, read_config
 from harness.plan.overrides import parse_overrides
 from harness.plan.selection import Selection

@@ -251,13 +251,16 @@ class Environment(Struct, frozen=True, kw_only=True):
     python: str
     cpu: str
     cores: int
-    """Number of CPU cores that the process may use."""
+    """Number of CPU cores that the process may use: the size of its affinity mask or, if smaller, its CPU quota rounded
+    up."""
     memory_bytes: int
     gpus: list[Gpu]
     packages: dict[str, str]
     """Installed version of each distribution, by name."""
     load_1min: float | None
     """One-minute load average at the start of the run."""
+    cpu_quota: float | None = None
+    """CPU quota of the process's control groups, in cores; None if there is none, and in older records."""
     git_commit: str | None = None
     """Commit of the harness checkout, followed by ``+dirty`` if the checkout was modified; None for an installed
     package."""

@@ -24,6 +24,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Root directory of a machine with four cores, two of which the process may use."""
     monkeypatch.setattr(machine_module, "_affinity", lambda: frozenset({1, 2}))
     write(tmp_path, "proc/self/cgroup", "0::/box\n")
+    write(tmp_path, "proc/self/mountinfo", "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+    write(tmp_path, "sys/fs/cgroup/box/cpu.max", "150000 100000\n")
     write(tmp_path, "sys/fs/cgroup/box/cpu.stat", "usage_usec 1\nthrottled_usec 0\n")
     write(tmp_path, "sys/devices/system/cpu/cpu1/thermal_throttle/package_throttle_count", "0\n")
     stat(tmp_path, [0, 0, 0, 0])

@@ -11,7 +11,7 @@ from toy_plugin import TOY_REF
 
 import harness
 from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
-from harness.measure.environment import available_cores
+from harness.measure.cgroup import available_cores
 from harness.plan.expand import expand
 from harness.plan.overrides import parse_overrides
 from harness.plan.selection import Selection

@@ -15,7 +15,7 @@ from toy_plugin import TOY_REF, install_toy
 
 import harness
 from harness.interfaces import Metric
-from harness.measure.environment import available_cores
+from harness.measure.cgroup import available_cores
 from harness.plugins import discover, load
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import IGNORED

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.analysis.formatting import one_line
-from harness.measure.environment import available_cores
+from harness.measure.cgroup import available_cores
 from harness.plan import rerun as again
 from harness.records import RunRecord
 from harness.records.store import RECORD, StoredRun, read_record

@@ -72,7 +72,7 @@ def _synchronizes(bench: Workbench) -> None:
 
 
 def _respects_threads(bench: Workbench) -> None:
-    from harness.measure.environment import available_cores
+    from harness.measure.cgroup import available_cores
 
     by_steps(bench)
     if available_cores() < 2:
