@@ -119,6 +119,7 @@ def build_table(
             for name in flags:
                 column = "quality" if name == "code" else name
                 cells[column] = dataclasses.replace(cells[column], flagged=True)
+            flags |= _data_warnings(groups[index])
             cells["flags"] = Cell("; ".join(f"{name}: {text}" for name, text in flags.items()))
             run_ids = tuple(record.run_id for record in groups[index])
             rows.append(Row({column.name: cells[column.name] for column in COLUMNS}, run_ids))
@@ -190,6 +191,14 @@ def _changed_code(group: list[RunRecord]) -> dict[str, str]:
                 digests.setdefault(plugin.name, set()).update(filter(None, [plugin.code_digest]))
     changed = [f"{len(known)} versions of plugin {name}" for name, known in digests.items() if len(known) > 1]
     return {"code": f"the runs used {', '.join(changed)}"} if changed else {}
+
+
+def _data_warnings(group: list[RunRecord]) -> dict[str, str]:
+    """Return a flag named ``data`` if there are warnings about the data of a run, else an empty dict."""
+    found = dict.fromkeys(text for record in group if (info := record.provenance.data) for text in info.warnings)
+    if not found:
+        return {}
+    return {"data": next(iter(found)) if len(found) == 1 else f"{len(found)} warnings"}
 
 
 def _splits(group: list[RunRecord]) -> str:

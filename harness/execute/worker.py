@@ -33,13 +33,14 @@ from harness.execute.preparation import (
     prepare_data,
     starting_weights,
 )
-from harness.interfaces import Dataset, Session
+from harness.interfaces import Dataset, PreparedData, Session
 from harness.measure import summary
 from harness.measure.environment import CORE_PACKAGES, collect, versions
 from harness.measure.machine import Machine
 from harness.measure.memory import release_free_memory
 from harness.measure.phases import Emit, Phases
 from harness.records import (
+    DataPrepared,
     DeviceMemory,
     EpochEnded,
     Evidence,
@@ -179,6 +180,9 @@ class Run:
         with self.phases("data"):
             data = prepare_data(self._catalog, self.spec)
             self.learn(dataset_digest=data.digest, data=data.info)
+        self._emit(
+            DataPrepared(dataset=self.spec.dataset, examples=_examples(data), warnings=data.info.warnings),
+        )
         return preparation_of(self.spec, self._catalog, device, data), machine
 
     @contextlib.contextmanager
@@ -256,7 +260,7 @@ class Run:
             memory=summary.memory(self.phases.memory, scored.device_memory),
             model=model,
             phases_s=self.phases.seconds,
-            examples={"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+            examples=_examples(data),
             flags=[*train.flags, *infer.flags],
             energy=summary.energy(train, infer, machine),
             time_to_target=self._time_to_target(trained.curves),
@@ -277,6 +281,10 @@ class Run:
             return None
         metric = self._catalog.metric(self.task.metric)
         return summary.time_to_target(curves, metric.name, target, higher_is_better=metric.higher_is_better)
+
+
+def _examples(data: PreparedData) -> dict[str, int]:
+    return {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
 
 
 def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:

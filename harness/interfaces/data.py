@@ -94,6 +94,9 @@ class RawData:
     """Names of the classes, in the order of their indices; for regression, names of the targets."""
     details: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     """Additional information that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression."""
+    warnings: Sequence[str] = ()
+    """Sentences about everything in the data that was inferred, dropped, merged or changed, or that looks wrong. They
+    are printed with each run and stored in its record."""
 
 
 @dataclass(frozen=True, kw_only=True)

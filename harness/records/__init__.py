@@ -5,6 +5,7 @@ records is in ``docs/reference/record.schema.json``.
 """
 
 from harness.records.events import (
+    DataPrepared,
     EpochEnded,
     Event,
     Fetching,
@@ -59,6 +60,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "ClassScore",
     "DataInfo",
+    "DataPrepared",
     "DataSource",
     "DeviceMemory",
     "Energy",

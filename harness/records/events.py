@@ -21,6 +21,16 @@ class Fetching(Struct, frozen=True, kw_only=True, tag="fetching"):
     """None if the size of the file is unknown."""
 
 
+class DataPrepared(Struct, frozen=True, kw_only=True, tag="data"):
+    """The end of data preparation, before the model is built."""
+
+    dataset: str
+    examples: dict[str, int]
+    """Number of examples in each split."""
+    warnings: tuple[str, ...]
+    """Warnings about the data, as in `DataInfo.warnings`."""
+
+
 class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
     """Progress of training."""
 
@@ -47,4 +57,4 @@ class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
     """Validation loss and primary metric."""
 
 
-Event = PhaseStarted | Fetching | Progress | EpochEnded
+Event = PhaseStarted | Fetching | DataPrepared | Progress | EpochEnded

@@ -210,6 +210,8 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     details: dict[str, bool | int | float | str] = {}
     """Additional results of preprocessing, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and
     ``truncated_share``."""
+    warnings: tuple[str, ...] = ()
+    """Warnings about the data from the dataset, the task and the core's own checks."""
 
     def in_target_unit(self, values: NDArray[Any]) -> NDArray[Any]:
         """Convert standardized targets or predictions to the unit of the original targets.

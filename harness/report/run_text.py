@@ -162,6 +162,7 @@ def circumstances(record: RunRecord) -> Iterator[Section]:
             ("final weights", origin.final_weights_digest),
             *(("plugin", _plugin(ref)) for ref in origin.plugins),
             *((f"data: {name}", value) for name, value in (origin.data.details if origin.data else {}).items()),
+            *(("data warning", warning) for warning in (origin.data.warnings if origin.data else ())),
             *((f"backend setting: {name}", value) for name, value in origin.notes.items()),
             *(
                 (
