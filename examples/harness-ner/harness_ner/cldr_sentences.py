@@ -82,7 +82,13 @@ class CldrSentences(Dataset):
             name: split(_draw(part, SIZES[name], np.random.default_rng(seed)), self.label_names)
             for seed, (name, part) in enumerate(names_of_split.items())
         }
-        return RawData(**splits, label_names=self.label_names, details={"babel_version": version("babel")})
+        return RawData(
+            train=splits["train"],
+            validation=splits["validation"],
+            test=splits["test"],
+            label_names=self.label_names,
+            details={"babel_version": version("babel")},
+        )
 
 
 Names = Mapping[str, Sequence[str]]
