@@ -20,7 +20,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-SIMILAR = 0.75
+SIMILAR = 0.7
 """Minimum similarity of a suggested name, as defined by `difflib.SequenceMatcher.ratio`."""
 SHORTEST = 3
 """Minimum length of a beginning or end of a name for which the whole name is suggested."""
@@ -85,10 +85,10 @@ class UnknownNameError(UsageError):
 def _closest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that `name` most likely stands for, or None if no known name is close.
 
-    Letter case and the separators ``-``, ``_`` and space are ignored. A name is close if at least three quarters of
-    the characters match, or if it is the only one with the same letters, or the only one that starts or ends with
-    `name`. Settings such as
-    ``recipe.epochs`` are compared within their section, because the section's name makes unrelated settings similar.
+    Letter case and the separators ``-``, ``_`` and space are ignored. A name is close if at least 70% of the characters
+    match, or if it is the only one with the same letters, or the only one that starts or ends with `name`. Settings
+    such as ``recipe.epochs`` are compared within their section, because the section's name makes unrelated settings
+    similar.
     """
 
     def plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,12 +97,21 @@ class UserDataset(Dataset[OwnOptions]):
         targets, label_names, parts, details = self._classes_and_splits(examples)
         rows = examples.good()
         inputs = {name: array[rows] for name, array in decoded.items()}
+        if self.kind == "image":
+            details |= _scale(inputs["image"], parts["train"], examples)
         groups = {name: np.array(values)[rows] for name, values in examples.slices.items()}
         if examples.groups is not None:
             groups[str(examples.options.group_column)] = np.array(examples.groups)[rows]
         everything = Split(inputs=inputs, targets=targets, groups=groups)
         train, validation, test = (everything.take(index) for index in parts.values())
-        return RawData(train=train, validation=validation, test=test, label_names=label_names, details=details)
+        return RawData(
+            train=train,
+            validation=validation,
+            test=test,
+            label_names=label_names,
+            details=details,
+            warnings=(*examples.problems.warnings(), *examples.warnings),
+        )
 
     def _read(self, options: OwnOptions) -> Examples:
         from harness.data.user_files.examples import read
@@ -169,13 +179,43 @@ def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
 
     decoded = np.empty(count, object)
     rates_hz = np.zeros(count, np.int64)
+    notes: Counter[str] = Counter()
     for row in examples.good():
         try:
             if kind == "image":
-                decoded[row] = read_image(examples.files[row], examples.options.shorter_side)  # type: ignore[attr-defined]
+                decoded[row] = read_image(examples.files[row], examples.options.shorter_side, notes)  # type: ignore[attr-defined]
             else:
                 decoded[row], rates_hz[row] = read_audio(examples.files[row])
         except UnreadableError as error:
             where, file = examples.where[row], examples.files[row]
             examples.problems.add(where, unreadable(where, file, error))
+    examples.warnings += [f"{count:,} images have {what}" for what, count in notes.items()]
     return {"image": decoded} if kind == "image" else {"waveform": decoded, "sample_rate_hz": rates_hz}
+
+
+def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> dict[str, str]:
+    """Scale images with more than 8 bits to uint8, in place, and return the range to record.
+
+    `images` is an object array ``[N]`` of arrays ``[H, W, C]``, and `train` contains the indices of the training split.
+    """
+    from harness.data.user_files.media import is_unscaled, scaled, value_range
+    from harness.errors import DataError
+
+    unscaled = [index for index, pixels in enumerate(images) if is_unscaled(pixels)]
+    if not unscaled:
+        return {}
+    declared = examples.options.image_range  # type: ignore[attr-defined]
+    learned = [index for index in train if is_unscaled(images[index])]
+    if declared is None and not learned:
+        raise DataError(
+            "images with more than 8 bits have no fixed range, and the training split has none from which to learn it; "
+            "set dataset.image_range to the smallest and the largest value, such as [0, 4095]"
+        )
+    low, high = declared or value_range(images[index] for index in learned)
+    for index in unscaled:
+        images[index] = scaled(images[index], low, high)
+    source = "as declared" if declared else "the range of the training split"
+    examples.warnings.append(
+        f"{len(unscaled):,} images with more than 8 bits were scaled from the range {low:g} to {high:g} ({source})"
+    )
+    return {"image_range": f"{low:g} to {high:g}"}

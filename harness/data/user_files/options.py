@@ -68,6 +68,14 @@ class AudioOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=
 
     path_column: str | None = None
     """Column of the metadata file that contains the file paths, relative to the metadata file. None to infer it."""
+    class_level: int | None = None
+    """Level of the class folders: 1 for the folders in the given folder, 2 for the folders inside these. None to infer
+    it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.class_level not in (None, 1, 2):
+            raise ValueError(f"class_level must be 1 or 2, got {self.class_level}")
 
 
 class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,10 +85,16 @@ class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_field
     """Maximum length, in pixels, of the shorter side. Larger images are scaled down while decoding to limit memory
     use."""
 
+    image_range: tuple[float, float] | None = None
+    """Smallest and largest pixel value of grayscale images with more than 8 bits, which are scaled to 8 bits. None for
+    the range of the training split."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.shorter_side < 1:
             raise ValueError(f"shorter_side must be at least 1, got {self.shorter_side}")
+        if self.image_range is not None and not self.image_range[0] < self.image_range[1]:
+            raise ValueError(f"image_range must be an increasing pair of numbers, got {self.image_range}")
 
 
 OPTIONS: dict[str, type[OwnOptions]] = {

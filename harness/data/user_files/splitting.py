@@ -19,9 +19,10 @@ TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 NAMES = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
-    "test": TEST,
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
 }
-"""Mapping from lower-case split names, as used in columns and folders, to splits."""
+"""Mapping from lower-case split names, as used in columns and folders, to splits. They are the names that Hugging Face
+Datasets recognizes."""
 
 
 def split(

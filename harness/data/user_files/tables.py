@@ -11,7 +11,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Table:
     """Cells of each column. A missing cell is None or an empty string."""
     where: list[str]
     """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
+    folders: list[str] = field(default_factory=list)
+    """Split folder of each row, for the metadata files of split folders; empty for a single file."""
 
     def __len__(self) -> int:
         return len(self.where)

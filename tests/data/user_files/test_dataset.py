@@ -408,12 +408,12 @@ def test_read_image_all_modes_return_gray_or_rgb(tmp_path: Path) -> None:
     for mode, channels in {"1": 1, "L": 1, "I;16": 1, "P": 3, "RGB": 3, "RGBA": 3, "LA": 3}.items():
         image.new(mode, (5, 4)).save(tmp_path / "i.png")
         pixels = read_image(tmp_path / "i.png", 256)
-        assert (pixels.shape, pixels.dtype) == ((4, 5, channels), np.uint8), mode
+        assert (pixels.shape, pixels.dtype) == ((4, 5, channels), np.float32 if mode == "I;16" else np.uint8), mode
         assert pixels.mean() == (255 if mode in ("RGBA", "LA") else 0), mode
     image.new("CMYK", (5, 4)).save(tmp_path / "i.jpg")
     assert read_image(tmp_path / "i.jpg", 256).shape == (4, 5, 3)
     image.fromarray(np.full((4, 5), 0x1234, np.uint16)).save(tmp_path / "i.png")
-    assert set(read_image(tmp_path / "i.png", 256).ravel()) == {0x12}
+    assert set(read_image(tmp_path / "i.png", 256).ravel()) == {0x1234}
 
 
 def test_read_image_large_and_rotated_image_is_scaled_and_turned(tmp_path: Path) -> None:
@@ -460,18 +460,6 @@ def test_load_unreadable_folder_is_reported(tmp_path: Path, closed: str, message
             load(tmp_path / "photos", "image")
     finally:
         folder.chmod(0o755)
-
-
-@pytest.mark.parametrize("folder", ["fox", "train/fox"])
-def test_load_class_folder_without_readable_files_is_refused(tmp_path: Path, folder: str) -> None:
-    pytest.importorskip("PIL", reason="images are read by Pillow")
-    root = tmp_path / "photos"
-    photos(root / "train" if "/" in folder else root)
-    (root / folder / "deep").mkdir(parents=True)
-    assert len(load(root, "image").label_names) == 2
-    (root / folder / "deep" / "0.heic").write_bytes(b"x")
-    with pytest.raises(DataError, match=rf"{folder} contains {folder}/deep/0\.heic, but no image files \(\.bmp"):
-        load(root, "image")
 
 
 def test_load_class_may_be_named_train(tmp_path: Path) -> None:
