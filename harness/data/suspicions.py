@@ -17,7 +17,10 @@ def suspicions(data: PreparedData) -> list[str]:
     """Return a sentence about each suspicious property of the prepared data."""
     splits = {"training": data.train, "validation": data.validation, "test": data.test}
     digests = {name: row_digests(split) for name, split in splits.items()}
-    return [*_shared(digests)]
+    found = _shared(digests)
+    if data.info.objective == "classification":
+        found += _contradictory(digests, {name: split.targets for name, split in splits.items()})
+    return found
 
 
 def row_digests(split: Split) -> Digests:
@@ -44,3 +47,16 @@ def _shared(digests: dict[str, Digests]) -> list[str]:
                 "preparation, so that the score rewards memorizing them"
             )
     return found
+
+
+def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]) -> list[str]:
+    """Return a sentence if there are examples with equal inputs and different classes."""
+    inputs, classes = np.concatenate(list(digests.values())), np.concatenate(list(targets.values()))
+    _, number = np.unique(inputs, return_inverse=True)
+    low, high = np.full(number.max() + 1, np.iinfo(np.int64).max), np.full(number.max() + 1, -1)
+    np.minimum.at(low, number, classes)
+    np.maximum.at(high, number, classes)
+    count = int((low < high)[number].sum())
+    if not count:
+        return []
+    return [f"{count:,} of {len(inputs):,} examples are equal to an example of another class after preparation"]

@@ -28,8 +28,13 @@ def test_distinct_examples_are_not_suspicious() -> None:
 
 
 def test_examples_in_training_and_test_are_counted() -> None:
-    (sentence,) = suspicions(prepared([[0, 0], [0, 1], [0, 1]], [[9, 9]], [[0, 1], [0, 0], [5, 5], [0, 1]]))
-    assert sentence.startswith("3 of 4 test examples also occur in the training split")
+    sentences = suspicions(prepared([[0, 0], [0, 1], [0, 1]], [[9, 9]], [[0, 1], [0, 0], [5, 5], [0, 1]]))
+    assert sentences[0].startswith("3 of 4 test examples also occur in the training split")
+
+
+def test_equal_examples_of_different_classes_are_counted() -> None:
+    sentences = suspicions(prepared([[0, 0], [0, 1], [4, 4], [0, 1]], [[9, 9]], [[0, 0], [0, 0], [5, 5]]))
+    assert sentences[-1] == "3 of 8 examples are equal to an example of another class after preparation"
 
 
 @pytest.mark.parametrize("difference", [0.0, 1e-7])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from harness.interfaces import Dataset, RawData, Split, Task
 from harness.records import DataSource, Objective, RunSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from harness.data.user_files.examples import Examples
@@ -144,6 +145,7 @@ class UserDataset(Dataset[OwnOptions]):
         else:
             targets = np.array(examples.numbers, np.float64).T[rows]
             names = tuple(options.target_column or ())
+        copies = _copies(examples, rows)
         try:
             parts, description = split(
                 None if examples.splits is None else [examples.splits[row] for row in rows],
@@ -154,11 +156,29 @@ class UserDataset(Dataset[OwnOptions]):
                 validation_share=options.validation_share,
                 test_share=options.test_share,
                 label_names=names,
+                copies=copies,
             )
             missing = check_classes(parts, classes, names) if classes is not None else {}
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from None
         return targets, names, parts, {**examples.problems.details(), "splits": description, **missing}
+
+
+def _copies(examples: Examples, rows: Sequence[int]) -> NDArray[np.int64] | None:
+    """Return a number for each row that is equal for copies of one example, int64 ``[N]``; None without copies."""
+    import numpy as np
+
+    contents = examples.contents()
+    if contents is None:
+        return None
+    numbers: dict[Hashable, int] = {}
+    found = np.array([numbers.setdefault(contents[row], len(numbers)) for row in rows], np.int64)
+    if len(numbers) == len(rows) or examples.options.copies == "independent":
+        return None
+    warning = f"{len(rows) - len(numbers):,} of {len(rows):,} rows are copies of other rows"
+    if warning not in examples.warnings:
+        examples.warnings.append(warning)
+    return found
 
 
 def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from typing import Any
 import msgspec
 
 from harness.data.user_files import columns as reading
+from harness.data.user_files import spelling
 from harness.data.user_files.columns import Columns
 from harness.data.user_files.folders import Tree, files_by_class, ignored_files, scan
 from harness.data.user_files.location import MEDIA, is_hidden, is_table
-from harness.data.user_files.media import UnreadableError, check_header, content_digest
+from harness.data.user_files.media import UNREAD, UnreadableError, check_header, content_digest, file_digests
 from harness.data.user_files.options import AudioOptions, OwnOptions, TableOptions, TextOptions
 from harness.data.user_files.problems import Problems
+from harness.data.user_files.spelling import Name
 from harness.data.user_files.splitting import NAMES
 from harness.data.user_files.tables import Table, read_table
 from harness.errors import DataError, UsageError
@@ -47,6 +49,8 @@ class Examples:
     """Values of each slice column."""
     texts: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    """Digest of each file's content."""
     features: list[list[float]] = field(default_factory=list)
     """Values of each numeric column; NaN marks a missing value."""
     categories: list[list[str | None]] = field(default_factory=list)
@@ -54,6 +58,21 @@ class Examples:
     """Names of the options that were inferred."""
     warnings: list[str] = field(default_factory=list)
     """Sentences about what was ignored, merged or changed."""
+
+    def contents(self) -> list[Hashable] | None:
+        """Return a value for each row that is equal for copies of one example. None if repeated rows are not copies.
+
+        Texts are compared without letter case and with single blanks, files by their bytes, and tables by all features.
+        If at least half of the rows of a table repeat others, its features have few distinct values, so that equal rows
+        are different examples.
+        """
+        if self.texts:
+            return [" ".join(unicodedata.normalize("NFC", text).casefold().split()) for text in self.texts]
+        if self.digests:
+            return [row if digest == UNREAD else digest for row, digest in enumerate(self.digests)]
+        features = [list(map(repr, column)) for column in self.features]
+        rows: list[Hashable] = list(zip(*features, *self.categories, strict=True))
+        return rows if 2 * len(set(rows)) > len(rows) else None
 
     def good(self) -> list[int]:
         """Return the indices of the rows without problems."""
@@ -163,9 +182,18 @@ def _from_folders(path: Path, kind: str, options: OwnOptions, problems: Problems
     files = [path / name for name in names]
     for name, file in zip(names, files, strict=True):
         _check_file(name, file, kind, problems)
-    options = _with_digest(path, options, content_digest(zip(names, files, strict=True)))
+    digests = file_digests(files)
+    options = _with_digest(path, options, content_digest(names, digests))
+    labels = _spelled(found.labels, "class folder", found.warnings)
     return Examples(
-        names, options, problems, labels=found.labels, splits=found.splits, files=files, warnings=found.warnings
+        names,
+        options,
+        problems,
+        labels=labels,
+        splits=found.splits,
+        files=files,
+        digests=digests,
+        warnings=found.warnings,
     )
 
 
@@ -199,7 +227,7 @@ def _from_table(
         inferred = columns.infer_by_name("target_column", TARGETS)
         targets = (inferred,) if inferred else ()
     found = Examples(table.where, options, problems)
-    content = [(path.suffix.lower(), path)] if not table.folders else []
+    file_names: list[str] = []
     if isinstance(options, TextOptions):
         texts = assigned["text_column"] or columns.infer_by_name("text_column", TEXTS)
         assigned["text_column"] = texts = texts or columns.infer_only("text_column", reading.holds_text)
@@ -216,14 +244,15 @@ def _from_table(
             found.warnings.append(f"{windows:,} paths with backslashes were read as paths with slashes")
         if listed_in is not None:
             found.warnings += _unlisted(listed_in, kind, found.files)
-        content += list(zip(map(str, names), found.files, strict=True))
+        found.digests = file_digests(found.files)
+        file_names = names
     if not targets:
         targets = (columns.infer_only("target_column"),)
     if isinstance(options, TableOptions):
         features = features or tuple(columns.infer_rest("feature_columns"))
         _features(found, table, features, options.categorical_columns)
     if objective == "classification":
-        found.labels = reading.words(table, targets[0], "label", problems)
+        found.labels = _spelled(reading.words(table, targets[0], "label", problems), "label", found.warnings)
     else:
         found.numbers = [reading.numbers(table, name, problems, target=True) for name in targets]
     if table.folders:
@@ -233,7 +262,9 @@ def _from_table(
     elif assigned["split_column"]:
         found.splits = reading.splits(table, assigned["split_column"], problems)
     if assigned["group_column"]:
-        found.groups = reading.words(table, assigned["group_column"], "group", problems)
+        found.groups = _spelled(
+            reading.words(table, assigned["group_column"], "group", problems), "group", found.warnings
+        )
     declared = getattr(options, "categorical_columns", ())
     found.slices = {name: reading.slice_values(table, name, names=name in declared) for name in options.slice_columns}
     for where, file in zip(table.where, found.files, strict=False):
@@ -243,9 +274,20 @@ def _from_table(
     filled["target_column"] = targets[0] if objective == "classification" else targets
     if isinstance(options, TableOptions):
         filled["feature_columns"] = features
-    found.options = _with_digest(path, msgspec.structs.replace(options, **filled), content_digest(content))
+    tables = [] if table.folders else [path]
+    digest = content_digest(
+        [*(file.suffix.lower() for file in tables), *file_names], [*file_digests(tables), *found.digests]
+    )
+    found.options = _with_digest(path, msgspec.structs.replace(options, **filled), digest)
     found.guessed = tuple(columns.guessed)
     return found
+
+
+def _spelled(names: Sequence[Name], what: str, warnings: list[str]) -> list[Name]:
+    """Return the names in composed form, and add warnings about spellings that were merged or that look alike."""
+    unified: tuple[list[Name], list[str]] = spelling.composed(names, what)
+    warnings += [*unified[1], *spelling.lookalikes(unified[0], what)]
+    return unified[0]
 
 
 def resolved(folder: Path, name: str) -> Path:
@@ -294,7 +336,8 @@ def _features(found: Examples, table: Table, features: Sequence[str], declared: 
         raise UsageError(f"{table.source}: there are no feature columns, because every column has another role")
     for name in features:
         if name in declared or reading.is_category(table, name):
-            found.categories.append(reading.categories(table, name, found.problems, declared=name in declared))
+            cells = reading.categories(table, name, found.problems, declared=name in declared)
+            found.categories.append(_spelled(cells, f"category of column {name!r}", found.warnings))
         else:
             found.features.append(reading.numbers(table, name, found.problems))
             if all(map(math.isnan, found.features[-1])):

@@ -19,19 +19,29 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
+UNREAD = "-"
+
+
 class UnreadableError(Exception):
     """Error for an image or audio file that cannot be read. The message is the reason."""
 
 
-def content_digest(files: Iterable[tuple[str, Path]]) -> str:
-    """Return the SHA-256 digest (hex) of file names and contents. Only the name is included if a file is unreadable."""
-    total = hashlib.sha256()
-    for name, path in files:
+def file_digests(files: Iterable[Path]) -> list[str]:
+    """Return the SHA-256 digest (hex) of each file; ``-`` for a file that cannot be read."""
+    digests = []
+    for path in files:
         try:
             with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         except (OSError, ValueError):  # ValueError for an invalid file name
-            content = "-"
+            digests.append(UNREAD)
+    return digests
+
+
+def content_digest(names: Iterable[str], digests: Iterable[str]) -> str:
+    """Return the SHA-256 digest (hex) of file names and the digests of their contents."""
+    total = hashlib.sha256()
+    for name, content in zip(names, digests, strict=True):
         total.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
     return total.hexdigest()
 

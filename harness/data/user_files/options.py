@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from harness.data.user_files.problems import OnBadRow
@@ -23,6 +25,9 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quartile of a numeric column. They can also be features."""
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists them; ``skip`` drops them."""
+    copies: Literal["together", "independent"] = "together"
+    """Treatment of rows with the same content when splits are drawn: ``together`` keeps them in one split,
+    ``independent`` treats them like other rows."""
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
