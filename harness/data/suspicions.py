@@ -9,8 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.interfaces import PreparedData, Split
+from harness.records import DataInfo
 
 Digests = NDArray[np.uint64]
+
+
+REPEATED = 0.05
+"""Fraction of a split above which equal examples are reported."""
+CONSTANT = 0.01
+"""Fraction of a split above which constant examples are reported."""
+MAJORITY = 0.8
+"""Fraction of the test split above which the most frequent class is reported."""
 
 
 def suspicions(data: PreparedData) -> list[str]:
@@ -18,8 +27,11 @@ def suspicions(data: PreparedData) -> list[str]:
     splits = {"training": data.train, "validation": data.validation, "test": data.test}
     digests = {name: row_digests(split) for name, split in splits.items()}
     found = _shared(digests)
+    for name, split in splits.items():
+        found += [*_repeated(name, digests[name], data.info), *_constant(name, split)]
     if data.info.objective == "classification":
         found += _contradictory(digests, {name: split.targets for name, split in splits.items()})
+        found += _majority(data.test.targets, data.info)
     return found
 
 
@@ -60,3 +72,50 @@ def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]
     if not count:
         return []
     return [f"{count:,} of {len(inputs):,} examples are equal to an example of another class after preparation"]
+
+
+def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
+    """Return a sentence if one example makes up a large part of a split.
+
+    In tables whose features have few distinct values, many examples are equal, so only a majority is reported.
+    """
+    count = int(np.unique(digests, return_counts=True)[1].max())
+    limit = 0.5 if info.kind == "features" else REPEATED
+    if count < 3 or count <= limit * len(digests):
+        return []
+    return [
+        f"{count:,} of {len(digests):,} {name} examples ({count / len(digests):.1%}) are identical after preparation"
+    ]
+
+
+def _constant(name: str, split: Split) -> list[str]:
+    """Return a sentence about each input with examples whose values are all equal, such as silence or a blank image.
+
+    Only inputs with at least 16 numbers per example are checked, because few numbers may be equal by chance. Integer
+    token ids are checked by the task, which knows their meaning.
+    """
+    found = []
+    for key, array in split.inputs.items():
+        flat = np.asarray(array).reshape(len(split), -1)
+        if flat.shape[1] < 16 or array.dtype.kind not in "fu":
+            continue
+        count = int((flat.max(axis=1) == flat.min(axis=1)).sum())
+        if count > CONSTANT * len(split):
+            found.append(
+                f"in {count:,} of {len(split):,} {name} examples ({count / len(split):.1%}), all values of the input "
+                f"{key!r} are equal, as in silence or a blank image"
+            )
+    return found
+
+
+def _majority(targets: NDArray[Any], info: DataInfo) -> list[str]:
+    """Return a sentence if always predicting one class would score well."""
+    counts = np.bincount(targets, minlength=info.outputs)
+    share = counts.max() / len(targets)
+    if share <= MAJORITY:
+        return []
+    label = info.label_names[int(counts.argmax())] if info.label_names else str(int(counts.argmax()))
+    return [
+        f"{share:.1%} of the test examples belong to the class {label!r}, so that always predicting it scores an "
+        f"accuracy of {share:.3f}; compare f1_macro as well"
+    ]
