@@ -103,15 +103,17 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
         version = msgspec.json.decode(data, type=_Version).schema_version
         if version > SCHEMA_VERSION:
             raise RecordError(
-                f"{path}: schema version {version} is newer than {SCHEMA_VERSION}, the newest that this version of "
-                "harness reads; upgrade harness"
+                f"{path}: this version of harness reads schema versions up to {SCHEMA_VERSION}, but the record has "
+                f"version {version}; upgrade harness"
             )
         if version == SCHEMA_VERSION:
             return msgspec.json.decode(data, type=RunRecord)
         raw = msgspec.json.decode(data)
         for step in range(version, SCHEMA_VERSION):
             if step not in MIGRATIONS:
-                raise RecordError(f"{path}: unknown schema version {version}")
+                raise RecordError(
+                    f"{path}: unknown schema version {version}; harness reads versions 1 to {SCHEMA_VERSION}"
+                )
             raw = MIGRATIONS[step](raw)
         return msgspec.convert(raw, RunRecord)
     except (
@@ -120,7 +122,7 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
         LookupError,
         TypeError,
     ) as error:  # migrating a damaged record raises the last two
-        raise RecordError(f"{path}: is not a valid record: {error}") from None
+        raise RecordError(f"{path}: not a valid record: {error}") from None
 
 
 def write_json(path: Path, value: object) -> None:
