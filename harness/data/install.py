@@ -90,7 +90,7 @@ def install(dataset: Dataset, report: Report) -> Path:
 def require_files(dataset: Dataset) -> Dataset:
     """Return `dataset`. Raises `harness.UsageError` if it declares no files."""
     if not dataset.files:
-        raise UsageError(f"dataset {dataset.name!r} is embedded: it has no files to download and can be used directly")
+        raise UsageError(f"dataset {dataset.name!r} has no files to download; it can be used directly")
     return dataset
 
 
@@ -265,7 +265,9 @@ def _explain_disk_errors(dataset: Dataset) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             for unfinished in dataset_dir(dataset).glob(".*.partial"):
                 shutil.rmtree(unfinished, ignore_errors=True)
-            cause = f"no space left; the download is {megabytes(total_bytes(dataset.files))}, and more when extracted"
+            cause = (
+                f"no space left; the download is {megabytes(total_bytes(dataset.files))} and takes more when extracted"
+            )
             remedy = "free some space"
         raise DataError(
             f"dataset {dataset.name!r}: cannot write to the cache {cache_dir()}: {cause}; {remedy} or set "

@@ -160,7 +160,9 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
         if is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
             problems.add(where, f"the {what} in column {column!r} is missing")
         elif not isinstance(cell, str | int):
-            problems.add(where, f"the {what} in column {column!r} is {_shown(cell)}, which is neither text nor integer")
+            problems.add(
+                where, f"the {what} in column {column!r} is {_shown(cell)}, which is neither text nor an integer"
+            )
         elif type(cell) is not usual:
             problems.add(
                 where,

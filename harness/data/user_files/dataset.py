@@ -65,8 +65,8 @@ class UserDataset(Dataset[OwnOptions]):
             )
         if objective == "token_classification":
             raise CombinationError(
-                f"{path}: token classification cannot read files, which have one label per row instead of one per "
-                "position; use a dataset from a plugin"
+                f"{path}: token classification needs one label per position, but files have one label per row; "
+                "use a dataset from a plugin"
             )
         self.path = path.expanduser().resolve()
         self.name, self.kind, self.objective = self.path.name or "/", kind, objective  # type: ignore[misc]

@@ -33,7 +33,7 @@ def files_by_class(root: Path, kind: str) -> tuple[list[str], list[str], list[st
     """
     files, others = _files(root, kind)
     if not files:
-        raise DataError(f"{root}: the folder and its subfolders have no {kind} files ({', '.join(MEDIA[kind])})")
+        raise DataError(f"{root}: the folder and its subfolders contain no {kind} files ({', '.join(MEDIA[kind])})")
     loose = [file for file in files if "/" not in file]
     advice = "move each file into a folder named after its class, or add a metadata file with paths and labels"
     if loose:
@@ -44,7 +44,7 @@ def files_by_class(root: Path, kind: str) -> tuple[list[str], list[str], list[st
         if len({NAMES[top.lower()] for top in named}) > 1:
             others_shown = ", ".join(top for top in tops if top not in named)
             raise DataError(
-                f"{root}: there are split folders ({', '.join(named)}) next to other folders ({others_shown}); keep "
+                f"{root}: split folders ({', '.join(named)}) are mixed with other folders ({others_shown}); keep "
                 "only one of the two kinds"
             )
         _check_used(root, kind, files, others, 1)
@@ -88,7 +88,9 @@ def _files(root: Path, kind: str) -> tuple[list[str], list[str]]:
                 kept = files if Path(name).suffix.lower() in MEDIA[kind] else others
                 kept.append((relative / name).as_posix())
         if len(Path(folder).parts) - len(root.parts) > 32:
-            raise DataError(f"{folder}: folders are nested more than 32 deep; remove symbolic links that form a loop")
+            raise DataError(
+                f"{folder}: folders are nested more than 32 levels deep; remove symbolic links that form a loop"
+            )
     return sorted(files), sorted(others)
 
 
