@@ -57,7 +57,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     if selection.repeat is not None and selection.repeat < 1:
         raise UsageError(f"repeat must be at least 1, got {selection.repeat}")
     if isinstance(selection.pretrained, str):
-        raise ValueError("the checkpoint must be located before planning; see Selection.resolved")
+        raise ValueError("the selection's checkpoint is not resolved; call Selection.resolved first")
     protocol = _named_protocol(selection.protocol)
     overrides = parse_overrides(selection.overrides)
     available = _available_backends(selection, catalog)

@@ -119,8 +119,8 @@ class Selection:
         default="standard",
         metadata=_option(
             "protocol",
-            "Measurement effort: duration and required precision of the measurements; publish also runs 3 seeds and "
-            "5 repeats.",
+            "Measurement effort: duration and required precision of the measurements. The protocol publish also runs 3 "
+            "seeds with 5 repeats each.",
             default="standard",
             choices=("quick", "standard", "publish"),
             shared=True,
@@ -172,7 +172,8 @@ class Selection:
         default=None,
         metadata=_option(
             "repeat",
-            "Number of times to execute each run, interleaved; `harness compare` needs at least 3 for speed.",
+            "Number of repeats of each run. Repeats are interleaved. `harness compare` needs at least 3 to compare "
+            "speed.",
             default="1, or 5 with --protocol publish",
             kind=int,
             metavar="N",
