@@ -43,12 +43,12 @@ BROKEN = {
     ),
     "missing method": (
         "import harness\nclass D(harness.Dataset): ...\n@harness.hookimpl\ndef harness_datasets():\n    yield D()\n",
-        "write the method load of D (",
+        "implement the method load of D (",
         "line 5, in harness_datasets",
     ),
     "missing methods": (
         "import harness\nclass B(harness.Backend): ...\n@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
-        "write the methods devices, open of B",
+        "implement the methods devices, open of B",
     ),
     "missing attributes": (
         "import harness\nclass B(harness.Backend):\n    name = 'b'\n    summary = ''\n"

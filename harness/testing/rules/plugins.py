@@ -105,7 +105,7 @@ PLUGIN_RULES: tuple[Rule[Installed], ...] = (
     ),
     Rule(
         "plugin-has-unique-names",
-        "The names of the objects that it provides are not used by another plugin.",
+        "No other plugin provides an object with the same name.",
         "rename the object, or uninstall the other plugin",
         _has_unique_names,
     ),
