@@ -181,7 +181,7 @@ class Rapl:
                 try:
                     (zone / "energy_uj").read_text()
                 except PermissionError:
-                    self.source = f"RAPL: only root can read {zone / 'energy_uj'}; allow others with chmod a+r"
+                    self.source = f"RAPL: only root can read {zone / 'energy_uj'}; to allow all users, run chmod a+r"
                     self._zones = []
                     return
                 self._zones.append(zone)

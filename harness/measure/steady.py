@@ -107,7 +107,9 @@ def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[Flag
     width, limit = _relative_half_width(rates), protocol.max_relative_half_width
     if width > limit:
         actual = "is not defined" if np.isinf(width) else f"is ±{width:.1%}"
-        flags.append(("wide", f"the 95% confidence interval of the median {actual}; required is ±{limit:.1%}"))
+        flags.append(
+            ("wide", f"the 95% confidence interval of the median {actual}; the protocol requires ±{limit:.1%}")
+        )
     if len(rates) > MAX_TESTED:
         rates = rates[np.linspace(0, len(rates) - 1, MAX_TESTED).astype(int)]
     drift = _drift(rates)
