@@ -58,7 +58,7 @@ class BaselineSession(harness.Session):
 
     def predict(self, inputs: Mapping[str, Array]) -> Array:
         if self._fitted is None:
-            raise UnsupportedError("this baseline is not fitted, so it cannot predict; it has no initial weights")
+            raise UnsupportedError("this baseline is not fitted, so it cannot predict; train it first")
         return self._outputs(self._fitted, self._features(inputs))
 
     def _outputs(self, fitted: Any, features: Any) -> Array:

@@ -97,7 +97,10 @@ class EspeakDigits(Dataset[EspeakDigitsOptions]):
     license = "synthesized locally; espeak-ng's license (GPL-3.0-or-later) does not apply to its output"
     homepage = "https://github.com/espeak-ng/espeak-ng"
     citation = "espeak-ng, synthesized with the voices of the installed espeakng-loader"
-    notes = "Created for this harness, so there are no published results. Sizes are those with espeakng-loader 0.2.4."
+    notes = (
+        "This dataset was created for harness, so there are no published results. The numbers of examples are for "
+        "espeakng-loader 0.2.4."
+    )
     examples = {"train": 2_880, "validation": 600, "test": 640}
     inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
     label_names = DIGITS

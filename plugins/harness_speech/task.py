@@ -84,7 +84,7 @@ class Speech(Task[SpeechOptions]):
         def rates(split: Split) -> list[int]:
             own, common = split.inputs.get("sample_rate_hz"), data.details.get("sample_rate_hz")
             if own is None and not common:
-                raise DataError("the dataset does not state its sample rate; add 'sample_rate_hz' to its details")
+                raise DataError("the dataset does not specify its sample rate; add 'sample_rate_hz' to its details")
             return [int(common or 0)] * len(split) if own is None else own.tolist()
 
         rate_hz = options.sample_rate_hz or min([HIGHEST_RATE_HZ, *rates(data.train)])
