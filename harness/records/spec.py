@@ -36,19 +36,29 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
       s^ = s / (1 - beta2^t); p -= a m^ / (sqrt(s^) + epsilon).
     - ``adamw`` (Loshchilov and Hutter 2019): p -= a w p first, then the Adam step without w in g.
 
-    Weight decay is applied only to parameters with ``Parameter.decay=True``.
+    Weight decay is applied only to parameters with ``Parameter.decay=True``. The constructor raises `ValueError` if a
+    value is out of range.
     """
 
     epochs: int = 10
+    """Number of passes over the training split."""
     batch_size: int = 64
+    """Number of examples in a batch, for training and inference."""
     optimizer: Literal["sgd", "rmsprop", "adam", "adamw"] = "adamw"
     learning_rate: float = 1e-3
+    """Learning rate after warm-up and before decay."""
     momentum: float = 0.0
+    """Momentum of ``sgd``."""
     nesterov: bool = False
+    """True to use Nesterov momentum in ``sgd``."""
     beta1: float = 0.9
+    """Decay rate of the first moment in ``adam`` and ``adamw``."""
     beta2: float = 0.999
+    """Decay rate of the second moment in ``adam`` and ``adamw``."""
     epsilon: float = 1e-8
+    """Constant that is added to the denominator in ``rmsprop``, ``adam`` and ``adamw``."""
     weight_decay: float = 0.0
+    """Weight decay, w in the formulas above."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate schedule after warm-up: constant, or linear or cosine decay to zero at the last step."""
     warmup_fraction: float = 0.0
@@ -57,6 +67,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum global 2-norm of the gradients. Gradients with a larger norm are scaled down to it. None for no
     clipping."""
     label_smoothing: float = 0.0
+    """Probability mass that is distributed evenly over all classes."""
     dropout: float = 0.0
     """Dropout probability in all dropout layers of the model; 0 for models without dropout layers."""
 
@@ -114,17 +125,25 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     resolved device.
     """
     precision: Precision = "fp32"
+    """Numeric precision of training and inference."""
     compile: bool = False
+    """True to compile the model with the backend's compiler."""
     deterministic: bool = False
     """True to use only deterministic kernels, which are slower on a GPU."""
     seed: int = 0
+    """Seed for initial weights, batch order, augmentation and dropout."""
     threads: int = 1
+    """Number of CPU threads."""
     recipe: Recipe
     protocol: Protocol = Protocol()
     pretrained: Pretrained | None = None
+    """Checkpoint from which training starts; None for initial weights drawn from the seed."""
     task_options: dict[str, Any] = {}
+    """Options of the task, by name."""
     dataset_options: dict[str, Any] = {}
+    """Options of the dataset, by name."""
     model_options: dict[str, Any] = {}
+    """Values of the model's configuration, by name."""
     source: DataSource | None = None
     """Source of a user-provided data file; None for a dataset that a plugin provides."""
 
@@ -177,7 +196,9 @@ class InputSpec(Struct, frozen=True, kw_only=True):
     """Shape of an input array without the batch axis, and name of its numpy dtype."""
 
     shape: tuple[int, ...]
+    """Shape of one example."""
     dtype: str
+    """Name of the numpy dtype, such as ``float32``."""
 
 
 class DataInfo(Struct, frozen=True, kw_only=True):
@@ -191,6 +212,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     outputs: int
     """Number of classes, or number of regression targets."""
     label_names: tuple[str, ...] = ()
+    """Names of the classes, in the order of their indices; for regression, names of the targets."""
     target_mean: tuple[float, ...] = ()
     """Means of the training targets, used to standardize regression targets. `in_target_unit` reverses the
     standardization."""

@@ -160,7 +160,10 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Create a hidden directory for an unfinished run, and remove it on exit unless `commit` has renamed it."""
+        """Create a hidden directory for an unfinished run, and remove it on exit unless `commit` has renamed it.
+
+        Raises `harness.RecordError` if it cannot be created.
+        """
         try:
             path = Path(tempfile.mkdtemp(dir=self.path, prefix=_SCRATCH))
         except OSError as error:
@@ -171,7 +174,10 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     def commit(self, scratch: Path, record: RunRecord) -> StoredRun:
-        """Assign the repeat number and run ID, write the record, and rename the directory."""
+        """Assign the repeat number and run ID, write the record, and rename the directory.
+
+        Raises `harness.RecordError` if the record cannot be written.
+        """
         spec, key = record.spec, record.spec.key
         stem = f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{key[:8]}"
         scratch.chmod(0o755)
@@ -193,7 +199,10 @@ class Store:
             repeat += 1
 
     def load(self) -> Loaded:
-        """Return all readable runs. Unreadable records are listed in `Loaded.problems` and do not raise."""
+        """Return all readable runs. Unreadable records are listed in `Loaded.problems` and do not raise.
+
+        Raises `harness.RecordError` if the results directory itself cannot be read.
+        """
         runs, problems = [], []
         with no_collection():
             for path in self._directories():
