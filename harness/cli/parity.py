@@ -82,7 +82,7 @@ def parity(
 
 
 def _specs(selection: Selection, catalog: Catalog, everything: bool) -> Iterator[RunSpec]:
-    """Yield the selected specs or, if `everything` is true, the specs of every model for every task that it suits."""
+    """Yield the selected specs or, if `everything` is true, the specs of every model for every compatible task."""
     import dataclasses
 
     from harness.data.checkpoint import locate

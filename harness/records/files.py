@@ -105,5 +105,5 @@ def safe_name(name: str) -> str:
 
 
 def _sibling(path: Path) -> Path:
-    """Return an unused hidden path in the same directory. A file created at this path gets the default mode."""
+    """Return an unused hidden path in the same directory. A file created at this path has the default mode."""
     return path.with_name(f".{path.name}-{secrets.token_hex(4)}")

@@ -70,7 +70,7 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
 
 
 def _titled(column: Column, rows: tuple[Row, ...]) -> Column:
-    """Return the column. The title of the quality column gets the name and the unit of the metric."""
+    """Return the column. The title of the quality column contains the name and the unit of the metric."""
     if column.name not in ("quality", "reference"):
         return column
     metrics = dict.fromkeys(row.text("metric") for row in rows if row.text("metric"))

@@ -67,8 +67,8 @@ def fixed_length(waveforms: Sequence[Waveform], samples: int, *, normalized: boo
 def with_noise(clips: NDArray[np.float32], snr_db: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Add white Gaussian noise to each of the `clips` ``[B, samples]``, at a signal-to-noise ratio of `snr_db`.
 
-    Zeros at the end of a row are padding: they do not count toward the power and receive no noise. A silent clip stays
-    silent.
+    Zeros at the end of a row are padding: they do not count toward the power and receive no noise. A silent clip
+    remains silent.
     """
     import numpy as np
 

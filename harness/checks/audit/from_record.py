@@ -139,7 +139,7 @@ def _scores(record: RunRecord, outcome: Success, arrays: Arrays | None, catalog:
 
 
 def _siblings(run: StoredRun, others: Sequence[StoredRun]) -> Iterator[Finding]:
-    """Check that different seeds give different weights, and that repeats start from the same weights and data."""
+    """Check that different seeds lead to different weights, and that repeats start from the same weights and data."""
     record = run.record
     comparable = [
         other

@@ -32,7 +32,8 @@ class Service:
             self.answer([0])
 
     def answer(self, samples: Sequence[int]) -> None:
-        """Compute the samples with these indices, including the transfer of inputs from and outputs to the host."""
+        """Compute the outputs for the samples with these indices, including the transfer of inputs from and outputs to
+        the host."""
         size = self.batch_size
         in_flight: deque[Any] = deque()
         with self._session.inference():

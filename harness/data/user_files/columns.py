@@ -225,7 +225,8 @@ def categories(table: Table, column: str, problems: Problems, *, declared: bool)
             found.append(None)
         elif not declared and number(cell) is not None and not isinstance(cell, bool):
             problems.add(
-                where, f"mixed types: column {column!r} contains the number {_shown(cell)}, but most of it is text"
+                where,
+                f"mixed types: column {column!r} contains the number {_shown(cell)}, but most of its cells are text",
             )
             found.append(None)
         else:

@@ -89,7 +89,7 @@ def _read(path: Path) -> Split:
 
 
 def sentences(phrases: Iterable[str]) -> NDArray[np.int64]:
-    """Return, for each phrase, the index of a longest phrase that contains it, int64 ``[N]``."""
+    """Return, for each phrase, the index of the longest phrase that contains it, int64 ``[N]``."""
     import numpy as np
 
     tokens = [tuple(phrase.split()) for phrase in phrases]

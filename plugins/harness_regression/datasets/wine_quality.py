@@ -28,8 +28,8 @@ class WineQuality(Dataset[WineQualityOptions]):
     ``[N, 1]``. Groups: ``wine``, ``red`` or ``white``.
 
     There is no published split. Here, 20% of the rows are drawn for the test split and 10% of the rest for the
-    validation split, with the seed ``split_seed``. Wines with equal measurements stay in one split (1,177 of the 6,497
-    rows are copies of another). The literature reports the mean absolute error or the RMSE.
+    validation split, with the seed ``split_seed``. Wines with equal measurements are in the same split (1,177 of the
+    6,497 rows are copies of another). The literature reports the mean absolute error or the RMSE.
     """
 
     name = "wine-quality"

@@ -263,7 +263,7 @@ def test_load_table_returns_numbers_and_categories(tmp_path: Path) -> None:
         ("price", "1e300", r"target column 'price' contains '1e300', which is larger than 1e\+100"),
         ("rooms", "-1e200", r"column 'rooms' contains '-1e200', which is larger than 1e\+100 in absolute value"),
         ("rooms", "many", "mixed types: column 'rooms' contains 'many', which is not a number"),
-        ("town", "7", "mixed types: column 'town' contains the number '7', but most of it is text"),
+        ("town", "7", "mixed types: column 'town' contains the number '7', but most of its cells are text"),
     ],
 )
 def test_load_bad_cell_is_reported_or_skipped(tmp_path: Path, column: str, cell: str, message: str) -> None:
