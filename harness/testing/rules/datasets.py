@@ -25,7 +25,7 @@ class LoadedDataset:
         if reason := missing(dataset.requires):
             raise NotChecked(reason)
         if dataset.files and not install_dir(dataset).is_dir():
-            raise NotChecked(f"its files are not installed; run: harness data fetch {dataset.name}")
+            raise NotChecked(f"the dataset's files are not installed; run: harness data fetch {dataset.name}")
         return dataset.load(dataset.Options())
 
     @cached_property

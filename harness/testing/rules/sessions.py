@@ -158,7 +158,7 @@ def _computes_gradients(bench: Workbench) -> None:
         raise Broken("calling gradients changed a weight")
     if abs(loss - step) > CLOSE * max(1.0, abs(step)):
         raise Broken(
-            f"for the same batch and weights, gradients returns the loss {loss:.6g}, but train_step {step:.6g}"
+            f"for the same batch and weights, gradients returns the loss {loss:.6g}, but train_step returns {step:.6g}"
         )
     slope = sum(float((array.astype(np.float64) ** 2).sum()) for array in gradients.values())
     size = 1e-2 / max(1e-12, slope**0.5)
@@ -217,7 +217,7 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "backend-learns",
         "Training steps on one batch decrease its loss.",
-        "check the sign of the update, the mean in the loss, and that the optimizer has all trainable variables",
+        "check the sign of the update, the mean in the loss, and whether the optimizer has all trainable variables",
         _learns,
     ),
     Rule(

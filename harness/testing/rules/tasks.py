@@ -115,7 +115,9 @@ def _prepares_examples_independently(case: PreparedTask) -> None:
         fewer = case.task.prepare(shortened, case.options)
         for column, array in getattr(case.data, name).inputs.items():
             if not same(np.asarray(array[:half]), np.asarray(getattr(fewer, name).inputs[column])):
-                raise Broken(f"the input {column!r} of {name} changes if other examples are removed from the split")
+                raise Broken(
+                    f"the input {column!r} of an example in the {name} split changes if other examples are removed"
+                )
 
 
 def _augments_reproducibly(case: PreparedTask) -> None:
@@ -129,7 +131,7 @@ def _augments_reproducibly(case: PreparedTask) -> None:
     for name, array in case.data.train.inputs.items():
         before, after = array[:8], one.get(name)
         if after is None or (after.shape, after.dtype) != (before.shape, before.dtype):
-            raise Broken(f"augment removes the input {name!r}, or changes its shape or dtype")
+            raise Broken(f"augment removes the input {name!r} or changes its shape or dtype")
         if not np.array_equal(after, again[name]):
             raise Broken(f"augment changes {name!r} differently when it is called again with an rng in the same state")
 
