@@ -38,7 +38,7 @@ BACKENDS = ("torch", "tensorflow")
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A test score that a model should reach with the recipe that the dataset declares for it."""
+    """A test score that a model should reach with the recipe that the dataset declares for the model."""
 
     task: str
     dataset: str

@@ -146,7 +146,7 @@ def run(
     deterministic : bool, default=False
         Use only deterministic kernels, which give bitwise identical results in every run.
     parity : bool, default=False
-        Check before the runs that the backends compute the same results, and store the verdict in the records.
+        Before the runs, check that the backends compute the same results, and store the verdict in the records.
     pretrained : str or path-like, optional
         Checkpoint to start from: a directory or the id of a model on the Hugging Face Hub. By default, models are
         trained from scratch.

@@ -31,7 +31,7 @@ class Reading(NamedTuple):
     own_s: float | None = None
     """CPU time of all threads of this process."""
     stolen_s: float | None = None
-    """Time during which the hypervisor ran other guests."""
+    """Time during which the hypervisor ran other virtual machines."""
     quota_s: float | None = None
     """Time during which the process was throttled by its cgroup's CPU quota (cgroup v2, cpu.stat)."""
     thermal_events: float | None = None
@@ -119,7 +119,7 @@ class Machine:
                 flags.append(("other_load", f"{others:.1f} of {len(self._cores)} cores were busy with other work"))
         if passed.stolen_s is not None and passed.stolen_s / seconds / len(self._cores) > THROTTLED_FRACTION:
             stolen = passed.stolen_s / seconds / len(self._cores)
-            flags.append(("other_load", f"the hypervisor gave {stolen:.1%} of the CPU time to other guests"))
+            flags.append(("other_load", f"the hypervisor gave {stolen:.1%} of the CPU time to other virtual machines"))
         if self.gpu_others:
             flags.append(("other_load", f"other processes on the GPU: {self.gpu_others}"))
         causes = (

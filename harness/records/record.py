@@ -52,7 +52,7 @@ class Scores(Struct, frozen=True, kw_only=True):
     reference: dict[str, float | None] | None = None
     """Test scores of the model's closed-form solution; None if the model has no such solution."""
     per_class: list[ClassScore] = []
-    """Scores for each class; empty for other objectives than classification."""
+    """Scores for each class; empty unless the objective is classification."""
     confusion: list[list[int]] = []
     """Confusion matrix, with true classes as rows and predicted classes as columns."""
     slices: list[SliceScore] = []
@@ -182,7 +182,7 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
     metric: str
     """Name of the validation metric."""
     target: float
-    """Score that was to be reached."""
+    """Target for the score."""
     train_s: float | None
     """Training time up to the end of that epoch in seconds, excluding validation; None if the target was never
     reached."""

@@ -62,7 +62,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate schedule after warm-up: constant, or linear or cosine decay to zero at the last step."""
     warmup_fraction: float = 0.0
-    """Fraction of all steps during which the learning rate rises linearly from zero."""
+    """Fraction of all steps during which the learning rate increases linearly from zero."""
     clip_norm: float | None = None
     """Maximum global 2-norm of the gradients. Gradients with a larger norm are scaled down to it. None for no
     clipping."""

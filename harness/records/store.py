@@ -31,7 +31,7 @@ RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.
 AUDIT = "audit.json"
 _SCRATCH = ".partial-"
 _NO_RECORD = (FileNotFoundError, NotADirectoryError)
-"""Exceptions raised when reading the record from a directory that does not contain a run."""
+"""Exceptions that are raised when the record is read from a directory that does not contain a run."""
 
 
 def _from_1(record: dict[str, Any]) -> dict[str, Any]:

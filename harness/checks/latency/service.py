@@ -16,7 +16,7 @@ MAX_IN_FLIGHT = 16
 
 
 class Service:
-    """A service that computes samples by index, `batch_size` at a time.
+    """A service that computes the outputs for samples, given by index, `batch_size` at a time.
 
     All batches have the same size, so that the model is compiled only once. An incomplete batch is padded with copies
     of its last sample.

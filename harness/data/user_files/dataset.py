@@ -112,7 +112,7 @@ class UserDataset(Dataset[OwnOptions]):
         self, examples: Examples
     ) -> tuple[NDArray[Any], tuple[str, ...], dict[str, NDArray[Any]], dict[str, bool | int | float | str]]:
         """Return the targets, the label names, the row indices of each split and the details to record. Bad rows are
-        left out."""
+        omitted."""
         import numpy as np
 
         from harness.data.user_files.columns import class_names

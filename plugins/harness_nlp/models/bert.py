@@ -49,7 +49,9 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.vocab_size is not None and self.vocab_size < 1:
-            raise ValueError(f"vocab_size must be at least 1, got {self.vocab_size}; omit it to use that of the data")
+            raise ValueError(
+                f"vocab_size must be at least 1, got {self.vocab_size}; omit it to use the size in the data"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
