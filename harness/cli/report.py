@@ -99,7 +99,7 @@ def report(
     if not loaded.runs:
         state = "contains no runs" if directory.is_dir() else "does not exist"
         raise UsageError(
-            f"results directory {str(directory)!r} {state}; create some with `harness run --task ...`, "
+            f"results directory {str(directory)!r} {state}; create runs with `harness run --task ...`, "
             "or choose another directory with --results DIR"
         )
     comparison = Report(

@@ -136,7 +136,7 @@ def clear(dataset: Dataset) -> int:
         freed = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
         removed = folder.with_name(f".{folder.name}.removed")
         shutil.rmtree(removed, ignore_errors=True)
-        folder.rename(removed)  # atomic, so that a killed process leaves no incomplete dataset
+        folder.rename(removed)  # atomic, so that no incomplete dataset remains if the process is killed
         shutil.rmtree(removed)
     return freed
 

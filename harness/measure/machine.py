@@ -17,9 +17,9 @@ from harness.measure.nvml import NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
-"""Number of cores in use by other processes above which a flag is set."""
+"""A flag is set if other processes use more than this number of cores, on average."""
 THROTTLED_FRACTION = 0.01
-"""Fraction of time spent throttled above which a flag is set."""
+"""A flag is set if the run is throttled for more than this fraction of the time."""
 
 
 class Reading(NamedTuple):

@@ -14,7 +14,7 @@ from harness.records import FlagKind, Protocol, Steady
 SIGNIFICANT = 0.01
 """Significance level for the drift and bimodality tests."""
 RELEVANT = 0.02
-"""Drift, or distance between two modes, as a fraction of the median, below which no flag is set."""
+"""Minimum drift or distance between two modes, as a fraction of the median, for which a flag is set."""
 MAX_TESTED = 1000
 """Maximum number of windows that are tested for drift and bimodality. In longer series, evenly spaced windows are
 tested."""

@@ -95,7 +95,7 @@ class Selection:
         default=(),
         metadata=_option(
             "seed",
-            "Random seed; each seed is a separate run.",
+            "Random seed. Each seed is a separate run.",
             default="0, or 0,1,2 with --protocol publish",
             kind=int,
             several=True,
@@ -139,7 +139,7 @@ class Selection:
         default=(),
         metadata=_option(
             "split",
-            "Published split of the dataset; each split is a separate run.",
+            "Published split of the dataset. Each split is a separate run.",
             default="the first split",
             kind=int,
             several=True,

@@ -243,8 +243,8 @@ def categories(table: Table, column: str, problems: Problems, *, declared: bool)
 def slice_values(table: Table, column: str, *, names: bool) -> list[float] | list[str]:
     """Return the values of a slice column as numbers if all cells are numbers and `names` is false, else as strings.
 
-    A missing number becomes NaN, and a missing string is empty. Strings are joined into one line and truncated to
-    `SLICE_LETTERS` characters.
+    A missing number becomes NaN, and a missing string becomes an empty string. Strings are joined into one line and
+    truncated to `SLICE_LETTERS` characters.
     """
     cells = table.columns[column]
     values = [number(cell) for cell in cells]
