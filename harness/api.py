@@ -146,21 +146,21 @@ def run(
     deterministic : bool, default=False
         Use only deterministic kernels, which give bitwise identical results in every run.
     parity : bool, default=False
-        Check before the runs that the backends compute the same results, and store the verdict in the records.
+        Before the runs, check that the backends compute the same results, and store the verdict in the records.
     pretrained : str or path-like, optional
         Checkpoint to start from: a directory or the id of a model on the Hugging Face Hub. By default, models are
         trained from scratch.
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
-        Random seeds, from 0 to 2**32 - 1; each is a separate run. By default, the protocol's seeds: 0, or 0, 1 and 2
-        for ``"publish"``.
+        Random seeds, from 0 to 2**32 - 1. Each seed is a separate run. By default, the protocol's seeds: 0, or 0, 1
+        and 2 for ``"publish"``.
     split : int, iterable of int or "all", optional
-        Published splits of the dataset; each is a separate run. By default, the first split.
+        Published splits of the dataset. Each split is a separate run. By default, the first split.
     threads : int, optional
         Number of CPU threads per run, from 1 to 1024. By default, the number of available cores.
     repeat : int, optional
-        Number of times to execute each run; repeats are interleaved. By default, 1, or 5 with the protocol
+        Number of repeats of each run. Repeats are interleaved. By default, 1, or 5 with the protocol
         ``"publish"``.
     protocol : {"standard", "quick", "publish"}, default="standard"
         Measurement effort: the duration and the required precision of the measurements.

@@ -94,8 +94,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
             raise HarnessError(f"{backend} could not evaluate the run: {evaluated.message}")
         if evaluated.dataset_digest != record.provenance.dataset_digest:
             raise HarnessError(
-                f"the data are not those that run {record.run_id!r} was trained and tested on; restore that version, "
-                "or train again"
+                f"the data differ from those of run {record.run_id!r}; restore that version of the data, or train again"
             )
         outputs = read_arrays(directory / ARRAYS)["test_outputs"]
     return _compared(stored, record.outcome, backend, evaluated, outputs)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--fail-on",
     multiple=True,
     metavar="METRIC:BOUND",
-    help="Exit with status 1 if the whole confidence interval of the change is beyond the bound, such as "
+    help="Exit with status 1 if the whole confidence interval of the change is beyond this bound, such as "
     "train_samples_per_s:-5% or accuracy:-0.01. Can be repeated.",
 )
 @options.format_
@@ -78,7 +78,7 @@ def compare(
             click.echo(f"Warning: {side}: {text}", err=True)
     matches, left = match(*sides.values())
     for name in left:
-        click.echo(f"Warning: excluded, because no runs on the other side match: {name}", err=True)
+        click.echo(f"Warning: excluded because the other side has no matching runs: {name}", err=True)
     if not matches:
         raise UsageError("no successful runs of BASE and NEW match; compare runs of the same task, dataset and model")
     compared = compare_all(matches, options.catalog(), metric, [gate.metric for gate in gates])

@@ -185,7 +185,7 @@ def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:
     failed = False
     for dataset in [catalog.dataset(name) for name in dict.fromkeys(names)]:
         if not dataset.files:
-            click.echo(f"{dataset.name}: embedded, there are no files in the cache")
+            click.echo(f"{dataset.name}: embedded in the package; no files in the cache")
             continue
         try:
             click.echo(act(dataset))
@@ -229,7 +229,7 @@ def render(dataset: DatasetInfo) -> str:
         "data": f"{dataset.kind}, {dataset.objective}",
         "examples": ", ".join(f"{count:,} {split}" for split, count in dataset.examples.items())
         + (", with the default options" if dataset.examples and dataset.options else ""),
-        "splits": f"{len(dataset.splits)} published; --split all runs all of them" if dataset.splits else "",
+        "splits": f"{len(dataset.splits)} published; use all of them with --split all" if dataset.splits else "",
         "inputs": ", ".join(f"{name}: {_form(each)}" for name, each in dataset.inputs.items()),
         _outputs(dataset): _some(dataset.label_names),
         "metric": dataset.metric,

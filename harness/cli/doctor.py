@@ -41,7 +41,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     results_problem: str | None
 
 
-@click.command(short_help="Report what can run on this machine, and why not.")
+@click.command(short_help="Report what can run on this machine and what is missing.")
 @options.plugins
 @click.option(
     "--roofline",

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 )
 @options.filters("task", "model", "backend")
 @click.option(
-    "--all", "everything", is_flag=True, help="Also show settings with runs at only one commit and set of versions."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also show settings whose runs all have the same commit and package versions.",
 )
 @options.format_
 @options.results

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     "--scenario",
     type=click.Choice(["single-stream", "multi-stream", "server", "offline"]),
     default="single-stream",
-    help="Queries of one sample after another (single-stream) or of eight samples (multi-stream), at random times "
-    "(server), or all samples at once (offline).",
+    help="How queries are sent: one after another, with one sample (single-stream) or eight samples (multi-stream) "
+    "each; at random times (server); or all samples at once (offline).",
 )
 @click.option(
     "--seconds",
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     metavar="N",
     help=options.with_default(
-        "Scenarios server and offline: batch size of the model.", "1 for server, that of the run for offline"
+        "Scenarios server and offline: batch size of the model.", "1 for server, the batch size of the run for offline"
     ),
 )
 @options.format_

@@ -138,13 +138,13 @@ _DATASET_OPTIONS = (
     Option(name="path-column", help="Own data: column with the file paths in a metadata file.", default=_INFERRED),
     Option(
         name="target-column",
-        help="Own data: column with the label; for regression, one or several.",
+        help="Own data: column with the label; regression accepts several columns.",
         default=_INFERRED,
         several=True,
     ),
     Option(
         name="feature-columns",
-        help="Own data: columns of a table to use as features.",
+        help="Own data: columns of a table that are used as features.",
         default="all remaining columns",
         several=True,
     ),
@@ -158,7 +158,7 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="slice-columns",
-        help="Own data: columns whose values, or quartiles of numbers, are also scored separately.",
+        help="Own data: columns by which scores are also broken down, by value or by quartile for numbers.",
         default="none",
         several=True,
     ),

@@ -79,7 +79,7 @@ def new(name: str, kind: str, output: Path | None) -> None:
     click.echo(f"\nNext:\n  pip install --editable {shlex.quote(str(folder))}\n  harness plugin check {name}", err=True)
 
 
-@plugin.command("list", short_help="List plugins, what they provide, and why one failed to load.")
+@plugin.command("list", short_help="List plugins, the objects that they provide, and load errors.")
 @options.plugins
 @options.format_
 def list_(format_: str) -> None:
@@ -198,7 +198,7 @@ def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
         refs = [ref for ref in known if ref.distribution != "harness"]
         if not refs:
             raise UsageError(
-                "only the built-in plugins of harness are installed; pass the name of one, or the path of your plugin"
+                "only built-in plugins are installed; pass the name of one of them or the path of your plugin"
             )
         return catalog, refs
     if Path(which).is_dir():

@@ -32,7 +32,7 @@ def locate(name: str) -> Pretrained:
     absent = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if absent:
         others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".h5", ".msgpack", ".ckpt"))
-        hint = f"; convert {', '.join(others)} to safetensors, the only format that is read" if others else ""
+        hint = f"; convert {', '.join(others)} to safetensors, the only supported format" if others else ""
         raise UsageError(f"the checkpoint {name!r} has no {' and no '.join(absent)} in {folder}{hint}")
     return Pretrained(
         name=name if revision else folder.resolve().name,

@@ -116,7 +116,7 @@ def _save(folder: Path, data: PreparedData) -> None:
         meta = Meta(digest=data.digest, info=data.info, arrays=stored)
         (scratch / META).write_bytes(msgspec.json.encode(meta))
         for old in folder.parent.glob(folder.name.partition("-")[0] + "-*"):
-            # Rename before deleting, so that no process sees an incomplete entry; open files stay readable.
+            # Rename before deleting, so that no process sees an incomplete entry; open files remain readable.
             with contextlib.suppress(OSError):
                 shutil.rmtree(old.rename(scratch / old.name))
         scratch.chmod(0o755)

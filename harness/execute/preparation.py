@@ -130,13 +130,14 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
     wanted = {"auto": next(iter(devices), "cpu"), "cuda": "cuda:0"}.get(spec.device, spec.device)
     if wanted not in devices:
         raise UnsupportedError(
-            f"backend {backend.name!r} finds no device {spec.device!r} here; it finds: {', '.join(devices) or 'none'}"
+            f"backend {backend.name!r} finds no device {spec.device!r} on this machine; "
+            f"available devices: {', '.join(devices) or 'none'}"
         )
     device = devices[wanted]
     if spec.precision not in device.precisions:
         raise UnsupportedError(
             f"backend {backend.name!r} cannot compute in {spec.precision} on {wanted} "
-            f"({device.description}); it supports: {', '.join(device.precisions)}"
+            f"({device.description}); supported precisions: {', '.join(device.precisions)}"
         )
     return device
 

@@ -229,7 +229,7 @@ class Backend(ABC):
     split. Such a backend uses no learning rate and no gradients, and its models may have no canonical parameters."""
     default_models: ClassVar[Sequence[str]] = ()
     """Preferred model variants for this backend, best first. If the user names no model and the task's default model
-    has no network for this backend, the first variant that suits the task is used."""
+    has no network for this backend, the first compatible variant is used."""
 
     @abstractmethod
     def devices(self) -> Sequence[DeviceInfo]:

@@ -161,7 +161,8 @@ class Dataset(ABC, Generic[OptionsT]):
     name: ClassVar[str]
     """Name of the dataset, as in ``--dataset``."""
     kind: ClassVar[str]
-    """Kind of raw input, which selects the tasks: ``text``, ``image``, ``audio`` or ``table``."""
+    """Kind of raw input, which determines the tasks that accept the dataset: ``text``, ``image``, ``audio`` or
+    ``table``."""
     objective: ClassVar[Objective]
     """Training objective that the targets are intended for."""
     summary: ClassVar[str]

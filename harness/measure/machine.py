@@ -18,9 +18,9 @@ from harness.measure.nvml import NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
-"""Number of cores in use by other processes above which a flag is set."""
+"""A flag is set if other processes use more than this number of cores, on average."""
 THROTTLED_FRACTION = 0.01
-"""Fraction of time spent throttled above which a flag is set."""
+"""A flag is set if the run is throttled for more than this fraction of the time."""
 
 
 class Reading(NamedTuple):
@@ -32,7 +32,7 @@ class Reading(NamedTuple):
     own_s: float | None = None
     """CPU time of all threads of this process."""
     stolen_s: float | None = None
-    """Time during which the hypervisor ran other guests."""
+    """Time during which the hypervisor ran other virtual machines."""
     quota_s: float | None = None
     """Time during which the process was throttled by the CPU quotas of its control groups."""
     thermal_events: float | None = None
@@ -120,7 +120,7 @@ class Machine:
                 flags.append(("other_load", f"{others:.1f} of {len(self._cores)} cores were busy with other work"))
         if passed.stolen_s is not None and passed.stolen_s / seconds / len(self._cores) > THROTTLED_FRACTION:
             stolen = passed.stolen_s / seconds / len(self._cores)
-            flags.append(("other_load", f"the hypervisor gave {stolen:.1%} of the CPU time to other guests"))
+            flags.append(("other_load", f"the hypervisor gave {stolen:.1%} of the CPU time to other virtual machines"))
         if self.gpu_others:
             flags.append(("other_load", f"other processes on the GPU: {self.gpu_others}"))
         causes = (
@@ -182,7 +182,7 @@ class Rapl:
                 try:
                     (zone / "energy_uj").read_text()
                 except PermissionError:
-                    self.source = f"RAPL: only root can read {zone / 'energy_uj'}; allow others with chmod a+r"
+                    self.source = f"RAPL: only root can read {zone / 'energy_uj'}; to allow all users, run chmod a+r"
                     self._zones = []
                     return
                 self._zones.append(zone)

@@ -57,7 +57,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     if selection.repeat is not None and selection.repeat < 1:
         raise UsageError(f"repeat must be at least 1, got {selection.repeat}")
     if isinstance(selection.pretrained, str):
-        raise ValueError("the checkpoint must be located before planning; see Selection.resolved")
+        raise ValueError("the selection's checkpoint is not resolved; call Selection.resolved first")
     protocol = _named_protocol(selection.protocol)
     overrides = parse_overrides(selection.overrides)
     available = _available_backends(selection, catalog)
@@ -165,8 +165,8 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
     """Return the name of the model to train if none is selected.
 
-    This is the first model family that suits the task and can load the checkpoint, else the family named in the
-    checkpoint, else the task's default model.
+    This is the first model family that is compatible with the task and can load the checkpoint, else the family named
+    in the checkpoint, else the task's default model.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):

@@ -95,7 +95,7 @@ class Selection:
         default=(),
         metadata=_option(
             "seed",
-            "Random seed; each seed is a separate run.",
+            "Random seed. Each seed is a separate run.",
             default="0, or 0,1,2 with --protocol publish",
             kind=int,
             several=True,
@@ -119,8 +119,8 @@ class Selection:
         default="standard",
         metadata=_option(
             "protocol",
-            "Measurement effort: duration and required precision of the measurements; publish also runs 3 seeds and "
-            "5 repeats.",
+            "Measurement effort: duration and required precision of the measurements. The protocol publish also runs 3 "
+            "seeds with 5 repeats each.",
             default="standard",
             choices=("quick", "standard", "publish"),
             shared=True,
@@ -139,7 +139,7 @@ class Selection:
         default=(),
         metadata=_option(
             "split",
-            "Published split of the dataset; each split is a separate run.",
+            "Published split of the dataset. Each split is a separate run.",
             default="the first split",
             kind=int,
             several=True,
@@ -172,7 +172,8 @@ class Selection:
         default=None,
         metadata=_option(
             "repeat",
-            "Number of times to execute each run, interleaved; `harness compare` needs at least 3 for speed.",
+            "Number of repeats of each run. Repeats are interleaved. `harness compare` needs at least 3 to compare "
+            "speed.",
             default="1, or 5 with --protocol publish",
             kind=int,
             metavar="N",

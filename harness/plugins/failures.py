@@ -27,7 +27,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, HarnessError):
         return str(error)
     if missing_methods := unwritten(error):
-        return f"an abstract method is not implemented; write {missing_methods}"
+        return f"an abstract method is not implemented; implement {missing_methods}"
     return f"{type(error).__name__}: {error}"
 
 

@@ -43,7 +43,7 @@ def find(extra: Iterable[str] = ()) -> tuple[list[PluginRef], list[PluginFailure
             failures += [PluginFailure(ref, f"disabled by {DISABLED}") for ref in claimants]
         elif len(claimants) > 1:
             who = " and ".join(f"{ref.distribution} ({ref.value})" for ref in claimants)
-            reason = f"several plugins are named {name!r}, in {who}; leave out all but one"
+            reason = f"several plugins are named {name!r}: {who}; uninstall all but one"
             failures += [PluginFailure(ref, reason) for ref in claimants]
         else:
             chosen += claimants

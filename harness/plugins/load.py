@@ -53,7 +53,7 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
                 plugin, offered = thread.call(partial(_load_one, ref), verb="load")
             for other in plugins:
                 if other.module is plugin.module:
-                    raise PluginError(f"it has the same module as plugin {other.ref.name!r}; leave out one of them")
+                    raise PluginError(f"plugin {other.ref.name!r} uses the same module; remove one of them")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's code may raise anything, including SystemExit

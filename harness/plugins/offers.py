@@ -41,19 +41,19 @@ def check_offer(hook: str, value: Any) -> None:
         raise PluginError(f"{hook} yielded a {type(value).__name__}; it must yield harness.{kind.__name__}")
     absent = [name for name in attributes if not hasattr(value, name)]
     if absent:
-        raise PluginError(f"{hook} yielded a {kind.__name__} without the attributes {', '.join(absent)}")
+        raise PluginError(f"{hook} yielded a {kind.__name__} without the attributes {', '.join(absent)}; define them")
     names = [value.model, value.backend] if isinstance(value, NetworkRef) else [value.name]
     if isinstance(value, Model):
         if not isinstance(value.variants, Mapping) or not value.variants:
             raise PluginError(
-                f"model {value.name!r} has no variants; it needs at least one, as {{{value.name!r}: {{}}}}"
+                f"model {value.name!r} has no variants; define at least one, such as {{{value.name!r}: {{}}}}"
             )
         names += value.variants
     for name in names:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise PluginError(f"{hook} yielded the name {name!r}; names consist of letters, digits and . _ + -")
+            raise PluginError(f"{hook} yielded the invalid name {name!r}; use only letters, digits and . _ + -")
     if isinstance(value, Task) and value.metric not in value.metrics:
-        raise PluginError(f"task {value.name!r} has the primary metric {value.metric!r}, which is not in its metrics")
+        raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not in its metrics; add it")
 
 
 def enter(offers: Iterable[Offer], catalog: Catalog) -> None:
@@ -84,4 +84,4 @@ def _conflict(catalog: Catalog, kind: str, name: Any, refs: list[PluginRef]) -> 
         ref.value if ref.distribution == "file" else f"{ref.name!r} of distribution {ref.distribution}" for ref in refs
     )
     shown = "/".join(name) if isinstance(name, tuple) else name
-    catalog.conflicts[kind, shown] = f"the {kind} {shown!r} is provided more than once, by {who}; leave out all but one"
+    catalog.conflicts[kind, shown] = f"the {kind} {shown!r} is provided more than once, by {who}; remove all but one"

@@ -9,16 +9,20 @@ class PhaseStarted(Struct, frozen=True, kw_only=True, tag="phase"):
     """The start of a phase, such as ``data`` or ``train``."""
 
     phase: str
+    """Name of the phase."""
 
 
 class Fetching(Struct, frozen=True, kw_only=True, tag="fetching"):
     """Progress of downloading one file of a dataset."""
 
     dataset: str
+    """Name of the dataset."""
     file: str
+    """Name of the file."""
     done_bytes: int
+    """Number of bytes received so far."""
     total_bytes: int | None
-    """None if the size of the file is unknown."""
+    """Size of the file; None if the size of the file is unknown."""
 
 
 class DataPrepared(Struct, frozen=True, kw_only=True, tag="data"):
@@ -39,8 +43,11 @@ class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
     step: int
     """Number of optimizer steps so far, out of `steps`."""
     steps: int
+    """Number of optimizer steps in the whole training."""
     loss: float
+    """Most recent training loss."""
     samples_per_s: float
+    """Training throughput, in samples per second."""
 
 
 class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):

@@ -35,8 +35,9 @@ class SliceScore(Struct, frozen=True, kw_only=True):
     value: str
     """Value shared by the examples; for a numeric group, a range of values."""
     support: int
+    """Number of test examples in the slice."""
     score: float | None
-    """None if the metric is undefined for these examples."""
+    """Primary metric; None if the metric is undefined for these examples."""
 
 
 class Scores(Struct, frozen=True, kw_only=True):
@@ -45,10 +46,13 @@ class Scores(Struct, frozen=True, kw_only=True):
     primary: str
     """Name of the task's primary metric."""
     test: dict[str, float | None]
+    """Value of each metric on the test split, by name; None if the metric is undefined."""
     validation: dict[str, float | None]
+    """Value of each metric on the validation split, by name."""
     reference: dict[str, float | None] | None = None
     """Test scores of the model's closed-form solution; None if the model has no such solution."""
     per_class: list[ClassScore] = []
+    """Scores for each class; empty unless the objective is classification."""
     confusion: list[list[int]] = []
     """Confusion matrix, with true classes as rows and predicted classes as columns."""
     slices: list[SliceScore] = []
@@ -70,7 +74,7 @@ class Steady(Struct, frozen=True, kw_only=True):
     """Lower end of the 95% confidence interval for the median, from order statistics, in samples per second; None if
     there are fewer than six windows."""
     high: float | None
-    """Upper end of the same interval."""
+    """Upper end of the same interval, in samples per second."""
     ended: Literal["target", "budget"]
     """``target`` if the precision required by the protocol was reached, ``budget`` if the time limit was reached
     first."""
@@ -111,7 +115,9 @@ class Latency(Struct, frozen=True, kw_only=True):
     """
 
     batch_size: int
+    """Number of examples in each timed batch."""
     samples: int
+    """Number of timed batches."""
     p50_ms: float | None
     p90_ms: float | None
     p99_ms: float | None
@@ -121,8 +127,11 @@ class DeviceMemory(Struct, frozen=True, kw_only=True):
     """Peak memory of the accelerator; a value is None if the framework or driver does not report it."""
 
     allocator_peak_bytes: int | None
+    """Peak of the memory allocated by the framework."""
     reserved_peak_bytes: int | None
+    """Peak of the memory reserved by the framework's allocator."""
     driver_peak_bytes: int | None
+    """Peak of the memory that the driver attributes to the process."""
 
 
 class Memory(Struct, frozen=True, kw_only=True):
@@ -138,24 +147,31 @@ class Memory(Struct, frozen=True, kw_only=True):
     """Summed peak memory of the worker and all processes that it started, in the phase with the largest sum; None if
     the worker started no processes or if this was not measured."""
     device: DeviceMemory | None = None
+    """Peak memory of the accelerator; None for a run on the CPU."""
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
     """Energy and mean power over the windows of the steady state. A value is None if no counter is available."""
 
     train_j_per_sample: float | None
+    """Energy of training, in joules per sample."""
     train_w: float | None
+    """Mean power during training, in watts."""
     inference_j_per_sample: float | None
+    """Energy of inference, in joules per sample."""
     inference_w: float | None
+    """Mean power during inference, in watts."""
 
 
 class Energy(Struct, frozen=True, kw_only=True):
     """Energy consumed by entire processor packages and the entire GPU, including by other processes that use them."""
 
     cpu: EnergyUse | None = None
+    """Energy of the processor packages; None if it was not measured."""
     cpu_source: str = ""
     """Name of the counter, such as ``RAPL: package-0, dram``, or the reason why there is no value."""
     gpu: EnergyUse | None = None
+    """Energy of the GPU; None if it was not measured."""
     gpu_source: str = ""
     """Name of the GPU counter, or the reason why there is no value."""
 
@@ -164,11 +180,14 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
     """The first epoch whose validation score reached the target. The whole curve is in `Success.curves`."""
 
     metric: str
+    """Name of the validation metric."""
     target: float
+    """Target for the score."""
     train_s: float | None
     """Training time up to the end of that epoch in seconds, excluding validation; None if the target was never
     reached."""
     epoch: int | None
+    """Number of that epoch, starting at 1; None if the target was never reached."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
@@ -223,6 +242,7 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
     """Outcome of a failed run."""
 
     kind: FailureKind
+    """Cause of the failure, such as ``oom`` or ``timeout``."""
     message: str
     """One-line reason."""
     log_tail: str = ""
@@ -254,7 +274,9 @@ class Environment(Struct, frozen=True, kw_only=True):
     """Number of CPU cores that the process may use: the size of its affinity mask or, if smaller, its CPU quota rounded
     up."""
     memory_bytes: int
+    """Total main memory in bytes."""
     gpus: list[Gpu]
+    """GPUs of the machine; empty if there are none."""
     packages: dict[str, str]
     """Installed version of each distribution, by name."""
     load_1min: float | None
@@ -272,10 +294,15 @@ class Provenance(Struct, frozen=True, kw_only=True):
     dataset_digest: str | None = None
     """SHA-256 (hex) over the name, dtype, shape and bytes of each array in the prepared splits."""
     initial_weights_digest: str | None = None
+    """SHA-256 (hex) of the canonical weights before training."""
     final_weights_digest: str | None = None
+    """SHA-256 (hex) of the canonical weights after training."""
     plugins: list[PluginRef] = []
+    """Plugins that the run loaded."""
     data: DataInfo | None = None
+    """Description of the prepared data; None if the run failed before the data was prepared."""
     device_name: str | None = None
+    """Description of the device, such as the name of the GPU model; None if the run failed before it was chosen."""
     notes: dict[str, str] = {}
     """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism."""
 
@@ -308,6 +335,7 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     backend: str
     """Backend with which the run's backend was compared."""
     passed: bool
+    """True if all stages of the check passed."""
     error: float | None
     """Largest relative error of the logits; None if the logits could not be compared."""
     verdict: str
@@ -333,6 +361,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     environment: Environment
     provenance: Provenance
     outcome: Outcome
+    """Results of a successful run, or the reason for a failure."""
     parity: list[ParityMark] = []
     """Results of the checks requested with ``harness run --parity``; empty if no check was requested."""
     roofline: Roofline | None = field(default=None, name="peak")

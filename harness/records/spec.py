@@ -36,17 +36,18 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
       s^ = s / (1 - beta2^t); p -= a m^ / (sqrt(s^) + epsilon).
     - ``adamw`` (Loshchilov and Hutter 2019): p -= a w p first, then the Adam step without w in g.
 
-    Weight decay is applied only to parameters with ``Parameter.decay=True``.
+    Weight decay is applied only to parameters with ``Parameter.decay=True``. The constructor raises `ValueError` if a
+    value is out of range.
     """
 
     epochs: int = 10
     """Number of passes over the training split."""
     batch_size: int = 64
-    """Number of examples in a training step. Predictions use batches of the same size."""
+    """Number of examples in a batch, for training and inference."""
     optimizer: Literal["sgd", "rmsprop", "adam", "adamw"] = "adamw"
     """Update rule of the optimizer."""
     learning_rate: float = 1e-3
-    """Highest learning rate of the schedule."""
+    """Learning rate after warm-up and before decay."""
     momentum: float = 0.0
     """Momentum of ``sgd``."""
     nesterov: bool = False
@@ -62,7 +63,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate schedule after warm-up: constant, or linear or cosine decay to zero at the last step."""
     warmup_fraction: float = 0.0
-    """Fraction of all steps during which the learning rate rises linearly from zero."""
+    """Fraction of all steps during which the learning rate increases linearly from zero."""
     clip_norm: float | None = None
     """Maximum global 2-norm of the gradients. Gradients with a larger norm are scaled down to it. None for no
     clipping."""
@@ -125,17 +126,25 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     resolved device.
     """
     precision: Precision = "fp32"
+    """Numeric precision of training and inference."""
     compile: bool = False
+    """True to compile the model with the backend's compiler."""
     deterministic: bool = False
     """True to use only deterministic kernels, which are slower on a GPU."""
     seed: int = 0
+    """Seed for initial weights, batch order, augmentation and dropout."""
     threads: int = 1
+    """Number of CPU threads."""
     recipe: Recipe
     protocol: Protocol = Protocol()
     pretrained: Pretrained | None = None
+    """Checkpoint from which training starts; None for initial weights drawn from the seed."""
     task_options: dict[str, Any] = {}
+    """Options of the task, by name."""
     dataset_options: dict[str, Any] = {}
+    """Options of the dataset, by name."""
     model_options: dict[str, Any] = {}
+    """Values of the model's configuration, by name."""
     source: DataSource | None = None
     """Source of a user-provided data file; None for a dataset that a plugin provides."""
 
@@ -188,7 +197,9 @@ class InputSpec(Struct, frozen=True, kw_only=True):
     """Shape of an input array without the batch axis, and name of its numpy dtype."""
 
     shape: tuple[int, ...]
+    """Shape of one example."""
     dtype: str
+    """Name of the numpy dtype, such as ``float32``."""
 
 
 class DataInfo(Struct, frozen=True, kw_only=True):
@@ -202,6 +213,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     outputs: int
     """Number of classes, or number of regression targets."""
     label_names: tuple[str, ...] = ()
+    """Names of the classes, in the order of their indices; for regression, names of the targets."""
     target_mean: tuple[float, ...] = ()
     """Means of the training targets, used to standardize regression targets. `in_target_unit` reverses the
     standardization."""

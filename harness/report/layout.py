@@ -70,7 +70,7 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
 
 
 def _titled(column: Column, rows: tuple[Row, ...]) -> Column:
-    """Return the column. The title of the quality column gets the name and the unit of the metric."""
+    """Return the column. The title of the quality column contains the name and the unit of the metric."""
     if column.name not in ("quality", "reference"):
         return column
     metrics = dict.fromkeys(row.text("metric") for row in rows if row.text("metric"))
@@ -118,7 +118,9 @@ def legend(shown: list[Block]) -> list[str]:
     if names & set(RATIOS):
         lines.append("× is the ratio to the first backend with the same model and settings.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
-        lines.append("parity by `harness parity`: same (with the largest relative error of the logits) or differs.")
+        lines.append(
+            "parity: result of `harness parity`, same (with the largest relative error of the logits) or differs."
+        )
     if any(block.flags for block in shown):
         kinds = "wide interval, drift, two modes, throttling, other load or changed code"
         lines.append(f"! flagged: {kinds}; see `harness show` for details.")

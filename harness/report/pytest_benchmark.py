@@ -1,8 +1,8 @@
 """The runs in pytest-benchmark's JSON format.
 
-``pytest-benchmark compare`` and continuous benchmarking services read this format. Each row of the table gives up to
-three benchmarks, which contain all samples from its successful runs. ``train`` and ``inference`` are in seconds per
-example, with one value for each window of the steady state. ``latency`` is in seconds per batch. ``extra_info``
+``pytest-benchmark compare`` and continuous benchmarking services read this format. Each row of the table is written as
+up to three benchmarks, which contain all samples from its successful runs. ``train`` and ``inference`` are in seconds
+per example, with one value for each window of the steady state. ``latency`` is in seconds per batch. ``extra_info``
 contains the quality and the row's other values, rounded as in all other formats.
 """
 

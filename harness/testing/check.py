@@ -123,7 +123,7 @@ def check(subject: Subject, catalog: Catalog) -> list[Finding]:
     )
     if len(findings) < len(rules):
         rule = rules[len(findings)]
-        seen = failure.message if failure else "the check returned no finding"
+        seen = failure.message if failure else "the check returned no result"
         findings.append(Finding(rule=rule.name, subject=str(subject), passed=False, seen=seen, fix=rule.fix))
         reason = f"the process ended while checking {rule.name}"
         findings += [
@@ -211,7 +211,10 @@ def apply_rules(subject: Subject, catalog: Catalog, rules: Sequence[Rule[Any]] =
             first = reported.setdefault(finding.seen, finding.rule)
             if first != finding.rule:
                 finding = Finding(
-                    rule=rule.name, subject=str(subject), passed=None, seen=f"it fails in the same way as {first}"
+                    rule=rule.name,
+                    subject=str(subject),
+                    passed=None,
+                    seen=f"the check fails with the same error as {first}",
                 )
         yield finding
 

@@ -56,7 +56,8 @@ class Workbench:
         ]
         if not pairs:
             raise NotChecked(
-                "no network for it with data on this machine; yield a harness.NetworkRef in harness_networks"
+                "no task with installed data has a network for this backend; "
+                "yield a harness.NetworkRef in harness_networks"
             )
         task, family = min(pairs, key=lambda pair: (self._size(pair[0].default_dataset), not pair[1].has_dropout))
         selection = Selection(
@@ -111,7 +112,7 @@ class Workbench:
     def session(self, **changes: Any) -> Iterator[Session]:
         """Open a session with changes to the request, set the initial weights, and close the session on exit."""
         if self.does_not_open:
-            raise NotChecked("the session does not open")
+            raise NotChecked("the session cannot be opened")
         session = self.backend.open(dataclasses.replace(self.request, **changes))
         try:
             session.set_weights(self.weights)

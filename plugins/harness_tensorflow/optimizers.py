@@ -125,7 +125,7 @@ class LossScale(tf.Module):
     """Dynamic loss scaling for float16 gradients, with the constants of PyTorch's ``GradScaler``.
 
     The loss is multiplied by a scale, which doubles after 2000 consecutive steps with finite gradients. A step with
-    gradients that are not finite is skipped and halves the scale.
+    gradients that are not finite is skipped, and the scale is halved.
     """
 
     _INITIAL, _GROWTH_INTERVAL = 65536.0, 2000

@@ -25,7 +25,7 @@ def build_optimizer(
     rate, betas = recipe.learning_rate, (recipe.beta1, recipe.beta2)
     match recipe.optimizer:
         case "sgd":
-            # torch rejects nesterov without momentum, in which case the update is plain SGD anyway.
+            # torch rejects nesterov without momentum. Without momentum, the update is plain SGD in any case.
             nesterov = recipe.nesterov and recipe.momentum > 0
             return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
         case "rmsprop":

@@ -65,8 +65,8 @@ EXPECTED = {
     "toy-few-predictions": ("bad_result", "have the shape (15, 2), not (16, 2)"),
     "toy-flat-predictions": ("bad_result", "have the shape (16,), not (16, 2)"),
     "toy-lost-weight": ("error", "weights do not fit the model: missing linear.bias"),
-    "toy-no-devices": ("unsupported", "finds no device 'auto' here; it finds: none"),
-    "toy-odd-device": ("unsupported", "cannot compute in fp32 on cpu (the host); it supports: fp8"),
+    "toy-no-devices": ("unsupported", "finds no device 'auto' on this machine; available devices: none"),
+    "toy-odd-device": ("unsupported", "cannot compute in fp32 on cpu (the host); supported precisions: fp8"),
     "toy-exit-silently": ("crash", "ended with status 0 but returned no result"),
     "toy-exit-with-status": ("error", "ended with status 3"),
     "toy-sys-exit": ("error", "the toy exits"),
@@ -294,8 +294,11 @@ def test_seed_changes_weights_and_batches_but_not_data(catalog: Catalog, tmp_pat
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        ({"devices": ("cuda",)}, "backend 'toy-numpy' finds no device 'cuda' here; it finds: cpu"),
-        ({"precisions": ("bf16",)}, "backend 'toy-numpy' cannot compute in bf16 on cpu (the host); it supports: fp32"),
+        ({"devices": ("cuda",)}, "backend 'toy-numpy' finds no device 'cuda' on this machine; available devices: cpu"),
+        (
+            {"precisions": ("bf16",)},
+            "backend 'toy-numpy' cannot compute in bf16 on cpu (the host); supported precisions: fp32",
+        ),
         ({"compile": True}, "the toy backend supports only the optimizer sgd"),
     ],
 )

@@ -159,5 +159,5 @@ def test_path_with_commas_is_one_dataset(tmp_path: Path) -> None:
 
 def test_expand_checkpoint_that_is_not_located_raises(toys: Catalog) -> None:
     selection = Selection(tasks=("toy-regress",), backends=("toy-numpy",), pretrained="owner/name")
-    with pytest.raises(ValueError, match="must be located before planning"):
+    with pytest.raises(ValueError, match=r"call Selection\.resolved first"):
         expand(selection, toys)

@@ -60,7 +60,9 @@ class CldrSentences(Dataset):
     license = "Unicode License v3 (https://www.unicode.org/license.txt)"
     homepage = "https://cldr.unicode.org/"
     citation = "Unicode Common Locale Data Repository, as distributed with babel"
-    notes = "Created for this package, so there are no published results. The names depend on the release of babel."
+    notes = (
+        "This dataset was created for this package. There are no published results. Names depend on the babel release."
+    )
     examples = SIZES
     inputs = INPUTS
     label_names = label_names(KINDS)

@@ -24,8 +24,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     samples_per_query: int
     """Number of samples in a query: all samples for ``offline``, 8 for ``multi-stream``, and 1 otherwise."""
     target_qps: float | None = None
-    """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. None for half the rate
-    that the model reaches with one query at a time."""
+    """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. If None, half of the rate
+    that the model reaches with one query at a time is used."""
     latency_bound_ms: float | None = None
     """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. None for LoadGen's default."""
 
@@ -60,7 +60,7 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     mean_ms: float | None
     """Mean query latency, in milliseconds; None for ``offline``."""
     weights: Literal["trained", "initial"]
-    """Weights that were used: the ones saved by the run, or the initial ones."""
+    """Weights that were used: the weights saved by the run, or the initial weights."""
     device: str
     started_at: str
     environment: Environment

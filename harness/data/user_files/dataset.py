@@ -67,8 +67,8 @@ class UserDataset(Dataset[OwnOptions]):
             )
         if objective == "token_classification":
             raise CombinationError(
-                f"{path}: token classification cannot read files, which have one label per row instead of one per "
-                "position; use a dataset from a plugin"
+                f"{path}: token classification needs one label per position, but files have one label per row; "
+                "use a dataset from a plugin"
             )
         self.path = path.expanduser().resolve()
         self.name, self.kind, self.objective = self.path.name or "/", kind, objective  # type: ignore[misc]
@@ -123,7 +123,7 @@ class UserDataset(Dataset[OwnOptions]):
         self, examples: Examples
     ) -> tuple[NDArray[Any], tuple[str, ...], dict[str, NDArray[Any]], dict[str, bool | int | float | str]]:
         """Return the targets, the label names, the row indices of each split and the details to record. Bad rows are
-        left out."""
+        omitted."""
         import numpy as np
 
         from harness.data.user_files.columns import class_names

@@ -53,7 +53,9 @@ def files_by_class(root: Path, kind: str, class_level: int | None = None) -> Cla
     tree = scan(root, kind)
     suffixes = ", ".join(MEDIA[kind])
     if not tree.files:
-        raise DataError(f"{root}: the folder and its subfolders have no {kind} files ({suffixes}){_found(tree.others)}")
+        raise DataError(
+            f"{root}: the folder and its subfolders contain no {kind} files ({suffixes}){_found(tree.others)}"
+        )
     advice = "move each file into a folder named after its class, or add a metadata file with paths and labels"
     loose = next((file for file in tree.files if "/" not in file), None)
     if loose:
@@ -99,7 +101,8 @@ def scan(root: Path, kind: str) -> Tree:
                 kept.append((relative / name).as_posix())
         if len(Path(folder).parts) - len(root.parts) > MAX_DEPTH:
             raise DataError(
-                f"{folder}: folders are nested more than {MAX_DEPTH} deep; remove symbolic links that form a loop"
+                f"{folder}: folders are nested more than {MAX_DEPTH} levels deep; remove symbolic links that "
+                "form a loop"
             )
     return Tree(sorted(tree.files), sorted(tree.others), sorted(tree.folders))
 
@@ -137,8 +140,8 @@ def _level(root: Path, kind: str, tree: Tree, tops: list[str], class_level: int 
     if len({NAMES[top.lower()] for top in named}) > 1:
         others = [top for top in tops if top not in named]
         raise DataError(
-            f"{root}: there are split folders ({_listed(named)}) next to other folders ({_listed(others)}); keep only "
-            "one of the two kinds"
+            f"{root}: split folders ({_listed(named)}) are mixed with other folders ({_listed(others)}); keep only one of "
+            "the two kinds"
         )
     inner = {top: {f.split("/")[1] for f in tree.files if f.startswith(f"{top}/") and f.count("/") > 1} for top in tops}
     if len(tops) == 1 and len(inner[tops[0]]) > 1:

@@ -19,7 +19,8 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     without rows are drawn from the training rows. If None, the column named ``split`` is used if it exists; otherwise,
     all splits are drawn."""
     group_column: str | None = None
-    """Column with the group of each row, such as the speaker or patient; the rows of a group stay in one split."""
+    """Column with the group of each row, such as the speaker or patient; the rows of a group are always in the same
+    split."""
     slice_columns: tuple[str, ...] = ()
     """Columns that define slices of the test split, which are scored separately: one slice for each value, or for each
     quartile of a numeric column. They can also be features."""

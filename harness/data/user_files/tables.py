@@ -43,7 +43,7 @@ class Table:
 
 
 def read_table(path: Path, problems: Problems) -> Table:
-    """Return the file's table. Rows that cannot be read are left out and added to `problems`.
+    """Return the file's table. Rows that cannot be read are omitted and added to `problems`.
 
     Raises `harness.DataError` if the file is not a valid table, and `harness.UsageError` for an unknown format.
     """

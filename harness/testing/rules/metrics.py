@@ -39,12 +39,12 @@ def synthetic(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
         targets[::2, 5:] = IGNORED
         right = np.eye(3, dtype=np.float32)[np.maximum(targets, 0)] * 9
         cases = {"perfect": right, "random": rng.normal(size=right.shape), "wrong": np.roll(right, 1, axis=-1)}
-        cases["all of one class"] = np.tile(np.array([5, 0, 0], np.float32), (20, 8, 1))
+        cases["single-class"] = np.tile(np.array([5, 0, 0], np.float32), (20, 8, 1))
     else:
         targets = np.repeat(np.arange(3), 20)
         right = np.eye(3, dtype=np.float32)[targets] * 9
         cases = {"perfect": right, "random": rng.normal(size=right.shape), "wrong": np.roll(right, 1, axis=1)}
-        cases["all of one class"] = np.tile(np.array([5, 0, 0], np.float32), (60, 1))
+        cases["single-class"] = np.tile(np.array([5, 0, 0], np.float32), (60, 1))
     for name, outputs in cases.items():
         yield name, targets, outputs
 
@@ -63,9 +63,9 @@ def _returns_numbers(metric: Metric) -> None:
     for name, targets, outputs in synthetic(metric):
         value = _value(metric, targets, outputs)
         if value is not None and not (isinstance(value, int | float) or getattr(value, "shape", None) == ()):
-            raise Broken(f"for {name} predictions the function returned a {type(value).__name__}")
+            raise Broken(f"the function returned a {type(value).__name__} for {name} predictions")
         if value is not None and value != value:
-            raise Broken(f"for {name} predictions the function returned NaN; return None if the metric is undefined")
+            raise Broken(f"the function returned NaN for {name} predictions; return None if the metric is undefined")
 
 
 def _stays_within_bounds(metric: Metric) -> None:
@@ -75,19 +75,19 @@ def _stays_within_bounds(metric: Metric) -> None:
         if value is None:
             continue
         if (low is not None and value < low - 1e-9) or (high is not None and value > high + 1e-9):
-            raise Broken(f"for {name} predictions the value is {value:.6g}, outside the bounds {metric.bounds}")
+            raise Broken(f"the value for {name} predictions is {value:.6g}, outside the bounds {metric.bounds}")
 
 
 def _prefers_correct_predictions(metric: Metric) -> None:
     values = {name: _value(metric, t, o) for name, t, o in synthetic(metric)}
     perfect, wrong = values["perfect"], values["wrong"]
     if perfect is None or wrong is None:
-        raise Broken("the metric is undefined for perfect or for wrong predictions of balanced classes")
+        raise Broken("the metric is undefined for perfect or wrong predictions, although the classes are balanced")
     if (perfect < wrong) if metric.higher_is_better else (perfect > wrong):
         better = "higher" if metric.higher_is_better else "lower"
         raise Broken(
-            f"{better} values are declared to be better, but perfect predictions give {perfect:.6g} "
-            f"and wrong ones {wrong:.6g}"
+            f"{better} values are declared as better, but the value is {perfect:.6g} for perfect predictions "
+            f"and {wrong:.6g} for wrong predictions"
         )
 
 
@@ -98,7 +98,7 @@ def _ignores_the_order(metric: Metric) -> None:
         order = np.random.default_rng(1).permutation(len(targets))
         one, other = _value(metric, targets, outputs), _value(metric, targets[order], outputs[order])
         if (one is None) != (other is None) or (one is not None and abs(one - other) > 1e-9 * max(1, abs(one))):
-            raise Broken(f"for {name} predictions in another order the value is {other}, not {one}")
+            raise Broken(f"reordering the {name} predictions and their targets changes the value from {one} to {other}")
 
 
 def _modifies_nothing(metric: Metric) -> None:
@@ -109,7 +109,7 @@ def _modifies_nothing(metric: Metric) -> None:
         before = targets.copy(), outputs.copy()
         function(targets, outputs, info_for(metric))
         if not (np.array_equal(before[0], targets) and np.array_equal(before[1], outputs)):
-            raise Broken(f"the function modified the arrays of {name} predictions")
+            raise Broken(f"the function modified its arguments when called with {name} predictions")
 
 
 METRIC_RULES: tuple[Rule[Metric], ...] = (

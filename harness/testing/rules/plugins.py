@@ -46,7 +46,9 @@ class Installed:
             process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
             if process.returncode:
                 lines = process.stderr.strip().splitlines()
-                raise Broken(f"it cannot be imported in a new process: {lines[-1] if lines else process.returncode}")
+                raise Broken(
+                    f"the plugin cannot be imported in a new process: {lines[-1] if lines else process.returncode}"
+                )
             seconds, heavy = json.loads(process.stdout.splitlines()[-1])
             measured.append((seconds, heavy))
         return measured
@@ -65,7 +67,7 @@ def _loads(case: Installed) -> None:
 
 def _implements_a_hook(case: Installed) -> None:
     if not any(caller.get_hookimpls() for caller in vars(case.loaded.hooks).values()):
-        raise Broken("it does not implement any hook")
+        raise Broken("the plugin does not implement any hook")
 
 
 def _has_unique_names(case: Installed) -> None:
@@ -105,7 +107,7 @@ PLUGIN_RULES: tuple[Rule[Installed], ...] = (
     ),
     Rule(
         "plugin-has-unique-names",
-        "The names of the objects that it provides are not used by another plugin.",
+        "No other plugin provides an object with the same name.",
         "rename the object, or uninstall the other plugin",
         _has_unique_names,
     ),

@@ -72,11 +72,13 @@ def _prepares_what_it_declares(case: PreparedTask) -> None:
     check(case.data)
     info, task = case.data.info, case.task
     if (info.kind, info.objective) != (task.produces, task.objective):
-        raise Broken(f"info has {info.kind}, {info.objective}, but the task declares {task.produces}, {task.objective}")
+        raise Broken(
+            f"info declares {info.kind}, {info.objective}, but the task declares {task.produces}, {task.objective}"
+        )
     for name in ("train", "validation", "test"):
         raw, prepared = len(getattr(case.raw, name)), len(getattr(case.data, name))
         if raw != prepared:
-            raise Broken(f"{name} has {raw} raw examples, but {prepared} prepared ones")
+            raise Broken(f"the {name} split has {raw} raw examples, but {prepared} prepared examples")
 
 
 def _is_deterministic(case: PreparedTask) -> None:
@@ -84,7 +86,7 @@ def _is_deterministic(case: PreparedTask) -> None:
 
     again = case.task.prepare(case.raw, case.options)
     if dataset_digest(again) != dataset_digest(case.data) or again.info != case.data.info:
-        raise Broken("preparing the same data twice gives different arrays or a different info")
+        raise Broken("preparing the same data twice returns different arrays or a different info")
 
 
 def _leaks_nothing(case: PreparedTask) -> None:
@@ -113,7 +115,9 @@ def _prepares_examples_independently(case: PreparedTask) -> None:
         fewer = case.task.prepare(shortened, case.options)
         for column, array in getattr(case.data, name).inputs.items():
             if not same(np.asarray(array[:half]), np.asarray(getattr(fewer, name).inputs[column])):
-                raise Broken(f"the input {column!r} of {name} changes if other examples are removed from the split")
+                raise Broken(
+                    f"the input {column!r} of an example in the {name} split changes if other examples are removed"
+                )
 
 
 def _augments_reproducibly(case: PreparedTask) -> None:
@@ -127,15 +131,15 @@ def _augments_reproducibly(case: PreparedTask) -> None:
     for name, array in case.data.train.inputs.items():
         before, after = array[:8], one.get(name)
         if after is None or (after.shape, after.dtype) != (before.shape, before.dtype):
-            raise Broken(f"augment removes the input {name!r}, or changes its shape or dtype")
+            raise Broken(f"augment removes the input {name!r} or changes its shape or dtype")
         if not np.array_equal(after, again[name]):
-            raise Broken(f"augment changes {name!r} differently with the same rng")
+            raise Broken(f"augment changes {name!r} differently when it is called again with an rng in the same state")
 
 
 TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     Rule(
         "task-defaults-exist",
-        "default_dataset, default_model and metrics exist and suit the task.",
+        "default_dataset, default_model and metrics exist and are compatible with the task.",
         "use names from your plugin or its dependencies; kind, produces and objective must agree",
         _defaults_exist,
     ),
@@ -147,7 +151,7 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     ),
     Rule(
         "task-is-deterministic",
-        "Preparing the same data twice gives the same arrays.",
+        "Preparing the same data twice returns the same arrays.",
         "use np.random.default_rng with a fixed seed, and do not depend on the order of a set",
         _is_deterministic,
     ),
@@ -165,7 +169,7 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     ),
     Rule(
         "task-augments-reproducibly",
-        "augment keeps shapes and dtypes, and uses no other randomness than its rng.",
+        "augment keeps shapes and dtypes, and its only source of randomness is rng.",
         "draw from the rng argument, and return every input with its shape and dtype",
         _augments_reproducibly,
     ),

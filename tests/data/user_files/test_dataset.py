@@ -172,7 +172,7 @@ BAD_TEXTS = [
     ({"review": "  "}, r"row 8 \(line 8\): the text in column 'review' is empty"),
     ({"review": 3}, r"row 8 \(line 8\): column 'review' contains 3, which is not text"),
     ({"label": None}, r"row 8 \(line 8\): the label in column 'label' is missing"),
-    ({"label": 1.5}, r"row 8 \(line 8\): the label in column 'label' is 1\.5, which is neither text nor integer"),
+    ({"label": 1.5}, r"row 8 \(line 8\): the label in column 'label' is 1\.5, which is neither text nor an integer"),
     (
         {"label": 1},
         r"row 8 \(line 8\): mixed types: the label in column 'label' is 1, but most of the column is text",
@@ -263,7 +263,7 @@ def test_load_table_returns_numbers_and_categories(tmp_path: Path) -> None:
         ("price", "1e300", r"target column 'price' contains '1e300', which is larger than 1e\+100"),
         ("rooms", "-1e200", r"column 'rooms' contains '-1e200', which is larger than 1e\+100 in absolute value"),
         ("rooms", "many", "mixed types: column 'rooms' contains 'many', which is not a number"),
-        ("town", "7", "mixed types: column 'town' contains the number '7', but most of it is text"),
+        ("town", "7", "mixed types: column 'town' contains the number '7', but most of its cells are text"),
     ],
 )
 def test_load_bad_cell_is_reported_or_skipped(tmp_path: Path, column: str, cell: str, message: str) -> None:
@@ -430,12 +430,12 @@ def test_read_image_large_and_rotated_image_is_scaled_and_turned(tmp_path: Path)
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "the folder and its subfolders have no image files"),
+        ([], "the folder and its subfolders contain no image files"),
         (["a.png", "cat/b.png"], r"a\.png is not in a class folder; move each file"),
         (["train/a.png", "test/cat/b.png"], r"train/a\.png is in a split folder, but not in a class folder"),
         (
             ["train/cat/a.png", "test/cat/b.png", "more/c.png"],
-            r"there are split folders \(test, train\) next to other folders \(more\)",
+            r"split folders \(test, train\) are mixed with other folders \(more\)",
         ),
         (["test/cat/a.png", "val/cat/b.png", "val/dog/b.png"], "the training split has no rows"),
     ],
