@@ -102,7 +102,8 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
     from harness.checks import roofline
     from harness.errors import HarnessError
     from harness.execute.devices import probe
-    from harness.measure.environment import available_cores, collect
+    from harness.execute.environment import collect
+    from harness.measure.environment import available_cores
 
     catalog, environment, count = options.catalog(with_failures=True), collect(), threads or available_cores()
     for name in backends:
@@ -149,7 +150,7 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
 def diagnose(results: str | None) -> Diagnosis:
     from importlib.metadata import version
 
-    from harness.measure.environment import collect
+    from harness.execute.environment import collect
     from harness.records.store import results_dir
 
     catalog = options.catalog(with_failures=True)

@@ -10,9 +10,9 @@ import msgspec
 
 from harness.errors import UsageError
 from harness.execute.child import call_in_child
+from harness.execute.environment import collect
 from harness.execute.failures import tail
 from harness.execute.worker import RunJob, carry_out
-from harness.measure.environment import collect
 from harness.measure.roofline import lookup
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
