@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -60,6 +61,8 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
         raise ValueError("the checkpoint must be located before planning; see Selection.resolved")
     protocol = _named_protocol(selection.protocol)
     overrides = parse_overrides(selection.overrides)
+    if "name" in overrides["protocol"]:
+        raise UsageError("protocol.name cannot be overridden; select the protocol with --protocol")
     available = _available_backends(selection, catalog)
     specs = []
     for task_name in selection.tasks:
@@ -129,8 +132,7 @@ def _precision(name: str) -> Precision:
 
 
 def _check_device(name: str) -> None:
-    kind, colon, number = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (colon and (kind != "cuda" or not number.isdigit())):
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]*))?", name):
         raise UnknownNameError("device", name, ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))
 
 

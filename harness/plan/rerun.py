@@ -82,19 +82,20 @@ def command(spec: RunSpec, plugins: Iterable[PluginRef], catalog: Catalog) -> st
 
 
 def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
-    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry."""
-    entries: dict[str, Selection] = {}
-    seeds: dict[str, set[int]] = {}
-    splits: dict[str, set[int]] = {}
+    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry, unless a
+    combination of their seeds and splits is not among the specs."""
+    seeds: dict[tuple[str, int | None], set[int]] = {}
+    first: dict[str, RunSpec] = {}
     for spec in specs:
-        key = spec.group_key
-        if key not in entries:
-            entries[key], seeds[key], splits[key] = selection(spec, catalog), set(), set()
-        seeds[key].add(spec.seed)
-        splits[key] |= set() if spec.split is None else {spec.split}
+        first.setdefault(spec.group_key, spec)
+        seeds.setdefault((spec.group_key, spec.split), set()).add(spec.seed)
+    splits: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for (group, split), values in seeds.items():
+        splits.setdefault((group, tuple(sorted(values))), []).extend([] if split is None else [split])
+    chosen = {group: selection(spec, catalog) for group, spec in first.items()}
     return dump(
-        dataclasses.replace(entry, seeds=tuple(sorted(seeds[key])), splits=tuple(sorted(splits[key])))
-        for key, entry in entries.items()
+        dataclasses.replace(chosen[group], seeds=values, splits=tuple(sorted(numbers)))
+        for (group, values), numbers in splits.items()
     )
 
 
