@@ -172,7 +172,7 @@ def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) 
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):
-        if _suits(task, model) and (model.checkpoint_type or model.name) == family:
+        if suits(task, model) and (model.checkpoint_type or model.name) == family:
             return str(model.name)
     return family if isinstance(family, str) and family in catalog.models else task.default_model
 
@@ -188,7 +188,7 @@ def _training_by_backend(
     if comparison.checkpoint is not None:
         _check_variant(comparison.checkpoint, model, model_name)
         variant = model.name
-    if not _suits(comparison.task, model):
+    if not suits(comparison.task, model):
         raise CombinationError(
             f"model {variant!r} (accepts {', '.join(model.accepts)}; {', '.join(model.objectives)}) cannot be used "
             f"with task {comparison.task.name!r} ({comparison.task.produces}, {comparison.task.objective}); "
@@ -205,7 +205,8 @@ def _training_by_backend(
     }
 
 
-def _suits(task: Task, model: Model) -> bool:
+def suits(task: Task, model: Model) -> bool:
+    """Return whether `model` accepts the data that `task` prepares and has the task's objective."""
     return task.produces in model.accepts and task.objective in model.objectives
 
 
@@ -273,7 +274,7 @@ def _fallback_training(
     """
     for name in catalog.backend(backend).default_models:
         own, variant = catalog.model(name)
-        if not _suits(comparison.task, own):
+        if not suits(comparison.task, own):
             continue
         overrides = dict(comparison.overrides)
         if not alone:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import structs
+from msgspec.json import encode
 from msgspec.structs import asdict
 
 from harness.data.user_files.dataset import dataset_of
@@ -41,7 +42,7 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         for section, values in sections.items()
         for name, value in values.items()
         if f"{section}.{name}" not in selected_otherwise
-        and (name not in defaults[section] or defaults[section][name] != value)
+        and (name not in defaults[section] or encode(defaults[section][name]) != encode(value))  # -0.0 equals 0.0
     }
     return Selection(
         tasks=(spec.task,),

@@ -18,6 +18,7 @@ from toy_plugin import FAULTS_REF, TOY_REF, install_toy
 
 import harness
 from harness.cli import options
+from harness.data.checkpoint import locate
 from harness.errors import UnknownNameError, UsageError
 from harness.plan import rerun, suite
 from harness.plan.expand import expand
@@ -214,6 +215,12 @@ def test_text_as_value_round_trips(text: str, tmp_path: Path) -> None:
 def test_dataset_name_that_is_too_long_for_a_path_is_parsed() -> None:
     selection = Selection(tasks=("t",), datasets=("x" * 100_000,))
     assert parsed(rerun.arguments(selection)) == selection
+
+
+@pytest.mark.parametrize("name", ["", " ", "\x00", "\ud800", "../x", "x" * 5000], ids=lambda name: ascii(name)[:12])
+def test_locate_name_that_cannot_be_a_checkpoint_raises(name: str) -> None:
+    with pytest.raises(UsageError, match="is neither a folder nor a hub id"):
+        locate(name)
 
 
 @pytest.mark.parametrize("device", ["cuda:007", "cuda:", "cuda:-1", "cuda:\u0663", "cpu:0", "", "cuda:0 "])
