@@ -10,22 +10,17 @@ import click
 import msgspec
 
 from harness.cli import options
-from harness.cli.output import print_json
+from harness.cli.output import print_json, show
+from harness.interfaces import DeviceInfo
 from harness.records import Environment
 
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    description: str
-    precisions: tuple[str, ...]
-
-
 class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     name: str
-    devices: list[Device]
+    devices: list[DeviceInfo]
     problem: str | None
     """Reason why the backend is not available, and the command that fixes this; None if it is available."""
 
@@ -88,10 +83,7 @@ def doctor(
     if backend or precision or threads:
         raise click.UsageError("--backend, --precision and --threads can only be used with --roofline")
     diagnosis = diagnose(results)
-    if format_ == "json":
-        print_json(diagnosis)
-    else:
-        click.echo(render(diagnosis))
+    show(diagnosis, format_, render)
     if diagnosis.results_problem or not any(backend.devices for backend in diagnosis.backends):
         raise click.exceptions.Exit(1)
 
@@ -186,13 +178,8 @@ def _state_of(name: str, catalog: Catalog) -> BackendState:
     if problem:
         return BackendState(name=name, devices=[], problem=problem)
     answer = probe(name, provided.plugin)
-    devices = [
-        Device(name=device.name, description=device.description, precisions=tuple(device.precisions))
-        for device in answer.devices
-    ]
-    return BackendState(
-        name=name, devices=devices, problem=answer.error or (None if devices else "no device was found")
-    )
+    problem = answer.error or (None if answer.devices else "no device was found")
+    return BackendState(name=name, devices=answer.devices, problem=problem)
 
 
 def render(diagnosis: Diagnosis) -> str:

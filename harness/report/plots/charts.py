@@ -7,6 +7,7 @@ from typing import Any
 
 import altair as alt
 
+from harness.analysis.metrics import RunMetric, in_group
 from harness.report.plots.points import Columns, Panel
 
 WIDTH, HEIGHT = 340, 240
@@ -22,12 +23,13 @@ def records(columns: Columns) -> tuple[dict[str, Any], ...]:
     return tuple(dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
 
 
-def pareto(panel: Panel, columns: Columns, phase: str) -> Chart:
+def pareto(panel: Panel, columns: Columns, throughput: RunMetric) -> Chart:
     """Return a chart of quality against throughput, with intervals and a dashed line along the Pareto front."""
     base = alt.Chart(alt.InlineData(values=records(columns)))
-    x = alt.X("speed:Q", title=f"{phase} (samples/s)", scale=_LOG, axis=_AXIS_FEW_TICKS)
+    title = f"{throughput.part} ({throughput.unit})"
+    x = alt.X("speed:Q", title=title, scale=_LOG, axis=_AXIS_FEW_TICKS)
     y = _quality(panel, "quality")
-    tooltip = _tooltip(label="", quality_shown=panel.quality, speed_shown=f"{phase} (samples/s)")
+    tooltip = _tooltip(label="", quality_shown=panel.quality, speed_shown=title)
     front = base.transform_filter("datum.front").mark_line(strokeDash=[4, 4], opacity=0.6, color="gray")
     layers = [
         front.encode(x=x, y=y, order=alt.Order("speed:Q")),
@@ -88,10 +90,11 @@ def ratios(panel: Panel, columns: Columns) -> Chart:
 
 def memory(panel: Panel, columns: Columns) -> Chart:
     """Return a bar chart of each row's peak memory, with one bar for each memory counter."""
+    unit = in_group("memory")[0].unit
     if len(set(columns["kind"])) == 1:
-        return _bars(panel, columns, "mib", f"peak memory, {columns['kind'][0]} (MiB)")
+        return _bars(panel, columns, "mib", f"peak memory, {columns['kind'][0]} ({unit})")
     offset = alt.YOffset("kind:N", sort=None)
-    bars = _bar(panel, columns, "mib", "peak memory (MiB)").encode(
+    bars = _bar(panel, columns, "mib", f"peak memory ({unit})").encode(
         yOffset=offset, opacity=alt.Opacity("kind:N", title=None)
     )
     return _sized(bars, height=_height(columns, 24 * len(set(columns["kind"]))))
@@ -134,7 +137,7 @@ def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]],
     return confusion_chart(cells, names, key).properties(title=label)
 
 
-def confusion_chart(cells: Any, names: Sequence[str], key: str = "", *, size: int = 300) -> Chart:
+def confusion_chart(cells: Any, names: Sequence[str], key: str = "") -> Chart:
     """Return a chart of a confusion matrix. Its axes are numeric, so that readers can zoom if there are many classes.
 
     `cells` contains the values, or is the name of a dataset. The fields are ``true``, ``predicted``, ``count`` and
@@ -177,7 +180,7 @@ def confusion_chart(cells: Any, names: Sequence[str], key: str = "", *, size: in
             ],
         )
         .add_params(labels, alt.selection_interval(bind="scales", name=f"zoom{key}"))
-        .properties(width=size, height=size)
+        .properties(width=300, height=300)
     )
 
 

@@ -23,7 +23,7 @@ FORMATS = (".svg", ".png", ".pdf", ".html", ".json")
 def _pareto(panel: Panel) -> Iterator[tuple[str, Any]]:
     for metric in in_group("throughput"):
         if columns := points.pareto(panel, metric.name):
-            yield f"Quality against {metric.headline}", charts.pareto(panel, columns, metric.part)
+            yield f"Quality against {metric.headline}", charts.pareto(panel, columns, metric)
 
 
 def _curves(panel: Panel) -> Iterator[tuple[str, Any]]:
