@@ -72,14 +72,16 @@ def arguments(chosen: Selection) -> list[str]:
 
 
 def command(spec: RunSpec, plugins: Iterable[PluginRef], catalog: Catalog) -> str:
-    """Return the shell command that reproduces a run.
+    """Return the shell command that reproduces a run. `plugins` are the plugins listed in the run's record."""
+    return command_for(selection(spec, catalog), plugins)
 
-    `plugins` are the plugins listed in the run's record. Plugins that were not installed are passed with ``--plugin``.
-    """
+
+def command_for(chosen: Selection, plugins: Iterable[PluginRef]) -> str:
+    """Return the shell command for a selection. Plugins that were not installed are passed with ``--plugin``."""
     words = ["harness", "run"]
     for ref in plugins:
         words += ["--plugin", ref.value] if ref.name == ref.value or ref.distribution == "file" else []
-    return shlex.join([*words, *arguments(selection(spec, catalog))])
+    return shlex.join([*words, *arguments(chosen)])
 
 
 def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import math
-import re
 import tempfile
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -20,6 +20,7 @@ from harness.errors import HarnessError
 from harness.execute.child import ChildContext, calls_in_children
 from harness.measure.environment import available_cores
 from harness.plan import rerun as again
+from harness.plan.selection import Selection
 from harness.records import Failure, RunRecord
 from harness.records.store import RECORD, StoredRun, read_record
 from harness.report.report import Report
@@ -110,9 +111,9 @@ def _rows(report: Report, addresses: dict[str, str]) -> Iterator[PagesOfRow]:
             name: f'<li><a href="{escape(addresses[name].rpartition("/")[2])}">{escape(one_line(name))}</a></li>'
             for name in row.run_ids[: tables.PAGE + 1]
         }
-        commands: dict[Hashable, str] = {}
+        selections: dict[Hashable, Selection] = {}
         pages = [
-            Page(addresses[run.record.run_id], str(run.path), _command(run.record, report.catalog, commands))
+            Page(addresses[run.record.run_id], str(run.path), _command(run.record, report.catalog, selections))
             for run in report.runs_of(row)
         ]
         yield PagesOfRow(row.text("task"), siblings, pages)
@@ -129,19 +130,19 @@ def _shares(rows: list[PagesOfRow], count: int) -> list[list[PagesOfRow]]:
     return shares
 
 
-def _command(record: RunRecord, catalog: Catalog, known: dict[Hashable, str]) -> str:
+def _command(record: RunRecord, catalog: Catalog, known: dict[Hashable, Selection]) -> str:
     """Return the command for reproducing a run.
 
-    `known` caches the commands for one row. Most runs in a row differ only in seed and split. Others also differ in the
-    device option or in the paths of data, weights and plugins.
+    `known` caches the selections for one row. Most runs in a row differ only in seed and split. Others also differ in
+    the device option or in the paths of data, weights and plugins.
     """
     spec, plugins = record.spec, record.provenance.plugins
     places = (spec.dataset, spec.source and spec.source.path, spec.pretrained and spec.pretrained.path)
     alike = (spec.device, *places, *plugins)
     if alike not in known:
-        known[alike] = again.command(spec, plugins, catalog)
-    line = re.sub(r"--seed \d+", f"--seed {spec.seed}", known[alike], count=1)
-    return re.sub(r"--split \d+", f"--split {spec.split}", line, count=1)
+        known[alike] = again.selection(spec, catalog)
+    splits = () if spec.split is None else (spec.split,)
+    return again.command_for(dataclasses.replace(known[alike], seeds=(spec.seed,), splits=splits), plugins)
 
 
 def _rendered(shared: dict[str, Any], rows: list[PagesOfRow]) -> Iterator[tuple[str, bytes]]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from sample_records import record, success
 from sample_store import example, many, report_of, write
 
 from harness.errors import HarnessError
+from harness.records import DataSource
 from harness.report.site import run_pages
 from harness.report.site.build import files
 
@@ -57,3 +61,17 @@ def test_shares_contain_every_page_once_and_are_even(sizes: list[int], count: in
     pages = [[page.address for row in share for page in row.pages] for share in shares]
     assert sorted(chain(*pages)) == sorted(page.address for row in rows for page in row.pages)
     assert max(map(len, pages)) - min(map(len, pages)) <= 1
+
+
+def test_command_of_a_run_keeps_a_path_that_looks_like_an_option(tmp_path: Path) -> None:
+    path = "/data/a --seed 7 --split 8/x.csv"
+    source = DataSource(path=path, guessed=())
+    records = [
+        msgspec.structs.replace(made, spec=msgspec.structs.replace(made.spec, dataset="x.csv", source=source))
+        for made in (record(success(), seed=seed) for seed in (1, 2))
+    ]
+    report = report_of(write(tmp_path, records))
+    addresses = {run.record.run_id: "page" for run in report.runs}
+    commands = [shlex.split(page.command) for row in run_pages._rows(report, addresses) for page in row.pages]
+    chosen = [[words[words.index(name) + 1] for name in ("--dataset", "--seed")] for words in commands]
+    assert chosen == [[path, "1"], [path, "2"]]
