@@ -11,16 +11,21 @@ import msgspec
 
 from harness.cli import options
 from harness.cli.output import print_json, show
-from harness.interfaces import DeviceInfo
 from harness.records import Environment
 
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    description: str
+    precisions: tuple[str, ...]
+
+
 class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     name: str
-    devices: list[DeviceInfo]
+    devices: list[Device]
     problem: str | None
     """Reason why the backend is not available, and the command that fixes this; None if it is available."""
 
@@ -178,8 +183,13 @@ def _state_of(name: str, catalog: Catalog) -> BackendState:
     if problem:
         return BackendState(name=name, devices=[], problem=problem)
     answer = probe(name, provided.plugin)
-    problem = answer.error or (None if answer.devices else "no device was found")
-    return BackendState(name=name, devices=answer.devices, problem=problem)
+    devices = [
+        Device(name=device.name, description=device.description, precisions=tuple(device.precisions))
+        for device in answer.devices
+    ]
+    return BackendState(
+        name=name, devices=devices, problem=answer.error or (None if devices else "no device was found")
+    )
 
 
 def render(diagnosis: Diagnosis) -> str:
