@@ -257,12 +257,13 @@ def carry_out(
     """
     from harness.checks.parity.check import marks_for
     from harness.checks.parity.verdict import load as load_verdicts
-    from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, run_all
+    from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, check_limit, run_all
 
     listener = listener or Listener()
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     try:
         marks = None
+        check_limit(limit_s)
         if parity:
             store.prepare()
             marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))

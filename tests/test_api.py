@@ -307,3 +307,11 @@ def test_table_has_the_direction_of_a_metric_from_a_plugin(monkeypatch: pytest.M
     results = harness.load(tmp_path)
     for shown in (results, results[:]):
         assert [row.text("metric_better") for row in shown.table().rows] == ["lower"]
+
+
+def test_run_checks_the_time_limit_before_the_parity_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install_toy(monkeypatch)
+    monkeypatch.setattr("harness.checks.parity.check.marks_for", None)
+    with pytest.raises(harness.UsageError, match="time limit of a run must be positive"):
+        harness.run("toy-regress", "toy-numpy", parity=True, timeout_s=0, results=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
