@@ -15,14 +15,14 @@ from harness.analysis.compare.judge import ALPHA, Comparison, compare
 from harness.analysis.compare.match import Match
 from harness.analysis.differences import IDENTITY, changes, machine_of, software_of
 from harness.analysis.grouping import without_split_digests
-from harness.analysis.metrics import RunMetric, comparable, success
+from harness.analysis.metrics import RunMetric, comparable, in_group, success
 from harness.errors import UnknownNameError
 from harness.measure import stats
 from harness.plugins.catalog import Catalog
 from harness.records import Failure, RunRecord
 from harness.records.store import StoredRun
 
-DEFAULT_METRICS = ("quality", "train_samples_per_s", "inference_samples_per_s")
+DEFAULT_METRICS = ("quality", *(metric.name for metric in in_group("throughput")))
 """``quality`` is the task's primary metric."""
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import print_json
+from harness.cli.output import print_json, show
 
 if TYPE_CHECKING:
     from harness.data.describe import DatasetInfo
@@ -89,10 +89,7 @@ def info(name: str, format_: str) -> None:
 
     catalog = options.catalog()
     dataset = describe(catalog, catalog.dataset(name))
-    if format_ == "json":
-        print_json(dataset)
-    else:
-        click.echo(render(dataset))
+    show(dataset, format_, render)
 
 
 @data.command(short_help="Download and verify datasets.")

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from harness.cli import options
-from harness.cli.output import print_json
+from harness.cli.output import print_json, show
 from harness.records import Environment
 
 if TYPE_CHECKING:
@@ -88,10 +88,7 @@ def doctor(
     if backend or precision or threads:
         raise click.UsageError("--backend, --precision and --threads can only be used with --roofline")
     diagnosis = diagnose(results)
-    if format_ == "json":
-        print_json(diagnosis)
-    else:
-        click.echo(render(diagnosis))
+    show(diagnosis, format_, render)
     if diagnosis.results_problem or not any(backend.devices for backend in diagnosis.backends):
         raise click.exceptions.Exit(1)
 
@@ -102,8 +99,8 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
     from harness.checks import roofline
     from harness.errors import HarnessError
     from harness.execute.devices import probe
+    from harness.execute.environment import collect
     from harness.measure.cgroup import available_cores
-    from harness.measure.environment import collect
 
     catalog, environment, count = options.catalog(with_failures=True), collect(), threads or available_cores()
     for name in backends:
@@ -150,7 +147,7 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
 def diagnose(results: str | None) -> Diagnosis:
     from importlib.metadata import version
 
-    from harness.measure.environment import collect
+    from harness.execute.environment import collect
     from harness.records.store import results_dir
 
     catalog = options.catalog(with_failures=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted
+from harness.cli.output import counted, print_json
 
 if TYPE_CHECKING:
     from harness.analysis.history import Figure, History, Point
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @options.names(
     "--metric",
     "Metric to show, such as quality (the primary metric of the task), latency_p50_ms or host_peak_mib.",
-    default="quality, train_samples_per_s, inference_samples_per_s",
+    default="quality and throughput",
 )
 @options.filters("task", "model", "backend")
 @click.option(
@@ -32,12 +32,10 @@ if TYPE_CHECKING:
 @options.results
 def history(
     metric: tuple[str, ...],
-    task: tuple[str, ...],
-    model: tuple[str, ...],
-    backend: tuple[str, ...],
     everything: bool,
     format_: str,
     results: str | None,
+    **filters: tuple[str, ...],
 ) -> None:
     """Show how metrics changed with the harness commit and package versions, and which changes are significant.
 
@@ -50,8 +48,6 @@ def history(
       harness history --metric train_samples_per_s --task nlp
       harness history --metric latency_p50_ms,host_peak_mib --format json
     """
-    import msgspec
-
     from harness.analysis.history import DEFAULT_METRICS, histories
     from harness.errors import UsageError
     from harness.records.store import Store, results_dir
@@ -60,12 +56,7 @@ def history(
     loaded = Store(directory).load()
     for problem in loaded.problems:
         click.echo(f"Warning: excluded: {problem}", err=True)
-    filters = {"task": task, "model": model, "backend": backend}
-    chosen = [
-        run
-        for run in loaded.runs
-        if all(not wanted or getattr(run.record.spec, name) in wanted for name, wanted in filters.items())
-    ]
+    chosen = [run for run in loaded.runs if options.matches(run.record.spec, filters)]
     if not chosen:
         raise UsageError(
             f"no run in results directory {str(directory)!r} matches; choose another directory with --results DIR"
@@ -73,7 +64,7 @@ def history(
     every = histories(chosen, options.catalog(), metric or DEFAULT_METRICS)
     shown = [one for one in every if everything or len(one.points) > 1]
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=1).decode())
+        print_json(shown)
         return
     if shown:
         click.echo(render(shown))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
-from harness.cli.output import print_json
+from harness.cli.output import show
 
 if TYPE_CHECKING:
     from harness.checks.latency.result import LatencyResult
@@ -93,10 +93,8 @@ def latency(
     )
     click.echo(f"{stored.record.run_id}: measuring {scenario} for at least {seconds:g} s", err=True)
     result, folder = measure(stored, chosen, options.catalog(), timeout_s=timeout)
-    if format_ == "json":
-        print_json(result)
-    else:
-        click.echo(render(result))
+    show(result, format_, render)
+    if format_ == "text":
         click.echo(f"Saved to {folder}/", err=True)
     if result.measured.valid is False:
         raise click.exceptions.Exit(1)

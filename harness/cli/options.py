@@ -44,9 +44,10 @@ def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
 
 def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Split values like `split`, except for existing paths, which may contain commas."""
-    from pathlib import Path
+    from os.path import exists
 
-    parts = [(value,) if Path(value).exists() else split(ctx, param, (value,)) for value in values]
+    # Path.exists() raises for names that are too long for a path.
+    parts = [(value,) if exists(value) else split(ctx, param, (value,)) for value in values]  # noqa: PTH110
     return tuple(dict.fromkeys(name for part in parts for name in part))
 
 
@@ -86,16 +87,12 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 
     Raises `harness.PluginError` if a plugin passed with ``--plugin`` fails to load, unless `with_failures` is true.
     """
-    from harness.errors import PluginError
-    from harness.plugins import discover
-    from harness.plugins.find import named
+    from harness.plugins import check_loaded, discover
 
     extra = click.get_current_context().meta.get("harness.plugins", ())
     discovered = discover(extra)
-    wanted = {named(source).value for source in extra}
-    for failure in discovered.failures:
-        if failure.ref.value in wanted and not with_failures:
-            raise PluginError(f"plugin {failure.ref.name!r} ({failure.ref.value}) is not loaded: {failure.message}")
+    if not with_failures:
+        check_loaded(extra, discovered)
     return discovered
 
 

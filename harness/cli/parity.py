@@ -87,7 +87,7 @@ def _specs(selection: Selection, catalog: Catalog, everything: bool) -> Iterator
 
     from harness.data.checkpoint import locate
     from harness.errors import UsageError
-    from harness.plan.expand import expand
+    from harness.plan.expand import expand, suits
 
     selection = selection.resolved(locate)
     if not everything:
@@ -95,7 +95,7 @@ def _specs(selection: Selection, catalog: Catalog, everything: bool) -> Iterator
         return
     for name, provided in sorted(catalog.tasks.items()):
         for family, model in sorted(catalog.models.items()):
-            if provided.value.produces in model.value.accepts and provided.value.objective in model.value.objectives:
+            if suits(provided.value, model.value):
                 try:
                     specs = expand(dataclasses.replace(selection, tasks=(name,), models=(family,)), catalog)
                 except UsageError as error:

@@ -93,27 +93,18 @@ def list_(format_: str) -> None:
     from harness.testing.check import subjects
 
     catalog = options.catalog(with_failures=True)
+    found = [(loaded.ref, subjects(loaded.ref, catalog), "") for loaded in catalog.plugins]
+    found += [(failure.ref, [], failure.message) for failure in catalog.failures]
     rows = [
         {
-            "name": loaded.ref.name,
-            "distribution": loaded.ref.distribution,
-            "version": loaded.ref.version,
-            "module": loaded.ref.value,
-            "brings": [str(subject) for subject in subjects(loaded.ref, catalog)],
-            "problem": "",
+            "name": ref.name,
+            "distribution": ref.distribution,
+            "version": ref.version,
+            "module": ref.value,
+            "brings": list(map(str, brings)),
+            "problem": problem,
         }
-        for loaded in catalog.plugins
-    ]
-    rows += [
-        {
-            "name": failure.ref.name,
-            "distribution": failure.ref.distribution,
-            "version": failure.ref.version,
-            "module": failure.ref.value,
-            "brings": [],
-            "problem": failure.message,
-        }
-        for failure in catalog.failures
+        for ref, brings, problem in found
     ]
     if format_ == "json":
         print_json({"plugins": rows, "conflicts": list(catalog.conflicts.values())})

@@ -153,11 +153,7 @@ def _selected(runs: list[StoredRun], filters: dict[str, tuple[str, ...]]) -> lis
         for wanted in names:
             if wanted not in present:
                 raise UsageError(f"no run has the {name} {wanted!r}; the results have: {', '.join(sorted(present))}")
-    chosen = [
-        run
-        for run in runs
-        if all(not names or getattr(run.record.spec, name) in names for name, names in filters.items())
-    ]
+    chosen = [run for run in runs if options.matches(run.record.spec, filters)]
     if not chosen:
         raise CombinationError("no run matches all of these filters; remove some of them")
     order = {name: position for position, name in enumerate(filters["backend"])}

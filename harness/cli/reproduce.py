@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted, print_json
+from harness.cli.output import counted, show
 
 if TYPE_CHECKING:
     from harness.records.store import StoredRun
@@ -85,10 +85,7 @@ def reproduce(
     for record in {record.spec.key: record for record in chosen}.values():
         siblings = [other for other in chosen if other.spec.group_key == record.spec.group_key]
         outcomes.append(judge(record, here[record.spec.key], siblings))
-    if format_ == "json":
-        print_json(outcomes)
-    else:
-        click.echo(render(outcomes))
+    show(outcomes, format_, render)
     if not all(outcome.agrees for outcome in outcomes):
         raise click.exceptions.Exit(1)
 

@@ -7,6 +7,7 @@ are read from safetensors only, because other formats can execute code.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from harness.data.cache import offline
@@ -26,7 +27,7 @@ def locate(name: str) -> Pretrained:
     """
     folder = Path(name)
     revision = ""
-    if not folder.is_dir():
+    if not os.path.isdir(name):  # noqa: PTH112 - Path.is_dir() raises for names that are too long for a path
         folder = _download(name)
         revision = folder.name  # in the cache, a snapshot's folder is named after its commit
     absent = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]

@@ -21,6 +21,7 @@ import msgspec
 
 from harness.data.install import Log, reporter
 from harness.execute.child import ChildContext
+from harness.execute.environment import collect
 from harness.execute.failures import from_exception
 from harness.execute.preparation import (
     Preparation,
@@ -35,7 +36,7 @@ from harness.execute.preparation import (
 )
 from harness.interfaces import Dataset, PreparedData, Session
 from harness.measure import summary
-from harness.measure.environment import CORE_PACKAGES, collect, versions
+from harness.measure.environment import CORE_PACKAGES, versions
 from harness.measure.machine import Machine
 from harness.measure.memory import release_free_memory
 from harness.measure.phases import Emit, Phases

@@ -30,7 +30,6 @@ def collect(packages: Iterable[str] = ()) -> Environment:
         gpus=gpus(),
         packages=versions((*CORE_PACKAGES, *packages)),
         load_1min=_load_1min(),
-        git_commit=git_commit(),
     )
 
 
@@ -57,18 +56,6 @@ def gpus() -> list[Gpu]:
         memory_bytes = int(memory_mib) * 2**20 if memory_mib.isdigit() else 0
         devices.append(Gpu(name=name, memory_bytes=memory_bytes, driver=driver))
     return devices
-
-
-def git_commit() -> str | None:
-    """Return the commit of the checkout that the harness runs from; None for an installed package."""
-    home = Path(__file__).resolve().parents[2]
-    if not (home / ".git").exists():
-        return None
-    commit = _output(["git", "-C", str(home), "rev-parse", "HEAD"])
-    if not commit:
-        return None
-    changed = _output(["git", "-C", str(home), "status", "--porcelain", "--untracked-files=no"])
-    return commit.strip() + ("+dirty" if changed else "")
 
 
 def _output(command: list[str]) -> str | None:

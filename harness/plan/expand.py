@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -60,6 +61,8 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
         raise ValueError("the selection's checkpoint is not resolved; call Selection.resolved first")
     protocol = _named_protocol(selection.protocol)
     overrides = parse_overrides(selection.overrides)
+    if "name" in overrides["protocol"]:
+        raise UsageError("protocol.name cannot be overridden; select the protocol with --protocol")
     available = _available_backends(selection, catalog)
     specs = []
     for task_name in selection.tasks:
@@ -129,8 +132,7 @@ def _precision(name: str) -> Precision:
 
 
 def _check_device(name: str) -> None:
-    kind, colon, number = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (colon and (kind != "cuda" or not number.isdigit())):
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]*))?", name):
         raise UnknownNameError("device", name, ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))
 
 
@@ -170,7 +172,7 @@ def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) 
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):
-        if _suits(task, model) and (model.checkpoint_type or model.name) == family:
+        if suits(task, model) and (model.checkpoint_type or model.name) == family:
             return str(model.name)
     return family if isinstance(family, str) and family in catalog.models else task.default_model
 
@@ -186,7 +188,7 @@ def _training_by_backend(
     if comparison.checkpoint is not None:
         _check_variant(comparison.checkpoint, model, model_name)
         variant = model.name
-    if not _suits(comparison.task, model):
+    if not suits(comparison.task, model):
         raise CombinationError(
             f"model {variant!r} (accepts {', '.join(model.accepts)}; {', '.join(model.objectives)}) cannot be used "
             f"with task {comparison.task.name!r} ({comparison.task.produces}, {comparison.task.objective}); "
@@ -203,7 +205,8 @@ def _training_by_backend(
     }
 
 
-def _suits(task: Task, model: Model) -> bool:
+def suits(task: Task, model: Model) -> bool:
+    """Return whether `model` accepts the data that `task` prepares and has the task's objective."""
     return task.produces in model.accepts and task.objective in model.objectives
 
 
@@ -271,7 +274,7 @@ def _fallback_training(
     """
     for name in catalog.backend(backend).default_models:
         own, variant = catalog.model(name)
-        if not _suits(comparison.task, own):
+        if not suits(comparison.task, own):
             continue
         overrides = dict(comparison.overrides)
         if not alone:

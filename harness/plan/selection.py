@@ -1,17 +1,20 @@
 """`Selection`, a request for runs, and the option for each of its fields.
 
 These options are defined only in this module. The command line, the keys of suites, the arguments of `harness.run` and
-the command that reproduces a run are derived from these definitions. The module imports only the standard library, so
-that ``--help`` is fast.
+the command that reproduces a run are derived from these definitions. The module imports no other library, so that
+``--help`` is fast.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import operator
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.records import Pretrained
@@ -187,14 +190,21 @@ class Selection:
         """Return the selection for `values`, a mapping from option names to the values that the user passed.
 
         Options that accept several values also accept a single one. None and empty sequences select the default.
+        Raises `harness.UsageError` for a value of a wrong type.
         """
         chosen: dict[str, Any] = {}
         for name, option in OPTIONS.items():
             value = values.get(option.name)
-            if option.several and value is not None and value != (option.every or None):
-                value = tuple(map(_plain, [value] if isinstance(value, str | int | os.PathLike) else value))
-            if value is not None and value != ():
-                chosen[name] = _plain(value)
+            if value is None:
+                continue
+            if isinstance(value, str) and value == option.every:
+                chosen[name] = value
+            elif not option.several:
+                chosen[name] = _checked(option, value)
+            else:
+                single = isinstance(value, str | bytes | os.PathLike) or not isinstance(value, Iterable)
+                if several := tuple(_checked(option, each) for each in ([value] if single else value)):
+                    chosen[name] = several
         return cls(**chosen)
 
     def values(self) -> Iterator[tuple[Option, tuple[Any, ...]]]:
@@ -218,5 +228,13 @@ OPTIONS: dict[str, Option] = {each.name: each.metadata["option"] for each in dat
 """The option for each field of `Selection`, in the order used in help texts and in generated commands and suites."""
 
 
-def _plain(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+def _checked(option: Option, value: Any) -> str | int | bool:
+    """Return a value as the option's kind. Paths are converted to str, and integers of other libraries to int."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if option.kind is int and not isinstance(value, bool) and hasattr(value, "__index__"):
+        return operator.index(value)
+    if not isinstance(value, option.kind) or (option.kind is int):
+        kind = {str: "a string", int: "an integer", bool: "True or False"}[option.kind]
+        raise UsageError(f"{option.argument or option.name} must be {kind}, got {value!r}")
+    return value

@@ -15,17 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.records import SCHEMA_VERSION, RunRecord
-from harness.records.arrays import read_arrays
 from harness.records.files import replacing
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 AUDIT = "audit.json"
@@ -232,14 +228,6 @@ class Store:
             raise UsageError(f"{len(matches)} runs match {text!r}: {shown}{' ...' if len(matches) > 6 else ''}")
         path = names[matches[0]]
         return StoredRun(path, read_record(path / RECORD))
-
-    def arrays(self, run: StoredRun) -> dict[str, NDArray[Any]]:
-        """Return the raw samples of a run; empty if the run failed before any were stored.
-
-        Raises `harness.RecordError` if they cannot be read.
-        """
-        path = run.path / ARRAYS
-        return read_arrays(path) if path.exists() else {}
 
     def _directories(self) -> list[Path]:
         try:

@@ -38,7 +38,7 @@ def sections(record: RunRecord) -> Iterator[Section]:
         "speed (steady state)",
         [
             _throughput(TRAIN_THROUGHPUT, record, speed.train),
-            ("training", _unit(flops and flops / 1e9, "GFLOP/s", _share_of_peak(record))),
+            (TRAIN_THROUGHPUT.part, _unit(flops and flops / 1e9, "GFLOP/s", _share_of_peak(record))),
             _throughput(INFERENCE_THROUGHPUT, record, speed.inference),
             ("first training step", f"{speed.first_step_s:.3g} s"),
             *((f"flag: {BY_FLAG[flag.metric].name}", f"{flag.kind}: {flag.detail}") for flag in outcome.flags),
@@ -84,7 +84,7 @@ def _share_of_peak(record: RunRecord) -> str:
     if record.roofline is None:
         return "peak not measured: run harness doctor --roofline"
     mfu = MFU.value(record)
-    return f"MFU: {mfu:.1f}% of {record.roofline.matrix_flops_per_s / 1e9:.4g} GFLOP/s" if mfu else ""
+    return f"{MFU.title}: {mfu:.1f}{MFU.unit} of {record.roofline.matrix_flops_per_s / 1e9:.4g} GFLOP/s" if mfu else ""
 
 
 def _steady(steady: Steady | None) -> str:
@@ -97,6 +97,7 @@ def _steady(steady: Steady | None) -> str:
 
 def _energy(energy: Energy) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = []
+    unit = in_group("energy")[0].unit
     for name, use, source in (("cpu", energy.cpu, energy.cpu_source), ("gpu", energy.gpu, energy.gpu_source)):
         if use is None:
             rows.append((name, f"not known: {source}" if source else None))
@@ -107,7 +108,7 @@ def _energy(energy: Energy) -> list[tuple[str, object]]:
             ("inference", use.inference_j_per_sample, use.inference_w),
         ):
             if joules is not None and watts is not None:
-                rows.append((f"{name}, {part}", f"{joules:.4g} J/sample, {watts:.4g} W"))
+                rows.append((f"{name}, {part}", f"{joules:.4g} {unit}, {watts:.4g} W"))
     return rows
 
 

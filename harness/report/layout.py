@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from harness.analysis.comparison_table import RATIOS
 from harness.analysis.differences import IDENTITY
 from harness.analysis.formatting import one_line
-from harness.analysis.metrics import in_group
+from harness.analysis.metrics import MFU, in_group
 from harness.analysis.table import Column, Row, Table
+from harness.measure.stats import MINIMUM_SAMPLES
 
 _HEADING = ("task", "dataset", "model", "device", "precision", "options", "batch_size", "seeds", "runs", "parity")
 _NEVER_SHOWN = ("metric", "metric_better", "flags", "failures")
@@ -124,10 +125,13 @@ def legend(shown: list[Block]) -> list[str]:
     if any(block.flags for block in shown):
         kinds = "wide interval, drift, two modes, throttling, other load or changed code"
         lines.append(f"! flagged: {kinds}; see `harness show` for details.")
-    if "mfu_percent" in names:
+    if MFU.name in names:
         lines.append("MFU: FLOP/s of training relative to the peak measured by `harness doctor --roofline`.")
-    if names & {metric.name for metric in in_group("latency")}:
-        lines.append("p50, p90, p99: latency of one batch; they need at least 11, 64 and 662 samples in a run.")
+    latencies = {metric.part: metric.name for metric in in_group("latency")}
+    if names & set(latencies.values()):
+        *counts, last = (str(MINIMUM_SAMPLES[float(part.removeprefix("p"))]) for part in latencies)
+        needed = f"{', '.join(counts)} and {last}"
+        lines.append(f"{', '.join(latencies)}: latency of one batch; they need at least {needed} samples in a run.")
     return lines
 
 

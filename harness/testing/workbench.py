@@ -39,7 +39,7 @@ class Workbench:
     @cached_property
     def spec(self) -> RunSpec:
         """Settings for a run on the CPU with one thread. Raises `NotChecked` without a suitable model and dataset."""
-        from harness.plan.expand import expand
+        from harness.plan.expand import expand, suits
         from harness.plan.selection import Selection
 
         if reason := missing(self.backend.requires):
@@ -48,8 +48,7 @@ class Workbench:
             (provided.value, model.value)
             for provided in self.catalog.tasks.values()
             for model in self.catalog.models.values()
-            if provided.value.produces in model.value.accepts
-            and provided.value.objective in model.value.objectives
+            if suits(provided.value, model.value)
             and self.catalog.network(model.value.name, self.backend.name) is not None
             and self._model in ("", model.value.name)
             and self._is_here(provided.value.default_dataset)

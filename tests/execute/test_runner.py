@@ -27,6 +27,7 @@ from harness.plugins import load
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.records import EpochEnded, Event, Failure, PhaseStarted, Progress, RunRecord, RunSpec, Success
+from harness.records.arrays import read_arrays
 from harness.records.store import ARRAYS, LOG, RECORD, Store
 
 
@@ -217,7 +218,7 @@ def test_reference_score_is_that_of_the_closed_form_solution(series: Series, cat
 def test_raw_samples_stand_behind_the_record(series: Series) -> None:
     run = series.runs["toy-numpy"]
     outcome = run.record.outcome
-    arrays = Store(series.results.absolute()).arrays(run)
+    arrays = read_arrays(run.path / ARRAYS)
     assert isinstance(outcome, Success)
     assert arrays["train_window_steps"].sum() == 30 == len(arrays["train_losses"])
     assert len(arrays["latencies_s"]) == outcome.latency.samples

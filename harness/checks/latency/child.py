@@ -16,8 +16,9 @@ from harness.checks.latency import loadgen, loop
 from harness.checks.latency.result import LatencyResult, Measured, Settings, percentiles_ms
 from harness.checks.latency.service import Service
 from harness.execute.child import ChildContext
+from harness.execute.environment import collect
 from harness.execute.preparation import fit_at_once, opened_session, prepare, saved_weights, starting_weights
-from harness.measure.environment import CORE_PACKAGES, collect, versions
+from harness.measure.environment import CORE_PACKAGES, versions
 from harness.measure.machine import Machine, difference
 from harness.records import PluginRef, RunSpec
 from harness.records.store import WEIGHTS

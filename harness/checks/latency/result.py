@@ -10,7 +10,6 @@ from harness.measure.stats import MINIMUM_SAMPLES, percentile
 from harness.records import Environment
 
 Scenario = Literal["single-stream", "multi-stream", "server", "offline"]
-SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "server", "offline")
 
 
 class Settings(Struct, frozen=True, kw_only=True):

@@ -140,8 +140,8 @@ def _level(root: Path, kind: str, tree: Tree, tops: list[str], class_level: int 
     if len({NAMES[top.lower()] for top in named}) > 1:
         others = [top for top in tops if top not in named]
         raise DataError(
-            f"{root}: split folders ({_listed(named)}) are mixed with other folders ({_listed(others)}); keep only one of "
-            "the two kinds"
+            f"{root}: split folders ({_listed(named)}) are mixed with other folders ({_listed(others)}); keep only "
+            "one of the two kinds"
         )
     inner = {top: {f.split("/")[1] for f in tree.files if f.startswith(f"{top}/") and f.count("/") > 1} for top in tops}
     if len(tops) == 1 and len(inner[tops[0]]) > 1:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.interfaces import Model
+from harness.plan.expand import suits
 from harness.plugins.catalog import Catalog
 from harness.records import DataInfo
 from harness.testing.rule import Broken, NotChecked, Rule
@@ -25,7 +26,7 @@ class SizedModel:
         reasons = []
         for provided in self.catalog.tasks.values():
             task = provided.value
-            if task.produces in self.model.accepts and task.objective in self.model.objectives:
+            if suits(task, self.model):
                 try:
                     return PreparedTask(task, self.catalog).data.info
                 except NotChecked as reason:

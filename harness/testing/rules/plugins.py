@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from functools import cached_property
 
+from harness.execute.child import run_program
 from harness.plugins.catalog import Catalog, LoadedPlugin
 from harness.plugins.code import DECLARATION
 from harness.records import PluginRef
@@ -43,7 +43,7 @@ class Installed:
         measured = []
         for _ in range(_TRIES):
             command = [sys.executable, "-c", _MEASURE, self.ref.value, json.dumps(HEAVY)]
-            process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            process = run_program(command, timeout_s=60)
             if process.returncode:
                 lines = process.stderr.strip().splitlines()
                 raise Broken(

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from harness.errors import HarnessError
 from harness.interfaces import PreparedData, RawData, Split, Task
+from harness.plan.expand import suits
 from harness.plugins.catalog import Catalog
 from harness.records import Objective
 from harness.testing.leaks import assert_nothing_leaks, same
@@ -59,7 +60,7 @@ def _defaults_exist(case: PreparedTask) -> None:
             f"the default dataset {dataset.name!r} is for {dataset.kind}, {dataset.objective}; "
             f"the task is for {task.kind}, {task.objective}"
         )
-    if task.produces not in model.accepts or task.objective not in model.objectives:
+    if not suits(task, model):
         raise Broken(
             f"the default model {task.default_model!r} accepts {', '.join(model.accepts)} for "
             f"{', '.join(model.objectives)}; the task produces {task.produces} for {task.objective}"
