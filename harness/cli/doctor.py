@@ -148,13 +148,14 @@ def diagnose(results: str | None) -> Diagnosis:
     from importlib.metadata import version
 
     from harness.execute.environment import collect
+    from harness.plugins.requirements import DISTRIBUTION
     from harness.records.store import results_dir
 
     catalog = options.catalog(with_failures=True)
     packages = {name for provided in catalog.backends.values() for name in provided.value.packages}
     directory = results_dir(results)
     return Diagnosis(
-        harness=version("harness"),
+        harness=version(DISTRIBUTION),
         environment=collect(sorted(packages)),
         backends=[_state_of(name, catalog) for name in sorted(catalog.backends)],
         plugin_problems={failure.ref.name: failure.message for failure in catalog.failures}

@@ -219,7 +219,8 @@ class Backend(ABC):
     summary: ClassVar[str]
     """One-line description."""
     requires: ClassVar[Mapping[str, str]]
-    """Required modules and the commands that install them. The modules are looked up without being imported."""
+    """Required modules, and the requirement or command that installs each of them, such as ``my-package[extra]`` or
+    ``pip install numpy``. The modules are looked up without being imported."""
     packages: ClassVar[Sequence[str]]
     """Names of the distributions whose versions are stored in the record."""
     environment: ClassVar[Mapping[str, str]] = {}

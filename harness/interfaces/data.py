@@ -179,7 +179,8 @@ class Dataset(ABC, Generic[OptionsT]):
     task_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Task options for this dataset, such as the vocabulary size, by task name."""
     requires: ClassVar[Mapping[str, str]] = {}
-    """Required modules and the commands that install them. The modules are looked up before any run starts."""
+    """Required modules, and the requirement or command that installs each of them, as in `Backend.requires`. They are
+    looked up before any run starts."""
     files: ClassVar[Sequence[RemoteFile]] = ()
     """Files to download from the publisher; empty if the plugin includes the data."""
     homepage: ClassVar[str] = ""

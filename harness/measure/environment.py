@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.measure.cgroup import available_cores, cpu_groups, cpu_quota
+from harness.plugins.requirements import DISTRIBUTION
 from harness.records import Environment, Gpu
 
-CORE_PACKAGES = ("harness", "msgspec", "numpy", "pandas", "scikit-learn", "scipy")
+CORE_PACKAGES = (DISTRIBUTION, "msgspec", "numpy", "pandas", "scikit-learn", "scipy")
 
 
 def collect(packages: Iterable[str] = ()) -> Environment:
@@ -34,11 +35,14 @@ def collect(packages: Iterable[str] = ()) -> Environment:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the version of each package. Packages that are not installed are omitted."""
+    """Return the version of each package. Packages that are not installed are omitted.
+
+    The version of the distribution that contains this package has the key ``harness``.
+    """
     installed = {}
     for package in packages:
         try:
-            installed[package] = importlib.metadata.version(package)
+            installed["harness" if package == DISTRIBUTION else package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
     return installed
