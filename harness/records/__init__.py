@@ -38,6 +38,7 @@ from harness.records.record import (
     Speed,
     Steady,
     Success,
+    TargetScore,
     TimeToTarget,
 )
 from harness.records.spec import (
@@ -97,5 +98,6 @@ __all__ = [
     "Speed",
     "Steady",
     "Success",
+    "TargetScore",
     "TimeToTarget",
 ]
