@@ -49,7 +49,7 @@ def history(
     """
     import msgspec
 
-    from harness.analysis.history import DEFAULT_METRICS, histories
+    from harness.analysis.history import histories
     from harness.errors import UsageError
     from harness.records.store import Store, results_dir
 
@@ -67,7 +67,7 @@ def history(
         raise UsageError(
             f"no run in results directory {str(directory)!r} matches; choose another directory with --results DIR"
         )
-    every = histories(chosen, options.catalog(), metric or DEFAULT_METRICS)
+    every = histories(chosen, options.catalog(), metric or ())
     shown = [one for one in every if everything or len(one.points) > 1]
     if format_ == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=1).decode())
