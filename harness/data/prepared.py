@@ -26,7 +26,7 @@ def dataset_digest(data: PreparedData) -> str:
 def check(data: PreparedData) -> None:
     """Raise `harness.DataError` for empty splits or non-finite values, and `harness.PluginError` for arrays that do not
     match the declared shapes, dtypes or classes."""
-    for field in ("label_names", "target_mean", "target_scale", "target_units"):
+    for field in ("label_names", "target_mean", "target_scale"):
         length = len(getattr(data.info, field))
         if length not in (0, data.info.outputs):
             raise PluginError(f"the prepared data have {length} {field} for {data.info.outputs} outputs")

@@ -92,11 +92,9 @@ class RawData:
     """Test examples."""
     label_names: tuple[str, ...] = ()
     """Names of the classes, in the order of their indices; for regression, names of the targets."""
-    target_units: tuple[str, ...] = ()
-    """For regression, the unit of each target. If all targets share a unit, it can be given as ``target_unit`` in
-    `details` instead."""
     details: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-    """Additional information that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression."""
+    """Additional information that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression. If the
+    targets have different units, separate them by commas, as in ``"m, kg"``."""
 
 
 @dataclass(frozen=True, kw_only=True)

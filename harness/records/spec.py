@@ -196,19 +196,22 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     standardization."""
     target_scale: tuple[float, ...] = ()
     """Scales of the training targets, used to standardize regression targets."""
-    target_units: tuple[str, ...] = ()
-    """Unit of each regression target; empty if the dataset does not state them one by one. A unit that all targets
-    share may be stated as ``target_unit`` in `details` instead."""
     details: dict[str, bool | int | float | str] = {}
     """Additional results of preprocessing, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and
     ``truncated_share``."""
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Unit of each regression target, with an empty string for an unknown unit; empty for other objectives."""
+        """Unit of each regression target, with an empty string for an unknown unit; empty for other objectives.
+
+        The entry ``target_unit`` of `details` contains the unit that all targets share, or one unit per target,
+        separated by commas.
+        """
         if self.objective != "regression":
             return ()
-        return self.target_units or (str(self.details.get("target_unit", "")),) * self.outputs
+        stated = str(self.details.get("target_unit", ""))
+        parts = tuple(part.strip() for part in stated.split(","))
+        return parts if len(parts) == self.outputs else (stated,) * self.outputs
 
     def in_target_unit(self, values: NDArray[Any]) -> NDArray[Any]:
         """Convert standardized targets or predictions to the unit of the original targets.

@@ -102,7 +102,6 @@ class RegressionTask(Task[RegressionOptions]):
                 objective=self.objective,
                 outputs=train.targets.shape[1],
                 label_names=data.label_names,
-                target_units=data.target_units,
                 target_mean=tuple(target_mean.tolist()),
                 target_scale=tuple(target_scale.tolist()),
                 details={**data.details, "constant_features": int(constant.sum()), **missing},

@@ -249,15 +249,15 @@ def test_mean_over_some_of_the_runs_is_flagged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("units", "flags", "unit"),
+    ("stated", "flags", "unit"),
     [
-        (("m", "kg"), "rmse: mean over 2 targets of different units", ""),
-        ((), "rmse: mean over 2 targets whose units are not known", ""),
-        (("m", "m"), "", "m"),
+        ("m, kg", "rmse: mean over 2 targets of different units", ""),
+        ("", "rmse: mean over 2 targets whose units are not known", ""),
+        ("m", "", "m"),
     ],
 )
-def test_mean_over_targets_of_different_units_is_flagged(units: tuple[str, ...], flags: str, unit: str) -> None:
-    info = DataInfo(kind="features", inputs={}, objective="regression", outputs=2, target_units=units)
+def test_mean_over_targets_of_different_units_is_flagged(stated: str, flags: str, unit: str) -> None:
+    info = DataInfo(kind="features", inputs={}, objective="regression", outputs=2, details={"target_unit": stated})
     run = record(success(5.0, primary="rmse", reference={"rmse": 4.0}))
     found = row([replace(run, provenance=replace(run.provenance, data=info))])
     assert (found.text("flags"), found.text("metric_unit")) == (flags, unit)

@@ -145,7 +145,6 @@ data_infos = st.builds(
     label_names=st.lists(text, max_size=3).map(tuple),
     target_mean=st.lists(numbers, max_size=2).map(tuple),
     target_scale=st.lists(numbers, max_size=2).map(tuple),
-    target_units=st.lists(words, max_size=2).map(tuple),
     details=st.dictionaries(words, st.booleans() | st.integers(-(2**53), 2**53) | numbers | text, max_size=3),
 )
 epochs = st.builds(

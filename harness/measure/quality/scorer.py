@@ -122,7 +122,12 @@ class Scorer:
         for number, unit in enumerate(info.units):
             label = info.label_names[number] if info.label_names else str(number)
             alone = msgspec.structs.replace(
-                info, outputs=1, label_names=(label,), target_mean=(), target_scale=(), target_units=(unit,)
+                info,
+                outputs=1,
+                label_names=(label,),
+                target_mean=(),
+                target_scale=(),
+                details=info.details | {"target_unit": unit},
             )
             column = slice(number, number + 1)
             scores = {

@@ -166,14 +166,13 @@ HEIGHT_AND_WEIGHT = (
 """Targets and outputs. The errors are 0.5 and 0.5 for the first target, and 0 and 20 for the second."""
 
 
-def two_targets(*units: str, **details: str) -> DataInfo:
-    return msgspec.structs.replace(
-        numbers(2), label_names=("height", "weight"), target_units=units, details=dict(details)
-    )
+def two_targets(unit: str | None) -> DataInfo:
+    details: dict[str, Any] = {} if unit is None else {"target_unit": unit}
+    return msgspec.structs.replace(numbers(2), label_names=("height", "weight"), details=details)
 
 
 def test_several_targets_are_also_scored_one_by_one() -> None:
-    info = two_targets("m", "kg")
+    info = two_targets("m, kg")
     scores = scorer(info, "rmse", REGRESSION).scores(HEIGHT_AND_WEIGHT, HEIGHT_AND_WEIGHT, None, {})
     assert scores.per_target == [
         TargetScore(label="height", unit="m", scores={"rmse": 0.5, "mae": 0.5, "r2": 0.0}),
@@ -196,7 +195,7 @@ def test_single_target_and_classes_have_no_scores_per_target() -> None:
 
 def test_plugin_metric_is_not_computed_for_single_targets() -> None:
     metric = Metric(name="odd", objective="regression", function=f"{__name__}:gap", higher_is_better=True, summary="")
-    found = scorer(two_targets("m", "kg"), "odd", [metric]).scores(HEIGHT_AND_WEIGHT, HEIGHT_AND_WEIGHT, None, {})
+    found = scorer(two_targets("m, kg"), "odd", [metric]).scores(HEIGHT_AND_WEIGHT, HEIGHT_AND_WEIGHT, None, {})
     assert [part.scores for part in found.per_target] == [{}, {}]
 
 
@@ -208,11 +207,14 @@ def gap(targets: Array, outputs: Array, info: DataInfo) -> float:
 @pytest.mark.parametrize(
     ("info", "unit", "note"),
     [
-        (two_targets("m", "kg"), "", "mean over 2 targets of different units"),
-        (two_targets("m", ""), "", "mean over 2 targets of different units"),
-        (two_targets(), "", "mean over 2 targets whose units are not known"),
-        (two_targets("m", "m"), "m", ""),
-        (two_targets(target_unit="m"), "m", ""),
+        (two_targets("m, kg"), "", "mean over 2 targets of different units"),
+        (two_targets("m,"), "", "mean over 2 targets of different units"),
+        (two_targets(None), "", "mean over 2 targets whose units are not known"),
+        (two_targets(""), "", "mean over 2 targets whose units are not known"),
+        (two_targets("m, m"), "m", ""),
+        (two_targets("m"), "m", ""),
+        (msgspec.structs.replace(two_targets("USD, 1990"), outputs=1), "USD, 1990", ""),
+        (msgspec.structs.replace(two_targets("USD, 1990"), outputs=3), "USD, 1990", ""),
         (numbers(1), "", ""),
         (None, "", ""),
     ],
