@@ -37,7 +37,7 @@ class RunFlag(NamedTuple):
     columns: tuple[str, ...]
     """Columns of the comparison table with these figures. The flag is listed under the first one."""
     kind: str
-    """Short description, such as ``drift`` or ``contradicts latency_p50_ms``."""
+    """Short description, such as ``drift`` or ``contradiction with latency_p50_ms``."""
     detail: str
     """Description that includes the figures."""
 
@@ -74,7 +74,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
     if inference_s and p50_ms and not 1 / FACTOR <= 1e3 * inference_s / p50_ms <= FACTOR:
         yield RunFlag(
             ("inference_samples_per_s", "latency_p50_ms"),
-            "contradicts latency_p50_ms",
+            "contradiction with latency_p50_ms",
             f"a batch of {batches.inference} examples takes {1e3 * inference_s:.4g} ms according to the throughput, "
             f"but {p50_ms:.4g} ms according to the median latency"
             + ("" if 1e3 * inference_s > p50_ms else ", which includes the transfer of all outputs"),
@@ -82,7 +82,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
     if train_s and inference_s and batches.train >= batches.inference and FACTOR * train_s < inference_s:
         yield RunFlag(
             ("train_samples_per_s", "inference_samples_per_s"),
-            "contradicts inference_samples_per_s",
+            "contradiction with inference_samples_per_s",
             f"a training step on {batches.train} examples takes {1e3 * train_s:.4g} ms, but inference on "
             f"{batches.inference} examples, which is a part of a training step, takes {1e3 * inference_s:.4g} ms",
         )
@@ -92,14 +92,14 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
             unit = BY_NAME[lower].unit
             yield RunFlag(
                 (lower, upper),
-                f"above {upper}",
+                f"value above {upper}",
                 f"{low:.4g} {unit} is more than {upper}, {high:.4g} {unit}, which cannot be smaller",
             )
     mfu = values.get("mfu_percent")
     if mfu is not None and mfu > 100:
         yield RunFlag(
             ("mfu_percent",),
-            "above 100%",
+            "value above 100%",
             f"{mfu:.4g}% of the peak measured by `harness doctor --roofline`: the peak was measured under other "
             "conditions, or the model's FLOP formula overestimates",
         )
@@ -118,7 +118,7 @@ def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator
         if step_s and first_s > 0 and step_s > FACTOR * first_s:
             yield RunFlag(
                 (name,),
-                "contradicts the first step",
+                "contradiction with the first step",
                 f"a training step takes {step_s:.4g} s in the steady state, but the first one, which includes "
                 f"compilation and allocation, took {first_s:.4g} s",
             )
@@ -136,7 +136,7 @@ def _training_time(record: RunRecord, values: Values, batches: Batches) -> Itera
     if steps > 0 and actual_s >= LEAST_S and not 1 / FACTOR <= actual_s / expected_s <= FACTOR:
         yield RunFlag(
             ("time_to_target_s", "train_samples_per_s"),
-            "contradicts train_samples_per_s",
+            "contradiction with train_samples_per_s",
             f"the {steps} steps after the first one took {actual_s:.4g} s, but take {expected_s:.4g} s according to "
             "the throughput",
         )
@@ -148,6 +148,6 @@ def _host_memory(record: RunRecord) -> Iterator[RunFlag]:
     if 0 < total < peak:
         yield RunFlag(
             ("host_peak_mib",),
-            "above the machine's memory",
+            "value above the machine's memory",
             f"{peak / 2**20:.4g} MiB is more than the {total / 2**20:.4g} MiB of the machine",
         )

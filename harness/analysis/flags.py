@@ -16,7 +16,7 @@ from harness.analysis.metrics import BY_FLAG, FIT_THROUGHPUT, HOST_PEAK, TRAIN_T
 from harness.measure import stats
 from harness.records import RunRecord
 
-INCLUDES_CHILDREN = "includes child processes"
+CHILDREN = "child processes"
 
 
 class RowFlag(NamedTuple):
@@ -43,7 +43,7 @@ def run_flags(record: RunRecord) -> list[RunFlag]:
         flags.append(
             RunFlag(
                 (HOST_PEAK.name,),
-                INCLUDES_CHILDREN,
+                CHILDREN,
                 f"{HOST_PEAK.value(record):.1f} MiB is an upper bound for the worker and the processes that it "
                 f"started; the worker alone used {memory.host_peak_bytes / 2**20:.1f} MiB",
             )
@@ -79,7 +79,7 @@ def _of_runs(done: Sequence[RunRecord], flags: Sequence[Sequence[RunFlag]]) -> I
             marked.setdefault(columns[0], {}).update(dict.fromkeys(columns))
     for name, kinds in counts.items():
         texts = [kind + (f" ({n} of {len(done)} runs)" if len(done) > 1 else "") for kind, n in kinds.items()]
-        if INCLUDES_CHILDREN in kinds:
+        if CHILDREN in kinds:
             alone = stats.mean([success(record).memory.host_peak_bytes / 2**20 for record in done]).value
             texts.append(f"{rounded(alone, None)[0]} MiB for the worker alone")
         yield RowFlag(tuple(marked[name]), name, ", ".join(texts))

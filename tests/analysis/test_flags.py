@@ -55,7 +55,7 @@ def test_throughput_and_latency_apart_by_more_than_two_contradict(
     made = replace(made, latency=replace(made.latency, batch_size=batch_size))
     found = [flag for flag in run_flags(record(made)) if "latency_p50_ms" in flag.columns]
     assert [(flag.columns, flag.kind) for flag in found] == [
-        (("inference_samples_per_s", "latency_p50_ms"), "contradicts latency_p50_ms")
+        (("inference_samples_per_s", "latency_p50_ms"), "contradiction with latency_p50_ms")
     ] * contradicts
     if contradicts:
         assert f"a batch of {batch_size} examples" in found[0].detail
@@ -71,13 +71,13 @@ def test_old_record_is_flagged_too() -> None:
     values = msgspec.to_builtins(record(success(inference=100.0)))
     del values["outcome"]["speed"]["by_steps"]
     old = msgspec.convert(values, RunRecord)
-    assert ("inference_samples_per_s", "contradicts latency_p50_ms") in kinds(old)
+    assert ("inference_samples_per_s", "contradiction with latency_p50_ms") in kinds(old)
 
 
 def test_contradiction_marks_both_columns_and_counts_runs() -> None:
     runs = [record(success(inference=rate), seed=seed) for seed, rate in enumerate((5000.0, 5100.0, 1000.0))]
     found = row(runs)
-    assert found.text("flags") == "inference_samples_per_s: contradicts latency_p50_ms (1 of 3 runs)"
+    assert found.text("flags") == "inference_samples_per_s: contradiction with latency_p50_ms (1 of 3 runs)"
     marked = {name for name, cell in found.cells.items() if cell.flagged}
     assert marked == {"inference_samples_per_s", "latency_p50_ms"}
 
@@ -89,7 +89,7 @@ def test_means_of_a_row_contradict_although_no_run_does() -> None:
         record(success(inference=90000.0, p50_ms=None, p90_ms=None), seed=1),
     ]
     assert [kinds(run) for run in runs] == [[], []]
-    assert "inference_samples_per_s: contradicts latency_p50_ms (means of the row)" in row(runs).text("flags")
+    assert "inference_samples_per_s: contradiction with latency_p50_ms (means of the row)" in row(runs).text("flags")
 
 
 def peaks(allocator: int | None, reserved: int | None, driver: int | None) -> Success:
@@ -115,25 +115,25 @@ def reached(train_s: float) -> Success:
 @pytest.mark.parametrize(
     ("outcome", "found"),
     [
-        (success(p50_ms=12.0, p90_ms=11.0), [("latency_p50_ms", "above latency_p90_ms")]),
-        (success(p50_ms=12.0, p90_ms=14.0, p99_ms=13.0), [("latency_p90_ms", "above latency_p99_ms")]),
+        (success(p50_ms=12.0, p90_ms=11.0), [("latency_p50_ms", "value above latency_p90_ms")]),
+        (success(p50_ms=12.0, p90_ms=14.0, p99_ms=13.0), [("latency_p90_ms", "value above latency_p99_ms")]),
         (success(p50_ms=12.0, p90_ms=12.0, p99_ms=12.0), []),
         (peaks(21, 32, 460), []),
         (peaks(32, 32, 32), []),
-        (peaks(33 * MIB, 32 * MIB, None), [("device_peak_mib", "above reserved_peak_mib")]),
-        (peaks(21 * MIB, None, 20 * MIB), [("device_peak_mib", "above driver_peak_mib")]),
-        (peaks(None, 21 * MIB, 20 * MIB), [("reserved_peak_mib", "above driver_peak_mib")]),
-        (success(train=8100.0), [("train_samples_per_s", "contradicts inference_samples_per_s")]),
+        (peaks(33 * MIB, 32 * MIB, None), [("device_peak_mib", "value above reserved_peak_mib")]),
+        (peaks(21 * MIB, None, 20 * MIB), [("device_peak_mib", "value above driver_peak_mib")]),
+        (peaks(None, 21 * MIB, 20 * MIB), [("reserved_peak_mib", "value above driver_peak_mib")]),
+        (success(train=8100.0), [("train_samples_per_s", "contradiction with inference_samples_per_s")]),
         (success(train=7900.0), []),
-        (with_speed(first_step_s=0.031), [("train_samples_per_s", "contradicts the first step")]),
+        (with_speed(first_step_s=0.031), [("train_samples_per_s", "contradiction with the first step")]),
         (with_speed(first_step_s=0.033), []),
         (with_speed(first_step_s=0.0), []),
-        (reached(0.5 + 3.1), [("time_to_target_s", "contradicts train_samples_per_s")]),
+        (reached(0.5 + 3.1), [("time_to_target_s", "contradiction with train_samples_per_s")]),
         (reached(0.5 + 3.3), []),
         (reached(0.5 + 12.7), []),
-        (reached(0.5 + 12.9), [("time_to_target_s", "contradicts train_samples_per_s")]),
+        (reached(0.5 + 12.9), [("time_to_target_s", "contradiction with train_samples_per_s")]),
         (reached(0.5 + 0.9), []),  # too short for a comparison
-        (success(host_mib=8 * 2**10 + 1), [("host_peak_mib", "above the machine's memory")]),
+        (success(host_mib=8 * 2**10 + 1), [("host_peak_mib", "value above the machine's memory")]),
         (success(host_mib=8 * 2**10), []),
     ],
 )
@@ -141,7 +141,7 @@ def test_impossible_figures_are_flagged(outcome: Success, found: list[tuple[str,
     assert kinds(record(outcome)) == found
 
 
-@pytest.mark.parametrize(("flops_per_s", "found"), [(0.9e9, []), (1.1e9, [("mfu_percent", "above 100%")])])
+@pytest.mark.parametrize(("flops_per_s", "found"), [(0.9e9, []), (1.1e9, [("mfu_percent", "value above 100%")])])
 def test_more_flops_than_the_roofline_are_flagged(flops_per_s: float, found: list[tuple[str, str]]) -> None:
     peak = Roofline(
         backend="torch",
@@ -177,7 +177,7 @@ def test_contradiction_does_not_depend_on_the_unit_of_time(rate: float, p50_ms: 
 
     ratio = rate * p50_ms / (1e3 * batch_size)
     if min(abs(ratio - FACTOR), abs(ratio - 1 / FACTOR)) > 1e-9 * ratio:
-        assert found(1) == found(8) == ["contradicts latency_p50_ms"] * (not 1 / FACTOR <= ratio <= FACTOR)
+        assert found(1) == found(8) == ["contradiction with latency_p50_ms"] * (not 1 / FACTOR <= ratio <= FACTOR)
 
 
 # ---- host memory --------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def with_children(own_mib: int, tree_mib: int | None) -> Success:
     [
         (None, 400.0, ""),
         (350, 400.0, ""),  # the phase with the largest peak had no child processes
-        (1000, 1000.0, "host_peak_mib: includes child processes, 400.0 MiB for the worker alone"),
+        (1000, 1000.0, "host_peak_mib: child processes, 400.0 MiB for the worker alone"),
     ],
 )
 def test_host_peak_includes_child_processes(tree_mib: int | None, shown: float, flags: str) -> None:
@@ -281,5 +281,5 @@ def test_first_fit_is_compared_with_later_ones() -> None:
     def fit(first_step_s: float) -> RunRecord:
         return record(with_speed(by_steps=False, first_step_s=first_step_s))
 
-    assert kinds(fit(0.3)) == [("fit_samples_per_s", "contradicts the first step")]
+    assert kinds(fit(0.3)) == [("fit_samples_per_s", "contradiction with the first step")]
     assert kinds(fit(0.5)) == []
