@@ -103,7 +103,8 @@ def _if_fitted(read: Callable[[RunRecord], float | None], *, in_one_call: bool) 
 def _mfu_percent(record: RunRecord) -> float | None:
     """Return the model FLOPs utilization during training, as a percentage of the device's measured peak."""
     flops_per_s = success(record).speed.train_flops_per_s
-    return 100 * flops_per_s / record.roofline.matrix_flops_per_s if record.roofline and flops_per_s else None
+    peak = record.roofline.matrix_flops_per_s if record.roofline else None
+    return 100 * flops_per_s / peak if flops_per_s and peak else None
 
 
 def _host_peak_mib(record: RunRecord) -> float:
