@@ -78,20 +78,48 @@ def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
     return read
 
 
+def fitted_in_one_call(record: RunRecord) -> bool:
+    """Return True if each training step of a successful run fitted the model to the whole training split.
+
+    The duration of such a step depends on the solver, not on the number of examples alone, so its rate is not compared
+    with that of steps on batches. Older records do not state how the model was trained. It was then fitted in one call
+    if there was one step per epoch although the training split has several batches. If it has only one, models without
+    canonical weights were fitted in one call.
+    """
+    outcome = success(record)
+    if outcome.speed.by_steps is not None:
+        return not outcome.speed.by_steps
+    if not outcome.curves or outcome.curves[-1].step != outcome.curves[-1].epoch:
+        return False
+    several = outcome.examples.get("train", 0) >= 2 * record.spec.recipe.batch_size
+    return several or outcome.model.parameters == 0
+
+
+def _if_fitted(read: Callable[[RunRecord], float | None], *, in_one_call: bool) -> Callable[[RunRecord], float | None]:
+    """Return a function that calls `read` only for runs that were, or were not, fitted in one call."""
+    return lambda record: read(record) if fitted_in_one_call(record) == in_one_call else None
+
+
 def _mfu_percent(record: RunRecord) -> float | None:
     """Return the model FLOPs utilization during training, as a percentage of the device's measured peak."""
     flops_per_s = success(record).speed.train_flops_per_s
-    return 100 * flops_per_s / record.roofline.matrix_flops_per_s if record.roofline and flops_per_s else None
+    peak = record.roofline.matrix_flops_per_s if record.roofline else None
+    return 100 * flops_per_s / peak if flops_per_s and peak else None
 
 
-def _throughput(phase: str, part: str) -> RunMetric:
-    name = f"{phase}_samples_per_s"
+def _host_peak_mib(record: RunRecord) -> float:
+    """Return the peak host memory of the worker and the processes that it started."""
+    memory = success(record).memory
+    return max(memory.host_peak_bytes, memory.tree_peak_bytes or 0) / 2**20
+
+
+def _throughput(phase: str, part: str, read: Callable[[RunRecord], float | None]) -> RunMetric:
     return RunMetric(
-        name,
+        f"{phase}_samples_per_s",
         phase,
         "samples/s",
         True,
-        _at(f"speed.{name}"),
+        read,
         "throughput",
         part,
         headline=f"{part} throughput",
@@ -106,20 +134,47 @@ def _latency(percent: int, **more: Any) -> RunMetric:
 
 
 def _peak(kind: str, part: str, path: str, **more: Any) -> RunMetric:
-    read = _at(f"memory.{path}", 2**-20)
+    read = _at(f"memory.device.{path}", 2**-20)
     return RunMetric(f"{kind}_peak_mib", f"{kind} peak", "MiB", False, read, "memory", part, **more)
 
 
 def _energy(phase: str, title: str, chip: str) -> RunMetric:
     read = _at(f"energy.{chip}.{phase}_j_per_sample")
+    if phase == "train":
+        read = _if_fitted(read, in_one_call=False)
     return RunMetric(f"{phase}_{chip}_j_per_sample", f"{title} {chip}", "J/sample", False, read, "energy")
 
 
-TRAIN_THROUGHPUT = _throughput("train", "training")
-INFERENCE_THROUGHPUT = _throughput("inference", "inference")
-MFU = RunMetric("mfu_percent", "MFU", "%", True, _mfu_percent)
+_TRAINING = _at("speed.train_samples_per_s")
+TRAIN_THROUGHPUT = _throughput("train", "training", _if_fitted(_TRAINING, in_one_call=False))
+INFERENCE_THROUGHPUT = _throughput("inference", "inference", _at("speed.inference_samples_per_s"))
+FIT_THROUGHPUT = RunMetric(
+    "fit_samples_per_s",
+    "fit",
+    "samples/s",
+    True,
+    _if_fitted(_TRAINING, in_one_call=True),
+    part="fit in one call",
+    headline="rate of the fit in one call",
+    compared="by default",
+)
+"""Training throughput of runs that were fitted in one call. It is a separate metric because it cannot be compared with
+`TRAIN_THROUGHPUT`, and each run has only one of the two."""
+MFU = RunMetric("mfu_percent", "MFU", "%", True, _if_fitted(_mfu_percent, in_one_call=False))
+HOST_PEAK = RunMetric(
+    "host_peak_mib",
+    "host peak",
+    "MiB",
+    False,
+    _host_peak_mib,
+    "memory",
+    "host",
+    headline="peak host memory",
+    compared="by default",
+)
 METRICS = (
     TRAIN_THROUGHPUT,
+    FIT_THROUGHPUT,
     INFERENCE_THROUGHPUT,
     MFU,
     # Never compared, because runs that missed the target have no value and the remaining runs are a biased sample.
@@ -127,16 +182,10 @@ METRICS = (
     _latency(50, headline="median latency", compared="by default"),
     _latency(90),
     _latency(99, compared="by default"),
-    _peak("host", "host", "host_peak_bytes", headline="peak host memory", compared="by default"),
-    _peak(
-        "device",
-        "device, allocator",
-        "device.allocator_peak_bytes",
-        headline="peak device memory",
-        compared="by default",
-    ),
-    _peak("reserved", "device, reserved", "device.reserved_peak_bytes"),
-    _peak("driver", "device, driver", "device.driver_peak_bytes"),
+    HOST_PEAK,
+    _peak("device", "device, allocator", "allocator_peak_bytes", headline="peak device memory", compared="by default"),
+    _peak("reserved", "device, reserved", "reserved_peak_bytes"),
+    _peak("driver", "device, driver", "driver_peak_bytes"),
     _energy("train", "train", "cpu"),
     _energy("inference", "infer.", "cpu"),
     _energy("train", "train", "gpu"),

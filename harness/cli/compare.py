@@ -130,17 +130,16 @@ def render(compared: Sequence[Compared]) -> str:
 
 def _flags(runs: Sequence[StoredRun]) -> list[str]:
     """Return a line for each metric and kind of flag, with the number of flagged runs."""
-    from harness.analysis.metrics import BY_FLAG
+    from harness.analysis.flags import run_flags
     from harness.records import Success
 
     counts: dict[tuple[str, str], int] = {}
     for run in runs:
-        flags = run.record.outcome.flags if isinstance(run.record.outcome, Success) else []
-        for metric, kind in {(flag.metric, flag.kind) for flag in flags}:
+        flags = run_flags(run.record) if isinstance(run.record.outcome, Success) else []
+        for metric, kind in {(flag.columns[0], flag.kind) for flag in flags}:
             counts[metric, kind] = counts.get((metric, kind), 0) + 1
     return [
-        f"{BY_FLAG[metric].name} is flagged for {kind.replace('_', ' ')} in {n} of {len(runs)} runs"
-        for (metric, kind), n in sorted(counts.items())
+        f"{metric} is flagged for {kind} in {n} of {len(runs)} runs" for (metric, kind), n in sorted(counts.items())
     ]
 
 

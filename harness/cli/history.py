@@ -48,7 +48,7 @@ def history(
       harness history --metric train_samples_per_s --task nlp
       harness history --metric latency_p50_ms,host_peak_mib --format json
     """
-    from harness.analysis.history import DEFAULT_METRICS, histories
+    from harness.analysis.history import histories
     from harness.errors import UsageError
     from harness.records.store import Store, results_dir
 
@@ -61,7 +61,7 @@ def history(
         raise UsageError(
             f"no run in results directory {str(directory)!r} matches; choose another directory with --results DIR"
         )
-    every = histories(chosen, options.catalog(), metric or DEFAULT_METRICS)
+    every = histories(chosen, options.catalog(), metric or ())
     shown = [one for one in every if everything or len(one.points) > 1]
     if format_ == "json":
         print_json(shown)

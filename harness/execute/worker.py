@@ -256,7 +256,7 @@ class Run:
         return Success(
             scores=scored.scores,
             curves=trained.curves,
-            speed=summary.speed(trained.first_step_s, train, infer, model),
+            speed=summary.speed(trained.first_step_s, train, infer, model, by_steps=self.backend.trains_by_steps),
             latency=summary.latency(inference),
             memory=summary.memory(self.phases.memory, scored.device_memory),
             model=model,

@@ -93,7 +93,8 @@ class RawData:
     label_names: tuple[str, ...] = ()
     """Names of the classes, in the order of their indices; for regression, names of the targets."""
     details: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-    """Additional information that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression."""
+    """Additional information that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression. If the
+    targets have different units, separate them by commas, as in ``"m, kg"``."""
     warnings: Sequence[str] = ()
     """Sentences about everything in the data that was inferred, dropped, merged or changed, or that looks wrong. They
     are printed with each run and stored in its record."""

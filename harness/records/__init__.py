@@ -39,6 +39,7 @@ from harness.records.record import (
     Speed,
     Steady,
     Success,
+    TargetScore,
     TimeToTarget,
 )
 from harness.records.spec import (
@@ -99,5 +100,6 @@ __all__ = [
     "Speed",
     "Steady",
     "Success",
+    "TargetScore",
     "TimeToTarget",
 ]

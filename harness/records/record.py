@@ -27,6 +27,16 @@ class ClassScore(Struct, frozen=True, kw_only=True):
     """Number of test examples in the class."""
 
 
+class TargetScore(Struct, frozen=True, kw_only=True):
+    """Scores for one target of a regression on the test split."""
+
+    label: str
+    unit: str
+    """Unit of the target; empty if it is unknown."""
+    scores: dict[str, float | None]
+    """Values of the built-in metrics of the task on this target alone."""
+
+
 class SliceScore(Struct, frozen=True, kw_only=True):
     """The primary metric on the test examples that share one value of a group."""
 
@@ -55,6 +65,8 @@ class Scores(Struct, frozen=True, kw_only=True):
     """Scores for each class; empty unless the objective is classification."""
     confusion: list[list[int]] = []
     """Confusion matrix, with true classes as rows and predicted classes as columns."""
+    per_target: list[TargetScore] = []
+    """Scores for each target of a regression with several targets. The scores in `test` are averages over them."""
     slices: list[SliceScore] = []
     """Scores for each slice of the test split."""
     intervals: dict[str, tuple[float, float]] = {}
@@ -85,6 +97,7 @@ class Speed(Struct, frozen=True, kw_only=True):
 
     train_samples_per_s: float | None
     inference_samples_per_s: float | None
+    """Examples per second in full batches. Padding is not counted."""
     first_step_s: float
     """Duration of the first training step, which includes compilation and allocation."""
     train: Steady | None
@@ -93,7 +106,11 @@ class Speed(Struct, frozen=True, kw_only=True):
     """Steady state of inference."""
     train_flops_per_s: float | None = None
     """Three times the FLOPs of the forward pass for one sample, multiplied by `train_samples_per_s`. The backward pass
-    is counted as two forward passes."""
+    is counted as two forward passes. None if `by_steps` is False."""
+    by_steps: bool | None = None
+    """True if each training step processed one batch; False if each step fitted the model from scratch to the whole
+    training split, so that the training throughput cannot be compared with that of models trained in steps. None in
+    older records."""
 
 
 FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load"]

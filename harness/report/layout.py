@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harness.analysis.comparison_table import RATIOS
 from harness.analysis.differences import IDENTITY
 from harness.analysis.formatting import one_line
-from harness.analysis.metrics import MFU, in_group
+from harness.analysis.metrics import FIT_THROUGHPUT, MFU, in_group
 from harness.analysis.table import Column, Row, Table
 from harness.measure.stats import MINIMUM_SAMPLES
 
@@ -113,9 +113,13 @@ def legend(shown: list[Block]) -> list[str]:
     names = {column.name for block in shown for column in block.columns}
     cells = [row.cells[name] for block in shown for row in block.rows for name in names]
     lines = []
-    if any(cell.ci95 is not None for cell in cells):
+    if any(cell.shown_ci95 for cell in cells):
         over = "seeds, or over several splits" if _with_splits(shown) else "seeds"
         lines.append(f"± is the half-width of the 95% confidence interval of the mean over {over} (Student t).")
+    if any(cell.ci95 is not None and not cell.shown_ci95 for cell in cells):
+        lines.append("A mean without ± is from one seed, or agrees to seven digits over all seeds.")
+    if FIT_THROUGHPUT.name in names:
+        lines.append("fit: rate of a fit of the whole training split in one call, which cannot be compared with train.")
     if names & set(RATIOS):
         lines.append("× is the ratio to the first backend with the same model and settings.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
@@ -123,8 +127,7 @@ def legend(shown: list[Block]) -> list[str]:
             "parity: result of `harness parity`, same (with the largest relative error of the logits) or differs."
         )
     if any(block.flags for block in shown):
-        kinds = "wide interval, drift, two modes, throttling, other load or changed code"
-        lines.append(f"! flagged: {kinds}; see `harness show` for details.")
+        lines.append("! flagged: there is a reason to doubt the value; see `harness show` for details.")
     if MFU.name in names:
         lines.append("MFU: FLOP/s of training relative to the peak measured by `harness doctor --roofline`.")
     latencies = {metric.part: metric.name for metric in in_group("latency")}

@@ -114,6 +114,14 @@ def per_class(outcome: Success) -> tuple[list[str], list[list[Any]]]:
     return ["class", *columns], rows
 
 
+def per_target(outcome: Success) -> tuple[list[str], list[list[Any]]]:
+    """Return the headers and rows of the table of scores for each target of a regression with several targets."""
+    parts = outcome.scores.per_target
+    names = list(dict.fromkeys(name for part in parts for name in part.scores))
+    rows = [[part.label, part.unit or "not known", *(part.scores.get(name) for name in names)] for part in parts]
+    return ["target", "unit", *names], rows
+
+
 def by_group(outcome: Success) -> tuple[list[str], list[list[Any]]]:
     """Return the headers and rows of a table with the primary metric for each group of test examples."""
     rows = [[part.group, part.value, part.score, part.support] for part in outcome.scores.slices]
@@ -127,6 +135,10 @@ def _quality(outcome: Success) -> list[str]:
     headers, rows = per_class(outcome)
     shown = [[label, *map(_score, scores), support] for label, *scores, support in rows]
     parts += [_grid("per class, test split", shown, headers, ["left", *["right"] * 5])] if rows else []
+    headers, rows = per_target(outcome)
+    shown = [[label, unit, *map(text, scores)] for label, unit, *scores in rows]
+    title = "per target, test split (the scores above are means over the targets)"
+    parts += [_grid(title, shown, headers, ["left", "left", *["right"] * (len(headers) - 2)])] if rows else []
     headers, rows = by_group(outcome)
     shown = [[group, value, text(score), support] for group, value, score, support in rows]
     parts += [_grid("by group, test split", shown, headers, ["left", "left", "right", "right"])] if rows else []

@@ -199,6 +199,11 @@ def test_success_is_complete(series: Series) -> None:
     assert outcome.speed.inference.windows >= 1
     assert outcome.speed.train_samples_per_s is not None
     assert outcome.speed.train_flops_per_s == pytest.approx(outcome.speed.train_samples_per_s * 3 * 16)
+    assert outcome.speed.by_steps is True
+    assert [(part.label, part.unit, set(part.scores)) for part in outcome.scores.per_target] == [
+        ("height", "m", {"rmse", "mae", "r2"}),
+        ("width", "m", {"rmse", "mae", "r2"}),
+    ]
 
 
 def test_reference_score_is_that_of_the_closed_form_solution(series: Series, catalog: Catalog) -> None:

@@ -67,7 +67,7 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
         run_id=job.run_id,
         settings=settings,
         measured=measured,
-        samples_per_s=measured.samples / measured.seconds,
+        samples_per_s=measured.samples / measured.seconds if one_query else None,
         percentiles_ms={} if one_query else percentiles_ms(latencies),
         mean_ms=None if one_query else 1e3 * fmean(latencies),
         weights="trained" if is_saved or not prepared.backend.trains_by_steps else "initial",

@@ -9,7 +9,7 @@ from harness.errors import BadResultError
 from harness.interfaces import Metric
 from harness.measure.quality import metrics as core_metrics
 from harness.plugins import resolve
-from harness.records import IGNORED, ClassScore, DataInfo, Scores, SliceScore
+from harness.records import IGNORED, ClassScore, DataInfo, Scores, SliceScore, TargetScore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,14 +62,17 @@ class Scorer:
             reference=self.score(*reference) if reference else None,
             per_class=self._per_class(*test) if classes else [],
             confusion=self._confusion(*test) if classes else [],
+            per_target=self._per_target(*self._in_target_unit(*test)) if len(self._info.units) > 1 else [],
             slices=self._slices(*self._in_target_unit(*test), groups),
             intervals=self._intervals(*test) if classes or self._info.objective == "regression" else {},
         )
 
     def _value(self, name: str, targets: Array, outputs: Array) -> float | None:
+        return self._checked(name, self._functions[name](targets, outputs, self._info))
+
+    def _checked(self, name: str, value: float | None) -> float | None:
         import math
 
-        value = self._functions[name](targets, outputs, self._info)
         if value is not None and not math.isfinite(value):
             raise BadResultError(f"the metric {name!r} is {value}")
         return None if value is None else float(value)
@@ -106,6 +109,33 @@ class Scorer:
             )
             for number in labels
         ]
+
+    def _per_target(self, targets: Array, outputs: Array) -> list[TargetScore]:
+        """Return the scores of each target alone. The arrays are in the targets' units.
+
+        Only built-in metrics are computed, because a plugin's metric may need all targets at once.
+        """
+        import msgspec
+
+        info, parts = self._info, []
+        alone_too = {name: f for name, f in self._functions.items() if f is getattr(core_metrics, name, None)}
+        for number, unit in enumerate(info.units):
+            label = info.label_names[number] if info.label_names else str(number)
+            alone = msgspec.structs.replace(
+                info,
+                outputs=1,
+                label_names=(label,),
+                target_mean=(),
+                target_scale=(),
+                details=info.details | {"target_unit": unit},
+            )
+            column = slice(number, number + 1)
+            scores = {
+                name: self._checked(name, function(targets[:, column], outputs[:, column], alone))
+                for name, function in alone_too.items()
+            }
+            parts.append(TargetScore(label=label, unit=unit, scores=scores))
+        return parts
 
     def _intervals(self, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
         """Return the intervals for built-in metrics. A plugin's replacement for a built-in metric has no interval."""

@@ -16,13 +16,15 @@ from harness.analysis.compare.judge import ALPHA, Comparison, compare
 from harness.analysis.compare.match import Match
 from harness.analysis.formatting import one_line
 from harness.analysis.grouping import representative, rival_key
-from harness.analysis.metrics import HEADLINES, RunMetric, comparable, success
+from harness.analysis.metrics import FIT_THROUGHPUT, HEADLINES, RunMetric, comparable, success
 from harness.analysis.table import Row
 from harness.errors import HarnessError
 from harness.records.store import StoredRun
 from harness.report.report import Report
 
-TITLES = {"quality": "Quality"} | {metric.name: metric.headline.capitalize() for metric in HEADLINES}
+TITLES = {"quality": "Quality"} | {
+    metric.name: metric.headline.capitalize() for metric in HEADLINES if metric is not FIT_THROUGHPUT
+}
 """Metric -> title; ``quality`` is the primary metric of the task."""
 
 CORRECTED, SIGNIFICANT, INCONCLUSIVE = "significant after Bonferroni correction", "significant (95%)", "inconclusive"
