@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> list[FakeGpu]:
     gpus = [FakeGpu("GPU-aaaa"), FakeGpu("GPU-bbbb")]
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(*gpus))  # type: ignore[arg-type]
     monkeypatch.setattr(cuda_devices, "driver_uuid", lambda index: "")
+    monkeypatch.setenv("TOY_GREETING", "")  # set by the run in this process; restored after the test
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     return gpus
@@ -50,7 +52,9 @@ def run(catalog: Catalog, gpus: list[FakeGpu], tmp_path: Path, monkeypatch: pyte
         )
         backend = type(catalog.backend("toy-numpy"))
         monkeypatch.setattr(backend, "devices", devices)
-        return carry_out(RunJob(spec=spec, plugins=(TOY_REF,)), ChildContext(tmp_path, lambda event: None))
+        job, context = RunJob(spec=spec, plugins=(TOY_REF,)), ChildContext(tmp_path, lambda event: None)
+        # A copy of the context, because a run sets the reporter of downloads.
+        return contextvars.copy_context().run(carry_out, job, context)
 
     return run
 
