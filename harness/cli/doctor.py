@@ -114,7 +114,7 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
                 click.echo(f"measuring {name} on {device.name}, {precision}, {count} threads", err=True)
                 try:
                     measured = roofline.measure(
-                        name, catalog, device=device.name, precision=precision, threads=count, environment=environment
+                        name, catalog, device=device, precision=precision, threads=count, environment=environment
                     )
                 except HarnessError as error:
                     problems.append(str(error))

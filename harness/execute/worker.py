@@ -39,6 +39,7 @@ from harness.measure import summary
 from harness.measure.environment import CORE_PACKAGES, versions
 from harness.measure.machine import Machine
 from harness.measure.memory import release_free_memory
+from harness.measure.nvml import gpu_processes
 from harness.measure.phases import Emit, Phases
 from harness.records import (
     DataPrepared,
@@ -169,10 +170,11 @@ class Run:
             if self.task.objective == "classification":
                 # Import now, so that import time is not attributed to scoring.
                 import sklearn.metrics  # noqa: F401
+            before = gpu_processes() if self.spec.device != "cpu" else {}
             device = choose_device(self.backend, self.spec)
             self.spec = msgspec.structs.replace(self.spec, device=device.name)
             self.learn(device_name=device.description)
-            machine = Machine(device.name)
+            machine = Machine(device.name, gpu_uuid=device.uuid, gpu_processes=before)
         if not is_cached(self._catalog, self.spec):
             with self.phases("prepare"):
                 # Cache the data on disk, so that from here on this run behaves like one that hits the cache.
@@ -193,7 +195,8 @@ class Run:
 
         weights, notes = starting_weights(prepared)
         with opened_session(prepared, weights) as session:
-            self.learn(initial_weights_digest=digest(weights) if weights else None, notes=session.notes() | notes)
+            notes = session.notes() | notes | _gpu_settings(self.spec.device)
+            self.learn(initial_weights_digest=digest(weights) if weights else None, notes=notes)
             yield session
 
     def _train_and_time(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Timed:
@@ -303,6 +306,12 @@ def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
         "inference_window_s": np.array([window.seconds for window in timed.timed.windows]),
         "latencies_s": np.array(timed.latencies_s),
     }
+
+
+def _gpu_settings(device: str) -> dict[str, str]:
+    """Return the environment variables that determine which GPU a CUDA device is, for the record."""
+    names = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES") if device.startswith("cuda") else ()
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:

@@ -332,7 +332,7 @@ class Roofline(Struct, frozen=True, kw_only=True):
     precision: Precision
     threads: int
     hardware: str
-    """Name of the CPU or GPU."""
+    """Name of the CPU, or the backend's description of another device."""
     versions: dict[str, str]
     """Versions of the backend's packages."""
     matrix_flops_per_s: float

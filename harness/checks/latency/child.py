@@ -20,6 +20,7 @@ from harness.execute.environment import collect
 from harness.execute.preparation import fit_at_once, opened_session, prepare, saved_weights, starting_weights
 from harness.measure.environment import CORE_PACKAGES, versions
 from harness.measure.machine import Machine, difference
+from harness.measure.nvml import gpu_processes
 from harness.records import PluginRef, RunSpec
 from harness.records.store import WEIGHTS
 
@@ -47,8 +48,9 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
     settings = job.settings
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     environment = collect()  # before the model is loaded, so that the load average excludes the measurement
+    running = gpu_processes() if job.spec.device != "cpu" else {}
     prepared = prepare(job.spec, job.plugins)
-    machine = Machine(prepared.spec.device)
+    machine = Machine(prepared.device.name, gpu_uuid=prepared.device.uuid, gpu_processes=running)
     saved = Path(job.run) / WEIGHTS
     is_saved = saved.is_file()
     weights = saved_weights(saved, prepared) if is_saved else starting_weights(prepared)[0]
