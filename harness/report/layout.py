@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harness.analysis.comparison_table import RATIOS
 from harness.analysis.differences import IDENTITY
 from harness.analysis.formatting import one_line
-from harness.analysis.metrics import in_group
+from harness.analysis.metrics import in_group, unranked_note
 from harness.analysis.table import Column, Row, Table
 
 _HEADING = ("task", "dataset", "model", "device", "precision", "options", "batch_size", "seeds", "runs", "parity")
@@ -115,6 +115,9 @@ def legend(shown: list[Block]) -> list[str]:
     if any(cell.ci95 is not None for cell in cells):
         over = "seeds, or over several splits" if _with_splits(shown) else "seeds"
         lines.append(f"± is the half-width of the 95% confidence interval of the mean over {over} (Student t).")
+    unranked = {row.text("metric") for block in shown for row in block.rows if not row.text("metric_better")} - {""}
+    if unranked:
+        lines.append(unranked_note(one_line(name) for name in sorted(unranked)))
     if names & set(RATIOS):
         lines.append("× is the ratio to the first backend with the same model and settings.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):

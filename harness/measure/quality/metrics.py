@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.interfaces import Metric
-from harness.records import DataInfo
+from harness.records import DataInfo, MetricInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-def unit_of(metric: Metric, data: DataInfo | None) -> str:
-    """Return the unit of a metric on this data; "" if the metric has no unit or the unit is unknown."""
-    return str(data.details.get("target_unit", "")) if data is not None and metric.unit == "target" else ""
+def info_of(metric: Metric, data: DataInfo | None) -> MetricInfo:
+    """Return the meaning of a metric's values on this data."""
+    unit = metric.unit
+    if unit == "target":
+        unit = "" if data is None else str(data.details.get("target_unit", ""))
+    return MetricInfo(higher_is_better=metric.higher_is_better, title=metric.summary, unit=unit, bounds=metric.bounds)
 
 
 def probabilities(logits: Array) -> Array:
