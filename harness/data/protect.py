@@ -64,7 +64,7 @@ def _digests(data: PreparedData) -> Iterator[tuple[str, str]]:
         split: Split = getattr(data, name)
         arrays = {f"{name} input {key!r}": array for key, array in split.inputs.items()}
         for described, array in ({f"{name} targets": split.targets} | arrays).items():
-            if isinstance(array, np.ndarray):  # inputs that are read from a file cannot change
+            if isinstance(array, np.ndarray) and not isinstance(array, np.memmap):  # others are read from files
                 yield described, digest({"": array})
 
 

@@ -87,17 +87,19 @@ def _array_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """Return a read-only view of an array, without copying it.
 
-    The view's base is a read-only buffer, so numpy refuses to make the view writable again. dtypes without a buffer
-    interface, such as dates, get an ordinary read-only view.
+    The view's base is a read-only buffer, so numpy refuses to make the view writable again. Subclasses of arrays, and
+    dtypes without a buffer interface, such as dates, get an ordinary read-only view.
     """
     import numpy as np
 
-    try:
-        return np.asarray(memoryview(array).toreadonly())
-    except (ValueError, TypeError):
-        view = array.view()
-        view.flags.writeable = False
-        return view
+    if type(array) in (np.ndarray, np.memmap):
+        try:
+            return np.asarray(memoryview(array).toreadonly())
+        except (ValueError, TypeError):
+            pass
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
