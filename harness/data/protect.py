@@ -13,8 +13,6 @@ from harness.errors import PluginError
 from harness.interfaces import PreparedData, RawData, Split
 from harness.records.arrays import digest, read_only
 
-SPLITS = ("train", "validation", "test")
-
 
 def read_only_split(split: Split) -> Split:
     """Return the split with read-only views of its arrays. Objects in object arrays are not protected."""
@@ -27,7 +25,8 @@ def read_only_split(split: Split) -> Split:
 
 def read_only_raw(data: RawData) -> RawData:
     """Return the raw data with read-only views of its arrays."""
-    return dataclasses.replace(data, **{name: read_only_split(getattr(data, name)) for name in SPLITS})
+    train, validation, test = map(read_only_split, (data.train, data.validation, data.test))
+    return dataclasses.replace(data, train=train, validation=validation, test=test)
 
 
 def writable(data: PreparedData) -> PreparedData:
@@ -35,12 +34,13 @@ def writable(data: PreparedData) -> PreparedData:
 
     Backends receive views of the prepared inputs, and some frameworks warn about read-only arrays.
     """
-    splits = {}
-    for name in SPLITS:
-        split: Split = getattr(data, name)
-        inputs = {key: _writable(array) for key, array in split.inputs.items()}
-        splits[name] = dataclasses.replace(split, inputs=inputs, targets=_writable(split.targets))
-    return dataclasses.replace(data, **splits)
+
+    def restored(split: Split) -> Split:
+        inputs = {name: _writable(array) for name, array in split.inputs.items()}
+        return dataclasses.replace(split, inputs=inputs, targets=_writable(split.targets))
+
+    train, validation, test = map(restored, (data.train, data.validation, data.test))
+    return dataclasses.replace(data, train=train, validation=validation, test=test)
 
 
 class Unchanged:
@@ -60,8 +60,7 @@ class Unchanged:
 
 
 def _digests(data: PreparedData) -> Iterator[tuple[str, str]]:
-    for name in SPLITS:
-        split: Split = getattr(data, name)
+    for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         arrays = {f"{name} input {key!r}": array for key, array in split.inputs.items()}
         for described, array in ({f"{name} targets": split.targets} | arrays).items():
             if isinstance(array, np.ndarray) and not isinstance(array, np.memmap):  # others are read from files

@@ -94,7 +94,7 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
 
     if type(array) in (np.ndarray, np.memmap):
         try:
-            return np.asarray(memoryview(array).toreadonly())
+            return np.asarray(array.data.toreadonly())
         except (ValueError, TypeError):
             pass
     view = array.view()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Function = Callable[["Array", "Array", DataInfo], "float | None"]
 
 ROUNDING = 1e-6
-"""Distance by which a value may lie outside the bounds of its metric, because metrics may compute in float32."""
+"""Distance by which a value may exceed the bounds of its metric, because metrics may compute in float32."""
 
 
 def call(
