@@ -73,7 +73,7 @@ def compare(
 
     from harness.analysis.compare.gates import check, not_held, parse
     from harness.analysis.compare.judge import compare_all
-    from harness.errors import HarnessError, UsageError
+    from harness.errors import HarnessError, UnknownNameError, UsageError
     from harness.records.store import results_dir
 
     gates = parse(fail_on)
@@ -81,13 +81,13 @@ def compare(
         raise UsageError("--allow-missing requires --fail-on")
     try:
         matches, left, failed_runs = _matched(base, new, results_dir(results))
+        compared = compare_all(matches, options.catalog(), metric, [gate.metric for gate in gates])
     except HarnessError as error:
-        if not gates:
+        if not gates or isinstance(error, UnknownNameError):
             raise
         for gate in gates:
             click.echo(f"Failed: {gate.text}: not checked: {error}", err=True)
         raise click.exceptions.Exit(1) from None
-    compared = compare_all(matches, options.catalog(), metric, [gate.metric for gate in gates])
     checked = check(gates, matches, compared, unmatched=left, failed=failed_runs)
     failed = not_held(checked, allow_missing=allow_missing)
     if format_ == "json":
@@ -197,7 +197,10 @@ def _too_noisy(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]
             bound = bound_on(gate, comparison)
             if bound is not None and comparison.detectable is not None and comparison.detectable > abs(bound):
                 smallest = _amount(comparison.detectable, comparison.relative)
-                lines.append(f"{gate.text}: these runs cannot detect changes smaller than {smallest}; run more repeats")
+                lines.append(
+                    f"{gate.text}: these runs cannot detect changes smaller than {smallest}; run more repeats"
+                    + ", alternating between the two sides" * comparison.relative
+                )
     return lines
 
 

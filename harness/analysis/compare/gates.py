@@ -138,6 +138,8 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared) -> GateResult:
     if bound is None:
         kind = "relative" if gate.relative else "absolute"
         return result("not checked", f"the mean of the base is {comparison.base:.4g}, so the {kind} bound has no value")
+    if comparison.relative and bound <= -1:
+        return result("not checked", f"a decrease by {-bound:.0%} is not possible, so the bound cannot be violated")
     if comparison.low is None or comparison.high is None:
         return result("not checked", f"there is no confidence interval: {comparison.evidence}", excusable=True)
     if not (math.isfinite(comparison.low) and math.isfinite(comparison.high)):

@@ -17,7 +17,7 @@ from sample_records import failure, record, success
 from harness.analysis.compare.gates import bound_on, parse
 from harness.analysis.compare.judge import Comparison
 from harness.records import Outcome, RunRecord
-from harness.records.store import RECORD
+from harness.records.store import ARRAYS, RECORD
 
 SEEDS = range(5)
 
@@ -250,6 +250,23 @@ def test_allow_missing_does_not_excuse_a_broken_bound(tmp_path: Path, case: str)
     done = invoke(base, new, "--fail-on", "accuracy:-0.01", "--allow-missing")
     assert done.exit_code == 1
     assert "Failed: accuracy:-0.01: nlp · cldr-langid · bert-tiny" in done.stderr
+
+
+@pytest.mark.parametrize("bound", ["train_samples_per_s:-100%", "train_samples_per_s:-2000"])
+def test_bound_that_cannot_be_violated_fails(base: Path, same: Path, bound: str) -> None:
+    done = invoke(base, same, "--fail-on", bound, "--allow-missing")
+    assert done.exit_code == 1
+    assert "is not possible, so the bound cannot be violated" in done.stderr
+
+
+def test_unreadable_predictions_fail(tmp_path: Path) -> None:
+    base, new = (keep(tmp_path / name, runs(seeds=[0])) for name in ("base", "new"))
+    for folder in (*base.iterdir(), *new.iterdir()):
+        (folder / ARRAYS).write_bytes(b"damaged")
+    done = invoke(base, new, "--fail-on", "accuracy:-0.01", "--allow-missing")
+    assert done.exit_code == 1
+    assert "Failed: accuracy:-0.01: not checked: " in done.stderr
+    assert "cannot be read" in done.stderr
 
 
 def test_unknown_metric_fails_only_its_own_bound(base: Path, same: Path) -> None:
