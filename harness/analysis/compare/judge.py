@@ -16,7 +16,7 @@ from msgspec import Struct
 from harness.analysis.compare.effects import MIN_RUNS, Effect, of_examples, of_pairs, of_samples
 from harness.analysis.compare.match import Match
 from harness.analysis.metrics import METRICS, RunMetric, comparable, success
-from harness.errors import UnknownNameError
+from harness.errors import UnknownNameError, UsageError
 from harness.records import RunRecord
 from harness.records.arrays import read_arrays
 from harness.records.samples import predictions
@@ -242,13 +242,18 @@ def compare_all(
     """Compare the two sides of every match with respect to each of `metrics`.
 
     If `metrics` is empty, the primary metric and the costs that are compared by default are compared. Those of
-    `additional` that can be compared are added. Raises `harness.UnknownNameError` for one of `metrics` that is missing
-    from all matches.
+    `additional` that can be compared are added. Raises `harness.UsageError` for one of `metrics` that has no value on
+    one side of every match, and `harness.UnknownNameError` if no run can have it.
     """
     known = [comparable([[run.record for run in side] for side in (m.base, m.new)], catalog) for m in matches]
     names = dict.fromkeys(itertools.chain.from_iterable(known))
     for name in metrics:
         if name not in names:
+            costs = {metric.name for metric in METRICS if metric.compared != "never"}
+            if name in costs.union(*(success(m.base[0].record).scores.test for m in matches)):
+                raise UsageError(
+                    f"the runs cannot be compared by {name}, because those of BASE or NEW have no value of it"
+                )
             raise UnknownNameError("metric", name, names)
     defaults = [metric.name for metric in METRICS if metric.compared == "by default"]
     chosen = []

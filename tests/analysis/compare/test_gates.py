@@ -312,6 +312,14 @@ def test_runs_too_noisy_for_an_absolute_bound_give_a_warning(tmp_path: Path) -> 
     assert "train_samples_per_s:-10: these runs cannot detect changes smaller than" in done.stderr
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "device_peak_mib"])
+def test_requested_metric_without_values_is_a_usage_error_that_says_so(tmp_path: Path, metric: str) -> None:
+    base, new = (keep(tmp_path / name, runs(None)) for name in ("base", "new"))
+    done = invoke(base, new, "--metric", metric)
+    assert done.exit_code == 2
+    assert f"the runs cannot be compared by {metric}, because those of BASE or NEW have no value of it" in done.stderr
+
+
 def test_allow_missing_without_a_bound_is_a_usage_error(base: Path, same: Path) -> None:
     done = invoke(base, same, "--allow-missing")
     assert done.exit_code == 2
