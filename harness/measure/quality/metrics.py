@@ -17,12 +17,9 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-def info_of(metric: Metric, data: DataInfo | None) -> MetricInfo:
-    """Return the meaning of a metric's values on this data."""
-    unit = metric.unit
-    if unit == "target":
-        unit = "" if data is None else str(data.details.get("target_unit", ""))
-    return MetricInfo(higher_is_better=metric.higher_is_better, title=metric.summary, unit=unit, bounds=metric.bounds)
+def unit_of(metric: Metric, data: DataInfo | None) -> str:
+    """Return the unit of a metric on this data; "" if the metric has no unit or the unit is unknown."""
+    return str(data.details.get("target_unit", "")) if data is not None and metric.unit == "target" else ""
 
 
 def probabilities(logits: Array) -> Array:
@@ -106,3 +103,13 @@ def r2(targets: Array, outputs: Array, info: DataInfo) -> float | None:
         axis=0
     )  # rounding errors can make the total of a constant column positive
     return float((1 - residual / total).mean()) if varies.all() and (total > 0).all() else None
+
+
+def info_of(metric: Metric, data: DataInfo | None) -> MetricInfo:
+    """Return the meaning of a metric's values on this data, for records."""
+    return MetricInfo(
+        higher_is_better=metric.higher_is_better,
+        title=metric.summary,
+        unit=unit_of(metric, data) if metric.unit == "target" else metric.unit,
+        bounds=metric.bounds,
+    )
