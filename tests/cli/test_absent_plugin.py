@@ -171,6 +171,14 @@ def test_site_marks_the_lower_loss_as_the_best(without: Invoke, tmp_path: Path) 
     assert "lower" in run.read_text()
 
 
+def test_plot_of_an_unknown_direction_says_that_it_is_not_ranked(stored: Path) -> None:
+    from harness.report.plots.figure import figure
+
+    text = figure(report(stored, older=True), "pareto", ".json").decode()
+    assert "toy_log_loss, not ranked" in text
+    assert '"reverse": true' not in text
+
+
 @pytest.mark.parametrize("plot", ["pareto", "curves"])
 def test_plots_have_the_better_values_at_the_top(without: Invoke, tmp_path: Path, plot: str) -> None:
     without("report", "--plot", plot, "--output", tmp_path / "plot.json")

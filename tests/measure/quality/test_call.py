@@ -102,7 +102,7 @@ def test_checked_value_is_within_its_bounds(value: float, low: float, width: flo
 
 
 def in_place(targets: Array, outputs: Array) -> float:
-    outputs[np.arange(len(targets)), targets] = 9
+    outputs[:1] = 9
     return 1.0
 
 
@@ -128,8 +128,6 @@ def by_base(targets: Array, outputs: Array) -> float:
 def test_metric_that_writes_into_its_arrays_is_an_error_that_names_it(
     write: Callable[[Array, Array], float], info: DataInfo
 ) -> None:
-    if info is NUMBERS and write is in_place:
-        pytest.skip("the function is for class indices")
     targets, outputs = example(info)
     before = outputs.copy()
     with pytest.raises(
