@@ -269,6 +269,33 @@ def test_unreadable_predictions_fail(tmp_path: Path) -> None:
     assert "cannot be read" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "not a baseline file"),
+        ('{"baseline_version": 1, "records": [{}]}', "is not a valid record"),
+        ('{"baseline_version": 1, "records": []}', "no successful runs of BASE and NEW match"),
+    ],
+)
+def test_baseline_that_cannot_be_compared_fails(same: Path, tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "base.json").write_text(content)
+    done = invoke(tmp_path / "base.json", same, "--fail-on", "accuracy:-0.01", "--allow-missing")
+    assert done.exit_code == 1
+    assert "Failed: accuracy:-0.01: not checked: " in done.stderr
+    assert reason in done.stderr
+
+
+def test_baseline_says_which_failed_runs_it_excludes(tmp_path: Path) -> None:
+    from harness.cli.root import cli
+
+    results = keep(tmp_path / "results", [*runs(), failed()])
+    arguments = ["baseline", str(results), str(tmp_path / "base.json")]
+    done = CliRunner().invoke(cli, arguments, prog_name="harness")
+    assert done.exit_code == 0
+    assert "Warning: failed runs are excluded: nlp-bert-tiny-torch-s9" in done.stderr
+    assert "Saved 5 runs" in done.stdout
+
+
 def test_unknown_metric_fails_only_its_own_bound(base: Path, same: Path) -> None:
     done = invoke(base, same, "--fail-on", "acuracy:-0.01", "--fail-on", "accuracy:-0.01", "--allow-missing")
     assert done.exit_code == 1
