@@ -15,7 +15,8 @@ class Metric:
     Notes
     -----
     A metric's function is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`. It returns a
-    float within `bounds`, or None if the metric is undefined; any other value fails the run. The arrays are read-only.
+    float within `bounds`, or None if the metric is undefined; any other value fails the run. The primary metric of a
+    task must be defined for the test split. The arrays are read-only.
     Their shapes and dtypes depend on the objective:
 
     - ``classification``: int64 class indices ``[N]`` and float32 logits ``[N, C]``.

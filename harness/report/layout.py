@@ -7,6 +7,7 @@ failed runs are listed below it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.comparison_table import RATIOS
@@ -115,9 +116,7 @@ def legend(shown: list[Block]) -> list[str]:
     if any(cell.ci95 is not None for cell in cells):
         over = "seeds, or over several splits" if _with_splits(shown) else "seeds"
         lines.append(f"± is the half-width of the 95% confidence interval of the mean over {over} (Student t).")
-    unranked = {row.text("metric") for block in shown for row in block.rows if not row.text("metric_better")} - {""}
-    if unranked:
-        lines.append(unranked_note(one_line(name) for name in sorted(unranked)))
+    lines += unranked([row for block in shown for row in block.rows])
     if names & set(RATIOS):
         lines.append("× is the ratio to the first backend with the same model and settings.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
@@ -130,6 +129,12 @@ def legend(shown: list[Block]) -> list[str]:
     if names & {metric.name for metric in in_group("latency")}:
         lines.append("p50, p90, p99: latency of one batch; they need at least 11, 64 and 662 samples in a run.")
     return lines
+
+
+def unranked(rows: Sequence[Row]) -> list[str]:
+    """Return a note on the primary metrics of these rows whose direction is not known; empty if there are none."""
+    names = {one_line(row.text("metric")) for row in rows if row.text("metric") and not row.text("metric_better")}
+    return [unranked_note(sorted(names))] if names else []
 
 
 def _with_splits(shown: list[Block]) -> bool:

@@ -167,8 +167,23 @@ def test_site_marks_the_lower_loss_as_the_best(without: Invoke, tmp_path: Path) 
     rows = {name: next(row for row in page.split("<tr>") if f">{name}<" in row) for name in (GOOD, BAD)}
     best_ones = [name for name, row in rows.items() if "best" in row.split("<td")[column]]
     assert best_ones == [GOOD]
+    assert "not ranked" not in (tmp_path / "site" / "index.html").read_text()
     run, *_ = (tmp_path / "site" / "runs").glob("*toy-linear*")
     assert "lower" in run.read_text()
+
+
+def test_site_of_an_unknown_direction_says_that_it_is_not_ranked(stored: Path) -> None:
+    from harness.report.layout import unranked
+    from harness.report.site.render import page
+
+    found = report(stored, older=True)
+    (note,) = unranked(found.table.rows)
+    empty: dict[str, Any] = {name: [] for name in ("problems", "contests", "panels", "failures")}
+    summary: dict[str, Any] = {name: [] for name in ("tasks", "backends", "machines", "versions", "commits")}
+    summary |= {"runs": 1, "failed": 0, "since": ""}
+    shown = {"title": "x", "site_title": "x", "pages": {}, "summary": summary, "notes": [note], **empty}
+    assert "toy_log_loss: not ranked" in page("index.html", "", **shown).decode()
+    assert unranked(report(stored).table.rows) == []
 
 
 def test_plot_of_an_unknown_direction_says_that_it_is_not_ranked(stored: Path) -> None:

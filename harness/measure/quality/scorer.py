@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import PluginError
+from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
 from harness.measure.quality import metrics as core_metrics
 from harness.measure.quality.call import Function, call
@@ -55,12 +55,19 @@ class Scorer:
         """Return all scores.
 
         Each split is a tuple (targets, outputs). `reference` contains the test targets and the outputs of the
-        closed-form solution. `groups` are the groups of the test split.
+        closed-form solution. `groups` are the groups of the test split. Raises `harness.BadResultError` if the primary
+        metric is undefined for the test split, because the run would then have no quality.
         """
+        test_scores = self.score(*test)
+        if test_scores[self._primary] is None:
+            raise BadResultError(
+                f"the metric {self._primary!r} returned None for the test split, but the task's primary metric must be "
+                "defined; fix the metric, or choose another test split or primary metric"
+            )
         classes = self._info.objective == "classification" and test[1].ndim == 2
         return Scores(
             primary=self._primary,
-            test=self.score(*test),
+            test=test_scores,
             validation=self.score(*validation),
             reference=self.score(*reference) if reference else None,
             per_class=self._per_class(*test) if classes else [],

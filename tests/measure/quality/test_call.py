@@ -89,6 +89,27 @@ def test_scorer_with_a_valid_value_returns_a_float_or_none(value: Any) -> None:
     assert scored is None or type(scored) is float
 
 
+def test_primary_metric_without_a_value_for_the_test_split_is_an_error_that_names_it() -> None:
+    judge = scorer_of(lambda targets, outputs: None)
+    with pytest.raises(BadResultError, match="the metric 'odd' returned None for the test split"):
+        judge.scores(example(), example(), None, {})
+    assert judge.quick(*example())["odd"] is None
+
+
+@pytest.mark.parametrize("undefined", ["validation", "slices"])
+def test_primary_metric_may_be_undefined_for_the_validation_split_and_for_slices(undefined: str) -> None:
+    targets, outputs = example()
+    calls: list[int] = []
+
+    def sometimes(targets: Array, outputs: Array) -> float | None:
+        calls.append(len(targets))
+        return 1.0 if len(calls) == 1 else None
+
+    scores = scorer_of(sometimes).scores((targets, outputs), (targets, outputs), None, {"half": np.arange(4) // 2})
+    found = scores.validation["odd"] if undefined == "validation" else scores.slices[0].score
+    assert found is None
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(-1e6, 1e6), st.floats(0, 1e6))
 def test_checked_value_is_within_its_bounds(value: float, low: float, width: float) -> None:
     bounds = (low, low + width)
