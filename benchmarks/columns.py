@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.analysis.comparison_table import COLUMNS
-from harness.analysis.metrics import METRICS
+from harness.analysis.metrics import METRICS, better_value
 from harness.measure.quality.builtin import METRICS as SCORES
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "report-columns.md"
@@ -72,7 +72,7 @@ def tables() -> dict[str, str]:
     """Return the tables, keyed by the line that precedes each table on the page."""
     columns = [(f"`{c.name}`", c.title, c.unit, c.kind, c.better or "–", DESCRIPTIONS[c.name]) for c in COLUMNS]
     costs = [
-        (f"`{m.name}`", m.unit, _direction(m.higher_is_better), COMPARED[m.compared])
+        (f"`{m.name}`", m.unit, better_value(m.higher_is_better), COMPARED[m.compared])
         for m in METRICS
         if m.compared != "never"
     ]
@@ -81,7 +81,7 @@ def tables() -> dict[str, str]:
             f"`{m.name}`",
             m.objective,
             "that of the target" if m.unit == "target" else m.unit,
-            _direction(m.higher_is_better),
+            better_value(m.higher_is_better),
             DESCRIPTIONS[m.name],
         )
         for m in SCORES
@@ -95,10 +95,6 @@ def tables() -> dict[str, str]:
             ("name", "objective", "unit", "better", "description"), scores
         ),
     }
-
-
-def _direction(higher_is_better: bool) -> str:
-    return "higher" if higher_is_better else "lower"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

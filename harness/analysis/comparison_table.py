@@ -12,7 +12,6 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 from harness.analysis.differences import IDENTITY, differences
 from harness.analysis.flags import RowFlag, row_flags
@@ -24,7 +23,9 @@ from harness.analysis.metrics import (
     METRICS,
     TRAIN_THROUGHPUT,
     RunMetric,
+    better_value,
     finite,
+    meaning,
     score,
     success,
 )
@@ -34,7 +35,7 @@ from harness.checks.parity.verdict import ParityVerdict
 from harness.interfaces import Metric
 from harness.measure import stats
 from harness.measure.quality.builtin import METRICS as QUALITY_METRICS
-from harness.measure.quality.metrics import averaged_over
+from harness.measure.quality.metrics import averaged_over, info_of
 from harness.records import Failure, RunRecord, Success
 
 __all__ = ["COLUMNS", "COSTS", "RATIOS", "Table", "build_table"]
@@ -42,13 +43,14 @@ __all__ = ["COLUMNS", "COSTS", "RATIOS", "Table", "build_table"]
 COSTS = {"train_cost_per_million": TRAIN_THROUGHPUT, "inference_cost_per_million": INFERENCE_THROUGHPUT}
 RATIOS = {"train_ratio": TRAIN_THROUGHPUT, "inference_ratio": INFERENCE_THROUGHPUT}
 """Column name -> throughput from which the ratio is computed."""
-_SECONDARY = tuple(score(metric, None) for metric in QUALITY_METRICS if metric.name in ("f1_macro", "r2"))
+_SECONDARY = tuple(
+    score(metric.name, info_of(metric, None)) for metric in QUALITY_METRICS if metric.name in ("f1_macro", "r2")
+)
 """Scores that have a separate column in addition to the column for the primary metric."""
 
 
 def _column(metric: RunMetric) -> Column:
-    better: Literal["higher", "lower"] = "higher" if metric.higher_is_better else "lower"
-    return Column(metric.name, metric.title, metric.unit, "number", better)
+    return Column(metric.name, metric.title, metric.unit, "number", better_value(metric.higher_is_better))
 
 
 _THROUGHPUTS = (TRAIN_THROUGHPUT, FIT_THROUGHPUT, INFERENCE_THROUGHPUT)
@@ -90,7 +92,7 @@ def build_table(
     A row's parity mark comes from the `verdicts` on the computation that it ran or, if there are none, from the marks
     stored in its records. Ratios are omitted for rows whose parity mark is "differs", unless `all_ratios` is True. If
     `price_per_hour` is the hourly price of the machine, the cost columns contain the price of a million samples in the
-    same currency. `metrics` are the scores declared by plugins.
+    same currency. `metrics` are the metrics of plugins, which are needed only for older records.
 
     Rows are ordered by their first runs. A ratio is relative to the first backend among the rows that differ only in
     the backend and its packages. The half-width of a ratio is computed from the half-widths of both means, which are
@@ -205,15 +207,13 @@ def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric
 
 
 def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str]:
-    """Return the name and the unit of the primary metric, and which direction is better (``higher`` or ``lower``)."""
-    for record in done:
-        if isinstance(record.outcome, Success):
-            name = record.outcome.scores.primary
-            if name not in metrics:
-                return name, "", ""
-            column = _column(score(metrics[name], record.provenance.data))
-            return name, column.unit, column.better
-    return "", "", ""
+    """Return the name and the unit of the primary metric, and which direction is better: ``higher``, ``lower`` or, if
+    this is not known, an empty string."""
+    if not done:
+        return "", "", ""
+    name = success(done[0]).scores.primary
+    column = _column(score(name, meaning(name, done, metrics)))
+    return name, column.unit, column.better
 
 
 def _status(group: list[RunRecord]) -> str:

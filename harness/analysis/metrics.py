@@ -1,19 +1,20 @@
 """Declarations of run metrics, shared by tables, comparisons, histories, reports and the site.
 
-`METRICS` lists the costs, such as throughput and memory. Scores are declared by the run's task. Costs and scores are
-instances of `RunMetric`, which keeps a metric's name, its unit and the function that reads its value in one place.
+`METRICS` lists the costs, such as throughput and memory. Scores are declared in the records (`MetricInfo`). Costs and
+scores are instances of `RunMetric`, which keeps a metric's name, its unit and the function that reads its value in one
+place.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.interfaces import Metric
-from harness.measure.quality.metrics import unit_of
-from harness.records import DataInfo, RunRecord, Success
+from harness.measure.quality.metrics import info_of
+from harness.records import MetricInfo, RunRecord, Success
 
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
@@ -29,7 +30,8 @@ class RunMetric:
     """Header of the metric's column, without the unit."""
     unit: str
     """Unit of the values; empty for fractions."""
-    higher_is_better: bool
+    higher_is_better: bool | None
+    """None if the direction is not known; such a metric is shown but never ranked."""
     read: Callable[[RunRecord], float | None]
     """Function that returns the value from the record of a successful run, or None if the record does not have it."""
     group: Literal["score", "throughput", "latency", "memory", "energy", "other"] = "other"
@@ -47,6 +49,11 @@ class RunMetric:
     def value(self, record: RunRecord) -> float | None:
         """Return the value for this run; None if the run failed or its record has no finite value."""
         return finite(self.read(record)) if isinstance(record.outcome, Success) else None
+
+
+def better_value(higher_is_better: bool | None) -> Literal["higher", "lower", ""]:
+    """Return which values of a metric are better, as text; empty if this is not known."""
+    return "" if higher_is_better is None else "higher" if higher_is_better else "lower"
 
 
 def finite(value: float | None) -> float | None:
@@ -203,14 +210,30 @@ def in_group(group: str) -> tuple[RunMetric, ...]:
     return tuple(metric for metric in METRICS if metric.group == group)
 
 
-def score(metric: Metric, data: DataInfo | None) -> RunMetric:
-    """Return a `RunMetric` for the test score that a plugin declares as `metric`."""
+def meaning(name: str, records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> MetricInfo | None:
+    """Return the meaning of a score, as declared in the records of successful runs or, for older records, in `metrics`.
+
+    Return None if neither declares the score, or if the records disagree on the direction.
+    """
+    known = [info for record in records if (info := _declared(name, record, metrics)) is not None]
+    return known[0] if len({info.higher_is_better for info in known}) == 1 else None
+
+
+def _declared(name: str, record: RunRecord, metrics: Mapping[str, Metric]) -> MetricInfo | None:
+    info = success(record).scores.metrics.get(name)
+    if info is None and name in metrics:
+        return info_of(metrics[name], record.provenance.data)
+    return info
+
+
+def score(name: str, info: MetricInfo | None) -> RunMetric:
+    """Return a `RunMetric` for the test score `name`, whose meaning is `info`; None if it is not known."""
     return RunMetric(
-        metric.name,
-        metric.name,
-        unit_of(metric, data),
-        metric.higher_is_better,
-        lambda record: success(record).scores.test.get(metric.name),
+        name,
+        name,
+        info.unit if info else "",
+        info.higher_is_better if info else None,
+        lambda record: success(record).scores.test.get(name),
         group="score",
         relative=False,
     )
@@ -219,20 +242,29 @@ def score(metric: Metric, data: DataInfo | None) -> RunMetric:
 def comparable(sides: Sequence[Sequence[RunRecord]], catalog: Catalog) -> dict[str, RunMetric]:
     """Return the metrics with a value on each side, which can be used to compare successful runs of one task.
 
-    Scores come first. Raises `harness.UnknownNameError` for a score whose plugin is not installed.
+    Scores come first. The plugins in `catalog` are needed only for scores of older records.
     """
     records = [record for side in sides for record in side]
     if not records:
         return {}
     scores = [success(record).scores.test for record in records]
-    data = records[0].provenance.data
-    metrics = [score(catalog.metric(name), data) for name in scores[0] if all(name in test for test in scores)]
+    plugins = {name: provided.value for name, provided in catalog.metrics.items()}
+    common = [name for name in scores[0] if all(name in test for test in scores)]
+    metrics = [score(name, meaning(name, records, plugins)) for name in common]
     metrics += [metric for metric in METRICS if metric.compared != "never"]
     return {
         metric.name: metric
         for metric in metrics
         if all(any(metric.value(record) is not None for record in side) for side in sides)
     }
+
+
+def unranked_note(names: Iterable[str]) -> str:
+    """Return a note on metrics whose direction is not known, for reports."""
+    return (
+        f"{', '.join(names)}: not ranked, because it is not known whether higher values are better; the records do not "
+        "state it and no loaded plugin provides the metric, or the records disagree."
+    )
 
 
 def named_with_unit(name: str, unit: str) -> str:

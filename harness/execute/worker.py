@@ -150,10 +150,12 @@ class Run:
 
     def go(self) -> Success:
         """Execute the stages of the run in order."""
+        from harness.data.protect import Unchanged
         from harness.measure.quality.scorer import scorer
 
         prepared, machine = self._prepare()
-        judge = scorer(prepared.data.info, self.task.metric, [self._catalog.metric(name) for name in self.task.metrics])
+        unchanged = Unchanged(prepared.data)
+        judge = scorer(prepared.data.info, self.task.metric, self._catalog.metrics_of(self.task.name))
         with contextlib.ExitStack() as stack:
             with self.phases("build"):
                 session = stack.enter_context(self._opened(prepared))
@@ -161,6 +163,7 @@ class Run:
             timed = self._train_and_time(prepared, session, machine, judge)
             scored = self._score(prepared, session, machine, judge, timed)
             clock_s, wall_s = time.perf_counter() - clock_s, time.time() - wall_s
+            unchanged.check(prepared.data, self.backend.name)
             return self._summarize(prepared, machine, timed, scored, clock_s, wall_s)
 
     def _prepare(self) -> tuple[Preparation, Machine]:
@@ -194,9 +197,9 @@ class Run:
         from harness.records.arrays import digest
 
         weights, notes = starting_weights(prepared)
+        self.learn(initial_weights_digest=digest(weights) if weights else None)
         with opened_session(prepared, weights) as session:
-            notes = session.notes() | notes | _gpu_settings(self.spec.device)
-            self.learn(initial_weights_digest=digest(weights) if weights else None, notes=notes)
+            self.learn(notes=session.notes() | notes | _gpu_settings(self.spec.device))
             yield session
 
     def _train_and_time(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Timed:
@@ -210,6 +213,7 @@ class Run:
             return Timed(trained, inference.measure(session, data.test, batch_size, spec.protocol, machine.read))
 
     def _score(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer, timed: Timed) -> Scored:
+        from harness.data.protect import read_only_split
         from harness.execute.weights import check, save
         from harness.measure.inference import predict
         from harness.records.arrays import digest
@@ -230,7 +234,7 @@ class Run:
                 timed.training.sample()  # after the predictions, because sampling continues training
         with self.phases("score"):
             reference = None
-            solution = prepared.model.solve(prepared.request.config, data.info, data.train)
+            solution = prepared.model.solve(prepared.request.config, data.info, read_only_split(data.train))
             if solution is not None:
                 session.set_weights(solution)
                 reference = data.test.targets, predict(session, data.test, batch_size, outputs)

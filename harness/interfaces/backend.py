@@ -160,7 +160,7 @@ class Session(ABC):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Arrays ``[B, ...]`` by input name. The method must not modify them.
+            Arrays ``[B, ...]`` by input name. The method must not modify them; a run whose data have changed fails.
 
         Returns
         -------

@@ -275,9 +275,9 @@ class Task(ABC, Generic[OptionsT]):
         Parameters
         ----------
         data : RawData
-            Raw splits. The core has already checked that no split is empty, that inputs and groups have one entry per
-            example, and that targets are valid indices into ``data.label_names`` or, for regression, finite numbers
-            ``[N, T]``.
+            Raw splits, whose arrays are read-only. The core has already checked that no split is empty, that inputs and
+            groups have one entry per example, and that targets are valid indices into ``data.label_names`` or, for
+            regression, finite numbers ``[N, T]``.
         options : Options
             Instance of `Options`.
 

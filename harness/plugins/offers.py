@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from harness.errors import PluginError
 from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
 from harness.plugins.catalog import Catalog, Provided
-from harness.records import PluginRef
+from harness.records import MetricInfo, PluginRef
 
 _TASK = ("name", "kind", "produces", "objective", "summary", "default_dataset", "default_model", "metric", "metrics")
 YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
@@ -42,6 +44,8 @@ def check_offer(hook: str, value: Any) -> None:
     absent = [name for name in attributes if not hasattr(value, name)]
     if absent:
         raise PluginError(f"{hook} yielded a {kind.__name__} without the attributes {', '.join(absent)}; define them")
+    if isinstance(value, Metric):
+        _check_metric(value)
     names = [value.model, value.backend] if isinstance(value, NetworkRef) else [value.name]
     if isinstance(value, Model):
         if not isinstance(value.variants, Mapping) or not value.variants:
@@ -54,6 +58,20 @@ def check_offer(hook: str, value: Any) -> None:
             raise PluginError(f"{hook} yielded the invalid name {name!r}; use only letters, digits and . _ + -")
     if isinstance(value, Task) and value.metric not in value.metrics:
         raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not in its metrics; add it")
+
+
+def _check_metric(metric: Metric) -> None:
+    """Raise `harness.PluginError` unless a record can store the metric's direction, bounds, unit and summary."""
+    fields = {"higher_is_better": metric.higher_is_better, "bounds": metric.bounds, "unit": metric.unit}
+    try:
+        declared = msgspec.convert({**fields, "title": metric.summary}, MetricInfo)
+    except msgspec.ValidationError as error:
+        raise PluginError(f"metric {metric.name!r} is not valid: {error}") from None
+    low, high = declared.bounds
+    if low is not None and high is not None and not low <= high:
+        raise PluginError(
+            f"metric {metric.name!r} has the bounds {low:g} and {high:g}; the first must be the smaller one"
+        )
 
 
 def enter(offers: Iterable[Offer], catalog: Catalog) -> None:

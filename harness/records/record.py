@@ -50,6 +50,21 @@ class SliceScore(Struct, frozen=True, kw_only=True):
     """Primary metric; None if the metric is undefined for these examples."""
 
 
+class MetricInfo(Struct, frozen=True, kw_only=True):
+    """Meaning of a score, as declared by the plugin that provides the metric.
+
+    It is stored with the scores, so that a record can be interpreted on a machine without the plugin.
+    """
+
+    higher_is_better: bool
+    title: str = ""
+    """One-line description of the metric."""
+    unit: str = ""
+    """Unit of the scores; empty for fractions."""
+    bounds: tuple[float | None, float | None] = (None, None)
+    """Minimum and maximum of the scores; None if unbounded."""
+
+
 class Scores(Struct, frozen=True, kw_only=True):
     """Quality of the predictions, computed with the same code for every backend."""
 
@@ -71,6 +86,8 @@ class Scores(Struct, frozen=True, kw_only=True):
     """Scores for each slice of the test split."""
     intervals: dict[str, tuple[float, float]] = {}
     """95% bootstrap confidence intervals over the test examples, by metric. Some metrics have no interval."""
+    metrics: dict[str, MetricInfo] = {}
+    """Meaning of each score, by metric; empty in older records."""
 
 
 class Steady(Struct, frozen=True, kw_only=True):

@@ -7,12 +7,13 @@ failed runs are listed below it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.comparison_table import RATIOS
 from harness.analysis.differences import IDENTITY
 from harness.analysis.formatting import one_line
-from harness.analysis.metrics import FIT_THROUGHPUT, MFU, in_group
+from harness.analysis.metrics import FIT_THROUGHPUT, MFU, in_group, unranked_note
 from harness.analysis.table import Column, Row, Table
 from harness.measure.stats import MINIMUM_SAMPLES
 
@@ -120,6 +121,7 @@ def legend(shown: list[Block]) -> list[str]:
         lines.append("A mean without ± is from one seed, or agrees to seven digits over all seeds.")
     if FIT_THROUGHPUT.name in names:
         lines.append("fit: rate of a fit of the whole training split in one call, which cannot be compared with train.")
+    lines += unranked([row for block in shown for row in block.rows])
     if names & set(RATIOS):
         lines.append("× is the ratio to the first backend with the same model and settings.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
@@ -136,6 +138,12 @@ def legend(shown: list[Block]) -> list[str]:
         needed = f"{', '.join(counts)} and {last}"
         lines.append(f"{', '.join(latencies)}: latency of one batch; they need at least {needed} samples in a run.")
     return lines
+
+
+def unranked(rows: Sequence[Row]) -> list[str]:
+    """Return a note on the primary metrics of these rows whose direction is not known; empty if there are none."""
+    names = {one_line(row.text("metric")) for row in rows if row.text("metric") and not row.text("metric_better")}
+    return [unranked_note(sorted(names))] if names else []
 
 
 def _with_splits(shown: list[Block]) -> bool:

@@ -73,6 +73,8 @@ def _benchmarks(row: Row, report: Report) -> Iterator[dict[str, Any]]:
     figures = {column.name: row.text(column.name) for column in report.table.columns if column.kind == "number"}
     extra = {
         "metric": row.text("metric"),
+        "metric_unit": row.text("metric_unit"),
+        "metric_better": row.text("metric_better"),
         "seeds": row.text("seeds"),
         "runs": row.text("runs"),
         "flags": row.text("flags"),

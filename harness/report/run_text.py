@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.records import Failure, PluginRef, RunRecord, Success
+from harness.analysis.metrics import better_value, named_with_unit
+from harness.records import Failure, PluginRef, RunRecord, Scores, Success
 from harness.report.costs import Section, epochs, sections, text
 
 
@@ -89,22 +90,36 @@ def _fields(struct: Any) -> dict[str, Any]:
 
 
 def quality(outcome: Success) -> tuple[list[str], list[list[Any]]]:
-    """Return the headers and rows of the table of scores. The task's primary metric is marked with ``*``."""
+    """Return the headers and rows of the table of scores. The task's primary metric is marked with ``*``.
+
+    Older records do not state which direction is better.
+    """
     scores = outcome.scores
     splits = {"test": scores.test, "validation": scores.validation}
     if scores.reference is not None:
         splits["closed form, test"] = scores.reference
     names = dict.fromkeys(name for split in splits.values() for name in split)
     interval = ["95% interval over test examples"] if scores.intervals else []
+    better = ["better"] if scores.metrics else []
     rows = [
         [
-            f"{name} *" if name == scores.primary else name,
+            _titled(name, scores),
+            *(_direction(name, scores) for _ in better),
             *(text(split.get(name)) for split in splits.values()),
             *(" to ".join(f"{end:.4g}" for end in scores.intervals.get(name, ())) for _ in interval),
         ]
         for name in names
     ]
-    return ["metric", *splits, *interval], rows
+    return ["metric", *better, *splits, *interval], rows
+
+
+def _titled(name: str, scores: Scores) -> str:
+    titled = named_with_unit(name, scores.metrics[name].unit) if name in scores.metrics else name
+    return f"{titled} *" if name == scores.primary else titled
+
+
+def _direction(name: str, scores: Scores) -> str:
+    return better_value(scores.metrics[name].higher_is_better) if name in scores.metrics else "not known"
 
 
 def per_class(outcome: Success) -> tuple[list[str], list[list[Any]]]:

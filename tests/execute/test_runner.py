@@ -63,6 +63,7 @@ EXPECTED = {
     "toy-unsupported": ("unsupported", "the toy does not support this"),
     "toy-nan-loss": ("bad_result", "the training loss became nan at step 5"),
     "toy-nan-predictions": ("bad_result", "3 of 40 predictions are not finite"),
+    "toy-writes-inputs": ("error", "the validation input 'features' changed during the run"),
     "toy-few-predictions": ("bad_result", "have the shape (15, 2), not (16, 2)"),
     "toy-flat-predictions": ("bad_result", "have the shape (16,), not (16, 2)"),
     "toy-lost-weight": ("error", "weights do not fit the model: missing linear.bias"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.interfaces import Metric
-from harness.records import DataInfo
+from harness.records import DataInfo, MetricInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,3 +116,13 @@ def r2(targets: Array, outputs: Array, info: DataInfo) -> float | None:
         axis=0
     )  # rounding errors can make the total of a constant column positive
     return float((1 - residual / total).mean()) if varies.all() and (total > 0).all() else None
+
+
+def info_of(metric: Metric, data: DataInfo | None) -> MetricInfo:
+    """Return the meaning of a metric's values on this data, for records."""
+    return MetricInfo(
+        higher_is_better=metric.higher_is_better,
+        title=metric.summary,
+        unit=unit_of(metric, data) if metric.unit == "target" else metric.unit,
+        bounds=metric.bounds,
+    )

@@ -18,7 +18,6 @@ from harness.analysis.formatting import one_line
 from harness.analysis.grouping import representative, rival_key
 from harness.analysis.metrics import FIT_THROUGHPUT, HEADLINES, RunMetric, comparable, success
 from harness.analysis.table import Row
-from harness.errors import HarnessError
 from harness.records.store import StoredRun
 from harness.report.report import Report
 
@@ -93,10 +92,7 @@ def _contest(report: Report, rows: Sequence[Row], sides: dict[str, list[StoredRu
 
 def _leads(report: Report, sides: dict[str, list[StoredRun]], confidence: float) -> dict[str, BackendLead]:
     records = [run.record for runs in sides.values() for run in runs]
-    try:
-        metrics = comparable([records], report.catalog)
-    except HarnessError:  # the plugin of a metric is not installed
-        return {}
+    metrics = comparable([records], report.catalog)
     primary = success(records[0]).scores.primary
     by_name = {name: metrics.get(primary if name == "quality" else name) for name in TITLES}
     leads = {name: _lead(metric, sides, confidence) for name, metric in by_name.items() if metric}
@@ -104,6 +100,8 @@ def _leads(report: Report, sides: dict[str, list[StoredRun]], confidence: float)
 
 
 def _lead(metric: RunMetric, sides: dict[str, list[StoredRun]], confidence: float) -> BackendLead | None:
+    if metric.higher_is_better is None:
+        return None
     means = {backend: _mean(runs, metric) for backend, runs in sides.items()}
     ranked = sorted(
         (backend for backend, mean in means.items() if mean is not None),
