@@ -140,7 +140,11 @@ def test_plots_do_not_rank_a_fit_among_steps(tmp_path: Path) -> None:
     runs = [stepwise(backend="torch"), stepwise(900.0, backend="tensorflow"), fit(backend="baseline")]
     (panel,) = panels(report_of(write(tmp_path, runs)))
     assert [point["backend"] for point in pareto(panel, "train_samples_per_s")] == ["torch", "tensorflow"]
-    assert [point["backend"] for point in pareto(panel, "inference_samples_per_s")] == ["torch", "tensorflow", "baseline"]
+    assert [point["backend"] for point in pareto(panel, "inference_samples_per_s")] == [
+        "torch",
+        "tensorflow",
+        "baseline",
+    ]
     shown = ratios(panel)
     assert [(point["backend"], point["phase"]) for point in shown] == [("tensorflow", "training")]
 
