@@ -44,8 +44,6 @@ def check_offer(hook: str, value: Any) -> None:
     absent = [name for name in attributes if not hasattr(value, name)]
     if absent:
         raise PluginError(f"{hook} yielded a {kind.__name__} without the attributes {', '.join(absent)}; define them")
-    if isinstance(value, Metric):
-        _check_metric(value)
     names = [value.model, value.backend] if isinstance(value, NetworkRef) else [value.name]
     if isinstance(value, Model):
         if not isinstance(value.variants, Mapping) or not value.variants:
@@ -56,6 +54,8 @@ def check_offer(hook: str, value: Any) -> None:
     for name in names:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(f"{hook} yielded the invalid name {name!r}; use only letters, digits and . _ + -")
+    if isinstance(value, Metric):
+        _check_metric(value)
     if isinstance(value, Task) and value.metric not in value.metrics:
         raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not in its metrics; add it")
 
@@ -75,8 +75,8 @@ RESERVED = frozenset(
 
 
 def _check_metric(metric: Metric) -> None:
-    """Raise `harness.PluginError` for a reserved name, or unless a record can store the metric's direction, bounds, unit
-    and summary."""
+    """Raise `harness.PluginError` for a reserved name, and unless a record can store the metric's direction,
+    bounds, unit and summary."""
     if metric.name in RESERVED:
         raise PluginError(f"a metric cannot have the name {metric.name!r}, which is a column of reports; rename it")
     fields = {"higher_is_better": metric.higher_is_better, "bounds": metric.bounds, "unit": metric.unit}
