@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import differences
+from harness.errors import RecordError
 from harness.plugins.code import with_digest
 from harness.records.arrays import digest
 
@@ -27,7 +28,7 @@ EXPECTED = {
     "validation_outputs": ("f", None),
     "validation_targets": (None, None),
 }
-"""Kind of dtype and number of axes of each array; None if it depends on the task."""
+"""Kind of dtype and number of axes of each array. They depend on the task if they are None."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
 """Arrays that older records lack. A record with a digest of its arrays has all of them."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
@@ -49,14 +50,20 @@ def _identity(subject: Subject) -> Result:
 def _samples(subject: Subject) -> Result:
     import numpy as np
 
-    arrays = subject.samples
+    try:
+        arrays = subject.samples
+    except RecordError as error:
+        return Result([str(error)], "")
     recorded = "" if subject.migrated_from == 1 else subject.evidence.arrays_digest
     absent = ADDED_LATER | ADDED_IN_2 if subject.migrated_from == 1 else ADDED_LATER
     problems = [f"{name} is missing" for name in EXPECTED if name not in arrays and (recorded or name not in absent)]
     problems += [f"{name} is not expected" for name in arrays if name not in EXPECTED]
+    info = subject.record.provenance.data
+    of_targets = "f" if info is not None and info.objective == "regression" else "i"
     for name, array in arrays.items():
         kind, axes = EXPECTED.get(name, (None, None))
-        if array.dtype.kind not in (kind or "if") or (axes is not None and array.ndim != axes):
+        kind = of_targets if name.endswith("_targets") else kind
+        if array.dtype.kind not in (kind or "") or (axes is not None and array.ndim != axes):
             problems.append(f"{name} is {array.dtype} {array.shape}")
         elif not np.isfinite(array).all():
             problems.append(f"{name} contains values that are not finite")
@@ -101,7 +108,7 @@ def _weights(subject: Subject) -> Result:
     initial, final = record.provenance.initial_weights_digest, record.provenance.final_weights_digest
     evaluated = subject.evidence.evaluated_weights_digest
     if not outcome.model.parameters:
-        if initial or final or evaluated:
+        if {initial, final, evaluated} - {None, "", digest({})}:  # older records have the digest of no arrays
             return Result(["the model has no parameters, but the record has a digest of its weights"], "")
         raise NotCheckedError("the model has no canonical weights")
     if not (initial and final and evaluated):

@@ -129,15 +129,15 @@ def _flags(subject: Subject) -> Result:
         raise NotCheckedError("records of schema version 1 have no flags")
     protocol = subject.spec.protocol
     recorded = [(flag.metric, flag.kind, flag.detail) for flag in subject.outcome.flags]
-    expected = []
+    problems = [f"{one} is listed twice" for number, one in enumerate(recorded) if one in recorded[:number]]
     for metric, windows in (
         ("train_throughput", [*recipe_windows(subject), *sampled_windows(subject)]),
         ("inference_throughput", timed_windows(subject)),
     ):
-        expected += [(metric, kind, detail) for kind, detail in suspicions(windows, protocol)]
-        expected += [flag for flag in recorded if flag[0] == metric and flag[1] not in FROM_WINDOWS]
-    problems = [f"{one} is listed twice" for number, one in enumerate(recorded) if one in recorded[:number]]
-    problems += differences(list(map(_figures, recorded)), list(map(_figures, expected)), "flags")
+        of_metric = [flag for flag in recorded if flag[0] == metric]
+        expected: list[tuple[str, str, str]] = [(metric, *flag) for flag in suspicions(windows, protocol)]
+        expected += [flag for flag in of_metric if flag[1] not in FROM_WINDOWS]
+        problems += differences(list(map(_figures, of_metric)), list(map(_figures, expected)), metric)
     return Result(problems, f"{len(recorded)} flags")
 
 
