@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 AUDIT = "audit.json"
 _SCRATCH = ".partial-"
+_NO_STEADY_STATE = "the run was measured before steady states were detected (schema version 1)"
 _NO_RECORD = (FileNotFoundError, NotADirectoryError)
 """Exceptions raised when reading the record from a directory that does not contain a run."""
 
@@ -55,6 +56,12 @@ def _from_1(record: dict[str, Any]) -> dict[str, Any]:
                 "ended": "budget",
             }
         speed["train"] = speed["train"] or None
+        # Without a steady state, the median has no interval, so the throughputs are flagged like those of new runs.
+        outcome["flags"] = [
+            {"metric": f"{part}_throughput", "kind": "wide", "detail": _NO_STEADY_STATE}
+            for part in counts
+            if speed[part]
+        ]
     return record | {"schema_version": 2}
 
 

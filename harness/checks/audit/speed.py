@@ -126,7 +126,7 @@ def _flags(subject: Subject) -> Result:
     from harness.measure.steady import suspicions
 
     if subject.migrated_from == 1:
-        raise NotCheckedError("records of schema version 1 have no flags")
+        raise NotCheckedError("the flags were set when the record was migrated from schema version 1")
     protocol = subject.spec.protocol
     recorded = [(flag.metric, flag.kind, flag.detail) for flag in subject.outcome.flags]
     problems = [f"{one} is listed twice" for number, one in enumerate(recorded) if one in recorded[:number]]
