@@ -135,7 +135,7 @@ def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None
             for spec in expand(claim.selection(backends, checkpoint).resolved(locate), catalog)
             if _identity(spec, catalog) not in done
         ]
-    records = []
+    records: list[RunRecord] = []
     for group, missing in specs.items():
         if not missing:
             continue
