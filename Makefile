@@ -65,7 +65,7 @@ bench: $(READY)  ## measure the overhead of harness and of comparable tools over
 	$(BIN)/python -m benchmarks.loadgen
 	$(BIN)/python -m benchmarks.site
 
-reference: $(READY)  ## carry out missing default runs, and write the tables and the figure of docs/results.md
+reference: $(READY)  ## carry out missing runs of the README and docs/results.md, and write their tables and figure
 	$(BIN)/python -m benchmarks.reference
 
 published: $(READY)  ## carry out missing runs of published results (hours), and print their table

@@ -1,8 +1,9 @@
 """Runs shown in the README and in ``docs/results.md``: ``python -m benchmarks.reference``.
 
 The command makes the runs that are missing from the directories of `GROUPS`: the default runs of every task with both
-frameworks and the baseline, after a parity check, and the runs of ``make demo``. It then writes the tables, and the
-figure ``docs/pareto.svg``, from the records. With ``--no-run``, it only writes them.
+frameworks and the baseline, after a parity check, the runs of ``make demo``, and those of the model ``lstm``. It then
+writes the tables, the figure ``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records.
+With ``--no-run``, it only writes them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tabulate import tabulate
 
 from harness.checks.parity.verdict import load as load_verdicts
 from harness.plugins import discover
@@ -77,12 +80,16 @@ class Group:
         return self.shown(self.report())
 
     def write(self) -> None:
-        content = self.page.read_text(encoding="utf-8")
-        before, _, rest = content.partition(self.begin)
-        _, end, after = rest.partition(END)
-        if not end:
-            raise SystemExit(f"{self.page} lacks the lines {self.begin!r} and {END!r}")
-        self.page.write_text(f"{before}{self.begin}{self.section()}{END}{after}", encoding="utf-8")
+        _replace(self.page, self.begin, self.section())
+
+
+def _replace(page: Path, begin: str, section: str) -> None:
+    """Replace the part of a page between `begin` and `END`."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{page} lacks the lines {begin!r} and {END!r}")
+    page.write_text(f"{before}{begin}{section}{END}{after}", encoding="utf-8")
 
 
 def _command(tasks: Sequence[str], backends: Sequence[str], seeds: Sequence[int], *rest: str) -> list[str]:
@@ -123,6 +130,51 @@ GROUPS = {
 }
 
 
+OVERVIEW = "<!-- python -m benchmarks.reference: overview -->\n"
+RESULTS = "../../docs/results.md"
+SHOWN = {
+    "defaults": (f"[Results]({RESULTS}#default-runs), [Compare versions](../../docs/how-to/compare-versions.md)", ""),
+    "demo": ("[README](../../README.md)", ""),
+    "lstm": (f"[Results]({RESULTS}#lstm)", ""),
+    "uci": (f"[Results]({RESULTS}#published-results), rows `uci-*`", "python -m benchmarks.published run"),
+    "published": (f"[Results]({RESULTS}#published-results), other rows", "python -m benchmarks.published run"),
+}
+"""For each directory of results, the places where its runs are shown, and the command if it is not that of a group."""
+
+
+def overview() -> str:
+    """Return a table of the directories of results, with the time and the machine of their runs."""
+    rows = []
+    for name, (shown, command) in SHOWN.items():
+        records = [run.record for run in Store(REFERENCE / name).load().runs]
+        if not records:
+            continue
+        loads = [record.environment.load_1min or 0.0 for record in records]
+        dates = sorted({record.started_at[:10] for record in records})
+        rows.append(
+            [
+                f"`{name}`",
+                shown,
+                f"`{command or f'python -m benchmarks.reference {name}'}`",
+                str(len(records)),
+                str(len({record.spec.seed for record in records})),
+                " to ".join(dict.fromkeys([dates[0], dates[-1]])),
+                f"{min(loads):.1f} to {max(loads):.1f}",
+                "; ".join(dict.fromkeys(map(_machine, records))),
+            ]
+        )
+    headers = ["directory", "shown in", "made by", "runs", "seeds", "date (UTC)", "load at the start", "machine"]
+    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True) + "\n"
+
+
+def _machine(record: RunRecord) -> str:
+    environment = record.environment
+    gpus = ", ".join(gpu.name for gpu in environment.gpus) or "no GPU"
+    memory_gib = environment.memory_bytes / 2**30
+    parts = [f"{environment.cores} cores of {environment.cpu}", f"{memory_gib:.0f} GiB", gpus]
+    return ", ".join([*parts, environment.os, environment.python])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reference", description=__doc__)
     parser.add_argument("groups", nargs="*", help="only these groups of runs [all]")
@@ -137,6 +189,7 @@ def main() -> None:
             subprocess.run(command, check=True)
         if group.records():
             group.write()
+    _replace(REFERENCE / "README.md", OVERVIEW, overview())
     (ROOT / "docs" / "pareto.svg").write_bytes(figure(GROUPS["defaults"].report(), "pareto", ".svg"))
 
 

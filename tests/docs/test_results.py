@@ -30,6 +30,15 @@ def test_default_runs_match_the_records() -> None:
     assert (ROOT / "docs" / "pareto.svg").read_text().startswith("<svg")
 
 
+def test_overview_of_reference_results_matches_the_records() -> None:
+    reference = pytest.importorskip("benchmarks.reference")
+    page = (reference.REFERENCE / "README.md").read_text(encoding="utf-8")
+    shown = page.partition(reference.OVERVIEW)[2].partition(reference.END)[0]
+    assert shown == reference.overview(), "run: python -m benchmarks.reference --no-run"
+    groups = {path.name for path in reference.REFERENCE.iterdir() if path.is_dir()}
+    assert groups <= set(reference.SHOWN)
+
+
 @pytest.mark.plugins("vision", "torch", "tensorflow")
 def test_example_of_a_comparison_follows_from_the_records() -> None:
     page = (ROOT / "docs" / "how-to" / "compare-versions.md").read_text(encoding="utf-8")
