@@ -1,7 +1,7 @@
 """Checks that repeat parts of a run in a child process.
 
-They recompute the run's data, its initial weights and the predictions of its saved weights, and test whether the
-backend caches results.
+They recompute the run's data, its initial weights, its first training steps and the predictions of its saved weights,
+and test whether the backend caches results.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 FASTER = 1.1
 """Maximum ratio of the time for fresh batches to the time for a repeated batch, as in MLPerf's TEST04."""
+STEPS = 3
+"""Number of training steps that are repeated."""
 PAIRS, WINDOW_S, BATCHES = 12, 0.1, 64
 """Number of timed windows of each kind, approximate duration of a window in seconds, and maximum number of batches in a
 window. Windows with fresh batches and windows with a repeated batch alternate."""
@@ -125,6 +127,36 @@ def _settings(subject: Subject, replay: Replay) -> Result:
     problems = differences(provenance.device_name, replay.prepared.device.description, "device_name")
     problems += differences(provenance.notes, replay.notes, "notes")
     return Result(problems, f"{len(replay.notes)} settings")
+
+
+def _first_steps(subject: Subject, replay: Replay) -> Result:
+    """Train for a few steps from the initial weights and compare the losses, which depend on the recipe and the data.
+
+    Dropout masks are drawn by the framework, and are the same only with the same packages.
+    """
+    import numpy as np
+
+    from harness.checks.parity.distance import relative
+    from harness.data.batches import training_batches
+    from harness.measure.environment import collect
+    from harness.measure.schedule import learning_rate
+
+    spec, data, prepared = subject.spec, replay.data, replay.prepared
+    recorded = subject.samples["train_losses"]
+    if not prepared.backend.trains_by_steps:
+        raise NotCheckedError("the backend does not train in steps")
+    packages = collect(prepared.backend.packages).packages
+    if spec.recipe.dropout and packages != subject.record.environment.packages:
+        raise NotCheckedError("the run used other packages, which may draw other dropout masks")
+    batches = training_batches(data.train, spec.recipe.batch_size, spec.seed, 1, data.augment)
+    losses = [
+        float(replay.session.fetch(replay.session.train_step(batch, learning_rate(spec.recipe, step, len(recorded)))))
+        for step, batch in zip(range(min(STEPS, len(recorded))), batches, strict=False)
+    ]
+    error = relative(np.array(losses), recorded[: len(losses)])
+    allowed = tolerance("curve", spec.precision, subject.outcome.model.parameters).value
+    detail = f"{len(losses)} losses differ by {error:.1e} (allowed {allowed:.0e})"
+    return Result([] if error <= allowed else [detail], detail)
 
 
 def _slices(subject: Subject, replay: Replay) -> Result:
@@ -233,12 +265,13 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "device and settings of the backend match the record", ("provenance.device_name", "provenance.notes"), _settings
     ),
+    Check("the first training steps give the recorded losses", (), _first_steps),
     Check("scores by slice follow from the predictions", ("outcome.scores.slices",), _slices),
     Check("closed-form scores follow from the data", ("outcome.scores.reference",), _closed_form),
     Check("the saved weights reproduce the predictions", ("provenance.final_weights_digest",), _saved),
     Check("no results are cached between batches", (), _no_cache),
 )
-"""Checks in the order in which they are performed. The last ones change the weights of the session."""
+"""Checks in the order in which they are performed, because some change the weights of the session."""
 
 
 class ReplayJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -205,6 +205,27 @@ def test_samples_other_predictions_with_fitting_scores_are_noticed_by_saved_weig
         assert saved.finding(Subject(StoredRun(run.path, forged), toy_catalog), repeated).passed is False
 
 
+def test_samples_other_losses_or_another_recipe_are_noticed_by_repeated_steps(
+    run: StoredRun, toy_catalog: Catalog
+) -> None:
+    """Both would agree with the rest of the record if the values that follow from them were changed too."""
+    (check,) = (check for check in replay.CHECKS if check.name == "the first training steps give the recorded losses")
+    recipe = msgspec.structs.replace(run.record.spec.recipe, learning_rate=0.11)
+    other = msgspec.structs.replace(run.record, spec=msgspec.structs.replace(run.record.spec, recipe=recipe))
+    passed = []
+    for record in (run.record, other):
+        with replay.opened(record, toy_catalog.refs_for(record.spec)) as repeated:
+            passed.append(check.finding(Subject(StoredRun(run.path, record), toy_catalog), repeated).passed)
+
+    def tamper(arrays: Arrays) -> None:
+        arrays["train_losses"] *= 0.99
+
+    rewrite(run, tamper)
+    with replay.opened(run.record, toy_catalog.refs_for(run.record.spec)) as repeated:
+        passed.append(check.finding(Subject(run, toy_catalog), repeated).passed)
+    assert passed == [True, False, False]
+
+
 def test_samples_other_targets_are_noticed_in_the_data(run: StoredRun, toy_catalog: Catalog) -> None:
     def tamper(arrays: Arrays) -> None:
         arrays["test_targets"] = arrays["test_outputs"].argmax(axis=1)
