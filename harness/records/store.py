@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness.errors import RecordError, UnknownNameError, UsageError
-from harness.records import SCHEMA_VERSION, RunRecord
+from harness.records import SCHEMA_VERSION, RunRecord, RunSpec
 from harness.records.arrays import read_arrays
 from harness.records.files import replacing
 
@@ -146,6 +146,11 @@ def record_schema() -> str:
     return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=1).decode()
 
 
+def run_id(spec: RunSpec, key: str, repeat: int) -> str:
+    """Return the ID of a run, which is also the name of its directory."""
+    return f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{key[:8]}-{repeat}"
+
+
 class Store:
     """A results directory."""
 
@@ -178,11 +183,10 @@ class Store:
     def commit(self, scratch: Path, record: RunRecord) -> StoredRun:
         """Assign the repeat number and run ID, write the record, and rename the directory."""
         spec, key = record.spec, record.spec.key
-        stem = f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{key[:8]}"
         scratch.chmod(0o755)
         repeat = 1
         while True:
-            final = self.path / f"{stem}-{repeat}"
+            final = self.path / run_id(spec, key, repeat)
             if not final.exists():
                 named = msgspec.structs.replace(record, run_id=final.name, key=key, repeat=repeat)
                 write_json(scratch / RECORD, named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -35,7 +36,7 @@ def same(recorded: float | None, computed: float | None, tolerance: float = ROUN
     return math.isclose(recorded, computed, rel_tol=tolerance, abs_tol=1e-12)
 
 
-def _differences(recorded: Any, computed: Any, name: str, tolerance: float) -> Any:
+def _differences(recorded: Any, computed: Any, name: str, tolerance: float) -> Iterator[str]:
     if isinstance(recorded, dict) and isinstance(computed, dict):
         for key in computed:
             if key not in recorded:

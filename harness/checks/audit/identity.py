@@ -9,6 +9,7 @@ from harness.checks.audit.compare import differences
 from harness.errors import RecordError
 from harness.plugins.code import with_digest
 from harness.records.arrays import digest
+from harness.records.store import run_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,18 +33,20 @@ EXPECTED = {
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
 """Arrays that older records lack. A record with a digest of its arrays has all of them."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
+"""Arrays that records of schema version 1 lack."""
 
 
 def _identity(subject: Subject) -> Result:
     record, spec = subject.record, subject.spec
-    run_id = f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{record.key[:8]}-{record.repeat}"
+    expected = run_id(spec, record.key, record.repeat)
     problems = []
     if record.key != subject.spec_key:
         problems.append(f"the key is {record.key[:8]} in the record, but the spec has the key {subject.spec_key[:8]}")
-    if record.run_id != run_id:
-        problems.append(f"the run id is {record.run_id} in the record, but spec, key and repeat give {run_id}")
-    if record.run_id != subject.run.path.name:
-        problems.append(f"the run id is {record.run_id}, but the directory is {subject.run.path.name}")
+    if record.run_id != expected:
+        problems.append(f"the run id is {record.run_id} in the record, but spec, key and repeat give {expected}")
+    directory = subject.run.path.resolve().name
+    if record.run_id != directory:
+        problems.append(f"the run id is {record.run_id}, but the directory is {directory}")
     return Result(problems, f"key {record.key[:8]}, repeat {record.repeat}")
 
 

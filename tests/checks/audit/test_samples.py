@@ -89,6 +89,14 @@ def test_samples_unchanged_pass(run: StoredRun, toy_catalog: Catalog) -> None:
     assert set(read_arrays(run.path / ARRAYS)) == set(NAMES)
 
 
+@pytest.mark.parametrize("path", [".", "../{run}", "../{run}/"])
+def test_samples_unchanged_pass_in_a_relative_path(
+    path: str, run: StoredRun, toy_catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.path)
+    assert failed(StoredRun(Path(path.format(run=run.path.name)), run.record), toy_catalog) == set()
+
+
 def shifted(array: Any) -> Any:
     return (np.roll(array, 1, axis=0) if array.ndim else array) + 1
 
