@@ -237,6 +237,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """Time from the first phase to the last in seconds, measured with the clock that is used to time steps."""
     wall_s: float
     """The same time measured with the system's wall clock."""
+    arrays_digest: str = ""
+    """SHA-256 (hex) over the name, dtype, shape and bytes of each array in ``arrays.npz``; empty in older records."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
