@@ -96,7 +96,7 @@ class Subject:
 
     @property
     def is_old(self) -> bool:
-        """Whether the record was written before records stated how training proceeded and what their metrics mean."""
+        """True if the record is from a version that did not record how training proceeded and what its metrics mean."""
         outcome = self.outcome
         return outcome.speed.by_steps is None and not outcome.scores.metrics and not outcome.scores.per_target
 
