@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,19 +29,21 @@ MAX_THREADS = 1024
 def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order. Repeats are interleaved.
 
-    Raises the same errors as `expand`.
+    Each repeat reverses the order of the backends, as described in `expand`. Raises the same errors as `expand`.
     """
     return tuple(
         spec
         for selection in selections
-        for spec in expand(selection, catalog) * (selection.repeat or _named_protocol(selection.protocol).repeats)
+        for repeat in range(selection.repeat or _named_protocol(selection.protocol).repeats)
+        for spec in expand(selection, catalog, repeat)
     )
 
 
-def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
-    """Return the specs of a selection, without repeats.
+def expand(selection: Selection, catalog: Catalog, repeat: int = 0) -> tuple[RunSpec, ...]:
+    """Return the specs of a selection for one repeat, counted from 0.
 
-    Backends vary fastest, so that runs to be compared alternate (A B A B).
+    Backends vary fastest, and their order is reversed from each seed, split and repeat to the next (A B B A), so that a
+    steady drift in the machine's speed affects all backends alike.
 
     Raises `harness.UsageError` for an unknown name, an impossible combination or an invalid value, and `ValueError` if
     the selection's checkpoint has not been located (see `Selection.resolved`).
@@ -61,6 +64,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     protocol = _named_protocol(selection.protocol)
     overrides = parse_overrides(selection.overrides)
     available = _available_backends(selection, catalog)
+    seeds = dict.fromkeys(selection.seeds or protocol.seeds)
     specs = []
     for task_name in selection.tasks:
         task = catalog.task(task_name)
@@ -104,9 +108,8 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                     )
                     for device in selection.devices
                     for precision in precisions
-                    for each in data
-                    for seed in selection.seeds or protocol.seeds
-                    for backend, settings in training.items()
+                    for turn, (each, seed) in enumerate(itertools.product(data, seeds), start=repeat)
+                    for backend, settings in (reversed(training.items()) if turn % 2 else training.items())
                 ]
     return tuple({spec.key: spec for spec in specs}.values())
 
@@ -156,7 +159,9 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
         raise CombinationError(f"dataset {dataset.name!r} has no numbered splits; remove --split")
     if "split" in overrides:
         raise CombinationError("--split and --set dataset.split both select the split; use only one of them")
-    return [{"split": number} for number in (dataset.splits if selection.splits == "all" else selection.splits)]
+    return [
+        {"split": number} for number in dict.fromkeys(dataset.splits if selection.splits == "all" else selection.splits)
+    ]
 
 
 # ---- models and backends ----------------------------------------------------------------------------------

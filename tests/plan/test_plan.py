@@ -12,7 +12,7 @@ from toy_plugin import TOY_REF
 import harness
 from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
 from harness.measure.environment import available_cores
-from harness.plan.expand import expand
+from harness.plan.expand import expand, expand_all
 from harness.plan.overrides import parse_overrides
 from harness.plan.selection import Selection
 from harness.plugins import load
@@ -76,11 +76,27 @@ def test_backends_alternate_fastest(catalog: Catalog) -> None:
     assert [(s.task, s.device, s.seed, s.backend) for s in specs[:5]] == [
         ("toy-regress", "cpu", 0, "toy-numpy"),
         ("toy-regress", "cpu", 0, "toy-killed"),
-        ("toy-regress", "cpu", 1, "toy-numpy"),
         ("toy-regress", "cpu", 1, "toy-killed"),
+        ("toy-regress", "cpu", 1, "toy-numpy"),
         ("toy-regress", "cuda", 0, "toy-numpy"),
     ]
     assert {s.task for s in specs[8:]} == {"toy-classify"}
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2), (0, 0, 1)])
+@pytest.mark.parametrize("repeats", [1, 2, 3, 4, 5])
+def test_order_of_backends_is_balanced(catalog: Catalog, seeds: tuple[int, ...], repeats: int) -> None:
+    """Pairs of runs start with either backend equally often (A B B A), overall and for each seed."""
+    selection = Selection(
+        tasks=("toy-regress",), backends=("toy-numpy", "toy-killed"), devices=("cpu",), seeds=seeds, repeat=repeats
+    )
+    specs = expand_all([selection], catalog)
+    pairs = list(zip(specs[::2], specs[1::2], strict=True))
+    assert len(pairs) == len(set(seeds)) * repeats
+    for chosen in (pairs, *([pair for pair in pairs if pair[0].seed == seed] for seed in seeds)):
+        assert all((first.backend != second.backend) and (first.seed == second.seed) for first, second in chosen)
+        firsts = [first.backend for first, _ in chosen]
+        assert abs(firsts.count("toy-numpy") - firsts.count("toy-killed")) == len(chosen) % 2
 
 
 def test_repeated_values_are_planned_once(catalog: Catalog) -> None:
