@@ -59,6 +59,26 @@ def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, r
 
     sides = [np.asarray(side, np.float64) for side in (base, new)]
     variances = [max(float(side.std(ddof=1)), resolution) ** 2 / len(side) for side in sides]
+    return _welch(sides, variances, confidence)
+
+
+def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) -> Effect:
+    """Return the difference between two means for sides that did not run interleaved.
+
+    Consecutive runs of one side share the state of the machine at that time, so each side counts as a single
+    measurement with the standard deviation of its runs. The interval is that of Welch's t-test for one run on each
+    side; more runs make it hardly narrower. A change of the machine that is much larger than the spread of the runs is
+    not covered. At least `MIN_RUNS` runs are required on each side.
+    """
+    import numpy as np
+
+    sides = [np.asarray(side, np.float64) for side in (base, new)]
+    variances = [float(side.var(ddof=1)) for side in sides]
+    return _welch(sides, variances, confidence)
+
+
+def _welch(sides: Sequence[Array], variances: Sequence[float], confidence: float) -> Effect:
+    """Return the difference between the means of two sides, whose estimates have these variances."""
     total = sum(variances)
     value = float(sides[1].mean() - sides[0].mean())
     if not total:
