@@ -45,9 +45,10 @@ def compare(
     and then by all of these except the backend. Finally, if one group of runs is left on each side, the two groups are
     compared.
 
-    To compare speed, latency and memory, each side needs at least three runs (`harness run --repeat 3`). Quality is
-    compared across seeds or splits if there are at least three, and across the examples of one seed otherwise. The exit
-    status is 1 if a --fail-on bound is violated, and 0 otherwise.
+    To compare speed, latency and memory, each side needs at least three runs (`harness run --repeat 3`). Speed, latency
+    and energy drift with the machine, so the runs of BASE and NEW must be interleaved (A B B A); otherwise, the verdict
+    says so. Quality is compared across seeds or splits if there are at least three, and across the examples of one seed
+    otherwise. The exit status is 1 if a --fail-on bound is violated, and 0 otherwise.
 
     \b
     Examples:
@@ -111,7 +112,7 @@ def render(compared: Sequence[Compared]) -> str:
                 _change(comparison),
                 _interval(comparison),
                 "–" if comparison.detectable is None else f"±{_amount(comparison.detectable, comparison.relative)}",
-                comparison.verdict,
+                comparison.verdict if comparison.interleaved else f"{comparison.verdict}, not interleaved",
                 comparison.evidence,
             ]
             for comparison in pair.comparisons
@@ -120,11 +121,18 @@ def render(compared: Sequence[Compared]) -> str:
         grid = tabulate(rows, headers=header, tablefmt="simple", colalign=align, disable_numparse=True)
         lines = [f"  {name}: {before} -> {after}" for name, before, after in pair.differences]
         parts.append("\n".join([pair.name, "", grid, *(["", "other differences", *lines] if lines else [])]))
-    count = sum(len(pair.comparisons) for pair in compared)
-    parts.append(
-        f"The probability of a false difference in any of {count} comparisons is at most 1% (Bonferroni correction).\n"
-        "detectable: the smallest change that would have been detected with probability 0.95."
-    )
+    comparisons = [comparison for pair in compared for comparison in pair.comparisons]
+    if all(comparison.interleaved for comparison in comparisons):
+        promise = (
+            f"The probability of a false difference in any of {len(comparisons)} comparisons is at most 1% (Bonferroni "
+            "correction)."
+        )
+    else:
+        promise = (
+            "not interleaved: the runs of BASE and NEW did not alternate (A B B A), so a change of the machine may\n"
+            "look like a difference. The interval is wider, but the probability of a false difference is not known."
+        )
+    parts.append(f"{promise}\ndetectable: the smallest change that would have been detected with probability 0.95.")
     return "\n\n".join(parts)
 
 

@@ -128,7 +128,7 @@ def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Eff
     counted = f"{len(base)} and {len(new)} runs"
     if metric.group == "memory":  # does not depend on the state of the machine
         return of_samples(*values, confidence), counted, True
-    return of_sessions(*values, confidence), f"{counted}, not interleaved", False
+    return of_sessions(*values, confidence), counted, False
 
 
 def _of_scores(
