@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.records import Failure, PluginRef, RunRecord, Success
+from harness.records import Failure, PluginRef, RunRecord, Scores, Success
 from harness.report.costs import Section, epochs, sections, text
 
 
@@ -95,7 +95,7 @@ def quality(outcome: Success) -> tuple[list[str], list[list[Any]]]:
     if scores.reference is not None:
         splits["closed form, test"] = scores.reference
     names = dict.fromkeys(name for split in splits.values() for name in split)
-    interval = ["95% interval over test examples"] if scores.intervals else []
+    interval = [f"{interval_title(scores)} over test examples"] if scores.intervals else []
     rows = [
         [
             f"{name} *" if name == scores.primary else name,
@@ -105,6 +105,11 @@ def quality(outcome: Success) -> tuple[list[str], list[list[Any]]]:
         for name in names
     ]
     return ["metric", *splits, *interval], rows
+
+
+def interval_title(scores: Scores) -> str:
+    """Return the title of the intervals, which names the method of old records, because it is less accurate."""
+    return "95% bootstrap interval" if scores.interval_method == "percentile bootstrap" else "95% interval"
 
 
 def per_class(outcome: Success) -> tuple[list[str], list[list[Any]]]:

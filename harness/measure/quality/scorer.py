@@ -54,6 +54,8 @@ class Scorer:
         Each split is a tuple (targets, outputs). `reference` contains the test targets and the outputs of the
         closed-form solution. `groups` are the groups of the test split.
         """
+        from harness.measure.quality.intervals import METHOD
+
         classes = self._info.objective == "classification" and test[1].ndim == 2
         return Scores(
             primary=self._primary,
@@ -64,6 +66,7 @@ class Scorer:
             confusion=self._confusion(*test) if classes else [],
             slices=self._slices(*self._in_target_unit(*test), groups),
             intervals=self._intervals(*test) if classes or self._info.objective == "regression" else {},
+            interval_method=METHOD,
         )
 
     def _value(self, name: str, targets: Array, outputs: Array) -> float | None:
