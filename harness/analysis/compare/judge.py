@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
-from harness.analysis.compare.effects import MIN_RUNS, Effect, of_examples, of_pairs, of_samples, of_sessions
+from harness.analysis.compare.effects import (
+    MIN_RUNS,
+    Effect,
+    of_hits,
+    of_pairs,
+    of_samples,
+    of_sessions,
+    of_squares,
+)
 from harness.analysis.compare.match import Match
 from harness.analysis.compare.order import pairs
 from harness.analysis.metrics import METRICS, RunMetric, comparable, success
@@ -75,7 +83,7 @@ def compare(matched: Match, metric: RunMetric, confidence: float, *, by_example:
     """Return the change in one metric from base to new.
 
     If `by_example` is True and there are too few seeds for an interval, quality is compared over the test examples of
-    one seed. This takes about a second.
+    one seed.
     """
     sides = [_values(side, metric) for side in (matched.base, matched.new)]
     means = [_mean(list(side.values()), metric.relative) for side in sides]
@@ -176,9 +184,11 @@ def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect 
     base, new = (_predictions(run) for run in pairs[0])
     if base is None or new is None:
         return None, f"{few}, and the predictions were not saved; run more seeds"
-    each, finish = _PER_EXAMPLE[metric]
+    each, effect_of = _PER_EXAMPLE[metric]
     before, after = each(*base), each(*new)
-    return of_examples(before, after, finish, confidence), f"{len(before)} examples of one seed"
+    if len(before) < MIN_RUNS:
+        return None, f"{few}, and fewer than {MIN_RUNS} test examples; run more seeds"
+    return effect_of(before, after, confidence), f"{len(before)} examples of one seed"
 
 
 def _predictions(run: StoredRun) -> tuple[Any, Any] | None:
@@ -186,13 +196,16 @@ def _predictions(run: StoredRun) -> tuple[Any, Any] | None:
     return predictions(run.record, read_arrays(path)) if path.exists() else None
 
 
-_PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]] = {
-    "accuracy": (lambda targets, outputs: (outputs.argmax(axis=-1) == targets).astype(float), lambda means: means),
-    "rmse": (lambda targets, outputs: (outputs - targets)[:, 0] ** 2, lambda means: means**0.5),
-    "mae": (lambda targets, outputs: abs(outputs - targets)[:, 0], lambda means: means),
+_PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any, float], Effect]]] = {
+    "accuracy": (lambda targets, outputs: (outputs.argmax(axis=-1) == targets).astype(float), of_hits),
+    "rmse": (lambda targets, outputs: (outputs - targets)[:, 0] ** 2, of_squares),
+    "mae": (
+        lambda targets, outputs: abs(outputs - targets)[:, 0],
+        lambda base, new, confidence: of_pairs(new - base, confidence),
+    ),
 }
 """Metric -> two functions. The first computes each example's term from targets and outputs. The second computes the
-score from the mean of the terms."""
+change and its interval from the terms of both models."""
 
 
 def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | None, int, int], float]:
