@@ -21,6 +21,9 @@ POWER = 0.95
 MIN_RUNS = 3
 """Minimum number of runs on each side, or minimum number of pairs, for estimating a spread."""
 
+AUTOCORRELATION = 0.21
+"""Largest increase of the variance of a mean over pairs of runs that is due to autocorrelated noise, as a fraction."""
+
 
 class Effect(NamedTuple):
     """Estimate and confidence interval for a difference new - base, or for the logarithm of a ratio new / base."""
@@ -44,6 +47,20 @@ def of_pairs(differences: Sequence[float] | Array, confidence: float, resolution
     values = np.asarray(differences, np.float64)
     deviation = max(float(values.std(ddof=1)), resolution)
     return _student(float(values.mean()), deviation / math.sqrt(len(values)), len(values) - 1, confidence)
+
+
+def of_turns(differences: Sequence[float], confidence: float) -> Effect:
+    """Return the mean difference of pairs of consecutive runs in the order A B B A, with an interval.
+
+    This is the interval of `of_pairs` with a larger standard error. If the noise of consecutive runs has the
+    autocorrelation r^k at lag k, the covariances of the pairs increase the variance of their mean by up to the fraction
+    r (1 - r) / (1 + r^2), which is at most 0.21.
+    """
+    import numpy as np
+
+    values = np.asarray(differences, np.float64)
+    error = float(values.std(ddof=1)) * math.sqrt((1 + AUTOCORRELATION) / len(values))
+    return _student(float(values.mean()), error, len(values) - 1, confidence)
 
 
 def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, resolution: float = 0.0) -> Effect:

@@ -24,6 +24,7 @@ from harness.analysis.compare.effects import (
     of_samples,
     of_sessions,
     of_squares,
+    of_turns,
 )
 from harness.analysis.compare.match import Match
 from harness.analysis.compare.order import pairs
@@ -129,7 +130,7 @@ def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Eff
     paired = pairs([run for run, _ in base], [run for run, _ in new])
     if len(paired) >= MIN_RUNS:
         differences = [logs[id(after)] - logs[id(before)] for before, after in paired]
-        return of_pairs(differences, confidence), f"{len(paired)} pairs of runs", True
+        return of_turns(differences, confidence), f"{len(paired)} pairs of runs", True
     values = [[value for _, value in side] for side in (base, new)]
     if min(map(len, values)) < MIN_RUNS:
         return None, _too_few(values, "run"), True

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from harness.analysis.compare.effects import of_hits, of_pairs, of_samples, of_sessions, of_squares
+from harness.analysis.compare.effects import of_hits, of_pairs, of_samples, of_sessions, of_squares, of_turns
 
 finite = st.floats(-1e3, 1e3)
 samples = st.lists(finite, min_size=3, max_size=12)
@@ -112,6 +112,29 @@ def test_of_hits_covers_the_true_difference(n: int, gained: float, lost: float) 
         effect = of_hits(base, new, confidence)
         missed += not effect.low <= gained - lost <= effect.high
     assert missed <= samples * 0.0017 + 3 * math.sqrt(samples * 0.0017)
+
+
+def test_of_turns_is_wider_than_of_pairs_by_ten_percent() -> None:
+    pairs, turns = of_pairs([1.0, 2.0, 3.0], 0.95), of_turns([1.0, 2.0, 3.0], 0.95)
+    assert turns.value == pairs.value
+    assert turns.high - turns.low == pytest.approx(1.1 * (pairs.high - pairs.low))
+    assert turns.detectable == pytest.approx(1.1 * pairs.detectable)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.5, 0.8])
+@pytest.mark.parametrize("size", [5, 20])
+def test_of_turns_false_positive_rate_is_at_most_nominal_for_autocorrelated_noise(
+    size: int, correlation: float
+) -> None:
+    rng, samples = np.random.default_rng(5), 4000
+    noise = rng.standard_normal((samples, 2 * size))
+    for position in range(1, 2 * size):
+        noise[:, position] *= math.sqrt(1 - correlation**2)
+        noise[:, position] += correlation * noise[:, position - 1]
+    noise += np.linspace(0, 10, 2 * size)  # a drift of ten standard deviations
+    differences = (noise[:, 1::2] - noise[:, ::2]) * np.resize([1, -1], size)
+    wrong = sum(not effect.low <= 0 <= effect.high for effect in (of_turns(list(row), 0.99) for row in differences))
+    assert wrong <= samples * 0.01 + 3 * math.sqrt(samples * 0.01)
 
 
 def test_of_squares_matches_hand_calculation() -> None:
