@@ -116,9 +116,10 @@ def legend(shown: list[Block]) -> list[str]:
         over = "seeds, or over several splits" if _with_splits(shown) else "seeds"
         lines.append(f"± is the half-width of the 95% confidence interval of the mean over {over} (Student t).")
     if names & set(RATIOS):
-        over = "; its ± is over pairs of runs with the same seed and repeat, or from both ± if the runs are not paired"
-        paired = any(row.cells[name].ci95 is not None for block in shown for row in block.rows for name in RATIOS)
-        lines.append(f"× is the ratio to the first backend with the same model and settings{over if paired else ''}.")
+        lines.append("× is the ratio to the first backend with the same model and settings.")
+        if any(row.cells[name].ci95 is not None for block in shown for row in block.rows for name in RATIOS):
+            pairs = "pairs of runs with the same seed and repeat"
+            lines.append(f"± of × is over {pairs}, or combines both ± if the runs are not paired.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
         lines.append("parity by `harness parity`: same (with the largest relative error of the logits) or differs.")
     if any(block.flags for block in shown):

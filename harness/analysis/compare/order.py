@@ -24,18 +24,18 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
     machines: dict[tuple[str, ...], list[_Turn]] = {}
     for is_new, side in ((False, base), (True, new)):
         for run in side:
-            turns = machines.setdefault(tuple(machine_of(run.record).values()), [])
-            turns.append((run.record.started_at, is_new, run))
-    return [pair for turns in machines.values() for pair in _balanced(sorted(turns, key=lambda turn: turn[0]))]
+            ordered = machines.setdefault(tuple(machine_of(run.record).values()), [])
+            ordered.append((run.record.started_at, is_new, run))
+    return [pair for ordered in machines.values() for pair in _balanced(sorted(ordered, key=lambda turn: turn[0]))]
 
 
-def _balanced(turns: Sequence[_Turn]) -> list[Pair]:
-    times = [{started for started, is_new, _ in turns if is_new == side} for side in (False, True)]
+def _balanced(ordered: Sequence[_Turn]) -> list[Pair]:
+    times = [{started for started, is_new, _ in ordered if is_new == side} for side in (False, True)]
     unclear = times[0] & times[1]
     chosen: list[Pair] = []
     index = surplus = 0  # number of pairs that the base started, minus those that the new side started
-    while index + 1 < len(turns):
-        (started, first_is_new, first), (next_started, second_is_new, second) = turns[index : index + 2]
+    while index + 1 < len(ordered):
+        (started, first_is_new, first), (next_started, second_is_new, second) = ordered[index : index + 2]
         step = -1 if first_is_new else 1
         if first_is_new == second_is_new or unclear & {started, next_started} or abs(surplus + step) > 1:
             index += 1
