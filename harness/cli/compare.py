@@ -161,7 +161,8 @@ def _unchecked(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]
                 lines.append(f"{gate.text} was not checked: {comparison.evidence}")
             elif comparison.detectable is not None and comparison.detectable > abs(gate.bound):
                 smallest = _amount(comparison.detectable, comparison.relative)
-                lines.append(f"{gate.text}: these runs cannot detect changes smaller than {smallest}; run more repeats")
+                advice = "run more repeats" if comparison.interleaved else "interleave the runs (A B B A)"
+                lines.append(f"{gate.text}: these runs cannot detect changes smaller than {smallest}; {advice}")
     return lines
 
 

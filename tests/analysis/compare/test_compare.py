@@ -118,6 +118,14 @@ def test_compare_runs_one_after_the_other_reports_a_large_difference_with_a_cave
     assert done.exit_code == 1
 
 
+def test_bound_that_cannot_be_checked_without_interleaving_gives_a_warning(slower: tuple[Path, Path]) -> None:
+    done = invoke(*slower, "--fail-on", "latency_p50_ms:+0.0001%")
+    assert "latency_p50_ms:+0.0001%" not in done.stderr  # the latencies are equal, so any change would be detected
+    done = invoke(*slower, "--fail-on", "train_samples_per_s:-1%")
+    assert "train_samples_per_s:-1%: these runs cannot detect changes smaller than" in done.stderr
+    assert "; interleave the runs (A B B A)" in done.stderr
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "host_peak_mib"])
 def test_output_promises_1_percent_if_the_order_does_not_matter(slower: tuple[Path, Path], metric: str) -> None:
     assert "any of 1 comparisons is at most 1%" in invoke(*slower, "--metric", metric).stdout
