@@ -161,9 +161,9 @@ def cases() -> Iterator[Case]:
             yield classes(f"77 classes x {each}, accuracy {accuracy:g}", [each] * 77, [accuracy] * 77)
     yield classes("77 classes x 5, accuracy 0.8 to 1", [5] * 77, list(np.linspace(0.8, 1.0, 77)))
     for counts in ((98, 2), (490, 10), (980, 20)):
-        for accuracy in ((0.99, 0.7), (0.95, 0.9), (0.999, 0.5)):
-            name = "classes {}:{}, accuracy {:g} and {:g}".format(*counts, *accuracy)
-            yield classes(name, counts, accuracy)
+        for shares in ((0.99, 0.7), (0.95, 0.9), (0.999, 0.5)):
+            name = "classes {}:{}, accuracy {:g} and {:g}".format(*counts, *shares)
+            yield classes(name, counts, shares)
     for n in (20, 50, 200, 1000):
         for kind in ERRORS:
             yield regression(kind, n)
@@ -216,9 +216,9 @@ def main() -> None:
         print(f"\nlowest coverage: {worst.share:.1%} ({worst.case}, {worst.examples} examples, {worst.metric})")
     if not options.k:
         levels = (0.0, 0.3, 0.5, 0.8)
-        rows = [[n, *(f"{windows(n, level, options.samples):.1%}" for level in levels)] for n in (10, 20, 60)]
+        shares = [[str(n), *(f"{windows(n, level, options.samples):.1%}" for level in levels)] for n in (10, 20, 60)]
         print("\nwithin-run range, by the autocorrelation of the windows\n")
-        print(tabulate(rows, ["windows", *levels], tablefmt="pipe", disable_numparse=True))
+        print(tabulate(shares, ["windows", *map(str, levels)], tablefmt="pipe", disable_numparse=True))
 
 
 if __name__ == "__main__":

@@ -131,13 +131,13 @@ def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Eff
     if len(paired) >= MIN_RUNS:
         differences = [logs[id(after)] - logs[id(before)] for before, after in paired]
         return of_turns(differences, confidence), f"{len(paired)} pairs of runs", True
-    values = [[value for _, value in side] for side in (base, new)]
-    if min(map(len, values)) < MIN_RUNS:
-        return None, _too_few(values, "run"), True
+    befores, afters = ([value for _, value in side] for side in (base, new))
+    if min(len(befores), len(afters)) < MIN_RUNS:
+        return None, _too_few((befores, afters), "run"), True
     counted = f"{len(base)} and {len(new)} runs"
     if metric.group == "memory":  # does not depend on the state of the machine
-        return of_samples(*values, confidence), counted, True
-    return of_sessions(*values, confidence), counted, False
+        return of_samples(befores, afters, confidence), counted, True
+    return of_sessions(befores, afters, confidence), counted, False
 
 
 def _of_scores(
