@@ -27,23 +27,26 @@ MAX_THREADS = 1024
 
 
 def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSpec, ...]:
-    """Return the specs of all `selections`, in execution order. Repeats are interleaved.
+    """Return the specs of all `selections`, in execution order.
 
-    Each repeat reverses the order of the backends, as described in `expand`. Raises the same errors as `expand`.
+    Repeats are interleaved: all specs are executed once, then once more in reverse order, and so on (A B B A), so that
+    a steady drift in the machine's speed affects all of them alike. Raises the same errors as `expand`.
     """
-    return tuple(
-        spec
+    planned = [
+        (expand(selection, catalog), selection.repeat or _named_protocol(selection.protocol).repeats)
         for selection in selections
-        for repeat in range(selection.repeat or _named_protocol(selection.protocol).repeats)
-        for spec in expand(selection, catalog, repeat)
-    )
+    ]
+    rounds = [
+        [spec for specs, repeats in planned if repeats > number for spec in specs]
+        for number in range(max((repeats for _, repeats in planned), default=0))
+    ]
+    return tuple(spec for number, specs in enumerate(rounds) for spec in (reversed(specs) if number % 2 else specs))
 
 
-def expand(selection: Selection, catalog: Catalog, repeat: int = 0) -> tuple[RunSpec, ...]:
-    """Return the specs of a selection for one repeat, counted from 0.
+def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
+    """Return the specs of a selection, without repeats.
 
-    Backends vary fastest, and their order is reversed from each seed, split and repeat to the next (A B B A), so that a
-    steady drift in the machine's speed affects all backends alike.
+    Backends vary fastest, and their order is reversed from each seed or split to the next (A B B A).
 
     Raises `harness.UsageError` for an unknown name, an impossible combination or an invalid value, and `ValueError` if
     the selection's checkpoint has not been located (see `Selection.resolved`).
@@ -108,7 +111,7 @@ def expand(selection: Selection, catalog: Catalog, repeat: int = 0) -> tuple[Run
                     )
                     for device in selection.devices
                     for precision in precisions
-                    for turn, (each, seed) in enumerate(itertools.product(data, seeds), start=repeat)
+                    for turn, (each, seed) in enumerate(itertools.product(data, seeds))
                     for backend, settings in (reversed(training.items()) if turn % 2 else training.items())
                 ]
     return tuple({spec.key: spec for spec in specs}.values())

@@ -99,6 +99,22 @@ def test_order_of_backends_is_balanced(catalog: Catalog, seeds: tuple[int, ...],
         assert abs(firsts.count("toy-numpy") - firsts.count("toy-killed")) == len(chosen) % 2
 
 
+def test_order_of_repeats_is_reversed(catalog: Catalog) -> None:
+    """All settings are interleaved, not only backends, and also across the runs of a suite."""
+    both = Selection(tasks=("toy-regress",), backends=("toy-numpy",), precisions=("fp32", "bf16"), repeat=4)
+    other = Selection(tasks=("toy-classify",), backends=("toy-numpy",), repeat=2)
+    specs = expand_all([both, other], catalog)
+    assert [(spec.task, spec.precision) for spec in specs] == [
+        *(first := [("toy-regress", "fp32"), ("toy-regress", "bf16")]),
+        ("toy-classify", "fp32"),
+        ("toy-classify", "fp32"),
+        *reversed(first),
+        *first,
+        *reversed(first),
+    ]
+    assert expand_all([], catalog) == ()
+
+
 def test_repeated_values_are_planned_once(catalog: Catalog) -> None:
     specs = plan(
         catalog, tasks=("toy-regress",) * 2, backends=("toy-numpy",) * 2, seeds=(1, 1), models=("toy", "toy-linear")
@@ -495,7 +511,7 @@ def test_each_published_split_is_a_run(catalog: Catalog) -> None:
     provide(catalog, dataset=Folded())
     folded = {"datasets": ("folded",), "backends": ("toy-numpy", "toy-killed")}
     specs = plan(catalog, **folded, splits="all")
-    assert [(spec.split, spec.backend) for spec in specs[:3]] == [(0, "toy-numpy"), (0, "toy-killed"), (1, "toy-numpy")]
+    assert [(s.split, s.backend) for s in specs[:3]] == [(0, "toy-numpy"), (0, "toy-killed"), (1, "toy-killed")]
     assert len({spec.key for spec in specs}) == 6
     assert len({spec.group_key for spec in specs}) == 2  # one per backend
     assert [spec.split for spec in plan(catalog, datasets=("folded",), splits=(2, 0))] == [2, 0]
