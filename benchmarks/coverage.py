@@ -135,15 +135,17 @@ def classes(name: str, counts: Sequence[int], accuracy: Sequence[float]) -> Case
     return Case(name, n, dict(zip(METRICS, map(float, values), strict=True)), draw)
 
 
-def regression(kind: str, n: int) -> Case:
+def regression(kind: str, n: int, targets: int = 1) -> Case:
     """Return a case with errors of the distribution `kind`, which are half of the variance of the targets."""
     deviation = math.sqrt(MEAN_SQUARES[kind])
+    name = f"{kind} errors" + (f", {targets} targets" if targets > 1 else "")
 
     def draw(rng: np.random.Generator) -> Bounds:
-        errors, outputs = ERRORS[kind](rng, n), deviation * rng.standard_normal(n)
-        return intervals("regression", (outputs + errors)[:, None], outputs[:, None])
+        errors = np.stack([ERRORS[kind](rng, n) for _ in range(targets)], axis=1)
+        outputs = deviation * rng.standard_normal((n, targets))
+        return intervals("regression", outputs + errors, outputs)
 
-    return Case(f"{kind} errors", n, {"rmse": deviation, "mae": MEAN_ABSOLUTES[kind], "r2": 0.5}, draw)
+    return Case(name, n, {"rmse": deviation, "mae": MEAN_ABSOLUTES[kind], "r2": 0.5}, draw)
 
 
 def _classified(targets: Array, predicted: Array, number: int) -> Bounds:
@@ -167,6 +169,8 @@ def cases() -> Iterator[Case]:
     for n in (20, 50, 200, 1000):
         for kind in ERRORS:
             yield regression(kind, n)
+    for kind in ERRORS:
+        yield regression(kind, 50, targets=3)
 
 
 def windows(n: int, autocorrelation: float, samples: int, seed: int = 0) -> float:

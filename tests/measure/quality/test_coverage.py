@@ -20,6 +20,7 @@ CASES = [
     ),
     *(coverage.classes(f"98:2, {shares}", [98, 2], shares) for shares in ((0.99, 0.7), (0.95, 0.9), (0.999, 0.5))),
     *(coverage.regression(kind, n) for kind in ("normal", "t(3)", "log-normal") for n in (50, 200, 1000)),
+    coverage.regression("t(3)", 50, targets=3),
 ]
 
 

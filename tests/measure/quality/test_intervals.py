@@ -81,6 +81,17 @@ def test_interval_of_perfect_predictions_of_77_classes_is_that_of_accuracy() -> 
     assert found["f1_macro"] == found["recall_macro"] == found["precision_macro"] == (pytest.approx(exact.low), 1.0)
 
 
+@given(st.lists(st.integers(3, 30), min_size=1, max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_intervals_of_perfect_predictions_depend_on_the_number_of_examples(support: list[int]) -> None:
+    targets = np.arange(len(support)).repeat(support)
+    found = intervals("classification", targets, np.eye(len(support))[targets])
+    assert found["f1_weighted"] == pytest.approx(found["accuracy"], abs=1e-9)
+    equal = len(support) ** 2 / sum(1 / n for n in support)
+    for name in ("f1_macro", "recall_macro", "precision_macro"):
+        assert found[name] == pytest.approx((0.025 ** (1 / equal), 1.0), abs=1e-9), name
+
+
 @given(st.integers(20, 200), st.integers(1, 4), st.floats(0.0, 1.0), st.integers(0, 10**6))
 @settings(max_examples=50, deadline=None)
 def test_interval_of_macro_recall_is_at_least_as_wide_as_that_of_accuracy_for_equal_classes(
