@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from harness.measure.quality.builtin import METRICS
-from harness.measure.quality.intervals import intervals
+from harness.measure.quality.intervals import intervals, student
 from harness.plugins import resolve
 from harness.records import DataInfo
 
@@ -142,6 +142,12 @@ def test_interval_of_rmse_matches_hand_calculation() -> None:
     errors = np.array([0.0, 2.0] * 25)
     low, _ = intervals("regression", np.zeros((50, 1)), errors[:, None])["rmse"]
     assert low == pytest.approx(math.sqrt(2) * math.exp(-2.404892 * 0.5 / math.sqrt(49)), rel=1e-6)
+
+
+@pytest.mark.parametrize("freedom", [19, 20, 49, 1000, 10**6])
+@pytest.mark.parametrize("probability", [0.01, 0.5, 0.975, 0.99])
+def test_student_matches_scipy(probability: float, freedom: int) -> None:
+    assert student(probability, freedom) == pytest.approx(t.ppf(probability, freedom), abs=1e-5)
 
 
 def test_equal_columns_have_the_interval_of_one_column() -> None:
