@@ -69,7 +69,7 @@ def _classification(targets: Array, predicted: Array, classes: int) -> dict[str,
         """Return the interval of a score. `influence` is its derivative with respect to each example's weight."""
         variance = float((influence**2 * (support / np.maximum(support - 1, 1))[targets]).sum())
         score = min(score, 1.0)  # rounding errors can make it larger
-        estimated = score < 1 and variance > 0
+        estimated = 0 < score < 1 and variance > 0
         return proportion(score, min(score * (1 - score) / variance, limit) if estimated else limit)
 
     both = np.maximum(support + answers, 1)
