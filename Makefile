@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	@touch $(READY)
 
-setup: $(READY)  ## create .venv with everything in it
+setup: $(READY)  ## create .venv with all dependencies
 
 demo: $(READY)  ## run the NLP task on PyTorch and TensorFlow and print the comparison
 	$(BIN)/harness run --task nlp --backend torch,tensorflow
@@ -65,10 +65,10 @@ bench: $(READY)  ## measure the overhead of harness and of comparable tools over
 	$(BIN)/python -m benchmarks.loadgen
 	$(BIN)/python -m benchmarks.site
 
-reference: $(READY)  ## carry out missing default runs, and write the tables and the figure of docs/results.md
+reference: $(READY)  ## execute the missing default runs, and write the tables and the figure in docs/results.md
 	$(BIN)/python -m benchmarks.reference
 
-published: $(READY)  ## carry out missing runs of published results (hours), and print their table
+published: $(READY)  ## execute the missing runs that reproduce published results (takes hours), and print their table
 	$(BIN)/python -m benchmarks.published run
 	$(BIN)/python -m benchmarks.published table
 

@@ -32,7 +32,8 @@ def nothing(samples: Sequence[int]) -> None:
 
 
 class Known:
-    """Service in which every twentieth query takes 10 ms and the others 2 ms, so p99 is 10 ms and p90 is 2 ms."""
+    """Service in which every twentieth query takes 10 ms and all other queries take 2 ms, so p99 is 10 ms and p90 is 2
+    ms."""
 
     def __init__(self) -> None:
         self._queries = 0

@@ -38,7 +38,7 @@ BACKENDS = ("torch", "tensorflow")
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A test score that a model should reach with the recipe that the dataset declares for it."""
+    """A test score that a model should reach with the recipe that the dataset declares for the model."""
 
     task: str
     dataset: str
@@ -213,7 +213,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.published", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="results directory [results/reference]")
     commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run", help="carry out the runs that are missing")
+    running = commands.add_parser("run", help="execute the missing runs")
     running.add_argument("datasets", nargs="*", help="only these datasets [all]")
     running.add_argument(
         "--backend", default=",".join(BACKENDS), help="backends, separated by commas [torch,tensorflow]"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.analysis.table import Table
     from harness.checks.parity.verdict import ParityVerdict
     from harness.execute.runner import Listener
+    from harness.interfaces import Metric
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
     from harness.records.store import Store
@@ -33,6 +34,8 @@ class Results(Sequence[RunRecord]):
         A message for each record file that could not be read.
     verdicts : iterable of ParityVerdict, optional
         Results of parity checks, shown in the rows of the table.
+    metrics : iterable of Metric, optional
+        Metrics of plugins, whose units and directions are shown in the table.
 
     Attributes
     ----------
@@ -43,11 +46,16 @@ class Results(Sequence[RunRecord]):
     """
 
     def __init__(
-        self, records: Iterable[RunRecord], problems: Iterable[str] = (), verdicts: Iterable[ParityVerdict] = ()
+        self,
+        records: Iterable[RunRecord],
+        problems: Iterable[str] = (),
+        verdicts: Iterable[ParityVerdict] = (),
+        metrics: Iterable[Metric] = (),
     ) -> None:
         self.records = tuple(records)
         self.problems = tuple(problems)
         self._verdicts = tuple(verdicts)
+        self._metrics = tuple(metrics)
 
     @overload
     def __getitem__(self, index: int) -> RunRecord: ...
@@ -55,7 +63,7 @@ class Results(Sequence[RunRecord]):
     def __getitem__(self, index: slice) -> Results: ...
     def __getitem__(self, index: int | slice) -> RunRecord | Results:
         if isinstance(index, slice):
-            return Results(self.records[index], self.problems, self._verdicts)
+            return Results(self.records[index], self.problems, self._verdicts, self._metrics)
         return self.records[index]
 
     def __len__(self) -> int:
@@ -82,7 +90,7 @@ class Results(Sequence[RunRecord]):
         """
         from harness.analysis.comparison_table import build_table
 
-        return build_table(self.records, self._verdicts, price_per_hour=price_per_hour)
+        return build_table(self.records, self._verdicts, price_per_hour=price_per_hour, metrics=self._metrics)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the comparison table as a pandas DataFrame.
@@ -146,21 +154,21 @@ def run(
     deterministic : bool, default=False
         Use only deterministic kernels, which give bitwise identical results in every run.
     parity : bool, default=False
-        Check before the runs that the backends compute the same results, and store the verdict in the records.
+        Before the runs, check that the backends compute the same results, and store the verdict in the records.
     pretrained : str or path-like, optional
         Checkpoint to start from: a directory or the id of a model on the Hugging Face Hub. By default, models are
         trained from scratch.
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
-        Random seeds, from 0 to 2**32 - 1; each is a separate run. By default, the protocol's seeds: 0, or 0, 1 and 2
-        for ``"publish"``.
+        Random seeds, from 0 to 2**32 - 1. Each seed is a separate run. By default, the protocol's seeds: 0, or 0, 1
+        and 2 for ``"publish"``.
     split : int, iterable of int or "all", optional
-        Published splits of the dataset; each is a separate run. By default, the first split.
+        Published splits of the dataset. Each split is a separate run. By default, the first split.
     threads : int, optional
         Number of CPU threads per run, from 1 to 1024. By default, the number of available cores.
     repeat : int, optional
-        Number of times to execute each run; repeats are interleaved. By default, 1, or 5 with the protocol
+        Number of repeats of each run. Repeats are interleaved. By default, 1, or 5 with the protocol
         ``"publish"``.
     protocol : {"standard", "quick", "publish"}, default="standard"
         Measurement effort: the duration and the required precision of the measurements.
@@ -184,7 +192,7 @@ def run(
     UsageError
         If the request is invalid. No run is started.
     PluginError
-        If a requested name is provided by more than one plugin.
+        If a requested name is provided by more than one plugin, or a plugin in `plugins` cannot be loaded.
     RecordError
         If results cannot be written.
 
@@ -199,7 +207,7 @@ def run(
     from harness.plan.expand import expand_all
     from harness.plan.overrides import as_overrides
     from harness.plan.selection import Selection
-    from harness.plugins import discover
+    from harness.plugins import check_loaded, discover
     from harness.records.store import Store, results_dir
 
     selection = Selection.from_values(
@@ -217,11 +225,13 @@ def run(
             "split": split,
             "compile": compile,
             "deterministic": deterministic,
-            "set": as_overrides(overrides),
+            "set": as_overrides(overrides or ()),
             "repeat": repeat,
         }
     )
-    catalog = discover(plugins)
+    sources = tuple(plugins)
+    catalog = discover(sources)
+    check_loaded(sources, catalog)
     specs = expand_all([selection.resolved(locate)], catalog)
     return carry_out(specs, catalog, Store(results_dir(results)), parity=parity, timeout_s=timeout_s)
 
@@ -247,19 +257,24 @@ def carry_out(
     """
     from harness.checks.parity.check import marks_for
     from harness.checks.parity.verdict import load as load_verdicts
-    from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, run_all
+    from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, check_limit, run_all
 
     listener = listener or Listener()
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     try:
         marks = None
+        check_limit(limit_s)
         if parity:
             store.prepare()
             marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
         run_all(specs, catalog, store, timeout_s=limit_s, listener=listener, marks=marks, save_weights=save_weights)
     finally:
         listener.close()
-        results = Results(listener.records, verdicts=load_verdicts(store.path).values())
+        results = Results(
+            listener.records,
+            verdicts=load_verdicts(store.path).values(),
+            metrics=[provided.value for provided in catalog.metrics.values()],
+        )
         if show is not None and results:
             show(results)
     return results
@@ -291,10 +306,16 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
     """
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import UsageError
+    from harness.plugins import discover
     from harness.records.store import Store, results_dir
 
     directory = Path(results_dir(path))
     if not directory.is_dir():
         raise UsageError(f"{directory}: this results directory does not exist; run `harness run` or pass another path")
     loaded = Store(directory).load()
-    return Results([run.record for run in loaded.runs], loaded.problems, load_verdicts(directory).values())
+    return Results(
+        [run.record for run in loaded.runs],
+        loaded.problems,
+        load_verdicts(directory).values(),
+        [provided.value for provided in discover().metrics.values()],
+    )

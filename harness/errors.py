@@ -20,6 +20,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SIMILAR = 0.7
+"""Minimum similarity of a suggested name, as defined by `difflib.SequenceMatcher.ratio`."""
+SHORTEST = 3
+"""Minimum length of a beginning or end of a name for which the whole name is suggested."""
+
 
 class HarnessError(Exception):
     """Base class of all errors that harness raises deliberately.
@@ -67,14 +72,37 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
-        near = difflib.get_close_matches(name, self.known, n=1, cutoff=0.5)
-        if near:
-            advice = f"did you mean {near[0]!r}?"
+        near = _closest(name, self.known)
+        if near is not None:
+            advice = f"did you mean {near!r}?"
         elif self.known:
             advice = f"known: {', '.join(self.known[:30])}{' ...' if len(self.known) > 30 else ''}"
         else:
             advice = "none is known"
         super().__init__(f"unknown {kind} {name!r}; {advice}{' ' + hint if hint else ''}")
+
+
+def _closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that `name` most likely stands for, or None if no known name is close.
+
+    Letter case and the separators ``-``, ``_`` and space are ignored. A name is close if at least 70% of the characters
+    match, or if it is the only one with the same letters, or the only one that starts or ends with `name`. Settings
+    such as ``recipe.epochs`` are compared within their section, because the section's name makes unrelated settings
+    similar.
+    """
+
+    def plain(text: str) -> str:
+        return text.lower().replace("-", "_").replace(" ", "_")
+
+    section, dot, key = plain(name).rpartition(".")
+    names = {plain(each).removeprefix(section + dot): each for each in known if plain(each).startswith(section + dot)}
+    similar = difflib.get_close_matches(key, names, n=1, cutoff=SIMILAR)
+    swapped = [each for each in names if sorted(each) == sorted(key)]
+    longer = [each for each in names if len(key) >= SHORTEST and (each.startswith(key) or each.endswith(key))]
+    for candidates in (similar, swapped, longer):
+        if len(candidates) == 1:
+            return names[candidates[0]]
+    return None
 
 
 class CombinationError(UsageError):

@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from sample_records import record, success
+from sample_store import write
 from toy_plugin import FAST, install_toy
 
 import harness
@@ -286,3 +289,30 @@ def harness_tasks():
     )
     assert isinstance(record.outcome, harness.Success)
     assert ("more_points", "file") in {(ref.name, ref.distribution) for ref in record.provenance.plugins}
+
+
+def test_run_raises_for_a_passed_plugin_that_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install_toy(monkeypatch)
+    file = tmp_path / "broken.py"
+    file.write_text("import no_such_module_anywhere\n")
+    with pytest.raises(harness.PluginError, match=r"plugin 'broken' \(.*broken.py\) is not loaded: ModuleNotFound"):
+        harness.run("toy-regress", "toy-numpy", plugins=iter([str(file)]), results=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_table_has_the_direction_of_a_metric_from_a_plugin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install_toy(monkeypatch)
+    outcome = success()
+    scores = msgspec.structs.replace(outcome.scores, primary="toy_share", test={"toy_share": 0.5}, intervals={})
+    write(tmp_path, [record(msgspec.structs.replace(outcome, scores=scores))])
+    results = harness.load(tmp_path)
+    for shown in (results, results[:]):
+        assert [row.text("metric_better") for row in shown.table().rows] == ["lower"]
+
+
+def test_run_checks_the_time_limit_before_the_parity_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install_toy(monkeypatch)
+    monkeypatch.setattr("harness.checks.parity.check.marks_for", None)
+    with pytest.raises(harness.UsageError, match="time limit of a run must be positive"):
+        harness.run("toy-regress", "toy-numpy", parity=True, timeout_s=0, results=tmp_path / "r")
+    assert not (tmp_path / "r").exists()

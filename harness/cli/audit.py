@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import print_json
+from harness.cli.output import show
 
 if TYPE_CHECKING:
     from harness.checks.audit.finding import Finding
@@ -44,14 +44,11 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     stored = Store(results_dir(results)).find(run)
     if not isinstance(stored.record.outcome, Success):
         raise UsageError(f"run {stored.record.run_id!r} failed; only successful runs can be audited")
-    catalog = options.catalog()
+    catalog = options.catalog().for_run(stored.record.provenance.plugins)
     siblings = Store(stored.path.absolute().parent).load().runs
     findings = [*on_record(stored, siblings, catalog), *replay(stored, catalog, timeout)]
     write_json(stored.path / AUDIT, findings)
-    if format_ == "json":
-        print_json(findings)
-    else:
-        click.echo(f"{stored.record.run_id}\n\n{render(findings)}")
+    show(findings, format_, lambda findings: f"{stored.record.run_id}\n\n{render(findings)}")
     if any(finding.passed is False for finding in findings):
         raise click.exceptions.Exit(1)
 

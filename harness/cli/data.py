@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import print_json
+from harness.cli.output import print_json, show
 
 if TYPE_CHECKING:
     from harness.data.describe import DatasetInfo
@@ -89,10 +89,7 @@ def info(name: str, format_: str) -> None:
 
     catalog = options.catalog()
     dataset = describe(catalog, catalog.dataset(name))
-    if format_ == "json":
-        print_json(dataset)
-    else:
-        click.echo(render(dataset))
+    show(dataset, format_, render)
 
 
 @data.command(short_help="Download and verify datasets.")
@@ -185,7 +182,7 @@ def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:
     failed = False
     for dataset in [catalog.dataset(name) for name in dict.fromkeys(names)]:
         if not dataset.files:
-            click.echo(f"{dataset.name}: embedded, there are no files in the cache")
+            click.echo(f"{dataset.name}: embedded in the package; no files in the cache")
             continue
         try:
             click.echo(act(dataset))
@@ -229,7 +226,7 @@ def render(dataset: DatasetInfo) -> str:
         "data": f"{dataset.kind}, {dataset.objective}",
         "examples": ", ".join(f"{count:,} {split}" for split, count in dataset.examples.items())
         + (", with the default options" if dataset.examples and dataset.options else ""),
-        "splits": f"{len(dataset.splits)} published; --split all runs all of them" if dataset.splits else "",
+        "splits": f"{len(dataset.splits)} published; use all of them with --split all" if dataset.splits else "",
         "inputs": ", ".join(f"{name}: {_form(each)}" for name, each in dataset.inputs.items()),
         _outputs(dataset): _some(dataset.label_names),
         "metric": dataset.metric,

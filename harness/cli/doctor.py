@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from harness.cli import options
-from harness.cli.output import print_json
+from harness.cli.output import print_json, show
 from harness.records import Environment
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     results_problem: str | None
 
 
-@click.command(short_help="Report what can run on this machine, and why not.")
+@click.command(short_help="Report what can run on this machine and what is missing.")
 @options.plugins
 @click.option(
     "--roofline",
@@ -88,10 +88,7 @@ def doctor(
     if backend or precision or threads:
         raise click.UsageError("--backend, --precision and --threads can only be used with --roofline")
     diagnosis = diagnose(results)
-    if format_ == "json":
-        print_json(diagnosis)
-    else:
-        click.echo(render(diagnosis))
+    show(diagnosis, format_, render)
     if diagnosis.results_problem or not any(backend.devices for backend in diagnosis.backends):
         raise click.exceptions.Exit(1)
 
@@ -102,7 +99,8 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
     from harness.checks import roofline
     from harness.errors import HarnessError
     from harness.execute.devices import probe
-    from harness.measure.environment import available_cores, collect
+    from harness.execute.environment import collect
+    from harness.measure.cgroup import available_cores
 
     catalog, environment, count = options.catalog(with_failures=True), collect(), threads or available_cores()
     for name in backends:
@@ -116,7 +114,7 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
                 click.echo(f"measuring {name} on {device.name}, {precision}, {count} threads", err=True)
                 try:
                     measured = roofline.measure(
-                        name, catalog, device=device.name, precision=precision, threads=count, environment=environment
+                        name, catalog, device=device, precision=precision, threads=count, environment=environment
                     )
                 except HarnessError as error:
                     problems.append(str(error))
@@ -149,14 +147,15 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
 def diagnose(results: str | None) -> Diagnosis:
     from importlib.metadata import version
 
-    from harness.measure.environment import collect
+    from harness.execute.environment import collect
+    from harness.plugins.requirements import DISTRIBUTION
     from harness.records.store import results_dir
 
     catalog = options.catalog(with_failures=True)
     packages = {name for provided in catalog.backends.values() for name in provided.value.packages}
     directory = results_dir(results)
     return Diagnosis(
-        harness=version("harness"),
+        harness=version(DISTRIBUTION),
         environment=collect(sorted(packages)),
         backends=[_state_of(name, catalog) for name in sorted(catalog.backends)],
         plugin_problems={failure.ref.name: failure.message for failure in catalog.failures}
@@ -200,6 +199,7 @@ def render(diagnosis: Diagnosis) -> str:
         f"harness {diagnosis.harness}, {env.python}",
         f"{env.os}, {env.kernel}",
         f"{env.cpu}, {env.cores} cores, {env.memory_bytes / 2**30:.1f} GiB",
+        *([] if env.cpu_quota is None else [f"CPU quota of the control group: {env.cpu_quota:.3g} cores"]),
         *(f"{gpu.name}, {gpu.memory_bytes / 2**30:.1f} GiB, driver {gpu.driver}" for gpu in env.gpus),
         *([] if env.gpus else ["no NVIDIA GPU found"]),
         "",

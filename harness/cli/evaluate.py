@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import print_json
+from harness.cli.output import show
 
 if TYPE_CHECKING:
     from harness.checks.evaluate import Evaluation
@@ -38,10 +38,7 @@ def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, 
 
     stored = Store(results_dir(results)).find(run)
     evaluation = evaluated(stored, backend, options.catalog(), device=device, timeout_s=timeout)
-    if format_ == "json":
-        print_json(evaluation)
-    else:
-        click.echo(render(evaluation))
+    show(evaluation, format_, render)
     if not evaluation.agree:
         raise click.exceptions.Exit(1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted
+from harness.cli.output import counted, print_json
 
 if TYPE_CHECKING:
     from harness.analysis.history import Figure, History, Point
@@ -19,22 +19,23 @@ if TYPE_CHECKING:
 @options.names(
     "--metric",
     "Metric to show, such as quality (the primary metric of the task), latency_p50_ms or host_peak_mib.",
-    default="quality, train_samples_per_s, inference_samples_per_s",
+    default="quality and throughput",
 )
 @options.filters("task", "model", "backend")
 @click.option(
-    "--all", "everything", is_flag=True, help="Also show settings with runs at only one commit and set of versions."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also show settings whose runs all have the same commit and package versions.",
 )
 @options.format_
 @options.results
 def history(
     metric: tuple[str, ...],
-    task: tuple[str, ...],
-    model: tuple[str, ...],
-    backend: tuple[str, ...],
     everything: bool,
     format_: str,
     results: str | None,
+    **filters: tuple[str, ...],
 ) -> None:
     """Show how metrics changed with the harness commit and package versions, and which changes are significant.
 
@@ -47,9 +48,7 @@ def history(
       harness history --metric train_samples_per_s --task nlp
       harness history --metric latency_p50_ms,host_peak_mib --format json
     """
-    import msgspec
-
-    from harness.analysis.history import DEFAULT_METRICS, histories
+    from harness.analysis.history import histories
     from harness.errors import UsageError
     from harness.records.store import Store, results_dir
 
@@ -57,20 +56,15 @@ def history(
     loaded = Store(directory).load()
     for problem in loaded.problems:
         click.echo(f"Warning: excluded: {problem}", err=True)
-    filters = {"task": task, "model": model, "backend": backend}
-    chosen = [
-        run
-        for run in loaded.runs
-        if all(not wanted or getattr(run.record.spec, name) in wanted for name, wanted in filters.items())
-    ]
+    chosen = [run for run in loaded.runs if options.matches(run.record.spec, filters)]
     if not chosen:
         raise UsageError(
             f"no run in results directory {str(directory)!r} matches; choose another directory with --results DIR"
         )
-    every = histories(chosen, options.catalog(), metric or DEFAULT_METRICS)
+    every = histories(chosen, options.catalog(), metric or ())
     shown = [one for one in every if everything or len(one.points) > 1]
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=1).decode())
+        print_json(shown)
         return
     if shown:
         click.echo(render(shown))
@@ -84,7 +78,7 @@ def history(
 def render(shown: Sequence[History]) -> str:
     from tabulate import tabulate
 
-    from harness.analysis.metrics import named_with_unit
+    from harness.analysis.metrics import named_with_unit, unranked_note
 
     parts = []
     for one in shown:
@@ -105,6 +99,15 @@ def render(shown: Sequence[History]) -> str:
         align = ["left", "left", "right", *["right", "left"] * len(names), "left"]
         grid = tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)
         parts.append(f"{one.name}\n{one.machine}\n\n{grid}")
+    unranked = {
+        figure.metric
+        for one in shown
+        for point in one.points
+        for figure in point.figures
+        if figure.since is not None and figure.since.higher_is_better is None
+    }
+    if unranked:
+        parts.append(unranked_note(sorted(unranked)))
     parts.append(
         "±: half-width of the 95% confidence interval of the mean over runs. "
         "better, worse: significant after Bonferroni correction."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
-from harness.cli.output import print_json
+from harness.cli.output import show
 
 if TYPE_CHECKING:
     from harness.checks.latency.result import LatencyResult
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     "--scenario",
     type=click.Choice(["single-stream", "multi-stream", "server", "offline"]),
     default="single-stream",
-    help="Queries of one sample after another (single-stream) or of eight samples (multi-stream), at random times "
-    "(server), or all samples at once (offline).",
+    help="How queries are sent: one after another, with one sample (single-stream) or eight samples (multi-stream) "
+    "each; at random times (server); or all samples at once (offline).",
 )
 @click.option(
     "--seconds",
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     metavar="N",
     help=options.with_default(
-        "Scenarios server and offline: batch size of the model.", "1 for server, that of the run for offline"
+        "Scenarios server and offline: batch size of the model.", "1 for server, the batch size of the run for offline"
     ),
 )
 @options.format_
@@ -93,10 +93,8 @@ def latency(
     )
     click.echo(f"{stored.record.run_id}: measuring {scenario} for at least {seconds:g} s", err=True)
     result, folder = measure(stored, chosen, options.catalog(), timeout_s=timeout)
-    if format_ == "json":
-        print_json(result)
-    else:
-        click.echo(render(result))
+    show(result, format_, render)
+    if format_ == "text":
         click.echo(f"Saved to {folder}/", err=True)
     if result.measured.valid is False:
         raise click.exceptions.Exit(1)
@@ -114,8 +112,14 @@ def render(result: LatencyResult) -> str:
         ("engine", f"{measured.engine}: {verdict}"),
         *(("", reason) for reason in measured.reasons),
         ("queries", f"{measured.queries:,} in {measured.seconds:.2f} s, {measured.samples:,} samples"),
-        ("throughput", f"{result.samples_per_s:.5g} samples/s"),
     ]
+    if result.samples_per_s is not None:
+        rows.append(("throughput", f"{result.samples_per_s:.5g} samples/s"))
+    if result.mean_ms is not None:
+        rows.append(("mean", f"{result.mean_ms:.4g} ms"))
+        if chosen.scenario != "server":  # in which the latency includes the time in the queue
+            rate = 1e3 * chosen.samples_per_query / result.mean_ms
+            rows.append((f"{chosen.samples_per_query} / mean", f"{rate:.5g} samples/s, excluding time between queries"))
     if measured.target_qps is not None:
         bound = chosen.latency_bound_ms
         rows.append(("target", f"{measured.target_qps:.5g} queries/s, 99% within {bound or 100:g} ms"))

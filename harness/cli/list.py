@@ -15,25 +15,37 @@ if TYPE_CHECKING:
 _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "plugins")
 
 
-@click.command("list", short_help="List tasks, datasets, models, backends, metrics and plugins.")
+@click.command("list", short_help="List tasks, models and everything else installed.")
 @options.plugins
-@click.argument("kind", required=False, metavar="[tasks|datasets|models|backends|metrics|plugins]")
-def list_(kind: str | None) -> None:
+@click.argument("kind", required=False, metavar="[tasks|datasets|models|backends|metrics|plugins|options]")
+@click.option("--task", metavar="NAME", help="With options: task whose settings are listed.")
+@click.option("--dataset", metavar="NAME", help="With options: dataset of the task.")
+@click.option("--model", metavar="NAME", help="With options: model whose settings are listed.")
+def list_(kind: str | None, task: str | None, dataset: str | None, model: str | None) -> None:
     """List what the installed plugins provide: one kind in detail, or an overview of all kinds.
 
     Entries that are not available on this machine are also listed, with the reason and the command that installs the
-    missing package.
+    missing package. The kind `options` lists the settings that `harness run --set` changes, with their defaults and
+    meanings.
 
     \b
     Examples:
       harness list
       harness list models
+      harness list options --task nlp --model lstm
     """
-    from harness.errors import UnknownNameError
+    from harness.errors import UnknownNameError, UsageError
 
-    if kind is not None and kind not in _KINDS:
-        raise UnknownNameError("kind", kind, _KINDS)
+    if kind is not None and kind not in (*_KINDS, "options"):
+        raise UnknownNameError("kind", kind, (*_KINDS, "options"))
+    if kind != "options" and (task or dataset or model):
+        raise UsageError("--task, --dataset and --model select the settings of `harness list options`; add `options`")
+    if dataset and not task:
+        raise UsageError("--dataset requires --task; add the task that uses the dataset")
     catalog = options.catalog(with_failures=True)
+    if kind == "options":
+        click.echo(_options(catalog, task, dataset, model))
+        return
     sections = [_section(name, catalog, full=kind is not None) for name in _KINDS if kind in (None, name)]
     click.echo("\n\n".join(sections))
 
@@ -106,6 +118,28 @@ def _plugins(catalog: Catalog) -> _Rows:
     rows = [[ref.name, ref.distribution, ref.version, ref.value, state] for ref, state in [*loaded, *failed]]
     rows += [["-", "", "", "", f"CONFLICT: {explanation}"] for explanation in catalog.conflicts.values()]
     return ["name", "distribution", "version", "module", "state"], rows
+
+
+def _options(catalog: Catalog, task: str | None, dataset: str | None, model: str | None) -> str:
+    import msgspec
+    from tabulate import tabulate
+
+    from harness.plan.setting_list import settings_of
+
+    header = ["option", "default", "meaning"]
+    parts = []
+    for section, settings in settings_of(catalog, task, dataset, model).items():
+        rows = [
+            [
+                setting.name,
+                "required" if setting.default is msgspec.NODEFAULT else msgspec.json.encode(setting.default).decode(),
+                setting.meaning,
+            ]
+            for setting in settings
+        ]
+        grid = tabulate(_wrapped(header, rows), headers=header, tablefmt="simple", disable_numparse=True)
+        parts.append("\n".join([section, *(f"  {line}".rstrip() for line in (grid if rows else "none").split("\n"))]))
+    return "\n\n".join(parts)
 
 
 _TABLES = {

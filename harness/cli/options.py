@@ -44,9 +44,10 @@ def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
 
 def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Split values like `split`, except for existing paths, which may contain commas."""
-    from pathlib import Path
+    from os.path import exists
 
-    parts = [(value,) if Path(value).exists() else split(ctx, param, (value,)) for value in values]
+    # Path.exists() raises for names that are too long for a path.
+    parts = [(value,) if exists(value) else split(ctx, param, (value,)) for value in values]  # noqa: PTH110
     return tuple(dict.fromkeys(name for part in parts for name in part))
 
 
@@ -86,16 +87,12 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 
     Raises `harness.PluginError` if a plugin passed with ``--plugin`` fails to load, unless `with_failures` is true.
     """
-    from harness.errors import PluginError
-    from harness.plugins import discover
-    from harness.plugins.find import named
+    from harness.plugins import check_loaded, discover
 
     extra = click.get_current_context().meta.get("harness.plugins", ())
     discovered = discover(extra)
-    wanted = {named(source).value for source in extra}
-    for failure in discovered.failures:
-        if failure.ref.value in wanted and not with_failures:
-            raise PluginError(f"plugin {failure.ref.name!r} ({failure.ref.value}) is not loaded: {failure.message}")
+    if not with_failures:
+        check_loaded(extra, discovered)
     return discovered
 
 
@@ -138,13 +135,13 @@ _DATASET_OPTIONS = (
     Option(name="path-column", help="Own data: column with the file paths in a metadata file.", default=_INFERRED),
     Option(
         name="target-column",
-        help="Own data: column with the label; for regression, one or several.",
+        help="Own data: column with the label; regression accepts several columns.",
         default=_INFERRED,
         several=True,
     ),
     Option(
         name="feature-columns",
-        help="Own data: columns of a table to use as features.",
+        help="Own data: columns of a table that are used as features.",
         default="all remaining columns",
         several=True,
     ),
@@ -158,7 +155,7 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="slice-columns",
-        help="Own data: columns whose values, or quartiles of numbers, are also scored separately.",
+        help="Own data: columns by which scores are also broken down, by value or by quartile for numbers.",
         default="none",
         several=True,
     ),

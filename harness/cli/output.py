@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import click
+
+T = TypeVar("T")
+
+
+def show(value: T, format_: str, render: Callable[[T], str]) -> None:
+    """Print `value` as JSON if `format_` is ``json``, else the text that `render` returns for it."""
+    if format_ == "json":
+        print_json(value)
+    else:
+        click.echo(render(value))
 
 
 def print_json(value: object) -> None:

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 @options.plugins
 @options.selection(
     leave_out=("seed", "split", "repeat"),
-    backend="Backends to compare, at least two; the others are compared with the first.",
+    backend="Backends to compare (at least two). Each one is compared with the first.",
 )
 @click.option(
-    "--all", "everything", is_flag=True, help="Check every model, in its default size, on every task that it suits."
+    "--all", "everything", is_flag=True, help="Check every model in its default size on every compatible task."
 )
 @click.option(
     "--steps",
     type=click.IntRange(min=0),
     metavar="N",
     default=50,
-    help="Training steps of the loss curve; the verdict of a check with fewer than 50 steps is not saved.",
+    help="Number of training steps in the loss curve. Verdicts with fewer than 50 steps are not saved.",
 )
 @options.results
 @options.timeout("Maximum duration of the check of one backend, in seconds.", 1800)
@@ -82,12 +82,12 @@ def parity(
 
 
 def _specs(selection: Selection, catalog: Catalog, everything: bool) -> Iterator[RunSpec]:
-    """Yield the selected specs or, if `everything` is true, the specs of every model for every task that it suits."""
+    """Yield the selected specs or, if `everything` is true, the specs of every model for every compatible task."""
     import dataclasses
 
     from harness.data.checkpoint import locate
     from harness.errors import UsageError
-    from harness.plan.expand import expand
+    from harness.plan.expand import expand, suits
 
     selection = selection.resolved(locate)
     if not everything:
@@ -95,7 +95,7 @@ def _specs(selection: Selection, catalog: Catalog, everything: bool) -> Iterator
         return
     for name, provided in sorted(catalog.tasks.items()):
         for family, model in sorted(catalog.models.items()):
-            if provided.value.produces in model.value.accepts and provided.value.objective in model.value.objectives:
+            if suits(provided.value, model.value):
                 try:
                     specs = expand(dataclasses.replace(selection, tasks=(name,), models=(family,)), catalog)
                 except UsageError as error:

@@ -79,7 +79,7 @@ def new(name: str, kind: str, output: Path | None) -> None:
     click.echo(f"\nNext:\n  pip install --editable {shlex.quote(str(folder))}\n  harness plugin check {name}", err=True)
 
 
-@plugin.command("list", short_help="List plugins, what they provide, and why one failed to load.")
+@plugin.command("list", short_help="List plugins, the objects that they provide, and load errors.")
 @options.plugins
 @options.format_
 def list_(format_: str) -> None:
@@ -93,27 +93,18 @@ def list_(format_: str) -> None:
     from harness.testing.check import subjects
 
     catalog = options.catalog(with_failures=True)
+    found = [(loaded.ref, subjects(loaded.ref, catalog), "") for loaded in catalog.plugins]
+    found += [(failure.ref, [], failure.message) for failure in catalog.failures]
     rows = [
         {
-            "name": loaded.ref.name,
-            "distribution": loaded.ref.distribution,
-            "version": loaded.ref.version,
-            "module": loaded.ref.value,
-            "brings": [str(subject) for subject in subjects(loaded.ref, catalog)],
-            "problem": "",
+            "name": ref.name,
+            "distribution": ref.distribution,
+            "version": ref.version,
+            "module": ref.value,
+            "brings": list(map(str, brings)),
+            "problem": problem,
         }
-        for loaded in catalog.plugins
-    ]
-    rows += [
-        {
-            "name": failure.ref.name,
-            "distribution": failure.ref.distribution,
-            "version": failure.ref.version,
-            "module": failure.ref.value,
-            "brings": [],
-            "problem": failure.message,
-        }
-        for failure in catalog.failures
+        for ref, brings, problem in found
     ]
     if format_ == "json":
         print_json({"plugins": rows, "conflicts": list(catalog.conflicts.values())})
@@ -186,6 +177,7 @@ def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
     from harness.errors import UnknownNameError, UsageError
     from harness.plugins import discover
     from harness.plugins.find import named
+    from harness.plugins.requirements import DISTRIBUTION
 
     if which is not None and which.endswith(".py"):
         wanted = named(which).value
@@ -195,10 +187,10 @@ def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
     catalog = options.catalog(with_failures=True)
     known = _all(catalog)
     if which is None:
-        refs = [ref for ref in known if ref.distribution != "harness"]
+        refs = [ref for ref in known if ref.distribution != DISTRIBUTION]
         if not refs:
             raise UsageError(
-                "only the built-in plugins of harness are installed; pass the name of one, or the path of your plugin"
+                "only built-in plugins are installed; pass the name of one of them or the path of your plugin"
             )
         return catalog, refs
     if Path(which).is_dir():

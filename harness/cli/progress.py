@@ -13,7 +13,17 @@ import click
 
 from harness import api
 from harness.execute.runner import Listener
-from harness.records import EpochEnded, Event, Failure, Fetching, PhaseStarted, Progress, RunRecord, RunSpec
+from harness.records import (
+    DataPrepared,
+    EpochEnded,
+    Event,
+    Failure,
+    Fetching,
+    PhaseStarted,
+    Progress,
+    RunRecord,
+    RunSpec,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -56,6 +66,7 @@ class Plain(Listener):
         super().__init__()
         self._prefix = ""
         self._phases: set[str] = set()
+        self._warned: set[str] = set()
         self._epoch_shown = self._download_shown = 0.0
 
     def message(self, text: str) -> None:
@@ -75,6 +86,9 @@ class Plain(Listener):
             if time.monotonic() - self._download_shown >= _DOWNLOAD_S:
                 self._download_shown = time.monotonic()
                 click.echo(self._prefix + describe_fetching(event), err=True)
+        elif isinstance(event, DataPrepared):
+            for warning in new_warnings(event, self._warned):
+                click.echo(warning, err=True)
         elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
             self._phases.add(event.phase)  # Phases alternate in each epoch; show each phase only once.
             click.echo(self._prefix + event.phase, err=True)
@@ -99,6 +113,7 @@ class Live(Listener):
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._index = self._total = 0
         self._spec: RunSpec | None = None
+        self._warned: set[str] = set()
         self._phase = "starting"
         self._progress: Progress | None = None
         self._epoch: EpochEnded | None = None
@@ -116,12 +131,17 @@ class Live(Listener):
         self._draw()
 
     def event(self, spec: RunSpec, event: Event) -> None:
+        from rich.text import Text
+
         if isinstance(event, PhaseStarted):
             self._phase = event.phase
         elif isinstance(event, EpochEnded):
             self._epoch = event
         elif isinstance(event, Fetching):
             self._phase = describe_fetching(event)
+        elif isinstance(event, DataPrepared):
+            for warning in new_warnings(event, self._warned):
+                self._console.print(Text(warning, style="yellow"))
         else:
             if self._progress is None:
                 self._first, self._first_step = time.monotonic(), event.step
@@ -196,6 +216,14 @@ def describe_fetching(event: Fetching) -> str:
     from harness.interfaces.remote import megabytes
 
     return f"downloading {event.dataset}: {event.file}, {megabytes(event.done_bytes)} of {megabytes(event.total_bytes)}"
+
+
+def new_warnings(event: DataPrepared, shown: set[str]) -> list[str]:
+    """Return the warnings about a dataset that are not in `shown`, as lines of output, and add them to it."""
+    lines = [f"Warning: {event.dataset}: {warning}" for warning in event.warnings]
+    new = [line for line in lines if line not in shown]
+    shown.update(new)
+    return new
 
 
 def describe_epoch(event: EpochEnded) -> str:

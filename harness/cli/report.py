@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 
 
-@click.command(short_help="Write the comparison of the results: a table, plot or site.")
+@click.command(short_help="Write a comparison of results as a table, plot or site.")
 @options.plugins
 @click.option(
     "--format",
@@ -27,7 +27,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     metavar="FORMAT",
     help=options.with_default(
         "Output format: text, markdown, latex, csv, json, pytest-benchmark, html (a site, written to the directory "
-        "--output) or a format of a plugin.",
+        "--output) or a format that a plugin provides.",
         "text",
     ),
 )
@@ -48,7 +48,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 @click.option("--all-ratios", is_flag=True, help="Also show ratios between rows that failed a parity check.")
 @options.price_per_hour
 @options.filters(
-    *_FILTERS, backend="Use only runs with this backend; ratios are relative to the first one that has runs."
+    *_FILTERS, backend="Use only runs with this backend. Ratios are relative to the first backend that has runs."
 )
 def report(
     format_: str | None,
@@ -99,7 +99,7 @@ def report(
     if not loaded.runs:
         state = "contains no runs" if directory.is_dir() else "does not exist"
         raise UsageError(
-            f"results directory {str(directory)!r} {state}; create some with `harness run --task ...`, "
+            f"results directory {str(directory)!r} {state}; create runs with `harness run --task ...`, "
             "or choose another directory with --results DIR"
         )
     comparison = Report(
@@ -153,11 +153,7 @@ def _selected(runs: list[StoredRun], filters: dict[str, tuple[str, ...]]) -> lis
         for wanted in names:
             if wanted not in present:
                 raise UsageError(f"no run has the {name} {wanted!r}; the results have: {', '.join(sorted(present))}")
-    chosen = [
-        run
-        for run in runs
-        if all(not names or getattr(run.record.spec, name) in names for name, names in filters.items())
-    ]
+    chosen = [run for run in runs if options.matches(run.record.spec, filters)]
     if not chosen:
         raise CombinationError("no run matches all of these filters; remove some of them")
     order = {name: position for position, name in enumerate(filters["backend"])}

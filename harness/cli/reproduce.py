@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted, print_json
+from harness.cli.output import counted, show
 
 if TYPE_CHECKING:
     from harness.records.store import StoredRun
@@ -77,18 +77,20 @@ def reproduce(
     ]
     if not chosen:
         raise UsageError(f"{bundle}: no successful run matches the filters; the bundle contains {_named(loaded.runs)}")
+    catalog = options.catalog()
+    for record in chosen:  # before anything runs
+        own = catalog.for_run(record.provenance.plugins)
+        own.refs_for(record.spec)
+        own.metrics_of(record.spec.task)
     specs = list({record.spec.key: record.spec for record in chosen}.values())
     store = Store(results_dir(results))
-    records = carry_out(specs, options.catalog(), store, quiet=quiet, timeout_s=timeout)
+    records = carry_out(specs, catalog, store, quiet=quiet, timeout_s=timeout)
     here = {spec.key: record for spec, record in zip(specs, records, strict=True)}
     outcomes = []
     for record in {record.spec.key: record for record in chosen}.values():
         siblings = [other for other in chosen if other.spec.group_key == record.spec.group_key]
         outcomes.append(judge(record, here[record.spec.key], siblings))
-    if format_ == "json":
-        print_json(outcomes)
-    else:
-        click.echo(render(outcomes))
+    show(outcomes, format_, render)
     if not all(outcome.agrees for outcome in outcomes):
         raise click.exceptions.Exit(1)
 

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     "--suite",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Run the selections in a TOML file instead of the one from the options.",
+    help="Run the selections in a TOML file instead of the selection in the options.",
 )
 @click.option(
     "--parity",
     is_flag=True,
-    help="First check that the backends compute the same results; the verdict is stored in the records.",
+    help="First check that the backends compute the same results, and store the verdict in the records.",
 )
 @options.price_per_hour
 @click.option(

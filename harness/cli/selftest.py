@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import print_json
+from harness.cli.output import show
 
 if TYPE_CHECKING:
     from harness.checks.selftest import Check
@@ -32,10 +32,7 @@ def selftest(format_: str) -> None:
     from harness.checks.selftest import run
 
     checks = run(options.catalog())
-    if format_ == "json":
-        print_json(checks)
-    else:
-        click.echo(render(checks))
+    show(checks, format_, render)
     if not all(check.passed for check in checks):
         raise click.exceptions.Exit(1)
 

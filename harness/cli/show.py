@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from harness.cli import options
+from harness.cli import options, output
 
 
 @click.command(short_help="Show the record of a run.")
@@ -22,13 +22,7 @@ def show(run: str, format_: str, results: str | None) -> None:
       harness show results/nlp-bert-tiny-torch-s0-1f2e3d4c-1 --format json
     """
     from harness.records.store import Store, results_dir
+    from harness.report.run_text import render
 
     stored = Store(results_dir(results)).find(run)
-    if format_ == "json":
-        import msgspec
-
-        click.echo(msgspec.json.format(msgspec.json.encode(stored.record), indent=1).decode())
-    else:
-        from harness.report.run_text import render
-
-        click.echo(render(stored.record, stored.path))
+    output.show(stored.record, format_, lambda record: render(record, stored.path))

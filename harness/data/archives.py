@@ -83,7 +83,8 @@ def _copy(source: IO[bytes], target: Path, limit: int) -> tuple[int, str]:
             written += len(chunk)
             if written > limit:
                 raise DataError(
-                    f"archive refused: it expands to more than {EXPANSION} times its size, like a decompression bomb"
+                    f"archive refused: it expands to more than {EXPANSION} times its size, and may be a decompression "
+                    "bomb"
                 )
             digest.update(chunk)
             file.write(chunk)
@@ -97,7 +98,7 @@ def _safe_parts(member: str) -> list[str]:
         parts = parts[1:]
     drive = re.match(r"[A-Za-z]:", member)
     if drive or "\\" in member or "\0" in member or any(part in ("", "..") for part in parts):
-        raise DataError(f"archive refused: the member {member!r} could be written outside the dataset's folder")
+        raise DataError(f"archive refused: the path of the member {member!r} may be outside the dataset's folder")
     return [part for part in parts if part != "."]
 
 

@@ -44,8 +44,8 @@ def mirror() -> str | Path | None:
     directory = Path(location).expanduser().absolute()
     if not directory.is_dir():
         raise UsageError(
-            f"HARNESS_DATA_MIRROR={location}: the directory does not exist; set it to one that stores files as "
-            "<host>/<path>, or unset it"
+            f"HARNESS_DATA_MIRROR={location}: the directory does not exist; set the variable to a directory "
+            "that contains files at <host>/<path>, or unset it"
         )
     return directory
 

@@ -7,6 +7,7 @@ are read from safetensors only, because other formats can execute code.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from harness.data.cache import offline
@@ -26,13 +27,13 @@ def locate(name: str) -> Pretrained:
     """
     folder = Path(name)
     revision = ""
-    if not folder.is_dir():
+    if not os.path.isdir(name):  # noqa: PTH112 - Path.is_dir() raises for names that are too long for a path
         folder = _download(name)
         revision = folder.name  # in the cache, a snapshot's folder is named after its commit
     absent = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if absent:
         others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".h5", ".msgpack", ".ckpt"))
-        hint = f"; convert {', '.join(others)} to safetensors, the only format that is read" if others else ""
+        hint = f"; convert {', '.join(others)} to safetensors, the only supported format" if others else ""
         raise UsageError(f"the checkpoint {name!r} has no {' and no '.join(absent)} in {folder}{hint}")
     return Pretrained(
         name=name if revision else folder.resolve().name,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def holdout(
     labels: NDArray[Any], share: float, *, seed: int = 0, groups: NDArray[Any] | None = None
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Split examples into a kept set and a held-out set, stratified by label.
+    """Split examples into a set to keep and a held-out set, stratified by label.
 
     About the same fraction of examples is held out for each label. The same arguments give the same result on every
     machine.

@@ -68,7 +68,7 @@ def installed(dataset: Dataset) -> Path:
     Read a file in the dataset's ``load`` method::
 
         def load(self, options):
-            lines = (harness.installed(self) / "train.tsv").read_text().splitlines()
+            lines = harness.read_lines(harness.installed(self) / "train.tsv")
     """
     return install(dataset, reporter.get()(dataset))
 
@@ -90,7 +90,7 @@ def install(dataset: Dataset, report: Report) -> Path:
 def require_files(dataset: Dataset) -> Dataset:
     """Return `dataset`. Raises `harness.UsageError` if it declares no files."""
     if not dataset.files:
-        raise UsageError(f"dataset {dataset.name!r} is embedded: it has no files to download and can be used directly")
+        raise UsageError(f"dataset {dataset.name!r} has no files to download; it can be used directly")
     return dataset
 
 
@@ -136,7 +136,7 @@ def clear(dataset: Dataset) -> int:
         freed = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
         removed = folder.with_name(f".{folder.name}.removed")
         shutil.rmtree(removed, ignore_errors=True)
-        folder.rename(removed)  # atomic, so that a killed process leaves no incomplete dataset
+        folder.rename(removed)  # atomic, so that no incomplete dataset remains if the process is killed
         shutil.rmtree(removed)
     return freed
 
@@ -265,7 +265,9 @@ def _explain_disk_errors(dataset: Dataset) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             for unfinished in dataset_dir(dataset).glob(".*.partial"):
                 shutil.rmtree(unfinished, ignore_errors=True)
-            cause = f"no space left; the download is {megabytes(total_bytes(dataset.files))}, and more when extracted"
+            cause = (
+                f"no space left; the download is {megabytes(total_bytes(dataset.files))} and takes more when extracted"
+            )
             remedy = "free some space"
         raise DataError(
             f"dataset {dataset.name!r}: cannot write to the cache {cache_dir()}: {cause}; {remedy} or set "

@@ -1,7 +1,9 @@
 """Function calls in a child process with its own process group, log and channel, while the parent sleeps.
 
-No other module of harness starts a child process. `call_in_child` passes a job, a `msgspec.Struct`, to a function and
-returns the function's result or a `harness.records.Failure`; `harness.execute.child_main` is the code in the child.
+No other module of harness starts a process; `tests/architecture/test_processes.py` enforces this rule. `call_in_child`
+passes a job, a `msgspec.Struct`, to a function and returns the function's result or a `harness.records.Failure`;
+`harness.execute.child_main` is the code in the child. `calls_in_children` does this for several jobs at the same time,
+and `run_program` runs a short external program.
 
 The channel is a private pipe of JSON lines. Each line is a frame: any number of events, then a result or a failure.
 Lines that are not valid frames, such as output written by a plugin, are ignored.
@@ -25,6 +27,7 @@ import tempfile
 import time
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +40,9 @@ from harness.execute.failures import Ended
 from harness.records import Failure
 from harness.records.store import LOG, write_json
 
+DEFAULT_ENVIRONMENT = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""Environment variables of every child, unless the user sets them. GPUs are numbered as by the driver, so that
+``cuda:N`` is the same GPU in every framework and in NVML."""
 TERM_WAIT_S = 5.0
 """Time between SIGTERM and SIGKILL when a process group is ended, in seconds."""
 MAX_LINE_BYTES = 64 * 2**20
@@ -82,19 +88,21 @@ def call_in_child(
     event_type: Any = Any,
     on_event: Callable[[Any], None] | None = None,
     limit_option: str = "",
+    lifeline: io.FileIO | None = None,
 ) -> ResultT | Failure:
     """Call a module-level function in a child process and return its result, or a `Failure` if there is no result.
 
     The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result are decoded
     according to the function's annotations. The child's output goes to ``log.txt`` in `directory`, or in a temporary
     directory if `directory` is None; a failure contains the last lines of this log. The variables in `environment` are
-    added to those of the parent.
+    added to those of the parent and to `DEFAULT_ENVIRONMENT`.
 
     `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. After `timeout_s` seconds,
     or when an exception such as KeyboardInterrupt ends this call, the child's whole process group is ended (SIGTERM,
     then SIGKILL after a wait). `limit_option` is the command-line option that sets `timeout_s`, if there is one, such
-    as ``--timeout``. If the child exceeds the time limit, the failure recommends this option. Raises
-    `harness.RecordError` if the job cannot be written.
+    as ``--timeout``. If the child exceeds the time limit, the failure recommends this option. The child also ends when
+    `lifeline` reaches its end; by default, this pipe is created here. Raises `harness.RecordError` if the job cannot be
+    written.
     """
     answers: list[ResultFrame | FailureFrame] = []
 
@@ -124,6 +132,7 @@ def call_in_child(
             timeout_s=timeout_s,
             on_line=on_line,
             environment=environment,
+            lifeline=lifeline,
         )
         answer = answers[-1] if answers and not ended.timed_out else None
         if isinstance(answer, FailureFrame):
@@ -139,6 +148,49 @@ def call_in_child(
         return result
 
 
+@contextlib.contextmanager
+def calls_in_children(
+    function: Callable[[JobT, ChildContext], ResultT],
+    jobs: Sequence[JobT],
+    *,
+    timeout_s: float,
+    environment: Mapping[str, str],
+) -> Iterator[list[Future[ResultT | Failure]]]:
+    """Start `call_in_child` for every job at the same time and yield one future per job, in order.
+
+    The children that are still running at the end of the context, for example after KeyboardInterrupt, are killed.
+    """
+    lifeline, held = _pipe()
+    # Contexts end in reverse order: closing `held` ends the children, and then the threads that wait for them end.
+    with lifeline, ThreadPoolExecutor(len(jobs)) as threads, held:
+        yield [
+            threads.submit(
+                call_in_child, function, job, timeout_s=timeout_s, environment=environment, lifeline=lifeline
+            )
+            for job in jobs
+        ]
+
+
+def run_program(command: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run a short external program without input until it ends, and return its exit status and output.
+
+    Raises OSError if the program cannot be started, and TimeoutError, a subclass, if it is killed after `timeout_s`
+    seconds.
+    """
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{command[0]} did not end within {timeout_s:g} s") from None
+
+
 def run_process(
     module: str,
     arguments: Sequence[str],
@@ -147,28 +199,30 @@ def run_process(
     timeout_s: float,
     on_line: Callable[[bytes], None],
     environment: Mapping[str, str],
+    lifeline: io.FileIO | None = None,
 ) -> Ended:
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
     CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
     """
-    received, channel = _pipe()
-    lifeline, held = _pipe()
     start = time.monotonic()
-    with received, channel, lifeline, held, log.open("wb") as output:
+    with contextlib.ExitStack() as stack:
+        received, channel = map(stack.enter_context, _pipe())
+        if lifeline is None:
+            lifeline, _held = map(stack.enter_context, _pipe())
+        output = stack.enter_context(log.open("wb"))
         passed = (channel.fileno(), lifeline.fileno())
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments, *map(str, passed), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**DEFAULT_ENVIRONMENT, **os.environ, **environment},
             pass_fds=passed,
             start_new_session=True,
         )
         try:
             channel.close()
-            lifeline.close()
             in_time = _listen(process, received.fileno(), start + timeout_s, _Lines(on_line))
             return Ended(process.wait() if in_time else end_group(process), not in_time, time.monotonic() - start)
         finally:

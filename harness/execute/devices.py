@@ -38,7 +38,7 @@ def probe(backend: str, plugin: PluginRef) -> Probe:
     answer = call_in_child(find_devices, job, timeout_s=PROBE_LIMIT_S, environment={})
     if not isinstance(answer, Failure):
         return Probe(answer)
-    return Probe([], f"did not answer within {PROBE_LIMIT_S:g} s" if answer.kind == "timeout" else answer.message)
+    return Probe([], f"did not respond within {PROBE_LIMIT_S:g} s" if answer.kind == "timeout" else answer.message)
 
 
 def find_devices(job: ProbeJob, context: ChildContext) -> list[DeviceInfo]:

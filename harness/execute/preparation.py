@@ -130,13 +130,14 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
     wanted = {"auto": next(iter(devices), "cpu"), "cuda": "cuda:0"}.get(spec.device, spec.device)
     if wanted not in devices:
         raise UnsupportedError(
-            f"backend {backend.name!r} finds no device {spec.device!r} here; it finds: {', '.join(devices) or 'none'}"
+            f"backend {backend.name!r} finds no device {spec.device!r} on this machine; "
+            f"available devices: {', '.join(devices) or 'none'}"
         )
     device = devices[wanted]
     if spec.precision not in device.precisions:
         raise UnsupportedError(
             f"backend {backend.name!r} cannot compute in {spec.precision} on {wanted} "
-            f"({device.description}); it supports: {', '.join(device.precisions)}"
+            f"({device.description}); supported precisions: {', '.join(device.precisions)}"
         )
     return device
 
@@ -186,13 +187,19 @@ def _sources(catalog: Catalog, spec: RunSpec) -> tuple[Task, Dataset, Path | Non
 
 def _prepared(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
     from harness.data.prepared import check, dataset_digest
+    from harness.data.protect import read_only_raw, writable
     from harness.data.raw import check_raw
+    from harness.data.suspicions import suspicions
 
     raw = _loaded(dataset, spec)
     check_raw(raw, task.objective)
-    data = task.prepare(raw, msgspec.convert(spec.task_options, task.Options))
+    data = writable(task.prepare(read_only_raw(raw), msgspec.convert(spec.task_options, task.Options)))
     check(data)
-    info = msgspec.structs.replace(data.info, details={**raw.details, **data.info.details})
+    info = msgspec.structs.replace(
+        data.info,
+        details={**raw.details, **data.info.details},
+        warnings=tuple(dict.fromkeys((*raw.warnings, *data.info.warnings, *suspicions(data)))),
+    )
     return dataclasses.replace(data, info=info, digest=dataset_digest(data))
 
 

@@ -10,9 +10,9 @@ import msgspec
 
 from harness.errors import UsageError
 from harness.execute.child import call_in_child
+from harness.execute.environment import collect
 from harness.execute.failures import tail
 from harness.execute.worker import RunJob, carry_out
-from harness.measure.environment import collect
 from harness.measure.roofline import lookup
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
@@ -65,8 +65,7 @@ def run_all(
     If interrupted, ends and records the current run before raising KeyboardInterrupt. Raises `harness.RecordError` if
     the store cannot be written, and `harness.UsageError` if the time limit is not positive.
     """
-    if not timeout_s > 0:
-        raise UsageError(f"the time limit of a run must be positive, got {timeout_s}")
+    check_limit(timeout_s)
     listener = listener or Listener()
     store.prepare()
     events = Events(catalog)
@@ -90,6 +89,12 @@ def run_all(
         if isinstance(record.outcome, Failure) and record.outcome.kind == "interrupted":
             raise KeyboardInterrupt
     return records
+
+
+def check_limit(timeout_s: float) -> None:
+    """Raise `harness.UsageError` if the time limit of a run is not positive."""
+    if not timeout_s > 0:
+        raise UsageError(f"the time limit of a run must be positive, got {timeout_s}")
 
 
 def run_one(
@@ -167,8 +172,6 @@ def thread_environment(threads: int) -> dict[str, str]:
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
     return {
         **dict.fromkeys(pools, count),
-        # Number GPUs as the driver does, so that energy and memory are read from the GPU in use.
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",

@@ -103,7 +103,7 @@ def mirror_path(url: str) -> str:
     if parts.query:
         names[-1] += "?" + unquote(parts.query).replace("/", "%2F")
     if any(name in ("", ".", "..") or "/" in name or "\0" in name for name in names):
-        raise PluginError(f"{url!r} is not the URL of a file: its path has an empty or dotted part")
+        raise PluginError(f"{url!r} is not the URL of a file; remove empty parts, . and .. from its path")
     return "/".join([place, *names])
 
 

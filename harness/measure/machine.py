@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.measure.nvml import NvmlDevice
+from harness.measure.cgroup import cpu_groups, quota_throttled_s
+from harness.measure.nvml import GpuProcesses, NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
-"""Number of cores in use by other processes above which a flag is set."""
+"""A flag is set if other processes use more than this number of cores, on average."""
 THROTTLED_FRACTION = 0.01
-"""Fraction of time spent throttled above which a flag is set."""
+"""A flag is set if the run is throttled for more than this fraction of the time."""
 
 
 class Reading(NamedTuple):
@@ -31,9 +32,9 @@ class Reading(NamedTuple):
     own_s: float | None = None
     """CPU time of all threads of this process."""
     stolen_s: float | None = None
-    """Time during which the hypervisor ran other guests."""
+    """Time during which the hypervisor ran other virtual machines."""
     quota_s: float | None = None
-    """Time during which the process was throttled by its cgroup's CPU quota (cgroup v2, cpu.stat)."""
+    """Time during which the process was throttled by the CPU quotas of its control groups."""
     thermal_events: float | None = None
     """Number of thermal throttling events on the first core's processor package."""
     cpu_j: float | None = None
@@ -55,18 +56,27 @@ def total(readings: Sequence[Reading]) -> Reading:
 class Machine:
     """Counters of this machine for a run on `device` (``cpu`` or ``cuda:N``).
 
-    `root` is the directory that contains ``proc`` and ``sys``.
+    `gpu_uuid` is the GPU's UUID, if the framework reports it. `gpu_processes` are the processes on the GPUs before the
+    framework created its CUDA context (see `harness.measure.nvml.gpu_processes`). `root` is the directory that contains
+    ``proc`` and ``sys``.
     """
 
-    def __init__(self, device: str = "cpu", root: Path = Path("/")) -> None:
+    def __init__(
+        self,
+        device: str = "cpu",
+        *,
+        gpu_uuid: str = "",
+        gpu_processes: GpuProcesses | None = None,
+        root: Path = Path("/"),
+    ) -> None:
         self._stat = root / "proc/stat"
         self._cores = _affinity()
-        self._quota = _cgroup(root)
+        self._groups = cpu_groups(root)
         self._thermal = root / f"sys/devices/system/cpu/cpu{min(self._cores)}/thermal_throttle/package_throttle_count"
         self._rapl = Rapl(root / "sys/class/powercap")
-        self.gpu, self.gpu_reason = _gpu(device)
+        self.gpu, self.gpu_reason = _gpu(device, gpu_uuid, gpu_processes)
         self.gpu_peak_bytes: int | None = None
-        self.gpu_others = self.gpu.others() if self.gpu else 0
+        self.gpu_others = 0
 
     def read(self) -> Reading:
         busy, stolen = self._processor_s()
@@ -78,7 +88,7 @@ class Machine:
             busy_s=busy,
             own_s=time.process_time(),
             stolen_s=stolen,
-            quota_s=_value(self._quota, "throttled_usec", 1e-6),
+            quota_s=quota_throttled_s(self._groups),
             thermal_events=_number(self._thermal),
             cpu_j=self._rapl.read_j(),
             gpu_j=gpu.energy_j() if gpu else None,
@@ -119,7 +129,7 @@ class Machine:
                 flags.append(("other_load", f"{others:.1f} of {len(self._cores)} cores were busy with other work"))
         if passed.stolen_s is not None and passed.stolen_s / seconds / len(self._cores) > THROTTLED_FRACTION:
             stolen = passed.stolen_s / seconds / len(self._cores)
-            flags.append(("other_load", f"the hypervisor gave {stolen:.1%} of the CPU time to other guests"))
+            flags.append(("other_load", f"the hypervisor gave {stolen:.1%} of the CPU time to other virtual machines"))
         if self.gpu_others:
             flags.append(("other_load", f"other processes on the GPU: {self.gpu_others}"))
         causes = (
@@ -135,10 +145,10 @@ class Machine:
 
     def _update_gpu_use(self, gpu: NvmlDevice) -> None:
         """Update the peak GPU memory of this process and the largest number of other processes on the GPU."""
-        own = gpu.own_bytes()
-        if own is not None:
-            self.gpu_peak_bytes = max(own, self.gpu_peak_bytes or 0)
-        self.gpu_others = max(self.gpu_others, gpu.others())
+        use = gpu.use()
+        if use.own_bytes is not None:
+            self.gpu_peak_bytes = max(use.own_bytes, self.gpu_peak_bytes or 0)
+        self.gpu_others = max(self.gpu_others, use.others)
 
     def _processor_s(self) -> tuple[float | None, float | None]:
         """Return busy and stolen seconds for the cores that the process may use; None if /proc/stat is unreadable."""
@@ -181,7 +191,7 @@ class Rapl:
                 try:
                     (zone / "energy_uj").read_text()
                 except PermissionError:
-                    self.source = f"RAPL: only root can read {zone / 'energy_uj'}; allow others with chmod a+r"
+                    self.source = f"RAPL: only root can read {zone / 'energy_uj'}; to allow all users, run chmod a+r"
                     self._zones = []
                     return
                 self._zones.append(zone)
@@ -206,12 +216,12 @@ class Rapl:
         return microjoules / 1e6
 
 
-def _gpu(device: str) -> tuple[NvmlDevice | None, str]:
+def _gpu(device: str, uuid: str, processes: GpuProcesses | None) -> tuple[NvmlDevice | None, str]:
     kind, _, number = device.partition(":")
     if kind != "cuda":
         return None, "the run did not use a GPU"
     try:
-        return NvmlDevice(int(number or 0)), ""
+        return NvmlDevice(int(number or 0), uuid, processes), ""
     except OSError as error:
         return None, str(error)
 
@@ -221,27 +231,6 @@ def _affinity() -> frozenset[int]:
         return frozenset(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         return frozenset(range(os.cpu_count() or 1))
-
-
-def _cgroup(root: Path) -> Path:
-    """Return the path of ``cpu.stat`` for this process's cgroup (v2)."""
-    with contextlib.suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                stat = root / "sys/fs/cgroup" / line[3:].lstrip("/") / "cpu.stat"
-                if stat.exists():
-                    return stat
-    return root / "sys/fs/cgroup/cpu.stat"
-
-
-def _value(path: Path, name: str, unit: float) -> float | None:
-    """Return the value in the line ``name value``, multiplied by `unit`; None if the file or line is missing."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in path.read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == name:
-                return int(value) * unit
-    return None
 
 
 def _number(path: Path) -> float | None:

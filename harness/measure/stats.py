@@ -47,9 +47,9 @@ def mean(values: Samples) -> Mean:
 def average(numbers: Sequence[float]) -> float:
     """Return the arithmetic mean, which is exact if all values are equal. Raises the same errors as `mean`."""
     if not numbers:
-        raise ValueError("a mean needs at least one value")
+        raise ValueError("cannot compute the mean of an empty sequence")
     if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"a mean needs finite values, got {numbers}")
+        raise ValueError(f"cannot compute the mean of values that are not finite: {numbers}")
     # Subtract the first value, so that the mean of equal values is exact and the width of their interval is zero.
     first = numbers[0]
     return first + math.fsum([value - first for value in numbers]) / len(numbers)

@@ -14,7 +14,7 @@ from harness.records import FlagKind, Protocol, Steady
 SIGNIFICANT = 0.01
 """Significance level for the drift and bimodality tests."""
 RELEVANT = 0.02
-"""Drift, or distance between two modes, as a fraction of the median, below which no flag is set."""
+"""Minimum drift or distance between two modes, as a fraction of the median, for which a flag is set."""
 MAX_TESTED = 1000
 """Maximum number of windows that are tested for drift and bimodality. In longer series, evenly spaced windows are
 tested."""
@@ -109,7 +109,7 @@ def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[Flag
     width, limit = _relative_half_width(rates), protocol.max_relative_half_width
     if width > limit:
         actual = "is not defined" if np.isinf(width) else f"is ±{width:.1%}"
-        flags.append(("wide", f"the within-run range of the median {actual}; required is ±{limit:.1%}"))
+        flags.append(("wide", f"the within-run range of the median {actual}; the protocol requires ±{limit:.1%}"))
     if len(rates) > MAX_TESTED:
         rates = rates[np.linspace(0, len(rates) - 1, MAX_TESTED).astype(int)]
     drift = _drift(rates)

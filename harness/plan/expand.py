@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from harness.data.cache import out_of_reach
 from harness.data.user_files.dataset import find_dataset
 from harness.errors import CombinationError, UnknownNameError, UsageError
 from harness.interfaces import Dataset, Model, Task
-from harness.measure.environment import available_cores
+from harness.measure.cgroup import available_cores
 from harness.plan.checkpoint import model_options, read_config
 from harness.plan.overrides import parse_overrides
 from harness.plan.selection import Selection
@@ -63,9 +64,11 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     if selection.repeat is not None and selection.repeat < 1:
         raise UsageError(f"repeat must be at least 1, got {selection.repeat}")
     if isinstance(selection.pretrained, str):
-        raise ValueError("the checkpoint must be located before planning; see Selection.resolved")
+        raise ValueError("the selection's checkpoint is not resolved; call Selection.resolved first")
     protocol = _named_protocol(selection.protocol)
     overrides = parse_overrides(selection.overrides)
+    if "name" in overrides["protocol"]:
+        raise UsageError("protocol.name cannot be overridden; select the protocol with --protocol")
     available = _available_backends(selection, catalog)
     seeds = dict.fromkeys(selection.seeds or protocol.seeds)
     specs = []
@@ -135,8 +138,7 @@ def _precision(name: str) -> Precision:
 
 
 def _check_device(name: str) -> None:
-    kind, colon, number = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (colon and (kind != "cuda" or not number.isdigit())):
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]*))?", name):
         raise UnknownNameError("device", name, ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))
 
 
@@ -173,12 +175,12 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
     """Return the name of the model to train if none is selected.
 
-    This is the first model family that suits the task and can load the checkpoint, else the family named in the
-    checkpoint, else the task's default model.
+    This is the first model family that is compatible with the task and can load the checkpoint, else the family named
+    in the checkpoint, else the task's default model.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):
-        if _suits(task, model) and (model.checkpoint_type or model.name) == family:
+        if suits(task, model) and (model.checkpoint_type or model.name) == family:
             return str(model.name)
     return family if isinstance(family, str) and family in catalog.models else task.default_model
 
@@ -194,7 +196,7 @@ def _training_by_backend(
     if comparison.checkpoint is not None:
         _check_variant(comparison.checkpoint, model, model_name)
         variant = model.name
-    if not _suits(comparison.task, model):
+    if not suits(comparison.task, model):
         raise CombinationError(
             f"model {variant!r} (accepts {', '.join(model.accepts)}; {', '.join(model.objectives)}) cannot be used "
             f"with task {comparison.task.name!r} ({comparison.task.produces}, {comparison.task.objective}); "
@@ -211,7 +213,8 @@ def _training_by_backend(
     }
 
 
-def _suits(task: Task, model: Model) -> bool:
+def suits(task: Task, model: Model) -> bool:
+    """Return whether `model` accepts the data that `task` prepares and has the task's objective."""
     return task.produces in model.accepts and task.objective in model.objectives
 
 
@@ -279,7 +282,7 @@ def _fallback_training(
     """
     for name in catalog.backend(backend).default_models:
         own, variant = catalog.model(name)
-        if not _suits(comparison.task, own):
+        if not suits(comparison.task, own):
             continue
         overrides = dict(comparison.overrides)
         if not alone:

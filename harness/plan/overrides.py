@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -35,10 +36,28 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
-    """Convert ``{"recipe.epochs": 3}`` to ``("recipe.epochs=3",)``. Strings are returned unchanged."""
+    """Convert ``{"recipe.epochs": 3}`` to ``("recipe.epochs=3",)``. Strings are returned unchanged.
+
+    Raises `harness.UsageError` for a value that JSON does not have, such as NaN.
+    """
     if isinstance(values, Mapping):
-        return tuple(f"{key}={msgspec.json.encode(value).decode()}" for key, value in values.items())
-    return tuple(values)
+        return tuple(f"{key}={_json(key, value)}" for key, value in values.items())
+    return (values,) if isinstance(values, str) else tuple(values)
+
+
+def _json(key: str, value: Any) -> str:
+    """Return a value as JSON. Numbers of numpy become plain numbers, and dates strings."""
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_converted)
+    except (TypeError, ValueError, RecursionError):
+        raise UsageError(f"invalid value of {key}: {value!r} cannot be written as JSON") from None
+
+
+def _converted(value: Any) -> Any:
+    for convert in ("item", "isoformat"):
+        if hasattr(value, convert):
+            return getattr(value, convert)()
+    raise TypeError
 
 
 def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:

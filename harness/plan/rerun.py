@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import structs
+from msgspec.json import encode
 from msgspec.structs import asdict
 
 from harness.data.user_files.dataset import dataset_of
@@ -41,7 +42,7 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         for section, values in sections.items()
         for name, value in values.items()
         if f"{section}.{name}" not in selected_otherwise
-        and (name not in defaults[section] or defaults[section][name] != value)
+        and (name not in defaults[section] or encode(defaults[section][name]) != encode(value))  # -0.0 equals 0.0
     }
     return Selection(
         tasks=(spec.task,),
@@ -71,30 +72,33 @@ def arguments(chosen: Selection) -> list[str]:
 
 
 def command(spec: RunSpec, plugins: Iterable[PluginRef], catalog: Catalog) -> str:
-    """Return the shell command that reproduces a run.
+    """Return the shell command that reproduces a run. `plugins` are the plugins listed in the run's record."""
+    return command_for(selection(spec, catalog), plugins)
 
-    `plugins` are the plugins listed in the run's record. Plugins that were not installed are passed with ``--plugin``.
-    """
+
+def command_for(chosen: Selection, plugins: Iterable[PluginRef]) -> str:
+    """Return the shell command for a selection. Plugins that were not installed are passed with ``--plugin``."""
     words = ["harness", "run"]
     for ref in plugins:
         words += ["--plugin", ref.value] if ref.name == ref.value or ref.distribution == "file" else []
-    return shlex.join([*words, *arguments(selection(spec, catalog))])
+    return shlex.join([*words, *arguments(chosen)])
 
 
 def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
-    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry."""
-    entries: dict[str, Selection] = {}
-    seeds: dict[str, set[int]] = {}
-    splits: dict[str, set[int]] = {}
+    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry, unless a
+    combination of their seeds and splits is not among the specs."""
+    seeds: dict[tuple[str, int | None], set[int]] = {}
+    first: dict[str, RunSpec] = {}
     for spec in specs:
-        key = spec.group_key
-        if key not in entries:
-            entries[key], seeds[key], splits[key] = selection(spec, catalog), set(), set()
-        seeds[key].add(spec.seed)
-        splits[key] |= set() if spec.split is None else {spec.split}
+        first.setdefault(spec.group_key, spec)
+        seeds.setdefault((spec.group_key, spec.split), set()).add(spec.seed)
+    splits: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for (group, split), values in seeds.items():
+        splits.setdefault((group, tuple(sorted(values))), []).extend([] if split is None else [split])
+    chosen = {group: selection(spec, catalog) for group, spec in first.items()}
     return dump(
-        dataclasses.replace(entry, seeds=tuple(sorted(seeds[key])), splits=tuple(sorted(splits[key])))
-        for key, entry in entries.items()
+        dataclasses.replace(chosen[group], seeds=values, splits=tuple(sorted(numbers)))
+        for (group, values), numbers in splits.items()
     )
 
 

@@ -1,17 +1,20 @@
 """`Selection`, a request for runs, and the option for each of its fields.
 
 These options are defined only in this module. The command line, the keys of suites, the arguments of `harness.run` and
-the command that reproduces a run are derived from these definitions. The module imports only the standard library, so
-that ``--help`` is fast.
+the command that reproduces a run are derived from these definitions. The module imports no other library, so that
+``--help`` is fast.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import operator
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.records import Pretrained
@@ -95,7 +98,7 @@ class Selection:
         default=(),
         metadata=_option(
             "seed",
-            "Random seed; each seed is a separate run.",
+            "Random seed. Each seed is a separate run.",
             default="0, or 0,1,2 with --protocol publish",
             kind=int,
             several=True,
@@ -119,8 +122,8 @@ class Selection:
         default="standard",
         metadata=_option(
             "protocol",
-            "Measurement effort: duration and required precision of the measurements; publish also runs 3 seeds and "
-            "5 repeats.",
+            "Measurement effort: duration and required precision of the measurements. The protocol publish also runs 3 "
+            "seeds with 5 repeats each.",
             default="standard",
             choices=("quick", "standard", "publish"),
             shared=True,
@@ -139,7 +142,7 @@ class Selection:
         default=(),
         metadata=_option(
             "split",
-            "Published split of the dataset; each split is a separate run.",
+            "Published split of the dataset. Each split is a separate run.",
             default="the first split",
             kind=int,
             several=True,
@@ -172,7 +175,8 @@ class Selection:
         default=None,
         metadata=_option(
             "repeat",
-            "Number of times to execute each run, interleaved; `harness compare` needs at least 3 for speed.",
+            "Number of repeats of each run. Repeats are interleaved. `harness compare` needs at least 3 to compare "
+            "speed.",
             default="1, or 5 with --protocol publish",
             kind=int,
             metavar="N",
@@ -186,14 +190,21 @@ class Selection:
         """Return the selection for `values`, a mapping from option names to the values that the user passed.
 
         Options that accept several values also accept a single one. None and empty sequences select the default.
+        Raises `harness.UsageError` for a value of a wrong type.
         """
         chosen: dict[str, Any] = {}
         for name, option in OPTIONS.items():
             value = values.get(option.name)
-            if option.several and value is not None and value != (option.every or None):
-                value = tuple(map(_plain, [value] if isinstance(value, str | int | os.PathLike) else value))
-            if value is not None and value != ():
-                chosen[name] = _plain(value)
+            if value is None:
+                continue
+            if isinstance(value, str) and value == option.every:
+                chosen[name] = value
+            elif not option.several:
+                chosen[name] = _checked(option, value)
+            else:
+                single = isinstance(value, str | bytes | os.PathLike) or not isinstance(value, Iterable)
+                if several := tuple(_checked(option, each) for each in ([value] if single else value)):
+                    chosen[name] = several
         return cls(**chosen)
 
     def values(self) -> Iterator[tuple[Option, tuple[Any, ...]]]:
@@ -217,5 +228,13 @@ OPTIONS: dict[str, Option] = {each.name: each.metadata["option"] for each in dat
 """The option for each field of `Selection`, in the order used in help texts and in generated commands and suites."""
 
 
-def _plain(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+def _checked(option: Option, value: Any) -> str | int | bool:
+    """Return a value as the option's kind. Paths are converted to str, and integers of other libraries to int."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if option.kind is int and not isinstance(value, bool) and hasattr(value, "__index__"):
+        return operator.index(value)
+    if not isinstance(value, option.kind) or (option.kind is int):
+        kind = {str: "a string", int: "an integer", bool: "True or False"}[option.kind]
+        raise UsageError(f"{option.argument or option.name} must be {kind}, got {value!r}")
+    return value

@@ -42,8 +42,8 @@ def data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> DataSetting
     foreign = [key for key in overrides if key in user_options and key not in dataset.Options.__struct_fields__]
     if foreign:
         raise UsageError(
-            f"{', '.join(foreign)} apply only to your own data files; remove them to use dataset {dataset.name!r} "
-            "(if this is meant as a path, it does not exist)"
+            f"{', '.join(foreign)} apply only to your own data files; remove them to use dataset {dataset.name!r}, "
+            "or pass the path of an existing file or directory as the dataset"
         )
     options = merge(dataset.Options, "dataset", overrides)
     number = getattr(options, "split", None)

@@ -39,7 +39,7 @@ def load(path: Path) -> list[Selection]:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: is not a valid TOML file: {error}") from None
+        raise UsageError(f"{path}: not a valid TOML file: {error}") from None
     runs = content.pop("run", [])
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise UsageError(f"{path}: contains no runs; add a table [[run]] with a task for each run")

@@ -117,7 +117,7 @@ def _import_file(path: Path) -> Any:
         if place == str(path):
             return known
     if place is not None and place != str(path):
-        raise PluginError(f"{path} would hide the module {name!r} ({place}); give the file another name")
+        raise PluginError(f"{path} would hide the module {name!r} ({place}); rename the file")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise PluginError(f"{path} does not exist or is not a Python file; pass the path of a plugin's file")
@@ -144,6 +144,7 @@ def _refuse_other_major(source: Path | None) -> None:
 def _check(declared: str) -> None:
     if declared.partition(".")[0] != API_VERSION.partition(".")[0]:
         raise PluginError(
-            f"was written for version {declared} of the plugin API, but this harness has version {API_VERSION}; "
-            f"install a release of the plugin for {API_VERSION.partition('.')[0]}.x, or another release of harness"
+            f"it was written for version {declared} of the plugin API, but this harness provides version "
+            f"{API_VERSION}; install a release of the plugin for API {API_VERSION.partition('.')[0]}.x, or another "
+            "version of harness"
         )

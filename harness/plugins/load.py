@@ -16,7 +16,7 @@ from harness.plugins import hookspecs
 from harness.plugins.catalog import Catalog, LoadedPlugin
 from harness.plugins.code import check_api_version, import_object
 from harness.plugins.failures import PluginFailure, described_with_place
-from harness.plugins.find import core, disabled, find
+from harness.plugins.find import core, disabled, find, named
 from harness.plugins.offers import YIELDS, Offer, check_offer, enter
 from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
@@ -32,6 +32,14 @@ def discover(extra: Iterable[str] = ()) -> Catalog:
     does not exist.
     """
     return load(*find(extra))
+
+
+def check_loaded(extra: Iterable[str], catalog: Catalog) -> None:
+    """Raise `harness.PluginError` if one of the files and modules in `extra` is not loaded as a plugin."""
+    requested = {named(source).value for source in extra}
+    for failure in catalog.failures if requested else ():
+        if failure.ref.value in requested:
+            raise PluginError(f"plugin {failure.ref.name!r} ({failure.ref.value}) is not loaded: {failure.message}")
 
 
 def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> Catalog:
@@ -53,7 +61,7 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
                 plugin, offered = thread.call(partial(_load_one, ref), verb="load")
             for other in plugins:
                 if other.module is plugin.module:
-                    raise PluginError(f"it has the same module as plugin {other.ref.name!r}; leave out one of them")
+                    raise PluginError(f"plugin {other.ref.name!r} uses the same module; remove one of them")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin's code may raise anything, including SystemExit

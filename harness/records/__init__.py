@@ -5,6 +5,7 @@ records is in ``docs/reference/record.schema.json``.
 """
 
 from harness.records.events import (
+    DataPrepared,
     EpochEnded,
     Event,
     Fetching,
@@ -27,6 +28,7 @@ from harness.records.record import (
     Gpu,
     Latency,
     Memory,
+    MetricInfo,
     ModelInfo,
     Outcome,
     ParityMark,
@@ -38,6 +40,7 @@ from harness.records.record import (
     Speed,
     Steady,
     Success,
+    TargetScore,
     TimeToTarget,
 )
 from harness.records.spec import (
@@ -59,6 +62,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "ClassScore",
     "DataInfo",
+    "DataPrepared",
     "DataSource",
     "DeviceMemory",
     "Energy",
@@ -76,6 +80,7 @@ __all__ = [
     "InputSpec",
     "Latency",
     "Memory",
+    "MetricInfo",
     "ModelInfo",
     "NamedProtocol",
     "Objective",
@@ -97,5 +102,6 @@ __all__ = [
     "Speed",
     "Steady",
     "Success",
+    "TargetScore",
     "TimeToTarget",
 ]

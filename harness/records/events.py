@@ -9,16 +9,30 @@ class PhaseStarted(Struct, frozen=True, kw_only=True, tag="phase"):
     """The start of a phase, such as ``data`` or ``train``."""
 
     phase: str
+    """Name of the phase."""
 
 
 class Fetching(Struct, frozen=True, kw_only=True, tag="fetching"):
     """Progress of downloading one file of a dataset."""
 
     dataset: str
+    """Name of the dataset."""
     file: str
+    """Name of the file."""
     done_bytes: int
+    """Number of bytes received so far."""
     total_bytes: int | None
-    """None if the size of the file is unknown."""
+    """Size of the file; None if the size of the file is unknown."""
+
+
+class DataPrepared(Struct, frozen=True, kw_only=True, tag="data"):
+    """The end of data preparation, before the model is built."""
+
+    dataset: str
+    examples: dict[str, int]
+    """Number of examples in each split."""
+    warnings: tuple[str, ...]
+    """Warnings about the data, as in `DataInfo.warnings`."""
 
 
 class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
@@ -29,8 +43,11 @@ class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
     step: int
     """Number of optimizer steps so far, out of `steps`."""
     steps: int
+    """Number of optimizer steps in the whole training."""
     loss: float
+    """Most recent training loss."""
     samples_per_s: float
+    """Training throughput, in samples per second."""
 
 
 class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
@@ -47,4 +64,4 @@ class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
     """Validation loss and primary metric."""
 
 
-Event = PhaseStarted | Fetching | Progress | EpochEnded
+Event = PhaseStarted | Fetching | DataPrepared | Progress | EpochEnded

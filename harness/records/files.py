@@ -61,10 +61,10 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
     path = path.resolve()
     if path.is_dir() and any(path.iterdir()) and not (path / MARK).exists():
         raise UsageError(
-            f"{path}: contains other files, and a report replaces the whole directory; choose an empty one"
+            f"{path}: the directory contains other files, which a report would delete; choose an empty directory"
         )
     if path.exists() and not path.is_dir():
-        raise UsageError(f"{path}: is a file; choose a directory")
+        raise UsageError(f"{path}: this is a file; pass the path of a directory")
     scratch = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,10 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
         for name, content in files:
             parts = PurePosixPath(name).parts
             if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
-                raise PluginError(f"the report writes {name!r}, which is not a path inside its directory")
+                raise PluginError(
+                    f"the report writes {name!r}, which is not a path inside its directory; use a relative path "
+                    "without .."
+                )
             place = scratch.joinpath(*parts)
             if place.parent not in made:
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -102,5 +105,5 @@ def safe_name(name: str) -> str:
 
 
 def _sibling(path: Path) -> Path:
-    """Return an unused hidden path in the same directory. A file created at this path gets the default mode."""
+    """Return an unused hidden path in the same directory. A file created at this path has the default mode."""
     return path.with_name(f".{path.name}-{secrets.token_hex(4)}")

@@ -11,29 +11,30 @@ from msgspec import Struct, field
 class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Measurement settings; see ``docs/explanation/measurement.md``.
 
-    Some fields are stored under a different name, so that the keys of runs remain stable.
+    Some fields are stored under a different name, so that the keys of runs remain stable. The constructor raises
+    `ValueError` if a value is out of range.
     """
 
     name: str = "standard"
     """Name of the protocol that the values are based on. Individual values may have been changed."""
     window_s: float = 0.25
-    """Target duration of a timed window. The device is synchronized only at window boundaries. For inference, windows
-    last at most a quarter of `throughput_budget_s`."""
+    """Target duration of a timed window, in seconds. The device is synchronized only at window boundaries. For
+    inference, windows last at most a quarter of `throughput_budget_s`."""
     min_steady_windows: int = field(default=10, name="steady_windows")
     """Minimum number of windows in the steady state."""
     min_steady_s: float = field(default=2.5, name="steady_s")
-    """Minimum duration of the steady state."""
+    """Minimum duration of the steady state, in seconds."""
     max_relative_half_width: float = field(default=0.02, name="interval")
     """Sampling stops when the half-width of the within-run range of the median (see `Steady` in
     ``harness/records/record.py``) is at most this fraction of the median."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
-    """Time limit for sampling. For training, it applies to the windows after the recipe's steps; for inference, to all
-    windows."""
+    """Time limit for sampling, in seconds. For training, it applies to the windows after the recipe's steps; for
+    inference, to all windows."""
     latency_batches: int = 662
     """Number of individually timed batches for latency (a p99 requires 662), unless `latency_budget_s` is exceeded
     first."""
     latency_budget_s: float = 4.0
-    """Time limit for the latency measurement."""
+    """Time limit for the latency measurement, in seconds."""
     target: float | None = None
     """Target for the validation score, used to measure time-to-target; None to use the dataset's target, if any."""
 
@@ -56,11 +57,13 @@ class NamedProtocol(NamedTuple):
     """A protocol with its default seeds and number of repeats."""
 
     protocol: Protocol
+    """Measurement settings."""
     seeds: tuple[int, ...]
     """Default seeds."""
     repeats: int
     """Default number of times that each run is executed. Repeats are interleaved."""
     summary: str
+    """Purpose of the protocol, in one line."""
 
 
 PROTOCOLS = {

@@ -27,6 +27,16 @@ class ClassScore(Struct, frozen=True, kw_only=True):
     """Number of test examples in the class."""
 
 
+class TargetScore(Struct, frozen=True, kw_only=True):
+    """Scores for one target of a regression on the test split."""
+
+    label: str
+    unit: str
+    """Unit of the target; empty if it is unknown."""
+    scores: dict[str, float | None]
+    """Values of the built-in metrics of the task on this target alone."""
+
+
 class SliceScore(Struct, frozen=True, kw_only=True):
     """The primary metric on the test examples that share one value of a group."""
 
@@ -35,8 +45,24 @@ class SliceScore(Struct, frozen=True, kw_only=True):
     value: str
     """Value shared by the examples; for a numeric group, a range of values."""
     support: int
+    """Number of test examples in the slice."""
     score: float | None
-    """None if the metric is undefined for these examples."""
+    """Primary metric; None if the metric is undefined for these examples."""
+
+
+class MetricInfo(Struct, frozen=True, kw_only=True):
+    """Meaning of a score, as declared by the plugin that provides the metric.
+
+    It is stored with the scores, so that a record can be interpreted on a machine without the plugin.
+    """
+
+    higher_is_better: bool
+    title: str = ""
+    """One-line description of the metric."""
+    unit: str = ""
+    """Unit of the scores; empty for fractions."""
+    bounds: tuple[float | None, float | None] = (None, None)
+    """Minimum and maximum of the scores; None if unbounded."""
 
 
 class Scores(Struct, frozen=True, kw_only=True):
@@ -45,12 +71,17 @@ class Scores(Struct, frozen=True, kw_only=True):
     primary: str
     """Name of the task's primary metric."""
     test: dict[str, float | None]
+    """Value of each metric on the test split, by name; None if the metric is undefined."""
     validation: dict[str, float | None]
+    """Value of each metric on the validation split, by name."""
     reference: dict[str, float | None] | None = None
     """Test scores of the model's closed-form solution; None if the model has no such solution."""
     per_class: list[ClassScore] = []
+    """Scores for each class; empty unless the objective is classification."""
     confusion: list[list[int]] = []
     """Confusion matrix, with true classes as rows and predicted classes as columns."""
+    per_target: list[TargetScore] = []
+    """Scores for each target of a regression with several targets. The scores in `test` are averages over them."""
     slices: list[SliceScore] = []
     """Scores for each slice of the test split."""
     intervals: dict[str, tuple[float, float]] = {}
@@ -58,6 +89,8 @@ class Scores(Struct, frozen=True, kw_only=True):
     interval_method: str = "percentile bootstrap"
     """Method of `intervals`. Records without this field have percentile bootstrap intervals, which often contain the
     true score less often than 95% of the time; see ``docs/explanation/statistics.md``."""
+    metrics: dict[str, MetricInfo] = {}
+    """Meaning of each score, by metric; empty in older records."""
 
 
 class Steady(Struct, frozen=True, kw_only=True):
@@ -74,7 +107,7 @@ class Steady(Struct, frozen=True, kw_only=True):
     The ends are order statistics of the windows. If the windows were independent, the range would be a 95% confidence
     interval, but consecutive windows usually resemble each other."""
     high: float | None
-    """Upper end of the same range."""
+    """Upper end of the same range, in samples per second."""
     ended: Literal["target", "budget"]
     """``target`` if the precision required by the protocol was reached, ``budget`` if the time limit was reached
     first."""
@@ -85,6 +118,7 @@ class Speed(Struct, frozen=True, kw_only=True):
 
     train_samples_per_s: float | None
     inference_samples_per_s: float | None
+    """Examples per second in full batches. Padding is not counted."""
     first_step_s: float
     """Duration of the first training step, which includes compilation and allocation."""
     train: Steady | None
@@ -93,7 +127,11 @@ class Speed(Struct, frozen=True, kw_only=True):
     """Steady state of inference."""
     train_flops_per_s: float | None = None
     """Three times the FLOPs of the forward pass for one sample, multiplied by `train_samples_per_s`. The backward pass
-    is counted as two forward passes."""
+    is counted as two forward passes. None if `by_steps` is False."""
+    by_steps: bool | None = None
+    """True if each training step processed one batch; False if each step fitted the model from scratch to the whole
+    training split, so that the training throughput cannot be compared with that of models trained in steps. None in
+    older records."""
 
 
 FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load"]
@@ -115,7 +153,9 @@ class Latency(Struct, frozen=True, kw_only=True):
     """
 
     batch_size: int
+    """Number of examples in each timed batch."""
     samples: int
+    """Number of timed batches."""
     p50_ms: float | None
     p90_ms: float | None
     p99_ms: float | None
@@ -125,8 +165,11 @@ class DeviceMemory(Struct, frozen=True, kw_only=True):
     """Peak memory of the accelerator; a value is None if the framework or driver does not report it."""
 
     allocator_peak_bytes: int | None
+    """Peak of the memory allocated by the framework."""
     reserved_peak_bytes: int | None
+    """Peak of the memory reserved by the framework's allocator."""
     driver_peak_bytes: int | None
+    """Peak of the memory that the driver attributes to the process."""
 
 
 class Memory(Struct, frozen=True, kw_only=True):
@@ -142,24 +185,31 @@ class Memory(Struct, frozen=True, kw_only=True):
     """Summed peak memory of the worker and all processes that it started, in the phase with the largest sum; None if
     the worker started no processes or if this was not measured."""
     device: DeviceMemory | None = None
+    """Peak memory of the accelerator; None for a run on the CPU."""
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
     """Energy and mean power over the windows of the steady state. A value is None if no counter is available."""
 
     train_j_per_sample: float | None
+    """Energy of training, in joules per sample."""
     train_w: float | None
+    """Mean power during training, in watts."""
     inference_j_per_sample: float | None
+    """Energy of inference, in joules per sample."""
     inference_w: float | None
+    """Mean power during inference, in watts."""
 
 
 class Energy(Struct, frozen=True, kw_only=True):
     """Energy consumed by entire processor packages and the entire GPU, including by other processes that use them."""
 
     cpu: EnergyUse | None = None
+    """Energy of the processor packages; None if it was not measured."""
     cpu_source: str = ""
     """Name of the counter, such as ``RAPL: package-0, dram``, or the reason why there is no value."""
     gpu: EnergyUse | None = None
+    """Energy of the GPU; None if it was not measured."""
     gpu_source: str = ""
     """Name of the GPU counter, or the reason why there is no value."""
 
@@ -168,11 +218,14 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
     """The first epoch whose validation score reached the target. The whole curve is in `Success.curves`."""
 
     metric: str
+    """Name of the validation metric."""
     target: float
+    """Target for the score."""
     train_s: float | None
     """Training time up to the end of that epoch in seconds, excluding validation; None if the target was never
     reached."""
     epoch: int | None
+    """Number of that epoch, starting at 1; None if the target was never reached."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
@@ -227,6 +280,7 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
     """Outcome of a failed run."""
 
     kind: FailureKind
+    """Cause of the failure, such as ``oom`` or ``timeout``."""
     message: str
     """One-line reason."""
     log_tail: str = ""
@@ -255,13 +309,18 @@ class Environment(Struct, frozen=True, kw_only=True):
     python: str
     cpu: str
     cores: int
-    """Number of CPU cores that the process may use."""
+    """Number of CPU cores that the process may use: the size of its affinity mask or, if smaller, its CPU quota rounded
+    up."""
     memory_bytes: int
+    """Total main memory in bytes."""
     gpus: list[Gpu]
+    """GPUs of the machine; empty if there are none."""
     packages: dict[str, str]
     """Installed version of each distribution, by name."""
     load_1min: float | None
     """One-minute load average at the start of the run."""
+    cpu_quota: float | None = None
+    """CPU quota of the process's control groups, in cores; None if there is none, and in older records."""
     git_commit: str | None = None
     """Commit of the harness checkout, followed by ``+dirty`` if the checkout was modified; None for an installed
     package."""
@@ -273,10 +332,15 @@ class Provenance(Struct, frozen=True, kw_only=True):
     dataset_digest: str | None = None
     """SHA-256 (hex) over the name, dtype, shape and bytes of each array in the prepared splits."""
     initial_weights_digest: str | None = None
+    """SHA-256 (hex) of the canonical weights before training."""
     final_weights_digest: str | None = None
+    """SHA-256 (hex) of the canonical weights after training."""
     plugins: list[PluginRef] = []
+    """Plugins that the run loaded."""
     data: DataInfo | None = None
+    """Description of the prepared data; None if the run failed before the data was prepared."""
     device_name: str | None = None
+    """Description of the device, such as the name of the GPU model; None if the run failed before it was chosen."""
     notes: dict[str, str] = {}
     """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism."""
 
@@ -289,7 +353,7 @@ class Roofline(Struct, frozen=True, kw_only=True):
     precision: Precision
     threads: int
     hardware: str
-    """Name of the CPU or GPU."""
+    """Name of the CPU, or the backend's description of another device."""
     versions: dict[str, str]
     """Versions of the backend's packages."""
     matrix_flops_per_s: float
@@ -309,6 +373,7 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     backend: str
     """Backend with which the run's backend was compared."""
     passed: bool
+    """True if all stages of the check passed."""
     error: float | None
     """Largest relative error of the logits; None if the logits could not be compared."""
     verdict: str
@@ -334,6 +399,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     environment: Environment
     provenance: Provenance
     outcome: Outcome
+    """Results of a successful run, or the reason for a failure."""
     parity: list[ParityMark] = []
     """Results of the checks requested with ``harness run --parity``; empty if no check was requested."""
     roofline: Roofline | None = field(default=None, name="peak")

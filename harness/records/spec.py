@@ -36,27 +36,39 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
       s^ = s / (1 - beta2^t); p -= a m^ / (sqrt(s^) + epsilon).
     - ``adamw`` (Loshchilov and Hutter 2019): p -= a w p first, then the Adam step without w in g.
 
-    Weight decay is applied only to parameters with ``Parameter.decay=True``.
+    Weight decay is applied only to parameters with ``Parameter.decay=True``. The constructor raises `ValueError` if a
+    value is out of range.
     """
 
     epochs: int = 10
+    """Number of passes over the training split."""
     batch_size: int = 64
+    """Number of examples in a batch, for training and inference."""
     optimizer: Literal["sgd", "rmsprop", "adam", "adamw"] = "adamw"
+    """Update rule of the optimizer."""
     learning_rate: float = 1e-3
+    """Learning rate after warm-up and before decay."""
     momentum: float = 0.0
+    """Momentum of ``sgd``."""
     nesterov: bool = False
+    """True for Nesterov momentum in ``sgd``."""
     beta1: float = 0.9
+    """Decay rate of the first moment estimate in ``adam`` and ``adamw``."""
     beta2: float = 0.999
+    """Decay rate of the second moment estimate in ``adam`` and ``adamw``."""
     epsilon: float = 1e-8
+    """Constant added to the denominator of the step in ``rmsprop``, ``adam`` and ``adamw``."""
     weight_decay: float = 0.0
+    """Weight decay, coupled (added to the gradient) except in ``adamw``."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate schedule after warm-up: constant, or linear or cosine decay to zero at the last step."""
     warmup_fraction: float = 0.0
-    """Fraction of all steps during which the learning rate rises linearly from zero."""
+    """Fraction of all steps during which the learning rate increases linearly from zero."""
     clip_norm: float | None = None
     """Maximum global 2-norm of the gradients. Gradients with a larger norm are scaled down to it. None for no
     clipping."""
     label_smoothing: float = 0.0
+    """Probability mass that the target distribution spreads evenly over all classes (Szegedy et al. 2016)."""
     dropout: float = 0.0
     """Dropout probability in all dropout layers of the model; 0 for models without dropout layers."""
 
@@ -114,17 +126,25 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     resolved device.
     """
     precision: Precision = "fp32"
+    """Numeric precision of training and inference."""
     compile: bool = False
+    """True to compile the model with the backend's compiler."""
     deterministic: bool = False
     """True to use only deterministic kernels, which are slower on a GPU."""
     seed: int = 0
+    """Seed for initial weights, batch order, augmentation and dropout."""
     threads: int = 1
+    """Number of CPU threads."""
     recipe: Recipe
     protocol: Protocol = Protocol()
     pretrained: Pretrained | None = None
+    """Checkpoint from which training starts; None for initial weights drawn from the seed."""
     task_options: dict[str, Any] = {}
+    """Options of the task, by name."""
     dataset_options: dict[str, Any] = {}
+    """Options of the dataset, by name."""
     model_options: dict[str, Any] = {}
+    """Values of the model's configuration, by name."""
     source: DataSource | None = None
     """Source of a user-provided data file; None for a dataset that a plugin provides."""
 
@@ -177,7 +197,9 @@ class InputSpec(Struct, frozen=True, kw_only=True):
     """Shape of an input array without the batch axis, and name of its numpy dtype."""
 
     shape: tuple[int, ...]
+    """Shape of one example."""
     dtype: str
+    """Name of the numpy dtype, such as ``float32``."""
 
 
 class DataInfo(Struct, frozen=True, kw_only=True):
@@ -191,6 +213,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     outputs: int
     """Number of classes, or number of regression targets."""
     label_names: tuple[str, ...] = ()
+    """Names of the classes, in the order of their indices; for regression, names of the targets."""
     target_mean: tuple[float, ...] = ()
     """Means of the training targets, used to standardize regression targets. `in_target_unit` reverses the
     standardization."""
@@ -199,6 +222,21 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     details: dict[str, bool | int | float | str] = {}
     """Additional results of preprocessing, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and
     ``truncated_share``."""
+    warnings: tuple[str, ...] = ()
+    """Warnings about the data from the dataset, the task and the core's own checks."""
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Unit of each regression target, with an empty string for an unknown unit; empty for other objectives.
+
+        The entry ``target_unit`` of `details` contains the unit that all targets share, or one unit per target,
+        separated by commas.
+        """
+        if self.objective != "regression":
+            return ()
+        stated = str(self.details.get("target_unit", ""))
+        parts = tuple(part.strip() for part in stated.split(","))
+        return parts if len(parts) == self.outputs else (stated,) * self.outputs
 
     def in_target_unit(self, values: NDArray[Any]) -> NDArray[Any]:
         """Convert standardized targets or predictions to the unit of the original targets.

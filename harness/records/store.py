@@ -15,23 +15,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.records import SCHEMA_VERSION, RunRecord
-from harness.records.arrays import read_arrays
 from harness.records.files import replacing
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 AUDIT = "audit.json"
 _SCRATCH = ".partial-"
 _NO_RECORD = (FileNotFoundError, NotADirectoryError)
-"""Exceptions raised when reading the record from a directory that does not contain a run."""
+"""Exceptions that are raised when the record is read from a directory that does not contain a run."""
 
 
 def _from_1(record: dict[str, Any]) -> dict[str, Any]:
@@ -103,15 +99,17 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
         version = msgspec.json.decode(data, type=_Version).schema_version
         if version > SCHEMA_VERSION:
             raise RecordError(
-                f"{path}: schema version {version} is newer than {SCHEMA_VERSION}, the newest that this version of "
-                "harness reads; upgrade harness"
+                f"{path}: this version of harness reads schema versions up to {SCHEMA_VERSION}, but the record has "
+                f"version {version}; upgrade harness"
             )
         if version == SCHEMA_VERSION:
             return msgspec.json.decode(data, type=RunRecord)
         raw = msgspec.json.decode(data)
         for step in range(version, SCHEMA_VERSION):
             if step not in MIGRATIONS:
-                raise RecordError(f"{path}: unknown schema version {version}")
+                raise RecordError(
+                    f"{path}: unknown schema version {version}; harness reads versions 1 to {SCHEMA_VERSION}"
+                )
             raw = MIGRATIONS[step](raw)
         return msgspec.convert(raw, RunRecord)
     except (
@@ -120,7 +118,7 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
         LookupError,
         TypeError,
     ) as error:  # migrating a damaged record raises the last two
-        raise RecordError(f"{path}: is not a valid record: {error}") from None
+        raise RecordError(f"{path}: not a valid record: {error}") from None
 
 
 def write_json(path: Path, value: object) -> None:
@@ -158,7 +156,10 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Create a hidden directory for an unfinished run, and remove it on exit unless `commit` has renamed it."""
+        """Create a hidden directory for an unfinished run, and remove it on exit unless `commit` has renamed it.
+
+        Raises `harness.RecordError` if it cannot be created.
+        """
         try:
             path = Path(tempfile.mkdtemp(dir=self.path, prefix=_SCRATCH))
         except OSError as error:
@@ -169,7 +170,10 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     def commit(self, scratch: Path, record: RunRecord) -> StoredRun:
-        """Assign the repeat number and run ID, write the record, and rename the directory."""
+        """Assign the repeat number and run ID, write the record, and rename the directory.
+
+        Raises `harness.RecordError` if the record cannot be written.
+        """
         spec, key = record.spec, record.spec.key
         stem = f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{key[:8]}"
         scratch.chmod(0o755)
@@ -191,7 +195,10 @@ class Store:
             repeat += 1
 
     def load(self) -> Loaded:
-        """Return all readable runs. Unreadable records are listed in `Loaded.problems` and do not raise."""
+        """Return all readable runs. Unreadable records are listed in `Loaded.problems` and do not raise.
+
+        Raises `harness.RecordError` if the results directory itself cannot be read.
+        """
         runs, problems = [], []
         with no_collection():
             for path in self._directories():
@@ -221,14 +228,6 @@ class Store:
             raise UsageError(f"{len(matches)} runs match {text!r}: {shown}{' ...' if len(matches) > 6 else ''}")
         path = names[matches[0]]
         return StoredRun(path, read_record(path / RECORD))
-
-    def arrays(self, run: StoredRun) -> dict[str, NDArray[Any]]:
-        """Return the raw samples of a run; empty if the run failed before any were stored.
-
-        Raises `harness.RecordError` if they cannot be read.
-        """
-        path = run.path / ARRAYS
-        return read_arrays(path) if path.exists() else {}
 
     def _directories(self) -> list[Path]:
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -111,8 +112,7 @@ def check(subject: Subject, catalog: Catalog) -> list[Finding]:
         environment = thread_environment(1) | environment_of(subject, catalog)
     except HarnessError as error:  # the network's backend does not exist
         wrong = Finding(rule=rules[0].name, subject=str(subject), passed=False, seen=str(error), fix=_NO_BACKEND)
-        reason = "the backend does not exist"
-        return [wrong, *(Finding(rule=r.name, subject=str(subject), passed=None, seen=reason) for r in rules[1:])]
+        return [wrong, *(_not_checked(rule.name, subject, "the backend does not exist") for rule in rules[1:])]
     failure = call_in_child(
         check_rules,
         CheckJob(subject=subject, plugins=tuple(plugin.ref for plugin in catalog.plugins)),
@@ -123,13 +123,15 @@ def check(subject: Subject, catalog: Catalog) -> list[Finding]:
     )
     if len(findings) < len(rules):
         rule = rules[len(findings)]
-        seen = failure.message if failure else "the check returned no finding"
+        seen = failure.message if failure else "the check returned no result"
         findings.append(Finding(rule=rule.name, subject=str(subject), passed=False, seen=seen, fix=rule.fix))
         reason = f"the process ended while checking {rule.name}"
-        findings += [
-            Finding(rule=left.name, subject=str(subject), passed=None, seen=reason) for left in rules[len(findings) :]
-        ]
+        findings += [_not_checked(left.name, subject, reason) for left in rules[len(findings) :]]
     return findings
+
+
+def _not_checked(rule: str, subject: Subject, reason: str) -> Finding:
+    return Finding(rule=rule, subject=str(subject), passed=None, seen=reason)
 
 
 def environment_of(subject: Subject, catalog: Catalog) -> dict[str, str]:
@@ -148,10 +150,7 @@ def parity(subject: Subject, catalog: Catalog) -> Finding:
     from harness.testing.rule import NotChecked
 
     model, _, backend = subject.name.rpartition("/")
-
-    def not_checked(reason: str) -> Finding:
-        return Finding(rule=PARITY, subject=str(subject), passed=None, seen=reason)
-
+    not_checked = partial(_not_checked, PARITY, subject)
     if not catalog.backend(backend).trains_by_steps:
         return not_checked("each training step of the backend fits the model from scratch")
     others = [
@@ -198,21 +197,19 @@ def rule_argument(subject: Subject, catalog: Catalog) -> Any:
     raise ValueError(subject.kind)
 
 
-def apply_rules(subject: Subject, catalog: Catalog, rules: Sequence[Rule[Any]] = ()) -> Iterator[Finding]:
+def apply_rules(subject: Subject, catalog: Catalog) -> Iterator[Finding]:
     """Check an object in this process, and yield the findings.
 
     If several rules fail with the same message, only the first one is reported as broken.
     """
     argument = rule_argument(subject, catalog)
     reported: dict[str, str] = {}
-    for rule in rules or RULES[subject.kind]:
+    for rule in RULES[subject.kind]:
         finding = rule.apply(str(subject), argument)
         if finding.passed is False:
             first = reported.setdefault(finding.seen, finding.rule)
             if first != finding.rule:
-                finding = Finding(
-                    rule=rule.name, subject=str(subject), passed=None, seen=f"it fails in the same way as {first}"
-                )
+                finding = _not_checked(rule.name, subject, f"the check fails with the same error as {first}")
         yield finding
 
 

@@ -102,11 +102,11 @@ def _other_targets(targets: NDArray[Any]) -> NDArray[Any]:
         return targets[::-1]
     import numpy as np
 
-    return np.where(targets == IGNORED, targets, targets.max() - targets)  # positions without a target stay ignored
+    return np.where(targets == IGNORED, targets, targets.max() - targets)  # positions without a target remain ignored
 
 
 def _other(array: NDArray[Any]) -> NDArray[Any]:
-    """Return different values with the same dtype. Integers stay within the same bounds."""
+    """Return different values with the same dtype. Integers remain within the same bounds."""
     import numpy as np
 
     if array.dtype == object:

@@ -329,7 +329,7 @@ class SessionSuite:
     def test_token_classification_loss_is_the_mean_over_the_positions_that_count(self, smoothing: float) -> None:
         """Check that the weight of an example is proportional to its number of positions with a target."""
         if self.positions is None:
-            pytest.skip("the suite has no network for positions")
+            pytest.skip("the suite does not define a network for token classification")
         info = DataInfo(
             kind="positions",
             inputs={"features": InputSpec(shape=(3, 2), dtype="float32")},

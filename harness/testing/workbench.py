@@ -39,7 +39,7 @@ class Workbench:
     @cached_property
     def spec(self) -> RunSpec:
         """Settings for a run on the CPU with one thread. Raises `NotChecked` without a suitable model and dataset."""
-        from harness.plan.expand import expand
+        from harness.plan.expand import expand, suits
         from harness.plan.selection import Selection
 
         if reason := missing(self.backend.requires):
@@ -48,15 +48,15 @@ class Workbench:
             (provided.value, model.value)
             for provided in self.catalog.tasks.values()
             for model in self.catalog.models.values()
-            if provided.value.produces in model.value.accepts
-            and provided.value.objective in model.value.objectives
+            if suits(provided.value, model.value)
             and self.catalog.network(model.value.name, self.backend.name) is not None
             and self._model in ("", model.value.name)
             and self._is_here(provided.value.default_dataset)
         ]
         if not pairs:
             raise NotChecked(
-                "no network for it with data on this machine; yield a harness.NetworkRef in harness_networks"
+                "no task with installed data has a network for this backend; "
+                "yield a harness.NetworkRef in harness_networks"
             )
         task, family = min(pairs, key=lambda pair: (self._size(pair[0].default_dataset), not pair[1].has_dropout))
         selection = Selection(
@@ -111,7 +111,7 @@ class Workbench:
     def session(self, **changes: Any) -> Iterator[Session]:
         """Open a session with changes to the request, set the initial weights, and close the session on exit."""
         if self.does_not_open:
-            raise NotChecked("the session does not open")
+            raise NotChecked("the session cannot be opened")
         session = self.backend.open(dataclasses.replace(self.request, **changes))
         try:
             session.set_weights(self.weights)

@@ -58,7 +58,7 @@ class BaselineSession(harness.Session):
 
     def predict(self, inputs: Mapping[str, Array]) -> Array:
         if self._fitted is None:
-            raise UnsupportedError("this baseline is not fitted, so it cannot predict; it has no initial weights")
+            raise UnsupportedError("this baseline is not fitted, so it cannot predict; train it first")
         return self._outputs(self._fitted, self._features(inputs))
 
     def _outputs(self, fitted: Any, features: Any) -> Array:
@@ -75,7 +75,7 @@ class BaselineSession(harness.Session):
             scores = fitted.decision_function(features)
             if scores.ndim == 1:  # with two classes, positive values favor the second
                 scores = np.stack([-scores, scores], axis=1) / 2
-        # A class that is missing from the training split gets a score that never exceeds the others.
+        # A class that is missing from the training split has a score that never exceeds those of other classes.
         outputs = np.full((len(scores), self._info.outputs), min(np.log(MIN_PROBABILITY), scores.min()), np.float32)
         outputs[:, fitted.classes_] = scores
         return outputs

@@ -44,7 +44,10 @@ class CldrLangid(Dataset):
     license = "Unicode License v3 (https://www.unicode.org/license.txt)"
     homepage = "https://cldr.unicode.org/"
     citation = "Unicode Common Locale Data Repository, as distributed with babel"
-    notes = "Created for this harness, so there are no published results. Sizes are those with babel 2.18."
+    notes = (
+        "This dataset was created for harness, so there are no published results. The numbers of examples are for "
+        "babel 2.18."
+    )
     examples = {"train": 12_586, "validation": 1_574, "test": 1_574}
     inputs = INPUTS
     label_names = LANGUAGES

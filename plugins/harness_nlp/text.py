@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import DataError
+from harness import DataError, read_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,7 +108,7 @@ def _pretrained(folder: Path) -> Any:
             tokenizer.no_padding()
             tokenizer.no_truncation()
             return tokenizer
-        pieces = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+        pieces = read_lines(folder / "vocab.txt")
         config = folder / "tokenizer_config.json"
         settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     except Exception as error:  # tokenizers raises a plain Exception for a file that it cannot read

@@ -32,7 +32,7 @@ class Diabetes(Dataset[SeededSplit]):
     license = "published with Efron et al. 2004; distributed with scikit-learn (BSD-3-Clause)"
     homepage = "https://www4.stat.ncsu.edu/~boos/var.select/diabetes.html"
     citation = "Efron, Hastie, Johnstone and Tibshirani 2004, Least Angle Regression, Annals of Statistics 32(2)"
-    notes = "No published split: drawn with a seed."
+    notes = "There is no published split. Splits are drawn at random with a seed."
     examples = {"train": 308, "validation": 45, "test": 89}
     inputs = {"features": RawInput(shape=(10,), dtype="float64")}
     label_names = ("progression",)

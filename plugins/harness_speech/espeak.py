@@ -1,15 +1,15 @@
-"""Speech synthesis with espeak-ng, in a separate process.
+"""Speech synthesis with the espeak-ng library.
 
 espeak-ng keeps state between utterances (the phase of its oscillators, the random numbers of its breath noise) that
-cannot be reset, and it seeds itself from the clock. A new process with a fixed seed and the same utterances in the same
-order gives the same samples. The process also isolates the caller from crashes and printed output.
+cannot be reset, and it seeds itself from the clock. Therefore, each call of `synthesize` loads a new copy of the
+library, with its own variables, and sets both seeds: that of espeak-ng and that of the C library, which espeak-ng also
+uses. The same utterances in the same order then give the same samples.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE_HZ = 22050
 """Sample rate of espeak-ng's voices."""
-REQUIRES = {"espeakng_loader": "pip install 'harness[speech]'"}
-_TIMEOUT_S = 120
+REQUIRES = {"espeakng_loader": "ml-harness[speech]"}
 
 
 class Utterance(NamedTuple):
@@ -64,66 +63,44 @@ def synthesize(utterances: list[Utterance]) -> list[NDArray[np.int16]]:
     """
     import numpy as np
 
-    _data_folder()
-    with tempfile.TemporaryDirectory(prefix="harness-espeak-") as folder:
-        output = Path(folder) / "speech.npz"
-        try:
-            child = subprocess.run(
-                [sys.executable, "-P", "-m", __name__, str(output)],
-                input=json.dumps(utterances),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise DataError(f"espeak-ng did not finish within {_TIMEOUT_S} s") from error
-        if child.returncode:
-            reason = (child.stderr + child.stdout).strip()[-1000:]
-            raise DataError(f"espeak-ng failed (exit status {child.returncode}): {reason or 'no message'}")
-        with np.load(output) as stored:
-            samples, lengths = stored["samples"], stored["lengths"]
-    if not lengths.all():
-        raise DataError(f"espeak-ng produced no samples for {utterances[int(lengths.argmin())]}")
-    return np.split(samples, np.cumsum(lengths)[:-1])
+    data = _data_folder()
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        # espeak-ng keeps only about 160 characters of the path to its data and does not find the data if it is longer.
+        link = Path(folder) / data.name
+        link.symlink_to(data.absolute())
+        library = _library(folder, link)
+        recordings = [np.frombuffer(samples, np.int16) for samples in _speak(library, utterances)]
+    for utterance, samples in zip(utterances, recordings, strict=True):
+        if not samples.size:
+            raise DataError(f"espeak-ng produced no samples for {utterance}")
+    return recordings
 
 
-def _library() -> Any:
-    """Return espeak-ng as a ctypes library, initialized to pass its samples to a callback.
-
-    This changes the working directory so that the path to the data can be relative: espeak-ng keeps only about 160
-    characters of the path and does not find the data if it is longer.
-    """
+def _library(folder: str, data: Path) -> Any:
+    """Return a copy of espeak-ng in `folder` as a ctypes library, initialized to pass its samples to a callback."""
     import ctypes
-    import os
 
     import espeakng_loader
 
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    library = ctypes.CDLL(shutil.copy(espeakng_loader.get_library_path(), folder))
     library.espeak_Synth.argtypes = (
         *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint),
         *(ctypes.c_void_p, ctypes.c_void_p),
     )
     library.espeak_ng_SetRandSeed.argtypes = (ctypes.c_long,)
-    os.chdir(_data_folder().parent)
     synchronous, dont_exit = 2, 0x8000
-    rate = library.espeak_Initialize(synchronous, 0, os.fsencode(_data_folder().name), dont_exit)
+    rate = library.espeak_Initialize(synchronous, 0, os.fsencode(data), dont_exit)
     if rate != SAMPLE_RATE_HZ:
-        sys.exit(f"espeak_Initialize returned {rate}, not {SAMPLE_RATE_HZ}, for the data in {_data_folder()}")
+        raise DataError(f"espeak_Initialize returned {rate}, not {SAMPLE_RATE_HZ}, for the data in {data}")
+    library.espeak_ng_SetRandSeed(1)
+    ctypes.CDLL(None).srand(1)
     return library
 
 
-def _main(output: Path, utterances: list[Utterance]) -> None:
-    """Synthesize `utterances` in the child process.
-
-    Writes ``samples`` (int16, concatenated) and ``lengths`` (int64) to the npz file `output`.
-    """
+def _speak(library: Any, utterances: list[Utterance]) -> list[bytes]:
+    """Return the samples of each utterance, int16 in the byte order of this machine."""
     import ctypes
 
-    import numpy as np
-
-    library = _library()
     chunks: list[bytes] = []
 
     def receive(samples: Any, count: int, _events: Any) -> int:
@@ -134,7 +111,6 @@ def _main(output: Path, utterances: list[Utterance]) -> None:
     callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
     callback = callback_type(receive)  # this reference keeps the callback alive while the library may call it
     library.espeak_SetSynthCallback(callback)
-    library.espeak_ng_SetRandSeed(1)
     rate_parameter, pitch_parameter, characters_utf8 = 1, 3, 1
     recordings: list[bytes] = []
     for utterance in utterances:
@@ -148,11 +124,6 @@ def _main(output: Path, utterances: list[Utterance]) -> None:
             or library.espeak_Synth(text, len(text), 0, 1, 0, characters_utf8, None, None)
         )
         if status:
-            sys.exit(f"espeak-ng returned status {status} for {utterance}")
+            raise DataError(f"espeak-ng returned status {status} for {utterance}")
         recordings.append(b"".join(chunks))
-    lengths = np.array([len(samples) // 2 for samples in recordings], np.int64)
-    np.savez(output, samples=np.frombuffer(b"".join(recordings), np.int16), lengths=lengths)
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]).absolute(), [Utterance(*fields) for fields in json.load(sys.stdin)])
+    return recordings

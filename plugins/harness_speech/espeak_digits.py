@@ -84,7 +84,7 @@ class EspeakDigits(Dataset[EspeakDigitsOptions]):
     """Digits spoken by about 100 synthetic voices: women, men, children, robots and whispering voices.
 
     The voices are espeak-ng's variants. No voice is in two splits, so the test score measures generalization to new
-    voices. Nothing is downloaded or stored: synthesis takes seconds and gives the same samples each time.
+    voices. Nothing is downloaded or stored: synthesis takes seconds and produces the same samples each time.
 
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Targets: 0 to 9. Groups: ``voice`` and
     ``language``.
@@ -97,7 +97,10 @@ class EspeakDigits(Dataset[EspeakDigitsOptions]):
     license = "synthesized locally; espeak-ng's license (GPL-3.0-or-later) does not apply to its output"
     homepage = "https://github.com/espeak-ng/espeak-ng"
     citation = "espeak-ng, synthesized with the voices of the installed espeakng-loader"
-    notes = "Created for this harness, so there are no published results. Sizes are those with espeakng-loader 0.2.4."
+    notes = (
+        "This dataset was created for harness, so there are no published results. The numbers of examples are for "
+        "espeakng-loader 0.2.4."
+    )
     examples = {"train": 2_880, "validation": 600, "test": 640}
     inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
     label_names = DIGITS

@@ -24,13 +24,14 @@ class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Sample rate in Hz to resample waveforms to, at least 1000. If None, the lowest rate of the training examples,
     capped at 16000."""
     normalize: bool = field(default=True, name="normalise")
-    """True if each waveform is normalized to zero mean and unit variance; otherwise it stays in [-1, 1] as recorded."""
+    """True if each waveform is normalized to zero mean and unit variance; otherwise, samples remain in [-1, 1] as
+    recorded."""
     shift_ms: float = 0.0
     """Maximum random shift of training waveforms in time, in milliseconds, in each direction; zeros are shifted in. 100
     is the default of TensorFlow's Speech Commands example."""
     noise_snr_db: float | None = None
-    """Signal-to-noise ratio, in decibels, of white noise added to training waveforms; the padding stays zero. If None,
-    no noise is added."""
+    """Signal-to-noise ratio, in decibels, of white noise added to training waveforms; the padding remains zero. If
+    None, no noise is added."""
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not 0 < self.seconds <= 3600:
@@ -84,7 +85,7 @@ class Speech(Task[SpeechOptions]):
         def rates(split: Split) -> list[int]:
             own, common = split.inputs.get("sample_rate_hz"), data.details.get("sample_rate_hz")
             if own is None and not common:
-                raise DataError("the dataset does not state its sample rate; add 'sample_rate_hz' to its details")
+                raise DataError("the dataset does not specify its sample rate; add 'sample_rate_hz' to its details")
             return [int(common or 0)] * len(split) if own is None else own.tolist()
 
         rate_hz = options.sample_rate_hz or min([HIGHEST_RATE_HZ, *rates(data.train)])

@@ -45,7 +45,7 @@ class _Preprocessor(Struct, frozen=True, kw_only=True):
 
     image_processor_type: str | None = None
     feature_extractor_type: str | None = None
-    """Name of the processor in older files."""
+    """Name of the image processor, as written by older versions of `transformers`."""
     do_resize: bool | None = None
     size: int | _Size | None = None
     crop_pct: float | None = None

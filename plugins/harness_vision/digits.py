@@ -34,7 +34,10 @@ class Digits(Dataset[SeededSplit]):
     license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits"
     citation = "Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI, doi:10.24432/C50P49"
-    notes = "No published split: drawn with a seed within each class; a writer's digits may be in several splits."
+    notes = (
+        "There is no published split. Splits are drawn at random with a seed within each class; a writer's digits may "
+        "be in several splits."
+    )
     examples = {"train": 1_257, "validation": 180, "test": 360}
     inputs = {"image": RawInput(shape=(8, 8, 1), dtype="uint8")}
     label_names = tuple("0123456789")

@@ -32,7 +32,7 @@ def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual
     elif len(sizes) == 1:
         height, width = next(iter(sizes))
     elif options.resize == "none":
-        raise DataError("the images have several sizes, and resize is none; set the size to crop: task.image_size")
+        raise DataError("the images have several sizes, and resize is none; set task.image_size to the size to crop")
     else:
         height = width = usual
     return height, width, options.channels or max((image.shape[2] for image in images), default=3)

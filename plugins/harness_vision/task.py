@@ -129,7 +129,7 @@ def check_images(name: str, split: Split, shape: tuple[int, ...], pixel_max: flo
     if images.ndim != 4 or images.dtype != "uint8":
         raise DataError(f"{name} images are {images.dtype} of shape {images.shape}; expected uint8 [N, H, W, C]")
     if images.shape[1:] != shape:
-        raise DataError(f"{name} images have shape {images.shape[1:]}, but those of the training split have {shape}")
+        raise DataError(f"{name} images have shape {images.shape[1:]}, but the training images have {shape}")
     check_range(name, images, pixel_max)
 
 

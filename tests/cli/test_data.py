@@ -63,7 +63,7 @@ def test_data_command_help_has_examples(invoke: Invoke, command: str) -> None:
         ("verify fra", "did you mean 'far'?"),
         ("path fra", "did you mean 'far'?"),
         ("clear fra", "did you mean 'far'?"),
-        ("path toy-colors", "dataset 'toy-colors' is embedded"),
+        ("path toy-colors", "dataset 'toy-colors' has no files to download"),
     ],
 )
 def test_data_command_wrong_request_downloads_nothing(
@@ -116,7 +116,7 @@ def test_data_info_shows_declared_fields(invoke_installed: Invoke) -> None:
     assert classes.endswith(", lost_or_stolen_card and 65 more")
     energy = info_lines(invoke_installed, "uci-energy")
     assert "examples  622 train, 69 validation, 77 test, with the default options" in energy
-    assert "splits    20 published; --split all runs all of them" in energy
+    assert "splits    20 published; use all of them with --split all" in energy
     assert "inputs    features: float64 [8]" in energy
     assert "target    heating load" in energy
     assert "inputs      waveform: float32 [any]" in info_lines(invoke_installed, "fsdd")
@@ -149,7 +149,7 @@ def test_data_fetch_path_verify_and_clear(far: Invoke, server: FileServer) -> No
 
     fetched = far("data", "fetch", "far", "toy-colors", "far")
     folder = Path(fetched.stdout.splitlines()[0].removeprefix("far: "))
-    assert fetched.stdout == f"far: {folder}\ntoy-colors: embedded, there are no files in the cache\n"
+    assert fetched.stdout == f"far: {folder}\ntoy-colors: embedded in the package; no files in the cache\n"
     assert fetched.exit_code == 0
     assert (folder / "train.tsv").is_file()
     assert far("data", "path", "far").stdout == f"{folder}\n"

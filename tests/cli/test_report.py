@@ -175,7 +175,7 @@ def test_show_invalid_record_names_its_file(invoke: Invoke, tmp_path: Path, cont
     (tmp_path / "results" / name / "record.json").write_bytes(content)
     result = invoke("show", name)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"results/{name}/record.json: is not a valid record" in result.stderr
+    assert f"results/{name}/record.json: not a valid record" in result.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

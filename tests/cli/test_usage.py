@@ -196,3 +196,28 @@ def test_doctor_lists_backends_and_checks_the_results_directory(
     found = msgspec.json.decode(refused.stdout)
     assert found["results_problem"].endswith("file is not a directory; choose another directory with --results DIR")
     assert {backend["name"]: len(backend["devices"]) for backend in found["backends"]}["toy-numpy"] == 1
+
+
+def test_list_options_prints_defaults_and_meanings(invoke: Invoke, toy: Path) -> None:
+    listing = invoke("list", "options", "--task", "toy-classify").stdout
+    assert listing.startswith("recipe of toy-linear on toy-colors\n")
+    line = next(line for line in listing.splitlines() if line.split()[:1] == ["recipe.epochs"])
+    assert line.split(maxsplit=2)[2] == "Number of passes over the training split."
+    assert "dataset.noise" in listing
+    everything = invoke("list", "options").stdout
+    assert "\ndataset from table files\n" in everything
+    assert "\nmodel toy\n" in everything
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("list models --task toy-classify", "select the settings of `harness list options`; add `options`"),
+        ("list options --dataset toy-colors", "--dataset requires --task"),
+        ("list options --task toy-clasify", "did you mean 'toy-classify'?"),
+    ],
+)
+def test_list_options_rejects_wrong_selections(invoke: Invoke, toy: Path, arguments: str, message: str) -> None:
+    result = invoke(*arguments.split())
+    assert result.exit_code == 2
+    assert message in result.stderr

@@ -60,7 +60,7 @@ def test_extract_any_names_and_contents_restores_files(
     ["../out", "a/../../out", "/out", "//out", "a//b", "C:/out", "C:out", "a\\..\\..\\out", "..", "a/.."],
 )
 def test_extract_member_outside_the_folder_is_refused(name: str, member: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="could be written outside the dataset's folder"):
+    with pytest.raises(DataError, match="may be outside the dataset's folder"):
         extract(FORMATS[name]({member: b"evil"}), name, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"archive", "into"}
     assert not Path("/out").exists()
@@ -99,14 +99,14 @@ def test_extract_decompression_bomb_is_refused_within_the_limit(
     monkeypatch.setattr(archives, "EXPANSION", 0)
     zeros = {"a": bytes(700_000), "b": bytes(700_000)}
     body = gzip.compress(bytes(1_400_000)) if name == "a.gz" else FORMATS[name](zeros)
-    with pytest.raises(DataError, match="like a decompression bomb"):
+    with pytest.raises(DataError, match="may be a decompression bomb"):
         extract(body, name, tmp_path)
     assert sum(path.stat().st_size for path in (tmp_path / "into").iterdir()) <= 2**20
 
 
 def test_extract_limit_grows_with_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "LEAST_LIMIT_BYTES", 0)
-    with pytest.raises(DataError, match="like a decompression bomb"):
+    with pytest.raises(DataError, match="may be a decompression bomb"):
         extract(zip_of({"a": bytes(2_000_000)}), "a.zip", tmp_path / "bomb")
     regular = "".join(f"{number} bottles\n" for number in range(100_000)).encode()
     assert extract(zip_of({"a": regular}), "a.zip", tmp_path / "regular") == {"a": regular}

@@ -293,5 +293,5 @@ def test_clear_deletes_complete_and_unfinished_downloads(server: FileServer) -> 
 
 def test_embedded_dataset_cannot_be_installed() -> None:
     for act in (harness.installed, verify, clear):
-        with pytest.raises(harness.UsageError, match="'far' is embedded"):
+        with pytest.raises(harness.UsageError, match="'far' has no files to download"):
             act(dataset())

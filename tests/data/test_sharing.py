@@ -87,9 +87,7 @@ def test_installed_mirror_without_the_right_file_falls_back_to_the_publisher(
 
 def test_installed_missing_mirror_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_DATA_MIRROR", str(tmp_path / "mirrror"))
-    with pytest.raises(
-        harness.UsageError, match=r"mirrror: the directory does not exist; set it to one that stores files as"
-    ):
+    with pytest.raises(harness.UsageError, match=r"mirrror: the directory does not exist; set the variable to"):
         harness.installed(dataset(remote(PUBLISHER, BODY)))
 
 

@@ -24,7 +24,7 @@ from toy_plugin import TOY, environment_with
 
 from harness.errors import RecordError
 from harness.execute import child
-from harness.execute.child import call_in_child, run_process
+from harness.execute.child import call_in_child, calls_in_children, run_process, run_program
 from harness.execute.failures import Ended
 from harness.records import Failure
 
@@ -293,6 +293,16 @@ def test_call_returns_the_result_and_reports_events(function: Any, call: Callabl
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "log.txt"]
 
 
+@pytest.mark.parametrize(("users", "expected"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST", "FASTEST_FIRST")])
+def test_child_numbers_gpus_in_bus_order_unless_the_user_chose_another(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, users: str | None, expected: str
+) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    if users:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", users)
+    assert call(functions.device_order).argument == expected
+
+
 def test_call_without_a_directory_leaves_no_file(
     call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +341,91 @@ def test_call_beyond_its_time_limit_is_a_timeout(call: Callable[..., Any], tmp_p
 def test_job_that_cannot_be_written_raises_record_error(call: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"job\.json: cannot be written"):
         call(functions.add, directory=tmp_path / "none")
+
+
+# ---- several children, and other programs -----------------------------------------------------------------
+
+
+@pytest.fixture
+def with_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", HELPERS)
+
+
+@pytest.mark.usefixtures("with_helpers")
+def test_calls_in_children_give_results_in_the_order_of_the_jobs() -> None:
+    jobs = [functions.Numbers((1, 2)), functions.Numbers((4,)), functions.Numbers(())]
+    before = psutil.Process().num_fds()
+    with calls_in_children(functions.add, jobs, timeout_s=60, environment={}) as calls:
+        results = [call.result() for call in calls]
+    assert [result.value for result in results if isinstance(result, functions.Total)] == [3, 4, 0]
+    assert psutil.Process().num_fds() == before
+
+
+@pytest.mark.usefixtures("with_helpers")
+def test_calls_in_children_give_failures() -> None:
+    with calls_in_children(functions.fail, [NUMBERS] * 2, timeout_s=60, environment={}) as calls:
+        failures = [call.result() for call in calls]
+    assert [failure.message for failure in failures if isinstance(failure, Failure)] == ["ValueError: it broke"] * 2
+
+
+@pytest.mark.usefixtures("with_helpers")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, GeneratorExit])
+def test_calls_in_children_end_the_children_if_the_context_ends_early(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pids: list[int] = []
+
+    def interrupted() -> None:
+        with calls_in_children(functions.report_group, [NUMBERS] * 2, timeout_s=60, environment={}):
+            pids.extend(pids_of_groups(tmp_path, 2))
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert len(pids) == 4
+    assert all(gone(pid) for pid in pids)
+    assert list(tmp_path.iterdir()) == []
+
+
+def pids_of_groups(folder: Path, count: int) -> list[int]:
+    """Wait until `count` children that run `report_group` have written their process IDs, and return these."""
+    end = time.monotonic() + 30
+    while len(files := list(folder.glob("*/pids"))) < count and time.monotonic() < end:
+        time.sleep(0.01)
+    return [pid for file in files for pid in pids_in(file)]
+
+
+def test_killed_parent_ends_all_calls_in_children(tmp_path: Path) -> None:
+    script = """
+import child_functions as functions
+from harness.execute.child import calls_in_children
+jobs = [functions.Numbers(())] * 2
+with calls_in_children(functions.hold_the_interpreter, jobs, timeout_s=60, environment={}) as calls:
+    calls[0].result()
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], env=environment_with(Path(HELPERS), TMPDIR=str(tmp_path)))
+    pids = pids_of_groups(tmp_path, 2)
+    parent.kill()
+    parent.wait()
+    assert len(pids) == 2
+    assert all(gone(pid) for pid in pids)
+
+
+def test_run_program_returns_status_and_output() -> None:
+    script = "import sys; print(sys.stdin.read() + 'out'); print('err', file=sys.stderr); sys.exit(3)"
+    done = run_program([sys.executable, "-c", script], timeout_s=30)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+
+
+def test_run_program_past_its_time_limit_raises() -> None:
+    with pytest.raises(TimeoutError, match=r"python\S* did not end within 0.2 s"):
+        run_program([sys.executable, "-c", "import time; time.sleep(60)"], timeout_s=0.2)
+
+
+def test_run_program_that_does_not_exist_raises() -> None:
+    with pytest.raises(OSError, match="no-such-program"):
+        run_program(["no-such-program"], timeout_s=1)
 
 
 # ---- the death of the parent ------------------------------------------------------------------------------
@@ -395,7 +490,8 @@ KINDS = {
         "selftest._in_child(selftest.SelftestJob(backend='toy-hang', plugin=FAULTS_REF, device='cpu'), {})"
     ),
     "harness.checks.roofline:measure_rates": (
-        "roofline.measure('toy-hang', catalog, device='cpu', precision='fp32', threads=1, environment=collect())"
+        "roofline.measure('toy-hang', catalog, device=catalog.backend('toy-numpy').devices()[0], precision='fp32', "
+        "threads=1, environment=collect())"
     ),
     "harness.testing.check:check_rules": "check(Subject('model', 'toy'), catalog)",
 }

@@ -27,6 +27,7 @@ from harness.plugins import load
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.records import EpochEnded, Event, Failure, PhaseStarted, Progress, RunRecord, RunSpec, Success
+from harness.records.arrays import read_arrays
 from harness.records.store import ARRAYS, LOG, RECORD, Store
 
 
@@ -62,11 +63,12 @@ EXPECTED = {
     "toy-unsupported": ("unsupported", "the toy does not support this"),
     "toy-nan-loss": ("bad_result", "the training loss became nan at step 5"),
     "toy-nan-predictions": ("bad_result", "3 of 40 predictions are not finite"),
+    "toy-writes-inputs": ("error", "the validation input 'features' changed during the run"),
     "toy-few-predictions": ("bad_result", "have the shape (15, 2), not (16, 2)"),
     "toy-flat-predictions": ("bad_result", "have the shape (16,), not (16, 2)"),
     "toy-lost-weight": ("error", "weights do not fit the model: missing linear.bias"),
-    "toy-no-devices": ("unsupported", "finds no device 'auto' here; it finds: none"),
-    "toy-odd-device": ("unsupported", "cannot compute in fp32 on cpu (the host); it supports: fp8"),
+    "toy-no-devices": ("unsupported", "finds no device 'auto' on this machine; available devices: none"),
+    "toy-odd-device": ("unsupported", "cannot compute in fp32 on cpu (the host); supported precisions: fp8"),
     "toy-exit-silently": ("crash", "ended with status 0 but returned no result"),
     "toy-exit-with-status": ("error", "ended with status 3"),
     "toy-sys-exit": ("error", "the toy exits"),
@@ -198,6 +200,11 @@ def test_success_is_complete(series: Series) -> None:
     assert outcome.speed.inference.windows >= 1
     assert outcome.speed.train_samples_per_s is not None
     assert outcome.speed.train_flops_per_s == pytest.approx(outcome.speed.train_samples_per_s * 3 * 16)
+    assert outcome.speed.by_steps is True
+    assert [(part.label, part.unit, set(part.scores)) for part in outcome.scores.per_target] == [
+        ("height", "m", {"rmse", "mae", "r2"}),
+        ("width", "m", {"rmse", "mae", "r2"}),
+    ]
 
 
 def test_reference_score_is_that_of_the_closed_form_solution(series: Series, catalog: Catalog) -> None:
@@ -217,7 +224,7 @@ def test_reference_score_is_that_of_the_closed_form_solution(series: Series, cat
 def test_raw_samples_stand_behind_the_record(series: Series) -> None:
     run = series.runs["toy-numpy"]
     outcome = run.record.outcome
-    arrays = Store(series.results.absolute()).arrays(run)
+    arrays = read_arrays(run.path / ARRAYS)
     assert isinstance(outcome, Success)
     assert arrays["train_window_steps"].sum() == 30 == len(arrays["train_losses"])
     assert len(arrays["latencies_s"]) == outcome.latency.samples
@@ -294,8 +301,11 @@ def test_seed_changes_weights_and_batches_but_not_data(catalog: Catalog, tmp_pat
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        ({"devices": ("cuda",)}, "backend 'toy-numpy' finds no device 'cuda' here; it finds: cpu"),
-        ({"precisions": ("bf16",)}, "backend 'toy-numpy' cannot compute in bf16 on cpu (the host); it supports: fp32"),
+        ({"devices": ("cuda",)}, "backend 'toy-numpy' finds no device 'cuda' on this machine; available devices: cpu"),
+        (
+            {"precisions": ("bf16",)},
+            "backend 'toy-numpy' cannot compute in bf16 on cpu (the host); supported precisions: fp32",
+        ),
         ({"compile": True}, "the toy backend supports only the optimizer sgd"),
     ],
 )

@@ -66,7 +66,7 @@ def write_sound(path: Path, samples: int = 400, rate_hz: int = 8000, *, channels
 
 def photos(root: Path, count: int = 6) -> Path:
     """Write `count` images of several sizes to each of the folders ``cat`` and ``dog``, and return `root`."""
-    for label in ("cat", "dog"):
+    for number, label in enumerate(("cat", "dog")):
         for n in range(count):
-            write_image(root / label / f"{n}.png", (6 + n % 3, 8, 3), seed=n)
+            write_image(root / label / f"{n}.png", (6 + n % 3, 8, 3), seed=n + 100 * number)
     return root

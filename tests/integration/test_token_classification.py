@@ -112,5 +112,5 @@ def test_plugin_follows_all_rules_but_one(toy: Path) -> None:
 
 
 def test_user_files_are_rejected_for_token_classification(tmp_path: Path) -> None:
-    with pytest.raises(CombinationError, match="token classification cannot read files"):
+    with pytest.raises(CombinationError, match="token classification needs one label per position"):
         UserDataset(tmp_path / "x.csv", "text", "token_classification")

@@ -11,7 +11,8 @@ from toy_plugin import TOY_REF
 
 import harness
 from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError, UsageError
-from harness.measure.environment import available_cores
+from harness.measure.cgroup import available_cores
+from harness.plan import rerun, suite
 from harness.plan.expand import expand, expand_all
 from harness.plan.overrides import parse_overrides
 from harness.plan.selection import Selection
@@ -517,6 +518,24 @@ def test_each_published_split_is_a_run(catalog: Catalog) -> None:
     assert [spec.split for spec in plan(catalog, datasets=("folded",), splits=(2, 0))] == [2, 0]
     assert [spec.split for spec in plan(catalog, "dataset.split=1", datasets=("folded",))] == [1]
     assert plan(catalog)[0].split is None
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{(0, 1), (1, 2)}, {(0, 1), (0, 2), (1, 1), (1, 2)}, {(0, 1), (0, 2), (1, 1)}, {(5, 2)}],
+)
+def test_suite_has_no_other_combination_of_seeds_and_splits(
+    catalog: Catalog, chosen: set[tuple[int, int]], tmp_path: Path
+) -> None:
+    provide(catalog, dataset=Folded())
+    specs = [
+        spec
+        for seed, split in sorted(chosen)
+        for spec in plan(catalog, datasets=("folded",), seeds=(seed,), splits=(split,), backends=("toy-numpy",))
+    ]
+    path = tmp_path / "suite.toml"
+    path.write_text(rerun.suite(specs, catalog))
+    assert {(spec.seed, spec.split) for spec in expand_all(suite.load(path), catalog)} == chosen
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,13 @@ def planned(catalog: Catalog, *overrides: str, **changes: object) -> tuple[RunSp
 
 @pytest.mark.parametrize(
     "overrides",
-    [(), FAST, ("recipe.epochs=2", "recipe.optimizer=adam", "recipe.clip_norm=0.5"), ("dataset.examples=30",)],
+    [
+        (),
+        FAST,
+        ("recipe.weight_decay=-0.0",),
+        ("recipe.epochs=2", "recipe.optimizer=adam", "recipe.clip_norm=0.5"),
+        ("dataset.examples=30",),
+    ],
 )
 def test_selection_is_planned_as_its_spec(catalog: Catalog, overrides: tuple[str, ...]) -> None:
     for spec in planned(catalog, *overrides):

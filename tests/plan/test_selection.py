@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +18,11 @@ from toy_plugin import FAULTS_REF, TOY_REF, install_toy
 
 import harness
 from harness.cli import options
+from harness.data.checkpoint import locate
+from harness.errors import UnknownNameError, UsageError
 from harness.plan import rerun, suite
 from harness.plan.expand import expand
+from harness.plan.overrides import as_overrides, parse_overrides
 from harness.plan.selection import OPTIONS, Option, Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
@@ -106,8 +110,6 @@ def toys() -> Catalog:
 def test_command_that_reproduces_a_run_is_planned_as_the_same_run(
     toys: Catalog, recipe: dict[str, Any], choices: dict[str, Any], others: dict[str, Any], changed: set[str]
 ) -> None:
-    from harness.plan.overrides import as_overrides
-
     overrides = others | {f"recipe.{name}": recipe[name] for name in changed - {"dropout"}}
     values = {"backend": "toy-numpy", "set": as_overrides(overrides)} | choices
     (spec,) = expand(Selection.from_values(values), toys)
@@ -150,6 +152,90 @@ def test_from_values_with_one_value_or_none_gives_tuples_and_defaults(tmp_path: 
     )
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seed": "0"}, "seed must be an integer, got '0'"),
+        ({"seed": 1.5}, "seed must be an integer, got 1.5"),
+        ({"seed": [0, True]}, "seed must be an integer, got True"),
+        ({"split": ["all"]}, "split must be an integer, got 'all'"),
+        ({"threads": 2.0}, "threads must be an integer, got 2.0"),
+        ({"repeat": "2"}, "repeat must be an integer, got '2'"),
+        ({"compile": "no"}, "compile must be True or False, got 'no'"),
+        ({"deterministic": 1}, "deterministic must be True or False, got 1"),
+        ({"model": 5}, "model must be a string, got 5"),
+        ({"dataset": b"x"}, "dataset must be a string, got b'x'"),
+        ({"pretrained": 5}, "pretrained must be a string, got 5"),
+        ({"overrides": [5]}, "overrides must be a string, got 5"),
+        ({"overrides": {"protocol.target": float("nan")}}, "protocol.target: nan cannot be written as JSON"),
+        ({"overrides": {"protocol.target": [float("inf")]}}, r"protocol.target: \[inf\] cannot be written as JSON"),
+        ({"overrides": {"model.x": {1, 2}}}, r"model.x: \{1, 2\} cannot be written as JSON"),
+    ],
+)
+def test_run_value_of_a_wrong_type_raises(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        passed_to_run(**{"task": "a", **values})
+
+
+def test_run_accepts_numbers_of_numpy() -> None:
+    values = {"seed": np.arange(2), "threads": np.int64(2), "repeat": np.int8(3)}
+    overrides = {"recipe.epochs": np.int64(3), "recipe.learning_rate": np.float64(0.1), "model.x": [np.float32(0.5)]}
+    chosen = passed_to_run(task="a", overrides=overrides, **values)
+    assert chosen == Selection(
+        tasks=("a",),
+        seeds=(0, 1),
+        threads=2,
+        repeat=3,
+        overrides=("recipe.epochs=3", "recipe.learning_rate=0.1", "model.x=[0.5]"),
+    )
+    assert {type(seed) for seed in chosen.seeds} == {int}
+
+
+@pytest.mark.parametrize("overrides", ["recipe.epochs=3", ["recipe.epochs=3"], {"recipe.epochs": 3}])
+def test_run_accepts_overrides_in_every_form(overrides: Any) -> None:
+    assert passed_to_run(task="a", overrides=overrides).overrides == ("recipe.epochs=3",)
+    assert passed_to_run(task="a", overrides=None).overrides == ()
+
+
+TEXTS = ["a'b", 'a"b', "a\nb", "a\\b", "ü", "\u2028", "\x7f", "\x00", " a ", "", "-x", "--task", "a,b", "$(id)", "🙂"]
+TEXTS += ["\r\n", "#", "[1]", "null", "1", "x" * 100_000]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text)[:12])
+def test_text_as_value_round_trips(text: str, tmp_path: Path) -> None:
+    selection = Selection(tasks=("t",), pretrained=text, overrides=as_overrides({"model.x": text, "task.x": [[text]]}))
+    assert parsed(shlex.split(shlex.join(rerun.arguments(selection)))) == selection
+    path = tmp_path / "suite.toml"
+    path.write_text(suite.dump([selection]), encoding="utf-8")
+    assert suite.load(path) == [selection]
+    values = parse_overrides(selection.overrides)
+    assert (values["model"], values["task"]) == ({"x": text}, {"x": [[text]]})
+
+
+def test_dataset_name_that_is_too_long_for_a_path_is_parsed() -> None:
+    selection = Selection(tasks=("t",), datasets=("x" * 100_000,))
+    assert parsed(rerun.arguments(selection)) == selection
+
+
+@pytest.mark.parametrize("name", ["", " ", "\x00", "\ud800", "../x", "x" * 5000], ids=lambda name: ascii(name)[:12])
+def test_locate_name_that_cannot_be_a_checkpoint_raises(name: str) -> None:
+    with pytest.raises(UsageError, match="is neither a folder nor a hub id"):
+        locate(name)
+
+
+@pytest.mark.parametrize("device", ["cuda:007", "cuda:", "cuda:-1", "cuda:\u0663", "cpu:0", "", "cuda:0 "])
+def test_expand_device_in_another_spelling_raises(toys: Catalog, device: str) -> None:
+    """Two spellings of one device would give two keys for one run."""
+    with pytest.raises(UnknownNameError, match="unknown device"):
+        expand(Selection(tasks=("toy-regress",), devices=(device,)), toys)
+
+
+def test_expand_name_of_the_protocol_as_override_raises(toys: Catalog) -> None:
+    """The command that reproduces a run selects the protocol by its name."""
+    with pytest.raises(UsageError, match="select the protocol with --protocol"):
+        expand(Selection(tasks=("toy-regress",), overrides=("protocol.name=mine",)), toys)
+
+
 def test_path_with_commas_is_one_dataset(tmp_path: Path) -> None:
     path = tmp_path / "a,b.csv"
     path.write_text("")
@@ -159,5 +245,5 @@ def test_path_with_commas_is_one_dataset(tmp_path: Path) -> None:
 
 def test_expand_checkpoint_that_is_not_located_raises(toys: Catalog) -> None:
     selection = Selection(tasks=("toy-regress",), backends=("toy-numpy",), pretrained="owner/name")
-    with pytest.raises(ValueError, match="must be located before planning"):
+    with pytest.raises(ValueError, match=r"call Selection\.resolved first"):
         expand(selection, toys)

@@ -61,7 +61,7 @@ def test_protocol_publish_runs_three_seeds_and_five_repeats(tmp_path: Path, cata
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[[run]", "is not a valid TOML file"),
+        ("[[run]", "not a valid TOML file"),
         ("", r"contains no runs; add a table \[\[run\]\]"),
         ('run = "x"', "contains no runs"),
         ("[[run]]\n", "run 1: Object missing required field `task`"),

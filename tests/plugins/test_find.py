@@ -123,7 +123,7 @@ def test_file_that_would_hide_a_module_is_listed(one_file: Callable[..., Path]) 
     (found,) = [f for f in discover([str(path)]).failures if f.ref.distribution == "file"]
     sys.modules["json"].dumps  # noqa: B018  # the module imported before is unchanged
     assert "would hide the module 'json'" in found.message
-    assert "give the file another name" in found.message
+    assert "rename the file" in found.message
     import json
 
     sys.modules["json"] = json
@@ -147,5 +147,5 @@ def test_plugins_with_the_same_name_are_listed(install: Install) -> None:
     two = install(metric("of_two"), distribution="harness-two", name="twins")
     catalog = discover()
     assert failure(catalog, one) == failure(catalog, two)
-    assert "several plugins are named 'twins', in harness-one" in failure(catalog, one)
+    assert "several plugins are named 'twins': harness-one" in failure(catalog, one)
     assert "harness-two" in failure(catalog, one)

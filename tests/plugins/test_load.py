@@ -43,12 +43,12 @@ BROKEN = {
     ),
     "missing method": (
         "import harness\nclass D(harness.Dataset): ...\n@harness.hookimpl\ndef harness_datasets():\n    yield D()\n",
-        "write the method load of D (",
+        "implement the method load of D (",
         "line 5, in harness_datasets",
     ),
     "missing methods": (
         "import harness\nclass B(harness.Backend): ...\n@harness.hookimpl\ndef harness_backends():\n    yield B()\n",
-        "write the methods devices, open of B",
+        "implement the methods devices, open of B",
     ),
     "missing attributes": (
         "import harness\nclass B(harness.Backend):\n    name = 'b'\n    summary = ''\n"
@@ -66,10 +66,10 @@ BROKEN = {
         "import harness\n@harness.hookimpl\ndef harness_tasks():\n    return 3\n",
         "TypeError",
     ),
-    "name that is not a string": (metric("x").replace("'x'", "['x']"), "['x']", "names consist of"),
-    "name that is a path": (metric("../x"), "'../x'", "names consist of"),
+    "name that is not a string": (metric("x").replace("'x'", "['x']"), "['x']", "use only letters, digits"),
+    "name that is a path": (metric("../x"), "'../x'", "use only letters, digits"),
     "name with a comma": (metric("a,b"), "'a,b'"),
-    "empty name": (metric(""), "names consist of"),
+    "empty name": (metric(""), "use only letters, digits"),
 }
 
 
@@ -181,7 +181,7 @@ def test_plugin_for_another_major_version_is_not_imported(declared: str, loads: 
     assert ("versioned" in catalog.metrics) is loads
     if not loads:
         message = failure(catalog, ref)
-        assert f"was written for version {declared} of the plugin API, but this harness has version 1.0" in message
+        assert f"was written for version {declared} of the plugin API, but this harness provides version 1.0" in message
         assert ref.value not in sys.modules, "the plugin's code was run"
 
 

@@ -24,10 +24,10 @@ def changed(**values: Any) -> bytes:
 
 
 DAMAGED = {
-    "empty": (b"", "is not a valid record"),
-    "cut off": (VALID[: len(VALID) // 2], "is not a valid record"),
-    "not JSON": (b"PK\x03\x04", "is not a valid record"),
-    "not UTF-8": (VALID.replace(b"Example CPU", b"\xff\xfe"), "is not a valid record"),
+    "empty": (b"", "not a valid record"),
+    "cut off": (VALID[: len(VALID) // 2], "not a valid record"),
+    "not JSON": (b"PK\x03\x04", "not a valid record"),
+    "not UTF-8": (VALID.replace(b"Example CPU", b"\xff\xfe"), "not a valid record"),
     "another document": (b'{"name": "x"}', "missing required field `schema_version`"),
     "no schema version": (
         msgspec.json.encode({k: v for k, v in msgspec.json.decode(VALID).items() if k != "schema_version"}),
@@ -35,10 +35,10 @@ DAMAGED = {
     ),
     "a list": (b"[1, 2]", "Expected `object`"),
     "null": (b"null", "Expected `object`"),
-    "nested without end": (b'{"schema_version": ' + b"[" * 10**5, "is not a valid record"),
+    "nested without end": (b'{"schema_version": ' + b"[" * 10**5, "not a valid record"),
     "a later schema": (
         changed(schema_version=SCHEMA_VERSION + 1, surprise=True),
-        f"schema version {SCHEMA_VERSION + 1} is newer than {SCHEMA_VERSION}, the newest",
+        f"up to {SCHEMA_VERSION}, but the record has version {SCHEMA_VERSION + 1}; upgrade harness",
     ),
     "schema zero": (changed(schema_version=0), "unknown schema version 0"),
     "negative schema": (changed(schema_version=-3), "unknown schema version -3"),
@@ -137,7 +137,7 @@ def test_old_records_are_migrated_step_by_step(tmp_path: Path, monkeypatch: pyte
     write_json(tmp_path / RECORD, old)
     assert read_record(tmp_path / RECORD) == msgspec.structs.replace(record(), run_id="an-old-run")
     write_json(tmp_path / RECORD, {"schema_version": 0})
-    with pytest.raises(RecordError, match=f"{RECORD}: is not a valid record: 'title'"):
+    with pytest.raises(RecordError, match=f"{RECORD}: not a valid record: 'title'"):
         read_record(tmp_path / RECORD)
 
 

@@ -26,7 +26,7 @@ _MAX_IN_FLIGHT = 32
 
 
 class Training(NamedTuple):
-    """Arrays that a training step updates. They are donated to the step, which returns new ones."""
+    """Arrays that a training step updates. They are donated to the step, which returns new arrays."""
 
     params: dict[str, Any]
     statistics: dict[str, Any]

@@ -128,7 +128,8 @@ def vocab_size(config: BertTaggerConfig, info: DataInfo) -> int:
         )
     if config.vocab_size is not None and config.vocab_size < ids:
         raise UsageError(
-            f"model.vocab_size is {config.vocab_size}, but the data has {ids} token ids; omit it or set at least {ids}"
+            f"model.vocab_size is {config.vocab_size}, but the data has {ids} token ids; omit it, "
+            f"or set it to at least {ids}"
         )
     return config.vocab_size or ids
 

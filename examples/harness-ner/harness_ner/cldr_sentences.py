@@ -60,7 +60,9 @@ class CldrSentences(Dataset):
     license = "Unicode License v3 (https://www.unicode.org/license.txt)"
     homepage = "https://cldr.unicode.org/"
     citation = "Unicode Common Locale Data Repository, as distributed with babel"
-    notes = "Created for this package, so there are no published results. The names depend on the release of babel."
+    notes = (
+        "This dataset was created for this package. There are no published results. Names depend on the babel release."
+    )
     examples = SIZES
     inputs = INPUTS
     label_names = label_names(KINDS)
@@ -82,7 +84,13 @@ class CldrSentences(Dataset):
             name: split(_draw(part, SIZES[name], np.random.default_rng(seed)), self.label_names)
             for seed, (name, part) in enumerate(names_of_split.items())
         }
-        return RawData(**splits, label_names=self.label_names, details={"babel_version": version("babel")})
+        return RawData(
+            train=splits["train"],
+            validation=splits["validation"],
+            test=splits["test"],
+            label_names=self.label_names,
+            details={"babel_version": version("babel")},
+        )
 
 
 Names = Mapping[str, Sequence[str]]

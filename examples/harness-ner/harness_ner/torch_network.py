@@ -37,7 +37,7 @@ def build(config: Any, info: DataInfo, dropout: float) -> Network:
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=dropout,
             num_labels=info.outputs,
-            # Padding is masked, so its embedding has no gradient anyway.
+            # Padding is masked, so the gradient of its embedding is zero even without `padding_idx`.
             pad_token_id=None,
             attn_implementation="sdpa",
         )

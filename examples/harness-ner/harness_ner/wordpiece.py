@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import DataError
+from harness import DataError, read_lines
 
 PAD, UNKNOWN, START, END = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 CONTINUATION = "##"
@@ -71,7 +71,7 @@ def pretrained(folder: Path) -> Any:
             tokenizer.no_padding()
             tokenizer.no_truncation()
         else:
-            pieces = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+            pieces = read_lines(folder / "vocab.txt")
             config = folder / "tokenizer_config.json"
             settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
             lowercase = bool(settings.get("do_lower_case", True))

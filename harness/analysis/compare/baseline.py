@@ -42,7 +42,7 @@ def load(path: Path) -> list[StoredRun]:
     except OSError as error:
         raise RecordError(f"{path}: cannot read the file: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: not a baseline file, as written by `harness baseline`: {error}") from None
+        raise RecordError(f"{path}: not a baseline file ({error}); pass a file written by `harness baseline`") from None
     if baseline.baseline_version > VERSION:
         raise RecordError(f"{path}: the baseline was written by a newer version of harness; upgrade harness to read it")
     records = [decode_record(bytes(raw), path) for raw in baseline.records]

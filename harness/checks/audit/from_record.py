@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
-_NO_EVIDENCE = "the record was written before this evidence was collected"
+_NO_EVIDENCE = "the record is from a version of harness that did not collect this evidence"
 
 CLOCK_FRACTION, CLOCK_S = 0.01, 0.05
 """Allowed difference between the two clocks: a fraction of the duration plus a number of seconds. The operating system
@@ -65,7 +65,7 @@ def _weights(record: RunRecord, outcome: Success) -> Finding:
     if not outcome.model.parameters:
         return Finding(check=check, passed=None, detail="the model has no canonical weights")
     if not (initial and final and evaluated):
-        return Finding(check=check, passed=None, detail="the record lacks a digest")
+        return Finding(check=check, passed=None, detail="a digest is missing from the record")
     shown = f"initial {initial[:8]}, trained {final[:8]}, evaluated {evaluated[:8]}"
     return Finding(check=check, passed=initial != final == evaluated, detail=shown)
 
@@ -139,7 +139,7 @@ def _scores(record: RunRecord, outcome: Success, arrays: Arrays | None, catalog:
 
 
 def _siblings(run: StoredRun, others: Sequence[StoredRun]) -> Iterator[Finding]:
-    """Check that different seeds give different weights, and that repeats start from the same weights and data."""
+    """Check that different seeds lead to different weights, and that repeats start from the same weights and data."""
     record = run.record
     comparable = [
         other

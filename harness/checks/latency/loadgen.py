@@ -49,9 +49,9 @@ def run(
 ) -> tuple[Measured, list[float]]:
     """Return the figures and the latency of each query, in seconds. LoadGen writes its logs to the directory `logs`.
 
-    `answer` computes the samples with the given indices. `expected_s` is the time it takes for one query or, in the
-    ``offline`` scenario, for one sample. Latency is measured from the moment when LoadGen issues the query or, in the
-    ``server`` scenario, from the query's scheduled arrival. Exceptions raised by `answer` propagate.
+    `answer` computes the outputs for the samples with the given indices. `expected_s` is the time it takes for one
+    query or, in the ``offline`` scenario, for one sample. Latency is measured from the moment when LoadGen issues the
+    query or, in the ``server`` scenario, from the query's scheduled arrival. Exceptions raised by `answer` propagate.
     """
     import mlperf_loadgen as lg
 

@@ -10,7 +10,6 @@ from harness.measure.stats import MINIMUM_SAMPLES, percentile
 from harness.records import Environment
 
 Scenario = Literal["single-stream", "multi-stream", "server", "offline"]
-SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "server", "offline")
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -24,8 +23,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     samples_per_query: int
     """Number of samples in a query: all samples for ``offline``, 8 for ``multi-stream``, and 1 otherwise."""
     target_qps: float | None = None
-    """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. None for half the rate
-    that the model reaches with one query at a time."""
+    """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. If None, half of the rate
+    that the model reaches with one query at a time is used."""
     latency_bound_ms: float | None = None
     """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. None for LoadGen's default."""
 
@@ -53,14 +52,15 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     run_id: str
     settings: Settings
     measured: Measured
-    samples_per_s: float
+    samples_per_s: float | None
+    """Throughput for ``offline``. None for the other scenarios, whose duration includes the time between queries."""
     percentiles_ms: dict[str, float | None]
     """Percentiles ``p50`` to ``p99.9`` of the query latencies, computed by the nearest-rank method. A percentile is
     None if there are too few queries. Empty for ``offline``, which has a single query."""
     mean_ms: float | None
     """Mean query latency, in milliseconds; None for ``offline``."""
     weights: Literal["trained", "initial"]
-    """Weights that were used: the ones saved by the run, or the initial ones."""
+    """Weights that were used: the weights saved by the run, or the initial weights."""
     device: str
     started_at: str
     environment: Environment

@@ -16,7 +16,7 @@ MAX_IN_FLIGHT = 16
 
 
 class Service:
-    """A service that computes samples by index, `batch_size` at a time.
+    """A service that computes the outputs for samples, given by index, `batch_size` at a time.
 
     All batches have the same size, so that the model is compiled only once. An incomplete batch is padded with copies
     of its last sample.
@@ -32,7 +32,8 @@ class Service:
             self.answer([0])
 
     def answer(self, samples: Sequence[int]) -> None:
-        """Compute the samples with these indices, including the transfer of inputs from and outputs to the host."""
+        """Compute the outputs for the samples with these indices, including the transfer of inputs from and outputs to
+        the host."""
         size = self.batch_size
         in_flight: deque[Any] = deque()
         with self._session.inference():

@@ -30,7 +30,7 @@ def probe_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array
     Random initial values are scaled to a root mean square of ``1 / sqrt(fan in)``, so that a layer preserves the scale
     of its input (LeCun et al. 1998, "Efficient BackProp"). Zeros are replaced by normally distributed values with a
     standard deviation of 0.1. Other constants are multiplied by normally distributed factors with mean 1 and the same
-    standard deviation. The factors are clipped below at 0.5, so that variances stay positive.
+    standard deviation. The factors are clipped below at 0.5, so that variances remain positive.
     """
     return {parameter.name: _probe(parameter, seed) for parameter in parameters}
 

@@ -222,7 +222,7 @@ class _Comparison:
         if self._roundings:
             reason = "perturbing the last bits of the weights changes even the float64 result"
         else:
-            reason = "even the backend closer to float64 departs from it"
+            reason = "even the backend that is closer to float64 deviates from it"
         return f"only the first {count} of {steps} steps: after them, rounding errors grow, and {reason}"
 
     def _comparable(self) -> int:
@@ -263,7 +263,9 @@ class _Comparison:
             error=_finite(error),
             where=where or place,
             tolerance=bar,
-            source=allowed.source if bar == allowed.value else "twice the effect of perturbed last bits of the weights",
+            source=allowed.source
+            if bar == allowed.value
+            else "twice the effect of perturbing the last bits of the weights",
             from_reference=references,
             remark=remark,
         )

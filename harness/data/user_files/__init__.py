@@ -1,1 +1,1 @@
-"""Datasets from the user's files, given as a path instead of a dataset name. See ``docs/how-to/own-data.md``."""
+"""Datasets read from the user's files. A path is given instead of a dataset name. See ``docs/how-to/own-data.md``."""

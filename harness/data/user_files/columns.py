@@ -160,7 +160,9 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
         if is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
             problems.add(where, f"the {what} in column {column!r} is missing")
         elif not isinstance(cell, str | int):
-            problems.add(where, f"the {what} in column {column!r} is {_shown(cell)}, which is neither text nor integer")
+            problems.add(
+                where, f"the {what} in column {column!r} is {_shown(cell)}, which is neither text nor an integer"
+            )
         elif type(cell) is not usual:
             problems.add(
                 where,
@@ -223,7 +225,8 @@ def categories(table: Table, column: str, problems: Problems, *, declared: bool)
             found.append(None)
         elif not declared and number(cell) is not None and not isinstance(cell, bool):
             problems.add(
-                where, f"mixed types: column {column!r} contains the number {_shown(cell)}, but most of it is text"
+                where,
+                f"mixed types: column {column!r} contains the number {_shown(cell)}, but most of its cells are text",
             )
             found.append(None)
         else:
@@ -240,8 +243,8 @@ def categories(table: Table, column: str, problems: Problems, *, declared: bool)
 def slice_values(table: Table, column: str, *, names: bool) -> list[float] | list[str]:
     """Return the values of a slice column as numbers if all cells are numbers and `names` is false, else as strings.
 
-    A missing number becomes NaN, and a missing string is empty. Strings are joined into one line and truncated to
-    `SLICE_LETTERS` characters.
+    A missing number becomes NaN, and a missing string becomes an empty string. Strings are joined into one line and
+    truncated to `SLICE_LETTERS` characters.
     """
     cells = table.columns[column]
     values = [number(cell) for cell in cells]

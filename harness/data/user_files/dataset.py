@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,15 @@ from harness.interfaces import Dataset, RawData, Split, Task
 from harness.records import DataSource, Objective, RunSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from harness.data.user_files.examples import Examples
     from harness.plugins.catalog import Catalog
 
-PILLOW = {"PIL": "pip install pillow"}
-SOUNDFILE = {"soundfile": "pip install soundfile"}
-PYARROW = {"pyarrow": "pip install pyarrow"}
+PILLOW = {"PIL": "ml-harness[vision]"}
+SOUNDFILE = {"soundfile": "ml-harness[speech]"}
+PYARROW = {"pyarrow": "ml-harness[parquet]"}
 
 
 def find_dataset(name: str, task: Task, catalog: Catalog) -> Dataset:
@@ -65,8 +67,8 @@ class UserDataset(Dataset[OwnOptions]):
             )
         if objective == "token_classification":
             raise CombinationError(
-                f"{path}: token classification cannot read files, which have one label per row instead of one per "
-                "position; use a dataset from a plugin"
+                f"{path}: token classification needs one label per position, but files have one label per row; "
+                "use a dataset from a plugin"
             )
         self.path = path.expanduser().resolve()
         self.name, self.kind, self.objective = self.path.name or "/", kind, objective  # type: ignore[misc]
@@ -96,12 +98,21 @@ class UserDataset(Dataset[OwnOptions]):
         targets, label_names, parts, details = self._classes_and_splits(examples)
         rows = examples.good()
         inputs = {name: array[rows] for name, array in decoded.items()}
+        if self.kind == "image":
+            details |= _scale(inputs["image"], parts["train"], examples)
         groups = {name: np.array(values)[rows] for name, values in examples.slices.items()}
         if examples.groups is not None:
             groups[str(examples.options.group_column)] = np.array(examples.groups)[rows]
         everything = Split(inputs=inputs, targets=targets, groups=groups)
         train, validation, test = (everything.take(index) for index in parts.values())
-        return RawData(train=train, validation=validation, test=test, label_names=label_names, details=details)
+        return RawData(
+            train=train,
+            validation=validation,
+            test=test,
+            label_names=label_names,
+            details=details,
+            warnings=(*examples.problems.warnings(), *examples.warnings),
+        )
 
     def _read(self, options: OwnOptions) -> Examples:
         from harness.data.user_files.examples import read
@@ -112,7 +123,7 @@ class UserDataset(Dataset[OwnOptions]):
         self, examples: Examples
     ) -> tuple[NDArray[Any], tuple[str, ...], dict[str, NDArray[Any]], dict[str, bool | int | float | str]]:
         """Return the targets, the label names, the row indices of each split and the details to record. Bad rows are
-        left out."""
+        omitted."""
         import numpy as np
 
         from harness.data.user_files.columns import class_names
@@ -134,6 +145,7 @@ class UserDataset(Dataset[OwnOptions]):
         else:
             targets = np.array(examples.numbers, np.float64).T[rows]
             names = tuple(options.target_column or ())
+        copies = _copies(examples, rows)
         try:
             parts, description = split(
                 None if examples.splits is None else [examples.splits[row] for row in rows],
@@ -144,11 +156,29 @@ class UserDataset(Dataset[OwnOptions]):
                 validation_share=options.validation_share,
                 test_share=options.test_share,
                 label_names=names,
+                copies=copies,
             )
             missing = check_classes(parts, classes, names) if classes is not None else {}
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from None
         return targets, names, parts, {**examples.problems.details(), "splits": description, **missing}
+
+
+def _copies(examples: Examples, rows: Sequence[int]) -> NDArray[np.int64] | None:
+    """Return a number for each row that is equal for copies of one example, int64 ``[N]``; None without copies."""
+    import numpy as np
+
+    contents = examples.contents()
+    if contents is None:
+        return None
+    numbers: dict[Hashable, int] = {}
+    found = np.array([numbers.setdefault(contents[row], len(numbers)) for row in rows], np.int64)
+    if len(numbers) == len(rows) or examples.options.copies == "independent":
+        return None
+    warning = f"{len(rows) - len(numbers):,} of {len(rows):,} rows are copies of other rows"
+    if warning not in examples.warnings:
+        examples.warnings.append(warning)
+    return found
 
 
 def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
@@ -169,13 +199,43 @@ def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
 
     decoded = np.empty(count, object)
     rates_hz = np.zeros(count, np.int64)
+    notes: Counter[str] = Counter()
     for row in examples.good():
         try:
             if kind == "image":
-                decoded[row] = read_image(examples.files[row], examples.options.shorter_side)  # type: ignore[attr-defined]
+                decoded[row] = read_image(examples.files[row], examples.options.shorter_side, notes)  # type: ignore[attr-defined]
             else:
                 decoded[row], rates_hz[row] = read_audio(examples.files[row])
         except UnreadableError as error:
             where, file = examples.where[row], examples.files[row]
             examples.problems.add(where, unreadable(where, file, error))
+    examples.warnings += [f"{count:,} images have {what}" for what, count in notes.items()]
     return {"image": decoded} if kind == "image" else {"waveform": decoded, "sample_rate_hz": rates_hz}
+
+
+def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> dict[str, str]:
+    """Scale images with more than 8 bits to uint8, in place, and return the range to record.
+
+    `images` is an object array ``[N]`` of arrays ``[H, W, C]``, and `train` contains the indices of the training split.
+    """
+    from harness.data.user_files.media import is_unscaled, scaled, value_range
+    from harness.errors import DataError
+
+    unscaled = [index for index, pixels in enumerate(images) if is_unscaled(pixels)]
+    if not unscaled:
+        return {}
+    declared = examples.options.image_range  # type: ignore[attr-defined]
+    learned = [index for index in train if is_unscaled(images[index])]
+    if declared is None and not learned:
+        raise DataError(
+            "images with more than 8 bits have no fixed range, and the training split has none from which to learn it; "
+            "set dataset.image_range to the smallest and the largest value, such as [0, 4095]"
+        )
+    low, high = declared or value_range(images[index] for index in learned)
+    for index in unscaled:
+        images[index] = scaled(images[index], low, high)
+    source = "as declared" if declared else "the range of the training split"
+    examples.warnings.append(
+        f"{len(unscaled):,} images with more than 8 bits were scaled from the range {low:g} to {high:g} ({source})"
+    )
+    return {"image_range": f"{low:g} to {high:g}"}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+import os
+import unicodedata
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,15 @@ from typing import Any
 import msgspec
 
 from harness.data.user_files import columns as reading
+from harness.data.user_files import spelling
 from harness.data.user_files.columns import Columns
+from harness.data.user_files.folders import Tree, files_by_class, ignored_files, scan
 from harness.data.user_files.location import MEDIA, is_hidden, is_table
-from harness.data.user_files.media import UnreadableError, check_header, content_digest, files_by_class
+from harness.data.user_files.media import UNREAD, UnreadableError, check_header, content_digest, file_digests
 from harness.data.user_files.options import AudioOptions, OwnOptions, TableOptions, TextOptions
 from harness.data.user_files.problems import Problems
+from harness.data.user_files.spelling import Name
+from harness.data.user_files.splitting import NAMES
 from harness.data.user_files.tables import Table, read_table
 from harness.errors import DataError, UsageError
 
@@ -42,11 +49,30 @@ class Examples:
     """Values of each slice column."""
     texts: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    """Digest of each file's content."""
     features: list[list[float]] = field(default_factory=list)
     """Values of each numeric column; NaN marks a missing value."""
     categories: list[list[str | None]] = field(default_factory=list)
     guessed: tuple[str, ...] = ()
     """Names of the options that were inferred."""
+    warnings: list[str] = field(default_factory=list)
+    """Sentences about what was ignored, merged or changed."""
+
+    def contents(self) -> list[Hashable] | None:
+        """Return a value for each row that is equal for copies of one example. None if repeated rows are not copies.
+
+        Texts are compared without letter case and with single blanks, files by their bytes, and tables by all features.
+        If at least half of the rows of a table repeat others, its features have few distinct values, so that equal rows
+        are different examples.
+        """
+        if self.texts:
+            return [" ".join(unicodedata.normalize("NFC", text).casefold().split()) for text in self.texts]
+        if self.digests:
+            return [row if digest == UNREAD else digest for row, digest in enumerate(self.digests)]
+        features = [list(map(repr, column)) for column in self.features]
+        rows: list[Hashable] = list(zip(*features, *self.categories, strict=True))
+        return rows if 2 * len(set(rows)) > len(rows) else None
 
     def good(self) -> list[int]:
         """Return the indices of the rows without problems."""
@@ -66,13 +92,19 @@ def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples
             names = ", ".join(file.name for file in metadata)
             raise DataError(f"{path}: the folder has several metadata files: {names}; pass the path of one of them")
         if not metadata:
+            by_split = _split_metadata(path, entries)
+            if by_split:
+                table = _joined(path, by_split, problems)
+                return _from_table(path, table, kind, objective, options, problems, listed_in=path)
             return _from_folders(path, kind, options, problems)
-        path = metadata[0]
-    elif entries is not None:
+        folder, path = path, metadata[0]
+        table = read_table(path, problems)
+        return _from_table(path, table, kind, objective, options, problems, listed_in=folder)
+    if entries is not None:
         tables = [file.name for file in entries if is_table(file) and not is_hidden(file.name)]
         hint = f"; the folder contains {', '.join(tables[:5])}" if tables else ""
         raise UsageError(f"{path} is a folder; pass a CSV, TSV, JSONL or Parquet file{hint}")
-    elif not is_table(path) and kind in MEDIA:
+    if not is_table(path) and kind in MEDIA:
         raise UsageError(
             f"{path}: unsupported file; pass a folder with a subfolder for each class, or a CSV, TSV, JSONL or Parquet "
             "file with paths and labels"
@@ -91,6 +123,53 @@ def _folder_entries(path: Path) -> list[Path] | None:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
 
 
+def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
+    """Return the metadata file of each split folder in `root`; empty if no split folder has one.
+
+    Raises `harness.DataError` if a split folder has none or several while others have one.
+    """
+    folders = [entry for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
+    found = {
+        folder.name: sorted(file for file in folder.iterdir() if file.stem == "metadata" and is_table(file))
+        for folder in folders
+    }
+    if not any(found.values()):
+        return {}
+    for name, files in found.items():
+        if name.lower() not in NAMES:
+            raise DataError(
+                f"{root}: there are metadata files in split folders, but {name} is not the name of a split; rename it, "
+                "or use one metadata file in the top-level folder with a split column"
+            )
+        if len(files) != 1:
+            count = "no" if not files else "more than one"
+            raise DataError(f"{root}: the folder {name} has {count} metadata file; each split folder needs one")
+    return {name: files[0] for name, files in found.items()}
+
+
+def _joined(root: Path, files: Mapping[str, Path], problems: Problems) -> Table:
+    """Return the rows of the metadata files of split folders, with the split of each row."""
+    tables = {}
+    for name, file in files.items():
+        found, prefix = Problems(f"{name}/{file.name}", problems.policy), f"{name}/{file.name} "
+        table = read_table(file, found)
+        problems.include(found, prefix)
+        tables[name] = dataclasses.replace(table, where=[prefix + where for where in table.where])
+    (first, expected), *others = tables.items()
+    for name, table in others:
+        if table.columns.keys() != expected.columns.keys():
+            raise DataError(
+                f"{root}: the metadata files in {first} and {name} have different columns: "
+                f"{', '.join(expected.columns)} and {', '.join(table.columns)}; use the same columns"
+            )
+    return Table(
+        source=f"{root.name}: metadata",
+        columns={column: [cell for t in tables.values() for cell in t.columns[column]] for column in expected.columns},
+        where=[where for table in tables.values() for where in table.where],
+        folders=[name for name, table in tables.items() for _ in range(len(table))],
+    )
+
+
 def _from_folders(path: Path, kind: str, options: OwnOptions, problems: Problems) -> Examples:
     for name in ("target_column", "split_column", "group_column", "path_column", "slice_columns"):
         if getattr(options, name):
@@ -98,17 +177,36 @@ def _from_folders(path: Path, kind: str, options: OwnOptions, problems: Problems
                 f"dataset.{name} specifies a column, but {path} is a folder of class folders, which has no columns; "
                 "add a metadata file to it (metadata.csv with a path and a label in each row)"
             )
-    names, labels, splits = files_by_class(path, kind)
+    found = files_by_class(path, kind, getattr(options, "class_level", None))
+    names = found.files
     files = [path / name for name in names]
     for name, file in zip(names, files, strict=True):
         _check_file(name, file, kind, problems)
-    options = _with_digest(path, options, content_digest(zip(names, files, strict=True)))
-    return Examples(names, options, problems, labels=labels, splits=splits, files=files)
+    digests = file_digests(files)
+    options = _with_digest(path, options, content_digest(names, digests))
+    labels = _spelled(found.labels, "class folder", found.warnings)
+    return Examples(
+        names,
+        options,
+        problems,
+        labels=labels,
+        splits=found.splits,
+        files=files,
+        digests=digests,
+        warnings=found.warnings,
+    )
 
 
 def _from_table(
-    path: Path, table: Table, kind: str, objective: str, options: OwnOptions, problems: Problems
+    path: Path,
+    table: Table,
+    kind: str,
+    objective: str,
+    options: OwnOptions,
+    problems: Problems,
+    listed_in: Path | None = None,
 ) -> Examples:
+    """Return the rows of a table. `listed_in` is the folder whose files a metadata table is expected to list."""
     columns = Columns(table)
     assigned = {
         name: columns.assign(getattr(options, name, None))
@@ -120,15 +218,16 @@ def _from_table(
     targets = tuple(columns.assign(name) or "" for name in ((given,) if isinstance(given, str) else given or ()))
     if objective == "classification" and len(targets) > 1:
         raise UsageError(f"classification takes one target column, got {len(targets)}: {', '.join(targets)}")
-    assigned["split_column"] = assigned["split_column"] or columns.infer_by_name(
-        "split_column", ("split",), reading.holds_splits
-    )
+    if not table.folders:
+        assigned["split_column"] = assigned["split_column"] or columns.infer_by_name(
+            "split_column", ("split",), reading.holds_splits
+        )
     features = tuple(columns.assign(name) or "" for name in getattr(options, "feature_columns", ()))
     if not targets:
         inferred = columns.infer_by_name("target_column", TARGETS)
         targets = (inferred,) if inferred else ()
     found = Examples(table.where, options, problems)
-    content = [(path.suffix.lower(), path)]
+    file_names: list[str] = []
     if isinstance(options, TextOptions):
         texts = assigned["text_column"] or columns.infer_by_name("text_column", TEXTS)
         assigned["text_column"] = texts = texts or columns.infer_only("text_column", reading.holds_text)
@@ -138,21 +237,34 @@ def _from_table(
         paths = paths or columns.infer_only("path_column", lambda cells: _holds_paths(cells, kind))
         assigned["path_column"] = paths
         names = reading.words(table, paths, "path", problems)
-        found.files = [path.parent / name for name in names]
-        content += list(zip(names, found.files, strict=True))
+        folders = [path / name for name in table.folders] or [path.parent] * len(names)
+        found.files = [resolved(folder, name) for folder, name in zip(folders, names, strict=True)]
+        windows = sum("\\" in name and file.exists() for name, file in zip(names, found.files, strict=True))
+        if windows:
+            found.warnings.append(f"{windows:,} paths with backslashes were read as paths with slashes")
+        if listed_in is not None:
+            found.warnings += _unlisted(listed_in, kind, found.files)
+        found.digests = file_digests(found.files)
+        file_names = names
     if not targets:
         targets = (columns.infer_only("target_column"),)
     if isinstance(options, TableOptions):
         features = features or tuple(columns.infer_rest("feature_columns"))
         _features(found, table, features, options.categorical_columns)
     if objective == "classification":
-        found.labels = reading.words(table, targets[0], "label", problems)
+        found.labels = _spelled(reading.words(table, targets[0], "label", problems), "label", found.warnings)
     else:
         found.numbers = [reading.numbers(table, name, problems, target=True) for name in targets]
-    if assigned["split_column"]:
+    if table.folders:
+        if assigned["split_column"]:
+            raise UsageError(f"{table.source}: the folders define the splits; remove dataset.split_column")
+        found.splits = [NAMES[name.lower()] for name in table.folders]
+    elif assigned["split_column"]:
         found.splits = reading.splits(table, assigned["split_column"], problems)
     if assigned["group_column"]:
-        found.groups = reading.words(table, assigned["group_column"], "group", problems)
+        found.groups = _spelled(
+            reading.words(table, assigned["group_column"], "group", problems), "group", found.warnings
+        )
     declared = getattr(options, "categorical_columns", ())
     found.slices = {name: reading.slice_values(table, name, names=name in declared) for name in options.slice_columns}
     for where, file in zip(table.where, found.files, strict=False):
@@ -162,9 +274,53 @@ def _from_table(
     filled["target_column"] = targets[0] if objective == "classification" else targets
     if isinstance(options, TableOptions):
         filled["feature_columns"] = features
-    found.options = _with_digest(path, msgspec.structs.replace(options, **filled), content_digest(content))
+    tables = [] if table.folders else [path]
+    digest = content_digest(
+        [*(file.suffix.lower() for file in tables), *file_names], [*file_digests(tables), *found.digests]
+    )
+    found.options = _with_digest(path, msgspec.structs.replace(options, **filled), digest)
     found.guessed = tuple(columns.guessed)
     return found
+
+
+def _spelled(names: Sequence[Name], what: str, warnings: list[str]) -> list[Name]:
+    """Return the names in composed form, and add warnings about spellings that were merged or that look alike."""
+    unified: tuple[list[Name], list[str]] = spelling.composed(names, what)
+    warnings += [*unified[1], *spelling.lookalikes(unified[0], what)]
+    return unified[0]
+
+
+def resolved(folder: Path, name: str) -> Path:
+    """Return the path of a file in a folder.
+
+    If there is no such file, the name is also looked up with slashes in place of backslashes, as Windows writes paths,
+    and in the composed and decomposed forms of Unicode, in which file systems differ.
+    """
+    plain = folder / name
+    forms = [form for text in (name, name.replace("\\", "/")) for form in (text, *_normal_forms(text))]
+    try:
+        return next((folder / form for form in forms if (folder / form).exists()), plain)
+    except (OSError, ValueError):  # not a valid name; reported when the file is read
+        return plain
+
+
+def _normal_forms(text: str) -> tuple[str, ...]:
+    return () if text.isascii() else (unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))
+
+
+def _unlisted(root: Path, kind: str, files: Sequence[Path]) -> list[str]:
+    """Return a warning if there are files below `root` that the metadata do not list."""
+    tree: Tree = scan(root, kind)
+    listed = {os.path.normpath(file) for file in files}
+    missing = [name for name in tree.files if os.path.normpath(root / name) not in listed]
+    others = [name for name in tree.others if not (Path(name).stem == "metadata" and is_table(Path(name)))]
+    warnings = ignored_files(others, kind)
+    if missing:
+        warnings.append(
+            f"{len(missing):,} {kind} files are not listed in the metadata and were ignored: {missing[0]}"
+            + (", ..." if len(missing) > 1 else "")
+        )
+    return warnings
 
 
 def _holds_paths(cells: Sequence[Any], kind: str) -> bool:
@@ -180,7 +336,8 @@ def _features(found: Examples, table: Table, features: Sequence[str], declared: 
         raise UsageError(f"{table.source}: there are no feature columns, because every column has another role")
     for name in features:
         if name in declared or reading.is_category(table, name):
-            found.categories.append(reading.categories(table, name, found.problems, declared=name in declared))
+            cells = reading.categories(table, name, found.problems, declared=name in declared)
+            found.categories.append(_spelled(cells, f"category of column {name!r}", found.warnings))
         else:
             found.features.append(reading.numbers(table, name, found.problems))
             if all(map(math.isnan, found.features[-1])):

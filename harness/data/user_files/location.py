@@ -7,9 +7,14 @@ from collections.abc import Container
 from pathlib import Path
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+HEIF = (".heic", ".heif")
+"""Suffixes of images that Pillow reads with the package pillow-heif."""
 MEDIA = {
-    "image": (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
-    "audio": (".flac", ".ogg", ".wav"),
+    "image": (
+        *(".avif", ".bmp", ".gif", *HEIF, ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+        *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+    ),
+    "audio": (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"),
 }
 """Lower-case file name suffixes for each kind of raw input."""
 

@@ -1,17 +1,16 @@
-"""Discovery and decoding of image and audio files."""
+"""Decoding of image and audio files."""
 
 from __future__ import annotations
 
 import hashlib
-import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.user_files.location import MEDIA, is_hidden
-from harness.data.user_files.splitting import NAMES
-from harness.errors import DataError
+from harness.data.user_files.location import HEIF
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,87 +19,29 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
+UNREAD = "-"
+
+
 class UnreadableError(Exception):
     """Error for an image or audio file that cannot be read. The message is the reason."""
 
 
-def files_by_class(root: Path, kind: str) -> tuple[list[str], list[str], list[str] | None]:
-    """Return the files below `root` as sorted relative paths, the class of each file and the split of each file.
-
-    By default, the class is the name of the top-level folder and the splits are None. If the top-level folders are
-    named after splits, the class is the name of the second-level folder. Raises `harness.DataError` for any other
-    structure.
-    """
-    files, others = _files(root, kind)
-    if not files:
-        raise DataError(f"{root}: the folder and its subfolders have no {kind} files ({', '.join(MEDIA[kind])})")
-    loose = [file for file in files if "/" not in file]
-    advice = "move each file into a folder named after its class, or add a metadata file with paths and labels"
-    if loose:
-        raise DataError(f"{root}: {loose[0]} is not in a class folder; {advice}")
-    tops = sorted({file.split("/")[0] for file in files})
-    named = [top for top in tops if top.lower() in NAMES]
-    if len(named) < len(tops):
-        if len({NAMES[top.lower()] for top in named}) > 1:
-            others_shown = ", ".join(top for top in tops if top not in named)
-            raise DataError(
-                f"{root}: there are split folders ({', '.join(named)}) next to other folders ({others_shown}); keep "
-                "only one of the two kinds"
-            )
-        _check_used(root, kind, files, others, 1)
-        return files, [file.split("/")[0] for file in files], None
-    shallow = [file for file in files if file.count("/") < 2]
-    if shallow:
-        raise DataError(f"{root}: {shallow[0]} is in a split folder, but not in a class folder; {advice}")
-    _check_used(root, kind, files, others, 2)
-    return files, [file.split("/")[1] for file in files], [NAMES[file.split("/")[0].lower()] for file in files]
-
-
-def _check_used(root: Path, kind: str, files: list[str], others: list[str], level: int) -> None:
-    """Raise `harness.DataError` for a class folder without usable files, because the class would be silently
-    dropped."""
-    used = {tuple(file.split("/")[:level]) for file in files}
-    for file in others:
-        *folders, _ = file.split("/")
-        if len(folders) >= level and tuple(folders[:level]) not in used:
-            raise DataError(
-                f"{root}: the class folder {'/'.join(folders[:level])} contains {file}, but no {kind} files "
-                f"({', '.join(MEDIA[kind])}); convert its files, or move the folder elsewhere"
-            )
-
-
-def _files(root: Path, kind: str) -> tuple[list[str], list[str]]:
-    """Return the files of one kind below `root`, and all other files, as sorted relative paths.
-
-    Raises `harness.DataError` for a folder that cannot be read, and for a symbolic link loop.
-    """
-
-    def refuse(error: OSError) -> None:  # os.walk() would skip the folder and might silently drop a class
-        raise DataError(f"{error.filename}: the folder cannot be read: {error.strerror}") from None
-
-    files: list[str] = []
-    others: list[str] = []
-    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        relative = Path(folder).relative_to(root)
-        for name in names:
-            if not is_hidden(name):
-                kept = files if Path(name).suffix.lower() in MEDIA[kind] else others
-                kept.append((relative / name).as_posix())
-        if len(Path(folder).parts) - len(root.parts) > 32:
-            raise DataError(f"{folder}: folders are nested more than 32 deep; remove symbolic links that form a loop")
-    return sorted(files), sorted(others)
-
-
-def content_digest(files: Iterable[tuple[str, Path]]) -> str:
-    """Return the SHA-256 digest (hex) of file names and contents. Only the name is included if a file is unreadable."""
-    total = hashlib.sha256()
-    for name, path in files:
+def file_digests(files: Iterable[Path]) -> list[str]:
+    """Return the SHA-256 digest (hex) of each file; ``-`` for a file that cannot be read."""
+    digests = []
+    for path in files:
         try:
             with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         except (OSError, ValueError):  # ValueError for an invalid file name
-            content = "-"
+            digests.append(UNREAD)
+    return digests
+
+
+def content_digest(names: Iterable[str], digests: Iterable[str]) -> str:
+    """Return the SHA-256 digest (hex) of file names and the digests of their contents."""
+    total = hashlib.sha256()
+    for name, content in zip(names, digests, strict=True):
         total.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
     return total.hexdigest()
 
@@ -113,56 +54,85 @@ def check_header(path: Path, kind: str) -> None:
     else:
         import soundfile
 
-        with _as_unreadable(path):
-            if not soundfile.info(path).frames:
+        with _as_unreadable(path), _audio(path) as source:
+            if not soundfile.info(source).frames:
                 raise UnreadableError("the recording has no samples")
-            _check_length(path)
 
 
-def _check_length(path: Path) -> None:
-    """Raise `UnreadableError` for a truncated WAV file, which decoders would read as a shorter recording.
+def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None) -> NDArray[np.uint8 | np.float32]:
+    """Return the pixels ``[H, W, C]``, with C = 1 for grayscale images and C = 3 (RGB) for all others.
 
-    The RIFF header states the length in bytes 4 to 7 (little-endian). Programs that write a stream store 0 or the
-    maximum value instead.
-    """
-    with path.open("rb") as file:
-        head = file.read(12)
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return
-    stated, actual = 8 + int.from_bytes(head[4:8], "little"), path.stat().st_size
-    if stated not in (8, 8 + 0xFFFFFFFF) and actual < stated:
-        raise UnreadableError(f"the file is truncated: its header states {stated:,} bytes, but it has {actual:,}")
+    8-bit images are returned as uint8. Grayscale images with more bits, which have no fixed range, are returned as
+    float32 in their own unit; `scaled` converts them. The EXIF orientation is applied, and transparent parts become
+    white. If the shorter side is longer than `shorter_side`, the image is scaled down to this length.
 
-
-def read_image(path: Path, shorter_side: int) -> NDArray[np.uint8]:
-    """Return the pixels as uint8 ``[H, W, C]``, with C = 1 for grayscale images and C = 3 (RGB) for all others.
-
-    The EXIF orientation is applied, and transparent parts become white. If the shorter side is longer than
-    `shorter_side`, the image is scaled down to this length. Raises `UnreadableError` if the file cannot be decoded.
+    `notes` counts what was left out. Raises `UnreadableError` if the file cannot be decoded.
     """
     import numpy as np
     from PIL import Image, ImageOps
 
+    notes = Counter() if notes is None else notes
     with _image(path) as opened, _as_unreadable(path):
+        if getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO":  # in which phones store previews
+            notes["more than one frame, of which only the first is used"] += 1
+        if opened.format == "PNG" and opened.mode in ("RGB", "RGBA") and _png_bits(path) == 16:
+            notes["16 bits per color, of which only the upper 8 are used"] += 1
         opened.draft("RGB" if opened.mode != "L" else "L", (2 * shorter_side, 2 * shorter_side))
+        unit = _pixel_unit(path, opened)
         image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):  # 16 bits per pixel; keep the upper 8
-            image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+        if image.mode.startswith("I") or image.mode == "F":
+            numbers = np.asarray(image).astype(np.float32) * np.float32(unit)
+            if not np.isfinite(numbers).all():
+                raise UnreadableError("it has pixels that are not finite numbers")
+            image = Image.fromarray(numbers)
         elif image.mode in ("1", "L"):
             image = image.convert("L")
         elif image.has_transparency_data:
             layer = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-        elif image.mode == "F":
-            raise UnreadableError("the range of its floating-point pixels is unknown; convert it to 8 or 16 bits")
         else:
             image = image.convert("RGB")
         excess = min(image.size) / shorter_side
         if excess > 1:
             width, height = (max(1, round(side / excess)) for side in image.size)
             image = image.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(image, np.uint8)
+        pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def is_unscaled(pixels: NDArray[Any]) -> bool:
+    """Return whether `read_image` returned pixels in their own unit."""
+    return pixels.dtype != "uint8"
+
+
+def value_range(images: Iterable[NDArray[Any]]) -> tuple[float, float]:
+    """Return the smallest and the largest value of unscaled images."""
+    ends = [(float(pixels.min()), float(pixels.max())) for pixels in images]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def scaled(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Convert unscaled pixels to uint8, so that `low` becomes 0 and `high` becomes 255. Other values are clipped."""
+    import numpy as np
+
+    fractions = (pixels.astype(np.float64) - low) / (high - low if high > low else 1.0)
+    whole: NDArray[np.uint8] = np.rint(fractions.clip(0, 1) * 255).astype(np.uint8)
+    return whole
+
+
+def _png_bits(path: Path) -> int:
+    """Return the bit depth in the header of a PNG file."""
+    with path.open("rb") as file:
+        return file.read(25)[24]
+
+
+def _pixel_unit(path: Path, opened: Any) -> float:
+    """Return the factor that undoes Pillow's scaling of integer PGM files from their own maximum to 65,535."""
+    if opened.format != "PPM" or not opened.mode.startswith("I"):
+        return 1.0
+    with path.open("rb") as file:
+        header = re.sub(rb"#[^\n]*", b" ", file.read(512)).split(maxsplit=4)
+    return int(header[3]) / 65535
 
 
 def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
@@ -173,8 +143,8 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
     import numpy as np
     import soundfile
 
-    with _as_unreadable(path):
-        channels, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    with _as_unreadable(path), _audio(path) as source:
+        channels, rate_hz = soundfile.read(source, dtype="float32", always_2d=True)
         if not len(channels):
             raise UnreadableError("the recording has no samples")
         waveform = channels.mean(axis=1, dtype=np.float32)
@@ -183,11 +153,75 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
     return waveform.clip(-1, 1), int(rate_hz)
 
 
-def _image(path: Path) -> Any:
+STREAMED = 0x7FFF0000
+"""Sizes in the header of a WAV file from which on the file was written as a stream. Programs that cannot return to the
+header store 0, or the largest number of 31 or 32 bits, sometimes rounded."""
+
+
+@contextmanager
+def _audio(path: Path) -> Iterator[Any]:
+    """Yield a source for soundfile: the path or, for a WAV file written as a stream, a copy with the actual sizes.
+
+    Raises `UnreadableError` for a truncated WAV file, which decoders would read as a shorter recording.
+    """
+    import io
+
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            yield str(path)
+            return
+        actual, start, data_bytes = path.stat().st_size, 12, -1
+        while data_bytes < 0 and len(chunk := file.read(8)) == 8:  # id and size of each chunk
+            size = int.from_bytes(chunk[4:], "little")
+            start += 8
+            if chunk[:4] == b"data":
+                data_bytes = size
+            else:
+                start += size + size % 2
+                file.seek(start)
+        riff_bytes, left = int.from_bytes(head[4:8], "little"), actual - start
+        known = 0 < riff_bytes < STREAMED
+        if known and actual < 8 + riff_bytes:
+            raise UnreadableError(_truncated(8 + riff_bytes, actual))
+        if left < data_bytes < STREAMED:
+            raise UnreadableError(_truncated(start + data_bytes, actual))
+        if data_bytes <= left and (data_bytes or known or not left):
+            yield str(path)
+            return
+        file.seek(0)
+        content = bytearray(file.read())
+    content[4:8] = min(actual - 8, 2**32 - 1).to_bytes(4, "little")
+    content[start - 4 : start] = min(left, 2**32 - 1).to_bytes(4, "little")
+    yield io.BytesIO(content)
+
+
+def _truncated(stated: int, actual: int) -> str:
+    return f"the file is truncated: its header states {stated:,} bytes, but it has {actual:,}"
+
+
+@contextmanager
+def _image(path: Path) -> Iterator[Any]:
+    import warnings
+
     from PIL import Image
 
-    with _as_unreadable(path):
-        return Image.open(path)
+    if path.suffix.lower() in HEIF:
+        _register_heif()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sizes and damage are reported below
+        with _as_unreadable(path):
+            opened = Image.open(path)
+        with opened:
+            yield opened
+
+
+def _register_heif() -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise UnreadableError("reading HEIF images requires another package: pip install pillow-heif") from None
+    register_heif_opener()
 
 
 @contextmanager
@@ -205,6 +239,10 @@ def _as_unreadable(path: Path) -> Iterator[None]:
         reason = str(error).replace(repr(str(path)), "file").replace(str(path), "file").strip() or "damaged"
         if not path.stat().st_size:
             reason = "it is empty"
+        elif type(error).__name__ == "DecompressionBombError":
+            pixels = re.search(r"\d+", reason)
+            count = f"{int(pixels[0]):,}" if pixels else "too many"
+            raise UnreadableError(f"the image is too large: it has {count} pixels; scale it down") from None
         elif type(error).__name__ == "UnidentifiedImageError":  # Pillow's message contains only the file name
             reason = "its format is unknown"
         raise UnreadableError(f"the file cannot be decoded ({reason.splitlines()[0]})") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from harness.data.user_files.problems import OnBadRow
@@ -17,12 +19,16 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     without rows are drawn from the training rows. If None, the column named ``split`` is used if it exists; otherwise,
     all splits are drawn."""
     group_column: str | None = None
-    """Column with the group of each row, such as the speaker or patient; the rows of a group stay in one split."""
+    """Column with the group of each row, such as the speaker or patient; the rows of a group are always in the same
+    split."""
     slice_columns: tuple[str, ...] = ()
     """Columns that define slices of the test split, which are scored separately: one slice for each value, or for each
     quartile of a numeric column. They can also be features."""
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists them; ``skip`` drops them."""
+    copies: Literal["together", "independent"] = "together"
+    """Treatment of rows with the same content when splits are drawn: ``together`` keeps them in one split,
+    ``independent`` treats them like other rows."""
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
@@ -68,6 +74,14 @@ class AudioOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=
 
     path_column: str | None = None
     """Column of the metadata file that contains the file paths, relative to the metadata file. None to infer it."""
+    class_level: int | None = None
+    """Level of the class folders: 1 for the folders in the given folder, 2 for the folders inside these. None to infer
+    it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.class_level not in (None, 1, 2):
+            raise ValueError(f"class_level must be 1 or 2, got {self.class_level}")
 
 
 class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,10 +91,16 @@ class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_field
     """Maximum length, in pixels, of the shorter side. Larger images are scaled down while decoding to limit memory
     use."""
 
+    image_range: tuple[float, float] | None = None
+    """Smallest and largest pixel value of grayscale images with more than 8 bits, which are scaled to 8 bits. None for
+    the range of the training split."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.shorter_side < 1:
             raise ValueError(f"shorter_side must be at least 1, got {self.shorter_side}")
+        if self.image_range is not None and not self.image_range[0] < self.image_range[1]:
+            raise ValueError(f"image_range must be an increasing pair of numbers, got {self.image_range}")
 
 
 OPTIONS: dict[str, type[OwnOptions]] = {

@@ -23,6 +23,11 @@ class Problems:
         file."""
         self._found.setdefault(where, what)
 
+    def include(self, other: Problems, prefix: str) -> None:
+        """Add the problems of another source. `prefix` is prepended to their positions."""
+        for where, what in other._found.items():
+            self.add(prefix + where, what)
+
     def __contains__(self, where: str) -> bool:
         return where in self._found
 
@@ -46,6 +51,11 @@ class Problems:
         if not self._found:
             return {"skipped_rows": 0}
         return {"skipped_rows": len(self._found), "skipped": self._first()}
+
+    def warnings(self) -> list[str]:
+        """Return a warning with the number of skipped rows, if there are any."""
+        count = len(self._found)
+        return [f"{count:,} bad {'row was' if count == 1 else 'rows were'} skipped: {self._first()}"] if count else []
 
     def _first(self) -> str:
         named = [f"{where}: {what}" for where, what in list(self._found.items())[:NAMED]]

@@ -19,9 +19,10 @@ TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 NAMES = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
-    "test": TEST,
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
 }
-"""Mapping from lower-case split names, as used in columns and folders, to splits."""
+"""Mapping from lower-case split names, as used in columns and folders, to splits. They are the names that Hugging Face
+Datasets recognizes."""
 
 
 def split(
@@ -34,12 +35,13 @@ def split(
     validation_share: float,
     test_share: float,
     label_names: Sequence[str] = (),
+    copies: NDArray[Any] | None = None,
 ) -> tuple[dict[str, Index], str]:
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
     `given` lists the split of each row, a member of `SPLITS`. Splits without rows are drawn from the training rows,
     stratified by `classes` (int64 ``[N]``; None for regression). The rows of each group in `groups` (``[N]``) stay in
-    one split.
+    one split, and so do rows with the same content: rows with equal values in `copies` (``[N]``) are copies.
 
     Raises `harness.DataError` if the rows cannot be split in this way.
     """
@@ -53,19 +55,51 @@ def split(
             _check_apart(parts, groups)
     missing = [name for name in (TEST, VALIDATION) if name not in parts]
     shares = {TEST: test_share, VALIDATION: validation_share}
+    if missing and copies is not None and groups is not None:
+        groups = _connected(groups, copies)
     if missing:
-        _check_enough(parts[TRAIN], classes, len(missing) + 1, label_names)
+        apart = copies if groups is None else None
+        _check_enough(_firsts(parts[TRAIN], apart), classes, len(missing) + 1, label_names, distinct=apart is not None)
     left = sum(shares[name] for name in missing)
     for number, name in enumerate(missing):
         # Rescale the fraction, which refers to all rows: rows drawn earlier are no longer among the training rows.
         share = shares[name] / (1 - (left - sum(shares[later] for later in missing[number:])))
-        kept, drawn = _draw(parts[TRAIN], classes, groups, share, seed, leave=len(missing) - number)
+        rows_left = parts[TRAIN]
+        kept, drawn = _draw(_firsts(rows_left, apart), classes, groups, share, seed, leave=len(missing) - number)
+        if apart is not None:
+            chosen = np.isin(apart[rows_left], apart[drawn])
+            kept, drawn = rows_left[~chosen], rows_left[chosen]
         parts[TRAIN], parts[name] = kept, drawn
     method = (
         "at random by group" if groups is not None else "at random by class" if classes is not None else "at random"
     )
-    description = "given" if not missing else f"{' and '.join(reversed(missing))} drawn {method}, seed {seed}"
+    together = ", copies kept in one split" if copies is not None else ""
+    drawn_names = " and ".join(reversed(missing))
+    description = "given" if not missing else f"{drawn_names} drawn {method}{together}, seed {seed}"
     return {name: parts[name] for name in SPLITS}, description
+
+
+def _firsts(rows: Index, copies: NDArray[Any] | None) -> Index:
+    """Return the first of the rows with each content, in ascending order; all rows if `copies` is None."""
+    if copies is None:
+        return rows
+    return rows[np.sort(np.unique(copies[rows], return_index=True)[1])]
+
+
+def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the smallest groups such that rows with the same group or the same content have the same number."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(groups)
+    nodes = [np.unique(values, return_inverse=True)[1] for values in (groups, copies)]
+    offsets = (count, count + int(nodes[0].max(initial=0)) + 1)
+    ends = np.concatenate([node + offset for node, offset in zip(nodes, offsets, strict=True)])
+    size = int(ends.max(initial=count)) + 1
+    starts = np.tile(np.arange(count), 2)
+    graph = coo_array((np.ones(len(ends), np.int8), (starts, ends)), shape=(size, size))
+    labels: NDArray[np.int64] = connected_components(graph, directed=False)[1][:count].astype(np.int64)
+    return labels
 
 
 def _draw(
@@ -122,19 +156,27 @@ def _draw_groups(
     return rows[kept], rows[drawn]
 
 
-def _check_enough(rows: Index, classes: NDArray[np.int64] | None, splits: int, names: Sequence[str]) -> None:
-    """Raise `harness.DataError` unless each class has at least one example for each split."""
+def _check_enough(
+    rows: Index, classes: NDArray[np.int64] | None, splits: int, names: Sequence[str], *, distinct: bool
+) -> None:
+    """Raise `harness.DataError` unless each class has at least one example for each split.
+
+    `distinct` is True if `rows` contains only one of each set of copies.
+    """
+    kind = "distinct examples" if distinct else "examples"
     if classes is None:
         if len(rows) < splits:
-            raise DataError(f"{len(rows)} rows cannot be divided into {splits} splits; add rows")
+            what = "distinct rows" if distinct else "rows"
+            raise DataError(f"{len(rows)} {what} cannot be divided into {splits} splits; add rows")
         return
     numbers, counts = np.unique(classes[rows], return_counts=True)
     few = [f"{names[n]!r} has {c}" for n, c in zip(numbers, counts, strict=True) if c < splits]
     if few:
         shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more classes" if len(few) > 5 else "")
+        advice = ", or treat copies as other rows with --set dataset.copies=independent" if distinct else ""
         raise DataError(
-            f"{splits} splits need at least {splits} examples of each class, but {shown}; add examples, or remove the "
-            "class"
+            f"{splits} splits need at least {splits} {kind} of each class, but {shown}; add examples, or remove the "
+            f"class{advice}"
         )
 
 

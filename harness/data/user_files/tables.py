@@ -11,7 +11,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,15 @@ class Table:
     """Cells of each column. A missing cell is None or an empty string."""
     where: list[str]
     """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
+    folders: list[str] = field(default_factory=list)
+    """Split folder of each row, for the metadata files of split folders; empty for a single file."""
 
     def __len__(self) -> int:
         return len(self.where)
 
 
 def read_table(path: Path, problems: Problems) -> Table:
-    """Return the file's table. Rows that cannot be read are left out and added to `problems`.
+    """Return the file's table. Rows that cannot be read are omitted and added to `problems`.
 
     Raises `harness.DataError` if the file is not a valid table, and `harness.UsageError` for an unknown format.
     """

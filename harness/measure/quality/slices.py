@@ -28,7 +28,7 @@ def slices(groups: Mapping[str, NDArray[Any]]) -> Iterator[Slice]:
     `groups` maps group names to values ``[N]``. Each example is in exactly one slice per group.
 
     A numeric group with more than `MAX_VALUES` distinct values is binned at its quartiles. In other groups with more
-    values, the `MAX_VALUES` - 1 most frequent values form one slice each, and the remaining values form one slice. NaN
+    values, the `MAX_VALUES` - 1 most frequent values form one slice each, and all remaining values share one slice. NaN
     and empty strings form the slice `MISSING`.
     """
     for group, values in groups.items():

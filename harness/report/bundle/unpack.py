@@ -58,14 +58,14 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> tuple[BundleM
         duplicate = next(name for name in members if [info.filename for info in infos].count(name) > 1)
         raise RecordError(f"{path}: the archive contains {duplicate!r} more than once")
     if MANIFEST not in members:
-        raise RecordError(f"{path}: not a bundle, as written by `harness bundle`: it has no {MANIFEST}")
+        raise RecordError(f"{path}: not a bundle: it has no {MANIFEST}; pass a file written by `harness bundle`")
     if members[MANIFEST].file_size > MAX_MANIFEST_BYTES:
         raise RecordError(f"{path}: {MANIFEST} is larger than {MAX_MANIFEST_BYTES} bytes")
     encoded = _read(archive, members.pop(MANIFEST), MAX_MANIFEST_BYTES)
     manifest = _manifest(encoded, path)
     for name in members:
         if not _is_inside(name):
-            raise RecordError(f"{path}: the path {name!r} is not allowed in a bundle; nothing was extracted")
+            raise RecordError(f"{path}: the path {name!r} is outside the bundle; nothing was extracted")
         if name not in manifest.files:
             raise RecordError(f"{path}: {name!r} is not in the manifest; it was added after the bundle was created")
     missing = manifest.files.keys() - members.keys()

@@ -1,4 +1,4 @@
-"""The charts in a report, built with altair from the columns that `points` returns."""
+"""The charts in a report, built with altair from the points that `points` returns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import altair as alt
 
-from harness.report.plots.points import Columns, Panel
+from harness.analysis.metrics import RunMetric, in_group
+from harness.report.plots.points import Panel, Points
 
 WIDTH, HEIGHT = 340, 240
 _LOG = alt.Scale(type="log", nice=False, padding=24)
@@ -17,17 +18,13 @@ Chart = Any
 """Any altair chart: single, layered or concatenated."""
 
 
-def records(columns: Columns) -> tuple[dict[str, Any], ...]:
-    """Return one dict for each row. The result is a tuple because altair copies lists whenever a chart is modified."""
-    return tuple(dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-
-
-def pareto(panel: Panel, columns: Columns, phase: str) -> Chart:
+def pareto(panel: Panel, points: Points, throughput: RunMetric) -> Chart:
     """Return a chart of quality against throughput, with intervals and a dashed line along the Pareto front."""
-    base = alt.Chart(alt.InlineData(values=records(columns)))
-    x = alt.X("speed:Q", title=f"{phase} (samples/s)", scale=_LOG, axis=_AXIS_FEW_TICKS)
+    base = alt.Chart(alt.InlineData(values=points))
+    title = f"{throughput.part} ({throughput.unit})"
+    x = alt.X("speed:Q", title=title, scale=_LOG, axis=_AXIS_FEW_TICKS)
     y = _quality(panel, "quality")
-    tooltip = _tooltip(label="", quality_shown=panel.quality, speed_shown=f"{phase} (samples/s)")
+    tooltip = _tooltip(label="", quality_shown=panel.quality, speed_shown=title)
     front = base.transform_filter("datum.front").mark_line(strokeDash=[4, 4], opacity=0.6, color="gray")
     layers = [
         front.encode(x=x, y=y, order=alt.Order("speed:Q")),
@@ -37,15 +34,15 @@ def pareto(panel: Panel, columns: Columns, phase: str) -> Chart:
         base.mark_rule(strokeWidth=1.5).encode(
             x=x, y=alt.Y("quality_low:Q"), y2=alt.Y2("quality_high:Q"), color=_color(panel)
         ),
-        base.mark_point().encode(x=x, y=y, color=_color(panel), shape=_shape(columns), tooltip=tooltip),
+        base.mark_point().encode(x=x, y=y, color=_color(panel), shape=_by_model(alt.Shape, points), tooltip=tooltip),
     ]
     return _sized(alt.layer(*layers))
 
 
-def curves(panel: Panel, columns: Columns, by: str) -> Chart:
+def curves(panel: Panel, points: Points, by: str) -> Chart:
     """Return a chart of the learning curves, with one line for each run. `by` is ``step`` or ``seconds``."""
     title = {"step": "training steps", "seconds": "training time (s)"}[by]
-    base = alt.Chart(alt.InlineData(values=records(columns)))
+    base = alt.Chart(alt.InlineData(values=points))
     encoded = base.encode(
         x=alt.X(f"{by}:Q", title=title),
         y=_quality(panel, "score", "validation "),
@@ -53,20 +50,20 @@ def curves(panel: Panel, columns: Columns, by: str) -> Chart:
         detail=alt.Detail("run:N"),
         tooltip=_tooltip(label="", seed="seed", epoch="epoch", score=panel.quality, seconds="seconds"),
     )
-    lines = encoded.mark_line(opacity=0.75, strokeWidth=1.75).encode(strokeDash=_dash(columns))
-    points = encoded.mark_point(size=22, opacity=0.9, aria=False)  # screen readers read the lines
-    return _sized(alt.layer(lines, points))
+    lines = encoded.mark_line(opacity=0.75, strokeWidth=1.75).encode(strokeDash=_by_model(alt.StrokeDash, points))
+    dots = encoded.mark_point(size=22, opacity=0.9, aria=False)  # screen readers read the lines
+    return _sized(alt.layer(lines, dots))
 
 
-def time_to_quality(panel: Panel, columns: Columns, level: float) -> Chart:
+def time_to_quality(panel: Panel, points: Points, level: float) -> Chart:
     """Return a bar chart of each row's training time until the validation score reaches `level`."""
     title = f"training time until validation {panel.metric} is {level:.4g} (s)"
-    return _bars(panel, columns, "seconds", title)
+    return _bars(panel, points, "seconds", title)
 
 
-def ratios(panel: Panel, columns: Columns) -> Chart:
+def ratios(panel: Panel, points: Points) -> Chart:
     """Return a chart of throughput ratios with intervals, and a dashed line at 1."""
-    base = alt.Chart(alt.InlineData(values=records(columns)))
+    base = alt.Chart(alt.InlineData(values=points))
     y = alt.Y("label:N", title=None, sort=None)
     offset = alt.YOffset("phase:N", sort=["training", "inference"])
     shape = alt.Shape("phase:N", title=None, sort=["training", "inference"])
@@ -83,44 +80,51 @@ def ratios(panel: Panel, columns: Columns) -> Chart:
         encoded.mark_rule(strokeWidth=2).encode(x=alt.X("ratio_low:Q"), x2=alt.X2("ratio_high:Q")),
         encoded.mark_point().encode(x=x, shape=shape, tooltip=tooltip),
     ]
-    return _sized(alt.layer(*layers), height=_height(columns, 44))
+    return _sized(alt.layer(*layers), height=_height(points, 44))
 
 
-def memory(panel: Panel, columns: Columns) -> Chart:
+def memory(panel: Panel, points: Points) -> Chart:
     """Return a bar chart of each row's peak memory, with one bar for each memory counter."""
-    if len(set(columns["kind"])) == 1:
-        return _bars(panel, columns, "mib", f"peak memory, {columns['kind'][0]} (MiB)")
+    unit = in_group("memory")[0].unit
+    kinds = {point["kind"] for point in points}
+    if len(kinds) == 1:
+        return _bars(panel, points, "mib", f"peak memory, {kinds.pop()} ({unit})")
     offset = alt.YOffset("kind:N", sort=None)
-    bars = _bar(panel, columns, "mib", "peak memory (MiB)").encode(
+    bars = _bar(panel, points, "mib", f"peak memory ({unit})").encode(
         yOffset=offset, opacity=alt.Opacity("kind:N", title=None)
     )
-    return _sized(bars, height=_height(columns, 24 * len(set(columns["kind"]))))
+    return _sized(bars, height=_height(points, 24 * len(kinds)))
 
 
-def latency(panel: Panel, columns: Columns) -> Chart:
+def latency(panel: Panel, points: Points) -> Chart:
     """Return a chart of the cumulative distribution of batch latency, with one line for each row."""
-    base = alt.Chart(alt.InlineData(values=records(columns)))
+    base = alt.Chart(alt.InlineData(values=points))
     x = alt.X("ms:Q", title="latency of a batch (ms)", scale=_LOG, axis=_AXIS_FEW_TICKS)
     y = alt.Y("share:Q", title="fraction of batches", axis=alt.Axis(format="%"))
     tooltip = _tooltip(label="", share="fraction", ms="ms")
     line = base.mark_line(interpolate="step-after", strokeWidth=2)
     return _sized(
         line.encode(
-            x=x, y=y, color=_color(panel), strokeDash=_dash(columns), detail=alt.Detail("label:N"), tooltip=tooltip
+            x=x,
+            y=y,
+            color=_color(panel),
+            strokeDash=_by_model(alt.StrokeDash, points),
+            detail=alt.Detail("label:N"),
+            tooltip=tooltip,
         )
     )
 
 
-def roc(panel: Panel, columns: Columns) -> Chart:
+def roc(panel: Panel, points: Points) -> Chart:
     """Return a chart with the ROC curve of each row and the diagonal of a random classifier."""
     diagonal = alt.Chart(alt.InlineData(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}]))
     chance = diagonal.mark_line(strokeDash=[3, 3], color="gray", strokeWidth=1).encode(x=alt.X("x:Q"), y=alt.Y("y:Q"))
-    return _sized(alt.layer(chance, _decision(panel, columns, "tpr", "false positive rate", "true positive rate")))
+    return _sized(alt.layer(chance, _decision(panel, points, "tpr", "false positive rate", "true positive rate")))
 
 
-def precision_recall(panel: Panel, columns: Columns) -> Chart:
+def precision_recall(panel: Panel, points: Points) -> Chart:
     """Return a chart with the precision-recall curve of each row."""
-    return _sized(_decision(panel, columns, "precision", "recall", "precision"))
+    return _sized(_decision(panel, points, "precision", "recall", "precision"))
 
 
 def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]], key: str) -> Chart:
@@ -134,7 +138,7 @@ def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]],
     return confusion_chart(cells, names, key).properties(title=label)
 
 
-def confusion_chart(cells: Any, names: Sequence[str], key: str = "", *, size: int = 300) -> Chart:
+def confusion_chart(cells: Any, names: Sequence[str], key: str = "") -> Chart:
     """Return a chart of a confusion matrix. Its axes are numeric, so that readers can zoom if there are many classes.
 
     `cells` contains the values, or is the name of a dataset. The fields are ``true``, ``predicted``, ``count`` and
@@ -177,33 +181,33 @@ def confusion_chart(cells: Any, names: Sequence[str], key: str = "", *, size: in
             ],
         )
         .add_params(labels, alt.selection_interval(bind="scales", name=f"zoom{key}"))
-        .properties(width=size, height=size)
+        .properties(width=300, height=300)
     )
 
 
-def _decision(panel: Panel, columns: Columns, value: str, x_title: str, y_title: str) -> Chart:
-    base = alt.Chart(alt.InlineData(values=records(columns)))
+def _decision(panel: Panel, points: Points, value: str, x_title: str, y_title: str) -> Chart:
+    base = alt.Chart(alt.InlineData(values=points))
     return base.mark_line(strokeWidth=2).encode(
         x=alt.X("x:Q", title=x_title),
         y=alt.Y(f"{value}:Q", title=y_title),
         color=_color(panel),
-        strokeDash=_dash(columns),
+        strokeDash=_by_model(alt.StrokeDash, points),
         detail=alt.Detail("label:N"),
         tooltip=_tooltip(label="", x=x_title, **{value: y_title}),
     )
 
 
-def _bars(panel: Panel, columns: Columns, value: str, title: str) -> Chart:
-    base = alt.Chart(alt.InlineData(values=records(columns)))
+def _bars(panel: Panel, points: Points, value: str, title: str) -> Chart:
+    base = alt.Chart(alt.InlineData(values=points))
     interval = base.mark_rule(strokeWidth=2, color="gray").encode(
         x=alt.X(f"{value}_low:Q"), x2=alt.X2(f"{value}_high:Q"), y=alt.Y("label:N", title=None, sort=None)
     )
-    return _sized(alt.layer(_bar(panel, columns, value, title), interval), height=_height(columns, 28))
+    return _sized(alt.layer(_bar(panel, points, value, title), interval), height=_height(points, 28))
 
 
-def _bar(panel: Panel, columns: Columns, value: str, title: str) -> Chart:
+def _bar(panel: Panel, points: Points, value: str, title: str) -> Chart:
     return (
-        alt.Chart(alt.InlineData(values=records(columns)))
+        alt.Chart(alt.InlineData(values=points))
         .mark_bar(cornerRadiusEnd=3, height={"band": 0.65})
         .encode(
             x=alt.X(f"{value}:Q", title=title),
@@ -215,9 +219,10 @@ def _bar(panel: Panel, columns: Columns, value: str, title: str) -> Chart:
 
 
 def _quality(panel: Panel, field: str, prefix: str = "") -> Any:
-    """Return the quality axis, with better values at the top."""
+    """Return the quality axis, with better values at the top if it is known which values are better."""
     scale = alt.Scale(zero=False, padding=12, reverse=panel.better == "lower")
-    title = f"{prefix}{panel.quality}" + (", lower is better" if panel.better == "lower" else "")
+    remark = {"lower": ", lower is better", "": ", not ranked"}.get(panel.better, "")
+    title = f"{prefix}{panel.quality}{remark}"
     return alt.Y(
         f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format=".4~g")
     )  # with a single value, the default format shows only one digit
@@ -231,12 +236,9 @@ def _color(panel: Panel) -> Any:
     return alt.Color("backend:N", title=None, scale=alt.Scale(domain=panel.report.backends), legend=legend)
 
 
-def _shape(columns: Columns) -> Any:
-    return alt.Shape("model:N", title=None) if len(set(columns["model"])) > 1 else alt.Undefined
-
-
-def _dash(columns: Columns) -> Any:
-    return alt.StrokeDash("model:N", title=None) if len(set(columns["model"])) > 1 else alt.Undefined
+def _by_model(channel: Any, points: Points) -> Any:
+    """Return the encoding of models in a channel, such as `altair.Shape`; undefined if there is only one model."""
+    return channel("model:N", title=None) if len({point["model"] for point in points}) > 1 else alt.Undefined
 
 
 def _tooltip(**titles: str) -> list[Any]:
@@ -253,8 +255,8 @@ def _tooltip(**titles: str) -> list[Any]:
     ]
 
 
-def _height(columns: Columns, step: int) -> int:
-    return max(60, step * len(set(columns["label"])))
+def _height(points: Points, step: int) -> int:
+    return max(60, step * len({point["label"] for point in points}))
 
 
 def _sized(chart: Chart, *, height: int = HEIGHT) -> Chart:

@@ -22,22 +22,22 @@ FORMATS = (".svg", ".png", ".pdf", ".html", ".json")
 
 def _pareto(panel: Panel) -> Iterator[tuple[str, Any]]:
     for metric in in_group("throughput"):
-        if columns := points.pareto(panel, metric.name):
-            yield f"Quality against {metric.headline}", charts.pareto(panel, columns, metric.part)
+        if data := points.pareto(panel, metric.name):
+            yield f"Quality against {metric.headline}", charts.pareto(panel, data, metric)
 
 
 def _curves(panel: Panel) -> Iterator[tuple[str, Any]]:
-    if columns := points.curves(panel):
-        yield "Learning curve by step", charts.curves(panel, columns, "step")
-        yield "Learning curve by time", charts.curves(panel, columns, "seconds")
-    level, columns = points.time_to_quality(panel)
+    if data := points.curves(panel):
+        yield "Learning curve by step", charts.curves(panel, data, "step")
+        yield "Learning curve by time", charts.curves(panel, data, "seconds")
+    level, data = points.time_to_quality(panel)
     if level is not None:
-        yield "Time to quality", charts.time_to_quality(panel, columns, level)
+        yield "Time to quality", charts.time_to_quality(panel, data, level)
 
 
 def _ratios(panel: Panel) -> Iterator[tuple[str, Any]]:
-    if columns := points.ratios(panel):
-        yield "Throughput ratios", charts.ratios(panel, columns)
+    if data := points.ratios(panel):
+        yield "Throughput ratios", charts.ratios(panel, data)
 
 
 def _confusion(panel: Panel) -> Iterator[tuple[str, Any]]:
@@ -46,19 +46,19 @@ def _confusion(panel: Panel) -> Iterator[tuple[str, Any]]:
 
 
 def _roc(panel: Panel) -> Iterator[tuple[str, Any]]:
-    if columns := points.roc(panel):
-        yield "ROC curve, mean over classes", charts.roc(panel, columns)
-        yield "Precision-recall curve, mean over classes", charts.precision_recall(panel, columns)
+    if data := points.roc(panel):
+        yield "ROC curve, mean over classes", charts.roc(panel, data)
+        yield "Precision-recall curve, mean over classes", charts.precision_recall(panel, data)
 
 
 def _latency(panel: Panel) -> Iterator[tuple[str, Any]]:
-    if columns := points.latency(panel):
-        yield "Cumulative distribution of the latency of a batch", charts.latency(panel, columns)
+    if data := points.latency(panel):
+        yield "Cumulative distribution of the latency of a batch", charts.latency(panel, data)
 
 
 def _memory(panel: Panel) -> Iterator[tuple[str, Any]]:
-    if columns := points.memory(panel):
-        yield "Peak memory", charts.memory(panel, columns)
+    if data := points.memory(panel):
+        yield "Peak memory", charts.memory(panel, data)
 
 
 PLOTS: dict[str, Callable[[Panel], Iterator[tuple[str, Any]]]] = {

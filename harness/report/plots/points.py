@@ -1,13 +1,12 @@
-"""The data for a report's plots, as columns of values for each panel. The values are the same as in the table.
+"""The data for a report's plots, as points with named values for each panel. The values are the same as in the table.
 
-A panel contains the rows of one task, dataset and device, which can be compared with each other. Columns are lists of
-equal length.
+A panel contains the rows of one task, dataset and device, which can be compared with each other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,8 @@ from harness.report.plots.curves import GRID, decision_curves, macro
 from harness.report.plots.run_points import labels
 from harness.report.report import Report
 
-Columns = dict[str, list[Any]]
+Points = tuple[dict[str, Any], ...]
+"""Points with the same names. A tuple, because altair copies lists whenever a chart is modified."""
 
 MAX_CURVES = 48
 """Maximum number of runs whose curves or raw samples are shown in one plot. The first runs of each row are selected."""
@@ -45,7 +45,7 @@ class Panel:
     metric: str
     unit: str
     better: str
-    """``higher`` or ``lower``; empty if the metric is unknown."""
+    """``higher`` or ``lower``; empty if the direction is not known or differs between rows."""
     block: Block
     report: Report
 
@@ -66,13 +66,18 @@ def panels(report: Report, table: Table | None = None) -> list[Panel]:
     for number, block in enumerate(blocks(report.table if table is None else table)):
         first = next((row for row in block.rows if row.text("metric")), block.rows[0])
         title = " · ".join(first.text(name) for name in ("task", "dataset", "device"))
-        metric, unit, better = (first.text(name) for name in ("metric", "metric_unit", "metric_better"))
+        metric, unit = first.text("metric"), first.text("metric_unit")
+        judged = {(row.text("metric"), row.text("metric_better")) for row in block.rows if row.text("metric")}
+        better = first.text("metric_better") if len(judged) == 1 else ""
         made.append(Panel(number, title, metric, unit, better, block, report))
     return made
 
 
-def pareto(panel: Panel, column: str) -> Columns:
-    """Return quality and throughput with their intervals. ``front`` is True for rows on the Pareto front."""
+def pareto(panel: Panel, column: str) -> Points:
+    """Return quality and throughput with their intervals. ``front`` is True for rows on the Pareto front.
+
+    If it is not known whether higher quality is better, no row is on the front.
+    """
     points = []
     for label, row in panel.rows:
         quality, speed = row.cells["quality"], row.cells[column]
@@ -82,16 +87,16 @@ def pareto(panel: Panel, column: str) -> Columns:
             )
     sign = -1 if panel.better == "lower" else 1
     for point in points:
-        point["front"] = not any(
+        point["front"] = panel.better != "" and not any(
             other["speed"] >= point["speed"]
             and sign * other["quality"] >= sign * point["quality"]
             and (other["speed"], other["quality"]) != (point["speed"], point["quality"])
             for other in points
         )
-    return _columns(points)
+    return tuple(points)
 
 
-def ratios(panel: Panel) -> Columns:
+def ratios(panel: Panel) -> Points:
     """Return throughputs relative to the first backend, for the rows that have a ratio."""
     points = []
     for name, metric in RATIOS.items():
@@ -99,10 +104,10 @@ def ratios(panel: Panel) -> Columns:
             cell = row.cells[name]
             if isinstance(cell.value, float) and not (cell.value == 1.0 and cell.ci95 is None):
                 points.append(_named(label, row) | {"phase": metric.part} | _ends("ratio", cell, least=cell.value / 20))
-    return _columns(points)
+    return tuple(points)
 
 
-def memory(panel: Panel) -> Columns:
+def memory(panel: Panel) -> Points:
     """Return the peak memory of each row by memory counter, in MiB."""
     points = []
     for label, row in panel.rows:
@@ -110,10 +115,10 @@ def memory(panel: Panel) -> Columns:
             cell = row.cells[metric.name]
             if isinstance(cell.value, float):
                 points.append(_named(label, row) | {"kind": metric.part} | _ends("mib", cell, least=0.0))
-    return _columns(points)
+    return tuple(points)
 
 
-def curves(panel: Panel) -> Columns:
+def curves(panel: Panel) -> Points:
     """Return each run's validation score after each epoch, with the number of steps and the training time."""
     points = []
     runs = _some_runs(panel)
@@ -129,15 +134,17 @@ def curves(panel: Panel) -> Columns:
                     | {"run": run.record.run_id, "seed": run.record.spec.seed, "epoch": epoch.epoch}
                     | {"step": epoch.step, "seconds": epoch.train_s, "score": score}
                 )
-    return _columns(points)
+    return tuple(points)
 
 
-def time_to_quality(panel: Panel) -> tuple[float | None, Columns]:
+def time_to_quality(panel: Panel) -> tuple[float | None, Points]:
     """Return a validation score that all runs reach, and the training time that each row needs to reach it.
 
-    This score is the worst of the runs' best scores. Returns None and no columns if fewer than two rows have learning
-    curves.
+    This score is the worst of the runs' best scores. Returns None and no points if fewer than two rows have learning
+    curves, or if it is not known whether higher scores are better.
     """
+    if not panel.better:
+        return None, ()
     sign = -1 if panel.better == "lower" else 1
     by_row = {}
     for label, row in panel.rows:
@@ -146,17 +153,17 @@ def time_to_quality(panel: Panel) -> tuple[float | None, Columns]:
         if lines:
             by_row[label] = (row, lines)
     if len(by_row) < 2:
-        return None, {}
+        return None, ()
     level = sign * min(max(sign * score for _, score in line) for _, lines in by_row.values() for line in lines)
     points = []
     for label, (row, lines) in by_row.items():
         reached = [next(s for s, score in line if sign * score >= sign * level) for line in lines]
         mean = stats.mean(reached)
         points.append(_named(label, row) | _ends("seconds", Cell(mean.value, mean.ci95), least=0.0))
-    return level, _columns(points)
+    return level, tuple(points)
 
 
-def latency(panel: Panel) -> Columns:
+def latency(panel: Panel) -> Points:
     """Return quantiles of the batch latency over all runs of each row, in milliseconds."""
     import numpy as np
 
@@ -168,10 +175,10 @@ def latency(panel: Panel) -> Columns:
             quantiles = np.quantile(np.concatenate(samples) * 1e3, shares)
             named = _named(label, row)
             points += [named | {"share": float(s), "ms": float(ms)} for s, ms in zip(shares, quantiles, strict=True)]
-    return _columns(points)
+    return tuple(points)
 
 
-def roc(panel: Panel) -> Columns:
+def roc(panel: Panel) -> Points:
     """Return one-versus-rest ROC and precision-recall curves, averaged over classes and runs.
 
     Curves are averaged at fixed false positive rates and recalls (vertical averaging, Fawcett 2006, Pattern Recognition
@@ -191,7 +198,7 @@ def roc(panel: Panel) -> Columns:
                 named | {"x": x, "tpr": float(t), "precision": float(p)}
                 for x, t, p in zip(GRID, tpr, precision, strict=True)
             ]
-    return _columns(points)
+    return tuple(points)
 
 
 def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
@@ -255,7 +262,3 @@ def _ends(name: str, cell: Cell, least: float = -math.inf) -> dict[str, Any]:
         f"{name}_high": cell.value + half,
         f"{name}_shown": shown,
     }
-
-
-def _columns(points: Sequence[dict[str, Any]]) -> Columns:
-    return {name: [point[name] for point in points] for name in points[0]} if points else {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import altair as alt
 
+from harness.analysis.metrics import TRAIN_THROUGHPUT, in_group
 from harness.report.plots.charts import confusion_chart
 from harness.report.plots.figure import unchecked
 
@@ -19,6 +20,7 @@ _HEIGHT = 220
 
 def specifications() -> dict[str, dict[str, Any]]:
     """Return the Vega-Lite specifications by name."""
+    host = in_group("memory")[0]
     with unchecked():
         charts = {
             "score_by_step": _line("step:Q", "training steps", "score:Q", "validation score", point=True),
@@ -29,7 +31,7 @@ def specifications() -> dict[str, dict[str, Any]]:
             "roc": _decision("false positive rate", "true positive rate"),
             "precision_recall": _decision("recall", "precision"),
             "latency": _latency(),
-            "memory": _bars("mib:Q", "peak host memory (MiB)"),
+            "memory": _bars("mib:Q", f"{host.headline} ({host.unit})"),
             "seconds": _bars("seconds:Q", "seconds"),
             "predicted": _predicted(),
             "residual": _residual(),
@@ -56,12 +58,12 @@ def _windows() -> Any:
         .mark_point(size=26)
         .encode(
             x=alt.X("at_s:Q", title="measured time (s)"),
-            y=alt.Y("rate:Q", title="samples/s", scale=alt.Scale(type="log", nice=False, padding=12)),
+            y=alt.Y("rate:Q", title=TRAIN_THROUGHPUT.unit, scale=alt.Scale(type="log", nice=False, padding=12)),
             color=alt.Color("phase:N", title=None, sort=["training", "inference"]),
             opacity=alt.condition("datum.steady", alt.value(0.9), alt.value(0.25)),
             tooltip=[
                 alt.Tooltip("phase:N"),
-                alt.Tooltip("rate:Q", title="samples/s", format=".4~g"),
+                alt.Tooltip("rate:Q", title=TRAIN_THROUGHPUT.unit, format=".4~g"),
                 alt.Tooltip("steady:N", title="steady state"),
             ],
         )

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.resources import files as package_files
-from itertools import islice
 
 from harness.analysis.table import Table
 from harness.data.cache import cache_dir
@@ -26,23 +25,22 @@ def files(report: Report) -> Iterator[tuple[str, bytes]]:
     }
     addresses = {run.record.run_id: f"runs/{safe_name(run.record.run_id)}.html" for run in report.runs}
     shared = {"site_title": report.title, "pages": pages}
-    pages_of_runs = run_pages(shared, report, addresses)
-    yield from islice(pages_of_runs, 1)  # starts the processes, which run while the other pages are rendered here
-    from harness.report.site import home_page, task_page  # imported late because altair is slow to import
+    with run_pages(shared, report, addresses) as pages_of_runs:
+        from harness.report.site import home_page, task_page  # imported late because altair is slow to import
 
-    yield from _assets()
-    yield "index.html", render.page("index.html", "", **shared, **home_page.context(report, addresses))
-    yield "table.csv", csv_text(report.table).encode()
-    yield "table.json", json_text(report.table).encode()
-    for task, address in pages.items():
-        part = Table(report.table.columns, tuple(row for row in report.table.rows if row.text("task") == task))
-        stem = address.removesuffix(".html")
-        yield address, render.page("task.html", "../", **shared, **task_page.context(report, task, part, addresses))
-        yield f"{stem}.csv", csv_text(part).encode()
-        yield f"{stem}.json", json_text(part).encode()
-    everything = tables.runs(report.runs, addresses, "All runs", "")
-    yield "runs.html", render.page("runs.html", "", **shared, title="All runs", view=everything)
-    yield from pages_of_runs
+        yield from _assets()
+        yield "index.html", render.page("index.html", "", **shared, **home_page.context(report, addresses))
+        yield "table.csv", csv_text(report.table).encode()
+        yield "table.json", json_text(report.table).encode()
+        for task, address in pages.items():
+            part = Table(report.table.columns, tuple(row for row in report.table.rows if row.text("task") == task))
+            stem = address.removesuffix(".html")
+            yield address, render.page("task.html", "../", **shared, **task_page.context(report, task, part, addresses))
+            yield f"{stem}.csv", csv_text(part).encode()
+            yield f"{stem}.json", json_text(part).encode()
+        everything = tables.runs(report.runs, addresses, "All runs", "")
+        yield "runs.html", render.page("runs.html", "", **shared, title="All runs", view=everything)
+        yield from pages_of_runs
 
 
 def _assets() -> Iterator[tuple[str, bytes]]:

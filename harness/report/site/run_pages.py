@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
-import multiprocessing
-import re
-from collections import deque
+import math
+import tempfile
 from collections.abc import Hashable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from html import escape
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from harness.analysis.formatting import one_line
-from harness.measure.environment import available_cores
+from harness.errors import HarnessError
+from harness.execute.child import ChildContext, calls_in_children
+from harness.measure.cgroup import available_cores
 from harness.plan import rerun as again
-from harness.records import RunRecord
+from harness.plan.selection import Selection
+from harness.records import Failure, RunRecord
 from harness.records.store import RECORD, StoredRun, read_record
 from harness.report.report import Report
 from harness.report.site import render, run_page, tables
@@ -25,86 +30,138 @@ from harness.report.site.plot_data import Figures
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
-_CHUNK, _MIN_RUNS, _MAX_PROCESSES, _MAX_WAITING = 40, 500, 8, 64
-"""Number of pages in a chunk, minimum number of runs for which processes are started, maximum number of processes, and
-maximum number of chunks in progress. The last number is large enough to keep the processes busy while the other pages
-are rendered."""
+_MIN_RUNS, _MAX_PROCESSES = 500, 8
+"""Minimum number of runs for which processes are started, and maximum number of processes."""
 _OBJECTS = 10_000
 """Threshold for the garbage collector. A page creates thousands of objects, nearly all of which are freed by reference
 counting."""
 
 
-def run_pages(shared: dict[str, Any], report: Report, addresses: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-    """Yield the path within the site and the contents of each run page."""
-    jobs = _jobs(report, addresses)
-    parts = iter(lambda: list(islice(jobs, _CHUNK)), [])
-    if len(report.runs) < _MIN_RUNS or available_cores() == 1:
-        for part in parts:
-            yield from _some_pages(shared, part)
-        return
-    context = multiprocessing.get_context("spawn")
-    count = min(available_cores(), _MAX_PROCESSES)
-    with ProcessPoolExecutor(count, context, gc.set_threshold, (_OBJECTS,)) as pool:
-        waiting: deque[Future[list[tuple[str, bytes]]]] = deque()
-        for _ in range(count):  # start the processes while the first job waits for the table
-            waiting.append(pool.submit(_some_pages, shared, []))
-        for part in parts:
-            waiting.append(pool.submit(_some_pages, shared, part))
-            if len(waiting) > _MAX_WAITING:  # limit the number of finished pages in memory
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-
-
-class _Job(NamedTuple):
+class Page(Struct, frozen=True):
     """Input for one run page."""
 
     address: str
-    path: Path
+    run: str
     """Directory of the run. Reading the record again is much cheaper than sending it to another process."""
-    task: str
     command: str
+
+
+class PagesOfRow(Struct, frozen=True):
+    """Input for the pages of runs that are in the same row of the table."""
+
+    task: str
     siblings: dict[str, str]
-    """Runs in the same row as HTML list items, by run id. All runs in the row share this object."""
+    """Runs in the same row as HTML list items, by run id."""
+    pages: list[Page]
 
 
-def _jobs(report: Report, addresses: dict[str, str]) -> Iterator[_Job]:
+class PagesJob(Struct, frozen=True, kw_only=True):
+    """The job of a child process that writes run pages to files."""
+
+    folder: str
+    """Directory in which the pages are written."""
+    shared: dict[str, Any]
+    rows: list[PagesOfRow]
+
+
+@contextmanager
+def run_pages(
+    shared: dict[str, Any], report: Report, addresses: dict[str, str]
+) -> Iterator[Iterator[tuple[str, bytes]]]:
+    """Yield an iterator over the path within the site and the contents of each run page.
+
+    If there are many runs, child processes render the pages from the start of this context.
+    """
+    rows = list(_rows(report, addresses))
+    count = min(available_cores(), _MAX_PROCESSES)
+    if len(report.runs) < _MIN_RUNS or count == 1:
+        yield _rendered(shared, rows)
+        return
+    with tempfile.TemporaryDirectory(prefix="harness-site-") as folder:
+        jobs = [PagesJob(folder=folder, shared=shared, rows=share) for share in _shares(rows, count)]
+        with calls_in_children(write_pages, jobs, timeout_s=math.inf, environment={}) as calls:
+            yield (
+                (address, Path(folder, Path(address).name).read_bytes())
+                for call in calls
+                for address in _written(call.result())
+            )
+
+
+def write_pages(job: PagesJob, context: ChildContext) -> list[str]:
+    """Write run pages to the job's folder, in a child process, and return their addresses."""
+    gc.set_threshold(_OBJECTS)
+    written = []
+    for address, content in _rendered(job.shared, job.rows):
+        Path(job.folder, Path(address).name).write_bytes(content)
+        written.append(address)
+    return written
+
+
+def _written(result: list[str] | Failure) -> list[str]:
+    if isinstance(result, Failure):
+        error = HarnessError(f"the run pages of the site cannot be rendered: {result.message}")
+        error.add_note(result.log_tail)
+        raise error
+    return result
+
+
+def _rows(report: Report, addresses: dict[str, str]) -> Iterator[PagesOfRow]:
     for row in report.table.rows:
         siblings = {
             name: f'<li><a href="{escape(addresses[name].rpartition("/")[2])}">{escape(one_line(name))}</a></li>'
             for name in row.run_ids[: tables.PAGE + 1]
         }
-        commands: dict[Hashable, str] = {}
-        for run in report.runs_of(row):
-            address = addresses[run.record.run_id]
-            command = _command(run.record, report.catalog, commands)
-            yield _Job(address, run.path, row.text("task"), command, siblings)
+        selections: dict[Hashable, Selection] = {}
+        pages = [
+            Page(addresses[run.record.run_id], str(run.path), _command(run.record, report.catalog, selections))
+            for run in report.runs_of(row)
+        ]
+        yield PagesOfRow(row.text("task"), siblings, pages)
 
 
-def _command(record: RunRecord, catalog: Catalog, known: dict[Hashable, str]) -> str:
+def _shares(rows: list[PagesOfRow], count: int) -> list[list[PagesOfRow]]:
+    """Distribute the pages evenly among `count` processes."""
+    shares: list[list[PagesOfRow]] = [[] for _ in range(count)]
+    before = 0
+    for row in rows:
+        for number, share in enumerate(shares):
+            share.append(replace(row, pages=row.pages[(number - before) % count :: count]))
+        before += len(row.pages)
+    return shares
+
+
+def _command(record: RunRecord, catalog: Catalog, known: dict[Hashable, Selection]) -> str:
     """Return the command for reproducing a run.
 
-    `known` caches the commands for one row. Most runs in a row differ only in seed and split. Others also differ in the
-    device option or in the paths of data, weights and plugins.
+    `known` caches the selections for one row. Most runs in a row differ only in seed and split. Others also differ in
+    the device option or in the paths of data, weights and plugins.
     """
     spec, plugins = record.spec, record.provenance.plugins
     places = (spec.dataset, spec.source and spec.source.path, spec.pretrained and spec.pretrained.path)
     alike = (spec.device, *places, *plugins)
     if alike not in known:
-        known[alike] = again.command(spec, plugins, catalog)
-    line = re.sub(r"--seed \d+", f"--seed {spec.seed}", known[alike], count=1)
-    return re.sub(r"--split \d+", f"--split {spec.split}", line, count=1)
+        known[alike] = again.selection(spec, catalog)
+    splits = () if spec.split is None else (spec.split,)
+    return again.command_for(dataclasses.replace(known[alike], seeds=(spec.seed,), splits=splits), plugins)
 
 
-def _some_pages(shared: dict[str, Any], jobs: list[_Job]) -> list[tuple[str, bytes]]:
-    pages = []
-    for job in jobs:
-        run = StoredRun(job.path, read_record(job.path / RECORD))
-        context = run_page.context(run, job.command, job.siblings)
-        figures = Figures()
-        for key, columns in context["plots"].items():
-            figures.share(key, columns)
-        context["plots"] = figures.page()
-        html = render.page("run.html", "../", **shared, task=job.task, title=run.record.run_id, **context)
-        pages.append((job.address, html))
-    return pages
+def _rendered(shared: dict[str, Any], rows: list[PagesOfRow]) -> Iterator[tuple[str, bytes]]:
+    for row in rows:
+        for page in row.pages:
+            try:
+                content = _html(shared, row, page)
+            except HarnessError:  # names the file
+                raise
+            except Exception as error:
+                raise RuntimeError(f"{page.address} cannot be rendered: {error!r}") from error
+            yield page.address, content
+
+
+def _html(shared: dict[str, Any], row: PagesOfRow, page: Page) -> bytes:
+    run = StoredRun(Path(page.run), read_record(Path(page.run) / RECORD))
+    context = run_page.context(run, page.command, row.siblings)
+    figures = Figures()
+    for key, columns in context["plots"].items():
+        figures.share(key, columns)
+    context["plots"] = figures.page()
+    return render.page("run.html", "../", **shared, task=row.task, title=run.record.run_id, **context)

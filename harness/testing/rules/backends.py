@@ -26,9 +26,7 @@ def _finds_devices(bench: Workbench) -> None:
         if not _DEVICE.fullmatch(device.name):
             raise Broken(f"the device name {device.name!r} is not valid; use cpu, cuda:0, ...")
         if "fp32" not in device.precisions or set(device.precisions) - set(_PRECISIONS):
-            raise Broken(
-                f"{device.name} has precisions {device.precisions}; fp32 is required, and known are {_PRECISIONS}"
-            )
+            raise Broken(f"{device.name} has precisions {device.precisions}; include fp32, and use only {_PRECISIONS}")
 
 
 def _opens(bench: Workbench) -> None:
@@ -72,7 +70,7 @@ def _synchronizes(bench: Workbench) -> None:
 
 
 def _respects_threads(bench: Workbench) -> None:
-    from harness.measure.environment import available_cores
+    from harness.measure.cgroup import available_cores
 
     by_steps(bench)
     if available_cores() < 2:
@@ -147,7 +145,7 @@ def _frees_memory(bench: Workbench) -> None:
     size = sum(array.nbytes for array in bench.weights.values())
     if grown > max(4 * 2**20, 2 * size):
         raise Broken(
-            f"each session that was opened and closed increased the memory use by {grown / 2**20:.1f} MiB "
+            f"opening and closing a session increased memory use by {grown / 2**20:.1f} MiB "
             f"(its weights take {size / 2**20:.2f} MiB)"
         )
 
@@ -167,15 +165,15 @@ BACKEND_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-opens",
-        "A session with the recipe of the model opens, accepts the initial weights, and closes.",
-        "implement the recipe's optimizer, and accept a call of set_weights before any other call",
+        "A session for the model's recipe can be opened, accepts the initial weights, and can be closed.",
+        "implement the recipe's optimizer, and allow set_weights to be the first call",
         _opens,
     ),
     *SESSION_RULES,
     Rule(
         "backend-synchronizes",
         "When synchronize returns, all submitted work has finished.",
-        "wait for the device or for the last result in synchronize; measured times are wrong otherwise",
+        "in synchronize, wait for the device or for the last result; otherwise, measured times are wrong",
         _synchronizes,
     ),
     Rule(
@@ -186,7 +184,7 @@ BACKEND_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-respects-precision",
-        "Each precision that devices() lists is applied, and every other one is rejected.",
+        "Sessions compute in every precision that devices() lists, and all other precisions are rejected.",
         "apply each listed precision, and raise harness.UnsupportedError for all others",
         _respects_precision,
     ),

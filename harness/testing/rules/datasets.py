@@ -25,13 +25,13 @@ class LoadedDataset:
         if reason := missing(dataset.requires):
             raise NotChecked(reason)
         if dataset.files and not install_dir(dataset).is_dir():
-            raise NotChecked(f"its files are not installed; run: harness data fetch {dataset.name}")
+            raise NotChecked(f"the dataset's files are not installed; run: harness data fetch {dataset.name}")
         return dataset.load(dataset.Options())
 
     @cached_property
     def data(self) -> RawData:
         if self.does_not_load:
-            raise NotChecked("the dataset does not load")
+            raise NotChecked("the dataset cannot be loaded")
         return self.load()
 
     @property
@@ -84,7 +84,7 @@ def _targets_fit(loaded: LoadedDataset) -> None:
 
 def _splits_are_disjoint(loaded: LoadedDataset) -> None:
     if loaded.dataset.files:
-        raise NotChecked("the splits are those of the publisher")
+        raise NotChecked("the dataset uses its publisher's splits")
     owners: dict[bytes, str] = {}
     for name, split in loaded.splits.items():
         for number in range(len(split)):
@@ -114,26 +114,26 @@ DATASET_RULES: tuple[Rule[LoadedDataset], ...] = (
     ),
     Rule(
         "dataset-targets-fit",
-        "Targets are class indices of label_names, int64 [N] or [N, L], or finite floats [N, T].",
+        "Targets are indices into label_names, as int64 [N] or [N, L], or finite floats [N, T].",
         "number classes from 0 in the order of label_names; give regression targets a second axis",
         _targets_fit,
     ),
     Rule(
         "dataset-is-deterministic",
-        "Loading the data twice gives the same arrays in the same order.",
+        "Loading the data twice returns the same arrays in the same order.",
         "use np.random.default_rng with a fixed seed, and sort the entries of folders and sets",
         _is_deterministic,
     ),
     Rule(
         "dataset-splits-are-disjoint",
-        "No example is in two splits, unless the splits are those of the publisher.",
+        "No example is in two splits, unless the dataset uses its publisher's splits.",
         "remove duplicates before splitting, and split by group if examples share a source",
         _splits_are_disjoint,
     ),
     Rule(
         "dataset-is-as-declared",
-        "The data agrees with the declared examples, inputs and label_names.",
-        "fix the declaration, or the data that load returns",
+        "The data matches the declared examples, inputs and label_names.",
+        "correct the declaration or the data that load returns",
         _is_as_declared,
     ),
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
+from harness.measure.quality.call import checked
 from harness.plugins import resolve
 from harness.records import IGNORED, DataInfo
 from harness.testing.rule import Broken, Rule
@@ -39,12 +41,12 @@ def synthetic(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
         targets[::2, 5:] = IGNORED
         right = np.eye(3, dtype=np.float32)[np.maximum(targets, 0)] * 9
         cases = {"perfect": right, "random": rng.normal(size=right.shape), "wrong": np.roll(right, 1, axis=-1)}
-        cases["all of one class"] = np.tile(np.array([5, 0, 0], np.float32), (20, 8, 1))
+        cases["single-class"] = np.tile(np.array([5, 0, 0], np.float32), (20, 8, 1))
     else:
         targets = np.repeat(np.arange(3), 20)
         right = np.eye(3, dtype=np.float32)[targets] * 9
         cases = {"perfect": right, "random": rng.normal(size=right.shape), "wrong": np.roll(right, 1, axis=1)}
-        cases["all of one class"] = np.tile(np.array([5, 0, 0], np.float32), (60, 1))
+        cases["single-class"] = np.tile(np.array([5, 0, 0], np.float32), (60, 1))
     for name, outputs in cases.items():
         yield name, targets, outputs
 
@@ -61,33 +63,30 @@ def _resolves(metric: Metric) -> None:
 
 def _returns_numbers(metric: Metric) -> None:
     for name, targets, outputs in synthetic(metric):
-        value = _value(metric, targets, outputs)
-        if value is not None and not (isinstance(value, int | float) or getattr(value, "shape", None) == ()):
-            raise Broken(f"for {name} predictions the function returned a {type(value).__name__}")
-        if value is not None and value != value:
-            raise Broken(f"for {name} predictions the function returned NaN; return None if the metric is undefined")
+        try:
+            checked(metric.name, _value(metric, targets, outputs), (None, None))
+        except (PluginError, BadResultError) as error:  # as in a run
+            raise Broken(f"for {name} predictions: {error}") from None
 
 
 def _stays_within_bounds(metric: Metric) -> None:
-    low, high = metric.bounds
-    values = {name: _value(metric, t, o) for name, t, o in synthetic(metric)}
-    for name, value in values.items():
-        if value is None:
-            continue
-        if (low is not None and value < low - 1e-9) or (high is not None and value > high + 1e-9):
-            raise Broken(f"for {name} predictions the value is {value:.6g}, outside the bounds {metric.bounds}")
+    for name, targets, outputs in synthetic(metric):
+        try:
+            checked(metric.name, _value(metric, targets, outputs), metric.bounds, rounding=1e-9)
+        except BadResultError as error:
+            raise Broken(f"for {name} predictions: {error}") from None
 
 
 def _prefers_correct_predictions(metric: Metric) -> None:
     values = {name: _value(metric, t, o) for name, t, o in synthetic(metric)}
     perfect, wrong = values["perfect"], values["wrong"]
     if perfect is None or wrong is None:
-        raise Broken("the metric is undefined for perfect or for wrong predictions of balanced classes")
+        raise Broken("the metric is undefined for perfect or wrong predictions, although the classes are balanced")
     if (perfect < wrong) if metric.higher_is_better else (perfect > wrong):
         better = "higher" if metric.higher_is_better else "lower"
         raise Broken(
-            f"{better} values are declared to be better, but perfect predictions give {perfect:.6g} "
-            f"and wrong ones {wrong:.6g}"
+            f"{better} values are declared as better, but the value is {perfect:.6g} for perfect predictions "
+            f"and {wrong:.6g} for wrong predictions"
         )
 
 
@@ -98,7 +97,7 @@ def _ignores_the_order(metric: Metric) -> None:
         order = np.random.default_rng(1).permutation(len(targets))
         one, other = _value(metric, targets, outputs), _value(metric, targets[order], outputs[order])
         if (one is None) != (other is None) or (one is not None and abs(one - other) > 1e-9 * max(1, abs(one))):
-            raise Broken(f"for {name} predictions in another order the value is {other}, not {one}")
+            raise Broken(f"reordering the {name} predictions and their targets changes the value from {one} to {other}")
 
 
 def _modifies_nothing(metric: Metric) -> None:
@@ -109,7 +108,7 @@ def _modifies_nothing(metric: Metric) -> None:
         before = targets.copy(), outputs.copy()
         function(targets, outputs, info_for(metric))
         if not (np.array_equal(before[0], targets) and np.array_equal(before[1], outputs)):
-            raise Broken(f"the function modified the arrays of {name} predictions")
+            raise Broken(f"the function modified its arguments when called with {name} predictions")
 
 
 METRIC_RULES: tuple[Rule[Metric], ...] = (
@@ -117,7 +116,7 @@ METRIC_RULES: tuple[Rule[Metric], ...] = (
     Rule(
         "metric-returns-numbers",
         "The function returns one number, or None if the metric is undefined.",
-        "return float(...) or None, never NaN",
+        "return float(...) or None, never NaN, an array or a bool",
         _returns_numbers,
     ),
     Rule(

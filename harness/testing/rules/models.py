@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.interfaces import Model
+from harness.plan.expand import suits
 from harness.plugins.catalog import Catalog
 from harness.records import DataInfo
 from harness.testing.rule import Broken, NotChecked, Rule
@@ -25,7 +26,7 @@ class SizedModel:
         reasons = []
         for provided in self.catalog.tasks.values():
             task = provided.value
-            if task.produces in self.model.accepts and task.objective in self.model.objectives:
+            if suits(task, self.model):
                 try:
                     return PreparedTask(task, self.catalog).data.info
                 except NotChecked as reason:
@@ -62,12 +63,14 @@ def _parameters_are_valid(sized: SizedModel) -> None:
         raise Broken("the model has no trainable parameters")
     for parameter in parameters:
         if any(size < 1 for size in parameter.shape):
-            raise Broken(f"the parameter {parameter.name!r} with the shape {parameter.shape} has no elements")
+            raise Broken(
+                f"the parameter {parameter.name!r} has the shape {parameter.shape}, which contains no elements"
+            )
     one = digest(initial_weights(parameters, 0))
     if digest(initial_weights(tuple(sized.model.parameters(config, sized.info)), 0)) != one:
-        raise Broken("parameters returns a different list when it is called again")
+        raise Broken("a second call of parameters() returns a different list")
     if all(parameter.init in ("zeros", "ones", "constant") for parameter in trainable) and len(trainable) > 2:
-        raise Broken("no parameter is initialized at random, so the units of a layer stay identical")
+        raise Broken("no parameter is initialized at random, so all units of a layer remain identical")
 
 
 def _variants_are_valid(sized: SizedModel) -> None:
@@ -91,7 +94,7 @@ def _recipes_are_valid(sized: SizedModel) -> None:
     names = {sized.model.name, *sized.model.variants}
     for name, changes in sized.model.recipes.items():
         if name not in names:
-            raise Broken(f"recipes has the key {name!r}, which is neither the family nor a variant")
+            raise Broken(f"the key {name!r} of recipes is neither the family nor a variant")
         unknown = set(changes) - set(Recipe.__struct_fields__)
         if unknown:
             raise Broken(f"the recipe of {name!r} has unknown fields: {', '.join(sorted(unknown))}")
@@ -99,14 +102,14 @@ def _recipes_are_valid(sized: SizedModel) -> None:
 
 def _has_a_network(sized: SizedModel) -> None:
     if not any(model == sized.model.name for model, _ in sized.catalog.networks):
-        raise Broken("no installed plugin has a network of the model for a backend")
+        raise Broken("no installed plugin provides a network for the model")
 
 
 MODEL_RULES: tuple[Rule[SizedModel], ...] = (
     Rule(
         "model-variants-are-valid",
         "Every variant is a valid Config and has parameters.",
-        "fix variants, whose keys are fields of Config",
+        "correct variants; the keys of each entry must be fields of Config",
         _variants_are_valid,
     ),
     Rule(
@@ -123,13 +126,13 @@ MODEL_RULES: tuple[Rule[SizedModel], ...] = (
     ),
     Rule(
         "model-recipes-are-valid",
-        "recipes has the family or its variants as keys, and changes fields of harness.Recipe.",
-        "use field names of harness.Recipe, under the name of the family or a variant",
+        "The keys of recipes are the family or its variants, and the values change fields of harness.Recipe.",
+        "use the family or a variant as the key, and field names of harness.Recipe in the value",
         _recipes_are_valid,
     ),
     Rule(
         "model-has-a-network",
-        "At least one backend has a network of the model.",
+        "At least one backend has a network for the model.",
         "yield a harness.NetworkRef in harness_networks",
         _has_a_network,
     ),

@@ -31,7 +31,7 @@ def _predicts_each_example(bench: Workbench) -> None:
     if not np.isfinite(outputs).all():
         raise Broken("predictions are not finite")
     if distance(alone[0], outputs[0]) > 10 * CLOSE:
-        raise Broken("the prediction for an example depends on the other examples of the batch")
+        raise Broken("the prediction for an example depends on other examples in the batch")
 
 
 NETWORK_RULES: tuple[Rule[Workbench], ...] = (
@@ -43,12 +43,10 @@ NETWORK_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "network-predicts-each-example",
-        "Predictions are finite, [B, outputs] or [B, L, outputs], and independent for each example.",
+        "Predictions have the shape [B, outputs] or [B, L, outputs], are finite, and do not depend on other examples.",
         "return [B, info.outputs] or [B, L, info.outputs]; use running statistics and masks when predicting",
         _predicts_each_example,
     ),
 )
 PARITY = "network-matches-other-backends"
-PARITY_FIX = (
-    "find the first stage and parameter that differ in the verdict; docs/explanation/parity.md explains the stages"
-)
+PARITY_FIX = "look at the first stage and parameter that differ; docs/explanation/parity.md explains the stages"

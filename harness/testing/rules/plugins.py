@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from functools import cached_property
 
+from harness.execute.child import run_program
 from harness.plugins.catalog import Catalog, LoadedPlugin
 from harness.plugins.code import DECLARATION
 from harness.records import PluginRef
@@ -43,10 +43,12 @@ class Installed:
         measured = []
         for _ in range(_TRIES):
             command = [sys.executable, "-c", _MEASURE, self.ref.value, json.dumps(HEAVY)]
-            process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            process = run_program(command, timeout_s=60)
             if process.returncode:
                 lines = process.stderr.strip().splitlines()
-                raise Broken(f"it cannot be imported in a new process: {lines[-1] if lines else process.returncode}")
+                raise Broken(
+                    f"the plugin cannot be imported in a new process: {lines[-1] if lines else process.returncode}"
+                )
             seconds, heavy = json.loads(process.stdout.splitlines()[-1])
             measured.append((seconds, heavy))
         return measured
@@ -65,7 +67,7 @@ def _loads(case: Installed) -> None:
 
 def _implements_a_hook(case: Installed) -> None:
     if not any(caller.get_hookimpls() for caller in vars(case.loaded.hooks).values()):
-        raise Broken("it does not implement any hook")
+        raise Broken("the plugin does not implement any hook")
 
 
 def _has_unique_names(case: Installed) -> None:
@@ -105,7 +107,7 @@ PLUGIN_RULES: tuple[Rule[Installed], ...] = (
     ),
     Rule(
         "plugin-has-unique-names",
-        "The names of the objects that it provides are not used by another plugin.",
+        "No other plugin provides an object with the same name.",
         "rename the object, or uninstall the other plugin",
         _has_unique_names,
     ),

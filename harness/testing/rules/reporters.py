@@ -116,12 +116,12 @@ REPORTER_RULES: tuple[Rule[Rendered], ...] = (
     Rule(
         "reporter-renders",
         "The output for a comparison with a failed run is not empty.",
-        "render every row; cells of a failed run have no value",
+        "render every row, including rows of failed runs, whose cells have no values",
         _renders,
     ),
     Rule(
         "reporter-renders-an-empty-report",
-        "A report without runs is rendered, or raises a HarnessError that says what is missing.",
+        "For a report without runs, the reporter returns output or raises a HarnessError that says what is missing.",
         "handle a table without rows, or raise harness.UsageError",
         _renders_an_empty_report,
     ),
@@ -133,7 +133,7 @@ REPORTER_RULES: tuple[Rule[Rendered], ...] = (
     ),
     Rule(
         "reporter-stays-in-its-directory",
-        "Files of a directory have relative paths that stay inside it.",
+        "The paths of a report's files are relative and inside the output directory.",
         "yield paths such as pages/a.html",
         _stays_in_its_directory,
     ),

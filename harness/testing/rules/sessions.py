@@ -26,9 +26,9 @@ def round_trips_weights(bench: Workbench) -> None:
     check(returned, bench.request.parameters)
     for name, array in weights.items():
         if returned[name].dtype != np.float32:
-            raise Broken(f"get_weights returned {name} as {returned[name].dtype}")
+            raise Broken(f"get_weights returned {name} as {returned[name].dtype}, expected float32")
         if not np.array_equal(returned[name], array):
-            raise Broken(f"get_weights returned {name} with other values")
+            raise Broken(f"get_weights returned values for {name} that differ from those passed to set_weights")
 
 
 def _predicts_in_order(bench: Workbench) -> None:
@@ -69,7 +69,8 @@ def _predict_changes_nothing(bench: Workbench) -> None:
         raise Broken("predict changed the weights or running statistics")
     if distance(one, again) > CLOSE:
         raise Broken(
-            "a second call with the same inputs gives other predictions: dropout is active, or the session keeps state"
+            "a second call with the same inputs returns different predictions: dropout is active, or the "
+            "session keeps state"
         )
 
 
@@ -116,7 +117,7 @@ def _resets_the_optimizer(bench: Workbench) -> None:
         session.set_weights(bench.weights)
         second = bench.losses(session)
     if distance(second, first) > CLOSE:
-        raise Broken(f"after set_weights, the same steps give the losses {shown(second)} instead of {shown(first)}")
+        raise Broken(f"after set_weights, the same steps have the losses {shown(second)} instead of {shown(first)}")
 
 
 def _respects_the_seed(bench: Workbench) -> None:
@@ -132,9 +133,9 @@ def _respects_the_seed(bench: Workbench) -> None:
 
     first, again = losses(1), losses(1)
     if distance(again, first) > CLOSE:
-        raise Broken(f"two sessions with the same seed give the losses {shown(first)} and {shown(again)}")
+        raise Broken(f"two sessions with the same seed have different losses: {shown(first)} and {shown(again)}")
     if has_dropout and distance(losses(2), first) <= CLOSE:
-        raise Broken("sessions with different seeds give the same losses, so dropout does not depend on the seed")
+        raise Broken("sessions with different seeds have the same losses, so dropout does not depend on the seed")
 
 
 def _computes_gradients(bench: Workbench) -> None:
@@ -154,9 +155,11 @@ def _computes_gradients(bench: Workbench) -> None:
     if not all(np.isfinite(array).all() for array in gradients.values()):
         raise Broken("a gradient is not finite")
     if any(not np.array_equal(unchanged[name], bench.weights[name]) for name in expected):
-        raise Broken("gradients changed a weight")
+        raise Broken("calling gradients changed a weight")
     if abs(loss - step) > CLOSE * max(1.0, abs(step)):
-        raise Broken(f"for the same batch and weights, gradients returns the loss {loss:.6g} and train_step {step:.6g}")
+        raise Broken(
+            f"for the same batch and weights, gradients returns the loss {loss:.6g}, but train_step returns {step:.6g}"
+        )
     slope = sum(float((array.astype(np.float64) ** 2).sum()) for array in gradients.values())
     size = 1e-2 / max(1e-12, slope**0.5)
     with bench.session() as session:
@@ -207,14 +210,14 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-predict-changes-nothing",
-        "predict changes neither weights, running statistics nor inputs, and is deterministic.",
+        "predict is deterministic and does not change weights, running statistics or inputs.",
         "run the network in evaluation mode: no dropout, no update of running statistics",
         _predict_changes_nothing,
     ),
     Rule(
         "backend-learns",
         "Training steps on one batch decrease its loss.",
-        "check the sign of the update, the mean in the loss, and that the optimizer has all trainable variables",
+        "check the sign of the update, the mean in the loss, and whether the optimizer has all trainable variables",
         _learns,
     ),
     Rule(
@@ -231,7 +234,7 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-respects-the-seed",
-        "Sessions with the same seed give the same results, and dropout depends on the seed.",
+        "Sessions with the same seed produce the same results, and dropout depends on the seed.",
         "seed the framework's random number generators with request.seed when the session opens",
         _respects_the_seed,
     ),

@@ -8,7 +8,9 @@ from typing import Any, get_args
 
 from harness.errors import HarnessError
 from harness.interfaces import PreparedData, RawData, Split, Task
+from harness.plan.expand import suits
 from harness.plugins.catalog import Catalog
+from harness.plugins.failures import described_with_place
 from harness.records import Objective
 from harness.testing.leaks import assert_nothing_leaks, same
 from harness.testing.rule import Broken, NotChecked, Rule
@@ -59,7 +61,7 @@ def _defaults_exist(case: PreparedTask) -> None:
             f"the default dataset {dataset.name!r} is for {dataset.kind}, {dataset.objective}; "
             f"the task is for {task.kind}, {task.objective}"
         )
-    if task.produces not in model.accepts or task.objective not in model.objectives:
+    if not suits(task, model):
         raise Broken(
             f"the default model {task.default_model!r} accepts {', '.join(model.accepts)} for "
             f"{', '.join(model.objectives)}; the task produces {task.produces} for {task.objective}"
@@ -72,11 +74,13 @@ def _prepares_what_it_declares(case: PreparedTask) -> None:
     check(case.data)
     info, task = case.data.info, case.task
     if (info.kind, info.objective) != (task.produces, task.objective):
-        raise Broken(f"info has {info.kind}, {info.objective}, but the task declares {task.produces}, {task.objective}")
+        raise Broken(
+            f"info declares {info.kind}, {info.objective}, but the task declares {task.produces}, {task.objective}"
+        )
     for name in ("train", "validation", "test"):
         raw, prepared = len(getattr(case.raw, name)), len(getattr(case.data, name))
         if raw != prepared:
-            raise Broken(f"{name} has {raw} raw examples, but {prepared} prepared ones")
+            raise Broken(f"the {name} split has {raw} raw examples, but {prepared} prepared examples")
 
 
 def _is_deterministic(case: PreparedTask) -> None:
@@ -84,7 +88,7 @@ def _is_deterministic(case: PreparedTask) -> None:
 
     again = case.task.prepare(case.raw, case.options)
     if dataset_digest(again) != dataset_digest(case.data) or again.info != case.data.info:
-        raise Broken("preparing the same data twice gives different arrays or a different info")
+        raise Broken("preparing the same data twice returns different arrays or a different info")
 
 
 def _leaks_nothing(case: PreparedTask) -> None:
@@ -113,7 +117,9 @@ def _prepares_examples_independently(case: PreparedTask) -> None:
         fewer = case.task.prepare(shortened, case.options)
         for column, array in getattr(case.data, name).inputs.items():
             if not same(np.asarray(array[:half]), np.asarray(getattr(fewer, name).inputs[column])):
-                raise Broken(f"the input {column!r} of {name} changes if other examples are removed from the split")
+                raise Broken(
+                    f"the input {column!r} of an example in the {name} split changes if other examples are removed"
+                )
 
 
 def _augments_reproducibly(case: PreparedTask) -> None:
@@ -127,15 +133,26 @@ def _augments_reproducibly(case: PreparedTask) -> None:
     for name, array in case.data.train.inputs.items():
         before, after = array[:8], one.get(name)
         if after is None or (after.shape, after.dtype) != (before.shape, before.dtype):
-            raise Broken(f"augment removes the input {name!r}, or changes its shape or dtype")
+            raise Broken(f"augment removes the input {name!r} or changes its shape or dtype")
         if not np.array_equal(after, again[name]):
-            raise Broken(f"augment changes {name!r} differently with the same rng")
+            raise Broken(f"augment changes {name!r} differently when it is called again with an rng in the same state")
+
+
+def _modifies_nothing(case: PreparedTask) -> None:
+    from harness.data.protect import read_only_raw
+
+    try:
+        case.task.prepare(read_only_raw(case.raw), case.options)
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        raise Broken(f"prepare changes the arrays of the dataset: {described_with_place(error)}") from None
 
 
 TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     Rule(
         "task-defaults-exist",
-        "default_dataset, default_model and metrics exist and suit the task.",
+        "default_dataset, default_model and metrics exist and are compatible with the task.",
         "use names from your plugin or its dependencies; kind, produces and objective must agree",
         _defaults_exist,
     ),
@@ -147,7 +164,7 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     ),
     Rule(
         "task-is-deterministic",
-        "Preparing the same data twice gives the same arrays.",
+        "Preparing the same data twice returns the same arrays.",
         "use np.random.default_rng with a fixed seed, and do not depend on the order of a set",
         _is_deterministic,
     ),
@@ -165,8 +182,14 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     ),
     Rule(
         "task-augments-reproducibly",
-        "augment keeps shapes and dtypes, and uses no other randomness than its rng.",
+        "augment keeps shapes and dtypes, and its only source of randomness is rng.",
         "draw from the rng argument, and return every input with its shape and dtype",
         _augments_reproducibly,
+    ),
+    Rule(
+        "task-modifies-nothing",
+        "prepare does not change the arrays of the dataset, which are read-only.",
+        "copy the arrays before changing them in place",
+        _modifies_nothing,
     ),
 )

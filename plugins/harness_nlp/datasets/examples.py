@@ -32,8 +32,8 @@ def split(texts: Sequence[str], targets: Sequence[int], **groups: Sequence[Any])
 def with_validation(train: Split, test: Split, label_names: Sequence[str], *, groups: Any = None) -> RawData:
     """Add a validation split, 10% of the training examples in each class, to the publisher's two splits.
 
-    Training examples with equal values in `groups` ``[N]`` stay in one split. If `groups` is None, equal texts stay in
-    one split (`same_texts`).
+    Training examples with equal values in `groups` ``[N]`` are kept in the same split. If `groups` is None, equal texts
+    are kept in the same split (`same_texts`).
     """
     texts = train.inputs["text"]
     kept, held = holdout(train.targets, VALIDATION_SHARE, groups=same_texts(texts) if groups is None else groups)

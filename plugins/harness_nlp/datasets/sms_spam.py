@@ -15,8 +15,8 @@ class SmsSpam(Dataset[SeededSplit]):
     """SMS Spam Collection: 5,574 messages, 4,827 ham and 747 spam (13%).
 
     There is no published split. Here, 20% of each class is drawn for the test split and 10% of the rest for the
-    validation split, with the seed ``split_seed``. Copies of a message stay in one split (403 messages are copies of
-    another).
+    validation split, with the seed ``split_seed``. Copies of a message are in the same split (403 messages are copies
+    of another).
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N], 0 for ham and 1 for spam. The literature reports
     accuracy and, because of the imbalance, F1 or the Matthews correlation coefficient: always predicting ham is 87%
@@ -30,7 +30,10 @@ class SmsSpam(Dataset[SeededSplit]):
     license = "CC BY 4.0 (UCI Machine Learning Repository)"
     homepage = "https://archive.ics.uci.edu/dataset/228/sms+spam+collection"
     citation = "Almeida, Gomez Hidalgo and Yamakami 2011, Contributions to the Study of SMS Spam Filtering, DocEng"
-    notes = "No published split: test and validation are drawn with a seed; copies of a message stay in one split."
+    notes = (
+        "There is no published split. Splits are drawn at random with a seed; copies of a message are in the same "
+        "split."
+    )
     examples = {"train": 4_015, "validation": 445, "test": 1_114}
     inputs = INPUTS
     label_names = LABELS

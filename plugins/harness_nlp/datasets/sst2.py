@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, Split, installed
+from harness import DataError, Dataset, NoOptions, RawData, RemoteFile, Split, installed, read_lines
 from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class Sst2(Dataset):
     The training file contains every phrase of the treebank's parses (37,569 positive of 67,349), for example "a
     gorgeous film" and "film" in addition to the sentence that contains them. If validation phrases were drawn
     independently, 82% of those with at least five words would be part of a training phrase, and the score would say
-    little about unseen text. Therefore each phrase is grouped with a longest phrase that contains it, and whole groups
-    are drawn, about 10% of the phrases in total.
+    little about unseen text. Therefore, each phrase is grouped with the longest phrase that contains it, and whole
+    groups are drawn, about 10% of the phrases in total.
 
     Inputs: ``text``, object array of str [N], tokenized and lowercased by the publisher. Targets: int64 [N]. The
     literature reports accuracy.
@@ -77,7 +77,7 @@ def read(folder: Path) -> RawData:
 
 
 def _read(path: Path) -> Split:
-    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    header, *lines = read_lines(path)
     rows = [line.rpartition("\t") for line in lines]  # not csv, because quotation marks are part of the text
     bad = next((number for number, (_, _, label) in enumerate(rows, 2) if label not in ("0", "1")), None)
     if header != "sentence\tlabel" or bad:
@@ -89,7 +89,7 @@ def _read(path: Path) -> Split:
 
 
 def sentences(phrases: Iterable[str]) -> NDArray[np.int64]:
-    """Return, for each phrase, the index of a longest phrase that contains it, int64 ``[N]``."""
+    """Return, for each phrase, the index of the longest phrase that contains it, int64 ``[N]``."""
     import numpy as np
 
     tokens = [tuple(phrase.split()) for phrase in phrases]

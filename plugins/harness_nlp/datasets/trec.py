@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from harness import DataError, Dataset, RawData, RemoteFile, installed
+from harness import DataError, Dataset, RawData, RemoteFile, installed, read_lines
 from harness_nlp.datasets.examples import INPUTS, split, with_validation
 
 COARSE = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
@@ -35,8 +35,8 @@ class Trec(Dataset[TrecOptions]):
     """TREC question classification: 5,452 training questions, and the 500 questions of TREC-10 as the test split.
 
     There are 6 coarse classes, or 50 fine classes, of which 42 occur in the test split. The publisher's files are
-    encoded in latin-1. The validation split is 10% of the training questions in each class; copies of a question stay
-    in one split.
+    encoded in latin-1. The validation split is 10% of the training questions in each class; copies of a question are in
+    the same split.
 
     Inputs: ``text``, object array of str [N], tokenized by the publisher. Targets: int64 [N]. Groups: ``fine``, the
     fine class. The literature reports accuracy.
@@ -87,7 +87,7 @@ def read(folder: Path, options: TrecOptions) -> RawData:
     splits = []
     for path in (folder / "train_5500.label", folder / "TREC_10.label"):
         texts, labels = [], []
-        for number, line in enumerate(path.read_bytes().decode("latin-1").splitlines(), 1):
+        for number, line in enumerate(read_lines(path, "latin-1"), 1):
             label, blank, text = line.partition(" ")
             if not blank or label not in FINE:
                 raise DataError(f"{path}, line {number}: expected COARSE:fine and a question, found {line[:60]!r}")

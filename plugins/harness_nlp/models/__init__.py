@@ -14,7 +14,7 @@ def data_vocab_size(info: DataInfo) -> int:
     """Return the number of token ids in the prepared data. Raises `harness.PluginError` if it is missing."""
     size = info.details.get("vocab_size")
     if not isinstance(size, int):
-        raise PluginError("token data must state DataInfo.details['vocab_size'], the number of token ids")
+        raise PluginError("token data must specify the number of token ids in DataInfo.details['vocab_size']")
     return size
 
 

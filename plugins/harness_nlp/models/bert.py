@@ -49,7 +49,9 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.vocab_size is not None and self.vocab_size < 1:
-            raise ValueError(f"vocab_size must be at least 1, got {self.vocab_size}; omit it to use that of the data")
+            raise ValueError(
+                f"vocab_size must be at least 1, got {self.vocab_size}; omit it to use the size in the data"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
@@ -133,7 +135,8 @@ def _vocab_size(config: BertConfig, info: DataInfo) -> int:
         )
     if config.vocab_size is not None and config.vocab_size < ids:
         raise UsageError(
-            f"model.vocab_size is {config.vocab_size}, but the data has {ids} token ids; omit it or set at least {ids}"
+            f"model.vocab_size is {config.vocab_size}, but the data has {ids} token ids; omit it, "
+            f"or set it to at least {ids}"
         )
     return config.vocab_size or ids
 

@@ -57,10 +57,10 @@ class Lstm(Model[LstmConfig]):
     def parameters(self, config: LstmConfig, info: DataInfo) -> Sequence[Parameter]:
         """Return the arrays of the embedding, the LSTM layers and the classifier.
 
-        These are ``embedding.weight`` [vocabulary, embedding_size]; for each layer k ``lstm.weight_ih_l{k}`` [4 H,
-        inputs], ``lstm.weight_hh_l{k}`` [4 H, H] and ``lstm.bias_l{k}`` [4 H], with the gates in the order i, f, g, o;
-        ``classifier.weight`` [outputs, P] and ``classifier.bias`` [outputs], where P is H, or 2 H for ``max-mean``. The
-        second bias of `torch.nn.LSTM` is redundant and omitted.
+        These are ``embedding.weight`` [vocabulary, embedding_size] and, for each layer k, ``lstm.weight_ih_l{k}`` [4 H,
+        inputs], ``lstm.weight_hh_l{k}`` [4 H, H] and ``lstm.bias_l{k}`` [4 H], with the gates in the order i, f, g, o.
+        The last arrays are ``classifier.weight`` [outputs, P] and ``classifier.bias`` [outputs], where P is H, or 2 H
+        for ``max-mean``. The second bias of `torch.nn.LSTM` is redundant and omitted.
 
         All but the embedding are initialized as in `torch.nn`, uniformly in [-1 / sqrt(H), 1 / sqrt(H)]. With the
         standard normal distribution of `torch.nn.Embedding`, the embeddings of rare words stay close to their initial

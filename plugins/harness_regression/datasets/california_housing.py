@@ -36,7 +36,7 @@ class CaliforniaHousing(Dataset[SeededSplit]):
     license = "public data (StatLib, Pace and Barry 1997); the publisher's repository is Apache-2.0"
     homepage = "https://github.com/ageron/handson-ml2/tree/master/datasets/housing"
     citation = "Pace and Barry 1997, Sparse Spatial Autoregressions, Statistics and Probability Letters 33(3)"
-    notes = "No published split: test and validation are drawn with a seed."
+    notes = "There is no published split. Splits are drawn at random with a seed."
     examples = {"train": 14_861, "validation": 1_651, "test": 4_128}
     inputs = {
         "features": RawInput(shape=(len(NUMBERS),), dtype="float64"),

@@ -28,8 +28,8 @@ class WineQuality(Dataset[WineQualityOptions]):
     ``[N, 1]``. Groups: ``wine``, ``red`` or ``white``.
 
     There is no published split. Here, 20% of the rows are drawn for the test split and 10% of the rest for the
-    validation split, with the seed ``split_seed``. Wines with equal measurements stay in one split (1,177 of the 6,497
-    rows are copies of another). The literature reports the mean absolute error or the RMSE.
+    validation split, with the seed ``split_seed``. Wines with equal measurements are in the same split (1,177 of the
+    6,497 rows are copies of another). The literature reports the mean absolute error or the RMSE.
     """
 
     name = "wine-quality"
@@ -40,8 +40,8 @@ class WineQuality(Dataset[WineQualityOptions]):
     homepage = "https://archive.ics.uci.edu/dataset/186/wine+quality"
     citation = "Cortez et al. 2009, Modeling wine preferences by data mining from physicochemical properties, DSS 47(4)"
     notes = (
-        "No published split: test and validation are drawn with a seed; wines with equal measurements stay in one "
-        "split. Use --set dataset.wines=red or white for one kind, with eleven features."
+        "There is no published split. Splits are drawn at random with a seed; wines with equal measurements are in the "
+        "same split. Use --set dataset.wines=red or white for one kind, with eleven features."
     )
     examples = {"train": 4_677, "validation": 520, "test": 1_300}
     inputs = {"features": RawInput(shape=(12,), dtype="float64")}

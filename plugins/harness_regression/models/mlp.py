@@ -20,8 +20,8 @@ class MlpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             raise ValueError(
-                f"hidden_sizes must have at least one layer of at least one unit, got {list(self.hidden_sizes)}; "
-                "for a model without hidden layers use 'linear'"
+                f"hidden_sizes must contain at least one size, and all sizes must be at least 1, got "
+                f"{list(self.hidden_sizes)}; for a model without hidden layers use 'linear'"
             )
 
 

@@ -33,7 +33,7 @@ class Fsdd(Dataset):
     citation = "Jackson et al. 2018, Jakobovski/free-spoken-digit-dataset v1.0.8, doi:10.5281/zenodo.1342401"
     recipes = {"wav2vec2-tiny": {"epochs": 40, "learning_rate": 2e-3, "dropout": 0.1}}
     task_options = {"speech": {"shift_ms": 20.0}}
-    notes = "In the official split, every speaker is in both training and test."
+    notes = "In the official split, every speaker is in both the training and the test split."
     examples = {"train": 2_400, "validation": 300, "test": 300}
     inputs = {"waveform": RawInput(shape=(None,), dtype="float32")}
     label_names = DIGITS

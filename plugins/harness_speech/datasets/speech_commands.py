@@ -101,7 +101,13 @@ def read(folder: Path, options: SpeechCommandsOptions) -> RawData:
     else:
         labels = (SILENCE, UNKNOWN, *COMMANDS)
         splits = {name: _twelve(folder, name, members, labels) for name, members in recordings.items()}
-    return RawData(**splits, label_names=labels, details={"sample_rate_hz": RATE_HZ})
+    return RawData(
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        label_names=labels,
+        details={"sample_rate_hz": RATE_HZ},
+    )
 
 
 Recording = tuple[str, str]

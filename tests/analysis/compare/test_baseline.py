@@ -36,7 +36,7 @@ def test_load_record_of_newer_schema_version_raises(tmp_path: Path) -> None:
     content = msgspec.json.decode(file.read_bytes())
     content["records"][0]["schema_version"] = 99
     file.write_bytes(msgspec.json.encode(content))
-    with pytest.raises(RecordError, match=r"baseline\.json: schema version 99 is newer than"):
+    with pytest.raises(RecordError, match=r"baseline\.json: .* but the record has version 99"):
         baseline.load(file)
 
 
@@ -46,7 +46,7 @@ def test_load_record_of_newer_schema_version_raises(tmp_path: Path) -> None:
         ("{", "not a baseline file"),
         ("[]", "not a baseline file"),
         ('{"baseline_version": 2, "records": []}', "written by a newer version of harness"),
-        ('{"baseline_version": 1, "records": [{}]}', "is not a valid record"),
+        ('{"baseline_version": 1, "records": [{}]}', "not a valid record"),
     ],
 )
 def test_load_invalid_baseline_names_the_file(tmp_path: Path, content: str, words: str) -> None:

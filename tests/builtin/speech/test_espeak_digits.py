@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import ctypes
 import hashlib
-import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -162,20 +163,38 @@ def test_synthesis_changes_neither_working_directory_nor_output(
     assert capfd.readouterr() == ("", "")
 
 
+def test_synthesis_leaves_no_process_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("espeakng_loader")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert len(espeak.synthesize([espeak.Utterance("two", "en-us", "f1", 175, 50)])) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_synthesis_after_the_c_library_drew_random_numbers_is_the_same() -> None:
+    """Check that the C library's random numbers, which espeak-ng also uses, are seeded."""
+    pytest.importorskip("espeakng_loader")
+    spoken = utterances(["f1", "whisper", "croak"], 1)
+    first = espeak.synthesize(spoken)
+    for _ in range(100):
+        ctypes.CDLL(None).rand()
+    assert all(map(np.array_equal, first, espeak.synthesize(spoken)))
+
+
 def test_synthesis_works_from_a_long_installation_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Check the workaround for espeak-ng, which fails if the path of its data exceeds about 160 characters."""
     loader = pytest.importorskip("espeakng_loader")
     folder = tmp_path / ("x" * 100) / ("y" * 100)
     folder.mkdir(parents=True)
     (folder / "espeakng_loader").symlink_to(Path(loader.__file__).parent)
-    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setattr(loader, "get_data_path", lambda: str(folder / "espeakng_loader" / "espeak-ng-data"))
     near = espeak.synthesize([espeak.Utterance("two", "en-us", "f1", 175, 50)])
     assert len(near) == 1
     assert len(near[0]) > 1000
 
 
 def test_a_missing_loader_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert EspeakDigits.requires == {"espeakng_loader": "pip install 'harness[speech]'"}
+    assert EspeakDigits.requires == {"espeakng_loader": "ml-harness[speech]"}
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(DataError, match=r"pip install 'harness\[speech\]'"):
         EspeakDigits().load(EspeakDigitsOptions())

@@ -172,7 +172,7 @@ BAD_TEXTS = [
     ({"review": "  "}, r"row 8 \(line 8\): the text in column 'review' is empty"),
     ({"review": 3}, r"row 8 \(line 8\): column 'review' contains 3, which is not text"),
     ({"label": None}, r"row 8 \(line 8\): the label in column 'label' is missing"),
-    ({"label": 1.5}, r"row 8 \(line 8\): the label in column 'label' is 1\.5, which is neither text nor integer"),
+    ({"label": 1.5}, r"row 8 \(line 8\): the label in column 'label' is 1\.5, which is neither text nor an integer"),
     (
         {"label": 1},
         r"row 8 \(line 8\): mixed types: the label in column 'label' is 1, but most of the column is text",
@@ -263,7 +263,7 @@ def test_load_table_returns_numbers_and_categories(tmp_path: Path) -> None:
         ("price", "1e300", r"target column 'price' contains '1e300', which is larger than 1e\+100"),
         ("rooms", "-1e200", r"column 'rooms' contains '-1e200', which is larger than 1e\+100 in absolute value"),
         ("rooms", "many", "mixed types: column 'rooms' contains 'many', which is not a number"),
-        ("town", "7", "mixed types: column 'town' contains the number '7', but most of it is text"),
+        ("town", "7", "mixed types: column 'town' contains the number '7', but most of its cells are text"),
     ],
 )
 def test_load_bad_cell_is_reported_or_skipped(tmp_path: Path, column: str, cell: str, message: str) -> None:
@@ -408,12 +408,12 @@ def test_read_image_all_modes_return_gray_or_rgb(tmp_path: Path) -> None:
     for mode, channels in {"1": 1, "L": 1, "I;16": 1, "P": 3, "RGB": 3, "RGBA": 3, "LA": 3}.items():
         image.new(mode, (5, 4)).save(tmp_path / "i.png")
         pixels = read_image(tmp_path / "i.png", 256)
-        assert (pixels.shape, pixels.dtype) == ((4, 5, channels), np.uint8), mode
+        assert (pixels.shape, pixels.dtype) == ((4, 5, channels), np.float32 if mode == "I;16" else np.uint8), mode
         assert pixels.mean() == (255 if mode in ("RGBA", "LA") else 0), mode
     image.new("CMYK", (5, 4)).save(tmp_path / "i.jpg")
     assert read_image(tmp_path / "i.jpg", 256).shape == (4, 5, 3)
     image.fromarray(np.full((4, 5), 0x1234, np.uint16)).save(tmp_path / "i.png")
-    assert set(read_image(tmp_path / "i.png", 256).ravel()) == {0x12}
+    assert set(read_image(tmp_path / "i.png", 256).ravel()) == {0x1234}
 
 
 def test_read_image_large_and_rotated_image_is_scaled_and_turned(tmp_path: Path) -> None:
@@ -430,12 +430,12 @@ def test_read_image_large_and_rotated_image_is_scaled_and_turned(tmp_path: Path)
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "the folder and its subfolders have no image files"),
+        ([], "the folder and its subfolders contain no image files"),
         (["a.png", "cat/b.png"], r"a\.png is not in a class folder; move each file"),
         (["train/a.png", "test/cat/b.png"], r"train/a\.png is in a split folder, but not in a class folder"),
         (
             ["train/cat/a.png", "test/cat/b.png", "more/c.png"],
-            r"there are split folders \(test, train\) next to other folders \(more\)",
+            r"split folders \(test, train\) are mixed with other folders \(more\)",
         ),
         (["test/cat/a.png", "val/cat/b.png", "val/dog/b.png"], "the training split has no rows"),
     ],
@@ -460,18 +460,6 @@ def test_load_unreadable_folder_is_reported(tmp_path: Path, closed: str, message
             load(tmp_path / "photos", "image")
     finally:
         folder.chmod(0o755)
-
-
-@pytest.mark.parametrize("folder", ["fox", "train/fox"])
-def test_load_class_folder_without_readable_files_is_refused(tmp_path: Path, folder: str) -> None:
-    pytest.importorskip("PIL", reason="images are read by Pillow")
-    root = tmp_path / "photos"
-    photos(root / "train" if "/" in folder else root)
-    (root / folder / "deep").mkdir(parents=True)
-    assert len(load(root, "image").label_names) == 2
-    (root / folder / "deep" / "0.heic").write_bytes(b"x")
-    with pytest.raises(DataError, match=rf"{folder} contains {folder}/deep/0\.heic, but no image files \(\.bmp"):
-        load(root, "image")
 
 
 def test_load_class_may_be_named_train(tmp_path: Path) -> None:

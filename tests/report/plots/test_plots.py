@@ -104,25 +104,25 @@ def test_pareto_front_has_the_points_that_no_other_beats(tmp_path: Path) -> None
     figures = {"a": (0.9, 100.0), "b": (0.8, 200.0), "c": (0.7, 150.0), "d": (0.9, 90.0)}
     records = [record(success(q, train=speed), backend=name) for name, (q, speed) in figures.items()]
     points = pareto(panel(records, tmp_path), "train_samples_per_s")
-    assert dict(zip(points["backend"], points["front"], strict=True)) == {"a": True, "b": True, "c": False, "d": False}
+    assert {point["backend"]: point["front"] for point in points} == {"a": True, "b": True, "c": False, "d": False}
 
 
 def test_pareto_front_of_lower_is_better_metric(tmp_path: Path) -> None:
     figures = {"a": (50.0, 100.0), "b": (60.0, 100.0)}
     records = [record(success(q, primary="rmse", train=s), backend=name) for name, (q, s) in figures.items()]
     points = pareto(panel(records, tmp_path), "train_samples_per_s")
-    assert dict(zip(points["backend"], points["front"], strict=True)) == {"a": True, "b": False}
+    assert {point["backend"]: point["front"] for point in points} == {"a": True, "b": False}
 
 
 def test_ratios_omit_the_first_backend(tmp_path: Path) -> None:
     points = ratios(panel([record(), record(success(train=900.0), backend="tensorflow")], tmp_path))
-    assert set(points["backend"]) == {"tensorflow"}
+    assert {point["backend"] for point in points} == {"tensorflow"}
 
 
 def test_time_to_quality_uses_the_level_that_all_runs_reach(tmp_path: Path) -> None:
     level, points = time_to_quality(panel([record(), record(backend="tensorflow")], tmp_path))
     assert level == 0.5
-    assert points["seconds"] == [1.5, 1.5]
+    assert [point["seconds"] for point in points] == [1.5, 1.5]
 
 
 @pytest.mark.parametrize(("runs", "epochs", "most"), [(2, 2, 2), (2, 500, 61), (40, 500, 25), (40, 3, 3)])
@@ -132,7 +132,7 @@ def test_curves_reduce_points_and_keep_the_last_epoch(runs: int, epochs: int, mo
     outcome = replace(success(), curves=line)
     points = curves(panel([record(outcome, seed=seed) for seed in range(runs)], tmp_path))
     for seed in range(runs):
-        kept = [epoch for epoch, of in zip(points["epoch"], points["seed"], strict=True) if of == seed]
+        kept = [point["epoch"] for point in points if point["seed"] == seed]
         assert (kept[0], kept[-1]) == (1, epochs)
         assert most * 0.8 < len(kept) <= most
 

@@ -66,7 +66,7 @@ def test_tables_equal_those_of_other_formats(tmp_path: Path) -> None:
     assert [row["backend"] for row in rows] == ["torch", "tensorflow"]
     for row in report.table.rows[:2]:
         assert f">{row.text('quality')}" in site["tasks/nlp.html"]
-    assert "other load or changed code; see <code>harness show</code> for details." in site["tasks/nlp.html"]
+    assert "a reason to doubt the value; see <code>harness show</code> for details." in site["tasks/nlp.html"]
 
 
 def test_library_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_run_page_has_command_flags_log_and_plots(site: dict[str, str]) -> None:
         "train_samples_per_s: drift: throughput changed by +3.1%",
         "epoch 2 &lt;b&gt;done&lt;/b&gt;",
         "Example CPU 2.0 GHz, 2 cores",
-        "Not audited",
+        "This run was not audited",
         "95% interval over examples: 0.6 to 0.8",
         "By group, test split",
         "Most frequent mistakes",
@@ -135,7 +135,7 @@ def test_run_page_with_damaged_arrays_and_audit_has_the_rest(tmp_path: Path) -> 
     (folder / AUDIT).write_bytes(b"{")
     page = next(text for name, text in build(report_of(path)).items() if name.startswith("runs/"))
     assert "cannot be read" in page
-    assert "Not audited" in page
+    assert "This run was not audited" in page
     assert "memory" in figures(page)
 
 
@@ -199,4 +199,4 @@ def test_unreadable_record_is_listed_on_the_home_page(tmp_path: Path) -> None:
     path = write(tmp_path, [record()])
     (path / "broken").mkdir()
     (path / "broken" / "record.json").write_text("{")
-    assert "A record was left out" in build(report_of(path))["index.html"]
+    assert "A record was excluded" in build(report_of(path))["index.html"]

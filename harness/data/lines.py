@@ -1,0 +1,39 @@
+"""Reading of text files in which the number of a line carries meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
+    r"""Return the lines of a text file, without their line endings.
+
+    Lines end with ``\n``, or ``\r\n`` if all of them do, and a byte order mark is removed. Other characters that
+    `str.splitlines` treats as line boundaries, such as U+2028 and U+0085, are part of a line: vocabularies of published
+    checkpoints contain them as tokens, and splitting there would shift the ids of all later tokens.
+
+    Parameters
+    ----------
+    path : Path
+        Path of the file.
+    encoding : str, default="utf-8"
+        Encoding of the file.
+
+    Returns
+    -------
+    list of str
+        The lines. The file's last line may or may not end with ``\n``.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    UnicodeDecodeError
+        If the file is not encoded in `encoding`.
+    """
+    lines = path.read_bytes().decode(encoding).removeprefix("\ufeff").split("\n")
+    if lines[-1] == "":
+        del lines[-1]
+    if lines and all(line.endswith("\r") for line in lines):
+        lines = [line[:-1] for line in lines]
+    return lines

@@ -1,0 +1,121 @@
+"""Checks of prepared data for content that is valid but makes scores misleading."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.interfaces import PreparedData, Split
+from harness.records import DataInfo
+
+Digests = NDArray[np.uint64]
+
+
+REPEATED = 0.05
+"""Fraction of a split above which equal examples are reported."""
+CONSTANT = 0.01
+"""Fraction of a split above which constant examples are reported."""
+MAJORITY = 0.8
+"""Fraction of the test split above which the most frequent class is reported."""
+
+
+def suspicions(data: PreparedData) -> list[str]:
+    """Return a sentence about each suspicious property of the prepared data."""
+    splits = {"training": data.train, "validation": data.validation, "test": data.test}
+    digests = {name: row_digests(split) for name, split in splits.items()}
+    found = _shared(digests)
+    for name, split in splits.items():
+        found += [*_repeated(name, digests[name], data.info), *_constant(name, split)]
+    if data.info.objective == "classification":
+        found += _contradictory(digests, {name: split.targets for name, split in splits.items()})
+        found += _majority(data.test.targets, data.info)
+    return found
+
+
+def row_digests(split: Split) -> Digests:
+    """Return a digest of the inputs of each example, uint64 ``[N]``."""
+    arrays = [np.ascontiguousarray(split.inputs[name]) for name in sorted(split.inputs)]
+    return np.array([_digest(arrays, row) for row in range(len(split))], np.uint64)
+
+
+def _digest(arrays: list[NDArray[Any]], row: int) -> int:
+    total = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        total.update(array[row : row + 1].tobytes())
+    return int.from_bytes(total.digest())
+
+
+def _shared(digests: dict[str, Digests]) -> list[str]:
+    """Return a sentence about each evaluation split with examples that also occur in the training split."""
+    found = []
+    for name in ("validation", "test"):
+        shared = int(np.isin(digests[name], digests["training"]).sum())
+        if shared:
+            found.append(
+                f"{shared:,} of {len(digests[name]):,} {name} examples also occur in the training split after "
+                "preparation, so that the score rewards memorizing them"
+            )
+    return found
+
+
+def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]) -> list[str]:
+    """Return a sentence if there are examples with equal inputs and different classes."""
+    inputs, classes = np.concatenate(list(digests.values())), np.concatenate(list(targets.values()))
+    _, number = np.unique(inputs, return_inverse=True)
+    low, high = np.full(number.max() + 1, np.iinfo(np.int64).max), np.full(number.max() + 1, -1)
+    np.minimum.at(low, number, classes)
+    np.maximum.at(high, number, classes)
+    count = int((low < high)[number].sum())
+    if not count:
+        return []
+    return [f"{count:,} of {len(inputs):,} examples are equal to an example of another class after preparation"]
+
+
+def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
+    """Return a sentence if one example makes up a large part of a split.
+
+    In tables whose features have few distinct values, many examples are equal, so only a majority is reported.
+    """
+    count = int(np.unique(digests, return_counts=True)[1].max())
+    limit = 0.5 if info.kind == "features" else REPEATED
+    if count < 3 or count <= limit * len(digests):
+        return []
+    return [
+        f"{count:,} of {len(digests):,} {name} examples ({count / len(digests):.1%}) are identical after preparation"
+    ]
+
+
+def _constant(name: str, split: Split) -> list[str]:
+    """Return a sentence about each input with examples whose values are all equal, such as silence or a blank image.
+
+    Only inputs with at least 16 numbers per example are checked, because few numbers may be equal by chance. Integer
+    token ids are checked by the task, which knows their meaning.
+    """
+    found = []
+    for key, array in split.inputs.items():
+        flat = np.asarray(array).reshape(len(split), -1)
+        if flat.shape[1] < 16 or array.dtype.kind not in "fu":
+            continue
+        count = int((flat.max(axis=1) == flat.min(axis=1)).sum())
+        if count > CONSTANT * len(split):
+            found.append(
+                f"in {count:,} of {len(split):,} {name} examples ({count / len(split):.1%}), all values of the input "
+                f"{key!r} are equal, as in silence or a blank image"
+            )
+    return found
+
+
+def _majority(targets: NDArray[Any], info: DataInfo) -> list[str]:
+    """Return a sentence if always predicting one class would score well."""
+    counts = np.bincount(targets, minlength=info.outputs)
+    share = counts.max() / len(targets)
+    if share <= MAJORITY:
+        return []
+    label = info.label_names[int(counts.argmax())] if info.label_names else str(int(counts.argmax()))
+    return [
+        f"{share:.1%} of the test examples belong to the class {label!r}, so that always predicting it scores an "
+        f"accuracy of {share:.3f}; compare f1_macro as well"
+    ]

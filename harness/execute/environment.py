@@ -1,0 +1,39 @@
+"""Description of the environment of a run: the machine and the commit of the harness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from harness.execute.child import run_program
+from harness.measure import environment
+from harness.records import Environment
+
+_GIT_TIMEOUT_S = 20.0
+
+
+def collect(packages: Iterable[str] = ()) -> Environment:
+    """Return `harness.measure.environment.collect` with the commit of the harness."""
+    return msgspec.structs.replace(environment.collect(packages), git_commit=git_commit())
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that the harness runs from; None for an installed package."""
+    home = Path(__file__).resolve().parents[2]
+    if not (home / ".git").exists():
+        return None
+    commit = _git(home, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    changed = _git(home, "status", "--porcelain", "--untracked-files=no")
+    return commit.strip() + ("+dirty" if changed else "")
+
+
+def _git(home: Path, *arguments: str) -> str | None:
+    try:
+        done = run_program(["git", "-C", str(home), *arguments], timeout_s=_GIT_TIMEOUT_S)
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None

@@ -1,0 +1,125 @@
+"""The settings that a run can change with ``--set``, with their defaults and meanings."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from harness.data.user_files.dataset import find_dataset
+from harness.data.user_files.options import OPTIONS
+from harness.plan.settings import plain, recipe_for
+from harness.records import Protocol, Recipe
+
+if TYPE_CHECKING:
+    from harness.plugins.catalog import Catalog
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    """One setting of a run."""
+
+    name: str
+    """Name as in ``--set NAME=VALUE``, such as ``recipe.epochs``."""
+    default: Any
+    """Default value, as JSON types; `msgspec.NODEFAULT` if the setting has no default."""
+    meaning: str
+    """Description from the docstring of the field; empty if it has none."""
+
+
+def settings_of(
+    catalog: Catalog, task: str | None = None, dataset: str | None = None, model: str | None = None
+) -> dict[str, list[Setting]]:
+    """Return the settings by section.
+
+    With a task, the defaults are those of its runs with `dataset` and `model`, or with the task's default ones.
+    Otherwise, the sections of all tasks, models and kinds of user files are returned, or of `model` only.
+
+    Raises `harness.UnknownNameError` for an unknown name.
+    """
+    if task is not None:
+        return _of_selection(catalog, task, dataset, model)
+    models = (
+        [catalog.model(model)[0]] if model is not None else [provided.value for provided in catalog.models.values()]
+    )
+    tasks = [] if model is not None else [provided.value for provided in catalog.tasks.values()]
+    kinds = {} if model is not None else OPTIONS
+    return {
+        "recipe": _settings("recipe", Recipe),
+        "protocol": _settings("protocol", Protocol),
+        **{f"task {each.name}": _settings("task", each.Options) for each in tasks},
+        **{f"dataset from {kind} files": _settings("dataset", options) for kind, options in kinds.items()},
+        **{f"model {each.name}": _settings("model", each.Config) for each in models},
+    }
+
+
+def _of_selection(catalog: Catalog, task: str, dataset: str | None, model: str | None) -> dict[str, list[Setting]]:
+    chosen = catalog.task(task)
+    data = find_dataset(dataset or chosen.default_dataset, chosen, catalog)
+    family, variant = catalog.model(model or chosen.default_model)
+    recipe = recipe_for(chosen, data, family, variant, {})
+    suited = data.task_options.get(chosen.name, {})
+    return {
+        f"recipe of {variant} on {data.name}": _settings("recipe", Recipe, msgspec.structs.asdict(recipe)),
+        "protocol": _settings("protocol", Protocol),
+        f"task {chosen.name}": _settings("task", chosen.Options, suited),
+        f"dataset {data.name}": _settings("dataset", data.Options),
+        f"model {variant}": _settings("model", family.Config, family.variants[variant]),
+    }
+
+
+def _settings(section: str, kind: type[Struct], values: Mapping[str, Any] | None = None) -> list[Setting]:
+    meanings = field_docstrings(kind)
+    return [
+        Setting(
+            name=f"{section}.{field.name}",
+            default=_default(field, values or {}),
+            meaning=meanings.get(field.name, ""),
+        )
+        for field in msgspec.structs.fields(kind)
+    ]
+
+
+def _default(field: msgspec.structs.FieldInfo, values: Mapping[str, Any]) -> Any:
+    if field.name in values:
+        value = values[field.name]
+    elif field.default_factory is not msgspec.NODEFAULT:
+        value = field.default_factory()
+    else:
+        value = field.default
+    return plain(value) if isinstance(value, Struct) else value
+
+
+def field_docstrings(kind: type) -> dict[str, str]:
+    """Return the docstring of each field of a class, including inherited ones, joined into one line.
+
+    The docstrings are read from the source code, because Python does not keep them. A class without source code has
+    none.
+    """
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        except (OSError, TypeError, SyntaxError):
+            continue
+        (definition,) = tree.body
+        if isinstance(definition, ast.ClassDef):
+            found |= _field_docstrings(definition.body)
+    return found
+
+
+def _field_docstrings(body: list[ast.stmt]) -> Iterable[tuple[str, str]]:
+    for statement, following in itertools.pairwise(body):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+            and isinstance(following.value.value, str)
+        ):
+            yield statement.target.id, " ".join(following.value.value.replace("``", "`").split())

@@ -1,0 +1,134 @@
+"""Tests of copies of an example: they stay in one split, or are counted."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from own_files import write_csv, write_image
+
+from harness import DataError, RawData
+from harness.data.user_files.dataset import UserDataset
+from harness.data.user_files.splitting import SPLITS, split
+
+
+def loaded(path: Path, kind: str, objective: str = "classification", **options: Any) -> RawData:
+    dataset = UserDataset(path, kind, objective)  # type: ignore[arg-type]
+    return dataset.load(dataset.settle(dataset.Options(**options))[0])
+
+
+def texts(data: RawData) -> list[set[str]]:
+    return [{" ".join(t.lower().split()) for t in s.inputs["text"]} for s in (data.train, data.validation, data.test)]
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=40, max_size=90),
+    st.integers(0, 20),
+    st.booleans(),
+    st.booleans(),
+)
+def test_split_keeps_copies_together(copies: list[int], seed: int, classified: bool, grouped: bool) -> None:
+    rows = len(copies)
+    rng = np.random.default_rng(seed)
+    classes = rng.integers(0, 2, rows) if classified else None
+    groups = rng.integers(0, 30, rows) if grouped else None
+    try:
+        parts, description = split(
+            None, classes, groups, rows=rows, seed=seed, validation_share=0.1, test_share=0.2,
+            label_names=("a", "b"), copies=np.array(copies),
+        )  # fmt: skip
+    except DataError:
+        return  # too few distinct rows or groups
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(rows))
+    assert all(len(part) for part in parts.values())
+    for values in (copies, *([] if groups is None else [groups.tolist()])):
+        owners = [{values[row] for row in parts[name]} for name in SPLITS]
+        assert sum(map(len, owners)) == len(set(values))
+    assert "copies kept in one split" in description
+
+
+def test_split_without_copies_is_as_before() -> None:
+    classes = np.arange(60) % 3
+    settings = {"rows": 60, "seed": 4, "validation_share": 0.1, "test_share": 0.2}
+    plain, _ = split(None, classes, None, **settings)  # type: ignore[arg-type]
+    distinct, _ = split(None, classes, None, copies=np.arange(60), **settings)  # type: ignore[arg-type]
+    assert all(np.array_equal(plain[name], distinct[name]) for name in SPLITS)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        lambda text: text,
+        str.upper,
+        lambda text: f"  {text} ",
+        lambda text: text.replace(" ", "  "),
+        lambda text: text.replace(" ", "\u00a0"),
+        lambda text: text.replace("e", "e\u0301").replace("e\u0301", "\u00e9"),
+    ],
+    ids=["equal", "case", "ends", "blanks", "no-break", "unicode-form"],
+)
+def test_copies_of_texts_are_kept_in_one_split(tmp_path: Path, variant: Any) -> None:
+    originals = [f"caf\u00e9 review number {n} of a film" for n in range(60)]
+    copies = [variant(text) for text in originals]
+    rng = np.random.default_rng(0)
+    path = write_csv(tmp_path / "t.csv", {"text": originals + copies, "label": rng.choice(["no", "yes"], 120).tolist()})
+    data = loaded(path, "text")
+    train, validation, test = texts(data)
+    if "\u00e9\u0301" not in copies[0] and "caf\u00e9\u00e9" not in copies[0]:
+        assert not train & test
+        assert not train & validation
+        assert not validation & test
+
+
+def test_texts_with_copies_warn_with_exact_counts(tmp_path: Path) -> None:
+    rows = [f"text {n % 50}" for n in range(80)]
+    path = write_csv(tmp_path / "t.csv", {"text": rows, "label": [str(n % 50 % 2) for n in range(80)]})
+    data = loaded(path, "text")
+    assert list(data.warnings) == ["30 of 80 rows are copies of other rows"]
+    independent = loaded(path, "text", copies="independent")
+    assert independent.warnings == ()
+    assert texts(independent)[0] & texts(independent)[2]
+
+
+def test_copies_of_files_are_kept_in_one_split(tmp_path: Path) -> None:
+    pytest.importorskip("PIL", reason="images are read by Pillow")
+    for number, label in enumerate("ab"):
+        for n in range(10):
+            file = write_image(tmp_path / "p" / label / f"{n}.png", (4, 4), seed=n + 100 * number)
+            shutil.copy(file, file.with_name(f"copy of {n}.png"))
+    data = loaded(tmp_path / "p", "image")
+    owners = [{image.tobytes() for image in s.inputs["image"]} for s in (data.train, data.validation, data.test)]
+    assert sum(map(len, owners)) == 20
+    assert data.warnings == ("20 of 40 rows are copies of other rows",)
+
+
+def test_copies_of_table_rows_are_kept_in_one_split(tmp_path: Path) -> None:
+    x = [n + 0.5 for n in range(40)] * 2
+    path = write_csv(tmp_path / "t.csv", {"x": x[:70], "y": [2 * value for value in x[:70]]})
+    data = loaded(path, "table", "regression", target_column="y")
+    owners = [set(s.inputs["features"].ravel().tolist()) for s in (data.train, data.validation, data.test)]
+    assert sum(map(len, owners)) == 40
+
+
+def test_rows_of_a_table_with_few_distinct_rows_are_not_copies(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    columns = {"sex": rng.choice(["f", "m"], 90).tolist(), "class": rng.choice(["a", "b", "c"], 90).tolist()}
+    path = write_csv(tmp_path / "t.csv", {**columns, "y": rng.normal(size=90).tolist()})
+    data = loaded(path, "table", "regression", target_column="y")
+    assert [len(s) for s in (data.train, data.validation, data.test)] == [63, 9, 18]
+
+
+def test_class_with_too_few_distinct_examples_is_refused(tmp_path: Path) -> None:
+    path = write_csv(
+        tmp_path / "t.csv", {"text": ["x"] * 10 + [f"y {n}" for n in range(10)], "label": ["a"] * 10 + ["b"] * 10}
+    )
+    with pytest.raises(
+        DataError, match=r"3 distinct examples of each class, but 'a' has 1; .*dataset\.copies=independent"
+    ):
+        loaded(path, "text")
+    assert len(loaded(path, "text", copies="independent").test) == 4

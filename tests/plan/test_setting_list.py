@@ -1,0 +1,52 @@
+"""Tests of the list of settings."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from harness.errors import UnknownNameError
+from harness.plan.setting_list import field_docstrings, settings_of
+from harness.plugins import discover
+from harness.records import Recipe
+
+
+@pytest.mark.plugins("nlp", "vision", "speech", "regression", "torch", "tensorflow", "baselines")
+def test_every_setting_of_the_shipped_plugins_has_a_meaning() -> None:
+    sections = settings_of(discover())
+    assert {"recipe", "protocol", "task nlp", "model lstm", "dataset from table files"} <= sections.keys()
+    assert [each.name for settings in sections.values() for each in settings if not each.meaning] == []
+
+
+@pytest.mark.plugins("nlp")
+def test_settings_of_a_task_have_the_defaults_of_its_runs() -> None:
+    catalog = discover()
+    task = catalog.task("nlp")
+    sections = settings_of(catalog, "nlp", model="lstm")
+    recipe = {each.name: each.default for each in sections[f"recipe of lstm on {task.default_dataset}"]}
+    assert recipe.keys() == {f"recipe.{name}" for name in Recipe.__struct_fields__}
+    family, variant = catalog.model("lstm")
+    for name, value in family.recipes.get(variant, {}).items():
+        assert recipe[f"recipe.{name}"] == value
+
+
+@pytest.mark.plugins("nlp")
+def test_settings_of_a_model_are_listed_alone() -> None:
+    assert list(settings_of(discover(), model="bert-tiny")) == ["recipe", "protocol", "model bert"]
+    with pytest.raises(UnknownNameError, match="did you mean 'bert-tiny'"):
+        settings_of(discover(), model="bert-tyni")
+
+
+def test_field_docstrings_include_inherited_fields() -> None:
+    class Base(msgspec.Struct):
+        a: int = 0
+        """First
+        line."""
+        b: int = 0
+
+    class Derived(Base):
+        b: int = 1
+        """Second."""
+        c: int = 2
+
+    assert field_docstrings(Derived) == {"a": "First line.", "b": "Second."}
