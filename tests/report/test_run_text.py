@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 from sample_records import MIB, record, success
 
 from harness.records import Memory, TargetScore
 from harness.records.store import StoredRun
-from harness.report.run_text import render
+from harness.report.run_text import quality, render
 from harness.report.site.run_page import context
 
 replace = msgspec.structs.replace
@@ -55,3 +56,18 @@ def test_fit_in_one_call_is_labeled_and_has_no_flops(tmp_path: Path) -> None:
     names = [name for name, _, _ in context(StoredRun(tmp_path, run), "", {})["figures"]]
     assert "fit in one call" in names
     assert "training" not in names
+
+
+@pytest.mark.parametrize(
+    ("method", "title"),
+    [
+        ("percentile bootstrap", "95% bootstrap interval over test examples"),  # records without the field
+        ("Korn-Graubard; Student t of the logarithm", "95% interval over test examples"),
+    ],
+)
+def test_quality_names_the_method_of_old_intervals(method: str, title: str) -> None:
+    outcome = success()
+    scores = msgspec.structs.replace(outcome.scores, intervals={"accuracy": (0.7, 0.8)}, interval_method=method)
+    headers, rows = quality(msgspec.structs.replace(outcome, scores=scores))
+    assert headers[-1] == title
+    assert rows[0][-1] == "0.7 to 0.8"
