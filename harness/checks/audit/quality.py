@@ -54,7 +54,12 @@ def _scores(subject: Subject) -> Result:
         intervals=recorded.intervals,
     )
     if subject.is_old:
-        expected = msgspec.structs.replace(expected, metrics=recorded.metrics, per_target=recorded.per_target)
+        expected = msgspec.structs.replace(
+            expected,
+            metrics=recorded.metrics,
+            per_target=recorded.per_target,
+            interval_method=recorded.interval_method,
+        )
     problems = differences(recorded, expected, "scores", LIBRARIES)
     problems += [] if subject.is_old else _interval_problems(recorded, computed)
     return Result(problems, f"{len(recorded.test)} scores")
@@ -125,6 +130,7 @@ CHECKS = (
             "outcome.scores.confusion",
             "outcome.scores.per_class",
             "outcome.scores.intervals",
+            "outcome.scores.interval_method",
             "outcome.scores.metrics",
             "outcome.scores.per_target",
         ),

@@ -142,9 +142,10 @@ def _flags(subject: Subject) -> Result:
 
 
 def _figures(flag: tuple[str, str, str]) -> list[str]:
-    """Return a flag with only the percentages of its detail, because the words differ between versions."""
+    """Return a flag with only the measured percentages of its detail, because the words differ between versions."""
     metric, kind, detail = flag
-    return [metric, kind, *re.findall(r"[-+±]?\d[\d.]*%", detail)]
+    measured = detail.replace("95% confidence interval", "range")
+    return [metric, kind, *re.findall(r"[-+±]?\d[\d.]*%", measured)]
 
 
 def _latency(subject: Subject) -> Result:
