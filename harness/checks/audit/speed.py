@@ -144,7 +144,7 @@ def _flags(subject: Subject) -> Result:
 def _figures(flag: tuple[str, str, str]) -> list[str]:
     """Return a flag with only the measured percentages of its detail, because the words differ between versions."""
     metric, kind, detail = flag
-    measured = detail.replace("95% confidence interval", "range")
+    measured = re.sub(r"95% (confidence )?interval", "range", detail)  # as older versions called the range
     return [metric, kind, *re.findall(r"[-+±]?\d[\d.]*%", measured)]
 
 
