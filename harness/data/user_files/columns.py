@@ -46,13 +46,14 @@ class Columns:
 
         The command line divides lists at commas, so that a column named ``height, m`` arrives as two names.
         """
+        if all(name in self.table.columns for name in names):
+            return tuple(names)
         result: list[str] = []
         rest = list(names)
         spelled = {re.sub(r"\s*,\s*", ",", name): name for name in self.table.columns if "," in name}
         while rest:
             first = rest[0]
-            ends = range(len(rest), 1, -1) if first not in self.table.columns else ()
-            end = next((end for end in ends if ",".join(rest[:end]) in spelled), 1)
+            end = next((end for end in range(len(rest), 1, -1) if ",".join(rest[:end]) in spelled), 1)
             result.append(spelled[",".join(rest[:end])] if end > 1 else first)
             del rest[:end]
         return tuple(result)

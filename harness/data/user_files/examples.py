@@ -424,7 +424,9 @@ def _ordered(table: Table) -> list[str]:
     """Return the columns of times by which the rows are in order."""
     found = []
     for name, cells in table.columns.items():
-        dated = name.strip().lower() in dates.NAMES or all(map(dates.looks_dated, cells[:20]))
+        dated = (
+            name.strip().lower() in dates.NAMES or all(map(dates.looks_dated, cells[:20])) or dates.are_digits(cells)
+        )
         if dated and dates.is_ordered(cells, [PLAIN.number(cell) for cell in cells]):
             found.append(name)
     return found

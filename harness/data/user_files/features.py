@@ -158,7 +158,11 @@ def numbers(
     if target:
         return found, []
     _check_rare(
-        table, column, texts, "numbers", _setting("missing_values", *list(texts)[:3]) + " if it is missing, or "
+        table,
+        column,
+        texts,
+        "numbers",
+        _setting("missing_values", *list(texts)[:3]) + " if they mean missing values, or ",
     )
     words = words_for_missing(table.columns[column], notation.missing)
     count = sum(words.values())
@@ -213,7 +217,7 @@ def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advic
     more = f" and {len(rare) - 3} more" if len(rare) > 3 else ""
     raise DataError(
         f"{table.source}: column {column!r} contains {usual}, except for {total:,} of {known:,} cells: {values}{more}; "
-        f"these rows are not treated as bad rows, because their values may be categories: pass {advice}"
+        f"they are not treated as bad rows, because they may be categories: pass {advice}"
         f"{_setting('categorical_columns', column)} if the column contains categories, or correct the cells"
     )
 
@@ -245,15 +249,15 @@ def date_parts(
 def moments(table: Table, column: str, problems: Problems, form: str | None) -> list[float]:
     """Return the time of each row, in any unit. Rows without one are added to `problems`.
 
-    Raises `harness.DataError` if the column mixes times with and without a time zone, which cannot be compared.
+    Raises `harness.DataError` if the column mixes numbers, and times with and without a time zone.
     """
     found = []
-    zoned = set()
+    kinds = set()
     for where, cell in zip(table.where, table.columns[column], strict=True):
         value = dates.parsed(cell, form)
         time = dates.moment(value)
         if time is not None:
-            zoned.add(getattr(value, "tzinfo", None) is not None)
+            kinds.add("with a time zone" if getattr(value, "tzinfo", None) else "without a time zone")
         elif value is None:
             time = PLAIN.number(cell)
         if time is None or not math.isfinite(time):
@@ -263,7 +267,12 @@ def moments(table: Table, column: str, problems: Problems, form: str | None) -> 
                 f"{form or 'ISO 8601'}"
                 + ("" if form else "; state the format in dataset.date_format, such as %d/%m/%Y"),
             )
+        elif value is None:
+            kinds.add("given as numbers")
         found.append(math.nan if time is None else time)
-    if len(zoned) > 1:
-        raise DataError(f"{table.source}: only some of the times in column {column!r} have a time zone; add it to all")
+    if len(kinds) > 1:
+        raise DataError(
+            f"{table.source}: the times in column {column!r} cannot be compared: some are "
+            f"{' and some '.join(sorted(kinds))}; write all of them alike"
+        )
     return found
