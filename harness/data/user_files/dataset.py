@@ -114,6 +114,7 @@ class UserDataset(Dataset[OwnOptions]):
             label_names=label_names,
             details=details,
             warnings=(*examples.problems.warnings(), *examples.warnings),
+            feature_names=tuple(examples.feature_names),
         )
 
     def _read(self, options: OwnOptions) -> Examples:
@@ -177,9 +178,9 @@ class UserDataset(Dataset[OwnOptions]):
                 f"the rows are in order of time (column {shown}), but splits were drawn at random, so that some "
                 "training rows are later than test rows; pass --time-column to split by time"
             )
-        features, categories, numbers = _by_name(examples, rows)
+        features, categories, values = _by_name(examples, rows)
         check_trained(self.name, features, parts["train"])
-        examples.warnings += [*coverage(features, categories, parts), *constant_targets(numbers, parts)]
+        examples.warnings += [*coverage(features, categories, parts), *constant_targets(values, parts)]
         return targets, names, parts, {**examples.problems.details(), "splits": description, **missing}
 
 

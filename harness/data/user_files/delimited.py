@@ -317,30 +317,30 @@ class _File:
     def _sample(self, separator: str) -> list[list[str]]:
         """Return the cells of the first rows of the body. Invalid quotes are ignored."""
         lines = islice(self.lines, self.body, self.body + 5 * SAMPLE)
-        quoting = csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE
-        reader = csv.reader(lines, delimiter=separator, quoting=quoting)
+        if self.quotes:
+            reader = csv.reader(lines, delimiter=separator)
+        else:
+            reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
         return list(islice((row for row in reader if row), SAMPLE))
 
 
 def _warnings(file: _File, header: list[str], records: list[Record]) -> list[str]:
     """Return warnings about unusual rows, and about columns without a name or with names that look alike."""
-    warnings = [f"{file.source}: {what}: {count:,}" for what, count in file.notes.items()]
+    warnings = [f"{what}: {count:,}" for what, count in file.notes.items()]
     good = [record.cells for record in records if not record.problem and len(record.cells) == len(header)]
     if file.extra:
-        warnings.append(f"{file.source}: the separator at the end of each row was ignored")
+        warnings.append("the separator at the end of each row was ignored")
     for column, name in enumerate(header):
         cells = [row[column] for row in good if row[column].strip()]
         if not name and cells:
-            warnings.append(
-                f"{file.source}: column {column + 1} has no name and was ignored (its first cell is {cells[0][:30]!r})"
-            )
+            warnings.append(f"column {column + 1} has no name and was ignored (its first cell is {cells[0][:30]!r})")
         quoted = sum(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells) if not file.quotes else 0
         if quoted and 2 * quoted >= len(good):
             warnings.append(
-                f"{file.source}: {quoted:,} cells of column {name!r} are enclosed in quotes, which TSV files keep; if "
+                f"{quoted:,} cells of column {name!r} are enclosed in quotes, which TSV files keep; if "
                 "they are not part of the cells, save the file as CSV with tabs"
             )
     if header and all(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in header):
         shown = ", ".join(header[:3])
-        warnings.append(f"{file.source}: all column names are numbers ({shown}); is the header missing?")
+        warnings.append(f"all column names are numbers ({shown}); is the header missing?")
     return [*warnings, *lookalikes(header, "column name")]

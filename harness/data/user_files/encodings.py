@@ -32,8 +32,7 @@ def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[s
     replaced = text.count("\ufffd")
     if replaced:
         warnings.append(
-            f"{source} contains {replaced:,} replacement characters (U+FFFD), which mark characters that were lost "
-            "when the file was written"
+            f"{replaced:,} replacement characters (U+FFFD) mark characters that were lost when the file was written"
         )
     return text.removeprefix("\ufeff"), warnings
 
@@ -62,7 +61,7 @@ def _as_declared(source: str, data: bytes, encoding: str) -> tuple[str, list[str
             return text, []
         shown = re.search(r"\w*[^\W\x00-\x7f]\w*", plain)
         example = f" (there, {shown[0]!r} is a word)" if shown else ""
-        return text, [f"{source} was read as {encoding} as declared, but it is also valid UTF-8{example}"]
+        return text, [f"the file was read as {encoding} as declared, but it is also valid UTF-8{example}"]
     return text, []
 
 
@@ -70,9 +69,9 @@ def _as_utf8(source: str, data: bytes) -> str:
     for mark, name in MARKS:
         if data.startswith(mark):
             raise DataError(_advice(source, f"the file is encoded as {name.upper()}", name))
-    name = _unmarked_utf16(data)
-    if name:
-        raise DataError(_advice(source, "the file seems to be encoded as UTF-16 (every other byte is 0)", name))
+    unmarked = _unmarked_utf16(data)
+    if unmarked is not None:
+        raise DataError(_advice(source, "the file seems to be encoded as UTF-16 (every other byte is 0)", unmarked))
     try:
         return data.decode()
     except UnicodeDecodeError:

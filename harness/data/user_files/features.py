@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from datetime import date, time
 from typing import Any
 
 from harness.data.user_files import dates
@@ -53,11 +54,9 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
             f"{where} contains nested values, such as {shown(nested[0])}; write each value into a separate column"
             + ("" if target else ", or select the features with --feature-columns (dataset.feature_columns)")
         )
-    texts = Counter(
-        cell if isinstance(cell, str) else "" for cell in cells if isinstance(cell, str | dates.date | dates.time)
-    )
+    texts = Counter(cell if isinstance(cell, str) else "" for cell in cells if isinstance(cell, str | date | time))
     dated = sum(count for text, count in texts.items() if text and dates.looks_dated(text))
-    typed = [cell for cell in cells if isinstance(cell, dates.date | dates.time)]
+    typed = [cell for cell in cells if isinstance(cell, date | time)]
     if 2 * (dated + len(typed)) <= len(cells) or not cells:
         return
     example = str(typed[0]) if typed else next(text for text in texts if text and dates.looks_dated(text))
@@ -208,7 +207,7 @@ def categories(
 
 
 def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:
-    """Raise `harness.DataError` if the cells of another type are so many that they are not single errors."""
+    """Raise `harness.DataError` if there are too many cells of another type for single errors."""
     known = sum(not is_missing(cell) for cell in table.columns[column])
     total, most = rare.total(), max(rare.values(), default=0)
     if total < FEW or (most < FEW and total <= RARE * known):
@@ -255,12 +254,12 @@ def moments(table: Table, column: str, problems: Problems, form: str | None) -> 
     kinds = set()
     for where, cell in zip(table.where, table.columns[column], strict=True):
         value = dates.parsed(cell, form)
-        time = dates.moment(value)
-        if time is not None:
+        seconds = dates.moment(value)
+        if seconds is not None:
             kinds.add("with a time zone" if getattr(value, "tzinfo", None) else "without a time zone")
         elif value is None:
-            time = PLAIN.number(cell)
-        if time is None or not math.isfinite(time):
+            seconds = PLAIN.number(cell)
+        if seconds is None or not math.isfinite(seconds):
             problems.add(
                 where,
                 f"time column {column!r} contains {shown(cell)}, which is neither a number nor a date in "
@@ -269,7 +268,7 @@ def moments(table: Table, column: str, problems: Problems, form: str | None) -> 
             )
         elif value is None:
             kinds.add("given as numbers")
-        found.append(math.nan if time is None else time)
+        found.append(math.nan if seconds is None else seconds)
     if len(kinds) > 1:
         raise DataError(
             f"{table.source}: the times in column {column!r} cannot be compared: some are "

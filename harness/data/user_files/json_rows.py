@@ -50,7 +50,7 @@ def read_json(source: str, text: str, problems: Problems) -> tuple[list[str], li
     check_decoded(source, undecoded, problems)
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     partial = [(name, sum(name not in row for _, row in rows)) for name in names]
-    return names, rows, [*_absent(source, partial, len(rows)), *lookalikes(names, "column name")]
+    return names, rows, [*_absent(partial, len(rows)), *lookalikes(names, "column name")]
 
 
 def parsed(text: str) -> Any:
@@ -107,11 +107,11 @@ def _lines(source: str, lines: list[str]) -> list[tuple[str, str]]:
     return [(f"row {row} (line {line})", text) for row, (line, text) in enumerate(found, start=1)]
 
 
-def _absent(source: str, partial: list[tuple[str, int]], rows: int) -> list[str]:
+def _absent(partial: list[tuple[str, int]], rows: int) -> list[str]:
     """Return a warning about keys that are absent from some rows."""
     found = [(name, count) for name, count in partial if count]
     if not found:
         return []
     shown = ", ".join(f"{name!r} in {count:,}" for name, count in found[:5])
     more = f" and {len(found) - 5} more keys" if len(found) > 5 else ""
-    return [f"{source}: keys are absent from some of the {rows:,} rows and count as missing: {shown}{more}"]
+    return [f"keys are absent from some of the {rows:,} rows and count as missing: {shown}{more}"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -145,7 +145,7 @@ def check_trained(source: str, features: Mapping[str, Numbers], train: NDArray[A
         )
 
 
-def coverage(features: Mapping[str, Numbers], categories: Mapping[str, Sequence[Any]], parts: Parts) -> list[str]:
+def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -> list[str]:
     """Return warnings about features that are constant in the training split, and about categories that it lacks."""
     train = parts["train"]
     constant = [name for name, values in features.items() if len(np.unique(values[train])) == 1]

@@ -247,7 +247,7 @@ def _shape(text: str) -> re.Match[str] | None:
 def _readings(cores: Iterable[str], example: str) -> tuple[tuple[str, str, str], ...]:
     """Return the separators with which all these numbers can be read, and the value of the example."""
     cores = list(cores)
-    found = []
+    found: list[tuple[str, str, str]] = []
     for decimal in ".,":
         for thousands in ("", ",", ".", " ", "'", "_"):
             if thousands == decimal:

@@ -168,7 +168,7 @@ def test_read_table_invalid_file_is_refused(
 def test_settle_many_bad_rows_counts_all_and_lists_the_first_five(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n" + "1\n" * 8 + "1,2\n")
     _, problems = read(tmp_path / "t.csv")
-    with pytest.raises(DataError, match=r"8 bad rows: row 1 .*; row 5 \(line 6\).*; and 3 more; fix the rows"):
+    with pytest.raises(DataError, match=r"8 bad rows: row 1 .*, row 5 \(line 6\): .*; and 3 more; fix the rows"):
         problems.settle(left=1)
 
 
@@ -219,7 +219,7 @@ UNUSUAL = [
     ),
     ("t.jsonl", b'{"a": {"x": 1}}\r{"a": "x:y:z"}\r', {"a": [{"x": 1}, "x:y:z"]}, ""),
     ("t.jsonl", '{"a": "x\u2028y"}\n'.encode(), {"a": ["x\u2028y"]}, ""),
-    ("t.csv", "a\nx\ufffdy\n".encode(), {"a": ["x\ufffdy"]}, "contains 1 replacement characters"),
+    ("t.csv", "a\nx\ufffdy\n".encode(), {"a": ["x\ufffdy"]}, "1 replacement characters (U+FFFD) mark"),
 ]
 
 
