@@ -131,6 +131,8 @@ def _monotone(values: Sequence[float]) -> bool:
 
 def are_digits(cells: Sequence[Any]) -> bool:
     """Return whether all cells are numbers such as 20210304, of which at least three are different dates."""
+    if not all(re.fullmatch(r"(19|20)\d{6}(\.0)?", str(cell).strip()) for cell in cells[:20]):
+        return False
     found = Counter(str(cell).strip() for cell in cells)
     dated = len(found) >= 3 and all(re.fullmatch(r"(19|20)\d{6}(\.0)?", text) for text in found)
     return dated and all(parsed(text, None, digits=True) is not None for text in found)

@@ -72,6 +72,8 @@ def read_delimited(
             problems.add(where, record.problem)
         elif len(cells) != len(header):
             problems.add(where, _ragged(header, cells))
+        elif cells == header and len(header) > 1:
+            problems.add(where, "the row repeats the header")
         elif any("\0" in cell for cell in cells):
             problems.add(where, "the row contains a NUL character (byte 0)")
         elif not all(map(is_utf8, cells)):

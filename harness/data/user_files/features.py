@@ -6,8 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
-from datetime import date, time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.data.user_files import dates
@@ -19,6 +18,8 @@ from harness.errors import DataError
 
 LARGEST = 1e100
 """Largest accepted absolute value of a number. It keeps the sum of squares for standardization finite."""
+NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
+"""Lists and objects that are written as text."""
 FEW, RARE = 3, 0.05
 """Number of equal cells, and fraction of the cells, from which on cells of another type are not single errors."""
 
@@ -48,27 +49,40 @@ def notation_of(
 
 
 def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) -> None:
-    nested = [cell for cell in cells if isinstance(cell, list | dict)]
-    if 2 * len(nested) > len(cells):
+    """Raise `harness.DataError` if most cells are nested values, dates or times."""
+    if _most(_is_nested, cells):
+        nested = next(filter(_is_nested, cells))
         raise DataError(
-            f"{where} contains nested values, such as {shown(nested[0])}; write each value into a separate column"
+            f"{where} contains nested values, such as {shown(nested)}; write each value into a separate column"
             + ("" if target else ", or select the features with --feature-columns (dataset.feature_columns)")
         )
-    texts = Counter(cell if isinstance(cell, str) else "" for cell in cells if isinstance(cell, str | date | time))
-    dated = sum(count for text, count in texts.items() if text and dates.looks_dated(text))
-    typed = [cell for cell in cells if isinstance(cell, date | time)]
-    if 2 * (dated + len(typed)) <= len(cells) or not cells:
+    if not _most(dates.looks_dated, cells):
         return
-    example = str(typed[0]) if typed else next(text for text in texts if text and dates.looks_dated(text))
-    what = f"{where} contains dates or times ({dated + len(typed):,} of {len(cells):,} cells, such as {example!r})"
+    dated = [cell for cell in cells if dates.looks_dated(cell)]
+    first = dated[0]
+    what = f"{where} contains dates or times ({len(dated):,} of {len(cells):,} cells, such as {str(first)!r})"
     if target:
         raise DataError(f"{what}; convert it to numbers, such as days since a fixed date")
-    iso = "" if typed or dates.parsed(example, None) is not None else ", with their format in dataset.date_format"
+    iso = "" if dates.parsed(first, None) is not None else ", with their format in dataset.date_format"
     raise DataError(
         f"{what}; pass {_setting('date_columns', column)}{iso} to use year, month, day, weekday and hour as features, "
         f"{_setting('categorical_columns', column)} to use categories, --time-column to split the rows by time, or "
         "select the features with --feature-columns"
     )
+
+
+def _most(condition: Callable[[Any], bool], cells: Sequence[Any]) -> bool:
+    """Return whether the condition holds for most cells. Further cells are checked only if it holds for some of the
+    first ones and of others that are evenly distributed."""
+    if not any(map(condition, [*cells[:50], *cells[:: len(cells) // 500 + 1]])):
+        return False
+    return 2 * sum(map(condition, cells)) > len(cells)
+
+
+def _is_nested(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return cell.lstrip()[:1] in ("[", "{") and NESTED.fullmatch(cell.strip()) is not None
+    return isinstance(cell, list | dict)
 
 
 def _read_as(column: str, finding: Finding) -> str:
@@ -119,6 +133,12 @@ def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
         warnings.append(
             f"column {column!r}: {padded!r} was read with a decimal point; if the point separates thousands, pass "
             "--set dataset.decimal=, --set dataset.thousands=."
+        )
+    zeros = [text for text in texts if re.fullmatch(r"0\d+", text)]
+    if zeros:
+        warnings.append(
+            f"column {column!r}: {len(zeros):,} cells that start with a zero, such as {zeros[0]!r}, were read as "
+            f"numbers; if they are codes, pass {_setting('categorical_columns', column)}"
         )
     if dates.are_digits(cells):
         warnings.append(

@@ -86,9 +86,19 @@ class Notation:
     signs: bool = False
     """True if negative numbers may be written as (5), 5- or with a typographic minus sign."""
 
+    @property
+    def is_standard(self) -> bool:
+        """True if numbers have a decimal point and no other separators, and no other words for missing values."""
+        return self.decimal == "." and not self.thousands and self.missing is MISSING
+
     def number(self, cell: Any) -> float | None:
         """Return the cell as a number, NaN if it is missing, or None if it is not a number."""
         if isinstance(cell, str):
+            if self.is_standard and "_" not in cell:  # most numbers, without further analysis
+                try:
+                    return float(cell)
+                except ValueError:
+                    pass
             return self._parsed(cell.strip())
         if isinstance(cell, bool):
             return None
@@ -108,6 +118,8 @@ class Notation:
 
     def is_missing(self, cell: Any) -> bool:
         """Return whether a cell is empty or one of the words for a missing value."""
+        if isinstance(cell, str):
+            return cell.strip().lower() in self.missing
         return cell is None or (isinstance(cell, float) and math.isnan(cell)) or _word(cell) in self.missing
 
     def _parsed(self, text: str) -> float | None:
@@ -200,8 +212,14 @@ def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
     Numbers with the same unit or currency, and negative numbers with another sign, have one meaning. Separators of
     decimals and thousands are never guessed.
     """
-    texts = Counter(cell.strip() for cell in cells if isinstance(cell, str) and not notation.is_missing(cell))
-    plain = {text: count for text, count in texts.items() if notation.number(text) is not None}
+    texts = Counter(cell.strip() for cell in cells if isinstance(cell, str))
+    plain = {}
+    for text in list(texts):
+        value = notation.number(text)
+        if value is not None and (math.isnan(value) or notation.is_missing(text)):
+            del texts[text]
+        elif value is not None:
+            plain[text] = texts[text]
     shapes = {text: shape for text in texts if text not in plain and (shape := _shape(text)) is not None}
     if not shapes:
         return None

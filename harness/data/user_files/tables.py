@@ -18,6 +18,19 @@ from harness.data.user_files.location import TABLES
 from harness.data.user_files.problems import Problems
 from harness.errors import DataError, UsageError
 
+MARKS = {
+    b"PK\x03\x04": "a spreadsheet or a ZIP archive",
+    b"\x1f\x8b": "compressed with gzip",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ\0": "compressed with xz",
+    b"\x28\xb5\x2f\xfd": "compressed with Zstandard",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet or another document of Microsoft Office",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"SQLite format 3\0": "a SQLite database",
+    b"%PDF-": "a PDF document",
+}
+"""First bytes of files that are not text."""
 JSON = (".json", ".jsonl", ".ndjson")
 
 
@@ -65,6 +78,8 @@ def read_table(path: Path, problems: Problems, *, encoding: str | None = None, s
             names, rows, more = read_json(path.name, text, problems)
         else:
             names, rows, more = read_delimited(path.name, text, problems, separator)
+        if suffix in JSON and any(not name.strip() for name in names):
+            warnings.append("values with an empty key were ignored")
         # Drop columns without a name, in which pandas and other programs store the index.
         columns: dict[str, list[Any]] = {name: [row.get(name) for _, row in rows] for name in names if name.strip()}
         table = Table(path.name, columns, [where for where, _ in rows], warnings=[*warnings, *more])
@@ -80,6 +95,9 @@ def _bytes(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    for mark, kind in MARKS.items():
+        if data.startswith(mark):
+            raise DataError(f"{path.name}: the file is {kind}, not text; convert it to CSV, JSONL or Parquet")
     if not data.removeprefix(codecs.BOM_UTF8).strip():
         raise DataError(f"{path.name}: the file is empty")
     return data

@@ -141,7 +141,7 @@ def test_load_column_of_words_only_is_refused(tmp_path: Path, cells: list[Any]) 
         loaded(write_csv(tmp_path / "t.csv", column(cells)))
 
 
-@pytest.mark.parametrize("cell", [["a"], {"a": 1}, [], [[1, 2], [3]]])
+@pytest.mark.parametrize("cell", [["a"], {"a": 1}, [], [[1, 2], [3]], "[1, 2]", '{"a": 1}', "['x', 'y']"])
 def test_load_nested_values_are_refused(tmp_path: Path, cell: Any) -> None:
     columns = column([cell])
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

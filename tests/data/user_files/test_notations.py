@@ -180,6 +180,15 @@ def test_load_points_that_may_separate_thousands_are_reported(tmp_path: Path) ->
     assert not any("decimal point" in w for w in loaded(table(tmp_path, ["1.250", "0.900"])).warnings)
 
 
+@pytest.mark.parametrize("cells", [["01234", "90210"], ["007", "123"], ["00501"]])
+def test_load_numbers_that_start_with_zeros_are_reported(tmp_path: Path, cells: list[str]) -> None:
+    path = table(tmp_path, cells)
+    count = sum(cells[n % len(cells)].startswith("0") for n in range(COUNT))
+    message = f"column 'x': {count} cells that start with a zero, such as {cells[0]!r}, were read as numbers"
+    assert any(message in warning for warning in loaded(path).warnings)
+    assert not any("zero" in warning for warning in loaded(path, categorical_columns=("x",)).warnings)
+
+
 def test_load_single_cells_in_another_notation_are_bad_rows(tmp_path: Path) -> None:
     columns = {"x": [f"{n}.5" for n in range(COUNT)], "y": np.random.default_rng(0).uniform(size=COUNT).tolist()}
     columns["x"][3] = "1,250.5"
