@@ -154,6 +154,11 @@ _DATASET_OPTIONS = (
         name="group-column", help="Own data: column of groups; a group is never divided between splits.", default="none"
     ),
     Option(
+        name="time-column",
+        help="Own data: column of dates, times or numbers; the last rows form the test split.",
+        default="none",
+    ),
+    Option(
         name="slice-columns",
         help="Own data: columns by which scores are also broken down, by value or by quartile for numbers.",
         default="none",
@@ -164,6 +169,11 @@ _DATASET_OPTIONS = (
         help="Own data: handling of invalid rows.",
         default="error",
         choices=("error", "skip"),
+    ),
+    Option(
+        name="encoding",
+        help="Own data: encoding of the file, such as windows-1252 or utf-16.",
+        default="utf-8",
     ),
 )
 """Options that are shorthand for ``--set``, such as ``--set dataset.text_column=...``."""

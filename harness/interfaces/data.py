@@ -98,6 +98,8 @@ class RawData:
     warnings: Sequence[str] = ()
     """Sentences about everything in the data that was inferred, dropped, merged or changed, or that looks wrong. They
     are printed with each run and stored in its record."""
+    feature_names: tuple[str, ...] = ()
+    """Names of the columns of a table's ``features``, for messages; empty if they have no names."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ from msgspec import Struct
 from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -68,9 +70,10 @@ class RegressionTask(Task[RegressionOptions]):
         for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
             features = split.inputs["features"]
             if features.shape[1:] != (0,) or "categories" not in split.inputs:
-                check_columns(f"{name} features", features, data.train.inputs["features"].shape[1:], gaps=gaps_allowed)
+                shape = data.train.inputs["features"].shape[1:]
+                check_columns(f"{name} features", features, shape, gaps=gaps_allowed, columns=data.feature_names)
         gaps = np.isnan(data.train.inputs["features"])
-        fillers = column_means(data.train.inputs["features"])
+        fillers = column_means(data.train.inputs["features"], data.feature_names)
         train_features = filled(data.train.inputs["features"], fillers)
         mean, scale = column_statistics(train_features)
         target_mean, target_scale = column_statistics(data.train.targets)
@@ -109,36 +112,42 @@ class RegressionTask(Task[RegressionOptions]):
         )
 
 
-def check_columns(name: str, columns: NDArray[Any], shape: tuple[int, ...], *, gaps: bool = False) -> None:
-    """Raise `harness.DataError` unless `columns` is a finite float array ``[N, *shape]`` with N at least 1.
+def check_columns(
+    name: str, values: NDArray[Any], shape: tuple[int, ...], *, gaps: bool = False, columns: Sequence[str] = ()
+) -> None:
+    """Raise `harness.DataError` unless `values` is a finite float array ``[N, *shape]`` with N at least 1.
 
-    NaN is accepted if `gaps` is true.
+    NaN is accepted if `gaps` is true. `columns` are the names of the columns, if they have names.
     """
     import numpy as np
 
-    if columns.ndim != 2 or columns.dtype.kind != "f" or not columns.size:
-        raise DataError(f"{name} are {columns.dtype} of shape {columns.shape}; expected float [N, columns], not empty")
-    if columns.shape[1:] != shape:
-        raise DataError(f"{name} have {columns.shape[1]} columns, but the training split has {shape[0]}")
-    bad = np.isinf(columns) if gaps else ~np.isfinite(columns)
+    if values.ndim != 2 or values.dtype.kind != "f" or not values.size:
+        raise DataError(f"{name} are {values.dtype} of shape {values.shape}; expected float [N, columns], not empty")
+    if values.shape[1:] != shape:
+        raise DataError(f"{name} have {values.shape[1]} columns, but the training split has {shape[0]}")
+    bad = np.isinf(values) if gaps else ~np.isfinite(values)
     if bad.any():
         row, column = np.argwhere(bad)[0].tolist()
         raise DataError(
-            f"{name} have {int(bad.sum())} values that are not finite, the first in row {row}, column {column} "
-            "(counted from 0); remove these rows or fill in the values"
+            f"{name} have {int(bad.sum())} values that are not finite, the first in row {row}, "
+            f"{_column(column, columns)}; remove these rows or fill in the values"
         )
 
 
-def column_means(columns: NDArray[Any]) -> NDArray[np.float64]:
+def column_means(values: NDArray[Any], columns: Sequence[str] = ()) -> NDArray[np.float64]:
     """Return the mean of the numbers in each column, ``[F]``. Raises `harness.DataError` if a column has none."""
     import numpy as np
 
-    known = ~np.isnan(columns)
-    if columns.shape[1] and not known.any(axis=0).all():
+    known = ~np.isnan(values)
+    if values.shape[1] and not known.any(axis=0).all():
         column = int(np.flatnonzero(~known.any(axis=0))[0])
-        raise DataError(f"training features have no number in column {column} (counted from 0); remove this column")
-    means: NDArray[np.float64] = np.where(known, columns, 0).sum(axis=0, dtype=np.float64) / known.sum(axis=0)
+        raise DataError(f"training features have no number in {_column(column, columns)}; remove this column")
+    means: NDArray[np.float64] = np.where(known, values, 0).sum(axis=0, dtype=np.float64) / known.sum(axis=0)
     return means
+
+
+def _column(number: int, names: Sequence[str]) -> str:
+    return f"column {names[number]!r}" if names else f"column {number} (counted from 0)"
 
 
 def filled(columns: NDArray[Any], fillers: NDArray[np.float64]) -> NDArray[Any]:

@@ -1,24 +1,20 @@
-"""Roles of table columns, and conversion of their cells."""
+"""Roles of table columns, and conversion of texts, labels, splits, groups and slices."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from harness.data.user_files.notations import MISSING, PLAIN, Notation, examined, words_for_missing
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.splitting import NAMES
 from harness.data.user_files.tables import Table
-from harness.errors import DataError, UnknownNameError, UsageError
-
-MISSING = frozenset(("", "na", "n/a", "nan", "null", "none"))
-"""Values, in lower case, that count as missing in a numeric column."""
-
+from harness.errors import UnknownNameError, UsageError
 
 SLICE_LETTERS = 60
 """Number of characters to which strings in a slice column are truncated."""
-LARGEST = 1e100
-"""Largest accepted absolute value of a number. It keeps the sum of squares for standardization finite."""
 
 
 class Columns:
@@ -44,6 +40,23 @@ class Columns:
             )
         self._assigned.add(name)
         return name
+
+    def joined(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the names that the user listed, with parts of names that contain commas joined again.
+
+        The command line divides lists at commas, so that a column named ``height, m`` arrives as two names.
+        """
+        if all(name in self.table.columns for name in names):
+            return tuple(names)
+        result: list[str] = []
+        rest = list(names)
+        spelled = {re.sub(r"\s*,\s*", ",", name): name for name in self.table.columns if "," in name}
+        while rest:
+            first = rest[0]
+            end = next((end for end in range(len(rest), 1, -1) if ",".join(rest[:end]) in spelled), 1)
+            result.append(spelled[",".join(rest[:end])] if end > 1 else first)
+            del rest[:end]
+        return tuple(result)
 
     def require(self, name: str) -> None:
         """Raise `harness.UnknownNameError` if the column does not exist. The column is not assigned."""
@@ -94,42 +107,15 @@ def is_missing(cell: Any) -> bool:
 
 
 def holds_text(cells: list[Any]) -> bool:
-    """Return whether most cells are strings that cannot be parsed as numbers."""
-    known = [cell for cell in cells if not is_missing(cell)]
-    texts = sum(isinstance(cell, str) and number(cell) is None for cell in known)
+    """Return whether most cells are strings that cannot be parsed as numbers. Words for missing values are ignored."""
+    known = [cell for cell in cells if not PLAIN.is_missing(cell)]
+    texts = sum(isinstance(cell, str) and PLAIN.number(cell) is None for cell in known)
     return 2 * texts > len(known)
 
 
 def holds_splits(cells: list[Any]) -> bool:
     """Return whether most cells are split names."""
     return 2 * sum(str(cell).strip().lower() in NAMES for cell in cells) > len(cells)
-
-
-def number(cell: Any) -> float | None:
-    """Return the cell as a number, NaN if it is missing, or None if it is not a number."""
-    if isinstance(cell, bool):
-        return None
-    if isinstance(cell, int | float):
-        try:
-            return float(cell)
-        except OverflowError:  # integers in JSON may be arbitrarily large
-            return math.inf if cell > 0 else -math.inf
-    if cell is None:
-        return math.nan
-    if isinstance(cell, str):
-        text = cell.strip()
-        if text.lower() in MISSING:
-            return math.nan
-        if "_" in text:  # float() accepts 1_000, which is Python syntax
-            return None
-        try:
-            return float(text)
-        except ValueError:
-            return None
-    try:
-        return float(cell)  # decimals from Parquet
-    except (TypeError, ValueError):
-        return None
 
 
 def texts(table: Table, column: str, problems: Problems) -> list[str]:
@@ -139,7 +125,7 @@ def texts(table: Table, column: str, problems: Problems) -> list[str]:
         if is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
             problems.add(where, f"the text in column {column!r} is empty")
         elif not isinstance(cell, str):
-            problems.add(where, f"column {column!r} contains {_shown(cell)}, which is not text")
+            problems.add(where, f"column {column!r} contains {shown(cell)}, which is not text")
     return [cell if isinstance(cell, str) else "" for cell in cells]
 
 
@@ -161,12 +147,12 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
             problems.add(where, f"the {what} in column {column!r} is missing")
         elif not isinstance(cell, str | int):
             problems.add(
-                where, f"the {what} in column {column!r} is {_shown(cell)}, which is neither text nor an integer"
+                where, f"the {what} in column {column!r} is {shown(cell)}, which is neither text nor an integer"
             )
         elif type(cell) is not usual:
             problems.add(
                 where,
-                f"mixed types: the {what} in column {column!r} is {_shown(cell)}, but most of the column is "
+                f"mixed types: the {what} in column {column!r} is {shown(cell)}, but most of the column is "
                 f"{_type_name(usual)}",
             )
         else:
@@ -181,73 +167,22 @@ def splits(table: Table, column: str, problems: Problems) -> list[str]:
     for where, cell in zip(table.where, table.columns[column], strict=True):
         name = NAMES.get(str(cell).strip().lower())
         if name is None:
-            problems.add(where, f"column {column!r} contains {_shown(cell)}; expected one of {', '.join(NAMES)}")
+            problems.add(where, f"column {column!r} contains {shown(cell)}; expected one of {', '.join(NAMES)}")
         found.append(name or "")
     return found
 
 
-def numbers(table: Table, column: str, problems: Problems, *, target: bool = False) -> list[float]:
-    """Return the numbers in a column. Rows whose value is not a finite number are added to `problems`.
-
-    A missing value becomes NaN in a feature column and is added to `problems` in a target column.
-    """
-    found = []
-    what = "target column" if target else "column"
-    for where, cell in zip(table.where, table.columns[column], strict=True):
-        value = number(cell)
-        if value is None:
-            mixed = "" if target else "mixed types: "
-            problems.add(where, f"{mixed}{what} {column!r} contains {_shown(cell)}, which is not a number")
-        elif math.isinf(value):
-            problems.add(where, f"{what} {column!r} contains {_shown(cell)}, which is not finite")
-        elif abs(value) > LARGEST:
-            problems.add(
-                where, f"{what} {column!r} contains {_shown(cell)}, which is larger than {LARGEST:g} in absolute value"
-            )
-        elif target and math.isnan(value):
-            problems.add(where, f"{what} {column!r} has no value ({_shown(cell)})")
-        found.append(math.nan if value is None else value)
-    return found
-
-
-def categories(table: Table, column: str, problems: Problems, *, declared: bool) -> list[str | None]:
-    """Return the category in each row of a column, or None where it is missing.
-
-    Unless the column is `declared` categorical, rows with numbers are added to `problems`, and `harness.DataError` is
-    raised if nearly every row contains a different string.
-    """
-    found: list[str | None] = []
-    for where, cell in zip(table.where, table.columns[column], strict=True):
-        if is_missing(cell):
-            found.append(None)
-        elif not isinstance(cell, str | int | float) or (isinstance(cell, float) and not cell.is_integer()):
-            problems.add(where, f"column {column!r} contains {_shown(cell)}, which is not a category")
-            found.append(None)
-        elif not declared and number(cell) is not None and not isinstance(cell, bool):
-            problems.add(
-                where,
-                f"mixed types: column {column!r} contains the number {_shown(cell)}, but most of its cells are text",
-            )
-            found.append(None)
-        else:
-            found.append(str(int(cell)) if isinstance(cell, float) else str(cell).strip())
-    distinct = len({cell for cell in found if cell is not None})
-    if not declared and distinct > max(20, len(found) // 2):
-        raise DataError(
-            f"{table.source}: column {column!r} has {distinct} distinct texts in {len(found)} rows, too many for a "
-            "categorical feature; select the features with --feature-columns (dataset.feature_columns)"
-        )
-    return found
-
-
-def slice_values(table: Table, column: str, *, names: bool) -> list[float] | list[str]:
+def slice_values(table: Table, column: str, *, names: bool, notation: Notation = PLAIN) -> list[float] | list[str]:
     """Return the values of a slice column as numbers if all cells are numbers and `names` is false, else as strings.
 
     A missing number becomes NaN, and a missing string becomes an empty string. Strings are joined into one line and
     truncated to `SLICE_LETTERS` characters.
     """
     cells = table.columns[column]
-    values = [number(cell) for cell in cells]
+    finding = examined(cells, notation)
+    if finding is not None and finding.notation is not None and finding.count == len(cells):
+        notation = finding.notation
+    values = [notation.number(cell) for cell in cells]
     known = [value for value in values if value is not None]
     if len(known) == len(cells) and not names:
         return known
@@ -259,12 +194,6 @@ def _one_line(cell: Any) -> str:
     return text if len(text) <= SLICE_LETTERS else f"{text[:SLICE_LETTERS]}..."
 
 
-def is_category(table: Table, column: str) -> bool:
-    """Return whether more cells contain text than numbers."""
-    values = [number(cell) for cell in table.columns[column] if not is_missing(cell)]
-    return sum(value is None for value in values) > len(values) / 2
-
-
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:
     """Return the distinct labels, sorted numerically if all are integers and alphabetically otherwise."""
     names = sorted(set(labels))
@@ -273,10 +202,29 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _shown(cell: Any) -> str:
+def shown(cell: Any) -> str:
+    """Return a cell as shown in messages."""
     text = repr(cell)
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _type_name(kind: type) -> str:
     return {str: "text", int: "integers", bool: "true or false"}.get(kind, kind.__name__)
+
+
+def word_warnings(cells: Iterable[Any], column: str, what: str) -> list[str]:
+    """Return a warning if cells that are kept as text, labels or groups are words that often mean a missing value."""
+    words = words_for_missing(cells, MISSING)
+    if not words:
+        return []
+    count = sum(words.values())
+    return [
+        f"column {column!r}: {count:,} {'cell is' if count == 1 else 'cells are'} {listed(words)}, which "
+        f"{'is' if len(words) == 1 else 'are'} kept as {what}"
+    ]
+
+
+def listed(names: Iterable[Any]) -> str:
+    """Return the first few names, as shown in messages."""
+    names = list(names)
+    return ", ".join(map(shown, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -97,6 +97,8 @@ class UserDataset(Dataset[OwnOptions]):
         examples.problems.settle(left=len(examples.good()))
         targets, label_names, parts, details = self._classes_and_splits(examples)
         rows = examples.good()
+        if self.kind == "table":
+            examples.warnings += _leaks(examples, rows)
         inputs = {name: array[rows] for name, array in decoded.items()}
         if self.kind == "image":
             details |= _scale(inputs["image"], parts["train"], examples)
@@ -112,6 +114,7 @@ class UserDataset(Dataset[OwnOptions]):
             label_names=label_names,
             details=details,
             warnings=(*examples.problems.warnings(), *examples.warnings),
+            feature_names=tuple(examples.feature_names),
         )
 
     def _read(self, options: OwnOptions) -> Examples:
@@ -127,7 +130,8 @@ class UserDataset(Dataset[OwnOptions]):
         import numpy as np
 
         from harness.data.user_files.columns import class_names
-        from harness.data.user_files.splitting import check_classes, split
+        from harness.data.user_files.leaks import check_trained, constant_targets, coverage
+        from harness.data.user_files.splitting import check_classes, split, split_by_time
         from harness.errors import DataError
 
         rows, options = examples.good(), examples.options
@@ -147,21 +151,67 @@ class UserDataset(Dataset[OwnOptions]):
             names = tuple(options.target_column or ())
         copies = _copies(examples, rows)
         try:
-            parts, description = split(
-                None if examples.splits is None else [examples.splits[row] for row in rows],
-                classes,
-                None if examples.groups is None else np.array(examples.groups)[rows],
-                rows=len(rows),
-                seed=options.split_seed,
-                validation_share=options.validation_share,
-                test_share=options.test_share,
-                label_names=names,
-                copies=copies,
-            )
+            if examples.times is not None:
+                parts, description = split_by_time(
+                    np.array(examples.times)[rows],
+                    validation_share=options.validation_share,
+                    test_share=options.test_share,
+                )
+            else:
+                parts, description = split(
+                    None if examples.splits is None else [examples.splits[row] for row in rows],
+                    classes,
+                    None if examples.groups is None else np.array(examples.groups)[rows],
+                    rows=len(rows),
+                    seed=options.split_seed,
+                    validation_share=options.validation_share,
+                    test_share=options.test_share,
+                    label_names=names,
+                    copies=copies,
+                )
             missing = check_classes(parts, classes, names) if classes is not None else {}
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from None
+        if examples.ordered and description.startswith(("test", "validation")):
+            shown = ", ".join(map(repr, examples.ordered[:3]))
+            examples.warnings.append(
+                f"the rows are in order of time (column {shown}), but splits were drawn at random, so that some "
+                "training rows are later than test rows; pass --time-column to split by time"
+            )
+        features, categories, values = _by_name(examples, rows)
+        check_trained(self.name, features, parts["train"])
+        examples.warnings += [*coverage(features, categories, parts), *constant_targets(values, parts)]
         return targets, names, parts, {**examples.problems.details(), "splits": description, **missing}
+
+
+def _by_name(
+    examples: Examples, rows: Sequence[int]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[Any]], dict[str, NDArray[np.float64]]]:
+    """Return the numeric features, the categories and the targets of regression, with their names."""
+    import numpy as np
+
+    targets = (examples.options.target_column or ()) if examples.numbers else ()
+    return (
+        {name: np.array(values)[rows] for name, values in zip(examples.feature_names, examples.features, strict=True)},
+        {
+            name: np.array(cells, object)[rows]
+            for name, cells in zip(examples.category_names, examples.categories, strict=True)
+        },
+        {name: np.array(values)[rows] for name, values in zip(targets, examples.numbers, strict=True)},
+    )
+
+
+def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
+    """Return warnings about features that number the rows or determine the target."""
+    import numpy as np
+
+    from harness.data.user_files.leaks import giveaways, label_giveaways, row_numbers
+
+    features, categories, targets = _by_name(examples, rows)
+    found = [*row_numbers(features), *giveaways(features, categories, targets)]
+    if examples.labels is not None:
+        found += label_giveaways({**features, **categories}, np.array(examples.labels, object)[rows])
+    return found
 
 
 def _copies(examples: Examples, rows: Sequence[int]) -> NDArray[np.int64] | None:

@@ -14,11 +14,13 @@ from typing import Any
 import msgspec
 
 from harness.data.user_files import columns as reading
-from harness.data.user_files import spelling
+from harness.data.user_files import dates, spelling
+from harness.data.user_files import features as values
 from harness.data.user_files.columns import Columns
 from harness.data.user_files.folders import Tree, files_by_class, ignored_files, scan
 from harness.data.user_files.location import MEDIA, is_hidden, is_table
 from harness.data.user_files.media import UNREAD, UnreadableError, check_header, content_digest, file_digests
+from harness.data.user_files.notations import PLAIN, Notation, with_missing
 from harness.data.user_files.options import AudioOptions, OwnOptions, TableOptions, TextOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.spelling import Name
@@ -53,7 +55,14 @@ class Examples:
     """Digest of each file's content."""
     features: list[list[float]] = field(default_factory=list)
     """Values of each numeric column; NaN marks a missing value."""
+    feature_names: list[str] = field(default_factory=list)
+    """Name of each numeric column. The parts of a date are separate columns."""
     categories: list[list[str | None]] = field(default_factory=list)
+    category_names: list[str] = field(default_factory=list)
+    times: list[float] | None = None
+    """Time of each row, by which the rows are split."""
+    ordered: list[str] = field(default_factory=list)
+    """Columns of times by which the rows of the file are in order."""
     guessed: tuple[str, ...] = ()
     """Names of the options that were inferred."""
     warnings: list[str] = field(default_factory=list)
@@ -94,11 +103,11 @@ def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples
         if not metadata:
             by_split = _split_metadata(path, entries)
             if by_split:
-                table = _joined(path, by_split, problems)
+                table = _joined(path, by_split, problems, options)
                 return _from_table(path, table, kind, objective, options, problems, listed_in=path)
             return _from_folders(path, kind, options, problems)
         folder, path = path, metadata[0]
-        table = read_table(path, problems)
+        table = read_table(path, problems, encoding=options.encoding, separator=options.separator)
         return _from_table(path, table, kind, objective, options, problems, listed_in=folder)
     if entries is not None:
         tables = [file.name for file in entries if is_table(file) and not is_hidden(file.name)]
@@ -109,7 +118,8 @@ def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples
             f"{path}: unsupported file; pass a folder with a subfolder for each class, or a CSV, TSV, JSONL or Parquet "
             "file with paths and labels"
         )
-    return _from_table(path, read_table(path, problems), kind, objective, options, problems)
+    table = read_table(path, problems, encoding=options.encoding, separator=options.separator)
+    return _from_table(path, table, kind, objective, options, problems)
 
 
 def _folder_entries(path: Path) -> list[Path] | None:
@@ -147,12 +157,12 @@ def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
     return {name: files[0] for name, files in found.items()}
 
 
-def _joined(root: Path, files: Mapping[str, Path], problems: Problems) -> Table:
+def _joined(root: Path, files: Mapping[str, Path], problems: Problems, options: OwnOptions) -> Table:
     """Return the rows of the metadata files of split folders, with the split of each row."""
     tables = {}
     for name, file in files.items():
         found, prefix = Problems(f"{name}/{file.name}", problems.policy), f"{name}/{file.name} "
-        table = read_table(file, found)
+        table = read_table(file, found, encoding=options.encoding, separator=options.separator)
         problems.include(found, prefix)
         tables[name] = dataclasses.replace(table, where=[prefix + where for where in table.where])
     (first, expected), *others = tables.items()
@@ -167,11 +177,17 @@ def _joined(root: Path, files: Mapping[str, Path], problems: Problems) -> Table:
         columns={column: [cell for t in tables.values() for cell in t.columns[column]] for column in expected.columns},
         where=[where for table in tables.values() for where in table.where],
         folders=[name for name, table in tables.items() for _ in range(len(table))],
+        warnings=[f"{name}: {warning}" for name, table in tables.items() for warning in table.warnings],
     )
 
 
 def _from_folders(path: Path, kind: str, options: OwnOptions, problems: Problems) -> Examples:
-    for name in ("target_column", "split_column", "group_column", "path_column", "slice_columns"):
+    for name in ("encoding", "separator", "date_format"):
+        if getattr(options, name):
+            raise UsageError(
+                f"dataset.{name} describes a table, but {path} is a folder of class folders; remove this option"
+            )
+    for name in ("target_column", "split_column", "group_column", "time_column", "path_column", "slice_columns"):
         if getattr(options, name):
             raise UsageError(
                 f"dataset.{name} specifies a column, but {path} is a folder of class folders, which has no columns; "
@@ -212,26 +228,42 @@ def _from_table(
         name: columns.assign(getattr(options, name, None))
         for name in ("split_column", "group_column", "text_column", "path_column")
     }
-    for name in options.slice_columns:
+    slices = columns.joined(options.slice_columns)
+    for name in slices:
         columns.require(name)
     given = options.target_column
-    targets = tuple(columns.assign(name) or "" for name in ((given,) if isinstance(given, str) else given or ()))
+    named = columns.joined((given,) if isinstance(given, str) else given or ())
+    targets = tuple(columns.assign(name) or "" for name in named)
     if objective == "classification" and len(targets) > 1:
         raise UsageError(f"classification takes one target column, got {len(targets)}: {', '.join(targets)}")
-    if not table.folders:
+    chosen = columns.joined(getattr(options, "feature_columns", ()))
+    time_column = options.time_column
+    if time_column is not None:
+        columns.require(time_column)
+        if time_column not in (*chosen, *getattr(options, "date_columns", ())):
+            columns.assign(time_column)
+        if table.folders:
+            raise UsageError(f"{table.source}: the folders define the splits; remove dataset.time_column")
+        if columns.infer_by_name("split_column", ("split",), reading.holds_splits):
+            raise UsageError(
+                f"{table.source} has a split column; remove it from the file, or remove dataset.time_column"
+            )
+    elif not table.folders:
         assigned["split_column"] = assigned["split_column"] or columns.infer_by_name(
             "split_column", ("split",), reading.holds_splits
         )
-    features = tuple(columns.assign(name) or "" for name in getattr(options, "feature_columns", ()))
+    features = tuple(columns.assign(name) or "" for name in chosen)
     if not targets:
         inferred = columns.infer_by_name("target_column", TARGETS)
         targets = (inferred,) if inferred else ()
-    found = Examples(table.where, options, problems)
+    notation = _declared(options)
+    found = Examples(table.where, options, problems, warnings=list(table.warnings))
     file_names: list[str] = []
     if isinstance(options, TextOptions):
         texts = assigned["text_column"] or columns.infer_by_name("text_column", TEXTS)
         assigned["text_column"] = texts = texts or columns.infer_only("text_column", reading.holds_text)
         found.texts = reading.texts(table, texts, problems)
+        found.warnings += reading.word_warnings(found.texts, texts, "text")
     elif isinstance(options, AudioOptions):
         paths = assigned["path_column"] or columns.infer_by_name("path_column", PATHS)
         paths = paths or columns.infer_only("path_column", lambda cells: _holds_paths(cells, kind))
@@ -250,27 +282,36 @@ def _from_table(
         targets = (columns.infer_only("target_column"),)
     if isinstance(options, TableOptions):
         features = features or tuple(columns.infer_rest("feature_columns"))
-        _features(found, table, features, options.categorical_columns)
+        _features(found, table, features, options)
     if objective == "classification":
         found.labels = _spelled(reading.words(table, targets[0], "label", problems), "label", found.warnings)
+        found.warnings += reading.word_warnings(found.labels, targets[0], "labels")
     else:
-        found.numbers = [reading.numbers(table, name, problems, target=True) for name in targets]
+        found.numbers = [_target(found, table, name, notation) for name in targets]
     if table.folders:
         if assigned["split_column"]:
             raise UsageError(f"{table.source}: the folders define the splits; remove dataset.split_column")
         found.splits = [NAMES[name.lower()] for name in table.folders]
     elif assigned["split_column"]:
         found.splits = reading.splits(table, assigned["split_column"], problems)
+    if time_column is not None:
+        found.times = values.moments(table, time_column, problems, options.date_format)
+    else:
+        found.ordered = _ordered(table)
     if assigned["group_column"]:
         found.groups = _spelled(
             reading.words(table, assigned["group_column"], "group", problems), "group", found.warnings
         )
+        found.warnings += reading.word_warnings(found.groups, assigned["group_column"], "groups")
     declared = getattr(options, "categorical_columns", ())
-    found.slices = {name: reading.slice_values(table, name, names=name in declared) for name in options.slice_columns}
+    found.slices = {
+        name: reading.slice_values(table, name, names=name in declared, notation=notation) for name in slices
+    }
     for where, file in zip(table.where, found.files, strict=False):
         if where not in problems:
             _check_file(where, file, kind, problems)
     filled: dict[str, Any] = {name: column for name, column in assigned.items() if hasattr(options, name)}
+    filled["slice_columns"] = slices
     filled["target_column"] = targets[0] if objective == "classification" else targets
     if isinstance(options, TableOptions):
         filled["feature_columns"] = features
@@ -328,23 +369,67 @@ def _holds_paths(cells: Sequence[Any], kind: str) -> bool:
     return bool(known) and 2 * sum(cell.lower().endswith(MEDIA[kind]) for cell in known) > len(known)
 
 
-def _features(found: Examples, table: Table, features: Sequence[str], declared: Sequence[str]) -> None:
-    unknown = [name for name in declared if name not in features]
-    if unknown:
-        raise UsageError(f"categorical column {unknown[0]!r} is not one of the feature columns: {', '.join(features)}")
+def _declared(options: OwnOptions) -> Notation:
+    """Return the notation of numbers that the options declare."""
+    if not isinstance(options, TableOptions):
+        return PLAIN
+    return with_missing(options.missing_values, options.decimal, options.thousands)
+
+
+def _target(found: Examples, table: Table, name: str, declared: Notation) -> list[float]:
+    """Return the values of a target column, and add warnings about it."""
+    notation, warnings = values.notation_of(table, name, declared, target=True)
+    numbers, more = values.numbers(table, name, found.problems, notation or declared, target=True)
+    found.warnings += [*warnings, *more]
+    return numbers
+
+
+def _features(found: Examples, table: Table, features: Sequence[str], options: TableOptions) -> None:
+    """Add the features of a table."""
     if not features:
         raise UsageError(f"{table.source}: there are no feature columns, because every column has another role")
+    for option, listed in (("categorical", options.categorical_columns), ("date", options.date_columns)):
+        unknown = [name for name in listed if name not in features]
+        if unknown:
+            raise UsageError(f"{option} column {unknown[0]!r} is not one of the feature columns: {', '.join(features)}")
+    both = [name for name in options.date_columns if name in options.categorical_columns]
+    if both:
+        raise UsageError(f"column {both[0]!r} is listed in dataset.date_columns and in dataset.categorical_columns")
+    declared = _declared(options)
     for name in features:
-        if name in declared or reading.is_category(table, name):
-            cells = reading.categories(table, name, found.problems, declared=name in declared)
+        if name in options.date_columns:
+            parts = values.date_parts(table, name, found.problems, options.date_format, declared)
+            found.features += parts.values()
+            found.feature_names += parts
+            continue
+        categorical = name in options.categorical_columns
+        notation, warnings = (None, []) if categorical else values.notation_of(table, name, declared)
+        if notation is None:
+            cells, more = values.categories(table, name, found.problems, declared, declared=categorical)
             found.categories.append(_spelled(cells, f"category of column {name!r}", found.warnings))
+            found.category_names.append(name)
         else:
-            found.features.append(reading.numbers(table, name, found.problems))
-            if all(map(math.isnan, found.features[-1])):
+            numbers, more = values.numbers(table, name, found.problems, notation)
+            found.features.append(numbers)
+            found.feature_names.append(name)
+            if all(map(math.isnan, numbers)):
                 raise DataError(
                     f"{table.source}: column {name!r} has no values; select the features with --feature-columns "
                     "(dataset.feature_columns)"
                 )
+        found.warnings += [*warnings, *more]
+
+
+def _ordered(table: Table) -> list[str]:
+    """Return the columns of times by which the rows are in order."""
+    found = []
+    for name, cells in table.columns.items():
+        dated = (
+            name.strip().lower() in dates.NAMES or all(map(dates.looks_dated, cells[:20])) or dates.are_digits(cells)
+        )
+        if dated and dates.is_ordered(cells, [PLAIN.number(cell) for cell in cells]):
+            found.append(name)
+    return found
 
 
 def _check_file(where: str, file: Path, kind: str, problems: Problems) -> None:

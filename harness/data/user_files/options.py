@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal
 
 from msgspec import Struct
@@ -21,6 +22,15 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group_column: str | None = None
     """Column with the group of each row, such as the speaker or patient; the rows of a group are always in the same
     split."""
+    time_column: str | None = None
+    """Column with the date, time or number by which the rows are ordered. The last rows form the test split, the rows
+    before them the validation split; rows with the same time stay together. Excludes a split or group column."""
+    date_format: str | None = None
+    """Format of dates that are not ISO 8601, in the notation of Python's ``strptime``, such as ``%d/%m/%Y``."""
+    encoding: str | None = None
+    """Encoding of the file, such as ``windows-1252`` or ``utf-16``. None for UTF-8."""
+    separator: str | None = None
+    """Character between the cells of a CSV file. None to infer it from the header."""
     slice_columns: tuple[str, ...] = ()
     """Columns that define slices of the test split, which are scored separately: one slice for each value, or for each
     quartile of a numeric column. They can also be features."""
@@ -39,6 +49,14 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """SHA-256 digest of the content. It is part of the run's key, and computed if empty."""
 
     def __post_init__(self) -> None:
+        if self.time_column is not None and (self.split_column or self.group_column):
+            raise ValueError("time_column excludes split_column and group_column; remove one of them")
+        if self.date_format is not None:
+            _check_date_format(self.date_format)
+        if self.encoding is not None:
+            _check_encoding(self.encoding)
+        if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
+            raise ValueError(f"separator must be a single character other than a quote, got {self.separator!r}")
         if not 0 <= self.split_seed < 2**32:
             raise ValueError(f"split_seed must be between 0 and 2^32 - 1, got {self.split_seed}")
         if not (0 < self.validation_share < 1 and 0 < self.test_share < 1):
@@ -67,6 +85,24 @@ class TableOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=
     """Columns used as features. If empty, all columns without another role are used."""
     categorical_columns: tuple[str, ...] = ()
     """Feature columns whose numbers are categories, such as postal codes. Text columns are categorical by default."""
+    date_columns: tuple[str, ...] = ()
+    """Feature columns with dates or times, which are split into year, month, day, weekday and hour."""
+    decimal: Literal[".", ","] = "."
+    """Decimal separator of numbers that are written as text."""
+    thousands: str = ""
+    """Separator between groups of digits, such as ``,`` in 1,250 or a blank in 1 250. Empty if there is none."""
+    missing_values: tuple[str, ...] = ()
+    """Words that mean a missing value in every feature column, in addition to those of numeric columns (``NA``, ``?``
+    and others). Letter case is ignored."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.thousands) > 1 or self.thousands.isdigit() or self.thousands in ("+", "-", "\u2212"):
+            raise ValueError(
+                f"thousands must be a single character that is neither digit nor sign, got {self.thousands!r}"
+            )
+        if self.thousands == self.decimal:
+            raise ValueError(f"thousands and decimal must differ, got {self.decimal!r} for both; set decimal too")
 
 
 class AudioOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,6 +137,23 @@ class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"shorter_side must be at least 1, got {self.shorter_side}")
         if self.image_range is not None and not self.image_range[0] < self.image_range[1]:
             raise ValueError(f"image_range must be an increasing pair of numbers, got {self.image_range}")
+
+
+def _check_date_format(text: str) -> None:
+    example = datetime(2021, 11, 23, 14, 5, 6, tzinfo=UTC)
+    try:
+        parsed = datetime.strptime(example.strftime(text), text)
+    except ValueError:
+        raise ValueError(f"date_format {text!r} is not a format of strptime, such as %d/%m/%Y") from None
+    if (parsed.year, parsed.month) != (2021, 11):
+        raise ValueError(f"date_format {text!r} has no year or no month; it is a format such as %d/%m/%Y")
+
+
+def _check_encoding(name: str) -> None:
+    try:
+        "".encode(name)
+    except (LookupError, UnicodeError, ValueError):
+        raise ValueError(f"encoding {name!r} is unknown; use a name such as windows-1252 or utf-16") from None
 
 
 OPTIONS: dict[str, type[OwnOptions]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Literal
 
 from harness.errors import DataError
@@ -58,6 +59,10 @@ class Problems:
         return [f"{count:,} bad {'row was' if count == 1 else 'rows were'} skipped: {self._first()}"] if count else []
 
     def _first(self) -> str:
-        named = [f"{where}: {what}" for where, what in list(self._found.items())[:NAMED]]
-        more = len(self._found) - len(named)
+        """Return the first rows with their problems. Rows with the same problem are listed together."""
+        rows = list(self._found.items())[:NAMED]
+        named = [
+            f"{', '.join(where for where, _ in group)}: {what}" for what, group in groupby(rows, key=lambda row: row[1])
+        ]
+        more = len(self._found) - len(rows)
         return "; ".join([*named, *([f"and {more} more"] if more else [])])

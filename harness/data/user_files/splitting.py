@@ -79,6 +79,31 @@ def split(
     return {name: parts[name] for name in SPLITS}, description
 
 
+def split_by_time(
+    times: NDArray[np.float64], *, validation_share: float, test_share: float
+) -> tuple[dict[str, Index], str]:
+    """Return the ascending row indices of each split, and a description of how the splits were made.
+
+    The last rows in `times` (``[N]``) form the test split, and the rows before them the validation split. Rows with
+    the same time stay together, so that the fractions are approximate.
+
+    Raises `harness.DataError` if there are fewer than three different times.
+    """
+    distinct, counts = np.unique(times, return_counts=True)
+    if len(distinct) < 3:
+        raise DataError(
+            f"3 splits need at least 3 different times, but there {'is' if len(distinct) == 1 else 'are'} "
+            f"{len(distinct)}; specify another time column"
+        )
+    before = np.concatenate([[0], np.cumsum(counts)])  # rows before each distinct time
+    wanted = [len(times) * (1 - test_share - validation_share), len(times) * (1 - test_share)]
+    second = int(np.clip(np.abs(before - wanted[1]).argmin(), 2, len(distinct) - 1))
+    first = int(np.clip(np.abs(before - wanted[0]).argmin(), 1, second - 1))
+    place = np.searchsorted(distinct, times)
+    masks = (place < first, (first <= place) & (place < second), second <= place)
+    return {name: np.flatnonzero(mask) for name, mask in zip(SPLITS, masks, strict=True)}, "by time, test last"
+
+
 def _firsts(rows: Index, copies: NDArray[Any] | None) -> Index:
     """Return the first of the rows with each content, in ascending order; all rows if `copies` is None."""
     if copies is None:

@@ -91,14 +91,25 @@ def test_read_table_line_numbers_count_lines_within_cells(tmp_path: Path) -> Non
 
 
 BAD_ROWS = [
+    ("t.csv", b'a,b\n"open,x\n,",;"\n', "row 1 (line 2): the quote opened in this row is not closed before line 3"),
     ("t.csv", b"a,b\n1,2\n1,2,3\n", "row 2 (line 3): expected 2 cells as in the header, found 3"),
     ("t.csv", b"a,b\n1\n1,2\n", "row 1 (line 2): expected 2 cells as in the header, found 1"),
-    ("t.csv", b"a,b\n1,2\n1,caf\xe9\n", "row 2 (line 3): column 'b' contains bytes that are not UTF-8"),
     ("t.csv", b'a,b\n"x" y,2\n1,2\n', "row 1 (line 2): the quoting is invalid"),
     ("t.tsv", b"a\tb\n1\t2\n1\t2\t3\n", "row 2 (line 3): expected 2 cells as in the header, found 3"),
     ("t.jsonl", b'{"a": 1}\n\n{"a": }\n', "row 2 (line 3): invalid JSON"),
     ("t.jsonl", b'{"a": 1}\n[1]\n', "row 2 (line 2): expected a JSON object"),
-    ("t.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', "row 2 (line 2): "),
+    ("t.csv", b'a,b\n1,2\n"open,2\n', "row 2 (line 3): the quote opened in this row is never closed"),
+    ("t.csv", b'a,b\n"x,2\n"1",2\n', "row 1 (line 2): the quote opened in this row is not closed before line 3"),
+    ("t.csv", b'a,b\n"x \\"y\\" z",2\n1,2\n', "row 1 (line 2): a backslash precedes a quote"),
+    ("t.csv", b'a,b\n"x \\"y\nz",2\n1,2\n', "row 1 (line 2): lines 2 to 3: a backslash precedes a quote"),
+    ("t.csv", b"a,b\n1,\0\n1,2\n", "row 1 (line 2): the row contains a NUL character"),
+    ("t.csv", b"a,b\n1,2\na,b\n", "row 2 (line 3): the row repeats the header"),
+    ("t.csv", b"a,b\r1\r1,2\r", "row 1 (line 2): expected 2 cells as in the header, found 1"),
+    ("t.csv", b"a,b\n1,2\n# note\n", "row 2 (line 3): expected 2 cells as in the header, found 1 (the row starts"),
+    ("t.csv", b'a,b\n1, "open\n1,2\n', "row 1 (line 2): there are blanks before a quote"),
+    ("t.jsonl", b'{"a": 1}\n{"a": 1, "a": 2}\n', "row 2 (line 2): the object contains the key 'a' more than once"),
+    ("t.json", b'[{"a": 1}, {"a": 1, "a": 2}]', "row 2: the object contains the key 'a' more than once"),
+    ("t.jsonl", b'[{"a": 1}, 7]\n', "row 2: expected a JSON object"),
 ]
 
 
@@ -122,12 +133,26 @@ WHOLE = [
     ("t.csv", b" \n\n", "the file is empty"),
     ("t.csv", b"a,b\n", "the file has no rows"),
     ("t.csv", b"a,a\n1,2\n", "the header contains 'a' more than once"),
-    ("t.csv", b"a,caf\xe9\n1,2\n", "the header contains bytes that are not UTF-8"),
-    ("t.csv", b'a,b\n1,2\n"open,2\n3,4\n', "the quote opened in the row at line 3 is never closed"),
+    ("t.csv", b"a,\xff,\xc3\xa9\n1,2,3\n", "the header .line 1. contains bytes that are not UTF-8"),
+    ("t.csv", b'name, "a\n1,2\n"x",2\n', "the header .line 1. contains a stray quote: 'name, \"a'"),
+    ("t.csv", b'"name,a\n1,2\n', "the header .line 1. contains a stray quote"),
+    ("t.csv", b'name,"a" b\n1,2\n', "the header .line 1. contains a stray quote"),
+    ("t.csv", b'"name,a\n1,2\nx",2\n', "the header .line 1. contains a stray quote"),
+    ("t.csv", b"a\0,b\n1,2\n", "the header .line 1. contains a NUL character"),
+    ("t.csv", b"a,b\n0,1,2\n1,3,4\n", "has 2 cells .'a', 'b'., but the rows have 3; if the first column is an index"),
+    ("t.csv", b"Sales 2020\na,b\n1,2\n3,4\n", "has 1 cell .*, but the rows have 2; if this line is a title"),
+    ("t.csv", b"x,y\n0,5,1\n0,6,2\n0,7,3\n", "has 2 cells .*, but the rows have 3"),
+    ("t.csv", b"a;b,c\n1;2,3\n4;5,6\n", "both ',' and ';' divide the header and the rows into equal numbers"),
+    ("t.csv", b'a,b\n"1\n2",3\n"open,2\n3,4\n', "the quotes of the row at line 4 are not balanced, and because other"),
+    ("t.csv", b"# only a comment\n", "the file has no rows"),
+    ("t.csv", b"sep=;\n", "the file has no header and no rows"),
+    ("t.jsonl", b"[]\n", "the file has no rows"),
+    ("t.csv", b"PK\x03\x04...", "the file is a spreadsheet or a ZIP archive, not text"),
+    ("t.csv", b"\x1f\x8b\x08", "the file is compressed with gzip, not text"),
+    ("t.jsonl", b"PAR1...", "the file is a Parquet file, not text"),
+    ("t.jsonl", b'{\n"a": 1\n}\n', "line 1 contains only '{', so that a row takes several lines"),
     ("t.csv", "a,b\n1,2\n".encode("utf-16"), "UTF-16"),
     ("t.jsonl", b"{}\n", "no named columns"),
-    ("t.jsonl", b'[{"a": 1}]\n', r"row 1 \(line 1\): expected a JSON object"),
-    ("t.jsonl", b'[\n {"a": 1\n }]\n', r"row 1 \(line 1\): invalid JSON"),
     ("t.parquet", b"not parquet", "not a valid Parquet file"),
 ]
 
@@ -147,7 +172,7 @@ def test_read_table_invalid_file_is_refused(
 def test_settle_many_bad_rows_counts_all_and_lists_the_first_five(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n" + "1\n" * 8 + "1,2\n")
     _, problems = read(tmp_path / "t.csv")
-    with pytest.raises(DataError, match=r"8 bad rows: row 1 .*; row 5 \(line 6\).*; and 3 more; fix the rows"):
+    with pytest.raises(DataError, match=r"8 bad rows: row 1 .*, row 5 \(line 6\): .*; and 3 more; fix the rows"):
         problems.settle(left=1)
 
 
@@ -162,3 +187,168 @@ def test_read_table_long_cell_is_read(tmp_path: Path) -> None:
     csv.writer(text).writerows([["a"], ["x" * 300_000]])
     (tmp_path / "t.csv").write_text(text.getvalue())
     assert len(read(tmp_path / "t.csv")[0].columns["a"][0]) == 300_000
+
+
+# ---- files that are read although they are unusual --------------------------------------------------------
+
+TWO = {"a": ["1", "3"], "b": ["2", "4"]}
+UNUSUAL = [
+    ("t.csv", b"a,b\r1,2\r3,4\r", TWO, ""),
+    ("t.csv", b"a,b\r\n1,2\r\n3,4", TWO, ""),
+    ("t.csv", b"\xef\xbb\xbfsep=;\r\na;b\r\n1;2\r\n3;4\r\n", TWO, ""),
+    ("t.csv", b"sep=|\na|b\n1|2\n3|4\n", TWO, ""),
+    ("t.csv", b"a\tb\n1\t2\n3\t4\n", TWO, ""),
+    ("t.csv", b"a|b\n1|2\n3|4\n", TWO, ""),
+    ("t.csv", b"# by a program\n#\n\na,b\n1,2\n3,4\n", TWO, "comment lines before the header, which were ignored: 2"),
+    ("t.csv", b"#a,b\n1,2\n3,4\n", {"#a": ["1", "3"], "b": ["2", "4"]}, ""),
+    ("t.csv", b"a,b\n1,2,\n3,4,\n", TWO, "the separator at the end of each row was ignored"),
+    ("t.csv", b"a,b,\n1,2,\n3,4,\n", TWO, ""),
+    ("t.csv", b",a,b\nx,1,2\ny,3,4\n", TWO, "column 1 has no name and was ignored (its first cell is 'x')"),
+    ("t.csv", b'a, "b"\n1, "2"\n3, "4"\n', TWO, "rows with blanks before a quote, which were ignored: 2"),
+    ("t.csv", b'a,b\n1, "2, 3"\n', {"a": ["1"], "b": ["2, 3"]}, "rows with blanks before a quote"),
+    ("t.csv", b"name;price, EUR\n1;2\n1;2,3\n", {"name": ["1", "1"], "price, EUR": ["2", "2,3"]}, ""),
+    ("t.csv", b"1,2\n3,4\n", {"1": ["3"], "2": ["4"]}, "all column names are numbers (1, 2); is the header missing?"),
+    ("t.csv", b"b,B\n1,2\n", {"b": ["1"], "B": ["2"]}, "column names that look alike"),
+    ("t.csv", b'a\n"x \\"\n"y"\n', {"a": ["x \\", "y"]}, ""),
+    ("t.csv", b'a\n5" pipe\n', {"a": ['5" pipe']}, ""),
+    ("t.csv", b'a,b\n"1,2\n3",4\n', {"a": ["1,2\n3"], "b": ["4"]}, "whose lines look like several rows: 1"),
+    ("t.tsv", b'a\tb\n"1"\t2\n', {"a": ['"1"'], "b": ["2"]}, "1 cells of column 'a' are enclosed in quotes"),
+    ("t.jsonl", b'[{"a": 1},\n {"a": 2}]', {"a": [1, 2]}, ""),
+    ("t.jsonl", b'{"a": 1, "": 3}\n', {"a": [1]}, "values with an empty key were ignored"),
+    ("t.json", b'{"a": 1}\n{"a": 2}\n', {"a": [1, 2]}, ""),
+    (
+        "t.jsonl",
+        b'{"a": 1, "b": 2}\n{"a": 3}\n',
+        {"a": [1, 3], "b": [2, None]},
+        "keys are absent from some of the 2 rows",
+    ),
+    ("t.jsonl", b'{"a": {"x": 1}}\r{"a": "x:y:z"}\r', {"a": [{"x": 1}, "x:y:z"]}, ""),
+    ("t.jsonl", '{"a": "x\u2028y"}\n'.encode(), {"a": ["x\u2028y"]}, ""),
+    ("t.csv", "a\nx\ufffdy\n".encode(), {"a": ["x\ufffdy"]}, "1 replacement characters (U+FFFD) mark"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "columns", "warning"), UNUSUAL)
+def test_read_table_unusual_file_is_read_and_reported(
+    tmp_path: Path, name: str, content: bytes, columns: dict[str, list[object]], warning: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    table, problems = read(tmp_path / name)
+    problems.settle(left=len(table))
+    assert table.columns == columns
+    assert (warning in "; ".join(table.warnings)) if warning else table.warnings == []
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_read_table_numbers_of_python_in_json_are_read(tmp_path: Path, number: str) -> None:
+    (tmp_path / "t.jsonl").write_text(f'{{"a": {number}, "b": [{number}]}}\n')
+    table, problems = read(tmp_path / "t.jsonl")
+    problems.settle(left=len(table))
+    assert str(table.columns["a"][0]) == str(float(number.replace("Infinity", "inf")))
+
+
+# ---- rows around a row with invalid quotes ----------------------------------------------------------------
+
+WORDS = st.text("abc ,;'", max_size=6)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=8), st.data(), st.booleans(), st.sampled_from(["\n", "\r\n"])
+)
+def test_read_table_unbalanced_quote_costs_only_its_row(
+    tmp_path: Path, rows: list[tuple[str, str]], data: st.DataObject, quoted: bool, end: str
+) -> None:
+    quoting = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
+    text = io.StringIO()
+    csv.writer(text, quoting=quoting, lineterminator=end).writerows([("a", "b"), *rows])
+    lines = text.getvalue().splitlines(keepends=True)
+    place = data.draw(st.integers(1, len(lines)))
+    lines.insert(
+        place, data.draw(st.sampled_from(['"open,x', 'x,"open', '"a" b,x', '"a ""b"" c,x', '"a\\"b",x'])) + end
+    )
+    (tmp_path / "t.csv").write_bytes("".join(lines).encode())
+    table, problems = read(tmp_path / "t.csv", "skip")
+    kept = list(zip(table.columns["a"], table.columns["b"], strict=True))
+    assert kept == rows
+    assert problems.details()["skipped_rows"] == 1
+    assert f"row {place} (line {place + 1}): " in str(problems.details()["skipped"])
+
+
+def test_read_table_line_that_may_close_an_open_quote_is_not_taken_as_a_row(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('a,b\n1,2\n"he said "no"\nto all",x\n3,4\n')
+    table, problems = read(tmp_path / "t.csv", "skip")
+    assert table.columns == {"a": ["1", "3"], "b": ["2", "4"]}
+    assert problems.details()["skipped_rows"] == 2
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text('a",\n\\# ;|\t', max_size=40))
+def test_read_table_any_text_is_read_or_refused_and_every_line_is_counted(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_bytes(f"x,y\n{text}\n".encode())
+    try:
+        table, problems = read(tmp_path / "t.csv", "skip")
+    except DataError:
+        return
+    inside = sum(cell.count("\n") for cells in table.columns.values() for cell in cells)
+    empty = sum(not line for line in [*text.split("\n"), ""])
+    skipped = problems.details()["skipped_rows"]
+    assert isinstance(skipped, int)
+    if " to " not in str(problems.details()):  # no bad row takes several lines
+        assert len(table) + inside + skipped >= text.count("\n") + 2 - empty
+
+
+# ---- encodings --------------------------------------------------------------------------------------------
+
+ENCODED = [
+    ("windows-1252", "caf\u00e9", "windows-1252"),
+    ("latin-1", "S\u00e3o Paulo", "windows-1252"),
+    ("windows-1252", "\u20ac 5", "windows-1252"),
+    ("iso8859-15", "M\u00fcller", "windows-1252"),
+    ("mac-roman", "\u00fcber", "windows-1252"),
+    ("cp1251", "\u041f\u0440\u0438\u0432\u0435\u0442", "windows-1252"),
+    ("utf-16", "caf\u00e9", "utf-16"),
+    ("utf-16-le", "caf\u00e9", "utf-16-le"),
+    ("utf-16-be", "caf\u00e9", "utf-16-be"),
+    ("utf-32", "caf\u00e9", "utf-32"),
+]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+@pytest.mark.parametrize(("encoding", "word", "suggested"), ENCODED)
+def test_read_table_other_encoding_is_suggested_and_read(
+    tmp_path: Path, suffix: str, encoding: str, word: str, suggested: str
+) -> None:
+    rows = [word, "plain words of a row", "more plain words"]
+    lines = [f'{{"a": "{row}"}}' for row in rows] if suffix == "jsonl" else ["a", *rows]
+    path = tmp_path / f"t.{suffix}"
+    path.write_bytes("\n".join([*lines, ""]).encode(encoding))
+    for policy in ("error", "skip"):
+        with pytest.raises(DataError, match=rf"--encoding {suggested} \(dataset\.encoding\)") as raised:
+            read(path, policy)
+        assert "skip" not in str(raised.value)
+    table = read_table(path, Problems("t", "error"), encoding=encoding)
+    assert table.columns["a"] == rows
+
+
+def test_read_table_mixed_encodings_are_refused_without_advice_to_drop_rows(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"a\ncaf\xc3\xa9\ncaf\xe9\n")
+    with pytest.raises(DataError, match=r"except for bytes in 1 row \(row 2 \(line 3\)\); convert") as raised:
+        read(tmp_path / "t.csv")
+    assert "skip" not in str(raised.value)
+    table, problems = read(tmp_path / "t.csv", "skip")
+    assert (len(table), problems.details()["skipped_rows"]) == (1, 1)
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "latin-1", "mac-roman"])
+def test_read_table_utf8_declared_as_single_byte_encoding_is_reported(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "t.csv").write_bytes("a\ncaf\u00e9\n".encode())
+    table = read_table(tmp_path / "t.csv", Problems("t", "error"), encoding=encoding)
+    assert "but it is also valid UTF-8 (there, 'caf\u00e9' is a word)" in table.warnings[0]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "utf-16", "shift_jis"])
+def test_read_table_wrong_declared_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "t.csv").write_bytes(b"a\nbcd\n\x81\xff\n")
+    with pytest.raises(DataError, match=f"not encoded as {encoding}"):
+        read_table(tmp_path / "t.csv", Problems("t", "error"), encoding=encoding)

@@ -1,0 +1,138 @@
+"""Dates and times in tables."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+from typing import Any
+
+ISO = re.compile(r"\d{4}-\d\d(-\d\d)?([T ]\d\d:?\d\d(:?\d\d([.,]\d+)?)?\s*(Z|[+-]\d\d:?(\d\d)?)?)?")
+CLOCK = re.compile(r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?")
+MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec|january|february|march|april|june|july|august|september"
+MONTHS = f"({MONTHS}|october|november|december)"
+OTHER = (
+    re.compile(r"\d{1,2}([./-])\d{1,2}\1(\d{4}|\d{2})(,?[T ].*)?"),
+    re.compile(r"\d{4}([./-])\d{1,2}\1\d{1,2}([T ].*)?"),
+    re.compile(rf"(\w+,? )?\d{{1,2}}\.?[ -]{MONTHS}\.?([ -]\d{{2,4}})?(,? .*)?", re.IGNORECASE),
+    re.compile(rf"(\w+,? )?{MONTHS}\.?[ -]\d{{1,4}}(st|nd|rd|th)?(,? ?\d{{4}})?(,? .*)?", re.IGNORECASE),
+    re.compile(r"\d{1,2}(:[0-5]\d){1,2} ?[ap]\.?m\.?", re.IGNORECASE),
+    re.compile(r"\d{4}-W\d\d(-\d)?|\d{8}T\d{4,6}Z?|\d{4}[- ]?Q[1-4]"),
+)
+"""Common notations that are not ISO 8601, or that do not name a day."""
+GUESSES = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d %b %Y", "%b %d, %Y", "%d-%b-%Y")
+"""Formats in which dates are read only to find out whether the rows are in order."""
+NAMES = ("date", "time", "timestamp", "year", "datetime")
+"""Names of columns that contain a time, in lower case."""
+PARTS = ("year", "month", "day", "weekday", "hour")
+
+
+def parsed(cell: Any, form: str | None, *, digits: bool = False) -> datetime | time | None:
+    """Return a date or time of day, or None if the cell is neither. `form` is a format in addition to ISO 8601.
+
+    If `digits` is true, numbers such as 20210304 are dates.
+    """
+    if isinstance(cell, datetime | time):
+        return cell
+    if isinstance(cell, date):
+        return datetime(cell.year, cell.month, cell.day)
+    text = str(cell).strip()
+    if form is not None and isinstance(cell, str | int):
+        try:
+            return datetime.strptime(text, form)
+        except ValueError:
+            pass
+    if digits and re.fullmatch(r"(19|20)\d{6}(\.0)?", text):
+        text = f"{text[:4]}-{text[4:6]}-{text[6:8]}"
+    elif not isinstance(cell, str):
+        return None
+    try:
+        if ISO.fullmatch(text):
+            return datetime.fromisoformat(f"{text}-01" if len(text) == len("2021-03") else text.replace(" Z", "Z"))
+        return time.fromisoformat(text.zfill(5) if len(text) < 5 else _padded(text)) if CLOCK.fullmatch(text) else None
+    except ValueError:
+        return None
+
+
+def _padded(text: str) -> str:
+    return f"0{text}" if text[1] == ":" else text
+
+
+def looks_dated(cell: Any, form: str | None = None) -> bool:
+    """Return whether a cell is a date or a time, in any common notation."""
+    if isinstance(cell, date | time):
+        return True
+    if not isinstance(cell, str) or len(cell) > 40 or not any(map(str.isdigit, cell)):
+        return False
+    text = cell.strip()
+    return parsed(text, form) is not None or any(pattern.fullmatch(text) for pattern in OTHER)
+
+
+def moment(value: datetime | time | None) -> float | None:
+    """Return the seconds since 1970 of a date. A date without time zone is taken as UTC. None for a time of day."""
+    if not isinstance(value, datetime):
+        return None
+    zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
+    return (zoned - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=1)
+
+
+def parts(values: Sequence[datetime | time | None]) -> dict[str, list[float]]:
+    """Return the year, month, day, weekday (0 is Monday) and hour of each value; NaN for None.
+
+    The hour includes minutes and seconds as a fraction. It is omitted if all hours are 0. Times of day only have an
+    hour.
+    """
+    dated = any(isinstance(value, datetime) for value in values)
+    timed = any(value is not None and _hour(value) for value in values)
+    names = [*(PARTS[:4] if dated else ()), *(PARTS[4:] if timed or not dated else ())]
+    return {name: [_part(value, name) for value in values] for name in names}
+
+
+def _part(value: datetime | time | None, name: str) -> float:
+    if value is None:
+        return math.nan
+    if name == "hour":
+        return _hour(value)
+    if not isinstance(value, datetime):
+        return math.nan
+    return float(value.weekday() if name == "weekday" else getattr(value, name))
+
+
+def _hour(value: datetime | time) -> float:
+    return value.hour + value.minute / 60 + (value.second + value.microsecond / 1e6) / 3600
+
+
+def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
+    """Return whether the cells are times in ascending or descending order, with at least three different ones.
+
+    `numbers` are the cells as numbers, if they are. Up to 5,000 cells, evenly distributed, are compared.
+    """
+    step = len(cells) // 5000 + 1
+    cells, numbers = cells[::step], numbers[::step]
+    known = [number for number in numbers if number is not None and not math.isnan(number)]
+    if len(known) == len(cells):
+        return _monotone(known)
+    for form in (None, *GUESSES):
+        moments = [moment(parsed(cell, form)) for cell in cells]
+        found = [value for value in moments if value is not None]
+        if len(found) == len(cells) and _monotone(found):
+            return True
+    return False
+
+
+def _monotone(values: Sequence[float]) -> bool:
+    pairs = list(pairwise(values))
+    ordered = all(a <= b for a, b in pairs) or all(a >= b for a, b in pairs)
+    return ordered and len(set(values)) > 2
+
+
+def are_digits(cells: Sequence[Any]) -> bool:
+    """Return whether all cells are numbers such as 20210304, of which at least three are different dates."""
+    if not all(re.fullmatch(r"(19|20)\d{6}(\.0)?", str(cell).strip()) for cell in cells[:20]):
+        return False
+    found = Counter(str(cell).strip() for cell in cells)
+    dated = len(found) >= 3 and all(re.fullmatch(r"(19|20)\d{6}(\.0)?", text) for text in found)
+    return dated and all(parsed(text, None, digits=True) is not None for text in found)

@@ -1,0 +1,348 @@
+"""Rows of CSV and TSV files, with the lines of each row that cannot be read.
+
+CSV files follow RFC 4180, TSV files IANA's text/tab-separated-values, where quotes have no special meaning.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from harness.data.user_files.encodings import is_utf8
+from harness.data.user_files.problems import Problems
+from harness.data.user_files.spelling import lookalikes
+from harness.errors import DataError
+
+Row = tuple[str, dict[str, Any]]
+"""Position of a row, and its cells by column."""
+SEPARATORS = (",", ";", "\t", "|")
+SAMPLE = 100
+"""Number of rows from which the separator and the number of columns are inferred."""
+USUAL = 0.95
+"""Fraction of the sampled rows with the same number of cells, from which on the header is wrong instead of the rows."""
+CLOSED = "write a quote inside a quoted cell as two quotes"
+BLANKS = re.compile(r"[ \t]+\"")
+
+
+class Record(NamedTuple):
+    """A row of a file."""
+
+    first: int
+    """Index of its first line."""
+    last: int
+    """Index of the line after its last line."""
+    cells: list[str]
+    problem: str = ""
+    """Reason why the row is bad; empty for a good row."""
+    unclear: bool = False
+    """True if the row's end is not known, because its quotes are not balanced."""
+
+
+def read_delimited(
+    source: str, text: str, problems: Problems, separator: str | None
+) -> tuple[list[str], list[Row], list[str]]:
+    """Return the column names, the rows and warnings. Rows that cannot be read are added to `problems`.
+
+    Raises `harness.DataError` if the header is invalid or does not fit the rows.
+    """
+    csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is too small for long documents
+    lines = list(io.StringIO(text, newline=""))  # lines end at \n, \r\n or \r
+    file = _File(source, lines, tabs=source.lower().endswith(".tsv"), separator=separator)
+    header, records = file.header(), list(file.records())
+    if any(record.unclear for record in records):
+        long = next((r for r in records if not r.problem and r.last - r.first > 1), None)
+        bad = next(record for record in records if record.unclear)
+        if long is not None:
+            raise DataError(
+                f"{source}: the quotes of the row at line {bad.first + 1} are not balanced, and because other cells "
+                f"contain line breaks (line {long.first + 1}), it is not clear where the row ends; fix it: {CLOSED}"
+            )
+    rows: list[Row] = []
+    undecoded: list[str] = []
+    for number, record in enumerate(records, start=1):
+        where = f"row {number} (line {record.first + 1})"
+        cells = record.cells[:-1] if file.extra and len(record.cells) == len(header) + 1 else record.cells
+        if record.problem:
+            problems.add(where, record.problem)
+        elif len(cells) != len(header):
+            problems.add(where, _ragged(header, cells))
+        elif cells == header and len(header) > 1:
+            problems.add(where, "the row repeats the header")
+        elif any("\0" in cell for cell in cells):
+            problems.add(where, "the row contains a NUL character (byte 0)")
+        elif not all(map(is_utf8, cells)):
+            column = next(name for name, cell in zip(header, cells, strict=True) if not is_utf8(cell))
+            problems.add(where, f"column {column!r} contains bytes that are not UTF-8")
+            undecoded.append(where)
+        else:
+            rows.append((where, dict(zip(header, cells, strict=True))))
+    check_decoded(source, undecoded, problems)
+    return header, rows, _warnings(file, header, records)
+
+
+def check_decoded(source: str, undecoded: Sequence[str], problems: Problems) -> None:
+    """Raise `harness.DataError` if there are rows that are not UTF-8 among others that are, unless bad rows are
+    skipped. Such rows are not offered to be dropped, because the accents in them are correct in another encoding."""
+    if undecoded and problems.policy == "error":
+        raise DataError(
+            f"{source}: the file is encoded as UTF-8, except for bytes in {len(undecoded):,} "
+            f"{'row' if len(undecoded) == 1 else 'rows'} ({', '.join(undecoded[:3])}"
+            f"{', ...' if len(undecoded) > 3 else ''}); convert these rows to UTF-8"
+        )
+
+
+def check_once(source: str, names: Sequence[str]) -> None:
+    """Raise `harness.DataError` if two columns have the same name."""
+    repeated = {name for name in names if name and list(names).count(name) > 1}
+    if repeated:
+        raise DataError(f"{source}: the header contains {sorted(repeated)[0]!r} more than once; rename the columns")
+
+
+def _ragged(header: list[str], cells: list[str]) -> str:
+    comment = " (the row starts with '#', like a comment)" if cells and cells[0].lstrip().startswith("#") else ""
+    return f"expected {len(header)} cells as in the header, found {len(cells)}{comment}"
+
+
+class _File:
+    """The lines of a file, and the dialect in which they are written."""
+
+    def __init__(self, source: str, lines: list[str], *, tabs: bool, separator: str | None) -> None:
+        self.source, self.lines, self.quotes = source, lines, not tabs
+        self.notes: Counter[str] = Counter()
+        self.start = self._skip_empty(0)
+        stated = re.fullmatch(r"\"?sep=(.)\"?\s*", self.lines[self.start]) if self.start < len(lines) else None
+        if stated and self.quotes:  # written by spreadsheet programs
+            self.start = self._skip_empty(self.start + 1)
+            separator = separator or stated[1]
+        self._skip_comments()
+        if self.start >= len(lines):
+            raise DataError(f"{source}: the file has no header and no rows")
+        self.separator = "\t" if tabs else separator or self._infer_separator()
+        self.body = self.width = 0
+        self.extra = False
+
+    def header(self) -> list[str]:
+        """Return the column names. Raises `harness.DataError` if the header cannot be read or does not fit the rows."""
+        where = f"{self.source}: the header (line {self.start + 1})"
+        shown = repr(self.lines[self.start].strip()[:60])
+        self.body, cells = self._record(self.start)
+        if cells is not None and any(map(BLANKS.match, cells)) and self.quotes:
+            self.body, cells = self._record(self.start, skipinitialspace=True)
+        if cells is None or any("\n" in cell and self.separator in cell for cell in cells):
+            raise DataError(f"{where} contains a stray quote: {shown}; remove it")
+        names = [name.strip() for name in cells]
+        if not all(map(is_utf8, names)):
+            raise DataError(f"{where} contains bytes that are not UTF-8; save the file as UTF-8")
+        if any("\0" in name for name in names):
+            raise DataError(f"{where} contains a NUL character (byte 0); remove it")
+        check_once(self.source, names)
+        self.width = len(names)
+        self._check_width(where, names)
+        return names
+
+    def _check_width(self, where: str, names: list[str]) -> None:
+        rows = self._sample(self.separator)
+        if not rows:
+            return
+        usual, count = Counter(map(len, rows)).most_common(1)[0]
+        if usual == len(names) or count < 2 or count < USUAL * len(rows):
+            return
+        fitting = [row for row in rows if len(row) == usual]
+        if usual == len(names) + 1 and not any(row[-1].strip() for row in fitting):
+            self.extra = True
+            self.width = usual
+            return
+        if usual == len(names) + 1 > 2:
+            advice = (
+                "if the first column is an index without a name, as R and pandas write it, add its name to the header"
+            )
+        elif len(names) == 1:
+            advice = "if this line is a title or comment, remove it; otherwise check the separator (dataset.separator)"
+        else:
+            advice = "correct the header, or check the separator (dataset.separator)"
+        names_shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+        raise DataError(
+            f"{where} has {len(names)} {'cell' if len(names) == 1 else 'cells'} ({names_shown}), but the rows have "
+            f"{usual}; {advice}"
+        )
+
+    def records(self) -> Iterator[Record]:
+        """Yield the rows. After a row with invalid quoting, reading is resumed on the next line."""
+        position, opened, budget = self.body, -1, 20 * len(self.lines) + 1000
+        while position < len(self.lines):
+            reader, first = self._reader(position), position
+            while True:
+                try:
+                    cells: list[str] | None = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error:
+                    cells = None
+                last = position + reader.line_num
+                if cells == []:  # an empty line
+                    first = last
+                    continue
+                record = self._checked(first, last, cells)
+                if record.unclear:
+                    opened = first
+                elif opened >= 0 and not record.problem and record.last - first == 1 and self._is_odd(first):
+                    problem = f"the row contains a single quote, which may close the one opened on line {opened + 1}"
+                    record, opened = record._replace(problem=problem), -1
+                yield record
+                if record.problem or record.last != last:
+                    budget -= last - record.last
+                    break
+                first = last
+            if budget < 0:
+                raise DataError(f"{self.source}: the quoting of many rows is invalid (line {first + 1}); {CLOSED}")
+            position = record.last
+
+    def _checked(self, first: int, last: int, cells: list[str] | None) -> Record:
+        """Return the row that was read from these lines; None stands for invalid quoting.
+
+        The returned row ends earlier than `last` if its quoting is invalid.
+        """
+        spans = last - first > 1
+        if cells is not None and self.quotes and any(map(BLANKS.match, cells)) and not self._is_strict(first, last):
+            return self._without_blanks(first)
+        escaped = self.quotes and '\\"' in "".join(self.lines[first : min(last, first + 20)])
+        fits = cells is not None and len(cells) == self.width and (not spans or self._is_strict(first, last))
+        if escaped and (spans or cells is None):
+            end, other = self._record(first, escapechar="\\", doublequote=False)
+            if other is not None and len(other) == self.width:
+                problem = f"a backslash precedes a quote, as Spark and MySQL write it; {CLOSED}"
+                return Record(first, end, [], (f"lines {first + 1} to {end}: " if end - first > 1 else "") + problem)
+        if cells is not None and (fits or not spans):
+            if spans and all(self._width_alone(line) == self.width for line in range(first, last)):
+                self.notes["rows with a quoted cell whose lines look like several rows"] += 1
+            return Record(first, last, cells)
+        if cells is None and last == len(self.lines) and self._ends_open(first):
+            problem = "the quote opened in this row is never closed"
+        elif spans:
+            problem = f"the quote opened in this row is not closed before line {last}"
+        else:
+            problem = "the quoting is invalid"
+        return Record(first, first + 1, [], f"{problem}; {CLOSED}", unclear=spans or self._is_odd(first))
+
+    def _without_blanks(self, first: int) -> Record:
+        """Return a row with blanks before a quote, which are ignored."""
+        end, cells = self._record(first, skipinitialspace=True)
+        if cells is None or len(cells) != self.width:
+            problem = "there are blanks before a quote; remove them"
+            return Record(first, first + 1, [], problem, unclear=self._is_odd(first))
+        self.notes["rows with blanks before a quote, which were ignored"] += 1
+        return Record(first, end, cells)
+
+    def _is_strict(self, first: int, last: int) -> bool:
+        """Return whether these lines are a row of RFC 4180, where only quoted cells contain quotes."""
+        mark = re.escape(self.separator)
+        cell = rf'(?:"(?:[^"]++|"")*+"|[^"{mark}\r\n]*+)'
+        return re.fullmatch(rf"{cell}(?:{mark}{cell})*+[\r\n]*", "".join(self.lines[first:last])) is not None
+
+    def _ends_open(self, first: int) -> bool:
+        try:
+            next(self._reader(first))
+        except csv.Error as error:
+            return "unexpected end" in str(error)
+        return False
+
+    def _reader(self, start: int, **dialect: Any) -> Any:
+        lines = (self.lines[number] for number in range(start, len(self.lines)))
+        if not self.quotes:
+            return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+        return csv.reader(lines, delimiter=self.separator, strict=True, **dialect)
+
+    def _record(self, start: int, **dialect: Any) -> tuple[int, list[str] | None]:
+        """Return the index of the line after the row that starts here, and its cells; None for invalid quoting."""
+        reader = self._reader(start, **dialect)
+        try:
+            cells = next(reader)
+        except (csv.Error, StopIteration):
+            cells = None
+        return start + reader.line_num, cells
+
+    def _is_odd(self, line: int) -> bool:
+        return self.lines[line].count('"') % 2 == 1
+
+    def _width_alone(self, line: int) -> int:
+        return self.lines[line].count(self.separator) + 1
+
+    def _skip_empty(self, line: int) -> int:
+        while line < len(self.lines) and not self.lines[line].strip(" \r\n"):
+            line += 1
+        return line
+
+    def _skip_comments(self) -> None:
+        """Skip lines before the header that start with ``#``, unless the last of them has as many cells as the rows."""
+        end = self.start
+        while end < len(self.lines) and self.lines[end].startswith("#"):
+            end = self._skip_empty(end + 1)
+        if end == self.start or end >= len(self.lines):
+            return
+        widths = [max(self.lines[line].count(mark) for mark in SEPARATORS) for line in (end - 1, end)]
+        if widths[0] == widths[1] > 0 and re.match(r"#\w", self.lines[end - 1]):  # a header such as "#id,name"
+            end -= 1
+        count = sum(bool(self.lines[line].strip()) for line in range(self.start, end))
+        if count:
+            self.notes["comment lines before the header, which were ignored"] = count
+        self.start = end
+
+    def _infer_separator(self) -> str:
+        """Return the separator of the header that divides the rows into as many cells.
+
+        Raises `harness.DataError` if there are several.
+        """
+        names = re.sub(r'"[^"]*"', "", self.lines[self.start])
+        present = [mark for mark in SEPARATORS if mark in names]
+        if len(present) < 2:
+            return (*present, ",")[0]
+        fit = {}
+        for mark in present:
+            self.body = self.start
+            header, *rows = self._sample(mark)
+            fit[mark] = sum(len(row) == len(header) for row in rows) / max(1, len(rows))
+        best = [mark for mark in present if fit[mark] == max(fit.values())]
+        if len(best) > 1 and fit[best[0]] >= USUAL:
+            marks = " and ".join(map(repr, best))
+            raise DataError(
+                f"{self.source}: both {marks} divide the header and the rows into equal numbers of cells; state the "
+                "separator with --set dataset.separator"
+            )
+        return best[0]
+
+    def _sample(self, separator: str) -> list[list[str]]:
+        """Return the cells of the first rows of the body. Invalid quotes are ignored."""
+        lines = islice(self.lines, self.body, self.body + 5 * SAMPLE)
+        if self.quotes:
+            reader = csv.reader(lines, delimiter=separator)
+        else:
+            reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
+        return list(islice((row for row in reader if row), SAMPLE))
+
+
+def _warnings(file: _File, header: list[str], records: list[Record]) -> list[str]:
+    """Return warnings about unusual rows, and about columns without a name or with names that look alike."""
+    warnings = [f"{what}: {count:,}" for what, count in file.notes.items()]
+    good = [record.cells for record in records if not record.problem and len(record.cells) == len(header)]
+    if file.extra:
+        warnings.append("the separator at the end of each row was ignored")
+    for column, name in enumerate(header):
+        cells = [row[column] for row in good if row[column].strip()]
+        if not name and cells:
+            warnings.append(f"column {column + 1} has no name and was ignored (its first cell is {cells[0][:30]!r})")
+        quoted = sum(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells) if not file.quotes else 0
+        if quoted and 2 * quoted >= len(good):
+            warnings.append(
+                f"{quoted:,} cells of column {name!r} are enclosed in quotes, which TSV files keep; if "
+                "they are not part of the cells, save the file as CSV with tabs"
+            )
+    if header and all(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in header):
+        shown = ", ".join(header[:3])
+        warnings.append(f"all column names are numbers ({shown}); is the header missing?")
+    return [*warnings, *lookalikes(header, "column name")]

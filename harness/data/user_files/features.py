@@ -1,0 +1,297 @@
+"""Numeric, categorical and date columns of tables: their kinds, and conversion of their cells."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from harness.data.user_files import dates
+from harness.data.user_files.columns import is_missing, listed, shown, word_warnings
+from harness.data.user_files.notations import MISSING, PLAIN, Finding, Notation, examined, words_for_missing
+from harness.data.user_files.problems import Problems
+from harness.data.user_files.tables import Table
+from harness.errors import DataError
+
+LARGEST = 1e100
+"""Largest accepted absolute value of a number. It keeps the sum of squares for standardization finite."""
+NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
+"""Lists and objects that are written as text."""
+FEW, RARE = 3, 0.05
+"""Number of equal cells, and fraction of the cells, from which on cells of another type are not single errors."""
+
+
+def notation_of(
+    table: Table, column: str, declared: Notation, *, target: bool = False
+) -> tuple[Notation | None, list[str]]:
+    """Return the notation of a column of numbers, or None for a column of categories, and warnings.
+
+    The kind of a column is that of most cells; words for missing values do not count. Raises `harness.DataError` for
+    dates, nested values, and numbers whose notation was not declared.
+    """
+    cells = [cell for cell in table.columns[column] if not declared.is_missing(cell)]
+    where = f"{table.source}: {'target ' * target}column {column!r}"
+    _check_kinds(where, column, cells, target)
+    finding = examined(cells, declared)
+    found, warnings = declared, []
+    if finding is not None and 2 * finding.count > len(cells):
+        if finding.notation is not None:
+            found, warnings = finding.notation, [_read_as(column, finding)]
+        elif finding.odd >= FEW or finding.odd > RARE * len(cells):
+            raise DataError(f"{where} {_refusal(column, finding, target)}")
+    texts = sum(found.number(cell) is None for cell in cells)
+    if 2 * texts > len(cells) and not target:
+        return None, []
+    return found, [*warnings, *_doubts(column, cells, found)]
+
+
+def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) -> None:
+    """Raise `harness.DataError` if most cells are nested values, dates or times."""
+    if _most(_is_nested, cells):
+        nested = next(filter(_is_nested, cells))
+        raise DataError(
+            f"{where} contains nested values, such as {shown(nested)}; write each value into a separate column"
+            + ("" if target else ", or select the features with --feature-columns (dataset.feature_columns)")
+        )
+    if not _most(dates.looks_dated, cells):
+        return
+    dated = [cell for cell in cells if dates.looks_dated(cell)]
+    first = dated[0]
+    what = f"{where} contains dates or times ({len(dated):,} of {len(cells):,} cells, such as {str(first)!r})"
+    if target:
+        raise DataError(f"{what}; convert it to numbers, such as days since a fixed date")
+    iso = "" if dates.parsed(first, None) is not None else ", with their format in dataset.date_format"
+    raise DataError(
+        f"{what}; pass {_setting('date_columns', column)}{iso} to use year, month, day, weekday and hour as features, "
+        f"{_setting('categorical_columns', column)} to use categories, --time-column to split the rows by time, or "
+        "select the features with --feature-columns"
+    )
+
+
+def _most(condition: Callable[[Any], bool], cells: Sequence[Any]) -> bool:
+    """Return whether the condition holds for most cells. Further cells are checked only if it holds for some of the
+    first ones and of others that are evenly distributed."""
+    if not any(map(condition, [*cells[:50], *cells[:: len(cells) // 500 + 1]])):
+        return False
+    return 2 * sum(map(condition, cells)) > len(cells)
+
+
+def _is_nested(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return cell.lstrip()[:1] in ("[", "{") and NESTED.fullmatch(cell.strip()) is not None
+    return isinstance(cell, list | dict)
+
+
+def _read_as(column: str, finding: Finding) -> str:
+    assert finding.notation is not None
+    value = finding.notation.number(finding.example)
+    how = "were read with" if "sign" in finding.what else "were read as numbers without"
+    return f"column {column!r}: {finding.odd:,} cells {how} {finding.what}, such as {finding.example!r} as {value:g}"
+
+
+def _refusal(column: str, finding: Finding, target: bool) -> str:
+    """Return why a column of numbers is refused, and the options that read it."""
+    cells = f"{finding.odd:,} of {finding.count:,} numbers"
+    categories = "" if target else f", or pass {_setting('categorical_columns', column)} to use categories"
+    if not finding.what.startswith("separators"):
+        what = f"has {finding.what}, such as in {finding.example!r}"
+        return f"{what}; convert all numbers to one unit and remove it from the cells{categories}"
+    if not finding.options:
+        return (
+            f"contains numbers with different separators ({cells}, such as {finding.example!r}); write all of them "
+            f"with the same separators{categories}"
+        )
+    ways = [f"pass {_separators(decimal, thousands)} to read {value}" for decimal, thousands, value in finding.options]
+    several = "; it is not clear what they mean" if len(ways) > 1 else ""
+    return (
+        f"contains numbers with {finding.what} that were not declared ({cells}, such as {finding.example!r}{several}); "
+        f"{', or '.join(ways)}{categories}"
+    )
+
+
+def _separators(decimal: str, thousands: str) -> str:
+    settings = [f"dataset.decimal={decimal}"] if decimal != "." or thousands == "." else []
+    settings += [f"dataset.thousands={json.dumps(thousands) if thousands == ' ' else thousands}"] if thousands else []
+    return " ".join(f"--set '{setting}'" for setting in settings) or "--set dataset.decimal=. and no dataset.thousands"
+
+
+def _setting(option: str, *values: str) -> str:
+    return f"--set 'dataset.{option}={json.dumps(list(values), ensure_ascii=False)}'"
+
+
+def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
+    """Return warnings about plain numbers that may mean something else."""
+    texts = [cell.strip() for cell in cells if isinstance(cell, str)]
+    points = [text for text in texts if re.fullmatch(r"-?[1-9]\d{0,2}\.\d{3}", text)]
+    whole = sum(bool(re.fullmatch(r"-?\d{1,3}", text)) for text in texts)
+    warnings = []
+    padded = next((text for text in points if text.endswith("0")), None)
+    if notation.decimal == "." and padded and whole and whole + len(points) == len(texts):
+        warnings.append(
+            f"column {column!r}: {padded!r} was read with a decimal point; if the point separates thousands, pass "
+            "--set dataset.decimal=, --set dataset.thousands=."
+        )
+    zeros = [text for text in texts if re.fullmatch(r"0\d+", text)]
+    if zeros:
+        warnings.append(
+            f"column {column!r}: {len(zeros):,} cells that start with a zero, such as {zeros[0]!r}, were read as "
+            f"numbers; if they are codes, pass {_setting('categorical_columns', column)}"
+        )
+    if dates.are_digits(cells):
+        warnings.append(
+            f"column {column!r} was read as numbers, but all of them are dates such as {shown(cells[0])}; pass "
+            f"{_setting('date_columns', column)} to use year, month, day and weekday as features"
+        )
+    return warnings
+
+
+def numbers(
+    table: Table, column: str, problems: Problems, notation: Notation = PLAIN, *, target: bool = False
+) -> tuple[list[float], list[str]]:
+    """Return the numbers in a column, and warnings. Rows whose value is not a finite number are added to `problems`.
+
+    A missing value becomes NaN in a feature column and is added to `problems` in a target column. Raises
+    `harness.DataError` if several cells of a feature column are texts, because they may be a category.
+    """
+    found = []
+    what = "target column" if target else "column"
+    texts: Counter[str] = Counter()
+    for where, cell in zip(table.where, table.columns[column], strict=True):
+        value = notation.number(cell)
+        if value is None:
+            mixed = "" if target else "mixed types: "
+            problems.add(where, f"{mixed}{what} {column!r} contains {shown(cell)}, which is not a number")
+            texts[str(cell).strip()] += 1
+        elif math.isinf(value):
+            problems.add(where, f"{what} {column!r} contains {shown(cell)}, which is not finite")
+        elif abs(value) > LARGEST:
+            problems.add(
+                where, f"{what} {column!r} contains {shown(cell)}, which is larger than {LARGEST:g} in absolute value"
+            )
+        elif target and math.isnan(value):
+            problems.add(where, f"{what} {column!r} has no value ({shown(cell)})")
+        found.append(math.nan if value is None else value)
+    if target:
+        return found, []
+    _check_rare(
+        table,
+        column,
+        texts,
+        "numbers",
+        _setting("missing_values", *list(texts)[:3]) + " if they mean missing values, or ",
+    )
+    words = words_for_missing(table.columns[column], notation.missing)
+    count = sum(words.values())
+    read = f"column {column!r}: {count:,} {'cell' if count == 1 else 'cells'} with {listed(words)} were read as missing"
+    return found, [read] if words else []
+
+
+def categories(
+    table: Table, column: str, problems: Problems, notation: Notation = PLAIN, *, declared: bool
+) -> tuple[list[str | None], list[str]]:
+    """Return the category in each row of a column, or None where it is missing, and warnings.
+
+    Words such as ``NA`` are categories, unless the user declared that they mean missing values. Unless the column is
+    `declared` categorical, rows with numbers are added to `problems`, and `harness.DataError` is raised if there are
+    several, or if nearly every row contains a different string.
+    """
+    found: list[str | None] = []
+    rare: Counter[str] = Counter()
+    missing = notation.missing - MISSING
+    for where, cell in zip(table.where, table.columns[column], strict=True):
+        if is_missing(cell) or str(cell).strip().lower() in missing:
+            found.append(None)
+        elif not isinstance(cell, str | int | float) or (isinstance(cell, float) and not cell.is_integer()):
+            problems.add(where, f"column {column!r} contains {shown(cell)}, which is not a category")
+            found.append(None)
+        elif not declared and not notation.is_missing(cell) and notation.number(cell) is not None:
+            problems.add(
+                where,
+                f"mixed types: column {column!r} contains the number {shown(cell)}, but most of its cells are text",
+            )
+            rare[str(cell).strip()] += 1
+            found.append(None)
+        else:
+            found.append(str(int(cell)) if isinstance(cell, float) else str(cell).strip())
+    _check_rare(table, column, rare, "text", "")
+    distinct = len({cell for cell in found if cell is not None})
+    if not declared and distinct > max(20, len(found) // 2):
+        raise DataError(
+            f"{table.source}: column {column!r} has {distinct} distinct texts in {len(found)} rows, too many for a "
+            "categorical feature; select the features with --feature-columns (dataset.feature_columns)"
+        )
+    return found, word_warnings([cell for cell in found if cell], column, "categories")
+
+
+def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:
+    """Raise `harness.DataError` if there are too many cells of another type for single errors."""
+    known = sum(not is_missing(cell) for cell in table.columns[column])
+    total, most = rare.total(), max(rare.values(), default=0)
+    if total < FEW or (most < FEW and total <= RARE * known):
+        return
+    values = ", ".join(f"{value[:40]!r} ({count:,})" for value, count in rare.most_common(3))
+    more = f" and {len(rare) - 3} more" if len(rare) > 3 else ""
+    raise DataError(
+        f"{table.source}: column {column!r} contains {usual}, except for {total:,} of {known:,} cells: {values}{more}; "
+        f"they are not treated as bad rows, because they may be categories: pass {advice}"
+        f"{_setting('categorical_columns', column)} if the column contains categories, or correct the cells"
+    )
+
+
+def date_parts(
+    table: Table, column: str, problems: Problems, form: str | None, notation: Notation
+) -> dict[str, list[float]]:
+    """Return the numeric features of a column of dates or times, named like ``day (month)``.
+
+    Rows with other cells are added to `problems`.
+    """
+    values = []
+    for where, cell in zip(table.where, table.columns[column], strict=True):
+        known = not notation.is_missing(cell)
+        value = dates.parsed(cell, form, digits=True) if known else None
+        if known and value is None:
+            problems.add(
+                where, f"column {column!r} contains {shown(cell)}, which is not a date in {form or 'ISO 8601'}"
+            )
+        values.append(value)
+    if not any(values):
+        raise DataError(
+            f"{table.source}: no cell of column {column!r} is a date in the format {form or 'ISO 8601'}; state the "
+            "format in dataset.date_format, such as %d/%m/%Y"
+        )
+    return {f"{column} ({part})": numbers for part, numbers in dates.parts(values).items()}
+
+
+def moments(table: Table, column: str, problems: Problems, form: str | None) -> list[float]:
+    """Return the time of each row, in any unit. Rows without one are added to `problems`.
+
+    Raises `harness.DataError` if the column mixes numbers, and times with and without a time zone.
+    """
+    found = []
+    kinds = set()
+    for where, cell in zip(table.where, table.columns[column], strict=True):
+        value = dates.parsed(cell, form)
+        seconds = dates.moment(value)
+        if seconds is not None:
+            kinds.add("with a time zone" if getattr(value, "tzinfo", None) else "without a time zone")
+        elif value is None:
+            seconds = PLAIN.number(cell)
+        if seconds is None or not math.isfinite(seconds):
+            problems.add(
+                where,
+                f"time column {column!r} contains {shown(cell)}, which is neither a number nor a date in "
+                f"{form or 'ISO 8601'}"
+                + ("" if form else "; state the format in dataset.date_format, such as %d/%m/%Y"),
+            )
+        elif value is None:
+            kinds.add("given as numbers")
+        found.append(math.nan if seconds is None else seconds)
+    if len(kinds) > 1:
+        raise DataError(
+            f"{table.source}: the times in column {column!r} cannot be compared: some are "
+            f"{' and some '.join(sorted(kinds))}; write all of them alike"
+        )
+    return found

@@ -1,0 +1,117 @@
+"""Rows of JSON files: one object per line, or an array of objects."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from harness.data.user_files.delimited import Row, check_decoded
+from harness.data.user_files.encodings import is_utf8
+from harness.data.user_files.problems import Problems
+from harness.data.user_files.spelling import lookalikes
+from harness.errors import DataError
+
+
+class _RepeatedKeyError(ValueError):
+    """An object that contains a key more than once."""
+
+
+def read_json(source: str, text: str, problems: Problems) -> tuple[list[str], list[Row], list[str]]:
+    """Return the column names, the rows and warnings. Rows that cannot be read are added to `problems`.
+
+    ``NaN``, which is not JSON but written by Python for a missing number, is read as NaN, and ``Infinity`` as an
+    infinite number.
+    """
+    rows: list[Row] = []
+    undecoded: list[str] = []
+    lines = re.split("\r\n|\r|\n", text)  # U+2028 does not end a line
+    items = _array(text)
+    for where, item in _lines(source, lines) if items is None else items:
+        if items is None and not is_utf8(item):
+            problems.add(where, "the row contains bytes that are not UTF-8")
+            undecoded.append(where)
+            continue
+        try:
+            value = parsed(item) if items is None else item
+            if isinstance(value, _RepeatedKeyError):
+                raise value
+        except _RepeatedKeyError as error:
+            problems.add(where, str(error))
+        except (ValueError, RecursionError) as error:
+            problems.add(where, f"invalid JSON ({error})")
+        else:
+            if isinstance(value, dict):
+                rows.append((where, value))
+            else:
+                problems.add(where, 'expected a JSON object, such as {"text": "...", "label": "..."}')
+    check_decoded(source, undecoded, problems)
+    names = list(dict.fromkeys(name for _, row in rows for name in row))
+    partial = [(name, sum(name not in row for _, row in rows)) for name in names]
+    return names, rows, [*_absent(partial, len(rows)), *lookalikes(names, "column name")]
+
+
+def parsed(text: str) -> Any:
+    """Return a JSON value, in which ``NaN`` and ``Infinity`` are numbers. Raises ValueError for repeated keys."""
+    try:
+        value = msgspec.json.decode(text)
+        message = ""
+    except msgspec.DecodeError as error:
+        value, message = None, str(error)
+    if not message and not (isinstance(value, dict) and text.count(":") > len(value)):
+        return value  # no key can be repeated
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError:
+        raise ValueError(message) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = _marked(pairs)
+    if isinstance(row, _RepeatedKeyError):
+        raise row
+    return row
+
+
+def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _RepeatedKeyError:
+    row = dict(pairs)
+    if len(row) == len(pairs):
+        return row
+    names = [name for name, _ in pairs]
+    return _RepeatedKeyError(
+        f"the object contains the key {next(n for n in names if names.count(n) > 1)!r} more than once"
+    )
+
+
+def _array(text: str) -> list[tuple[str, Any]] | None:
+    """Return the position and value of each item if the file is an array. Objects with a repeated key are errors."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        items = json.loads(text, object_pairs_hook=_marked)
+    except (ValueError, RecursionError):
+        return None
+    return [(f"row {number}", item) for number, item in enumerate(items, start=1)]
+
+
+def _lines(source: str, lines: list[str]) -> list[tuple[str, str]]:
+    """Return the position and text of each line that is not empty."""
+    found = [(number, text) for number, text in enumerate(lines, start=1) if text.strip()]
+    if found and found[0][1].strip() in ("{", "["):
+        raise DataError(
+            f"{source}: line {found[0][0]} contains only {found[0][1].strip()!r}, so that a row takes several lines; "
+            "write each object on one line, or all objects as one JSON array"
+        )
+    return [(f"row {row} (line {line})", text) for row, (line, text) in enumerate(found, start=1)]
+
+
+def _absent(partial: list[tuple[str, int]], rows: int) -> list[str]:
+    """Return a warning about keys that are absent from some rows."""
+    found = [(name, count) for name, count in partial if count]
+    if not found:
+        return []
+    shown = ", ".join(f"{name!r} in {count:,}" for name, count in found[:5])
+    more = f" and {len(found) - 5} more keys" if len(found) > 5 else ""
+    return [f"keys are absent from some of the {rows:,} rows and count as missing: {shown}{more}"]

@@ -1,0 +1,288 @@
+"""Numbers in tables, and the notations in which they are written: separators, signs and units."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+MISSING = frozenset(
+    ("", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nat", "null", "none", "-", "--", "?", ".", "\u2013", "\u2014")
+)
+"""Words, in lower case, that mean a missing value in a numeric column."""
+BLANKS = " \u00a0\u2009\u202f"
+"""Blanks that separate groups of digits: the ordinary, no-break, thin and narrow no-break space."""
+APOSTROPHES = "'\u2019"
+MINUS = "\u2212-"
+CURRENCIES = "$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20ba\u20aa\u0e3f\u20ab\u20b4\u20a6\u00a2"
+CODES = "USD|EUR|GBP|JPY|CHF|CAD|AUD|CNY|INR|SEK|NOK|DKK|PLN|CZK|BRL|MXN|ZAR|KRW|RUB|TRY|NZD|HKD|SGD"
+UNITS = frozenset(
+    (
+        *(
+            "%",
+            "\u2030",
+            "\u00b0",
+            "\u00b0c",
+            "\u00b0f",
+            "kg",
+            "mg",
+            "\u00b5g",
+            "lb",
+            "lbs",
+            "oz",
+            "km",
+            "cm",
+            "mm",
+            "nm",
+        ),
+        *("mi", "ft", "in", "yd", "ms", "sec", "min", "mins", "hr", "hrs", "days", "ml", "cl", "dl", "gal", "kb", "mb"),
+        *("gb", "tb", "kib", "mib", "gib", "hz", "khz", "mhz", "ghz", "kw", "kwh", "mw", "mph", "kmh", "km/h", "m/s"),
+        *(
+            "pa",
+            "hpa",
+            "kpa",
+            "bar",
+            "psi",
+            "kcal",
+            "kj",
+            "mio",
+            "bn",
+            "mn",
+            "m2",
+            "m3",
+            "m\u00b2",
+            "m\u00b3",
+            "k",
+            "m",
+            "b",
+        ),
+        *("g", "t", "l", "s", "h"),
+    )
+)
+"""Common units, in lower case."""
+SHAPE = re.compile(
+    rf"(?P<open>\()?\s*(?P<sign>[+{MINUS}])?\s*(?P<prefix>[{CURRENCIES}]|[A-Z]{{1,2}}\$|(?:{CODES})(?=[\s\d]))?\s*"
+    rf"(?P<inner>[+{MINUS}])?(?P<core>[.,]?\d(?:[\d.,_{BLANKS}{APOSTROPHES}]*\d)?[.,]?)(?P<power>[eE][+-]?\d+)?"
+    rf"(?P<gap>[{BLANKS}]*)(?P<suffix>[^\W\d_%][^\W\d_]*\.?(?:/[^\W\d_]+)?[23\u00b2\u00b3]?|[%\u2030]|\u00b0[CFcf]?|"
+    rf"[{CURRENCIES}])?(?P<trail>[{MINUS}])?\s*(?P<close>\))?"
+)
+LONGEST = 40
+"""Length from which a text is not examined as a number."""
+
+
+@dataclass(frozen=True)
+class Notation:
+    """The way in which the numbers of a column are written."""
+
+    decimal: str = "."
+    thousands: str = ""
+    missing: frozenset[str] = MISSING
+    """Words that mean a missing value, in lower case."""
+    affix: str = ""
+    """Currency or unit that precedes or follows each number."""
+    signs: bool = False
+    """True if negative numbers may be written as (5), 5- or with a typographic minus sign."""
+
+    @property
+    def is_standard(self) -> bool:
+        """True if numbers have a decimal point and no other separators, and no other words for missing values."""
+        return self.decimal == "." and not self.thousands and self.missing is MISSING
+
+    def number(self, cell: Any) -> float | None:
+        """Return the cell as a number, NaN if it is missing, or None if it is not a number."""
+        if isinstance(cell, str):
+            if self.is_standard and "_" not in cell:  # most numbers, without further analysis
+                try:
+                    return float(cell)
+                except ValueError:
+                    pass
+            return self._parsed(cell.strip())
+        if isinstance(cell, bool):
+            return None
+        if isinstance(cell, int | float):
+            if self.missing is not MISSING and _word(cell) in self.missing:
+                return math.nan
+            try:
+                return float(cell)
+            except OverflowError:  # integers in JSON may be arbitrarily large
+                return math.inf if cell > 0 else -math.inf
+        if cell is None:
+            return math.nan
+        try:
+            return float(cell)  # decimals from Parquet
+        except (TypeError, ValueError):
+            return None
+
+    def is_missing(self, cell: Any) -> bool:
+        """Return whether a cell is empty or one of the words for a missing value."""
+        if isinstance(cell, str):
+            return cell.strip().lower() in self.missing
+        return cell is None or (isinstance(cell, float) and math.isnan(cell)) or _word(cell) in self.missing
+
+    def _parsed(self, text: str) -> float | None:
+        if text.lower() in self.missing:
+            return math.nan
+        value = self._plain(text)
+        if value is not None or not (self.affix or self.signs):
+            return value
+        shape = SHAPE.fullmatch(text)
+        if shape is None or not self._fits(shape):
+            return None
+        size = separated(shape["core"], self.decimal, self.thousands)
+        return None if size is None else float(f"{'-' * is_negative(shape)}{size}{shape['power'] or ''}")
+
+    def _fits(self, shape: re.Match[str]) -> bool:
+        marks = bool(shape["open"]) + bool(shape["sign"] or shape["inner"]) + bool(shape["trail"])
+        if affix(shape) not in ("", self.affix) or bool(shape["open"]) != bool(shape["close"]) or marks > 1:
+            return False
+        return not (shape["sign"] and shape["inner"])
+
+    def _plain(self, text: str) -> float | None:
+        if "_" in text and self.thousands != "_":  # float() accepts 1_000, which is Python syntax
+            return None
+        if self.decimal != "." or self.thousands:
+            found = re.fullmatch(r"([+-]?)(.*?)([eE][+-]?\d+)?", text)
+            size = separated(found[2], self.decimal, self.thousands) if found else None
+            if found is not None and size is not None:
+                return float(f"{found[1]}{size}{found[3] or ''}")
+            if any(mark in text for mark in ",._"):
+                return None
+        try:
+            return float(text)
+        except ValueError:
+            return None
+
+
+PLAIN = Notation()
+
+
+def _word(cell: Any) -> str:
+    return str(cell).strip().lower()
+
+
+def separated(digits: str, decimal: str, thousands: str) -> str | None:
+    """Return a number without sign, such as ``1.250,5``, in plain notation; None if it has other separators.
+
+    The groups are of three digits, or of two before the last one, as in India.
+    """
+    same = BLANKS if thousands in BLANKS else APOSTROPHES if thousands in APOSTROPHES else thousands
+    mark = f"[{re.escape(same)}]"
+    groups = rf"|\d{{1,3}}(?:{mark}\d{{3}})+|\d{{1,2}}(?:{mark}\d\d)+{mark}\d{{3}}" if thousands else ""
+    found = re.fullmatch(rf"(\d+{groups})?(?:{re.escape(decimal)}(\d*))?", digits, re.ASCII)
+    if found is None or not (found[1] or found[2]):
+        return None
+    return f"{re.sub('[^0-9]', '', found[1] or '0')}.{found[2] or '0'}"
+
+
+def affix(shape: re.Match[str]) -> str:
+    """Return the currency or unit of a number, or an empty string."""
+    return shape["prefix"] or shape["suffix"] or ""
+
+
+def is_negative(shape: re.Match[str]) -> bool:
+    """Return whether a number has a minus sign, or parentheses as in accounting."""
+    signs = (shape["sign"], shape["inner"], shape["trail"])
+    return bool(shape["open"]) or any(sign and sign in MINUS for sign in signs)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The notation of a column that contains numbers which are not written plainly."""
+
+    count: int
+    """Number of cells that are numbers in any notation."""
+    odd: int
+    """Number of these cells that are not plain numbers."""
+    example: str
+    """The first of these cells."""
+    notation: Notation | None = None
+    """The notation in which the cells are read; None if the column is refused."""
+    what: str = ""
+    """Description of the notation."""
+    options: tuple[tuple[str, str, str], ...] = ()
+    """The decimal and the thousands separators with which all numbers can be read, and the example's value."""
+
+
+def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
+    """Return the notation of the numbers in a column, or None if no text in it is a number in another notation.
+
+    Numbers with the same unit or currency, and negative numbers with another sign, have one meaning. Separators of
+    decimals and thousands are never guessed.
+    """
+    texts = Counter(cell.strip() for cell in cells if isinstance(cell, str))
+    plain = {}
+    for text in list(texts):
+        value = notation.number(text)
+        if value is not None and (math.isnan(value) or notation.is_missing(text)):
+            del texts[text]
+        elif value is not None:
+            plain[text] = texts[text]
+    shapes = {text: shape for text in texts if text not in plain and (shape := _shape(text)) is not None}
+    if not shapes:
+        return None
+    odd, count = sum(texts[text] for text in shapes), sum(texts[t] for t in shapes) + sum(plain.values())
+    example = next(iter(shapes))
+    found = Finding(count, odd, example)
+    affixes = Counter(affix(shape) for shape in shapes.values())
+    known = {name: n for name, n in affixes.items() if name}
+    cores = [shape["core"] for text in texts if (shape := shapes.get(text) or _shape(text)) is not None]
+    if len(known) > 1:
+        magnitudes = {name.lower() for name in known} <= {"k", "m", "b"}
+        if not all(map(_is_unit, known)) or (
+            not magnitudes and all(map(str.isalpha, known)) and max(map(len, known)) < 2
+        ):
+            return None
+        return replace(found, what=f"different units ({', '.join(map(repr, list(known)[:4]))})")
+    unit = next(iter(known), "")
+    if unit and (plain or affixes[""]):
+        united = sum(texts[text] for text, shape in shapes.items() if affix(shape))
+        if 2 * united <= count and not _is_unit(unit):
+            return None
+        return replace(found, what=f"{unit!r} in {united:,} of {count:,} cells")
+    read = replace(notation, affix=unit, signs=any(is_negative(shape) for shape in shapes.values()))
+    if all(read.number(text) is not None for text in shapes):
+        return replace(found, notation=read, what=f"{unit!r}" if unit else "another sign of negative numbers")
+    what = "separators of decimals or thousands"
+    return replace(found, what=what, options=_readings(cores, shapes[example]["core"]))
+
+
+def _is_unit(name: str) -> bool:
+    return name.lower() in UNITS or name[-1] in CURRENCIES or re.fullmatch(CODES, name) is not None
+
+
+def _shape(text: str) -> re.Match[str] | None:
+    if len(text) > LONGEST:
+        return None
+    shape = SHAPE.fullmatch(text)
+    if shape is None or bool(shape["open"]) != bool(shape["close"]):
+        return None
+    return shape if _readings([shape["core"]], shape["core"]) else None
+
+
+def _readings(cores: Iterable[str], example: str) -> tuple[tuple[str, str, str], ...]:
+    """Return the separators with which all these numbers can be read, and the value of the example."""
+    cores = list(cores)
+    found: list[tuple[str, str, str]] = []
+    for decimal in ".,":
+        for thousands in ("", ",", ".", " ", "'", "_"):
+            if thousands == decimal:
+                continue
+            if all(separated(core, decimal, thousands) is not None for core in cores):
+                value = separated(example, decimal, thousands)
+                if value is not None and not any(value == other[2] for other in found):
+                    found.append((decimal, thousands, value))
+    return tuple(found)
+
+
+def with_missing(words: Iterable[str], decimal: str, thousands: str) -> Notation:
+    """Return the notation that the user declared."""
+    extra = frozenset(_word(word) for word in words)
+    return Notation(decimal, thousands, MISSING | extra if extra else MISSING)
+
+
+def words_for_missing(cells: Iterable[Any], missing: frozenset[str]) -> Mapping[str, int]:
+    """Return how often each word for a missing value occurs."""
+    return Counter(cell.strip() for cell in cells if isinstance(cell, str) and cell.strip() and _word(cell) in missing)

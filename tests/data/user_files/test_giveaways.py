@@ -1,0 +1,269 @@
+"""Features that give away the target or number the rows, and features that the training split cannot teach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from own_files import write_csv
+
+from harness import DataError, RawData
+from harness.data.user_files.dataset import UserDataset
+from harness.data.user_files.leaks import giveaways, is_monotone, is_one_to_one, row_numbers
+
+COUNT = 60
+NOISE = np.random.default_rng(0).normal(size=(6, COUNT))
+
+
+def loaded(path: Path, objective: Any = "regression", **options: Any) -> RawData:
+    dataset = UserDataset(path, "table", objective)
+    return dataset.load(dataset.settle(dataset.Options(**{"target_column": "y", **options}))[0])
+
+
+def table(path: Path, **columns: Any) -> Path:
+    return write_csv(path / "t.csv", {name: list(cells) for name, cells in columns.items()})
+
+
+# ---- row numbers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("Unnamed: 0", range(COUNT)),
+        ("index", NOISE[2]),
+        ("id", np.random.default_rng(1).permutation(COUNT)),
+        ("ID", [n // 2 for n in range(COUNT)]),
+        ("row", range(1, COUNT + 1)),
+        ("n", range(COUNT)),
+        ("n", range(1, COUNT + 1)),
+        ("n", range(COUNT, 0, -1)),
+        ("n", range(1000, 1000 + COUNT)),
+        ("n", [float(n) for n in range(COUNT)]),
+    ],
+)
+def test_load_row_numbers_are_reported(tmp_path: Path, name: str, cells: Any) -> None:
+    path = table(tmp_path, **{name: cells, "x": NOISE[0], "y": NOISE[1]})
+    assert any(f"feature column {name!r} seems to number the rows" in warning for warning in loaded(path).warnings)
+    assert not any("number the rows" in warning for warning in loaded(path, feature_columns=("x",)).warnings)
+
+
+@pytest.mark.parametrize(
+    "cells", [[n % 50 for n in range(COUNT)], [2 * n for n in range(COUNT)], NOISE[2], [n // 2 for n in range(COUNT)]]
+)
+def test_row_numbers_other_columns_are_not_reported(cells: Any) -> None:
+    assert row_numbers({"n": np.array(cells, float)}) == []
+
+
+# ---- features that determine the target -------------------------------------------------------------------
+
+A, B, C, D, E, Y = NOISE
+LINEAR = [
+    ({"a": Y}, ["a"]),
+    ({"a": 2 * Y + 3, "b": B}, ["a"]),
+    ({"a": -1e6 * Y}, ["a"]),
+    ({"a": A, "b": Y - A}, ["a", "b"]),
+    ({"a": A, "b": B, "c": (Y - A - B) / 7 + 1, "d": D}, ["a", "b", "c"]),
+    ({"a": A, "b": 1e6 * (Y - A), "d": D}, ["a", "b"]),
+    ({"a": A, "b": A * 1.0, "c": Y + A}, ["a", "b", "c"]),
+    ({"a": np.where(np.arange(COUNT) % 7 == 0, np.nan, Y), "b": B}, ["a"]),
+]
+
+
+@pytest.mark.parametrize(("features", "names"), LINEAR)
+def test_load_linear_combination_equal_to_the_target_is_reported(
+    tmp_path: Path, features: dict[str, Any], names: list[str]
+) -> None:
+    columns = {name: ["" if np.isnan(v) else repr(float(v)) for v in cells] for name, cells in features.items()}
+    found = [w for w in loaded(table(tmp_path, **columns, y=Y)).warnings if "target 'y' is a linear" in w]
+    assert len(found) == 1
+    assert ", ".join(map(repr, names)) in found[0]
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"a": A, "b": B},
+        {"a": Y + 1e-6 * A},
+        {"a": np.round(Y, 3), "b": B},
+        {f"x{n}": np.random.default_rng(n + 10).normal(size=COUNT) for n in range(COUNT)},
+        {"a": np.ones(COUNT)},
+        {"a": np.full(COUNT, np.nan)},
+    ],
+)
+def test_giveaways_other_features_are_not_reported(features: dict[str, Any]) -> None:
+    assert [w for w in giveaways(features, {}, {"y": Y}) if "linear" in w] == []
+
+
+ORDINAL = np.arange(COUNT) % 7
+ONE_TO_ONE = [
+    ([f"k{n}" for n in ORDINAL], ORDINAL**2),
+    (ORDINAL, np.exp(ORDINAL)),
+    ([(5, 3, 6, 1, 2, 0, 4)[n] for n in ORDINAL], ORDINAL),
+    (np.exp(Y), Y),
+    (-np.exp(Y), Y),
+    (Y**3, Y),
+    (np.argsort(np.argsort(Y)), Y),
+    (["low" if n < 3 else f"h{n}" for n in ORDINAL], np.maximum(ORDINAL, 2)),
+]
+
+
+@pytest.mark.parametrize(("cells", "target"), ONE_TO_ONE)
+def test_load_one_to_one_function_of_the_target_is_reported(tmp_path: Path, cells: Any, target: Any) -> None:
+    warnings = loaded(table(tmp_path, c=cells, x=A, y=target)).warnings
+    assert "target 'y' is a one-to-one function of the feature 'c'; is it known in advance?" in warnings
+
+
+@pytest.mark.parametrize(
+    ("cells", "target"),
+    [
+        ([f"k{n}" for n in ORDINAL], ORDINAL // 2),
+        ([f"k{n // 2}" for n in ORDINAL], ORDINAL),
+        (np.abs(Y), Y),
+        (A, Y),
+        ([f"k{n % 5}" for n in range(COUNT)], Y),
+    ],
+)
+def test_load_other_functions_are_not_reported(tmp_path: Path, cells: Any, target: Any) -> None:
+    warnings = loaded(table(tmp_path, c=cells, x=A, y=target), copies="independent").warnings
+    assert not any("one-to-one" in warning for warning in warnings)
+
+
+def test_load_one_to_one_function_of_a_label_is_reported(tmp_path: Path) -> None:
+    labels = ["abcdefg"[n] for n in ORDINAL]
+    data = loaded(table(tmp_path, c=ORDINAL + 1, x=A, y=labels), "classification")
+    assert "the label is a one-to-one function of the feature 'c'; is it known in advance?" in data.warnings
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=40), st.permutations(range(6)))
+def test_is_one_to_one_holds_for_renamed_values(values: list[int], names: list[int]) -> None:
+    column, renamed = np.array(values), np.array([names[value] for value in values])
+    assert is_one_to_one(column, renamed) == (1 < len(set(values)) <= len(values) / 2)
+
+
+@given(st.lists(st.integers(-1000, 1000), min_size=20, max_size=40, unique=True))
+def test_is_monotone_holds_for_increasing_functions(values: list[int]) -> None:
+    column = np.array(values, float)
+    assert is_monotone(column, column**3)
+    assert is_monotone(column, -column)
+    assert not is_monotone(column, np.abs(column - np.median(column)))
+
+
+# ---- features that the training split lacks ---------------------------------------------------------------
+
+SPLIT = ["train"] * 30 + ["validation"] * 10 + ["test"] * 20
+
+
+@pytest.mark.parametrize("given_splits", [True, False])
+@pytest.mark.parametrize("words", ["", "NA", "?", "null"])
+def test_settle_column_without_a_number_in_training_is_refused_by_name(
+    tmp_path: Path, given_splits: bool, words: str
+) -> None:
+    if given_splits:
+        path = table(tmp_path, x=A, gappy=[words] * 30 + ["5"] * 30, y=Y, split=SPLIT)
+        options: dict[str, Any] = {}
+    else:
+        path = table(tmp_path, x=A, gappy=[words] * 42 + ["5"] * 18, y=Y, t=range(COUNT))
+        options = {"time_column": "t"}
+    dataset = UserDataset(path, "table", "regression")
+    with pytest.raises(DataError, match=r"t\.csv: column 'gappy' has no number in the training split; .*--feature-col"):
+        dataset.settle(dataset.Options(target_column="y", **options))
+
+
+def test_settle_several_columns_without_a_number_are_all_named(tmp_path: Path) -> None:
+    late = [""] * 30 + ["5"] * 30
+    path = table(tmp_path, x=A, one=late, two=late, y=Y, split=SPLIT)
+    with pytest.raises(DataError, match="columns 'one', 'two' have no number in the training split"):
+        loaded(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "reported"),
+    [
+        (["7"] * COUNT, True),
+        (["7"] * 30 + [str(n) for n in range(30)], True),
+        (["red"] * COUNT, True),
+        (["red"] * 30 + ["blue"] * 30, True),
+        ([""] * 15 + ["red"] * 45, False),
+        ([""] * 15 + ["7"] * 45, False),
+        ([str(n % 2) for n in range(COUNT)], False),
+        (["7"] + ["8"] * 59, False),
+    ],
+)
+def test_load_constant_columns_are_reported_by_name(tmp_path: Path, cells: list[str], reported: bool) -> None:
+    warnings = loaded(table(tmp_path, x=A, flat=cells, y=Y, split=SPLIT)).warnings
+    message = "constant in the training split, so that nothing can be learned from it: column 'flat'"
+    assert (message in warnings) == reported
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["red", "blue"] * 20 + ["violet"] * 20, {"test": (20, "'violet'")}),
+        (["red", "blue"] * 15 + ["violet"] * 10 + ["red"] * 20, {"validation": (10, "'violet'")}),
+        (["red", "blue"] * 15 + ["v"] * 10 + ["w"] * 20, {"validation": (10, "'v'"), "test": (20, "'w'")}),
+        (["red", "blue"] * 29 + ["", "x"], {"test": (2, "missing, 'x'")}),
+        (["red", "blue"] * 30, {}),
+        (["a", "b", "c"] * 20, {}),
+        (["a"] * 15 + ["b"] * 30 + ["c"] * 15, {"test": (15, "'c'")}),
+        (["a"] * 15 + ["b"] * 25 + [f"c{n}" for n in range(20)], {"test": (20, "'c0', 'c1', 'c2' and 17 more")}),
+    ],
+)
+def test_load_categories_outside_training_are_counted(
+    tmp_path: Path, cells: list[str], expected: dict[str, tuple[int, str]]
+) -> None:
+    warnings = loaded(table(tmp_path, x=A, colour=cells, y=Y, split=SPLIT)).warnings
+    found = [warning for warning in warnings if "do not occur in the training split" in warning]
+    assert found == [
+        f"column 'colour': the categories of {count} {part} rows do not occur in the training split ({shown}); they "
+        "count as none of its categories"
+        for part, (count, shown) in expected.items()
+    ]
+
+
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_load_constant_target_is_reported(tmp_path: Path, part: str) -> None:
+    cells = [3.0] * 30 + Y[30:].tolist() if part == "training" else Y[:40].tolist() + [3.0] * 20
+    warnings = loaded(table(tmp_path, x=A, y=cells, split=SPLIT)).warnings
+    assert f"target 'y' has the same value in all rows of the {part} split" in warnings
+
+
+# ---- names of columns -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        ("height, m", ("height", "m")),
+        ("height,m", ("height", "m")),
+        ("a , b,c", ("a", "b", "c")),
+        ("2", ("2",)),
+        ("3.5", ("3.5",)),
+        ("two words", ("two words",)),
+        ("X", ("X",)),
+        ("50%", ("50%",)),
+        ('say "x"', ('say "x"',)),
+        ("a=b", ("a=b",)),
+    ],
+)
+def test_load_columns_with_unusual_names_can_be_chosen(tmp_path: Path, name: str, listed: tuple[str, ...]) -> None:
+    path = table(tmp_path, **{name: A, "x": B, "other": C, "y": Y})
+    dataset = UserDataset(path, "table", "regression")
+    settled, _ = dataset.settle(dataset.Options(target_column="y", feature_columns=("other", *listed)))
+    assert settled.feature_columns == ("other", name)  # type: ignore[attr-defined]
+    settled, _ = dataset.settle(dataset.Options(target_column=listed, slice_columns=("other", *listed)))
+    assert (settled.target_column, settled.slice_columns) == ((name,), ("other", name))
+
+
+def test_load_columns_that_exist_are_not_joined(tmp_path: Path) -> None:
+    path = table(tmp_path, **{"a": A, "b": B, "a,b": C, "y": Y})
+    dataset = UserDataset(path, "table", "regression")
+    settled, _ = dataset.settle(dataset.Options(target_column="y", feature_columns=("a", "b")))
+    assert settled.feature_columns == ("a", "b")  # type: ignore[attr-defined]
+    path = table(tmp_path, **{"a": A, "a,b": C, "c": B, "y": Y})
+    settled, _ = dataset.settle(dataset.Options(target_column="y", feature_columns=("c", "a", "b")))
+    assert settled.feature_columns == ("c", "a,b")  # type: ignore[attr-defined]
