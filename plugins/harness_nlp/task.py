@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task, UsageError
-from harness_nlp import text
+from harness_nlp import coverage, text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,9 @@ class TextClassification(Task[NlpOptions]):
     Groups: the dataset's groups and ``tokens``, the length before truncation, including special tokens.
     `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the
     fraction of training texts that were truncated; ``unknown_share``, the fraction of ``[UNK]`` among the tokens of the
-    validation split before truncation.
+    validation split before truncation; the same for the other splits, such as ``unknown_share_test``; and
+    ``unreadable_training``, ``unreadable_validation`` and ``unreadable_test``, the number of texts without a known
+    token.
     """
 
     name = "nlp"
@@ -79,7 +81,14 @@ class TextClassification(Task[NlpOptions]):
         dropout=0.1,
     )
     Options = NlpOptions
-    reported = ("unknown_share",)
+    reported = (
+        "unknown_share",
+        "truncated_share_validation",
+        "unreadable_validation",
+        "unknown_share_test",
+        "truncated_share_test",
+        "unreadable_test",
+    )
 
     def prepare(self, data: RawData, options: NlpOptions) -> PreparedData:
         """Tokenize the splits.
@@ -99,8 +108,8 @@ class TextClassification(Task[NlpOptions]):
             learn = text.learn_words if options.vocabulary == "word" else text.learn_vocabulary
             vocabulary = learn(train, options.vocab_size, lowercase=options.lowercase)
             ids = [text.encode(texts, vocabulary, lowercase=options.lowercase) for texts in parts]
-        lengths = _lengths(ids[0]).tolist()
-        max_length = options.max_length or _covering_length(lengths)
+        max_length = options.max_length or _covering_length(_lengths(ids[0]).tolist())
+        by_split, unknown = dict(zip(named, ids, strict=True)), vocabulary.index(text.UNKNOWN)
         splits = [
             Split(
                 inputs=text.pad(rows, vocabulary, max_length),
@@ -122,12 +131,12 @@ class TextClassification(Task[NlpOptions]):
                 details={
                     "vocab_size": len(vocabulary),
                     "pad_id": vocabulary.index(text.PAD),
-                    "unk_id": vocabulary.index(text.UNKNOWN),
+                    "unk_id": unknown,
                     "cls_id": vocabulary.index(text.START),
                     "sep_id": vocabulary.index(text.END),
-                    "truncated_share": sum(length > max_length for length in lengths) / len(lengths),
-                    "unknown_share": _share(ids[1], vocabulary.index(text.UNKNOWN)),
+                    **coverage.details(by_split, unknown, max_length),
                 },
+                warnings=coverage.warnings(by_split, unknown, max_length, options),
             ),
         )
 
@@ -188,9 +197,3 @@ def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = 5
 
     covering = sorted(lengths)[math.ceil(share * len(lengths)) - 1]
     return min(limit, 8 * math.ceil(covering / 8))
-
-
-def _share(rows: Sequence[Sequence[int]], token: int) -> float:
-    """Return the fraction of all tokens that are `token`."""
-    total = sum(map(len, rows))
-    return sum(row.count(token) for row in rows) / total if total else 0.0

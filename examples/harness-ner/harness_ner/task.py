@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,12 @@ from harness_ner.wordpiece import Tokens
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+UNKNOWN_LIMIT = 0.1
+"""Fraction of ``[UNK]`` among the tokens of a split above which a warning is given."""
+TRUNCATED_LIMIT = 0.2
+"""Fraction of truncated sentences in a split above which a warning is given."""
 
 
 class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,7 +55,9 @@ class NamedEntities(Task[NerOptions]):
     Targets: int64 [N, max_length], `harness.IGNORED` where no word starts. Groups: the dataset's groups and ``tokens``,
     the length before truncation, including special tokens. `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``,
     ``cls_id``, ``sep_id``; ``truncated_share``, the fraction of training sentences that were truncated;
-    ``unscored_share``, the fraction of the test split's words that were cut off and are therefore not scored.
+    ``unscored_share``, the fraction of the test split's words that were cut off and are therefore not scored;
+    ``unknown_share_training``, ``unknown_share_validation`` and ``unknown_share_test``, the fraction of ``[UNK]`` among
+    the tokens of the split before truncation.
     """
 
     name = "ner"
@@ -73,7 +81,7 @@ class NamedEntities(Task[NerOptions]):
         dropout=0.1,
     )
     Options = NerOptions
-    reported = ("unscored_share",)
+    reported = ("unscored_share", "unknown_share_validation", "unknown_share_test")
 
     def prepare(self, data: RawData, options: NerOptions) -> PreparedData:
         """Tokenize the splits.
@@ -89,11 +97,11 @@ class NamedEntities(Task[NerOptions]):
         else:
             words = data.train.inputs["words"]
             tokenizer = wordpiece.learn(words, options.vocab_size, lowercase=options.lowercase)
-        tokens = [wordpiece.encode(split.inputs["words"], tokenizer) for split in named.values()]
-        lengths = _lengths(tokens[0])
+        tokens = {name: wordpiece.encode(split.inputs["words"], tokenizer) for name, split in named.items()}
+        lengths, unknown = _lengths(tokens["training"]), tokenizer.token_to_id(wordpiece.UNKNOWN)
         max_length = options.max_length or min(512, 8 * math.ceil(max(lengths.tolist()) / 8))
         train, validation, test = (
-            _prepared(rows, split, tokenizer, max_length) for rows, split in zip(tokens, named.values(), strict=True)
+            _prepared(tokens[name], split, tokenizer, max_length) for name, split in named.items()
         )
         return PreparedData(
             train=train,
@@ -113,7 +121,9 @@ class NamedEntities(Task[NerOptions]):
                     },
                     "truncated_share": float((lengths > max_length).mean()),
                     "unscored_share": 1 - _words(test.targets) / _words(data.test.targets),
+                    **{f"unknown_share_{name}": _unknown_share(rows, unknown) for name, rows in tokens.items()},
                 },
+                warnings=tuple(_warnings(tokens, unknown, max_length, options)),
             ),
         )
 
@@ -143,6 +153,32 @@ def _check(name: str, split: Split) -> None:
     for number, (words, count) in enumerate(zip(split.inputs["words"], counts, strict=True)):
         if len(words) != count or (split.targets[number, :count] == IGNORED).any():
             raise DataError(f"{name} sentence {number} has {len(words)} words but {count} tags; give each word one tag")
+
+
+def _unknown_share(rows: Sequence[Tokens], unknown: int) -> float:
+    """Return the fraction of all tokens that are `unknown`."""
+    total = sum(len(row.ids) for row in rows)
+    return sum(row.ids.count(unknown) for row in rows) / total if total else 0.0
+
+
+def _warnings(
+    tokens: Mapping[str, Sequence[Tokens]], unknown: int, max_length: int, options: NerOptions
+) -> Iterator[str]:
+    """Yield a sentence about each split of which a large part is unknown or truncated."""
+    advice = "raise task.vocab_size" if options.tokenizer is None else "use a checkpoint with another tokenizer"
+    for name, rows in tokens.items():
+        share = _unknown_share(rows, unknown)
+        if share > UNKNOWN_LIMIT:
+            yield f"{share:.1%} of the {name} tokens are [UNK]; {advice}, or check the language of the sentences"
+        lost = sum(row.ids.count(unknown) == len(row.ids) for row in rows)
+        if lost:
+            yield f"{lost:,} of {len(rows):,} {name} sentences consist only of [UNK]; {advice}"
+        cut = int((_lengths(rows) > max_length).sum())
+        if cut > TRUNCATED_LIMIT * len(rows):
+            yield (
+                f"{cut:,} of {len(rows):,} {name} sentences ({cut / len(rows):.1%}) were truncated to {max_length} "
+                "tokens, and the words that were cut off are not scored; set task.max_length to change the limit"
+            )
 
 
 def _lengths(rows: Sequence[Tokens]) -> NDArray[np.int64]:

@@ -109,3 +109,27 @@ def test_checkpoint_options_select_the_tokenizer_of_the_checkpoint(folder: Path,
 def test_task_declares_a_recipe_and_its_metric() -> None:
     assert isinstance(NamedEntities.recipe, Recipe)
     assert NamedEntities.metric in NamedEntities.metrics
+
+
+@pytest.mark.parametrize("letters", [100, 101, 150, 200, 201, 400])
+def test_long_words_are_divided_unless_the_tokenizer_is_published(folder: Path, letters: int) -> None:
+    data = raw(*[f"{'ab' * letters}/B-a is/O"] * 5)
+    learned = prepared(data)
+    assert learned.info.details["unknown_share_test"] == 0
+    assert learned.info.warnings == ()
+    assert (learned.test.targets != IGNORED).sum() == 2 * 5
+    published = prepared(data, tokenizer=str(folder))
+    assert published.info.details["unknown_share_test"] == 0.5
+
+
+@pytest.mark.parametrize(("unknown", "warned"), [(0, False), (1, False), (2, True), (9, True)])
+def test_unknown_tokens_are_a_warning_above_a_tenth(folder: Path, unknown: int, warned: bool) -> None:
+    data = prepared(raw(" ".join(["xyz/O"] * unknown + ["is/O"] * (10 - unknown))), tokenizer=str(folder))
+    assert data.info.details["unknown_share_training"] == unknown / 10
+    assert any("use a checkpoint with another tokenizer" in each for each in data.info.warnings) == warned
+
+
+def test_truncated_and_unknown_sentences_are_counted(folder: Path) -> None:
+    data = prepared(raw("xyz/O", "is/O is/O is/O is/O"), tokenizer=str(folder), max_length=4)
+    assert any(each.startswith("1 of 2 test sentences consist only of [UNK]") for each in data.info.warnings)
+    assert any(each.startswith("1 of 2 test sentences (50.0%) were truncated to 4") for each in data.info.warnings)
