@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task, UsageError
-from harness_nlp import coverage, text
+from harness_nlp import checkpoints, coverage, text
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+LONGEST = 512
+"""Maximum for the default of ``max_length``, in tokens."""
 
 
 class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +33,7 @@ class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     3.1), from 0 to below 1. Special tokens are never replaced."""
     max_length: int | None = None
     """Tokens per example, including ``[CLS]`` and ``[SEP]``; at least 3. If None, the length that covers 99% of the
-    training texts, rounded up to a multiple of 8 and capped at 512."""
+    training texts, rounded up to a multiple of 8 and capped at 512 or at the number of positions of the checkpoint."""
     lowercase: bool = True
     """True if texts are converted to lower case before tokenization."""
     tokenizer: str | None = None
@@ -108,7 +112,7 @@ class TextClassification(Task[NlpOptions]):
             learn = text.learn_words if options.vocabulary == "word" else text.learn_vocabulary
             vocabulary = learn(train, options.vocab_size, lowercase=options.lowercase)
             ids = [text.encode(texts, vocabulary, lowercase=options.lowercase) for texts in parts]
-        max_length = options.max_length or _covering_length(_lengths(ids[0]).tolist())
+        max_length = options.max_length or _covering_length(_lengths(ids[0]).tolist(), limit=_longest(options))
         by_split, unknown = dict(zip(named, ids, strict=True)), vocabulary.index(text.UNKNOWN)
         splits = [
             Split(
@@ -166,6 +170,10 @@ class TextClassification(Task[NlpOptions]):
             )
         return {"tokenizer": str(folder)}
 
+    def check_checkpoint(self, folder: Path, options: NlpOptions) -> None:
+        """Raise `harness.UsageError` if the checkpoint has too few embeddings or positions."""
+        checkpoints.check(folder, options)
+
 
 def _check_texts(name: str, split: Split) -> None:
     for number, value in enumerate(split.inputs["text"]):
@@ -188,7 +196,15 @@ def _lengths(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     return np.array([len(row) + 2 for row in rows], np.int64)
 
 
-def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = 512) -> int:
+def _longest(options: NlpOptions) -> int:
+    """Return the maximum for the default length: 512, or the number of positions of the checkpoint, if smaller."""
+    positions = (
+        None if options.tokenizer is None else checkpoints.sizes(Path(options.tokenizer)).max_position_embeddings
+    )
+    return LONGEST if positions is None else min(LONGEST, max(3, positions))
+
+
+def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = LONGEST) -> int:
     """Return the length that covers the fraction `share` of the examples (nearest rank).
 
     The length is rounded up to a multiple of 8 and capped at `limit`.

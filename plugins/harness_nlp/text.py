@@ -92,13 +92,25 @@ def encode_pretrained(texts: Sequence[Sequence[str]], folder: str) -> tuple[list
     Raises `harness.DataError` if neither can be read, or if the tokenizer does not have BERT's special tokens.
     """
     tokenizer = _pretrained(Path(folder))
+    vocabulary = _vocabulary(tokenizer, folder)
+    return [_ids(tokenizer, part) for part in texts], vocabulary
+
+
+def pretrained_vocabulary(folder: str) -> tuple[str, ...]:
+    """Return the vocabulary of the tokenizer in `folder`, with empty strings for unused ids.
+
+    Raises the same errors as `encode_pretrained`.
+    """
+    return _vocabulary(_pretrained(Path(folder)), folder)
+
+
+def _vocabulary(tokenizer: Any, folder: str) -> tuple[str, ...]:
     ids = tokenizer.get_vocab()
     absent = [token for token in SPECIAL_TOKENS if token not in ids]
     if absent:
         raise DataError(f"the tokenizer in {folder} lacks {', '.join(absent)}; use a WordPiece tokenizer like BERT's")
     pieces = {number: piece for piece, number in ids.items()}
-    vocabulary = tuple(pieces.get(number, "") for number in range(max(pieces) + 1))
-    return [_ids(tokenizer, part) for part in texts], vocabulary
+    return tuple(pieces.get(number, "") for number in range(max(pieces) + 1))
 
 
 def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 
 from harness import IGNORED, DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task, UsageError
@@ -31,7 +32,8 @@ class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum number of WordPiece tokens in the vocabulary, including the special ones; at least 16."""
     max_length: int | None = None
     """Tokens per sentence, including ``[CLS]`` and ``[SEP]``; at least 3. Words that are cut off are not scored. If
-    None, the length of the longest training sentence, rounded up to a multiple of 8 and capped at 512."""
+    None, the length of the longest training sentence, rounded up to a multiple of 8 and capped at 512 or at the number
+    of positions of the checkpoint."""
     lowercase: bool = False
     """True if words are converted to lower case before tokenization. False by default, because names are capitalized
     in many languages."""
@@ -99,7 +101,10 @@ class NamedEntities(Task[NerOptions]):
             tokenizer = wordpiece.learn(words, options.vocab_size, lowercase=options.lowercase)
         tokens = {name: wordpiece.encode(split.inputs["words"], tokenizer) for name, split in named.items()}
         lengths, unknown = _lengths(tokens["training"]), tokenizer.token_to_id(wordpiece.UNKNOWN)
-        max_length = options.max_length or min(512, 8 * math.ceil(max(lengths.tolist()) / 8))
+        longest = 512
+        if options.tokenizer is not None:
+            longest = min(longest, checkpoint_sizes(Path(options.tokenizer)).max_position_embeddings or longest)
+        max_length = options.max_length or min(longest, 8 * math.ceil(max(lengths.tolist()) / 8))
         train, validation, test = (
             _prepared(tokens[name], split, tokenizer, max_length) for name, split in named.items()
         )
@@ -139,6 +144,41 @@ class NamedEntities(Task[NerOptions]):
                 "checkpoint was trained with into this folder"
             )
         return {"tokenizer": str(folder)}
+
+    def check_checkpoint(self, folder: Path, options: NerOptions) -> None:
+        """Raise `harness.UsageError` if the checkpoint has too few embeddings or positions."""
+        sizes = checkpoint_sizes(folder)
+        positions, embeddings = sizes.max_position_embeddings, sizes.vocab_size
+        if positions is not None and options.max_length is not None and positions < options.max_length:
+            raise UsageError(
+                f"task.max_length is {options.max_length}, but the checkpoint {folder} has {positions} positions; set "
+                f"task.max_length={positions} or lower, or use a checkpoint with more positions"
+            )
+        tokens = wordpiece.pretrained(Path(options.tokenizer or folder)).get_vocab_size()
+        if embeddings is not None and embeddings < tokens:
+            raise UsageError(
+                f"the tokenizer in {options.tokenizer or folder} has {tokens} tokens, but the checkpoint {folder} has "
+                f"only {embeddings} embeddings (vocab_size in its config.json); resize the embeddings of the "
+                "checkpoint, or use the tokenizer that it was trained with"
+            )
+
+
+class CheckpointSizes(Struct, frozen=True):
+    """Sizes in a checkpoint's ``config.json``; None if it does not contain them."""
+
+    vocab_size: int | None = None
+    max_position_embeddings: int | None = None
+
+
+def checkpoint_sizes(folder: Path) -> CheckpointSizes:
+    """Return the sizes in ``config.json``, or empty ones without this file. Raises `harness.UsageError`."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return CheckpointSizes()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CheckpointSizes)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from None
 
 
 def _check_names(names: Sequence[str]) -> None:

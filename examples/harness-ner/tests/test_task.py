@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,36 @@ def test_truncated_and_unknown_sentences_are_counted(folder: Path) -> None:
     data = prepared(raw("xyz/O", "is/O is/O is/O is/O"), tokenizer=str(folder), max_length=4)
     assert any(each.startswith("1 of 2 test sentences consist only of [UNK]") for each in data.info.warnings)
     assert any(each.startswith("1 of 2 test sentences (50.0%) were truncated to 4") for each in data.info.warnings)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "problem"),
+    [
+        ({"vocab_size": 12, "max_position_embeddings": 16}, ""),
+        ({"vocab_size": 500}, ""),
+        ({}, ""),
+        ({"vocab_size": 11}, "has 12 tokens, but the checkpoint .* has only 11 embeddings .*; resize the embeddings"),
+        ({"vocab_size": 1}, "has only 1 embeddings"),
+        (
+            {"max_position_embeddings": 15},
+            "max_length is 16, but the checkpoint .* has 15 positions; set task.max_length=15",
+        ),
+        ({"max_position_embeddings": 3}, "has 3 positions"),
+        ({"vocab_size": "many"}, "cannot be read"),
+    ],
+)
+def test_checkpoints_that_are_too_small_are_rejected(folder: Path, sizes: dict[str, object], problem: str) -> None:
+    (folder / "config.json").write_text(json.dumps(sizes))
+    options = NerOptions(tokenizer=str(folder), max_length=16)
+    if not problem:
+        NamedEntities().check_checkpoint(folder, options)
+    else:
+        with pytest.raises(UsageError, match=problem):
+            NamedEntities().check_checkpoint(folder, options)
+
+
+@pytest.mark.parametrize(("positions", "length"), [(4, 4), (8, 8), (9, 9), (512, 24)])
+def test_default_length_is_capped_at_the_positions(folder: Path, positions: int, length: int) -> None:
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": positions}))
+    data = prepared(raw(" ".join(["is/O"] * 20)), tokenizer=str(folder))
+    assert data.info.inputs["input_ids"].shape == (length,)
