@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.analysis.comparison_table import COLUMNS
-from harness.analysis.metrics import METRICS
+from harness.analysis.metrics import METRICS, better_value
 from harness.measure.quality.builtin import METRICS as SCORES
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "report-columns.md"
@@ -30,16 +30,17 @@ DESCRIPTIONS = {
     "reference": "Primary metric of the closed-form solution, for models that have one.",
     "f1_macro": "F1, averaged over classes.",
     "r2": "Coefficient of determination R².",
-    "train_samples_per_s": "Training throughput, median over the steady state.",
-    "inference_samples_per_s": "Inference throughput, median over the steady state.",
+    "train_samples_per_s": "Training throughput in steps on batches, median over the steady state.",
+    "fit_samples_per_s": "Training throughput of backends that fit the whole training split in one call.",
+    "inference_samples_per_s": "Inference throughput, median over the steady state; padding does not count.",
     "train_cost_per_million": "Cost of training on a million samples, with `--price-per-hour`.",
     "inference_cost_per_million": "Cost of predicting a million samples, with `--price-per-hour`.",
     "mfu_percent": "Model FLOPs utilization of training, relative to the measured roofline.",
-    "time_to_target_s": "Training time until the validation score reached the target.",
+    "time_to_target_s": "Training time until the validation score reached the target; empty if any run missed it.",
     "latency_p50_ms": "Median latency of a batch.",
     "latency_p90_ms": "90th percentile of the latency of a batch.",
     "latency_p99_ms": "99th percentile of the latency of a batch.",
-    "host_peak_mib": "Peak resident memory of the process.",
+    "host_peak_mib": "Peak resident memory of the process and of the processes that it started.",
     "device_peak_mib": "Peak device memory allocated by the framework.",
     "reserved_peak_mib": "Peak device memory reserved by the framework.",
     "driver_peak_mib": "Peak device memory of the process according to the driver.",
@@ -71,7 +72,7 @@ def tables() -> dict[str, str]:
     """Return the tables, keyed by the line that precedes each table on the page."""
     columns = [(f"`{c.name}`", c.title, c.unit, c.kind, c.better or "–", DESCRIPTIONS[c.name]) for c in COLUMNS]
     costs = [
-        (f"`{m.name}`", m.unit, _direction(m.higher_is_better), COMPARED[m.compared])
+        (f"`{m.name}`", m.unit, better_value(m.higher_is_better), COMPARED[m.compared])
         for m in METRICS
         if m.compared != "never"
     ]
@@ -80,7 +81,7 @@ def tables() -> dict[str, str]:
             f"`{m.name}`",
             m.objective,
             "that of the target" if m.unit == "target" else m.unit,
-            _direction(m.higher_is_better),
+            better_value(m.higher_is_better),
             DESCRIPTIONS[m.name],
         )
         for m in SCORES
@@ -94,10 +95,6 @@ def tables() -> dict[str, str]:
             ("name", "objective", "unit", "better", "description"), scores
         ),
     }
-
-
-def _direction(higher_is_better: bool) -> str:
-    return "higher" if higher_is_better else "lower"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("harness")
+        return version("ml-harness")
     if name in _modules():
         value = getattr(importlib.import_module(_modules()[name]), name)
         globals()[name] = value

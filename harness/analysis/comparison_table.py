@@ -12,20 +12,22 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 from harness.analysis.differences import IDENTITY, differences
+from harness.analysis.flags import RowFlag, row_flags
 from harness.analysis.formatting import one_line
 from harness.analysis.grouping import group_runs, representative, rival_key
 from harness.analysis.metrics import (
-    BY_FLAG,
+    FIT_THROUGHPUT,
     INFERENCE_THROUGHPUT,
     METRICS,
     TRAIN_THROUGHPUT,
     RunMetric,
+    better_value,
     finite,
-    in_group,
+    meaning,
     score,
+    success,
 )
 from harness.analysis.table import Cell, Column, Row, Table
 from harness.checks.parity.marks import marks
@@ -33,6 +35,7 @@ from harness.checks.parity.verdict import ParityVerdict
 from harness.interfaces import Metric
 from harness.measure import stats
 from harness.measure.quality.builtin import METRICS as QUALITY_METRICS
+from harness.measure.quality.metrics import averaged_over, info_of
 from harness.records import Failure, RunRecord, Success
 
 __all__ = ["COLUMNS", "COSTS", "RATIOS", "Table", "build_table"]
@@ -40,16 +43,17 @@ __all__ = ["COLUMNS", "COSTS", "RATIOS", "Table", "build_table"]
 COSTS = {"train_cost_per_million": TRAIN_THROUGHPUT, "inference_cost_per_million": INFERENCE_THROUGHPUT}
 RATIOS = {"train_ratio": TRAIN_THROUGHPUT, "inference_ratio": INFERENCE_THROUGHPUT}
 """Column name -> throughput from which the ratio is computed."""
-_SECONDARY = tuple(score(metric, None) for metric in QUALITY_METRICS if metric.name in ("f1_macro", "r2"))
+_SECONDARY = tuple(
+    score(metric.name, info_of(metric, None)) for metric in QUALITY_METRICS if metric.name in ("f1_macro", "r2")
+)
 """Scores that have a separate column in addition to the column for the primary metric."""
 
 
 def _column(metric: RunMetric) -> Column:
-    better: Literal["higher", "lower"] = "higher" if metric.higher_is_better else "lower"
-    return Column(metric.name, metric.title, metric.unit, "number", better)
+    return Column(metric.name, metric.title, metric.unit, "number", better_value(metric.higher_is_better))
 
 
-_THROUGHPUTS = in_group("throughput")
+_THROUGHPUTS = (TRAIN_THROUGHPUT, FIT_THROUGHPUT, INFERENCE_THROUGHPUT)
 COLUMNS = (
     *(Column(name, name, "", "text") for name in (*IDENTITY, "options")),
     Column("batch_size", "batch", "", "count"),
@@ -88,7 +92,7 @@ def build_table(
     A row's parity mark comes from the `verdicts` on the computation that it ran or, if there are none, from the marks
     stored in its records. Ratios are omitted for rows whose parity mark is "differs", unless `all_ratios` is True. If
     `price_per_hour` is the hourly price of the machine, the cost columns contain the price of a million samples in the
-    same currency. `metrics` are the scores declared by plugins.
+    same currency. `metrics` are the metrics of plugins, which are needed only for older records.
 
     Rows are ordered by their first runs. A ratio is relative to the first backend among the rows that differ only in
     the backend and its packages. The half-width of a ratio is computed from the half-widths of both means, which are
@@ -115,12 +119,13 @@ def build_table(
                 cells[ratio] = _ratio(mean, base, index == indices[0]) if comparable else Cell(None)
             for cost, metric in COSTS.items():
                 cells[cost] = _cost(measured[index][metric.name], price_per_hour)
-            flags = _changed_code(groups[index]) | _flags(groups[index])
-            for name in flags:
-                column = "quality" if name == "code" else name
-                cells[column] = dataclasses.replace(cells[column], flagged=True)
-            flags |= _data_warnings(groups[index])
-            cells["flags"] = Cell("; ".join(f"{name}: {text}" for name, text in flags.items()))
+            flags = _flags(groups[index], cells, known)
+            for flag in flags:
+                if not flag.columns and flag.name in cells:
+                    cells[flag.name] = Cell(None)
+                for column in flag.columns:
+                    cells[column] = dataclasses.replace(cells[column], flagged=cells[column].value is not None)
+            cells["flags"] = Cell("; ".join(f"{flag.name}: {flag.text}" for flag in flags))
             run_ids = tuple(record.run_id for record in groups[index])
             rows.append(Row({column.name: cells[column.name] for column in COLUMNS}, run_ids))
     return Table(COLUMNS, tuple(rows))
@@ -166,39 +171,16 @@ def _values(record: RunRecord, outcome: Success) -> dict[str, float | None]:
     return values | {metric.name: metric.value(record) for metric in (*_SECONDARY, *METRICS) if metric.name != primary}
 
 
-def _flags(group: list[RunRecord]) -> dict[str, str]:
-    """Return a description for each flagged metric, with the kinds of flags and the number of runs that have them."""
-    done = [record.outcome for record in group if isinstance(record.outcome, Success)]
-    counts: dict[str, Counter[str]] = {}
-    for outcome in done:
-        for metric, kind in dict.fromkeys((BY_FLAG[flag.metric].name, flag.kind) for flag in outcome.flags):
-            counts.setdefault(metric, Counter())[kind] += 1
-    return {
-        metric: ", ".join(
-            kind.replace("_", " ") + (f" ({n} of {len(done)} runs)" if len(done) > 1 else "")
-            for kind, n in kinds.items()
-        )
-        for metric, kinds in counts.items()
-    }
-
-
-def _changed_code(group: list[RunRecord]) -> dict[str, str]:
-    """Return a flag named ``code`` if a plugin's code differs between the successful runs, else an empty dict."""
-    digests: dict[str, set[str]] = {}
-    for record in group:
-        if isinstance(record.outcome, Success):
-            for plugin in record.provenance.plugins:
-                digests.setdefault(plugin.name, set()).update(filter(None, [plugin.code_digest]))
-    changed = [f"{len(known)} versions of plugin {name}" for name, known in digests.items() if len(known) > 1]
-    return {"code": f"the runs used {', '.join(changed)}"} if changed else {}
-
-
-def _data_warnings(group: list[RunRecord]) -> dict[str, str]:
-    """Return a flag named ``data`` if there are warnings about the data of a run, else an empty dict."""
-    found = dict.fromkeys(text for record in group if (info := record.provenance.data) for text in info.warnings)
-    if not found:
-        return {}
-    return {"data": next(iter(found)) if len(found) == 1 else f"{len(found)} warnings"}
+def _flags(group: list[RunRecord], cells: Mapping[str, Cell], metrics: Mapping[str, Metric]) -> list[RowFlag]:
+    """Return the flags of a row, including a note if its quality is averaged over targets of different units."""
+    done = [record for record in group if isinstance(record.outcome, Success)]
+    if not done:
+        return []
+    shown = {name: value for name, cell in cells.items() if isinstance(value := cell.value, float)}
+    flags = list(row_flags(done, shown, [_values(record, success(record)) for record in done]))
+    primary = success(done[0]).scores.primary
+    note = averaged_over(metrics[primary], done[0].provenance.data) if primary in metrics else ""
+    return [*flags, RowFlag(("quality", "reference"), primary, note)] if note else flags
 
 
 def _splits(group: list[RunRecord]) -> str:
@@ -225,15 +207,13 @@ def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric
 
 
 def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str]:
-    """Return the name and the unit of the primary metric, and which direction is better (``higher`` or ``lower``)."""
-    for record in done:
-        if isinstance(record.outcome, Success):
-            name = record.outcome.scores.primary
-            if name not in metrics:
-                return name, "", ""
-            column = _column(score(metrics[name], record.provenance.data))
-            return name, column.unit, column.better
-    return "", "", ""
+    """Return the name and the unit of the primary metric, and which direction is better: ``higher``, ``lower`` or, if
+    this is not known, an empty string."""
+    if not done:
+        return "", "", ""
+    name = success(done[0]).scores.primary
+    column = _column(score(name, meaning(name, done, metrics)))
+    return name, column.unit, column.better
 
 
 def _status(group: list[RunRecord]) -> str:

@@ -15,15 +15,16 @@ from harness.analysis.compare.judge import ALPHA, Comparison, compare
 from harness.analysis.compare.match import Match
 from harness.analysis.differences import IDENTITY, changes, machine_of, software_of
 from harness.analysis.grouping import without_split_digests
-from harness.analysis.metrics import RunMetric, comparable, in_group, success
+from harness.analysis.metrics import RunMetric, comparable, success
 from harness.errors import UnknownNameError
 from harness.measure import stats
 from harness.plugins.catalog import Catalog
 from harness.records import Failure, RunRecord
 from harness.records.store import StoredRun
 
-DEFAULT_METRICS = ("quality", *(metric.name for metric in in_group("throughput")))
-"""``quality`` is the task's primary metric."""
+DEFAULT_METRICS = ("quality", "train_samples_per_s", "fit_samples_per_s", "inference_samples_per_s")
+"""``quality`` is the task's primary metric. Each run has only one of ``train_samples_per_s`` and
+``fit_samples_per_s``."""
 
 
 class Figure(Struct, frozen=True, kw_only=True):
@@ -60,10 +61,11 @@ class History(Struct, frozen=True, kw_only=True):
     points: list[Point]
 
 
-def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str] = DEFAULT_METRICS) -> list[History]:
+def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str] = ()) -> list[History]:
     """Return the histories of these runs, ordered by their first runs.
 
-    Raises `harness.UnknownNameError` for a metric that is missing from all runs.
+    If `metrics` is empty, those in `DEFAULT_METRICS` that the runs have are shown. Raises `harness.UnknownNameError`
+    for a metric that is missing from all runs.
     """
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[StoredRun]]] = {}
     runs = sorted(runs, key=lambda run: run.record.started_at)
@@ -72,13 +74,15 @@ def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str
         key = (run.record.spec.group_key, *machine_of(run.record).values())
         state = tuple(f"{name} {version}" for name, version in sorted(_state(run.record).items()))
         groups.setdefault(key, {}).setdefault(state, []).append(run)
-    known = {name for states in groups.values() for name in _metrics(_done_of(states), catalog)}
+    available = [_metrics(_done_of(states), catalog) for states in groups.values()]
+    known = {name for names in available for name in names}
     for name in metrics:
         if name not in known and known:
             raise UnknownNameError("metric", name, known)
-    pairs = sum(len(states) - 1 for states in groups.values()) * len(metrics)
+    shown = [[name for name in metrics or DEFAULT_METRICS if name in names] for names in available]
+    pairs = sum((len(states) - 1) * len(names) for states, names in zip(groups.values(), shown, strict=True))
     confidence = 1 - ALPHA / max(1, pairs)
-    return [_history(states, catalog, metrics, confidence) for states in groups.values()]
+    return [_history(states, catalog, names, confidence) for states, names in zip(groups.values(), shown, strict=True)]
 
 
 def _history(

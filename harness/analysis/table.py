@@ -56,7 +56,7 @@ class Cell:
 
     @property
     def shown_ci95(self) -> str:
-        """`ci95` as a string; empty if there is no interval."""
+        """`ci95` as a string; empty if there is no interval, or if it has no width (see `rounded`)."""
         if not isinstance(self.value, float) or self.ci95 is None:
             return ""
         return rounded(self.value, self.ci95)[1]

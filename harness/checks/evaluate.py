@@ -62,8 +62,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, timeout_s: float) -> Evaluation:
     """Evaluate the run's saved weights under `backend`.
 
-    Raises `harness.UsageError` for a run without saved weights, `harness.RecordError` for damaged files, and
-    `harness.HarnessError` if the backend fails or the data differ from the run's.
+    Raises `harness.UsageError` for a run without saved weights, `harness.PluginError` if a plugin of the run is
+    missing, `harness.RecordError` for damaged files, and `harness.HarnessError` if the backend fails or the data differ
+    from the run's.
     """
     record = stored.record
     weights = stored.path / WEIGHTS
@@ -76,10 +77,12 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
         raise UsageError(
             f"run {record.run_id!r} has no saved weights; train it again with `harness run ... --save-weights`"
         )
-    family = catalog.model(record.spec.model)[0].name
-    if catalog.network(family, catalog.backend(backend).name) is None:
+    spec = msgspec.structs.replace(record.spec, backend=catalog.backend(backend).name, device=device)
+    catalog = catalog.for_run(record.provenance.plugins)
+    catalog.metrics_of(spec.task)
+    family = catalog.model(spec.model)[0].name
+    if catalog.network(family, backend) is None:
         raise UsageError(f"no plugin provides model {family!r} for backend {backend!r}")
-    spec = msgspec.structs.replace(record.spec, backend=backend, device=device)
     with tempfile.TemporaryDirectory(prefix="harness-evaluate-") as name:
         directory = Path(name)
         evaluated = call_in_child(
@@ -142,7 +145,7 @@ def predict_test_split(job: EvaluationJob, context: ChildContext) -> BackendScor
     data, task = prepared.data, prepared.catalog.task(job.spec.task)
     with opened_session(prepared, saved_weights(Path(job.weights), prepared)) as session:
         outputs = predict(session, data.test, job.spec.recipe.batch_size, data.info.outputs)
-    judge = scorer(data.info, task.metric, [prepared.catalog.metric(name) for name in task.metrics])
+    judge = scorer(data.info, task.metric, prepared.catalog.metrics_of(task.name))
     np.savez(context.directory / ARRAYS, test_outputs=outputs)
     scores = judge.score(data.test.targets, outputs)
     return BackendScores(dataset_digest=data.digest, device=prepared.spec.device, scores=scores)

@@ -17,6 +17,7 @@ import msgspec
 
 from harness.errors import HarnessError
 from harness.execute.child import ChildContext, call_in_child
+from harness.interfaces import DeviceInfo
 from harness.measure.environment import versions
 from harness.measure.roofline import hardware_of, save
 from harness.plugins.catalog import Catalog
@@ -51,7 +52,7 @@ class Rates(msgspec.Struct, frozen=True):
 
 
 def measure(
-    backend: str, catalog: Catalog, *, device: str, precision: Precision, threads: int, environment: Environment
+    backend: str, catalog: Catalog, *, device: DeviceInfo, precision: Precision, threads: int, environment: Environment
 ) -> Roofline | None:
     """Measure a roofline in a child process, and save and return it.
 
@@ -63,20 +64,20 @@ def measure(
     provided = catalog.backends[backend]
     rates = call_in_child(
         measure_rates,
-        RooflineJob(backend=backend, plugin=provided.plugin, device=device, precision=precision, threads=threads),
+        RooflineJob(backend=backend, plugin=provided.plugin, device=device.name, precision=precision, threads=threads),
         timeout_s=LIMIT_S,
         environment=thread_environment(threads) | dict(provided.value.environment),
     )
     if isinstance(rates, Failure):
-        raise HarnessError(f"{backend} on {device}: {rates.message}")
+        raise HarnessError(f"{backend} on {device.name}: {rates.message}")
     if rates is None:
         return None
     roofline = Roofline(
         backend=backend,
-        device=device,
+        device=device.name,
         precision=precision,
         threads=threads,
-        hardware=hardware_of(environment, device),
+        hardware=hardware_of(environment, device.name, device.description),
         versions=versions(provided.value.packages),
         matrix_flops_per_s=rates.matrix_flops_per_s,
         copy_bytes_per_s=rates.copy_bytes_per_s,

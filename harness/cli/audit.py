@@ -44,7 +44,7 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     stored = Store(results_dir(results)).find(run)
     if not isinstance(stored.record.outcome, Success):
         raise UsageError(f"run {stored.record.run_id!r} failed; only successful runs can be audited")
-    catalog = options.catalog()
+    catalog = options.catalog().for_run(stored.record.provenance.plugins)
     siblings = Store(stored.path.absolute().parent).load().runs
     findings = [*on_record(stored, siblings, catalog), *replay(stored, catalog, timeout)]
     write_json(stored.path / AUDIT, findings)

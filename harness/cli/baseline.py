@@ -30,7 +30,11 @@ def baseline(runs: str, file: Path, results: str | None) -> None:
     """
     from harness.analysis.compare.baseline import save
     from harness.analysis.compare.match import find
+    from harness.records import Failure
     from harness.records.store import results_dir
 
     chosen = find(runs, results_dir(results), options.catalog)
+    failed = [run.path.name for run in chosen if isinstance(run.record.outcome, Failure)]
+    if failed:
+        click.echo(f"Warning: failed runs are excluded: {', '.join(failed)}", err=True)
     click.echo(f"Saved {counted(save(file, chosen), 'run')} to {file}")

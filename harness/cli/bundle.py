@@ -40,6 +40,7 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     from harness.analysis.compare.match import find
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import UsageError
+    from harness.plugins.requirements import DISTRIBUTION
     from harness.records.store import results_dir
     from harness.report.bundle.pack import pack
     from harness.report.report import Report
@@ -55,6 +56,6 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
         raise UsageError(f"two of these runs have the id {duplicate!r}; bundle one results directory at a time")
     verdicts = [v for folder in {run.path.parent for run in included} for v in load_verdicts(folder).values()]
     report = Report(runs=tuple(included), catalog=options.catalog(), verdicts=tuple(verdicts), title=title)
-    digest = pack(report, output, version("harness"))
+    digest = pack(report, output, version(DISTRIBUTION))
     size = output.stat().st_size / 2**20
     click.echo(f"{output}: {counted(len(included), 'run')}, {size:.1f} MiB\nmanifest SHA-256 {digest}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ from harness.cli import options
 if TYPE_CHECKING:
     from harness.analysis.compare.gates import Gate
     from harness.analysis.compare.judge import Compared, Comparison
+    from harness.analysis.compare.match import Match
     from harness.records.store import StoredRun
 
 
@@ -28,13 +30,25 @@ if TYPE_CHECKING:
     "--fail-on",
     multiple=True,
     metavar="METRIC:BOUND",
-    help="Exit with status 1 if the whole confidence interval of the change is beyond this bound, such as "
-    "train_samples_per_s:-5% or accuracy:-0.01. Can be repeated.",
+    help="Exit with status 1 if the whole confidence interval of the change is beyond the bound, such as "
+    "train_samples_per_s:-5% or accuracy:-0.01, or if this cannot be checked. Can be repeated.",
+)
+@click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Accept that a bound cannot be checked for some settings, because they have runs on one side only, runs "
+    "without the metric, or too few runs for a confidence interval. It must be checked for at least one setting.",
 )
 @options.format_
 @options.results
 def compare(
-    base: str, new: str, metric: tuple[str, ...], fail_on: tuple[str, ...], format_: str, results: str | None
+    base: str,
+    new: str,
+    metric: tuple[str, ...],
+    fail_on: tuple[str, ...],
+    allow_missing: bool,
+    format_: str,
+    results: str | None,
 ) -> None:
     """Compare two sets of runs, metric by metric: report whether NEW is better or worse than BASE, the change with its
     confidence interval, and the smallest change that these runs could have detected.
@@ -42,12 +56,12 @@ def compare(
     BASE and NEW are each a results directory, a run's directory, a file written by `harness baseline`, a suite file
     (which selects its runs in the results directory), or a substring of the run ids in the results directory. Runs are
     matched by their settings. The remaining runs are matched by task, dataset, model, backend, device and precision,
-    and then by all of these except the backend. Finally, if one group of runs is left on each side, the two groups are
-    compared.
+    and then by all of these except the backend. If each side has runs with one setting only, they are compared even if
+    these differ.
 
     To compare speed, latency and memory, each side needs at least three runs (`harness run --repeat 3`). Quality is
     compared across seeds or splits if there are at least three, and across the examples of one seed otherwise. The exit
-    status is 1 if a --fail-on bound is violated, and 0 otherwise.
+    status is 1 if a --fail-on bound is violated or cannot be checked, and 0 otherwise.
 
     \b
     Examples:
@@ -57,48 +71,74 @@ def compare(
     """
     import msgspec
 
-    from harness.analysis.compare.gates import broken, parse
+    from harness.analysis.compare.gates import check, not_held, parse
     from harness.analysis.compare.judge import compare_all
-    from harness.analysis.compare.match import find, match
-    from harness.errors import UsageError
-    from harness.records import Failure
+    from harness.errors import HarnessError, UnknownNameError, UsageError
     from harness.records.store import results_dir
 
     gates = parse(fail_on)
-    directory = results_dir(results)
+    if allow_missing and not gates:
+        raise UsageError("--allow-missing requires --fail-on")
+    try:
+        matches, left, failed_runs = _matched(base, new, results_dir(results))
+        compared = compare_all(matches, options.catalog(), metric, [gate.metric for gate in gates])
+    except HarnessError as error:
+        if not gates or isinstance(error, UnknownNameError):
+            raise
+        for gate in gates:
+            click.echo(f"Failed: {gate.text}: not checked: {error}", err=True)
+        raise click.exceptions.Exit(1) from None
+    checked = check(gates, matches, compared, unmatched=left, failed=failed_runs)
+    failed = not_held(checked, allow_missing=allow_missing)
+    if format_ == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(compared), indent=1).decode())
+    else:
+        click.echo(render(compared))
+    for result in checked:
+        if result.state != "holds":
+            label = "Failed" if result in failed else "Warning"
+            state = "not checked: " * (result.state == "not checked")
+            parts = filter(None, [label, result.gate.text, result.name, state + result.reason])
+            click.echo(": ".join(parts), err=True)
+    for text in _too_noisy(gates, compared):
+        click.echo(f"Warning: {text}", err=True)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _matched(base: str, new: str, directory: Path) -> tuple[list[Match], list[str], list[str]]:
+    """Return the matches, the names of the settings with runs on one side only, and the failed runs of NEW.
+
+    Excluded runs and doubtful measurements are listed on stderr. Raises `harness.HarnessError` if no runs match or if a
+    record cannot be read.
+    """
+    from harness.analysis.compare.match import find, match
+    from harness.errors import UsageError
+    from harness.records import Failure
+
     sides = {"BASE": find(base, directory, options.catalog), "NEW": find(new, directory, options.catalog)}
+    failed: dict[str, list[str]] = {}
     for side, runs in sides.items():
-        failed_runs = [run for run in runs if isinstance(run.record.outcome, Failure)]
-        if failed_runs:
-            click.echo(
-                f"Warning: {side}: failed runs are excluded: {', '.join(run.path.name for run in failed_runs)}",
-                err=True,
-            )
+        failed[side] = [run.path.name for run in runs if isinstance(run.record.outcome, Failure)]
+        if failed[side]:
+            click.echo(f"Warning: {side}: failed runs are excluded: {', '.join(failed[side])}", err=True)
         for text in _flags(runs):
             click.echo(f"Warning: {side}: {text}", err=True)
     matches, left = match(*sides.values())
     for name in left:
         click.echo(f"Warning: excluded because the other side has no matching runs: {name}", err=True)
     if not matches:
-        raise UsageError("no successful runs of BASE and NEW match; compare runs of the same task, dataset and model")
-    compared = compare_all(matches, options.catalog(), metric, [gate.metric for gate in gates])
-    failed = broken(gates, compared)
-    if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(compared), indent=1).decode())
-    else:
-        click.echo(render(compared))
-    for gate, pair, comparison in failed:
-        click.echo(f"Failed: {gate.text}: {pair.name}: {_change(comparison)}, {_interval(comparison)}", err=True)
-    for text in _unchecked(gates, compared):
-        click.echo(f"Warning: {text}", err=True)
-    if failed:
-        raise click.exceptions.Exit(1)
+        which = next((side for side, names in failed.items() if names and len(names) == len(sides[side])), "")
+        reason = f"all runs of {which} failed" if which else "compare runs of the same task, dataset and model"
+        raise UsageError(f"no successful runs of BASE and NEW match; {reason}")
+    return matches, left, failed["NEW"]
 
 
 def render(compared: Sequence[Compared]) -> str:
     from tabulate import tabulate
 
-    from harness.analysis.metrics import named_with_unit
+    from harness.analysis.compare.gates import shown
+    from harness.analysis.metrics import named_with_unit, unranked_note
 
     parts = []
     for pair in compared:
@@ -108,7 +148,7 @@ def render(compared: Sequence[Compared]) -> str:
                 named_with_unit(comparison.metric, comparison.unit),
                 _number(comparison.base),
                 _number(comparison.new),
-                _change(comparison),
+                shown(comparison.change, comparison.relative),
                 _interval(comparison),
                 "–" if comparison.detectable is None else f"±{_amount(comparison.detectable, comparison.relative)}",
                 comparison.verdict,
@@ -125,35 +165,41 @@ def render(compared: Sequence[Compared]) -> str:
         f"The probability of a false difference in any of {count} comparisons is at most 1% (Bonferroni correction).\n"
         "detectable: the smallest change that would have been detected with probability 0.95."
     )
+    unranked = {c.metric for pair in compared for c in pair.comparisons if c.higher_is_better is None}
+    if unranked:
+        parts.append(unranked_note(sorted(unranked)))
     return "\n\n".join(parts)
 
 
 def _flags(runs: Sequence[StoredRun]) -> list[str]:
     """Return a line for each metric and kind of flag, with the number of flagged runs."""
-    from harness.analysis.metrics import BY_FLAG
+    from harness.analysis.flags import run_flags
     from harness.records import Success
 
     counts: dict[tuple[str, str], int] = {}
     for run in runs:
-        flags = run.record.outcome.flags if isinstance(run.record.outcome, Success) else []
-        for metric, kind in {(flag.metric, flag.kind) for flag in flags}:
+        flags = run_flags(run.record) if isinstance(run.record.outcome, Success) else []
+        for metric, kind in {(flag.columns[0], flag.kind) for flag in flags}:
             counts[metric, kind] = counts.get((metric, kind), 0) + 1
     return [
-        f"{BY_FLAG[metric].name} is flagged for {kind.replace('_', ' ')} in {n} of {len(runs)} runs"
-        for (metric, kind), n in sorted(counts.items())
+        f"{metric} is flagged for {kind} in {n} of {len(runs)} runs" for (metric, kind), n in sorted(counts.items())
     ]
 
 
-def _unchecked(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a line for each bound whose violation could not be detected, because the runs are too few or too noisy."""
+def _too_noisy(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
+    """Return a line for each bound whose violation would not be detected, because the runs are too noisy."""
+    from harness.analysis.compare.gates import bound_on
+
     lines = []
     for gate in gates:
         for comparison in (c for pair in compared for c in pair.comparisons if c.metric == gate.metric):
-            if comparison.low is None:
-                lines.append(f"{gate.text} was not checked: {comparison.evidence}")
-            elif comparison.detectable is not None and comparison.detectable > abs(gate.bound):
+            bound = bound_on(gate, comparison)
+            if bound is not None and comparison.detectable is not None and comparison.detectable > abs(bound):
                 smallest = _amount(comparison.detectable, comparison.relative)
-                lines.append(f"{gate.text}: these runs cannot detect changes smaller than {smallest}; run more repeats")
+                lines.append(
+                    f"{gate.text}: these runs cannot detect changes smaller than {smallest}; run more repeats"
+                    + ", alternating between the two sides" * comparison.relative
+                )
     return lines
 
 
@@ -161,18 +207,12 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}" if abs(value) < 1e6 else f"{value:,.0f}"
 
 
-def _change(comparison: Comparison) -> str:
-    return "–" if comparison.change is None else _signed(comparison.change, comparison.relative)
-
-
 def _interval(comparison: Comparison) -> str:
+    from harness.analysis.compare.gates import shown
+
     if comparison.low is None or comparison.high is None:
         return "–"
-    return " to ".join(_signed(end, comparison.relative) for end in (comparison.low, comparison.high))
-
-
-def _signed(value: float, relative: bool) -> str:
-    return f"{100 * value:+.2f}%" if relative else f"{value:+.4g}"
+    return " to ".join(shown(end, comparison.relative) for end in (comparison.low, comparison.high))
 
 
 def _amount(value: float, relative: bool) -> str:

@@ -114,7 +114,7 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
                 click.echo(f"measuring {name} on {device.name}, {precision}, {count} threads", err=True)
                 try:
                     measured = roofline.measure(
-                        name, catalog, device=device.name, precision=precision, threads=count, environment=environment
+                        name, catalog, device=device, precision=precision, threads=count, environment=environment
                     )
                 except HarnessError as error:
                     problems.append(str(error))
@@ -148,13 +148,14 @@ def diagnose(results: str | None) -> Diagnosis:
     from importlib.metadata import version
 
     from harness.execute.environment import collect
+    from harness.plugins.requirements import DISTRIBUTION
     from harness.records.store import results_dir
 
     catalog = options.catalog(with_failures=True)
     packages = {name for provided in catalog.backends.values() for name in provided.value.packages}
     directory = results_dir(results)
     return Diagnosis(
-        harness=version("harness"),
+        harness=version(DISTRIBUTION),
         environment=collect(sorted(packages)),
         backends=[_state_of(name, catalog) for name in sorted(catalog.backends)],
         plugin_problems={failure.ref.name: failure.message for failure in catalog.failures}

@@ -48,7 +48,7 @@ def history(
       harness history --metric train_samples_per_s --task nlp
       harness history --metric latency_p50_ms,host_peak_mib --format json
     """
-    from harness.analysis.history import DEFAULT_METRICS, histories
+    from harness.analysis.history import histories
     from harness.errors import UsageError
     from harness.records.store import Store, results_dir
 
@@ -61,7 +61,7 @@ def history(
         raise UsageError(
             f"no run in results directory {str(directory)!r} matches; choose another directory with --results DIR"
         )
-    every = histories(chosen, options.catalog(), metric or DEFAULT_METRICS)
+    every = histories(chosen, options.catalog(), metric or ())
     shown = [one for one in every if everything or len(one.points) > 1]
     if format_ == "json":
         print_json(shown)
@@ -78,7 +78,7 @@ def history(
 def render(shown: Sequence[History]) -> str:
     from tabulate import tabulate
 
-    from harness.analysis.metrics import named_with_unit
+    from harness.analysis.metrics import named_with_unit, unranked_note
 
     parts = []
     for one in shown:
@@ -99,6 +99,15 @@ def render(shown: Sequence[History]) -> str:
         align = ["left", "left", "right", *["right", "left"] * len(names), "left"]
         grid = tabulate(rows, headers=headers, tablefmt="simple", colalign=align, disable_numparse=True)
         parts.append(f"{one.name}\n{one.machine}\n\n{grid}")
+    unranked = {
+        figure.metric
+        for one in shown
+        for point in one.points
+        for figure in point.figures
+        if figure.since is not None and figure.since.higher_is_better is None
+    }
+    if unranked:
+        parts.append(unranked_note(sorted(unranked)))
     parts.append(
         "±: half-width of the 95% confidence interval of the mean over runs. "
         "better, worse: significant after Bonferroni correction."

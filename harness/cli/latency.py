@@ -112,8 +112,14 @@ def render(result: LatencyResult) -> str:
         ("engine", f"{measured.engine}: {verdict}"),
         *(("", reason) for reason in measured.reasons),
         ("queries", f"{measured.queries:,} in {measured.seconds:.2f} s, {measured.samples:,} samples"),
-        ("throughput", f"{result.samples_per_s:.5g} samples/s"),
     ]
+    if result.samples_per_s is not None:
+        rows.append(("throughput", f"{result.samples_per_s:.5g} samples/s"))
+    if result.mean_ms is not None:
+        rows.append(("mean", f"{result.mean_ms:.4g} ms"))
+        if chosen.scenario != "server":  # in which the latency includes the time in the queue
+            rate = 1e3 * chosen.samples_per_query / result.mean_ms
+            rows.append((f"{chosen.samples_per_query} / mean", f"{rate:.5g} samples/s, excluding time between queries"))
     if measured.target_qps is not None:
         bound = chosen.latency_bound_ms
         rows.append(("target", f"{measured.target_qps:.5g} queries/s, 99% within {bound or 100:g} ms"))

@@ -177,6 +177,7 @@ def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
     from harness.errors import UnknownNameError, UsageError
     from harness.plugins import discover
     from harness.plugins.find import named
+    from harness.plugins.requirements import DISTRIBUTION
 
     if which is not None and which.endswith(".py"):
         wanted = named(which).value
@@ -186,7 +187,7 @@ def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
     catalog = options.catalog(with_failures=True)
     known = _all(catalog)
     if which is None:
-        refs = [ref for ref in known if ref.distribution != "harness"]
+        refs = [ref for ref in known if ref.distribution != DISTRIBUTION]
         if not refs:
             raise UsageError(
                 "only built-in plugins are installed; pass the name of one of them or the path of your plugin"

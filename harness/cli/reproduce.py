@@ -77,9 +77,14 @@ def reproduce(
     ]
     if not chosen:
         raise UsageError(f"{bundle}: no successful run matches the filters; the bundle contains {_named(loaded.runs)}")
+    catalog = options.catalog()
+    for record in chosen:  # before anything runs
+        own = catalog.for_run(record.provenance.plugins)
+        own.refs_for(record.spec)
+        own.metrics_of(record.spec.task)
     specs = list({record.spec.key: record.spec for record in chosen}.values())
     store = Store(results_dir(results))
-    records = carry_out(specs, options.catalog(), store, quiet=quiet, timeout_s=timeout)
+    records = carry_out(specs, catalog, store, quiet=quiet, timeout_s=timeout)
     here = {spec.key: record for spec, record in zip(specs, records, strict=True)}
     outcomes = []
     for record in {record.spec.key: record for record in chosen}.values():

@@ -82,7 +82,7 @@ class _LazyGroup(SuggestingGroup):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
     epilog="Run `harness COMMAND --help` for the options of a command, with examples.",
 )
-@click.version_option(package_name="harness", message="%(package)s %(version)s")
+@click.version_option(package_name="ml-harness", message="harness %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of errors.")
 def cli(debug: bool) -> None:
     """Benchmark the same model on the same data under different machine-learning frameworks, and compare quality,

@@ -30,6 +30,7 @@ from harness.data.stored_rows import StoredRows
 from harness.data.user_files.dataset import UserDataset
 from harness.interfaces import Dataset, PreparedData, Split
 from harness.plugins.catalog import Catalog
+from harness.plugins.requirements import DISTRIBUTION
 from harness.records import DataInfo, RunSpec
 
 IN_MEMORY_BYTES = 256 * 2**20
@@ -158,7 +159,7 @@ def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
         for root in sorted(roots)
         for path in (sorted(root.rglob("*.py")) if root.is_dir() else [root])
     ]
-    return _digest([sources, _versions({"harness", *(ref.distribution for ref in provided)})])
+    return _digest([sources, _versions({DISTRIBUTION, *(ref.distribution for ref in provided)})])
 
 
 def _versions(distributions: set[str]) -> dict[str, str]:

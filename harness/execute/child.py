@@ -40,6 +40,9 @@ from harness.execute.failures import Ended
 from harness.records import Failure
 from harness.records.store import LOG, write_json
 
+DEFAULT_ENVIRONMENT = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""Environment variables of every child, unless the user sets them. GPUs are numbered as by the driver, so that
+``cuda:N`` is the same GPU in every framework and in NVML."""
 TERM_WAIT_S = 5.0
 """Time between SIGTERM and SIGKILL when a process group is ended, in seconds."""
 MAX_LINE_BYTES = 64 * 2**20
@@ -92,7 +95,7 @@ def call_in_child(
     The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result are decoded
     according to the function's annotations. The child's output goes to ``log.txt`` in `directory`, or in a temporary
     directory if `directory` is None; a failure contains the last lines of this log. The variables in `environment` are
-    added to those of the parent.
+    added to those of the parent and to `DEFAULT_ENVIRONMENT`.
 
     `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. After `timeout_s` seconds,
     or when an exception such as KeyboardInterrupt ends this call, the child's whole process group is ended (SIGTERM,
@@ -214,7 +217,7 @@ def run_process(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**DEFAULT_ENVIRONMENT, **os.environ, **environment},
             pass_fds=passed,
             start_new_session=True,
         )

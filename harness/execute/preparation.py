@@ -187,12 +187,13 @@ def _sources(catalog: Catalog, spec: RunSpec) -> tuple[Task, Dataset, Path | Non
 
 def _prepared(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
     from harness.data.prepared import check, dataset_digest
+    from harness.data.protect import read_only_raw, writable
     from harness.data.raw import check_raw
     from harness.data.suspicions import suspicions
 
     raw = _loaded(dataset, spec)
     check_raw(raw, task.objective)
-    data = task.prepare(raw, msgspec.convert(spec.task_options, task.Options))
+    data = writable(task.prepare(read_only_raw(raw), msgspec.convert(spec.task_options, task.Options)))
     check(data)
     info = msgspec.structs.replace(
         data.info,

@@ -39,6 +39,7 @@ from harness.measure import summary
 from harness.measure.environment import CORE_PACKAGES, versions
 from harness.measure.machine import Machine
 from harness.measure.memory import release_free_memory
+from harness.measure.nvml import gpu_processes
 from harness.measure.phases import Emit, Phases
 from harness.records import (
     DataPrepared,
@@ -149,10 +150,12 @@ class Run:
 
     def go(self) -> Success:
         """Execute the stages of the run in order."""
+        from harness.data.protect import Unchanged
         from harness.measure.quality.scorer import scorer
 
         prepared, machine = self._prepare()
-        judge = scorer(prepared.data.info, self.task.metric, [self._catalog.metric(name) for name in self.task.metrics])
+        unchanged = Unchanged(prepared.data)
+        judge = scorer(prepared.data.info, self.task.metric, self._catalog.metrics_of(self.task.name))
         with contextlib.ExitStack() as stack:
             with self.phases("build"):
                 session = stack.enter_context(self._opened(prepared))
@@ -160,6 +163,7 @@ class Run:
             timed = self._train_and_time(prepared, session, machine, judge)
             scored = self._score(prepared, session, machine, judge, timed)
             clock_s, wall_s = time.perf_counter() - clock_s, time.time() - wall_s
+            unchanged.check(prepared.data, self.backend.name)
             return self._summarize(prepared, machine, timed, scored, clock_s, wall_s)
 
     def _prepare(self) -> tuple[Preparation, Machine]:
@@ -169,10 +173,11 @@ class Run:
             if self.task.objective == "classification":
                 # Import now, so that import time is not attributed to scoring.
                 import sklearn.metrics  # noqa: F401
+            before = gpu_processes() if self.spec.device != "cpu" else {}
             device = choose_device(self.backend, self.spec)
             self.spec = msgspec.structs.replace(self.spec, device=device.name)
             self.learn(device_name=device.description)
-            machine = Machine(device.name)
+            machine = Machine(device.name, gpu_uuid=device.uuid, gpu_processes=before)
         if not is_cached(self._catalog, self.spec):
             with self.phases("prepare"):
                 # Cache the data on disk, so that from here on this run behaves like one that hits the cache.
@@ -192,8 +197,9 @@ class Run:
         from harness.records.arrays import digest
 
         weights, notes = starting_weights(prepared)
+        self.learn(initial_weights_digest=digest(weights) if weights else None)
         with opened_session(prepared, weights) as session:
-            self.learn(initial_weights_digest=digest(weights) if weights else None, notes=session.notes() | notes)
+            self.learn(notes=session.notes() | notes | _gpu_settings(self.spec.device))
             yield session
 
     def _train_and_time(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Timed:
@@ -207,6 +213,7 @@ class Run:
             return Timed(trained, inference.measure(session, data.test, batch_size, spec.protocol, machine.read))
 
     def _score(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer, timed: Timed) -> Scored:
+        from harness.data.protect import read_only_split
         from harness.execute.weights import check, save
         from harness.measure.inference import predict
         from harness.records.arrays import digest
@@ -227,7 +234,7 @@ class Run:
                 timed.training.sample()  # after the predictions, because sampling continues training
         with self.phases("score"):
             reference = None
-            solution = prepared.model.solve(prepared.request.config, data.info, data.train)
+            solution = prepared.model.solve(prepared.request.config, data.info, read_only_split(data.train))
             if solution is not None:
                 session.set_weights(solution)
                 reference = data.test.targets, predict(session, data.test, batch_size, outputs)
@@ -256,7 +263,7 @@ class Run:
         return Success(
             scores=scored.scores,
             curves=trained.curves,
-            speed=summary.speed(trained.first_step_s, train, infer, model),
+            speed=summary.speed(trained.first_step_s, train, infer, model, by_steps=self.backend.trains_by_steps),
             latency=summary.latency(inference),
             memory=summary.memory(self.phases.memory, scored.device_memory),
             model=model,
@@ -303,6 +310,12 @@ def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
         "inference_window_s": np.array([window.seconds for window in timed.timed.windows]),
         "latencies_s": np.array(timed.latencies_s),
     }
+
+
+def _gpu_settings(device: str) -> dict[str, str]:
+    """Return the environment variables that determine which GPU a CUDA device is, for the record."""
+    names = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES") if device.startswith("cuda") else ()
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:

@@ -24,11 +24,15 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     """A device that a backend can use, and the precisions that the backend supports on it."""
 
     name: str
-    """Name of the device: ``cpu``, or a kind and an index, such as ``cuda:0``."""
+    """Name of the device: ``cpu``, or a kind and an index, such as ``cuda:0``. The index of a CUDA device is its number
+    in the CUDA driver, so that ``cuda:N`` is the same GPU for every backend."""
     description: str
     """Human-readable description, such as the product name of a GPU."""
     precisions: tuple[Precision, ...]
     """Supported precisions, which always include ``fp32``."""
+    uuid: str = ""
+    """UUID of an NVIDIA GPU or MIG device, with or without its prefix; empty if the framework does not report it. The
+    core uses it to find the counters of the GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,11 @@ class RooflineKernels:
 
     The core calls the kernels repeatedly and measures the elapsed time. A call may return before the device has
     finished.
+
+    A GPU with a power limit computes faster with constants than with numbers that vary. The inputs of both kernels are
+    therefore standard normal, and the same for every backend: ``standard_normal(shape, numpy.float32)`` of
+    ``numpy.random.default_rng(0)``, called once for each matrix, and converted to the dtype of the precision. A kernel
+    must not use its output as its next input, because the numbers would overflow or vanish.
     """
 
     matrix: Callable[[int], Callable[[], Any]]
@@ -151,7 +160,7 @@ class Session(ABC):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Arrays ``[B, ...]`` by input name. The method must not modify them.
+            Arrays ``[B, ...]`` by input name. The method must not modify them; a run whose data have changed fails.
 
         Returns
         -------
@@ -219,7 +228,8 @@ class Backend(ABC):
     summary: ClassVar[str]
     """One-line description."""
     requires: ClassVar[Mapping[str, str]]
-    """Required modules and the commands that install them. The modules are looked up without being imported."""
+    """Required modules, and the requirement or command that installs each of them, such as ``my-package[extra]`` or
+    ``pip install numpy``. The modules are looked up without being imported."""
     packages: ClassVar[Sequence[str]]
     """Names of the distributions whose versions are stored in the record."""
     environment: ClassVar[Mapping[str, str]] = {}

@@ -93,7 +93,8 @@ class RawData:
     label_names: tuple[str, ...] = ()
     """Names of the classes, in the order of their indices; for regression, names of the targets."""
     details: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-    """Additional information that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression."""
+    """Additional information that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression. If the
+    targets have different units, separate them by commas, as in ``"m, kg"``."""
     warnings: Sequence[str] = ()
     """Sentences about everything in the data that was inferred, dropped, merged or changed, or that looks wrong. They
     are printed with each run and stored in its record."""
@@ -179,7 +180,8 @@ class Dataset(ABC, Generic[OptionsT]):
     task_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Task options for this dataset, such as the vocabulary size, by task name."""
     requires: ClassVar[Mapping[str, str]] = {}
-    """Required modules and the commands that install them. The modules are looked up before any run starts."""
+    """Required modules, and the requirement or command that installs each of them, as in `Backend.requires`. They are
+    looked up before any run starts."""
     files: ClassVar[Sequence[RemoteFile]] = ()
     """Files to download from the publisher; empty if the plugin includes the data."""
     homepage: ClassVar[str] = ""
@@ -273,9 +275,9 @@ class Task(ABC, Generic[OptionsT]):
         Parameters
         ----------
         data : RawData
-            Raw splits. The core has already checked that no split is empty, that inputs and groups have one entry per
-            example, and that targets are valid indices into ``data.label_names`` or, for regression, finite numbers
-            ``[N, T]``.
+            Raw splits, whose arrays are read-only. The core has already checked that no split is empty, that inputs and
+            groups have one entry per example, and that targets are valid indices into ``data.label_names`` or, for
+            regression, finite numbers ``[N, T]``.
         options : Options
             Instance of `Options`.
 

@@ -125,7 +125,7 @@ class Model(ABC, Generic[ConfigT]):
         info : DataInfo
             Description of the prepared data.
         train : Split
-            Prepared training examples.
+            Prepared training examples. The arrays are read-only.
 
         Returns
         -------

@@ -15,7 +15,9 @@ class Metric:
     Notes
     -----
     A metric's function is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`. It returns a
-    float, or None if the metric is undefined. The shapes and dtypes of its arrays depend on the objective:
+    float within `bounds`, or None if the metric is undefined; any other value fails the run. The primary metric of a
+    task must be defined for the test split. The arrays are read-only.
+    Their shapes and dtypes depend on the objective:
 
     - ``classification``: int64 class indices ``[N]`` and float32 logits ``[N, C]``.
     - ``regression``: float64 targets and predictions, both ``[N, T]``, in the unit of the target.
@@ -34,7 +36,8 @@ class Metric:
     summary: str
     """One-line description."""
     unit: str = ""
-    """Unit of the metric's values: empty for a fraction between 0 and 1, ``target`` for the target's unit."""
+    """Unit of the metric's values: empty for a fraction between 0 and 1, ``target`` for the target's unit, or the name
+    of another unit."""
     bounds: tuple[float | None, float | None] = (None, None)
     """Minimum and maximum of the values; None if unbounded."""
 

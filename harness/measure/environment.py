@@ -3,18 +3,21 @@ importing the packages."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.metadata
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from harness.measure.cgroup import available_cores, cpu_groups, cpu_quota
-from harness.records import Environment, Gpu
+from harness.measure.nvml import gpus
+from harness.plugins.requirements import DISTRIBUTION
+from harness.records import Environment
 
-CORE_PACKAGES = ("harness", "msgspec", "numpy", "pandas", "scikit-learn", "scipy")
+CORE_PACKAGES = (DISTRIBUTION, "msgspec", "numpy", "pandas", "scikit-learn", "scipy")
 
 
 def collect(packages: Iterable[str] = ()) -> Environment:
@@ -34,36 +37,17 @@ def collect(packages: Iterable[str] = ()) -> Environment:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the version of each package. Packages that are not installed are omitted."""
+    """Return the version of each package. Packages that are not installed are omitted.
+
+    The version of the distribution that contains this package has the key ``harness``.
+    """
     installed = {}
     for package in packages:
         try:
-            installed[package] = importlib.metadata.version(package)
+            installed["harness" if package == DISTRIBUTION else package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
     return installed
-
-
-def gpus() -> list[Gpu]:
-    """Return the NVIDIA GPUs listed by ``nvidia-smi``; an empty list if no driver is installed."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
-    devices = []
-    for line in (_output(query) or "").splitlines():
-        if line.count(",") < 2:  # "No devices were found"
-            continue
-        name, memory_mib, driver = (part.strip() for part in line.rsplit(",", 2))
-        # The driver reports [N/A] for GPUs that share memory with the host.
-        memory_bytes = int(memory_mib) * 2**20 if memory_mib.isdigit() else 0
-        devices.append(Gpu(name=name, memory_bytes=memory_bytes, driver=driver))
-    return devices
-
-
-def _output(command: list[str]) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def _os_name() -> str:
@@ -81,10 +65,22 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
-        named = _output(["sysctl", "-n", "machdep.cpu.brand_string"])
+        named = _sysctl("machdep.cpu.brand_string")
         if named:
-            return named.strip()
-    return platform.processor() or platform.machine()
+            return named
+    return platform.machine()  # platform.processor() starts a program
+
+
+def _sysctl(name: str) -> str | None:
+    """Return a string that the kernel of macOS reports (sysctlbyname(3)); None on other systems."""
+    size = ctypes.c_size_t()
+    with contextlib.suppress(AttributeError):
+        query = ctypes.CDLL(None).sysctlbyname
+        if query(name.encode(), None, ctypes.byref(size), None, 0) == 0:
+            value = ctypes.create_string_buffer(size.value)
+            if query(name.encode(), value, ctypes.byref(size), None, 0) == 0:
+                return value.value.decode(errors="replace").strip() or None
+    return None
 
 
 def _memory_bytes() -> int:

@@ -60,11 +60,15 @@ class Inference:
 
 
 def measure(session: Session, split: Split, batch_size: int, protocol: Protocol, meter: Meter = Reading) -> Inference:
-    """Time inference while cycling over the batches of the split (at most the first 256 MiB).
+    """Time inference while cycling over the full batches of the split (at most the first 256 MiB).
+
+    Examples that do not fill a batch are not timed: they would have to be padded, and padding must not count as
+    examples. A batch has at most as many examples as the split.
 
     Throughput is measured in windows, in which batches are submitted without waiting for their results. Latency is
     measured for one batch at a time, from inputs in host memory to outputs in host memory.
     """
+    batch_size = min(batch_size, len(split))
     cycle = itertools.cycle(enumerate(_some_batches(split, batch_size)))
     kept: dict[int, NDArray[Any]] = {}
     with session.inference():
@@ -93,9 +97,12 @@ def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], b
 
 
 def _some_batches(split: Split, batch_size: int) -> list[dict[str, NDArray[Any]]]:
-    """Return the first batches of the split, up to `MAX_BYTES`, because all stay in memory while inference is timed."""
+    """Return the first full batches of the split, up to `MAX_BYTES`, because all stay in memory while inference is
+    timed. The split must have at least `batch_size` examples."""
     batches, size = [], 0
-    for inputs, _ in inference_batches(split, batch_size):
+    for inputs, valid in inference_batches(split, batch_size):
+        if valid < batch_size:
+            break
         batches.append(inputs)
         size += sum(array.nbytes for array in inputs.values())
         if size >= MAX_BYTES:

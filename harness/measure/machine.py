@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.measure.cgroup import cpu_groups, quota_throttled_s
-from harness.measure.nvml import NvmlDevice
+from harness.measure.nvml import GpuProcesses, NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
@@ -56,18 +56,27 @@ def total(readings: Sequence[Reading]) -> Reading:
 class Machine:
     """Counters of this machine for a run on `device` (``cpu`` or ``cuda:N``).
 
-    `root` is the directory that contains ``proc`` and ``sys``.
+    `gpu_uuid` is the GPU's UUID, if the framework reports it. `gpu_processes` are the processes on the GPUs before the
+    framework created its CUDA context (see `harness.measure.nvml.gpu_processes`). `root` is the directory that contains
+    ``proc`` and ``sys``.
     """
 
-    def __init__(self, device: str = "cpu", root: Path = Path("/")) -> None:
+    def __init__(
+        self,
+        device: str = "cpu",
+        *,
+        gpu_uuid: str = "",
+        gpu_processes: GpuProcesses | None = None,
+        root: Path = Path("/"),
+    ) -> None:
         self._stat = root / "proc/stat"
         self._cores = _affinity()
         self._groups = cpu_groups(root)
         self._thermal = root / f"sys/devices/system/cpu/cpu{min(self._cores)}/thermal_throttle/package_throttle_count"
         self._rapl = Rapl(root / "sys/class/powercap")
-        self.gpu, self.gpu_reason = _gpu(device)
+        self.gpu, self.gpu_reason = _gpu(device, gpu_uuid, gpu_processes)
         self.gpu_peak_bytes: int | None = None
-        self.gpu_others = self.gpu.others() if self.gpu else 0
+        self.gpu_others = 0
 
     def read(self) -> Reading:
         busy, stolen = self._processor_s()
@@ -136,10 +145,10 @@ class Machine:
 
     def _update_gpu_use(self, gpu: NvmlDevice) -> None:
         """Update the peak GPU memory of this process and the largest number of other processes on the GPU."""
-        own = gpu.own_bytes()
-        if own is not None:
-            self.gpu_peak_bytes = max(own, self.gpu_peak_bytes or 0)
-        self.gpu_others = max(self.gpu_others, gpu.others())
+        use = gpu.use()
+        if use.own_bytes is not None:
+            self.gpu_peak_bytes = max(use.own_bytes, self.gpu_peak_bytes or 0)
+        self.gpu_others = max(self.gpu_others, use.others)
 
     def _processor_s(self) -> tuple[float | None, float | None]:
         """Return busy and stolen seconds for the cores that the process may use; None if /proc/stat is unreadable."""
@@ -207,12 +216,12 @@ class Rapl:
         return microjoules / 1e6
 
 
-def _gpu(device: str) -> tuple[NvmlDevice | None, str]:
+def _gpu(device: str, uuid: str, processes: GpuProcesses | None) -> tuple[NvmlDevice | None, str]:
     kind, _, number = device.partition(":")
     if kind != "cuda":
         return None, "the run did not use a GPU"
     try:
-        return NvmlDevice(int(number or 0)), ""
+        return NvmlDevice(int(number or 0), uuid, processes), ""
     except OSError as error:
         return None, str(error)
 

@@ -1,38 +1,81 @@
-"""Energy, memory and throttling counters for one GPU, read with the NVIDIA Management Library (NVML).
+"""GPUs of this machine, and counters for one of them, read with the NVIDIA Management Library (NVML).
 
-A counter is None if the GPU or driver does not provide it. Device indices are CUDA device indices: positions in
-``CUDA_VISIBLE_DEVICES`` (indices or UUIDs), in PCI bus order (the worker sets ``CUDA_DEVICE_ORDER=PCI_BUS_ID``).
+A counter is None if the GPU or driver does not provide it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
-T = TypeVar("T")
+from harness.measure.cuda_devices import find_device, listed_devices
+from harness.records import Gpu
+
+GpuProcesses = Mapping[str, frozenset[int]]
+"""IDs of the processes that compute on each GPU or MIG device, by its UUID."""
+
+_STATUS = Path("/proc/self/status")
+
+
+class GpuUse(NamedTuple):
+    """Use of a GPU at one moment."""
+
+    own_bytes: int | None
+    """GPU memory used by this process in bytes, including the CUDA context; None if unknown."""
+    others: int
+    """Number of other processes that use the GPU for computing."""
+
+
+def gpus() -> list[Gpu]:
+    """Return the NVIDIA GPUs of this machine; an empty list if the library or the driver is missing."""
+    found: list[Gpu] = []
+    with contextlib.suppress(OSError):
+        nvml = _library()
+        driver = _query(nvml, nvml.nvmlSystemGetDriverVersion) or ""
+        for device in listed_devices(nvml):
+            if device.parent is None:
+                name = _query(nvml, nvml.nvmlDeviceGetName, device.handle) or "unknown"
+                # GPUs that share memory with the host have no memory counter.
+                memory = _query(nvml, nvml.nvmlDeviceGetMemoryInfo, device.handle)
+                found.append(Gpu(name=name, memory_bytes=memory.total if memory else 0, driver=driver))
+    return found
+
+
+def gpu_processes() -> GpuProcesses:
+    """Return the processes that compute on each GPU; an empty mapping if the library or the driver is missing.
+
+    Call this function before a framework creates its CUDA context, and pass the result to `NvmlDevice`.
+    """
+    try:
+        nvml = _library()
+    except OSError:
+        return {}
+    return {device.uuid: frozenset(_processes(nvml, device.handle)) for device in listed_devices(nvml)}
 
 
 class NvmlDevice:
-    """One GPU. Raises `OSError` if the library, the driver or the device is missing."""
+    """The GPU that a framework uses as CUDA device `index`.
 
-    def __init__(self, index: int) -> None:
-        try:
-            import pynvml
-        except ImportError:
-            raise OSError("nvidia-ml-py is not installed; run: pip install nvidia-ml-py") from None
-        self._nvml: Any = pynvml
-        try:
-            pynvml.nvmlInit()
-            self._handle = _handle(pynvml, index)
-            self.name = str(pynvml.nvmlDeviceGetName(self._handle))
-        except pynvml.NVMLError as error:
-            raise OSError(f"NVML: {error}") from None
-        self._before = self._processes()
+    `uuid` is the UUID that the framework reports, if it does. `before` contains the processes that computed on the GPUs
+    before the framework created its CUDA context; without it, the current ones are used. Raises `OSError` if the
+    library, the driver or the device is missing, or if it is unknown which GPU the device is.
+    """
+
+    def __init__(self, index: int, uuid: str = "", before: GpuProcesses | None = None) -> None:
+        self._nvml: Any = _library()
+        device = find_device(listed_devices(self._nvml), index, uuid)
+        self.uuid = device.uuid
+        self._handle = device.handle
+        self._before = (gpu_processes() if before is None else before).get(device.uuid, frozenset())
+        self._own: frozenset[int] = frozenset()
+        """IDs of the processes one of which is this process."""
 
     def energy_j(self) -> float | None:
         """Return the energy in joules since the driver was loaded (Volta and later GPUs)."""
-        millijoules = self._query(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+        millijoules = self._query(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
         return None if millijoules is None else millijoules / 1e3
 
     def throttled_s(self) -> float | None:
@@ -44,44 +87,67 @@ class NvmlDevice:
         known = [seconds for seconds in times if seconds is not None]
         return sum(known) if known else None
 
-    def own_bytes(self) -> int | None:
-        """Return the GPU memory used by this process in bytes, including the CUDA context; None if unknown.
+    def use(self) -> GpuUse:
+        """Return the memory used by this process and the number of other processes.
 
-        In a container, the driver may report a different ID for this process. In that case, if exactly one process has
-        appeared since this object was created, it is assumed to be this process.
+        In a container, the driver may report the process IDs of the host, which this process cannot know. It is then
+        one of the processes that have appeared since its CUDA context was created. If several have appeared by the
+        first call, its memory is unknown until the others have ended, but the number of others is exact.
         """
-        now = self._processes()
-        mine = now.get(os.getpid())
-        if mine is None:
-            new = [size for pid, size in now.items() if pid not in self._before]
-            mine = new[0] if len(new) == 1 else None
-        return mine or None
-
-    def others(self) -> int:
-        """Return the number of other processes that use the GPU for computing."""
-        now = self._processes()
-        own = os.getpid() in now or bool(now.keys() - self._before.keys())
-        return len(now) - own
+        now = _processes(self._nvml, self._handle)
+        new = now.keys() - self._before
+        self._own = frozenset(new & _own_ids() or new & self._own or new)
+        sizes = [now[pid] for pid in self._own]
+        return GpuUse(own_bytes=sizes[0] if len(sizes) == 1 else None, others=len(now) - bool(self._own))
 
     def _violation_s(self, policy: int) -> float | None:
-        status = self._query(lambda: self._nvml.nvmlDeviceGetViolationStatus(self._handle, policy))
+        status = self._query(self._nvml.nvmlDeviceGetViolationStatus, policy)
         return None if status is None else status.violationTime / 1e9
 
-    def _processes(self) -> dict[int, int]:
-        processes = self._query(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)) or []
-        return {process.pid: process.usedGpuMemory or 0 for process in processes}
-
-    def _query(self, function: Callable[[], T]) -> T | None:
-        """Return the result of an NVML function; None if it raises an NVML error."""
-        try:
-            return function()
-        except self._nvml.NVMLError:
-            return None
+    def _query(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return _query(self._nvml, function, self._handle, *arguments)
 
 
-def _handle(pynvml: Any, index: int) -> Any:
-    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    name = visible[index] if index < len(visible) else str(index)
-    if name.isdigit():
-        return pynvml.nvmlDeviceGetHandleByIndex(int(name))
-    return pynvml.nvmlDeviceGetHandleByUUID(name)
+def _library() -> Any:
+    """Return the initialized module ``pynvml``. Raises `OSError` if the library or the driver is missing."""
+    try:
+        import pynvml
+    except ImportError:
+        raise OSError("nvidia-ml-py is not installed; run: pip install nvidia-ml-py") from None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise OSError(f"NVML: {error}") from None
+    return pynvml
+
+
+def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
+    """Return the memory in bytes of each process that computes on a device, by process ID; None if unknown.
+
+    Drivers report a size that they do not know as not available or as zero.
+    """
+    listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle)
+    if listed is None:  # drivers older than R510
+        listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses_v2, handle)
+    sizes: dict[int, int | None] = {}
+    for process in listed or []:
+        sizes[process.pid] = ((sizes.get(process.pid) or 0) + (process.usedGpuMemory or 0)) or None
+    return sizes
+
+
+def _own_ids() -> set[int]:
+    """Return the IDs of this process in its PID namespace and, as far as they are visible, in the enclosing ones."""
+    ids = {os.getpid()}
+    with contextlib.suppress(OSError, ValueError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("NSpid:"):
+                ids.update(map(int, line.split()[1:]))
+    return ids
+
+
+def _query(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result of an NVML function; None if it raises an NVML error, such as for a missing counter."""
+    try:
+        return function(*arguments)
+    except (nvml.NVMLError, nvml.NVMLLibraryMismatchError):
+        return None

@@ -22,7 +22,8 @@ def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
     """
     spec, environment = record.spec, record.environment
     known = {name: version for name, version in environment.packages.items() if name in packages}
-    path = _path(spec.backend, spec.device, spec.precision, spec.threads, hardware_of(environment, spec.device), known)
+    hardware = hardware_of(environment, spec.device, record.provenance.device_name or "")
+    path = _path(spec.backend, spec.device, spec.precision, spec.threads, hardware, known)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Roofline)
     except (OSError, msgspec.DecodeError):
@@ -49,8 +50,6 @@ def _path(backend: str, device: str, precision: str, threads: int, hardware: str
     return cache_dir() / "rooflines" / f"{backend}-{hashlib.sha256(identity).hexdigest()[:16]}.json"
 
 
-def hardware_of(environment: Environment, device: str) -> str:
-    """Return the name of the GPU if the device is ``cuda:N``, otherwise the name of the CPU."""
-    kind, _, number = device.partition(":")
-    gpus = environment.gpus
-    return gpus[int(number or 0)].name if kind == "cuda" and int(number or 0) < len(gpus) else environment.cpu
+def hardware_of(environment: Environment, device: str, description: str) -> str:
+    """Return the name of the CPU if the device is ``cpu``, otherwise the backend's description of the device."""
+    return environment.cpu if device == "cpu" else description

@@ -60,14 +60,18 @@ def energy(train: MeasuredThroughput, inference: MeasuredThroughput, machine: Ma
     return machine.energy(train.passed, train.samples, inference.passed, inference.samples)
 
 
-def speed(first_step_s: float, train: MeasuredThroughput, inference: MeasuredThroughput, info: ModelInfo) -> Speed:
+def speed(
+    first_step_s: float, train: MeasuredThroughput, inference: MeasuredThroughput, info: ModelInfo, *, by_steps: bool
+) -> Speed:
+    """Return the speed of a run. If `by_steps` is false, there is no backward pass whose FLOPs could be counted."""
     return Speed(
         train_samples_per_s=train.samples_per_s,
         inference_samples_per_s=inference.samples_per_s,
         first_step_s=first_step_s,
         train=train.steady,
         inference=inference.steady,
-        train_flops_per_s=train.samples_per_s * 3 * info.flops_per_sample,
+        train_flops_per_s=train.samples_per_s * 3 * info.flops_per_sample if by_steps else None,
+        by_steps=by_steps,
     )
 
 

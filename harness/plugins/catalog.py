@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.errors import HarnessError, PluginError, UnknownNameError
 from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
-from harness.plugins.failures import PluginFailure
+from harness.plugins.failures import PluginFailure, not_loaded
 from harness.plugins.find import core
 from harness.records import PluginRef, RunSpec
 
@@ -54,6 +54,12 @@ class Catalog:
     failures: tuple[PluginFailure, ...] = ()
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
     """Explanations of name conflicts, by (kind, name). Conflicting names are absent from the dictionaries above."""
+    recorded: tuple[PluginRef, ...] = ()
+    """Plugins that a stored run used. If a name is not found, the error says how to load those that are missing."""
+
+    def for_run(self, plugins: Iterable[PluginRef]) -> Catalog:
+        """Return a copy for repeating a stored run that used these plugins."""
+        return replace(self, recorded=tuple(plugins))
 
     def plugin(self, name: str) -> PluginRef:
         """Return the loaded plugin with this name. A plugin is named after its entry point or file."""
@@ -63,6 +69,11 @@ class Catalog:
         return refs[name]
 
     def task(self, name: str) -> Task:
+        """Return the task with this name.
+
+        Raises `harness.PluginError` if several plugins provide it, or if a plugin in `recorded` is missing here, and
+        `harness.UnknownNameError` otherwise. The methods for other kinds of objects raise the same errors.
+        """
         return self._get("task", self.tasks, name).value
 
     def dataset(self, name: str) -> Dataset:
@@ -73,6 +84,10 @@ class Catalog:
 
     def metric(self, name: str) -> Metric:
         return self._get("metric", self.metrics, name).value
+
+    def metrics_of(self, task: str) -> list[Metric]:
+        """Return the metrics of a task."""
+        return [self.metric(name) for name in self.task(task).metrics]
 
     def reporter(self, name: str) -> Reporter:
         return self._get("report format", self.reporters, name).value
@@ -93,15 +108,24 @@ class Catalog:
         return provided.value if provided else None
 
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
-        """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds."""
+        """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds.
+
+        A metric of the task that no plugin provides is omitted. Raises the errors of `task` for any other name that is
+        not found.
+        """
+        task = self._get("task", self.tasks, spec.task)
         model, _ = self.model(spec.model)
+        backend = self._get("backend", self.backends, spec.backend)
+        if (model.name, spec.backend) not in self.networks:
+            networks = (f"{family}/{framework}" for family, framework in self.networks)
+            raise self._unknown("network", f"{model.name}/{spec.backend}", networks)
         used: list[Provided[Any]] = [
-            self.tasks[spec.task],
-            *([self.datasets[spec.dataset]] if spec.source is None else []),
+            task,
+            *([self._get("dataset", self.datasets, spec.dataset)] if spec.source is None else []),
             self.models[model.name],
-            self.backends[spec.backend],
+            backend,
             self.networks[model.name, spec.backend],
-            *(self.metrics[name] for name in self.tasks[spec.task].value.metrics if name in self.metrics),
+            *(self.metrics[name] for name in task.value.metrics if name in self.metrics),
         ]
         return tuple(dict.fromkeys(provided.plugin for provided in used if provided.plugin not in core()))
 
@@ -113,6 +137,8 @@ class Catalog:
     def _unknown(self, kind: str, name: str, known: Iterable[str]) -> HarnessError:
         if (kind, name) in self.conflicts:
             return PluginError(self.conflicts[kind, name])
+        if missing := not_loaded(self.recorded, [plugin.ref for plugin in self.plugins], self.failures):
+            return PluginError(f"the {kind} {name!r} of the run is not available here: {missing}")
         hint = "".join(
             f"\n  plugin {f.ref.name!r} ({f.ref.distribution}) is not loaded: {f.message}" for f in self.failures
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sysconfig
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,35 @@ class PluginFailure:
 
     ref: PluginRef
     message: str
+
+
+def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
+    """Return how to load each of the wanted plugins that is not loaded in the same version; "" if all are."""
+    here = {ref.name: ref for ref in loaded}
+    reasons = {failure.ref.name: failure.message for failure in failures}
+    texts = []
+    for ref in wanted:
+        origin = _origin(ref)
+        if ref.name not in here:
+            why = f" ({reasons[ref.name]})" if ref.name in reasons else ""
+            texts.append(f"plugin {ref.name!r} ({origin}) is not loaded{why}; {_how_to_load(ref)}")
+        elif (here[ref.name].distribution, here[ref.name].version) != (ref.distribution, ref.version):
+            texts.append(f"plugin {ref.name!r} is from {_origin(here[ref.name])}, but was from {origin} in the run")
+    return "; ".join(texts)
+
+
+def _origin(ref: PluginRef) -> str:
+    unpackaged = ref.distribution in ("file", "module")
+    return f"{ref.distribution} {ref.value if unpackaged else ref.version}".strip()
+
+
+def _how_to_load(ref: PluginRef) -> str:
+    if ref.distribution == "file":
+        return f"pass --plugin {ref.value} or another path of the file, or list it in HARNESS_PLUGINS"
+    if ref.distribution == "module":
+        return f"pass --plugin {ref.value}, or list it in HARNESS_PLUGINS"
+    named = f", and pass --plugin {ref.value}" if ref.name == ref.value else ""
+    return f"run: pip install {ref.distribution}{named}"
 
 
 def describe(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.plugins.failures import PluginFailure
 from harness.plugins.hookspecs import GROUP
+from harness.plugins.requirements import DISTRIBUTION
 from harness.records import PluginRef
 
 EXTRA, DISABLED = "HARNESS_PLUGINS", "HARNESS_DISABLE_PLUGINS"
@@ -56,9 +57,9 @@ def find(extra: Iterable[str] = ()) -> tuple[list[PluginRef], list[PluginFailure
 @cache
 def core() -> tuple[PluginRef, ...]:
     """Return the core plugins."""
-    version = importlib.metadata.version("harness")
+    version = importlib.metadata.version(DISTRIBUTION)
     return tuple(
-        PluginRef(name=name, value=module, distribution="harness", version=version) for name, module in CORE.items()
+        PluginRef(name=name, value=module, distribution=DISTRIBUTION, version=version) for name, module in CORE.items()
     )
 
 

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from harness.errors import PluginError
 from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
 from harness.plugins.catalog import Catalog, Provided
-from harness.records import PluginRef
+from harness.records import MetricInfo, PluginRef
 
 _TASK = ("name", "kind", "produces", "objective", "summary", "default_dataset", "default_model", "metric", "metrics")
 YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
@@ -52,8 +54,41 @@ def check_offer(hook: str, value: Any) -> None:
     for name in names:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(f"{hook} yielded the invalid name {name!r}; use only letters, digits and . _ + -")
+    if isinstance(value, Metric):
+        _check_metric(value)
     if isinstance(value, Task) and value.metric not in value.metrics:
         raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not in its metrics; add it")
+
+
+RESERVED = frozenset(
+    (
+        *("backend", "batch_size", "cost", "data", "dataset", "device", "failures", "flags", "loss", "metric"),
+        *("metric_better", "metric_unit", "model", "options", "parity", "precision", "quality", "reference", "runs"),
+        *("seeds", "status", "task", "train_cost_per_million", "inference_cost_per_million", "train_ratio"),
+        *("inference_ratio", "train_samples_per_s", "fit_samples_per_s", "inference_samples_per_s", "mfu_percent"),
+        *("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "time_to_target_s", "host_peak_mib"),
+        *("device_peak_mib", "reserved_peak_mib", "driver_peak_mib", "train_cpu_j_per_sample"),
+        *("train_gpu_j_per_sample", "inference_cpu_j_per_sample", "inference_gpu_j_per_sample"),
+    )
+)
+"""Names that metrics must not have: the columns of the comparison table, its costs, and other names in reports."""
+
+
+def _check_metric(metric: Metric) -> None:
+    """Raise `harness.PluginError` for a reserved name, and unless a record can store the metric's direction,
+    bounds, unit and summary."""
+    if metric.name in RESERVED:
+        raise PluginError(f"a metric cannot have the name {metric.name!r}, which is a column of reports; rename it")
+    fields = {"higher_is_better": metric.higher_is_better, "bounds": metric.bounds, "unit": metric.unit}
+    try:
+        declared = msgspec.convert({**fields, "title": metric.summary}, MetricInfo)
+    except msgspec.ValidationError as error:
+        raise PluginError(f"metric {metric.name!r} is not valid: {error}") from None
+    low, high = declared.bounds
+    if low is not None and high is not None and not low <= high:
+        raise PluginError(
+            f"metric {metric.name!r} has the bounds {low:g} and {high:g}; the first must be the smaller one"
+        )
 
 
 def enter(offers: Iterable[Offer], catalog: Catalog) -> None:

@@ -1,22 +1,65 @@
-"""Find required modules that are not installed."""
+"""Find required modules that are not installed, and the commands that install them."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import json
+import re
+import shlex
 import sys
 from collections.abc import Mapping
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+DISTRIBUTION = "ml-harness"
+"""Name of the distribution that contains this package. The name ``harness`` belongs to another project."""
 
 
 def missing(requires: Mapping[str, str]) -> str | None:
     """Return a message that lists missing modules and the commands that install them; None if all are installed.
 
-    `requires` maps module names to install commands. The modules are not imported.
+    `requires` maps module names to install commands or requirements (see `install_command`). The modules are not
+    imported.
     """
     absent = [module for module in requires if not _importable(module)]
     if not absent:
         return None
-    commands = dict.fromkeys(requires[module] for module in absent)
+    commands = dict.fromkeys(install_command(requires[module]) for module in absent)
     return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed; run: {' && '.join(commands)}"
+
+
+def install_command(requirement: str) -> str:
+    """Return the command that installs a requirement, such as ``ml-harness[torch]``.
+
+    If the distribution is already installed from a local folder or file, or from a repository, the command installs it
+    from there (PEP 610), because an index may not have it. A text with blanks is a command, which is returned
+    unchanged.
+    """
+    parts = re.fullmatch(r"([\w.-]+)(\[[\w., -]+\])?", requirement)
+    if parts is None:
+        return requirement
+    name, extras = parts[1], (parts[2] or "").replace(" ", "")
+    origin = _origin(name)
+    url = str(origin.get("url", ""))
+    if "dir_info" in origin and url.startswith("file:"):
+        editable = "--editable " if origin["dir_info"].get("editable") else ""
+        return f"pip install {editable}{shlex.quote(url2pathname(urlparse(url).path) + extras)}"
+    if url:
+        revision = origin.get("vcs_info", {})
+        source = f"{revision['vcs']}+{url}@{revision['commit_id']}" if revision else url
+        return f"pip install {shlex.quote(f'{name}{extras} @ {source}')}"
+    return f"pip install {shlex.quote(name + extras)}"
+
+
+def _origin(name: str) -> dict[str, dict[str, str]]:
+    """Return the contents of ``direct_url.json`` of an installed distribution; empty if it has none."""
+    try:
+        text = importlib.metadata.distribution(name).read_text("direct_url.json")
+        origin = json.loads(text or "{}")
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return {}
+    return origin if isinstance(origin, dict) else {}
 
 
 def _importable(module: str) -> bool:

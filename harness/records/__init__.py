@@ -28,6 +28,7 @@ from harness.records.record import (
     Gpu,
     Latency,
     Memory,
+    MetricInfo,
     ModelInfo,
     Outcome,
     ParityMark,
@@ -39,6 +40,7 @@ from harness.records.record import (
     Speed,
     Steady,
     Success,
+    TargetScore,
     TimeToTarget,
 )
 from harness.records.spec import (
@@ -78,6 +80,7 @@ __all__ = [
     "InputSpec",
     "Latency",
     "Memory",
+    "MetricInfo",
     "ModelInfo",
     "NamedProtocol",
     "Objective",
@@ -99,5 +102,6 @@ __all__ = [
     "Speed",
     "Steady",
     "Success",
+    "TargetScore",
     "TimeToTarget",
 ]

@@ -1,4 +1,4 @@
-"""Functions that read a run's raw samples from ``arrays.npz`` and compute digests of arrays."""
+"""Functions that read a run's raw samples from ``arrays.npz``, make arrays read-only and compute their digests."""
 
 from __future__ import annotations
 
@@ -82,6 +82,24 @@ def _array_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     from numpy.lib.format import read_array_header_1_0
 
     return read_array_header_1_0(io.BytesIO(header))
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a read-only view of an array, without copying it.
+
+    The view's base is a read-only buffer, so numpy refuses to make the view writable again. Subclasses of arrays, and
+    dtypes without a buffer interface, such as dates, get an ordinary read-only view.
+    """
+    import numpy as np
+
+    if type(array) in (np.ndarray, np.memmap):
+        try:
+            return np.asarray(array.data.toreadonly())
+        except (ValueError, TypeError):
+            pass
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def digest(arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -27,6 +27,16 @@ class ClassScore(Struct, frozen=True, kw_only=True):
     """Number of test examples in the class."""
 
 
+class TargetScore(Struct, frozen=True, kw_only=True):
+    """Scores for one target of a regression on the test split."""
+
+    label: str
+    unit: str
+    """Unit of the target; empty if it is unknown."""
+    scores: dict[str, float | None]
+    """Values of the built-in metrics of the task on this target alone."""
+
+
 class SliceScore(Struct, frozen=True, kw_only=True):
     """The primary metric on the test examples that share one value of a group."""
 
@@ -38,6 +48,21 @@ class SliceScore(Struct, frozen=True, kw_only=True):
     """Number of test examples in the slice."""
     score: float | None
     """Primary metric; None if the metric is undefined for these examples."""
+
+
+class MetricInfo(Struct, frozen=True, kw_only=True):
+    """Meaning of a score, as declared by the plugin that provides the metric.
+
+    It is stored with the scores, so that a record can be interpreted on a machine without the plugin.
+    """
+
+    higher_is_better: bool
+    title: str = ""
+    """One-line description of the metric."""
+    unit: str = ""
+    """Unit of the scores; empty for fractions."""
+    bounds: tuple[float | None, float | None] = (None, None)
+    """Minimum and maximum of the scores; None if unbounded."""
 
 
 class Scores(Struct, frozen=True, kw_only=True):
@@ -55,10 +80,14 @@ class Scores(Struct, frozen=True, kw_only=True):
     """Scores for each class; empty unless the objective is classification."""
     confusion: list[list[int]] = []
     """Confusion matrix, with true classes as rows and predicted classes as columns."""
+    per_target: list[TargetScore] = []
+    """Scores for each target of a regression with several targets. The scores in `test` are averages over them."""
     slices: list[SliceScore] = []
     """Scores for each slice of the test split."""
     intervals: dict[str, tuple[float, float]] = {}
     """95% bootstrap confidence intervals over the test examples, by metric. Some metrics have no interval."""
+    metrics: dict[str, MetricInfo] = {}
+    """Meaning of each score, by metric; empty in older records."""
 
 
 class Steady(Struct, frozen=True, kw_only=True):
@@ -85,6 +114,7 @@ class Speed(Struct, frozen=True, kw_only=True):
 
     train_samples_per_s: float | None
     inference_samples_per_s: float | None
+    """Examples per second in full batches. Padding is not counted."""
     first_step_s: float
     """Duration of the first training step, which includes compilation and allocation."""
     train: Steady | None
@@ -93,7 +123,11 @@ class Speed(Struct, frozen=True, kw_only=True):
     """Steady state of inference."""
     train_flops_per_s: float | None = None
     """Three times the FLOPs of the forward pass for one sample, multiplied by `train_samples_per_s`. The backward pass
-    is counted as two forward passes."""
+    is counted as two forward passes. None if `by_steps` is False."""
+    by_steps: bool | None = None
+    """True if each training step processed one batch; False if each step fitted the model from scratch to the whole
+    training split, so that the training throughput cannot be compared with that of models trained in steps. None in
+    older records."""
 
 
 FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load"]
@@ -315,7 +349,7 @@ class Roofline(Struct, frozen=True, kw_only=True):
     precision: Precision
     threads: int
     hardware: str
-    """Name of the CPU or GPU."""
+    """Name of the CPU, or the backend's description of another device."""
     versions: dict[str, str]
     """Versions of the backend's packages."""
     matrix_flops_per_s: float

@@ -225,6 +225,19 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     """Warnings about the data from the dataset, the task and the core's own checks."""
 
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Unit of each regression target, with an empty string for an unknown unit; empty for other objectives.
+
+        The entry ``target_unit`` of `details` contains the unit that all targets share, or one unit per target,
+        separated by commas.
+        """
+        if self.objective != "regression":
+            return ()
+        stated = str(self.details.get("target_unit", ""))
+        parts = tuple(part.strip() for part in stated.split(","))
+        return parts if len(parts) == self.outputs else (stated,) * self.outputs
+
     def in_target_unit(self, values: NDArray[Any]) -> NDArray[Any]:
         """Convert standardized targets or predictions to the unit of the original targets.
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from harness.analysis.metrics import BY_FLAG, INFERENCE_THROUGHPUT, MFU, TRAIN_THROUGHPUT, RunMetric, in_group, success
+from harness.analysis.flags import run_flags
+from harness.analysis.metrics import (
+    FIT_THROUGHPUT,
+    HOST_PEAK,
+    INFERENCE_THROUGHPUT,
+    MFU,
+    TRAIN_THROUGHPUT,
+    RunMetric,
+    fitted_in_one_call,
+    in_group,
+    success,
+)
 
 if TYPE_CHECKING:
     from harness.records import Energy, RunRecord, Steady, Success
@@ -34,14 +45,18 @@ def sections(record: RunRecord) -> Iterator[Section]:
     outcome = success(record)
     speed, latency = outcome.speed, outcome.latency
     flops = speed.train_flops_per_s
+    if fitted_in_one_call(record):
+        training = [_throughput(FIT_THROUGHPUT, record, speed.train)]
+    else:
+        share = _unit(flops and flops / 1e9, "GFLOP/s", _share_of_peak(record))
+        training = [_throughput(TRAIN_THROUGHPUT, record, speed.train), (TRAIN_THROUGHPUT.part, share)]
     yield (
         "speed (steady state)",
         [
-            _throughput(TRAIN_THROUGHPUT, record, speed.train),
-            (TRAIN_THROUGHPUT.part, _unit(flops and flops / 1e9, "GFLOP/s", _share_of_peak(record))),
+            *training,
             _throughput(INFERENCE_THROUGHPUT, record, speed.inference),
             ("first training step", f"{speed.first_step_s:.3g} s"),
-            *((f"flag: {BY_FLAG[flag.metric].name}", f"{flag.kind}: {flag.detail}") for flag in outcome.flags),
+            *((f"flag: {flag.columns[0]}", f"{flag.kind}: {flag.detail}") for flag in run_flags(record)),
         ],
     )
     yield "energy", _energy(outcome.energy)
@@ -122,10 +137,11 @@ def _unit(value: float | None, unit: str, remark: str = "") -> str:
 
 def _memory(record: RunRecord) -> list[tuple[str, object]]:
     memory = success(record).memory
-    host, *device = ((metric.part, metric.value(record)) for metric in in_group("memory"))
-    rows: list[tuple[str, object]] = [(host[0], f"{_mib(host[1])} ({memory.host_counter})")]
+    device = [(metric.part, metric.value(record)) for metric in in_group("memory") if metric is not HOST_PEAK]
+    rows: list[tuple[str, object]] = []
     if memory.tree_peak_bytes is not None:
-        rows.append(("host, including child processes", _mib(memory.tree_peak_bytes / 2**20)))
+        rows.append(("host, including child processes", _mib(HOST_PEAK.value(record))))
+    rows.append(("host, worker", f"{_mib(memory.host_peak_bytes / 2**20)} ({memory.host_counter})"))
     rows += [(f"host, {phase}", _mib(size / 2**20)) for phase, size in memory.host_peak_by_phase_bytes.items()]
     return rows + [(counter, _mib(size)) for counter, size in device if memory.device]
 

@@ -7,7 +7,8 @@ prefixed with an apostrophe, and control characters are replaced by spaces.
 The JSON file contains an object with
 
 - ``schema_version``: 1; it is incremented by changes that break existing readers,
-- ``columns``: the name, title, unit and kind (``text``, ``count``, ``number``) of each column,
+- ``columns``: the name, title, unit, kind (``text``, ``count``, ``number``) and better direction (``higher``, ``lower``
+  or empty) of each column; the direction of ``quality`` is in the column ``metric_better`` of each row,
 - ``rows``: objects that map column names to values, with ``<name>_ci95`` after each ``number``. Missing values are
   null.
 """
@@ -46,6 +47,7 @@ def json_text(table: Table) -> str:
         "schema_version": JSON_SCHEMA_VERSION,
         "columns": [
             {"name": column.name, "title": column.title, "unit": column.unit, "kind": column.kind}
+            | {"better": column.better}
             for column in table.columns
         ],
         "rows": [

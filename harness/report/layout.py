@@ -7,12 +7,13 @@ failed runs are listed below it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.comparison_table import RATIOS
 from harness.analysis.differences import IDENTITY
 from harness.analysis.formatting import one_line
-from harness.analysis.metrics import MFU, in_group
+from harness.analysis.metrics import FIT_THROUGHPUT, MFU, in_group, unranked_note
 from harness.analysis.table import Column, Row, Table
 from harness.measure.stats import MINIMUM_SAMPLES
 
@@ -113,9 +114,14 @@ def legend(shown: list[Block]) -> list[str]:
     names = {column.name for block in shown for column in block.columns}
     cells = [row.cells[name] for block in shown for row in block.rows for name in names]
     lines = []
-    if any(cell.ci95 is not None for cell in cells):
+    if any(cell.shown_ci95 for cell in cells):
         over = "seeds, or over several splits" if _with_splits(shown) else "seeds"
         lines.append(f"± is the half-width of the 95% confidence interval of the mean over {over} (Student t).")
+    if any(cell.ci95 is not None and not cell.shown_ci95 for cell in cells):
+        lines.append("A mean without ± is from one seed, or agrees to seven digits over all seeds.")
+    if FIT_THROUGHPUT.name in names:
+        lines.append("fit: rate of a fit of the whole training split in one call, which cannot be compared with train.")
+    lines += unranked([row for block in shown for row in block.rows])
     if names & set(RATIOS):
         lines.append("× is the ratio to the first backend with the same model and settings.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
@@ -123,8 +129,7 @@ def legend(shown: list[Block]) -> list[str]:
             "parity: result of `harness parity`, same (with the largest relative error of the logits) or differs."
         )
     if any(block.flags for block in shown):
-        kinds = "wide interval, drift, two modes, throttling, other load or changed code"
-        lines.append(f"! flagged: {kinds}; see `harness show` for details.")
+        lines.append("! flagged: there is a reason to doubt the value; see `harness show` for details.")
     if MFU.name in names:
         lines.append("MFU: FLOP/s of training relative to the peak measured by `harness doctor --roofline`.")
     latencies = {metric.part: metric.name for metric in in_group("latency")}
@@ -133,6 +138,12 @@ def legend(shown: list[Block]) -> list[str]:
         needed = f"{', '.join(counts)} and {last}"
         lines.append(f"{', '.join(latencies)}: latency of one batch; they need at least {needed} samples in a run.")
     return lines
+
+
+def unranked(rows: Sequence[Row]) -> list[str]:
+    """Return a note on the primary metrics of these rows whose direction is not known; empty if there are none."""
+    names = {one_line(row.text("metric")) for row in rows if row.text("metric") and not row.text("metric_better")}
+    return [unranked_note(sorted(names))] if names else []
 
 
 def _with_splits(shown: list[Block]) -> bool:

@@ -1,9 +1,10 @@
 """The runs in pytest-benchmark's JSON format.
 
 ``pytest-benchmark compare`` and continuous benchmarking services read this format. Each row of the table is written as
-up to three benchmarks, which contain all samples from its successful runs. ``train`` and ``inference`` are in seconds
-per example, with one value for each window of the steady state. ``latency`` is in seconds per batch. ``extra_info``
-contains the quality and the row's other values, rounded as in all other formats.
+up to three benchmarks, which contain all samples from its successful runs. ``train`` (``fit`` for a model that is
+fitted in one call) and ``inference`` are in seconds per example, with one value for each window of the steady state.
+``latency`` is in seconds per batch. ``extra_info`` contains the quality and the row's other values, rounded as in all
+other formats.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis.differences import IDENTITY
 from harness.analysis.formatting import one_line
+from harness.analysis.metrics import fitted_in_one_call
 from harness.analysis.table import Row
 from harness.errors import UsageError
 from harness.records import Success
@@ -71,12 +73,14 @@ def _benchmarks(row: Row, report: Report) -> Iterator[dict[str, Any]]:
     figures = {column.name: row.text(column.name) for column in report.table.columns if column.kind == "number"}
     extra = {
         "metric": row.text("metric"),
+        "metric_unit": row.text("metric_unit"),
+        "metric_better": row.text("metric_better"),
         "seeds": row.text("seeds"),
         "runs": row.text("runs"),
         "flags": row.text("flags"),
     }
     extra |= {name: value for name, value in figures.items() if value}
-    collected: dict[str, list[float]] = {"train": [], "inference": [], "latency": []}
+    collected: dict[str, list[float]] = {"train": [], "fit": [], "inference": [], "latency": []}
     for run in report.runs_of(row):
         for name, samples in _samples(run).items():
             collected[name] += [float(seconds) for seconds in samples]
@@ -107,7 +111,8 @@ def _samples(run: StoredRun) -> dict[str, NDArray[np.float64]]:
     if not isinstance(run.record.outcome, Success) or not (run.path / ARRAYS).exists():
         return {}
     arrays = read_arrays(run.path / ARRAYS)
-    windows = {"train": train_windows(run.record, arrays), "inference": inference_windows(run.record, arrays)}
+    training = "fit" if fitted_in_one_call(run.record) else "train"
+    windows = {training: train_windows(run.record, arrays), "inference": inference_windows(run.record, arrays)}
     seconds = {name: 1 / w.samples_per_s[w.steady_from :] for name, w in windows.items() if w is not None}
     return seconds | ({"latency": arrays["latencies_s"]} if "latencies_s" in arrays else {})
 

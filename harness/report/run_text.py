@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.records import Failure, PluginRef, RunRecord, Success
+from harness.analysis.metrics import better_value, named_with_unit
+from harness.records import Failure, PluginRef, RunRecord, Scores, Success
 from harness.report.costs import Section, epochs, sections, text
 
 
@@ -89,22 +90,36 @@ def _fields(struct: Any) -> dict[str, Any]:
 
 
 def quality(outcome: Success) -> tuple[list[str], list[list[Any]]]:
-    """Return the headers and rows of the table of scores. The task's primary metric is marked with ``*``."""
+    """Return the headers and rows of the table of scores. The task's primary metric is marked with ``*``.
+
+    Older records do not state which direction is better.
+    """
     scores = outcome.scores
     splits = {"test": scores.test, "validation": scores.validation}
     if scores.reference is not None:
         splits["closed form, test"] = scores.reference
     names = dict.fromkeys(name for split in splits.values() for name in split)
     interval = ["95% interval over test examples"] if scores.intervals else []
+    better = ["better"] if scores.metrics else []
     rows = [
         [
-            f"{name} *" if name == scores.primary else name,
+            _titled(name, scores),
+            *(_direction(name, scores) for _ in better),
             *(text(split.get(name)) for split in splits.values()),
             *(" to ".join(f"{end:.4g}" for end in scores.intervals.get(name, ())) for _ in interval),
         ]
         for name in names
     ]
-    return ["metric", *splits, *interval], rows
+    return ["metric", *better, *splits, *interval], rows
+
+
+def _titled(name: str, scores: Scores) -> str:
+    titled = named_with_unit(name, scores.metrics[name].unit) if name in scores.metrics else name
+    return f"{titled} *" if name == scores.primary else titled
+
+
+def _direction(name: str, scores: Scores) -> str:
+    return better_value(scores.metrics[name].higher_is_better) if name in scores.metrics else "not known"
 
 
 def per_class(outcome: Success) -> tuple[list[str], list[list[Any]]]:
@@ -112,6 +127,14 @@ def per_class(outcome: Success) -> tuple[list[str], list[list[Any]]]:
     columns = ("precision", "recall", "f1", "roc_auc", "support")
     rows = [[score.label, *(getattr(score, name) for name in columns)] for score in outcome.scores.per_class]
     return ["class", *columns], rows
+
+
+def per_target(outcome: Success) -> tuple[list[str], list[list[Any]]]:
+    """Return the headers and rows of the table of scores for each target of a regression with several targets."""
+    parts = outcome.scores.per_target
+    names = list(dict.fromkeys(name for part in parts for name in part.scores))
+    rows = [[part.label, part.unit or "not known", *(part.scores.get(name) for name in names)] for part in parts]
+    return ["target", "unit", *names], rows
 
 
 def by_group(outcome: Success) -> tuple[list[str], list[list[Any]]]:
@@ -127,6 +150,10 @@ def _quality(outcome: Success) -> list[str]:
     headers, rows = per_class(outcome)
     shown = [[label, *map(_score, scores), support] for label, *scores, support in rows]
     parts += [_grid("per class, test split", shown, headers, ["left", *["right"] * 5])] if rows else []
+    headers, rows = per_target(outcome)
+    shown = [[label, unit, *map(text, scores)] for label, unit, *scores in rows]
+    title = "per target, test split (the scores above are means over the targets)"
+    parts += [_grid(title, shown, headers, ["left", "left", *["right"] * (len(headers) - 2)])] if rows else []
     headers, rows = by_group(outcome)
     shown = [[group, value, text(score), support] for group, value, score, support in rows]
     parts += [_grid("by group, test split", shown, headers, ["left", "left", "right", "right"])] if rows else []

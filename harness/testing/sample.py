@@ -108,7 +108,7 @@ def _record(backend: str, seed: int, *, failed: bool) -> RunRecord:
             train=steady,
             inference=steady,
         ),
-        latency=Latency(batch_size=32, samples=700, p50_ms=1.0, p90_ms=1.2, p99_ms=1.5),
+        latency=Latency(batch_size=32, samples=700, p50_ms=6.4, p90_ms=6.8, p99_ms=7.5),
         memory=Memory(host_peak_bytes=2**29, host_peak_by_phase_bytes={"train": 2**29}, host_counter="VmHWM"),
         model=ModelInfo(parameters=1000, flops_per_sample=2000.0),
         phases_s={"train": 1.0},

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE_HZ = 22050
 """Sample rate of espeak-ng's voices."""
-REQUIRES = {"espeakng_loader": "pip install 'harness[speech]'"}
+REQUIRES = {"espeakng_loader": "ml-harness[speech]"}
 
 
 class Utterance(NamedTuple):

@@ -36,7 +36,7 @@ class TensorFlowBackend(harness.Backend):
 
     name = "tensorflow"
     summary = "TensorFlow 2 graphs on CPU or NVIDIA GPU, optionally compiled by XLA"
-    requires = {"tensorflow": "pip install 'harness[tensorflow]'"}
+    requires = {"tensorflow": "ml-harness[tensorflow]"}
     packages = ("tensorflow", "keras")
     environment = {
         "KERAS_BACKEND": "tensorflow",

@@ -45,16 +45,27 @@ class Optimizer(tf.Module):
             for slot in slots:
                 slot.assign(tf.zeros_like(slot))
 
-    def apply(self, gradients: Sequence[Any], learning_rate: Any) -> None:
+    def apply(self, gradients: Sequence[Any], learning_rate: Any, finite: Any = None) -> None:
         """Update the variables by one step.
 
-        `gradients` are dense float32 tensors in the order of the variables; `learning_rate` is a float32 scalar.
+        `gradients` are dense float32 tensors in the order of the variables; `learning_rate` is a float32 scalar. If
+        `finite`, a bool scalar, is given and false, the variables, moments and step count keep their values. For this,
+        the update is computed with constants for which it changes nothing, because a conditional would make the host
+        wait for the GPU.
         """
+
+        def unless_skipped(value: Any, neutral: float) -> Any:
+            return value if finite is None else tf.where(finite, value, neutral)
+
         recipe = self._recipe
         if recipe.clip_norm is not None:
             gradients = clip_by_global_norm(gradients, recipe.clip_norm)
-        step = self._step.assign_add(1, read_value=True)
-        adam_rate, adam_epsilon = self._adam_scalars(step, learning_rate) if "mean" in self._slots else (None, None)
+        learning_rate = unless_skipped(learning_rate, 0.0)
+        step = self._step.assign_add(1 if finite is None else tf.cast(finite, tf.int64), read_value=True)
+        adam_rate, adam_epsilon = self._adam_scalars(step, learning_rate) if "mean" in self._slots else (0.0, 1.0)
+        adam_rate, adam_epsilon = unless_skipped(adam_rate, 0.0), unless_skipped(adam_epsilon, 1.0)
+        beta1, beta2, momentum = (unless_skipped(each, 1.0) for each in (recipe.beta1, recipe.beta2, recipe.momentum))
+        square_weight = unless_skipped(1 - _RMSPROP_DECAY, 0.0)
         for index, (variable, gradient) in enumerate(zip(self._variables, gradients, strict=True)):
             slots = {name: values[index] for name, values in self._slots.items()}
             if recipe.weight_decay and self._decays[index]:
@@ -62,13 +73,15 @@ class Optimizer(tf.Module):
                     variable.assign_sub(learning_rate * recipe.weight_decay * variable, read_value=False)
                 else:
                     gradient = gradient + recipe.weight_decay * variable
+            gradient = unless_skipped(gradient, 0.0)
             match recipe.optimizer:
                 case "sgd":
-                    self._sgd(variable, gradient, slots, learning_rate)
+                    self._sgd(variable, gradient, slots, learning_rate, momentum)
                 case "rmsprop":
                     square = slots["square"]
-                    mean_square = square.assign_sub((1 - _RMSPROP_DECAY) * (square - gradient * gradient))
-                    variable.assign_sub(learning_rate * gradient / (tf.sqrt(mean_square) + recipe.epsilon))
+                    mean_square = square.assign_sub(square_weight * (square - gradient * gradient))
+                    change = learning_rate * gradient / (tf.sqrt(mean_square) + recipe.epsilon)
+                    variable.assign_sub(unless_skipped(change, 0.0))
                 case "adam" | "adamw":
                     tf.raw_ops.ResourceApplyAdam(
                         var=variable.handle,
@@ -77,13 +90,13 @@ class Optimizer(tf.Module):
                         beta1_power=0.0,
                         beta2_power=0.0,
                         lr=adam_rate,
-                        beta1=recipe.beta1,
-                        beta2=recipe.beta2,
+                        beta1=beta1,
+                        beta2=beta2,
                         epsilon=adam_epsilon,
                         grad=gradient,
                     )
 
-    def _sgd(self, variable: Any, gradient: Any, slots: dict[str, Any], learning_rate: Any) -> None:
+    def _sgd(self, variable: Any, gradient: Any, slots: dict[str, Any], learning_rate: Any, momentum: Any) -> None:
         if not slots:
             tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=learning_rate, delta=gradient)
             return
@@ -92,7 +105,7 @@ class Optimizer(tf.Module):
             accum=slots["momentum"].handle,
             lr=learning_rate,
             grad=gradient,
-            momentum=self._recipe.momentum,
+            momentum=momentum,
             use_nesterov=self._recipe.nesterov,
         )
 
@@ -150,17 +163,9 @@ class LossScale(tf.Module):
         """Unscale the gradients, update the variables if all gradients are finite, and adapt the scale."""
         gradients = self.unscale(gradients)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
-
-        def step() -> Any:
-            optimizer.apply(gradients, learning_rate)
-            grown = self._finite_steps.assign_add(1) >= self._GROWTH_INTERVAL
-            self._scale.assign(tf.where(grown, self._scale * 2.0, self._scale))
-            self._finite_steps.assign(tf.where(grown, tf.zeros_like(self._finite_steps), self._finite_steps))
-            return tf.constant(True)
-
-        def skip() -> Any:
-            self._scale.assign(self._scale * 0.5)
-            self._finite_steps.assign(0)
-            return tf.constant(False)
-
-        tf.cond(finite, step, skip)
+        optimizer.apply(gradients, learning_rate, finite)
+        none = tf.constant(0, tf.int64)
+        finite_steps = tf.where(finite, self._finite_steps + 1, none)
+        grown = finite_steps >= self._GROWTH_INTERVAL
+        self._scale.assign(self._scale * tf.where(finite, tf.where(grown, 2.0, 1.0), 0.5))
+        self._finite_steps.assign(tf.where(grown, none, finite_steps))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import harness
@@ -20,18 +21,32 @@ _compiled = False
 def devices() -> list[harness.DeviceInfo]:
     """Return the GPUs in TensorFlow's order, followed by the CPU, with their supported precisions."""
     available = []
-    for index, gpu in enumerate(tf.config.list_physical_devices("GPU")):
+    for name, gpu in _gpus().items():
         details = tf.config.experimental.get_device_details(gpu)
         ampere = details.get("compute_capability", (0, 0)) >= (8, 0)
         available.append(
             harness.DeviceInfo(
-                name=f"cuda:{index}",
+                name=name,
                 description=details.get("device_name", gpu.name),
                 precisions=("fp32", "tf32", "bf16", "fp16") if ampere else ("fp32", "fp16"),
             )
         )
     available.append(harness.DeviceInfo(name="cpu", description="host processor", precisions=("fp32", "bf16")))
     return available
+
+
+def _gpus() -> dict[str, Any]:
+    """Return the physical GPUs by device name.
+
+    TensorFlow leaves out GPUs that are too slow or not supported. The number at the end of a physical device's name is
+    its number in the CUDA driver, also if other GPUs are left out.
+    """
+    return {f"cuda:{gpu.name.rpartition(':')[2]}": gpu for gpu in tf.config.list_physical_devices("GPU")}
+
+
+def _logical_name(device: str) -> str:
+    """Return TensorFlow's name for a device while all GPUs are visible."""
+    return "CPU:0" if device == "cpu" else f"GPU:{list(_gpus()).index(device)}"
 
 
 def configure(request: harness.SessionRequest) -> None:
@@ -54,8 +69,7 @@ def configure(request: harness.SessionRequest) -> None:
             f"TensorFlow does not support precision {precision} on {device} ({info.description}); "
             f"use one of: {', '.join(info.precisions)}"
         )
-    gpus = tf.config.list_physical_devices("GPU")
-    visible = [] if device == "cpu" else [gpus[int(device.partition(":")[2])]]
+    visible = [] if device == "cpu" else [_gpus()[device]]
     try:
         tf.config.set_visible_devices(visible, "GPU")
         tf.config.threading.set_intra_op_parallelism_threads(request.threads)
@@ -84,6 +98,7 @@ def notes() -> dict[str, str]:
         "inter_op_threads": str(tf.config.threading.get_inter_op_parallelism_threads()),
         "tf32": str(tf.config.experimental.tensor_float_32_execution_enabled()).lower(),
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+        "cudnn_autotune": os.environ.get("TF_CUDNN_USE_AUTOTUNE", "default"),
     }
 
 
@@ -91,7 +106,7 @@ def allocated_bytes(device: str, size_bytes: int) -> int | None:
     """Return the increase in the allocator's peak when a tensor of `size_bytes` is created, or None on the CPU."""
     if device == "cpu":
         return None
-    name = f"GPU:{device.partition(':')[2]}"
+    name = _logical_name(device)
     tf.config.experimental.reset_memory_stats(name)
     before = tf.config.experimental.get_memory_info(name)["peak"]
     with tf.device(name):
@@ -105,18 +120,22 @@ def roofline_kernels(device: str, precision: str, threads: int) -> harness.Roofl
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
     dtype = {"bf16": tf.bfloat16, "fp16": tf.float16}.get(precision, tf.float32)
-    place = "CPU:0" if device == "cpu" else f"GPU:{device.partition(':')[2]}"
+    place = _logical_name(device)
 
     def on_device(make: Callable[[], Any]) -> Any:
         with tf.device(place):
             return make()
 
+    def random(rng: np.random.Generator, *shape: int) -> Any:
+        return on_device(lambda: tf.constant(rng.standard_normal(shape, np.float32)))
+
     def matrix(n: int) -> Callable[[], object]:
-        a, b = on_device(lambda: (tf.ones([n, n], dtype), tf.ones([n, n], dtype)))
+        rng = np.random.default_rng(0)
+        a, b = (on_device(lambda: tf.cast(random(rng, n, n), dtype)) for _ in range(2))
         return lambda: on_device(lambda: tf.matmul(a, b))
 
     def copy(size_bytes: int) -> Callable[[], object]:
-        source = on_device(lambda: tf.ones([size_bytes // 4], tf.float32))
+        source = random(np.random.default_rng(0), size_bytes // 4)
         return lambda: on_device(lambda: tf.raw_ops.DeepCopy(x=source))
 
     def synchronize() -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 HARNESS_API_VERSION = "1.0"
 
-_INSTALL = "pip install 'harness[torch]'"
+_INSTALL = "ml-harness[torch]"
 
 
 class TorchBackend(harness.Backend):

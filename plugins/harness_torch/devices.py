@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 import harness
@@ -30,6 +31,7 @@ def _cuda(index: int) -> DeviceInfo:
         description=f"{torch.cuda.get_device_name(index)}, compute capability {major}.{minor}",
         # TF32 and bf16 need compute capability 8.0.
         precisions=("fp32", "tf32", "bf16", "fp16") if major >= 8 else ("fp32", "fp16"),
+        uuid=str(torch.cuda.get_device_properties(index).uuid),
     )
 
 
@@ -74,12 +76,18 @@ def roofline_kernels(device: str, precision: str, threads: int) -> harness.Roofl
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     dtype = _DTYPES.get(precision, torch.float32)
 
+    def random(rng: np.random.Generator, *shape: int) -> torch.Tensor:
+        return torch.from_numpy(rng.standard_normal(shape, np.float32)).to(device)
+
     def matrix(n: int) -> Callable[[], object]:
-        a, b, out = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(3))
+        rng = np.random.default_rng(0)
+        a, b = (random(rng, n, n).to(dtype) for _ in range(2))
+        out = torch.empty_like(a)
         return lambda: torch.mm(a, b, out=out)
 
     def copy(size_bytes: int) -> Callable[[], object]:
-        source, target = (torch.ones(size_bytes // 4, dtype=torch.float32, device=device) for _ in range(2))
+        source = random(np.random.default_rng(0), size_bytes // 4)
+        target = torch.empty_like(source)
         return lambda: target.copy_(source)
 
     def synchronize() -> None:

@@ -11,11 +11,16 @@ from harness import Recipe
 
 
 def build_optimizer(
-    recipe: Recipe, decayed: Iterable[torch.nn.Parameter], others: Iterable[torch.nn.Parameter]
+    recipe: Recipe,
+    decayed: Iterable[torch.nn.Parameter],
+    others: Iterable[torch.nn.Parameter],
+    *,
+    scaled: bool = False,
 ) -> torch.optim.Optimizer:
     """Build the optimizer for `recipe`, with weight decay for `decayed` only.
 
-    Fused implementations compute the same update in a single pass.
+    Fused implementations compute the same update in a single pass. `scaled` is True if the optimizer is used with a
+    `torch.amp.GradScaler`. No optimizer then waits for the GPU to learn whether a gradient overflowed.
     """
     groups: list[dict[str, Any]] = [
         {"params": list(decayed), "weight_decay": recipe.weight_decay},
@@ -27,13 +32,50 @@ def build_optimizer(
         case "sgd":
             # torch rejects nesterov without momentum. Without momentum, the update is plain SGD in any case.
             nesterov = recipe.nesterov and recipe.momentum > 0
-            return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+            sgd = torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+            if scaled and recipe.momentum:
+                # torch leaves the momentum uninitialized if the gradients of the first step overflow.
+                for parameter in (each for group in groups for each in group["params"]):
+                    sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            return sgd
         case "rmsprop":
-            return torch.optim.RMSprop(groups, lr=rate, alpha=0.99, eps=recipe.epsilon, foreach=True)
+            kind = ScaledRMSprop if scaled else torch.optim.RMSprop
+            return kind(groups, lr=rate, alpha=0.99, eps=recipe.epsilon, foreach=True)
         case "adam":
             return torch.optim.Adam(groups, lr=rate, betas=betas, eps=recipe.epsilon, fused=True)
         case "adamw":
             return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=recipe.epsilon, fused=True)
+
+
+class ScaledRMSprop(torch.optim.RMSprop):
+    """RMSprop for `torch.amp.GradScaler` that skips a step without waiting for the GPU, like the fused optimizers.
+
+    For `torch.optim.RMSprop`, GradScaler copies to the host whether a gradient overflowed. This class performs every
+    step, and restores the previous values on the device if a gradient overflowed.
+    """
+
+    _step_supports_amp_scaling = True
+    # GradScaler.step sets these attributes before each step and deletes them afterwards.
+    grad_scale: torch.Tensor | None
+    """Factor by which the gradients are too large; None if they have been divided by it."""
+    found_inf: torch.Tensor
+    """Zero if all gradients are finite."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """Update the parameters if all gradients are finite. `closure` is not supported."""
+        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if self.grad_scale is not None:
+            inverse = self.grad_scale.double().reciprocal().float()
+            torch._foreach_mul_([p.grad for p in parameters], inverse)
+        before = [p.clone() for p in parameters]
+        squares = [self.state[p]["square_avg"].clone() if self.state[p] else torch.zeros_like(p) for p in parameters]
+        super().step()
+        overflowed = self.found_inf.bool()
+        for parameter, value, square in zip(parameters, before, squares, strict=True):
+            torch.where(overflowed, value, parameter, out=parameter)
+            current = self.state[parameter]["square_avg"]
+            torch.where(overflowed, square, current, out=current)
 
 
 def implementation(recipe: Recipe) -> str:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
+import json
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -14,6 +18,10 @@ from harness.analysis.comparison_table import build_table
 from harness.analysis.formatting import rounded
 from harness.analysis.table import Row
 from harness.records import Gpu, Protocol, Recipe, RunRecord
+from harness.report.csv_json import csv_text, json_text
+from harness.report.latex import render as render_latex
+from harness.report.markdown import render as render_markdown
+from harness.report.text import render as render_text
 
 
 def row(records: list[RunRecord], **identity: str) -> Row:
@@ -47,6 +55,19 @@ def test_runs_of_different_plugin_code_are_flagged() -> None:
     assert mixed.text("flags") == "code: the runs used 2 versions of plugin nlp"
     same = row([made_by("a", 0), made_by("a", 1), made_by("", 2)])
     assert (same.cells["quality"].flagged, same.text("flags")) == (False, "")
+
+
+def test_equal_values_over_seeds_have_no_half_width_in_any_format() -> None:
+    table = build_table([record(success(0.75, train=900.0 + seed), seed=seed) for seed in (0, 1, 2)])
+    (found,) = table.rows
+    assert (found.cells["quality"].shown, found.cells["quality"].shown_ci95) == ("0.7500", "")
+    assert found.cells["train_samples_per_s"].shown_ci95
+    for text in (render_text(table), render_markdown(table), render_latex(table)):
+        assert not re.search(r"(±|pm\$) ?0(?![.\d])", text)
+        assert "agrees to seven digits over all seeds" in text
+    assert next(csv.DictReader(io.StringIO(csv_text(table))))["quality_ci95"] == ""
+    assert json.loads(json_text(table))["rows"][0]["quality_ci95"] is None
+    assert table.frame()["quality_ci95"][0] == 0  # unrounded
 
 
 def test_failed_run_counts_in_its_row() -> None:
@@ -160,8 +181,12 @@ def test_frame_has_numbers_and_their_intervals() -> None:
         (98765.4, None, ("98770", "")),
         (0.9999999, None, ("1.000", "")),
         (0.0, None, ("0", "")),
-        (12.0, 0.0, ("12.00", "0")),
-        (1234.5, 1e-9, ("1234.500", "0")),
+        (12.0, 0.0, ("12.00", "")),
+        (0.0, 0.0, ("0", "")),
+        (1234.5, 1e-9, ("1234", "")),
+        (58.73086, 4.9e-6, ("58.73", "")),
+        (58.73086, 5.1e-6, ("58.73086", "0.00001")),
+        (1.2344e-9, 1e-16, ("1.234e-09", "")),
         (3.2e12, None, ("3.200e+12", "")),
         (2.5e-7, 1.3e-8, ("2.50e-07", "1.3e-08")),
         (-4.56, 1.2, ("-4.6", "1.2")),
@@ -174,10 +199,14 @@ def test_rounded_matches_expected_text(value: float, ci95: float | None, shown: 
 @given(st.floats(-1e15, 1e15), st.none() | st.floats(0, 1e15))
 def test_rounded_is_within_half_of_the_last_digit(value: float, ci95: float | None) -> None:
     shown, shown_ci95 = rounded(value, ci95)
-    step = abs(value) * 0.5e-3 if not ci95 else max(0.05 * ci95, max(abs(value), ci95) * 1e-6)
+    step = max(0.05 * ci95, max(abs(value), ci95) * 1e-6) if ci95 and shown_ci95 else abs(value) * 0.5e-3
     assert abs(float(shown) - value) <= step * 1.001
-    assert (shown_ci95 == "") == (ci95 is None)
-    if ci95:
+    if not ci95:
+        assert shown_ci95 == ""
+    elif not shown_ci95:
+        assert ci95 <= max(abs(value), ci95) * 1e-6
+    else:
+        assert float(shown_ci95) > 0
         assert abs(float(shown_ci95) - ci95) <= max(0.05 * ci95, max(abs(value), ci95) * 1e-6) * 1.001
 
 

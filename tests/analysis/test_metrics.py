@@ -9,6 +9,7 @@ from sample_records import comparison, failure, record, success
 from harness.analysis.comparison_table import COLUMNS
 from harness.analysis.metrics import BY_NAME, METRICS, comparable, score
 from harness.measure.quality.builtin import METRICS as QUALITY_METRICS
+from harness.measure.quality.metrics import info_of
 from harness.plugins import load
 from harness.records import Flag, TimeToTarget
 
@@ -53,7 +54,7 @@ def test_values_are_in_the_unit_of_the_metric() -> None:
 
 def test_score_reads_the_test_split_and_compares_by_difference() -> None:
     rmse = next(metric for metric in QUALITY_METRICS if metric.name == "rmse")
-    error, run = score(rmse, None), record(success(5.0, primary="rmse"))
+    error, run = score("rmse", info_of(rmse, None)), record(success(5.0, primary="rmse"))
     assert (error.value(run), error.higher_is_better, error.relative) == (5.0, False, False)
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from command_line import Invoke
 from sample_records import ENVIRONMENT, record, success
@@ -18,7 +19,7 @@ from harness.checks import roofline as roofline_module
 from harness.checks.roofline import rate
 from harness.data.cache import cache_dir
 from harness.measure.roofline import lookup, save
-from harness.records import Roofline
+from harness.records import Gpu, Roofline
 from harness.report.text import render
 
 PACKAGES = ("numpy",)
@@ -142,13 +143,35 @@ def test_table_shows_the_cost_of_a_million_samples() -> None:
         pytest.param("tensorflow", marks=[pytest.mark.tensorflow, pytest.mark.plugins("tensorflow")]),
     ],
 )
-def test_framework_kernels_compute(backend: str) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_kernels_of_frameworks_compute_with_the_same_random_numbers(backend: str, precision: str) -> None:
+    """A GPU with a power limit multiplies constants faster than numbers that vary."""
     from harness.plugins import discover
 
-    kernels = discover().backend(backend).roofline_kernels("cpu", "fp32", 2)
+    kernels = discover().backend(backend).roofline_kernels("cpu", precision, 2)
     assert kernels is not None
-    product = kernels.matrix(8)()
-    assert float(product.sum() if backend == "torch" else product.numpy().sum()) == 8**3
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((64, 64), np.float32) for _ in range(2))
+    product = kernels.matrix(64)
+    for _ in range(5):
+        result = product()
+    result = result.float().numpy() if backend == "torch" else np.asarray(result.numpy(), np.float32)
+    np.testing.assert_allclose(result, a @ b, atol=1e-4 if precision == "fp32" else 0.5)
     copied = kernels.copy(400)()
-    assert len(copied) == 100
+    np.testing.assert_array_equal(copied.numpy(), np.random.default_rng(0).standard_normal(100, np.float32))
     kernels.synchronize()
+
+
+def test_roofline_of_a_gpu_is_found_by_the_description_of_the_device_in_use() -> None:
+    """`Environment.gpus` lists all GPUs, also those that CUDA_VISIBLE_DEVICES hides."""
+    listed = [Gpu(name=name, memory_bytes=1, driver="570.1") for name in ("GPU A", "GPU B")]
+    run = record(device="cuda:0")
+    run = msgspec.structs.replace(
+        run,
+        environment=msgspec.structs.replace(run.environment, gpus=listed),
+        provenance=msgspec.structs.replace(run.provenance, device_name="GPU B, compute capability 9.0"),
+    )
+    save(made(device="cuda:0", hardware="GPU B, compute capability 9.0"))
+    assert lookup(run, PACKAGES) is not None
+    another = msgspec.structs.replace(run.provenance, device_name="GPU A, compute capability 9.0")
+    assert lookup(msgspec.structs.replace(run, provenance=another), PACKAGES) is None

@@ -21,7 +21,7 @@ def catalog() -> Catalog:
 
 
 # Other distributions may be installed, too.
-BUILT_IN = sorted(name for name, found in discover().datasets.items() if found.plugin.distribution == "harness")
+BUILT_IN = sorted(name for name, found in discover().datasets.items() if found.plugin.distribution == "ml-harness")
 SLOW = ("imdb",)
 
 

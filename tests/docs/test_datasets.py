@@ -44,7 +44,7 @@ ROWS = rows()
 DATASETS = {
     name: provided.value
     for name, provided in discover().datasets.items()
-    if provided.plugin.distribution == "harness" and provided.value.files
+    if provided.plugin.distribution == "ml-harness" and provided.value.files
 }
 
 

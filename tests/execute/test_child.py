@@ -293,6 +293,16 @@ def test_call_returns_the_result_and_reports_events(function: Any, call: Callabl
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "log.txt"]
 
 
+@pytest.mark.parametrize(("users", "expected"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST", "FASTEST_FIRST")])
+def test_child_numbers_gpus_in_bus_order_unless_the_user_chose_another(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, users: str | None, expected: str
+) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    if users:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", users)
+    assert call(functions.device_order).argument == expected
+
+
 def test_call_without_a_directory_leaves_no_file(
     call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -480,7 +490,8 @@ KINDS = {
         "selftest._in_child(selftest.SelftestJob(backend='toy-hang', plugin=FAULTS_REF, device='cpu'), {})"
     ),
     "harness.checks.roofline:measure_rates": (
-        "roofline.measure('toy-hang', catalog, device='cpu', precision='fp32', threads=1, environment=collect())"
+        "roofline.measure('toy-hang', catalog, device=catalog.backend('toy-numpy').devices()[0], precision='fp32', "
+        "threads=1, environment=collect())"
     ),
     "harness.testing.check:check_rules": "check(Subject('model', 'toy'), catalog)",
 }

@@ -63,6 +63,7 @@ EXPECTED = {
     "toy-unsupported": ("unsupported", "the toy does not support this"),
     "toy-nan-loss": ("bad_result", "the training loss became nan at step 5"),
     "toy-nan-predictions": ("bad_result", "3 of 40 predictions are not finite"),
+    "toy-writes-inputs": ("error", "the validation input 'features' changed during the run"),
     "toy-few-predictions": ("bad_result", "have the shape (15, 2), not (16, 2)"),
     "toy-flat-predictions": ("bad_result", "have the shape (16,), not (16, 2)"),
     "toy-lost-weight": ("error", "weights do not fit the model: missing linear.bias"),
@@ -199,6 +200,11 @@ def test_success_is_complete(series: Series) -> None:
     assert outcome.speed.inference.windows >= 1
     assert outcome.speed.train_samples_per_s is not None
     assert outcome.speed.train_flops_per_s == pytest.approx(outcome.speed.train_samples_per_s * 3 * 16)
+    assert outcome.speed.by_steps is True
+    assert [(part.label, part.unit, set(part.scores)) for part in outcome.scores.per_target] == [
+        ("height", "m", {"rmse", "mae", "r2"}),
+        ("width", "m", {"rmse", "mae", "r2"}),
+    ]
 
 
 def test_reference_score_is_that_of_the_closed_form_solution(series: Series, catalog: Catalog) -> None:

@@ -51,6 +51,10 @@ def add_with_noise(job: Numbers, context: ChildContext) -> Total:
     return add(job, context)
 
 
+def device_order(job: Numbers, context: ChildContext) -> Total:
+    return Total(0, os.environ["CUDA_DEVICE_ORDER"])
+
+
 def fail(job: Numbers, context: ChildContext) -> Total:
     context.send(Seen(1))
     raise ValueError("it broke\nand this is its second line")

@@ -104,6 +104,12 @@ class AugmentsByChance(ToyRegression):
         return {name: array + _rng.normal(size=array.shape).astype(array.dtype) for name, array in inputs.items()}
 
 
+class ClipsInPlace(ToyRegression):
+    def prepare(self, data: RawData, options: Any) -> harness.PreparedData:
+        np.clip(data.test.inputs["points"], -9, 9, out=data.test.inputs["points"])
+        return super().prepare(data, options)
+
+
 TASKS = {
     "task-defaults-exist": UnknownMetric,
     "task-prepares-what-it-declares": OtherShape,
@@ -111,6 +117,7 @@ TASKS = {
     "task-leaks-nothing": Leaks,
     "task-prepares-examples-independently": ScalesEachSplit,
     "task-augments-reproducibly": AugmentsByChance,
+    "task-modifies-nothing": ClipsInPlace,
 }
 
 
@@ -157,6 +164,14 @@ MODELS = {
 
 def gives_text(targets: Any, outputs: Any, info: Any) -> str:
     return "good"
+
+
+def gives_a_bool(targets: Any, outputs: Any, info: Any) -> bool:
+    return accuracy(targets, outputs, info) > 0.5
+
+
+def gives_an_array(targets: Any, outputs: Any, info: Any) -> Any:
+    return np.array(accuracy(targets, outputs, info))
 
 
 def beyond(targets: Any, outputs: Any, info: Any) -> float:

@@ -39,6 +39,7 @@ from harness.records import (
     Speed,
     Steady,
     Success,
+    TargetScore,
     TimeToTarget,
 )
 
@@ -159,6 +160,7 @@ class_scores = st.builds(
     support=counts,
 )
 slice_scores = st.builds(SliceScore, group=text, value=text, support=counts, score=st.none() | numbers)
+target_scores = st.builds(TargetScore, label=text, unit=text, scores=scores)
 optional_numbers = st.none() | numbers
 optional_counts = st.none() | counts
 steadies = st.builds(
@@ -206,6 +208,7 @@ successes = st.builds(
         reference=st.none() | scores,
         per_class=st.lists(class_scores, max_size=2),
         confusion=st.lists(st.lists(counts, max_size=2), max_size=2),
+        per_target=st.lists(target_scores, max_size=2),
         slices=st.lists(slice_scores, max_size=2),
         intervals=st.dictionaries(words, st.tuples(numbers, numbers), max_size=2),
     ),
@@ -218,6 +221,7 @@ successes = st.builds(
         train=st.none() | steadies,
         inference=steadies,
         train_flops_per_s=optional_numbers,
+        by_steps=st.none() | st.booleans(),
     ),
     latency=st.builds(
         Latency,

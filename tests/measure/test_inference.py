@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from strategies import batch_sizes, counts
 from timed_sessions import Clock, Doubler, Positions, make_split
 
 from harness.errors import BadResultError
 from harness.interfaces import Split
 from harness.measure import inference
+from harness.measure.steady import per_second
 from harness.records import (
     Protocol,
 )
@@ -116,17 +117,44 @@ def test_slow_predictions_are_timed_once_at_least(clock: Clock) -> None:
     assert result.latencies_s == [100.0]
 
 
+class Counter(Doubler):
+    """Records the number of distinct examples in each batch."""
+
+    def predict(self, inputs: Any) -> Any:
+        self.seen.append(sorted(set(inputs["y"].tolist())))
+        return super().predict(inputs)
+
+
+@given(counts, batch_sizes)
+@settings(deadline=None)
+def test_timed_batches_contain_no_padding(count: int, size: int) -> None:
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference.time, "perf_counter", clock.perf_counter)
+        session = Counter(clock, predict_s=0.25)
+        protocol = Protocol(throughput_budget_s=2.0, window_s=0.5, latency_budget_s=1.0)
+        result = inference.measure(session, make_split(count), size, protocol)
+    timed = session.seen[inference.WARMUP_BATCHES :]
+    assert {len(batch) for batch in timed} == {result.batch_size} == {min(count, size)}
+    # The throughput that follows from the windows is the number of examples that were predicted, per second.
+    windows = result.timed.windows
+    examples = sum(map(len, timed[: sum(window.batches for window in windows)]))
+    seconds = sum(window.seconds for window in windows)
+    rates = per_second(windows, result.batch_size)
+    assert rates.tolist() == pytest.approx([examples / seconds] * len(windows))
+
+
 def test_timed_predictions_are_kept_and_compared(clock: Clock) -> None:
-    split = make_split(10)
+    split = make_split(12)
     result = inference.measure(
         Doubler(clock, predict_s=0.25), split, 4, Protocol(throughput_budget_s=4.0, latency_budget_s=1.0)
     )
     assert sorted(result.kept) == [0, 1, 2]
     right = 2 * split.inputs["x"]
-    assert inference.largest_error(result.kept, right, 4) == (10, 0.0)
+    assert inference.largest_error(result.kept, right, 4) == (12, 0.0)
     wrong = right.copy()
-    wrong[9] += 1  # in the last batch, which is filled up
+    wrong[9] += 1
     examples, error = inference.largest_error(result.kept, wrong, 4)
-    assert examples == 10
+    assert examples == 12
     assert error == pytest.approx(1 / np.linalg.norm(wrong[8:]))
     assert inference.largest_error({0: np.full((4, 1), np.nan)}, right, 4)[1] == math.inf

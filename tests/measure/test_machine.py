@@ -11,10 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_nvml import FakeGpu, FakeNvml
 
+from harness.measure import cuda_devices
 from harness.measure import machine as machine_module
-from harness.measure import nvml
 from harness.measure.machine import Machine, Rapl, Reading, difference, total
+from harness.measure.nvml import gpu_processes
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -183,64 +185,23 @@ def test_energy_is_given_per_sample_and_in_watts(root: Path) -> None:
 # ---- GPU counters, with a fake NVML -------------------------------------------------------------------------
 
 
-class FakeError(Exception):
-    pass
-
-
-class FakeNvml:
-    """Fake of the functions of ``pynvml`` that are used. `processes` are (process ID, bytes)."""
-
-    NVMLError = FakeError
-    NVML_PERF_POLICY_POWER, NVML_PERF_POLICY_THERMAL = 0, 1
-
-    def __init__(self) -> None:
-        self.millijoules: int | None = 1_000_000
-        self.violations_ns = {0: 0, 1: 0}
-        self.processes: list[tuple[int, int]] = []
-        self.requested: list[Any] = []
-
-    def nvmlInit(self) -> None:  # noqa: N802 - the library's name
-        pass
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
-        self.requested.append(index)
-        return "gpu"
-
-    def nvmlDeviceGetHandleByUUID(self, name: str) -> str:  # noqa: N802
-        self.requested.append(name)
-        return "gpu"
-
-    def nvmlDeviceGetName(self, handle: str) -> str:  # noqa: N802
-        return "Example GPU"
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:  # noqa: N802
-        if self.millijoules is None:
-            raise FakeError("Not Supported")
-        return self.millijoules
-
-    def nvmlDeviceGetViolationStatus(self, handle: str, policy: int) -> SimpleNamespace:  # noqa: N802
-        return SimpleNamespace(violationTime=self.violations_ns[policy])
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[SimpleNamespace]:  # noqa: N802
-        return [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in self.processes]
-
-
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
-    library = FakeNvml()
-    monkeypatch.setitem(sys.modules, "pynvml", library)  # type: ignore[arg-type]
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    """The only GPU of the machine."""
+    gpu = FakeGpu("GPU-0")
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(gpu))  # type: ignore[arg-type]
+    monkeypatch.setattr(cuda_devices, "driver_uuid", lambda index: "")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return library
+    return gpu
 
 
-def test_gpu_energy_memory_and_throttling(root: Path, fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine("cuda:1", root=root)
-    assert fake.requested == [1]
+def test_gpu_energy_memory_and_throttling(root: Path, gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine("cuda:0", root=root)
 
     def work() -> None:
-        fake.millijoules = 1_500_000
-        fake.violations_ns = {0: 2 * 10**9, 1: 10**9}
-        fake.processes = [(os.getpid(), 700)]
+        gpu.millijoules = 1_500_000
+        gpu.violations_ns = {0: 2 * 10**9, 1: 10**9}
+        gpu.processes = [(os.getpid(), 700)]
 
     seen = passed(root, machine, monkeypatch, work)
     assert seen.gpu_j == 500.0
@@ -248,7 +209,7 @@ def test_gpu_energy_memory_and_throttling(root: Path, fake: FakeNvml, monkeypatc
     assert machine.suspicions(seen) == [
         ("throttled", "power or thermal limits throttled the GPU for 30.0% of the time")
     ]
-    fake.processes = [(os.getpid(), 300)]
+    gpu.processes = [(os.getpid(), 300)]
     machine.read()
     assert machine.gpu_peak_bytes == 700
     energy = machine.energy(seen, 100, seen, 1000)
@@ -257,34 +218,36 @@ def test_gpu_energy_memory_and_throttling(root: Path, fake: FakeNvml, monkeypatc
     assert energy.gpu_source == "NVML: total energy consumption"
 
 
-def test_other_process_on_the_gpu_is_flagged(root: Path, fake: FakeNvml) -> None:
-    fake.processes = [(99_999_999, 50)]
+def test_other_process_on_the_gpu_is_flagged(root: Path, gpu: FakeGpu) -> None:
+    gpu.processes = [(99_999_999, 50)]
     machine = Machine("cuda:0", root=root)
     machine.read()
     assert machine.suspicions(Reading(clock_s=1.0)) == [("other_load", "other processes on the GPU: 1")]
 
 
-def test_new_process_in_a_container_counts_as_own(root: Path, fake: FakeNvml) -> None:
-    """In a container, the driver reports the process IDs of the host."""
+def test_other_process_that_ended_before_the_measurement_is_not_flagged(root: Path, gpu: FakeGpu) -> None:
+    gpu.processes = [(99_999_999, 50)]
     machine = Machine("cuda:0", root=root)
-    fake.processes = [(99_999_999, 123)]
+    gpu.processes = [(os.getpid(), 50)]
+    machine.read()
+    assert machine.suspicions(Reading(clock_s=1.0)) == []
+
+
+def test_own_process_in_a_container_is_not_flagged(root: Path, gpu: FakeGpu) -> None:
+    """In a container, the driver may report the process IDs of the host, also if the context existed before."""
+    before = gpu_processes()
+    gpu.processes = [(99_999_999, 123)]
+    machine = Machine("cuda:0", gpu_processes=before, root=root)
     machine.read()
     assert machine.gpu_peak_bytes == 123
     assert machine.suspicions(Reading(clock_s=1.0)) == []
 
 
-def test_gpu_without_an_energy_counter_gives_the_reason(root: Path, fake: FakeNvml) -> None:
-    fake.millijoules = None
+def test_gpu_without_an_energy_counter_gives_the_reason(root: Path, gpu: FakeGpu) -> None:
+    gpu.millijoules = None
     machine = Machine("cuda:0", root=root)
     energy = machine.energy(machine.read(), 1, machine.read(), 1)
     assert (energy.gpu, energy.gpu_source) == (None, "NVML: this GPU has no energy counter")
-
-
-def test_visible_devices_determine_the_gpu(fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-abc")
-    for index in (0, 1):
-        nvml.NvmlDevice(index)
-    assert fake.requested == [3, "GPU-abc"]
 
 
 def test_missing_library_gives_the_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

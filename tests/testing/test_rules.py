@@ -90,6 +90,14 @@ def test_faulty_metric_breaks_one_rule(rule: str, faults: ModuleType, catalog: C
     assert broken(list(apply_rules(put(catalog, "metric", faults.METRICS[rule]()), catalog))) == [rule]
 
 
+@pytest.mark.parametrize("function", ["gives_text", "gives_a_bool", "gives_an_array"])
+def test_metric_that_does_not_return_a_number_breaks_a_rule(
+    function: str, faults: ModuleType, catalog: Catalog
+) -> None:
+    findings = list(apply_rules(put(catalog, "metric", faults.metric(f"kit_faults:{function}")), catalog))
+    assert broken(findings)[0] == "metric-returns-numbers"
+
+
 def test_metric_with_a_missing_function_does_not_resolve(faults: ModuleType, catalog: Catalog) -> None:
     findings = list(apply_rules(put(catalog, "metric", faults.metric("kit_faults:nothing")), catalog))
     assert broken(findings)[0] == "metric-resolves"

@@ -173,6 +173,8 @@ class FaultySession(NumpySession):
             return self.cached_outputs[key]
         outputs = super().predict(inputs)
         match self.fault:
+            case "toy-writes-inputs":
+                inputs["features"][:] *= 0.5
             case "toy-nan-predictions":
                 outputs[0] = float("nan")
             case "toy-few-predictions":
@@ -221,6 +223,7 @@ NAMES = (
     *FAULTS,
     "toy-nan-loss",
     "toy-nan-predictions",
+    "toy-writes-inputs",
     "toy-few-predictions",
     "toy-flat-predictions",
     "toy-lost-weight",

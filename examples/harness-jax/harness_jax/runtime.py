@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.extend.backend
 import jax.numpy as jnp
+import numpy as np
 
 import harness
 
@@ -39,24 +40,26 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 def find_devices() -> list[harness.DeviceInfo]:
     """Return the CUDA devices in JAX's order, followed by the CPU."""
     _keep_freed_memory()
-    return [*(_described(index, gpu) for index, gpu in enumerate(_gpus())), _CPU]
+    return [*(_described(name, gpu) for name, gpu in _gpus().items()), _CPU]
 
 
 _CPU = harness.DeviceInfo(name="cpu", description="CPU, compiled by XLA", precisions=("fp32", "bf16", "fp64"))
 
 
-def _gpus() -> list[Any]:
+def _gpus() -> dict[str, Any]:
+    """Return the GPUs by device name. `local_hardware_id` is the number of a GPU in the CUDA driver, also if the option
+    ``jax_cuda_visible_devices`` leaves out other GPUs."""
     try:
-        return list(jax.devices("cuda"))
+        return {f"cuda:{gpu.local_hardware_id}": gpu for gpu in jax.devices("cuda")}
     except RuntimeError:  # raised if JAX has no such platform
-        return []
+        return {}
 
 
-def _described(index: int, gpu: Any) -> harness.DeviceInfo:
+def _described(name: str, gpu: Any) -> harness.DeviceInfo:
     # TF32 and bf16 need compute capability 8.0.
     ampere = float(gpu.compute_capability) >= 8
     return harness.DeviceInfo(
-        name=f"cuda:{index}",
+        name=name,
         description=f"{gpu.device_kind}, compute capability {gpu.compute_capability}",
         precisions=("fp32", "tf32", "bf16") if ampere else ("fp32",),
     )
@@ -91,7 +94,7 @@ def start(device: str, precision: str, thread_count: int) -> Any:
         )
     jax.config.update("jax_enable_x64", precision == "fp64")
     if name != "cpu":
-        return _gpus()[int(name.removeprefix("cuda:"))]
+        return _gpus()[name]
     if os.environ.get(_THREADS) != str(thread_count):
         os.environ[_THREADS] = str(thread_count)
         jax.extend.backend.clear_backends()
@@ -123,11 +126,15 @@ def roofline_kernels(device: str, precision: str, thread_count: int) -> harness.
 
         return call
 
+    def random(rng: np.random.Generator, *shape: int) -> Any:
+        return jax.device_put(rng.standard_normal(shape, np.float32), place)
+
     def matrix(n: int) -> Callable[[], Any]:
-        return repeated(jnp.matmul, *(jnp.ones((n, n), COMPUTE[precision], device=place) for _ in range(2)))
+        rng = np.random.default_rng(0)
+        return repeated(jnp.matmul, *(random(rng, n, n).astype(COMPUTE[precision]) for _ in range(2)))
 
     def copy(size_bytes: int) -> Callable[[], Any]:
-        return repeated(jnp.copy, jnp.ones(size_bytes // 4, jnp.float32, device=place))
+        return repeated(jnp.copy, random(np.random.default_rng(0), size_bytes // 4))
 
     def synchronize() -> None:
         jax.block_until_ready(last[0])

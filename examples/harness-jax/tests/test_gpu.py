@@ -49,6 +49,15 @@ def test_deterministic_training_is_reproducible_bit_by_bit(gpu: harness.DeviceIn
     assert first == second
 
 
+def test_nvml_finds_the_device(gpu: harness.DeviceInfo) -> None:
+    from harness.measure.cuda_devices import driver_uuid
+    from harness.measure.machine import Machine
+
+    machine = Machine(gpu.name)
+    assert machine.gpu is not None, machine.gpu_reason
+    assert machine.gpu.uuid.endswith(driver_uuid(int(gpu.name.partition(":")[2])))
+
+
 def test_fp16_and_fp64_are_refused(gpu: harness.DeviceInfo) -> None:
     for precision in ("fp16", "fp64"):
         with pytest.raises(harness.UnsupportedError, match=precision):

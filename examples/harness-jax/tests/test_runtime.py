@@ -1,4 +1,7 @@
-"""Tests that a session uses the requested number of threads. Each runs in a child process: JAX sets it per process."""
+"""Tests of device names and thread counts.
+
+Tests of thread counts run in child processes, because JAX sets the number of threads per process.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import pytest
+from harness_jax import JaxBackend, runtime
 
 _BUSY = """
 import resource, sys, time
@@ -39,6 +45,17 @@ def cores_used(threads: int) -> float:
     used, recorded = done.stdout.split()
     assert recorded == str(threads)
     return float(used)
+
+
+def test_number_of_a_cuda_device_is_that_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option ``jax_cuda_visible_devices`` leaves out GPUs, here the first and the third."""
+    gpus = [
+        SimpleNamespace(local_hardware_id=number, compute_capability="9.0", device_kind="Example GPU")
+        for number in (1, 3)
+    ]
+    monkeypatch.setattr(jax, "devices", lambda platform: gpus)
+    assert [device.name for device in JaxBackend().devices()] == ["cuda:1", "cuda:3", "cpu"]
+    assert runtime.start("cuda:3", "fp32", 1) is gpus[1]
 
 
 def test_one_thread_keeps_one_core_busy() -> None:

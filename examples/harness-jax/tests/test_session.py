@@ -78,14 +78,20 @@ def test_fp64_predictions_and_weights_are_float64() -> None:
     assert CASES.open("mlp").get_weights()["layers.0.weight"].dtype == np.float32
 
 
-def test_roofline_kernels_multiply_copy_and_synchronize() -> None:
-    kernels = JaxBackend().roofline_kernels("cpu", "fp32", 1)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_roofline_kernels_multiply_and_copy_random_numbers_and_synchronize(precision: Any) -> None:
+    kernels = JaxBackend().roofline_kernels("cpu", precision, 1)
     assert kernels is not None
-    np.testing.assert_array_equal(kernels.matrix(16)(), np.full((16, 16), 16))
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((64, 64), np.float32) for _ in range(2))
+    product = kernels.matrix(64)
+    for _ in range(5):
+        result = product()
+    np.testing.assert_allclose(np.asarray(result, np.float32), a @ b, atol=1e-4 if precision == "fp32" else 0.5)
     copied = kernels.copy(64 * 2**20)()
     kernels.synchronize()
     assert copied.is_ready()
-    assert copied.nbytes == 64 * 2**20
+    np.testing.assert_array_equal(copied, np.random.default_rng(0).standard_normal(2**24, np.float32))
 
 
 def test_predict_without_weights_raises() -> None:

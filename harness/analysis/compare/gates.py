@@ -1,14 +1,22 @@
-"""Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``."""
+"""Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``.
+
+A bound is checked for every setting that has runs. It holds if the whole confidence interval for the change is not
+beyond it. A bound that cannot be checked does not hold; `GateResult.excusable` states which reasons may be excused.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from msgspec import Struct
 
 from harness.analysis.compare.judge import Compared, Comparison
-from harness.errors import UsageError
+from harness.analysis.compare.match import Match
+from harness.analysis.metrics import BY_NAME, METRICS, score, success
+from harness.errors import UnknownNameError, UsageError
+from harness.records.store import StoredRun
 
 
 class Gate(Struct, frozen=True, kw_only=True):
@@ -21,11 +29,18 @@ class Gate(Struct, frozen=True, kw_only=True):
     """Lower bound on the change if negative, upper bound if positive; a fraction of the base if `relative`."""
     relative: bool
 
-    def broken_by(self, comparison: Comparison) -> bool:
-        """Return True if the whole confidence interval for the change is beyond the bound."""
-        if comparison.low is None or comparison.high is None:
-            return False
-        return comparison.high < self.bound if self.bound < 0 else comparison.low > self.bound
+
+class GateResult(Struct, frozen=True, kw_only=True):
+    """Result of checking one bound for one setting."""
+
+    gate: Gate
+    name: str
+    """Name of the setting; empty if the result applies to the whole comparison."""
+    state: Literal["holds", "broken", "not checked"]
+    reason: str = ""
+    """Change and interval of a broken bound, or the reason why the bound could not be checked."""
+    excusable: bool = False
+    """True if the bound could not be checked because data are missing, which ``--allow-missing`` excuses."""
 
 
 def parse(texts: Iterable[str]) -> list[Gate]:
@@ -50,21 +65,120 @@ def parse(texts: Iterable[str]) -> list[Gate]:
     return gates
 
 
-def broken(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[tuple[Gate, Compared, Comparison]]:
-    """Return each broken bound with its comparison. Raises `harness.UsageError` for a bound with the wrong unit."""
-    breaches = []
+def check(
+    gates: Sequence[Gate],
+    matches: Sequence[Match],
+    compared: Sequence[Compared],
+    *,
+    unmatched: Sequence[str] = (),
+    failed: Sequence[str] = (),
+) -> list[GateResult]:
+    """Return the results of every bound.
+
+    `compared` contains the comparisons of `matches`, in the same order. `unmatched` are the names of the settings with
+    runs on one side only, and `failed` the ids of the failed runs of the new side.
+    """
+    results = []
     for gate in gates:
-        for pair in compared:
-            for comparison in pair.comparisons:
-                if comparison.metric != gate.metric:
-                    continue
-                if comparison.relative != gate.relative:
-                    kind, unit = (
-                        ("relative", "a percentage, such as -5%")
-                        if comparison.relative
-                        else ("differences", "a number, such as -0.01")
-                    )
-                    raise UsageError(f"{gate.text}: changes in {gate.metric} are {kind}; write the bound as {unit}")
-                if gate.broken_by(comparison):
-                    breaches.append((gate, pair, comparison))
-    return breaches
+        if unknown := _unknown(gate.metric, matches):
+            results.append(GateResult(gate=gate, name="", state="not checked", reason=unknown))
+            continue
+        results += [_of_setting(gate, matched, pair) for matched, pair in zip(matches, compared, strict=True)]
+        results += [
+            GateResult(
+                gate=gate, name=name, state="not checked", reason="no run on the other side matches", excusable=True
+            )
+            for name in unmatched
+        ]
+        if failed:
+            reason = f"runs of NEW failed: {', '.join(failed)}"
+            results.append(GateResult(gate=gate, name="", state="not checked", reason=reason))
+    return results
+
+
+def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[GateResult]:
+    """Return the results for which the comparison fails.
+
+    These are all results except ``holds`` and, with `allow_missing`, those that are excusable, provided that the same
+    bound was checked for at least one other setting.
+    """
+    checked = {result.gate.text for result in results if result.state != "not checked"}
+    return [
+        result
+        for result in results
+        if result.state != "holds" and not (allow_missing and result.excusable and result.gate.text in checked)
+    ]
+
+
+def bound_on(gate: Gate, comparison: Comparison) -> float | None:
+    """Return the bound in the unit of the comparison's change.
+
+    The mean of the base, which is considered to be exact, converts between relative and absolute bounds. Return None if
+    this is not possible because the mean is zero or, for a metric that is compared as a ratio, not positive.
+    """
+    if gate.relative == comparison.relative:
+        return gate.bound
+    base = comparison.base
+    if base is None or not math.isfinite(base) or base == 0 or (comparison.relative and base < 0):
+        return None
+    return gate.bound * abs(base) if gate.relative else gate.bound / base
+
+
+def _of_setting(gate: Gate, matched: Match, pair: Compared) -> GateResult:
+    def result(
+        state: Literal["holds", "broken", "not checked"], reason: str = "", *, excusable: bool = False
+    ) -> GateResult:
+        return GateResult(gate=gate, name=pair.name, state=state, reason=reason, excusable=excusable)
+
+    comparison = next((one for one in pair.comparisons if one.metric == gate.metric), None)
+    missing = _missing(gate.metric, matched)
+    if comparison is None:
+        return result("not checked", missing or "the runs cannot be compared", excusable=True)
+    bound = bound_on(gate, comparison)
+    if bound is None:
+        kind = "relative" if gate.relative else "absolute"
+        return result("not checked", f"the mean of the base is {comparison.base:.4g}, so the {kind} bound has no value")
+    if comparison.relative and bound <= -1:
+        return result("not checked", f"a decrease by {-bound:.0%} is not possible, so the bound cannot be violated")
+    if comparison.low is None or comparison.high is None:
+        return result("not checked", f"there is no confidence interval: {comparison.evidence}", excusable=True)
+    if not (math.isfinite(comparison.low) and math.isfinite(comparison.high)):
+        return result("not checked", "the confidence interval is not finite")
+    if comparison.high < bound if bound < 0 else comparison.low > bound:
+        return result("broken", described(comparison, bound))
+    return result("not checked", missing, excusable=True) if missing else result("holds")
+
+
+def described(comparison: Comparison, bound: float) -> str:
+    """Return the change, its interval and the bound as text."""
+    change, low, high = (
+        shown(value, comparison.relative) for value in (comparison.change, comparison.low, comparison.high)
+    )
+    return f"{change}, {low} to {high} (bound {shown(bound, comparison.relative)}, {comparison.evidence})"
+
+
+def shown(value: float | None, relative: bool) -> str:
+    """Return a change as text, with its sign; a dash if it is missing."""
+    if value is None:
+        return "–"
+    return f"{100 * value:+.2f}%" if relative else f"{value:+.4g}"
+
+
+def _missing(metric: str, matched: Match) -> str:
+    """Return the number of runs without a value of the metric; empty if all runs have one."""
+    found = BY_NAME.get(metric) or score(metric, None)
+    if found.compared == "never":
+        return f"{metric} is never compared, because runs without a value would bias the result"
+    parts = []
+    for side, runs in (("BASE", matched.base), ("NEW", matched.new)):
+        without = sum(found.value(run.record) is None for run in runs)
+        if without:
+            parts.append(f"{without} of {len(runs)} runs of {side} have no value of {metric}")
+    return " and ".join(parts)
+
+
+def _unknown(metric: str, matches: Sequence[Match]) -> str:
+    """Return an error message if no run can have the metric; empty otherwise."""
+    runs: list[StoredRun] = [run for matched in matches for run in (*matched.base, *matched.new)]
+    names = {metric.name for metric in METRICS}.union(*(success(run.record).scores.test for run in runs))
+    return "" if metric in names else str(UnknownNameError("metric", metric, names))

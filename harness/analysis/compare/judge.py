@@ -16,7 +16,7 @@ from msgspec import Struct
 from harness.analysis.compare.effects import MIN_RUNS, Effect, of_examples, of_pairs, of_samples
 from harness.analysis.compare.match import Match
 from harness.analysis.metrics import METRICS, RunMetric, comparable, success
-from harness.errors import UnknownNameError
+from harness.errors import UnknownNameError, UsageError
 from harness.records import RunRecord
 from harness.records.arrays import read_arrays
 from harness.records.samples import predictions
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 ALPHA = 0.01
-ComparisonVerdict = Literal["better", "worse", "inconclusive"]
+ComparisonVerdict = Literal["better", "worse", "differs", "inconclusive"]
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -36,7 +36,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """
 
     metric: str
-    higher_is_better: bool
+    higher_is_better: bool | None
+    """None if the direction is not known."""
     relative: bool
     base: float | None
     """Mean over the runs. This is the geometric mean for metrics that are compared as ratios."""
@@ -48,7 +49,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     detectable: float | None
     """Smallest change that would be detected with probability 0.95; None if there are too few runs."""
     verdict: ComparisonVerdict
-    """``inconclusive`` if the interval includes 0 or if there are too few runs for an interval."""
+    """``inconclusive`` if the interval includes 0 or if there are too few runs for an interval; ``differs`` if it does
+    not include 0, but the direction is not known."""
     evidence: str
     """Number of runs, pairs or examples from which the interval was computed, or the reason for a missing interval."""
     unit: str = ""
@@ -226,9 +228,11 @@ def _shown(value: float, relative: bool) -> float:
     return math.expm1(value) if relative else value
 
 
-def _verdict(effect: Effect | None, higher_is_better: bool) -> ComparisonVerdict:
+def _verdict(effect: Effect | None, higher_is_better: bool | None) -> ComparisonVerdict:
     if effect is None or effect.low <= 0 <= effect.high:
         return "inconclusive"
+    if higher_is_better is None:
+        return "differs"
     return "better" if (effect.low > 0) == higher_is_better else "worse"
 
 
@@ -237,19 +241,25 @@ def compare_all(
 ) -> list[Compared]:
     """Compare the two sides of every match with respect to each of `metrics`.
 
-    If `metrics` is empty, the primary metric, the costs that are compared by default, and `additional` are compared.
-    Raises `harness.UnknownNameError` for a metric that is missing from all matches.
+    If `metrics` is empty, the primary metric and the costs that are compared by default are compared. Those of
+    `additional` that can be compared are added. Raises `harness.UsageError` for one of `metrics` that has no value on
+    one side of every match, and `harness.UnknownNameError` if no run can have it.
     """
     known = [comparable([[run.record for run in side] for side in (m.base, m.new)], catalog) for m in matches]
     names = dict.fromkeys(itertools.chain.from_iterable(known))
-    for name in (*metrics, *additional):
+    for name in metrics:
         if name not in names:
+            costs = {metric.name for metric in METRICS if metric.compared != "never"}
+            if name in costs.union(*(success(m.base[0].record).scores.test for m in matches)):
+                raise UsageError(
+                    f"the runs cannot be compared by {name}, because those of BASE or NEW have no value of it"
+                )
             raise UnknownNameError("metric", name, names)
     defaults = [metric.name for metric in METRICS if metric.compared == "by default"]
     chosen = []
     for matched, available in zip(matches, known, strict=True):
         primary = success(matched.base[0].record).scores.primary
-        wanted = metrics or (primary, *defaults, *additional)
+        wanted = (*(metrics or (primary, *defaults)), *additional)
         chosen.append([available[name] for name in dict.fromkeys(wanted) if name in available])
     confidence = 1 - ALPHA / max(1, sum(map(len, chosen)))
     return [

@@ -103,11 +103,14 @@ def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Mat
 
     Runs with equal settings are matched first. The remaining runs are matched if their task, dataset, model, backend,
     device and precision are equal and unique on both sides. The next step repeats this matching, ignoring the backend.
-    Finally, if only one setting is left on each side, the two are matched.
+    If each side has only one setting, the two are matched even if they differ in everything.
     """
     sides = [_groups(base), _groups(new)]
     matches = []
-    for alike in (_settings, _identity, _settings_but_backend, _identity_but_backend, _anything):
+    steps = [_settings, _identity, _settings_but_backend, _identity_but_backend]
+    if all(len(side) == 1 for side in sides):
+        steps.append(_anything)
+    for alike in steps:
         for key in dict.fromkeys(alike(group[0]) for group in sides[0]):
             candidates = [[group for group in side if alike(group[0]) == key] for side in sides]
             if [len(groups) for groups in candidates] == [1, 1]:

@@ -20,6 +20,7 @@ from harness.execute.environment import collect
 from harness.execute.preparation import fit_at_once, opened_session, prepare, saved_weights, starting_weights
 from harness.measure.environment import CORE_PACKAGES, versions
 from harness.measure.machine import Machine, difference
+from harness.measure.nvml import gpu_processes
 from harness.records import PluginRef, RunSpec
 from harness.records.store import WEIGHTS
 
@@ -47,8 +48,9 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
     settings = job.settings
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     environment = collect()  # before the model is loaded, so that the load average excludes the measurement
+    running = gpu_processes() if job.spec.device != "cpu" else {}
     prepared = prepare(job.spec, job.plugins)
-    machine = Machine(prepared.spec.device)
+    machine = Machine(prepared.device.name, gpu_uuid=prepared.device.uuid, gpu_processes=running)
     saved = Path(job.run) / WEIGHTS
     is_saved = saved.is_file()
     weights = saved_weights(saved, prepared) if is_saved else starting_weights(prepared)[0]
@@ -67,7 +69,7 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
         run_id=job.run_id,
         settings=settings,
         measured=measured,
-        samples_per_s=measured.samples / measured.seconds,
+        samples_per_s=measured.samples / measured.seconds if one_query else None,
         percentiles_ms={} if one_query else percentiles_ms(latencies),
         mean_ms=None if one_query else 1e3 * fmean(latencies),
         weights="trained" if is_saved or not prepared.backend.trains_by_steps else "initial",

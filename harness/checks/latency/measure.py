@@ -67,9 +67,11 @@ def engine_for(scenario: Scenario) -> Literal["loadgen", "loop"]:
 def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: float) -> tuple[LatencyResult, Path]:
     """Measure the latency and return the result and its directory, which also contains raw samples and LoadGen's logs.
 
-    Raises `harness.HarnessError` if the measurement fails. In this case, no files are left behind.
+    Raises `harness.PluginError` if a plugin of the run is missing, and `harness.HarnessError` if the measurement fails.
+    In these cases, no files are left behind.
     """
     spec = run.record.spec
+    plugins = catalog.for_run(run.record.provenance.plugins).refs_for(spec)
     engine = engine_for(chosen.scenario)
     folder = run.path / FOLDER
     try:
@@ -83,7 +85,7 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
             LatencyJob(
                 run_id=run.record.run_id,
                 spec=spec,
-                plugins=catalog.refs_for(spec),
+                plugins=plugins,
                 run=str(run.path.absolute()),
                 settings=chosen,
                 engine=engine,

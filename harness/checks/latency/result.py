@@ -52,7 +52,8 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     run_id: str
     settings: Settings
     measured: Measured
-    samples_per_s: float
+    samples_per_s: float | None
+    """Throughput for ``offline``. None for the other scenarios, whose duration includes the time between queries."""
     percentiles_ms: dict[str, float | None]
     """Percentiles ``p50`` to ``p99.9`` of the query latencies, computed by the nearest-rank method. A percentile is
     None if there are too few queries. Empty for ``offline``, which has a single query."""

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from harness.data.user_files.examples import Examples
     from harness.plugins.catalog import Catalog
 
-PILLOW = {"PIL": "pip install pillow"}
-SOUNDFILE = {"soundfile": "pip install soundfile"}
-PYARROW = {"pyarrow": "pip install pyarrow"}
+PILLOW = {"PIL": "ml-harness[vision]"}
+SOUNDFILE = {"soundfile": "ml-harness[speech]"}
+PYARROW = {"pyarrow": "ml-harness[parquet]"}
 
 
 def find_dataset(name: str, task: Task, catalog: Catalog) -> Dataset:

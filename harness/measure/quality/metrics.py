@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.interfaces import Metric
-from harness.records import DataInfo
+from harness.records import DataInfo, MetricInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,8 +18,20 @@ if TYPE_CHECKING:
 
 
 def unit_of(metric: Metric, data: DataInfo | None) -> str:
-    """Return the unit of a metric on this data; "" if the metric has no unit or the unit is unknown."""
-    return str(data.details.get("target_unit", "")) if data is not None and metric.unit == "target" else ""
+    """Return the unit of a metric on this data.
+
+    It is empty if the metric has no unit, if the unit is unknown, or if the targets have different units.
+    """
+    units = set(data.units) if data is not None and metric.unit == "target" else set()
+    return units.pop() if len(units) == 1 else ""
+
+
+def averaged_over(metric: Metric, data: DataInfo | None) -> str:
+    """Return a note if a metric is averaged over targets whose units differ or are unknown, else an empty string."""
+    if data is None or metric.unit != "target" or len(data.units) < 2 or unit_of(metric, data):
+        return ""
+    kind = "of different units" if len(set(data.units)) > 1 else "whose units are not known"
+    return f"mean over {len(data.units)} targets {kind}"
 
 
 def probabilities(logits: Array) -> Array:
@@ -92,6 +104,7 @@ def rmse(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def mae(targets: Array, outputs: Array, info: DataInfo) -> float:
+    """Return the mean absolute error, averaged over the target columns."""
     return float(abs(outputs - targets).mean())
 
 
@@ -103,3 +116,13 @@ def r2(targets: Array, outputs: Array, info: DataInfo) -> float | None:
         axis=0
     )  # rounding errors can make the total of a constant column positive
     return float((1 - residual / total).mean()) if varies.all() and (total > 0).all() else None
+
+
+def info_of(metric: Metric, data: DataInfo | None) -> MetricInfo:
+    """Return the meaning of a metric's values on this data, for records."""
+    return MetricInfo(
+        higher_is_better=metric.higher_is_better,
+        title=metric.summary,
+        unit=unit_of(metric, data) if metric.unit == "target" else metric.unit,
+        bounds=metric.bounds,
+    )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BadResultError
+from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
 from harness.measure.quality import metrics as core_metrics
+from harness.measure.quality.call import Function, call
 from harness.plugins import resolve
-from harness.records import IGNORED, ClassScore, DataInfo, Scores, SliceScore
+from harness.records import IGNORED, ClassScore, DataInfo, MetricInfo, Scores, SliceScore, TargetScore
+from harness.records.arrays import digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
-    Function = Callable[[Array, Array, DataInfo], float | None]
 
 
 class Scorer:
@@ -24,23 +25,25 @@ class Scorer:
     For token classification, targets are class indices ``[N, L]`` and outputs are float32 logits ``[N, L, C]``.
     Positions with the target `harness.IGNORED` are not scored. For other objectives, the arrays are the same as for the
     metric functions, except that regression targets and outputs may be standardized.
+
+    Metric functions receive read-only arrays. `harness.PluginError` is raised if a function changes them nevertheless,
+    which would falsify the other scores and the stored predictions, or if it does not return a number or None.
+    `harness.BadResultError` is raised if the number is not finite or not within the bounds of the metric.
     """
 
-    def __init__(self, info: DataInfo, primary: str, functions: dict[str, Function]) -> None:
-        self._info, self._primary, self._functions = info, primary, functions
+    def __init__(
+        self, info: DataInfo, primary: str, functions: dict[str, Function], declared: dict[str, MetricInfo]
+    ) -> None:
+        self._info, self._primary, self._functions, self._declared = info, primary, functions, declared
 
     def score(self, targets: Array, outputs: Array) -> dict[str, float | None]:
         """Return the values of all metrics of the task."""
-        real_targets, real_outputs = self._in_target_unit(targets, outputs)
-        return {name: self._value(name, real_targets, real_outputs) for name in self._functions}
+        return self._values(self._functions, *self._in_target_unit(targets, outputs))
 
     def quick(self, targets: Array, outputs: Array) -> dict[str, float | None]:
         """Return the loss without label smoothing and the primary metric. Both are computed after every epoch."""
-        real_targets, real_outputs = self._in_target_unit(targets, outputs)
-        return {
-            "loss": self._loss(targets, outputs),
-            self._primary: self._value(self._primary, real_targets, real_outputs),
-        }
+        primary = self._values([self._primary], *self._in_target_unit(targets, outputs))
+        return {"loss": self._loss(targets, outputs), **primary}
 
     def scores(
         self,
@@ -52,27 +55,41 @@ class Scorer:
         """Return all scores.
 
         Each split is a tuple (targets, outputs). `reference` contains the test targets and the outputs of the
-        closed-form solution. `groups` are the groups of the test split.
+        closed-form solution. `groups` are the groups of the test split. Raises `harness.BadResultError` if the primary
+        metric is undefined for the test split, because the run would then have no quality.
         """
+        test_scores = self.score(*test)
+        if test_scores[self._primary] is None:
+            raise BadResultError(
+                f"the metric {self._primary!r} returned None for the test split, but the task's primary metric must be "
+                "defined; fix the metric, or choose another test split or primary metric"
+            )
         classes = self._info.objective == "classification" and test[1].ndim == 2
         return Scores(
             primary=self._primary,
-            test=self.score(*test),
+            test=test_scores,
             validation=self.score(*validation),
             reference=self.score(*reference) if reference else None,
             per_class=self._per_class(*test) if classes else [],
             confusion=self._confusion(*test) if classes else [],
+            per_target=self._per_target(*self._in_target_unit(*test)) if len(self._info.units) > 1 else [],
             slices=self._slices(*self._in_target_unit(*test), groups),
             intervals=self._intervals(*test) if classes or self._info.objective == "regression" else {},
+            metrics=self._declared,
         )
 
-    def _value(self, name: str, targets: Array, outputs: Array) -> float | None:
-        import math
+    def _values(self, names: Iterable[str], targets: Array, outputs: Array) -> dict[str, float | None]:
+        """Return the values of metrics by name, after checking that no function changed the arrays."""
+        values = {}
+        before = digest({"targets": targets, "outputs": outputs})
+        for name in names:
+            values[name] = self._value(name, targets, outputs)
+            if digest({"targets": targets, "outputs": outputs}) != before:
+                raise PluginError(f"the metric {name!r} changed its targets or outputs; copy them before changing them")
+        return values
 
-        value = self._functions[name](targets, outputs, self._info)
-        if value is not None and not math.isfinite(value):
-            raise BadResultError(f"the metric {name!r} is {value}")
-        return None if value is None else float(value)
+    def _value(self, name: str, targets: Array, outputs: Array) -> float | None:
+        return call(name, self._functions[name], self._declared[name], targets, outputs, self._info)
 
     def _in_target_unit(self, targets: Array, outputs: Array) -> tuple[Array, Array]:
         return self._info.in_target_unit(targets), self._info.in_target_unit(outputs)
@@ -107,6 +124,33 @@ class Scorer:
             for number in labels
         ]
 
+    def _per_target(self, targets: Array, outputs: Array) -> list[TargetScore]:
+        """Return the scores of each target alone. The arrays are in the targets' units.
+
+        Only built-in metrics are computed, because a plugin's metric may need all targets at once.
+        """
+        import msgspec
+
+        info, parts = self._info, []
+        alone_too = {name: f for name, f in self._functions.items() if f is getattr(core_metrics, name, None)}
+        for number, unit in enumerate(info.units):
+            label = info.label_names[number] if info.label_names else str(number)
+            alone = msgspec.structs.replace(
+                info,
+                outputs=1,
+                label_names=(label,),
+                target_mean=(),
+                target_scale=(),
+                details=info.details | {"target_unit": unit},
+            )
+            column = slice(number, number + 1)
+            scores = {
+                name: call(name, function, self._declared[name], targets[:, column], outputs[:, column], alone)
+                for name, function in alone_too.items()
+            }
+            parts.append(TargetScore(label=label, unit=unit, scores=scores))
+        return parts
+
     def _intervals(self, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
         """Return the intervals for built-in metrics. A plugin's replacement for a built-in metric has no interval."""
         from harness.measure.quality.intervals import intervals
@@ -137,4 +181,6 @@ class Scorer:
 
 def scorer(info: DataInfo, primary: str, metrics: Sequence[Metric]) -> Scorer:
     """Return a `Scorer` for these metrics. Raises `harness.PluginError` if a metric function cannot be imported."""
-    return Scorer(info, primary, {metric.name: resolve(metric.function) for metric in metrics})
+    functions = {metric.name: resolve(metric.function) for metric in metrics}
+    declared = {metric.name: core_metrics.info_of(metric, info) for metric in metrics}
+    return Scorer(info, primary, functions, declared)

@@ -219,9 +219,10 @@ def _bar(panel: Panel, points: Points, value: str, title: str) -> Chart:
 
 
 def _quality(panel: Panel, field: str, prefix: str = "") -> Any:
-    """Return the quality axis, with better values at the top."""
+    """Return the quality axis, with better values at the top if it is known which values are better."""
     scale = alt.Scale(zero=False, padding=12, reverse=panel.better == "lower")
-    title = f"{prefix}{panel.quality}" + (", lower is better" if panel.better == "lower" else "")
+    remark = {"lower": ", lower is better", "": ", not ranked"}.get(panel.better, "")
+    title = f"{prefix}{panel.quality}{remark}"
     return alt.Y(
         f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format=".4~g")
     )  # with a single value, the default format shows only one digit

@@ -45,7 +45,7 @@ class Panel:
     metric: str
     unit: str
     better: str
-    """``higher`` or ``lower``; empty if the metric is unknown."""
+    """``higher`` or ``lower``; empty if the direction is not known or differs between rows."""
     block: Block
     report: Report
 
@@ -66,13 +66,18 @@ def panels(report: Report, table: Table | None = None) -> list[Panel]:
     for number, block in enumerate(blocks(report.table if table is None else table)):
         first = next((row for row in block.rows if row.text("metric")), block.rows[0])
         title = " · ".join(first.text(name) for name in ("task", "dataset", "device"))
-        metric, unit, better = (first.text(name) for name in ("metric", "metric_unit", "metric_better"))
+        metric, unit = first.text("metric"), first.text("metric_unit")
+        judged = {(row.text("metric"), row.text("metric_better")) for row in block.rows if row.text("metric")}
+        better = first.text("metric_better") if len(judged) == 1 else ""
         made.append(Panel(number, title, metric, unit, better, block, report))
     return made
 
 
 def pareto(panel: Panel, column: str) -> Points:
-    """Return quality and throughput with their intervals. ``front`` is True for rows on the Pareto front."""
+    """Return quality and throughput with their intervals. ``front`` is True for rows on the Pareto front.
+
+    If it is not known whether higher quality is better, no row is on the front.
+    """
     points = []
     for label, row in panel.rows:
         quality, speed = row.cells["quality"], row.cells[column]
@@ -82,7 +87,7 @@ def pareto(panel: Panel, column: str) -> Points:
             )
     sign = -1 if panel.better == "lower" else 1
     for point in points:
-        point["front"] = not any(
+        point["front"] = panel.better != "" and not any(
             other["speed"] >= point["speed"]
             and sign * other["quality"] >= sign * point["quality"]
             and (other["speed"], other["quality"]) != (point["speed"], point["quality"])
@@ -136,8 +141,10 @@ def time_to_quality(panel: Panel) -> tuple[float | None, Points]:
     """Return a validation score that all runs reach, and the training time that each row needs to reach it.
 
     This score is the worst of the runs' best scores. Returns None and no points if fewer than two rows have learning
-    curves.
+    curves, or if it is not known whether higher scores are better.
     """
+    if not panel.better:
+        return None, ()
     sign = -1 if panel.better == "lower" else 1
     by_row = {}
     for label, row in panel.rows:

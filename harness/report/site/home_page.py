@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.records import Failure, RunRecord
+from harness.report.layout import unranked
 from harness.report.plots.figure import drawn
 from harness.report.plots.points import panels
 from harness.report.report import Report
@@ -28,6 +29,7 @@ def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
         "backends": report.backends,
         "contests": contests,
         "corrected": overview.CORRECTED,
+        "notes": unranked(report.table.rows),
         "metrics": {name: title for name, title in overview.TITLES.items() if any(name in c.leads for c in contests)},
         "scoreboard": overview.scoreboard(contests),
         "panels": fronts,

@@ -16,13 +16,14 @@ from harness.analysis.compare.judge import ALPHA, Comparison, compare
 from harness.analysis.compare.match import Match
 from harness.analysis.formatting import one_line
 from harness.analysis.grouping import representative, rival_key
-from harness.analysis.metrics import HEADLINES, RunMetric, comparable, success
+from harness.analysis.metrics import FIT_THROUGHPUT, HEADLINES, RunMetric, comparable, success
 from harness.analysis.table import Row
-from harness.errors import HarnessError
 from harness.records.store import StoredRun
 from harness.report.report import Report
 
-TITLES = {"quality": "Quality"} | {metric.name: metric.headline.capitalize() for metric in HEADLINES}
+TITLES = {"quality": "Quality"} | {
+    metric.name: metric.headline.capitalize() for metric in HEADLINES if metric is not FIT_THROUGHPUT
+}
 """Metric -> title; ``quality`` is the primary metric of the task."""
 
 CORRECTED, SIGNIFICANT, INCONCLUSIVE = "significant after Bonferroni correction", "significant (95%)", "inconclusive"
@@ -91,10 +92,7 @@ def _contest(report: Report, rows: Sequence[Row], sides: dict[str, list[StoredRu
 
 def _leads(report: Report, sides: dict[str, list[StoredRun]], confidence: float) -> dict[str, BackendLead]:
     records = [run.record for runs in sides.values() for run in runs]
-    try:
-        metrics = comparable([records], report.catalog)
-    except HarnessError:  # the plugin of a metric is not installed
-        return {}
+    metrics = comparable([records], report.catalog)
     primary = success(records[0]).scores.primary
     by_name = {name: metrics.get(primary if name == "quality" else name) for name in TITLES}
     leads = {name: _lead(metric, sides, confidence) for name, metric in by_name.items() if metric}
@@ -102,6 +100,8 @@ def _leads(report: Report, sides: dict[str, list[StoredRun]], confidence: float)
 
 
 def _lead(metric: RunMetric, sides: dict[str, list[StoredRun]], confidence: float) -> BackendLead | None:
+    if metric.higher_is_better is None:
+        return None
     means = {backend: _mean(runs, metric) for backend, runs in sides.items()}
     ranked = sorted(
         (backend for backend, mean in means.items() if mean is not None),

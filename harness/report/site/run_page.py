@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
-from harness.analysis.metrics import BY_FLAG, HEADLINES, INFERENCE_THROUGHPUT, TRAIN_THROUGHPUT
+from harness.analysis.flags import run_flags
+from harness.analysis.metrics import FIT_THROUGHPUT, HEADLINES, INFERENCE_THROUGHPUT, TRAIN_THROUGHPUT
 from harness.checks.audit.finding import Finding
 from harness.errors import RecordError
 from harness.records import Failure, RunRecord, Steady, Success
@@ -19,7 +20,7 @@ from harness.records.arrays import read_arrays
 from harness.records.store import ARRAYS, AUDIT, LOG, StoredRun
 from harness.report.costs import Section, sections, text
 from harness.report.plots import run_points
-from harness.report.run_text import by_group, circumstances, per_class, quality, run_section
+from harness.report.run_text import by_group, circumstances, per_class, per_target, quality, run_section
 from harness.report.site.tables import PAGE, Value, View, plain
 
 LOG_BYTES = 6_000
@@ -70,7 +71,7 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         values["problem"] = problem
         values["figures"] = _headline(record, outcome)
         values["costs"] = _pairs(sections(record))
-        values["flags"] = [(BY_FLAG[flag.metric].name, flag) for flag in outcome.flags]
+        values["flags"] = [(flag.columns[0], flag) for flag in run_flags(record)]
         values["plots"], values["notes"] = _plots(record, outcome, arrays)
         for part, titles in (("quality_plots", _QUALITY), ("cost_plots", _COST)):
             shown = ((name, title) for name, title in titles.items() if name in values["plots"])
@@ -85,12 +86,13 @@ def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]
     ends = scores.intervals.get(scores.primary)
     remark = f"95% interval over examples: {ends[0]:.4g} to {ends[1]:.4g}" if ends else "test split"
     rows = [(scores.primary, text(scores.test.get(scores.primary)), remark)]
-    steady = {TRAIN_THROUGHPUT.name: speed.train, INFERENCE_THROUGHPUT.name: speed.inference}
+    steady = dict.fromkeys((TRAIN_THROUGHPUT.name, FIT_THROUGHPUT.name), speed.train)
+    steady[INFERENCE_THROUGHPUT.name] = speed.inference
     for metric in HEADLINES:
         value = metric.value(record)
         if value is None:
             continue
-        if metric.group == "throughput":
+        if metric.name in steady:
             rows.append((metric.part, _large(value), _interval(metric.unit, steady[metric.name])))
         elif metric.group == "latency":
             remark = f"{metric.unit} per batch of {outcome.latency.batch_size}"
@@ -142,6 +144,9 @@ def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tu
     errors = run_points.errors(record, arrays)
     if errors:
         plots["predicted"] = plots["residual"] = errors
+        targets = outcome.scores.per_target
+        if targets:
+            notes["predicted"] = notes["residual"] = f"{targets[0].label}, the first of {len(targets)} targets."
     return plots, notes
 
 
@@ -152,6 +157,9 @@ def _tables(outcome: Success) -> list[View]:
         controls = len(rows) > 20
         views.append(plain("per-class", "Per class, test split", headers, rows, places=".4f", controls=controls))
         views += _mistaken(outcome)
+    headers, rows = per_target(outcome)
+    if rows:
+        views.append(plain("per-target", "Per target, test split", headers, rows))
     headers, rows = by_group(outcome)
     if rows:
         views.append(plain("slices", "By group, test split", headers, rows, places=".4f"))

@@ -10,6 +10,7 @@ from html import escape
 import msgspec
 from markupsafe import Markup
 
+from harness.analysis.flags import run_flags
 from harness.analysis.formatting import one_line, rounded
 from harness.analysis.metrics import in_group
 from harness.analysis.table import Column
@@ -124,7 +125,8 @@ def runs(shown: Iterable[StoredRun], addresses: dict[str, str], caption: str, ro
         record, outcome = run.record, run.record.outcome
         if isinstance(outcome, Success):
             score = outcome.scores.test.get(outcome.scores.primary)
-            status = HtmlCell("flagged" if outcome.flags else "ok", None, "", "flagged" if outcome.flags else "")
+            flagged = bool(run_flags(record))
+            status = HtmlCell("flagged" if flagged else "ok", None, "", "flagged" if flagged else "")
         else:
             score, status = None, HtmlCell(outcome.kind, None, "", "failed")
         numbers = [_number(value) for value in (score, *(metric.value(record) for metric in throughputs))]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
+from harness.measure.quality.call import checked
 from harness.plugins import resolve
 from harness.records import IGNORED, DataInfo
 from harness.testing.rule import Broken, Rule
@@ -61,21 +63,18 @@ def _resolves(metric: Metric) -> None:
 
 def _returns_numbers(metric: Metric) -> None:
     for name, targets, outputs in synthetic(metric):
-        value = _value(metric, targets, outputs)
-        if value is not None and not (isinstance(value, int | float) or getattr(value, "shape", None) == ()):
-            raise Broken(f"the function returned a {type(value).__name__} for {name} predictions")
-        if value is not None and value != value:
-            raise Broken(f"the function returned NaN for {name} predictions; return None if the metric is undefined")
+        try:
+            checked(metric.name, _value(metric, targets, outputs), (None, None))
+        except (PluginError, BadResultError) as error:  # as in a run
+            raise Broken(f"for {name} predictions: {error}") from None
 
 
 def _stays_within_bounds(metric: Metric) -> None:
-    low, high = metric.bounds
-    values = {name: _value(metric, t, o) for name, t, o in synthetic(metric)}
-    for name, value in values.items():
-        if value is None:
-            continue
-        if (low is not None and value < low - 1e-9) or (high is not None and value > high + 1e-9):
-            raise Broken(f"the value for {name} predictions is {value:.6g}, outside the bounds {metric.bounds}")
+    for name, targets, outputs in synthetic(metric):
+        try:
+            checked(metric.name, _value(metric, targets, outputs), metric.bounds, rounding=1e-9)
+        except BadResultError as error:
+            raise Broken(f"for {name} predictions: {error}") from None
 
 
 def _prefers_correct_predictions(metric: Metric) -> None:
@@ -117,7 +116,7 @@ METRIC_RULES: tuple[Rule[Metric], ...] = (
     Rule(
         "metric-returns-numbers",
         "The function returns one number, or None if the metric is undefined.",
-        "return float(...) or None, never NaN",
+        "return float(...) or None, never NaN, an array or a bool",
         _returns_numbers,
     ),
     Rule(

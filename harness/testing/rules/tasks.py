@@ -10,6 +10,7 @@ from harness.errors import HarnessError
 from harness.interfaces import PreparedData, RawData, Split, Task
 from harness.plan.expand import suits
 from harness.plugins.catalog import Catalog
+from harness.plugins.failures import described_with_place
 from harness.records import Objective
 from harness.testing.leaks import assert_nothing_leaks, same
 from harness.testing.rule import Broken, NotChecked, Rule
@@ -137,6 +138,17 @@ def _augments_reproducibly(case: PreparedTask) -> None:
             raise Broken(f"augment changes {name!r} differently when it is called again with an rng in the same state")
 
 
+def _modifies_nothing(case: PreparedTask) -> None:
+    from harness.data.protect import read_only_raw
+
+    try:
+        case.task.prepare(read_only_raw(case.raw), case.options)
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        raise Broken(f"prepare changes the arrays of the dataset: {described_with_place(error)}") from None
+
+
 TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     Rule(
         "task-defaults-exist",
@@ -173,5 +185,11 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
         "augment keeps shapes and dtypes, and its only source of randomness is rng.",
         "draw from the rng argument, and return every input with its shape and dtype",
         _augments_reproducibly,
+    ),
+    Rule(
+        "task-modifies-nothing",
+        "prepare does not change the arrays of the dataset, which are read-only.",
+        "copy the arrays before changing them in place",
+        _modifies_nothing,
     ),
 )

@@ -59,6 +59,7 @@ def test_the_default_of_each_task(task: str, tmp_path: Path) -> None:
     steady = windows.samples_per_s[windows.steady_from :]
     assert np.median(steady) == pytest.approx(outcome.speed.train_samples_per_s)
     assert outcome.latency.batch_size == record.spec.recipe.batch_size
+    assert (outcome.speed.by_steps, outcome.speed.train_flops_per_s) == (False, None)
 
 
 def session(model: str, **changes: Any) -> tuple[Workbench, harness.Session]:

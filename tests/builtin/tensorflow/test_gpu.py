@@ -49,6 +49,31 @@ def test_every_precision_trains(gpu: harness.DeviceInfo, case: str, precision: s
         assert np.abs(outputs - reference).max() < 0.1 * np.abs(reference).max()
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        harness.Recipe(optimizer="sgd", momentum=0.9),
+        harness.Recipe(optimizer="rmsprop", clip_norm=1.0),
+        harness.Recipe(optimizer="adam"),
+    ],
+    ids=lambda recipe: recipe.optimizer,
+)
+def test_every_optimizer_trains_at_fp16(gpu: harness.DeviceInfo, recipe: harness.Recipe) -> None:
+    session = CASES.open("mlp", recipe=recipe, device=gpu.name, precision="fp16")
+    losses = [float(session.fetch(session.train_step(CASES.batch("mlp"), 1e-2))) for _ in range(20)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+
+
+def test_nvml_finds_the_device(gpu: harness.DeviceInfo) -> None:
+    from harness.measure.cuda_devices import driver_uuid
+    from harness.measure.machine import Machine
+
+    machine = Machine(gpu.name)
+    assert machine.gpu is not None, machine.gpu_reason
+    assert machine.gpu.uuid.endswith(driver_uuid(int(gpu.name.partition(":")[2])))
+
+
 def test_a_batch_too_large_is_out_of_memory(gpu: harness.DeviceInfo) -> None:
     import tensorflow as tf
     from harness_tensorflow import TensorFlowBackend

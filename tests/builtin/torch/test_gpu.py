@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from harness_torch import TorchBackend
 from torch_cases import FAMILIES, batch_of, losses, open_session, request_of
+
+import harness
+from harness.records import Success
 
 pytestmark = [pytest.mark.torch, pytest.mark.gpu]
 
@@ -60,14 +64,16 @@ def test_every_supported_precision_trains(family: str, precision: str) -> None:
     assert 0 < (memory.allocator_peak_bytes or 0) <= (memory.reserved_peak_bytes or 0)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("precision", "optimizer"),
+    [("fp32", "adamw"), ("bf16", "adamw"), *(("fp16", name) for name in ("sgd", "rmsprop", "adam", "adamw"))],
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_steps_and_predictions_do_not_wait_for_the_gpu(
-    family: str, precision: str, request: pytest.FixtureRequest
+    family: str, precision: str, optimizer: str, request: pytest.FixtureRequest
 ) -> None:
-    session_request = request_of(
-        family, device="cuda:0", precision=precision, recipe={"clip_norm": 1.0, "dropout": 0.1 * (family != "resnet")}
-    )
+    recipe = {"optimizer": optimizer, "clip_norm": 1.0, "dropout": 0.1 * (family != "resnet")}
+    session_request = request_of(family, device="cuda:0", precision=precision, recipe=recipe)
     session = open_session(session_request)
     batch = batch_of(session_request.info, 16)
     losses(session, batch, [1e-3] * 2)
@@ -76,6 +82,35 @@ def test_steps_and_predictions_do_not_wait_for_the_gpu(
     for rate in (1e-3, 2e-3):
         session.train_step(batch, rate)
         session.predict(batch.inputs)
+
+
+def test_nvml_finds_the_device_and_this_process_on_it() -> None:
+    """In a container, the driver may list this process under another ID, or not at all."""
+    import torch
+
+    from harness.measure.machine import Machine
+
+    device = TorchBackend().devices()[0]
+    block = torch.ones(2**26, device="cuda:0")
+    machine = Machine(device.name, gpu_uuid=device.uuid, gpu_processes={})
+    assert machine.gpu is not None, machine.gpu_reason
+    assert machine.gpu.uuid.endswith(device.uuid)
+    machine.read()
+    assert machine.gpu_peak_bytes is None or machine.gpu_peak_bytes >= block.nbytes
+
+
+def test_run_is_not_another_process_on_its_own_gpu(tmp_path: Path) -> None:
+    """The processes that compute on the GPU before the run, such as this one, are others."""
+    from harness.measure.nvml import NvmlDevice, gpu_processes
+
+    device = NvmlDevice(0, TorchBackend().devices()[0].uuid)
+    before = len(gpu_processes()[device.uuid])
+    (record,) = harness.run(
+        "regression", "torch", device="cuda", protocol="quick", overrides={"recipe.epochs": 1}, results=tmp_path
+    ).records
+    assert isinstance(record.outcome, Success), record.outcome
+    flagged = {flag.detail for flag in record.outcome.flags if "other processes on the GPU" in flag.detail}
+    assert flagged == ({f"other processes on the GPU: {before}"} if before else set())
 
 
 def test_out_of_device_memory_is_recognized() -> None:

@@ -1,11 +1,14 @@
-"""Fused optimizer kernels. What a step means is compared with numpy in ``test_networks.py``."""
+"""Fused optimizer kernels and gradient scaling. What a step means is compared with numpy in ``test_networks.py``."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 from torch_cases import batch_of, open_session, request_of
 
+import harness
 from harness.execute.weights import initial_weights
 
 pytestmark = pytest.mark.torch
@@ -43,3 +46,92 @@ def test_fused_kernels_agree_with_plain_ones_in_every_memory_layout(family: str)
     for name, array in session.get_weights().items():
         expected = network.bindings[name].variable.detach().numpy()
         np.testing.assert_allclose(array, expected, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+OPTIMIZERS: list[dict[str, Any]] = [
+    {"optimizer": "sgd"},
+    {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+    {"optimizer": "rmsprop"},
+    {"optimizer": "rmsprop", "weight_decay": 0.1},
+    {"optimizer": "rmsprop", "epsilon": 0.0},
+    {"optimizer": "adam", "weight_decay": 0.1},
+    {"optimizer": "adamw", "weight_decay": 0.1},
+]
+
+
+def scaled_steps(recipe: harness.Recipe, optimizer: Any, parameters: list[Any], unscale: bool) -> list[list[Any]]:
+    """Return the parameters after each of 20 steps with gradient scaling, of which steps 1, 6 and 7 overflow."""
+    import torch
+
+    scaler = torch.amp.GradScaler("cpu")
+    rng = torch.Generator().manual_seed(0)
+    history = []
+    for number in range(20):
+        factors = [torch.randn(parameter.shape, generator=rng) for parameter in parameters]
+        if number in (0, 5, 6):
+            factors[number % 2].view(-1)[0] = float("nan" if number == 5 else "inf")
+        optimizer.zero_grad()
+        loss = sum((factor * parameter).sum() for factor, parameter in zip(factors, parameters, strict=True))
+        scaler.scale(loss).backward()
+        if unscale:
+            scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        history.append([parameter.detach().clone() for parameter in parameters] + [torch.tensor(scaler.get_scale())])
+    return history
+
+
+def parameters_to_train() -> list[Any]:
+    import torch
+
+    shapes = [(3, 2, 2, 2), (4,)]
+    made = [torch.randn(shape, generator=torch.Generator().manual_seed(n)) for n, shape in enumerate(shapes)]
+    made[0] = made[0].to(memory_format=torch.channels_last)
+    return [torch.nn.Parameter(tensor) for tensor in made]
+
+
+@pytest.mark.parametrize("unscale", [False, True], ids=["plain", "unscaled before"])
+@pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
+def test_scaled_steps_equal_those_that_the_host_skips(options: dict[str, Any], unscale: bool) -> None:
+    """The optimizers without fused kernels let GradScaler skip steps on the host, which makes it wait for the GPU."""
+    import torch
+    from harness_torch.optimizers import build_optimizer
+
+    recipe = harness.Recipe(**options)
+    ours, theirs = parameters_to_train(), parameters_to_train()
+    optimizer = build_optimizer(recipe, ours[:1], ours[1:], scaled=True)
+    plain = build_optimizer(recipe, theirs[:1], theirs[1:])
+    plain._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    steps = zip(
+        scaled_steps(recipe, optimizer, ours, unscale), scaled_steps(recipe, plain, theirs, unscale), strict=True
+    )
+    exact = recipe.optimizer == "rmsprop"  # fused kernels unscale the gradients themselves, with another rounding
+    for number, (got, expected) in enumerate(steps):
+        for mine, reference in zip(got, expected, strict=True):
+            torch.testing.assert_close(
+                mine, reference, rtol=0 if exact else 1e-6, atol=0 if exact else 1e-7, msg=str(number)
+            )
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
+def test_fp16_steps_copy_nothing_to_the_host(
+    options: dict[str, Any], clip_norm: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, the host would wait for the value. The CPU is made to offer fp16 here."""
+    import torch
+    from harness_torch import session as session_module
+
+    cpu = harness.DeviceInfo(name="cpu", description="", precisions=("fp16",))
+    monkeypatch.setattr(session_module, "require", lambda device, precision: cpu)
+    request = request_of("mlp", precision="fp16", recipe=options | {"clip_norm": clip_norm})
+    session, batch = open_session(request), batch_of(request.info)
+    assert session.notes()["gradient_scaling"] == "dynamic"
+
+    def refused(tensor: Any) -> None:
+        raise AssertionError("the host waits for a value")
+
+    for name in ("item", "__bool__", "__float__", "__int__", "tolist", "cpu", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, refused)
+    for _ in range(3):
+        session.train_step(batch, 1e-2)

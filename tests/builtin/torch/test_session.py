@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,13 +73,38 @@ def test_notes_list_threads_and_numeric_modes() -> None:
     assert notes["intra_op_threads"] == "2" == str(torch.get_num_threads())
     assert notes["inter_op_threads"] == "1"
     assert notes["matmul_precision"] == "highest"
-    assert notes["cudnn_tf32"] == notes["cudnn_benchmark"] == notes["deterministic_algorithms"] == "False"
+    assert notes["cudnn_tf32"] == notes["deterministic_algorithms"] == "False"
     assert notes["autocast"] == notes["compile"] == "off"
     assert notes["optimizer"] == "fused"
     assert all(isinstance(value, str) for value in notes.values())
     assert session.device_memory() is None
     session.synchronize()
     session.close()
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_algorithms_of_cudnn_are_timed_unless_the_run_is_deterministic(deterministic: bool) -> None:
+    import torch
+
+    session = open_session(request_of("linear", deterministic=deterministic))
+    assert torch.backends.cudnn.benchmark is not deterministic
+    assert session.notes()["cudnn_benchmark"] == str(not deterministic)
+    session.close()
+    torch.use_deterministic_algorithms(False)
+
+
+def test_cuda_devices_report_their_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    names = ["GPU A", "GPU B"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: names[index])
+    properties = [SimpleNamespace(uuid=f"0000-{index}") for index in range(len(names))]
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties[index])
+    found = [(device.name, device.uuid) for device in TorchBackend().devices()]
+    assert found == [("cuda:0", "0000-0"), ("cuda:1", "0000-1"), ("cpu", "")]
 
 
 def test_running_out_of_memory_is_recognized() -> None:

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import harness_cli, harness_process
+from sample_records import ENVIRONMENT
 from toy_plugin import SET_FAST, install_toy
 
 from harness.checks.latency import measure
+from harness.checks.latency.result import LatencyResult, Measured, Settings
+from harness.cli.latency import render
 from harness.records.store import WEIGHTS, Store
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -74,7 +77,7 @@ def test_every_scenario_prints_a_table(run: Path, scenario: str) -> None:
     extra = ["--target-qps", "500", "--latency-bound-ms", "1000"] if scenario == "server" else []
     done = harness_cli("latency", run.name, "--scenario", scenario, "--seconds", "0.3", *extra, results=run.parent)
     assert done.stdout.startswith(f"{run.name} · {scenario}\n")
-    assert "samples/s" in done.stdout
+    assert ("samples/s" in done.stdout) == (scenario != "server")
     assert ("p99.9" in done.stdout) == (scenario != "offline")
 
 
@@ -93,6 +96,46 @@ def test_without_loadgen_only_single_stream_and_offline_work(run: Path, monkeypa
     server = measure.settings(stored, "server", seconds=0.1)
     with pytest.raises(measure.UsageError, match=r"scenario server needs MLPerf's LoadGen; run: pip install"):
         measure.measure(stored, server, discover(), timeout_s=60)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "samples_per_query", "lines"),
+    [
+        ("single-stream", 1, ["mean        2 ms", "1 / mean    500 samples/s, excluding time between queries"]),
+        ("multi-stream", 8, ["mean        2 ms", "8 / mean    4000 samples/s, excluding time between queries"]),
+        ("server", 1, ["mean        2 ms"]),
+        ("offline", 400, ["throughput  40 samples/s"]),
+    ],
+)
+def test_time_between_queries_is_in_no_throughput(scenario: Any, samples_per_query: int, lines: list[str]) -> None:
+    # 400 samples took 10 s, of which most was spent between queries: a rate of 40 samples/s would be misleading.
+    offline = scenario == "offline"
+    result = LatencyResult(
+        run_id="a-run",
+        settings=Settings(scenario=scenario, seconds=10, batch_size=1, samples_per_query=samples_per_query),
+        measured=Measured(engine="harness loop", valid=None, reasons=[], seconds=10, queries=400, samples=400),
+        samples_per_s=40.0 if offline else None,
+        percentiles_ms={},
+        mean_ms=None if offline else 2.0,
+        weights="trained",
+        device="cpu",
+        started_at="2026-01-01T00:00:00Z",
+        environment=ENVIRONMENT,
+        flags=[],
+    )
+    shown = [line for line in render(result).splitlines() if line.startswith("mean") or "samples/s" in line]
+    assert shown == lines
+
+
+@pytest.mark.parametrize("scenario", ["single-stream", "offline"])
+def test_only_offline_has_a_throughput(run: Path, scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.plugins import discover
+
+    monkeypatch.setattr(measure, "engine_for", lambda scenario: "loop")
+    (stored,) = Store(run.parent).load().runs
+    chosen = measure.settings(stored, scenario, seconds=0.1)
+    found, _ = measure.measure(stored, chosen, discover(), timeout_s=60)
+    assert (found.samples_per_s is not None) == (found.mean_ms is None) == (scenario == "offline")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 import warnings
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,9 +17,9 @@ from strategies import predictions
 from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
 from harness.measure.quality.builtin import METRICS
-from harness.measure.quality.metrics import probabilities
+from harness.measure.quality.metrics import averaged_over, probabilities, unit_of
 from harness.measure.quality.scorer import scorer
-from harness.records import IGNORED, ClassScore, DataInfo
+from harness.records import IGNORED, ClassScore, DataInfo, TargetScore
 
 Array = np.ndarray[Any, Any]
 CLASSIFICATION = [metric for metric in METRICS if metric.objective == "classification"]
@@ -156,6 +157,72 @@ def test_regression_metrics_are_in_the_unit_of_the_target() -> None:
     assert values == pytest.approx(
         {"rmse": (10 * math.sqrt(1 / 2) + 2 * math.sqrt(1 / 2)) / 2, "mae": (10 + 2) / 4, "r2": -1.0}
     )
+
+
+HEIGHT_AND_WEIGHT = (
+    np.array([[1.0, 70.0], [2.0, 80.0]], np.float32),
+    np.array([[1.5, 70.0], [1.5, 100.0]], np.float32),
+)
+"""Targets and outputs. The errors are 0.5 and 0.5 for the first target, and 0 and 20 for the second."""
+
+
+def two_targets(unit: str | None) -> DataInfo:
+    details: dict[str, Any] = {} if unit is None else {"target_unit": unit}
+    return msgspec.structs.replace(numbers(2), label_names=("height", "weight"), details=details)
+
+
+def test_several_targets_are_also_scored_one_by_one() -> None:
+    info = two_targets("m, kg")
+    scores = scorer(info, "rmse", REGRESSION).scores(HEIGHT_AND_WEIGHT, HEIGHT_AND_WEIGHT, None, {})
+    assert scores.per_target == [
+        TargetScore(label="height", unit="m", scores={"rmse": 0.5, "mae": 0.5, "r2": 0.0}),
+        TargetScore(label="weight", unit="kg", scores={"rmse": pytest.approx(200**0.5), "mae": 10.0, "r2": -7.0}),
+    ]
+    for name, value in scores.test.items():
+        parts = [part.scores[name] for part in scores.per_target]
+        assert value == pytest.approx(sum(part for part in parts if part is not None) / 2)
+
+
+def test_single_target_and_classes_have_no_scores_per_target() -> None:
+    column = np.array([[1.0], [2.0]], np.float32)
+    assert scorer(numbers(1), "rmse", REGRESSION).scores((column, column), (column, column), None, {}).per_target == []
+    assert (
+        not scorer(classes(3), "accuracy", CLASSIFICATION[:1])
+        .scores((TARGETS, PREDICTED), (TARGETS, PREDICTED), None, {})
+        .per_target
+    )
+
+
+def test_plugin_metric_is_not_computed_for_single_targets() -> None:
+    metric = Metric(name="odd", objective="regression", function=f"{__name__}:gap", higher_is_better=True, summary="")
+    found = scorer(two_targets("m, kg"), "odd", [metric]).scores(HEIGHT_AND_WEIGHT, HEIGHT_AND_WEIGHT, None, {})
+    assert [part.scores for part in found.per_target] == [{}, {}]
+
+
+def gap(targets: Array, outputs: Array, info: DataInfo) -> float:
+    """Return a value that needs two targets."""
+    return float(outputs[0, 1] - outputs[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("info", "unit", "note"),
+    [
+        (two_targets("m, kg"), "", "mean over 2 targets of different units"),
+        (two_targets("m,"), "", "mean over 2 targets of different units"),
+        (two_targets(None), "", "mean over 2 targets whose units are not known"),
+        (two_targets(""), "", "mean over 2 targets whose units are not known"),
+        (two_targets("m, m"), "m", ""),
+        (two_targets("m"), "m", ""),
+        (msgspec.structs.replace(two_targets("USD, 1990"), outputs=1), "USD, 1990", ""),
+        (msgspec.structs.replace(two_targets("USD, 1990"), outputs=3), "USD, 1990", ""),
+        (numbers(1), "", ""),
+        (None, "", ""),
+    ],
+)
+def test_mean_over_targets_of_different_units_has_a_note(info: DataInfo | None, unit: str, note: str) -> None:
+    rmse, r2 = REGRESSION[0], REGRESSION[-1]
+    assert (unit_of(rmse, info), averaged_over(rmse, info)) == (unit, note)
+    assert (unit_of(r2, info), averaged_over(r2, info)) == ("", "")
 
 
 def test_scaling_is_done_in_double_precision() -> None:

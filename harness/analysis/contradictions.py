@@ -1,0 +1,153 @@
+"""Figures of one run or one row that contradict each other, or that are impossible.
+
+The rules read the values that the tables show, so they apply to records of any age. A rule that compares two durations
+allows them to differ by `FACTOR`, because they were measured at different times on a machine whose speed varies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from harness.analysis.metrics import BY_NAME, fitted_in_one_call, success
+from harness.records import RunRecord
+
+FACTOR = 2.0
+"""Largest ratio between two figures for the same work, such as the two times per batch that follow from throughput and
+from latency."""
+LEAST_S = 1.0
+"""Minimum training time, in seconds, for comparing it with the training throughput."""
+_ORDERED = (
+    ("latency_p50_ms", "latency_p90_ms"),
+    ("latency_p50_ms", "latency_p99_ms"),
+    ("latency_p90_ms", "latency_p99_ms"),
+    ("device_peak_mib", "reserved_peak_mib"),
+    ("device_peak_mib", "driver_peak_mib"),
+    ("reserved_peak_mib", "driver_peak_mib"),
+)
+"""Pairs of columns. The value of the first cannot be larger than that of the second."""
+
+Values = Mapping[str, float | None]
+"""Values by column. A missing value may be None or absent."""
+
+
+class RunFlag(NamedTuple):
+    """A reason to doubt figures of one run or one row."""
+
+    columns: tuple[str, ...]
+    """Columns of the comparison table with these figures. The flag is listed under the first one."""
+    kind: str
+    """Short description, such as ``drift`` or ``contradiction with latency_p50_ms``."""
+    detail: str
+    """Description that includes the figures."""
+
+
+class Batches(NamedTuple):
+    """Number of examples in one training step and in one timed inference batch."""
+
+    train: int
+    inference: int
+
+
+def of_run(record: RunRecord) -> Iterator[RunFlag]:
+    """Yield the contradictions in the figures of a successful run."""
+    values = {name: metric.value(record) for name, metric in BY_NAME.items()}
+    batches = batches_of(record)
+    yield from of_values(values, batches)
+    yield from _first_step(record, values, batches)
+    yield from _training_time(record, values, batches)
+    yield from _host_memory(record)
+
+
+def batches_of(record: RunRecord) -> Batches:
+    """Return the batch sizes of a successful run. A fit in one call processes the whole training split."""
+    outcome, examples = success(record), success(record).examples.get("train", record.spec.recipe.batch_size)
+    train = examples if fitted_in_one_call(record) else min(record.spec.recipe.batch_size, examples)
+    return Batches(train, outcome.latency.batch_size)
+
+
+def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
+    """Yield the contradictions between the values of the columns, which may be means over the runs of a row."""
+    train_s = _seconds(values.get("train_samples_per_s"), batches.train)
+    inference_s = _seconds(values.get("inference_samples_per_s"), batches.inference)
+    p50_ms = values.get("latency_p50_ms")
+    if inference_s and p50_ms and not 1 / FACTOR <= 1e3 * inference_s / p50_ms <= FACTOR:
+        yield RunFlag(
+            ("inference_samples_per_s", "latency_p50_ms"),
+            "contradiction with latency_p50_ms",
+            f"a batch of {batches.inference} examples takes {1e3 * inference_s:.4g} ms according to the throughput, "
+            f"but {p50_ms:.4g} ms according to the median latency"
+            + ("" if 1e3 * inference_s > p50_ms else ", which includes the transfer of all outputs"),
+        )
+    if train_s and inference_s and batches.train >= batches.inference and FACTOR * train_s < inference_s:
+        yield RunFlag(
+            ("train_samples_per_s", "inference_samples_per_s"),
+            "contradiction with inference_samples_per_s",
+            f"a training step on {batches.train} examples takes {1e3 * train_s:.4g} ms, but inference on "
+            f"{batches.inference} examples, which is a part of a training step, takes {1e3 * inference_s:.4g} ms",
+        )
+    for lower, upper in _ORDERED:
+        low, high = values.get(lower), values.get(upper)
+        if low is not None and high is not None and low > high:
+            unit = BY_NAME[lower].unit
+            yield RunFlag(
+                (lower, upper),
+                f"value above {upper}",
+                f"{low:.4g} {unit} is more than {upper}, {high:.4g} {unit}, which cannot be smaller",
+            )
+    mfu = values.get("mfu_percent")
+    if mfu is not None and mfu > 100:
+        yield RunFlag(
+            ("mfu_percent",),
+            "value above 100%",
+            f"{mfu:.4g}% of the peak measured by `harness doctor --roofline`: the peak was measured under other "
+            "conditions, or the model's FLOP formula overestimates",
+        )
+
+
+def _seconds(samples_per_s: float | None, batch_size: int) -> float | None:
+    """Return the duration of a batch according to a throughput."""
+    return batch_size / samples_per_s if samples_per_s else None
+
+
+def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator[RunFlag]:
+    """Yield a contradiction if later steps took longer than the first one, which includes the one-time costs."""
+    first_s = success(record).speed.first_step_s
+    for name in ("train_samples_per_s", "fit_samples_per_s"):
+        step_s = _seconds(values[name], batches.train)
+        if step_s and first_s > 0 and step_s > FACTOR * first_s:
+            yield RunFlag(
+                (name,),
+                "contradiction with the first step",
+                f"a training step takes {step_s:.4g} s in the steady state, but the first one, which includes "
+                f"compilation and allocation, took {first_s:.4g} s",
+            )
+
+
+def _training_time(record: RunRecord, values: Values, batches: Batches) -> Iterator[RunFlag]:
+    """Yield a contradiction if the time to target is not the time that its steps take according to the throughput."""
+    outcome = success(record)
+    step_s = _seconds(values["train_samples_per_s"], batches.train)
+    reached_s, reached = values["time_to_target_s"], outcome.time_to_target
+    if not step_s or reached_s is None or reached is None:
+        return
+    steps = next((epoch.step for epoch in outcome.curves if epoch.epoch == reached.epoch), 0) - 1
+    actual_s, expected_s = reached_s - outcome.speed.first_step_s, steps * step_s
+    if steps > 0 and actual_s >= LEAST_S and not 1 / FACTOR <= actual_s / expected_s <= FACTOR:
+        yield RunFlag(
+            ("time_to_target_s", "train_samples_per_s"),
+            "contradiction with train_samples_per_s",
+            f"the {steps} steps after the first one took {actual_s:.4g} s, but take {expected_s:.4g} s according to "
+            "the throughput",
+        )
+
+
+def _host_memory(record: RunRecord) -> Iterator[RunFlag]:
+    """Yield a contradiction if the process used more memory than the machine has."""
+    peak, total = success(record).memory.host_peak_bytes, record.environment.memory_bytes
+    if 0 < total < peak:
+        yield RunFlag(
+            ("host_peak_mib",),
+            "value above the machine's memory",
+            f"{peak / 2**20:.4g} MiB is more than the {total / 2**20:.4g} MiB of the machine",
+        )

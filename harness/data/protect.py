@@ -1,0 +1,89 @@
+"""Protection of the core's arrays from plugins: read-only splits, and a check that prepared data did not change."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import PluginError
+from harness.interfaces import PreparedData, RawData, Split
+from harness.records.arrays import digest, read_only
+
+
+def read_only_split(split: Split) -> Split:
+    """Return the split with read-only views of its arrays. Objects in object arrays are not protected."""
+    return Split(
+        inputs={name: _protected(array) for name, array in split.inputs.items()},
+        targets=_protected(split.targets),
+        groups={name: _protected(array) for name, array in split.groups.items()},
+    )
+
+
+def read_only_raw(data: RawData) -> RawData:
+    """Return the raw data with read-only views of its arrays."""
+    train, validation, test = map(read_only_split, (data.train, data.validation, data.test))
+    return dataclasses.replace(data, train=train, validation=validation, test=test)
+
+
+def writable(data: PreparedData) -> PreparedData:
+    """Return prepared data in which arrays that a task took over from `read_only_raw` are writable again.
+
+    Backends receive views of the prepared inputs, and some frameworks warn about read-only arrays.
+    """
+
+    def restored(split: Split) -> Split:
+        inputs = {name: _writable(array) for name, array in split.inputs.items()}
+        return dataclasses.replace(split, inputs=inputs, targets=_writable(split.targets))
+
+    train, validation, test = map(restored, (data.train, data.validation, data.test))
+    return dataclasses.replace(data, train=train, validation=validation, test=test)
+
+
+class Unchanged:
+    """Digests of the prepared arrays in memory, to check at the end of a run that no plugin changed them."""
+
+    def __init__(self, data: PreparedData) -> None:
+        self._digests = dict(_digests(data))
+
+    def check(self, data: PreparedData, backend: str) -> None:
+        """Raise `harness.PluginError` if an array has changed."""
+        for name, current in _digests(data):
+            if current != self._digests[name]:
+                raise PluginError(
+                    f"the {name} changed during the run, so its results are not valid; a session of backend "
+                    f"{backend!r} must copy its inputs before changing them"
+                )
+
+
+def _digests(data: PreparedData) -> Iterator[tuple[str, str]]:
+    for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+        arrays = {f"{name} input {key!r}": array for key, array in split.inputs.items()}
+        for described, array in ({f"{name} targets": split.targets} | arrays).items():
+            if isinstance(array, np.ndarray) and not isinstance(array, np.memmap):  # others are read from files
+                yield described, digest({"": array})
+
+
+def _protected(array: Any) -> Any:
+    return read_only(array) if isinstance(array, np.ndarray) else array
+
+
+def _writable(array: NDArray[Any]) -> NDArray[Any]:
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if not isinstance(base, memoryview) or array.flags.writeable:
+        return array
+    original = base.obj
+    if isinstance(original, np.ndarray) and original.__array_interface__ == _interface(array, original):
+        return original
+    return array.copy()
+
+
+def _interface(array: NDArray[Any], original: NDArray[Any]) -> dict[str, Any]:
+    """Return the array interface of `array`, with the writability of `original`."""
+    interface = array.__array_interface__
+    return interface | {"data": (interface["data"][0], original.__array_interface__["data"][1])}

@@ -1,0 +1,76 @@
+"""Calls to metric functions: they receive read-only arrays, and their values are checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import BadResultError, HarnessError, PluginError
+from harness.plugins.failures import described_with_place
+from harness.records import DataInfo, MetricInfo
+from harness.records.arrays import read_only
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+Function = Callable[["Array", "Array", DataInfo], "float | None"]
+
+ROUNDING = 1e-6
+"""Distance by which a value may exceed the bounds of its metric, because metrics may compute in float32."""
+
+
+def call(
+    name: str, function: Function, declared: MetricInfo, targets: Array, outputs: Array, data: DataInfo
+) -> float | None:
+    """Call a metric function with read-only arrays, and return its value as a float; None if it is undefined.
+
+    Raises `harness.PluginError` if the function raises an exception or returns anything but a number or None, and
+    `harness.BadResultError` if the number is not finite or not within the bounds of the metric.
+    """
+    try:
+        value = function(read_only(targets), read_only(outputs), data)
+    except (HarnessError, MemoryError):
+        raise
+    except Exception as error:
+        advice = "; copy the arrays before changing them" if "read-only" in str(error) else ""
+        raise PluginError(f"the metric {name!r} failed: {described_with_place(error)}{advice}") from error
+    return checked(name, value, declared.bounds)
+
+
+def checked(
+    name: str, value: Any, bounds: tuple[float | None, float | None], rounding: float = ROUNDING
+) -> float | None:
+    """Return the value of a metric as a float, or None if it is None. Raises the same errors as `call`."""
+    import numpy as np
+
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise PluginError(
+            f"the metric {name!r} returned a value of type {type(value).__name__}; it must return a float, or None if "
+            "it is undefined"
+        )
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise BadResultError(f"the metric {name!r} is {number}; a metric without a value must return None")
+    low, high = bounds
+    if (low is not None and number < low - rounding) or (high is not None and number > high + rounding):
+        raise BadResultError(
+            f"the metric {name!r} is {number:.6g}, outside its declared bounds {shown_bounds(bounds)}; fix the metric "
+            "or its bounds"
+        )
+    return number
+
+
+def shown_bounds(bounds: tuple[float | None, float | None]) -> str:
+    """Return bounds as text, such as ``0 to 1`` or ``at least 0``."""
+    low, high = bounds
+    if high is None:
+        return "none" if low is None else f"at least {low:g}"
+    return f"at most {high:g}" if low is None else f"{low:g} to {high:g}"
