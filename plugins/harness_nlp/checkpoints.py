@@ -11,7 +11,7 @@ from msgspec import Struct
 from harness import UsageError
 
 if TYPE_CHECKING:
-    from harness_nlp.task import NlpOptions
+    from harness_nlp.options import NlpOptions
 
 
 class _Sizes(Struct, frozen=True):

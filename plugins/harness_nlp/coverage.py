@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness_nlp.task import NlpOptions
+    from harness_nlp.options import NlpOptions
 
 UNKNOWN_LIMIT = 0.1
 """Fraction of ``[UNK]`` among the tokens of a split above which a warning is given."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harness_nlp import coverage
-from harness_nlp.task import NlpOptions, TextClassification
+from harness_nlp.options import NlpOptions
+from harness_nlp.task import TextClassification
 from hypothesis import given
 from hypothesis import strategies as st
 

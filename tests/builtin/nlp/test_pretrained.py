@@ -12,7 +12,8 @@ import pytest
 from checkpoints import INFO, PIECES, SIZES, tiny_bert
 from harness_nlp import text
 from harness_nlp.models.bert import Bert, BertConfig
-from harness_nlp.task import NlpOptions, TextClassification
+from harness_nlp.options import NlpOptions
+from harness_nlp.task import TextClassification
 from safetensors.numpy import load_file, save_file
 
 from harness import DataError, RawData, RunSpec, Split, UsageError
