@@ -120,8 +120,6 @@ def info(name: str, task: str | None, overrides: tuple[str, ...], format_: str) 
 
 def _summary(task_name: str, name: str, overrides: Sequence[str], catalog: Catalog) -> DataSummary:
     """Load and prepare a dataset or the user's own data, and return a summary of the result."""
-    import msgspec
-
     from harness.data.cache import state
     from harness.data.summary import summarize
     from harness.data.user_files.dataset import UserDataset
@@ -133,7 +131,7 @@ def _summary(task_name: str, name: str, overrides: Sequence[str], catalog: Catal
     dataset, settings = plan.dataset, plan.settings
     columns: tuple[ColumnInfo, ...] = ()
     if isinstance(dataset, UserDataset):
-        columns = dataset.columns(msgspec.convert(settings.dataset_options, dataset.Options))
+        columns = dataset.columns(settings.dataset_options)
     elif state(dataset) == "to fetch":
         raise UsageError(f"dataset {name!r} is not downloaded; run: harness data fetch {name}")
     raw, prepared = load_and_prepare(plan.task, dataset, settings.dataset_options, plan.task_options)

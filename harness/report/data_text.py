@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from harness.analysis.formatting import one_line
 from harness.report.costs import Section, text
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def render(summary: DataSummary) -> str:
         origin.append(("inferred", ", ".join(summary.inferred) or "nothing"))
     origin += [(f"dataset.{name}", value) for name, value in summary.dataset_options.items() if value not in (None, [])]
     origin += [(f"task.{name}", value) for name, value in summary.task_options.items() if value is not None]
-    warnings = [f"warning: {warning}" for warning in info.warnings]
+    warnings = [_line(f"warning: {warning}") for warning in info.warnings]
     parts = [
         _grid(title, [[name, text(value)] for name, value in rows if name != "warning"]),
         *(["\n".join(warnings)] if warnings else []),
@@ -130,5 +131,11 @@ def _grid(title: str, rows: list[list[Any]], headers: list[str] | None = None) -
     from tabulate import tabulate
 
     more = [f"... and {len(rows) - ROWS} more"] if len(rows) > ROWS else []
-    grid = tabulate(rows[:ROWS], headers=headers or (), tablefmt="plain", disable_numparse=True)
+    shown = [[_line(cell) if isinstance(cell, str) else cell for cell in row] for row in rows[:ROWS]]
+    grid = tabulate(shown, headers=headers or (), tablefmt="plain", disable_numparse=True)
     return "\n".join([title, *(f"  {line}".rstrip() for line in [*grid.splitlines(), *more])])
+
+
+def _line(content: str) -> str:
+    """Return text from the user's files without control characters, which a terminal would interpret."""
+    return one_line(content, limit=4000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ class Facts:
     """Recordings that are less than half as long."""
 
 
-def facts(recorded: Sequence[NDArray[np.float32]], resampled: Sequence[NDArray[np.float32]], samples: int) -> Facts:
+def facts(recorded: Iterable[NDArray[np.float32]], resampled: Sequence[NDArray[np.float32]], samples: int) -> Facts:
     """Return the counts for mono waveforms in [-1, 1], as `recorded` and as `resampled`.
 
     The task truncates or pads the latter to `samples`.

@@ -46,7 +46,7 @@ def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], o
     if options.resize == "cover":
         scaled = np.repeat(scaled.max(axis=1, keepdims=True), 2, axis=1)
 
-    def share(found: NDArray[np.bool_]) -> str:
+    def share(found: Any) -> str:
         return f"{int(found.sum()):,} of {total:,} {name} images ({found.mean():.1%})"
 
     reduced, enlarged = (scaled <= 1 / REDUCED).all(axis=1), (scaled >= ENLARGED).all(axis=1)

@@ -120,7 +120,7 @@ def _tokenizer(ids: dict[str, int], lowercase: bool, *, published: bool = False)
     tokenizer = Tokenizer(model)
     # With None, for published vocabularies, accents are stripped if the text is lowercased, as in BERT.
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=None if published else False)
-    words = pre_tokenizers.BertPreTokenizer()
+    words: Any = pre_tokenizers.BertPreTokenizer()
     if not published:
         parts = pre_tokenizers.Split(Regex(f".{{{LONGEST_WORD}}}"), "isolated")
         words = pre_tokenizers.Sequence([words, parts])

@@ -89,11 +89,16 @@ class UserDataset(Dataset[OwnOptions]):
         self._classes_and_splits(examples)
         return examples.options, DataSource(path=str(self.path), guessed=examples.guessed)
 
-    def columns(self, options: OwnOptions) -> tuple[ColumnInfo, ...]:
-        """Return the role and type of each column of the table; empty for a folder without a table."""
+    def columns(self, options: Mapping[str, Any]) -> tuple[ColumnInfo, ...]:
+        """Return the role and type of each column of the table; empty for a folder without a table.
+
+        `options` are those that `settle` returned, as plain values.
+        """
+        import msgspec
+
         from harness.data.user_files.column_info import of_table
 
-        examples = self._read(options)
+        examples = self._read(msgspec.convert(options, OPTIONS[self.kind]))
         return () if examples.table is None else of_table(examples.table, examples.options)
 
     def load(self, options: OwnOptions) -> RawData:
