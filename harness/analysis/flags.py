@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from harness.analysis import contradictions
+from harness.analysis import contradictions, learning
 from harness.analysis.contradictions import RunFlag
 from harness.analysis.formatting import rounded
 from harness.analysis.metrics import BY_FLAG, FIT_THROUGHPUT, HOST_PEAK, TRAIN_THROUGHPUT, fitted_in_one_call, success
@@ -39,6 +39,7 @@ def run_flags(record: RunRecord) -> list[RunFlag]:
         metric = FIT_THROUGHPUT if in_one_call and metric is TRAIN_THROUGHPUT else metric
         flags.append(RunFlag((metric.name,), flag.kind.replace("_", " "), flag.detail))
     flags += contradictions.of_run(record)
+    flags += learning.of_run(record)
     memory = success(record).memory
     if (memory.tree_peak_bytes or 0) > memory.host_peak_bytes:
         flags.append(

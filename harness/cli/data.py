@@ -16,7 +16,10 @@ from harness.cli.output import print_json, show
 if TYPE_CHECKING:
     from harness.data.describe import DatasetInfo
     from harness.data.download import Report
+    from harness.data.summary import DataSummary
+    from harness.data.user_files.column_info import ColumnInfo
     from harness.interfaces import Dataset, RawInput
+    from harness.plugins.catalog import Catalog
 
 SHOWN_NAMES = 12
 """Maximum number of class names that ``info`` prints as text."""
@@ -72,24 +75,77 @@ def list_(format_: str) -> None:
     click.echo(tabulate(rows, headers=["name", "task", "download", "state", "license"], disable_numparse=True))
 
 
-@data.command(short_help="Describe a dataset: splits, classes, license, files.")
+@data.command(short_help="Describe a dataset or your own data: splits, classes, columns, warnings.")
 @options.plugins
-@click.argument("name")
+@click.argument("name", metavar="NAME|PATH")
+@click.option("--task", metavar="NAME", help="Load the data, prepare them for this task, and describe the result.")
+@options.own_data
 @options.format_
-def info(name: str, format_: str) -> None:
-    """Describe a dataset: its splits, inputs and classes, the metric used in the literature, its license and citation,
-    its options and its files. Nothing is downloaded or loaded.
+def info(name: str, task: str | None, overrides: tuple[str, ...], format_: str) -> None:
+    """Describe a dataset, or a file or directory with your own data.
+
+    With --task, which is required for your own data, the data are loaded and prepared as in a run, without running
+    anything: the number of examples in each split and class, the role and type of each column, missing values,
+    duplicates, lengths, the shapes after preparation, warnings, and a few examples.
+
+    Without --task, print the published facts about a dataset: its splits, inputs and classes, the metric used in the
+    literature, its license and citation, its options and its files. Nothing is downloaded or loaded.
 
     \b
     Examples:
       harness data info digits
       harness data info digits --format json
+      harness data info digits --task vision
+      harness data info houses.csv --task regression --target-column price
+      harness data info photos/ --task vision --set task.image_size=128
     """
     from harness.data.describe import describe
 
     catalog = options.catalog()
-    dataset = describe(catalog, catalog.dataset(name))
-    show(dataset, format_, render)
+    if task is not None:
+        from harness.report.data_text import render as render_summary
+
+        show(_summary(task, name, overrides, catalog), format_, render_summary)
+        return
+    from harness.data.user_files.location import is_path
+    from harness.errors import UsageError
+
+    if is_path(name, catalog.datasets):
+        tasks = [f"{each.value.name} ({each.value.kind})" for each in catalog.tasks.values()]
+        raise UsageError(f"{name} is a path; add --task and one of: {', '.join(tasks)}")
+    if overrides:
+        raise UsageError(f"{', '.join(overrides)} changes loaded data; add --task to load them")
+    show(describe(catalog, catalog.dataset(name)), format_, render)
+
+
+def _summary(task_name: str, name: str, overrides: Sequence[str], catalog: Catalog) -> DataSummary:
+    """Load and prepare a dataset or the user's own data, and return a summary of the result."""
+    from harness.data.cache import state
+    from harness.data.summary import summarize
+    from harness.data.user_files.dataset import UserDataset
+    from harness.errors import UsageError
+    from harness.execute.preparation import load_and_prepare
+    from harness.plan.data import data_plan
+
+    plan = data_plan(task_name, name, overrides, catalog)
+    dataset, settings = plan.dataset, plan.settings
+    columns: tuple[ColumnInfo, ...] = ()
+    if isinstance(dataset, UserDataset):
+        columns = dataset.columns(settings.dataset_options)
+    elif state(dataset) == "to fetch":
+        raise UsageError(f"dataset {name!r} is not downloaded; run: harness data fetch {name}")
+    raw, prepared = load_and_prepare(plan.task, dataset, settings.dataset_options, plan.task_options)
+    return summarize(
+        raw,
+        prepared,
+        dataset=dataset.name,
+        task=plan.task.name,
+        dataset_options=settings.dataset_options,
+        task_options=plan.task_options,
+        path=settings.source.path if settings.source else None,
+        inferred=settings.source.guessed if settings.source else (),
+        columns=columns,
+    )
 
 
 @data.command(short_help="Download and verify datasets.")

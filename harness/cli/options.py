@@ -207,6 +207,26 @@ def selection(*, leave_out: Collection[str] = (), **texts: str) -> Callable[[Cal
     return decorate
 
 
+def own_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for the user's own data and ``--set``, passed to the command as ``overrides``."""
+
+    @functools.wraps(command)
+    def collect(**given: Any) -> None:
+        columns = {name: given.pop(name) for name in _COLUMNS}
+        command(overrides=(*_dataset_overrides(columns), *given.pop("set")), **given)
+
+    changed = click.option(
+        "--set",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change a setting of the dataset or the task, such as task.max_length=64. Can be repeated.",
+    )
+    collect = changed(collect)
+    for option in reversed(_DATASET_OPTIONS):
+        collect = _declared(option, with_default(option.help, option.default))(collect)
+    return collect
+
+
 def _dataset_overrides(columns: dict[str, Any]) -> tuple[str, ...]:
     from harness.plan.overrides import as_overrides
 

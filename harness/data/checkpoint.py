@@ -1,7 +1,8 @@
 """Pretrained checkpoints in the Hugging Face layout, given as a folder or hub id.
 
-A checkpoint is a folder with ``config.json``, ``model.safetensors`` and its tokenizer or preprocessor files. Weights
-are read from safetensors only, because other formats can execute code.
+A checkpoint is a folder with ``config.json``, its weights, and its tokenizer or preprocessor files. The weights are in
+``model.safetensors`` or in several files that are listed in ``model.safetensors.index.json``. Weights are read from
+safetensors only, because other formats can execute code.
 """
 
 from __future__ import annotations
@@ -10,37 +11,153 @@ import hashlib
 import os
 from pathlib import Path
 
+import msgspec
+
 from harness.data.cache import offline
 from harness.errors import UsageError
 from harness.records import Pretrained
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 _FILES = [WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "preprocessor_config.json"]
+_SHARDS = "model-*-of-*.safetensors"
+READABLE = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
+"""Types of safetensors that numpy supports. Others are readable only if another package has registered them."""
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".ckpt", ".onnx", ".gguf")
+"""Suffixes of files that contain weights."""
+
+
+class _Index(msgspec.Struct, frozen=True):
+    weight_map: dict[str, str]
+    """Name of the file that contains each array."""
 
 
 def locate(name: str) -> Pretrained:
     """Return the checkpoint given by `name`, a folder or a hub id (``owner/name`` or ``owner/name@revision``).
 
     For a hub id, `huggingface_hub` downloads the checkpoint to its cache. With ``HARNESS_OFFLINE=1``, only the cache is
-    used. Raises `harness.UsageError` if the checkpoint does not exist or is incomplete; the message lists the missing
-    files.
+    used. Raises `harness.UsageError` if the checkpoint does not exist, is incomplete or damaged, or has weights in
+    another format or type; the message names the files and what to do.
     """
     folder = Path(name)
     revision = ""
     if not os.path.isdir(name):  # noqa: PTH112 - Path.is_dir() raises for names that are too long for a path
         folder = _download(name)
         revision = folder.name  # in the cache, a snapshot's folder is named after its commit
-    absent = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
-    if absent:
-        others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".h5", ".msgpack", ".ckpt"))
-        hint = f"; convert {', '.join(others)} to safetensors, the only supported format" if others else ""
-        raise UsageError(f"the checkpoint {name!r} has no {' and no '.join(absent)} in {folder}{hint}")
+    if not (folder / CONFIG).is_file():
+        raise UsageError(
+            f"the checkpoint {name!r} has no {CONFIG} in {folder}; use a folder in the Hugging Face layout"
+        )
+    files = weight_files(folder)
+    if not files:
+        found = sorted(path.name for path in folder.iterdir()) if not revision else _published(name)
+        raise UsageError(f"the checkpoint {name!r} has no {WEIGHTS} in {folder}; {_conversion(folder, found)}")
+    _check(folder, files)
     return Pretrained(
         name=name if revision else folder.resolve().name,
         revision=revision,
         digest=_digest(folder),
         path=str(folder.resolve()),
     )
+
+
+def weight_files(folder: Path) -> dict[str, frozenset[str]]:
+    """Return the files with the weights and the names of the arrays to read from each of them.
+
+    The names are empty if all arrays are read, which is the case for ``model.safetensors``. Without this file, the
+    index determines the files. The result is empty if there is no index either. Raises `harness.UsageError` if the
+    index cannot be read.
+    """
+    if (folder / WEIGHTS).is_file():
+        return {WEIGHTS: frozenset()}
+    path = folder / INDEX
+    if not path.is_file():
+        return {}
+    try:
+        index = msgspec.json.decode(path.read_bytes(), type=_Index)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from None
+    files: dict[str, set[str]] = {}
+    for array, file in index.weight_map.items():
+        if Path(file).name != file or not file.endswith(".safetensors"):
+            raise UsageError(f"{path}: {file!r} is not the name of a safetensors file in this folder; fix the index")
+        files.setdefault(file, set()).add(array)
+    if not files:
+        raise UsageError(f"{path}: the index lists no arrays; download the checkpoint again")
+    return {file: frozenset(files[file]) for file in sorted(files)}
+
+
+def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:
+    """Raise `harness.UsageError` if a file is missing or damaged, lacks an array, or contains an unsupported type."""
+    from safetensors import SafetensorError, safe_open
+
+    absent = [file for file in files if not (folder / file).is_file()]
+    if absent:
+        raise UsageError(
+            f"{folder / INDEX} lists {len(files)} files, of which {len(absent)} are missing: {', '.join(absent[:8])}; "
+            "download them, too"
+        )
+    for file, wanted in files.items():
+        path = folder / file
+        try:
+            with path.open("rb") as content:
+                if content.read(20).startswith(b"version https://git"):
+                    raise UsageError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its folder")
+            with safe_open(path, "numpy") as arrays:
+                names = set(arrays.keys())
+                types = {name: arrays.get_slice(name).get_dtype() for name in sorted(names)}
+        except (OSError, SafetensorError) as error:
+            raise UsageError(f"{path}: cannot be read: {error}; download the checkpoint again") from None
+        lost = sorted(wanted - names)
+        if lost:
+            raise UsageError(f"{path}: lacks {', '.join(lost[:8])}, which {INDEX} lists; download the checkpoint again")
+        for name, kind in types.items():
+            if kind not in READABLE and (not wanted or name in wanted):
+                raise UsageError(f"{path}: {name} has type {kind}; store the checkpoint in float32 or float16")
+
+
+def _conversion(folder: Path, found: list[str]) -> str:
+    """Return what to do with a checkpoint that has no safetensors file of the usual name."""
+    others = [file for file in found if file.endswith(_SUFFIXES)]
+    if not others:
+        return "it contains no weights; download the checkpoint again"
+    listed = f"it contains {', '.join(others[:8])}{' and others' if len(others) > 8 else ''}"
+    tensors = [file for file in others if file.endswith(".safetensors")]
+    if tensors:
+        return f"{listed}; rename the file with the weights to {WEIGHTS}, or add the {INDEX} of its parts"
+    source, version = "", ""
+    if not any(file.endswith((".bin", ".pt", ".pth")) for file in others):
+        framework = "tf" if any(file.endswith(".h5") for file in others) else "flax"
+        source, version = f", from_{framework}=True", " with transformers 4, which can read this format"
+    if not any(file.endswith((".bin", ".h5", ".msgpack")) for file in others):
+        return f"{listed}; convert it to safetensors, the only supported format"
+    return (
+        f"{listed}; convert it to safetensors, the only supported format{version}: "
+        f"transformers.{_architecture(folder)}.from_pretrained(FOLDER{source}).save_pretrained(NEW_FOLDER), and copy "
+        "the tokenizer or preprocessor files"
+    )
+
+
+def _architecture(folder: Path) -> str:
+    """Return the class of `transformers` that wrote the checkpoint."""
+    try:
+        config = msgspec.json.decode((folder / CONFIG).read_bytes())
+        name = config["architectures"][0]
+    except (OSError, msgspec.DecodeError, LookupError, TypeError):
+        return "AutoModel"
+    return name if isinstance(name, str) and name.isidentifier() else "AutoModel"
+
+
+def _published(name: str) -> list[str]:
+    """Return the names of the files of a hub checkpoint; empty if the hub cannot be reached."""
+    if offline():
+        return []
+    import huggingface_hub
+
+    repository, _, revision = name.partition("@")
+    try:
+        return sorted(huggingface_hub.list_repo_files(repository, revision=revision or None))
+    except Exception:  # only the hint is omitted
+        return []
 
 
 def _download(name: str) -> Path:
@@ -56,7 +173,12 @@ def _download(name: str) -> Path:
         ) from None
     try:
         return Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=_FILES, local_files_only=offline())
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=[*_FILES, INDEX, _SHARDS],
+                local_files_only=offline(),
+            )
         )
     except LocalEntryNotFoundError:
         reason = "HARNESS_OFFLINE is set and it is not in the cache" if offline() else "the hub cannot be reached"
@@ -70,7 +192,8 @@ def _download(name: str) -> Path:
 
 def _digest(folder: Path) -> str:
     sha = hashlib.sha256()
-    for name in sorted(_FILES):
+    sharded = [] if (folder / WEIGHTS).is_file() else [INDEX, *weight_files(folder)]
+    for name in sorted([*_FILES, *sharded]):
         if (folder / name).is_file():
             with (folder / name).open("rb") as file:
                 sha.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())

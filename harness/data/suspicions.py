@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.interfaces import PreparedData, Split
-from harness.records import DataInfo
+from harness.records import IGNORED, DataInfo, SplitInfo
 
 Digests = NDArray[np.uint64]
 
@@ -22,10 +23,40 @@ MAJORITY = 0.8
 """Fraction of the test split above which the most frequent class is reported."""
 
 
-def suspicions(data: PreparedData) -> list[str]:
-    """Return a sentence about each suspicious property of the prepared data."""
-    splits = {"training": data.train, "validation": data.validation, "test": data.test}
-    digests = {name: row_digests(split) for name, split in splits.items()}
+def described(data: PreparedData) -> DataInfo:
+    """Return the description of the data with the facts about each split, and with a warning about each suspicious
+    property."""
+    digests = _digests(data)
+    warnings = dict.fromkeys((*data.info.warnings, *suspicions(data, digests)))
+    facts = {
+        "train" if name == "training" else name: SplitInfo(
+            examples=len(split),
+            classes=_class_counts(split.targets, data.info),
+            repeated=len(split) - len(np.unique(digests[name])),
+            shared=0 if name == "training" else int(np.isin(digests[name], digests["training"]).sum()),
+        )
+        for name, split in _splits(data).items()
+    }
+    return msgspec.structs.replace(data.info, warnings=tuple(warnings), splits=facts)
+
+
+def _splits(data: PreparedData) -> dict[str, Split]:
+    return {"training": data.train, "validation": data.validation, "test": data.test}
+
+
+def _digests(data: PreparedData) -> dict[str, Digests]:
+    return {name: row_digests(split) for name, split in _splits(data).items()}
+
+
+def _class_counts(targets: NDArray[Any], info: DataInfo) -> tuple[int, ...]:
+    if info.objective == "regression":
+        return ()
+    return tuple(np.bincount(targets[targets != IGNORED], minlength=info.outputs).tolist())
+
+
+def suspicions(data: PreparedData, digests: dict[str, Digests] | None = None) -> list[str]:
+    """Return a sentence about each suspicious property of the prepared data. `digests` are those of its examples."""
+    splits, digests = _splits(data), digests or _digests(data)
     found = _shared(digests)
     for name, split in splits.items():
         found += [*_repeated(name, digests[name], data.info), *_constant(name, split)]

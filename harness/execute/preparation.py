@@ -186,27 +186,35 @@ def _sources(catalog: Catalog, spec: RunSpec) -> tuple[Task, Dataset, Path | Non
 
 
 def _prepared(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
+    return load_and_prepare(task, dataset, spec.dataset_options, spec.task_options)[1]
+
+
+def load_and_prepare(
+    task: Task, dataset: Dataset, dataset_options: Mapping[str, Any], task_options: Mapping[str, Any]
+) -> tuple[RawData, PreparedData]:
+    """Return the raw and the prepared data, which are validated and described, without the cache."""
     from harness.data.prepared import check, dataset_digest
     from harness.data.protect import read_only_raw, writable
     from harness.data.raw import check_raw
-    from harness.data.suspicions import suspicions
+    from harness.data.suspicions import described
 
-    raw = _loaded(dataset, spec)
+    raw = _loaded(dataset, dataset_options)
     check_raw(raw, task.objective)
-    data = writable(task.prepare(read_only_raw(raw), msgspec.convert(spec.task_options, task.Options)))
+    data = writable(task.prepare(read_only_raw(raw), msgspec.convert(task_options, task.Options)))
     check(data)
     info = msgspec.structs.replace(
         data.info,
         details={**raw.details, **data.info.details},
-        warnings=tuple(dict.fromkeys((*raw.warnings, *data.info.warnings, *suspicions(data)))),
+        warnings=(*raw.warnings, *data.info.warnings),
     )
-    return dataclasses.replace(data, info=info, digest=dataset_digest(data))
+    data = dataclasses.replace(data, info=info, digest=dataset_digest(data))
+    return raw, dataclasses.replace(data, info=described(data))
 
 
-def _loaded(dataset: Dataset, spec: RunSpec) -> RawData:
+def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
     """Load the dataset. Raises `harness.DataError` if this fails and the dataset's installed files are damaged."""
     try:
-        return dataset.load(msgspec.convert(spec.dataset_options, dataset.Options))
+        return dataset.load(msgspec.convert(options, dataset.Options))
     except Exception as error:
         from harness.data.cache import install_dir
         from harness.data.install import verify

@@ -7,14 +7,14 @@ order in which a model lists its parameters.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.checkpoint import WEIGHTS
+from harness.data.checkpoint import READABLE, weight_files
 from harness.errors import DataError, PluginError, RecordError
 from harness.interfaces import Model, Parameter
 from harness.records import Pretrained
@@ -128,7 +128,7 @@ def pretrained_weights(
     checkpoint has no array of its shape. Raises `harness.DataError` if another parameter is missing or has a different
     shape; the message lists these parameters.
     """
-    arrays = _canonical(_read(Path(checkpoint.path) / WEIGHTS), model)
+    arrays = _canonical(_read_all(Path(checkpoint.path)), model)
     merged, missing, mismatched, fresh = dict(initial), [], [], []
     for parameter in parameters:
         name, array = parameter.name, arrays.pop(parameter.name, None)
@@ -151,19 +151,26 @@ def pretrained_weights(
     }
 
 
-_READABLE = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
-"""Types of safetensors that numpy supports. Others are readable only if another package has registered them."""
+def _read_all(folder: Path) -> dict[str, Array]:
+    """Read the arrays of a checkpoint from its weight files. Raises `harness.DataError` if they cannot be read."""
+    files = weight_files(folder)
+    if not files:
+        raise DataError(f"the checkpoint {folder} has no weights")
+    arrays: dict[str, Array] = {}
+    for file, wanted in files.items():
+        arrays |= _read(folder / file, wanted)
+    return arrays
 
 
-def _read(path: Path) -> dict[str, Array]:
-    """Read the arrays in a checkpoint. Raises `harness.DataError` if they cannot be read."""
+def _read(path: Path, wanted: Collection[str]) -> dict[str, Array]:
+    """Read the `wanted` arrays from a file, or all of them if `wanted` is empty."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as file:
-            names = list(file.keys())
+            names = [name for name in file.keys() if not wanted or name in wanted]  # noqa: SIM118 - not a mapping
             for name in names:
-                if (dtype := file.get_slice(name).get_dtype()) not in _READABLE:
+                if (dtype := file.get_slice(name).get_dtype()) not in READABLE:
                     raise DataError(f"{path}: {name} has type {dtype}; store the checkpoint in float32 or float16")
             return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:

@@ -305,6 +305,26 @@ class Task(ABC, Generic[OptionsT]):
         """
         return {}
 
+    def check_checkpoint(self, folder: Path, options: OptionsT) -> None:
+        """Check that a pretrained checkpoint fits the options of a run. By default, do nothing.
+
+        The core calls this method when it plans a run, so that a checkpoint that cannot be used is reported before
+        anything runs, and in the same way for every backend.
+
+        Parameters
+        ----------
+        folder : Path
+            Folder that contains the checkpoint.
+        options : Options
+            Instance of `Options` with the values from `checkpoint_options` and the user's changes.
+
+        Raises
+        ------
+        harness.UsageError
+            If the checkpoint cannot be used with these options, such as a tokenizer with more tokens than the
+            checkpoint has embeddings.
+        """
+
     def augment(
         self, inputs: dict[str, Array], info: DataInfo, options: OptionsT, rng: np.random.Generator
     ) -> dict[str, Array]:

@@ -78,7 +78,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
             catalog.metric(metric)
         for dataset_name in selection.datasets or (task.default_dataset,):
             dataset = find_dataset(dataset_name, task, catalog)
-            _check_dataset(task, dataset)
+            check_dataset(task, dataset)
             data = [
                 data_settings(dataset, overrides["dataset"] | split)
                 for split in _splits(selection, dataset, overrides["dataset"])
@@ -145,7 +145,8 @@ def _check_device(name: str) -> None:
 # ---- datasets ---------------------------------------------------------------------------------------------
 
 
-def _check_dataset(task: Task, dataset: Dataset) -> None:
+def check_dataset(task: Task, dataset: Dataset) -> None:
+    """Raise `harness.UsageError` if the task cannot use the dataset, or if it is not available on this machine."""
     if (dataset.kind, dataset.objective) != (task.kind, task.objective):
         raise CombinationError(
             f"dataset {dataset.name!r} ({dataset.kind}, {dataset.objective}) cannot be used with task {task.name!r} "

@@ -110,13 +110,19 @@ class ComparisonSettings:
         suited = self.dataset.task_options.get(self.task.name, {})
         changes, fine_tuning = self.overrides["recipe"], self.checkpoint is not None
         recipe = recipe_for(self.task, self.dataset, model, variant, changes, fine_tuning=fine_tuning)
+        task_options = merge(self.task.Options, "task", suited, preparation, self.overrides["task"])
+        if self.checkpoint is not None:
+            try:
+                self.task.check_checkpoint(Path(self.checkpoint.path), task_options)
+            except DataError as error:  # a usage error, because no run has started yet
+                raise UsageError(str(error)) from None
         return TrainingSettings(
             model=variant,
             pretrained=self.checkpoint,
             recipe=recipe if backend.trains_by_steps else msgspec.structs.replace(recipe, epochs=1),
             protocol=merge(Protocol, "protocol", msgspec.structs.asdict(self.protocol), self.overrides["protocol"]),
             model_options=plain(merge(model.Config, "model", sizes, self.overrides["model"])),
-            task_options=plain(merge(self.task.Options, "task", suited, preparation, self.overrides["task"])),
+            task_options=plain(task_options),
         )
 
     def checkpoint_options(self) -> dict[str, Any]:

@@ -54,6 +54,7 @@ from harness.records.spec import (
     Pretrained,
     Recipe,
     RunSpec,
+    SplitInfo,
 )
 
 __all__ = [
@@ -100,6 +101,7 @@ __all__ = [
     "Scores",
     "SliceScore",
     "Speed",
+    "SplitInfo",
     "Steady",
     "Success",
     "TargetScore",

@@ -205,6 +205,20 @@ class InputSpec(Struct, frozen=True, kw_only=True):
     """Name of the numpy dtype, such as ``float32``."""
 
 
+class SplitInfo(Struct, frozen=True, kw_only=True):
+    """Facts about one split of the prepared data."""
+
+    examples: int
+    """Number of examples."""
+    classes: tuple[int, ...] = ()
+    """Number of examples of each class, in the order of `DataInfo.label_names`; for token classification, number of
+    positions. Empty for regression."""
+    repeated: int = 0
+    """Number of examples whose prepared inputs are equal to those of an earlier example of the split."""
+    shared: int = 0
+    """Number of examples whose prepared inputs also occur in the training split; 0 for the training split."""
+
+
 class DataInfo(Struct, frozen=True, kw_only=True):
     """Description of the prepared data, from which models derive their shapes."""
 
@@ -227,6 +241,8 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     ``truncated_share``."""
     warnings: tuple[str, ...] = ()
     """Warnings about the data from the dataset, the task and the core's own checks."""
+    splits: dict[str, SplitInfo] = {}
+    """Facts about the splits ``train``, ``validation`` and ``test``, computed by the core; empty in older records."""
 
     @property
     def units(self) -> tuple[str, ...]:

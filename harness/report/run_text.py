@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from harness.analysis.metrics import better_value, named_with_unit
-from harness.records import Failure, PluginRef, RunRecord, Scores, Success
+from harness.records import DataInfo, Failure, PluginRef, RunRecord, Scores, Success
 from harness.report.costs import Section, epochs, sections, text
+from harness.report.data_text import data_section
 
 
 def render(record: RunRecord, path: Path) -> str:
     """Return the details of a run as text. `path` is the directory that contains its record."""
     parts = [f"{record.run_id}\n{path}"]
     outcome = record.outcome
+    if record.provenance.data is not None:
+        parts.append(_lines(run_data(record, record.provenance.data)))
+    opening = len(parts)
     costs = [*sections(record), epochs(outcome)] if isinstance(outcome, Success) else []
     parts += [_lines(section) for section in [run_section(record), *costs, *circumstances(record)] if section[1]]
     if isinstance(record.outcome, Success):
-        parts[2:2] = _quality(record.outcome)
+        parts[opening + 1 : opening + 1] = _quality(record.outcome)
     else:
         parts.insert(1, _failure(record.outcome))
     return "\n\n".join(parts)
@@ -42,6 +46,11 @@ def _failure(failure: Failure) -> str:
     if failure.log_tail:
         parts.append("\n".join(["last lines of the log", *(f"  | {line}" for line in failure.log_tail.splitlines())]))
     return "\n\n".join(parts)
+
+
+def run_data(record: RunRecord, info: DataInfo) -> Section:
+    """Return a section about the data of a run."""
+    return data_section(info, record.outcome.examples if isinstance(record.outcome, Success) else {})
 
 
 def run_section(record: RunRecord) -> Section:
@@ -193,8 +202,6 @@ def circumstances(record: RunRecord) -> Iterator[Section]:
             ("initial weights", origin.initial_weights_digest),
             ("final weights", origin.final_weights_digest),
             *(("plugin", _plugin(ref)) for ref in origin.plugins),
-            *((f"data: {name}", value) for name, value in (origin.data.details if origin.data else {}).items()),
-            *(("data warning", warning) for warning in (origin.data.warnings if origin.data else ())),
             *((f"backend setting: {name}", value) for name, value in origin.notes.items()),
             *(
                 (

@@ -4,45 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from msgspec import Struct
+from typing import TYPE_CHECKING, Any
 
 from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task, UsageError
-from harness_nlp import text
+from harness_nlp import checkpoints, coverage, text
+from harness_nlp.options import NlpOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options for the ``nlp`` task."""
-
-    vocab_size: int = 4000
-    """Maximum number of tokens in the vocabulary, including the special ones; at least 16."""
-    vocabulary: Literal["wordpiece", "word"] = "wordpiece"
-    """Kind of vocabulary to learn on the training split. ``wordpiece``: pieces of words. ``word``: whole words that
-    occur at least twice; all other words become ``[UNK]``."""
-    word_dropout: float = 0.0
-    """Fraction of the tokens in a training batch that are replaced with ``[UNK]`` (Bowman et al. 2016, CoNLL, section
-    3.1), from 0 to below 1. Special tokens are never replaced."""
-    max_length: int | None = None
-    """Tokens per example, including ``[CLS]`` and ``[SEP]``; at least 3. If None, the length that covers 99% of the
-    training texts, rounded up to a multiple of 8 and capped at 512."""
-    lowercase: bool = True
-    """True if texts are converted to lower case before tokenization."""
-    tokenizer: str | None = None
-    """Path of a folder with a pretrained WordPiece tokenizer (``tokenizer.json`` or ``vocab.txt``). It is used
-    unchanged, and `vocabulary`, `vocab_size` and `lowercase` are ignored. If None, a vocabulary is learned."""
-
-    def __post_init__(self) -> None:
-        if self.vocab_size < 16:
-            raise ValueError(f"vocab_size must be at least 16, got {self.vocab_size}")
-        if self.max_length is not None and self.max_length < 3:
-            raise ValueError(f"max_length must be at least 3 ([CLS], a token and [SEP]), got {self.max_length}")
-        if not 0 <= self.word_dropout < 1:
-            raise ValueError(f"word_dropout must be at least 0 and below 1, got {self.word_dropout}")
+LONGEST = 512
+"""Maximum for the default of ``max_length``, in tokens."""
 
 
 class TextClassification(Task[NlpOptions]):
@@ -55,7 +29,9 @@ class TextClassification(Task[NlpOptions]):
     Groups: the dataset's groups and ``tokens``, the length before truncation, including special tokens.
     `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the
     fraction of training texts that were truncated; ``unknown_share``, the fraction of ``[UNK]`` among the tokens of the
-    validation split before truncation.
+    validation split before truncation; the same for the other splits, such as ``unknown_share_test``; and
+    ``unreadable_training``, ``unreadable_validation`` and ``unreadable_test``, the number of texts without a known
+    token.
     """
 
     name = "nlp"
@@ -79,7 +55,14 @@ class TextClassification(Task[NlpOptions]):
         dropout=0.1,
     )
     Options = NlpOptions
-    reported = ("unknown_share",)
+    reported = (
+        "unknown_share",
+        "truncated_share_validation",
+        "unreadable_validation",
+        "unknown_share_test",
+        "truncated_share_test",
+        "unreadable_test",
+    )
 
     def prepare(self, data: RawData, options: NlpOptions) -> PreparedData:
         """Tokenize the splits.
@@ -99,8 +82,8 @@ class TextClassification(Task[NlpOptions]):
             learn = text.learn_words if options.vocabulary == "word" else text.learn_vocabulary
             vocabulary = learn(train, options.vocab_size, lowercase=options.lowercase)
             ids = [text.encode(texts, vocabulary, lowercase=options.lowercase) for texts in parts]
-        lengths = _lengths(ids[0]).tolist()
-        max_length = options.max_length or _covering_length(lengths)
+        max_length = options.max_length or _covering_length(_lengths(ids[0]).tolist(), limit=_longest(options))
+        by_split, unknown = dict(zip(named, ids, strict=True)), vocabulary.index(text.UNKNOWN)
         splits = [
             Split(
                 inputs=text.pad(rows, vocabulary, max_length),
@@ -122,12 +105,12 @@ class TextClassification(Task[NlpOptions]):
                 details={
                     "vocab_size": len(vocabulary),
                     "pad_id": vocabulary.index(text.PAD),
-                    "unk_id": vocabulary.index(text.UNKNOWN),
+                    "unk_id": unknown,
                     "cls_id": vocabulary.index(text.START),
                     "sep_id": vocabulary.index(text.END),
-                    "truncated_share": sum(length > max_length for length in lengths) / len(lengths),
-                    "unknown_share": _share(ids[1], vocabulary.index(text.UNKNOWN)),
+                    **coverage.details(by_split, unknown, max_length),
                 },
+                warnings=coverage.warnings(by_split, unknown, max_length, options),
             ),
         )
 
@@ -157,6 +140,10 @@ class TextClassification(Task[NlpOptions]):
             )
         return {"tokenizer": str(folder)}
 
+    def check_checkpoint(self, folder: Path, options: NlpOptions) -> None:
+        """Raise `harness.UsageError` if the checkpoint has too few embeddings or positions."""
+        checkpoints.check(folder, options)
+
 
 def _check_texts(name: str, split: Split) -> None:
     for number, value in enumerate(split.inputs["text"]):
@@ -179,7 +166,15 @@ def _lengths(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     return np.array([len(row) + 2 for row in rows], np.int64)
 
 
-def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = 512) -> int:
+def _longest(options: NlpOptions) -> int:
+    """Return the maximum for the default length: 512, or the number of positions of the checkpoint, if smaller."""
+    positions = (
+        None if options.tokenizer is None else checkpoints.sizes(Path(options.tokenizer)).max_position_embeddings
+    )
+    return LONGEST if positions is None else min(LONGEST, max(3, positions))
+
+
+def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = LONGEST) -> int:
     """Return the length that covers the fraction `share` of the examples (nearest rank).
 
     The length is rounded up to a multiple of 8 and capped at `limit`.
@@ -188,9 +183,3 @@ def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = 5
 
     covering = sorted(lengths)[math.ceil(share * len(lengths)) - 1]
     return min(limit, 8 * math.ceil(covering / 8))
-
-
-def _share(rows: Sequence[Sequence[int]], token: int) -> float:
-    """Return the fraction of all tokens that are `token`."""
-    total = sum(map(len, rows))
-    return sum(row.count(token) for row in rows) / total if total else 0.0

@@ -2,6 +2,10 @@
 
 The vocabulary is WordPiece, as in BERT: a word is split into the longest pieces in the vocabulary, and pieces after
 the first start with ``##``. A vocabulary of whole words is a WordPiece vocabulary without such continuation pieces.
+
+Words are separated by spaces and punctuation, so a sentence in a script without spaces, a DNA sequence or a URL can be
+one long word. Published tokenizers convert words of more than 100 characters to ``[UNK]``. Here they are divided into
+parts of `LONGEST_WORD` characters, because the time for one word grows faster than quadratically with its length.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
 PAD, UNKNOWN, START, END = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 CONTINUATION = "##"
+LONGEST_WORD = 100
+"""Maximum number of characters in a word. WordPiece converts longer words to ``[UNK]``."""
 
 
 def clean(text: str) -> str:
@@ -86,13 +92,25 @@ def encode_pretrained(texts: Sequence[Sequence[str]], folder: str) -> tuple[list
     Raises `harness.DataError` if neither can be read, or if the tokenizer does not have BERT's special tokens.
     """
     tokenizer = _pretrained(Path(folder))
+    vocabulary = _vocabulary(tokenizer, folder)
+    return [_ids(tokenizer, part) for part in texts], vocabulary
+
+
+def pretrained_vocabulary(folder: str) -> tuple[str, ...]:
+    """Return the vocabulary of the tokenizer in `folder`, with empty strings for unused ids.
+
+    Raises the same errors as `encode_pretrained`.
+    """
+    return _vocabulary(_pretrained(Path(folder)), folder)
+
+
+def _vocabulary(tokenizer: Any, folder: str) -> tuple[str, ...]:
     ids = tokenizer.get_vocab()
     absent = [token for token in SPECIAL_TOKENS if token not in ids]
     if absent:
         raise DataError(f"the tokenizer in {folder} lacks {', '.join(absent)}; use a WordPiece tokenizer like BERT's")
     pieces = {number: piece for piece, number in ids.items()}
-    vocabulary = tuple(pieces.get(number, "") for number in range(max(pieces) + 1))
-    return [_ids(tokenizer, part) for part in texts], vocabulary
+    return tuple(pieces.get(number, "") for number in range(max(pieces) + 1))
 
 
 def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -114,7 +132,7 @@ def _pretrained(folder: Path) -> Any:
     except Exception as error:  # tokenizers raises a plain Exception for a file that it cannot read
         raise DataError(f"cannot read a tokenizer in {folder}: {error}") from None
     lowercase = bool(settings.get("do_lower_case", True))
-    return _tokenizer({piece: number for number, piece in enumerate(pieces)}, lowercase, strip_accents=None)
+    return _tokenizer({piece: number for number, piece in enumerate(pieces)}, lowercase, published=True)
 
 
 def pad(ids: Iterable[Sequence[int]], vocabulary: Sequence[str], max_length: int) -> dict[str, NDArray[np.int32]]:
@@ -134,12 +152,20 @@ def pad(ids: Iterable[Sequence[int]], vocabulary: Sequence[str], max_length: int
     return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
-def _tokenizer(ids: dict[str, int], lowercase: bool, strip_accents: bool | None = False) -> Any:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+def _tokenizer(ids: dict[str, int], lowercase: bool, *, published: bool = False) -> Any:
+    """Return a WordPiece tokenizer; if `published` is true, with the conventions of published BERT tokenizers."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUATION))
+    model = models.WordPiece(
+        ids, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUATION, max_input_chars_per_word=LONGEST_WORD
+    )
+    tokenizer = Tokenizer(model)
     # Accents are kept by default: accented letters are distinct letters in most languages. With None, for published
     # vocabularies, accents are stripped if the text is lowercased, as in BERT.
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=None if published else False)
+    words: Any = pre_tokenizers.BertPreTokenizer()
+    if not published:
+        parts = pre_tokenizers.Split(Regex(f".{{{LONGEST_WORD}}}"), "isolated")
+        words = pre_tokenizers.Sequence([words, parts])
+    tokenizer.pre_tokenizer = words
     return tokenizer

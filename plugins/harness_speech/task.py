@@ -58,8 +58,9 @@ class Speech(Task[SpeechOptions]):
     Prepared inputs: ``input_values``, float32 ``[N, samples]``, truncated to a fixed length, normalized to zero mean
     and unit variance unless the options say otherwise, and then zero-padded at the end, as in the feature extractor of
     wav2vec 2.0. There is no attention mask. Groups: the dataset's groups and ``seconds``, the length before truncation.
-    `DataInfo.details` contains ``sample_rate_hz`` and ``truncated_share``, the fraction of the training examples that
-    were truncated.
+    `DataInfo.details` contains ``sample_rate_hz``; ``truncated_share``, the fraction of the training examples that were
+    truncated, and the same for the other splits; and for each split, such as ``padded_share_test``, the fraction of
+    recordings with more padding than sound, and the numbers of nearly ``silent`` and of ``clipped`` recordings.
     """
 
     name = "speech"
@@ -75,11 +76,16 @@ class Speech(Task[SpeechOptions]):
         epochs=10, batch_size=32, learning_rate=1e-3, weight_decay=0.01, schedule="linear", warmup_fraction=0.1
     )
     Options = SpeechOptions
+    reported = (
+        *("truncated_share_validation", "padded_share_validation", "silent_validation", "clipped_validation"),
+        *("truncated_share_test", "padded_share_test", "silent_test", "clipped_test"),
+    )
 
     def prepare(self, data: RawData, options: SpeechOptions) -> PreparedData:
         """Resample, truncate, normalize and pad. Raises `harness.DataError` if the sample rate is not given."""
         import numpy as np
 
+        from . import recordings
         from .waveforms import fixed_length, resample
 
         def rates(split: Split) -> list[int]:
@@ -95,32 +101,36 @@ class Speech(Task[SpeechOptions]):
             return [resample(waveform, from_hz, rate_hz) for waveform, from_hz in pairs]
 
         train = resampled(data.train)
-        lengths = np.array([len(waveform) for waveform in train])
+        lengths = [len(waveform) for waveform in train]
         if options.seconds is None:
             samples = max(1, int(np.percentile(lengths, 99, method="higher")))
         else:
             samples = max(1, round(options.seconds * rate_hz))
+        facts: dict[str, recordings.Facts] = {}
 
-        def prepared(split: Split, waveforms: list[Any]) -> Split:
+        def prepared(name: str, split: Split, waveforms: list[Any]) -> Split:
+            facts[name] = recordings.facts(split.inputs["waveform"], waveforms, samples)
             values = fixed_length(waveforms, samples, normalized=options.normalize)
             seconds = np.array([len(waveform) for waveform in waveforms]) / rate_hz
             groups = {"seconds": seconds, **split.groups}
             return Split(inputs={"input_values": values}, targets=split.targets, groups=groups)
 
+        splits = (
+            prepared("training", data.train, train),
+            prepared("validation", data.validation, resampled(data.validation)),
+            prepared("test", data.test, resampled(data.test)),
+        )
+        own_rates = [rate for split in (data.train, data.validation, data.test) for rate in rates(split)]
         info = DataInfo(
             kind=self.produces,
             inputs={"input_values": InputSpec(shape=(samples,), dtype="float32")},
             objective=self.objective,
             outputs=len(data.label_names),
             label_names=data.label_names,
-            details={"sample_rate_hz": rate_hz, "truncated_share": float(np.mean(lengths > samples))},
+            details={"sample_rate_hz": rate_hz, **recordings.details(facts)},
+            warnings=tuple(recordings.warnings(facts, samples, rate_hz, own_rates)),
         )
-        return PreparedData(
-            train=prepared(data.train, train),
-            validation=prepared(data.validation, resampled(data.validation)),
-            test=prepared(data.test, resampled(data.test)),
-            info=info,
-        )
+        return PreparedData(train=splits[0], validation=splits[1], test=splits[2], info=info)
 
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
         """Return the options that reproduce the checkpoint's preprocessing."""

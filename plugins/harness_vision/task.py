@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
 from harness_vision.images import check_range, common_shape, uniform
 from harness_vision.options import VisionOptions
+from harness_vision.sizes import blank_warnings, channel_warnings, original_sizes, size_warnings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,13 +56,18 @@ class VisionTask(Task[VisionOptions]):
     def prepare(self, data: RawData, options: VisionOptions) -> PreparedData:
         """Resize images to a common size, scale pixels to [0, 1] and normalize each channel.
 
-        ``info.details`` contains the statistics used, ``channel_<c>_mean`` and ``channel_<c>_std``. Raises
+        ``info.details`` contains the statistics used, ``channel_<c>_mean`` and ``channel_<c>_std``, and if images were
+        resized, the median ``original_height`` and ``original_width`` of the training images. Raises
         `harness.DataError` for images with a wrong dtype or shape, or if the number of channels does not match the
         given mean.
         """
+        import numpy as np
+
         pixel_max = float(data.details.get("pixel_max", 255))
         named = {"training": data.train, "validation": data.validation, "test": data.test}
         several = any(split.inputs["image"].dtype == object for split in named.values())
+        details: dict[str, bool | int | float | str] = {}
+        warnings: list[str] = []
         if several or options.image_size or options.channels or options.crop_share < 1:
             shape = common_shape(data.train.inputs["image"], options, SIDE)
             named = {
@@ -71,10 +77,17 @@ class VisionTask(Task[VisionOptions]):
                 for name, split in named.items()
             }
             pixel_max = 255.0
+            for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
+                sizes = original_sizes(split.inputs["image"])
+                warnings += [*size_warnings(name, sizes, shape, options), *channel_warnings(name, sizes, shape[2])]
+                if name == "training":
+                    height, width, _ = np.median(sizes, axis=0).tolist()
+                    details |= {"original_height": height, "original_width": width}
         train = named["training"]
         shape = train.inputs["image"].shape[1:]
         for name, split in named.items():
             check_images(name, split, shape, pixel_max)
+            warnings += blank_warnings(name, split.inputs["image"], pixel_max)
         if options.mean is None or options.std is None:
             mean, std = channel_statistics(train.inputs["image"], pixel_max)
         else:
@@ -86,7 +99,6 @@ class VisionTask(Task[VisionOptions]):
             pixels /= std
             return Split(inputs={"pixel_values": pixels}, targets=split.targets, groups=split.groups)
 
-        details: dict[str, bool | int | float | str] = {}
         for channel in range(len(mean)):
             details[f"channel_{channel}_mean"] = float(mean[channel])
             details[f"channel_{channel}_std"] = float(std[channel])
@@ -101,6 +113,7 @@ class VisionTask(Task[VisionOptions]):
                 outputs=len(data.label_names),
                 label_names=data.label_names,
                 details=details,
+                warnings=tuple(warnings),
             ),
         )
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sample_records import MIB, record, success
+from sample_records import MIB, failure, record, success
 
-from harness.records import Memory, TargetScore
+from harness.records import Memory, SplitInfo, TargetScore
 from harness.records.store import StoredRun
 from harness.report.run_text import quality, render
 from harness.report.site.run_page import context
@@ -71,3 +71,45 @@ def test_quality_names_the_method_of_old_intervals(method: str, title: str) -> N
     headers, rows = quality(msgspec.structs.replace(outcome, scores=scores))
     assert headers[-1] == title
     assert rows[0][-1] == "0.7 to 0.8"
+
+
+def test_text_and_page_begin_with_the_data(tmp_path: Path) -> None:
+    made = record(success())
+    assert made.provenance.data is not None
+    info = replace(
+        made.provenance.data,
+        details={"splits": "drawn at random"},
+        warnings=("3 of 9 test texts <b> were truncated",),
+        splits={
+            "train": SplitInfo(examples=800, classes=(500, 300), repeated=2),
+            "validation": SplitInfo(examples=100, classes=(60, 40), shared=1),
+            "test": SplitInfo(examples=100, classes=(60, 40)),
+        },
+    )
+    run = replace(made, provenance=replace(made.provenance, data=info))
+    block = render(run, tmp_path).split("\n\n")[1]
+    assert [" ".join(line.split()) for line in block.splitlines()] == [
+        "data",
+        "examples 800 train, 100 validation, 100 test",
+        "2 classes de (500), fr (300); training examples in brackets",
+        "input input_ids int32 [32]",
+        "repeated in the same split 2 train, 0 validation, 0 test",
+        "also in the training split 1 validation, 0 test",
+        "splits drawn at random",
+        "warning 3 of 9 test texts <b> were truncated",
+    ]
+    page = context(StoredRun(tmp_path, run), "", {})["data"]
+    assert "<dt>2 classes</dt><dd>de (500), fr (300); training examples in brackets</dd>" in page
+    assert "3 of 9 test texts &lt;b&gt; were truncated" in page
+
+
+def test_data_of_older_and_failed_runs_are_shown_as_far_as_known(tmp_path: Path) -> None:
+    old = " ".join(render(record(success()), tmp_path).split("\n\n")[1].split())
+    assert old.startswith("data examples 800 train, 100 validation, 100 test 2 classes de, fr input")
+    failed = record(failure())
+    block = render(failed, tmp_path).split("\n\n")[3]
+    assert block.startswith("data\n  2 classes")
+    assert "examples" not in block
+    without = replace(failed, provenance=replace(failed.provenance, data=None))
+    assert "\ndata\n" not in render(without, tmp_path)
+    assert context(StoredRun(tmp_path, without), "", {})["data"] == ""

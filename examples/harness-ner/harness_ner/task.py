@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 
 from harness import IGNORED, DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task, UsageError
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+UNKNOWN_LIMIT = 0.1
+"""Fraction of ``[UNK]`` among the tokens of a split above which a warning is given."""
+TRUNCATED_LIMIT = 0.2
+"""Fraction of truncated sentences in a split above which a warning is given."""
+
+
 class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for the ``ner`` task."""
 
@@ -25,7 +32,8 @@ class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum number of WordPiece tokens in the vocabulary, including the special ones; at least 16."""
     max_length: int | None = None
     """Tokens per sentence, including ``[CLS]`` and ``[SEP]``; at least 3. Words that are cut off are not scored. If
-    None, the length of the longest training sentence, rounded up to a multiple of 8 and capped at 512."""
+    None, the length of the longest training sentence, rounded up to a multiple of 8 and capped at 512 or at the number
+    of positions of the checkpoint."""
     lowercase: bool = False
     """True if words are converted to lower case before tokenization. False by default, because names are capitalized
     in many languages."""
@@ -49,7 +57,9 @@ class NamedEntities(Task[NerOptions]):
     Targets: int64 [N, max_length], `harness.IGNORED` where no word starts. Groups: the dataset's groups and ``tokens``,
     the length before truncation, including special tokens. `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``,
     ``cls_id``, ``sep_id``; ``truncated_share``, the fraction of training sentences that were truncated;
-    ``unscored_share``, the fraction of the test split's words that were cut off and are therefore not scored.
+    ``unscored_share``, the fraction of the test split's words that were cut off and are therefore not scored;
+    ``unknown_share_training``, ``unknown_share_validation`` and ``unknown_share_test``, the fraction of ``[UNK]`` among
+    the tokens of the split before truncation.
     """
 
     name = "ner"
@@ -73,7 +83,7 @@ class NamedEntities(Task[NerOptions]):
         dropout=0.1,
     )
     Options = NerOptions
-    reported = ("unscored_share",)
+    reported = ("unscored_share", "unknown_share_validation", "unknown_share_test")
 
     def prepare(self, data: RawData, options: NerOptions) -> PreparedData:
         """Tokenize the splits.
@@ -89,11 +99,14 @@ class NamedEntities(Task[NerOptions]):
         else:
             words = data.train.inputs["words"]
             tokenizer = wordpiece.learn(words, options.vocab_size, lowercase=options.lowercase)
-        tokens = [wordpiece.encode(split.inputs["words"], tokenizer) for split in named.values()]
-        lengths = _lengths(tokens[0])
-        max_length = options.max_length or min(512, 8 * math.ceil(max(lengths.tolist()) / 8))
+        tokens = {name: wordpiece.encode(split.inputs["words"], tokenizer) for name, split in named.items()}
+        lengths, unknown = _lengths(tokens["training"]), tokenizer.token_to_id(wordpiece.UNKNOWN)
+        longest = 512
+        if options.tokenizer is not None:
+            longest = min(longest, checkpoint_sizes(Path(options.tokenizer)).max_position_embeddings or longest)
+        max_length = options.max_length or min(longest, 8 * math.ceil(max(lengths.tolist()) / 8))
         train, validation, test = (
-            _prepared(rows, split, tokenizer, max_length) for rows, split in zip(tokens, named.values(), strict=True)
+            _prepared(tokens[name], split, tokenizer, max_length) for name, split in named.items()
         )
         return PreparedData(
             train=train,
@@ -113,7 +126,9 @@ class NamedEntities(Task[NerOptions]):
                     },
                     "truncated_share": float((lengths > max_length).mean()),
                     "unscored_share": 1 - _words(test.targets) / _words(data.test.targets),
+                    **{f"unknown_share_{name}": _unknown_share(rows, unknown) for name, rows in tokens.items()},
                 },
+                warnings=tuple(_warnings(tokens, unknown, max_length, options)),
             ),
         )
 
@@ -130,6 +145,41 @@ class NamedEntities(Task[NerOptions]):
             )
         return {"tokenizer": str(folder)}
 
+    def check_checkpoint(self, folder: Path, options: NerOptions) -> None:
+        """Raise `harness.UsageError` if the checkpoint has too few embeddings or positions."""
+        sizes = checkpoint_sizes(folder)
+        positions, embeddings = sizes.max_position_embeddings, sizes.vocab_size
+        if positions is not None and options.max_length is not None and positions < options.max_length:
+            raise UsageError(
+                f"task.max_length is {options.max_length}, but the checkpoint {folder} has {positions} positions; set "
+                f"task.max_length={positions} or lower, or use a checkpoint with more positions"
+            )
+        tokens = wordpiece.pretrained(Path(options.tokenizer or folder)).get_vocab_size()
+        if embeddings is not None and embeddings < tokens:
+            raise UsageError(
+                f"the tokenizer in {options.tokenizer or folder} has {tokens} tokens, but the checkpoint {folder} has "
+                f"only {embeddings} embeddings (vocab_size in its config.json); resize the embeddings of the "
+                "checkpoint, or use the tokenizer that it was trained with"
+            )
+
+
+class CheckpointSizes(Struct, frozen=True):
+    """Sizes in a checkpoint's ``config.json``; None if it does not contain them."""
+
+    vocab_size: int | None = None
+    max_position_embeddings: int | None = None
+
+
+def checkpoint_sizes(folder: Path) -> CheckpointSizes:
+    """Return the sizes in ``config.json``, or empty ones without this file. Raises `harness.UsageError`."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return CheckpointSizes()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CheckpointSizes)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from None
+
 
 def _check_names(names: Sequence[str]) -> None:
     wrong = [name for name in names if name != "O" and (name[:2] not in ("B-", "I-") or not name[2:])]
@@ -143,6 +193,32 @@ def _check(name: str, split: Split) -> None:
     for number, (words, count) in enumerate(zip(split.inputs["words"], counts, strict=True)):
         if len(words) != count or (split.targets[number, :count] == IGNORED).any():
             raise DataError(f"{name} sentence {number} has {len(words)} words but {count} tags; give each word one tag")
+
+
+def _unknown_share(rows: Sequence[Tokens], unknown: int) -> float:
+    """Return the fraction of all tokens that are `unknown`."""
+    total = sum(len(row.ids) for row in rows)
+    return sum(row.ids.count(unknown) for row in rows) / total if total else 0.0
+
+
+def _warnings(
+    tokens: Mapping[str, Sequence[Tokens]], unknown: int, max_length: int, options: NerOptions
+) -> Iterator[str]:
+    """Yield a sentence about each split of which a large part is unknown or truncated."""
+    advice = "raise task.vocab_size" if options.tokenizer is None else "use a checkpoint with another tokenizer"
+    for name, rows in tokens.items():
+        share = _unknown_share(rows, unknown)
+        if share > UNKNOWN_LIMIT:
+            yield f"{share:.1%} of the {name} tokens are [UNK]; {advice}, or check the language of the sentences"
+        lost = sum(row.ids.count(unknown) == len(row.ids) for row in rows)
+        if lost:
+            yield f"{lost:,} of {len(rows):,} {name} sentences consist only of [UNK]; {advice}"
+        cut = int((_lengths(rows) > max_length).sum())
+        if cut > TRUNCATED_LIMIT * len(rows):
+            yield (
+                f"{cut:,} of {len(rows):,} {name} sentences ({cut / len(rows):.1%}) were truncated to {max_length} "
+                "tokens, and the words that were cut off are not scored; set task.max_length to change the limit"
+            )
 
 
 def _lengths(rows: Sequence[Tokens]) -> NDArray[np.int64]:

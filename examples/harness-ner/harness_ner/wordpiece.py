@@ -1,6 +1,8 @@
 """Conversion of words to WordPiece tokens, with a vocabulary from the training split or from a checkpoint.
 
 As in BERT, a word is split into the longest pieces in the vocabulary, and pieces after the first start with ``##``.
+With a vocabulary from the training split, a word of more than `LONGEST_WORD` characters, such as a URL, is divided into
+parts of this length first. Published tokenizers convert it to ``[UNK]``.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from harness import DataError, read_lines
 
 PAD, UNKNOWN, START, END = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 CONTINUATION = "##"
+LONGEST_WORD = 100
+"""Maximum number of characters in a word. WordPiece converts longer words to ``[UNK]``."""
 
 
 class Tokens(NamedTuple):
@@ -76,7 +80,7 @@ def pretrained(folder: Path) -> Any:
             settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
             lowercase = bool(settings.get("do_lower_case", True))
             numbered = {piece: number for number, piece in enumerate(pieces)}
-            tokenizer = _tokenizer(numbered, lowercase, strip_accents=None)
+            tokenizer = _tokenizer(numbered, lowercase, published=True)
     except Exception as error:  # tokenizers raises a plain Exception for a file that it cannot read
         raise DataError(f"cannot read a tokenizer in {folder}: {error}") from None
     absent = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
@@ -106,11 +110,19 @@ def encode(sentences: Iterable[Sequence[str]], tokenizer: Any) -> list[Tokens]:
     return encoded
 
 
-def _tokenizer(ids: dict[str, int], lowercase: bool, strip_accents: bool | None = False) -> Any:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+def _tokenizer(ids: dict[str, int], lowercase: bool, *, published: bool = False) -> Any:
+    """Return a WordPiece tokenizer; if `published` is true, with the conventions of published BERT tokenizers."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUATION))
+    model = models.WordPiece(
+        ids, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUATION, max_input_chars_per_word=LONGEST_WORD
+    )
+    tokenizer = Tokenizer(model)
     # With None, for published vocabularies, accents are stripped if the text is lowercased, as in BERT.
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=None if published else False)
+    words: Any = pre_tokenizers.BertPreTokenizer()
+    if not published:
+        parts = pre_tokenizers.Split(Regex(f".{{{LONGEST_WORD}}}"), "isolated")
+        words = pre_tokenizers.Sequence([words, parts])
+    tokenizer.pre_tokenizer = words
     return tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,60 @@ def test_checkpoint_options_select_the_tokenizer_of_the_checkpoint(folder: Path,
 def test_task_declares_a_recipe_and_its_metric() -> None:
     assert isinstance(NamedEntities.recipe, Recipe)
     assert NamedEntities.metric in NamedEntities.metrics
+
+
+@pytest.mark.parametrize("letters", [100, 101, 150, 200, 201, 400])
+def test_long_words_are_divided_unless_the_tokenizer_is_published(folder: Path, letters: int) -> None:
+    data = raw(*[f"{'ab' * letters}/B-a is/O"] * 5)
+    learned = prepared(data)
+    assert learned.info.details["unknown_share_test"] == 0
+    assert learned.info.warnings == ()
+    assert (learned.test.targets != IGNORED).sum() == 2 * 5
+    published = prepared(data, tokenizer=str(folder))
+    assert published.info.details["unknown_share_test"] == 0.5
+
+
+@pytest.mark.parametrize(("unknown", "warned"), [(0, False), (1, False), (2, True), (9, True)])
+def test_unknown_tokens_are_a_warning_above_a_tenth(folder: Path, unknown: int, warned: bool) -> None:
+    data = prepared(raw(" ".join(["xyz/O"] * unknown + ["is/O"] * (10 - unknown))), tokenizer=str(folder))
+    assert data.info.details["unknown_share_training"] == unknown / 10
+    assert any("use a checkpoint with another tokenizer" in each for each in data.info.warnings) == warned
+
+
+def test_truncated_and_unknown_sentences_are_counted(folder: Path) -> None:
+    data = prepared(raw("xyz/O", "is/O is/O is/O is/O"), tokenizer=str(folder), max_length=4)
+    assert any(each.startswith("1 of 2 test sentences consist only of [UNK]") for each in data.info.warnings)
+    assert any(each.startswith("1 of 2 test sentences (50.0%) were truncated to 4") for each in data.info.warnings)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "problem"),
+    [
+        ({"vocab_size": 12, "max_position_embeddings": 16}, ""),
+        ({"vocab_size": 500}, ""),
+        ({}, ""),
+        ({"vocab_size": 11}, "has 12 tokens, but the checkpoint .* has only 11 embeddings .*; resize the embeddings"),
+        ({"vocab_size": 1}, "has only 1 embeddings"),
+        (
+            {"max_position_embeddings": 15},
+            "max_length is 16, but the checkpoint .* has 15 positions; set task.max_length=15",
+        ),
+        ({"max_position_embeddings": 3}, "has 3 positions"),
+        ({"vocab_size": "many"}, "cannot be read"),
+    ],
+)
+def test_checkpoints_that_are_too_small_are_rejected(folder: Path, sizes: dict[str, object], problem: str) -> None:
+    (folder / "config.json").write_text(json.dumps(sizes))
+    options = NerOptions(tokenizer=str(folder), max_length=16)
+    if not problem:
+        NamedEntities().check_checkpoint(folder, options)
+    else:
+        with pytest.raises(UsageError, match=problem):
+            NamedEntities().check_checkpoint(folder, options)
+
+
+@pytest.mark.parametrize(("positions", "length"), [(4, 4), (8, 8), (9, 9), (512, 24)])
+def test_default_length_is_capped_at_the_positions(folder: Path, positions: int, length: int) -> None:
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": positions}))
+    data = prepared(raw(" ".join(["is/O"] * 20)), tokenizer=str(folder))
+    assert data.info.inputs["input_ids"].shape == (length,)

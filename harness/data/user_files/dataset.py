@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from harness.data.user_files.column_info import ColumnInfo
     from harness.data.user_files.examples import Examples
     from harness.plugins.catalog import Catalog
 
@@ -87,6 +88,18 @@ class UserDataset(Dataset[OwnOptions]):
         examples.problems.settle(left=len(examples.good()))
         self._classes_and_splits(examples)
         return examples.options, DataSource(path=str(self.path), guessed=examples.guessed)
+
+    def columns(self, options: Mapping[str, Any]) -> tuple[ColumnInfo, ...]:
+        """Return the role and type of each column of the table; empty for a folder without a table.
+
+        `options` are those that `settle` returned, as plain values.
+        """
+        import msgspec
+
+        from harness.data.user_files.column_info import of_table
+
+        examples = self._read(msgspec.convert(options, OPTIONS[self.kind]))
+        return () if examples.table is None else of_table(examples.table, examples.options)
 
     def load(self, options: OwnOptions) -> RawData:
         """Return the data. Raises `harness.DataError` for bad rows, or if the content does not match ``sha256``."""

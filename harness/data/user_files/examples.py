@@ -67,6 +67,8 @@ class Examples:
     """Names of the options that were inferred."""
     warnings: list[str] = field(default_factory=list)
     """Sentences about what was ignored, merged or changed."""
+    table: Table | None = None
+    """Table with the rows; None for a folder of class folders."""
 
     def contents(self) -> list[Hashable] | None:
         """Return a value for each row that is equal for copies of one example. None if repeated rows are not copies.
@@ -257,7 +259,7 @@ def _from_table(
         inferred = columns.infer_by_name("target_column", TARGETS)
         targets = (inferred,) if inferred else ()
     notation = _declared(options)
-    found = Examples(table.where, options, problems, warnings=list(table.warnings))
+    found = Examples(table.where, options, problems, warnings=list(table.warnings), table=table)
     file_names: list[str] = []
     if isinstance(options, TextOptions):
         texts = assigned["text_column"] or columns.infer_by_name("text_column", TEXTS)

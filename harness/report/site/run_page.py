@@ -20,7 +20,16 @@ from harness.records.arrays import read_arrays
 from harness.records.store import ARRAYS, AUDIT, LOG, StoredRun
 from harness.report.costs import Section, sections, text
 from harness.report.plots import run_points
-from harness.report.run_text import by_group, circumstances, interval_title, per_class, per_target, quality, run_section
+from harness.report.run_text import (
+    by_group,
+    circumstances,
+    interval_title,
+    per_class,
+    per_target,
+    quality,
+    run_data,
+    run_section,
+)
 from harness.report.site.tables import PAGE, Value, View, plain
 
 LOG_BYTES = 6_000
@@ -58,6 +67,7 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         "command": command,
         "siblings": Markup("".join([item for name, item in siblings.items() if name != record.run_id][:PAGE])),
         "failed": isinstance(outcome, Failure),
+        "data": _pairs([run_data(record, record.provenance.data)] if record.provenance.data else []),
         "log": _log(run),
         "sections": _pairs([run_section(record), *circumstances(record)]),
         "parity": [_parity(mark) for mark in record.parity],

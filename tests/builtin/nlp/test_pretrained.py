@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,9 +12,11 @@ import pytest
 from checkpoints import INFO, PIECES, SIZES, tiny_bert
 from harness_nlp import text
 from harness_nlp.models.bert import Bert, BertConfig
+from harness_nlp.options import NlpOptions
+from harness_nlp.task import TextClassification
 from safetensors.numpy import load_file, save_file
 
-from harness import DataError, RunSpec, UsageError
+from harness import DataError, RawData, RunSpec, Split, UsageError
 from harness.data.checkpoint import locate
 from harness.execute.weights import initial_weights, pretrained_weights
 from harness.plan.checkpoint import model_options
@@ -80,13 +83,6 @@ def test_missing_misshapen_and_unexpected_arrays_are_listed(folder: Path) -> Non
     assert "unexpected: bert.embeddings.position_ids, bert.stranger" in message
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x80\x02pickle", b"\xff" * 64])
-def test_a_corrupt_safetensors_file_is_rejected(folder: Path, damage: bytes) -> None:
-    (folder / "model.safetensors").write_bytes(damage)
-    with pytest.raises(DataError, match=r"model\.safetensors: cannot be read"):
-        pretrained_weights(locate(str(folder)), Bert(), PARAMETERS, initial_weights(PARAMETERS, 0))
-
-
 def test_the_plan_uses_sizes_and_tokenizer_of_the_checkpoint(folder: Path) -> None:
     spec = planned(folder)
     assert spec.model == "bert"
@@ -141,11 +137,78 @@ def test_a_checkpoint_without_tokenizer_is_rejected(folder: Path) -> None:
         planned(folder)
 
 
+def added_tokens(folder: Path, count: int) -> None:
+    """Write a ``tokenizer.json`` to which `count` tokens have been added."""
+    from tokenizers import AddedToken, Tokenizer, models
+
+    tokenizer = Tokenizer(models.WordPiece({piece: n for n, piece in enumerate(PIECES)}, unk_token="[UNK]"))
+    tokenizer.add_tokens([AddedToken(f"<added {number}>") for number in range(count)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def vocabulary_lines(folder: Path, count: int) -> None:
+    """Write a ``vocab.txt`` with `count` more tokens."""
+    (folder / "vocab.txt").write_text("\n".join([*PIECES, *(f"added{number}" for number in range(count))]) + "\n")
+
+
+@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
+@pytest.mark.parametrize("write", [added_tokens, vocabulary_lines])
+@pytest.mark.parametrize("count", [1, 2, 100])
+def test_a_tokenizer_larger_than_the_embeddings_is_rejected_when_planning(
+    folder: Path, backend: str, write: Callable[[Path, int], None], count: int
+) -> None:
+    write(folder, count)
+    message = (
+        rf"has {30 + count} token ids, but the checkpoint .* has only 30 embeddings .*resize the embeddings of the "
+        rf"checkpoint.*resize_token_embeddings\({30 + count}\)"
+    )
+    selection = Selection(tasks=("nlp",), backends=(backend,), pretrained=str(folder), threads=1)
+    with pytest.raises(UsageError, match=message):
+        expand(selection.resolved(locate), discover())
+
+
+@pytest.mark.parametrize("write", [added_tokens, vocabulary_lines])
+@pytest.mark.parametrize("embeddings", [30, 31, 32, 64])
+def test_a_tokenizer_with_at_most_as_many_tokens_is_accepted(
+    tmp_path: Path, write: Callable[[Path, int], None], embeddings: int
+) -> None:
+    tiny_bert(tmp_path, config={"vocab_size": embeddings})
+    write(tmp_path, 0)
+    assert planned(tmp_path).model_options["vocab_size"] == embeddings
+
+
+def test_a_tokenizer_of_another_folder_is_compared_with_the_checkpoint(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    vocabulary_lines(tmp_path / "other", 3)
+    with pytest.raises(UsageError, match=r"has 33 token ids, but the checkpoint .* has only 30"):
+        planned(folder, overrides=(f"task.tokenizer={tmp_path / 'other'}",))
+    with pytest.raises(UsageError, match=r"task\.tokenizer is null"):
+        planned(folder, overrides=("task.tokenizer=null",))
+
+
+@pytest.mark.parametrize("length", [41, 48, 64, 512])
+def test_a_length_above_the_positions_is_rejected_when_planning(folder: Path, length: int) -> None:
+    with pytest.raises(UsageError, match=rf"max_length is {length}, but .* has 40 positions; set task\.max_length=40"):
+        planned(folder, overrides=(f"task.max_length={length}",))
+    assert planned(folder, overrides=("task.max_length=40",)).task_options["max_length"] == 40
+
+
+@pytest.mark.parametrize("positions", [7, 8, 12, 16, 39, 40, 512])
+def test_default_length_is_capped_at_the_positions(tmp_path: Path, positions: int) -> None:
+    tiny_bert(tmp_path, config={"max_position_embeddings": positions})
+    texts = np.array(["a b c d " * 25, "a"], object)
+    split = Split(inputs={"text": texts}, targets=np.array([0, 1]))
+    raw = RawData(train=split, validation=split, test=split, label_names=("x", "y"))
+    data = TextClassification().prepare(raw, NlpOptions(tokenizer=str(tmp_path)))
+    assert data.info.inputs["input_ids"].shape == (min(positions, 104),)
+    assert any("task.max_length" in warning for warning in data.info.warnings) == (positions < 102)
+
+
 def test_folders_without_a_valid_checkpoint_are_rejected(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither a folder nor a hub id"):
         locate(str(tmp_path / "absent"))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(UsageError, match=r"no model\.safetensors .*convert pytorch_model\.bin to safetensors"):
+    with pytest.raises(UsageError, match=r"no model\.safetensors .*pytorch_model\.bin; convert it to"):
         locate(str(folder))
     (folder / "config.json").write_text("{")
     (folder / "pytorch_model.bin").rename(folder / "model.safetensors")

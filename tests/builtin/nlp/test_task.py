@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from harness_nlp.cldr_langid import CldrLangid
-from harness_nlp.task import NlpOptions, TextClassification
+from harness_nlp.options import NlpOptions
+from harness_nlp.task import TextClassification
 
 from harness import DataError, InputSpec, NoOptions, PreparedData, RawData, Split
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,3 +143,50 @@ def test_scripts_without_spaces_and_emoji_have_no_unknown_tokens(lowercase: bool
     for ids in text.encode([text.clean(value) for value in texts], vocabulary, lowercase=lowercase):
         assert ids
         assert vocabulary.index(text.UNKNOWN) not in ids
+
+
+SCRIPTS = {
+    "thai": "กขคงจฉชซฌญดตถทธนบปผฝพฟภมยรลวศสหอ",
+    "kana": "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほ",
+    "dna": "acgt",
+    "protein": "acdefghiklmnpqrstvwy",
+    "base64": "abcdefghijklmnopqrstuvwxyz0123456789",
+    "hex": "0123456789abcdef",
+    "burmese": "ကခဂဃငစဆဇဈညတထဒဓနပဖဗဘမယရလဝသဟအ",
+    "khmer": "កខគឃងចឆជឈញដឋឌឍណតថទធនបផពភមយរលវសហអ",
+    "lao": "ກຂຄງຈຊຍດຕຖທນບປຜຝພຟມຢຣລວສຫອຮ",
+    "katakana": "アイウエオカキクケコサシスセソタチツテトナニヌネノ",
+}
+"""Alphabets of texts that have no spaces."""
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("letters", [99, 100, 101, 199, 200, 201, 250, 1000])
+def test_words_of_any_length_have_no_unknown_tokens(script: str, letters: int) -> None:
+    rng = np.random.default_rng(letters)
+    texts = ["".join(rng.choice(list(SCRIPTS[script]), letters)) for _ in range(3)]
+    vocabulary = text.learn_vocabulary(texts, 300, lowercase=True)
+    for value, ids in zip(texts, text.encode(texts, vocabulary, lowercase=True), strict=True):
+        assert vocabulary.index(text.UNKNOWN) not in ids
+        assert "".join(vocabulary[number].removeprefix("##") for number in ids) == value
+
+
+def test_time_for_a_long_word_is_proportional_to_its_length() -> None:
+    """Encode a word for which WordPiece without parts would take about an hour."""
+    word = "".join(np.random.default_rng(0).choice(list("acgt"), 50_000))
+    vocabulary = text.learn_vocabulary([word[:2_000]], 300, lowercase=True)
+    (ids,) = text.encode([word], vocabulary, lowercase=True)
+    assert "".join(vocabulary[number].removeprefix("##") for number in ids) == word
+
+
+def test_long_words_belong_to_a_vocabulary_of_words() -> None:
+    url = "a" * 130
+    vocabulary = text.learn_words([url, url, "other words"], 300, lowercase=True)
+    assert text.encode([url], vocabulary, lowercase=True) == [[vocabulary.index("a" * 100), vocabulary.index("a" * 30)]]
+
+
+@pytest.mark.parametrize(("letters", "unknown"), [(100, False), (101, True), (500, True)])
+def test_published_tokenizers_keep_their_limit(tmp_path: Path, letters: int, unknown: bool) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join([*text.SPECIAL_TOKENS, "a", "##a"]) + "\n")
+    ((ids,),), vocabulary = text.encode_pretrained([["a" * letters]], str(tmp_path))
+    assert ids == ([vocabulary.index(text.UNKNOWN)] if unknown else [4, *[5] * (letters - 1)])

@@ -75,7 +75,8 @@ def test_the_default_length_covers_99_percent_of_the_training_clips() -> None:
     lengths = [100] * 197 + [400, 800, 900]
     prepared = Speech().prepare(_data(lengths, sample_rate_hz=8000), SpeechOptions())
     assert prepared.info.inputs == {"input_values": InputSpec(shape=(800,), dtype="float32")}
-    assert prepared.info.details == {"sample_rate_hz": 8000, "truncated_share": 1 / 200}
+    assert prepared.info.details["sample_rate_hz"] == 8000
+    assert prepared.info.details["truncated_share"] == 1 / 200
     assert (prepared.info.outputs, prepared.info.label_names) == (2, ("no", "yes"))
     assert prepared.train.inputs["input_values"].shape == (200, 800)
     assert prepared.validation.inputs["input_values"].shape == (2, 800)

@@ -95,7 +95,7 @@ def test_groups_and_raw_images_are_unchanged() -> None:
         ),
         (
             {"validation": images(3, shape=(4, 4, 3))},
-            r"validation images have shape \(4, 4, 3\), but those of the training",
+            r"validation images have shape \(4, 4, 3\), but the training images have",
         ),
         ({"details": {"pixel_max": 16}}, r"training images have pixels of \d+, above the dataset's pixel_max of 16"),
         (

@@ -1,0 +1,139 @@
+"""Flags for models that did not learn, and for training that ended too early or too late.
+
+A validation curve is judged by the means of blocks of consecutive epochs. A difference between blocks counts only if it
+is larger than noise explains, both that from the limited number of validation examples and that of training, which is
+estimated from the scatter of the scores around the curve.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from harness.analysis.contradictions import RunFlag
+from harness.analysis.metrics import success
+from harness.measure.quality.builtin import METRICS
+from harness.measure.quality.metrics import info_of
+from harness.records import MetricInfo, RunRecord, Success
+
+_BUILTIN = {metric.name: info_of(metric, None) for metric in METRICS}
+"""Meaning of the scores in older records, which do not contain it."""
+LEAST_EPOCHS = 5
+"""Minimum number of epochs for estimating the scatter of the scores. Without it, only a strong rise is flagged."""
+STRONG = 5.0
+"""Number of standard errors of a difference from which on a rise is strong."""
+FALSE_ALARMS = 0.02
+"""Probability of each flag for a validation curve that is flat except for noise."""
+
+
+def of_run(record: RunRecord) -> Iterator[RunFlag]:
+    """Yield the flags of a successful run that concern its training."""
+    outcome = success(record)
+    yield from _one_class(outcome)
+    name = outcome.scores.primary
+    info = outcome.scores.metrics.get(name) or _BUILTIN.get(name)
+    scores = [epoch.validation.get(name) for epoch in outcome.curves]
+    known = [score for score in scores if score is not None and math.isfinite(score)]
+    if info is None or not known or len(known) < len(scores):
+        return
+    error = _standard_error(outcome, known, info)
+    yield from of_curve(name, known if info.higher_is_better else [-score for score in known], error, scores=known)
+
+
+def _one_class(outcome: Success) -> Iterator[RunFlag]:
+    """Yield a flag if all test examples, which belong to several classes, are predicted as the same class."""
+    confusion = outcome.scores.confusion
+    predicted = [number for number, column in enumerate(zip(*confusion, strict=False)) if any(column)]
+    if len(predicted) != 1 or sum(any(row) for row in confusion) < 2:
+        return
+    labels = [score.label for score in outcome.scores.per_class]
+    label = labels[predicted[0]] if len(labels) == len(confusion) else str(predicted[0])
+    yield RunFlag(
+        ("quality",),
+        "one predicted class",
+        f"every test example is predicted as {label!r}, so the model has not learned to distinguish the classes; train "
+        "longer (recipe.epochs), change recipe.learning_rate, or balance the classes",
+    )
+
+
+def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequence[float]) -> Iterator[RunFlag]:
+    """Yield a flag if the last epochs are better than those before, or clearly worse than the best ones.
+
+    Larger values of `curve` are better; `scores` contains the same values with their own sign. `error` is the standard
+    error of a score over the validation examples.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    epochs = len(curve)
+    if epochs < 2:
+        return
+    size = max(1, epochs // 8)
+    # The degrees of freedom of the scatter, which is estimated from overlapping second differences, are 18/35 of their
+    # number (from the variance of the mean of their squares).
+    freedom = max(1.0, (epochs - 2) * 18 / 35)
+    scatter = _scatter(curve) if epochs >= LEAST_EPOCHS else math.nan
+
+    def noise(probability: float) -> float:
+        """Return the difference of two blocks that noise exceeds with at most this probability."""
+        if epochs < LEAST_EPOCHS:
+            return STRONG * error * math.sqrt(2)
+        # Means over several epochs reduce the noise of training, but not that of the validation examples, which are the
+        # same in every epoch.
+        deviations = error * ndtri(1 - probability), scatter * math.sqrt(2 / size) * stdtrit(freedom, 1 - probability)
+        return float(max(deviations))
+
+    blocks = [sum(curve[start : start + size]) / size for start in range(epochs - size + 1)]
+    last, before = blocks[-1], blocks[-1 - size]
+    best = max(range(len(blocks)), key=blocks.__getitem__)
+    best_epoch = max(range(best, best + size), key=curve.__getitem__) + 1
+    if last - before > noise(FALSE_ALARMS) and max(curve) in curve[-size:]:
+        yield RunFlag(
+            ("quality",),
+            "rising validation curve",
+            f"the validation {name} was still improving at the last epoch, from {_mean(scores[-2 * size : -size])} to "
+            f"{_mean(scores[-size:])} ({_blocks(size)}); train longer, such as with recipe.epochs={2 * epochs}",
+        )
+    elif (
+        epochs >= LEAST_EPOCHS
+        and best + size <= epochs - size
+        and blocks[best] - last > noise(FALSE_ALARMS / (epochs - size))
+    ):
+        yield RunFlag(
+            ("quality",),
+            "training past the best epoch",
+            f"the validation {name} was best at epoch {best_epoch} of {epochs} and then became worse, from "
+            f"{_mean(scores[best : best + size])} to {_mean(scores[-size:])} ({_blocks(size)}); train for fewer "
+            f"epochs, such as with recipe.epochs={best_epoch}",
+        )
+
+
+def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) -> float:
+    """Return the standard error of a score over the validation examples.
+
+    It is derived from the bootstrap interval over the test examples. For a fraction, it is at least that of a
+    proportion; for another metric without an interval, it is 1% of the score.
+    """
+    examples = max(1, outcome.examples.get("validation", 1))
+    interval = outcome.scores.intervals.get(outcome.scores.primary)
+    error = 0.0
+    if interval is not None:
+        z = 1.96
+        error = (interval[1] - interval[0]) / (2 * z) * math.sqrt(outcome.examples.get("test", examples) / examples)
+    if info.bounds == (0, 1):
+        proportion = (sum(curve[-3:]) / len(curve[-3:]) * examples + 1) / (examples + 2)
+        return max(error, math.sqrt(proportion * (1 - proportion) / examples))
+    return error or abs(curve[-1]) / 100
+
+
+def _scatter(curve: Sequence[float]) -> float:
+    """Return the standard deviation of the scores around a smooth curve, estimated from their second differences."""
+    bends = [after - 2 * here + before for before, here, after in zip(curve, curve[1:], curve[2:], strict=False)]
+    return math.sqrt(sum(bend**2 for bend in bends) / (6 * len(bends)))
+
+
+def _mean(scores: Sequence[float]) -> str:
+    return f"{sum(scores) / len(scores):.4g}"
+
+
+def _blocks(size: int) -> str:
+    return "one epoch each" if size == 1 else f"means over {size} epochs"

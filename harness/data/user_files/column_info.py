@@ -1,0 +1,72 @@
+"""Roles and types of the columns of the user's table, for ``harness data info``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from harness.data.user_files.columns import is_missing
+from harness.data.user_files.notations import PLAIN
+from harness.data.user_files.options import OwnOptions, TableOptions
+from harness.data.user_files.tables import Table
+
+ColumnType = Literal["number", "text", "true or false", "mixed", "empty"]
+
+
+class ColumnInfo(Struct, frozen=True, kw_only=True):
+    """One column of a table."""
+
+    name: str
+    roles: tuple[str, ...]
+    """Uses of the column, such as ``target`` or ``categorical feature``; empty if it is ignored."""
+    type: ColumnType
+    """Type of the known cells. Text that is a number counts as a number."""
+    missing: int
+    """Number of cells without a value."""
+    distinct: int
+    """Number of different known values."""
+
+
+def of_table(table: Table, options: OwnOptions) -> tuple[ColumnInfo, ...]:
+    """Return a description of each column. All roles must be filled in in `options`."""
+    return tuple(
+        ColumnInfo(
+            name=name,
+            roles=tuple(_roles(name, cells, options)),
+            type=_type(cells),
+            missing=sum(_is_missing(cell) for cell in cells),
+            distinct=len({str(cell).strip() for cell in cells if not _is_missing(cell)}),
+        )
+        for name, cells in table.columns.items()
+    )
+
+
+def _roles(name: str, cells: list[Any], options: OwnOptions) -> list[str]:
+    targets = options.target_column
+    roles = ["target"] if name == targets or (isinstance(targets, tuple) and name in targets) else []
+    roles += [role for role in ("text", "path", "split", "group") if getattr(options, f"{role}_column", None) == name]
+    if isinstance(options, TableOptions) and name in options.feature_columns:
+        roles.append("categorical feature" if _is_category(name, cells, options) else "numeric feature")
+    if name in options.slice_columns:
+        roles.append("slice")
+    return roles
+
+
+def _is_category(name: str, cells: list[Any], options: TableOptions) -> bool:
+    known = [PLAIN.number(cell) is None for cell in cells if not is_missing(cell)]
+    return name in options.categorical_columns or 2 * sum(known) > len(known)
+
+
+def _is_missing(cell: Any) -> bool:
+    value = PLAIN.number(cell)
+    return is_missing(cell) or (value is not None and value != value)  # NaN, or a text that stands for it
+
+
+def _type(cells: list[Any]) -> ColumnType:
+    kinds: set[ColumnType] = {
+        "true or false" if isinstance(cell, bool) else "text" if PLAIN.number(cell) is None else "number"
+        for cell in cells
+        if not _is_missing(cell)
+    }
+    return "empty" if not kinds else "mixed" if len(kinds) > 1 else kinds.pop()

@@ -1,0 +1,46 @@
+"""The data part of a plan: a dataset and its preparation, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.data.user_files.dataset import find_dataset
+from harness.errors import UsageError
+from harness.interfaces import Dataset, Task
+from harness.plan.expand import check_dataset
+from harness.plan.overrides import merge, parse_overrides
+from harness.plan.settings import DataSettings, data_settings, plain
+from harness.plugins.catalog import Catalog
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPlan:
+    """A dataset, the task that prepares it, and the options of both."""
+
+    task: Task
+    dataset: Dataset
+    settings: DataSettings
+    task_options: dict[str, Any]
+
+
+def data_plan(task_name: str, dataset_name: str, overrides: Iterable[str], catalog: Catalog) -> DataPlan:
+    """Return the plan for a dataset, which may be a path, with overrides of the sections ``dataset`` and ``task``.
+
+    Raises `harness.UsageError` for an unknown name, an impossible combination, an invalid value or unusable data.
+    """
+    sections = parse_overrides(overrides)
+    unused = [f"{section}.{key}" for section in ("recipe", "model", "protocol") for key in sections[section]]
+    if unused:
+        raise UsageError(f"{', '.join(unused)}: only dataset and task settings change the data; remove the others")
+    task = catalog.task(task_name)
+    dataset = find_dataset(dataset_name, task, catalog)
+    check_dataset(task, dataset)
+    suited = dataset.task_options.get(task.name, {})
+    return DataPlan(
+        task=task,
+        dataset=dataset,
+        settings=data_settings(dataset, sections["dataset"]),
+        task_options=plain(merge(task.Options, "task", suited, sections["task"])),
+    )

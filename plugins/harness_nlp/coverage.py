@@ -1,0 +1,83 @@
+"""Facts about the tokens of each split that show how much of the texts a model can read, and warnings about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness_nlp.options import NlpOptions
+
+UNKNOWN_LIMIT = 0.1
+"""Fraction of ``[UNK]`` among the tokens of a split above which a warning is given."""
+TRUNCATED_LIMIT = 0.2
+"""Fraction of truncated texts in a split above which a warning is given."""
+
+Rows = Sequence[Sequence[int]]
+
+
+def details(ids: Mapping[str, Rows], unknown: int, max_length: int) -> dict[str, bool | int | float | str]:
+    """Return the facts to record for each split. `ids` contains the token ids of its texts without special tokens.
+
+    The names end with the split, except for ``truncated_share`` (training) and ``unknown_share`` (validation).
+    """
+    facts: dict[str, bool | int | float | str] = {}
+    for name, rows in ids.items():
+        facts["truncated_share" + ("" if name == "training" else f"_{name}")] = truncated_share(rows, max_length)
+        facts["unknown_share" + ("" if name == "validation" else f"_{name}")] = unknown_share(rows, unknown)
+        facts[f"unreadable_{name}"] = unreadable(rows, unknown)
+    return facts
+
+
+def unknown_share(rows: Rows, unknown: int) -> float:
+    """Return the fraction of all tokens that are `unknown`."""
+    total = sum(map(len, rows))
+    return sum(row.count(unknown) for row in rows) / total if total else 0.0
+
+
+def unreadable(rows: Rows, unknown: int) -> int:
+    """Return the number of texts without a known token."""
+    return sum(row.count(unknown) == len(row) for row in rows)
+
+
+def truncated_share(rows: Rows, max_length: int) -> float:
+    """Return the fraction of texts that are longer than `max_length` tokens, including ``[CLS]`` and ``[SEP]``."""
+    return sum(len(row) + 2 > max_length for row in rows) / len(rows)
+
+
+def warnings(ids: Mapping[str, Rows], unknown: int, max_length: int, options: NlpOptions) -> tuple[str, ...]:
+    """Return a sentence about each split of which a large part cannot be read, with the option that changes it."""
+    found = []
+    for name, rows in ids.items():
+        share = unknown_share(rows, unknown)
+        if share > UNKNOWN_LIMIT:
+            count, total = sum(row.count(unknown) for row in rows), sum(map(len, rows))
+            found.append(f"{count:,} of {total:,} {name} tokens ({share:.1%}) are [UNK]; {_advice(options)}")
+        lost = unreadable(rows, unknown)
+        if lost:
+            found.append(
+                f"{lost:,} of {len(rows):,} {name} texts consist only of [UNK] or are empty after tokenization, so "
+                f"that a model cannot distinguish them; {_advice(options)}"
+            )
+        cut = truncated_share(rows, max_length)
+        if cut > TRUNCATED_LIMIT:
+            longest = max(map(len, rows)) + 2
+            found.append(
+                f"{round(cut * len(rows)):,} of {len(rows):,} {name} texts ({cut:.1%}) were truncated to {max_length} "
+                f"tokens (the longest has {longest:,}); set task.max_length to change the limit"
+            )
+    return tuple(found)
+
+
+def _advice(options: NlpOptions) -> str:
+    if options.tokenizer is not None:
+        return "use a checkpoint whose tokenizer covers the language and script of the texts"
+    if options.vocabulary == "word":
+        return (
+            "words that do not occur at least twice in the training split, or not among the task.vocab_size "
+            f"({options.vocab_size}) most frequent ones, are unknown; set task.vocabulary=wordpiece to split them"
+        )
+    return (
+        "characters that do not occur in the training split, or that do not fit into task.vocab_size "
+        f"({options.vocab_size}), are unknown; raise task.vocab_size or draw the splits from the same kind of texts"
+    )

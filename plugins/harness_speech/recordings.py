@@ -1,0 +1,133 @@
+"""Facts about the recordings of each split that make them hard to classify, and warnings about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SILENT = 10 ** (-60 / 20)
+"""Peak below which a recording is nearly silent: -60 dBFS, that is, decibels relative to the largest sample value."""
+FULL_SCALE = 0.97
+"""Absolute value from which on samples may be clipped. The largest value of mu-law encoding is 0.98."""
+CLIPPED = 0.001
+"""Fraction of the samples of a recording that repeat its largest or smallest value, above which it is clipped."""
+CLIPPED_LIMIT = 0.01
+"""Fraction of clipped recordings in a split above which a warning is given."""
+TRUNCATED_LIMIT = 0.2
+"""Fraction of truncated recordings in a split above which a warning is given."""
+HALVED_LIMIT = 0.05
+"""Fraction of recordings truncated to less than half of their length above which a warning is given."""
+PADDED_LIMIT = 0.5
+"""Fraction of recordings with more padding than sound above which a warning is given."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Counts for one split."""
+
+    recordings: int
+    longest: int
+    """Number of samples of the longest recording."""
+    silent: int
+    """Recordings with a peak below -60 dBFS in the part that is kept, relative to their mean."""
+    clipped: int
+    """Recordings in which samples at full scale are repeated."""
+    truncated: int
+    """Recordings that are longer than the prepared ones."""
+    halved: int
+    """Recordings that are more than twice as long."""
+    padded: int
+    """Recordings that are less than half as long."""
+
+
+def facts(recorded: Iterable[NDArray[np.float32]], resampled: Sequence[NDArray[np.float32]], samples: int) -> Facts:
+    """Return the counts for mono waveforms in [-1, 1], as `recorded` and as `resampled`.
+
+    The task truncates or pads the latter to `samples`.
+    """
+    lengths = [len(waveform) for waveform in resampled]
+    return Facts(
+        recordings=len(lengths),
+        longest=max(lengths),
+        silent=sum(peak(waveform[:samples]) < SILENT for waveform in resampled),
+        clipped=sum(map(is_clipped, recorded)),  # resampling rounds off the flat tops of a clipped sound
+        truncated=sum(length > samples for length in lengths),
+        halved=sum(length > 2 * samples for length in lengths),
+        padded=sum(2 * length < samples for length in lengths),
+    )
+
+
+def peak(waveform: NDArray[Any]) -> float:
+    """Return the largest deviation from the mean; 0 without samples."""
+    import numpy as np
+
+    return float(np.abs(waveform - waveform.mean(dtype=np.float64)).max()) if len(waveform) else 0.0
+
+
+def is_clipped(waveform: NDArray[Any]) -> bool:
+    """Return whether the largest or smallest value is at full scale and repeated, as if louder sound had been cut."""
+    if len(waveform) < 2:
+        return False
+    repeated = 0
+    for end, value in ((waveform.max(), abs(waveform.max())), (waveform.min(), abs(waveform.min()))):
+        if value >= FULL_SCALE:
+            at_end = waveform == end
+            repeated += int((at_end[1:] & at_end[:-1]).sum())
+    return repeated >= 3 and repeated > CLIPPED * len(waveform)
+
+
+def details(splits: Mapping[str, Facts]) -> dict[str, bool | int | float | str]:
+    """Return the facts to record. The names end with the split, except for ``truncated_share`` (training)."""
+    found: dict[str, bool | int | float | str] = {}
+    for name, each in splits.items():
+        found["truncated_share" + ("" if name == "training" else f"_{name}")] = each.truncated / each.recordings
+        found[f"padded_share_{name}"] = each.padded / each.recordings
+        found[f"silent_{name}"] = each.silent
+        found[f"clipped_{name}"] = each.clipped
+    return found
+
+
+def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: Sequence[int]) -> Iterator[str]:
+    """Yield a sentence about each split in which recordings lose their content, with the option that changes it.
+
+    `rates_hz` contains the sample rates of all recordings before they are resampled to `rate_hz`.
+    """
+    if min(rates_hz) < max(rates_hz):
+        lower = sum(rate < rate_hz for rate in rates_hz)
+        higher = sum(rate > rate_hz for rate in rates_hz)
+        yield (
+            f"the recordings have sample rates from {min(rates_hz):,} to {max(rates_hz):,} Hz; at the common rate of "
+            f"{rate_hz:,} Hz, {higher:,} of {len(rates_hz):,} lose their higher frequencies and {lower:,} have none "
+            "there, which may reveal their class; set task.sample_rate_hz to change the rate"
+        )
+    length = f"{samples / rate_hz:.4g} s"
+    for name, each in splits.items():
+        total = each.recordings
+        if each.silent:
+            yield (
+                f"{each.silent:,} of {total:,} {name} recordings ({each.silent / total:.1%}) are nearly silent (peak "
+                f"below -60 dBFS in the first {length}, as mono); check these files, such as stereo files whose "
+                "channels cancel each other, or set task.seconds to use more of them"
+            )
+        if each.clipped > CLIPPED_LIMIT * total:
+            yield (
+                f"{each.clipped:,} of {total:,} {name} recordings ({each.clipped / total:.1%}) are clipped: samples at "
+                "full scale are repeated; record them at a lower level, or check the scale of floating-point files"
+            )
+        if each.truncated > TRUNCATED_LIMIT * total or each.halved > HALVED_LIMIT * total:
+            yield (
+                f"{each.truncated:,} of {total:,} {name} recordings ({each.truncated / total:.1%}) were truncated to "
+                f"{length}, {each.halved:,} of them to less than half (the longest has {each.longest / rate_hz:.4g} s);"
+                " set task.seconds to change the length"
+            )
+        if each.padded > PADDED_LIMIT * total:
+            yield (
+                f"{each.padded:,} of {total:,} {name} recordings ({each.padded / total:.1%}) are shorter than half of "
+                f"the common length of {length}, so that they consist mostly of padding; set task.seconds to change the"
+                " length"
+            )

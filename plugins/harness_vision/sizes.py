@@ -1,0 +1,110 @@
+"""Warnings about images that lose much of their content when they are brought to a common size."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harness_vision.options import VisionOptions
+
+REDUCED = 4.0
+"""Factor by which both sides of an image are at least reduced to count as reduced."""
+ENLARGED = 2.0
+"""Factor by which both sides of an image are at least enlarged to count as enlarged."""
+CROPPED = 0.25
+"""Fraction of the area above which an image counts as cropped."""
+STRETCHED = 1.5
+"""Factor by which the ratio of the sides changes above which an image counts as stretched."""
+LIMIT = 0.2
+"""Fraction of the images of a split above which a warning is given."""
+FAINT = 8
+"""Difference between the largest and the smallest of 255 pixel levels below which an image is nearly blank."""
+
+
+def original_sizes(images: Collection[NDArray[Any]]) -> NDArray[np.int64]:
+    """Return height, width and channels of each image, int64 ``[N, 3]``."""
+    import numpy as np
+
+    return np.array([image.shape for image in images], np.int64)
+
+
+def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], options: VisionOptions) -> Iterator[str]:
+    """Yield a sentence about each way in which many images of a split are changed, with the option that changes it.
+
+    `sizes` contains the shapes before preparation and `shape` the common one.
+    """
+    import numpy as np
+
+    own, total = sizes[:, :2].astype(np.float64), len(sizes)
+    target = np.array(shape[:2], np.float64)
+    common, typical = "x".join(map(str, shape[:2])), "x".join(f"{side:.0f}" for side in np.median(own, axis=0))
+    scaled = np.ones((total, 2)) if options.resize == "none" else target / options.crop_share / own
+    if options.resize == "cover":
+        scaled = np.repeat(scaled.max(axis=1, keepdims=True), 2, axis=1)
+
+    def share(found: Any) -> str:
+        return f"{int(found.sum()):,} of {total:,} {name} images ({found.mean():.1%})"
+
+    reduced, enlarged = (scaled <= 1 / REDUCED).all(axis=1), (scaled >= ENLARGED).all(axis=1)
+    for found, what, factor in ((reduced, "reduced", REDUCED), (enlarged, "enlarged", ENLARGED)):
+        if found.mean() > LIMIT:
+            yield (
+                f"{share(found)} were {what} at least {factor:g}-fold to {common} pixels (median size {typical}); set "
+                "task.image_size to change the size"
+            )
+    if options.resize == "stretch":
+        ratio = scaled[:, 0] / scaled[:, 1]
+        found = np.maximum(ratio, 1 / ratio) > STRETCHED
+        if found.mean() > LIMIT:
+            yield (
+                f"the ratio of the sides of {share(found)} was changed by a factor of more than {STRETCHED:g}; set "
+                "task.resize=cover to keep it, or set task.image_size to their proportions"
+            )
+        return
+    full = target if options.resize == "none" else target / options.crop_share
+    area = own * scaled
+    cropped = 1 - np.minimum(full, area).prod(axis=1) / area.prod(axis=1)
+    found = cropped > CROPPED
+    if found.mean() > LIMIT:
+        yield (
+            f"{share(found)} lost more than {CROPPED:.0%} of their area when cropped to {common} pixels (on average, "
+            f"{cropped.mean():.1%} of the area is lost); set task.image_size to their proportions, or "
+            "task.resize=stretch"
+        )
+    if options.resize == "none":
+        empty = 1 - np.minimum(full, own).prod(axis=1) / full.prod()
+        found = empty > CROPPED
+        if found.mean() > LIMIT:
+            yield (
+                f"{share(found)} are smaller than {common} pixels, so that more than {CROPPED:.0%} of the prepared "
+                "image is black; set task.image_size to change the size, or task.resize=cover to enlarge them"
+            )
+
+
+def channel_warnings(name: str, sizes: NDArray[np.int64], channels: int) -> Iterator[str]:
+    """Yield a sentence if images with and without color are mixed, or if colors are dropped."""
+    gray, total = int((sizes[:, 2] == 1).sum()), len(sizes)
+    if channels == 1 and gray < total:
+        yield f"{total - gray:,} of {total:,} {name} images have color, which was dropped because task.channels is 1"
+    elif channels == 3 and 0 < gray < total:
+        yield (
+            f"{gray:,} of {total:,} {name} images are gray and the others have color, which may reveal their class; set"
+            " task.channels=1 to convert all of them to gray"
+        )
+
+
+def blank_warnings(name: str, images: NDArray[np.uint8], pixel_max: float) -> Iterator[str]:
+    """Yield a sentence about prepared images ``[N, H, W, C]`` that are nearly blank, but not exactly."""
+    flat = images.reshape(len(images), -1)
+    ranges = flat.max(axis=1).astype(int) - flat.min(axis=1)
+    count = int(((ranges > 0) & (ranges < FAINT * pixel_max / 255)).sum())
+    if count:
+        yield (
+            f"{count:,} of {len(images):,} {name} images ({count / len(images):.1%}) are nearly blank: their pixels "
+            f"differ by less than {FAINT} of 255 levels; check these files, or set task.image_size if a crop removes "
+            "their content"
+        )
