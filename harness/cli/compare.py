@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import echo, print_json
 
 if TYPE_CHECKING:
     from harness.analysis.compare.gates import Gate
@@ -55,8 +56,6 @@ def compare(
       harness compare nlp-bert-tiny-torch nlp-bert-tiny-tensorflow
       harness compare baseline.json results/ --fail-on train_samples_per_s:-5%
     """
-    import msgspec
-
     from harness.analysis.compare.gates import broken, parse
     from harness.analysis.compare.judge import compare_all
     from harness.analysis.compare.match import find, match
@@ -70,27 +69,27 @@ def compare(
     for side, runs in sides.items():
         failed_runs = [run for run in runs if isinstance(run.record.outcome, Failure)]
         if failed_runs:
-            click.echo(
+            echo(
                 f"Warning: {side}: failed runs are excluded: {', '.join(run.path.name for run in failed_runs)}",
                 err=True,
             )
         for text in _flags(runs):
-            click.echo(f"Warning: {side}: {text}", err=True)
+            echo(f"Warning: {side}: {text}", err=True)
     matches, left = match(*sides.values())
     for name in left:
-        click.echo(f"Warning: excluded because the other side has no matching runs: {name}", err=True)
+        echo(f"Warning: excluded because the other side has no matching runs: {name}", err=True)
     if not matches:
         raise UsageError("no successful runs of BASE and NEW match; compare runs of the same task, dataset and model")
     compared = compare_all(matches, options.catalog(), metric, [gate.metric for gate in gates])
     failed = broken(gates, compared)
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(compared), indent=1).decode())
+        print_json(compared)
     else:
-        click.echo(render(compared))
+        echo(render(compared))
     for gate, pair, comparison in failed:
-        click.echo(f"Failed: {gate.text}: {pair.name}: {_change(comparison)}, {_interval(comparison)}", err=True)
+        echo(f"Failed: {gate.text}: {pair.name}: {_change(comparison)}, {_interval(comparison)}", err=True)
     for text in _unchecked(gates, compared):
-        click.echo(f"Warning: {text}", err=True)
+        echo(f"Warning: {text}", err=True)
     if failed:
         raise click.exceptions.Exit(1)
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from harness.cli.options import SuggestingGroup
+from harness.cli.output import clean_click_errors, echo
 from harness.errors import HarnessError
 
 _COMMANDS = {
@@ -45,13 +46,18 @@ class _LazyGroup(SuggestingGroup):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with clean_click_errors():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with clean_click_errors():
+                return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt:
-            click.echo("\ninterrupted", err=True)
+            echo("\ninterrupted", err=True)
             ctx.exit(130)
         except OSError as error:
             if error.errno == errno.EPIPE:  # The reader has closed the pipe; click exits silently.
@@ -67,13 +73,13 @@ class _LazyGroup(SuggestingGroup):
         if ctx.params["debug"]:
             import traceback
 
-            click.echo(traceback.format_exc(), err=True, nl=False)
+            echo(traceback.format_exc(), err=True, nl=False)
         elif expected:
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
         else:
             name = type(error).__name__
-            click.echo(f"Error: {name}: {error}", err=True)
-            click.echo("This is a bug. Run `harness --debug ...` for a traceback, and please report it.", err=True)
+            echo(f"Error: {name}: {error}", err=True)
+            echo("This is a bug. Run `harness --debug ...` for a traceback, and please report it.", err=True)
         ctx.exit(error.exit_status if isinstance(error, HarnessError) else 1)
 
 

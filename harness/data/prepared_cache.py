@@ -32,6 +32,8 @@ from harness.interfaces import Dataset, PreparedData, Split
 from harness.plugins.catalog import Catalog
 from harness.plugins.requirements import DISTRIBUTION
 from harness.records import DataInfo, RunSpec
+from harness.records.files import write_new
+from harness.records.printing import note
 
 IN_MEMORY_BYTES = 256 * 2**20
 """Size, in bytes, up to which an entry is read into memory and verified by checksums. The inputs of larger entries are
@@ -87,7 +89,7 @@ def load(folder: Path) -> PreparedData | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError) as error:
-        print(f"harness: {folder}: the cached data are damaged ({error}); preparing them again", file=sys.stderr)
+        note(f"{folder}: the cached data are damaged ({error}); preparing them again")
         return None
     return PreparedData(train=train, validation=validation, test=test, info=meta.info, digest=meta.digest)
 
@@ -101,7 +103,7 @@ def save(folder: Path, data: PreparedData) -> bool:
     try:
         _save(folder, data)
     except OSError as error:
-        print(f"harness: {folder}: cannot cache the prepared data: {error.strerror}", file=sys.stderr)
+        note(f"{folder}: cannot cache the prepared data: {error.strerror}")
         return False
     return True
 
@@ -115,7 +117,7 @@ def _save(folder: Path, data: PreparedData) -> None:
             for number, (split, role, name, array) in enumerate(_arrays(data))
         ]
         meta = Meta(digest=data.digest, info=data.info, arrays=stored)
-        (scratch / META).write_bytes(msgspec.json.encode(meta))
+        write_new(scratch / META, msgspec.json.encode(meta))
         for old in folder.parent.glob(folder.name.partition("-")[0] + "-*"):
             # Rename before deleting, so that no process sees an incomplete entry; open files remain readable.
             with contextlib.suppress(OSError):

@@ -56,6 +56,7 @@ from harness.records import (
     Success,
     TimeToTarget,
 )
+from harness.records.arrays import write_arrays
 from harness.records.store import ARRAYS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -249,8 +250,8 @@ class Run:
             parameters=sum(int(np.prod(p.shape)) for p in prepared.request.parameters if p.trainable),
             flops_per_sample=float(prepared.model.flops_per_sample(prepared.request.config, data.info)),
         )
-        arrays = _arrays(trained, inference)
-        np.savez(self._directory / ARRAYS, **arrays, test_outputs=scored.test_outputs, test_targets=data.test.targets)
+        predictions = {"test_outputs": scored.test_outputs, "test_targets": data.test.targets}
+        write_arrays(self._directory / ARRAYS, _arrays(trained, inference) | predictions)
         train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
         infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
         return Success(
