@@ -27,7 +27,7 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 
 def echo_data(text: str, *, nl: bool = True) -> None:
     """Print data for programs, such as CSV, to stdout: exactly to a pipe or file, and cleaned to a terminal."""
-    click.echo(clean(text) if sys.stdout.isatty() else text, nl=nl)
+    click.echo(clean(text) if sys.stdout.isatty() else text, nl=nl, color=True)  # click would remove escape sequences
 
 
 def console() -> Console:

@@ -34,15 +34,13 @@ EVIL = [
 def named(path: Path, name: str) -> Report:
     """Return a report whose backend and labels have this name."""
     made = []
-    for number, record in enumerate(comparison()):
-        assert isinstance(record.outcome, Success) or number
+    for record in comparison():
         spec = msgspec.structs.replace(record.spec, backend=name) if record.spec.backend == "torch" else record.spec
         outcome = record.outcome
         if isinstance(outcome, Success) and outcome.scores.per_class:
             classes = [msgspec.structs.replace(one, label=name + one.label) for one in outcome.scores.per_class]
-            outcome = msgspec.structs.replace(
-                outcome, scores=msgspec.structs.replace(outcome.scores, per_class=classes)
-            )
+            scores = msgspec.structs.replace(outcome.scores, per_class=classes)
+            outcome = msgspec.structs.replace(outcome, scores=scores)
         made.append(msgspec.structs.replace(record, spec=spec, outcome=outcome))
     return report_of(write(path, made))
 

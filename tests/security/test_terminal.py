@@ -90,7 +90,7 @@ COMMANDS = [
     ("--debug", "show", EVIL),
     ("compare", "torch", "tensorflow"),
     ("compare", EVIL, "b"),
-    ("bundle", "--output", f"{EVIL.replace(chr(0), '')}/x"),
+    ("bundle", "--output", f"{EVIL}/x"),
     (EVIL,),
     (f"--{EVIL}",),
     ("show", f"--{EVIL}"),
@@ -107,7 +107,7 @@ COMMANDS = [
 @pytest.mark.parametrize("arguments", COMMANDS, ids=range(len(COMMANDS)))
 def test_command_prints_nothing_harmful(arguments: tuple[str, ...], invoke: Invoke, tmp_path: Path) -> None:
     evil_results(tmp_path / "results")
-    result = invoke(*arguments)
+    result = invoke(*(word.replace("\0", "") for word in arguments))  # no argument of a process contains it
     assert harmful(result.output) == []
     assert "Traceback" not in result.output or "--debug" in arguments
     assert "This is a bug" not in result.output
@@ -192,23 +192,10 @@ def table_of(cells: list[str]) -> Table:
 
 
 FORMULAS = [
-    *(
-        "=1+1",
-        "+1",
-        "-1",
-        "@x",
-        "\t=1",
-        "\r=1",
-        "\n=1",
-        " =1",
-        "\x00=1",
-        "\u200b=1",
-        "\ufeff=1",
-        "\uff1d1",
-        "\uff20x",
-        "\u2028=1",
-    )
+    *("=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", " =1", "\x00=1", "\u2028=1"),
+    *("\u200b=1", "\ufeff=1", "\uff1d1", "\uff20x"),
 ]
+BREAKS = ["a\rb", "a\r\nb", "a\nb", 'a"b', "a,b", "a;b", "a\x85b", "a\u2028b", "'=1"]
 
 
 @pytest.mark.parametrize(
