@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from harness.errors import HarnessError, PluginError, UnknownNameError
+from harness.errors import CombinationError, HarnessError, PluginError, UnknownNameError
 from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
 from harness.plugins.failures import PluginFailure
 from harness.plugins.find import core
@@ -93,8 +93,18 @@ class Catalog:
         return provided.value if provided else None
 
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
-        """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds."""
+        """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds.
+
+        Raises `harness.UnknownNameError` if the task, dataset, model or backend is not installed, and
+        `harness.CombinationError` if no plugin implements the model for the backend.
+        """
         model, _ = self.model(spec.model)
+        self.task(spec.task)
+        self.backend(spec.backend)
+        if spec.source is None:
+            self.dataset(spec.dataset)
+        if self.network(model.name, spec.backend) is None:
+            raise CombinationError(f"no plugin provides the model {model.name!r} for the backend {spec.backend!r}")
         used: list[Provided[Any]] = [
             self.tasks[spec.task],
             *([self.datasets[spec.dataset]] if spec.source is None else []),
