@@ -214,7 +214,7 @@ def _get(url: str, target: _Counted) -> None:
 def _part(response: requests.Response) -> bytes:
     """Return the data that have arrived, at least one byte; empty at the end."""
     try:
-        data: bytes = response.raw.read1(_CHUNK)
+        data: bytes = response.raw.read1(_CHUNK, decode_content=True)
         return data
     except Exception as error:  # urllib3 raises many types of exceptions, and none of them concerns the other sources
         raise _FailedError(_cause(error), retry=True) from None

@@ -93,7 +93,7 @@ def load(folder: Path) -> PreparedData | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, RecursionError, TypeError) as error:
+    except Exception as error:  # numpy raises many types of exceptions for damaged files
         note(f"{folder}: the cached data are damaged ({error}); preparing them again")
         return None
     return PreparedData(train=train, validation=validation, test=test, info=meta.info, digest=meta.digest)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import dataclasses
 import errno
+import hashlib
 import subprocess
 import sys
 import textwrap
