@@ -33,6 +33,13 @@ _COMMANDS = {
 }
 
 
+_FILE_ERRORS = {
+    *(errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC),
+    *(errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS),
+}
+"""Errors whose cause is the named file or the machine, not this program."""
+
+
 class _LazyGroup(SuggestingGroup):
     """A command group that imports commands when they are used and reports exceptions as messages."""
 
@@ -64,6 +71,8 @@ class _LazyGroup(SuggestingGroup):
                 raise
             if error.errno == errno.ENOSPC and error.filename is None:
                 self._report(ctx, HarnessError("cannot write to stdout: no space left on device"))
+            if error.errno in _FILE_ERRORS and error.filename is not None:
+                self._report(ctx, HarnessError(f"{error.filename}: {error.strerror}"))
             self._report(ctx, error)
         except Exception as error:
             self._report(ctx, error)
