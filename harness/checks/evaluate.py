@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness.checks.parity.tolerances import tolerance
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, RecordError, UsageError
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import opened_session, prepare, saved_weights
 from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
-from harness.records import IGNORED, Failure, PluginRef, RunSpec, Success
-from harness.records.arrays import read_arrays
+from harness.records import IGNORED, Failure, PluginRef, RunSpec, Success, samples
+from harness.records.arrays import read_arrays, write_arrays
+from harness.records.reading import is_stored
 from harness.records.store import ARRAYS, WEIGHTS, StoredRun
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
             f"run {record.run_id!r} has no weights that another backend could load: its model, {record.spec.model!r}, "
             "is not trained step by step"
         )
-    if not isinstance(record.outcome, Success) or not weights.is_file():
+    if not isinstance(record.outcome, Success) or not is_stored(weights):
         raise UsageError(
             f"run {record.run_id!r} has no saved weights; train it again with `harness run ... --save-weights`"
         )
@@ -87,7 +88,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
         directory = Path(name)
         evaluated = call_in_child(
             predict_test_split,
-            EvaluationJob(spec=spec, plugins=catalog.refs_for(spec), weights=str(weights.resolve())),
+            EvaluationJob(spec=spec, plugins=catalog.refs_for(spec), weights=str(weights.absolute())),
             timeout_s=timeout_s,
             environment=child_environment(spec),
             directory=directory,
@@ -109,7 +110,9 @@ def _compared(
     from harness.checks.parity.distance import relative
 
     record = stored.record
-    arrays = read_arrays(stored.path / ARRAYS)
+    arrays = samples.stored(stored)
+    if "test_outputs" not in arrays:
+        raise RecordError(f"{stored.path / ARRAYS}: the predictions of the run were not saved; train it again")
     before = arrays["test_outputs"]
     error = relative(outputs, before)
     same_class = None
@@ -136,8 +139,6 @@ def _compared(
 
 def predict_test_split(job: EvaluationJob, context: ChildContext) -> BackendScores:
     """Predict the test split with the saved weights, and score the predictions."""
-    import numpy as np
-
     from harness.measure.inference import predict
     from harness.measure.quality.scorer import scorer
 
@@ -146,6 +147,6 @@ def predict_test_split(job: EvaluationJob, context: ChildContext) -> BackendScor
     with opened_session(prepared, saved_weights(Path(job.weights), prepared)) as session:
         outputs = predict(session, data.test, job.spec.recipe.batch_size, data.info.outputs)
     judge = scorer(data.info, task.metric, prepared.catalog.metrics_of(task.name))
-    np.savez(context.directory / ARRAYS, test_outputs=outputs)
+    write_arrays(context.directory / ARRAYS, {"test_outputs": outputs})
     scores = judge.score(data.test.targets, outputs)
     return BackendScores(dataset_digest=data.digest, device=prepared.spec.device, scores=scores)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
-from harness.cli.output import counted
+from harness.cli.output import counted, echo
 
 
 @click.command(short_help="Save runs to one file, to compare later runs with it.")
@@ -36,5 +36,5 @@ def baseline(runs: str, file: Path, results: str | None) -> None:
     chosen = find(runs, results_dir(results), options.catalog)
     failed = [run.path.name for run in chosen if isinstance(run.record.outcome, Failure)]
     if failed:
-        click.echo(f"Warning: failed runs are excluded: {', '.join(failed)}", err=True)
-    click.echo(f"Saved {counted(save(file, chosen), 'run')} to {file}")
+        echo(f"Warning: failed runs are excluded: {', '.join(failed)}", err=True)
+    echo(f"Saved {counted(save(file, chosen), 'run')} to {file}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import echo, print_json
 
 if TYPE_CHECKING:
     from harness.analysis.compare.gates import Gate
@@ -70,7 +71,6 @@ def compare(
       harness compare nlp-bert-tiny-torch nlp-bert-tiny-tensorflow
       harness compare baseline.json results/ --fail-on train_samples_per_s:-5%
     """
-    import msgspec
 
     from harness.analysis.compare.gates import check, not_held, parse
     from harness.analysis.compare.judge import compare_all
@@ -87,22 +87,22 @@ def compare(
         if not gates or isinstance(error, UnknownNameError):
             raise
         for gate in gates:
-            click.echo(f"Failed: {gate.text}: not checked: {error}", err=True)
+            echo(f"Failed: {gate.text}: not checked: {error}", err=True)
         raise click.exceptions.Exit(1) from None
     checked = check(gates, matches, compared, unmatched=left, failed=failed_runs)
     failed = not_held(checked, allow_missing=allow_missing)
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(compared), indent=1).decode())
+        print_json(compared)
     else:
-        click.echo(render(compared))
+        echo(render(compared))
     for result in checked:
         if result.state != "holds":
             label = "Failed" if result in failed else "Warning"
             state = "not checked: " * (result.state == "not checked")
             parts = filter(None, [label, result.gate.text, result.name, state + result.reason])
-            click.echo(": ".join(parts), err=True)
+            echo(": ".join(parts), err=True)
     for text in _too_noisy(gates, compared):
-        click.echo(f"Warning: {text}", err=True)
+        echo(f"Warning: {text}", err=True)
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -122,12 +122,12 @@ def _matched(base: str, new: str, directory: Path) -> tuple[list[Match], list[st
     for side, runs in sides.items():
         failed[side] = [run.path.name for run in runs if isinstance(run.record.outcome, Failure)]
         if failed[side]:
-            click.echo(f"Warning: {side}: failed runs are excluded: {', '.join(failed[side])}", err=True)
+            echo(f"Warning: {side}: failed runs are excluded: {', '.join(failed[side])}", err=True)
         for text in _flags(runs):
-            click.echo(f"Warning: {side}: {text}", err=True)
+            echo(f"Warning: {side}: {text}", err=True)
     matches, left = match(*sides.values())
     for name in left:
-        click.echo(f"Warning: excluded because the other side has no matching runs: {name}", err=True)
+        echo(f"Warning: excluded because the other side has no matching runs: {name}", err=True)
     if not matches:
         which = next((side for side, names in failed.items() if names and len(names) == len(sides[side])), "")
         reason = f"all runs of {which} failed" if which else "compare runs of the same task, dataset and model"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import print_json, show
+from harness.cli.output import console, echo, print_json, show
 
 if TYPE_CHECKING:
     from harness.data.describe import DatasetInfo
@@ -72,7 +72,7 @@ def list_(format_: str) -> None:
     from tabulate import tabulate
 
     rows = [[info.name, ", ".join(info.tasks), _size(info), info.state, info.license] for info in infos]
-    click.echo(tabulate(rows, headers=["name", "task", "download", "state", "license"], disable_numparse=True))
+    echo(tabulate(rows, headers=["name", "task", "download", "state", "license"], disable_numparse=True))
 
 
 @data.command(short_help="Describe a dataset or your own data: splits, classes, columns, warnings.")
@@ -210,7 +210,7 @@ def path(name: str | None) -> None:
     from harness.data.cache import cache_dir
     from harness.data.install import require_installed
 
-    click.echo(cache_dir() if name is None else require_installed(options.catalog().dataset(name)))
+    echo(cache_dir() if name is None else require_installed(options.catalog().dataset(name)))
 
 
 @data.command(short_help="Delete a dataset's files from the cache.")
@@ -238,12 +238,12 @@ def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:
     failed = False
     for dataset in [catalog.dataset(name) for name in dict.fromkeys(names)]:
         if not dataset.files:
-            click.echo(f"{dataset.name}: embedded in the package; no files in the cache")
+            echo(f"{dataset.name}: embedded in the package; no files in the cache")
             continue
         try:
-            click.echo(act(dataset))
+            echo(act(dataset))
         except DataError as error:
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
             failed = True
     if failed:
         raise click.exceptions.Exit(1)
@@ -257,14 +257,13 @@ def _progress(dataset: Dataset) -> Iterator[Report]:
 
         yield Log(dataset)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from harness.interfaces.remote import total_bytes
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     done_of: dict[str, int] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=console(), transient=True) as bars:
         bar = bars.add_task(dataset.name, total=total_bytes(dataset.files))
 
         def report(name: str, done: int, total: int | None) -> None:

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from harness.cli import options
-from harness.cli.output import print_json, show
+from harness.cli.output import echo, print_json, show
 from harness.records import Environment
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
             for precision in device.precisions:
                 if precisions and precision not in precisions:
                     continue
-                click.echo(f"measuring {name} on {device.name}, {precision}, {count} threads", err=True)
+                echo(f"measuring {name} on {device.name}, {precision}, {count} threads", err=True)
                 try:
                     measured = roofline.measure(
                         name, catalog, device=device, precision=precision, threads=count, environment=environment
@@ -122,7 +122,7 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
                 if measured is not None:
                     rooflines.append(measured)
     for problem in problems:
-        click.echo(f"Error: {problem}", err=True)
+        echo(f"Error: {problem}", err=True)
     if format_ == "json":
         print_json(rooflines)
     else:
@@ -139,7 +139,7 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
             for p in rooflines
         ]
         headers = ["backend", "device", "precision", "threads", "matrix, GFLOP/s", "copy, GB/s", "ridge, FLOP/byte"]
-        click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+        echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
     if problems or not rooflines:
         raise click.exceptions.Exit(1)
 

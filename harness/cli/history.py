@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted, print_json
+from harness.cli.output import counted, echo, print_json
 
 if TYPE_CHECKING:
     from harness.analysis.history import Figure, History, Point
@@ -55,7 +55,7 @@ def history(
     directory = results_dir(results)
     loaded = Store(directory).load()
     for problem in loaded.problems:
-        click.echo(f"Warning: excluded: {problem}", err=True)
+        echo(f"Warning: excluded: {problem}", err=True)
     chosen = [run for run in loaded.runs if options.matches(run.record.spec, filters)]
     if not chosen:
         raise UsageError(
@@ -67,9 +67,9 @@ def history(
         print_json(shown)
         return
     if shown:
-        click.echo(render(shown))
+        echo(render(shown))
     if len(every) > len(shown):
-        click.echo(
+        echo(
             f"not shown: {counted(len(every) - len(shown), 'history', 'histories')} with one row only (use --all)",
             err=True,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
-from harness.cli.output import show
+from harness.cli.output import echo, show
 
 if TYPE_CHECKING:
     from harness.checks.latency.result import LatencyResult
@@ -91,11 +91,11 @@ def latency(
         target_qps=target_qps,
         latency_bound_ms=latency_bound_ms,
     )
-    click.echo(f"{stored.record.run_id}: measuring {scenario} for at least {seconds:g} s", err=True)
+    echo(f"{stored.record.run_id}: measuring {scenario} for at least {seconds:g} s", err=True)
     result, folder = measure(stored, chosen, options.catalog(), timeout_s=timeout)
     show(result, format_, render)
     if format_ == "text":
-        click.echo(f"Saved to {folder}/", err=True)
+        echo(f"Saved to {folder}/", err=True)
     if result.measured.valid is False:
         raise click.exceptions.Exit(1)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import echo
 
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
@@ -44,10 +45,10 @@ def list_(kind: str | None, task: str | None, dataset: str | None, model: str | 
         raise UsageError("--dataset requires --task; add the task that uses the dataset")
     catalog = options.catalog(with_failures=True)
     if kind == "options":
-        click.echo(_options(catalog, task, dataset, model))
+        echo(_options(catalog, task, dataset, model))
         return
     sections = [_section(name, catalog, full=kind is not None) for name in _KINDS if kind in (None, name)]
-    click.echo("\n\n".join(sections))
+    echo("\n\n".join(sections))
 
 
 def _section(kind: str, catalog: Catalog, *, full: bool) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted, print_json
+from harness.cli.output import console, counted, echo, print_json
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def new(name: str, kind: str, output: Path | None) -> None:
             raise UsageError(f"a {what} named {name!r} already exists; choose another name")
     folder = output or Path(name)
     for path in create(name, kind, folder):
-        click.echo(path)
-    click.echo(f"\nNext:\n  pip install --editable {shlex.quote(str(folder))}\n  harness plugin check {name}", err=True)
+        echo(path)
+    echo(f"\nNext:\n  pip install --editable {shlex.quote(str(folder))}\n  harness plugin check {name}", err=True)
 
 
 @plugin.command("list", short_help="List plugins, the objects that they provide, and load errors.")
@@ -111,13 +111,13 @@ def list_(format_: str) -> None:
         return
     for row in sorted(rows, key=lambda row: str(row["name"])):
         origin = " ".join(filter(None, (str(row["distribution"]), str(row["version"]))))
-        click.echo(f"{row['name']}  ({origin}: {row['module']})")
+        echo(f"{row['name']}  ({origin}: {row['module']})")
         if row["problem"]:
-            click.echo(f"    NOT LOADED: {row['problem']}")
+            echo(f"    NOT LOADED: {row['problem']}")
         else:
-            click.echo(_filled(", ".join(row["brings"]) or "events only"))
+            echo(_filled(", ".join(row["brings"]) or "events only"))
     for explanation in catalog.conflicts.values():
-        click.echo(f"CONFLICT: {explanation}")
+        echo(f"CONFLICT: {explanation}")
 
 
 def _filled(text: str) -> str:
@@ -144,30 +144,29 @@ def check(which: str | None, format_: str) -> None:
       harness plugin check ./my_plugin.py
       harness plugin check .
     """
-    from rich.console import Console
+    from rich.text import Text
 
     from harness.testing.check import check_plugin
 
     catalog, chosen = _chosen(which)
-    console = Console(stderr=True)
     findings = []
-    with console.status("") as status:
+    with console().status("") as status:
         for ref in chosen:
-            for finding in check_plugin(ref, catalog, lambda text: status.update(f"checking {text}")):
+            for finding in check_plugin(ref, catalog, lambda text: status.update(Text(f"checking {text}"))):
                 findings.append(finding)
                 if format_ == "text" and finding.passed is False:
-                    click.echo(str(finding))
+                    echo(str(finding))
     broken = sum(finding.passed is False for finding in findings)
     if format_ == "json":
         print_json(findings)
     else:
         reasons = Counter((finding.subject, finding.seen) for finding in findings if finding.passed is None)
         for (subject, reason), count in reasons.items():
-            click.echo(f"not checked: {subject}, {counted(count, 'rule')}: {reason}")
+            echo(f"not checked: {subject}, {counted(count, 'rule')}: {reason}")
         passed = sum(finding.passed is True for finding in findings)
         unchecked = len(findings) - passed - broken
         names = ", ".join(ref.name for ref in chosen)
-        click.echo(f"{names}: {passed} rules passed, {broken} broken, {unchecked} not checked")
+        echo(f"{names}: {passed} rules passed, {broken} broken, {unchecked} not checked")
     if broken:
         raise click.exceptions.Exit(1)
 

@@ -9,9 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from harness import api
+from harness.cli.output import console, echo
 from harness.execute.runner import Listener
 from harness.records import (
     DataPrepared,
@@ -70,7 +69,7 @@ class Plain(Listener):
         self._epoch_shown = self._download_shown = 0.0
 
     def message(self, text: str) -> None:
-        click.echo(text, err=True)
+        echo(text, err=True)
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._prefix = f"[{index}/{total}] {title(spec)}: "
@@ -81,21 +80,21 @@ class Plain(Listener):
             if event.epoch < event.epochs and time.monotonic() - self._epoch_shown < _EPOCH_S:
                 return
             self._epoch_shown = time.monotonic()
-            click.echo(self._prefix + describe_epoch(event), err=True)
+            echo(self._prefix + describe_epoch(event), err=True)
         elif isinstance(event, Fetching):
             if time.monotonic() - self._download_shown >= _DOWNLOAD_S:
                 self._download_shown = time.monotonic()
-                click.echo(self._prefix + describe_fetching(event), err=True)
+                echo(self._prefix + describe_fetching(event), err=True)
         elif isinstance(event, DataPrepared):
             for warning in new_warnings(event, self._warned):
-                click.echo(warning, err=True)
+                echo(warning, err=True)
         elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
             self._phases.add(event.phase)  # Phases alternate in each epoch; show each phase only once.
-            click.echo(self._prefix + event.phase, err=True)
+            echo(self._prefix + event.phase, err=True)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         super().run_finished(index, total, record)
-        click.echo(self._prefix + describe_result(record), err=True)
+        echo(self._prefix + describe_result(record), err=True)
 
 
 class Live(Listener):
@@ -104,12 +103,11 @@ class Live(Listener):
     There is no refresh thread, so that this process sleeps between events and does not disturb the measured run.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, shown_on: Console | None = None) -> None:
         super().__init__()
-        from rich.console import Console
         from rich.live import Live
 
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = shown_on or console()
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._index = self._total = 0
         self._spec: RunSpec | None = None
@@ -121,7 +119,7 @@ class Live(Listener):
         self._first_step = 0
 
     def message(self, text: str) -> None:
-        click.echo(text, err=True)
+        echo(text, err=True)
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._index, self._total, self._spec = index, total, spec

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted
+from harness.cli.output import console, counted, echo, echo_data
 
 if TYPE_CHECKING:
     from harness.records.store import StoredRun
@@ -93,7 +93,7 @@ def report(
         loaded = Store(directory).load()
         gc.freeze()  # Exclude the runs from later garbage collections, since they are in use until the end.
     for problem in loaded.problems:
-        click.echo(f"Warning: excluded: {problem}", err=True)
+        echo(f"Warning: excluded: {problem}", err=True)
     if loaded.problems and not loaded.runs:
         raise RecordError(f"{directory}: none of the records can be read")
     if not loaded.runs:
@@ -118,7 +118,8 @@ def report(
     if reporter.output == "directory":
         _write_site(rendered, comparison, Path(output or ""))
     elif output is None:
-        click.echo(rendered, nl=not rendered.endswith("\n"))
+        show = echo if reporter.name in ("text", "markdown", "latex") else echo_data
+        show(rendered, nl=not rendered.endswith("\n"))
     else:
         from harness.records.files import write_whole
 
@@ -133,16 +134,12 @@ def _draw(plot: str, report: Report, output: Path) -> None:
 
 
 def _write_site(files: Iterable[tuple[str, bytes]], report: Report, output: Path) -> None:
-    from rich.console import Console
     from rich.progress import track
 
     from harness.records.files import write_directory
 
-    console = Console(stderr=True)
-    count = write_directory(output, track(files, "writing pages", console=console, transient=True))
-    click.echo(
-        f"Saved {counted(len(report.runs), 'run')} to {output / 'index.html'} ({counted(count, 'file')})", err=True
-    )
+    count = write_directory(output, track(files, "writing pages", console=console(), transient=True))
+    echo(f"Saved {counted(len(report.runs), 'run')} to {output / 'index.html'} ({counted(count, 'file')})", err=True)
 
 
 def _selected(runs: list[StoredRun], filters: dict[str, tuple[str, ...]]) -> list[StoredRun]:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from harness.cli.options import SuggestingGroup
+from harness.cli.output import clean_click_errors, echo
 from harness.errors import HarnessError
 
 _COMMANDS = {
@@ -32,6 +33,13 @@ _COMMANDS = {
 }
 
 
+_FILE_ERRORS = {
+    *(errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC),
+    *(errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS),
+}
+"""Errors whose cause is the named file or the machine, not this program."""
+
+
 class _LazyGroup(SuggestingGroup):
     """A command group that imports commands when they are used and reports exceptions as messages."""
 
@@ -45,19 +53,26 @@ class _LazyGroup(SuggestingGroup):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with clean_click_errors():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with clean_click_errors():
+                return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt:
-            click.echo("\ninterrupted", err=True)
+            echo("\ninterrupted", err=True)
             ctx.exit(130)
         except OSError as error:
             if error.errno == errno.EPIPE:  # The reader has closed the pipe; click exits silently.
                 raise
             if error.errno == errno.ENOSPC and error.filename is None:
                 self._report(ctx, HarnessError("cannot write to stdout: no space left on device"))
+            if error.errno in _FILE_ERRORS and error.filename is not None:
+                self._report(ctx, HarnessError(f"{error.filename}: {error.strerror}"))
             self._report(ctx, error)
         except Exception as error:
             self._report(ctx, error)
@@ -67,13 +82,13 @@ class _LazyGroup(SuggestingGroup):
         if ctx.params["debug"]:
             import traceback
 
-            click.echo(traceback.format_exc(), err=True, nl=False)
+            echo(traceback.format_exc(), err=True, nl=False)
         elif expected:
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
         else:
             name = type(error).__name__
-            click.echo(f"Error: {name}: {error}", err=True)
-            click.echo("This is a bug. Run `harness --debug ...` for a traceback, and please report it.", err=True)
+            echo(f"Error: {name}: {error}", err=True)
+            echo("This is a bug. Run `harness --debug ...` for a traceback, and please report it.", err=True)
         ctx.exit(error.exit_status if isinstance(error, HarnessError) else 1)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted
+from harness.cli.output import counted, echo
 
 if TYPE_CHECKING:
     from harness.api import Results
@@ -89,9 +89,9 @@ def run(
     def show(finished: Results) -> None:
         from harness.report.text import render
 
-        click.echo(render(finished.table(price_per_hour=price_per_hour)), nl=False)
+        echo(render(finished.table(price_per_hour=price_per_hour)), nl=False)
         if not quiet:
-            click.echo(f"Saved {counted(len(finished), 'run')} to {store.path}/", err=True)
+            echo(f"Saved {counted(len(finished), 'run')} to {store.path}/", err=True)
 
     finished = carry_out(
         specs, catalog, store, quiet=quiet, timeout_s=timeout, parity=parity, save_weights=save_weights, show=show
@@ -125,5 +125,5 @@ def _print_plan(specs: tuple[RunSpec, ...]) -> None:
     texts = [
         headers.index(name) for name in ("dataset", "key")
     ]  # Show these columns as text, even if a value looks like a number, such as the key 084e0232.
-    click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts))
-    click.echo(f"\n{counted(len(specs), 'run')} planned; none was started")
+    echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts))
+    echo(f"\n{counted(len(specs), 'run')} planned; none was started")

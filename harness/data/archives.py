@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
 import gzip
 import hashlib
@@ -10,20 +11,23 @@ import re
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
-from harness.errors import DataError
+from harness.errors import DataError, HarnessError
 
 EXPANSION = 200
 """Maximum ratio of extracted size to archive size. Text rarely exceeds 20; a deflate bomb reaches 1000."""
 LEAST_LIMIT_BYTES = 64 * 2**20
 """Extracted size, in bytes, that is always accepted, however small the archive is."""
 MAX_MEMBERS = 1_000_000
+MAX_INDEX_BYTES = 2**30
+"""Maximum size of a zip archive's list of members, which `zipfile` reads into memory."""
+MAX_HEADER_BYTES = 2**24
+"""Maximum size of a member's header in a tar archive, which `tarfile` reads into memory."""
 _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _CHUNK = 1 << 20
 
@@ -44,7 +48,7 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
     implausibly large.
     """
     with _as_data_errors(archive), _entries(archive, name) as entries:
-        limit = max(LEAST_LIMIT_BYTES, EXPANSION * archive.stat().st_size)
+        limit = _limit(archive)
         found: dict[str, str] = {}
         for count, (member, kind, open_member) in enumerate(entries, start=1):
             if count > MAX_MEMBERS:
@@ -68,6 +72,30 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
     if not found:
         raise DataError("the archive contains no files")
     return found
+
+
+def _limit(archive: Path) -> int:
+    return max(LEAST_LIMIT_BYTES, EXPANSION * archive.stat().st_size)
+
+
+def index_bytes(file: IO[bytes]) -> int:
+    """Return the declared size of a zip archive's list of members, in bytes; 0 if it is not an archive.
+
+    An archive that needs the larger fields of ZIP64 has a smaller list, unless it has more than 65,535 members; then
+    the size in the ZIP64 record is returned (APPNOTE.TXT 6.3.10, sections 4.3.14 and 4.3.16).
+    """
+    file.seek(0, 2)
+    end = file.tell()
+    file.seek(max(0, end - 2**16 - 22 - 20 - 56))
+    tail = file.read()
+    file.seek(0)
+    declared = [0]
+    for mark, offset, width in ((b"PK\5\6", 12, 4), (b"PK\6\6", 40, 8)):
+        place = tail.rfind(mark)
+        field = tail[place + offset : place + offset + width]
+        if place >= 0 and len(field) == width and field != b"\xff" * width:
+            declared.append(int.from_bytes(field, "little"))
+    return min(max(declared), end)
 
 
 def sha256(path: Path) -> str:
@@ -139,19 +167,25 @@ def _as_data_errors(archive: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO):
             raise
         raise DataError(f"the archive is damaged: {error}") from error  # gzip and bz2 raise OSError without errno
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
-        raise DataError(f"the archive is damaged: {error}") from error
     except (RuntimeError, NotImplementedError) as error:  # raised by zipfile for encryption and rare compressions
         raise DataError(f"the archive cannot be extracted: {error}") from error
+    except (HarnessError, MemoryError):
+        raise
+    except Exception as error:  # zipfile and tarfile raise many types of exceptions for damaged archives
+        raise DataError(f"the archive is damaged: {error}") from error
 
 
 @contextmanager
 def _entries(archive: Path, name: str) -> Iterator[Iterator[Entry]]:
     if name.lower().endswith(".zip"):
-        with zipfile.ZipFile(archive) as zipped:
-            yield _zip_entries(zipped)
+        with archive.open("rb") as file:
+            if index_bytes(file) > MAX_INDEX_BYTES:
+                raise DataError(f"archive refused: its list of members has more than {MAX_INDEX_BYTES} bytes")
+            with zipfile.ZipFile(file) as zipped:
+                yield _zip_entries(zipped)
     elif _TAR.search(name):
-        with tarfile.open(archive, "r:*") as tar:
+        limit = _limit(archive) + _TAR_OVERHEAD_BYTES
+        with _decompressed(archive) as file, tarfile.open(fileobj=_Bounded(file, limit), mode="r:") as tar:
             yield _tar_entries(tar)
     elif name.lower().endswith(".gz"):
         yield iter([(name[:-3], "file", lambda: cast("IO[bytes]", gzip.GzipFile(archive)))])
@@ -161,10 +195,58 @@ def _entries(archive: Path, name: str) -> Iterator[Iterator[Entry]]:
         )
 
 
+_TAR_OVERHEAD_BYTES = 2 * 512 * MAX_MEMBERS
+"""Bytes of a tar archive that are not content: a header and padding for each member."""
+_OPENERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
+    (b"\x1f\x8b", gzip.open),
+    (b"BZh", bz2.open),
+    (b"\xfd7zXZ", lzma.open),
+    (b"\x5d\x00\x00", lzma.open),
+)
+"""First bytes of compressed files, and the functions that open them."""
+
+
+def _decompressed(archive: Path) -> IO[bytes]:
+    with archive.open("rb") as file:
+        start = file.read(8)
+    opener = next((opener for magic, opener in _OPENERS if start.startswith(magic)), None)
+    return cast("IO[bytes]", archive.open("rb") if opener is None else opener(archive))
+
+
+class _Bounded:
+    """The contents of a tar archive, with limits on the size of one read and on the position.
+
+    `tarfile` reads a header at once, and its size is declared in the archive. It reads the members in smaller parts.
+    """
+
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        self._file, self._limit = file, limit
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MAX_HEADER_BYTES:
+            raise DataError(f"archive refused: a header has {size} bytes, but at most {MAX_HEADER_BYTES} are read")
+        data = self._file.read(size)
+        self._check(self._file.tell())
+        return data
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        self._check(position)
+        return self._file.seek(position, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def _check(self, position: int) -> None:
+        if position > self._limit:
+            raise DataError(
+                f"archive refused: it expands to more than {EXPANSION} times its size, and may be a decompression bomb"
+            )
+
+
 def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Entry]:
     for info in archive.infolist():
         mode = info.external_attr >> 16  # 0 if the archive was not created on Unix
-        if info.is_dir():
+        if info.filename.endswith("/"):  # ZipInfo.is_dir() raises for an empty name
             kind = "directory"
         elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
             kind = "file"

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import queue
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from harness.data import archives
 from harness.data.cache import mirror, offline
-from harness.errors import DataError
+from harness.errors import DataError, RecordError
 from harness.interfaces.remote import RemoteFile, mirror_path
+from harness.records.reading import open_named
+
+if TYPE_CHECKING:
+    import requests
 
 TRIES = 3
 """Number of attempts per source if the server does not respond, drops the connection or reports that it is busy."""
@@ -21,6 +27,12 @@ PAUSE_S = 2.0
 """Pause before the second attempt, in seconds; doubled before each further attempt."""
 TIMEOUT_S = 60.0
 """Maximum time without a response from a server, in seconds."""
+MAX_UNDECLARED_BYTES = 4 * 2**30
+"""Maximum size of a file whose size is not declared."""
+DEADLINE_S = 24 * 3600.0
+"""Maximum duration of a download, in seconds."""
+MIN_RATE, RATE_S = 4096, 60.0
+"""Minimum rate in bytes per second, as a mean over periods of `RATE_S` seconds."""
 _CHUNK = 1 << 18
 
 Report = Callable[[str, int, int | None], None]
@@ -130,24 +142,31 @@ class _Counted:
     def __init__(self, file: IO[bytes], remote: RemoteFile, report: Report) -> None:
         self._file, self._remote, self._report = file, remote, report
         self._done = 0
-        self._limit = remote.bytes
+        self._limit = MAX_UNDECLARED_BYTES if remote.bytes is None else remote.bytes
         if remote.bytes is not None and remote.members and not remote.sha256:
             self._limit = 10 * remote.bytes + 2**26  # the archive may change and contain other members
         report(remote.local_name, 0, remote.bytes)
 
     def write(self, data: bytes) -> int:
         self._done += len(data)
-        if self._limit is not None and self._done > self._limit:
-            raise _FailedError(f"expected {self._remote.bytes} bytes, received more")
+        self.check(self._done)
         self._report(self._remote.local_name, self._done, self._remote.bytes)
         return self._file.write(data)
 
-    def flush(self) -> None:
-        """Do nothing; the file is closed before it is read."""
+    def check(self, size: int) -> None:
+        """Raise `_FailedError` if a file of this size, in bytes, is too large."""
+        if size <= self._limit:
+            return
+        if self._remote.bytes is None:
+            raise _FailedError(
+                f"the file has more than {self._limit} bytes, the limit for files without a declared size; declare its "
+                "size with RemoteFile(bytes=...)"
+            )
+        raise _FailedError(f"expected {self._remote.bytes} bytes, received more")
 
 
 def _receive(source: Source, file: RemoteFile, into: Path, report: Report) -> None:
-    with into.open("wb") as opened:
+    with into.open("xb") as opened:
         target = _Counted(opened, file, report)
         if isinstance(source.location, Path):
             _copy(source.location, target)
@@ -157,29 +176,83 @@ def _receive(source: Source, file: RemoteFile, into: Path, report: Report) -> No
 
 def _copy(path: Path, target: _Counted) -> None:
     try:
-        source = path.open("rb")
-    except OSError as error:
-        raise _FailedError(error.strerror or str(error)) from None
+        source = open_named(path, 2**63)
+    except RecordError as error:
+        raise _FailedError(str(error).removeprefix(f"{path}: ").removeprefix("cannot be read: ")) from None
     with source:
-        shutil.copyfileobj(source, target, _CHUNK)
+        while True:
+            try:
+                data = source.read(_CHUNK)
+            except OSError as error:
+                raise _FailedError(f"cannot be read: {error.strerror}") from None
+            if not data:
+                return
+            target.write(data)
 
 
 def _get(url: str, target: _Counted) -> None:
-    import requests
-    from pooch import HTTPDownloader
+    start = time.monotonic()
+    response = _response(url)
+    with response:
+        declared = response.headers.get("Content-Length", "")
+        if declared.isascii() and declared.isdigit():
+            target.check(int(declared))
+        received, before, since = 0, 0, time.monotonic()
+        while data := _part(response):
+            target.write(data)  # an error of the disk is not an error of the source
+            received += len(data)
+            now = time.monotonic()
+            if now - start > DEADLINE_S:
+                raise _FailedError(f"the download did not end within {DEADLINE_S:g} s")
+            if now - since >= RATE_S:
+                rate = (received - before) / (now - since)
+                if rate < MIN_RATE:
+                    raise _FailedError(f"received {rate:.0f} bytes per second, less than {MIN_RATE}", retry=True)
+                before, since = received, now
 
-    # Without this Accept-Encoding, some servers send .gz files as compressed transfers, which requests decompresses.
-    headers = {"Accept-Encoding": "identity", "User-Agent": "harness (pooch)"}
+
+def _part(response: requests.Response) -> bytes:
+    """Return the data that have arrived, at least one byte; empty at the end."""
     try:
-        HTTPDownloader(chunk_size=_CHUNK, timeout=TIMEOUT_S, headers=headers)(url, target, None)
-    except requests.HTTPError as error:
-        response = error.response
-        status, reason = (response.status_code, response.reason) if response is not None else (0, "unknown")
-        retry = status >= 500 or status in (408, 429)
-        raise _FailedError(f"HTTP status {status} {reason}", retry=retry) from None
-    except requests.RequestException as error:
+        data: bytes = response.raw.read1(_CHUNK, decode_content=True)
+        return data
+    except Exception as error:  # urllib3 raises many types of exceptions, and none of them concerns the other sources
+        raise _FailedError(_cause(error), retry=True) from None
+
+
+def _response(url: str) -> requests.Response:
+    """Send the request and return the response, whose body has not been read.
+
+    This happens in a thread, because a server that sends one byte of a header at a time never exceeds the time limit of
+    the socket. The thread does not keep the process alive.
+    """
+    outcomes: queue.SimpleQueue[requests.Response | Exception] = queue.SimpleQueue()
+
+    def send() -> None:
+        import requests
+
+        # Without this Accept-Encoding, some servers send .gz files as compressed transfers.
+        headers = {"Accept-Encoding": "identity", "User-Agent": "harness"}
+        try:
+            outcomes.put(requests.get(url, headers=headers, timeout=TIMEOUT_S, stream=True))
+        except Exception as error:
+            outcomes.put(error)
+
+    threading.Thread(target=send, daemon=True).start()
+    try:
+        outcome = outcomes.get(timeout=2 * TIMEOUT_S)
+    except queue.Empty:
+        raise _FailedError(f"no response within {2 * TIMEOUT_S:g} s", retry=True) from None
+    if isinstance(outcome, Exception):
+        import requests
+
         transient = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-        raise _FailedError(_cause(error), retry=isinstance(error, transient)) from None
+        raise _FailedError(_cause(outcome), retry=isinstance(outcome, transient))
+    status = outcome.status_code
+    if status >= 400:
+        outcome.close()
+        raise _FailedError(f"HTTP status {status} {outcome.reason}", retry=status >= 500 or status in (408, 429))
+    return outcome
 
 
 def _cause(error: BaseException) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -18,6 +17,8 @@ from harness.data.cache import cache_dir, dataset_dir, install_dir, out_of_reach
 from harness.errors import DataError, PluginError, UsageError
 from harness.interfaces import Dataset
 from harness.interfaces.remote import megabytes, mirror_path, total_bytes
+from harness.records.files import write_new, write_whole
+from harness.records.printing import note
 
 if TYPE_CHECKING:
     from harness.data.download import Report
@@ -148,14 +149,14 @@ class Log:
 
     def __init__(self, dataset: Dataset) -> None:
         files = f"{len(dataset.files)} file{'s' * (len(dataset.files) != 1)}"
-        self._start = f"harness: fetching dataset {dataset.name!r}: {files}, {megabytes(total_bytes(dataset.files))}"
+        self._start = f"fetching dataset {dataset.name!r}: {files}, {megabytes(total_bytes(dataset.files))}"
         self._printed_s: float | None = None
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
         if self._printed_s is None:
-            print(self._start, file=sys.stderr, flush=True)
+            note(self._start)
         elif time.monotonic() - self._printed_s >= self.EVERY_S:
-            print(f"harness: {name}: {megabytes(done)} of {megabytes(total)}", file=sys.stderr, flush=True)
+            note(f"{name}: {megabytes(done)} of {megabytes(total)}")
         else:
             return
         self._printed_s = time.monotonic()
@@ -176,8 +177,7 @@ def _lock(dataset: Dataset) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        message = f"harness: another process is fetching dataset {dataset.name!r}; waiting for it"
-        print(message, file=sys.stderr, flush=True)
+        note(f"another process is fetching dataset {dataset.name!r}; waiting for it")
         lock.acquire()
     try:
         yield
@@ -210,12 +210,11 @@ def _build(dataset: Dataset, folder: Path, report: Report) -> None:
                 source = obtain(file, part, report)
             except DataError as error:
                 raise DataError(_explanation(dataset, file.url, str(error))) from None
-            origin.write_text(source)
+            write_whole(origin, source.encode())
             if not file.sha256 and not file.members:
-                print(
-                    f"harness: dataset {dataset.name!r}: the dataset declares no digest for {file.url}, so the "
-                    f"download is not verified; its SHA-256 is in {folder / MANIFEST}",
-                    file=sys.stderr,
+                note(
+                    f"dataset {dataset.name!r}: the dataset declares no digest for {file.url}, so the "
+                    f"download is not verified; its SHA-256 is in {folder / MANIFEST}"
                 )
         origins.append(origin.read_text() if origin.is_file() else file.url)
     files = staging / "files"
@@ -227,7 +226,7 @@ def _build(dataset: Dataset, folder: Path, report: Report) -> None:
         path.relative_to(files).as_posix(): archives.sha256(path) for path in sorted(files.rglob("*")) if path.is_file()
     }
     manifest = Manifest(dataset=dataset.name, sources=tuple(origins), files=digests)
-    (files / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    write_new(files / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     files.rename(folder)
     shutil.rmtree(staging)
 

@@ -2,8 +2,9 @@
 
 An entry is a folder that contains ``.npy`` files and a ``meta.json``. Its name consists of two digests. The first
 covers the raw data and the names and options of the dataset and the task; the second covers the code and packages that
-prepared the data. Entries are created atomically, and damaged entries are replaced. Data embedded in a package are not
-cached, because they have no declared digest.
+prepared the data. Entries are created atomically. Checksums of the arrays and of ``meta.json`` are verified when a
+process first uses an entry, and damaged entries are replaced. Data embedded in a package are not cached, because they
+have no declared digest.
 """
 
 from __future__ import annotations
@@ -32,10 +33,16 @@ from harness.interfaces import Dataset, PreparedData, Split
 from harness.plugins.catalog import Catalog
 from harness.plugins.requirements import DISTRIBUTION
 from harness.records import DataInfo, RunSpec
+from harness.records.files import write_new
+from harness.records.printing import note
 
 IN_MEMORY_BYTES = 256 * 2**20
-"""Size, in bytes, up to which an entry is read into memory and verified by checksums. The inputs of larger entries are
-`StoredRows`."""
+"""Size, in bytes, up to which an entry is read into memory. The inputs of larger entries are `StoredRows`."""
+MAX_HEADER_BYTES = 2**16
+"""Maximum size of the header of a ``.npy`` file."""
+_CHUNK = 2**20
+_verified: set[tuple[str, int, int, int]] = set()
+"""Path, inode, size and modification time of the large files whose checksums this process has verified."""
 META = "meta.json"
 SPLITS = ("train", "validation", "test")
 
@@ -74,7 +81,7 @@ def entry(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> Path | None:
 def load(folder: Path) -> PreparedData | None:
     """Return the prepared data in `folder`, or None if the entry does not exist or is damaged."""
     try:
-        meta = msgspec.json.decode((folder / META).read_bytes(), type=Meta)
+        meta = _meta((folder / META).read_bytes())
         large = sum(stored.bytes for stored in meta.arrays) > IN_MEMORY_BYTES
         parts: dict[str, dict[str, dict[str, NDArray[Any]]]] = {
             split: {"inputs": {}, "targets": {}, "groups": {}} for split in SPLITS
@@ -86,8 +93,8 @@ def load(folder: Path) -> PreparedData | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        print(f"harness: {folder}: the cached data are damaged ({error}); preparing them again", file=sys.stderr)
+    except Exception as error:  # numpy raises many types of exceptions for damaged files
+        note(f"{folder}: the cached data are damaged ({error}); preparing them again")
         return None
     return PreparedData(train=train, validation=validation, test=test, info=meta.info, digest=meta.digest)
 
@@ -101,7 +108,7 @@ def save(folder: Path, data: PreparedData) -> bool:
     try:
         _save(folder, data)
     except OSError as error:
-        print(f"harness: {folder}: cannot cache the prepared data: {error.strerror}", file=sys.stderr)
+        note(f"{folder}: cannot cache the prepared data: {error.strerror}")
         return False
     return True
 
@@ -115,7 +122,8 @@ def _save(folder: Path, data: PreparedData) -> None:
             for number, (split, role, name, array) in enumerate(_arrays(data))
         ]
         meta = Meta(digest=data.digest, info=data.info, arrays=stored)
-        (scratch / META).write_bytes(msgspec.json.encode(meta))
+        encoded = msgspec.json.encode(meta)
+        write_new(scratch / META, b"%b\n%b" % (encoded, _sha256(encoded)))
         for old in folder.parent.glob(folder.name.partition("-")[0] + "-*"):
             # Rename before deleting, so that no process sees an incomplete entry; open files remain readable.
             with contextlib.suppress(OSError):
@@ -125,6 +133,18 @@ def _save(folder: Path, data: PreparedData) -> None:
             scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _meta(content: bytes) -> Meta:
+    """Return the metadata in a file that ends with the SHA-256 (hex) of the rest. Raises ValueError."""
+    encoded, _, digest = content.rpartition(b"\n")
+    if _sha256(encoded) != digest:
+        raise ValueError(f"the checksum of {META} does not match")
+    return msgspec.json.decode(encoded, type=Meta)
+
+
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _content(spec: RunSpec, dataset: Dataset) -> str | None:
@@ -210,15 +230,32 @@ def _write(folder: Path, number: int, split: Any, role: Any, name: str, array: N
 
 def _read(folder: Path, stored: StoredArray, large: bool) -> NDArray[Any]:
     path = folder / stored.file
+    if not 0 <= path.stat().st_size - stored.bytes <= MAX_HEADER_BYTES:  # check it first: loading allocates the array
+        raise ValueError(f"{stored.file} has {path.stat().st_size} bytes for an array of {stored.bytes} bytes")
     array: Any = StoredRows(path) if large and stored.role == "inputs" else np.load(path, allow_pickle=False)
     if (array.shape, array.dtype.str) != (stored.shape, stored.dtype):
         raise ValueError(
             f"{stored.file} contains {array.dtype.str} {array.shape}, expected {stored.dtype} {stored.shape}"
         )
-    if not large and _crc32(array) != stored.crc32:
+    actual = _crc32_of_rows(array, stored.crc32) if isinstance(array, StoredRows) else _crc32(array)
+    if actual != stored.crc32:
         raise ValueError(f"the checksum of {stored.file} does not match")
     return array  # type: ignore[no-any-return]  # `StoredRows` has the part of the array interface that batches use
 
 
 def _crc32(array: NDArray[Any]) -> int:
     return zlib.crc32(array.reshape(-1).view(np.uint8).data) if array.size else 0
+
+
+def _crc32_of_rows(array: StoredRows, expected: int) -> int:
+    """Return the checksum of an array that is not read into memory, or `expected` if this process has verified it."""
+    state = array.path.stat()
+    key = (str(array.path), state.st_ino, state.st_size, state.st_mtime_ns)
+    if key in _verified:
+        return expected
+    value = 0
+    for chunk in array.chunks(_CHUNK):
+        value = zlib.crc32(chunk, value)
+    if value == expected:
+        _verified.add(key)
+    return value

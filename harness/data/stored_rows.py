@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,16 @@ class StoredRows:
         for position, row in enumerate(rows.tolist()):
             self._fill(picked[position : position + 1], row)
         return picked
+
+    def chunks(self, size: int) -> Iterator[bytes]:
+        """Yield the bytes of the array in chunks of at most `size` bytes."""
+        start, end = self._offset, self._offset + len(self) * self._row_bytes
+        while start < end:
+            chunk = os.pread(self._file.fileno(), min(size, end - start), start)
+            if not chunk:
+                return
+            start += len(chunk)
+            yield chunk
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Return the whole array in memory."""

@@ -63,9 +63,12 @@ def run_all(
     weights are saved next to the record.
 
     If interrupted, ends and records the current run before raising KeyboardInterrupt. Raises `harness.RecordError` if
-    the store cannot be written, and `harness.UsageError` if the time limit is not positive.
+    the store cannot be written, `harness.UsageError` if the time limit is not positive, and before anything runs
+    `harness.UnknownNameError` or `harness.CombinationError` if the plugins for one of the specs are not installed.
     """
     check_limit(timeout_s)
+    for spec in specs:
+        catalog.refs_for(spec)
     listener = listener or Listener()
     store.prepare()
     events = Events(catalog)

@@ -18,6 +18,8 @@ from harness.data.checkpoint import READABLE, weight_files
 from harness.errors import DataError, PluginError, RecordError
 from harness.interfaces import Model, Parameter
 from harness.records import Pretrained
+from harness.records.files import replacing
+from harness.records.reading import open_stored
 
 Array = NDArray[Any]
 
@@ -89,19 +91,18 @@ def save(path: Path, weights: Mapping[str, Array]) -> None:
     """Write a safetensors file, which other programs can load by parameter name. Raises OSError if writing fails."""
     from safetensors.numpy import save as encoded
 
-    path.write_bytes(encoded({name: np.ascontiguousarray(array) for name, array in weights.items()}))
+    content = encoded({name: np.ascontiguousarray(array) for name, array in weights.items()})
+    with replacing(path) as file:
+        file.write(content)
 
 
 def load(path: Path) -> dict[str, Array]:
-    """Read a safetensors file. Raises `harness.RecordError` if it cannot be read."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
+    """Read the weights that a run saved. Raises `harness.RecordError` if they cannot be read, also for a link."""
+    open_stored(path, MAX_BYTES).close()
     try:
-        arrays: dict[str, Array] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise RecordError(f"{path}: cannot be read: {error}") from None
-    return arrays
+        return _read(path, ())
+    except DataError as error:
+        raise RecordError(str(error)) from None
 
 
 def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None:
@@ -149,6 +150,12 @@ def pretrained_weights(
         "pretrained_initialized_anew": _few(fresh) or "none",
         "pretrained_not_used": _few(sorted(arrays)) or "none",
     }
+
+
+MAX_BYTES = 256 * 2**30
+"""Maximum size of a file with weights."""
+_READABLE = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
+"""Types of safetensors that numpy supports. Others are readable only if another package has registered them."""
 
 
 def _read_all(folder: Path) -> dict[str, Array]:

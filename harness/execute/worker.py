@@ -57,6 +57,7 @@ from harness.records import (
     Success,
     TimeToTarget,
 )
+from harness.records.arrays import write_arrays
 from harness.records.store import ARRAYS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ class Run:
             "validation_outputs": scored.validation_outputs,
             "validation_targets": data.validation.targets,
         }
-        np.savez(self._directory / ARRAYS, **arrays)
+        write_arrays(self._directory / ARRAYS, arrays)
         train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
         infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
         return Success(

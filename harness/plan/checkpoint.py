@@ -20,7 +20,7 @@ def read_config(checkpoint: Pretrained) -> dict[str, Any]:
     path = Path(checkpoint.path) / CONFIG
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
 
 

@@ -27,18 +27,24 @@ from typing import Any, Literal
 
 import msgspec
 
-from harness.errors import UnknownNameError, UsageError
+from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.plan.overrides import as_overrides
 from harness.plan.selection import OPTIONS, Option, Selection
+from harness.records.reading import read_named
+
+MAX_BYTES = 16 * 2**20
+"""Maximum size of a suite."""
 
 
 def load(path: Path) -> list[Selection]:
     """Return the selections of a suite, in order. Raises `harness.UsageError` if the file is invalid."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(read_named(path, MAX_BYTES).decode())
+    except RecordError as error:
+        raise UsageError(str(error)) from None
+    except RecursionError:
+        raise UsageError(f"{path}: not a valid suite: its values are nested too deeply") from None
+    except ValueError as error:  # not UTF-8, not TOML, or a number with too many digits
         raise UsageError(f"{path}: not a valid TOML file: {error}") from None
     runs = content.pop("run", [])
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):

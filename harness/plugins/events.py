@@ -3,13 +3,13 @@ cannot break a run."""
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 from harness.plugins.catalog import Catalog, LoadedPlugin
 from harness.plugins.failures import described_with_place
 from harness.plugins.threads import PluginThread, TimeLimitError, limit_s
 from harness.records import PluginRef
+from harness.records.printing import note
 
 
 class Events:
@@ -43,4 +43,4 @@ class Events:
 
 
 def _report(plugin: LoadedPlugin, hook: str, reason: str) -> None:
-    print(f"harness: plugin {plugin.ref.name!r} failed in {hook}: {reason}", file=sys.stderr)
+    note(f"plugin {plugin.ref.name!r} failed in {hook}: {reason}")

@@ -1,8 +1,9 @@
-"""Functions that read a run's raw samples from ``arrays.npz``, make arrays read-only and compute their digests."""
+"""Functions that write and read a run's raw samples in ``arrays.npz``, make arrays read-only and compute digests."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from harness.errors import RecordError
+from harness.records.files import replacing
+from harness.records.reading import MAX_ARRAYS_BYTES, open_stored
 
 if TYPE_CHECKING:
     import zipfile
@@ -18,21 +21,53 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+MAX_ARRAYS = 10_000
+"""Maximum number of arrays in a file."""
+EXPANSION, LEAST_LIMIT_BYTES = 20, 64 * 2**20
+"""Maximum ratio of the size of the arrays to the size of their file, and size that is always accepted, in bytes.
+harness does not compress arrays, and compressed floating-point numbers rarely exceed a ratio of 5."""
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an ``.npz`` file atomically; see `harness.records.files.replacing`.
+
+    Raises `OSError`, and TypeError for arrays of objects.
+    """
+    import numpy as np
+
+    objects = [name for name, array in arrays.items() if array.dtype.hasobject]
+    if objects:
+        raise TypeError(f"the arrays {objects} contain objects, which cannot be saved without pickling")
+    with replacing(path) as file:
+        np.savez(file, **arrays)
+
+
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an ``arrays.npz`` file, without unpickling objects. Raises `harness.RecordError`, which names the file."""
+    """Read an ``arrays.npz`` file, without unpickling objects.
+
+    Raises `harness.RecordError`, which names the file, if the file or its directory is a symbolic link, if it is not a
+    regular file, if it is damaged, or if its arrays would exceed the limits of this module.
+    """
     import zipfile
 
     arrays = {}
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with open_stored(path, MAX_ARRAYS_BYTES) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            if sum(member.compress_size for member in members) > os.fstat(file.fileno()).st_size:
+            size = os.fstat(file.fileno()).st_size
+            if sum(member.compress_size for member in members) > size:
                 raise RecordError(f"{path}: cannot be read: its members overlap")
+            if len(members) > MAX_ARRAYS:
+                raise RecordError(f"{path}: it contains {len(members)} arrays, but at most {MAX_ARRAYS} are read")
+            limit = min(MAX_ARRAYS_BYTES, max(LEAST_LIMIT_BYTES, EXPANSION * size))
+            declared = sum(member.file_size for member in members)
+            if declared > limit:
+                raise RecordError(f"{path}: its arrays have {declared} bytes, but at most {limit} are read")
             for member in members:
                 if not member.filename.endswith(".npy"):
-                    raise RecordError(f"{path}: cannot be read: {member.filename} is not an array")
+                    raise RecordError(f"{path}: cannot be read: {member.filename!r} is not an array")
                 content = _uncompressed(file, member)
-                array = _array(archive.read(member) if content is None else content)
+                array = _array(_unpacked(archive, member) if content is None else content)
                 arrays[member.filename.removesuffix(".npy")] = array
     except RecordError:
         raise
@@ -58,30 +93,47 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
     return content if len(content) == member.file_size and zlib.crc32(content) == member.CRC else None
 
 
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Return the content of a compressed member, which is at most as long as declared."""
+    with archive.open(member) as source:
+        content = source.read(member.file_size)
+        if len(content) < member.file_size or source.read(1):
+            raise ValueError(f"{member.filename} does not have its declared size")
+    return content
+
+
 def _array(content: bytes) -> NDArray[Any]:
     """Return the array in the content of an ``.npy`` file as a read-only array."""
-    import io
-
     import numpy as np
-    from numpy.lib.format import read_array
 
-    if content[:8] == b"\x93NUMPY\x01\x00":
-        start = 10 + int.from_bytes(content[8:10], "little")
-        shape, by_columns, dtype = _array_header(content[8:start])
-        if not dtype.hasobject:
-            return np.ndarray(shape, dtype, content, start, order="F" if by_columns else "C")
-    array: NDArray[Any] = read_array(io.BytesIO(content), allow_pickle=False)
-    return array
+    if content[:6] != b"\x93NUMPY" or content[6:8] not in _LENGTH_BYTES:
+        raise ValueError("a member is not an array, or has an unknown format version")
+    start = 8 + _LENGTH_BYTES[content[6:8]]
+    start += int.from_bytes(content[8:start], "little")
+    shape, by_columns, dtype = _array_header(content[6:8], content[8:start])
+    if dtype.hasobject:
+        raise ValueError("objects are not unpickled (allow_pickle=False)")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array has the shape {shape}")
+    if not dtype.itemsize and math.prod(shape):
+        raise ValueError("an array has elements without a size")
+    # The array refers to the content and allocates nothing, so a header that declares more than there is raises.
+    return np.ndarray(shape, dtype, content, start, order="F" if by_columns else "C")
+
+
+_LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
+"""Format version of an ``.npy`` file -> size of the field with the length of the header, in bytes (NEP 1)."""
 
 
 @lru_cache(maxsize=1024)
-def _array_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _array_header(version: bytes, header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Parse a header. Results are cached, because headers repeat and parsing a Python literal is slow."""
     import io
 
-    from numpy.lib.format import read_array_header_1_0
+    from numpy.lib import format as npy
 
-    return read_array_header_1_0(io.BytesIO(header))
+    read = npy.read_array_header_1_0 if version == b"\x01\x00" else npy.read_array_header_2_0
+    return read(io.BytesIO(header))
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -24,23 +26,48 @@ that contain it."""
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file next to `path`. When the block ends, flush it to disk and move it to `path`.
 
-    If the block raises an exception, `path` is left unchanged. Symbolic links are followed. Only regular files are
-    replaced; pipes and devices, such as ``/dev/stdout``, are written to directly. Raises `OSError`.
+    If the block raises an exception, `path` is left unchanged. Only regular files are replaced: a link could have been
+    planted in a directory from another person, so that its target is overwritten. Raises `OSError`, also for links,
+    pipes, devices and directories.
     """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        with path.open("wb") as file:  # raises if path is a directory
-            yield file
-        return
+    _check_replaceable(path)
     scratch = _sibling(path)
     try:
         with scratch.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        _check_replaceable(path)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise `OSError` if `path` exists and is not a regular file."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, "this is a symbolic link, which is not followed; choose another path", str(path))
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "pipes and devices are not written to; choose another path", str(path))
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory within a run or a results directory, unless it exists. Raises `OSError`, also for a link."""
+    path.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "this is a symbolic link, which is not followed", str(path))
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that must not exist, such as one in a new directory. Raises `OSError`."""
+    with path.open("xb") as file:
+        file.write(content)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -58,7 +85,9 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
     An existing directory is replaced if this function created it. Raises `harness.UsageError` if `path` is any other
     existing file or directory, and `harness.PluginError` if a file name points outside the directory.
     """
-    path = path.resolve()
+    path = path.absolute()
+    if path.is_symlink():
+        raise UsageError(f"{path}: this is a symbolic link, which is not followed; pass the path of a directory")
     if path.is_dir() and any(path.iterdir()) and not (path / MARK).exists():
         raise UsageError(
             f"{path}: the directory contains other files, which a report would delete; choose an empty directory"
@@ -73,7 +102,7 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
         count, made = 0, {scratch}
         for name, content in files:
             parts = PurePosixPath(name).parts
-            if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
+            if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\0" in name:
                 raise PluginError(
                     f"the report writes {name!r}, which is not a path inside its directory; use a relative path "
                     "without .."
@@ -82,7 +111,7 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
             if place.parent not in made:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 made.add(place.parent)
-            place.write_bytes(content)
+            write_new(place, content)
             count += 1
         (scratch / MARK).touch()
         if path.exists():
@@ -106,4 +135,4 @@ def safe_name(name: str) -> str:
 
 def _sibling(path: Path) -> Path:
     """Return an unused hidden path in the same directory. A file created at this path has the default mode."""
-    return path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name[:40]}-{secrets.token_hex(4)}")

@@ -1,11 +1,20 @@
-"""Conversion of raw samples to the form used by plots and comparisons: throughput by window, predictions by example."""
+"""Raw samples of a run: reading, validation, and conversion to the form used by plots and comparisons.
+
+Windows are converted to throughputs, and outputs to predictions in the unit of the targets.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.records import RunRecord, Success
+from harness.errors import RecordError
+from harness.records import IGNORED, RunRecord, Success
+from harness.records.arrays import read_arrays
+from harness.records.printing import note
+from harness.records.reading import is_stored
+from harness.records.store import ARRAYS, StoredRun
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +22,103 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
     Floats = NDArray[np.float64]
+
+
+_KINDS = {
+    "train_batch_size": ("iu", 0),
+    "train_window_steps": ("iu", 1),
+    "train_window_s": ("f", 1),
+    "train_losses": ("f", 1),
+    "sampling_window_steps": ("iu", 1),
+    "sampling_window_s": ("f", 1),
+    "inference_window_batches": ("iu", 1),
+    "inference_window_s": ("f", 1),
+    "latencies_s": ("f", 1),
+}
+"""Name of an array -> kinds of its dtype (``numpy.dtype.kind``) and number of dimensions."""
+_PAIRS = (
+    ("train_window_steps", "train_window_s"),
+    ("sampling_window_steps", "sampling_window_s"),
+    ("inference_window_batches", "inference_window_s"),
+    ("test_targets", "test_outputs"),
+)
+"""Arrays that are saved together and have the same length."""
+
+
+def stored(run: StoredRun) -> dict[str, NDArray[Any]]:
+    """Return the raw samples of a run by name; empty if they were not saved.
+
+    Raises `harness.RecordError`, which names the file, if they cannot be read or do not fit the record.
+    """
+    path = run.path / ARRAYS
+    if not is_stored(path):
+        return {}
+    arrays = read_arrays(path)
+    problem = _problem(run.record, arrays)
+    if problem:
+        raise RecordError(f"{path}: {problem}")
+    return arrays
+
+
+def usable(run: StoredRun) -> dict[str, NDArray[Any]]:
+    """Return the raw samples of a run by name; empty if they were not saved or cannot be used.
+
+    In the latter case, a warning that names the file is printed to stderr, once for each file.
+    """
+    try:
+        return stored(run)
+    except RecordError as error:
+        _warn(str(error))
+        return {}
+
+
+@lru_cache(maxsize=4096)
+def _warn(problem: str) -> None:
+    """Print a warning. Results are cached, so that each warning is printed once."""
+    note(f"{problem}; the raw samples of this run are left out")
+
+
+def _problem(record: RunRecord, arrays: Arrays) -> str:
+    """Return the reason why the arrays do not fit the record; empty if they do."""
+    if not isinstance(record.outcome, Success):
+        return ""
+    for name, (kinds, dimensions) in _KINDS.items():
+        if name in arrays and (arrays[name].dtype.kind not in kinds or arrays[name].ndim != dimensions):
+            return f"{name} is {_shown(arrays[name])}"
+    for one, other in _PAIRS:
+        if (one in arrays) != (other in arrays):
+            missing, present = sorted((one, other), key=lambda name: name in arrays)
+            return f"it contains {present}, but not {missing}"
+        if one in arrays and arrays[one].shape[:1] != arrays[other].shape[:1]:
+            return f"{one} is {_shown(arrays[one])}, but {other} is {_shown(arrays[other])}"
+    for name in ("train_window_s", "sampling_window_s", "inference_window_s"):
+        if name in arrays and not (arrays[name] > 0).all():
+            return f"{name} contains durations that are not positive"
+    return _prediction_problem(record, arrays)
+
+
+def _prediction_problem(record: RunRecord, arrays: Arrays) -> str:
+    info = record.provenance.data
+    if info is None or "test_outputs" not in arrays:
+        return ""
+    targets, outputs = arrays["test_targets"], arrays["test_outputs"]
+    last = (info.outputs,)
+    expected = targets.shape if info.objective == "regression" else (*targets.shape, *last)
+    dimensions = 3 if info.objective == "token_classification" else 2
+    if outputs.dtype.kind != "f" or outputs.shape != expected or outputs.ndim != dimensions or expected[-1:] != last:
+        return f"test_outputs is {_shown(outputs)}, but test_targets is {_shown(targets)}, for {info.outputs} outputs"
+    if info.objective == "regression":
+        return "" if targets.dtype.kind == "f" else f"test_targets is {_shown(targets)}"
+    if targets.dtype.kind not in "iu":
+        return f"test_targets is {_shown(targets)}"
+    labeled = targets[targets != IGNORED] if info.objective == "token_classification" else targets
+    if labeled.size and not 0 <= labeled.min() <= labeled.max() < info.outputs:
+        return f"test_targets ranges from {labeled.min()} to {labeled.max()}, for {info.outputs} classes"
+    return ""
+
+
+def _shown(array: NDArray[Any]) -> str:
+    return f"{array.dtype} {array.shape}"
 
 
 class Windows(NamedTuple):

@@ -22,6 +22,7 @@ import msgspec
 from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.records import SCHEMA_VERSION, RunRecord, RunSpec
 from harness.records.files import replacing
+from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored
 
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 AUDIT = "audit.json"
@@ -92,12 +93,8 @@ class _Version(msgspec.Struct):
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read a ``record.json`` file. Raises `harness.RecordError` if it cannot be read."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
-    return decode_record(data, path)
+    """Read a ``record.json`` file. Raises `harness.RecordError` if it cannot be read; see `open_stored`."""
+    return decode_record(read_stored(path, MAX_JSON_BYTES), path)
 
 
 def decode_record(data: bytes, path: Path) -> RunRecord:
@@ -227,7 +224,7 @@ class Store:
         Raises `harness.UnknownNameError` if no run matches, `harness.UsageError` if several runs match, and
         `harness.RecordError` if the record cannot be read.
         """
-        if os.sep in text or (Path(text) / RECORD).is_file():
+        if os.sep in text or is_stored(Path(text) / RECORD):
             return StoredRun(Path(text), read_record(Path(text) / RECORD))
         names = {path.name: path for path in self._directories() if _may_hold_record(path)}
         matches = [text] if text in names else [name for name in names if name.startswith(text)]
@@ -243,7 +240,7 @@ class Store:
     def _directories(self) -> list[Path]:
         try:
             with os.scandir(self.path) as entries:
-                names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
+                names = [e.name for e in entries if not e.name.startswith(".") and _is_candidate(e)]
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -264,6 +261,11 @@ def no_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def _is_candidate(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry may be a run. A link is a candidate if it leads to a record, so that it is reported."""
+    return entry.is_dir() and (not entry.is_symlink() or Path(entry.path, RECORD).exists())
 
 
 def _may_hold_record(path: Path) -> bool:

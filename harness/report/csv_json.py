@@ -2,7 +2,8 @@
 
 The CSV file has a header with the column names and one line for each row. The column ``<name>_ci95`` contains the
 half-width of an interval. Missing values are empty fields. Strings that a spreadsheet would interpret as formulas are
-prefixed with an apostrophe, and control characters are replaced by spaces.
+prefixed with an apostrophe. Control characters, including line breaks, are replaced by spaces, so that every row is one
+line for every reader.
 
 The JSON file contains an object with
 
@@ -18,10 +19,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 
 from harness.analysis.table import Cell, Column, Table
+from harness.records.printing import escape_json
 
 JSON_SCHEMA_VERSION = 1
+_BREAKING = {"Cc", "Zl", "Zp"}
+"""Unicode categories of control characters, line separators and paragraph separators."""
+_INVISIBLE = " \u00a0\u00ad\u200b\u200c\u200d\u2060\ufeff"
+"""Spaces and characters without a shape, which may precede a formula."""
 
 
 def csv_text(table: Table) -> str:
@@ -59,7 +66,7 @@ def json_text(table: Table) -> str:
             for row in table.rows
         ],
     }
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return escape_json(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def _names(column: Column) -> list[str]:
@@ -73,5 +80,10 @@ def _values(cell: Cell) -> tuple[str | int | float | None, float | None]:
 
 
 def _no_formula(text: str) -> str:
-    text = "".join(" " if ord(character) < 32 and character not in "\t\r\n" else character for character in text)
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
+    """Return the text as one line that no spreadsheet interprets as a formula.
+
+    Signs are also recognized in their full-width forms, which some spreadsheets accept, and after invisible characters.
+    """
+    text = "".join(" " if unicodedata.category(character) in _BREAKING else character for character in text)
+    start = text.strip().lstrip(_INVISIBLE)
+    return f"'{text}" if unicodedata.normalize("NFKC", start[:1]).startswith(("=", "+", "-", "@")) else text

@@ -19,9 +19,8 @@ from harness.analysis.metrics import fitted_in_one_call
 from harness.analysis.table import Row
 from harness.errors import UsageError
 from harness.records import Success
-from harness.records.arrays import read_arrays
-from harness.records.samples import inference_windows, train_windows
-from harness.records.store import ARRAYS, StoredRun
+from harness.records.samples import inference_windows, train_windows, usable
+from harness.records.store import StoredRun
 from harness.report.report import Report
 
 if TYPE_CHECKING:
@@ -108,9 +107,9 @@ def _benchmarks(row: Row, report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _samples(run: StoredRun) -> dict[str, NDArray[np.float64]]:
-    if not isinstance(run.record.outcome, Success) or not (run.path / ARRAYS).exists():
+    if not isinstance(run.record.outcome, Success):
         return {}
-    arrays = read_arrays(run.path / ARRAYS)
+    arrays = usable(run)
     training = "fit" if fitted_in_one_call(run.record) else "train"
     windows = {training: train_windows(run.record, arrays), "inference": inference_windows(run.record, arrays)}
     seconds = {name: 1 / w.samples_per_s[w.steady_from :] for name, w in windows.items() if w is not None}

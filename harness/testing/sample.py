@@ -22,6 +22,8 @@ from harness.records import (
     Steady,
     Success,
 )
+from harness.records.arrays import write_arrays
+from harness.records.files import write_new
 from harness.records.store import ARRAYS, RECORD, StoredRun
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:
     runs = [StoredRun(directory / record.run_id, record) for record in records]
     for run in runs:
         run.path.mkdir(parents=True)
-        (run.path / RECORD).write_bytes(msgspec.json.encode(run.record))
+        write_new(run.path / RECORD, msgspec.json.encode(run.record))
         if isinstance(run.record.outcome, Success):
             _write_samples(run.path / ARRAYS)
     return Report(runs=tuple(runs), catalog=discover() if catalog is None else catalog)
@@ -74,17 +76,17 @@ def _write_samples(path: Path) -> None:
     import numpy as np
 
     rng = np.random.default_rng(0)
-    np.savez(
-        path,
-        train_window_steps=np.array([1, *[5] * 21]),
-        train_window_s=np.array([0.5, *rng.uniform(0.15, 0.17, 21)]),
-        train_losses=np.geomspace(2.0, 0.5, 106),
-        sampling_window_steps=np.full(4, 5),
-        sampling_window_s=rng.uniform(0.15, 0.17, 4),
-        inference_window_batches=np.full(21, 40),
-        inference_window_s=rng.uniform(0.25, 0.26, 21),
-        latencies_s=rng.gamma(20, 0.0005, 700),
-    )
+    samples = {
+        "train_window_steps": np.array([1, *[5] * 21]),
+        "train_window_s": np.array([0.5, *rng.uniform(0.15, 0.17, 21)]),
+        "train_losses": np.geomspace(2.0, 0.5, 106),
+        "sampling_window_steps": np.full(4, 5),
+        "sampling_window_s": rng.uniform(0.15, 0.17, 4),
+        "inference_window_batches": np.full(21, 40),
+        "inference_window_s": rng.uniform(0.25, 0.26, 21),
+        "latencies_s": rng.gamma(20, 0.0005, 700),
+    }
+    write_arrays(path, samples)
 
 
 def _record(backend: str, seed: int, *, failed: bool) -> RunRecord:

@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = {
     *("torch", "tensorflow", "keras", "transformers", "numpy", "pandas", "scipy", "sklearn", "rich", "tabulate"),
-    *("psutil", "pluggy", "babel", "tokenizers", "importlib.metadata", "pooch", "requests", "filelock", "tarfile"),
+    *("psutil", "pluggy", "babel", "tokenizers", "importlib.metadata", "requests", "filelock", "tarfile"),
 }
 FRAMEWORKS = HEAVY - {"tabulate", "psutil", "pluggy", "importlib.metadata"}
 

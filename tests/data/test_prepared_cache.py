@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import subprocess
 import sys
 import textwrap
@@ -93,6 +94,12 @@ def swap_arrays(folder: Path) -> None:
     (folder / "2.npy").replace(folder / "0.npy")
 
 
+def signed(meta: Any) -> bytes:
+    """Return the content of ``meta.json`` with a valid checksum."""
+    content: bytes = msgspec.json.encode(meta)
+    return content + b"\n" + hashlib.sha256(content).hexdigest().encode()
+
+
 DAMAGE = {
     "flipped bit": flip_a_bit,
     "truncated file": truncate,
@@ -101,7 +108,7 @@ DAMAGE = {
     "missing file": lambda folder: (folder / "1.npy").unlink(),
     "damaged meta.json": lambda folder: (folder / "meta.json").write_text("{"),
     "missing arrays": lambda folder: (folder / "meta.json").write_bytes(
-        msgspec.json.encode(msgspec.json.decode((folder / "meta.json").read_bytes()) | {"arrays": []})
+        signed(msgspec.json.decode((folder / "meta.json").read_bytes().rpartition(b"\n")[0]) | {"arrays": []})
     ),
 }
 

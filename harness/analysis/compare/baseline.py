@@ -10,9 +10,13 @@ from msgspec import Struct
 
 from harness.errors import RecordError, UsageError
 from harness.records import Success
+from harness.records.files import safe_name
+from harness.records.reading import read_named
 from harness.records.store import StoredRun, decode_record, write_json
 
 VERSION = 1
+MAX_BYTES = 256 * 2**20
+"""Maximum size of a baseline file."""
 
 
 class _Baseline(Struct, frozen=True, kw_only=True):
@@ -38,12 +42,10 @@ def save(path: Path, runs: Sequence[StoredRun]) -> int:
 def load(path: Path) -> list[StoredRun]:
     """Return the runs in a baseline file. Raises `harness.RecordError` if the file cannot be read or is not valid."""
     try:
-        baseline = msgspec.json.decode(path.read_bytes(), type=_Baseline)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot read the file: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        baseline = msgspec.json.decode(read_named(path, MAX_BYTES), type=_Baseline)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{path}: not a baseline file ({error}); pass a file written by `harness baseline`") from None
     if baseline.baseline_version > VERSION:
         raise RecordError(f"{path}: the baseline was written by a newer version of harness; upgrade harness to read it")
     records = [decode_record(bytes(raw), path) for raw in baseline.records]
-    return [StoredRun(path.parent / record.run_id, record) for record in records]
+    return [StoredRun(path.parent / safe_name(record.run_id), record) for record in records]

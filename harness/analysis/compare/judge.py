@@ -31,9 +31,8 @@ from harness.analysis.compare.order import pairs
 from harness.analysis.metrics import METRICS, RunMetric, comparable, success
 from harness.errors import UnknownNameError, UsageError
 from harness.records import RunRecord
-from harness.records.arrays import read_arrays
-from harness.records.samples import predictions
-from harness.records.store import ARRAYS, StoredRun
+from harness.records.samples import predictions, usable
+from harness.records.store import StoredRun
 
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
@@ -195,8 +194,7 @@ def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect 
 
 
 def _predictions(run: StoredRun) -> tuple[Any, Any] | None:
-    path = run.path / ARRAYS
-    return predictions(run.record, read_arrays(path)) if path.exists() else None
+    return predictions(run.record, usable(run))
 
 
 _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any, float], Effect]]] = {

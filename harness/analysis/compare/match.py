@@ -50,16 +50,17 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[Store
     record cannot be read.
     """
     path = Path(text)
-    if (path / RECORD).is_file():
+    # Functions of os.path return False for names that are too long or contain null characters.
+    if os.path.isfile(path / RECORD):  # noqa: PTH113
         return [StoredRun(path, read_record(path / RECORD))]
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         loaded = Store(path).load()
         if loaded.problems:
             raise RecordError("; ".join(loaded.problems))
         if not loaded.runs:
             raise UsageError(f"{path}: the directory contains no runs")
         return loaded.runs
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113
         return _of_suite(path, results, catalog()) if path.suffix == ".toml" else baseline.load(path)
     if os.sep in text:
         raise UsageError(f"{path}: no results directory, run or baseline has this path; check its spelling")

@@ -22,6 +22,7 @@ from harness.measure.environment import CORE_PACKAGES, versions
 from harness.measure.machine import Machine, difference
 from harness.measure.nvml import gpu_processes
 from harness.records import PluginRef, RunSpec
+from harness.records.arrays import write_arrays
 from harness.records.store import WEIGHTS
 
 LATENCIES = "latencies.npz"
@@ -62,7 +63,7 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
         before = machine.read()
         measured, latencies = _measure(service, job, context.directory)
         flags = machine.suspicions(difference(before, machine.read()))
-    np.savez(context.directory / LATENCIES, latencies_s=np.array(latencies))
+    write_arrays(context.directory / LATENCIES, {"latencies_s": np.array(latencies)})
     one_query = settings.scenario == "offline"
     packages = versions((*CORE_PACKAGES, *prepared.backend.packages))
     return LatencyResult(

@@ -16,6 +16,7 @@ from harness.execute.child import call_in_child
 from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
 from harness.records import Failure, Success
+from harness.records.files import make_directory
 from harness.records.store import StoredRun, write_json
 
 FOLDER, RESULT = "latency", "result.json"
@@ -75,7 +76,7 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
     engine = engine_for(chosen.scenario)
     folder = run.path / FOLDER
     try:
-        folder.mkdir(exist_ok=True)
+        make_directory(folder)
         scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
     except OSError as error:
         raise RecordError(f"{folder}: cannot be written: {error.strerror}") from None

@@ -12,6 +12,7 @@ from harness.execute.child import ChildContext
 from harness.execute.preparation import opened_session, prepare, starting_weights
 from harness.interfaces import Batch, PreparedData, Session
 from harness.records import PluginRef, RunSpec
+from harness.records.arrays import write_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,10 +46,8 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
 
 def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
     """Compute one backend's evidence, and save its arrays as `ARRAYS` in the call's directory."""
-    import numpy as np
-
     report, arrays = gather(job)
-    np.savez(context.directory / ARRAYS, allow_pickle=False, **arrays)
+    write_arrays(context.directory / ARRAYS, arrays)
     return report
 
 

@@ -13,6 +13,8 @@ from msgspec import Struct
 from harness.checks.parity.report import ParityReport
 from harness.errors import RecordError
 from harness.records import DataInfo, Failure, ParityMark, PluginRef, RunRecord, RunSpec
+from harness.records.files import make_directory
+from harness.records.reading import MAX_JSON_BYTES, decode, read_stored
 from harness.records.store import write_json
 
 SCHEMA_VERSION = 1
@@ -138,7 +140,7 @@ def keep(verdict: ParityVerdict, results: Path) -> Path:
     stem = f"{spec.task}-{spec.model}-{'-'.join(verdict.backends)}-{spec.precision}-{verdict.key[:8]}"
     path = results / FOLDER / f"{stem}.json"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
     except OSError as error:
         raise RecordError(f"{path.parent}: cannot be written: {error.strerror}") from None
     write_json(path, verdict)
@@ -148,13 +150,13 @@ def keep(verdict: ParityVerdict, results: Path) -> Path:
 def load(results: Path) -> dict[str, ParityVerdict]:
     """Return the verdicts in a results directory, by key.
 
-    Verdicts that are damaged or have a different schema version are skipped.
+    Verdicts that are damaged, are links or have a different schema version are skipped.
     """
     verdicts = {}
     for path in sorted((results / FOLDER).glob("*.json")):
         try:
-            verdict = msgspec.json.decode(path.read_bytes(), type=ParityVerdict)
-        except (OSError, ValueError, RecursionError):
+            verdict = decode(read_stored(path, MAX_JSON_BYTES), ParityVerdict, path)
+        except RecordError:
             continue
         if verdict.schema_version == SCHEMA_VERSION:
             verdicts[verdict.key] = verdict

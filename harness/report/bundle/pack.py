@@ -16,6 +16,7 @@ from harness.errors import RecordError
 from harness.plan.rerun import suite
 from harness.records import Success
 from harness.records.files import replacing, safe_name
+from harness.records.reading import MAX_ARRAYS_BYTES, MAX_JSON_BYTES, MAX_LOG_BYTES, is_stored, read_stored
 from harness.records.store import ARRAYS, AUDIT, LOG, RECORD
 from harness.report.bundle.manifest import MANIFEST, RECORDS, BundleEntry, BundleManifest
 from harness.report.csv_json import csv_text, json_text
@@ -72,11 +73,11 @@ def _files(report: Report) -> Iterator[tuple[str, bytes]]:
         folder = f"{RECORDS}/{safe_name(run.record.run_id)}"
         # Encode the record instead of copying its file, so that it is always saved with the current schema version.
         yield f"{folder}/{RECORD}", msgspec.json.format(msgspec.json.encode(run.record), indent=1)
-        for name in (ARRAYS, LOG, AUDIT):
-            if (run.path / name).is_file():
-                yield f"{folder}/{name}", (run.path / name).read_bytes()
+        for name, limit in ((ARRAYS, MAX_ARRAYS_BYTES), (LOG, MAX_LOG_BYTES), (AUDIT, MAX_JSON_BYTES)):
+            if is_stored(run.path / name):
+                yield f"{folder}/{name}", read_stored(run.path / name, limit)
     for verdict in report.verdicts:
-        yield f"{RECORDS}/{FOLDER}/{verdict.key}.json", msgspec.json.encode(verdict)
+        yield f"{RECORDS}/{FOLDER}/{safe_name(verdict.key)}.json", msgspec.json.encode(verdict)
     yield "report/report.md", render(report.table).encode()
     yield "report/table.csv", csv_text(report.table).encode()
     yield "report/table.json", json_text(report.table).encode()

@@ -6,20 +6,29 @@ Nothing in a bundle is executed, and no file is written outside the given direct
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from harness.data.archives import index_bytes
 from harness.errors import RecordError
+from harness.records.reading import open_named
 from harness.report.bundle.manifest import BUNDLE_VERSION, MANIFEST, BundleEntry, BundleManifest
 
 MAX_FILES = 200_000
 MAX_BYTES = 16 * 2**30
 """Maximum total size of the extracted files."""
+EXPANSION, LEAST_LIMIT_BYTES = 200, 64 * 2**20
+"""Maximum ratio of the size of the extracted files to the size of the archive, and size that is always accepted, in
+bytes. Logs and records rarely exceed a ratio of 20."""
 MAX_MANIFEST_BYTES = 64 * 2**20
+MAX_INDEX_BYTES = 256 * 2**20
+"""Maximum size of the archive's list of files, which `zipfile` reads into memory."""
 _CHUNK = 2**20
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -29,6 +38,8 @@ _DAMAGE = (
     NotImplementedError,
     RuntimeError,
     ValueError,
+    IndexError,
+    struct.error,
 )
 """Exceptions that `zipfile` raises for a damaged archive."""
 _PART = re.compile(r"[A-Za-z0-9._+-][A-Za-z0-9._+ -]*")
@@ -41,15 +52,18 @@ def unpack(path: Path, folder: Path) -> tuple[BundleManifest, str]:
     or if its path is outside the directory. The message names the file.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _unpack(archive, path, folder)
+        with open_named(path, MAX_BYTES) as file:
+            if index_bytes(file) > MAX_INDEX_BYTES:
+                raise RecordError(f"{path}: the list of files has more than {MAX_INDEX_BYTES} bytes")
+            with zipfile.ZipFile(file) as archive:
+                return _unpack(archive, path, folder, os.fstat(file.fileno()).st_size)
     except OSError as error:
-        raise RecordError(f"{error.filename or path}: {error.strerror}") from None
+        raise RecordError(f"{error.filename or path}: {error.strerror or error}") from None
     except _DAMAGE as error:
         raise RecordError(f"{path}: not a readable zip archive: {error}") from None
 
 
-def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> tuple[BundleManifest, str]:
+def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path, size: int) -> tuple[BundleManifest, str]:
     infos = archive.infolist()
     if len(infos) > MAX_FILES:
         raise RecordError(f"{path}: the archive has {len(infos)} files, but at most {MAX_FILES} are allowed")
@@ -71,11 +85,17 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> tuple[BundleM
     missing = manifest.files.keys() - members.keys()
     if missing:
         raise RecordError(f"{path}: {min(missing)!r} is in the manifest, but not in the archive; it was removed")
-    if sum(entry.bytes for entry in manifest.files.values()) > MAX_BYTES:
-        raise RecordError(f"{path}: the extracted files would exceed the limit of {MAX_BYTES / 2**30:.0f} GiB")
+    total, limit = sum(entry.bytes for entry in manifest.files.values()), min(MAX_BYTES, _limit(size))
+    if total > limit:
+        raise RecordError(f"{path}: the extracted files would have {total} bytes, but the limit is {limit}")
     for name, info in members.items():
         _extract(archive, info, manifest.files[name], path, folder / PurePosixPath(name))
     return manifest, hashlib.sha256(encoded).hexdigest()
+
+
+def _limit(size: int) -> int:
+    """Return the maximum total size of the extracted files of an archive with this size."""
+    return max(LEAST_LIMIT_BYTES, EXPANSION * size)
 
 
 def _manifest(encoded: bytes, path: Path) -> BundleManifest:

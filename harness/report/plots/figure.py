@@ -13,6 +13,7 @@ from altair.utils.schemapi import debug_mode
 from harness.analysis.metrics import in_group
 from harness.errors import UnknownNameError, UsageError
 from harness.report.plots import charts, points
+from harness.report.plots.embedding import cleaned, embedded_json, vega
 from harness.report.plots.points import Panel
 from harness.report.plots.theme import config
 from harness.report.report import Report
@@ -115,6 +116,37 @@ def figure(report: Report, name: str, suffix: str) -> bytes:
     return _written(document, suffix)
 
 
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
+script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:; base-uri 'none'; form-action 'none'">
+<title>Plot</title>
+<script>%s</script>
+</head>
+<body>
+<div id="plot"></div>
+<script type="application/json" id="specification">%s</script>
+<script>
+vegaEmbed("#plot", JSON.parse(document.getElementById("specification").textContent), {
+  actions: { export: true, source: false, compiled: false, editor: false },
+  loader: { load: () => Promise.reject(new Error("network access is disabled")) },
+});
+</script>
+</body>
+</html>
+"""
+
+
+def _page(document: dict[str, Any]) -> bytes:
+    """Return an HTML page with a plot.
+
+    `vl_convert.vegalite_to_html` is not used, because it does not escape the names in the specification.
+    """
+    return (_PAGE % (vega().decode(), embedded_json(document))).encode(errors="replace")
+
+
 def _title(title: str, chart: Any) -> str:
     return title if chart.title is alt.Undefined else f"{title}: {chart.title}"
 
@@ -125,8 +157,9 @@ def _written(document: dict[str, Any], suffix: str) -> bytes:
     document["config"] = config() | {"background": "white"}
     if suffix == ".json":
         return msgspec.json.format(msgspec.json.encode(document), indent=1)
+    document = cleaned(document)
     if suffix == ".html":
-        return vl_convert.vegalite_to_html(document, bundle=True).encode()
+        return _page(document)
     if suffix == ".png":
         return bytes(vl_convert.vegalite_to_png(document, scale=2))
     if suffix == ".pdf":

@@ -13,12 +13,10 @@ from typing import Any
 from harness.analysis.comparison_table import RATIOS
 from harness.analysis.metrics import in_group, success
 from harness.analysis.table import Cell, Row, Table
-from harness.errors import RecordError
 from harness.measure import stats
 from harness.records import RunRecord, Success
-from harness.records.arrays import read_arrays
-from harness.records.samples import predictions
-from harness.records.store import ARRAYS, StoredRun
+from harness.records.samples import predictions, usable
+from harness.records.store import StoredRun
 from harness.report.layout import Block, blocks
 from harness.report.plots.curves import GRID, decision_curves, macro
 from harness.report.plots.run_points import labels
@@ -216,11 +214,7 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
 
 def arrays_of(run: StoredRun) -> dict[str, Any]:
     """Return the raw samples of a run by name; empty if they were not saved or cannot be read."""
-    path = run.path / ARRAYS
-    try:
-        return read_arrays(path) if path.exists() else {}
-    except RecordError:
-        return {}
+    return usable(run)
 
 
 def _classifies(record: RunRecord, dimensions: int) -> bool:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from importlib.metadata import version
 from importlib.resources import files as package_files
 
 from harness.analysis.table import Table
-from harness.data.cache import cache_dir
-from harness.errors import HarnessError
-from harness.records.files import safe_name, write_whole
+from harness.records.files import safe_name
 from harness.report.csv_json import csv_text, json_text
+from harness.report.plots.embedding import embedded_json, vega
 from harness.report.plots.theme import config
 from harness.report.report import Report
 from harness.report.site import render, tables
@@ -49,21 +46,6 @@ def _assets() -> Iterator[tuple[str, bytes]]:
     folder = package_files("harness.report.site") / "assets"
     for name in ("site.css", "site.js"):
         yield f"assets/{name}", (folder / name).read_bytes()
-    yield "assets/vega.js", _vega()
+    yield "assets/vega.js", vega()
     shared = {"themes": {"light": config(), "dark": config(dark=True)}, "runs": specifications()}
-    yield "assets/plots.js", b"window.harnessPlots = " + render.json(shared).encode() + b";\n"
-
-
-def _vega() -> bytes:
-    """Return Vega, Vega-Lite and vega-embed, bundled into one file. It is cached because bundling takes seconds."""
-    cached = cache_dir() / "site" / f"vega-by-vl-convert-{version('vl-convert-python')}.js"
-    try:
-        return cached.read_bytes()
-    except OSError:
-        import vl_convert
-
-        bundle = vl_convert.javascript_bundle(None).encode()  # type: ignore[arg-type]  # the stub lacks the default None
-    with contextlib.suppress(OSError, HarnessError):  # without a writable cache, reports still work but are slower
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(cached, bundle)
-    return bundle
+    yield "assets/plots.js", b"window.harnessPlots = " + embedded_json(shared).encode() + b";\n"

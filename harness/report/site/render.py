@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from harness.analysis.formatting import one_line
+from harness.report.plots.embedding import embedded_json
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,7 +34,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,  # do not check the template files for changes on every page
     )
-    environment.filters["json"] = lambda value: Markup(json(value))
+    environment.filters["json"] = lambda value: Markup(embedded_json(value))
     environment.globals["drawings"] = _drawings
     environment.filters["line"] = one_line
     environment.filters["code"] = lambda text: Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
@@ -55,11 +54,3 @@ def _drawing(key: str, title: str, note: str) -> Markup:
     macros: Any = _environment().get_template("macros.html").module
     made: Markup = macros.drawing(key, title, note)
     return made
-
-
-def json(value: Any) -> str:
-    """Return JSON without tags, which can safely be embedded in a script element."""
-    text = msgspec.json.encode(value).decode()
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text

@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from markupsafe import Markup
 
 from harness.analysis.flags import run_flags
@@ -16,8 +15,9 @@ from harness.analysis.metrics import FIT_THROUGHPUT, HEADLINES, INFERENCE_THROUG
 from harness.checks.audit.finding import Finding
 from harness.errors import RecordError
 from harness.records import Failure, RunRecord, Steady, Success
-from harness.records.arrays import read_arrays
-from harness.records.store import ARRAYS, AUDIT, LOG, StoredRun
+from harness.records.reading import MAX_JSON_BYTES, MAX_LOG_BYTES, decode, open_stored, read_stored
+from harness.records.samples import stored
+from harness.records.store import AUDIT, LOG, StoredRun
 from harness.report.costs import Section, sections, text
 from harness.report.plots import run_points
 from harness.report.run_text import (
@@ -213,27 +213,27 @@ def _parity(mark: Any) -> str:
 def _audit(path: Path) -> list[Finding] | None:
     """Return the findings saved by ``harness audit``; None if they are missing or cannot be read."""
     try:
-        return msgspec.json.decode((path / AUDIT).read_bytes(), type=list[Finding])
-    except (OSError, ValueError):
+        return decode(read_stored(path / AUDIT, MAX_JSON_BYTES), list[Finding], path / AUDIT)
+    except RecordError:
         return None
 
 
 def _arrays(run: StoredRun) -> tuple[dict[str, Any], str]:
-    if not (run.path / ARRAYS).exists():
-        return {}, "The raw samples of this run were not saved, so the plots that need them are missing."
     try:
-        return read_arrays(run.path / ARRAYS), ""
+        arrays = stored(run)
     except RecordError as error:
         return {}, str(error)
+    missing = "The raw samples of this run were not saved, so the plots that need them are missing."
+    return arrays, "" if arrays else missing
 
 
 def _log(run: StoredRun) -> str:
     if isinstance(run.record.outcome, Failure) and run.record.outcome.log_tail:
         return run.record.outcome.log_tail
     try:
-        with (run.path / LOG).open("rb") as file:
+        with open_stored(run.path / LOG, MAX_LOG_BYTES) as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - LOG_BYTES))
-            return file.read().decode(errors="replace").strip()
-    except OSError:
+            return file.read(LOG_BYTES).decode(errors="replace").strip()
+    except (OSError, RecordError):
         return ""

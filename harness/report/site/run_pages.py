@@ -22,6 +22,7 @@ from harness.measure.cgroup import available_cores
 from harness.plan import rerun as again
 from harness.plan.selection import Selection
 from harness.records import Failure, RunRecord
+from harness.records.files import write_new
 from harness.records.store import RECORD, StoredRun, read_record
 from harness.report.report import Report
 from harness.report.site import render, run_page, tables
@@ -92,7 +93,7 @@ def write_pages(job: PagesJob, context: ChildContext) -> list[str]:
     gc.set_threshold(_OBJECTS)
     written = []
     for address, content in _rendered(job.shared, job.rows):
-        Path(job.folder, Path(address).name).write_bytes(content)
+        write_new(Path(job.folder, Path(address).name), content)
         written.append(address)
     return written
 

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.errors import HarnessError, UsageError
+from harness.records.files import write_new
 
 KINDS = ("task", "dataset", "model", "backend", "metric", "reporter")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -49,7 +50,7 @@ def create(name: str, kind: str, output: Path) -> list[Path]:
                 text = text.replace(word, value)
             target = output / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text)
+            write_new(target, text.encode())
             written.append(target)
     except OSError as error:
         raise HarnessError(f"cannot write {error.filename}: {error.strerror}") from None

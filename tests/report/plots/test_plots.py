@@ -65,7 +65,7 @@ def test_specifications_of_run_charts_are_valid_vega_lite() -> None:
         check_vega_lite(found["loss"] | {"mark": "scribble"})
 
 
-@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".html", b"<!DOCTYPE html>")])
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".html", b"<!doctype html>")])
 def test_figure_writes_each_file_format(suffix: str, start: bytes, tmp_path: Path) -> None:
     assert figure(example(tmp_path), "pareto", suffix).lstrip().startswith(start)
 

@@ -1,0 +1,123 @@
+"""Reading of files that may come from untrusted sources, such as an archive with another person's results.
+
+Only regular files are opened, links are not followed, and the size is limited, so that a link cannot make a report
+publish another file, and a named pipe, a device or a huge file cannot stop a command.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
+
+from harness.errors import RecordError
+
+T = TypeVar("T")
+
+MAX_JSON_BYTES = 64 * 2**20
+"""Maximum size of a file with JSON. A record of a task with a thousand classes has about 10 MiB."""
+MAX_ARRAYS_BYTES = 2 * 2**30
+"""Maximum size of the raw samples of a run, on disk and in memory."""
+MAX_LOG_BYTES = 256 * 2**20
+"""Maximum size of a log."""
+_NO_LINK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def open_stored(path: Path, limit: int) -> BinaryIO:
+    """Open a file in the directory of a run, or in another directory within a results directory.
+
+    Neither the file nor its directory may be a symbolic link. Raises `harness.RecordError` for a link, for a file that
+    is not a regular file or has more than `limit` bytes, and for a file that cannot be opened; if the file or directory
+    does not exist, its cause is a FileNotFoundError or a NotADirectoryError.
+    """
+    try:
+        folder = os.open(path.parent, _NO_LINK | os.O_DIRECTORY)
+        try:
+            file = os.open(path.name, _NO_LINK | os.O_NONBLOCK, dir_fd=folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        for place, kind in ((path.parent, "directory"), (path, "file")):
+            if place.is_symlink():
+                raise RecordError(
+                    f"{place}: this is a symbolic link, which is not followed within a results directory; replace it "
+                    f"with the {kind} to which it points"
+                ) from None
+        raise RecordError(f"{path}: cannot be read: {_reason(error)}") from error
+    except ValueError as error:  # a null character
+        raise RecordError(f"{str(path)!r}: cannot be read: {error}") from None
+    return _checked(file, path, limit)
+
+
+def open_named(path: Path, limit: int) -> BinaryIO:
+    """Open a file that the user named, which may be a link.
+
+    Raises `harness.RecordError` for a file that is not a regular file, has more than `limit` bytes or cannot be opened.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {_reason(error)}") from error
+    except ValueError as error:
+        raise RecordError(f"{str(path)!r}: cannot be read: {error}") from None
+    return _checked(file, path, limit)
+
+
+def read_stored(path: Path, limit: int) -> bytes:
+    """Return the content of a file in a results directory; see `open_stored`."""
+    return _read(open_stored(path, limit), path, limit)
+
+
+def read_named(path: Path, limit: int) -> bytes:
+    """Return the content of a file that the user named; see `open_named`."""
+    return _read(open_named(path, limit), path, limit)
+
+
+def decode(data: bytes, kind: type[T], path: Path) -> T:
+    """Decode JSON. Raises `harness.RecordError`, which names `path`, if the value is not of the type."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: not valid: {error}") from None
+
+
+def is_stored(path: Path) -> bool:
+    """Return whether a file exists in a results directory. A link counts, so that opening it raises an error."""
+    try:
+        path.lstat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _checked(file: int, path: Path, limit: int) -> BinaryIO:
+    state, problem = os.fstat(file), ""
+    if stat.S_ISDIR(state.st_mode):
+        problem = f"cannot be read: {os.strerror(errno.EISDIR)}"
+    elif not stat.S_ISREG(state.st_mode):
+        problem = "not a regular file; pipes and devices are not read"
+    elif state.st_size > limit:
+        problem = f"the file has {state.st_size} bytes, but at most {limit} are read"
+    if problem:
+        os.close(file)
+        raise RecordError(f"{path}: {problem}")
+    return os.fdopen(file, "rb")
+
+
+def _read(file: BinaryIO, path: Path, limit: int) -> bytes:
+    try:
+        with file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {_reason(error)}") from error
+    if len(data) > limit:  # the file has grown
+        raise RecordError(f"{path}: the file has more than {limit} bytes")
+    return data
+
+
+def _reason(error: OSError) -> Any:
+    return error.strerror or error

@@ -1,0 +1,51 @@
+"""Embedding of data and of the plotting library in HTML pages."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from harness.data.cache import cache_dir
+from harness.errors import HarnessError
+from harness.records.files import write_whole
+from harness.records.printing import clean
+
+
+def vega() -> bytes:
+    """Return Vega, Vega-Lite and vega-embed, bundled into one script. It is cached because bundling takes seconds."""
+    cached = cache_dir() / "site" / f"vega-by-vl-convert-{version('vl-convert-python')}.js"
+    try:
+        return cached.read_bytes()
+    except OSError:
+        import vl_convert
+
+        bundle = vl_convert.javascript_bundle(None).encode()  # type: ignore[arg-type]  # the stub lacks the default None
+    with contextlib.suppress(OSError, HarnessError):  # without a writable cache, reports still work but are slower
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(cached, bundle)
+    return bundle
+
+
+def embedded_json(value: Any) -> str:
+    """Return JSON without tags, which can safely be embedded in a script element."""
+    text = msgspec.json.encode(value).decode()
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def cleaned(value: Any) -> Any:
+    """Return plain data with all strings cleaned of characters that are not allowed in XML 1.0, such as controls.
+
+    `vl_convert` ends the process if a text to draw contains such a character.
+    """
+    if isinstance(value, str):
+        return clean(value).replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd")
+    if isinstance(value, dict):
+        return {cleaned(key): cleaned(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [cleaned(each) for each in value]
+    return value
