@@ -14,6 +14,8 @@ from harness.records import Failure, FailureKind
 if TYPE_CHECKING:
     from harness.interfaces import Backend
 
+_NO_MEMORY = ("MemoryError", "  what():  std::bad_alloc", "Fatal Python error: _PyErr_NoMemory")
+"""Beginnings of the last lines of a process that could not allocate memory, in Python and C++."""
 LOG_TAIL_LINES = 40
 """Number of lines from the end of the log that a failure contains."""
 
@@ -27,6 +29,8 @@ class Ended:
     timed_out: bool
     seconds: float
     """Duration of the process, in seconds."""
+    too_long_lines: int = 0
+    """Number of messages that were ignored because they exceed the limit on their length."""
 
     @property
     def how(self) -> str:
@@ -76,6 +80,10 @@ def from_end(ended: Ended, timeout_s: float, log: Path, *, oom: bool = False, li
     else:
         lines = [line for line in last_lines.splitlines() if line.strip()]
         kind, message = "error", lines[-1][:500] if lines else ended.how
+    if kind in ("crash", "error") and any(line.startswith(_NO_MEMORY) for line in last_lines.splitlines()[-10:]):
+        kind = "oom"
+    if ended.too_long_lines:
+        message += f"; {ended.too_long_lines} messages were ignored because they were too long"
     return Failure(kind=kind, message=message, log_tail=last_lines)
 
 

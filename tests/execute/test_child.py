@@ -23,7 +23,7 @@ from processes import gone
 from toy_plugin import TOY, environment_with
 
 from harness.errors import RecordError
-from harness.execute import child
+from harness.execute import channel, child
 from harness.execute.child import call_in_child, calls_in_children, run_process, run_program
 from harness.execute.failures import Ended
 from harness.records import Failure
@@ -237,7 +237,7 @@ Path("seen.txt").write_text(repr((ended.status, lines)))
 
 
 def test_overlong_line_is_ignored_and_the_next_one_arrives(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "MAX_LINE_BYTES", 100_000)
+    monkeypatch.setattr(channel, "MAX_LINE_BYTES", 100_000)
     _, lines, _ = run("""
         for part in range(10):
             os.write(fd, b"x" * 50_000)
