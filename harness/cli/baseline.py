@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
-from harness.cli.output import counted
+from harness.cli.output import counted, echo
 
 
 @click.command(short_help="Save runs to one file, to compare later runs with it.")
@@ -33,4 +33,4 @@ def baseline(runs: str, file: Path, results: str | None) -> None:
     from harness.records.store import results_dir
 
     chosen = find(runs, results_dir(results), options.catalog)
-    click.echo(f"Saved {counted(save(file, chosen), 'run')} to {file}")
+    echo(f"Saved {counted(save(file, chosen), 'run')} to {file}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
-from harness.cli.output import counted
+from harness.cli.output import counted, echo
 
 
 @click.command(short_help="Pack a comparison into one file to publish.")
@@ -58,4 +58,4 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     report = Report(runs=tuple(included), catalog=options.catalog(), verdicts=tuple(verdicts), title=title)
     digest = pack(report, output, version(DISTRIBUTION))
     size = output.stat().st_size / 2**20
-    click.echo(f"{output}: {counted(len(included), 'run')}, {size:.1f} MiB\nmanifest SHA-256 {digest}")
+    echo(f"{output}: {counted(len(included), 'run')}, {size:.1f} MiB\nmanifest SHA-256 {digest}")

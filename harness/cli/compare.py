@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import echo
 
 if TYPE_CHECKING:
     from harness.analysis.compare.gates import Gate
@@ -84,9 +85,9 @@ def compare(
     compared = compare_all(matches, options.catalog(), metric, [gate.metric for gate in gates])
     failed = broken(gates, compared)
     if format_ == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(compared), indent=1).decode())
+        echo(msgspec.json.format(msgspec.json.encode(compared), indent=1).decode())
     else:
-        click.echo(render(compared))
+        echo(render(compared))
     for gate, pair, comparison in failed:
         click.echo(f"Failed: {gate.text}: {pair.name}: {_change(comparison)}, {_interval(comparison)}", err=True)
     for text in _unchecked(gates, compared):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import print_json, show
+from harness.cli.output import echo, print_json, show
 
 if TYPE_CHECKING:
     from harness.data.describe import DatasetInfo
@@ -69,7 +69,7 @@ def list_(format_: str) -> None:
     from tabulate import tabulate
 
     rows = [[info.name, ", ".join(info.tasks), _size(info), info.state, info.license] for info in infos]
-    click.echo(tabulate(rows, headers=["name", "task", "download", "state", "license"], disable_numparse=True))
+    echo(tabulate(rows, headers=["name", "task", "download", "state", "license"], disable_numparse=True))
 
 
 @data.command(short_help="Describe a dataset: splits, classes, license, files.")
@@ -154,7 +154,7 @@ def path(name: str | None) -> None:
     from harness.data.cache import cache_dir
     from harness.data.install import require_installed
 
-    click.echo(cache_dir() if name is None else require_installed(options.catalog().dataset(name)))
+    echo(cache_dir() if name is None else require_installed(options.catalog().dataset(name)))
 
 
 @data.command(short_help="Delete a dataset's files from the cache.")
@@ -182,10 +182,10 @@ def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:
     failed = False
     for dataset in [catalog.dataset(name) for name in dict.fromkeys(names)]:
         if not dataset.files:
-            click.echo(f"{dataset.name}: embedded in the package; no files in the cache")
+            echo(f"{dataset.name}: embedded in the package; no files in the cache")
             continue
         try:
-            click.echo(act(dataset))
+            echo(act(dataset))
         except DataError as error:
             click.echo(f"Error: {error}", err=True)
             failed = True

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from harness.cli import options
-from harness.cli.output import print_json, show
+from harness.cli.output import echo, print_json, show
 from harness.records import Environment
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
             for p in rooflines
         ]
         headers = ["backend", "device", "precision", "threads", "matrix, GFLOP/s", "copy, GB/s", "ridge, FLOP/byte"]
-        click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+        echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
     if problems or not rooflines:
         raise click.exceptions.Exit(1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted, print_json
+from harness.cli.output import counted, echo, print_json
 
 if TYPE_CHECKING:
     from harness.analysis.history import Figure, History, Point
@@ -67,7 +67,7 @@ def history(
         print_json(shown)
         return
     if shown:
-        click.echo(render(shown))
+        echo(render(shown))
     if len(every) > len(shown):
         click.echo(
             f"not shown: {counted(len(every) - len(shown), 'history', 'histories')} with one row only (use --all)",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.output import echo, stdout
 
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
@@ -44,10 +45,10 @@ def list_(kind: str | None, task: str | None, dataset: str | None, model: str | 
         raise UsageError("--dataset requires --task; add the task that uses the dataset")
     catalog = options.catalog(with_failures=True)
     if kind == "options":
-        click.echo(_options(catalog, task, dataset, model))
+        echo(_options(catalog, task, dataset, model))
         return
     sections = [_section(name, catalog, full=kind is not None) for name in _KINDS if kind in (None, name)]
-    click.echo("\n\n".join(sections))
+    echo("\n\n".join(sections))
 
 
 def _section(kind: str, catalog: Catalog, *, full: bool) -> str:
@@ -66,10 +67,9 @@ def _section(kind: str, catalog: Catalog, *, full: bool) -> str:
 def _wrapped(header: list[str], rows: list[list[str]]) -> list[list[str]]:
     """Wrap the last column to the width of the terminal. Rows are unchanged if stdout is not a terminal."""
     import shutil
-    import sys
     import textwrap
 
-    if not sys.stdout.isatty():
+    if not stdout().isatty():
         return rows
     used = sum(max(len(row[column]) for row in [header, *rows]) + 2 for column in range(len(header) - 1))
     width = max(30, shutil.get_terminal_size().columns - used - 3)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import print_json
+from harness.cli.output import echo, print_json
 
 if TYPE_CHECKING:
     from harness.checks.parity.verdict import ParityVerdict
@@ -75,7 +75,7 @@ def parity(
         if format_ == "text":
             from harness.checks.parity.text import render
 
-            click.echo(render(verdict) + "\n")
+            echo(render(verdict) + "\n")
     _print(verdicts, format_)
     if not all(verdict.passed for verdict in verdicts):
         raise click.exceptions.Exit(1)
@@ -114,4 +114,4 @@ def _print(verdicts: list[ParityVerdict], format_: str) -> None:
     elif format_ == "markdown" or len(verdicts) > 1:
         from harness.checks.parity.text import summary
 
-        click.echo(summary(verdicts))
+        echo(summary(verdicts))

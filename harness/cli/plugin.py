@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted, print_json
+from harness.cli.output import counted, echo, print_json
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def new(name: str, kind: str, output: Path | None) -> None:
             raise UsageError(f"a {what} named {name!r} already exists; choose another name")
     folder = output or Path(name)
     for path in create(name, kind, folder):
-        click.echo(path)
+        echo(path)
     click.echo(f"\nNext:\n  pip install --editable {shlex.quote(str(folder))}\n  harness plugin check {name}", err=True)
 
 
@@ -111,13 +111,13 @@ def list_(format_: str) -> None:
         return
     for row in sorted(rows, key=lambda row: str(row["name"])):
         origin = " ".join(filter(None, (str(row["distribution"]), str(row["version"]))))
-        click.echo(f"{row['name']}  ({origin}: {row['module']})")
+        echo(f"{row['name']}  ({origin}: {row['module']})")
         if row["problem"]:
-            click.echo(f"    NOT LOADED: {row['problem']}")
+            echo(f"    NOT LOADED: {row['problem']}")
         else:
-            click.echo(_filled(", ".join(row["brings"]) or "events only"))
+            echo(_filled(", ".join(row["brings"]) or "events only"))
     for explanation in catalog.conflicts.values():
-        click.echo(f"CONFLICT: {explanation}")
+        echo(f"CONFLICT: {explanation}")
 
 
 def _filled(text: str) -> str:
@@ -156,18 +156,18 @@ def check(which: str | None, format_: str) -> None:
             for finding in check_plugin(ref, catalog, lambda text: status.update(f"checking {text}")):
                 findings.append(finding)
                 if format_ == "text" and finding.passed is False:
-                    click.echo(str(finding))
+                    echo(str(finding))
     broken = sum(finding.passed is False for finding in findings)
     if format_ == "json":
         print_json(findings)
     else:
         reasons = Counter((finding.subject, finding.seen) for finding in findings if finding.passed is None)
         for (subject, reason), count in reasons.items():
-            click.echo(f"not checked: {subject}, {counted(count, 'rule')}: {reason}")
+            echo(f"not checked: {subject}, {counted(count, 'rule')}: {reason}")
         passed = sum(finding.passed is True for finding in findings)
         unchecked = len(findings) - passed - broken
         names = ", ".join(ref.name for ref in chosen)
-        click.echo(f"{names}: {passed} rules passed, {broken} broken, {unchecked} not checked")
+        echo(f"{names}: {passed} rules passed, {broken} broken, {unchecked} not checked")
     if broken:
         raise click.exceptions.Exit(1)
 
@@ -175,13 +175,12 @@ def check(which: str | None, format_: str) -> None:
 def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
     """Return the catalog and the plugins to check. Raises `harness.UsageError` if there are none."""
     from harness.errors import UnknownNameError, UsageError
-    from harness.plugins import discover
     from harness.plugins.find import named
     from harness.plugins.requirements import DISTRIBUTION
 
     if which is not None and which.endswith(".py"):
         wanted = named(which).value
-        catalog = discover([which])
+        catalog = options.loaded([which])
         refs = [ref for ref in _all(catalog) if ref.value == wanted]
         return catalog, refs
     catalog = options.catalog(with_failures=True)

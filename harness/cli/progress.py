@@ -7,11 +7,12 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 
 from harness import api
+from harness.cli.streams import Screen
 from harness.execute.runner import Listener
 from harness.records import (
     DataPrepared,
@@ -43,6 +44,8 @@ def listener(*, quiet: bool) -> Listener:
     """Return a live listener if stderr is a terminal, else a plain one; with `quiet`, one that shows nothing."""
     if quiet:
         return Listener()
+    if sys.stderr is None:
+        return Listener()
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return Live()
     return Plain()
@@ -64,13 +67,14 @@ class Plain(Listener):
 
     def __init__(self) -> None:
         super().__init__()
+        self._screen = Screen(sys.stderr)
         self._prefix = ""
         self._phases: set[str] = set()
         self._warned: set[str] = set()
         self._epoch_shown = self._download_shown = 0.0
 
     def message(self, text: str) -> None:
-        click.echo(text, err=True)
+        click.echo(text, file=self._screen)
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._prefix = f"[{index}/{total}] {title(spec)}: "
@@ -81,21 +85,21 @@ class Plain(Listener):
             if event.epoch < event.epochs and time.monotonic() - self._epoch_shown < _EPOCH_S:
                 return
             self._epoch_shown = time.monotonic()
-            click.echo(self._prefix + describe_epoch(event), err=True)
+            click.echo(self._prefix + describe_epoch(event), file=self._screen)
         elif isinstance(event, Fetching):
             if time.monotonic() - self._download_shown >= _DOWNLOAD_S:
                 self._download_shown = time.monotonic()
-                click.echo(self._prefix + describe_fetching(event), err=True)
+                click.echo(self._prefix + describe_fetching(event), file=self._screen)
         elif isinstance(event, DataPrepared):
             for warning in new_warnings(event, self._warned):
-                click.echo(warning, err=True)
+                click.echo(warning, file=self._screen)
         elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
             self._phases.add(event.phase)  # Phases alternate in each epoch; show each phase only once.
-            click.echo(self._prefix + event.phase, err=True)
+            click.echo(self._prefix + event.phase, file=self._screen)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         super().run_finished(index, total, record)
-        click.echo(self._prefix + describe_result(record), err=True)
+        click.echo(self._prefix + describe_result(record), file=self._screen)
 
 
 class Live(Listener):
@@ -109,7 +113,7 @@ class Live(Listener):
         from rich.console import Console
         from rich.live import Live
 
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or Console(file=cast("IO[str]", Screen(sys.stderr)), highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._index = self._total = 0
         self._spec: RunSpec | None = None
@@ -121,7 +125,9 @@ class Live(Listener):
         self._first_step = 0
 
     def message(self, text: str) -> None:
-        click.echo(text, err=True)
+        from rich.text import Text
+
+        self._console.print(Text(text))
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._index, self._total, self._spec = index, total, spec

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted
+from harness.cli.output import counted, echo
 
 if TYPE_CHECKING:
     from harness.records.store import StoredRun
@@ -118,7 +118,7 @@ def report(
     if reporter.output == "directory":
         _write_site(rendered, comparison, Path(output or ""))
     elif output is None:
-        click.echo(rendered, nl=not rendered.endswith("\n"))
+        echo(rendered, nl=not rendered.endswith("\n"))
     else:
         from harness.records.files import write_whole
 

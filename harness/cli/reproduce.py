@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted, show
+from harness.cli.output import counted, echo, show
 
 if TYPE_CHECKING:
     from harness.records.store import StoredRun
@@ -63,7 +63,7 @@ def reproduce(
         loaded = Store(Path(folder) / RECORDS).load()
     if loaded.problems:
         raise RecordError(f"{bundle}: {loaded.problems[0]}")
-    click.echo(
+    echo(
         f"{bundle}: {counted(len(manifest.files), 'file')} verified against the manifest (SHA-256 {digest}), "
         f"{counted(len(loaded.runs), 'run')}, created by harness {manifest.harness_version}",
         err=format_ == "json",

@@ -51,7 +51,9 @@ class _LazyGroup(SuggestingGroup):
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt:
-            click.echo("\ninterrupted", err=True)
+            from harness.cli.output import say
+
+            say("\ninterrupted")
             ctx.exit(130)
         except OSError as error:
             if error.errno == errno.EPIPE:  # The reader has closed the pipe; click exits silently.
@@ -63,17 +65,19 @@ class _LazyGroup(SuggestingGroup):
             self._report(ctx, error)
 
     def _report(self, ctx: click.Context, error: Exception) -> None:
+        from harness.cli.output import say
+
         expected = isinstance(error, HarnessError)
         if ctx.params["debug"]:
             import traceback
 
-            click.echo(traceback.format_exc(), err=True, nl=False)
+            say(traceback.format_exc().rstrip("\n"))
         elif expected:
-            click.echo(f"Error: {error}", err=True)
+            say(f"Error: {error}")
         else:
             name = type(error).__name__
-            click.echo(f"Error: {name}: {error}", err=True)
-            click.echo("This is a bug. Run `harness --debug ...` for a traceback, and please report it.", err=True)
+            say(f"Error: {name}: {error}")
+            say("This is a bug. Run `harness --debug ...` for a traceback, and please report it.")
         ctx.exit(error.exit_status if isinstance(error, HarnessError) else 1)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted
+from harness.cli.output import counted, echo, say
 
 if TYPE_CHECKING:
     from harness.api import Results
@@ -89,14 +89,19 @@ def run(
     def show(finished: Results) -> None:
         from harness.report.text import render
 
-        click.echo(render(finished.table(price_per_hour=price_per_hour)), nl=False)
+        table = render(finished.table(price_per_hour=price_per_hour))
+        try:
+            echo(table, nl=False)
+        except (OSError, ValueError) as error:  # The exit status reflects the runs, which are saved.
+            if not isinstance(error, BrokenPipeError):
+                say(f"Warning: cannot write the table to stdout: {error}; show it with `harness report`")
         if not quiet:
-            click.echo(f"Saved {counted(len(finished), 'run')} to {store.path}/", err=True)
+            say(f"Saved {counted(len(finished), 'run')} to {store.path}/")
 
     finished = carry_out(
         specs, catalog, store, quiet=quiet, timeout_s=timeout, parity=parity, save_weights=save_weights, show=show
     )
-    if any(isinstance(record.outcome, Failure) for record in finished):
+    if len(finished) < len(specs) or any(isinstance(record.outcome, Failure) for record in finished):
         raise click.exceptions.Exit(1)
 
 
@@ -125,5 +130,5 @@ def _print_plan(specs: tuple[RunSpec, ...]) -> None:
     texts = [
         headers.index(name) for name in ("dataset", "key")
     ]  # Show these columns as text, even if a value looks like a number, such as the key 084e0232.
-    click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts))
-    click.echo(f"\n{counted(len(specs), 'run')} planned; none was started")
+    echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts))
+    echo(f"\n{counted(len(specs), 'run')} planned; none was started")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 from collections.abc import Callable
@@ -67,12 +68,13 @@ class Log:
     `LOG_HEAD_BYTES` + `LOG_TAIL_BYTES`.
 
     The beginning is written at once, and the end when the log is closed. A write that fails, for example because the
-    disk is full, is not an error: the end of the output is also kept in memory, for `tail`. Raises OSError if the file
+    disk is full, is not an error. A file that was removed in the meantime is written again. Raises OSError if the file
     cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = io.FileIO(path, "w")
+        self._path = path
+        self._file = io.FileIO(path, "w+")
         self._head_left = LOG_HEAD_BYTES
         self._tail = bytearray()
         self._unwritten = 0
@@ -109,7 +111,18 @@ class Log:
         if left_out:
             self._write(f"\n[... {left_out} bytes are left out here ...]\n".encode())
         self._write(bytes(self._tail))
-        self._file.close()
+        with self._file, contextlib.suppress(OSError):
+            if not self._path.exists():
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file.seek(0)
+                self._path.write_bytes(self._file.readall() or b"")
+
+    def last(self, size: int) -> str:
+        """Return the end of the output, also if it could not be written to the file."""
+        with contextlib.suppress(OSError, ValueError):
+            self._file.seek(max(0, self._file.seek(0, 2) - size))
+            return ((self._file.readall() or b"") + self._tail)[-size:].decode(errors="replace")
+        return self._tail[-size:].decode(errors="replace")
 
     def _write(self, data: bytes) -> int:
         """Write as much of the data as possible, and return the number of bytes written."""

@@ -152,15 +152,15 @@ def call_in_child(
             lifeline=lifeline,
         )
         if isinstance(answer, FailureFrame) and not ended.timed_out:
-            return msgspec.structs.replace(answer.body, log_tail=failures.tail(log))
+            return msgspec.structs.replace(answer.body, log_tail=failures.last_lines(ended.output))
         if answer is None or ended.timed_out or ended.status != 0:
             oom = failures.kernel_oom_kills() > oom_kills
-            return failures.from_end(ended, timeout_s, log, oom=oom, limit_option=limit_option)
+            return failures.from_end(ended, timeout_s, oom=oom, limit_option=limit_option)
         try:
             result: ResultT = msgspec.json.decode(answer.body, type=typing.get_type_hints(function)["return"])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             message = f"returned an invalid result: {error}"
-            return Failure(kind="bad_result", message=message, log_tail=failures.tail(log))
+            return Failure(kind="bad_result", message=message, log_tail=failures.last_lines(ended.output))
         return result
 
 
@@ -255,9 +255,10 @@ def run_process(
                     end_group(process)
         finally:
             _read(printed.fileno(), kept.feed, _MAX_PIPE_BYTES)  # what the group wrote while it was ended
+            seconds, printed_last = time.monotonic() - start, kept.last(failures.LOG_TAIL_BYTES)
             for note in notes():
                 kept.note(note)
-        return Ended(status, not in_time, time.monotonic() - start, too_long_lines=lines.too_long)
+        return Ended(status, not in_time, seconds, printed_last, lines.too_long)
 
 
 @contextlib.contextmanager

@@ -58,9 +58,9 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
 def end_with_parent(lifeline: int, parent: int) -> None:
     """End this process and its group when the parent dies.
 
-    On Linux, the kernel sends SIGKILL. This works even if no Python code can run, but ends only this process; the
-    guard of `harness.execute.child` ends the group. On every system, a thread also ends the group when `lifeline`, to which the parent never writes, reaches its end. Until then,
-    the thread blocks on a read.
+    On Linux, the kernel sends SIGKILL. This works even if no Python code can run, but ends only this process; the guard
+    of `harness.execute.child` ends the group. On every system, a thread also ends the group when `lifeline`, to which
+    the parent never writes, reaches its end. Until then, the thread blocks on a read.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))

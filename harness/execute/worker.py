@@ -57,6 +57,7 @@ from harness.records import (
     Success,
     TimeToTarget,
 )
+from harness.records.scratch import save as save_file
 from harness.records.store import ARRAYS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class Run:
             check(weights, prepared.request.parameters)
             self.learn(final_weights_digest=digest(weights) if weights else None)
             if self._save_weights and weights:
-                save(self._directory / WEIGHTS, weights)
+                save_file(self._directory, WEIGHTS, lambda path: save(path, weights))
             test = predict(session, data.test, batch_size, outputs)
             validation = predict(session, data.validation, batch_size, outputs)
             evaluated = digest(session.get_weights()) if weights else ""
@@ -252,8 +253,9 @@ class Run:
             parameters=sum(int(np.prod(p.shape)) for p in prepared.request.parameters if p.trainable),
             flops_per_sample=float(prepared.model.flops_per_sample(prepared.request.config, data.info)),
         )
-        arrays = _arrays(trained, inference)
-        np.savez(self._directory / ARRAYS, **arrays, test_outputs=scored.test_outputs, test_targets=data.test.targets)
+        predictions = {"test_outputs": scored.test_outputs, "test_targets": data.test.targets}
+        arrays = _arrays(trained, inference) | predictions
+        save_file(self._directory, ARRAYS, lambda path: np.savez(path, **arrays))
         train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
         infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
         return Success(
