@@ -139,7 +139,7 @@ def call_in_child(
             directory = Path(stack.enter_context(temporary))
         log, job_file = directory / LOG, directory / JOB
         write_json(job_file, job)
-        stack.callback(job_file.unlink, missing_ok=True)
+        stack.callback(_remove, job_file)
         oom_kills = failures.kernel_oom_kills()
         ended = run_process(
             "harness.execute.child_main",
@@ -162,6 +162,11 @@ def call_in_child(
             message = f"returned an invalid result: {error}"
             return Failure(kind="bad_result", message=message, log_tail=failures.last_lines(ended.output))
         return result
+
+
+def _remove(file: Path) -> None:
+    with contextlib.suppress(OSError):  # such as a directory that was replaced by a file
+        file.unlink()
 
 
 @contextlib.contextmanager

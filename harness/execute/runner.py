@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.plugins.events import Events
 from harness.records import EpochEnded, Event, Failure, ParityMark, Provenance, RunRecord, RunSpec
-from harness.records.scratch import spare
+from harness.records.scratch import spares
 from harness.records.store import ARRAYS, LOG, WEIGHTS, Store
 
 DEFAULT_TIMEOUT_S = 3600.0
@@ -183,8 +184,9 @@ def run_one(
         wall_s = time.monotonic() - start
         if isinstance(returned, Failure):
             for name in (ARRAYS, WEIGHTS):
-                for directory in (scratch, spare(scratch)):
-                    (directory / name).unlink(missing_ok=True)  # may be incomplete
+                for directory in (scratch, *spares(scratch)):
+                    with contextlib.suppress(OSError):
+                        (directory / name).unlink()  # may be incomplete
             returned = RunRecord(
                 run_id="",
                 key="",

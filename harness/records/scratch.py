@@ -36,23 +36,32 @@ def scratch(results: Path) -> Iterator[Path]:
         _reserve(path / RESERVE)
         yield path
     finally:
-        for left in (path, spare(path)):
+        for left in (path, *spares(path)):
             shutil.rmtree(left, ignore_errors=True)
         os.close(lock)
 
 
-def spare(scratch: Path) -> Path:
-    """Return the directory in which a run's process saves a file that it cannot save in `scratch`."""
-    return Path(tempfile.gettempdir(), f"harness-spare{scratch.name}")
+def places() -> list[Path]:
+    """Return the directories in which files are saved that cannot be saved in the results directory."""
+    # tempfile.gettempdir() depends on which directories are full at the time of the call.
+    found = [Path(os.environ.get("TMPDIR") or "/tmp"), Path("/tmp"), Path("/var/tmp")]
+    with contextlib.suppress(RuntimeError):
+        found.append(Path.home())
+    return list(dict.fromkeys(found))
+
+
+def spares(scratch: Path) -> list[Path]:
+    """Return the directories in which a run's process saves a file that it cannot save in `scratch`."""
+    return [place / f"harness-spare{scratch.name}" for place in places()]
 
 
 def save(directory: Path, name: str, write: Callable[[Path], object]) -> None:
-    """Call ``write(directory / name)``. If it fails, write to the spare directory. Raises the first OSError.
+    """Call ``write(directory / name)``. If it fails, write to a spare directory. Raises the first OSError.
 
     A directory that was removed is created again.
     """
     errors = []
-    for place in (directory, spare(directory)):
+    for place in (directory, *spares(directory)):
         try:
             place.mkdir(parents=True, exist_ok=True)
             write(place / name)
@@ -66,9 +75,9 @@ def save(directory: Path, name: str, write: Callable[[Path], object]) -> None:
 
 
 def collect(scratch: Path) -> None:
-    """Move the files in the spare directory to `scratch`, which is created again if it was removed. Raises OSError."""
+    """Move the files in the spare directories to `scratch`, which is created again if necessary. Raises OSError."""
     scratch.mkdir(parents=True, exist_ok=True)
-    for file in _files(spare(scratch)):
+    for file in (file for spare in spares(scratch) for file in _files(spare)):
         _copy(file, scratch)
         file.unlink()
 
@@ -78,7 +87,7 @@ def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
 
     Returns the new results directory, which contains the run as `name`, or None if no place can be written.
     """
-    for place in dict.fromkeys((tempfile.gettempdir(), "/var/tmp", str(Path.home()), ".")):
+    for place in places():
         made = None
         try:
             made = Path(tempfile.mkdtemp(prefix=RESCUED, dir=place)).absolute()
@@ -89,7 +98,7 @@ def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
             if made is not None:
                 shutil.rmtree(made, ignore_errors=True)
             continue
-        for file in (*_files(scratch), *_files(spare(scratch))):
+        for file in (file for left in (scratch, *spares(scratch)) for file in _files(left)):
             if file.name != "record.json":
                 with contextlib.suppress(OSError):
                     _copy(file, run)
@@ -110,8 +119,8 @@ def _remove_unlocked(path: Path) -> None:
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
-            shutil.rmtree(spare(path), ignore_errors=True)
+            for left in (path, *spares(path)):
+                shutil.rmtree(left, ignore_errors=True)
         finally:
             os.close(lock)
 

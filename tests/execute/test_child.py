@@ -293,6 +293,12 @@ def test_call_returns_the_result_and_reports_events(function: Any, call: Callabl
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "log.txt"]
 
 
+def test_events_from_several_threads_arrive_complete(call: Callable[..., Any]) -> None:
+    events: list[functions.Text] = []
+    call(functions.send_from_threads, event_type=functions.Text, on_event=events.append)
+    assert sorted(event.text for event in events) == sorted(str(n) * 100_000 for n in (1, 2, 3) for _ in range(20))
+
+
 @pytest.mark.parametrize(("users", "expected"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST", "FASTEST_FIRST")])
 def test_child_numbers_gpus_in_bus_order_unless_the_user_chose_another(
     call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, users: str | None, expected: str
