@@ -40,9 +40,11 @@ def echo(text: object, *, nl: bool = True) -> None:
 
 
 def say(text: str) -> None:
-    """Print a message to stderr, unless stderr cannot be written."""
+    """Print a message to stderr, unless stderr cannot be written within a few seconds."""
+    from harness.cli.streams import Screen
+
     with contextlib.suppress(OSError, ValueError):
-        click.echo(text, err=True)
+        click.echo(text, file=Screen(sys.stderr, wait_s=3.0))
 
 
 def show(value: T, format_: str, render: Callable[[T], str]) -> None:

@@ -49,23 +49,23 @@ def discard(fd: int) -> None:
 
 
 class Screen:
-    """The stream for progress, which is stderr. Text that cannot be written without waiting is discarded.
+    """The stream for progress, which is stderr. Text that cannot be written within `wait_s` seconds is discarded.
 
     A terminal that is stopped with Ctrl-S, or a pipe that is not read, would otherwise stop the process that enforces
     the time limit of a run.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, wait_s: float = 0.0) -> None:
         import select  # not needed by most commands
 
-        self._stream = stream
+        self._stream, self._wait_ms = stream, 1000 * wait_s
         self._poll: select.poll | None = None
         with contextlib.suppress(OSError, ValueError):
             self._poll = select.poll()
             self._poll.register(stream.fileno(), select.POLLOUT)
 
     def write(self, text: str) -> int:
-        if self._poll is None or self._poll.poll(0):
+        if self._poll is None or self._poll.poll(self._wait_ms):
             self._stream.write(text)
             self._stream.flush()
         return len(text)

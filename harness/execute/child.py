@@ -272,7 +272,7 @@ def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
 
     Without a shell, nothing is started.
     """
-    script = "trap '' HUP INT TERM; read -r _; kill -KILL -- \"-$1\""
+    script = "trap '' HUP INT TERM; read -r _; kill -s KILL -- \"-$1\""
     try:
         guard = subprocess.Popen(
             ["/bin/sh", "-c", script, "harness-guard", str(group)],
