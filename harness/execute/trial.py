@@ -17,7 +17,7 @@ from harness.plugins.code import digest
 from harness.plugins.failures import PluginFailure
 from harness.plugins.find import core
 from harness.plugins.load import load
-from harness.plugins.threads import limit_s
+from harness.plugins.threads import limit_s, limit_text
 from harness.records import Failure, PluginRef
 
 # `harness.execute.child` is imported when a trial is needed, which is rare.
@@ -37,15 +37,16 @@ class TrialJob(Struct, frozen=True, kw_only=True):
 
 
 class Trying(Struct, frozen=True):
-    """Event that is sent before a plugin is loaded."""
+    """Event that is sent before a plugin is loaded, and again if it does not load in time."""
 
     index: int
+    problem: str = ""
 
 
 def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
-    """Return the plugins that end the process that loads them, with the reasons.
+    """Return the plugins that end the process that loads them or do not return, with the reasons.
 
-    Code that did not do so before, according to its digest, is not tried again. Exceptions are not a reason; they do no
+    Code that did return before, according to its digest, is not tried again. Exceptions are not a reason; they do no
     harm when a plugin is loaded.
     """
     known = _known()
@@ -57,7 +58,7 @@ def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
         done, message = _try(untried)
         survived += [keys[ref] for ref in untried[:done] if keys[ref]]
         if message:
-            failures.append(PluginFailure(untried[done], f"it ended the process that loaded it: {message}"))
+            failures.append(PluginFailure(untried[done], message))
             done += 1
         untried = untried[done:]
     if survived:
@@ -66,10 +67,15 @@ def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
 
 
 def _try(refs: Sequence[PluginRef]) -> tuple[int, str]:
-    """Load plugins in a child. Return how many were loaded, or tried in vain, and how the next one ended the child."""
+    """Load plugins in a child. Return how many were loaded, also in vain, and the problem of the next one, if any."""
     from harness.execute.child import call_in_child
 
-    tried = [0]
+    last = Trying(0)
+
+    def on_event(event: Trying) -> None:
+        nonlocal last
+        last = event
+
     job = TrialJob(plugins=tuple(refs), path=tuple(sys.path), arguments=tuple(sys.argv))
     answer = call_in_child(
         load_each,
@@ -77,11 +83,12 @@ def _try(refs: Sequence[PluginRef]) -> tuple[int, str]:
         timeout_s=limit_s() * (len(refs) + 1) + 60,
         environment={},
         event_type=Trying,
-        on_event=lambda event: tried.append(event.index),
+        on_event=on_event,
     )
     if not isinstance(answer, Failure):
         return len(refs), ""
-    return tried[-1], answer.message.removesuffix(" but returned no result")
+    ended = f"it ended the process that loaded it: {answer.message.removesuffix(' but returned no result')}"
+    return last.index, last.problem or ended
 
 
 def load_each(job: TrialJob, context: object) -> None:
@@ -92,7 +99,10 @@ def load_each(job: TrialJob, context: object) -> None:
     sys.path[:], sys.argv[:] = job.path, job.arguments
     for index, ref in enumerate(job.plugins):
         context.send(Trying(index))
-        load([ref])
+        problems = [failure.message for failure in load([ref]).failures if failure.ref == ref]
+        if problems == [limit_text("load", limit_s())]:
+            context.send(Trying(index, problems[0]))
+            os._exit(1)  # The thread that still loads the plugin may do anything, such as hold a lock.
 
 
 def _key(ref: PluginRef) -> str:
