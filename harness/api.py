@@ -204,6 +204,7 @@ def run(
         results.to_frame()
     """
     from harness.data.checkpoint import locate
+    from harness.execute.trial import crashing
     from harness.plan.expand import expand_all
     from harness.plan.overrides import as_overrides
     from harness.plan.selection import Selection
@@ -230,7 +231,7 @@ def run(
         }
     )
     sources = tuple(plugins)
-    catalog = discover(sources)
+    catalog = discover(sources, crashing)
     check_loaded(sources, catalog)
     specs = expand_all([selection.resolved(locate)], catalog)
     return carry_out(specs, catalog, Store(results_dir(results)), parity=parity, timeout_s=timeout_s)
@@ -257,9 +258,9 @@ def carry_out(
     """
     from harness.checks.parity.check import marks_for
     from harness.checks.parity.verdict import load as load_verdicts
-    from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, check_limit, run_all
+    from harness.execute.runner import DEFAULT_TIMEOUT_S, Guarded, Listener, check_limit, run_all
 
-    listener = listener or Listener()
+    listener = Guarded(listener or Listener())
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     try:
         marks = None
@@ -306,6 +307,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
     """
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import UsageError
+    from harness.execute.trial import crashing
     from harness.plugins import discover
     from harness.records.store import Store, results_dir
 
@@ -317,5 +319,5 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
         [run.record for run in loaded.runs],
         loaded.problems,
         load_verdicts(directory).values(),
-        [provided.value for provided in discover().metrics.values()],
+        [provided.value for provided in discover((), crashing).metrics.values()],
     )

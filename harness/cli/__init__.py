@@ -5,6 +5,11 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line. Exits with status 0, 1 (a failure), 2 (invalid usage) or 130 (interrupted)."""
+    from harness.cli import streams
     from harness.cli.root import cli
 
-    cli(prog_name="harness")
+    streams.prepare()
+    try:
+        cli(prog_name="harness")
+    finally:
+        streams.finish()

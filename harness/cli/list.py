@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import echo
+from harness.cli.output import echo, stdout
 
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
@@ -67,10 +67,9 @@ def _section(kind: str, catalog: Catalog, *, full: bool) -> str:
 def _wrapped(header: list[str], rows: list[list[str]]) -> list[list[str]]:
     """Wrap the last column to the width of the terminal. Rows are unchanged if stdout is not a terminal."""
     import shutil
-    import sys
     import textwrap
 
-    if not sys.stdout.isatty():
+    if not stdout().isatty():
         return rows
     used = sum(max(len(row[column]) for row in [header, *rows]) + 2 for column in range(len(header) - 1))
     width = max(30, shutil.get_terminal_size().columns - used - 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -85,15 +85,28 @@ def _keep_plugins(ctx: click.Context, _param: click.Parameter, values: tuple[str
 def catalog(*, with_failures: bool = False) -> Catalog:
     """Return the catalog of the installed plugins and those passed with ``--plugin``.
 
-    Raises `harness.PluginError` if a plugin passed with ``--plugin`` fails to load, unless `with_failures` is true.
+    From here on, plugins cannot write to stdout or end this process with `os._exit`. Raises `harness.PluginError` if a
+    plugin passed with ``--plugin`` fails to load, unless `with_failures` is true.
     """
-    from harness.plugins import check_loaded, discover
+    from harness.plugins import check_loaded
 
     extra = click.get_current_context().meta.get("harness.plugins", ())
-    discovered = discover(extra)
+    discovered = loaded(extra)
     if not with_failures:
         check_loaded(extra, discovered)
     return discovered
+
+
+def loaded(extra: Iterable[str]) -> Catalog:
+    """Return the catalog of the installed plugins and `extra`. It contains the reasons why plugins are not loaded."""
+    from harness.cli.output import reserve_stdout
+    from harness.execute.trial import crashing
+    from harness.plugins import discover
+    from harness.plugins.containment import refuse_exit
+
+    reserve_stdout()
+    refuse_exit(whole_process=True)
+    return discover(extra, crashing)
 
 
 def with_default(text: str, default: str) -> str:

@@ -5,10 +5,11 @@ Texts may contain names from untrusted files. They are cleaned here, so that the
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, TextIO, TypeVar, cast
 
 import click
 
@@ -19,15 +20,49 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_STDOUT = "harness.stdout"
+
+
+def reserve_stdout() -> None:
+    """Let only `echo` write to stdout until the command ends. What plugins print goes to stderr."""
+    context = click.get_current_context()
+    if _STDOUT in context.meta:
+        return
+    context.meta[_STDOUT] = real = sys.stdout
+    sys.stdout = sys.stderr
+
+    def restore() -> None:
+        sys.stdout = real
+
+    context.find_root().call_on_close(restore)
+
+
+def stdout() -> TextIO:
+    """Return stdout, also if it is reserved."""
+    context = click.get_current_context(silent=True)
+    return cast("TextIO", context.meta.get(_STDOUT, sys.stdout)) if context else sys.stdout
+
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
     """Print text for people to stdout, or to stderr if `err` is true; see `harness.records.printing.clean`."""
-    click.echo(clean(str(text)), err=err, nl=nl)
+    if err:
+        say(str(text), nl=nl)
+    else:
+        click.echo(clean(str(text)), file=stdout(), nl=nl)
+
+
+def say(text: str, *, nl: bool = True) -> None:
+    """Print a message to stderr, unless stderr cannot be written within a few seconds."""
+    from harness.cli.streams import Screen
+
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(clean(text), file=cast("IO[str]", Screen(sys.stderr, wait_s=3.0)), nl=nl)
 
 
 def echo_data(text: str, *, nl: bool = True) -> None:
     """Print data for programs, such as CSV, to stdout: exactly to a pipe or file, and cleaned to a terminal."""
-    click.echo(clean(text) if sys.stdout.isatty() else text, nl=nl, color=True)  # click would remove escape sequences
+    out = stdout()
+    click.echo(clean(text) if out.isatty() else text, file=out, nl=nl, color=True)  # click would remove escape codes
 
 
 def console() -> Console:
@@ -35,13 +70,15 @@ def console() -> Console:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
+    from harness.cli.streams import Screen
+
     class CleanConsole(Console):
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
             for segment in super().render(renderable, options):
                 text, style, control = segment
                 yield segment if control else Segment(clean(text), style)
 
-    return CleanConsole(stderr=True, highlight=False)
+    return CleanConsole(file=cast("IO[str]", Screen(sys.stderr)), highlight=False)
 
 
 @contextmanager
@@ -66,7 +103,7 @@ def print_json(value: object) -> None:
     """Print `value`, such as a record or a list of records, as indented JSON."""
     import msgspec
 
-    click.echo(escape_json(msgspec.json.format(msgspec.json.encode(value), indent=1).decode()))
+    echo_data(escape_json(msgspec.json.format(msgspec.json.encode(value), indent=1).decode()))
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -174,13 +174,12 @@ def check(which: str | None, format_: str) -> None:
 def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
     """Return the catalog and the plugins to check. Raises `harness.UsageError` if there are none."""
     from harness.errors import UnknownNameError, UsageError
-    from harness.plugins import discover
     from harness.plugins.find import named
     from harness.plugins.requirements import DISTRIBUTION
 
     if which is not None and which.endswith(".py"):
         wanted = named(which).value
-        catalog = discover([which])
+        catalog = options.loaded([which])
         refs = [ref for ref in _all(catalog) if ref.value == wanted]
         return catalog, refs
     catalog = options.catalog(with_failures=True)

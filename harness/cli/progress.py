@@ -9,8 +9,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from harness import api
-from harness.cli.output import console, echo
+from harness.cli.output import console
+from harness.cli.streams import Screen
 from harness.execute.runner import Listener
 from harness.records import (
     DataPrepared,
@@ -23,6 +26,7 @@ from harness.records import (
     RunRecord,
     RunSpec,
 )
+from harness.records.printing import clean
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -41,6 +45,8 @@ _DOWNLOAD_S = 10.0
 def listener(*, quiet: bool) -> Listener:
     """Return a live listener if stderr is a terminal, else a plain one; with `quiet`, one that shows nothing."""
     if quiet:
+        return Listener()
+    if sys.stderr is None:
         return Listener()
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return Live()
@@ -63,13 +69,14 @@ class Plain(Listener):
 
     def __init__(self) -> None:
         super().__init__()
+        self._screen = Screen(sys.stderr)
         self._prefix = ""
         self._phases: set[str] = set()
         self._warned: set[str] = set()
         self._epoch_shown = self._download_shown = 0.0
 
     def message(self, text: str) -> None:
-        echo(text, err=True)
+        click.echo(clean(text), file=self._screen)
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._prefix = f"[{index}/{total}] {title(spec)}: "
@@ -80,21 +87,21 @@ class Plain(Listener):
             if event.epoch < event.epochs and time.monotonic() - self._epoch_shown < _EPOCH_S:
                 return
             self._epoch_shown = time.monotonic()
-            echo(self._prefix + describe_epoch(event), err=True)
+            click.echo(clean(self._prefix + describe_epoch(event)), file=self._screen)
         elif isinstance(event, Fetching):
             if time.monotonic() - self._download_shown >= _DOWNLOAD_S:
                 self._download_shown = time.monotonic()
-                echo(self._prefix + describe_fetching(event), err=True)
+                click.echo(clean(self._prefix + describe_fetching(event)), file=self._screen)
         elif isinstance(event, DataPrepared):
             for warning in new_warnings(event, self._warned):
-                echo(warning, err=True)
+                click.echo(clean(warning), file=self._screen)
         elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
             self._phases.add(event.phase)  # Phases alternate in each epoch; show each phase only once.
-            echo(self._prefix + event.phase, err=True)
+            click.echo(clean(self._prefix + event.phase), file=self._screen)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         super().run_finished(index, total, record)
-        echo(self._prefix + describe_result(record), err=True)
+        click.echo(clean(self._prefix + describe_result(record)), file=self._screen)
 
 
 class Live(Listener):
@@ -119,7 +126,9 @@ class Live(Listener):
         self._first_step = 0
 
     def message(self, text: str) -> None:
-        echo(text, err=True)
+        from rich.text import Text
+
+        self._console.print(Text(text))
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._index, self._total, self._spec = index, total, spec

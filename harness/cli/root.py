@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from harness.cli.options import SuggestingGroup
-from harness.cli.output import clean_click_errors, echo
+from harness.cli.output import clean_click_errors
 from harness.errors import HarnessError
 
 _COMMANDS = {
@@ -64,7 +64,9 @@ class _LazyGroup(SuggestingGroup):
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except KeyboardInterrupt:
-            echo("\ninterrupted", err=True)
+            from harness.cli.output import say
+
+            say("\ninterrupted")
             ctx.exit(130)
         except OSError as error:
             if error.errno == errno.EPIPE:  # The reader has closed the pipe; click exits silently.
@@ -78,17 +80,19 @@ class _LazyGroup(SuggestingGroup):
             self._report(ctx, error)
 
     def _report(self, ctx: click.Context, error: Exception) -> None:
+        from harness.cli.output import say
+
         expected = isinstance(error, HarnessError)
         if ctx.params["debug"]:
             import traceback
 
-            echo(traceback.format_exc(), err=True, nl=False)
+            say(traceback.format_exc().rstrip("\n"))
         elif expected:
-            echo(f"Error: {error}", err=True)
+            say(f"Error: {error}")
         else:
             name = type(error).__name__
-            echo(f"Error: {name}: {error}", err=True)
-            echo("This is a bug. Run `harness --debug ...` for a traceback, and please report it.", err=True)
+            say(f"Error: {name}: {error}")
+            say("This is a bug. Run `harness --debug ...` for a traceback, and please report it.")
         ctx.exit(error.exit_status if isinstance(error, HarnessError) else 1)
 
 

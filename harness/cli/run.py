@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted, echo
+from harness.cli.output import counted, echo, say
 
 if TYPE_CHECKING:
     from harness.api import Results
@@ -89,14 +89,19 @@ def run(
     def show(finished: Results) -> None:
         from harness.report.text import render
 
-        echo(render(finished.table(price_per_hour=price_per_hour)), nl=False)
+        table = render(finished.table(price_per_hour=price_per_hour))
+        try:
+            echo(table, nl=False)
+        except (OSError, ValueError) as error:  # The exit status reflects the runs, which are saved.
+            if not isinstance(error, BrokenPipeError):
+                say(f"Warning: cannot write the table to stdout: {error}; show it with `harness report`")
         if not quiet:
-            echo(f"Saved {counted(len(finished), 'run')} to {store.path}/", err=True)
+            say(f"Saved {counted(len(finished), 'run')} to {store.path}/")
 
     finished = carry_out(
         specs, catalog, store, quiet=quiet, timeout_s=timeout, parity=parity, save_weights=save_weights, show=show
     )
-    if any(isinstance(record.outcome, Failure) for record in finished):
+    if len(finished) < len(specs) or any(isinstance(record.outcome, Failure) for record in finished):
         raise click.exceptions.Exit(1)
 
 

@@ -6,11 +6,15 @@ passes a job, a `msgspec.Struct`, to a function and returns the function's resul
 and `run_program` runs a short external program.
 
 The channel is a private pipe of JSON lines. Each line is a frame: any number of events, then a result or a failure.
-Lines that are not valid frames, such as output written by a plugin, are ignored.
+Lines that are not valid frames, such as output written by a plugin, are ignored. The child's output is a second pipe,
+which the parent writes to the log. The parent stops reading both when the child ends, also if another process holds
+them open; `harness.execute.channel` limits what it keeps.
 
 A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect this, the child watches the
 *lifeline*, a pipe whose other end is open only in the parent. On Linux the kernel also kills the child
 (``PR_SET_PDEATHSIG``) when the thread that started it ends, so the same thread must start the child and wait for it.
+The kernel does not kill the processes that the child started, so a *guard*, a small shell, also waits for the end of
+the lifeline and then kills the child's process group.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.execute import failures
+from harness.execute.channel import EventLimit, Lines, Log
 from harness.execute.failures import Ended
 from harness.records import Failure
 from harness.records.store import LOG, write_json
@@ -45,8 +50,9 @@ DEFAULT_ENVIRONMENT = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 ``cuda:N`` is the same GPU in every framework and in NVML."""
 TERM_WAIT_S = 5.0
 """Time between SIGTERM and SIGKILL when a process group is ended, in seconds."""
-MAX_LINE_BYTES = 64 * 2**20
-"""Maximum length of a line on the channel; longer lines are ignored."""
+KILL_WAIT_S = 30.0
+"""Time to wait for the end of a process after SIGKILL, which a process that is blocked in the kernel delays, in
+seconds."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
 """Upper bound on a pipe's capacity, and on the number of bytes read after a child has ended. These bytes include
@@ -54,6 +60,9 @@ everything that the child wrote, but not the endless output of a process that ou
 
 JobT = TypeVar("JobT", bound=Struct)
 ResultT = TypeVar("ResultT")
+
+_EVENT = b'{"type":"event"'
+"""Beginning of an event frame, as `harness.execute.child_main` writes it."""
 
 
 @dataclass(frozen=True)
@@ -104,18 +113,25 @@ def call_in_child(
     `lifeline` reaches its end; by default, this pipe is created here. Raises `harness.RecordError` if the job cannot be
     written.
     """
-    answers: list[ResultFrame | FailureFrame] = []
+    answer: ResultFrame | FailureFrame | None = None
+    limit = EventLimit()
 
     def on_line(line: bytes) -> None:
+        nonlocal answer
+        if line.startswith(_EVENT) and not limit.admits():
+            return
         try:
             frame = msgspec.json.decode(line, type=EventFrame | ResultFrame | FailureFrame)
             event = msgspec.json.decode(frame.body, type=event_type) if isinstance(frame, EventFrame) else None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         if not isinstance(frame, EventFrame):
-            answers.append(frame)
+            answer = frame
         elif on_event is not None:
             on_event(event)
+
+    def notes() -> list[str]:
+        return [f"{limit.dropped} events were dropped, because there were too many"] if limit.dropped else []
 
     with contextlib.ExitStack() as stack:
         if directory is None:
@@ -123,7 +139,7 @@ def call_in_child(
             directory = Path(stack.enter_context(temporary))
         log, job_file = directory / LOG, directory / JOB
         write_json(job_file, job)
-        stack.callback(job_file.unlink, missing_ok=True)
+        stack.callback(_remove, job_file)
         oom_kills = failures.kernel_oom_kills()
         ended = run_process(
             "harness.execute.child_main",
@@ -131,21 +147,26 @@ def call_in_child(
             log=log,
             timeout_s=timeout_s,
             on_line=on_line,
+            notes=notes,
             environment=environment,
             lifeline=lifeline,
         )
-        answer = answers[-1] if answers and not ended.timed_out else None
-        if isinstance(answer, FailureFrame):
-            return msgspec.structs.replace(answer.body, log_tail=failures.tail(log))
-        if answer is None or ended.status != 0:
+        if isinstance(answer, FailureFrame) and not ended.timed_out:
+            return msgspec.structs.replace(answer.body, log_tail=failures.last_lines(ended.output))
+        if answer is None or ended.timed_out or ended.status != 0:
             oom = failures.kernel_oom_kills() > oom_kills
-            return failures.from_end(ended, timeout_s, log, oom=oom, limit_option=limit_option)
+            return failures.from_end(ended, timeout_s, oom=oom, limit_option=limit_option)
         try:
             result: ResultT = msgspec.json.decode(answer.body, type=typing.get_type_hints(function)["return"])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             message = f"returned an invalid result: {error}"
-            return Failure(kind="bad_result", message=message, log_tail=failures.tail(log))
+            return Failure(kind="bad_result", message=message, log_tail=failures.last_lines(ended.output))
         return result
+
+
+def _remove(file: Path) -> None:
+    with contextlib.suppress(OSError):  # such as a directory that was replaced by a file
+        file.unlink()
 
 
 @contextlib.contextmanager
@@ -199,18 +220,23 @@ def run_process(
     timeout_s: float,
     on_line: Callable[[bytes], None],
     environment: Mapping[str, str],
+    notes: Callable[[], list[str]] = list,
     lifeline: io.FileIO | None = None,
 ) -> Ended:
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
     CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
+    `notes` returns the lines to add to the log at the end.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         received, channel = map(stack.enter_context, _pipe())
+        printed, output = map(stack.enter_context, _pipe())
+        for pipe in (received, printed):
+            os.set_blocking(pipe.fileno(), False)
         if lifeline is None:
             lifeline, _held = map(stack.enter_context, _pipe())
-        output = stack.enter_context(log.open("wb"))
+        kept = stack.enter_context(Log(log))
         passed = (channel.fileno(), lifeline.fileno())
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments, *map(str, passed), str(os.getpid())],
@@ -221,12 +247,50 @@ def run_process(
             pass_fds=passed,
             start_new_session=True,
         )
+        lines = Lines(on_line)
+        readers = {received.fileno(): lines.feed, printed.fileno(): kept.feed}
         try:
-            channel.close()
-            in_time = _listen(process, received.fileno(), start + timeout_s, _Lines(on_line))
-            return Ended(process.wait() if in_time else end_group(process), not in_time, time.monotonic() - start)
+            with _guard(process.pid, lifeline):
+                try:
+                    channel.close()
+                    output.close()
+                    in_time = _listen(process, readers, start + timeout_s)
+                    status = process.wait() if in_time else end_group(process)
+                finally:
+                    end_group(process)
         finally:
-            end_group(process)
+            _read(printed.fileno(), kept.feed, _MAX_PIPE_BYTES)  # what the group wrote while it was ended
+            seconds, printed_last = time.monotonic() - start, kept.last(failures.LOG_TAIL_BYTES)
+            for note in notes():
+                kept.note(note)
+        return Ended(status, not in_time, seconds, printed_last, lines.too_long)
+
+
+@contextlib.contextmanager
+def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
+    """Start a shell that kills a process group when `lifeline` reaches its end, and end the shell with the context.
+
+    Without a shell, nothing is started.
+    """
+    script = "trap '' HUP INT TERM; read -r _; kill -s KILL -- \"-$1\""
+    try:
+        guard = subprocess.Popen(
+            ["/bin/sh", "-c", script, "harness-guard", str(group)],
+            stdin=lifeline,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        guard.kill()
+        guard.wait()
 
 
 def _pipe() -> tuple[io.FileIO, io.FileIO]:
@@ -239,31 +303,15 @@ def _pipe() -> tuple[io.FileIO, io.FileIO]:
     return io.FileIO(reading, "r"), io.FileIO(writing, "w")
 
 
-class _Lines:
-    """A splitter that passes on complete lines, except empty lines and lines longer than `MAX_LINE_BYTES`."""
-
-    def __init__(self, on_line: Callable[[bytes], None]) -> None:
-        self._on_line = on_line
-        self._rest = bytearray()
-
-    def feed(self, data: bytes) -> None:
-        *ends, rest = data.split(b"\n")
-        for end in ends:
-            self._extend(end)
-            if 0 < len(self._rest) <= MAX_LINE_BYTES:
-                self._on_line(bytes(self._rest))
-            self._rest.clear()
-        self._extend(rest)
-
-    def _extend(self, data: bytes) -> None:
-        self._rest += data[: MAX_LINE_BYTES + 1 - len(self._rest)]
+Readers = Mapping[int, Callable[[bytes], None]]
+"""Functions that receive what is read, by file descriptor."""
 
 
-def _listen(process: subprocess.Popen[bytes], fd: int, deadline: float, lines: _Lines) -> bool:
-    """Read lines until the process ends (return True) or the deadline passes (return False)."""
-    os.set_blocking(fd, False)
+def _listen(process: subprocess.Popen[bytes], readers: Readers, deadline: float) -> bool:
+    """Read until the process ends (return True) or the deadline passes (return False)."""
     with selectors.DefaultSelector() as selector, _exit_signal(process) as exit_fd:
-        selector.register(fd, selectors.EVENT_READ)
+        for fd in readers:
+            selector.register(fd, selectors.EVENT_READ)
         if exit_fd is not None:
             selector.register(exit_fd, selectors.EVENT_READ)
         while (remaining := deadline - time.monotonic()) > 0:
@@ -272,19 +320,27 @@ def _listen(process: subprocess.Popen[bytes], fd: int, deadline: float, lines: _
             longest_s = 3600 if exit_fd is not None else 0.5
             ready = {key.fd for key, _ in selector.select(min(longest_s, remaining))}
             ended = process.poll() is not None
-            unread = _MAX_PIPE_BYTES if ended else 1
-            while fd in selector.get_map() and (fd in ready or ended) and unread > 0:
-                try:
-                    data = os.read(fd, 1 << 16)
-                except BlockingIOError:
-                    break
-                if not data:
+            for fd, feed in readers.items():
+                open_ = fd in selector.get_map()
+                if open_ and (fd in ready or ended) and _read(fd, feed, _MAX_PIPE_BYTES if ended else 1):
                     selector.unregister(fd)
-                lines.feed(data)
-                unread -= len(data)
             if ended:
                 return True
         return False
+
+
+def _read(fd: int, feed: Callable[[bytes], None], unread: int) -> bool:
+    """Read a non-blocking descriptor until it is empty or `unread` bytes are read. Return True at its end."""
+    while unread > 0:
+        try:
+            data = os.read(fd, 1 << 16)
+        except BlockingIOError:
+            break
+        if not data:
+            return True
+        feed(data)
+        unread -= len(data)
+    return False
 
 
 @contextlib.contextmanager
@@ -310,9 +366,13 @@ def end_group(process: subprocess.Popen[bytes]) -> int:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
+                os.killpg(process.pid, signal.SIGCONT)  # a stopped process receives no other signal
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(TERM_WAIT_S)
     finally:  # A second Ctrl-C interrupts the wait; end the group in this case too.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-    return process.wait()
+    try:
+        return process.wait(KILL_WAIT_S)
+    except subprocess.TimeoutExpired:
+        return -signal.SIGKILL

@@ -31,11 +31,14 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
     os.set_inheritable(channel, False)
     os.set_inheritable(lifeline, False)
 
+    sending = threading.RLock()  # reentrant, because a signal handler may also send
+
     def send(frame: Struct) -> None:
         # The first newline ends an incomplete line that a plugin may have written to the channel.
         unsent = memoryview(b"\n" + msgspec.json.encode(frame) + b"\n")
-        while unsent:
-            unsent = unsent[os.write(channel, unsent) :]
+        with sending:  # Threads of a plugin may send at the same time; a long frame is written in several parts.
+            while unsent:
+                unsent = unsent[os.write(channel, unsent) :]
 
     def send_event(event: Struct) -> None:
         send(EventFrame(msgspec.Raw(msgspec.json.encode(event))))
@@ -55,9 +58,9 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
 def end_with_parent(lifeline: int, parent: int) -> None:
     """End this process and its group when the parent dies.
 
-    On Linux, the kernel sends SIGKILL. This works even if no Python code can run, but ends only this process. On every
-    system, a thread also ends the group when `lifeline`, to which the parent never writes, reaches its end. Until then,
-    the thread blocks on a read.
+    On Linux, the kernel sends SIGKILL. This works even if no Python code can run, but ends only this process; the guard
+    of `harness.execute.child` ends the group. On every system, a thread also ends the group when `lifeline`, to which
+    the parent never writes, reaches its end. Until then, the thread blocks on a read.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))

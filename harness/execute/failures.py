@@ -14,8 +14,10 @@ from harness.records import Failure, FailureKind
 if TYPE_CHECKING:
     from harness.interfaces import Backend
 
-LOG_TAIL_LINES = 40
-"""Number of lines from the end of the log that a failure contains."""
+_NO_MEMORY = ("MemoryError", "  what():  std::bad_alloc", "Fatal Python error: _PyErr_NoMemory")
+"""Beginnings of the last lines of a process that could not allocate memory, in Python and C++."""
+LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
+"""Maximum number of lines, and of bytes, from the end of the log that a failure contains."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class Ended:
     timed_out: bool
     seconds: float
     """Duration of the process, in seconds."""
+    output: str = ""
+    """End of the output of the process, at most `LOG_TAIL_BYTES`."""
+    too_long_lines: int = 0
+    """Number of messages that were ignored because they exceed the limit on their length."""
 
     @property
     def how(self) -> str:
@@ -54,14 +60,14 @@ def from_exception(error: Exception, backend: Backend | None = None, phase: str 
     return Failure(kind=kind, message=text.splitlines()[0][:500], phase=phase)
 
 
-def from_end(ended: Ended, timeout_s: float, log: Path, *, oom: bool = False, limit_option: str = "") -> Failure:
+def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option: str = "") -> Failure:
     """Return the failure of a child that ended without a result.
 
     `oom` is true if the kernel killed a process for lack of memory while the child was running. `limit_option` is the
     command-line option that sets `timeout_s`.
     """
     kind: FailureKind = "crash"
-    last_lines = tail(log)
+    log_tail = last_lines(ended.output)
     if ended.timed_out:
         hint = f"; raise the limit with {limit_option}" if limit_option else ""
         kind, message = "timeout", f"did not end within {timeout_s:g} s{hint}"
@@ -74,17 +80,26 @@ def from_end(ended: Ended, timeout_s: float, log: Path, *, oom: bool = False, li
     elif ended.status == 0:
         message = "ended with status 0 but returned no result"
     else:
-        lines = [line for line in last_lines.splitlines() if line.strip()]
+        lines = [line for line in log_tail.splitlines() if line.strip()]
         kind, message = "error", lines[-1][:500] if lines else ended.how
-    return Failure(kind=kind, message=message, log_tail=last_lines)
+    if kind in ("crash", "error") and any(line.startswith(_NO_MEMORY) for line in log_tail.splitlines()[-10:]):
+        kind = "oom"
+    if ended.too_long_lines:
+        message += f"; {ended.too_long_lines} messages were ignored because they were too long"
+    return Failure(kind=kind, message=message, log_tail=log_tail)
 
 
 def tail(log: Path) -> str:
     """Return the last lines of the log, or an empty string if there is no log. Only the end of the file is read."""
     with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(max(0, file.seek(0, 2) - 16_384))
-        return "\n".join(file.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+        file.seek(max(0, file.seek(0, 2) - LOG_TAIL_BYTES))
+        return last_lines(file.read().decode(errors="replace"))
     return ""
+
+
+def last_lines(text: str) -> str:
+    """Return the last `LOG_TAIL_LINES` lines of a text."""
+    return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])
 
 
 def kernel_oom_kills() -> int:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-from harness.errors import UsageError
+from harness.errors import RecordError, UsageError
 from harness.execute.child import call_in_child
 from harness.execute.environment import collect
 from harness.execute.failures import tail
+from harness.execute.interrupts import Interrupts
 from harness.execute.worker import RunJob, carry_out
 from harness.measure.roofline import lookup
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.plugins.events import Events
 from harness.records import EpochEnded, Event, Failure, ParityMark, Provenance, RunRecord, RunSpec
+from harness.records.scratch import spares
 from harness.records.store import ARRAYS, LOG, WEIGHTS, Store
 
 DEFAULT_TIMEOUT_S = 3600.0
@@ -47,6 +51,39 @@ class Listener:
         """Receive the end of all runs, even if an exception stopped them."""
 
 
+class Guarded(Listener):
+    """A listener that passes everything on to another one, until that raises an exception: output that fails, for
+    example because a terminal was closed, must not end a run."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__()
+        self._listener: Listener | None = listener
+
+    def message(self, text: str) -> None:
+        self._pass_on("message", text)
+
+    def run_started(self, index: int, total: int, spec: RunSpec) -> None:
+        self._pass_on("run_started", index, total, spec)
+
+    def event(self, spec: RunSpec, event: Event) -> None:
+        self._pass_on("event", spec, event)
+
+    def run_finished(self, index: int, total: int, record: RunRecord) -> None:
+        super().run_finished(index, total, record)
+        self._pass_on("run_finished", index, total, record)
+
+    def close(self) -> None:
+        self._pass_on("close")
+
+    def _pass_on(self, method: str, *arguments: Any) -> None:
+        if self._listener is None:
+            return
+        try:
+            getattr(self._listener, method)(*arguments)
+        except Exception:  # the output may be any stream, and rich raises exceptions of its own
+            self._listener = None
+
+
 def run_all(
     specs: Sequence[RunSpec],
     catalog: Catalog,
@@ -62,35 +99,42 @@ def run_all(
     `marks` maps the keys of specs to the parity marks that their records contain. With `save_weights`, the trained
     weights are saved next to the record.
 
-    If interrupted, ends and records the current run before raising KeyboardInterrupt. Raises `harness.RecordError` if
-    the store cannot be written, `harness.UsageError` if the time limit is not positive, and before anything runs
-    `harness.UnknownNameError` or `harness.CombinationError` if the plugins for one of the specs are not installed.
+    If interrupted, ends and records the current run before raising KeyboardInterrupt. Exceptions of the listener are
+    ignored, and it is not called again. Raises `harness.RecordError` if the store cannot be written,
+    `harness.UsageError` if the time limit is not positive, and before anything runs `harness.UnknownNameError` or
+    `harness.CombinationError` if the plugins for one of the specs are not installed.
     """
     check_limit(timeout_s)
     for spec in specs:
         catalog.refs_for(spec)
-    listener = listener or Listener()
+    listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
     store.prepare()
-    events = Events(catalog)
+    store = Store(store.path.absolute())  # a plugin may change the current directory
     records = []
-    for index, spec in enumerate(specs, start=1):
-        listener.run_started(index, len(specs), spec)
-        events.notify("harness_run_started", spec=spec)
-        record = run_one(
-            spec,
-            catalog,
-            store,
-            timeout_s=timeout_s,
-            listener=listener,
-            events=events,
-            marks=(marks or {}).get(spec.key, []),
-            save_weights=save_weights,
-        )
-        records.append(record)
-        listener.run_finished(index, len(specs), record)
-        events.notify("harness_run_finished", record=record)
-        if isinstance(record.outcome, Failure) and record.outcome.kind == "interrupted":
-            raise KeyboardInterrupt
+    with Interrupts() as interrupts, Events(catalog) as events:
+        for index, spec in enumerate(specs, start=1):
+            listener.run_started(index, len(specs), spec)
+            events.notify("harness_run_started", spec=spec)
+            with interrupts.allowed():
+                events.drain()  # a hook that is still running would disturb the run
+            record = run_one(
+                spec,
+                catalog,
+                store,
+                timeout_s=timeout_s,
+                listener=listener,
+                events=events,
+                interrupts=interrupts,
+                marks=(marks or {}).get(spec.key, []),
+                save_weights=save_weights,
+            )
+            records.append(record)
+            listener.run_finished(index, len(specs), record)
+            events.notify("harness_run_finished", record=record)
+            with interrupts.allowed():
+                events.drain()
+            if isinstance(record.outcome, Failure) and record.outcome.kind == "interrupted":
+                raise KeyboardInterrupt
     return records
 
 
@@ -108,6 +152,7 @@ def run_one(
     timeout_s: float,
     listener: Listener,
     events: Events,
+    interrupts: Interrupts,
     marks: Sequence[ParityMark] = (),
     save_weights: bool = False,
 ) -> RunRecord:
@@ -124,22 +169,27 @@ def run_one(
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         returned: RunRecord | Failure
         try:
-            returned = call_in_child(
-                carry_out,
-                RunJob(spec=spec, plugins=plugins, save_weights=save_weights),
-                timeout_s=timeout_s,
-                environment=child_environment(spec),
-                directory=scratch,
-                event_type=Event,
-                on_event=on_event,
-                limit_option="--timeout",
-            )
+            with interrupts.allowed():
+                returned = call_in_child(
+                    carry_out,
+                    RunJob(spec=spec, plugins=plugins, save_weights=save_weights),
+                    timeout_s=timeout_s,
+                    environment=child_environment(spec),
+                    directory=scratch,
+                    event_type=Event,
+                    on_event=on_event,
+                    limit_option="--timeout",
+                )
         except KeyboardInterrupt:
             returned = Failure(kind="interrupted", message="stopped by the user")
+        except (OSError, RecordError) as error:  # such as too many open files, or a full disk
+            returned = Failure(kind="error", message=f"the run could not be started: {error}")
         wall_s = time.monotonic() - start
         if isinstance(returned, Failure):
             for name in (ARRAYS, WEIGHTS):
-                (scratch / name).unlink(missing_ok=True)  # may be incomplete
+                for directory in (scratch, *spares(scratch)):
+                    with contextlib.suppress(OSError):
+                        (directory / name).unlink()  # may be incomplete
             returned = RunRecord(
                 run_id="",
                 key="",
@@ -153,7 +203,7 @@ def run_one(
             )
         outcome = returned.outcome
         if isinstance(outcome, Failure):
-            outcome = msgspec.structs.replace(outcome, log_tail=tail(scratch / LOG))
+            outcome = msgspec.structs.replace(outcome, log_tail=outcome.log_tail or tail(scratch / LOG))
         record = msgspec.structs.replace(
             returned,
             wall_s=wall_s,

@@ -58,6 +58,7 @@ from harness.records import (
     TimeToTarget,
 )
 from harness.records.arrays import write_arrays
+from harness.records.scratch import save as save_file
 from harness.records.store import ARRAYS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ class Run:
             check(weights, prepared.request.parameters)
             self.learn(final_weights_digest=digest(weights) if weights else None)
             if self._save_weights and weights:
-                save(self._directory / WEIGHTS, weights)
+                save_file(self._directory, WEIGHTS, lambda path: save(path, weights))
             test = predict(session, data.test, batch_size, outputs)
             validation = predict(session, data.validation, batch_size, outputs)
             evaluated = digest(session.get_weights()) if weights else ""
@@ -265,7 +266,7 @@ class Run:
             "validation_outputs": scored.validation_outputs,
             "validation_targets": data.validation.targets,
         }
-        write_arrays(self._directory / ARRAYS, arrays)
+        save_file(self._directory, ARRAYS, lambda path: write_arrays(path, arrays))
         train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
         infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
         return Success(

@@ -1,46 +1,151 @@
-"""Dispatch events to plugins. The hooks of each plugin run in a separate thread, so that a hook that raises or hangs
-cannot break a run."""
+"""Dispatch events to plugins. The hooks of each plugin run in a separate thread, so that a hook that raises, hangs or
+is slow cannot break or delay a run."""
 
 from __future__ import annotations
 
-from functools import partial
+import threading
+import time
+from collections import deque
+from types import TracebackType
+from typing import Any
 
 from harness.plugins.catalog import Catalog, LoadedPlugin
+from harness.plugins.containment import THREAD, contained, refuse_exit, report
 from harness.plugins.failures import described_with_place
-from harness.plugins.threads import PluginThread, TimeLimitError, limit_s
-from harness.records import PluginRef
-from harness.records.printing import note
+from harness.plugins.threads import limit_s, limit_text
+
+MAX_QUEUED = 1000
+"""Number of events that wait for one plugin. Further epochs are dropped."""
+_DROPPABLE = "harness_epoch_ended"
+_INTERRUPTED_S = 2.0
+"""Time limit for the delivery of the last events after Ctrl-C, in seconds."""
 
 
 class Events:
-    """Dispatcher that calls the event hooks of all plugins in a catalog, one after another.
+    """Dispatcher that passes events on to all plugins in a catalog. As a context, it delivers the last events on exit.
 
-    Each hook call has the same time limit as loading a plugin. A hook that exceeds it is reported on stderr, and its
-    plugin receives no further events. A hook that raises an exception is also reported, but its plugin still receives
-    later events.
+    `notify` returns immediately, and `drain` waits until the events are delivered. Each hook call has the same time
+    limit as loading a plugin. A hook that exceeds it is reported on stderr, and its plugin receives no further events.
+    A hook that raises an exception is also reported, but its plugin still receives later events.
     """
 
     def __init__(self, catalog: Catalog) -> None:
-        self._plugins = list(catalog.plugins)
-        self._threads: dict[PluginRef, PluginThread] = {}
-        self._limit_s = limit_s()
+        limit = limit_s()
+        refuse_exit()
+        self._deliveries = [_Delivery(plugin, limit) for plugin in catalog.plugins]
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        limit = _INTERRUPTED_S if isinstance(error, KeyboardInterrupt) else None
+        for delivery in self._deliveries:
+            delivery.drain(limit)
+            delivery.close()
 
     def notify(self, hook: str, **arguments: object) -> None:
-        """Call a hook of every plugin that implements it."""
-        for plugin in list(self._plugins):
-            caller = getattr(plugin.hooks, hook)
-            if not caller.get_hookimpls():
-                continue
-            if plugin.ref not in self._threads:
-                self._threads[plugin.ref] = PluginThread(self._limit_s)
+        """Queue a call of a hook for every plugin that implements it."""
+        for delivery in self._deliveries:
+            delivery.put(hook, arguments)
+
+    def drain(self) -> None:
+        """Wait until the queued events are delivered. After the time limit of a hook, epochs are dropped."""
+        for delivery in self._deliveries:
+            delivery.drain()
+
+
+class _Delivery:
+    """The queue of one plugin, and the thread that calls its hooks.
+
+    All calls share one thread because some objects, such as SQLite connections, can only be used in the thread that
+    created them. It is a daemon thread, so that a call that never returns does not keep the process alive.
+    """
+
+    def __init__(self, plugin: LoadedPlugin, limit_s: float) -> None:
+        self._plugin, self._limit_s = plugin, limit_s
+        self._changed = threading.Condition()
+        self._queue: deque[tuple[str, dict[str, Any]]] = deque()
+        self._thread: threading.Thread | None = None
+        self._current = ""
+        self._started = 0.0
+        """Name of the hook that is running, if any, and the time when it was called."""
+        self._dropped = 0
+        self._closed = False
+
+    def put(self, hook: str, arguments: dict[str, Any]) -> None:
+        if not getattr(self._plugin.hooks, hook).get_hookimpls():
+            return
+        with self._changed:
+            if self._closed or self._abandoned():
+                return
+            if hook == _DROPPABLE and len(self._queue) >= MAX_QUEUED:
+                self._dropped += 1
+                return
+            self._queue.append((hook, arguments))
+            self._changed.notify_all()
+            if self._thread is None:
+                name = f"{THREAD}-{self._plugin.ref.name}"
+                self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+                self._thread.start()
+
+    def drain(self, limit_s: float | None = None) -> None:
+        """Wait until the queue is empty. When the time is up, drop the queued epochs; the other events are few."""
+        limit_s = self._limit_s if limit_s is None else min(limit_s, self._limit_s)
+        with self._changed:
+            end = time.monotonic() + limit_s
+            while (self._queue or self._current) and not self._closed:
+                now = time.monotonic()
+                if now >= end:
+                    if self._abandoned(limit_s):
+                        break
+                    kept = [call for call in self._queue if call[0] != _DROPPABLE]
+                    self._dropped += len(self._queue) - len(kept)
+                    self._queue.clear()
+                    self._queue.extend(kept)
+                    end = max(now, self._started) + limit_s
+                else:
+                    self._changed.wait(min(end - now, 60.0))
+            if self._dropped:
+                noun = "epoch was" if self._dropped == 1 else "epochs were"
+                report(f"plugin {self._plugin.ref.name!r} is too slow: {self._dropped} {noun} not passed to it")
+                self._dropped = 0
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _abandoned(self, limit_s: float | None = None) -> bool:
+        """Return whether the current call exceeds its time limit. If so, report it and stop the delivery."""
+        limit_s = self._limit_s if limit_s is None else limit_s
+        if not self._current or time.monotonic() - self._started < limit_s:
+            return False
+        self._failed(self._current, f"{limit_text('return', limit_s)}; it will receive no further events")
+        self._queue.clear()
+        self._closed = True
+        return True
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if self._closed:
+                    return
+                hook, arguments = self._queue.popleft()
+                self._current, self._started = hook, time.monotonic()
             try:
-                self._threads[plugin.ref].call(partial(caller, **arguments))
-            except TimeLimitError as error:
-                self._plugins.remove(plugin)
-                _report(plugin, hook, f"{error}; it will receive no further events")
-            except (Exception, SystemExit) as error:  # an error in a tracker must not end a benchmark
-                _report(plugin, hook, described_with_place(error))
+                with contained(stdout_to_stderr=False) as changes:
+                    getattr(self._plugin.hooks, hook)(**arguments)
+                for change in changes:
+                    self._failed(hook, f"it {change}; this was undone")
+            except BaseException as error:  # an error in a tracker must not end a benchmark
+                self._failed(hook, described_with_place(error))
+            finally:
+                with self._changed:
+                    self._current = ""
+                    self._changed.notify_all()
 
-
-def _report(plugin: LoadedPlugin, hook: str, reason: str) -> None:
-    note(f"plugin {plugin.ref.name!r} failed in {hook}: {reason}")
+    def _failed(self, hook: str, reason: str) -> None:
+        report(f"plugin {self._plugin.ref.name!r} failed in {hook}: {reason}")

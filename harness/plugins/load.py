@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,23 +15,29 @@ from harness.errors import PluginError, UnknownNameError
 from harness.plugins import hookspecs
 from harness.plugins.catalog import Catalog, LoadedPlugin
 from harness.plugins.code import check_api_version, import_object
+from harness.plugins.containment import contained, report
 from harness.plugins.failures import PluginFailure, described_with_place
 from harness.plugins.find import core, disabled, find, named
 from harness.plugins.offers import YIELDS, Offer, check_offer, enter
 from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
 
+Trial = Callable[[Sequence[PluginRef]], list[PluginFailure]]
+"""A function that returns which of the plugins end a process that loads them, such as
+`harness.execute.trial.crashing`."""
 
-def discover(extra: Iterable[str] = ()) -> Catalog:
+
+def discover(extra: Iterable[str] = (), trial: Trial | None = None) -> Catalog:
     """Load every plugin that is not listed in ``HARNESS_DISABLE_PLUGINS``.
 
     These are the core plugins, the entry points in the group ``harness``, and the files and modules listed in `extra`
     and ``HARNESS_PLUGINS``. The order has no effect.
 
-    Broken plugins are listed in `Catalog.failures` and do not raise an exception. Raises `harness.UsageError` if a file
-    does not exist.
+    Broken plugins are listed in `Catalog.failures` and do not raise an exception. This includes the plugins that
+    `trial` returns, which are not loaded. Raises `harness.UsageError` if a file does not exist.
     """
-    return load(*find(extra))
+    refs, failures = find(extra)
+    return load(refs, [*failures, *(trial(refs) if trial else ())])
 
 
 def check_loaded(extra: Iterable[str], catalog: Catalog) -> None:
@@ -57,8 +63,11 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
             continue
         thread = PluginThread(limit)
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is reserved for tables and JSON
+            # stdout is reserved for tables and JSON.
+            with contextlib.redirect_stdout(sys.stderr), contained(stdout_to_stderr=True) as changes:
                 plugin, offered = thread.call(partial(_load_one, ref), verb="load")
+            for change in changes:
+                report(f"plugin {ref.name!r} {change} when it was loaded; this was undone")
             for other in plugins:
                 if other.module is plugin.module:
                     raise PluginError(f"plugin {other.ref.name!r} uses the same module; remove one of them")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from harness.errors import PluginError, UsageError
+from harness.plugins.containment import THREAD, refuse_exit
 
 T = TypeVar("T")
 
@@ -35,18 +36,22 @@ class TimeLimitError(PluginError):
     """Error raised if a plugin's code does not return within the time limit."""
 
 
-class PluginThread:
-    """A thread that runs all calls of one plugin's code.
+def limit_text(verb: str, limit_s: float) -> str:
+    return f"did not {verb} within {limit_s:g} s ({LIMIT} sets the limit)"
 
-    All calls share one thread because some objects, such as SQLite connections, can only be used in the thread that
-    created them. It is a daemon thread, so that a call that never returns does not keep the process alive.
+
+class PluginThread:
+    """A thread that runs a plugin's code, in which `os._exit` raises an exception.
+
+    It is a daemon thread, so that a call that never returns does not keep the process alive.
     """
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        threading.Thread(target=self._work, daemon=True).start()
+        refuse_exit()
+        threading.Thread(target=self._work, name=THREAD, daemon=True).start()
 
     def call(self, function: Callable[[], T], *, verb: str = "return") -> T:
         """Call a function in the thread, and return its result or raise its exception.
@@ -57,7 +62,9 @@ class PluginThread:
         try:
             outcome, error = self._outcomes.get(timeout=self._limit_s)
         except queue.Empty:
-            raise TimeLimitError(f"did not {verb} within {self._limit_s:g} s ({LIMIT} sets the limit)") from None
+            raise TimeLimitError(limit_text(verb, self._limit_s)) from None
+        if isinstance(error, KeyboardInterrupt):  # Ctrl-C interrupts the main thread only
+            raise PluginError("it raised KeyboardInterrupt") from error
         if error is not None:
             raise error
         result: T = outcome

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,12 @@ import msgspec
 
 from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.records import SCHEMA_VERSION, RunRecord, RunSpec
+from harness.records import scratch as scratches
 from harness.records.files import replacing
 from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored
 
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 AUDIT = "audit.json"
-_SCRATCH = ".partial-"
 _NO_STEADY_STATE = "the run was measured before steady states were detected (schema version 1)"
 _NO_RECORD = (FileNotFoundError, NotADirectoryError)
 """Exceptions that are raised when the record is read from a directory that does not contain a run."""
@@ -153,45 +152,70 @@ class Store:
         self.path = path
 
     def prepare(self) -> None:
-        """Create the directory. Raises `harness.RecordError` if it cannot be created or is not writable."""
+        """Create the directory, and remove what runs that were killed have left in it.
+
+        Raises `harness.RecordError` if it cannot be created or is not writable.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.path, prefix=_SCRATCH):
+            with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
             raise RecordError(
                 f"{self.path}: cannot store results here: {error.strerror}; choose another directory with --results DIR"
             ) from None
+        scratches.sweep(self.path)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Create a hidden directory for an unfinished run, and remove it on exit unless `commit` has renamed it.
 
-        Raises `harness.RecordError` if it cannot be created.
+        A results directory that was removed is created again. Raises `harness.RecordError` if this is not possible, or
+        if the disk has no space for a record.
         """
-        try:
-            path = Path(tempfile.mkdtemp(dir=self.path, prefix=_SCRATCH))
-        except OSError as error:
-            raise RecordError(f"{self.path}: cannot be written: {error.strerror}") from None
-        try:
+        with ExitStack() as stack:
+            try:
+                path = stack.enter_context(scratches.scratch(self.path))
+            except OSError as error:
+                raise RecordError(f"{self.path}: cannot be written: {error.strerror}") from None
             yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
 
     def commit(self, scratch: Path, record: RunRecord) -> StoredRun:
         """Assign the repeat number and run ID, write the record, and rename the directory.
 
-        Raises `harness.RecordError` if the record cannot be written.
+        A results directory that was removed while the run was in progress is created again. If the record cannot be
+        written, the run is saved elsewhere, and `harness.RecordError` is raised, which names this place.
         """
-        spec, key = record.spec, record.spec.key
-        scratch.chmod(0o755)
-        repeat = 1
+        try:
+            return self._commit(scratch, record)
+        except RecordError as error:
+            named = _named(record, run_id(record.spec, record.spec.key, 1), 1)
+            rescued = scratches.rescue(scratch, named.run_id, msgspec.json.format(msgspec.json.encode(named), indent=1))
+            if rescued is None:
+                raise RecordError(f"{error}; it could not be saved elsewhere either") from None
+            raise RecordError(
+                f"{error}; the run was saved in {rescued} instead. Make {self.path} writable, and move the directory "
+                f"{named.run_id} there"
+            ) from None
+
+    def _commit(self, scratch: Path, record: RunRecord) -> StoredRun:
+        try:
+            scratches.collect(scratch)
+            scratch.chmod(0o755)
+        except OSError as error:
+            raise RecordError(f"{scratch}: cannot be written: {error.strerror}") from None
+        spec, key, repeat = record.spec, record.spec.key, 1
         while True:
             final = self.path / run_id(spec, key, repeat)
             if not final.exists():
-                named = msgspec.structs.replace(record, run_id=final.name, key=key, repeat=repeat)
-                write_json(scratch / RECORD, named)
+                named = _named(record, final.name, repeat)
                 try:
+                    write_json(scratch / RECORD, named)
+                except RecordError:
+                    (scratch / scratches.RESERVE).unlink(missing_ok=True)  # if the disk is full, this makes space
+                    write_json(scratch / RECORD, named)
+                try:
+                    (scratch / scratches.RESERVE).unlink(missing_ok=True)
                     scratch.rename(final)
                 except FileExistsError:
                     pass
@@ -246,6 +270,10 @@ class Store:
         except OSError as error:
             raise RecordError(f"{self.path}: cannot be read: {error.strerror}") from None
         return [self.path / name for name in sorted(names)]
+
+
+def _named(record: RunRecord, name: str, repeat: int) -> RunRecord:
+    return msgspec.structs.replace(record, run_id=name, key=record.spec.key, repeat=repeat)
 
 
 @contextmanager

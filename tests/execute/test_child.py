@@ -23,7 +23,7 @@ from processes import gone
 from toy_plugin import TOY, environment_with
 
 from harness.errors import RecordError
-from harness.execute import child
+from harness.execute import channel, child
 from harness.execute.child import call_in_child, calls_in_children, run_process, run_program
 from harness.execute.failures import Ended
 from harness.records import Failure
@@ -237,7 +237,7 @@ Path("seen.txt").write_text(repr((ended.status, lines)))
 
 
 def test_overlong_line_is_ignored_and_the_next_one_arrives(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "MAX_LINE_BYTES", 100_000)
+    monkeypatch.setattr(channel, "MAX_LINE_BYTES", 100_000)
     _, lines, _ = run("""
         for part in range(10):
             os.write(fd, b"x" * 50_000)
@@ -291,6 +291,12 @@ def test_call_returns_the_result_and_reports_events(function: Any, call: Callabl
     assert (tmp_path / "large").read_text() == "6"
     assert (tmp_path / "log.txt").read_text() == "adding\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "log.txt"]
+
+
+def test_events_from_several_threads_arrive_complete(call: Callable[..., Any]) -> None:
+    events: list[functions.Text] = []
+    call(functions.send_from_threads, event_type=functions.Text, on_event=events.append)
+    assert sorted(event.text for event in events) == sorted(str(n) * 100_000 for n in (1, 2, 3) for _ in range(20))
 
 
 @pytest.mark.parametrize(("users", "expected"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST", "FASTEST_FIRST")])

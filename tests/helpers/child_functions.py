@@ -7,6 +7,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -27,6 +28,10 @@ class Seen(Struct, frozen=True):
     value: int
 
 
+class Text(Struct, frozen=True):
+    text: str
+
+
 class Total(Struct, frozen=True):
     value: int
     argument: str
@@ -40,6 +45,21 @@ def add(job: Numbers, context: ChildContext) -> Total:
     (context.directory / "large").write_text(str(total))
     print("adding")
     return Total(total, sys.argv[1])
+
+
+def send_from_threads(job: Numbers, context: ChildContext) -> Total:
+    """Send long events from one thread per value at the same time."""
+
+    def send(value: int) -> None:
+        for _ in range(20):
+            context.send(Text(str(value) * 100_000))
+
+    threads = [threading.Thread(target=send, args=(value,)) for value in job.values]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return Total(len(threads), "")
 
 
 def add_with_noise(job: Numbers, context: ChildContext) -> Total:

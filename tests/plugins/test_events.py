@@ -23,7 +23,8 @@ def test_event_hook_that_raises_is_reported_and_others_run(
     catalog = load([loud, leaving, sound])
     assert catalog.failures == ()
     finished = record()
-    Events(catalog).notify("harness_run_finished", record=finished)
+    with Events(catalog) as events:
+        events.notify("harness_run_finished", record=finished)
     assert sys.modules[sound.value].received == [finished.run_id]
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -42,6 +43,7 @@ def test_event_hook_that_hangs_is_abandoned(
     start = time.monotonic()
     for _ in range(3):
         events.notify("harness_run_finished", record=record())
+        events.drain()
     assert time.monotonic() - start < 3
     assert len(sys.modules[stuck.value].received) == 1
     assert len(sys.modules[sound.value].received) == 3
@@ -52,8 +54,8 @@ def test_event_hooks_of_a_plugin_run_in_one_thread(install: Install) -> None:
     """An event tracker may use an SQLite connection, which works only in the thread that opened it."""
     source = "import harness, threading\nreceived = []\n@harness.hookimpl\ndef harness_run_finished():\n"
     ref = install(source + "    received.append(threading.get_ident())\n")
-    events = Events(load([ref]))
-    for _ in range(4):
-        events.notify("harness_run_finished", record=record())
+    with Events(load([ref])) as events:
+        for _ in range(4):
+            events.notify("harness_run_finished", record=record())
     assert len(sys.modules[ref.value].received) == 4
     assert len(set(sys.modules[ref.value].received)) == 1

@@ -167,9 +167,15 @@ def test_output_of_a_plugin_does_not_go_to_stdout(install: Install, capsys: pyte
     assert capsys.readouterr() == ("", "hello\n")
 
 
-def test_keyboard_interrupt_propagates(install: Install) -> None:
+def test_plugin_that_raises_keyboard_interrupt_is_listed(install: Install) -> None:
+    ref = install("raise KeyboardInterrupt")
+    assert failure(load([ref]), ref) == "it raised KeyboardInterrupt"
+
+
+def test_interrupt_while_a_plugin_loads_propagates(install: Install) -> None:
+    ref = install("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)")
     with pytest.raises(KeyboardInterrupt):
-        load([install("raise KeyboardInterrupt")])
+        load([ref])
 
 
 @pytest.mark.parametrize(

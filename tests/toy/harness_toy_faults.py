@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +114,151 @@ def remove_job() -> None:
     Path(sys.argv[2], "job.json").unlink()
 
 
+def stopped() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def endless_output() -> None:
+    print("first line", flush=True)
+    while True:
+        os.write(1, 1000 * b"endless output\n")
+
+
+def endless_events() -> None:
+    event = b'{"type":"event","body":{"type":"phase","phase":"endless"}}\n'
+    while True:
+        os.write(int(sys.argv[3]), 1000 * event)
+
+
+def endless_results() -> None:
+    while True:
+        os.write(int(sys.argv[3]), 1000 * b'{"type":"result","body":{"run_id":"flood"}}\n')
+
+
+def endless_line() -> None:
+    while True:
+        os.write(int(sys.argv[3]), (1 << 20) * b"x")
+
+
+def long_event() -> None:
+    """Send an event of 80 MiB, which is longer than the limit of a line, and continue."""
+    os.write(int(sys.argv[3]), b'{"type":"event","body":"')
+    for _ in range(80):
+        os.write(int(sys.argv[3]), (1 << 20) * b"x")
+    os.write(int(sys.argv[3]), b'"}\n')
+
+
+def much_output() -> None:
+    print("first line", flush=True)
+    for _ in range(3000):
+        os.write(1, 1000 * b"much output\n")
+    print("last line", flush=True)
+
+
+def holding_daemon() -> None:
+    """Start a process in a session of its own that holds the channel and the log open, and write its process ID."""
+    _start_daemon("import time; time.sleep(3600)")
+
+
+def flooding_daemon() -> None:
+    _start_daemon(f"import os\nwhile True: os.write({sys.argv[3]}, 1000 * b'line\\n')")
+
+
+def _start_daemon(code: str) -> None:
+    channel = int(sys.argv[3])
+    daemon = subprocess.Popen([sys.executable, "-c", code], pass_fds=(channel,), start_new_session=True)
+    Path(os.environ["TOY_PID_FILE"]).write_text(str(daemon.pid))
+
+
+def exhaust_memory() -> None:
+    import resource
+
+    import numpy as np
+
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+    np.ones(1 << 30)
+
+
+def exhaust_files() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+    globals()["_files"] = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]
+
+
+def fork_and_continue() -> None:
+    """Continue in a forked process, which also sends, while this process exits."""
+    if os.fork():
+        os._exit(0)
+
+
+def leave_streams() -> None:
+    for fd in (0, 1, 2):
+        os.close(fd)
+
+
+def raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _results() -> Path:
+    return Path(sys.argv[2]).parent
+
+
+def remove_results() -> None:
+    shutil.rmtree(_results())
+
+
+def rename_results() -> None:
+    _results().rename(_results().with_name("renamed"))
+
+
+def results_become_a_link() -> None:
+    rename_results()
+    _results().with_name("elsewhere").mkdir()
+    _results().symlink_to("elsewhere")
+
+
+def results_become_a_file() -> None:
+    rename_results()
+    _results().write_text("in the way")
+
+
+def results_become_a_dangling_link() -> None:
+    rename_results()
+    _results().symlink_to("/nonexistent/place")
+
+
+def results_become_read_only() -> None:
+    """Mount an empty, read-only file system over the results directory."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", str(_results())], check=True)
+
+
+def fill_disk() -> None:
+    """Fill the file system of the results directory, which a test has mounted there."""
+    with contextlib.suppress(OSError), Path(sys.argv[2], "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def fill_disk_from_outside() -> None:
+    """Fill the file system with a file that is not removed with the run."""
+    with contextlib.suppress(OSError), (_results() / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def fill_disk_and_die() -> None:
+    fill_disk_from_outside()
+    killed()
+
+
+def fill_disk_and_print() -> None:
+    fill_disk_from_outside()
+    for number in range(5000):
+        print("output on a full disk", number, flush=True)
+
+
 def _hang_if_requested() -> None:
     """Write the process ID of a child to the directory ``TOY_HANG`` and sleep, if the variable is set."""
     if "TOY_HANG" in os.environ and sys.argv[0].endswith("child_main.py"):
@@ -143,6 +290,31 @@ FAULTS = {
     "toy-chatter": chatter,
     "toy-change-directory": change_directory,
     "toy-remove-job": remove_job,
+    "toy-abort": os.abort,
+    "toy-stopped": stopped,
+    "toy-endless-output": endless_output,
+    "toy-endless-events": endless_events,
+    "toy-endless-results": endless_results,
+    "toy-endless-line": endless_line,
+    "toy-long-event": long_event,
+    "toy-much-output": much_output,
+    "toy-holding-daemon": holding_daemon,
+    "toy-flooding-daemon": flooding_daemon,
+    "toy-exhaust-memory": exhaust_memory,
+    "toy-exhaust-files": exhaust_files,
+    "toy-fork-and-continue": fork_and_continue,
+    "toy-leave-streams": leave_streams,
+    "toy-raise-interrupt": raise_interrupt,
+    "toy-remove-results": remove_results,
+    "toy-rename-results": rename_results,
+    "toy-results-link": results_become_a_link,
+    "toy-results-file": results_become_a_file,
+    "toy-results-dangling": results_become_a_dangling_link,
+    "toy-results-read-only": results_become_read_only,
+    "toy-fill-disk": fill_disk,
+    "toy-fill-disk-outside": fill_disk_from_outside,
+    "toy-fill-disk-and-die": fill_disk_and_die,
+    "toy-fill-disk-and-print": fill_disk_and_print,
 }
 
 

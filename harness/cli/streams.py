@@ -1,0 +1,90 @@
+"""Standard streams that cannot end a command: closed ones are replaced, and errors of the last flush are ignored.
+
+Only what harness prints goes to stdout. Descriptor 1 is another name of stderr in this process, so that text that a
+plugin or a library in C writes to it does not become part of a table or of JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    import select
+
+
+def prepare() -> None:
+    """Open the standard streams that are closed, and move stdout from descriptor 1 to another one."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:  # Otherwise, the next file that is opened would become a standard stream.
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = _text(2, line_buffering=True)
+    old = sys.stdout
+    real = os.dup(1)
+    sys.stdout = _text(real, old.encoding, old.errors, line_buffering=old.line_buffering) if old else _text(real)
+    os.dup2(2, 1)
+
+
+def finish() -> None:
+    """Flush the streams. What cannot be written is discarded, so that it does not change the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                discard(stream.fileno())
+
+
+def discard(fd: int) -> None:
+    """Let a descriptor refer to the null device."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, fd)
+    os.close(null)
+
+
+class Screen:
+    """The stream for progress, which is stderr. Text that cannot be written within `wait_s` seconds is discarded.
+
+    A terminal that is stopped with Ctrl-S, or a pipe that is not read, would otherwise stop the process that enforces
+    the time limit of a run.
+    """
+
+    def __init__(self, stream: TextIO, *, wait_s: float = 0.0) -> None:
+        import select  # not needed by most commands
+
+        self._stream, self._wait_ms = stream, 1000 * wait_s
+        self._poll: select.poll | None = None
+        with contextlib.suppress(OSError, ValueError):
+            self._poll = select.poll()
+            self._poll.register(stream.fileno(), select.POLLOUT)
+
+    def write(self, text: str) -> int:
+        if self._poll is None or self._poll.poll(self._wait_ms):
+            self._stream.write(text)
+            self._stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing; `write` flushes."""
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:
+        return self._stream.encoding
+
+
+def _text(fd: int, encoding: str = "utf-8", errors: str | None = "replace", *, line_buffering: bool = False) -> TextIO:
+    return io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(fd, "w", closefd=False)), encoding, errors, line_buffering=line_buffering
+    )

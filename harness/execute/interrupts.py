@@ -1,0 +1,61 @@
+"""Ctrl-C during a plan: a run ends at once, but its record is saved first, however often Ctrl-C is pressed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """A context in which signals raise KeyboardInterrupt only where it is allowed, and are remembered elsewhere.
+
+    This applies to SIGINT, and to SIGTERM and SIGHUP if they have the handler of SIGINT. In a thread other than the
+    main thread, which receives no signals, and for signals with other handlers, nothing changes. A signal that arrived
+    outside of `allowed` raises KeyboardInterrupt at the end of the context.
+    """
+
+    def __init__(self) -> None:
+        self.pending = False
+        """Whether a signal has arrived that did not raise KeyboardInterrupt."""
+        self._allowed = False
+        self._handled: list[signal.Signals] = []
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._handled = [n for n in NUMBERS if signal.getsignal(n) is signal.default_int_handler]
+            for number in self._handled:
+                signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number in self._handled:
+            signal.signal(number, signal.default_int_handler)
+        if self.pending and error is None:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Return a context in which signals raise KeyboardInterrupt. A pending signal raises it immediately."""
+        try:
+            self._allowed = True
+            self.check()
+            yield
+        finally:
+            self._allowed = False
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal is pending."""
+        if self.pending:
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._allowed:
+            raise KeyboardInterrupt
+        self.pending = True

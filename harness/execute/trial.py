@@ -1,0 +1,128 @@
+"""Trial loading of plugins in a child process, because a plugin that crashes would end a command without a message."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from harness.data.cache import cache_dir
+from harness.plugins.code import digest
+from harness.plugins.failures import PluginFailure
+from harness.plugins.find import core
+from harness.plugins.load import load
+from harness.plugins.threads import limit_s, limit_text
+from harness.records import Failure, PluginRef
+
+# `harness.execute.child` is imported when a trial is needed, which is rare.
+KNOWN = "plugins-tried.json"
+MAX_KNOWN = 500
+"""Name of the file in the cache with the digests of the code that was loaded without a crash, and their number."""
+
+
+class TrialJob(Struct, frozen=True, kw_only=True):
+    """The job of a child process that loads plugins."""
+
+    plugins: tuple[PluginRef, ...]
+    path: tuple[str, ...]
+    """Value of `sys.path`."""
+    arguments: tuple[str, ...]
+    """Value of `sys.argv`, which a plugin may read."""
+
+
+class Trying(Struct, frozen=True):
+    """Event that is sent before a plugin is loaded, and again if it does not load in time."""
+
+    index: int
+    problem: str = ""
+
+
+def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
+    """Return the plugins that end the process that loads them or do not return, with the reasons.
+
+    Code that did return before, according to its digest, is not tried again. Exceptions are not a reason; they do no
+    harm when a plugin is loaded.
+    """
+    known = _known()
+    keys = {ref: _key(ref) for ref in refs if ref not in core()}
+    untried = [ref for ref, key in keys.items() if key not in known]
+    failures: list[PluginFailure] = []
+    survived: list[str] = []
+    while untried:
+        done, message = _try(untried)
+        survived += [keys[ref] for ref in untried[:done] if keys[ref]]
+        if message:
+            failures.append(PluginFailure(untried[done], message))
+            done += 1
+        untried = untried[done:]
+    if survived:
+        _keep([*known, *survived][-MAX_KNOWN:])
+    return failures
+
+
+def _try(refs: Sequence[PluginRef]) -> tuple[int, str]:
+    """Load plugins in a child. Return how many were loaded, also in vain, and the problem of the next one, if any."""
+    from harness.execute.child import call_in_child
+
+    last = Trying(0)
+
+    def on_event(event: Trying) -> None:
+        nonlocal last
+        last = event
+
+    job = TrialJob(plugins=tuple(refs), path=tuple(sys.path), arguments=tuple(sys.argv))
+    answer = call_in_child(
+        load_each,
+        job,
+        timeout_s=limit_s() * (len(refs) + 1) + 60,
+        environment={},
+        event_type=Trying,
+        on_event=on_event,
+    )
+    if not isinstance(answer, Failure):
+        return len(refs), ""
+    ended = f"it ended the process that loaded it: {answer.message.removesuffix(' but returned no result')}"
+    return last.index, last.problem or ended
+
+
+def load_each(job: TrialJob, context: object) -> None:
+    """Load the plugins one after another."""
+    from harness.execute.child import ChildContext
+
+    assert isinstance(context, ChildContext)
+    sys.path[:], sys.argv[:] = job.path, job.arguments
+    for index, ref in enumerate(job.plugins):
+        context.send(Trying(index))
+        problems = [failure.message for failure in load([ref]).failures if failure.ref == ref]
+        if problems == [limit_text("load", limit_s())]:
+            context.send(Trying(index, problems[0]))
+            os._exit(1)  # The thread that still loads the plugin may do anything, such as hold a lock.
+
+
+def _key(ref: PluginRef) -> str:
+    """Return what identifies a plugin's code and the interpreter that loads it; "" if the code cannot be read."""
+    code = digest(ref.value)
+    return (
+        hashlib.sha256("\0".join((ref.value, code, sys.version, sys.executable)).encode()).hexdigest() if code else ""
+    )
+
+
+def _known() -> list[str]:
+    with suppress(OSError, msgspec.DecodeError, RuntimeError):
+        return msgspec.json.decode((cache_dir() / KNOWN).read_bytes(), type=list[str])
+    return []
+
+
+def _keep(keys: Sequence[str]) -> None:
+    """Write the file with the known digests. It saves time only, so errors are ignored."""
+    with suppress(OSError, RuntimeError):
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        new = Path(cache_dir(), f".{KNOWN}-{os.getpid()}")
+        new.write_bytes(msgspec.json.encode(keys))
+        new.replace(cache_dir() / KNOWN)

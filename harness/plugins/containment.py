@@ -1,0 +1,110 @@
+"""Undo what a plugin's code does to the whole process: ending it, changing its directory, or closing its streams."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from harness.errors import PluginError
+from harness.records.printing import note
+
+THREAD = "harness-plugin"
+"""Beginning of the names of the threads that run only plugins' code."""
+_exit = os._exit
+_whole_process = False
+
+
+class EndedProcessError(PluginError):
+    """Error raised where a plugin's code would have ended the process with `os._exit`."""
+
+
+def refuse_exit(*, whole_process: bool = False) -> None:
+    """Let `os._exit` raise `EndedProcessError` in the threads of plugins, or in all threads if `whole_process` is true.
+
+    Forked processes can still end with it.
+    """
+    global _whole_process
+    _whole_process = _whole_process or whole_process
+    if os._exit is not _exit:
+        return
+    owner = os.getpid()
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() == owner and (_whole_process or threading.current_thread().name.startswith(THREAD)):
+            raise EndedProcessError(f"it called os._exit({status}), which would have ended this process")
+        _exit(status)
+
+    os._exit = refuse
+
+
+@contextmanager
+def contained(*, stdout_to_stderr: bool) -> Iterator[list[str]]:
+    """Run a plugin's code, and then restore the current directory and the standard streams of this process.
+
+    Yields a list, to which the changes that were undone are added at the end. If `stdout_to_stderr` is true, the code's
+    output on descriptor 1 goes to descriptor 2, also that of libraries in C.
+    """
+    changes: list[str] = []
+    with contextlib.ExitStack() as stack:
+        here = _opened(stack, ".")
+        streams = {fd: copy for fd in (0, 1, 2) if (copy := _copied(stack, fd)) is not None}
+        if stdout_to_stderr and 1 in streams and 2 in streams:
+            os.dup2(2, 1)
+            expected = {**streams, 1: streams[2]}
+        else:
+            expected = streams
+        try:
+            yield changes
+        finally:
+            changes += [f"closed or replaced descriptor {fd}" for fd in expected if not _same(fd, expected[fd])]
+            for fd, copy in streams.items():
+                if not _same(fd, copy):
+                    os.dup2(copy, fd)
+            if here is not None and not _is_current(here):
+                changes.append("changed the current directory")
+                os.fchdir(here)
+
+
+def _opened(stack: contextlib.ExitStack, path: str) -> int | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # the directory was removed, or must not be read
+        return None
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _copied(stack: contextlib.ExitStack, fd: int) -> int | None:
+    try:
+        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    except OSError:
+        return None
+    stack.callback(os.close, copy)
+    return copy
+
+
+def _same(fd: int, copy: int) -> bool:
+    try:
+        return os.path.sameopenfile(fd, copy)
+    except OSError:
+        return False
+
+
+def _is_current(directory: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(directory), os.stat("."))  # noqa: PTH116
+    except OSError:
+        return False
+
+
+def report(text: str) -> None:
+    """Print a line about a plugin to stderr, if there is one."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            note(text)

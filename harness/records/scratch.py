@@ -1,0 +1,177 @@
+"""Directories for unfinished runs.
+
+They are locked while in use, removed when their owner has died, and copied to another place if the results directory
+cannot be written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = ".partial-"
+RESERVE = ".reserve"
+RESERVE_BYTES = 512 * 2**10
+"""Size of a file that is deleted to make space for the record if the disk is full."""
+RESCUED = "harness-rescued-"
+"""Beginning of the names of directories with runs that could not be saved in the results directory."""
+
+
+@contextmanager
+def scratch(results: Path) -> Iterator[Path]:
+    """Create a hidden, locked directory in `results`, and remove it on exit if it still exists. Raises OSError.
+
+    The lock (flock) ends with this process. Without it, `sweep` removes the directory.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    path, lock = _create(results)
+    try:
+        _reserve(path / RESERVE)
+        yield path
+    finally:
+        for left in (path, *spares(path)):
+            shutil.rmtree(left, ignore_errors=True)
+        os.close(lock)
+
+
+def places() -> list[Path]:
+    """Return the directories in which files are saved that cannot be saved in the results directory."""
+    # tempfile.gettempdir() depends on which directories are full at the time of the call.
+    found = [Path(os.environ.get("TMPDIR") or "/tmp"), Path("/tmp"), Path("/var/tmp")]
+    with contextlib.suppress(RuntimeError):
+        found.append(Path.home())
+    return list(dict.fromkeys(found))
+
+
+def spares(scratch: Path) -> list[Path]:
+    """Return the directories in which a run's process saves a file that it cannot save in `scratch`."""
+    return [place / f"harness-spare{scratch.name}" for place in places()]
+
+
+def save(directory: Path, name: str, write: Callable[[Path], object]) -> None:
+    """Call ``write(directory / name)``. If it fails, write to a spare directory. Raises the first OSError.
+
+    A directory that was removed is created again.
+    """
+    errors = []
+    for place in (directory, *spares(directory)):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            write(place / name)
+        except OSError as error:
+            errors.append(error)
+            with contextlib.suppress(OSError):
+                (place / name).unlink(missing_ok=True)
+        else:
+            return
+    raise errors[0]
+
+
+def collect(scratch: Path) -> None:
+    """Move the files in the spare directories to `scratch`, which is created again if necessary. Raises OSError."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    for file in (file for spare in spares(scratch) for file in _files(spare)):
+        _copy(file, scratch)
+        file.unlink()
+
+
+def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
+    """Save a run in a new directory elsewhere: the record, and the files that can be copied.
+
+    Returns the new results directory, which contains the run as `name`, or None if no place can be written.
+    """
+    for place in places():
+        made = None
+        try:
+            made = Path(tempfile.mkdtemp(prefix=RESCUED, dir=place)).absolute()
+            run = made / name
+            run.mkdir()
+            (run / "record.json").write_bytes(record)
+        except (OSError, RuntimeError):
+            if made is not None:
+                shutil.rmtree(made, ignore_errors=True)
+            continue
+        for file in (file for left in (scratch, *spares(scratch)) for file in _files(left)):
+            if file.name != "record.json":
+                with contextlib.suppress(OSError):
+                    _copy(file, run)
+        return made
+    return None
+
+
+def sweep(results: Path) -> None:
+    """Remove the scratch directories in `results` whose owner has died, with their spare directories."""
+    with contextlib.suppress(OSError), os.scandir(results) as entries:
+        for entry in entries:
+            if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
+                _remove_unlocked(Path(entry.path))
+
+
+def _remove_unlocked(path: Path) -> None:
+    with contextlib.suppress(OSError):  # BlockingIOError: its owner is alive
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in (path, *spares(path)):
+                shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _create(results: Path) -> tuple[Path, int]:
+    """Create a directory and lock it. Return its path and the descriptor that holds the lock."""
+    while True:
+        path = Path(tempfile.mkdtemp(dir=results, prefix=PREFIX))
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # swept by another process before it was locked
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # as above
+            os.close(lock)
+            continue
+        except OSError:  # This file system has no locks, so `sweep` does not remove the directory either.
+            return path, lock
+        if path.exists():
+            return path, lock
+        os.close(lock)
+
+
+def _reserve(path: Path) -> None:
+    """Create the file that `RESERVE_BYTES` describes. Raises OSError only if the disk is full."""
+    try:
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+            else:
+                file.write(bytes(RESERVE_BYTES))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        path.unlink(missing_ok=True)
+
+
+def _files(directory: Path) -> list[Path]:
+    """Return the regular files in a directory, except the reserve; an empty list if it cannot be read."""
+    try:
+        return [file for file in directory.iterdir() if file.is_file() and file.name != RESERVE]
+    except OSError:
+        return []
+
+
+def _copy(file: Path, directory: Path) -> None:
+    """Copy a file completely or not at all. Raises OSError."""
+    copy = directory / file.name
+    try:
+        shutil.copyfile(file, copy)
+    except OSError:
+        copy.unlink(missing_ok=True)
+        raise

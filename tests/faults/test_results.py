@@ -1,0 +1,240 @@
+"""Faults of the results directory and of the disk: a finished run is saved, in the results directory or elsewhere."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sample_records import record as sample
+from toy_plugin import environment_with
+
+from harness.errors import RecordError
+from harness.records import Failure, RunRecord, Success
+from harness.records import scratch as scratches
+from harness.records.store import ARRAYS, LOG, RECORD, Store
+
+from .conftest import Runs
+
+HELPERS = Path(__file__).parents[1] / "helpers"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
+
+
+@pytest.mark.parametrize("backend", ["toy-remove-results", "toy-rename-results", "toy-results-link"])
+def test_results_that_vanish_are_created_again(backend: str, runs: Runs) -> None:
+    records = runs("toy-numpy", backend, "toy-numpy")
+    assert all(isinstance(record.outcome, Success) for record in records), records
+    assert [record.spec.backend for record in runs.stored()] == [backend, "toy-numpy"]
+    for record in records[1:]:
+        files = {path.name for path in (runs.results / record.run_id).iterdir()}
+        assert files == {ARRAYS, LOG, RECORD}
+    if backend != "toy-remove-results":
+        assert [record.spec.backend for record in runs.stored(runs.folder / "renamed")] == ["toy-numpy"]
+    assert list((runs.folder / "tmp").iterdir()) == []
+
+
+def rescued(runs: Runs, error: RecordError) -> RunRecord:
+    """Return the record of the run that was saved elsewhere, and check that the message names the place."""
+    (place,) = [path for path in (runs.folder / "tmp").iterdir() if path.name.startswith(scratches.RESCUED)]
+    assert f"the run was saved in {place} instead" in str(error)
+    (record,) = runs.stored(place)
+    assert record.run_id in str(error)
+    return record
+
+
+@pytest.mark.parametrize("backend", ["toy-results-file", "toy-results-dangling"])
+def test_results_that_cannot_be_created_again_stop_the_plan_with_the_run_saved(backend: str, runs: Runs) -> None:
+    with pytest.raises(RecordError, match="cannot be written") as caught:
+        runs("toy-numpy", backend, "toy-numpy")
+    record = rescued(runs, caught.value)
+    assert record.spec.backend == backend
+    assert isinstance(record.outcome, Success)
+    (place,) = (runs.folder / "tmp").iterdir()
+    assert {path.name for path in (place / record.run_id).iterdir()} >= {ARRAYS, RECORD}
+    assert [record.spec.backend for record in runs.stored(runs.folder / "renamed")] == ["toy-numpy"]
+
+
+@needs_root
+def test_read_only_results_stop_the_plan_with_the_run_saved(runs: Runs, small_disk: Callable[[int], None]) -> None:
+    small_disk(4096)
+    with pytest.raises(RecordError, match="Read-only file system") as caught:
+        runs("toy-numpy", "toy-results-read-only", "toy-numpy")
+    record = rescued(runs, caught.value)
+    assert isinstance(record.outcome, Success)
+    subprocess.run(["umount", "-l", str(runs.results)], check=True)
+    assert [record.spec.backend for record in runs.stored()] == ["toy-numpy"]
+
+
+@needs_root
+def test_disk_that_a_run_fills_has_its_record_and_the_plan_goes_on(
+    runs: Runs, small_disk: Callable[[int], None]
+) -> None:
+    """The arrays are saved elsewhere first. When the run has ended, there is space for them."""
+    small_disk(2048)
+    with pytest.raises(RecordError) as caught:
+        runs("toy-numpy", "toy-fill-disk", "toy-numpy")
+    assert isinstance(rescued(runs, caught.value).outcome, Success)
+    assert [record.spec.backend for record in runs.stored()] == ["toy-numpy"]
+
+
+@needs_root
+@pytest.mark.parametrize("temporary", ["tmp", "results"])
+@pytest.mark.parametrize("backend", ["toy-fill-disk-outside", "toy-fill-disk-and-print"])
+def test_full_disk_stops_the_plan_with_the_run_saved(
+    backend: str, temporary: str, runs: Runs, small_disk: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory for temporary files may be on the same disk."""
+    small_disk(2048)
+    monkeypatch.setenv("TMPDIR", str(runs.folder / temporary))
+    with pytest.raises(RecordError, match="No space left on device") as caught:
+        runs("toy-numpy", backend, "toy-numpy")
+    place = Path(str(caught.value).partition("the run was saved in ")[2].partition(" instead")[0])
+    (record,) = runs.stored(place)
+    assert isinstance(record.outcome, Success)
+    assert (place / record.run_id / ARRAYS).is_file()
+    assert [record.spec.backend for record in runs.stored()] == ["toy-numpy"]
+    shutil.rmtree(place)
+
+
+@needs_root
+def test_full_disk_has_space_for_the_record_of_a_failure(runs: Runs, small_disk: Callable[[int], None]) -> None:
+    small_disk(2048)
+    runs("toy-numpy", "toy-fill-disk-and-die")
+    first, second = runs.stored()
+    assert isinstance(first.outcome, Success)
+    assert isinstance(second.outcome, Failure)
+    assert second.outcome.message.startswith("killed by SIGKILL")
+    assert list((runs.folder / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("call", range(1, 5))
+def test_failed_write_of_any_file_loses_no_run(call: int, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The n-th synchronization of a file in this process fails. The record is then written again, or elsewhere."""
+    calls = 0
+    sync = os.fsync
+
+    def fail(fd: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls >= call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    try:
+        runs("toy-killed", "toy-killed")
+    except RecordError as error:
+        rescued(runs, error)
+    places = [runs.results, *(runs.folder / "tmp").iterdir()]
+    stored = [record for place in places for record in runs.stored(place)]
+    assert len(stored) == (1 if call <= 2 else 2)
+
+
+def test_log_is_kept_in_memory_if_it_cannot_be_written(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.execute.channel.Log._write", lambda _self, _data: 0)
+    (record,) = runs("toy-value-error")
+    assert isinstance(record.outcome, Failure)
+    assert record.outcome.message == "ValueError: the toy broke"
+
+
+def test_rescue_without_any_place_is_said(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratches, "rescue", lambda *_: None)
+    with pytest.raises(RecordError, match="it could not be saved elsewhere either"):
+        runs("toy-results-file")
+
+
+# ---- directories of unfinished runs -----------------------------------------------------------------------
+
+
+def test_abandoned_scratch_directories_are_removed_and_those_in_use_are_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.prepare()
+    abandoned = store.path / ".partial-abandoned"
+    abandoned.mkdir()
+    (abandoned / ARRAYS).write_text("half")
+    scratches.spares(abandoned)[0].mkdir()
+    (store.path / ".partial-link").symlink_to(tmp_path)
+    with store.scratch() as scratch:
+        Store(store.path).prepare()
+        assert scratch.is_dir()
+        assert not abandoned.exists()
+        assert not scratches.spares(abandoned)[0].exists()
+    assert [path.name for path in store.path.iterdir()] == [".partial-link"]
+
+
+def test_scratch_directories_of_many_processes_survive_sweeps(tmp_path: Path) -> None:
+    """Each process creates and locks directories while the others sweep."""
+    code = """
+import sys
+from pathlib import Path
+from harness.records.store import Store
+store = Store(Path(sys.argv[1]))
+for _ in range(100):
+    store.prepare()
+    with store.scratch() as scratch:
+        (scratch / "file").touch()
+        store.prepare()
+        assert (scratch / "file").exists()
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "results")]
+    writers = [subprocess.Popen(command) for _ in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_many_writers_that_are_killed_lose_no_finished_run(tmp_path: Path) -> None:
+    """16 processes commit 50 runs each, and half of them are killed at random times. Each run that a process reported
+    as finished is stored once, and no reader ever sees an incomplete run."""
+    code = """
+import os, random, signal, sys, threading
+from pathlib import Path
+from harness.records.store import Store
+from sample_records import record
+store, number = Store(Path(sys.argv[1])), int(sys.argv[2])
+generator = random.Random(number)
+sys.stdin.read(1)
+if number % 2:
+    threading.Timer(generator.uniform(0.05, 2.0), os.kill, (os.getpid(), signal.SIGKILL)).start()
+for _ in range(50):
+    with store.scratch() as scratch:
+        (scratch / "log.txt").write_text("log")
+        finished = store.commit(scratch, record(seed=number % 4))
+    os.write(1, finished.path.name.encode() + b"\\n")
+"""
+    store = Store(tmp_path / "results")
+    store.prepare()
+    environment = environment_with(HELPERS)
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(store.path), str(number)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(16)
+    ]
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("x")
+        writer.stdin.flush()
+    while any(writer.poll() is None for writer in writers):
+        for run in store.load().runs:
+            assert run.record.run_id == run.path.name
+    reported = [name for writer in writers for name in writer.communicate()[0].split()]
+    loaded = store.load()
+    assert loaded.problems == []
+    names = [run.record.run_id for run in loaded.runs]
+    assert len(set(reported)) == len(reported)
+    assert set(reported) <= set(names)
+    assert len(names) - len(reported) <= 8  # killed between the commit and the report
+    assert len(reported) >= 8 * 50
+    assert all({RECORD, LOG} == {file.name for file in run.path.iterdir()} for run in loaded.runs)
+    store.prepare()
+    assert sorted(path.name for path in store.path.iterdir()) == sorted(names)
+    assert sample().spec.task in names[0]

@@ -1,0 +1,121 @@
+"""Faults of a run's process: each has a named outcome, within the time limit, and the next run succeeds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+from processes import gone
+
+from harness.execute import channel
+from harness.records import Failure, Success
+from harness.records.store import LOG
+
+from .conftest import Runs, pids
+
+SUCCESS = "success"
+LIMIT_S = 3
+
+# Backend: expected outcome and a part of the message.
+OUTCOMES = {
+    "toy-killed": ("crash", "killed by SIGKILL"),
+    "toy-segfault": ("crash", "killed by SIGSEGV"),
+    "toy-abort": ("crash", "killed by SIGABRT"),
+    "toy-exit-silently": ("crash", "ended with status 0 but returned no result"),
+    "toy-write-garbage": ("crash", "ended with status 0 but returned no result"),
+    "toy-fork-and-continue": ("crash", "ended with status 0 but returned no result"),
+    "toy-raise-interrupt": ("crash", "killed by SIGINT"),
+    "toy-exhaust-memory": ("oom", "Unable to allocate"),
+    "toy-exhaust-files": ("error", "Too many open files"),
+    "toy-close-pipe": ("error", "Bad file descriptor"),
+    "toy-long-event": (SUCCESS, ""),
+    "toy-much-output": (SUCCESS, ""),
+    "toy-leave-streams": (SUCCESS, ""),
+    "toy-holding-daemon": (SUCCESS, ""),
+    "toy-flooding-daemon": (SUCCESS, ""),
+}
+TIMEOUTS = ("toy-stopped", "toy-endless-output", "toy-endless-events", "toy-endless-results", "toy-endless-line")
+
+
+@pytest.mark.parametrize("backend", OUTCOMES)
+def test_fault_of_the_worker_has_its_outcome(backend: str, runs: Runs) -> None:
+    kind, message = OUTCOMES[backend]
+    (record,) = runs(backend)
+    if (runs.folder / "pids").exists():
+        psutil.Process(pids(runs.folder / "pids")[0]).kill()
+    assert runs.stored() == [record]
+    assert [path.name for path in runs.results.iterdir()] == [record.run_id]
+    assert record.wall_s < 30
+    if kind == SUCCESS:
+        assert isinstance(record.outcome, Success), record.outcome
+    else:
+        assert isinstance(record.outcome, Failure)
+        assert (record.outcome.kind, message in record.outcome.message) == (kind, True), record.outcome
+
+
+@pytest.mark.parametrize("backend", TIMEOUTS)
+def test_endless_fault_ends_at_the_time_limit_without_memory(backend: str, runs: Runs) -> None:
+    before = psutil.Process().memory_info().rss
+    (record,) = runs(backend, timeout_s=LIMIT_S)
+    assert isinstance(record.outcome, Failure)
+    assert record.outcome.kind == "timeout"
+    assert LIMIT_S <= record.wall_s < LIMIT_S + 8
+    assert psutil.Process().memory_info().rss - before < 300 * 2**20
+    log = runs.results / record.run_id / LOG
+    assert log.stat().st_size <= channel.LOG_HEAD_BYTES + channel.LOG_TAIL_BYTES + 1000
+    if backend == "toy-endless-events":
+        assert "events were dropped, because there were too many" in log.read_text()
+
+
+def test_long_log_keeps_its_head_and_tail(runs: Runs) -> None:
+    (record,) = runs("toy-much-output")
+    log = (runs.results / record.run_id / LOG).read_text()
+    assert log.startswith("first line\n")
+    assert log.endswith("last line\n")
+    assert "bytes are left out here" in log
+
+
+def test_run_after_each_kind_of_end_succeeds(runs: Runs) -> None:
+    records = runs("toy-killed", "toy-stopped", "toy-numpy", timeout_s=LIMIT_S)
+    assert [type(record.outcome) for record in records] == [Failure, Failure, Success]
+
+
+def test_process_limit_is_a_failure_of_the_run(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, os.strerror(11))
+
+    monkeypatch.setattr("harness.execute.child.subprocess.Popen", refuse)
+    (record,) = runs("toy-numpy")
+    assert isinstance(record.outcome, Failure)
+    assert record.outcome.message.startswith("the run could not be started: ")
+    assert "Resource temporarily unavailable" in record.outcome.message
+    assert runs.stored() == [record]
+
+
+def test_descriptor_limit_of_the_parent_is_a_failure_of_the_run(runs: Runs) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[object] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (psutil.Process().num_fds() + 14, hard))
+    try:
+        while len(taken) < 8:
+            taken.append(Path(os.devnull).open())  # noqa: SIM115
+        (record,) = runs("toy-numpy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert runs.stored() == [record]
+    if isinstance(record.outcome, Failure):
+        assert "Too many open files" in record.outcome.message
+
+
+def test_holding_daemon_does_not_delay_the_end(runs: Runs) -> None:
+    (record,) = runs("toy-holding-daemon")
+    (daemon,) = pids(runs.folder / "pids")
+    try:
+        assert isinstance(record.outcome, Success)
+        assert not gone(daemon, within_s=0.1)  # The run ended although the daemon still holds the channel.
+    finally:
+        psutil.Process(daemon).kill()
