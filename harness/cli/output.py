@@ -41,10 +41,10 @@ def echo(text: object, *, nl: bool = True) -> None:
 
 def say(text: str) -> None:
     """Print a message to stderr, unless stderr cannot be written within a few seconds."""
-    from harness.cli.streams import Screen
+    from harness.cli.streams import screen
 
     with contextlib.suppress(OSError, ValueError):
-        click.echo(text, file=Screen(sys.stderr, wait_s=3.0))
+        click.echo(text, file=screen(wait_s=3.0))
 
 
 def show(value: T, format_: str, render: Callable[[T], str]) -> None:

@@ -7,12 +7,12 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness import api
-from harness.cli.streams import Screen
+from harness.cli.streams import screen
 from harness.execute.runner import Listener
 from harness.records import (
     DataPrepared,
@@ -67,7 +67,7 @@ class Plain(Listener):
 
     def __init__(self) -> None:
         super().__init__()
-        self._screen = Screen(sys.stderr)
+        self._screen = screen()
         self._prefix = ""
         self._phases: set[str] = set()
         self._warned: set[str] = set()
@@ -113,7 +113,7 @@ class Live(Listener):
         from rich.console import Console
         from rich.live import Live
 
-        self._console = console or Console(file=cast("IO[str]", Screen(sys.stderr)), highlight=False)
+        self._console = console or Console(file=screen(), highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._index = self._total = 0
         self._spec: RunSpec | None = None
