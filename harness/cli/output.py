@@ -9,7 +9,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, TextIO, TypeVar, cast
 
 import click
 
@@ -53,10 +53,10 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 
 def say(text: str, *, nl: bool = True) -> None:
     """Print a message to stderr, unless stderr cannot be written within a few seconds."""
-    from harness.cli.streams import Screen
+    from harness.cli.streams import screen
 
     with contextlib.suppress(OSError, ValueError):
-        click.echo(clean(text), file=cast("IO[str]", Screen(sys.stderr, wait_s=3.0)), nl=nl)
+        click.echo(clean(text), file=screen(wait_s=3.0), nl=nl)
 
 
 def echo_data(text: str, *, nl: bool = True) -> None:
@@ -70,7 +70,7 @@ def console() -> Console:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
-    from harness.cli.streams import Screen
+    from harness.cli.streams import screen
 
     class CleanConsole(Console):
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
@@ -78,7 +78,7 @@ def console() -> Console:
                 text, style, control = segment
                 yield segment if control else Segment(clean(text), style)
 
-    return CleanConsole(file=cast("IO[str]", Screen(sys.stderr)), highlight=False)
+    return CleanConsole(file=screen(), highlight=False)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import click
 
 from harness import api
 from harness.cli.output import console
-from harness.cli.streams import Screen
+from harness.cli.streams import screen
 from harness.execute.runner import Listener
 from harness.records import (
     DataPrepared,
@@ -69,7 +69,7 @@ class Plain(Listener):
 
     def __init__(self) -> None:
         super().__init__()
-        self._screen = Screen(sys.stderr)
+        self._screen = screen()
         self._prefix = ""
         self._phases: set[str] = set()
         self._warned: set[str] = set()

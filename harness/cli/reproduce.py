@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import counted, echo, show
+from harness.cli.output import counted, echo, say, show
 
 if TYPE_CHECKING:
     from harness.records.store import StoredRun
@@ -63,10 +63,10 @@ def reproduce(
         loaded = Store(Path(folder) / RECORDS).load()
     if loaded.problems:
         raise RecordError(f"{bundle}: {loaded.problems[0]}")
-    echo(
+    inform = say if format_ == "json" else echo
+    inform(
         f"{bundle}: {counted(len(manifest.files), 'file')} verified against the manifest (SHA-256 {digest}), "
-        f"{counted(len(loaded.runs), 'run')}, created by harness {manifest.harness_version}",
-        err=format_ == "json",
+        f"{counted(len(loaded.runs), 'run')}, created by harness {manifest.harness_version}"
     )
     if verify:
         return

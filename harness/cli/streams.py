@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 if TYPE_CHECKING:
     import select
@@ -27,7 +27,7 @@ def prepare() -> None:
         sys.stderr = _text(2, line_buffering=True)
     old = sys.stdout
     real = os.dup(1)
-    sys.stdout = _text(real, old.encoding, old.errors, line_buffering=old.line_buffering) if old else _text(real)
+    sys.stdout = _text(real, old.encoding, old.errors, line_buffering=old.isatty()) if old else _text(real)
     os.dup2(2, 1)
 
 
@@ -48,21 +48,25 @@ def discard(fd: int) -> None:
     os.close(null)
 
 
-class Screen:
-    """The stream for progress, which is stderr. Text that cannot be written within `wait_s` seconds is discarded.
+def screen(*, wait_s: float = 0.0) -> TextIO:
+    """Return stderr as a stream that discards text that cannot be written within `wait_s` seconds.
 
     A terminal that is stopped with Ctrl-S, or a pipe that is not read, would otherwise stop the process that enforces
     the time limit of a run.
     """
+    return cast("TextIO", _Screen(sys.stderr, wait_s))
 
-    def __init__(self, stream: TextIO, *, wait_s: float = 0.0) -> None:
+
+class _Screen:
+    def __init__(self, stream: TextIO, wait_s: float) -> None:
         import select  # not needed by most commands
 
         self._stream, self._wait_ms = stream, 1000 * wait_s
         self._poll: select.poll | None = None
-        with contextlib.suppress(OSError, ValueError):
-            self._poll = select.poll()
-            self._poll.register(stream.fileno(), select.POLLOUT)
+        with contextlib.suppress(OSError, ValueError):  # A stream in memory has no descriptor.
+            poll = select.poll()
+            poll.register(stream.fileno(), select.POLLOUT)
+            self._poll = poll
 
     def write(self, text: str) -> int:
         if self._poll is None or self._poll.poll(self._wait_ms):

@@ -156,6 +156,7 @@ def call_in_child(
         if answer is None or ended.timed_out or ended.status != 0:
             oom = failures.kernel_oom_kills() > oom_kills
             return failures.from_end(ended, timeout_s, oom=oom, limit_option=limit_option)
+        assert isinstance(answer, ResultFrame)
         try:
             result: ResultT = msgspec.json.decode(answer.body, type=typing.get_type_hints(function)["return"])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

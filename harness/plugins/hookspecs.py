@@ -165,6 +165,8 @@ def harness_reporters() -> Iterable[Reporter]:
 def harness_run_started(spec: RunSpec) -> None:
     """Handle the start of a run, just before its child process is started.
 
+    The run waits for this hook, at most for the time limit of a hook.
+
     Parameters
     ----------
     spec : RunSpec
@@ -181,6 +183,8 @@ def harness_run_started(spec: RunSpec) -> None:
 @hookspec
 def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded) -> None:
     """Handle the end of a training epoch, after its validation.
+
+    The run continues while this hook is called. If the hook is too slow, epochs are dropped.
 
     Parameters
     ----------
