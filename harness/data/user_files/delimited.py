@@ -160,7 +160,8 @@ class _File:
             return
         if usual == len(names) + 1 > 2:
             advice = (
-                "if the first column is an index without a name, as R and pandas write it, add its name to the header"
+                "if the first column is an index without a name, as R and pandas write it, add its name to the header; "
+                "if cells contain the separator, enclose them in quotes"
             )
         elif len(names) == 1:
             advice = "if this line is a title or comment, remove it; otherwise check the separator (dataset.separator)"
@@ -226,6 +227,8 @@ class _File:
             problem = "the quote opened in this row is never closed"
         elif spans:
             problem = f"the quote opened in this row is not closed before line {last}"
+        elif re.search(rf'"[ \t]+({re.escape(self.separator)}|[\r\n]*$)', self.lines[first]):
+            problem = "there are blanks after a quote; remove them"
         else:
             problem = "the quoting is invalid"
         return Record(first, first + 1, [], f"{problem}; {CLOSED}", unclear=spans or self._is_odd(first))
@@ -320,7 +323,7 @@ class _File:
         """Return the cells of the first rows of the body. Invalid quotes are ignored."""
         lines = islice(self.lines, self.body, self.body + 5 * SAMPLE)
         if self.quotes:
-            reader = csv.reader(lines, delimiter=separator)
+            reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
         else:
             reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
         return list(islice((row for row in reader if row), SAMPLE))
