@@ -70,7 +70,10 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
     what = f"{where} contains dates or times ({len(dated):,} of {len(cells):,} cells, such as {str(first)!r})"
     if target:
         raise DataError(f"{what}; convert it to numbers, such as days since a fixed date")
-    iso = "" if dates.parsed(first, None) is not None else ", with their format in dataset.date_format"
+    forms = " or ".join(dates.fitting(dated[:1000])) or "%d/%m/%Y"
+    iso = (
+        "" if dates.parsed(first, None) is not None else f", with their format in dataset.date_format (such as {forms})"
+    )
     raise DataError(
         f"{what}; pass {_setting('date_columns', column)}{iso} to use year, month, day, weekday and hour as features, "
         f"{_setting('categorical_columns', column)} to use categories, --time-column to split the rows by time, or "

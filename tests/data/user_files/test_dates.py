@@ -62,6 +62,8 @@ def test_load_dates_are_refused_unless_they_are_split_into_parts(
         loaded(path, on_bad_row="skip")
     assert "--set 'dataset.date_columns=[\"when\"]'" in str(raised.value)
     assert ("dataset.date_format" in str(raised.value)) == (form is not None)
+    if form in dates.GUESSES:
+        assert f"dataset.date_format (such as {form})" in str(raised.value)
     data = loaded(path, date_columns=("when",), date_format=form)
     timed = "%H" in written or "%I" in written
     assert data.train.inputs["features"].shape[1] == 5 + timed
