@@ -51,8 +51,8 @@ class UserDataset(Dataset[OwnOptions]):
     - text: ``text``, an object array of str with shape [N].
     - image: ``image``, an object array of uint8 arrays [H, W, C] (C = 1 or 3), which may differ in size.
     - audio: ``waveform``, an object array of float32 arrays [samples] in [-1, 1], and ``sample_rate_hz``, int64 [N].
-    - table: ``features``, float64 [N, F] with NaN for missing numbers, including the parts of dates; and ``categories``, an object array of str or
-      None with shape [N, C], if there are categorical columns.
+    - table: ``features``, float64 [N, F] with NaN for missing numbers, including the parts of dates; and
+      ``categories``, an object array of str or None with shape [N, C], if there are categorical columns.
 
     Targets are int64 [N], indices of the sorted class names, or float64 [N, T] for regression. Groups are the group
     column and the slice columns, if given.
