@@ -52,8 +52,8 @@ class UserDataset(Dataset[OwnOptions]):
     - text: ``text``, an object array of str with shape [N].
     - image: ``image``, an object array of uint8 arrays [H, W, C] (C = 1 or 3), which may differ in size.
     - audio: ``waveform``, an object array of float32 arrays [samples] in [-1, 1], and ``sample_rate_hz``, int64 [N].
-    - table: ``features``, float64 [N, F] with NaN for missing numbers; and ``categories``, an object array of str or
-      None with shape [N, C], if there are categorical columns.
+    - table: ``features``, float64 [N, F] with NaN for missing numbers, including the parts of dates; and
+      ``categories``, an object array of str or None with shape [N, C], if there are categorical columns.
 
     Targets are int64 [N], indices of the sorted class names, or float64 [N, T] for regression. Groups are the group
     column and the slice columns, if given.
@@ -170,6 +170,7 @@ class UserDataset(Dataset[OwnOptions]):
                     validation_share=options.validation_share,
                     test_share=options.test_share,
                 )
+                examples.warnings += _uneven(parts, options)
             else:
                 parts, description = split(
                     None if examples.splits is None else [examples.splits[row] for row in rows],
@@ -195,6 +196,17 @@ class UserDataset(Dataset[OwnOptions]):
         check_trained(self.name, features, parts["train"])
         examples.warnings += [*coverage(features, categories, parts), *constant_targets(values, parts)]
         return targets, names, parts, {**examples.problems.details(), "splits": description, **missing}
+
+
+def _uneven(parts: Mapping[str, NDArray[Any]], options: OwnOptions) -> list[str]:
+    """Return a warning if the sizes of splits by time differ much from the requested ones."""
+    sizes = {name: len(rows) for name, rows in parts.items()}
+    wanted = {"validation": options.validation_share, "test": options.test_share}
+    total = sum(sizes.values())
+    if all(0.5 * share <= sizes[name] / total <= 2 * share for name, share in wanted.items()):
+        return []
+    shown = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+    return [f"rows with the same time are kept in one split, so that the splits have very different sizes: {shown}"]
 
 
 def _by_name(

@@ -71,6 +71,11 @@ def looks_dated(cell: Any, form: str | None = None) -> bool:
     return parsed(text, form) is not None or any(pattern.fullmatch(text) for pattern in OTHER)
 
 
+def fitting(cells: Sequence[Any]) -> list[str]:
+    """Return the common formats, other than ISO 8601, with which all cells can be read."""
+    return [form for form in GUESSES if all(isinstance(parsed(cell, form), datetime) for cell in cells)]
+
+
 def moment(value: datetime | time | None) -> float | None:
     """Return the seconds since 1970 of a date. A date without time zone is taken as UTC. None for a time of day."""
     if not isinstance(value, datetime):

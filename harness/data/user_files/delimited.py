@@ -67,7 +67,9 @@ def read_delimited(
     undecoded: list[str] = []
     for number, record in enumerate(records, start=1):
         where = f"row {number} (line {record.first + 1})"
-        cells = record.cells[:-1] if file.extra and len(record.cells) == len(header) + 1 else record.cells
+        cells = record.cells
+        if file.extra and len(cells) == len(header) + 1 and not cells[-1].strip():
+            cells = cells[:-1]
         if record.problem:
             problems.add(where, record.problem)
         elif len(cells) != len(header):
@@ -160,7 +162,8 @@ class _File:
             return
         if usual == len(names) + 1 > 2:
             advice = (
-                "if the first column is an index without a name, as R and pandas write it, add its name to the header"
+                "if the first column is an index without a name, as R and pandas write it, add its name to the header; "
+                "if cells contain the separator, enclose them in quotes"
             )
         elif len(names) == 1:
             advice = "if this line is a title or comment, remove it; otherwise check the separator (dataset.separator)"
@@ -212,20 +215,23 @@ class _File:
         if cells is not None and self.quotes and any(map(BLANKS.match, cells)) and not self._is_strict(first, last):
             return self._without_blanks(first)
         escaped = self.quotes and '\\"' in "".join(self.lines[first : min(last, first + 20)])
-        fits = cells is not None and len(cells) == self.width and (not spans or self._is_strict(first, last))
+        rows = spans and all(self._width_alone(line) == self.width for line in range(first, last))
+        whole = not spans or self._is_strict(first, last)
         if escaped and (spans or cells is None):
             end, other = self._record(first, escapechar="\\", doublequote=False)
             if other is not None and len(other) == self.width:
                 problem = f"a backslash precedes a quote, as Spark and MySQL write it; {CLOSED}"
                 return Record(first, end, [], (f"lines {first + 1} to {end}: " if end - first > 1 else "") + problem)
-        if cells is not None and (fits or not spans):
-            if spans and all(self._width_alone(line) == self.width for line in range(first, last)):
+        if cells is not None and whole and (len(cells) == self.width or not rows):
+            if rows:
                 self.notes["rows with a quoted cell whose lines look like several rows"] += 1
             return Record(first, last, cells)
         if cells is None and last == len(self.lines) and self._ends_open(first):
             problem = "the quote opened in this row is never closed"
         elif spans:
             problem = f"the quote opened in this row is not closed before line {last}"
+        elif re.search(rf'"[ \t]+({re.escape(self.separator)}|[\r\n]*$)', self.lines[first]):
+            problem = "there are blanks after a quote; remove them"
         else:
             problem = "the quoting is invalid"
         return Record(first, first + 1, [], f"{problem}; {CLOSED}", unclear=spans or self._is_odd(first))
@@ -320,7 +326,7 @@ class _File:
         """Return the cells of the first rows of the body. Invalid quotes are ignored."""
         lines = islice(self.lines, self.body, self.body + 5 * SAMPLE)
         if self.quotes:
-            reader = csv.reader(lines, delimiter=separator)
+            reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
         else:
             reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
         return list(islice((row for row in reader if row), SAMPLE))

@@ -14,6 +14,8 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 """Byte order marks. Those of UTF-32 come first, because the mark of UTF-16 is a prefix of one of them."""
+GARBLED = re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a2\u00a6]")
+"""Characters of UTF-8 that were decoded as Windows-1252, such as those of an e with an acute accent or of a dash."""
 WESTERN = "windows-1252"
 """Suggested encoding of files with single-byte characters. It agrees with ISO 8859-1 on all printable characters."""
 
@@ -33,6 +35,12 @@ def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[s
     if replaced:
         warnings.append(
             f"{replaced:,} replacement characters (U+FFFD) mark characters that were lost when the file was written"
+        )
+    garbled = GARBLED.findall(text)
+    if garbled:
+        warnings.append(
+            f"{len(garbled):,} sequences of characters, such as {garbled[0]!r}, look like UTF-8 that was read in "
+            "another encoding and saved again"
         )
     return text.removeprefix("\ufeff"), warnings
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import date, time
 from typing import Any
 
 from harness.data.user_files import dates
@@ -56,6 +57,12 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
             f"{where} contains nested values, such as {shown(nested)}; write each value into a separate column"
             + ("" if target else ", or select the features with --feature-columns (dataset.feature_columns)")
         )
+    if _most(_is_other, cells):
+        kind = type(next(filter(_is_other, cells))).__name__
+        raise DataError(
+            f"{where} contains values of the type {kind}, which are neither numbers nor text; convert them"
+            + ("" if target else ", or select the features with --feature-columns (dataset.feature_columns)")
+        )
     if not _most(dates.looks_dated, cells):
         return
     dated = [cell for cell in cells if dates.looks_dated(cell)]
@@ -63,7 +70,10 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
     what = f"{where} contains dates or times ({len(dated):,} of {len(cells):,} cells, such as {str(first)!r})"
     if target:
         raise DataError(f"{what}; convert it to numbers, such as days since a fixed date")
-    iso = "" if dates.parsed(first, None) is not None else ", with their format in dataset.date_format"
+    forms = " or ".join(dates.fitting(dated[:1000])) or "%d/%m/%Y"
+    iso = (
+        "" if dates.parsed(first, None) is not None else f", with their format in dataset.date_format (such as {forms})"
+    )
     raise DataError(
         f"{what}; pass {_setting('date_columns', column)}{iso} to use year, month, day, weekday and hour as features, "
         f"{_setting('categorical_columns', column)} to use categories, --time-column to split the rows by time, or "
@@ -77,6 +87,10 @@ def _most(condition: Callable[[Any], bool], cells: Sequence[Any]) -> bool:
     if not any(map(condition, [*cells[:50], *cells[:: len(cells) // 500 + 1]])):
         return False
     return 2 * sum(map(condition, cells)) > len(cells)
+
+
+def _is_other(cell: Any) -> bool:
+    return not isinstance(cell, str | date | time) and PLAIN.number(cell) is None and not isinstance(cell, bool)
 
 
 def _is_nested(cell: Any) -> bool:

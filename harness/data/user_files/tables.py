@@ -46,7 +46,6 @@ class Table:
     """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
     folders: list[str] = field(default_factory=list)
     """Split folder of each row, for the metadata files of split folders; empty for a single file."""
-
     warnings: list[str] = field(default_factory=list)
     """Sentences about what was ignored or changed."""
 
@@ -64,8 +63,9 @@ def read_table(path: Path, problems: Problems, *, encoding: str | None = None, s
     option that does not apply to the format.
     """
     suffix = path.suffix.lower()
-    if suffix not in (*TABLES, ".json"):
-        raise UsageError(f"{path}: unknown table format {suffix!r}; pass a file with the suffix {', '.join(TABLES)}")
+    known = (*TABLES, ".json")
+    if suffix not in known:
+        raise UsageError(f"{path}: unknown table format {suffix!r}; pass a file with the suffix {', '.join(known)}")
     if separator is not None and suffix != ".csv":
         raise UsageError(f"{path.name}: dataset.separator applies only to CSV files; remove it")
     if suffix == ".parquet":

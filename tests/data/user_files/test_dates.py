@@ -62,6 +62,8 @@ def test_load_dates_are_refused_unless_they_are_split_into_parts(
         loaded(path, on_bad_row="skip")
     assert "--set 'dataset.date_columns=[\"when\"]'" in str(raised.value)
     assert ("dataset.date_format" in str(raised.value)) == (form is not None)
+    if form in dates.GUESSES:
+        assert f"dataset.date_format (such as {form})" in str(raised.value)
     data = loaded(path, date_columns=("when",), date_format=form)
     timed = "%H" in written or "%I" in written
     assert data.train.inputs["features"].shape[1] == 5 + timed
@@ -276,3 +278,24 @@ def test_moment_of_dates_is_in_seconds_and_none_for_a_time_of_day() -> None:
     assert dates.moment(datetime(1970, 1, 2)) == 86400
     assert dates.moment(time(3)) is None
     assert math.isclose(dates.parts([time(3, 30)])["hour"][0], 3.5)
+
+
+def test_load_uneven_splits_by_time_are_reported(tmp_path: Path) -> None:
+    cells = [str(min(max(n, 1), 2) + (n == COUNT - 1)) for n in range(COUNT)]
+    warnings = loaded(table(tmp_path, cells), time_column="when").warnings
+    assert any("very different sizes: train 2, validation 37, test 1" in warning for warning in warnings)
+    assert not any(
+        "different sizes" in w for w in loaded(table(tmp_path, list(range(COUNT))), time_column="when").warnings
+    )
+
+
+@pytest.mark.parametrize("kind", ["bytes", "timedelta"])
+def test_load_columns_of_other_types_are_refused_by_name(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet is read by pyarrow")
+    import pandas as pd
+
+    cells = [timedelta(hours=n) if kind == "timedelta" else b"x" for n in range(COUNT)]
+    noise = np.random.default_rng(0).uniform(size=COUNT)
+    pd.DataFrame({"c": cells, "y": noise}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=f"column 'c' contains values of the type {kind}, which are neither numbers"):
+        loaded(tmp_path / "t.parquet", on_bad_row="skip")

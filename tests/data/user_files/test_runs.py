@@ -175,3 +175,33 @@ def test_run_with_unknown_slice_column_is_refused(here: Path) -> None:
     done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, *column_options)
     assert done.exit_code == 2
     assert "did you mean 'rooms'" in done.output
+
+
+def test_run_with_encoding_and_time_column_records_how_the_data_were_read(here: Path) -> None:
+    columns: dict[str, Any] = {**houses(), "year": [1980 + n for n in range(40)]}
+    columns["town"] = ["Köln" if n % 2 else "Bonn" for n in range(40)]
+    path = write_csv(here / "houses.csv", columns)
+    path.write_bytes(path.read_text(encoding="utf-8").encode("windows-1252"))
+    arguments = ("run", "--task", "regression", "--dataset", str(path), *MODEL, "--target-column", "price")
+    refused = invoke(*arguments)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "if they mean 'Köln', pass --encoding windows-1252" in refused.stderr
+    assert not (here / "results").exists()
+    done = invoke(*arguments, "--encoding", "windows-1252", "--time-column", "year")
+    assert done.exit_code == 0, done.output
+    record = record_of(here / "results")
+    assert record.provenance.data is not None
+    assert record.provenance.data.details["splits"] == "by time, test last"
+    assert record.spec.dataset_options["encoding"] == "windows-1252"
+    assert record.spec.dataset_options["feature_columns"] == ["rooms", "area", "town"]
+
+
+def test_run_stores_warnings_about_the_table_in_the_record(here: Path) -> None:
+    columns: dict[str, Any] = {"id": range(40), **houses(), "flat": [1] * 40}
+    path = write_csv(here / "houses.csv", columns)
+    done = invoke("run", "--task", "regression", "--dataset", str(path), *MODEL, "--target-column", "price")
+    assert done.exit_code == 0, done.output
+    data = record_of(here / "results").provenance.data
+    assert data is not None
+    assert any("'id' seems to number the rows" in warning for warning in data.warnings)
+    assert any("column 'flat'" in warning for warning in data.warnings)
