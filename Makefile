@@ -65,7 +65,7 @@ bench: $(READY)  ## measure the overhead of harness and of comparable tools over
 	$(BIN)/python -m benchmarks.loadgen
 	$(BIN)/python -m benchmarks.site
 
-reference: $(READY)  ## execute the missing default runs, and write the tables and the figure in docs/results.md
+reference: $(READY)  ## execute the missing runs of the README and docs/results.md, and write their tables and figure
 	$(BIN)/python -m benchmarks.reference
 
 published: $(READY)  ## execute the missing runs that reproduce published results (takes hours), and print their table

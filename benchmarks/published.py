@@ -30,6 +30,8 @@ from harness.records import Protocol
 from harness.records.store import Store
 
 RESULTS = Path(__file__).parent.parent / "results" / "reference"
+GROUPS = ("uci", "published")
+"""Results directories below `RESULTS`."""
 TIMEOUT_S = 2 * 3600.0
 SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
 """Options for a short throughput measurement, because the UCI datasets have many splits."""
@@ -50,6 +52,11 @@ class Claim:
     note: str = ""
     seeds: tuple[int, ...] = (0,)
     lower_is_better: bool = False
+
+    @property
+    def group(self) -> str:
+        """Name of the results directory for the runs."""
+        return "uci" if self.task == "regression" else "published"
 
     def selection(self, backends: Sequence[str], checkpoint: str | None) -> Selection:
         splits = self.task == "regression"
@@ -110,11 +117,10 @@ CLAIMS = (
 
 def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None, results: Path) -> int:
     """Execute the missing runs and return the exit status."""
-    catalog, store = discover(), Store(results)
-    store.prepare()
-    runs = store.load().runs
+    catalog = discover()
+    runs = [run for group in GROUPS for run in Store(results / group).load().runs]
     done = {_identity(run.record.spec, catalog) for run in runs if isinstance(run.record.outcome, Success)}
-    specs: list[RunSpec] = []
+    specs: dict[str, list[RunSpec]] = {group: [] for group in GROUPS}
     for claim in CLAIMS:
         if datasets and claim.dataset not in datasets:
             continue
@@ -124,12 +130,18 @@ def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None
                 file=sys.stderr,
             )
             continue
-        specs += [
+        specs[claim.group] += [
             spec
             for spec in expand(claim.selection(backends, checkpoint).resolved(locate), catalog)
             if _identity(spec, catalog) not in done
         ]
-    records = carry_out(specs, catalog, store, quiet=False, timeout_s=TIMEOUT_S)
+    records: list[RunRecord] = []
+    for group, missing in specs.items():
+        if not missing:
+            continue
+        store = Store(results / group)
+        store.prepare()
+        records += carry_out(missing, catalog, store, quiet=False, timeout_s=TIMEOUT_S)
     return int(not all(isinstance(record.outcome, Success) for record in records))
 
 
@@ -155,15 +167,19 @@ def _identity(spec: RunSpec, catalog: Catalog) -> str:
 
 
 def table(results: Path) -> str:
-    """Return the comparison in Markdown, with one row for each pair of a claim and a backend that has runs."""
-    records = [run.record for run in Store(results).load().runs if isinstance(run.record.outcome, Success)]
+    """Return the comparison in Markdown, with one row for each pair of a claim and a backend that has runs.
+
+    The table has no column for speed, because other programs were running during these runs.
+    """
+    runs = [run for group in GROUPS for run in Store(results / group).load().runs]
+    records = [run.record for run in runs if isinstance(run.record.outcome, Success)]
     rows = []
     for claim in CLAIMS:
         for backend in BACKENDS:
             matching = [record for record in records if _belongs(record, claim, backend)]
             if matching:
                 rows.append(_row(claim, backend, matching))
-    headers = ["dataset", "model", "backend", "metric", "published or expected", "here", "runs", "reached", "cost"]
+    headers = ["dataset", "model", "backend", "metric", "published or expected", "here", "runs", "reached"]
     return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
 
 
@@ -189,7 +205,6 @@ def _row(claim: Claim, backend: str, records: Sequence[RunRecord]) -> list[str]:
     else:
         figure = f"{claim.figure:.2f} ± {claim.standard_error:.2f}"
         here = f"{mean.value:.3f} ± {_standard_error(values):.3f}"
-    minutes = sum(record.wall_s for record in records) / 60
     return [
         claim.dataset,
         f"{claim.model}, {claim.note}" if claim.note else claim.model,
@@ -199,7 +214,6 @@ def _row(claim: Claim, backend: str, records: Sequence[RunRecord]) -> list[str]:
         here,
         str(len(records)),
         "yes" if claim.reached(mean.value) else "no",
-        f"{minutes:.1f} min",
     ]
 
 
@@ -211,7 +225,9 @@ def _standard_error(values: Sequence[float]) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.published", description=__doc__)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="results directory [results/reference]")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="directory of the groups of runs [results/reference]"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="execute the missing runs")
     running.add_argument("datasets", nargs="*", help="only these datasets [all]")

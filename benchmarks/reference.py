@@ -1,7 +1,8 @@
-"""Default runs of every task with both frameworks and the baseline: ``python -m benchmarks.reference``.
+"""Runs shown in the README and in ``docs/results.md``: ``python -m benchmarks.reference``.
 
-The command executes the runs that are missing from ``results/reference``, with three seeds, and a parity check between
-the frameworks. It then writes the tables of ``docs/results.md`` and the figure ``docs/pareto.svg`` from the records.
+The command makes the runs that are missing from the directories of `GROUPS`: the default runs of every task with both
+frameworks and the baseline, after a parity check, the runs of ``make demo``, and those of the model ``lstm``. It then
+writes the tables, the figure ``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records.
 With ``--no-run``, it only writes them.
 """
 
@@ -10,67 +11,186 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from tabulate import tabulate
 
 from harness.checks.parity.verdict import load as load_verdicts
 from harness.plugins import discover
+from harness.records import RunRecord
 from harness.records.store import Store
-from harness.report.markdown import render
+from harness.report import markdown, text
 from harness.report.plots.figure import figure
 from harness.report.report import Report
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "results" / "reference"
-DATASETS = {"nlp": "cldr-langid", "vision": "digits", "speech": "espeak-digits", "regression": "diabetes"}
+REFERENCE = ROOT / "results" / "reference"
+DEFAULTS = REFERENCE / "defaults"
+TASKS = ("nlp", "vision", "speech", "regression")
 FRAMEWORKS, BASELINE = ("torch", "tensorflow"), ("baseline",)
 BACKENDS = (*FRAMEWORKS, *BASELINE)
 SEEDS = (0, 1, 2)
-BEGIN, END = "<!-- python -m benchmarks.reference -->\n", "<!-- end -->\n"
+END = "<!-- end -->\n"
 
 
-def report() -> Report:
-    """Return the report on the reference runs, in the order of `DATASETS` and `BACKENDS`."""
-    runs = [run for run in Store(RESULTS).load().runs if run.record.spec.dataset in DATASETS.values()]
-    order = list(DATASETS)
-    runs.sort(key=lambda run: (order.index(run.record.spec.task), BACKENDS.index(run.record.spec.backend)))
-    verdicts = tuple(load_verdicts(RESULTS).values())
-    return Report(runs=tuple(runs), catalog=discover(), verdicts=verdicts, title="Default runs of the four tasks")
+@dataclass(frozen=True)
+class Group:
+    """A directory of runs, the commands that make them, and the place where they are shown."""
+
+    results: Path
+    commands: Sequence[Sequence[str]]
+    """Arguments of ``harness run``, with the options ``--task``, ``--backend`` and ``--seed`` first."""
+    page: Path
+    begin: str
+    """Line of the page after which the runs are shown, up to `END`."""
+    shown: Callable[[Report], str]
+
+    def records(self) -> list[RunRecord]:
+        return [run.record for run in Store(self.results).load().runs]
+
+    def report(self) -> Report:
+        """Return the report on the runs, in the order of `TASKS` and `BACKENDS`."""
+        runs = Store(self.results).load().runs
+        runs.sort(key=lambda run: (TASKS.index(run.record.spec.task), BACKENDS.index(run.record.spec.backend)))
+        verdicts = tuple(load_verdicts(self.results).values())
+        return Report(runs=tuple(runs), catalog=discover(), verdicts=verdicts, title="Default runs of the four tasks")
+
+    def missing(self) -> list[list[str]]:
+        """Return the arguments of ``harness run`` for the tasks of which a run is missing."""
+        present = {(record.spec.task, record.spec.backend, record.spec.seed) for record in self.records()}
+        missing = []
+        for _, tasks, _, backends, _, seeds, *rest in self.commands:
+            wanted = [
+                task
+                for task in tasks.split(",")
+                if not all(
+                    (task, backend, int(seed)) in present
+                    for backend in backends.split(",")
+                    for seed in seeds.split(",")
+                )
+            ]
+            if wanted:
+                missing.append(["--task", ",".join(wanted), "--backend", backends, "--seed", seeds, *rest])
+        return missing
+
+    def section(self) -> str:
+        """Return the part of the page between `begin` and `END`."""
+        return self.shown(self.report())
+
+    def write(self) -> None:
+        _replace(self.page, self.begin, self.section())
 
 
-def missing(backends: tuple[str, ...]) -> list[str]:
-    """Return the tasks that have no run for at least one of the backends."""
-    present = {(r.record.spec.dataset, r.record.spec.backend, r.record.spec.seed) for r in report().runs}
-    return [
-        task
-        for task, dataset in DATASETS.items()
-        if not all((dataset, backend, seed) in present for backend in backends for seed in SEEDS)
-    ]
+def _replace(page: Path, begin: str, section: str) -> None:
+    """Replace the part of a page between `begin` and `END`."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{page} lacks the lines {begin!r} and {END!r}")
+    page.write_text(f"{before}{begin}{section}{END}{after}", encoding="utf-8")
 
 
-def section() -> str:
-    """Return the part of ``docs/results.md`` between `BEGIN` and `END`."""
-    return f"{render(report().table)}\n![Quality against throughput](pareto.svg)\n\n"
+def _command(tasks: Sequence[str], backends: Sequence[str], seeds: Sequence[int], *rest: str) -> list[str]:
+    options = {"--task": tasks, "--backend": backends, "--seed": map(str, seeds)}
+    return [word for option, values in options.items() for word in (option, ",".join(values))] + [*rest]
+
+
+def _tables(report: Report) -> str:
+    return f"{markdown.render(report.table)}\n![Quality against throughput](pareto.svg)\n\n"
+
+
+def _block(report: Report) -> str:
+    return f"```\n{text.render(report.table)}```\n"
+
+
+GROUPS = {
+    "defaults": Group(
+        DEFAULTS,
+        (_command(TASKS, FRAMEWORKS, SEEDS, "--parity"), _command(TASKS, BASELINE, SEEDS)),
+        ROOT / "docs" / "results.md",
+        "<!-- python -m benchmarks.reference -->\n",
+        _tables,
+    ),
+    "demo": Group(
+        REFERENCE / "demo",
+        (_command(("nlp",), FRAMEWORKS, (0,)),),
+        ROOT / "README.md",
+        "<!-- make demo -->\n",
+        _block,
+    ),
+    "lstm": Group(
+        REFERENCE / "lstm",
+        (_command(("nlp",), FRAMEWORKS, SEEDS, "--model", "lstm"),),
+        ROOT / "docs" / "results.md",
+        "<!-- python -m benchmarks.reference lstm -->\n",
+        _block,
+    ),
+}
+
+
+OVERVIEW = "<!-- python -m benchmarks.reference: overview -->\n"
+RESULTS = "../../docs/results.md"
+SHOWN = {
+    "defaults": (f"[Results]({RESULTS}#default-runs), [Compare versions](../../docs/how-to/compare-versions.md)", ""),
+    "demo": ("[README](../../README.md)", ""),
+    "lstm": (f"[Results]({RESULTS}#lstm)", ""),
+    "uci": (f"[Results]({RESULTS}#published-results), rows `uci-*`", "python -m benchmarks.published run"),
+    "published": (f"[Results]({RESULTS}#published-results), other rows", "python -m benchmarks.published run"),
+}
+"""For each directory of results, the places where its runs are shown, and the command if it is not that of a group."""
+
+
+def overview() -> str:
+    """Return a table of the directories of results, with the time and the machine of their runs."""
+    rows = []
+    for name, (shown, command) in SHOWN.items():
+        records = [run.record for run in Store(REFERENCE / name).load().runs]
+        if not records:
+            continue
+        loads = [record.environment.load_1min or 0.0 for record in records]
+        dates = sorted({record.started_at[:10] for record in records})
+        rows.append(
+            [
+                f"`{name}`",
+                shown,
+                f"`{command or f'python -m benchmarks.reference {name}'}`",
+                str(len(records)),
+                str(len({record.spec.seed for record in records})),
+                " to ".join(dict.fromkeys([dates[0], dates[-1]])),
+                f"{min(loads):.1f} to {max(loads):.1f}",
+                "; ".join(dict.fromkeys(map(_machine, records))),
+            ]
+        )
+    headers = ["directory", "shown in", "made by", "runs", "seeds", "date (UTC)", "load at the start", "machine"]
+    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True) + "\n"
+
+
+def _machine(record: RunRecord) -> str:
+    environment = record.environment
+    gpus = ", ".join(gpu.name for gpu in environment.gpus) or "no GPU"
+    memory_gib = environment.memory_bytes / 2**30
+    parts = [f"{environment.cores} cores of {environment.cpu}", f"{memory_gib:.0f} GiB", gpus]
+    return ", ".join([*parts, environment.os, environment.python])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reference", description=__doc__)
+    parser.add_argument("groups", nargs="*", help="only these groups of runs [all]")
     parser.add_argument(
         "--no-run", action="store_true", help="write the tables and the figure without running anything"
     )
-    selected = parser.parse_args()
-    for backends, more in ((FRAMEWORKS, ["--parity"]), (BASELINE, [])):
-        wanted = [] if selected.no_run else missing(backends)
-        if wanted:
-            command = [sys.executable, "-m", "harness", "run", "--task", ",".join(wanted), *more]
-            command += ["--backend", ",".join(backends), "--seed", ",".join(map(str, SEEDS))]
-            subprocess.run([*command, "--results", str(RESULTS)], check=True)
-    page = ROOT / "docs" / "results.md"
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{page} lacks the lines {BEGIN!r} and {END!r}")
-    page.write_text(f"{before}{BEGIN}{section()}{END}{after}", encoding="utf-8")
-    (ROOT / "docs" / "pareto.svg").write_bytes(figure(report(), "pareto", ".svg"))
+    chosen = parser.parse_args()
+    for name in chosen.groups or GROUPS:
+        group = GROUPS[name]
+        for arguments in [] if chosen.no_run else group.missing():
+            command = [sys.executable, "-m", "harness", "run", *arguments, "--results", str(group.results)]
+            subprocess.run(command, check=True)
+        if group.records():
+            group.write()
+    _replace(REFERENCE / "README.md", OVERVIEW, overview())
+    (ROOT / "docs" / "pareto.svg").write_bytes(figure(GROUPS["defaults"].report(), "pareto", ".svg"))
 
 
 if __name__ == "__main__":

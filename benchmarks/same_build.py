@@ -1,35 +1,179 @@
 """Error rates of `harness compare`: false differences, and detection of a planted slowdown.
 
-``python -m benchmarks.same_build`` repeats one short run many times. It then draws two sides at random from consecutive
-repeats, alternating between the sides (ABAB), and compares them twice: unchanged, and with the training of one side
-slowed down. Different draws may share runs. ``--results DIR`` uses the runs in DIR instead of new ones.
-``--noise 0.01`` replaces the training throughputs with normally distributed values that vary by 1%, to simulate a
-machine with that much noise.
+``python -m benchmarks.same_build`` simulates runs of one build on a machine whose speed drifts or whose noise is
+autocorrelated, assigns them to two sides in several orders, and compares the sides. With ``--results DIR`` or
+``--runs N``, it uses repeats of one real run instead: those in DIR, or N new ones. Each comparison is repeated with the
+training of one side slowed down. Different comparisons of real runs may share runs.
+
+Orders: ``ABBA`` is the order of `harness run`, ``ABAB`` a simple alternation, ``AABB`` two pairs of one side after the
+other, and ``AAA BBB`` all runs of one side before those of the other.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
+from tabulate import tabulate
 
 from harness import Success
 from harness.analysis.compare.judge import Compared, Comparison, compare_all
 from harness.analysis.compare.match import Match
 from harness.analysis.metrics import TRAIN_THROUGHPUT
 from harness.plugins import discover
-from harness.records.store import Store, StoredRun
+from harness.plugins.catalog import Catalog
+from harness.records import RunRecord
+from harness.records.store import RECORD, Store, StoredRun, read_record
 
-RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3")
-"""Arguments of the run. It uses one thread, which leaves a core for other processes."""
+RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3", "--protocol", "quick")
+"""Arguments of the real run. It uses one thread, which leaves a core for other processes."""
+TEMPLATE = Path(__file__).parents[1] / "results" / "reference"
+"""Directory whose first record is the template of simulated runs."""
+START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+class Noise(NamedTuple):
+    """Noise of simulated runs, in units of the speed."""
+
+    name: str
+    deviation: float = 0.01
+    drift: float = 0.0
+    """Change of the machine's speed from the first run to the last, which is the same for all metrics."""
+    autocorrelation: float = 0.0
+    """Correlation of the noise of consecutive runs."""
+
+    def draw(self, rng: np.random.Generator, runs: int, metrics: int) -> NDArray[np.float64]:
+        """Return relative speeds ``[runs, metrics]``. The noise of the metrics is independent."""
+        values = rng.standard_normal((runs, metrics))
+        scale = np.sqrt(1 - self.autocorrelation**2)
+        for index in range(1, runs):
+            values[index] = self.autocorrelation * values[index - 1] + scale * values[index]
+        drift = np.linspace(0, self.drift, runs)[:, None]
+        return np.asarray(np.exp(self.deviation * values) * (1 - drift))
+
+
+NOISES = (
+    Noise("independent, 1%"),
+    Noise("10% drift", drift=0.1),
+    Noise("autocorrelation 0.3", autocorrelation=0.3),
+    Noise("autocorrelation 0.5", autocorrelation=0.5),
+    Noise("autocorrelation 0.8", autocorrelation=0.8),
+    Noise("autocorrelation 0.8, 10% drift", drift=0.1, autocorrelation=0.8),
+)
+ORDERS = ("ABBA", "ABAB", "AABB", "AAA BBB")
+
+
+def letters(order: str, size: int) -> str:
+    """Return the sides of ``2 * size`` runs in time."""
+    if order == "AAA BBB":
+        return "A" * size + "B" * size
+    return "".join(order[index % len(order)] for index in range(2 * size))
+
+
+def split(runs: Sequence[StoredRun], order: str, flip: bool) -> Match:
+    """Assign consecutive runs to two sides in the given order; exchange the sides if `flip` is True."""
+    sides: dict[str, list[StoredRun]] = {"A": [], "B": []}
+    for run, letter in zip(runs, letters(order, len(runs) // 2), strict=True):
+        sides[letter].append(run)
+    base, new = sides["BA"[not flip]], sides["BA"[flip]]
+    return Match(base, new)
+
+
+def simulated(template: RunRecord, speeds: NDArray[np.float64]) -> list[StoredRun]:
+    """Return runs with these relative speeds ``[runs, 4]`` of training, inference and the two latencies."""
+    outcome = template.outcome
+    assert isinstance(outcome, Success)
+    runs = []
+    for number, (train, inference, p50, p99) in enumerate(speeds.tolist()):
+        speed = msgspec.structs.replace(
+            outcome.speed, train_samples_per_s=1000 * train, inference_samples_per_s=1000 * inference
+        )
+        latency = msgspec.structs.replace(outcome.latency, p50_ms=1 / p50, p99_ms=2 / p99)
+        changed = msgspec.structs.replace(outcome, speed=speed, latency=latency)
+        started_at = (START + datetime.timedelta(minutes=number)).isoformat(timespec="milliseconds")
+        runs.append(StoredRun(Path(), msgspec.structs.replace(template, outcome=changed, started_at=started_at)))
+    return runs
+
+
+def slowed(run: StoredRun, share: float) -> StoredRun:
+    """Return the run with its training throughput reduced by the fraction `share`."""
+    outcome = run.record.outcome
+    assert isinstance(outcome, Success)
+    rate = outcome.speed.train_samples_per_s
+    assert rate is not None
+    speed = msgspec.structs.replace(outcome.speed, train_samples_per_s=rate * (1 - share))
+    changed = msgspec.structs.replace(outcome, speed=speed)
+    return StoredRun(run.path, msgspec.structs.replace(run.record, outcome=changed))
+
+
+class Rates:
+    """Counts over many comparisons of two sides of one build."""
+
+    def __init__(self, catalog: Catalog, slowdown: float) -> None:
+        self._catalog, self._slowdown = catalog, slowdown
+        self.total = self.wrong = self.promised = self.broken = self.detected = 0
+        self.reported: Counter[str] = Counter()
+        self.detectable: list[float] = []
+
+    def add(self, same: Match) -> None:
+        (compared,) = compare_all([same], self._catalog)
+        differing = [one.metric for one in compared.comparisons if one.verdict != "inconclusive"]
+        promise = all(one.interleaved for one in compared.comparisons)
+        self.total += 1
+        self.wrong += bool(differing)
+        self.promised += promise
+        self.broken += promise and bool(differing)
+        self.reported.update(differing)
+        planted = Match(same.base, [slowed(run, self._slowdown) for run in same.new])
+        training = _training(compare_all([planted], self._catalog)[0])
+        self.detected += training.verdict == "worse"
+        if training.detectable is not None:
+            self.detectable.append(training.detectable)
+
+    def row(self) -> list[str]:
+        promise = f"{self.broken / self.promised:.1%}" if self.promised else "not promised"
+        smallest = f"{median(self.detectable):.1%}" if self.detectable else ""
+        return [f"{self.wrong / self.total:.1%}", promise, f"{self.detected / self.total:.1%}", smallest]
+
+
+def _training(compared: Compared) -> Comparison:
+    return next(one for one in compared.comparisons if one.metric == TRAIN_THROUGHPUT.name)
+
+
+def of_simulated(options: argparse.Namespace) -> Iterator[list[Any]]:
+    catalog, template = discover(), read_record(next(iter(sorted(TEMPLATE.glob("vision-*torch*")))) / RECORD)
+    for noise in NOISES:
+        for order in options.order.split(","):
+            for size in options.side:
+                rng, rates = np.random.default_rng(0), Rates(catalog, options.slowdown)
+                for _ in range(options.draws):
+                    runs = simulated(template, noise.draw(rng, 2 * size, 4))
+                    rates.add(split(runs, order, flip=bool(rng.random() < 0.5)))
+                yield [noise.name, order, size, *rates.row()]
+
+
+def of_real(runs: Sequence[StoredRun], options: argparse.Namespace) -> Iterator[list[Any]]:
+    catalog = discover()
+    for order in options.order.split(","):
+        for size in options.side:
+            if 2 * size > len(runs):
+                continue
+            rng, rates = np.random.default_rng(0), Rates(catalog, options.slowdown)
+            for _ in range(options.draws):
+                start = int(rng.integers(0, len(runs) - 2 * size + 1))
+                rates.add(split(runs[start : start + 2 * size], order, flip=bool(rng.random() < 0.5)))
+            yield [f"{len(runs)} runs", order, size, *rates.row()]
 
 
 def repeats(results: Path, count: int, backend: str) -> list[StoredRun]:
@@ -39,93 +183,34 @@ def repeats(results: Path, count: int, backend: str) -> list[StoredRun]:
     return Store(results).load().runs
 
 
-def draw(runs: Sequence[StoredRun], size: int, rng: np.random.Generator) -> Match:
-    """Split `size` consecutive pairs of runs into two sides, with a random start and a random base in each pair."""
-    start = int(rng.integers(0, len(runs) - 2 * size + 1))
-    sides: tuple[list[StoredRun], list[StoredRun]] = ([], [])
-    for pair in range(size):
-        first, second = runs[start + 2 * pair], runs[start + 2 * pair + 1]
-        base, new = (first, second) if rng.random() < 0.5 else (second, first)
-        sides[0].append(base)
-        sides[1].append(new)
-    return Match(*sides)
-
-
-def slowed(run: StoredRun, share: float) -> StoredRun:
-    """Return the run with its training throughput reduced by the fraction `share`."""
-    rate = TRAIN_THROUGHPUT.value(run.record)
-    assert rate is not None
-    return _with_rate(run, rate * (1 - share), run.path)
-
-
-def noisy(run: StoredRun, share: float, rng: np.random.Generator) -> StoredRun:
-    """Return the run with a random training throughput, and without predictions, which are slow to compare."""
-    return _with_rate(run, 1000 * (1 + share * rng.standard_normal()), Path())
-
-
-def _with_rate(run: StoredRun, rate: float, path: Path) -> StoredRun:
-    outcome = run.record.outcome
-    assert isinstance(outcome, Success)
-    speed = msgspec.structs.replace(outcome.speed, train_samples_per_s=rate)
-    changed = msgspec.structs.replace(outcome, speed=speed)
-    return StoredRun(path, msgspec.structs.replace(run.record, outcome=changed))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.same_build", description=__doc__)
-    parser.add_argument("--results", type=Path, help="folder with repeats of one run, instead of new ones")
-    parser.add_argument("--backend", default="torch", help="backend of the runs [torch]")
-    parser.add_argument("--runs", type=int, default=40, help="number of repeats [40]")
-    parser.add_argument("--side", type=int, default=5, help="runs per side [5]")
-    parser.add_argument("--draws", type=int, default=200, help="number of comparisons [200]")
-    parser.add_argument(
-        "--noise", type=float, help="relative standard deviation of simulated throughputs [measured throughputs]"
-    )
+    parser.add_argument("--results", type=Path, help="folder with repeats of one run, instead of simulated ones")
+    parser.add_argument("--runs", type=int, help="number of new repeats of one run, instead of simulated ones")
+    parser.add_argument("--backend", default="torch", help="backend of the new runs [torch]")
+    parser.add_argument("--order", default=",".join(ORDERS), help=f"orders of the runs [{','.join(ORDERS)}]")
+    parser.add_argument("--side", type=int, nargs="+", default=[5, 10], help="runs per side [5 10]")
+    parser.add_argument("--draws", type=int, default=1000, help="number of comparisons [1000]")
     parser.add_argument(
         "--slowdown", type=float, default=0.05, help="slowdown of the training of one side, as a fraction [0.05]"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        if options.results:
-            runs = Store(options.results).load().runs
+        if options.results or options.runs:
+            runs = (
+                Store(options.results).load().runs
+                if options.results
+                else repeats(Path(temporary), options.runs, options.backend)
+            )
+            rates = [rate for run in runs if (rate := TRAIN_THROUGHPUT.value(run.record)) is not None]
+            print(f"training throughput varies by {np.std(rates, ddof=1) / np.mean(rates):.2%} from run to run\n")
+            rows = list(of_real(runs, options))
         else:
-            runs = repeats(Path(temporary), options.runs, options.backend)
-        _report(runs, options)
-
-
-def _report(runs: Sequence[StoredRun], options: argparse.Namespace) -> None:
-    catalog, rng = discover(), np.random.default_rng(0)
-    reported: Counter[str] = Counter()
-    wrong = detected = resolvable = 0
-    detectable = []
-    for _ in range(options.draws):
-        same = draw(runs, options.side, rng)
-        if options.noise is not None:
-            same = Match(*([noisy(run, options.noise, rng) for run in side] for side in (same.base, same.new)))
-        (compared,) = compare_all([same], catalog)
-        differing = [c.metric for c in compared.comparisons if c.verdict in ("better", "worse")]
-        reported.update(differing)
-        wrong += bool(differing)
-        planted = Match(same.base, [slowed(run, options.slowdown) for run in same.new])
-        training = _training(compare_all([planted], catalog)[0])
-        detected += training.verdict == "worse"
-        if training.detectable is not None:
-            detectable.append(training.detectable)
-            resolvable += training.detectable <= options.slowdown
-    n = options.draws
-    rates = [r for r in (TRAIN_THROUGHPUT.value(run.record) for run in runs) if r is not None]
-    varies = np.std(rates, ddof=1) / np.mean(rates) if options.noise is None else options.noise
-    print(f"training throughput varies by {varies:.2%} from run to run")
-    print(f"{len(runs)} runs; {n} comparisons of {options.side} with {options.side} alternating runs")
-    print(f"no difference: one reported in {wrong} ({wrong / n:.1%}){f': {dict(reported)}' if reported else ''}")
-    print(f"{options.slowdown:.0%} slower training: found in {detected} ({detected / n:.1%})")
-    if detectable:
-        print(f"detectable change of training throughput: median {median(detectable):.1%}")
-        print(f"detectable change of {options.slowdown:.0%} or less: in {resolvable} ({resolvable / n:.1%})")
-
-
-def _training(compared: Compared) -> Comparison:
-    return next(c for c in compared.comparisons if c.metric == TRAIN_THROUGHPUT.name)
+            rows = list(of_simulated(options))
+    found = f"{options.slowdown:.0%} slower training found"
+    headers = ["noise", "order", "runs per side", "false differences", "despite the promise", found, "detectable"]
+    align = ["left", "left", *["right"] * 5]
+    print(tabulate(rows, headers, tablefmt="pipe", colalign=align, disable_numparse=True))
 
 
 if __name__ == "__main__":

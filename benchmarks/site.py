@@ -24,7 +24,7 @@ import msgspec
 import psutil
 from tabulate import tabulate
 
-from benchmarks.reference import DATASETS
+from benchmarks.reference import DEFAULTS
 from harness.records.store import ARRAYS, LOG, RECORD, Store
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -33,7 +33,7 @@ FIRST_FIGURE = "document.querySelector('[data-plot] svg.marks') !== null"
 
 def multiply(source: Path, target: Path, count: int) -> None:
     """Write `count` runs to `target` by copying the runs in `source` with new seeds."""
-    runs = [run for run in Store(source).load().runs if run.record.spec.dataset in DATASETS.values()]
+    runs = Store(source).load().runs
     for number in range(count):
         run = runs[number % len(runs)]
         spec = msgspec.structs.replace(run.record.spec, seed=number // len(runs))
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.site", description=__doc__)
     parser.add_argument("--runs", default="100,10000", help="numbers of runs, separated by commas [100,10000]")
     parser.add_argument(
-        "--results", default="results/reference", help="results directory with the runs to copy [results/reference]"
+        "--results", default=str(DEFAULTS), help="results directory with the runs to copy [results/reference/defaults]"
     )
     chosen = parser.parse_args()
     rows = []

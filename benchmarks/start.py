@@ -1,7 +1,7 @@
 """Startup time of the command line: ``python -m benchmarks.start``.
 
 ``harness --help`` and ``harness list tasks`` are compared with an interpreter that does nothing, ``pytest --version``
-and ``accelerate --help``. The commands are run alternately, each in a new process.
+and ``accelerate --help``. Each command runs in a new process, and each round reverses the order of the commands.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def main() -> None:
     rounds = max(6, parser.parse_args().rounds)
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for number in range(rounds + 1):
-        for name, arguments in COMMANDS.items():
+        for name in reversed(COMMANDS) if number % 2 else COMMANDS:
+            arguments = COMMANDS[name]
             start = time.perf_counter()
             done = subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
             if done.returncode:

@@ -157,7 +157,7 @@ def test_inference(benchmark: Any, bench: Bench, pairs: int) -> None:
 def compare(
     benchmark: Any, pairs: int, phase: str, bench: Bench, samples: int, calls: Mapping[str, Callable[[], object]]
 ) -> None:
-    """Time every contender once per round, in an order that rotates from round to round.
+    """Time every contender once per round, in an order that is reversed from round to round.
 
     The contenders' times and their ratios within each round are stored in pytest-benchmark's ``extra_info``.
     """
@@ -175,8 +175,7 @@ def compare(
         timed(name)
 
     def one_round() -> None:
-        first = len(seconds[names[0]]) % len(names)
-        for name in [*names[first:], *names[:first]]:
+        for name in names[::-1] if len(seconds[names[0]]) % 2 else names:
             seconds[name].append(timed(name))
 
     benchmark.pedantic(one_round, rounds=pairs, iterations=1, warmup_rounds=0)

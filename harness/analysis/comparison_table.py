@@ -95,8 +95,9 @@ def build_table(
     same currency. `metrics` are the metrics of plugins, which are needed only for older records.
 
     Rows are ordered by their first runs. A ratio is relative to the first backend among the rows that differ only in
-    the backend and its packages. The half-width of a ratio is computed from the half-widths of both means, which are
-    assumed to be independent.
+    the backend and its packages. If both rows have the same splits, seeds and repeats, the half-width of a ratio is
+    computed over these pairs of runs. Otherwise, it is computed from the half-widths of both means, which are assumed
+    to be independent.
     """
     known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
     groups = group_runs(records)
@@ -116,7 +117,8 @@ def build_table(
             comparable = all_ratios or mark.state != "differs" or index == indices[0]
             for ratio, metric in RATIOS.items():
                 mean, base = (measured[row][metric.name] for row in (index, indices[0]))
-                cells[ratio] = _ratio(mean, base, index == indices[0]) if comparable else Cell(None)
+                spread = _paired_spread(groups[index], groups[indices[0]], metric)
+                cells[ratio] = _ratio(mean, base, spread, index == indices[0]) if comparable else Cell(None)
             for cost, metric in COSTS.items():
                 cells[cost] = _cost(measured[index][metric.name], price_per_hour)
             flags = _flags(groups[index], cells, known)
@@ -240,12 +242,41 @@ def _cost(samples_per_s: Cell, price_per_hour: float | None) -> Cell:
     return Cell(cost, None if samples_per_s.ci95 is None else cost * samples_per_s.ci95 / rate)
 
 
-def _ratio(mean: Cell, base: Cell, is_base: bool) -> Cell:
+def _paired_spread(group: list[RunRecord], base: list[RunRecord], metric: RunMetric) -> float | None:
+    """Return the relative half-width of the ratio of two means over pairs of runs; None if the runs are not paired.
+
+    Runs are paired if both groups have the same splits, seeds and numbers of repeats. The half-width is t(0.975, n - 1)
+    s / sqrt(n), where s is the standard deviation of x / mean(x) - y / mean(y) over the n pairs: the delta method for
+    the ratio of two means (Cochran 1977, Sampling Techniques, section 6.4).
+    """
+    ours, theirs = (_by_run(records, metric) for records in (group, base))
+    if ours.keys() != theirs.keys() or len(ours) < 2:
+        return None
+    means = [stats.average(list(values.values())) for values in (ours, theirs)]
+    return stats.mean([ours[key] / means[0] - theirs[key] / means[1] for key in ours]).ci95 if all(means) else None
+
+
+def _by_run(group: list[RunRecord], metric: RunMetric) -> dict[tuple[int, int, int], float]:
+    """Return the value of each run that has one, by split, seed and repeat, which are counted in order of time."""
+    repeats: Counter[tuple[int, int]] = Counter()
+    values = {}
+    for record in sorted(group, key=lambda record: record.started_at):
+        value = metric.value(record)
+        if value is not None:
+            draw = (_split(record), record.spec.seed)
+            repeats[draw] += 1
+            values[*draw, repeats[draw]] = value
+    return values
+
+
+def _ratio(mean: Cell, base: Cell, paired_spread: float | None, is_base: bool) -> Cell:
     if not isinstance(mean.value, float) or not isinstance(base.value, float) or not mean.value or not base.value:
         return Cell(None)
     if is_base:
         return Cell(1.0)
     ratio = mean.value / base.value
+    if paired_spread is not None:
+        return Cell(ratio, ratio * paired_spread)
     if mean.ci95 is None or base.ci95 is None:
         return Cell(ratio)
     return Cell(ratio, ratio * math.hypot(mean.ci95 / mean.value, base.ci95 / base.value))

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 @options.timeout("Maximum duration of the replay in a new process, in seconds.")
 @options.results
 def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
-    """Audit a run. The audit checks that the metrics follow from the raw samples, that the timed predictions are the
-    scored predictions, that training changed the weights and the changed weights were scored, that distinct seeds gave
-    distinct runs, and that the step timer agrees with wall-clock time. It then prepares the data and builds the model
-    again in a new process, and checks that the data and weights match the record and that no state is carried over
-    between batches.
+    """Audit a run. The audit recomputes everything that follows from the spec, the raw samples, the data or the model,
+    and compares it with the record: the key, learning curves, speeds, flags, latencies, scores and intervals. It checks
+    that the timed predictions are the scored predictions, that training changed the weights and the changed weights
+    were scored, that distinct seeds gave distinct runs, and that the step timer agrees with wall-clock time. It then
+    prepares the data and builds the model again in a new process, and checks that data, weights and model match the
+    record and that no state is carried over between batches. The last lines list the fields that no audit can check.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The findings are saved next to
     the record, in audit.json. A check that cannot be performed is listed with the reason. The exit status is 1 if a
@@ -37,6 +38,7 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     """
     from harness.checks.audit.from_record import on_record
     from harness.checks.audit.replay import replay
+    from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import UsageError
     from harness.records import Success
     from harness.records.store import AUDIT, Store, results_dir, write_json
@@ -45,8 +47,9 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     if not isinstance(stored.record.outcome, Success):
         raise UsageError(f"run {stored.record.run_id!r} failed; only successful runs can be audited")
     catalog = options.catalog().for_run(stored.record.provenance.plugins)
-    siblings = Store(stored.path.absolute().parent).load().runs
-    findings = [*on_record(stored, siblings, catalog), *replay(stored, catalog, timeout)]
+    results_path = stored.path.absolute().parent
+    siblings, verdicts = Store(results_path).load().runs, load_verdicts(results_path)
+    findings = [*on_record(stored, siblings, verdicts, catalog), *replay(stored, catalog, timeout)]
     write_json(stored.path / AUDIT, findings)
     show(findings, format_, lambda findings: f"{stored.record.run_id}\n\n{render(findings)}")
     if any(finding.passed is False for finding in findings):
@@ -56,6 +59,10 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
 def render(findings: list[Finding]) -> str:
     from tabulate import tabulate
 
+    from harness.checks.audit.fields import UNCHECKABLE
+
     labels = {True: "ok", False: "FAILED", None: "not checked"}
     rows = [[labels[finding.passed], finding.check, finding.detail] for finding in findings]
-    return tabulate(rows, headers=["", "check", "detail"], tablefmt="simple", maxcolwidths=[None, None, 76])
+    checks = tabulate(rows, headers=["", "check", "detail"], tablefmt="simple", maxcolwidths=[None, 40, 60])
+    limits = tabulate(list(UNCHECKABLE.items()), tablefmt="plain", maxcolwidths=[None, 72])
+    return f"{checks}\n\nFields that no audit can check completely:\n\n{limits}"

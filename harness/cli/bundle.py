@@ -31,7 +31,7 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
 
     \b
     Examples:
-      harness bundle --results results/reference --output reference.zip
+      harness bundle --results results/reference/defaults --output reference.zip
       harness bundle nlp-bert-tiny nlp-lstm --output comparison.zip
       harness reproduce comparison.zip
     """

@@ -59,9 +59,10 @@ def compare(
     and then by all of these except the backend. If each side has runs with one setting only, they are compared even if
     these differ.
 
-    To compare speed, latency and memory, each side needs at least three runs (`harness run --repeat 3`). Quality is
-    compared across seeds or splits if there are at least three, and across the examples of one seed otherwise. The exit
-    status is 1 if a --fail-on bound is violated or cannot be checked, and 0 otherwise.
+    To compare speed, latency and memory, each side needs at least three runs (`harness run --repeat 3`). Speed, latency
+    and energy drift with the machine, so the runs of BASE and NEW must be interleaved (A B B A); otherwise, the verdict
+    says so. Quality is compared across seeds or splits if there are at least three, and across the examples of one seed
+    otherwise. The exit status is 1 if a --fail-on bound is violated or cannot be checked, and 0 otherwise.
 
     \b
     Examples:
@@ -151,7 +152,7 @@ def render(compared: Sequence[Compared]) -> str:
                 shown(comparison.change, comparison.relative),
                 _interval(comparison),
                 "–" if comparison.detectable is None else f"±{_amount(comparison.detectable, comparison.relative)}",
-                comparison.verdict,
+                comparison.verdict if comparison.interleaved else f"{comparison.verdict}, not interleaved",
                 comparison.evidence,
             ]
             for comparison in pair.comparisons
@@ -160,11 +161,18 @@ def render(compared: Sequence[Compared]) -> str:
         grid = tabulate(rows, headers=header, tablefmt="simple", colalign=align, disable_numparse=True)
         lines = [f"  {name}: {before} -> {after}" for name, before, after in pair.differences]
         parts.append("\n".join([pair.name, "", grid, *(["", "other differences", *lines] if lines else [])]))
-    count = sum(len(pair.comparisons) for pair in compared)
-    parts.append(
-        f"The probability of a false difference in any of {count} comparisons is at most 1% (Bonferroni correction).\n"
-        "detectable: the smallest change that would have been detected with probability 0.95."
-    )
+    comparisons = [comparison for pair in compared for comparison in pair.comparisons]
+    if all(comparison.interleaved for comparison in comparisons):
+        promise = (
+            f"The probability of a false difference in any of {len(comparisons)} comparisons is at most 1% (Bonferroni "
+            "correction)."
+        )
+    else:
+        promise = (
+            "not interleaved: the runs of BASE and NEW did not alternate (A B B A), so a change of the machine may\n"
+            "look like a difference. The interval is wider, but the probability of a false difference is not known."
+        )
+    parts.append(f"{promise}\ndetectable: the smallest change that would have been detected with probability 0.95.")
     unranked = {c.metric for pair in compared for c in pair.comparisons if c.higher_is_better is None}
     if unranked:
         parts.append(unranked_note(sorted(unranked)))
@@ -196,10 +204,8 @@ def _too_noisy(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]
             bound = bound_on(gate, comparison)
             if bound is not None and comparison.detectable is not None and comparison.detectable > abs(bound):
                 smallest = _amount(comparison.detectable, comparison.relative)
-                lines.append(
-                    f"{gate.text}: these runs cannot detect changes smaller than {smallest}; run more repeats"
-                    + ", alternating between the two sides" * comparison.relative
-                )
+                advice = "run more repeats" if comparison.interleaved else "interleave the runs (A B B A)"
+                lines.append(f"{gate.text}: these runs cannot detect changes smaller than {smallest}; {advice}")
     return lines
 
 

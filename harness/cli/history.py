@@ -111,8 +111,17 @@ def render(shown: Sequence[History]) -> str:
     parts.append(
         "±: half-width of the 95% confidence interval of the mean over runs. "
         "better, worse: significant after Bonferroni correction."
+        + (f"\n{_NOT_INTERLEAVED}" if _has_doubts(shown) else "")
     )
     return "\n\n".join(parts)
+
+
+_NOT_INTERLEAVED = "?: the runs of the two points were not interleaved, so a change of the machine may be the reason."
+
+
+def _has_doubts(shown: Sequence[History]) -> bool:
+    figures = (figure for one in shown for point in one.points for figure in point.figures)
+    return any(f.since is not None and f.since.verdict != "inconclusive" and not f.since.interleaved for f in figures)
 
 
 def _runs(point: Point) -> str:
@@ -142,7 +151,8 @@ def _change(figure: Figure) -> str:
     if since is None or since.change is None:
         return ""
     amount = f"{100 * since.change:+.1f}%" if since.relative else f"{since.change:+.4g}"
-    return amount if since.verdict == "inconclusive" else f"{amount} {since.verdict}"
+    mark = "" if since.interleaved else "?"
+    return amount if since.verdict == "inconclusive" else f"{amount} {since.verdict}{mark}"
 
 
 def _changed(point: Point) -> str:

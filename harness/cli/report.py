@@ -72,7 +72,7 @@ def report(
       harness report --format markdown --output comparison.md
       harness report --format html --output site/
       harness report --plot pareto --output pareto.svg
-      harness report --results results/reference --format csv
+      harness report --results results/reference/defaults --format csv
     """
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import RecordError, UsageError

@@ -95,6 +95,7 @@ class Scored:
 
     scores: Scores
     test_outputs: NDArray[Any]
+    validation_outputs: NDArray[Any]
     evaluated_weights_digest: str
     """Digest of the session's weights after the predictions; empty for a model without canonical weights."""
     device_memory: DeviceMemory | None
@@ -241,7 +242,7 @@ class Run:
             scores = judge.scores(
                 (data.test.targets, test), (data.validation.targets, validation), reference, data.test.groups
             )
-        return Scored(scores, test, evaluated, device_memory)
+        return Scored(scores, test, validation, evaluated, device_memory)
 
     def _summarize(
         self, prepared: Preparation, machine: Machine, timed: Timed, scored: Scored, clock_s: float, wall_s: float
@@ -249,6 +250,7 @@ class Run:
         import numpy as np
 
         from harness.measure.inference import largest_error
+        from harness.records.arrays import digest
 
         data, protocol, trained, inference = prepared.data, self.spec.protocol, timed.training, timed.inference
         examples, error = largest_error(inference.kept, scored.test_outputs, inference.batch_size)
@@ -256,8 +258,13 @@ class Run:
             parameters=sum(int(np.prod(p.shape)) for p in prepared.request.parameters if p.trainable),
             flops_per_sample=float(prepared.model.flops_per_sample(prepared.request.config, data.info)),
         )
-        arrays = _arrays(trained, inference)
-        np.savez(self._directory / ARRAYS, **arrays, test_outputs=scored.test_outputs, test_targets=data.test.targets)
+        arrays = _arrays(trained, inference) | {
+            "test_outputs": scored.test_outputs,
+            "test_targets": data.test.targets,
+            "validation_outputs": scored.validation_outputs,
+            "validation_targets": data.validation.targets,
+        }
+        np.savez(self._directory / ARRAYS, **arrays)
         train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
         infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
         return Success(
@@ -278,6 +285,7 @@ class Run:
                 evaluated_weights_digest=scored.evaluated_weights_digest,
                 clock_s=clock_s,
                 wall_s=wall_s,
+                arrays_digest=digest(arrays),
             ),
         )
 

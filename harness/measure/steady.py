@@ -51,11 +51,13 @@ def warmup(rates: Array) -> int:
 
 
 def median_interval(values: Array) -> tuple[float, float] | None:
-    """Return a confidence interval for the median; None if there are fewer than six values.
+    """Return a confidence interval for the median of independent values; None if there are fewer than six values.
 
     The confidence level is at least 95% for any distribution. The ends of the interval are the k-th smallest and the
     k-th largest of n values. They enclose the median with probability 1 - 2 P(X < k), where X ~ binomial(n, 1/2)
     (Conover 1999, Practical Nonparametric Statistics, section 3.2).
+
+    Windows of one run are not independent, so for them, the interval is only a measure of spread: the within-run range.
     """
     n = len(values)
     if n < 6:
@@ -100,16 +102,14 @@ def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> t
 
 
 def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[FlagKind, str]]:
-    """Return the kinds and details of flags for wide confidence intervals, drift and bimodality."""
+    """Return the kinds and details of flags for wide ranges of the median, drift and bimodality."""
     rates = per_second(windows, 1)
     rates = rates[warmup(rates) :]
     flags: list[tuple[FlagKind, str]] = []
     width, limit = _relative_half_width(rates), protocol.max_relative_half_width
     if width > limit:
         actual = "is not defined" if np.isinf(width) else f"is ±{width:.1%}"
-        flags.append(
-            ("wide", f"the 95% confidence interval of the median {actual}; the protocol requires ±{limit:.1%}")
-        )
+        flags.append(("wide", f"the within-run range of the median {actual}; the protocol requires ±{limit:.1%}"))
     if len(rates) > MAX_TESTED:
         rates = rates[np.linspace(0, len(rates) - 1, MAX_TESTED).astype(int)]
     drift = _drift(rates)
@@ -122,7 +122,7 @@ def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[Flag
 
 
 def _relative_half_width(rates: Array) -> float:
-    """Return the half-width of the median's confidence interval as a fraction of the median; infinite if undefined."""
+    """Return the half-width of the within-run range as a fraction of the median; infinite if undefined."""
     interval = median_interval(rates)
     return float("inf") if interval is None else float((interval[1] - interval[0]) / 2 / np.median(rates))
 

@@ -89,6 +89,8 @@ def latency(timed: Inference) -> Latency:
 
 
 def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:
+    tree = phases.by_phase_bytes | phases.tree_by_phase_bytes if phases.tree_by_phase_bytes else {}
+
     def largest(peaks: dict[str, int]) -> int | None:
         return max((peak for name, peak in peaks.items() if name != "prepare"), default=None)
 
@@ -96,7 +98,7 @@ def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:
         host_peak_bytes=largest(phases.by_phase_bytes) or 0,
         host_peak_by_phase_bytes=phases.by_phase_bytes,
         host_counter=phases.counter,
-        tree_peak_bytes=largest(phases.tree_by_phase_bytes),
+        tree_peak_bytes=largest(tree),
         device=device,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -27,21 +28,26 @@ MAX_THREADS = 1024
 
 
 def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSpec, ...]:
-    """Return the specs of all `selections`, in execution order. Repeats are interleaved.
+    """Return the specs of all `selections`, in execution order.
 
-    Raises the same errors as `expand`.
+    Repeats are interleaved: all specs are executed once, then once more in reverse order, and so on (A B B A), so that
+    a steady drift in the machine's speed affects all of them alike. Raises the same errors as `expand`.
     """
-    return tuple(
-        spec
+    planned = [
+        (expand(selection, catalog), selection.repeat or _named_protocol(selection.protocol).repeats)
         for selection in selections
-        for spec in expand(selection, catalog) * (selection.repeat or _named_protocol(selection.protocol).repeats)
-    )
+    ]
+    rounds = [
+        [spec for specs, repeats in planned if repeats > number for spec in specs]
+        for number in range(max((repeats for _, repeats in planned), default=0))
+    ]
+    return tuple(spec for number, specs in enumerate(rounds) for spec in (reversed(specs) if number % 2 else specs))
 
 
 def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of a selection, without repeats.
 
-    Backends vary fastest, so that runs to be compared alternate (A B A B).
+    Backends vary fastest, and their order is reversed from each seed or split to the next (A B B A).
 
     Raises `harness.UsageError` for an unknown name, an impossible combination or an invalid value, and `ValueError` if
     the selection's checkpoint has not been located (see `Selection.resolved`).
@@ -64,6 +70,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     if "name" in overrides["protocol"]:
         raise UsageError("protocol.name cannot be overridden; select the protocol with --protocol")
     available = _available_backends(selection, catalog)
+    seeds = dict.fromkeys(selection.seeds or protocol.seeds)
     specs = []
     for task_name in selection.tasks:
         task = catalog.task(task_name)
@@ -107,9 +114,8 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                     )
                     for device in selection.devices
                     for precision in precisions
-                    for each in data
-                    for seed in selection.seeds or protocol.seeds
-                    for backend, settings in training.items()
+                    for turn, (each, seed) in enumerate(itertools.product(data, seeds))
+                    for backend, settings in (reversed(training.items()) if turn % 2 else training.items())
                 ]
     return tuple({spec.key: spec for spec in specs}.values())
 
@@ -159,7 +165,9 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
         raise CombinationError(f"dataset {dataset.name!r} has no numbered splits; remove --split")
     if "split" in overrides:
         raise CombinationError("--split and --set dataset.split both select the split; use only one of them")
-    return [{"split": number} for number in (dataset.splits if selection.splits == "all" else selection.splits)]
+    return [
+        {"split": number} for number in dict.fromkeys(dataset.splits if selection.splits == "all" else selection.splits)
+    ]
 
 
 # ---- models and backends ----------------------------------------------------------------------------------

@@ -85,7 +85,10 @@ class Scores(Struct, frozen=True, kw_only=True):
     slices: list[SliceScore] = []
     """Scores for each slice of the test split."""
     intervals: dict[str, tuple[float, float]] = {}
-    """95% bootstrap confidence intervals over the test examples, by metric. Some metrics have no interval."""
+    """95% confidence intervals over the test examples, by metric. Some metrics have no interval."""
+    interval_method: str = "percentile bootstrap"
+    """Method of `intervals`. Records without this field have percentile bootstrap intervals, which often contain the
+    true score less often than 95% of the time; see ``docs/explanation/statistics.md``."""
     metrics: dict[str, MetricInfo] = {}
     """Meaning of each score, by metric; empty in older records."""
 
@@ -100,10 +103,11 @@ class Steady(Struct, frozen=True, kw_only=True):
     warmup_windows: int
     """Number of windows before the steady state, which are discarded. The first step is not included in this number."""
     low: float | None
-    """Lower end of the 95% confidence interval for the median, from order statistics, in samples per second; None if
-    there are fewer than six windows."""
+    """Lower end of the within-run range of the median, in samples per second; None if there are fewer than six windows.
+    The ends are order statistics of the windows. If the windows were independent, the range would be a 95% confidence
+    interval, but consecutive windows usually resemble each other."""
     high: float | None
-    """Upper end of the same interval, in samples per second."""
+    """Upper end of the same range, in samples per second."""
     ended: Literal["target", "budget"]
     """``target`` if the precision required by the protocol was reached, ``budget`` if the time limit was reached
     first."""
@@ -237,6 +241,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """Time from the first phase to the last in seconds, measured with the clock that is used to time steps."""
     wall_s: float
     """The same time measured with the system's wall clock."""
+    arrays_digest: str = ""
+    """SHA-256 (hex) over the name, dtype, shape and bytes of each array in ``arrays.npz``; empty in older records."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):

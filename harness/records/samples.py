@@ -31,10 +31,10 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
     outcome = _outcome(record)
     if "train_window_s" not in arrays or outcome.speed.train is None:
         return None
-    steps, seconds = arrays["train_window_steps"], arrays["train_window_s"]
+    steps, seconds = arrays["train_window_steps"][1:], arrays["train_window_s"][1:]
     if "sampling_window_s" in arrays:  # absent in records of schema version 1
-        steps = np.concatenate([steps[1:], arrays["sampling_window_steps"]])
-        seconds = np.concatenate([seconds[1:], arrays["sampling_window_s"]])
+        steps = np.concatenate([steps, arrays["sampling_window_steps"]])
+        seconds = np.concatenate([seconds, arrays["sampling_window_s"]])
     if "train_batch_size" in arrays:  # absent in older records, in which all backends train by steps
         size = int(arrays["train_batch_size"])
     else:

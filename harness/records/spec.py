@@ -156,16 +156,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         of older runs remain unchanged. A user-provided data file is identified by the digest of its content, which is
         one of the dataset options, and not by its name or path.
         """
-        values: dict[str, Any] = msgspec.to_builtins(self)
-        if values.pop("source") is not None:
-            values["dataset"] = ""
-        if self.pretrained is None:
-            del values["pretrained"]
-        else:
-            place, digest = self.pretrained.path, self.pretrained.digest
-            values["pretrained"]["path"] = ""
-            values["task_options"] = {k: digest if v == place else v for k, v in self.task_options.items()}
-        return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
+        return key_of(msgspec.to_builtins(self))
 
     @property
     def group_key(self) -> str:
@@ -177,6 +168,18 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def split(self) -> int | None:
         """Number of the published split (the dataset option ``split``); None if the dataset has no numbered splits."""
         return self.dataset_options.get("split")
+
+
+def key_of(values: dict[str, Any]) -> str:
+    """Return the key of a specification, which is given as plain JSON values; see `RunSpec.key`."""
+    values = dict(values)
+    if values.pop("source", None) is not None:
+        values["dataset"] = ""
+    if (pretrained := values.pop("pretrained", None)) is not None:
+        place, digest = pretrained["path"], pretrained["digest"]
+        values["pretrained"] = {**pretrained, "path": ""}
+        values["task_options"] = {k: digest if v == place else v for k, v in values["task_options"].items()}
+    return hashlib.sha256(msgspec.json.encode(values, order="sorted")).hexdigest()
 
 
 class PluginRef(Struct, frozen=True, kw_only=True):

@@ -20,12 +20,13 @@ from typing import Any
 import msgspec
 
 from harness.errors import RecordError, UnknownNameError, UsageError
-from harness.records import SCHEMA_VERSION, RunRecord
+from harness.records import SCHEMA_VERSION, RunRecord, RunSpec
 from harness.records.files import replacing
 
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 AUDIT = "audit.json"
 _SCRATCH = ".partial-"
+_NO_STEADY_STATE = "the run was measured before steady states were detected (schema version 1)"
 _NO_RECORD = (FileNotFoundError, NotADirectoryError)
 """Exceptions that are raised when the record is read from a directory that does not contain a run."""
 
@@ -51,6 +52,12 @@ def _from_1(record: dict[str, Any]) -> dict[str, Any]:
                 "ended": "budget",
             }
         speed["train"] = speed["train"] or None
+        # Without a steady state, the median has no interval, so the throughputs are flagged like those of new runs.
+        outcome["flags"] = [
+            {"metric": f"{part}_throughput", "kind": "wide", "detail": _NO_STEADY_STATE}
+            for part in counts
+            if speed[part]
+        ]
     return record | {"schema_version": 2}
 
 
@@ -137,6 +144,11 @@ def record_schema() -> str:
     return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=1).decode()
 
 
+def run_id(spec: RunSpec, key: str, repeat: int) -> str:
+    """Return the ID of a run, which is also the name of its directory."""
+    return f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{key[:8]}-{repeat}"
+
+
 class Store:
     """A results directory."""
 
@@ -175,11 +187,10 @@ class Store:
         Raises `harness.RecordError` if the record cannot be written.
         """
         spec, key = record.spec, record.spec.key
-        stem = f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{key[:8]}"
         scratch.chmod(0o755)
         repeat = 1
         while True:
-            final = self.path / f"{stem}-{repeat}"
+            final = self.path / run_id(spec, key, repeat)
             if not final.exists():
                 named = msgspec.structs.replace(record, run_id=final.name, key=key, repeat=repeat)
                 write_json(scratch / RECORD, named)

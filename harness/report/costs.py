@@ -105,7 +105,7 @@ def _share_of_peak(record: RunRecord) -> str:
 def _steady(steady: Steady | None) -> str:
     if steady is None:
         return ""
-    interval = "" if steady.low is None else f" [{steady.low:.5g}, {steady.high:.5g}]"
+    interval = "" if steady.low is None else f", within-run range {steady.low:.5g} to {steady.high:.5g}"
     short = "" if steady.ended == "target" else "; shorter than the protocol requires"
     return f"median of {steady.windows} windows after {steady.warmup_windows} warm-up windows{interval}{short}"
 

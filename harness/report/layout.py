@@ -124,6 +124,9 @@ def legend(shown: list[Block]) -> list[str]:
     lines += unranked([row for block in shown for row in block.rows])
     if names & set(RATIOS):
         lines.append("× is the ratio to the first backend with the same model and settings.")
+        if any(row.cells[name].ci95 is not None for block in shown for row in block.rows for name in RATIOS):
+            pairs = "pairs of runs with the same seed and repeat"
+            lines.append(f"± of × is over {pairs}, or combines both ± if the runs are not paired.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
         lines.append(
             "parity: result of `harness parity`, same (with the largest relative error of the logits) or differs."

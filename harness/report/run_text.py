@@ -108,7 +108,7 @@ def quality(outcome: Success) -> tuple[list[str], list[list[Any]]]:
     if scores.reference is not None:
         splits["closed form, test"] = scores.reference
     names = dict.fromkeys(name for split in splits.values() for name in split)
-    interval = ["95% interval over test examples"] if scores.intervals else []
+    interval = [f"{interval_title(scores)} over test examples"] if scores.intervals else []
     better = ["better"] if scores.metrics else []
     rows = [
         [
@@ -129,6 +129,11 @@ def _titled(name: str, scores: Scores) -> str:
 
 def _direction(name: str, scores: Scores) -> str:
     return better_value(scores.metrics[name].higher_is_better) if name in scores.metrics else "not known"
+
+
+def interval_title(scores: Scores) -> str:
+    """Return the title of the intervals, which names the method of old records, because it is less accurate."""
+    return "95% bootstrap interval" if scores.interval_method == "percentile bootstrap" else "95% interval"
 
 
 def per_class(outcome: Success) -> tuple[list[str], list[list[Any]]]:

@@ -108,13 +108,45 @@ def test_ratios_are_to_the_first_backend() -> None:
     assert (first.text("backend"), second.cells["train_ratio"].value) == ("tensorflow", 1.25)
 
 
-def test_interval_of_a_ratio_comes_from_both_means() -> None:
-    speeds = {"torch": (100.0, 110.0), "tensorflow": (50.0, 56.0)}
-    records = [record(success(train=s), backend=b, seed=i) for b, both in speeds.items() for i, s in enumerate(both)]
+def ratio_of(torch: dict[int, list[float]], tensorflow: dict[int, list[float]]) -> Any:
+    """Return the cell with the training ratio of tensorflow. The arguments map seeds to the speeds of the repeats."""
+    records = [
+        record(success(train=speed), backend=backend, seed=seed, repeat=repeat, started_at=f"2026-01-01T00:0{repeat}Z")
+        for backend, seeds in (("torch", torch), ("tensorflow", tensorflow))
+        for seed, speeds in seeds.items()
+        for repeat, speed in enumerate(speeds, start=1)
+    ]
     first, second = build_table(records).rows
-    shares = [r.cells["train_samples_per_s"].ci95 / r.cells["train_samples_per_s"].value for r in (first, second)]
     assert first.cells["train_ratio"].ci95 is None
-    assert second.cells["train_ratio"].ci95 == pytest.approx(53 / 105 * math.hypot(*shares))
+    return second.cells["train_ratio"]
+
+
+def test_interval_of_a_ratio_is_computed_over_seeds_by_pairs() -> None:
+    """50/53 - 100/105 = -0.0089847 and 56/53 - 110/105 = 0.0089847; t(0.975, 1) = 12.7062."""
+    found = ratio_of({0: [100.0], 1: [110.0]}, {0: [50.0], 1: [56.0]})
+    assert found.value == pytest.approx(53 / 105)
+    assert found.ci95 == pytest.approx(53 / 105 * 12.7062 * 0.0089847, rel=1e-4)
+
+
+def test_interval_of_a_ratio_is_zero_if_the_runs_vary_alike() -> None:
+    found = ratio_of({0: [100.0, 80.0], 1: [90.0, 60.0]}, {0: [50.0, 40.0], 1: [45.0, 30.0]})
+    assert (found.value, found.ci95) == (0.5, pytest.approx(0.0, abs=1e-12))
+
+
+def test_interval_of_a_ratio_is_computed_over_repeats_of_one_seed() -> None:
+    """The terms are -1/30, 0 and 1/30, with standard deviation 1/30; t(0.975, 2) = 4.302653."""
+    found = ratio_of({0: [110.0, 100.0, 90.0]}, {0: [160.0, 150.0, 140.0]})
+    assert found.value == pytest.approx(1.5)
+    assert found.ci95 == pytest.approx(1.5 * 4.302653 / 30 / math.sqrt(3), rel=1e-5)
+
+
+@pytest.mark.parametrize("seeds", [(2, 3), (0, 1, 2)])
+def test_interval_of_a_ratio_of_unpaired_runs_comes_from_both_means(seeds: tuple[int, ...]) -> None:
+    """Both means are 105 and 53; the half-widths of two runs are 12.7062 times half of their difference."""
+    speeds = (50.0, 56.0) if len(seeds) == 2 else (50.0, 53.0, 56.0)
+    found = ratio_of({0: [100.0], 1: [110.0]}, {seed: [speed] for seed, speed in zip(seeds, speeds, strict=True)})
+    own = 12.7062 * 3 if len(seeds) == 2 else 4.302653 * 3 / math.sqrt(3)
+    assert found.ci95 == pytest.approx(53 / 105 * math.hypot(own / 53, 12.7062 * 5 / 105), rel=1e-4)
 
 
 def test_ratio_to_failed_backend_or_other_settings_is_missing() -> None:

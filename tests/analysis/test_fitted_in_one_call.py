@@ -77,7 +77,7 @@ def test_kind_of_training_is_recorded_or_follows_from_the_number_of_steps(
 
 
 def test_reference_baselines_are_the_runs_fitted_in_one_call() -> None:
-    loaded = Store(Path(__file__).parents[2] / "results" / "reference").load()
+    loaded = Store(Path(__file__).parents[2] / "results" / "reference" / "defaults").load()
     found = {
         run.record.spec.backend: fitted_in_one_call(run.record)
         for run in loaded.runs

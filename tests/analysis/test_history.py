@@ -86,3 +86,18 @@ def test_splits_of_a_dataset_make_one_point(tmp_path: Path) -> None:
 def test_split_with_changed_data_makes_another_point(tmp_path: Path) -> None:
     (history,) = of(tmp_path, [on_split(1, 0, "0"), on_split(2, 0, "1")])
     assert [point.changed for point in history.points] == [[], [("data", "0" * 8, "1" * 8)]]
+
+
+def test_significant_change_of_speed_is_marked_because_points_are_not_interleaved(tmp_path: Path) -> None:
+    from harness.cli.history import render
+
+    speeds = {"a" * 40: [1000.0, 1001.0, 999.0], "b" * 40: [100.0, 101.0, 99.0]}
+    records = [
+        at(day + 10 * index, success(train=speed), commit=commit, seed=day)
+        for index, (commit, values) in enumerate(speeds.items())
+        for day, speed in enumerate(values, start=1)
+    ]
+    text = render(of(tmp_path / "speed", records, "train_samples_per_s", "host_peak_mib"))
+    assert "-90.0% worse?" in text
+    assert "?: the runs of the two points were not interleaved" in text
+    assert "not interleaved" not in render(of(tmp_path / "memory", records, "host_peak_mib"))

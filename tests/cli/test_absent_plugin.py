@@ -95,7 +95,7 @@ def test_lower_loss_is_the_best(stored: Path) -> None:
     (panel,) = panels(found)
     assert (panel.quality, panel.better) == ("toy_log_loss (nat)", "lower")
     front = pareto(panel, "train_samples_per_s")
-    assert dict(zip(front["model"], front["front"], strict=True))[GOOD]
+    assert {point["model"]: point["front"] for point in front}[GOOD]
     level, _ = time_to_quality(panel)
     assert level is not None
 
@@ -107,8 +107,8 @@ def test_metric_of_an_older_record_is_shown_but_not_ranked(stored: Path) -> None
     assert winners(found) == set()
     (panel,) = panels(found)
     assert panel.better == ""
-    assert not any(pareto(panel, "train_samples_per_s")["front"])
-    assert time_to_quality(panel) == (None, {})
+    assert not any(point["front"] for point in pareto(panel, "train_samples_per_s"))
+    assert time_to_quality(panel) == (None, ())
     text = render(found.table)
     assert "toy_log_loss: not ranked, because it is not known whether higher values are better" in text
     assert all(row.text("quality") in text for row in found.table.rows)

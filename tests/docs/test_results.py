@@ -21,11 +21,22 @@ def test_published_results_match_the_records() -> None:
 
 def test_default_runs_match_the_records() -> None:
     reference = pytest.importorskip("benchmarks.reference")
-    assert reference.missing(reference.BACKENDS) == [], "run: make reference"
-    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    shown = page.partition(reference.BEGIN)[2].partition(reference.END)[0]
-    assert shown == reference.section(), "run: python -m benchmarks.reference --no-run"
+    assert reference.GROUPS["defaults"].missing() == [], "run: make reference"
+    for group in reference.GROUPS.values():
+        shown = group.page.read_text(encoding="utf-8").partition(group.begin)[2].partition(reference.END)[0]
+        assert shown
+        if group.records():
+            assert shown == group.section(), "run: python -m benchmarks.reference --no-run"
     assert (ROOT / "docs" / "pareto.svg").read_text().startswith("<svg")
+
+
+def test_overview_of_reference_results_matches_the_records() -> None:
+    reference = pytest.importorskip("benchmarks.reference")
+    page = (reference.REFERENCE / "README.md").read_text(encoding="utf-8")
+    shown = page.partition(reference.OVERVIEW)[2].partition(reference.END)[0]
+    assert shown == reference.overview(), "run: python -m benchmarks.reference --no-run"
+    groups = {path.name for path in reference.REFERENCE.iterdir() if path.is_dir()}
+    assert groups <= set(reference.SHOWN)
 
 
 @pytest.mark.plugins("vision", "torch", "tensorflow")

@@ -66,7 +66,8 @@ def fitting(made: RunRecord) -> RunRecord:
     ]
     interval = {scores.primary: (0.6, 0.8)}
     outcome = msgspec.structs.replace(
-        made.outcome, scores=msgspec.structs.replace(scores, per_class=per_class, intervals=interval)
+        made.outcome,
+        scores=msgspec.structs.replace(scores, per_class=per_class, intervals=interval, interval_method=""),
     )
     return msgspec.structs.replace(made, outcome=outcome)
 

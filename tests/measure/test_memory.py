@@ -11,6 +11,7 @@ import pytest
 from timed_sessions import MIB
 
 from harness.measure.memory import PhaseMemory, peak_bytes, reset_peak
+from harness.measure.summary import memory
 
 CHILD = """
 import sys
@@ -130,3 +131,13 @@ def test_memory_of_started_processes_is_told_beside_the_workers_own() -> None:
     assert int(tree) - int(own) > 64 * MIB
     assert int(tree) - int(own) < 64 * MIB + int(bare)
     assert phases == "['together']"
+
+
+def test_peak_with_started_processes_is_never_below_the_host_peak() -> None:
+    """In a phase without started processes, the sum is the peak of the worker alone."""
+    measured = PhaseMemory()
+    measured.by_phase_bytes = {"prepare": 900, "data": 100, "train": 600}
+    measured.tree_by_phase_bytes = {"data": 150}
+    assert memory(measured, None).tree_peak_bytes == 600
+    measured.tree_by_phase_bytes = {}
+    assert memory(measured, None).tree_peak_bytes is None

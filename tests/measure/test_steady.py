@@ -129,7 +129,7 @@ def test_independent_noise_is_rarely_flagged() -> None:
     assert bimodal <= 30
 
 
-def test_coverage_of_the_interval_is_at_least_95_percent() -> None:
+def test_coverage_of_the_interval_of_independent_values_is_at_least_95_percent() -> None:
     """2000 series of 25 lognormal values, whose median is known, are sampled."""
     covered = 0
     for seed in range(2000):

@@ -77,11 +77,43 @@ def test_backends_alternate_fastest(catalog: Catalog) -> None:
     assert [(s.task, s.device, s.seed, s.backend) for s in specs[:5]] == [
         ("toy-regress", "cpu", 0, "toy-numpy"),
         ("toy-regress", "cpu", 0, "toy-killed"),
-        ("toy-regress", "cpu", 1, "toy-numpy"),
         ("toy-regress", "cpu", 1, "toy-killed"),
+        ("toy-regress", "cpu", 1, "toy-numpy"),
         ("toy-regress", "cuda", 0, "toy-numpy"),
     ]
     assert {s.task for s in specs[8:]} == {"toy-classify"}
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2), (0, 0, 1)])
+@pytest.mark.parametrize("repeats", [1, 2, 3, 4, 5])
+def test_order_of_backends_is_balanced(catalog: Catalog, seeds: tuple[int, ...], repeats: int) -> None:
+    """Pairs of runs start with either backend equally often (A B B A), overall and for each seed."""
+    selection = Selection(
+        tasks=("toy-regress",), backends=("toy-numpy", "toy-killed"), devices=("cpu",), seeds=seeds, repeat=repeats
+    )
+    specs = expand_all([selection], catalog)
+    pairs = list(zip(specs[::2], specs[1::2], strict=True))
+    assert len(pairs) == len(set(seeds)) * repeats
+    for chosen in (pairs, *([pair for pair in pairs if pair[0].seed == seed] for seed in seeds)):
+        assert all((first.backend != second.backend) and (first.seed == second.seed) for first, second in chosen)
+        firsts = [first.backend for first, _ in chosen]
+        assert abs(firsts.count("toy-numpy") - firsts.count("toy-killed")) == len(chosen) % 2
+
+
+def test_order_of_repeats_is_reversed(catalog: Catalog) -> None:
+    """All settings are interleaved, not only backends, and also across the runs of a suite."""
+    both = Selection(tasks=("toy-regress",), backends=("toy-numpy",), precisions=("fp32", "bf16"), repeat=4)
+    other = Selection(tasks=("toy-classify",), backends=("toy-numpy",), repeat=2)
+    specs = expand_all([both, other], catalog)
+    assert [(spec.task, spec.precision) for spec in specs] == [
+        *(first := [("toy-regress", "fp32"), ("toy-regress", "bf16")]),
+        ("toy-classify", "fp32"),
+        ("toy-classify", "fp32"),
+        *reversed(first),
+        *first,
+        *reversed(first),
+    ]
+    assert expand_all([], catalog) == ()
 
 
 def test_repeated_values_are_planned_once(catalog: Catalog) -> None:
@@ -116,7 +148,7 @@ def test_backend_without_the_model_is_used_only_if_selected(catalog: Catalog) ->
 def test_keys_of_reference_results_are_unchanged() -> None:
     """The key identifies a run and must not change. Records of schema version 1 used another measurement protocol."""
     reference = Path(__file__).parents[2] / "results" / "reference"
-    stored = [msgspec.json.decode(path.read_bytes()) for path in reference.glob("*/record.json")]
+    stored = [msgspec.json.decode(path.read_bytes()) for path in reference.glob("*/*/record.json")]
     current = [values for values in stored if values["schema_version"] == SCHEMA_VERSION]
     assert current
     for values in current:
@@ -480,7 +512,7 @@ def test_each_published_split_is_a_run(catalog: Catalog) -> None:
     provide(catalog, dataset=Folded())
     folded = {"datasets": ("folded",), "backends": ("toy-numpy", "toy-killed")}
     specs = plan(catalog, **folded, splits="all")
-    assert [(spec.split, spec.backend) for spec in specs[:3]] == [(0, "toy-numpy"), (0, "toy-killed"), (1, "toy-numpy")]
+    assert [(s.split, s.backend) for s in specs[:3]] == [(0, "toy-numpy"), (0, "toy-killed"), (1, "toy-killed")]
     assert len({spec.key for spec in specs}) == 6
     assert len({spec.group_key for spec in specs}) == 2  # one per backend
     assert [spec.split for spec in plan(catalog, datasets=("folded",), splits=(2, 0))] == [2, 0]

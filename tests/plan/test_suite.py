@@ -54,7 +54,7 @@ def test_load_adds_shared_settings_to_each_run(tmp_path: Path, catalog: Catalog)
 def test_protocol_publish_runs_three_seeds_and_five_repeats(tmp_path: Path, catalog: Catalog) -> None:
     text = 'protocol = "publish"\n[[run]]\ntask = "toy-regress"\nbackend = "toy-numpy"\n'
     specs = expand_all(suite.load(write(tmp_path, text)), catalog)
-    assert [spec.seed for spec in specs] == [0, 1, 2] * 5
+    assert [spec.seed for spec in specs] == [0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 1, 0, 0, 1, 2]
     assert {spec.protocol.name for spec in specs} == {"publish"}
 
 

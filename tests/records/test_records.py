@@ -16,7 +16,7 @@ from strategies import protocols, recipes, records, specs
 from harness.records import SCHEMA_VERSION, DataSource, Event, Pretrained, Protocol, Recipe, RunRecord, RunSpec
 from harness.records.store import RECORD, Store
 
-REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "defaults"
 
 SPEC = RunSpec(
     task="toy",

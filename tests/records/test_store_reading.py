@@ -158,6 +158,8 @@ def test_version_1_knew_no_detected_steady_state(tmp_path: Path) -> None:
     assert (found.outcome.speed.inference.windows, found.outcome.speed.inference.low) == (4, None)
     assert (found.spec.protocol.name, found.spec.protocol.throughput_budget_s) == ("version 1", 2.5)
     assert found.outcome.scores == record().outcome.scores
+    flags = [(flag.metric, flag.kind) for flag in found.outcome.flags]
+    assert flags == [("train_throughput", "wide"), ("inference_throughput", "wide")]
     speed["train_windows"] = 0
     write_json(tmp_path / RECORD, old | {"outcome": old["outcome"] | {"speed": speed}})
     assert read_record(tmp_path / RECORD).outcome.speed.train is None

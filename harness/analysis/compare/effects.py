@@ -7,7 +7,7 @@ Speeds, times and sizes are compared as ratios, using their logarithms. Quality 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ POWER = 0.95
 """Probability that a difference of the detectable size is found."""
 MIN_RUNS = 3
 """Minimum number of runs on each side, or minimum number of pairs, for estimating a spread."""
-RESAMPLES = 20_000
-CHUNK = 10**7
-"""Number of random counts drawn at once, to limit memory use."""
+
+AUTOCORRELATION = 0.21
+"""Largest increase of the variance of a mean over pairs of runs that is due to autocorrelated noise, as a fraction."""
 
 
 class Effect(NamedTuple):
@@ -35,7 +35,7 @@ class Effect(NamedTuple):
     """Smallest true difference that would be found with probability `POWER`."""
 
 
-def of_pairs(differences: Sequence[float], confidence: float, resolution: float = 0.0) -> Effect:
+def of_pairs(differences: Sequence[float] | Array, confidence: float, resolution: float = 0.0) -> Effect:
     """Return the mean of paired differences, with a confidence interval from Student's t distribution.
 
     At least `MIN_RUNS` differences are required. Scores change in discrete steps, such as one example more or less.
@@ -49,6 +49,20 @@ def of_pairs(differences: Sequence[float], confidence: float, resolution: float 
     return _student(float(values.mean()), deviation / math.sqrt(len(values)), len(values) - 1, confidence)
 
 
+def of_turns(differences: Sequence[float], confidence: float) -> Effect:
+    """Return the mean difference of pairs of consecutive runs in the order A B B A, with an interval.
+
+    This is the interval of `of_pairs` with a larger standard error. If the noise of consecutive runs has the
+    autocorrelation r^k at lag k, the covariances of the pairs increase the variance of their mean by up to the fraction
+    r (1 - r) / (1 + r^2), which is at most 0.21.
+    """
+    import numpy as np
+
+    values = np.asarray(differences, np.float64)
+    error = float(values.std(ddof=1)) * math.sqrt((1 + AUTOCORRELATION) / len(values))
+    return _student(float(values.mean()), error, len(values) - 1, confidence)
+
+
 def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, resolution: float = 0.0) -> Effect:
     """Return the difference between two means, with a confidence interval from Welch's t-test.
 
@@ -59,6 +73,26 @@ def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, r
 
     sides = [np.asarray(side, np.float64) for side in (base, new)]
     variances = [max(float(side.std(ddof=1)), resolution) ** 2 / len(side) for side in sides]
+    return _welch(sides, variances, confidence)
+
+
+def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) -> Effect:
+    """Return the difference between two means for sides that did not run interleaved.
+
+    Consecutive runs of one side share the state of the machine at that time, so each side counts as a single
+    measurement with the standard deviation of its runs. The interval is that of Welch's t-test for one run on each
+    side; more runs make it hardly narrower. A change of the machine that is much larger than the spread of the runs is
+    not covered. At least `MIN_RUNS` runs are required on each side.
+    """
+    import numpy as np
+
+    sides = [np.asarray(side, np.float64) for side in (base, new)]
+    variances = [float(side.var(ddof=1)) for side in sides]
+    return _welch(sides, variances, confidence)
+
+
+def _welch(sides: Sequence[Array], variances: Sequence[float], confidence: float) -> Effect:
+    """Return the difference between the means of two sides, whose estimates have these variances."""
     total = sum(variances)
     value = float(sides[1].mean() - sides[0].mean())
     if not total:
@@ -75,28 +109,44 @@ def _student(value: float, standard_error: float, freedom: float, confidence: fl
     return Effect(value, value - reach, value + reach, detectable)
 
 
-def of_examples(base: Array, new: Array, finish: Callable[[Array], Array], confidence: float) -> Effect:
-    """Return the difference between two scores over the same examples, with a paired bootstrap confidence interval.
+def of_hits(base: Array, new: Array, confidence: float) -> Effect:
+    """Return the difference between two accuracies over the same examples, with a paired confidence interval.
 
-    `base` and `new`, float ``[N]``, are the contributions of the examples to the score of each model. `finish` converts
-    their means ``[R, 2]`` to scores. The intervals are percentile intervals (Efron and Tibshirani 1993, chapter 13),
-    computed with a fixed seed. The result applies to these two trained models; it does not include the variation
-    between training runs.
+    `base` and `new`, float ``[N]``, are 1 for the examples that each model predicted correctly and 0 for the others.
+    The interval combines the Clopper-Pearson limits of the fractions of examples that only one model predicted
+    correctly (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). It is extended to zero if McNemar's
+    exact test is not significant (McNemar 1947, Psychometrika 12, 153-157). The result applies to these two trained
+    models; it does not include the variation between training runs.
+    """
+    from scipy.special import bdtr, betaincinv, ndtri
+
+    gained, lost, n = int((new > base).sum()), int((new < base).sum()), len(base)
+    tail, value = (1 - confidence) / 2, (gained - lost) / n
+
+    def distances(count: int) -> tuple[float, float]:
+        """Return the distances of the lower and the upper limit from the fraction."""
+        low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
+        high = float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0
+        return count / n - low, high - count / n
+
+    (below_gained, above_gained), (below_lost, above_lost) = distances(gained), distances(lost)
+    low, high = value - math.hypot(below_gained, above_lost), value + math.hypot(above_gained, below_lost)
+    if float(bdtr(min(gained, lost), gained + lost, 0.5)) > tail:  # McNemar's test, one-sided
+        low, high = min(low, 0.0), max(high, 0.0)
+    error = math.sqrt(max(1, gained + lost)) / n
+    return Effect(value, low, high, error * float(ndtri(1 - tail) + ndtri(POWER)))
+
+
+def of_squares(base: Array, new: Array, confidence: float) -> Effect:
+    """Return the difference between two RMSEs over the same examples, with an interval from Student's t distribution.
+
+    `base` and `new`, float ``[N]``, are the squared errors of each model. The standard error is that of the linear
+    approximation of the square roots (delta method). The result applies to these two trained models.
     """
     import numpy as np
-    from scipy.special import ndtri
 
-    both = np.stack([base, new], axis=1).astype(np.float64)
-    n = len(both)
-    rng, drawn = np.random.default_rng(0), []
-    chunk = max(1, CHUNK // n)
-    for start in range(0, RESAMPLES, chunk):
-        counts = rng.multinomial(n, np.full(n, 1 / n), min(chunk, RESAMPLES - start))
-        drawn.append(finish(counts @ both / n))
-    scores = np.concatenate(drawn)
-    differences = scores[:, 1] - scores[:, 0]
-    observed = finish(both.mean(axis=0, keepdims=True))[0]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(differences, (tail, 1 - tail))
-    detectable = float(differences.std()) * float(ndtri(0.5 + confidence / 2) + ndtri(POWER))
-    return Effect(float(observed[1] - observed[0]), float(low), float(high), detectable)
+    terms = []
+    for squares in (base, new):
+        root = math.sqrt(float(squares.mean()))
+        terms.append(root + (squares - root**2) / (2 * root) if root else np.zeros(len(squares)))
+    return of_pairs(terms[1] - terms[0], confidence)

@@ -2,6 +2,9 @@
 
 The familywise error rate of the m comparisons in one command is at most `ALPHA`, because each interval has the
 confidence level 1 - `ALPHA` / m (Bonferroni correction). The verdict is inconclusive if the interval includes zero.
+
+Speed, latency and energy depend on the state of the machine, which drifts. Their error rate is controlled only if the
+runs of the two sides were interleaved (see `harness.analysis.compare.order.pairs`).
 """
 
 from __future__ import annotations
@@ -13,8 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
-from harness.analysis.compare.effects import MIN_RUNS, Effect, of_examples, of_pairs, of_samples
+from harness.analysis.compare.effects import (
+    MIN_RUNS,
+    Effect,
+    of_hits,
+    of_pairs,
+    of_samples,
+    of_sessions,
+    of_squares,
+    of_turns,
+)
 from harness.analysis.compare.match import Match
+from harness.analysis.compare.order import pairs
 from harness.analysis.metrics import METRICS, RunMetric, comparable, success
 from harness.errors import UnknownNameError, UsageError
 from harness.records import RunRecord
@@ -55,6 +68,9 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """Number of runs, pairs or examples from which the interval was computed, or the reason for a missing interval."""
     unit: str = ""
     """Unit of `base` and `new`; empty for fractions."""
+    interleaved: bool = True
+    """False if the metric depends on the state of the machine and the runs of the two sides were not interleaved. The
+    interval is then wider, and its confidence level does not hold if the machine changed between the sides."""
 
 
 class Compared(Struct, frozen=True, kw_only=True):
@@ -70,11 +86,11 @@ def compare(matched: Match, metric: RunMetric, confidence: float, *, by_example:
     """Return the change in one metric from base to new.
 
     If `by_example` is True and there are too few seeds for an interval, quality is compared over the test examples of
-    one seed. This takes about a second.
+    one seed.
     """
     sides = [_values(side, metric) for side in (matched.base, matched.new)]
     means = [_mean(list(side.values()), metric.relative) for side in sides]
-    effect, evidence = _effect(matched, metric, sides, confidence, by_example)
+    effect, evidence, interleaved = _effect(matched, metric, sides, confidence, by_example)
     if effect is None:
         change = None if None in means else _change(means[0], means[1], metric.relative)
         ends: tuple[float | None, ...] = (None, None, None)
@@ -94,39 +110,66 @@ def compare(matched: Match, metric: RunMetric, confidence: float, *, by_example:
         verdict=_verdict(effect, metric.higher_is_better),
         evidence=evidence,
         unit=metric.unit,
+        interleaved=interleaved,
     )
 
 
 def _effect(
     matched: Match, metric: RunMetric, sides: Sequence[dict[Any, float]], confidence: float, by_example: bool
-) -> tuple[Effect | None, str]:
+) -> tuple[Effect | None, str, bool]:
     if metric.relative:
-        logs = [{key: math.log(value) for key, value in side.items() if value > 0} for side in sides]
-        return _of_runs(logs, confidence, paired=_interleaved(matched), unit="run")
+        return _of_costs(matched, metric, confidence)
+    return *_of_scores(matched, metric, sides, confidence, by_example), True
+
+
+def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str, bool]:
+    """Compare the logarithms of a cost over runs. Returns the effect, the evidence, and whether the order is sound."""
+    base, new = (
+        [(run, math.log(value)) for run in side if (value := metric.value(run.record) or 0.0) > 0]
+        for side in (matched.base, matched.new)
+    )
+    logs = {id(run): value for run, value in (*base, *new)}
+    paired = pairs([run for run, _ in base], [run for run, _ in new])
+    if len(paired) >= MIN_RUNS:
+        differences = [logs[id(after)] - logs[id(before)] for before, after in paired]
+        return of_turns(differences, confidence), f"{len(paired)} pairs of runs", True
+    befores, afters = ([value for _, value in side] for side in (base, new))
+    if min(len(befores), len(afters)) < MIN_RUNS:
+        return None, _too_few((befores, afters), "run"), True
+    counted = f"{len(base)} and {len(new)} runs"
+    if metric.group == "memory":  # does not depend on the state of the machine
+        return of_samples(befores, afters, confidence), counted, True
+    return of_sessions(befores, afters, confidence), counted, False
+
+
+def _of_scores(
+    matched: Match, metric: RunMetric, sides: Sequence[dict[Any, float]], confidence: float, by_example: bool
+) -> tuple[Effect | None, str]:
     resolution = _resolution(matched)
     by_draw = [_averaged(side) for side in sides]
     common = by_draw[0].keys() & by_draw[1].keys()
     if len(common) >= MIN_RUNS or min(map(len, by_draw)) >= MIN_RUNS or not by_example:
         unit = "seed" if matched.base[0].record.spec.split is None else "split"
-        return _of_runs(by_draw, confidence, paired=len(common) >= MIN_RUNS, unit=unit, resolution=resolution)
+        return _of_draws(by_draw, confidence, unit=unit, resolution=resolution)
     return _of_one_run(matched, metric.name, confidence)
 
 
-def _of_runs(
-    sides: Sequence[dict[Any, float]], confidence: float, *, paired: bool, unit: str, resolution: float = 0.0
+def _of_draws(
+    sides: Sequence[dict[Any, float]], confidence: float, *, unit: str, resolution: float
 ) -> tuple[Effect | None, str]:
-    common = [key for key in sides[0] if key in sides[1]]
-    if paired and len(common) >= MIN_RUNS:
-        differences = [sides[1][key] - sides[0][key] for key in common]
+    common = [draw for draw in sides[0] if draw in sides[1]]
+    if len(common) >= MIN_RUNS:
+        differences = [sides[1][draw] - sides[0][draw] for draw in common]
         return of_pairs(differences, confidence, resolution), f"{len(common)} pairs of {unit}s"
-    counts = [len(side) for side in sides]
-    if min(counts) < MIN_RUNS:
-        return (
-            None,
-            f"{counts[0]} and {counts[1]} {unit}s; at least {MIN_RUNS} are needed on each side (harness run --repeat)",
-        )
     base, new = (list(side.values()) for side in sides)
-    return of_samples(base, new, confidence, resolution), f"{counts[0]} and {counts[1]} {unit}s"
+    if min(len(base), len(new)) < MIN_RUNS:
+        return None, _too_few((base, new), unit)
+    return of_samples(base, new, confidence, resolution), f"{len(base)} and {len(new)} {unit}s"
+
+
+def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
+    base, new = map(len, sides)
+    return f"{base} and {new} {unit}s; at least {MIN_RUNS} are needed on each side (harness run --repeat)"
 
 
 def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect | None, str]:
@@ -144,9 +187,11 @@ def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect 
     base, new = (_predictions(run) for run in pairs[0])
     if base is None or new is None:
         return None, f"{few}, and the predictions were not saved; run more seeds"
-    each, finish = _PER_EXAMPLE[metric]
+    each, effect_of = _PER_EXAMPLE[metric]
     before, after = each(*base), each(*new)
-    return of_examples(before, after, finish, confidence), f"{len(before)} examples of one seed"
+    if len(before) < MIN_RUNS:
+        return None, f"{few}, and fewer than {MIN_RUNS} test examples; run more seeds"
+    return effect_of(before, after, confidence), f"{len(before)} examples of one seed"
 
 
 def _predictions(run: StoredRun) -> tuple[Any, Any] | None:
@@ -154,13 +199,16 @@ def _predictions(run: StoredRun) -> tuple[Any, Any] | None:
     return predictions(run.record, read_arrays(path)) if path.exists() else None
 
 
-_PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]] = {
-    "accuracy": (lambda targets, outputs: (outputs.argmax(axis=-1) == targets).astype(float), lambda means: means),
-    "rmse": (lambda targets, outputs: (outputs - targets)[:, 0] ** 2, lambda means: means**0.5),
-    "mae": (lambda targets, outputs: abs(outputs - targets)[:, 0], lambda means: means),
+_PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any, float], Effect]]] = {
+    "accuracy": (lambda targets, outputs: (outputs.argmax(axis=-1) == targets).astype(float), of_hits),
+    "rmse": (lambda targets, outputs: (outputs - targets)[:, 0] ** 2, of_squares),
+    "mae": (
+        lambda targets, outputs: abs(outputs - targets)[:, 0],
+        lambda base, new, confidence: of_pairs(new - base, confidence),
+    ),
 }
 """Metric -> two functions. The first computes each example's term from targets and outputs. The second computes the
-score from the mean of the terms."""
+change and its interval from the terms of both models."""
 
 
 def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | None, int, int], float]:
@@ -183,14 +231,6 @@ def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[in
     for (split, seed, _), value in values.items():
         draws.setdefault((split, seed), []).append(value)
     return {draw: math.fsum(repeats) / len(repeats) for draw, repeats in draws.items()}
-
-
-def _interleaved(matched: Match) -> bool:
-    """Return True if the runs of both sides alternated, so that drift in the machine's speed affected both equally."""
-    turns = [(run.record.started_at, "base") for run in matched.base]
-    turns += [(run.record.started_at, "new") for run in matched.new]
-    order = [side for _, side in sorted(turns)]
-    return len(order) % 2 == 0 and all({order[i], order[i + 1]} == {"base", "new"} for i in range(0, len(order), 2))
 
 
 def _resolution(matched: Match) -> float:

@@ -14,3 +14,5 @@ class Finding(Struct, frozen=True, kw_only=True):
     """True if the statement holds; None if the check could not be performed."""
     detail: str
     """Observed values, or the reason why the check could not be performed."""
+    fields: tuple[str, ...] = ()
+    """Fields of the record that the check compares with something else."""

@@ -1,136 +1,226 @@
 """Checks that repeat parts of a run in a child process.
 
-They recompute the run's data, its initial weights and the predictions of its saved weights, and test whether the
-backend caches results.
+They recompute the run's data, its initial weights, its first training steps and the predictions of its saved weights,
+and test whether the backend caches results.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from harness.checks.audit.check import NO_SAMPLES, Check, NotCheckedError, Result, Subject
+from harness.checks.audit.compare import LIBRARIES, differences
 from harness.checks.audit.finding import Finding
+from harness.checks.audit.quality import judge
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError
 from harness.execute.child import ChildContext, call_in_child
-from harness.execute.preparation import fit_at_once, opened_session, prepare, starting_weights
+from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
 from harness.execute.runner import child_environment
 from harness.interfaces import PreparedData, Session
 from harness.plugins.catalog import Catalog
-from harness.records import PluginRef, RunRecord, Success
-from harness.records.arrays import read_arrays
-from harness.records.store import ARRAYS, WEIGHTS, StoredRun
+from harness.records import ModelInfo, PluginRef, RunRecord
+from harness.records.arrays import digest
+from harness.records.store import WEIGHTS, StoredRun
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CHECKS = (
-    "the data match the record",
-    "the initial weights follow from the seed",
-    "the saved weights reproduce the predictions",
-    "no results are cached between batches",
-)
 FASTER = 1.1
 """Maximum ratio of the time for fresh batches to the time for a repeated batch, as in MLPerf's TEST04."""
+STEPS = 3
+"""Number of training steps that are repeated."""
 PAIRS, WINDOW_S, BATCHES = 12, 0.1, 64
 """Number of timed windows of each kind, approximate duration of a window in seconds, and maximum number of batches in a
 window. Windows with fresh batches and windows with a repeated batch alternate."""
 
 
-class ReplayJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that repeats parts of a run."""
+@dataclass(frozen=True)
+class Replay:
+    """The parts of a run that have been repeated."""
 
-    record: RunRecord
-    plugins: tuple[PluginRef, ...]
-    run: str
-    """Path of the run's directory."""
+    prepared: Preparation
+    weights: dict[str, Any]
+    """Initial weights."""
+    notes: dict[str, str]
+    session: Session
+    """Session that has been opened with the initial weights."""
 
-
-def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
-    """Return a finding for each of `CHECKS`. If the child could not perform a check, its finding gives the reason."""
-    findings: list[Finding] = []
-    try:
-        spec = run.record.spec
-        failure = call_in_child(
-            make_checks,
-            ReplayJob(record=run.record, plugins=catalog.refs_for(spec), run=str(run.path.absolute())),
-            timeout_s=timeout_s,
-            environment=child_environment(spec),
-            event_type=Finding,
-            on_event=findings.append,
-            limit_option="--timeout",
-        )
-        reason = failure.message if failure else "the child process sent no result"
-    except HarnessError as error:
-        reason = str(error)
-    missing = CHECKS[len(findings) :]
-    return [*findings, *(Finding(check=check, passed=None, detail=reason) for check in missing)]
+    @property
+    def data(self) -> PreparedData:
+        return self.prepared.data
 
 
-def make_checks(job: ReplayJob, context: ChildContext) -> None:
-    """Send the findings in the order of `CHECKS`, each as soon as it is known."""
-    for finding in _checks(job):
-        context.send(finding)
-
-
-def _checks(job: ReplayJob) -> Iterator[Finding]:
-    """Yield the findings in the order of `CHECKS`."""
-    from harness.records.arrays import digest
-
-    record = job.record
-    prepared = prepare(record.spec, job.plugins)
-    actual, recorded = prepared.data.digest, record.provenance.dataset_digest or ""
-    yield Finding(check=CHECKS[0], passed=actual == recorded, detail=_digests(actual, recorded))
-    weights, _ = starting_weights(prepared)
-    if weights:
-        actual, recorded = digest(weights), record.provenance.initial_weights_digest or ""
-        yield Finding(check=CHECKS[1], passed=actual == recorded, detail=_digests(actual, recorded))
-    else:
-        yield Finding(check=CHECKS[1], passed=None, detail="the model has no canonical weights")
+@contextlib.contextmanager
+def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay]:
+    """Prepare the run's data, open a session with its initial weights, and close it at the end."""
+    prepared = prepare(record.spec, plugins)
+    weights, notes = starting_weights(prepared)
     with opened_session(prepared, weights) as session:
+        reported = session.notes() | notes
         fit_at_once(session, prepared)
-        yield _saved(Path(job.run), record, session, prepared.data)
-        yield _no_cache(session, prepared.data, record.spec.recipe.batch_size)
+        yield Replay(prepared, weights, reported, session)
 
 
-def _digests(actual: str, recorded: str) -> str:
-    return f"the SHA-256 is {actual[:8]} here and {recorded[:8]} in the record"
+def _data(subject: Subject, replay: Replay) -> Result:
+    recorded, provenance = subject.record.provenance.dataset_digest or "", subject.record.provenance
+    problems = [] if replay.data.digest == recorded else [_digests(replay.data.digest, recorded)]
+    problems += differences(provenance.data, replay.data.info, "data")
+    splits = {"train": replay.data.train, "validation": replay.data.validation, "test": replay.data.test}
+    examples = {name: len(split) for name, split in splits.items()}
+    problems += differences(subject.outcome.examples, examples, "examples")
+    return Result(problems, _digests(replay.data.digest, recorded))
 
 
-def _saved(folder: Path, record: RunRecord, session: Session, data: PreparedData) -> Finding:
-    """Compare the saved predictions with new ones from the saved weights, which remain set in the session."""
+def _targets(subject: Subject, replay: Replay) -> Result:
+    import numpy as np
+
+    samples, checked = subject.samples, []
+    for name, split in (("test", replay.data.test), ("validation", replay.data.validation)):
+        stored = samples.get(f"{name}_targets")
+        if stored is None:
+            continue
+        if not np.array_equal(stored, split.targets):
+            return Result([f"the stored targets of the {name} split are not those of the data"], "")
+        checked.append(name)
+    return Result((), f"targets of the splits {', '.join(checked)}")
+
+
+def _initial(subject: Subject, replay: Replay) -> Result:
+    if not replay.weights:
+        raise NotCheckedError("the model has no canonical weights")
+    actual, recorded = digest(replay.weights), subject.record.provenance.initial_weights_digest or ""
+    return Result([] if actual == recorded else [_digests(actual, recorded)], _digests(actual, recorded))
+
+
+def _model(subject: Subject, replay: Replay) -> Result:
+    import numpy as np
+
+    prepared = replay.prepared
+    expected = ModelInfo(
+        parameters=sum(int(np.prod(p.shape)) for p in prepared.request.parameters if p.trainable),
+        flops_per_sample=float(prepared.model.flops_per_sample(prepared.request.config, prepared.data.info)),
+    )
+    return Result(
+        differences(subject.outcome.model, expected, "model"),
+        f"{expected.parameters} parameters, {expected.flops_per_sample:g} FLOPs per sample",
+    )
+
+
+def _settings(subject: Subject, replay: Replay) -> Result:
+    """Compare the device and the settings that the backend reports, which depend on the machine and on versions."""
+    from harness.measure.environment import collect
+
+    recorded = subject.record.environment
+    here = collect(replay.prepared.backend.packages)
+    for name in ("cpu", "cores", "gpus", "packages"):
+        if getattr(here, name) != getattr(recorded, name):
+            raise NotCheckedError(f"the run was made on another machine or with other packages ({name} differ)")
+    provenance = subject.record.provenance
+    problems = differences(provenance.device_name, replay.prepared.device.description, "device_name")
+    problems += differences(provenance.notes, replay.notes, "notes")
+    return Result(problems, f"{len(replay.notes)} settings")
+
+
+def _first_steps(subject: Subject, replay: Replay) -> Result:
+    """Train for a few steps from the initial weights and compare the losses, which depend on the recipe and the data.
+
+    Dropout masks are drawn by the framework, and are the same only with the same packages.
+    """
+    import numpy as np
+
+    from harness.checks.parity.distance import relative
+    from harness.data.batches import training_batches
+    from harness.measure.environment import collect
+    from harness.measure.schedule import learning_rate
+
+    spec, data, prepared = subject.spec, replay.data, replay.prepared
+    recorded = subject.samples["train_losses"]
+    if not prepared.backend.trains_by_steps:
+        raise NotCheckedError("the backend does not train in steps")
+    packages = collect(prepared.backend.packages).packages
+    if spec.recipe.dropout and packages != subject.record.environment.packages:
+        raise NotCheckedError("the run used other packages, which may draw other dropout masks")
+    batches = training_batches(data.train, spec.recipe.batch_size, spec.seed, 1, data.augment)
+    losses = [
+        float(replay.session.fetch(replay.session.train_step(batch, learning_rate(spec.recipe, step, len(recorded)))))
+        for step, batch in zip(range(min(STEPS, len(recorded))), batches, strict=False)
+    ]
+    error = relative(np.array(losses), recorded[: len(losses)])
+    allowed = tolerance("curve", spec.precision, subject.outcome.model.parameters).value
+    detail = f"{len(losses)} losses differ by {error:.1e} (allowed {allowed:.0e})"
+    return Result([] if error <= allowed else [detail], detail)
+
+
+def _slices(subject: Subject, replay: Replay) -> Result:
+    from harness.measure.quality.scorer import Scorer
+
+    scores, samples = subject.outcome.scores, subject.samples
+    scorer: Scorer = judge(subject)
+    test = samples["test_targets"], samples["test_outputs"]
+    computed = scorer.scores(test, test, None, replay.data.test.groups)
+    return Result(
+        differences(scores.slices, computed.slices, "slices", LIBRARIES), f"{len(computed.slices)} slices of the data"
+    )
+
+
+def _closed_form(subject: Subject, replay: Replay) -> Result:
+    from harness.measure.inference import predict
+
+    prepared, data, recorded = replay.prepared, replay.data, subject.outcome.scores.reference
+    solution = prepared.model.solve(prepared.request.config, data.info, data.train)
+    if solution is None:
+        return Result([] if recorded is None else ["the model has no closed-form solution"], "no closed-form solution")
+    replay.session.set_weights(solution)
+    outputs = predict(replay.session, data.test, subject.spec.recipe.batch_size, data.info.outputs)
+    allowed = max(LIBRARIES, 10 * tolerance("logits", subject.spec.precision, subject.outcome.model.parameters).value)
+    computed = judge(subject).score(data.test.targets, outputs)
+    return Result(differences(recorded, computed, "reference", allowed), f"{len(computed)} scores")
+
+
+def _saved(subject: Subject, replay: Replay) -> Result:
+    """Compare the saved predictions with new ones from the saved weights."""
     from harness.checks.parity.distance import relative
     from harness.execute.weights import load
     from harness.measure.inference import predict
-    from harness.records.arrays import digest
 
-    if not (folder / WEIGHTS).is_file():
-        return Finding(check=CHECKS[2], passed=None, detail="no weights were saved (harness run --save-weights)")
-    if not (folder / ARRAYS).is_file():
-        return Finding(check=CHECKS[2], passed=None, detail="the predictions were not saved")
-    weights = load(folder / WEIGHTS)
-    if digest(weights) != record.provenance.final_weights_digest:
-        return Finding(check=CHECKS[2], passed=False, detail="the saved weights are not the trained ones")
-    session.set_weights(weights)
-    outputs = predict(session, data.test, record.spec.recipe.batch_size, data.info.outputs)
-    assert isinstance(record.outcome, Success)
-    error = relative(outputs, read_arrays(folder / ARRAYS)["test_outputs"])
-    allowed = tolerance("logits", record.spec.precision, record.outcome.model.parameters).value
-    detail = f"{len(outputs)} predictions differ by {error:.1e} (allowed {allowed:.0e})"
-    return Finding(check=CHECKS[2], passed=bool(error <= allowed), detail=detail)
+    path = subject.run.path / WEIGHTS
+    if not path.is_file():
+        raise NotCheckedError("no weights were saved (harness run --save-weights)")
+    if subject.arrays is None:
+        raise NotCheckedError(NO_SAMPLES)
+    weights = load(path)
+    if digest(weights) != subject.record.provenance.final_weights_digest:
+        return Result(["the saved weights are not the trained ones"], "")
+    replay.session.set_weights(weights)
+    allowed = tolerance("logits", subject.spec.precision, subject.outcome.model.parameters).value
+    problems, details = [], []
+    for name, split in (("test", replay.data.test), ("validation", replay.data.validation)):
+        stored = subject.arrays.get(f"{name}_outputs")
+        if stored is None:
+            continue
+        outputs = predict(replay.session, split, subject.spec.recipe.batch_size, replay.data.info.outputs)
+        error = relative(outputs, stored)
+        details.append(f"{len(outputs)} {name} predictions differ by {error:.1e} (allowed {allowed:.0e})")
+        problems += [] if error <= allowed else details[-1:]
+    return Result(problems, "; ".join(details))
 
 
-def _no_cache(session: Session, data: PreparedData, batch_size: int) -> Finding:
+def _no_cache(subject: Subject, replay: Replay) -> Result:
     """Compare the time for one repeated batch with the time for new batches drawn from the training split."""
     import numpy as np
 
     from harness.measure.steady import median_interval
 
-    size = min(batch_size, len(data.test))
+    session, data = replay.session, replay.data
+    size = min(subject.spec.recipe.batch_size, len(data.test))
     rng = np.random.default_rng(0)
 
     def draw() -> dict[str, NDArray[Any]]:
@@ -160,4 +250,66 @@ def _no_cache(session: Session, data: PreparedData, batch_size: int) -> Finding:
         f"a repeated batch is {float(np.median(ratios)):.2f} times as fast as fresh batches, 95% confidence interval "
         f"{interval[0]:.2f} to {interval[1]:.2f} (allowed {FASTER:g})"
     )
-    return Finding(check=CHECKS[3], passed=interval[0] <= FASTER, detail=detail)
+    return Result([] if interval[0] <= FASTER else [detail], detail)
+
+
+def _digests(actual: str, recorded: str) -> str:
+    return f"the SHA-256 is {actual[:8]} here and {recorded[:8]} in the record"
+
+
+CHECKS: tuple[Check, ...] = (
+    Check("the data match the record", ("provenance.dataset_digest", "provenance.data", "outcome.examples"), _data),
+    Check("the stored targets are those of the data", (), _targets),
+    Check("the initial weights follow from the seed", ("provenance.initial_weights_digest",), _initial),
+    Check("size and cost of the model match the record", ("outcome.model",), _model),
+    Check(
+        "device and settings of the backend match the record", ("provenance.device_name", "provenance.notes"), _settings
+    ),
+    Check("the first training steps give the recorded losses", (), _first_steps),
+    Check("scores by slice follow from the predictions", ("outcome.scores.slices",), _slices),
+    Check("closed-form scores follow from the data", ("outcome.scores.reference",), _closed_form),
+    Check("the saved weights reproduce the predictions", ("provenance.final_weights_digest",), _saved),
+    Check("no results are cached between batches", (), _no_cache),
+)
+"""Checks in the order in which they are performed, because some change the weights of the session."""
+
+
+class ReplayJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The job of a child process that repeats parts of a run."""
+
+    record: RunRecord
+    plugins: tuple[PluginRef, ...]
+    run: str
+    """Path of the run's directory."""
+
+
+def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
+    """Return a finding for each of `CHECKS`. If the child could not perform a check, its finding gives the reason."""
+    findings: list[Finding] = []
+    try:
+        spec = run.record.spec
+        failure = call_in_child(
+            make_checks,
+            ReplayJob(record=run.record, plugins=catalog.refs_for(spec), run=str(run.path.absolute())),
+            timeout_s=timeout_s,
+            environment=child_environment(spec),
+            event_type=Finding,
+            on_event=findings.append,
+            limit_option="--timeout",
+        )
+        reason = failure.message if failure else "the child process sent no result"
+    except HarnessError as error:
+        reason = str(error)
+    missing = CHECKS[len(findings) :]
+    return [
+        *findings,
+        *(Finding(check=check.name, passed=None, detail=reason, fields=check.fields) for check in missing),
+    ]
+
+
+def make_checks(job: ReplayJob, context: ChildContext) -> None:
+    """Send the findings in the order of `CHECKS`, each as soon as it is known."""
+    with opened(job.record, job.plugins) as repeated:
+        subject = Subject(StoredRun(Path(job.run), job.record), repeated.prepared.catalog)
+        for check in CHECKS:
+            context.send(check.finding(subject, repeated))

@@ -96,7 +96,9 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
     for name in ("backend", "seed", "protocol", "task_options", "dataset_options", "source"):
         del values[name]
     del values["recipe"]["epochs"]
-    return _digest([values, data])
+    described = msgspec.to_builtins(data)
+    del described["warnings"]  # texts, which do not affect the computation
+    return _digest([values, described])
 
 
 def side(backend: str, device_name: str | None, packages: Mapping[str, str], plugins: Iterable[PluginRef]) -> str:

@@ -295,8 +295,8 @@ def _spelled(names: Sequence[Name], what: str, warnings: list[str]) -> list[Name
 def resolved(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder.
 
-    If there is no such file, the name is also looked up with slashes in place of backslashes, as Windows writes paths,
-    and in the composed and decomposed forms of Unicode, in which file systems differ.
+    If the file does not exist, the name is also looked up with slashes in place of backslashes, as Windows writes
+    paths, and in the composed and decomposed forms of Unicode, in which file systems differ.
     """
     plain = folder / name
     forms = [form for text in (name, name.replace("\\", "/")) for form in (text, *_normal_forms(text))]

@@ -1,1 +1,1 @@
-"""Quality of predictions: metrics, scores, bootstrap confidence intervals and slices."""
+"""Quality of predictions: metrics, scores, confidence intervals and slices."""

@@ -58,6 +58,8 @@ class Scorer:
         closed-form solution. `groups` are the groups of the test split. Raises `harness.BadResultError` if the primary
         metric is undefined for the test split, because the run would then have no quality.
         """
+        from harness.measure.quality.intervals import METHOD
+
         test_scores = self.score(*test)
         if test_scores[self._primary] is None:
             raise BadResultError(
@@ -76,6 +78,7 @@ class Scorer:
             slices=self._slices(*self._in_target_unit(*test), groups),
             intervals=self._intervals(*test) if classes or self._info.objective == "regression" else {},
             metrics=self._declared,
+            interval_method=METHOD,
         )
 
     def _values(self, names: Iterable[str], targets: Array, outputs: Array) -> dict[str, float | None]:

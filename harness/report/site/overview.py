@@ -2,8 +2,9 @@
 
 A contest contains the rows that differ only in the backend. For each metric, the backend with the best mean is compared
 with every other backend, as in ``harness compare``. It wins if the 95% confidence intervals for all differences exclude
-zero. The result is significant after Bonferroni correction if this also holds at the confidence level that limits the
-familywise error rate for all comparisons on the page to 1%.
+zero. No backend wins if the metric depends on the state of the machine and the runs were not interleaved. The result is
+significant after Bonferroni correction if this also holds at the confidence level that limits the familywise error rate
+for all comparisons on the page to 1%.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def _lead(metric: RunMetric, sides: dict[str, list[StoredRun]], confidence: floa
     leader = ranked[0]
     matches = [Match(sides[other], sides[leader]) for other in ranked[1:]]
     at_95 = [compare(matched, metric, 0.95, by_example=False) for matched in matches]
-    won = all(comparison.verdict == "better" for comparison in at_95)
+    won = all(comparison.verdict == "better" and comparison.interleaved for comparison in at_95)
     corrected = [compare(matched, metric, confidence, by_example=False) for matched in matches] if won else []
     certain = won and all(comparison.verdict == "better" for comparison in corrected)
     return BackendLead(
@@ -121,7 +122,7 @@ def _lead(metric: RunMetric, sides: dict[str, list[StoredRun]], confidence: floa
         certainty=CORRECTED if certain else SIGNIFICANT if won else INCONCLUSIVE,
         leader=leader,
         amount=_amount(at_95[0]),
-        evidence=at_95[0].evidence or "too few runs",
+        evidence=(at_95[0].evidence or "too few runs") + ("" if at_95[0].interleaved else ", not interleaved"),
     )
 
 

@@ -20,7 +20,16 @@ from harness.records.arrays import read_arrays
 from harness.records.store import ARRAYS, AUDIT, LOG, StoredRun
 from harness.report.costs import Section, sections, text
 from harness.report.plots import run_points
-from harness.report.run_text import by_group, circumstances, per_class, per_target, quality, run_data, run_section
+from harness.report.run_text import (
+    by_group,
+    circumstances,
+    interval_title,
+    per_class,
+    per_target,
+    quality,
+    run_data,
+    run_section,
+)
 from harness.report.site.tables import PAGE, Value, View, plain
 
 LOG_BYTES = 6_000
@@ -85,7 +94,7 @@ def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]
     """Return (name, value, remark) for the most important metrics."""
     scores, speed = outcome.scores, outcome.speed
     ends = scores.intervals.get(scores.primary)
-    remark = f"95% interval over examples: {ends[0]:.4g} to {ends[1]:.4g}" if ends else "test split"
+    remark = f"{interval_title(scores)} over examples: {ends[0]:.4g} to {ends[1]:.4g}" if ends else "test split"
     rows = [(scores.primary, text(scores.test.get(scores.primary)), remark)]
     steady = dict.fromkeys((TRAIN_THROUGHPUT.name, FIT_THROUGHPUT.name), speed.train)
     steady[INFERENCE_THROUGHPUT.name] = speed.inference
@@ -106,7 +115,7 @@ def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]
 def _interval(unit: str, steady: Steady | None) -> str:
     if steady is None or steady.low is None or steady.high is None:
         return unit
-    return f"{unit}; 95% interval: {_large(steady.low)} to {_large(steady.high)}"
+    return f"{unit}; within-run range: {_large(steady.low)} to {_large(steady.high)}"
 
 
 def _large(value: float) -> str:

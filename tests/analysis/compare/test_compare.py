@@ -73,13 +73,62 @@ def test_compare_unchanged_metric_is_inconclusive(slower: tuple[Path, Path]) -> 
     assert "run more seeds" in found["accuracy"].evidence
 
 
-def test_compare_alternating_runs_is_paired(tmp_path: Path) -> None:
+def in_order(tmp_path: Path, order: str, speeds: dict[str, list[float]], **values: float) -> tuple[Path, Path]:
+    """Store runs of A and B, which start one minute apart in the given order."""
+    left = {letter: iter(numbers) for letter, numbers in speeds.items()}
+    runs: dict[str, list[RunRecord]] = {"A": [], "B": []}
+    for minute, letter in enumerate(order):
+        outcome = success(train=next(left[letter]), **values)
+        runs[letter].append(record(outcome, started_at=f"2026-01-01T00:{minute:02}:00Z"))
+    return keep(tmp_path / "base", runs["A"]), keep(tmp_path / "new", runs["B"])
+
+
+def test_compare_interleaved_runs_is_paired(tmp_path: Path) -> None:
     """The machine slows down by half, but the ratio stays the same."""
     drift = [100.0, 90.0, 80.0, 70.0, 60.0, 50.0]
-    base = keep(tmp_path / "base", speeds(drift, every=2))
-    new = keep(tmp_path / "new", speeds([0.97 * speed + 0.02 * i for i, speed in enumerate(drift)], minute=1, every=2))
-    found = compared(base, new, "train_samples_per_s")["train_samples_per_s"]
-    assert (found.verdict, found.evidence) == ("worse", "6 pairs of runs")
+    slower = [0.97 * speed + 0.02 * i for i, speed in enumerate(drift)]
+    found = compared(*in_order(tmp_path, "ABBAABBAABBA", {"A": drift, "B": slower}), "train_samples_per_s")
+    comparison = found["train_samples_per_s"]
+    assert (comparison.verdict, comparison.evidence, comparison.interleaved) == ("worse", "6 pairs of runs", True)
+
+
+def test_compare_runs_one_after_the_other_is_not_interleaved(slower: tuple[Path, Path]) -> None:
+    found = compared(*slower)
+    for name in ("train_samples_per_s", "inference_samples_per_s", "latency_p50_ms"):
+        assert (found[name].interleaved, found[name].evidence) == (False, "5 and 5 runs")
+    assert (found["host_peak_mib"].interleaved, found["accuracy"].interleaved) == (True, True)
+
+
+def test_compare_runs_one_after_the_other_does_not_report_a_drift(tmp_path: Path) -> None:
+    """The machine slows down by 1% per run. Welch's t-test would report a difference with a p-value of 0.001."""
+    order = "A" * 5 + "B" * 5
+    speeds = {"A": [100.0, 99.0, 98.0, 97.0, 96.0], "B": [95.0, 94.0, 93.0, 92.0, 91.0]}
+    found = compared(*in_order(tmp_path, order, speeds), "train_samples_per_s")["train_samples_per_s"]
+    assert (found.verdict, found.interleaved) == ("inconclusive", False)
+    assert found.change == pytest.approx(-0.0515, abs=0.001)
+
+
+def test_compare_runs_one_after_the_other_reports_a_large_difference_with_a_caveat(tmp_path: Path) -> None:
+    speeds = {"A": [100.0, 101.0, 99.0, 100.0, 100.0], "B": [50.0, 50.5, 49.5, 50.0, 50.0]}
+    base, new = in_order(tmp_path, "AAAAABBBBB", speeds)
+    done = invoke(base, new, "--metric", "train_samples_per_s", "--fail-on", "train_samples_per_s:-5%")
+    assert "worse, not interleaved" in done.stdout
+    assert "at most 1%" not in done.stdout
+    assert "the probability of a false difference is not known" in done.stdout
+    assert done.exit_code == 1
+
+
+def test_bound_that_cannot_be_checked_without_interleaving_gives_a_warning(slower: tuple[Path, Path]) -> None:
+    done = invoke(*slower, "--fail-on", "latency_p50_ms:+0.0001%")
+    assert "latency_p50_ms:+0.0001%" not in done.stderr  # the latencies are equal, so any change would be detected
+    done = invoke(*slower, "--fail-on", "train_samples_per_s:-1%")
+    assert "train_samples_per_s:-1%: these runs cannot detect changes smaller than" in done.stderr
+    assert "; interleave the runs (A B B A)" in done.stderr
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "host_peak_mib"])
+def test_output_promises_1_percent_if_the_order_does_not_matter(slower: tuple[Path, Path], metric: str) -> None:
+    assert "any of 1 comparisons is at most 1%" in invoke(*slower, "--metric", metric).stdout
 
 
 def test_compare_two_runs_per_side_has_no_interval(tmp_path: Path) -> None:
@@ -195,11 +244,18 @@ def test_failed_runs_give_a_warning(slower: tuple[Path, Path]) -> None:
     assert "Warning: NEW: failed runs are excluded: nlp-bert-tiny-torch-s9" in done.stderr
 
 
+def test_output_of_interleaved_runs_promises_1_percent(tmp_path: Path) -> None:
+    speeds = {"A": [100.0, 101.0, 99.0], "B": [100.0, 99.0, 101.0]}
+    done = invoke(*in_order(tmp_path, "ABBAAB", speeds))
+    assert "any of 5 comparisons is at most 1% (Bonferroni correction)" in done.stdout
+    assert "interleaved" not in done.stdout
+
+
 def test_output_has_name_and_note_and_json_has_verdicts(slower: tuple[Path, Path]) -> None:
     done = invoke(*slower)
     assert done.exit_code == 0
     assert "nlp · cldr-langid · bert-tiny · torch · cpu · fp32" in done.stdout
-    assert "comparisons is at most 1% (Bonferroni correction)" in done.stdout
+    assert "not interleaved: the runs of BASE and NEW did not alternate (A B B A)" in done.stdout
     plain = msgspec.json.decode(invoke(*slower, "--format", "json").stdout)
     assert {comparison["verdict"] for comparison in plain[0]["comparisons"]} >= {"worse", "inconclusive"}
 

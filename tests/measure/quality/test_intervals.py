@@ -1,91 +1,179 @@
-"""Tests of the bootstrap intervals of test scores."""
+"""Tests of the intervals of test scores."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401  # draws random numbers on import, before a test replaces the generator
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest, t
 
 from harness.measure.quality.builtin import METRICS
-from harness.measure.quality.intervals import _classification, _regression, intervals
+from harness.measure.quality.intervals import intervals, student
 from harness.plugins import resolve
 from harness.records import DataInfo
 
 RNG = np.random.default_rng
+Array = np.ndarray[Any, Any]
 
 
-def info(objective: str, outputs: int) -> DataInfo:
-    return DataInfo(kind="x", inputs={}, objective=objective, outputs=outputs)  # type: ignore[arg-type]
+def scores(objective: str, targets: Array, outputs: Array) -> dict[str, float]:
+    info = DataInfo(kind="x", inputs={}, objective=objective, outputs=outputs.shape[1])  # type: ignore[arg-type]
+    declared = (metric for metric in METRICS if metric.objective == objective and metric.name != "roc_auc")
+    values = {metric.name: resolve(metric.function)(targets, outputs, info) for metric in declared}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def classified(n: int, classes: int, right: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def classified(n: int, number: int, right: float, seed: int) -> tuple[Array, Array]:
     rng = RNG(seed)
-    targets = rng.integers(0, classes, n)
-    predicted = np.where(rng.random(n) < right, targets, rng.integers(0, classes, n))
-    return targets, np.eye(classes)[predicted]
+    targets = rng.integers(0, number, n)
+    predicted = np.where(rng.random(n) < right, targets, rng.integers(0, number, n))
+    return targets, np.eye(number)[predicted]
 
 
-@pytest.mark.parametrize("objective", ["classification", "regression"])
-def test_resampled_scores_agree_with_scikit_learn(objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A resample that contains every example once has the scores of the metric functions."""
-    if objective == "classification":
-        targets, outputs = classified(200, 5, 0.7, 0)
-        targets[targets == 4] = 3  # the last class has no examples
-    else:
-        targets = RNG(0).normal(size=(100, 2)) + 1e3
-        outputs = targets + RNG(1).normal(size=(100, 2))
-
-    class Once:
-        def multinomial(self, n: int, fractions: np.ndarray, size: int) -> np.ndarray:
-            return np.round(fractions * n)[None]
-
-    monkeypatch.setattr("harness.measure.quality.intervals.np.random.default_rng", lambda seed: Once())
-    if objective == "classification":
-        scores = _classification(targets, outputs.argmax(axis=1), outputs.shape[1])
-    else:
-        scores = _regression(targets, outputs)
-    for name, values in scores.items():
-        (metric,) = (metric for metric in METRICS if metric.name == name)
-        expected = resolve(metric.function)(targets, outputs, info(objective, outputs.shape[1]))
-        assert values[0] == pytest.approx(expected, rel=1e-9), name
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_every_interval_of_a_classification_contains_its_score(pairs: list[tuple[int, int]]) -> None:
+    """Includes test splits without examples of a class, with one example, and with all predictions in one class."""
+    targets, predicted = (np.array(labels) for labels in zip(*pairs, strict=True))
+    outputs = np.eye(5)[predicted]
+    found, actual = intervals("classification", targets, outputs), scores("classification", targets, outputs)
+    assert {"accuracy", "f1_micro"} <= found.keys()
+    for name, (low, high) in found.items():
+        assert 0 <= low <= actual[name] + 1e-12, name
+        assert actual[name] - 1e-12 <= high <= 1, name
 
 
-@given(st.integers(20, 200), st.integers(2, 6), st.floats(0.1, 0.9), st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None)
-def test_intervals_are_ordered_and_within_the_range_of_the_metric(
-    n: int, classes: int, right: float, seed: int
+numbers = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
+
+
+@given(st.integers(20, 60), st.integers(1, 3), st.data())
+@settings(max_examples=100, deadline=None)
+def test_every_interval_of_a_regression_contains_its_score(n: int, columns: int, data: st.DataObject) -> None:
+    size = n * columns
+    targets, outputs = (
+        np.array(data.draw(st.lists(numbers, min_size=size, max_size=size))).reshape(n, columns) for _ in range(2)
+    )
+    actual = scores("regression", targets, outputs)
+    for name, (low, high) in intervals("regression", targets, outputs).items():
+        assert low <= actual[name] * (1 + 1e-9) + 1e-9, name
+        assert actual[name] * (1 - 1e-9) - 1e-9 <= high, name
+        assert name == "r2" or low >= 0
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (359, 360), (7, 20)])
+def test_interval_of_accuracy_is_that_of_clopper_and_pearson(right: int, n: int) -> None:
+    targets = np.zeros(n, int)
+    predicted = np.array([0] * right + [1] * (n - right))
+    exact = binomtest(right, n).proportion_ci(0.95, method="exact")
+    found = intervals("classification", targets, np.eye(2)[predicted])
+    assert found["accuracy"] == found["f1_micro"] == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+def test_interval_of_perfect_predictions_of_77_classes_is_that_of_accuracy() -> None:
+    """Resampling the examples would leave out some classes, and give an interval of 0.91 to 0.99 for a score of 1."""
+    targets = np.arange(77).repeat(5)
+    found = intervals("classification", targets, np.eye(77)[targets])
+    exact = binomtest(385, 385).proportion_ci(0.95, method="exact")
+    assert found["f1_macro"] == found["recall_macro"] == found["precision_macro"] == (pytest.approx(exact.low), 1.0)
+
+
+@given(st.lists(st.integers(3, 30), min_size=1, max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_intervals_of_perfect_predictions_depend_on_the_number_of_examples(support: list[int]) -> None:
+    targets = np.arange(len(support)).repeat(support)
+    found = intervals("classification", targets, np.eye(len(support))[targets])
+    assert found["f1_weighted"] == pytest.approx(found["accuracy"], abs=1e-9)
+    equal = len(support) ** 2 / sum(1 / n for n in support)
+    for name in ("f1_macro", "recall_macro", "precision_macro"):
+        assert found[name] == pytest.approx((0.025 ** (1 / equal), 1.0), abs=1e-9), name
+
+
+@given(st.integers(20, 200), st.integers(1, 4), st.floats(0.0, 1.0), st.integers(0, 10**6))
+@settings(max_examples=50, deadline=None)
+def test_interval_of_macro_recall_is_at_least_as_wide_as_that_of_accuracy_for_equal_classes(
+    each: int, number: int, right: float, seed: int
 ) -> None:
-    for low, high in intervals("classification", *classified(n, classes, right, seed)).values():
-        assert 0 <= low <= high <= 1
+    targets = np.arange(number).repeat(each)
+    predicted = np.where(RNG(seed).random(len(targets)) < right, targets, 0)
+    found = intervals("classification", targets, np.eye(number)[predicted])
+    (low, high), (least, greatest) = found["recall_macro"], found["accuracy"]
+    assert high - low >= (greatest - least) * (1 - 1e-9)
 
 
-def test_coverage_of_the_accuracy_interval_is_about_95_percent() -> None:
-    """300 test sets of 400 examples have a true accuracy of 0.8; the standard error of the coverage is 0.0126."""
-    covered = 0
-    for seed in range(300):
-        rng = RNG(seed)
-        right = rng.random(400) < 0.8
-        low, high = intervals("classification", np.ones(400, int), np.eye(2)[right.astype(int)])["accuracy"]
-        covered += low <= 0.8 <= high
-    assert 0.91 <= covered / 300 <= 0.99
+@pytest.mark.parametrize(
+    ("targets", "predicted", "missing"),
+    [
+        ([0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0], {"f1_macro", "recall_macro", "precision_macro"}),  # no class 2
+        ([0, 0, 0, 1, 1, 1, 2, 2, 2], [0] * 9, {"precision_macro"}),  # classes 1 and 2 are never predicted
+        ([0, 1, 2], [0, 1, 2], {"f1_macro", "f1_weighted", "precision_macro"}),  # one example of each class
+    ],
+)
+def test_scores_about_which_the_examples_say_little_have_no_interval(
+    targets: list[int], predicted: list[int], missing: set[str]
+) -> None:
+    found = intervals("classification", np.array(targets), np.eye(3)[np.array(predicted)])
+    every = {metric.name for metric in METRICS if metric.objective == "classification"} - {"roc_auc"}
+    assert every - found.keys() == missing
+
+
+@pytest.mark.parametrize(
+    ("targets", "errors", "expected"),
+    [
+        (np.arange(19.0), np.arange(19.0), set()),  # too few examples
+        (np.arange(50.0), np.zeros(50), set()),  # no errors
+        (np.arange(50.0), np.ones(50), {"r2"}),  # errors that do not vary
+        (np.ones(50), np.arange(50.0), {"rmse", "mae"}),  # targets that do not vary
+        (np.arange(50.0), np.arange(50.0), {"rmse", "mae", "r2"}),
+    ],
+)
+def test_regression_without_variation_or_with_few_examples_has_no_interval(
+    targets: Array, errors: Array, expected: set[str]
+) -> None:
+    assert intervals("regression", targets[:, None], (targets + errors)[:, None]).keys() == expected
+
+
+def test_interval_of_rmse_matches_hand_calculation() -> None:
+    """Squared errors are 0 and 4 with mean 2, so their standard deviation is 2 sqrt(50 / 49); the standard error of
+    log RMSE is half of their relative standard error. t(0.99, 49) = 2.404892."""
+    errors = np.array([0.0, 2.0] * 25)
+    low, _ = intervals("regression", np.zeros((50, 1)), errors[:, None])["rmse"]
+    assert low == pytest.approx(math.sqrt(2) * math.exp(-2.404892 * 0.5 / math.sqrt(49)), rel=1e-6)
+
+
+@pytest.mark.parametrize("freedom", [19, 20, 49, 1000, 10**6])
+@pytest.mark.parametrize("probability", [0.01, 0.5, 0.975, 0.99])
+def test_student_matches_scipy(probability: float, freedom: int) -> None:
+    assert student(probability, freedom) == pytest.approx(t.ppf(probability, freedom), abs=1e-5)
+
+
+def test_equal_columns_have_the_interval_of_one_column() -> None:
+    targets, outputs = RNG(0).normal(size=(100, 1)), RNG(1).normal(size=(100, 1))
+    one = intervals("regression", targets, outputs)
+    three = intervals("regression", *(np.repeat(array, 3, axis=1) for array in (targets, outputs)))
+    for name, ends in one.items():
+        assert three[name] == pytest.approx(ends), name
+
+
+@given(st.floats(1e-3, 1e3), st.floats(-1e3, 1e3), st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_intervals_scale_with_the_unit_of_the_target(scale: float, shift: float, seed: int) -> None:
+    rng = RNG(seed)
+    targets, outputs = rng.normal(size=(2, 40, 1))
+    here = intervals("regression", targets, outputs)
+    there = intervals("regression", scale * targets + shift, scale * outputs + shift)
+    assume(here.keys() == there.keys())
+    for name, ends in here.items():
+        factor = 1.0 if name == "r2" else scale
+        assert there[name] == pytest.approx([factor * end for end in ends], rel=1e-6), name
 
 
 def test_more_examples_give_narrower_intervals() -> None:
     widths = []
     for n in (100, 10_000):
-        low, high = intervals("classification", *classified(n, 3, 0.7, 1))["accuracy"]
+        low, high = intervals("classification", *classified(n, 3, 0.7, 1))["f1_macro"]
         widths.append(high - low)
     assert widths[0] == pytest.approx(10 * widths[1], rel=0.25)
-
-
-def test_constant_targets_have_no_interval_for_r2() -> None:
-    outputs = RNG(0).normal(size=(50, 1))
-    bounds = intervals("regression", np.ones((50, 1)), outputs)
-    assert set(bounds) == {"rmse", "mae"}
-
-
-def test_intervals_are_reproducible() -> None:
-    data = classified(300, 4, 0.6, 2)
-    assert intervals("classification", *data) == intervals("classification", *data)

@@ -17,6 +17,7 @@ from strategies import predictions
 from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
 from harness.measure.quality.builtin import METRICS
+from harness.measure.quality.intervals import METHOD
 from harness.measure.quality.metrics import averaged_over, probabilities, unit_of
 from harness.measure.quality.scorer import scorer
 from harness.records import IGNORED, ClassScore, DataInfo, TargetScore
@@ -91,6 +92,7 @@ def test_scores_include_per_class_scores_and_confusion() -> None:
     assert [c.recall for c in scores.per_class] == pytest.approx([2 / 3, 1, 0])
     assert [c.f1 for c in scores.per_class] == pytest.approx([2 / 3, 4 / 5, 0])
     assert [c.roc_auc for c in scores.per_class] == pytest.approx([6 / 9, 3.5 / 4, 1 / 2])
+    assert (scores.intervals.keys(), scores.interval_method) == ({"accuracy"}, METHOD)
 
 
 def test_confusion_rows_are_true_classes() -> None:

@@ -1,0 +1,229 @@
+"""Coverage of confidence intervals: how often they contain the true value, in simulations.
+
+``python -m benchmarks.coverage`` simulates test splits whose true scores are known, and computes the intervals of
+`harness.measure.quality.intervals` for each of them. It also simulates the windows of a run with autocorrelated noise,
+and computes their within-run range. ``--samples N`` sets the number of simulations of each case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tabulate import tabulate
+
+from harness.measure.quality.intervals import intervals
+from harness.measure.steady import median_interval
+
+Array = NDArray[Any]
+Bounds = dict[str, tuple[float, float]]
+METRICS = ("accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro")
+ERRORS: dict[str, Callable[[np.random.Generator, int], Array]] = {
+    "normal": lambda rng, n: rng.standard_normal(n),
+    "Laplace": lambda rng, n: rng.laplace(size=n),
+    "t(5)": lambda rng, n: rng.standard_t(5, n),
+    "t(3)": lambda rng, n: rng.standard_t(3, n),
+    "log-normal": lambda rng, n: np.exp(rng.standard_normal(n)) - math.exp(0.5),
+}
+"""Distributions of the errors, which have mean zero."""
+MEAN_SQUARES = {"normal": 1.0, "Laplace": 2.0, "t(5)": 5 / 3, "t(3)": 3.0, "log-normal": (math.e - 1) * math.e}
+MEAN_ABSOLUTES = {
+    "normal": math.sqrt(2 / math.pi),
+    "Laplace": 1.0,
+    "t(5)": 8 * math.sqrt(5) / (3 * math.pi) / 2,
+    "t(3)": 2 * math.sqrt(3) / math.pi,
+    "log-normal": 2 * math.exp(0.5) * math.erf(1 / math.sqrt(8)),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Test splits with known true scores."""
+
+    name: str
+    examples: int
+    truth: dict[str, float]
+    draw: Callable[[np.random.Generator], Bounds]
+    """Function that draws a test split and returns its intervals by metric."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Result for one metric of a case."""
+
+    case: str
+    metric: str
+    examples: int
+    truth: float
+    given: int
+    """Number of simulations in which there was an interval."""
+    covered: int
+    samples: int
+    width: float | None
+    """Median width of the intervals."""
+
+    @property
+    def share(self) -> float:
+        return self.covered / self.given if self.given else math.nan
+
+    @property
+    def error(self) -> float:
+        """Monte Carlo standard error of `share`, for a true coverage of 95%."""
+        return math.sqrt(0.95 * 0.05 / self.given) if self.given else math.nan
+
+
+def measure(case: Case, samples: int, seed: int = 0) -> list[Coverage]:
+    """Return the coverage of each metric of a case."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in case.truth}
+    for _ in range(samples):
+        for name, ends in case.draw(rng).items():
+            if name in found:
+                found[name].append(ends)
+    return [
+        Coverage(
+            case=case.name,
+            metric=name,
+            examples=case.examples,
+            truth=case.truth[name],
+            given=len(ends),
+            covered=sum(low <= case.truth[name] + 1e-12 and case.truth[name] - 1e-12 <= high for low, high in ends),
+            samples=samples,
+            width=median(high - low for low, high in ends) if ends else None,
+        )
+        for name, ends in found.items()
+    ]
+
+
+def proportion(n: int, accuracy: float) -> Case:
+    """Return a case of `n` examples with two equally likely classes that are predicted with this accuracy."""
+
+    def draw(rng: np.random.Generator) -> Bounds:
+        targets = rng.integers(0, 2, n)
+        predicted = np.where(rng.random(n) < accuracy, targets, 1 - targets)
+        return _classified(targets, predicted, 2)
+
+    return Case(f"accuracy {accuracy:g}", n, {"accuracy": accuracy}, draw)
+
+
+def classes(name: str, counts: Sequence[int], accuracy: Sequence[float]) -> Case:
+    """Return a case with a fixed number of examples in each class, and with the same kind of error for all of them.
+
+    `accuracy` is the probability that an example of a class is predicted correctly. If not, each other class is equally
+    likely. The true scores are those of an infinite test split with the same fractions of classes.
+    """
+    number, n = len(counts), sum(counts)
+    chances = np.array([np.full(number, (1 - share) / (number - 1)) for share in accuracy])
+    np.fill_diagonal(chances, accuracy)
+    limits, targets = chances.cumsum(axis=1), np.repeat(np.arange(number), counts)
+    joint = chances * np.array(counts)[:, None] / n
+    right, support, answers = joint.diagonal(), joint.sum(axis=1), joint.sum(axis=0)
+    f1 = 2 * right / (support + answers)
+    values = (right.sum(), f1.mean(), f1 @ support, (right / answers).mean(), (right / support).mean())
+
+    def draw(rng: np.random.Generator) -> Bounds:
+        predicted = (rng.random(n)[:, None] > limits[targets]).sum(axis=1).clip(0, number - 1)
+        return _classified(targets, predicted, number)
+
+    return Case(name, n, dict(zip(METRICS, map(float, values), strict=True)), draw)
+
+
+def regression(kind: str, n: int, targets: int = 1) -> Case:
+    """Return a case with errors of the distribution `kind`, which are half of the variance of the targets."""
+    deviation = math.sqrt(MEAN_SQUARES[kind])
+    name = f"{kind} errors" + (f", {targets} targets" if targets > 1 else "")
+
+    def draw(rng: np.random.Generator) -> Bounds:
+        errors = np.stack([ERRORS[kind](rng, n) for _ in range(targets)], axis=1)
+        outputs = deviation * rng.standard_normal((n, targets))
+        return intervals("regression", outputs + errors, outputs)
+
+    return Case(name, n, {"rmse": deviation, "mae": MEAN_ABSOLUTES[kind], "r2": 0.5}, draw)
+
+
+def _classified(targets: Array, predicted: Array, number: int) -> Bounds:
+    return intervals("classification", targets, np.eye(number, dtype=np.float32)[predicted])
+
+
+def cases() -> Iterator[Case]:
+    """Yield all cases."""
+    yield proportion(360, 0.99)
+    for n in (20, 50, 100, 1000):
+        for accuracy in (0.5, 0.9, 0.99):
+            yield proportion(n, accuracy)
+    for each in (40, 5, 3, 1):
+        for accuracy in (1.0, 0.99, 0.9, 0.6, 0.3):
+            yield classes(f"77 classes x {each}, accuracy {accuracy:g}", [each] * 77, [accuracy] * 77)
+    yield classes("77 classes x 5, accuracy 0.8 to 1", [5] * 77, list(np.linspace(0.8, 1.0, 77)))
+    for counts in ((98, 2), (490, 10), (980, 20)):
+        for shares in ((0.99, 0.7), (0.95, 0.9), (0.999, 0.5)):
+            name = "classes {}:{}, accuracy {:g} and {:g}".format(*counts, *shares)
+            yield classes(name, counts, shares)
+    for n in (20, 50, 200, 1000):
+        for kind in ERRORS:
+            yield regression(kind, n)
+    for kind in ERRORS:
+        yield regression(kind, 50, targets=3)
+
+
+def windows(n: int, autocorrelation: float, samples: int, seed: int = 0) -> float:
+    """Return how often the within-run range of `n` windows contains the median of an endless run.
+
+    The noise of the windows is normally distributed, with the autocorrelation of a first-order autoregressive process.
+    """
+    rng, covered = np.random.default_rng(seed), 0
+    scale = math.sqrt(1 - autocorrelation**2)
+    for _ in range(samples):
+        values = rng.standard_normal(n)
+        for index in range(1, n):
+            values[index] = autocorrelation * values[index - 1] + scale * values[index]
+        ends = median_interval(values)
+        covered += ends is not None and ends[0] <= 0 <= ends[1]
+    return covered / samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
+    parser.add_argument("--samples", type=int, default=2000, help="simulations of each case [2000]")
+    parser.add_argument("-k", default="", help="only the cases whose name contains this text")
+    options = parser.parse_args()
+    found: list[Coverage] = []
+    for case in cases():
+        if options.k in case.name:
+            print(f"{case.name}, {case.examples} examples", file=sys.stderr)
+            found += measure(case, options.samples)
+    header = ["case", "examples", "metric", "true score", "coverage", "standard error", "with interval", "width"]
+    rows = [
+        [
+            one.case,
+            one.examples,
+            one.metric,
+            f"{one.truth:.3f}",
+            *([f"{one.share:.1%}", f"{one.error:.1%}"] if one.given else ["", ""]),
+            f"{one.given / one.samples:.0%}",
+            "" if one.width is None else f"{one.width:.3g}",
+        ]
+        for one in found
+    ]
+    align = ["left", "right", "left", *["right"] * 5]
+    print(tabulate(rows, header, tablefmt="pipe", colalign=align, disable_numparse=True))
+    given = [one for one in found if one.given >= options.samples / 2]
+    if given:
+        worst = min(given, key=lambda one: one.share)
+        print(f"\nlowest coverage: {worst.share:.1%} ({worst.case}, {worst.examples} examples, {worst.metric})")
+    if not options.k:
+        levels = (0.0, 0.3, 0.5, 0.8)
+        shares = [[str(n), *(f"{windows(n, level, options.samples):.1%}" for level in levels)] for n in (10, 20, 60)]
+        print("\nwithin-run range, by the autocorrelation of the windows\n")
+        print(tabulate(shares, ["windows", *map(str, levels)], tablefmt="pipe", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""`Check`, one named check of an audit, and `Subject`, the run that is audited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from harness.checks.audit.finding import Finding
+from harness.checks.parity.verdict import ParityVerdict
+from harness.errors import HarnessError
+from harness.plugins.catalog import Catalog
+from harness.records import SCHEMA_VERSION, Evidence, RunRecord, RunSpec, Success
+from harness.records.arrays import read_arrays
+from harness.records.spec import key_of
+from harness.records.store import ARRAYS, RECORD, StoredRun
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+NO_SAMPLES = "not checkable without the raw samples (arrays.npz)"
+
+
+class NotCheckedError(Exception):
+    """Raised by a check that cannot be performed. The message gives the reason."""
+
+
+class Result(NamedTuple):
+    """Result of a check that was performed."""
+
+    problems: Sequence[str]
+    """Descriptions of what does not hold; empty if the check passed."""
+    detail: str
+    """Observed values, shown if there are no problems."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A successful run and everything that its record is compared with."""
+
+    run: StoredRun
+    catalog: Catalog
+    others: Sequence[StoredRun] = ()
+    """Runs in the same results directory."""
+    verdicts: Mapping[str, ParityVerdict] = field(default_factory=dict)
+    """Parity verdicts in the same results directory, by key."""
+
+    @property
+    def record(self) -> RunRecord:
+        return self.run.record
+
+    @property
+    def spec(self) -> RunSpec:
+        return self.run.record.spec
+
+    @property
+    def outcome(self) -> Success:
+        outcome = self.run.record.outcome
+        assert isinstance(outcome, Success)
+        return outcome
+
+    @cached_property
+    def arrays(self) -> Arrays | None:
+        """The raw samples; None if the file is missing. Raises `harness.RecordError` if it cannot be read."""
+        path = self.run.path / ARRAYS
+        return read_arrays(path) if path.exists() else None
+
+    @property
+    def samples(self) -> Arrays:
+        """The raw samples. Raises `NotCheckedError` if the file is missing."""
+        if self.arrays is None:
+            raise NotCheckedError(NO_SAMPLES)
+        return self.arrays
+
+    @property
+    def evidence(self) -> Evidence:
+        """The measurements for audits. Raises `NotCheckedError` if they are missing from a record of version 1, and
+        `ValueError` if they are missing from another record."""
+        evidence = self.outcome.evidence
+        if evidence is None and self.migrated_from == 1:
+            raise NotCheckedError("the record was written before this evidence was collected")
+        if evidence is None:
+            raise ValueError("the record has no evidence")
+        return evidence
+
+    @cached_property
+    def migrated_from(self) -> int | None:
+        """Schema version of the file if it is older than the current one, so that the record has been migrated."""
+        version = self._stored.get("schema_version")
+        return version if isinstance(version, int) and version < SCHEMA_VERSION else None
+
+    @property
+    def is_old(self) -> bool:
+        """True if the record is from a version that did not record how training proceeded and what its metrics mean."""
+        outcome = self.outcome
+        return outcome.speed.by_steps is None and not outcome.scores.metrics and not outcome.scores.per_target
+
+    @property
+    def spec_key(self) -> str:
+        """Key computed from the spec. For a migrated record, the spec is used as it is in the file."""
+        return self.spec.key if self.migrated_from is None else key_of(self._stored["spec"])
+
+    @cached_property
+    def _stored(self) -> dict[str, Any]:
+        try:
+            values: dict[str, Any] = msgspec.json.decode((self.run.path / RECORD).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return values
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of an audit."""
+
+    name: str
+    """Name of the check, phrased as a statement that should hold."""
+    fields: tuple[str, ...]
+    """Fields of the record that the check compares with something else, such as ``outcome.curves[].step``. A field
+    includes the fields below it, and ``[]`` stands for any item of a list or dictionary."""
+    function: Callable[..., Result]
+    """Function that performs the check for a `Subject`. A check in a replay has a second argument, a `Replay`."""
+
+    def finding(self, *arguments: Any) -> Finding:
+        """Perform the check. A check that raises an exception because the values do not fit together has failed."""
+        passed: bool | None
+        try:
+            problems, detail = self.function(*arguments)
+            passed = not problems
+            detail = "; ".join(problems) or detail
+        except NotCheckedError as error:
+            passed, detail = None, str(error)
+        except HarnessError as error:
+            passed, detail = None, f"cannot be computed here: {error}"
+        except Exception as error:
+            passed, detail = False, f"the values do not fit together: {type(error).__name__}: {error}"
+        return Finding(check=self.name, passed=passed, detail=detail, fields=self.fields)
+
+    def covers(self, path: str) -> bool:
+        """Return whether the check compares the field `path`."""
+        return any(is_part_of(path, name) for name in self.fields)
+
+
+def is_part_of(path: str, name: str) -> bool:
+    """Return whether the field `path` is the field `name` or is below it."""
+    return path == name or (path.startswith(name) and path[len(name)] in ".[")

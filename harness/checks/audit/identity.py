@@ -1,0 +1,155 @@
+"""Checks of the run's identity, its weights, its raw samples as a file, and its plugins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
+from harness.checks.audit.compare import differences
+from harness.errors import RecordError
+from harness.plugins.code import with_digest
+from harness.records.arrays import digest
+from harness.records.store import run_id
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+EXPECTED = {
+    "train_batch_size": ("i", 0),
+    "train_window_steps": ("i", 1),
+    "train_window_s": ("f", 1),
+    "train_losses": ("f", 1),
+    "sampling_window_steps": ("i", 1),
+    "sampling_window_s": ("f", 1),
+    "inference_window_batches": ("i", 1),
+    "inference_window_s": ("f", 1),
+    "latencies_s": ("f", 1),
+    "test_outputs": ("f", None),
+    "test_targets": (None, None),
+    "validation_outputs": ("f", None),
+    "validation_targets": (None, None),
+}
+"""Kind of dtype and number of axes of each array. They depend on the task if they are None."""
+ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
+"""Arrays that older records lack. A record with a digest of its arrays has all of them."""
+ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
+"""Arrays that records of schema version 1 lack."""
+
+
+def _identity(subject: Subject) -> Result:
+    record, spec = subject.record, subject.spec
+    expected = run_id(spec, record.key, record.repeat)
+    problems = []
+    if record.key != subject.spec_key:
+        problems.append(f"the key is {record.key[:8]} in the record, but the spec has the key {subject.spec_key[:8]}")
+    if record.run_id != expected:
+        problems.append(f"the run id is {record.run_id} in the record, but spec, key and repeat give {expected}")
+    directory = subject.run.path.resolve().name
+    if record.run_id != directory:
+        problems.append(f"the run id is {record.run_id}, but the directory is {directory}")
+    return Result(problems, f"key {record.key[:8]}, repeat {record.repeat}")
+
+
+def _samples(subject: Subject) -> Result:
+    import numpy as np
+
+    try:
+        arrays = subject.samples
+    except RecordError as error:
+        return Result([str(error)], "")
+    recorded = "" if subject.migrated_from == 1 else subject.evidence.arrays_digest
+    absent = ADDED_LATER | ADDED_IN_2 if subject.migrated_from == 1 else ADDED_LATER
+    problems = [f"{name} is missing" for name in EXPECTED if name not in arrays and (recorded or name not in absent)]
+    problems += [f"{name} is not expected" for name in arrays if name not in EXPECTED]
+    info = subject.record.provenance.data
+    of_targets = "f" if info is not None and info.objective == "regression" else "i"
+    for name, array in arrays.items():
+        kind, axes = EXPECTED.get(name, (None, None))
+        kind = of_targets if name.endswith("_targets") else kind
+        if array.dtype.kind not in (kind or "") or (axes is not None and array.ndim != axes):
+            problems.append(f"{name} is {array.dtype} {array.shape}")
+        elif not np.isfinite(array).all():
+            problems.append(f"{name} contains values that are not finite")
+        elif (name.endswith(("_s", "_steps", "_batches", "_size"))) and not (array > 0).all():
+            problems.append(f"{name} contains values that are not positive")
+    problems += _lengths(arrays)
+    if problems:
+        return Result(problems, "")
+    count = f"{len(arrays)} arrays"
+    if not recorded and "validation_outputs" in arrays:
+        return Result(["the record lacks the digest of its arrays"], "")
+    if not recorded:
+        return Result((), f"{count}; the record was written before their digest was recorded")
+    actual = digest(arrays)
+    if actual != recorded:
+        problems.append(f"the SHA-256 of the arrays is {actual[:8]}, but {recorded[:8]} in the record")
+    return Result(problems, count)
+
+
+def _lengths(arrays: Any) -> list[str]:
+    """Return a description of each pair of arrays whose lengths differ although they describe the same items."""
+    pairs = (
+        ("train_window_steps", "train_window_s"),
+        ("sampling_window_steps", "sampling_window_s"),
+        ("inference_window_batches", "inference_window_s"),
+        ("test_outputs", "test_targets"),
+        ("validation_outputs", "validation_targets"),
+    )
+
+    def length(array: NDArray[Any]) -> int:
+        return len(array) if array.ndim else -1
+
+    return [
+        f"{one} has {length(arrays[one])} items, {other} has {length(arrays[other])}"
+        for one, other in pairs
+        if one in arrays and other in arrays and length(arrays[one]) != length(arrays[other])
+    ]
+
+
+def _weights(subject: Subject) -> Result:
+    record, outcome = subject.record, subject.outcome
+    initial, final = record.provenance.initial_weights_digest, record.provenance.final_weights_digest
+    evaluated = subject.evidence.evaluated_weights_digest
+    if not outcome.model.parameters:
+        if {initial, final, evaluated} - {None, "", digest({})}:  # older records have the digest of no arrays
+            return Result(["the model has no parameters, but the record has a digest of its weights"], "")
+        raise NotCheckedError("the model has no canonical weights")
+    if not (initial and final and evaluated):
+        return Result(["the record lacks a digest of the weights"], "")
+    shown = f"initial {initial[:8]}, trained {final[:8]}, evaluated {evaluated[:8]}"
+    return Result([] if initial != final == evaluated else [shown], shown)
+
+
+def has_same_plugins(subject: Subject) -> bool:
+    """Return whether the run's plugins are installed here with the same code."""
+    refs = subject.record.provenance.plugins
+    return all(ref.code_digest for ref in refs) and refs == [
+        with_digest(ref) for ref in subject.catalog.refs_for(subject.spec)
+    ]
+
+
+def _plugins(subject: Subject) -> Result:
+    installed = [with_digest(ref) for ref in subject.catalog.refs_for(subject.spec)]
+    recorded = subject.record.provenance.plugins
+    if not all(ref.code_digest for ref in recorded):
+        raise NotCheckedError("the record was written before digests of the plugins' code were recorded")
+    problems = differences(recorded, installed, "plugins")
+    if problems:  # a later version of a plugin is not a fault of the record
+        raise NotCheckedError("other plugins are installed here: " + "; ".join(problems))
+    return Result((), f"{len(installed)} plugins, with the same code")
+
+
+CHECKS = (
+    Check("the key and the run id follow from the spec", ("run_id", "key", "repeat", "spec"), _identity),
+    Check("the raw samples are complete", ("outcome.evidence.arrays_digest",), _samples),
+    Check(
+        "training changed the weights, and the trained weights were evaluated",
+        (
+            "provenance.initial_weights_digest",
+            "provenance.final_weights_digest",
+            "outcome.evidence.evaluated_weights_digest",
+        ),
+        _weights,
+    ),
+    Check("the plugins are the installed ones", ("provenance.plugins",), _plugins),
+)

@@ -1,0 +1,33 @@
+"""Check of the memory figures, which are measured and can only be compared with each other."""
+
+from __future__ import annotations
+
+from harness.checks.audit.check import Check, Result, Subject
+
+
+def _memory(subject: Subject) -> Result:
+    memory, phases_s = subject.outcome.memory, subject.outcome.phases_s
+    peaks = {name: peak for name, peak in memory.host_peak_by_phase_bytes.items() if name != "prepare"}
+    problems = []
+    if list(memory.host_peak_by_phase_bytes) != list(phases_s):
+        problems.append("the phases differ from those with a duration")
+    if memory.host_peak_bytes != max(peaks.values(), default=0):
+        problems.append(
+            f"the host peak is {memory.host_peak_bytes}, but the phases have {max(peaks.values(), default=0)}"
+        )
+    values = list(memory.host_peak_by_phase_bytes.values())
+    if min(values, default=0) <= 0 or max(values, default=0) > subject.record.environment.memory_bytes:
+        problems.append("a peak is not between 0 and the machine's memory")
+    if memory.tree_peak_bytes is not None and memory.tree_peak_bytes < memory.host_peak_bytes:
+        problems.append(f"the peak with started processes is {memory.tree_peak_bytes}, less than the host peak")
+    if memory.device is not None:
+        allocated, reserved = memory.device.allocator_peak_bytes, memory.device.reserved_peak_bytes
+        given = [value for value in (allocated, reserved, memory.device.driver_peak_bytes) if value is not None]
+        if min(given, default=0) < 0 or (allocated is not None and reserved is not None and allocated > reserved):
+            problems.append(f"the device's peaks are {memory.device}")
+        if subject.spec.device == "cpu":
+            problems.append("the run used no device, but has memory of one")
+    return Result(problems, f"host peak {memory.host_peak_bytes / 2**20:.1f} MiB in {len(peaks)} phases")
+
+
+CHECKS = (Check("memory figures agree with each other", ("outcome.memory",), _memory),)

@@ -1,0 +1,140 @@
+"""Checks of quality: scores follow from the stored predictions and targets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
+from harness.checks.audit.compare import LIBRARIES, differences
+from harness.checks.audit.identity import has_same_plugins
+from harness.records import Scores
+
+if TYPE_CHECKING:
+    from harness.measure.quality.scorer import Scorer
+
+
+def judge(subject: Subject) -> Scorer:
+    """Return the scorer of the run, with the metrics in the record."""
+    from harness.measure.quality.scorer import scorer
+
+    info = subject.record.provenance.data
+    if info is None:
+        raise NotCheckedError("the record does not describe the data")
+    scores = subject.outcome.scores
+    return scorer(info, scores.primary, [subject.catalog.metric(name) for name in scores.test])
+
+
+def _metrics(subject: Subject) -> Result:
+    scores, task = subject.outcome.scores, subject.catalog.task(subject.spec.task)
+    problems = []
+    if scores.primary != task.metric:
+        problems.append(f"the primary metric is {scores.primary}, not {task.metric}")
+    for name, values in (("test", scores.test), ("validation", scores.validation), ("reference", scores.reference)):
+        if values is not None and set(values) != set(task.metrics):
+            problems.append(f"the {name} split has the metrics {', '.join(values) or 'none'}")
+    if problems and not has_same_plugins(subject):
+        raise NotCheckedError("the installed version of the task has other metrics")
+    return Result(problems, ", ".join(task.metrics))
+
+
+def _scores(subject: Subject) -> Result:
+    arrays, recorded = subject.samples, subject.outcome.scores
+    if not recorded.test:
+        return Result(["the record has no scores"], "")
+    test = arrays["test_targets"], arrays["test_outputs"]
+    computed = judge(subject).scores(test, test, None, {})
+    # The other checks of this module, and those in a new process, compare the remaining fields.
+    expected = msgspec.structs.replace(
+        computed,
+        validation=recorded.validation,
+        reference=recorded.reference,
+        slices=recorded.slices,
+        intervals=recorded.intervals,
+    )
+    if subject.is_old:
+        expected = msgspec.structs.replace(
+            expected,
+            metrics=recorded.metrics,
+            per_target=recorded.per_target,
+            interval_method=recorded.interval_method,
+        )
+    problems = differences(recorded, expected, "scores", LIBRARIES)
+    problems += [] if subject.is_old else _interval_problems(recorded, computed)
+    return Result(problems, f"{len(recorded.test)} scores")
+
+
+def _interval_problems(recorded: Scores, computed: Scores) -> list[str]:
+    """Compare the confidence intervals, which are recomputed with the same method. Older records used another one."""
+    return differences(recorded.intervals, computed.intervals, "intervals", LIBRARIES)
+
+
+def _validation(subject: Subject) -> Result:
+    arrays = subject.samples
+    if "validation_outputs" not in arrays:
+        raise NotCheckedError("the predictions for the validation split were not saved")
+    computed = judge(subject).score(arrays["validation_targets"], arrays["validation_outputs"])
+    recorded = subject.outcome.scores.validation
+    return Result(differences(recorded, computed, "validation", LIBRARIES), f"{len(computed)} scores")
+
+
+def _slices(subject: Subject) -> Result:
+    """Check that each group's slices contain every example once. The scores need the data; see the replay."""
+    slices, examples = subject.outcome.scores.slices, subject.outcome.examples["test"]
+    problems = []
+    for group in dict.fromkeys(one.group for one in slices):
+        members = [one for one in slices if one.group == group]
+        if sum(one.support for one in members) != examples or len({one.value for one in members}) != len(members):
+            problems.append(f"the slices by {group} do not contain each of {examples} examples once")
+    return Result(problems, f"{len(slices)} slices")
+
+
+def _classes(subject: Subject) -> Result:
+    """Check that scores by class agree with the confusion matrix; this needs no samples."""
+    scores = subject.outcome.scores
+    info = subject.record.provenance.data
+    problems = []
+    rows = [sum(row) for row in scores.confusion]
+    if [one.support for one in scores.per_class] != rows:
+        problems.append("the supports differ from the rows of the confusion matrix")
+    if rows and sum(rows) != subject.outcome.examples["test"]:
+        problems.append(f"the confusion matrix contains {sum(rows)} examples")
+    names = list(info.label_names) if info and info.label_names else list(map(str, range(len(rows))))
+    if scores.per_class and [one.label for one in scores.per_class] != names:
+        problems.append("the classes differ from those of the data")
+    for number, (one, row) in enumerate(zip(scores.per_class, scores.confusion, strict=False)):
+        column = sum(other[number] for other in scores.confusion)
+        precision, recall = (row[number] / count if count else 0.0 for count in (column, rows[number]))
+        f1 = 2 * row[number] / (column + rows[number]) if column + rows[number] else 0.0
+        expected = msgspec.structs.replace(one, precision=precision, recall=recall, f1=f1)
+        problems += differences(one, expected, f"per_class[{number}]", LIBRARIES)
+    if rows and "accuracy" in scores.test:
+        right = sum(row[number] for number, row in enumerate(scores.confusion)) / sum(rows)
+        problems += differences(scores.test["accuracy"], right, "test.accuracy", LIBRARIES)
+    return Result(problems, f"{len(rows)} classes")
+
+
+CHECKS = (
+    Check("the metrics are those of the task", ("outcome.scores.primary", "outcome.scores.test"), _metrics),
+    Check(
+        "scores by class agree with the confusion matrix",
+        ("outcome.scores.per_class", "outcome.scores.confusion"),
+        _classes,
+    ),
+    Check("slices contain every example once", ("outcome.scores.slices",), _slices),
+    Check(
+        "scores follow from the predictions",
+        (
+            "outcome.scores.test",
+            "outcome.scores.confusion",
+            "outcome.scores.per_class",
+            "outcome.scores.intervals",
+            "outcome.scores.interval_method",
+            "outcome.scores.metrics",
+            "outcome.scores.per_target",
+        ),
+        _scores,
+    ),
+    Check("validation scores follow from the predictions", ("outcome.scores.validation",), _validation),
+)

@@ -1,0 +1,66 @@
+"""Checks against the other runs in the results directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
+from harness.records import RunRecord, Success
+from harness.records.store import StoredRun
+
+
+def _seeds(subject: Subject) -> Result:
+    """Check that different seeds give different weights."""
+    if not subject.outcome.model.parameters:
+        raise NotCheckedError("the model has no canonical weights")
+    others = [other for other in _comparable(subject) if other.record.spec.seed != subject.spec.seed]
+    return _compared(subject, others, _seed_problem, "the results directory has no run with another seed")
+
+
+def _repeats(subject: Subject) -> Result:
+    """Check that repeats start from the same weights and data."""
+    others = [other for other in _comparable(subject) if other.record.spec.seed == subject.spec.seed]
+    return _compared(subject, others, _repeat_problem, "the results directory has no repeat of this run")
+
+
+def _comparable(subject: Subject) -> list[StoredRun]:
+    return [
+        other
+        for other in subject.others
+        if other.record.run_id != subject.record.run_id
+        and isinstance(other.record.outcome, Success)
+        and other.record.spec.group_key == subject.spec.group_key
+        and other.record.spec.split == subject.spec.split
+    ]
+
+
+def _compared(
+    subject: Subject, others: Sequence[StoredRun], problem: Callable[[RunRecord, RunRecord], str], none: str
+) -> Result:
+    """Compare a run with each of `others`. `none` is the reason reported if `others` is empty."""
+    if not others:
+        raise NotCheckedError(none)
+    problems = [f"{text} {other.record.run_id}" for other in others if (text := problem(subject.record, other.record))]
+    return Result(problems, f"compared with {len(others)} runs")
+
+
+def _seed_problem(record: RunRecord, other: RunRecord) -> str:
+    """Return a phrase naming the weights that two runs with distinct seeds wrongly share; empty if they share none."""
+    mine, theirs = record.provenance, other.provenance
+    if mine.initial_weights_digest == theirs.initial_weights_digest and record.spec.pretrained is None:
+        return "the initial weights are the same as in"
+    return "the trained weights are the same as in" if mine.final_weights_digest == theirs.final_weights_digest else ""
+
+
+def _repeat_problem(record: RunRecord, other: RunRecord) -> str:
+    """Return a description of how the starting points of two repeats differ; empty if they are the same."""
+    mine, theirs = record.provenance, other.provenance
+    if mine.initial_weights_digest != theirs.initial_weights_digest:
+        return "the initial weights differ from those of"
+    return "the data differ from those of" if mine.dataset_digest != theirs.dataset_digest else ""
+
+
+CHECKS = (
+    Check("distinct seeds gave distinct runs", (), _seeds),
+    Check("repeats started from the same weights and data", (), _repeats),
+)

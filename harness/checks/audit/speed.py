@@ -1,0 +1,296 @@
+"""Checks of speed: throughputs, flags and latencies follow from the samples, which follow the protocol."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
+from harness.checks.audit.compare import differences
+from harness.checks.audit.training import batch_size
+from harness.checks.parity.tolerances import tolerance
+from harness.measure.summary import latency
+from harness.records.samples import inference_windows, train_windows
+
+if TYPE_CHECKING:
+    from harness.measure.steady import Window
+
+CLOCK_FRACTION, CLOCK_S = 0.01, 0.05
+"""Allowed difference between the two clocks: a fraction of the duration plus a number of seconds. The operating system
+adjusts the wall clock in small steps, for example when it synchronizes with an NTP server."""
+FROM_WINDOWS = ("wide", "drift", "bimodal")
+"""Kinds of flags that follow from the windows. The others follow from counters of the machine."""
+
+
+def recipe_windows(subject: Subject) -> list[Window]:
+    """Return the windows of the recipe's steps, without the first step."""
+    return _windows(subject, "train_window_steps", "train_window_s")[1:]
+
+
+def sampled_windows(subject: Subject) -> list[Window]:
+    """Return the training windows that were run only to measure speed."""
+    return _windows(subject, "sampling_window_steps", "sampling_window_s")
+
+
+def timed_windows(subject: Subject) -> list[Window]:
+    """Return the inference windows."""
+    return _windows(subject, "inference_window_batches", "inference_window_s")
+
+
+def _windows(subject: Subject, counts: str, seconds: str) -> list[Window]:
+    from harness.measure.steady import Window
+
+    arrays = subject.samples
+    return [Window(*pair) for pair in zip(arrays[counts].tolist(), arrays[seconds].tolist(), strict=True)]
+
+
+def _inference_batch(subject: Subject) -> int:
+    return min(subject.spec.recipe.batch_size, subject.outcome.examples["test"])
+
+
+def _speed(subject: Subject) -> Result:
+    from harness.measure.steady import summary
+
+    speed, protocol = subject.outcome.speed, subject.spec.protocol
+    first_step_s = subject.samples["train_window_s"][0].item()
+    problems = differences(speed.first_step_s, first_step_s, "first_step_s")
+    if subject.migrated_from == 1:
+        return _speed_of_version_1(subject, problems)
+    train, inference = [*recipe_windows(subject), *sampled_windows(subject)], timed_windows(subject)
+    rate, steady = summary(train, batch_size(subject), protocol)
+    problems += differences(speed.train_samples_per_s, rate, "train_samples_per_s")
+    problems += differences(speed.train, steady, "train")
+    rate, steady = summary(inference, _inference_batch(subject), protocol)
+    problems += differences(speed.inference_samples_per_s, rate, "inference_samples_per_s")
+    problems += differences(speed.inference, steady, "inference")
+    return Result(problems, f"{len(train)} training windows, {len(inference)} inference windows")
+
+
+def _speed_of_version_1(subject: Subject, problems: list[str]) -> Result:
+    """Compare the throughputs with the medians. Records of version 1 do not describe the steady state."""
+    import numpy as np
+
+    speed = subject.outcome.speed
+    train, inference = (
+        train_windows(subject.record, subject.samples),
+        inference_windows(subject.record, subject.samples),
+    )
+    for name, recorded, windows in (
+        ("train_samples_per_s", speed.train_samples_per_s, train),
+        ("inference_samples_per_s", speed.inference_samples_per_s, inference),
+    ):
+        if windows is not None:
+            problems += differences(recorded, float(np.median(windows.samples_per_s[windows.steady_from :])), name)
+    return Result(problems, "throughputs of schema version 1")
+
+
+def _flops(subject: Subject) -> Result:
+    speed, flops = subject.outcome.speed, subject.outcome.model.flops_per_sample
+    rate = speed.train_samples_per_s
+    expected = None if rate is None or speed.by_steps is False else rate * 3 * flops
+    return Result(differences(speed.train_flops_per_s, expected, "train_flops_per_s"), f"{flops:g} FLOPs per sample")
+
+
+def _protocol(subject: Subject) -> Result:
+    """Check that the measurement stopped when the protocol required it, and that windows are as long as it requires."""
+    from harness.measure.steady import is_enough
+
+    if subject.migrated_from == 1:
+        raise NotCheckedError("the run used the measurement method of schema version 1")
+    protocol, problems = subject.spec.protocol, []
+    recipe, sampled, timed = recipe_windows(subject), sampled_windows(subject), timed_windows(subject)
+    if is_enough(recipe, protocol) and sampled:
+        problems.append("training continued although the recipe's windows were sufficient")
+    if not is_enough(recipe, protocol) and not sampled:
+        problems.append("training did not continue although the recipe's windows were not sufficient")
+    if any(is_enough([*recipe, *sampled[:count]], protocol) for count in range(1, len(sampled))):
+        problems.append("training continued although the windows were sufficient")
+    if any(is_enough(timed[:count], protocol) for count in range(1, len(timed))):
+        problems.append("inference continued although the windows were sufficient")
+    window_s = min(protocol.window_s, protocol.throughput_budget_s / 4)
+    short = sum(window.seconds < window_s for window in timed)
+    if short:
+        problems.append(f"{short} inference windows are shorter than {window_s:g} s")
+    for name, windows in (("training", sampled), ("inference", timed)):
+        if sum(window.seconds for window in windows[:-1]) >= protocol.throughput_budget_s:
+            problems.append(f"{name} continued after {protocol.throughput_budget_s:g} s")
+    latencies = subject.samples["latencies_s"]
+    most = 10 * protocol.latency_batches
+    if len(latencies) > most or latencies[:-1].sum() >= protocol.latency_budget_s:
+        problems.append(f"{len(latencies)} latencies were measured in {latencies.sum():.2f} s")
+    return Result(problems, f"{len(sampled)} windows after the recipe's steps")
+
+
+def _flags(subject: Subject) -> Result:
+    """Compare the flags with those that follow from the windows, in order."""
+    from harness.measure.steady import suspicions
+
+    if subject.migrated_from == 1:
+        raise NotCheckedError("the flags were set when the record was migrated from schema version 1")
+    protocol = subject.spec.protocol
+    recorded = [(flag.metric, flag.kind, flag.detail) for flag in subject.outcome.flags]
+    problems = [f"{one} is listed twice" for number, one in enumerate(recorded) if one in recorded[:number]]
+    for metric, windows in (
+        ("train_throughput", [*recipe_windows(subject), *sampled_windows(subject)]),
+        ("inference_throughput", timed_windows(subject)),
+    ):
+        of_metric = [flag for flag in recorded if flag[0] == metric]
+        expected: list[tuple[str, str, str]] = [(metric, *flag) for flag in suspicions(windows, protocol)]
+        expected += [flag for flag in of_metric if flag[1] not in FROM_WINDOWS]
+        problems += differences(list(map(_figures, of_metric)), list(map(_figures, expected)), metric)
+    return Result(problems, f"{len(recorded)} flags")
+
+
+def _figures(flag: tuple[str, str, str]) -> list[str]:
+    """Return a flag with only the measured percentages of its detail, because the words differ between versions."""
+    metric, kind, detail = flag
+    measured = re.sub(r"95% (confidence )?interval", "range", detail)  # as older versions called the range
+    return [metric, kind, *re.findall(r"[-+±]?\d[\d.]*%", measured)]
+
+
+def _latency(subject: Subject) -> Result:
+    from harness.measure.inference import Inference
+    from harness.measure.timed import Timed
+
+    recorded = subject.outcome.latency
+    if recorded.batch_size != _inference_batch(subject):
+        return Result([f"batch_size is {recorded.batch_size}, not {_inference_batch(subject)}"], "")
+    samples = subject.samples["latencies_s"].tolist()
+    expected = latency(Inference(Timed(), samples, {}, recorded.batch_size))
+    return Result(differences(recorded, expected, "latency"), f"{len(samples)} samples")
+
+
+def _timed_predictions(subject: Subject) -> Result:
+    """Check that the predictions from the timed phase are the ones that were scored, as in MLPerf's TEST01."""
+    evidence = subject.evidence
+    allowed = tolerance("logits", subject.spec.precision, subject.outcome.model.parameters).value
+    detail = f"{evidence.timed_examples} predictions differ by {evidence.timed_error:.1e} (allowed {allowed:.0e})"
+    problems = [] if evidence.timed_examples > 0 and 0 <= evidence.timed_error <= allowed else [detail]
+    if subject.arrays is not None:
+        expected = _kept_examples(subject)
+        if evidence.timed_examples != expected:
+            problems.append(f"{evidence.timed_examples} predictions were compared instead of {expected}")
+    return Result(problems, detail)
+
+
+def _kept_examples(subject: Subject) -> int:
+    """Return the number of examples whose predictions were kept while inference was timed.
+
+    The batches in question are the last one of each window and then those of the latency measurement, up to a limit.
+    """
+    import numpy as np
+
+    from harness.measure.inference import MAX_BYTES, MAX_KEPT, WARMUP_BATCHES
+
+    info = subject.record.provenance.data
+    assert info is not None
+    size, examples = _inference_batch(subject), subject.outcome.examples["test"]
+    per_example = sum(int(np.prod(one.shape)) * np.dtype(one.dtype).itemsize for one in info.inputs.values())
+    # Older versions also timed the last batch of the split, which was padded.
+    whole = -(-examples // size) if subject.is_old else max(1, examples // size)
+    batches = min(whole, -(-MAX_BYTES // (size * per_example)))
+    after = WARMUP_BATCHES
+    order = []
+    for window in timed_windows(subject):
+        after += window.batches
+        order.append(after - 1)
+    order += range(after, after + len(subject.samples["latencies_s"]))
+    kept: set[int] = set()
+    for number in order:
+        if len(kept) < MAX_KEPT:
+            kept.add(number % batches)
+    return sum(min(size, examples - number * size) for number in kept)
+
+
+def _clock(subject: Subject) -> Result:
+    wall_s, phases = subject.record.wall_s, subject.outcome.phases_s
+    problems = [f"the phase {name} took {seconds} s" for name, seconds in phases.items() if seconds < 0]
+    expected = ["import", "prepare", "data", "build", "train", "validate", "inference", "score", "sampling"]
+    optional = {"prepare", "sampling"}
+    if [name for name in expected if name in phases or name not in optional] != list(phases):
+        problems.append(f"the phases are {', '.join(phases) or 'missing'}")
+    measured = sum(phases.values())
+    if subject.migrated_from == 1:
+        if measured > wall_s + CLOCK_S + CLOCK_FRACTION * wall_s:
+            problems.append(f"the phases took {measured:.2f} s of {wall_s:.2f} s")
+        return Result(problems, f"the phases took {measured:.2f} s of the {wall_s:.2f} s of the process")
+    evidence = subject.evidence
+    allowed = CLOCK_S + CLOCK_FRACTION * evidence.wall_s
+    detail = (
+        f"{evidence.clock_s:.2f} s by the step timer, {evidence.wall_s:.2f} s by the wall clock; the phases took "
+        f"{measured:.2f} s of the {wall_s:.2f} s that the parent process measured"
+    )
+    within = sum(phases.get(name, 0.0) for name in ("train", "validate", "inference", "score", "sampling"))
+    agree = abs(evidence.clock_s - evidence.wall_s) <= allowed and within <= evidence.clock_s + allowed
+    if not agree or measured > wall_s + allowed:
+        problems.append(detail)
+    return Result(problems, detail)
+
+
+def _phases(subject: Subject) -> Result:
+    """Check that every phase lasted at least as long as the windows that it contains."""
+    arrays, phases = subject.samples, subject.outcome.phases_s
+    parts = {
+        "train": arrays["train_window_s"].sum(),
+        "inference": arrays["inference_window_s"].sum() + arrays["latencies_s"].sum(),
+        "sampling": arrays["sampling_window_s"].sum() if "sampling_window_s" in arrays else 0.0,
+    }
+    problems = [
+        f"the phase {name} took {phases.get(name, 0.0):.3f} s, but its windows {seconds:.3f} s"
+        for name, seconds in parts.items()
+        if phases.get(name, 0.0) < seconds
+    ]
+    if subject.migrated_from is None and ("sampling" in phases) != bool(len(arrays["sampling_window_s"])):
+        problems.append("the phase sampling and its windows do not agree")
+    return Result(problems, ", ".join(f"{name} {phases.get(name, 0.0):.2f} s" for name in parts))
+
+
+def _energy(subject: Subject) -> Result:
+    """Check that energies and powers agree with the durations of the steady states."""
+    speed, energy, problems = subject.outcome.speed, subject.outcome.energy, []
+    for name, use in (("cpu", energy.cpu), ("gpu", energy.gpu)):
+        if use is None:
+            continue
+        for part, rate, joules, watts in (
+            ("train", speed.train_samples_per_s, use.train_j_per_sample, use.train_w),
+            ("inference", speed.inference_samples_per_s, use.inference_j_per_sample, use.inference_w),
+        ):
+            if (joules is None) != (watts is None):
+                problems.append(f"{name}.{part} has only one of energy and power")
+            if joules is None or watts is None or rate is None:
+                continue
+            # The rate is a median and the energy a sum, so the two agree only roughly.
+            if joules < 0 or watts < 0 or not watts * 0.5 <= joules * rate <= watts * 2 + 1e-9:
+                problems.append(f"{name}.{part}: {joules} J per sample at {rate} samples/s, but {watts} W")
+    return Result(problems, "energies and powers agree" if energy.cpu or energy.gpu else "no energy was measured")
+
+
+CHECKS = (
+    Check(
+        "throughputs follow from the windows",
+        (
+            "outcome.speed.train_samples_per_s",
+            "outcome.speed.inference_samples_per_s",
+            "outcome.speed.first_step_s",
+            "outcome.speed.train",
+            "outcome.speed.inference",
+        ),
+        _speed,
+    ),
+    Check("FLOP/s follow from the throughput", ("outcome.speed.train_flops_per_s",), _flops),
+    Check("the measurement followed the protocol", (), _protocol),
+    Check("flags follow from the windows", ("outcome.flags",), _flags),
+    Check("percentiles follow from the latencies", ("outcome.latency",), _latency),
+    Check(
+        "timed predictions match the scored ones",
+        ("outcome.evidence.timed_examples", "outcome.evidence.timed_error"),
+        _timed_predictions,
+    ),
+    Check(
+        "the step timer agrees with wall-clock time",
+        ("outcome.evidence.clock_s", "outcome.evidence.wall_s", "outcome.phases_s", "wall_s"),
+        _clock,
+    ),
+    Check("phases lasted at least as long as their windows", ("outcome.phases_s",), _phases),
+    Check("energy agrees with power", ("outcome.energy.cpu", "outcome.energy.gpu"), _energy),
+)

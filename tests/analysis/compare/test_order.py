@@ -1,0 +1,88 @@
+"""Tests of the selection of pairs of runs by their order in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sample_records import ENVIRONMENT, record
+
+from harness.analysis.compare.order import pairs
+from harness.records.store import StoredRun
+
+Sides = tuple[list[StoredRun], list[StoredRun]]
+
+
+def sides(order: str, *, minutes: list[int] | None = None, **changes: Any) -> Sides:
+    """Return the runs of A and B, which start one minute apart in the given order."""
+    found: Sides = ([], [])
+    for position, letter in enumerate(order):
+        minute = minutes[position] if minutes else position
+        started_at = f"2026-01-01T{minute // 60:02}:{minute % 60:02}:00.000+00:00"
+        found["AB".index(letter)].append(StoredRun(Path(), record(started_at=started_at, **changes)))
+    return found
+
+
+def positions(chosen: list[tuple[StoredRun, StoredRun]]) -> list[tuple[int, int]]:
+    """Return the minutes at which the runs of A and B in each pair started."""
+    return [tuple(int(run.record.started_at[14:16]) for run in pair) for pair in chosen]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("", []),
+        ("A", []),
+        ("AAABBB", [(2, 3)]),
+        ("ABBA", [(0, 1), (3, 2)]),
+        ("ABBAAB", [(0, 1), (3, 2), (4, 5)]),
+        ("BAABBA", [(1, 0), (2, 3), (5, 4)]),
+        ("ABABAB", [(0, 1), (4, 3)]),  # a third pair A B would be biased by a drift
+        ("ABABABABAB", [(0, 1), (4, 3), (6, 5), (8, 9)]),
+        ("AABBAABB", [(1, 2), (4, 3), (5, 6)]),
+        ("AABBAABBA", [(1, 2), (4, 3), (5, 6), (8, 7)]),
+        ("ABBAA", [(0, 1), (3, 2)]),  # one side has a run more
+        ("AABBA", [(1, 2), (4, 3)]),
+    ],
+)
+def test_pairs_of_an_order_are_consecutive_and_balanced(order: str, expected: list[tuple[int, int]]) -> None:
+    assert positions(pairs(*sides(order))) == expected
+
+
+@given(st.text("AB", max_size=40))
+def test_pairs_cancel_a_linear_drift(order: str) -> None:
+    chosen = positions(pairs(*sides(order)))
+    assert len({minute for pair in chosen for minute in pair}) == 2 * len(chosen)
+    assert all(abs(a - b) == 1 for a, b in chosen)
+    assert abs(sum(b - a for a, b in chosen)) <= 1
+
+
+@given(st.integers(1, 10), st.booleans())
+def test_pairs_of_planned_order_use_every_run(repeats: int, base_first: bool) -> None:
+    forward = "AB" if base_first else "BA"
+    order = "".join(forward[:: -1 if repeat % 2 else 1] for repeat in range(repeats))
+    assert len(pairs(*sides(order))) == repeats
+
+
+def test_pairs_of_two_sessions_do_not_depend_on_the_gap() -> None:
+    base, new = sides("ABBAABBA", minutes=[0, 1, 2, 3, 40, 41, 42, 43])
+    assert positions(pairs(base, new)) == [(0, 1), (3, 2), (40, 41), (43, 42)]
+
+
+def test_pairs_leave_out_runs_whose_order_is_unknown() -> None:
+    base, new = sides("ABBAAB", minutes=[0, 0, 1, 2, 3, 4])
+    assert positions(pairs(base, new)) == [(2, 1), (3, 4)]
+    assert pairs(base, base) == []
+
+
+def test_pairs_are_on_one_machine() -> None:
+    """The two machines run at the same time; without the distinction, runs of different machines would be paired."""
+    other = msgspec.structs.replace(ENVIRONMENT, cpu="Other CPU")
+    here, there = sides("ABBA", minutes=[0, 2, 4, 6]), sides("BAAB", minutes=[1, 3, 5, 7], environment=other)
+    base, new = ([*one, *two] for one, two in zip(here, there, strict=True))
+    assert positions(pairs(base, new)) == [(0, 2), (6, 4), (3, 1), (5, 7)]
+    assert pairs(here[0], there[1]) == []

@@ -1,0 +1,244 @@
+"""Tests that an audit notices changed raw samples."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from audited_runs import make
+from toy_plugin import TOY_REF, install_toy
+
+from harness.checks.audit import from_record, replay
+from harness.checks.audit.check import Subject
+from harness.execute.runner import thread_environment
+from harness.measure.steady import Window, summary, suspicions
+from harness.plugins import load
+from harness.plugins.catalog import Catalog
+from harness.records import Flag, RunRecord, Success
+from harness.records.arrays import digest, read_arrays
+from harness.records.store import ARRAYS, StoredRun
+
+Arrays = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def toy_catalog() -> Iterator[Catalog]:
+    with pytest.MonkeyPatch.context() as patch:
+        install_toy(patch)
+        for name, value in thread_environment(1).items():
+            patch.setenv(name, value)
+        yield load([TOY_REF])
+
+
+@pytest.fixture(scope="module")
+def honest(toy_catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> StoredRun:
+    return make("toy-classify", toy_catalog, tmp_path_factory.mktemp("honest"))
+
+
+@pytest.fixture
+def run(honest: StoredRun, tmp_path: Path) -> StoredRun:
+    """Return a copy that the test may change."""
+    path = tmp_path / honest.record.run_id
+    shutil.copytree(honest.path, path)
+    return StoredRun(path, honest.record)
+
+
+def failed(run: StoredRun, catalog: Catalog, record: RunRecord | None = None) -> set[str]:
+    """Return the names of the checks of the record that fail."""
+    subject = Subject(StoredRun(run.path, record or run.record), catalog)
+    return {check.name for check in from_record.CHECKS if check.finding(subject).passed is False}
+
+
+def rewrite(run: StoredRun, change: Callable[[Arrays], None]) -> Arrays:
+    arrays = {name: array.copy() for name, array in read_arrays(run.path / ARRAYS).items()}
+    change(arrays)
+    np.savez(run.path / ARRAYS, **arrays)
+    return arrays
+
+
+def with_digest(record: RunRecord, arrays: Arrays, **changes: Any) -> RunRecord:
+    """Return the record with the digest of changed arrays, as a forger would write it."""
+    outcome = record.outcome
+    assert isinstance(outcome, Success)
+    assert outcome.evidence
+    evidence = msgspec.structs.replace(outcome.evidence, arrays_digest=digest(arrays))
+    return msgspec.structs.replace(record, outcome=msgspec.structs.replace(outcome, evidence=evidence, **changes))
+
+
+NAMES = tuple(
+    f"{part}{name}"
+    for part, names in {
+        "train_": ("batch_size", "window_steps", "window_s", "losses"),
+        "sampling_": ("window_steps", "window_s"),
+        "inference_": ("window_batches", "window_s"),
+        "test_": ("outputs", "targets"),
+        "validation_": ("outputs", "targets"),
+        "": ("latencies_s",),
+    }.items()
+    for name in names
+)
+
+
+def test_samples_unchanged_pass(run: StoredRun, toy_catalog: Catalog) -> None:
+    assert failed(run, toy_catalog) == set()
+    assert set(read_arrays(run.path / ARRAYS)) == set(NAMES)
+
+
+@pytest.mark.parametrize("path", [".", "../{run}", "../{run}/"])
+def test_samples_unchanged_pass_in_a_relative_path(
+    path: str, run: StoredRun, toy_catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.path)
+    assert failed(StoredRun(Path(path.format(run=run.path.name)), run.record), toy_catalog) == set()
+
+
+def shifted(array: Any) -> Any:
+    return (np.roll(array, 1, axis=0) if array.ndim else array) + 1
+
+
+def halved(array: Any) -> Any:
+    return array[: len(array) // 2] if array.ndim else array * 2
+
+
+def nan(array: Any) -> Any:
+    return np.full(array.shape, np.nan)
+
+
+def of_another_kind(array: Any) -> Any:
+    return array.astype("float32" if array.dtype.kind == "i" else "int64")
+
+
+def nested(array: Any) -> Any:
+    return array[None]
+
+
+CHANGES: tuple[Callable[[Any], Any] | None, ...] = (shifted, halved, nan, of_another_kind, nested, None)
+"""Changes of an array; None removes it."""
+CASES = [
+    pytest.param(name, change, id=f"{name}-{change.__name__ if change else 'absent'}")
+    for name in NAMES
+    for change in CHANGES
+    # The few windows after the recipe may leave the median, and thus all figures, unchanged.
+    if not (change is shifted and name.startswith("sampling_"))
+]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+@pytest.mark.parametrize(("name", "change"), CASES)
+def test_samples_changed_array_is_noticed_with_a_new_digest(
+    name: str, change: Callable[[Any], Any] | None, run: StoredRun, toy_catalog: Catalog
+) -> None:
+    """The digest in the record is replaced too, so that other checks must notice the change."""
+
+    def tamper(arrays: Arrays) -> None:
+        if change is None:
+            del arrays[name]
+        else:
+            arrays[name] = change(arrays[name])
+
+    arrays = rewrite(run, tamper)
+    assert failed(run, toy_catalog, with_digest(run.record, arrays))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_slightly_changed_array_is_noticed(name: str, run: StoredRun, toy_catalog: Catalog) -> None:
+    def tamper(arrays: Arrays) -> None:
+        last = (..., -1) if arrays[name].ndim else ()
+        arrays[name][last] += 1 if arrays[name].dtype.kind == "i" else 1e-6
+
+    rewrite(run, tamper)
+    assert "the raw samples are complete" in failed(run, toy_catalog)
+
+
+def test_samples_damaged_file_is_noticed(run: StoredRun, toy_catalog: Catalog) -> None:
+    (run.path / ARRAYS).write_bytes(b"no archive")
+    assert "the raw samples are complete" in failed(run, toy_catalog)
+
+
+def test_samples_faster_windows_with_fitting_figures_are_noticed(run: StoredRun, toy_catalog: Catalog) -> None:
+    """Inference windows that are shorter than the protocol allows are noticed although all figures agree."""
+
+    def tamper(arrays: Arrays) -> None:
+        arrays["inference_window_s"] /= 1000
+
+    arrays, record = rewrite(run, tamper), run.record
+    assert isinstance(record.outcome, Success)
+    windows = [
+        Window(*pair) for pair in zip(arrays["inference_window_batches"], arrays["inference_window_s"], strict=True)
+    ]
+    rate, steady = summary(windows, record.outcome.latency.batch_size, record.spec.protocol)
+    speed = msgspec.structs.replace(record.outcome.speed, inference=steady, inference_samples_per_s=rate)
+    kept = [
+        flag
+        for flag in record.outcome.flags
+        if flag.metric == "train_throughput" or flag.kind in ("throttled", "other_load")
+    ]
+    found = suspicions(windows, record.spec.protocol)
+    flags = [*kept, *(Flag(metric="inference_throughput", kind=kind, detail=detail) for kind, detail in found)]
+    flags.sort(key=lambda flag: (flag.metric, flag.kind in ("throttled", "other_load")))
+    forged = with_digest(record, arrays, speed=speed, flags=flags)
+    assert failed(run, toy_catalog, forged) == {"the measurement followed the protocol"}
+
+
+def test_samples_other_predictions_with_fitting_scores_are_noticed_by_saved_weights(
+    run: StoredRun, toy_catalog: Catalog
+) -> None:
+    from harness.measure.quality.scorer import scorer
+
+    def tamper(arrays: Arrays) -> None:
+        arrays["test_outputs"] = np.eye(3, dtype=np.float32)[arrays["test_targets"]]
+
+    arrays, record = rewrite(run, tamper), run.record
+    assert isinstance(record.outcome, Success)
+    assert record.provenance.data
+    judge = scorer(
+        record.provenance.data, "accuracy", [toy_catalog.metric(name) for name in record.outcome.scores.test]
+    )
+    perfect = judge.scores(
+        (arrays["test_targets"], arrays["test_outputs"]),
+        (arrays["validation_targets"], arrays["validation_outputs"]),
+        None,
+        {},
+    )
+    assert perfect.test["accuracy"] == 1.0
+    forged = with_digest(record, arrays, scores=perfect)
+    assert failed(run, toy_catalog, forged) == set()
+    (saved,) = (check for check in replay.CHECKS if check.name == "the saved weights reproduce the predictions")
+    with replay.opened(forged, toy_catalog.refs_for(forged.spec)) as repeated:
+        assert saved.finding(Subject(StoredRun(run.path, forged), toy_catalog), repeated).passed is False
+
+
+def test_samples_other_losses_or_another_recipe_are_noticed_by_repeated_steps(
+    run: StoredRun, toy_catalog: Catalog
+) -> None:
+    """Both would agree with the rest of the record if the values that follow from them were changed too."""
+    (check,) = (check for check in replay.CHECKS if check.name == "the first training steps give the recorded losses")
+    recipe = msgspec.structs.replace(run.record.spec.recipe, learning_rate=0.11)
+    other = msgspec.structs.replace(run.record, spec=msgspec.structs.replace(run.record.spec, recipe=recipe))
+    passed = []
+    for record in (run.record, other):
+        with replay.opened(record, toy_catalog.refs_for(record.spec)) as repeated:
+            passed.append(check.finding(Subject(StoredRun(run.path, record), toy_catalog), repeated).passed)
+
+    def tamper(arrays: Arrays) -> None:
+        arrays["train_losses"] *= 0.99
+
+    rewrite(run, tamper)
+    with replay.opened(run.record, toy_catalog.refs_for(run.record.spec)) as repeated:
+        passed.append(check.finding(Subject(run, toy_catalog), repeated).passed)
+    assert passed == [True, False, False]
+
+
+def test_samples_other_targets_are_noticed_in_the_data(run: StoredRun, toy_catalog: Catalog) -> None:
+    def tamper(arrays: Arrays) -> None:
+        arrays["test_targets"] = arrays["test_outputs"].argmax(axis=1)
+
+    rewrite(run, tamper)
+    (check,) = (check for check in replay.CHECKS if check.name == "the stored targets are those of the data")
+    with replay.opened(run.record, toy_catalog.refs_for(run.record.spec)) as repeated:
+        assert check.finding(Subject(run, toy_catalog), repeated).passed is False

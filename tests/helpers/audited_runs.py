@@ -1,0 +1,174 @@
+"""Runs of the toy plugin for tests of the audit, and runs whose records have every optional field."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from toy_plugin import FAST, TOY_REF
+
+from harness.checks.parity.verdict import ParityVerdict, Stage, keep, side_of_record, subject, verdict_key
+from harness.execute.runner import run_all
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
+from harness.plugins import load
+from harness.plugins.catalog import Catalog
+from harness.records import (
+    DataSource,
+    DeviceMemory,
+    Energy,
+    EnergyUse,
+    Flag,
+    Gpu,
+    PluginRef,
+    Pretrained,
+    Roofline,
+    RunRecord,
+    Success,
+)
+from harness.records.store import RECORD, Store, StoredRun, write_json
+
+GROUPED = '''
+"""Toy task whose test split has two groups."""
+
+import dataclasses
+
+import msgspec
+
+import harness
+from harness_toy import ToyColors
+
+HARNESS_API_VERSION = "1.0"
+
+
+class Grouped(ToyColors):
+    name = "toy-grouped"
+
+    def prepare(self, data, options):
+        prepared = super().prepare(data, options)
+        points = prepared.test.inputs["features"]
+        groups = {"side": (points[:, 0] > 0).astype(str), "size": abs(points).sum(axis=1)}
+        info = msgspec.structs.replace(prepared.info, warnings=("the points were drawn for a test",))
+        return dataclasses.replace(prepared, test=dataclasses.replace(prepared.test, groups=groups), info=info)
+
+
+@harness.hookimpl
+def harness_tasks():
+    yield Grouped()
+'''
+
+
+def grouped_catalog(folder: Path) -> Catalog:
+    """Write a plugin with a grouped task to a folder, and return a catalog of it and the toy plugin."""
+    path = folder / "grouped.py"
+    path.write_text(GROUPED)
+    catalog = load([TOY_REF, PluginRef(name="grouped", value=str(path), distribution="file", version="")])
+    assert not catalog.failures, catalog.failures
+    return catalog
+
+
+def make(
+    task: str, catalog: Catalog, results: Path, overrides: Sequence[str] = (), *, weights: bool = True
+) -> StoredRun:
+    """Make one run of the toy backend."""
+    chosen = Selection(tasks=(task,), backends=("toy-numpy",), threads=1, overrides=(*FAST, *overrides))
+    (record,) = run_all(expand(chosen, catalog), catalog, Store(results), save_weights=weights)
+    assert isinstance(record.outcome, Success), record.outcome
+    return StoredRun(results / record.run_id, record)
+
+
+def completed(run: StoredRun) -> StoredRun:
+    """Write a copy of a run whose record has all optional fields, with values that agree with each other."""
+    record = run.record
+    outcome = record.outcome
+    assert isinstance(outcome, Success)
+    checkpoint = Pretrained(name="tiny", digest="c" * 64, revision="1" * 40, path="/data/tiny")
+    spec = msgspec.structs.replace(
+        record.spec,
+        device="cuda:0",
+        pretrained=checkpoint,
+        task_options={**record.spec.task_options, "vocabulary": checkpoint.path, "longest": 0.5},
+        model_options={"bias": True},
+        dataset_options={"sha256": "e" * 64},
+        source=DataSource(path="/data/points.csv", guessed=("target_column",)),
+    )
+    gpu = Gpu(name="Example GPU", memory_bytes=80 * 2**30, driver="570.1")
+    environment = msgspec.structs.replace(record.environment, gpus=[gpu], git_commit="a" * 40)
+    speed = outcome.speed
+    assert outcome.evidence
+    assert speed.train_samples_per_s
+    assert speed.inference_samples_per_s
+    use = EnergyUse(
+        train_j_per_sample=50 / speed.train_samples_per_s,
+        train_w=50.0,
+        inference_j_per_sample=40 / speed.inference_samples_per_s,
+        inference_w=40.0,
+    )
+    load_flag = Flag(metric="train_throughput", kind="other_load", detail="1.5 of 2 cores were busy with other work")
+    heat_flag = Flag(
+        metric="inference_throughput", kind="throttled", detail="the GPU was throttled for 5.0% of the time"
+    )
+    flags = [flag for flag in outcome.flags if flag.kind in ("wide", "drift", "bimodal")]
+    flags.insert(sum(flag.metric == "train_throughput" for flag in flags), load_flag)
+    flags.append(heat_flag)
+    memory = msgspec.structs.replace(
+        outcome.memory,
+        tree_peak_bytes=outcome.memory.host_peak_bytes + 2**20,
+        device=DeviceMemory(allocator_peak_bytes=2**24, reserved_peak_bytes=2**25, driver_peak_bytes=2**26),
+    )
+    made = msgspec.structs.replace(
+        record,
+        run_id=f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{spec.key[:8]}-1",
+        key=spec.key,
+        spec=spec,
+        environment=environment,
+        outcome=msgspec.structs.replace(
+            outcome,
+            memory=memory,
+            flags=flags,
+            energy=Energy(cpu=use, cpu_source="RAPL", gpu=use, gpu_source="NVML"),
+            evidence=msgspec.structs.replace(outcome.evidence, timed_error=1e-7),
+        ),
+        roofline=Roofline(
+            backend=spec.backend,
+            device=spec.device,
+            precision=spec.precision,
+            threads=spec.threads,
+            hardware=str(record.provenance.device_name),
+            versions={name: environment.packages[name] for name in ("numpy", "harness-toy")},
+            matrix_flops_per_s=1e12,
+            copy_bytes_per_s=1e11,
+            measured_at="2026-01-01T00:00:00Z",
+        ),
+    )
+    verdict = _verdict(made)
+    made = msgspec.structs.replace(made, parity=[verdict.mark("toy-other")])
+    path = run.path.parent / made.run_id
+    shutil.copytree(run.path, path)
+    write_json(path / RECORD, made)
+    keep(verdict, path.parent)
+    return StoredRun(path, made)
+
+
+def _verdict(record: RunRecord) -> ParityVerdict:
+    """Return the verdict of a parity check that was made before the run."""
+    assert record.provenance.data is not None
+    about, sides = subject(record.spec, record.provenance.data), (side_of_record(record), "0" * 64)
+    logits = Stage(name="logits", passed=True, error=1e-7, where="example 3", tolerance=1e-5, source="rounding")
+    fixed: dict[str, Any] = {"devices": ("the host", "the host"), "reference": None, "steps": 50, "explanation": ""}
+    return ParityVerdict(
+        key=verdict_key(about, sides),
+        subject=about,
+        sides=sides,
+        checked_at="2026-01-01T00:00:00Z",
+        wall_s=1.0,
+        spec=record.spec,
+        backends=(record.spec.backend, "toy-other"),
+        parameters=15,
+        passed=True,
+        stages=[logits],
+        **fixed,
+    )
