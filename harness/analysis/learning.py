@@ -120,7 +120,8 @@ def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) 
         z = 1.96
         error = (interval[1] - interval[0]) / (2 * z) * math.sqrt(outcome.examples.get("test", examples) / examples)
     if info.bounds == (0, 1):
-        proportion = (sum(curve[-3:]) / len(curve[-3:]) * examples + 1) / (examples + 2)
+        mean = min(1.0, max(0.0, sum(curve[-3:]) / len(curve[-3:])))
+        proportion = (mean * examples + 1) / (examples + 2)
         return max(error, math.sqrt(proportion * (1 - proportion) / examples))
     return error or abs(curve[-1]) / 100
 
@@ -128,7 +129,7 @@ def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) 
 def _scatter(curve: Sequence[float]) -> float:
     """Return the standard deviation of the scores around a smooth curve, estimated from their second differences."""
     bends = [after - 2 * here + before for before, here, after in zip(curve, curve[1:], curve[2:], strict=False)]
-    return math.sqrt(sum(bend**2 for bend in bends) / (6 * len(bends)))
+    return math.sqrt(sum(bend * bend for bend in bends) / (6 * len(bends)))
 
 
 def _mean(scores: Sequence[float]) -> str:

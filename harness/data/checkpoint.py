@@ -49,7 +49,7 @@ def locate(name: str) -> Pretrained:
         )
     files = weight_files(folder)
     if not files:
-        found = sorted(path.name for path in folder.iterdir()) if not revision else _published(name)
+        found = _published(name) if revision else sorted(path.name for path in folder.iterdir() if path.is_file())
         raise UsageError(f"the checkpoint {name!r} has no {WEIGHTS} in {folder}; {_conversion(folder, found)}")
     _check(folder, files)
     return Pretrained(
@@ -84,6 +84,21 @@ def weight_files(folder: Path) -> dict[str, frozenset[str]]:
     if not files:
         raise UsageError(f"{path}: the index lists no arrays; download the checkpoint again")
     return {file: frozenset(files[file]) for file in sorted(files)}
+
+
+def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array of a located checkpoint. Raises `harness.UsageError` if it cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    found: dict[str, tuple[int, ...]] = {}
+    for file, wanted in weight_files(folder).items():
+        try:
+            with safe_open(folder / file, "numpy") as arrays:
+                names = [name for name in arrays.keys() if not wanted or name in wanted]  # noqa: SIM118 - not a mapping
+                found |= {name: tuple(arrays.get_slice(name).get_shape()) for name in names}
+        except (OSError, SafetensorError) as error:
+            raise UsageError(f"{folder / file}: cannot be read: {error}; download the checkpoint again") from None
+    return found
 
 
 def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:

@@ -79,6 +79,10 @@ class Model(ABC, Generic[ConfigT]):
     checkpoint_requires: ClassVar[Mapping[str, Any]] = {}
     """Fields of a checkpoint's ``config.json`` that are not in `Config`, and the values that they must have."""
 
+    checkpoint_sizes: ClassVar[Mapping[str, str]] = {}
+    """Fields of `Config` that state the length of an array's first axis, and the canonical names of these arrays, such
+    as ``{"vocab_size": "bert.embeddings.word_embeddings.weight"}``. They are compared before anything runs."""
+
     @abstractmethod
     def parameters(self, config: ConfigT, info: DataInfo) -> Sequence[Parameter]:
         """Return all canonical arrays of the model, including running statistics.

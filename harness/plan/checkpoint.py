@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.data.checkpoint import CONFIG
+from harness.data.checkpoint import CONFIG, shapes
 from harness.errors import UsageError
 from harness.records import Pretrained
 
@@ -27,7 +28,8 @@ def read_config(checkpoint: Pretrained) -> dict[str, Any]:
 def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
     """Return the options of `model` (fields of ``model.Config``) that the checkpoint's ``config.json`` sets.
 
-    Raises `harness.UsageError` if the checkpoint has another architecture or a setting that `model` does not support.
+    Raises `harness.UsageError` if the checkpoint has another architecture or a setting that `model` does not support,
+    or if its sizes contradict its weights.
     """
     config = read_config(checkpoint)
     wanted_type = model.checkpoint_type or model.name
@@ -42,4 +44,21 @@ def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
                 f"the checkpoint {checkpoint.name!r} has {field}={config[field]!r}; "
                 f"model {model.name!r} supports {wanted!r} only"
             )
+    _check_sizes(checkpoint, config, model)
     return {name: config[name] for name in model.Config.__struct_fields__ if name in config}
+
+
+def _check_sizes(checkpoint: Pretrained, config: Mapping[str, Any], model: Model) -> None:
+    """Raise `harness.UsageError` if ``config.json`` states other sizes than the arrays have."""
+    stated = {field: name for field, name in model.checkpoint_sizes.items() if isinstance(config.get(field), int)}
+    if not stated:
+        return
+    arrays = shapes(Path(checkpoint.path))
+    for field, name in stated.items():
+        shape = arrays.get(name) or arrays.get(name.removeprefix(model.base))
+        if shape and shape[0] != config[field]:
+            raise UsageError(
+                f"the checkpoint {checkpoint.name!r} has {field}={config[field]} in its {CONFIG}, but its weights "
+                f"contain {name} with {shape[0]} rows; resize the array, or use the {CONFIG} that belongs to these "
+                "weights"
+            )

@@ -179,9 +179,9 @@ def test_a_model_that_predicts_one_class_is_flagged(confusion: list[list[int]], 
         assert "recipe.epochs" in found[0].detail
 
 
-@given(st.lists(st.floats(0, 1), min_size=0, max_size=40))
-def test_a_curve_has_at_most_one_flag(scores: list[float]) -> None:
-    assert len(kinds(run(scores))) <= 1
+@given(st.lists(st.floats(0, 1) | st.floats(), min_size=0, max_size=40), st.sampled_from(["accuracy", "rmse", "r2"]))
+def test_a_curve_has_at_most_one_flag(scores: list[float], primary: str) -> None:
+    assert len(kinds(run(scores, primary=primary))) <= 1
 
 
 def test_flags_of_the_run_include_those_of_learning() -> None:

@@ -58,21 +58,6 @@ def test_fit_in_one_call_is_labeled_and_has_no_flops(tmp_path: Path) -> None:
     assert "training" not in names
 
 
-@pytest.mark.parametrize(
-    ("method", "title"),
-    [
-        ("percentile bootstrap", "95% bootstrap interval over test examples"),  # records without the field
-        ("Korn-Graubard; Student t of the logarithm", "95% interval over test examples"),
-    ],
-)
-def test_quality_names_the_method_of_old_intervals(method: str, title: str) -> None:
-    outcome = success()
-    scores = msgspec.structs.replace(outcome.scores, intervals={"accuracy": (0.7, 0.8)}, interval_method=method)
-    headers, rows = quality(msgspec.structs.replace(outcome, scores=scores))
-    assert headers[-1] == title
-    assert rows[0][-1] == "0.7 to 0.8"
-
-
 def test_text_and_page_begin_with_the_data(tmp_path: Path) -> None:
     made = record(success())
     assert made.provenance.data is not None
@@ -113,3 +98,18 @@ def test_data_of_older_and_failed_runs_are_shown_as_far_as_known(tmp_path: Path)
     without = replace(failed, provenance=replace(failed.provenance, data=None))
     assert "\ndata\n" not in render(without, tmp_path)
     assert context(StoredRun(tmp_path, without), "", {})["data"] == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "title"),
+    [
+        ("percentile bootstrap", "95% bootstrap interval over test examples"),  # records without the field
+        ("Korn-Graubard; Student t of the logarithm", "95% interval over test examples"),
+    ],
+)
+def test_quality_names_the_method_of_old_intervals(method: str, title: str) -> None:
+    outcome = success()
+    scores = msgspec.structs.replace(outcome.scores, intervals={"accuracy": (0.7, 0.8)}, interval_method=method)
+    headers, rows = quality(msgspec.structs.replace(outcome, scores=scores))
+    assert headers[-1] == title
+    assert rows[0][-1] == "0.7 to 0.8"

@@ -26,7 +26,7 @@ from harness.execute.preparation import Preparation, fit_at_once, opened_session
 from harness.execute.runner import child_environment
 from harness.interfaces import PreparedData, Session
 from harness.plugins.catalog import Catalog
-from harness.records import ModelInfo, PluginRef, RunRecord
+from harness.records import DataInfo, ModelInfo, PluginRef, RunRecord
 from harness.records.arrays import digest
 from harness.records.store import WEIGHTS, StoredRun
 
@@ -69,10 +69,20 @@ def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay
         yield Replay(prepared, weights, reported, session)
 
 
+def as_recorded(info: DataInfo, subject: Subject) -> DataInfo:
+    """Return the description of the data without the facts that older versions did not record."""
+    recorded, evidence = subject.record.provenance.data, subject.outcome.evidence
+    if recorded is None or recorded.splits or (evidence is not None and evidence.arrays_digest):
+        return info
+    known = {name: value for name, value in info.details.items() if name in recorded.details}
+    warnings = tuple(warning for warning in info.warnings if warning in recorded.warnings)
+    return msgspec.structs.replace(info, details=known, warnings=warnings, splits={})
+
+
 def _data(subject: Subject, replay: Replay) -> Result:
     recorded, provenance = subject.record.provenance.dataset_digest or "", subject.record.provenance
     problems = [] if replay.data.digest == recorded else [_digests(replay.data.digest, recorded)]
-    problems += differences(provenance.data, replay.data.info, "data")
+    problems += differences(provenance.data, as_recorded(replay.data.info, subject), "data")
     splits = {"train": replay.data.train, "validation": replay.data.validation, "test": replay.data.test}
     examples = {name: len(split) for name, split in splits.items()}
     problems += differences(subject.outcome.examples, examples, "examples")

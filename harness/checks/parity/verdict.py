@@ -99,7 +99,7 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
         del values[name]
     del values["recipe"]["epochs"]
     described = msgspec.to_builtins(data)
-    for name in ("warnings", "splits"):  # which only describe the examples
+    for name in ("warnings", "splits"):  # descriptions, which do not affect the computation
         del described[name]
     return _digest([values, described])
 

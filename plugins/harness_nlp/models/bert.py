@@ -101,6 +101,10 @@ class Bert(Model[BertConfig]):
         "position_embedding_type": "absolute",
         "is_decoder": False,
     }
+    checkpoint_sizes: ClassVar[Mapping[str, str]] = {
+        "vocab_size": "bert.embeddings.word_embeddings.weight",
+        "max_position_embeddings": "bert.embeddings.position_embeddings.weight",
+    }
 
     def parameters(self, config: BertConfig, info: DataInfo) -> Sequence[Parameter]:
         """Return every array of ``BertForSequenceClassification``.

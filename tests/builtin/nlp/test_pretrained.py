@@ -137,6 +137,28 @@ def test_a_checkpoint_without_tokenizer_is_rejected(folder: Path) -> None:
         planned(folder)
 
 
+def resized(folder: Path, **sizes: int) -> None:
+    """Write a checkpoint whose embeddings have other sizes."""
+    tiny_bert(folder, config=sizes)
+    arrays = load_file(folder / "model.safetensors")
+    for field, name in Bert.checkpoint_sizes.items():
+        if field in sizes:
+            arrays[name.removeprefix("bert.")] = np.zeros((sizes[field], 16), np.float32)
+    save_file(arrays, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("field", ["vocab_size", "max_position_embeddings"])
+@pytest.mark.parametrize("change", [-5, -1, 1, 2, 1000])
+@pytest.mark.parametrize("prefix", ["", "bert."])
+def test_sizes_that_contradict_the_weights_are_rejected(tmp_path: Path, field: str, change: int, prefix: str) -> None:
+    tiny_bert(tmp_path, config={field: SIZES[field] + change})
+    path = tmp_path / "model.safetensors"
+    save_file({prefix + name: array for name, array in load_file(path).items()}, path)
+    message = rf"{field}={SIZES[field] + change} in its config.json, but its weights contain .* {SIZES[field]} rows"
+    with pytest.raises(UsageError, match=message):
+        planned(tmp_path)
+
+
 def added_tokens(folder: Path, count: int) -> None:
     """Write a ``tokenizer.json`` to which `count` tokens have been added."""
     from tokenizers import AddedToken, Tokenizer, models
@@ -172,7 +194,7 @@ def test_a_tokenizer_larger_than_the_embeddings_is_rejected_when_planning(
 def test_a_tokenizer_with_at_most_as_many_tokens_is_accepted(
     tmp_path: Path, write: Callable[[Path, int], None], embeddings: int
 ) -> None:
-    tiny_bert(tmp_path, config={"vocab_size": embeddings})
+    resized(tmp_path, vocab_size=embeddings)
     write(tmp_path, 0)
     assert planned(tmp_path).model_options["vocab_size"] == embeddings
 
