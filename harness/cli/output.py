@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, TextIO, TypeVar, cast
 
 import click
 
-from harness.records.printing import clean, escape_json
-
 if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
 
 _STDOUT = "harness.stdout"
+
+
+def clean(text: str) -> str:
+    """Return text without characters that control a terminal; see `harness.records.printing.clean`."""
+    from harness.records import printing  # not needed for help texts
+
+    return printing.clean(text)
 
 
 def reserve_stdout() -> None:
@@ -102,6 +107,8 @@ def show(value: T, format_: str, render: Callable[[T], str]) -> None:
 def print_json(value: object) -> None:
     """Print `value`, such as a record or a list of records, as indented JSON."""
     import msgspec
+
+    from harness.records.printing import escape_json
 
     echo_data(escape_json(msgspec.json.format(msgspec.json.encode(value), indent=1).decode()))
 

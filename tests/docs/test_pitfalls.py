@@ -1,4 +1,4 @@
-"""Tests that every test named on the page of pitfalls exists."""
+"""Tests that every test named on the pages of pitfalls and of reliability exists."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "explanation" / "pitfalls.md").read_text(encoding="utf-8")
-NAMED = re.findall(r"`(tests/\S+?)::(\w+)`", PAGE)
+PAGES = [ROOT / "docs" / "explanation" / name for name in ("pitfalls.md", "reliability.md")]
+NAMED = [name for page in PAGES for name in re.findall(r"`(tests/\S+?)::(\w+)`", page.read_text(encoding="utf-8"))]
 
 
 def test_names_are_collected() -> None:

@@ -24,8 +24,10 @@ from sample_store import arrays_for, report_of, write
 from harness.analysis.compare import baseline
 from harness.checks.parity.verdict import FOLDER
 from harness.checks.parity.verdict import load as load_verdicts
-from harness.errors import RecordError
-from harness.records import reading, samples
+from harness.errors import RecordError, UsageError
+from harness.execute.runner import run_all
+from harness.plugins.catalog import Catalog
+from harness.records import Recipe, RunSpec, reading, samples
 from harness.records.arrays import read_arrays
 from harness.records.store import ARRAYS, AUDIT, LOG, RECORD, Store, StoredRun, read_record
 from harness.report.bundle.pack import pack
@@ -283,3 +285,30 @@ def test_record_as_json_keeps_its_value(stored: Path, invoke: Invoke) -> None:
     run = first(stored)
     result = invoke("show", str(run.path), "--format", "json")
     assert json.loads(result.stdout)["run_id"] == run.record.run_id
+
+
+UNKNOWN = {"task": "no-task", "dataset": "no-data", "model": "no-model", "backend": "no-backend"}
+
+
+@pytest.mark.parametrize("field", UNKNOWN)
+@pytest.mark.parametrize("position", ["first", "last"])
+def test_unknown_names_in_a_bundle_stop_before_the_first_run(
+    field: str, position: str, catalog: Catalog, tmp_path: Path
+) -> None:
+    sound = RunSpec(
+        task="toy-classify", dataset="toy-colors", model="toy-linear", backend="toy-numpy", seed=0, recipe=Recipe()
+    )
+    catalog.refs_for(sound)
+    specs = [sound, msgspec.structs.replace(sound, **{field: UNKNOWN[field]})]
+    with pytest.raises(UsageError, match=UNKNOWN[field]):
+        run_all(specs if position == "last" else specs[::-1], catalog, Store(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_run_that_cannot_be_read_does_not_block_a_comparison(stored: Path, invoke: Invoke) -> None:
+    damaged = next(run for run in Store(stored).load().runs if run.record.spec.seed == 2)
+    (damaged.path / RECORD).write_bytes(b"{")
+    for command in (("compare", "torch", "tensorflow"), ("bundle", "--output", "b.zip"), ("history", "--all")):
+        result = invoke(*command, "--results", str(stored))
+        assert result.exit_code == 0, result.output
+        assert f"{damaged.path / RECORD}: not a valid record" in result.stderr

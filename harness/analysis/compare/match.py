@@ -14,6 +14,7 @@ from harness.analysis.differences import IDENTITY, changes, described
 from harness.errors import RecordError, UsageError
 from harness.plugins.catalog import Catalog
 from harness.records import RunSpec, Success
+from harness.records.printing import note
 from harness.records.store import RECORD, Store, StoredRun, read_record
 
 
@@ -47,27 +48,22 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[Store
     `text` is the path of a results directory, of the directory of one run, of a baseline file or of a suite file
     (``.toml``), or a prefix or part of run ids in `results`. The planned runs of a suite are looked up in `results`.
     `catalog` is called only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a
-    record cannot be read.
+    record cannot be read. Other records in a directory that cannot be read are left out, with a warning.
     """
     path = Path(text)
     # Functions of os.path return False for names that are too long or contain null characters.
     if os.path.isfile(path / RECORD):  # noqa: PTH113
         return [StoredRun(path, read_record(path / RECORD))]
     if os.path.isdir(path):  # noqa: PTH112
-        loaded = Store(path).load()
-        if loaded.problems:
-            raise RecordError("; ".join(loaded.problems))
-        if not loaded.runs:
+        runs = _readable(path)
+        if not runs:
             raise UsageError(f"{path}: the directory contains no runs")
-        return loaded.runs
+        return runs
     if os.path.isfile(path):  # noqa: PTH113
         return _of_suite(path, results, catalog()) if path.suffix == ".toml" else baseline.load(path)
     if os.sep in text:
         raise UsageError(f"{path}: no results directory, run or baseline has this path; check its spelling")
-    loaded = Store(results).load()
-    if loaded.problems:
-        raise RecordError("; ".join(loaded.problems))
-    runs = loaded.runs
+    runs = _readable(results)
     exact = [run for run in runs if run.path.name == text]
     matching = exact or [run for run in runs if run.path.name.startswith(text)]
     matching = matching or [run for run in runs if text in run.path.name]
@@ -78,6 +74,19 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[Store
     return matching
 
 
+def _readable(results: Path) -> list[StoredRun]:
+    """Return the runs in a results directory, and print a warning for each record that cannot be read.
+
+    Raises `harness.RecordError` if none of the records can be read.
+    """
+    loaded = Store(results).load()
+    if loaded.problems and not loaded.runs:
+        raise RecordError("; ".join(loaded.problems))
+    for problem in loaded.problems:
+        note(f"{problem}; this run is left out")
+    return loaded.runs
+
+
 def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
     from harness.data.checkpoint import locate
     from harness.plan import suite
@@ -85,10 +94,7 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
 
     selections = [selection.resolved(locate) for selection in suite.load(path)]
     planned = {_device_independent_key(spec) for spec in expand_all(selections, catalog)}
-    loaded = Store(results).load()
-    if loaded.problems:
-        raise RecordError("; ".join(loaded.problems))
-    matching = [run for run in loaded.runs if _device_independent_key(run.record.spec) in planned]
+    matching = [run for run in _readable(results) if _device_independent_key(run.record.spec) in planned]
     if not matching:
         raise UsageError(f"{path}: none of its runs is in {results}; run them first: harness run --suite {path}")
     return matching
