@@ -48,7 +48,7 @@ def test_help_lists_commands_in_order(invoke: Invoke) -> None:
 def test_version_is_that_of_the_distribution(invoke: Invoke) -> None:
     from importlib.metadata import version
 
-    assert invoke("--version").stdout == f"harness {version('harness')}\n"
+    assert invoke("--version").stdout == f"harness {version('ml-harness')}\n"
 
 
 @pytest.mark.parametrize(
