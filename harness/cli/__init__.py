@@ -11,5 +11,13 @@ def main() -> None:
     streams.prepare()
     try:
         cli(prog_name="harness")
-    finally:
+    except OSError as error:  # from the output of --help and --version
+        from harness.cli.output import say
+
+        say(f"Error: cannot write to stdout: {error.strerror}")
         streams.finish()
+        raise SystemExit(1) from None
+    except SystemExit as end:
+        streams.finish()
+        streams.end_threads(end.code if isinstance(end.code, int) else 0)
+        raise

@@ -92,7 +92,7 @@ def clean_click_errors() -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        error.message = clean(error.message)
+        error.message = clean(error.message)  # type: ignore[misc]  # it is only annotated as final
         raise
 
 

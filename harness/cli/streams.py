@@ -1,4 +1,6 @@
-"""Standard streams that cannot end a command: closed ones are replaced, and errors of the last flush are ignored.
+"""Standard streams that cannot end a command, and threads that cannot keep it alive.
+
+Closed streams are replaced, and errors of the last flush are ignored.
 
 Only what harness prints goes to stdout. Descriptor 1 is another name of stderr in this process, so that text that a
 plugin or a library in C writes to it does not become part of a table or of JSON.
@@ -10,10 +12,13 @@ import contextlib
 import io
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, TextIO, cast
 
 if TYPE_CHECKING:
     import select
+
+THREADS_WAIT_S = 5.0
 
 
 def prepare() -> None:
@@ -39,6 +44,25 @@ def finish() -> None:
         except (OSError, ValueError):
             with contextlib.suppress(OSError, ValueError):
                 discard(stream.fileno())
+
+
+def end_threads(status: int) -> None:
+    """Wait for the threads that keep this process alive. End the process if they have not ended after `THREADS_WAIT_S`.
+
+    Only plugins start such threads.
+    """
+    import threading
+
+    end = time.monotonic() + THREADS_WAIT_S
+    for thread in threading.enumerate():
+        if thread is threading.current_thread() or thread.daemon:
+            continue
+        thread.join(max(0.0, end - time.monotonic()))
+        if thread.is_alive():
+            from harness.plugins.containment import end_process, report
+
+            report(f"the thread {thread.name!r}, which a plugin has started, does not end; it is ended now")
+            end_process(status)
 
 
 def discard(fd: int) -> None:

@@ -185,8 +185,10 @@ def _entries(archive: Path, name: str) -> Iterator[Iterator[Entry]]:
                 yield _zip_entries(zipped)
     elif _TAR.search(name):
         limit = _limit(archive) + _TAR_OVERHEAD_BYTES
-        with _decompressed(archive) as file, tarfile.open(fileobj=_Bounded(file, limit), mode="r:") as tar:
-            yield _tar_entries(tar)
+        with _decompressed(archive) as content:
+            bounded = cast("IO[bytes]", _Bounded(content, limit))
+            with tarfile.open(fileobj=bounded, mode="r:") as tar:
+                yield _tar_entries(tar)
     elif name.lower().endswith(".gz"):
         yield iter([(name[:-3], "file", lambda: cast("IO[bytes]", gzip.GzipFile(archive)))])
     else:

@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -50,6 +50,9 @@ DEFAULT_ENVIRONMENT = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 ``cuda:N`` is the same GPU in every framework and in NVML."""
 TERM_WAIT_S = 5.0
 """Time between SIGTERM and SIGKILL when a process group is ended, in seconds."""
+EXIT_WAIT_S = 20.0
+"""Time between the result of a child and its exit, in seconds, after which its process group is ended. A thread that a
+plugin has started can keep a process alive forever."""
 KILL_WAIT_S = 30.0
 """Time to wait for the end of a process after SIGKILL, which a process that is blocked in the kernel delays, in
 seconds."""
@@ -130,6 +133,9 @@ def call_in_child(
         elif on_event is not None:
             on_event(event)
 
+    def is_complete() -> bool:
+        return answer is not None
+
     def notes() -> list[str]:
         return [f"{limit.dropped} events were dropped, because there were too many"] if limit.dropped else []
 
@@ -147,6 +153,7 @@ def call_in_child(
             log=log,
             timeout_s=timeout_s,
             on_line=on_line,
+            is_complete=is_complete,
             notes=notes,
             environment=environment,
             lifeline=lifeline,
@@ -221,13 +228,15 @@ def run_process(
     timeout_s: float,
     on_line: Callable[[bytes], None],
     environment: Mapping[str, str],
+    is_complete: Callable[[], bool] = lambda: False,
     notes: Callable[[], list[str]] = list,
     lifeline: io.FileIO | None = None,
 ) -> Ended:
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
     CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
-    `notes` returns the lines to add to the log at the end.
+    When `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to end; it is then ended as if it had exited
+    with status 0. `notes` returns the lines to add to the log at the end.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -255,8 +264,8 @@ def run_process(
                 try:
                     channel.close()
                     output.close()
-                    in_time = _listen(process, readers, start + timeout_s)
-                    status = process.wait() if in_time else end_group(process)
+                    heard = _listen(process, readers, start + timeout_s, is_complete)
+                    status = process.wait() if heard == "ended" else end_group(process)
                 finally:
                     end_group(process)
         finally:
@@ -264,7 +273,10 @@ def run_process(
             seconds, printed_last = time.monotonic() - start, kept.last(failures.LOG_TAIL_BYTES)
             for note in notes():
                 kept.note(note)
-        return Ended(status, not in_time, seconds, printed_last, lines.too_long)
+        if heard == "lingers":
+            kept.note(f"the process was ended because it had not ended {EXIT_WAIT_S:g} s after its result")
+            status = 0
+        return Ended(status, heard == "timeout", seconds, printed_last, lines.too_long)
 
 
 @contextlib.contextmanager
@@ -308,8 +320,11 @@ Readers = Mapping[int, Callable[[bytes], None]]
 """Functions that receive what is read, by file descriptor."""
 
 
-def _listen(process: subprocess.Popen[bytes], readers: Readers, deadline: float) -> bool:
-    """Read until the process ends (return True) or the deadline passes (return False)."""
+def _listen(
+    process: subprocess.Popen[bytes], readers: Readers, deadline: float, is_complete: Callable[[], bool]
+) -> Literal["ended", "timeout", "lingers"]:
+    """Read until the process ends, the deadline passes, or the process has been complete for `EXIT_WAIT_S`."""
+    at_deadline: Literal["timeout", "lingers"] = "timeout"
     with selectors.DefaultSelector() as selector, _exit_signal(process) as exit_fd:
         for fd in readers:
             selector.register(fd, selectors.EVENT_READ)
@@ -326,8 +341,10 @@ def _listen(process: subprocess.Popen[bytes], readers: Readers, deadline: float)
                 if open_ and (fd in ready or ended) and _read(fd, feed, _MAX_PIPE_BYTES if ended else 1):
                     selector.unregister(fd)
             if ended:
-                return True
-        return False
+                return "ended"
+            if at_deadline == "timeout" and is_complete() and time.monotonic() + EXIT_WAIT_S < deadline:
+                at_deadline, deadline = "lingers", time.monotonic() + EXIT_WAIT_S
+        return at_deadline
 
 
 def _read(fd: int, feed: Callable[[bytes], None], unread: int) -> bool:

@@ -21,7 +21,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.pending = False
-        """Whether a signal has arrived that did not raise KeyboardInterrupt."""
+        """True if a signal has arrived that did not raise KeyboardInterrupt."""
         self._allowed = False
         self._handled: list[signal.Signals] = []
 

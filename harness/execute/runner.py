@@ -80,7 +80,7 @@ class Guarded(Listener):
             return
         try:
             getattr(self._listener, method)(*arguments)
-        except Exception:  # the output may be any stream, and rich raises exceptions of its own
+        except Exception:  # the output may be any stream, and rich raises further exceptions
             self._listener = None
 
 

@@ -43,6 +43,11 @@ def refuse_exit(*, whole_process: bool = False) -> None:
     os._exit = refuse
 
 
+def end_process(status: int) -> NoReturn:
+    """End the process with `os._exit`, even if it is refused to plugins."""
+    _exit(status)
+
+
 @contextmanager
 def contained(*, stdout_to_stderr: bool) -> Iterator[list[str]]:
     """Run a plugin's code, and then restore the current directory and the standard streams of this process.

@@ -39,7 +39,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     if objects:
         raise TypeError(f"the arrays {objects} contain objects, which cannot be saved without pickling")
     with replacing(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub adds a parameter of newer versions
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -115,7 +115,7 @@ def _array(content: bytes) -> NDArray[Any]:
         raise ValueError("objects are not unpickled (allow_pickle=False)")
     if min(shape, default=0) < 0:
         raise ValueError(f"an array has the shape {shape}")
-    if not dtype.itemsize and math.prod(shape):
+    if not dtype.itemsize and math.prod(map(int, shape)):
         raise ValueError("an array has elements without a size")
     # The array refers to the content and allocates nothing, so a header that declares more than there is raises.
     return np.ndarray(shape, dtype, content, start, order="F" if by_columns else "C")

@@ -91,6 +91,13 @@ def _problem(record: RunRecord, arrays: Arrays) -> str:
             return f"it contains {present}, but not {missing}"
         if one in arrays and arrays[one].shape[:1] != arrays[other].shape[:1]:
             return f"{one} is {_shown(arrays[one])}, but {other} is {_shown(arrays[other])}"
+    if "inference_window_s" in arrays and record.outcome.latency.batch_size < 1:
+        return f"the batch size of the record is {record.outcome.latency.batch_size}"
+    if "train_batch_size" in arrays and arrays["train_batch_size"] < 1:
+        return f"train_batch_size is {arrays['train_batch_size']}"
+    for name in ("train_window_steps", "sampling_window_steps", "inference_window_batches"):
+        if name in arrays and not (arrays[name] > 0).all():
+            return f"{name} contains numbers that are not positive"
     for name in ("train_window_s", "sampling_window_s", "inference_window_s"):
         if name in arrays and not (arrays[name] > 0).all():
             return f"{name} contains durations that are not positive"

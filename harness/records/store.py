@@ -22,6 +22,7 @@ from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.records import SCHEMA_VERSION, RunRecord, RunSpec
 from harness.records import scratch as scratches
 from harness.records.files import replacing
+from harness.records.plausible import problem
 from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored
 
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
@@ -106,7 +107,7 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
                 f"version {version}; upgrade harness"
             )
         if version == SCHEMA_VERSION:
-            return msgspec.json.decode(data, type=RunRecord)
+            return _plausible(msgspec.json.decode(data, type=RunRecord))
         raw = msgspec.json.decode(data)
         for step in range(version, SCHEMA_VERSION):
             if step not in MIGRATIONS:
@@ -114,7 +115,7 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
                     f"{path}: unknown schema version {version}; harness reads versions 1 to {SCHEMA_VERSION}"
                 )
             raw = MIGRATIONS[step](raw)
-        return msgspec.convert(raw, RunRecord)
+        return _plausible(msgspec.convert(raw, RunRecord))
     except (
         ValueError,
         RecursionError,
@@ -122,6 +123,14 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
         TypeError,
     ) as error:  # migrating a damaged record raises the last two
         raise RecordError(f"{path}: not a valid record: {error}") from None
+
+
+def _plausible(record: RunRecord) -> RunRecord:
+    """Return a record whose values a run can have. Raises ValueError for any other record."""
+    reason = problem(record)
+    if reason:
+        raise ValueError(reason)
+    return record
 
 
 def write_json(path: Path, value: object) -> None:

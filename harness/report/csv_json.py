@@ -2,8 +2,8 @@
 
 The CSV file has a header with the column names and one line for each row. The column ``<name>_ci95`` contains the
 half-width of an interval. Missing values are empty fields. Strings that a spreadsheet would interpret as formulas are
-prefixed with an apostrophe. Control characters, including line breaks, are replaced by spaces, so that every row is one
-line for every reader.
+prefixed with an apostrophe. Control characters are replaced by spaces, except for tabs and line breaks, which are
+quoted.
 
 The JSON file contains an object with
 
@@ -16,26 +16,23 @@ The JSON file contains an object with
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import unicodedata
+import re
 
 from harness.analysis.table import Cell, Column, Table
 from harness.records.printing import escape_json
 
 JSON_SCHEMA_VERSION = 1
-_BREAKING = {"Cc", "Zl", "Zp"}
-"""Unicode categories of control characters, line separators and paragraph separators."""
-_INVISIBLE = " \u00a0\u00ad\u200b\u200c\u200d\u2060\ufeff"
-"""Spaces and characters without a shape, which may precede a formula."""
+_CONTROLS = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
+_FORMULA = re.compile(
+    "[\\s\\u00ad\\u200b-\\u200f\\u2060\\ufeff]*[=+\\-@\\uff1d\\uff0b\\uff0d\\uff20\\ufe62\\ufe63\\ufe66\\ufe6b]"
+)
+"""Start of a formula: a sign in one of its forms, after spaces and characters without a shape."""
 
 
 def csv_text(table: Table) -> str:
     """Return the table as CSV."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([name for column in table.columns for name in _names(column)])
+    lines = [_line([name for column in table.columns for name in _names(column)])]
     for row in table.rows:
         fields = []
         for column in table.columns:
@@ -44,8 +41,8 @@ def csv_text(table: Table) -> str:
                 fields.append(_no_formula(cell.shown))
             else:
                 fields += [cell.shown, cell.shown_ci95][: len(_names(column))]
-        writer.writerow(fields)
-    return out.getvalue()
+        lines.append(_line(fields))
+    return "".join(lines)
 
 
 def json_text(table: Table) -> str:
@@ -69,6 +66,12 @@ def json_text(table: Table) -> str:
     return escape_json(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
+def _line(fields: list[str]) -> str:
+    """Return a line with a field for each string. `csv.writer` does not quote carriage returns, which end lines too."""
+    quoted = ('"' + field.replace('"', '""') + '"' if re.search('[,"\t\r\n]', field) else field for field in fields)
+    return ",".join(quoted) + "\n"
+
+
 def _names(column: Column) -> list[str]:
     return [column.name, f"{column.name}_ci95"] if column.kind == "number" else [column.name]
 
@@ -80,10 +83,9 @@ def _values(cell: Cell) -> tuple[str | int | float | None, float | None]:
 
 
 def _no_formula(text: str) -> str:
-    """Return the text as one line that no spreadsheet interprets as a formula.
+    """Return the text without control characters, so that no spreadsheet interprets it as a formula.
 
     Signs are also recognized in their full-width forms, which some spreadsheets accept, and after invisible characters.
     """
-    text = "".join(" " if unicodedata.category(character) in _BREAKING else character for character in text)
-    start = text.strip().lstrip(_INVISIBLE)
-    return f"'{text}" if unicodedata.normalize("NFKC", start[:1]).startswith(("=", "+", "-", "@")) else text
+    text = _CONTROLS.sub(" ", text)
+    return f"'{text}" if _FORMULA.match(text) else text

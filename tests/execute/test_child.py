@@ -499,6 +499,10 @@ KINDS = {
         "roofline.measure('toy-hang', catalog, device=catalog.backend('toy-numpy').devices()[0], precision='fp32', "
         "threads=1, environment=collect())"
     ),
+    "harness.execute.trial:load_each": (
+        "call_in_child(trial.load_each, trial.TrialJob(plugins=(FAULTS_REF,), path=tuple(sys.path), "
+        "arguments=('child_main.py', 'harness.execute.trial:load_each')), timeout_s=600, environment={})"
+    ),
     "harness.testing.check:check_rules": "check(Subject('model', 'toy'), catalog)",
 }
 """Code that calls each function that runs in a child process, by the function's name."""
@@ -532,6 +536,8 @@ from harness.checks.audit.replay import replay
 from harness.checks.evaluate import evaluate
 from harness.checks.latency.measure import measure, settings
 from harness.checks.parity.check import gather
+from harness.execute import trial
+from harness.execute.child import call_in_child
 from harness.execute.devices import probe
 from harness.execute.runner import run_all
 from harness.measure.environment import collect

@@ -88,7 +88,7 @@ STREAMS = {
     "stdout into head": "set -o pipefail; $RUN 2>/dev/null | head -1",
     "stdout into nothing": "set -o pipefail; $RUN 2>/dev/null | true",
     "both into nothing": "set -o pipefail; $RUN 2>&1 | true",
-    "stderr that nobody reads": "mkfifo pipe; (exec 3<pipe; sleep 20) & $RUN 2>pipe; status=$?; kill %1; exit $status",
+    "stderr that is not read": "mkfifo pipe; (exec 3<pipe; sleep 20) & $RUN 2>pipe; status=$?; kill %1; exit $status",
 }
 
 
@@ -109,6 +109,12 @@ def test_failed_run_with_full_streams_still_fails(command_line: CommandLine) -> 
 
 def test_usage_error_on_a_full_stderr_keeps_its_status(command_line: CommandLine) -> None:
     assert command_line.shell("$HARNESS run --task toy-unknown 2>/dev/full").returncode == 2
+
+
+@pytest.mark.parametrize("command", ["--help", "run --help", "list", "plugin list --format json"])
+def test_full_stdout_is_an_error_without_a_traceback(command: str, command_line: CommandLine) -> None:
+    done = command_line.shell(f"$HARNESS {command} >/dev/full")
+    assert (done.returncode, done.stderr.lower()) == (1, "error: cannot write to stdout: no space left on device\n")
 
 
 def test_two_plans_in_one_directory_save_all_runs(command_line: CommandLine) -> None:

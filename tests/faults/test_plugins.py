@@ -169,6 +169,17 @@ def test_plugin_that_exits_at_the_end_does_not_change_the_status(command_line: C
     assert done.returncode == 1
 
 
+def test_thread_of_a_plugin_does_not_keep_the_process_alive(command_line: CommandLine) -> None:
+    hook = (
+        "import threading, time; threading.Thread(target=time.sleep, args=(60,), name='forever', daemon=False).start()"
+    )
+    path = write(command_line.folder, "stays", INTRUSIVE.format(at_import="", in_hook=hook))
+    done = command_line.shell(f"$RUN --plugin {path}")
+    assert done.returncode == 0, done.stderr
+    assert "the thread 'forever', which a plugin has started, does not end" in done.stderr
+    assert [type(record.outcome) for record in command_line.stored()] == [Success]
+
+
 SLOW = """
 import harness, time
 received = []

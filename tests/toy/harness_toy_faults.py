@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -156,7 +157,7 @@ def much_output() -> None:
 
 
 def holding_daemon() -> None:
-    """Start a process in a session of its own that holds the channel and the log open, and write its process ID."""
+    """Start a process in a separate session that holds the channel and the log open, and write its process ID."""
     _start_daemon("import time; time.sleep(3600)")
 
 
@@ -199,6 +200,11 @@ def leave_streams() -> None:
 
 def raise_interrupt() -> None:
     raise KeyboardInterrupt
+
+
+def leave_thread() -> None:
+    """Start a thread that keeps the process alive after its result."""
+    threading.Thread(target=time.sleep, args=(3600,)).start()
 
 
 def _results() -> Path:
@@ -303,6 +309,7 @@ FAULTS = {
     "toy-exhaust-memory": exhaust_memory,
     "toy-exhaust-files": exhaust_files,
     "toy-fork-and-continue": fork_and_continue,
+    "toy-leave-thread": leave_thread,
     "toy-leave-streams": leave_streams,
     "toy-raise-interrupt": raise_interrupt,
     "toy-remove-results": remove_results,

@@ -123,7 +123,7 @@ def curves(panel: Panel) -> Points:
     most = min(MAX_EPOCHS, MAX_POINTS // max(1, len(runs)))
     for label, row, run in runs:
         epochs = success(run.record).curves
-        step = -(-len(epochs) // most)
+        step = max(1, -(-len(epochs) // most))
         for epoch in [*epochs[:-1:step], *epochs[-1:]]:
             score = epoch.validation.get(panel.metric)
             if score is not None:

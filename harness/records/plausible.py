@@ -1,0 +1,88 @@
+"""Validation of the values of a record, beyond their types.
+
+Reports compute with the values of records, which may be damaged or come from untrusted sources. A value that no run can
+have, such as a matrix that is not square, is found here and not in a report.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from harness.records import DataInfo, RunRecord, Success
+
+LEAST, MOST = 1e-100, 1e100
+"""Smallest and largest absolute value of a floating-point number other than 0. Squares and ratios of such numbers are
+finite."""
+MAX_OUTPUTS = 10**6
+"""Maximum number of classes or regression targets."""
+
+
+def problem(record: RunRecord) -> str:
+    """Return the reason why no run can have this record; empty if there is none."""
+    for number in _numbers(record):
+        if type(number) is float and number and not LEAST <= abs(number) <= MOST:
+            return f"the number {number} is out of range"
+    if record.provenance.data is not None:
+        reason = _of_data(record.provenance.data)
+        if reason:
+            return reason
+    return _of_success(record.outcome) if isinstance(record.outcome, Success) else ""
+
+
+def _numbers(record: RunRecord) -> list[Any]:
+    """Return the numbers with which reports compute. Some elements are None or strings.
+
+    They are listed here because inspecting all values of a record would take half as long as decoding it.
+    """
+    numbers: list[Any] = [record.wall_s, *(mark.error for mark in record.parity)]
+    structs: list[msgspec.Struct | None] = [record.roofline]
+    data, outcome = record.provenance.data, record.outcome
+    if data is not None:
+        numbers += [*data.target_mean, *data.target_scale]
+    if isinstance(outcome, Success):
+        scores, speed, energy = outcome.scores, outcome.speed, outcome.energy
+        numbers += [*scores.test.values(), *scores.validation.values(), *(scores.reference or {}).values()]
+        numbers += [end for ends in scores.intervals.values() for end in ends]
+        numbers += [value for one in scores.per_class for value in (one.precision, one.recall, one.f1, one.roc_auc)]
+        numbers += [value for one in scores.per_target for value in one.scores.values()]
+        numbers += [one.score for one in scores.slices]
+        for epoch in outcome.curves:
+            numbers += (epoch.train_s, epoch.train_loss, *epoch.validation.values())
+        numbers += outcome.phases_s.values()
+        structs += [speed, speed.train, speed.inference, outcome.latency, outcome.model, outcome.evidence]
+        structs += [energy.cpu, energy.gpu, outcome.time_to_target]
+    for struct in structs:
+        numbers += () if struct is None else msgspec.structs.astuple(struct)
+    return numbers
+
+
+def _of_data(info: DataInfo) -> str:
+    if not 1 <= info.outputs <= MAX_OUTPUTS:
+        return f"the data have {info.outputs} outputs"
+    for field in ("label_names", "target_mean", "target_scale"):
+        if len(getattr(info, field)) not in (0, info.outputs):
+            return f"the data have {len(getattr(info, field))} {field} for {info.outputs} outputs"
+    for name, form in info.inputs.items():
+        if any(size < 0 for size in form.shape) or math.prod(form.shape) > 2**40:
+            return f"the input {name!r} has the shape {form.shape}"
+    return ""
+
+
+def _of_success(outcome: Success) -> str:
+    confusion = outcome.scores.confusion
+    if any(len(row) != len(confusion) for row in confusion):
+        return "the confusion matrix is not square"
+    if any(row and min(row) < 0 for row in confusion):
+        return "the confusion matrix contains negative counts"
+    counts = {
+        "samples": outcome.latency.samples,
+        "parameters": outcome.model.parameters,
+        "examples": min(outcome.examples.values(), default=0),
+        "windows": min(outcome.speed.inference.windows, outcome.speed.inference.warmup_windows),
+    }
+    if outcome.speed.train is not None:
+        counts["training windows"] = min(outcome.speed.train.windows, outcome.speed.train.warmup_windows)
+    return next((f"the number of {name} is too small" for name, count in counts.items() if count < 0), "")
