@@ -185,6 +185,29 @@ def test_samples_faster_windows_with_fitting_figures_are_noticed(run: StoredRun,
     assert failed(run, toy_catalog, forged) == {"the measurement followed the protocol"}
 
 
+@pytest.mark.parametrize(
+    ("protocol", "problem"),
+    [
+        ({"throughput_budget_s": 60.0, "min_steady_s": 30.0, "window_s": 0.001}, "inference stopped after"),
+        ({"throughput_budget_s": 60.0, "min_steady_s": 30.0, "window_s": 0.001}, "training stopped after"),
+        ({"latency_batches": 10_000, "latency_budget_s": 60.0}, "the latency measurement stopped after"),
+        ({"throughput_budget_s": 60.0, "latency_batches": 20, "latency_budget_s": 60.0}, "the latency measurement"),
+    ],
+)
+def test_samples_fewer_than_the_protocol_requires_are_noticed(
+    protocol: dict[str, Any], problem: str, run: StoredRun, toy_catalog: Catalog
+) -> None:
+    """Slow windows or batches could be removed from the samples, and all figures recomputed from the others."""
+    rewrite(run, lambda arrays: arrays.update(latencies_s=arrays["latencies_s"][:50]))
+    spec = msgspec.structs.replace(
+        run.record.spec, protocol=msgspec.structs.replace(run.record.spec.protocol, **protocol)
+    )
+    subject = Subject(StoredRun(run.path, msgspec.structs.replace(run.record, spec=spec)), toy_catalog)
+    (check,) = (check for check in from_record.CHECKS if check.name == "the measurement followed the protocol")
+    finding = check.finding(subject)
+    assert (finding.passed, problem in finding.detail) == (False, True), finding.detail
+
+
 def test_samples_other_predictions_with_fitting_scores_are_noticed_by_saved_weights(
     run: StoredRun, toy_catalog: Catalog
 ) -> None:
