@@ -15,6 +15,7 @@ from toy_plugin import TOY_REF, install_toy
 
 from harness.checks.audit import from_record, replay
 from harness.checks.audit.check import Subject
+from harness.checks.audit.finding import Finding
 from harness.execute.runner import thread_environment
 from harness.measure.steady import Window, summary, suspicions
 from harness.plugins import load
@@ -265,3 +266,43 @@ def test_samples_other_targets_are_noticed_in_the_data(run: StoredRun, toy_catal
     (check,) = (check for check in replay.CHECKS if check.name == "the stored targets are those of the data")
     with replay.opened(run.record, toy_catalog.refs_for(run.record.spec)) as repeated:
         assert check.finding(Subject(run, toy_catalog), repeated).passed is False
+
+
+def found(name: str, record: RunRecord, run: StoredRun, catalog: Catalog, *others: RunRecord) -> Finding:
+    """Return the finding of one check. `others` are the records of other runs in the results directory."""
+    stored = [StoredRun(run.path.parent / other.run_id, other) for other in others]
+    (check,) = (check for check in from_record.CHECKS if check.name == name)
+    return check.finding(Subject(StoredRun(run.path, record), catalog, stored))
+
+
+def test_record_made_to_look_old_does_not_pass_what_old_records_lack(run: StoredRun, toy_catalog: Catalog) -> None:
+    name = "intervals, scores by target and the meaning of the metrics follow from the predictions"
+    outcome = run.record.outcome
+    assert isinstance(outcome, Success)
+    old = msgspec.structs.replace(
+        outcome,
+        speed=msgspec.structs.replace(outcome.speed, by_steps=None),
+        scores=msgspec.structs.replace(outcome.scores, metrics={}, intervals={"accuracy": (0.87, 0.88)}),
+    )
+    forged = msgspec.structs.replace(run.record, outcome=old)
+    assert found(name, run.record, run, toy_catalog).passed is True
+    assert found(name, forged, run, toy_catalog).passed is None
+
+
+def test_repeat_that_is_a_copy_is_noticed(run: StoredRun, toy_catalog: Catalog) -> None:
+    name = "repeats started from the same weights and data, and are not copies"
+    copy = msgspec.structs.replace(
+        run.record, run_id=f"{run.record.run_id[:-1]}2", repeat=2, started_at="2026-01-01T00:00:00Z"
+    )
+    assert found(name, run.record, run, toy_catalog, copy).passed is False
+    assert isinstance(copy.outcome, Success)
+    assert copy.outcome.evidence
+    evidence = msgspec.structs.replace(copy.outcome.evidence, arrays_digest="0" * 64)
+    genuine = msgspec.structs.replace(copy, outcome=msgspec.structs.replace(copy.outcome, evidence=evidence))
+    assert found(name, run.record, run, toy_catalog, genuine).passed is True
+
+
+def test_record_without_plugins_is_noticed(run: StoredRun, toy_catalog: Catalog) -> None:
+    provenance = msgspec.structs.replace(run.record.provenance, plugins=[])
+    forged = msgspec.structs.replace(run.record, provenance=provenance)
+    assert found("the plugins are the installed ones", forged, run, toy_catalog).passed is False
