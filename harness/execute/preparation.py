@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from harness import plugins
-from harness.errors import DataError, PluginError, UnsupportedError
+from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
 from harness.interfaces import (
     Backend,
     Batch,
@@ -30,6 +30,7 @@ from harness.interfaces import (
     Task,
 )
 from harness.plugins.catalog import Catalog
+from harness.plugins.failures import described_with_place
 from harness.records import PluginRef, RunSpec
 
 
@@ -193,7 +194,7 @@ def _prepared(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
 
     raw = _loaded(dataset, spec)
     check_raw(raw, task.objective)
-    data = writable(task.prepare(read_only_raw(raw), msgspec.convert(spec.task_options, task.Options)))
+    data = writable(_by_task(task, read_only_raw(raw), spec))
     check(data)
     info = msgspec.structs.replace(
         data.info,
@@ -201,6 +202,22 @@ def _prepared(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
         warnings=tuple(dict.fromkeys((*raw.warnings, *data.info.warnings, *suspicions(data)))),
     )
     return dataclasses.replace(data, info=info, digest=dataset_digest(data))
+
+
+def _by_task(task: Task, raw: RawData, spec: RunSpec) -> PreparedData:
+    """Let the task prepare the data. Raises `harness.PluginError`, which names the task, for a mistake in the task."""
+    try:
+        data = task.prepare(raw, msgspec.convert(spec.task_options, task.Options))
+    except (HarnessError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        advice = "; copy the arrays before changing them" if "read-only" in str(error) else ""
+        raise PluginError(
+            f"the task {task.name!r} failed to prepare the data: {described_with_place(error)}{advice}"
+        ) from error
+    if not isinstance(data, PreparedData):
+        raise PluginError(f"the task {task.name!r} returned {type(data).__name__} instead of PreparedData")
+    return data
 
 
 def _loaded(dataset: Dataset, spec: RunSpec) -> RawData:
