@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from harness.analysis.metrics import BY_NAME, fitted_in_one_call, success
+from harness.measure.quality.call import ROUNDING, shown_bounds
 from harness.records import RunRecord
 
 FACTOR = 2.0
@@ -53,10 +54,28 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
     """Yield the contradictions in the figures of a successful run."""
     values = {name: metric.value(record) for name, metric in BY_NAME.items()}
     batches = batches_of(record)
+    yield from _outside_bounds(record, values)
     yield from of_values(values, batches)
     yield from _first_step(record, values, batches)
     yield from _training_time(record, values, batches)
     yield from _host_memory(record)
+
+
+def _outside_bounds(record: RunRecord, values: Values) -> Iterator[RunFlag]:
+    """Yield a flag for each cost that is negative, rate or duration of zero, and score outside its recorded bounds."""
+    for name, value in values.items():
+        never_zero = name.endswith("_samples_per_s") or name.startswith("latency_")
+        if value is not None and (value < 0 or (value == 0 and never_zero)):
+            kind = "negative value" if value < 0 else "value of zero"
+            yield RunFlag((name,), kind, f"{value:.4g} {BY_NAME[name].unit} cannot be measured")
+    scores = success(record).scores
+    for name, info in scores.metrics.items():
+        value, (low, high) = scores.test.get(name), info.bounds
+        if value is not None and (
+            (low is not None and value < low - ROUNDING) or (high is not None and value > high + ROUNDING)
+        ):
+            detail = f"{name} is {value:.4g}, but its values are {shown_bounds(info.bounds)}"
+            yield RunFlag(("quality",), f"{name} outside its bounds", detail)
 
 
 def batches_of(record: RunRecord) -> Batches:

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from harness.checks.audit.finding import Finding
 
 
+CONSISTENT = (
+    "An audit shows that a record is consistent, not that it is genuine. It repeats only the first training steps,\n"
+    "and predictions only if the weights were saved. Timings cannot be repeated; confirm them with `harness reproduce`."
+)
+
+
 @click.command(short_help="Audit a run: check its results against its raw data.")
 @options.plugins
 @click.argument("run")
@@ -65,4 +71,4 @@ def render(findings: list[Finding]) -> str:
     rows = [[labels[finding.passed], finding.check, finding.detail] for finding in findings]
     checks = tabulate(rows, headers=["", "check", "detail"], tablefmt="simple", maxcolwidths=[None, 40, 60])
     limits = tabulate(list(UNCHECKABLE.items()), tablefmt="plain", maxcolwidths=[None, 72])
-    return f"{checks}\n\nFields that no audit can check completely:\n\n{limits}"
+    return f"{checks}\n\nFields that no audit can check completely:\n\n{limits}\n\n{CONSISTENT}"

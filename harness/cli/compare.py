@@ -101,7 +101,7 @@ def compare(
             state = "not checked: " * (result.state == "not checked")
             parts = filter(None, [label, result.gate.text, result.name, state + result.reason])
             echo(": ".join(parts), err=True)
-    for text in _too_noisy(gates, compared):
+    for text in (*_wrong_signs(gates, compared), *_too_noisy(gates, compared)):
         echo(f"Warning: {text}", err=True)
     if failed:
         raise click.exceptions.Exit(1)
@@ -191,6 +191,18 @@ def _flags(runs: Sequence[StoredRun]) -> list[str]:
             counts[metric, kind] = counts.get((metric, kind), 0) + 1
     return [
         f"{metric} is flagged for {kind} in {n} of {len(runs)} runs" for (metric, kind), n in sorted(counts.items())
+    ]
+
+
+def _wrong_signs(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
+    """Return a line for each metric whose bounds limit only improvements, which is rarely intended."""
+    better = {c.metric: c.higher_is_better for pair in compared for c in pair.comparisons}
+    return [
+        f"{gate.text} limits only improvements, because {'higher' if better[gate.metric] else 'lower'} values of "
+        f"{gate.metric} are better; write {'-' if gate.bound > 0 else '+'} to limit how much worse they may become"
+        for gate in gates
+        if better.get(gate.metric) is not None
+        and all((one.bound > 0) == better[gate.metric] for one in gates if one.metric == gate.metric)
     ]
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,13 +45,20 @@ def writable(data: PreparedData) -> PreparedData:
 
 
 class Unchanged:
-    """Digests of the prepared arrays in memory, to check at the end of a run that no plugin changed them."""
+    """Digests of the prepared arrays in memory and their description, to check at the end of a run that no plugin
+    changed them."""
 
     def __init__(self, data: PreparedData) -> None:
         self._digests = dict(_digests(data))
+        self._info = msgspec.json.encode(data.info)
 
     def check(self, data: PreparedData, backend: str) -> None:
-        """Raise `harness.PluginError` if an array has changed."""
+        """Raise `harness.PluginError` if an array or the description has changed."""
+        if msgspec.json.encode(data.info) != self._info:
+            raise PluginError(
+                "the description of the data (DataInfo) changed during the run, so its results are not valid; the "
+                f"model, the task and backend {backend!r} must copy it before changing it"
+            )
         for name, current in _digests(data):
             if current != self._digests[name]:
                 raise PluginError(

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from harness import plugins
-from harness.errors import DataError, PluginError, UnsupportedError
+from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
 from harness.interfaces import (
     Backend,
     Batch,
@@ -30,6 +30,7 @@ from harness.interfaces import (
     Task,
 )
 from harness.plugins.catalog import Catalog
+from harness.plugins.failures import described_with_place
 from harness.records import PluginRef, RunSpec
 
 
@@ -200,7 +201,7 @@ def load_and_prepare(
 
     raw = _loaded(dataset, dataset_options)
     check_raw(raw, task.objective)
-    data = writable(task.prepare(read_only_raw(raw), msgspec.convert(task_options, task.Options)))
+    data = writable(_by_task(task, read_only_raw(raw), task_options))
     check(data)
     info = msgspec.structs.replace(
         data.info,
@@ -209,6 +210,22 @@ def load_and_prepare(
     )
     data = dataclasses.replace(data, info=info, digest=dataset_digest(data))
     return raw, dataclasses.replace(data, info=described(data))
+
+
+def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:
+    """Let the task prepare the data. Raises `harness.PluginError`, which names the task, for a mistake in the task."""
+    try:
+        data = task.prepare(raw, msgspec.convert(options, task.Options))
+    except (HarnessError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        advice = "; copy the arrays before changing them" if "read-only" in str(error) else ""
+        raise PluginError(
+            f"the task {task.name!r} failed to prepare the data: {described_with_place(error)}{advice}"
+        ) from error
+    if not isinstance(data, PreparedData):
+        raise PluginError(f"the task {task.name!r} returned {type(data).__name__} instead of PreparedData")
+    return data
 
 
 def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:

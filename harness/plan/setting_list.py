@@ -38,7 +38,8 @@ def settings_of(
     """Return the settings by section.
 
     With a task, the defaults are those of its runs with `dataset` and `model`, or with the task's default ones.
-    Otherwise, the sections of all tasks, models and kinds of user files are returned, or of `model` only.
+    Otherwise, the sections of all tasks, models, datasets with options and kinds of user files are returned, or of
+    `model` only. Datasets with the same options share a section.
 
     Raises `harness.UnknownNameError` for an unknown name.
     """
@@ -54,8 +55,17 @@ def settings_of(
         "protocol": _settings("protocol", Protocol),
         **{f"task {each.name}": _settings("task", each.Options) for each in tasks},
         **{f"dataset from {kind} files": _settings("dataset", options) for kind, options in kinds.items()},
+        **({} if model is not None else _of_datasets(catalog)),
         **{f"model {each.name}": _settings("model", each.Config) for each in models},
     }
+
+
+def _of_datasets(catalog: Catalog) -> dict[str, list[Setting]]:
+    names: dict[type[Struct], list[str]] = {}
+    for name, provided in sorted(catalog.datasets.items()):
+        if provided.value.Options.__struct_fields__:
+            names.setdefault(provided.value.Options, []).append(name)
+    return {f"dataset {', '.join(alike)}": _settings("dataset", options) for options, alike in names.items()}
 
 
 def _of_selection(catalog: Catalog, task: str, dataset: str | None, model: str | None) -> dict[str, list[Setting]]:

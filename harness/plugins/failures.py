@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.plugins.requirements import DISTRIBUTION, install_command
 from harness.records import PluginRef
 
+FORMER = "harness"
+"""Name under which records of older versions list the distribution `DISTRIBUTION`."""
+_NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
+"""Name of a distribution (PEP 508)."""
 _ABSTRACT = re.compile(r"Can't instantiate abstract class (?P<name>\w+) .*abstract (?P<methods>methods? .+)")
 
 
@@ -48,8 +53,12 @@ def _how_to_load(ref: PluginRef) -> str:
         return f"pass --plugin {ref.value} or another path of the file, or list it in HARNESS_PLUGINS"
     if ref.distribution == "module":
         return f"pass --plugin {ref.value}, or list it in HARNESS_PLUGINS"
+    if ref.distribution in (DISTRIBUTION, FORMER):
+        return f"remove it from HARNESS_DISABLE_PLUGINS, or install it again: {install_command(DISTRIBUTION)}"
+    if not _NAME.fullmatch(ref.distribution):  # the record may come from someone else
+        return f"install the distribution that contains {ref.value!r}"
     named = f", and pass --plugin {ref.value}" if ref.name == ref.value else ""
-    return f"run: pip install {ref.distribution}{named}"
+    return f"run: {install_command(ref.distribution)}{named}"
 
 
 def describe(error: BaseException) -> str:

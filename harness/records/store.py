@@ -77,7 +77,7 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The runs in a results directory, ordered by start time, and one message for each unreadable record."""
+    """The runs in a results directory, ordered by start time, and one message for each unreadable record or copy."""
 
     runs: list[StoredRun]
     problems: list[str]
@@ -236,18 +236,29 @@ class Store:
             repeat += 1
 
     def load(self) -> Loaded:
-        """Return all readable runs. Unreadable records are listed in `Loaded.problems` and do not raise.
+        """Return all readable runs, each once.
+
+        Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise.
 
         Raises `harness.RecordError` if the results directory itself cannot be read.
         """
-        runs, problems = [], []
+        runs: list[StoredRun] = []
+        problems: list[str] = []
+        first: dict[tuple[str, str], StoredRun] = {}
         with no_collection():
             for path in self._directories():
                 try:
-                    runs.append(StoredRun(path, read_record(path / RECORD)))
+                    run = StoredRun(path, read_record(path / RECORD))
                 except RecordError as error:
-                    if not isinstance(error.__cause__, _NO_RECORD):
+                    # A symbolic link whose target is missing is not an absent record.
+                    if not isinstance(error.__cause__, _NO_RECORD) or (path / RECORD).is_symlink():
                         problems.append(str(error))
+                    continue
+                other = first.setdefault((run.record.run_id, run.record.started_at), run)
+                if other is not run and other.record == run.record:
+                    problems.append(f"{path}: a copy of the run in {other.path}, which counts once; remove the copy")
+                else:
+                    runs.append(run)
             runs.sort(key=lambda run: (run.record.started_at, run.record.run_id))
         return Loaded(runs, problems)
 

@@ -22,6 +22,7 @@ from harness.records import (
     EpochEnded,
     Flag,
     Memory,
+    MetricInfo,
     Roofline,
     RunRecord,
     Success,
@@ -97,9 +98,19 @@ def peaks(allocator: int | None, reserved: int | None, driver: int | None) -> Su
     return success(device=memory)
 
 
+THROUGHPUT_AND_LATENCY = ("inference_samples_per_s", "contradiction with latency_p50_ms")
+TRAINING_AND_INFERENCE = ("train_samples_per_s", "contradiction with inference_samples_per_s")
+
+
 def with_speed(**changes: Any) -> Success:
     made = success()
     return replace(made, speed=replace(made.speed, **changes))
+
+
+def scored(accuracy: float) -> Success:
+    made = success(accuracy)
+    meaning = {"accuracy": MetricInfo(higher_is_better=True, bounds=(0.0, 1.0))}
+    return replace(made, scores=replace(made.scores, metrics=meaning))
 
 
 def reached(train_s: float) -> Success:
@@ -135,6 +146,12 @@ def reached(train_s: float) -> Success:
         (reached(0.5 + 0.9), []),  # too short for a comparison
         (success(host_mib=8 * 2**10 + 1), [("host_peak_mib", "value above the machine's memory")]),
         (success(host_mib=8 * 2**10), []),
+        (success(inference=0.0), [("inference_samples_per_s", "value of zero")]),
+        (success(p50_ms=-3.0), [("latency_p50_ms", "negative value"), THROUGHPUT_AND_LATENCY]),
+        (success(train=-1.0), [("train_samples_per_s", "negative value"), TRAINING_AND_INFERENCE]),
+        (scored(1.0), []),
+        (scored(1.5), [("quality", "accuracy outside its bounds")]),
+        (scored(-0.1), [("quality", "accuracy outside its bounds")]),
     ],
 )
 def test_impossible_figures_are_flagged(outcome: Success, found: list[tuple[str, str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,8 @@ def test_reproduce_says_which_plugin_is_missing_before_anything_runs(without: In
             "(module toy_loss) is not loaded; pass --plugin toy_loss, or list it in HARNESS_PLUGINS",
         ),
         ("toy-dist", "loss", "(toy-dist 1) is not loaded; run: pip install toy-dist, and pass --plugin loss"),
+        ("t; rm -r x", "toy_loss", "(t; rm -r x 1) is not loaded; install the distribution that contains 'toy_loss'"),
+        ("../toy", "toy_loss", "(../toy) is not loaded; install the distribution that contains 'toy_loss'"),
     ],
 )
 def test_error_says_how_to_load_plugins_of_every_origin(distribution: str, value: str, how: str) -> None:
@@ -303,6 +306,19 @@ def test_error_says_how_to_load_plugins_of_every_origin(distribution: str, value
     with pytest.raises(PluginError) as error:
         load([]).for_run([ref]).task("toy-loss")
     assert f"plugin 'loss' {how}" in str(error.value)
+
+
+@pytest.mark.parametrize("distribution", ["harness", "ml-harness"])
+def test_hint_for_a_built_in_plugin_never_names_a_foreign_distribution(distribution: str) -> None:
+    """Older records name the distribution ``harness``, which is another project on PyPI."""
+    from harness.errors import PluginError
+    from harness.records import PluginRef
+
+    ref = PluginRef(name="loss", value="harness_loss", distribution=distribution, version="0.1.0")
+    with pytest.raises(PluginError) as error:
+        load([]).for_run([ref]).task("toy-loss")
+    assert "remove it from HARNESS_DISABLE_PLUGINS, or install it again: pip install " in str(error.value)
+    assert not re.search(r"pip install harness\b", str(error.value))
 
 
 def test_error_says_that_another_version_of_the_plugin_is_loaded(toy: Any) -> None:

@@ -124,3 +124,12 @@ def test_changed_input_or_target_is_named(name: str) -> None:
         array[-1] += 1e-9
         with pytest.raises(PluginError, match=f"the {name} {part} changed during the run.*backend 'some'"):
             unchanged.check(data, "some")
+
+
+def test_changed_description_is_found() -> None:
+    data = prepared()
+    unchanged = Unchanged(data)
+    unchanged.check(data, "some")
+    data.info.details["target_unit"] = "km"
+    with pytest.raises(PluginError, match=r"the description of the data .* changed during the run"):
+        unchanged.check(data, "some")

@@ -90,7 +90,7 @@ def test_driver_that_lists_no_processes_reports_neither_memory_nor_others(
 
 
 @pytest.mark.parametrize("size", [None, 0], ids=["not available", "zero"])
-@pytest.mark.parametrize("own", [os.getpid(), HOST_ID])
+@pytest.mark.parametrize("own", [os.getpid(), HOST_ID], ids=["same namespace", "container"])
 def test_unavailable_memory_is_unknown_and_the_process_still_recognized(
     gpu: FakeGpu, own: int, size: int | None
 ) -> None:

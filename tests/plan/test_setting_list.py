@@ -18,6 +18,19 @@ def test_every_setting_of_the_shipped_plugins_has_a_meaning() -> None:
     assert [each.name for settings in sections.values() for each in settings if not each.meaning] == []
 
 
+@pytest.mark.plugins("nlp", "vision", "speech", "regression")
+def test_every_option_of_every_dataset_and_task_is_listed() -> None:
+    catalog = discover()
+    sections = settings_of(catalog)
+    listed = {heading: {each.name for each in settings} for heading, settings in sections.items()}
+    for name, provided in catalog.datasets.items():
+        options = {f"dataset.{field}" for field in provided.value.Options.__struct_fields__}
+        found = [names for heading, names in listed.items() if name in heading.removeprefix("dataset ").split(", ")]
+        assert found == ([options] if options else []), name
+    for name, provided_task in catalog.tasks.items():
+        assert listed[f"task {name}"] == {f"task.{field}" for field in provided_task.value.Options.__struct_fields__}
+
+
 @pytest.mark.plugins("nlp")
 def test_settings_of_a_task_have_the_defaults_of_its_runs() -> None:
     catalog = discover()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,25 @@ def test_what_is_no_run_is_passed_over(store: Store) -> None:
 def test_unknown_fields_of_the_same_schema_are_no_problem(tmp_path: Path) -> None:
     (tmp_path / RECORD).write_bytes(changed(added_by_a_fork=1))
     assert read_record(tmp_path / RECORD) == record()
+
+
+def test_copies_of_a_run_load_once_and_are_named(store: Store) -> None:
+    run = keep(store, record())
+    shutil.copytree(run.path, store.path / "copy")
+    loaded = store.load()
+    assert len(loaded.runs) == 1
+    assert len(loaded.problems) == 1
+    assert "a copy of the run in" in loaded.problems[0]
+
+
+def test_link_to_a_missing_record_is_named(store: Store) -> None:
+    """Tools that keep large files elsewhere leave such links if the files were not fetched."""
+    run = keep(store, record())
+    (run.path / RECORD).unlink()
+    (run.path / RECORD).symlink_to(store.path / "missing" / RECORD)
+    loaded = store.load()
+    assert (loaded.runs, len(loaded.problems)) == ([], 1)
+    assert str(run.path / RECORD) in loaded.problems[0]
 
 
 def test_order_is_that_of_the_starts(store: Store) -> None:

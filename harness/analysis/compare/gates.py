@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from harness.analysis.compare.judge import Compared, Comparison
@@ -56,12 +57,13 @@ def parse(texts: Iterable[str]) -> list[Gate]:
             value = float(bound.removesuffix("%"))
         except ValueError:
             value = math.nan
+        value = value / 100 if relative else value
         if not (metric and colon and math.isfinite(value) and value):
             raise UsageError(
                 f"cannot read the bound {text!r}; write METRIC:-5% (relative to the base) or METRIC:-0.01 (a "
                 "difference), with + instead of - if lower values are better"
             )
-        gates.append(Gate(text=text, metric=metric, bound=value / 100 if relative else value, relative=relative))
+        gates.append(Gate(text=text, metric=metric, bound=value, relative=relative))
     return gates
 
 
@@ -134,12 +136,16 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared) -> GateResult:
     missing = _missing(gate.metric, matched)
     if comparison is None:
         return result("not checked", missing or "the runs cannot be compared", excusable=True)
+    if wrong := _other_data(matched) or _without_ratio(comparison, matched):
+        return result("not checked", wrong)
     bound = bound_on(gate, comparison)
     if bound is None:
         kind = "relative" if gate.relative else "absolute"
         return result("not checked", f"the mean of the base is {comparison.base:.4g}, so the {kind} bound has no value")
     if comparison.relative and bound <= -1:
         return result("not checked", f"a decrease by {-bound:.0%} is not possible, so the bound cannot be violated")
+    if _is_beyond_limit(comparison, bound, matched):
+        return result("not checked", f"{gate.metric} cannot change by {bound:+.4g}, so the bound cannot be violated")
     if comparison.low is None or comparison.high is None:
         return result("not checked", f"there is no confidence interval: {comparison.evidence}", excusable=True)
     if not (math.isfinite(comparison.low) and math.isfinite(comparison.high)):
@@ -175,6 +181,45 @@ def _missing(metric: str, matched: Match) -> str:
         if without:
             parts.append(f"{without} of {len(runs)} runs of {side} have no value of {metric}")
     return " and ".join(parts)
+
+
+def _other_data(matched: Match) -> str:
+    """Return a message if the runs were not made with the same data; empty if they were.
+
+    The digests also depend on the task's options, which may be the settings that are compared.
+    """
+    records = [run.record for run in (*matched.base, *matched.new)]
+    digests: dict[int | None, set[str]] = {}
+    for record in records:
+        if record.provenance.dataset_digest:
+            digests.setdefault(record.spec.split, set()).add(record.provenance.dataset_digest)
+    if all(len(equal) == 1 for equal in digests.values()):
+        return ""
+    datasets = {record.spec.dataset for record in records}
+    options = {msgspec.json.encode((r.spec.task, r.spec.task_options), order="sorted") for r in records}
+    return "the runs were made with different data" if len(datasets) > 1 or len(options) == 1 else ""
+
+
+def _without_ratio(comparison: Comparison, matched: Match) -> str:
+    """Return a message if a value of a metric that is compared as a ratio is not positive, and was thus left out."""
+    if not comparison.relative:
+        return ""
+    found, parts = BY_NAME[comparison.metric], []
+    for side, runs in (("BASE", matched.base), ("NEW", matched.new)):
+        values = [value for run in runs if (value := found.value(run.record)) is not None]
+        without = sum(value <= 0 for value in values)
+        if without and (side == "NEW" or without < len(values)):  # `bound_on` explains a base of zero
+            parts.append(f"{comparison.metric} is not positive in {without} of {len(runs)} runs of {side}")
+    return " and ".join(parts)
+
+
+def _is_beyond_limit(comparison: Comparison, bound: float, matched: Match) -> bool:
+    """Return True if the score would be worse than its worst possible value before the bound is violated."""
+    info = success(matched.base[0].record).scores.metrics.get(comparison.metric)
+    if info is None or comparison.base is None or (bound < 0) != info.higher_is_better:
+        return False
+    limit = info.bounds[0 if bound < 0 else 1]
+    return limit is not None and abs(bound) >= abs(comparison.base - limit)
 
 
 def _unknown(metric: str, matches: Sequence[Match]) -> str:

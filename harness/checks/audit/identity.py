@@ -131,6 +131,8 @@ def has_same_plugins(subject: Subject) -> bool:
 def _plugins(subject: Subject) -> Result:
     installed = [with_digest(ref) for ref in subject.catalog.refs_for(subject.spec)]
     recorded = subject.record.provenance.plugins
+    if not recorded:
+        return Result(["the record names no plugins, but every run loads some"], "")
     if not all(ref.code_digest for ref in recorded):
         raise NotCheckedError("the record was written before digests of the plugins' code were recorded")
     problems = differences(recorded, installed, "plugins")

@@ -9,7 +9,6 @@ import msgspec
 from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import LIBRARIES, differences
 from harness.checks.audit.identity import has_same_plugins
-from harness.records import Scores
 
 if TYPE_CHECKING:
     from harness.measure.quality.scorer import Scorer
@@ -52,22 +51,24 @@ def _scores(subject: Subject) -> Result:
         reference=recorded.reference,
         slices=recorded.slices,
         intervals=recorded.intervals,
+        interval_method=recorded.interval_method,
+        metrics=recorded.metrics,
+        per_target=recorded.per_target,
     )
+    return Result(differences(recorded, expected, "scores", LIBRARIES), f"{len(recorded.test)} scores")
+
+
+def _details(subject: Subject) -> Result:
+    """Compare the details of scores that older records lack or computed with another method."""
     if subject.is_old:
-        expected = msgspec.structs.replace(
-            expected,
-            metrics=recorded.metrics,
-            per_target=recorded.per_target,
-            interval_method=recorded.interval_method,
-        )
-    problems = differences(recorded, expected, "scores", LIBRARIES)
-    problems += [] if subject.is_old else _interval_problems(recorded, computed)
-    return Result(problems, f"{len(recorded.test)} scores")
-
-
-def _interval_problems(recorded: Scores, computed: Scores) -> list[str]:
-    """Compare the confidence intervals, which are recomputed with the same method. Older records used another one."""
-    return differences(recorded.intervals, computed.intervals, "intervals", LIBRARIES)
+        raise NotCheckedError("the record was written before these details were recorded or computed in this way")
+    recorded, arrays = subject.outcome.scores, subject.samples
+    test = arrays["test_targets"], arrays["test_outputs"]
+    computed = judge(subject).scores(test, test, None, {})
+    problems = []
+    for name in ("intervals", "interval_method", "metrics", "per_target"):
+        problems += differences(getattr(recorded, name), getattr(computed, name), name, LIBRARIES)
+    return Result(problems, f"{len(recorded.intervals)} intervals, {len(recorded.per_target)} targets")
 
 
 def _validation(subject: Subject) -> Result:
@@ -129,12 +130,18 @@ CHECKS = (
             "outcome.scores.test",
             "outcome.scores.confusion",
             "outcome.scores.per_class",
+        ),
+        _scores,
+    ),
+    Check(
+        "intervals, scores by target and the meaning of the metrics follow from the predictions",
+        (
             "outcome.scores.intervals",
             "outcome.scores.interval_method",
             "outcome.scores.metrics",
             "outcome.scores.per_target",
         ),
-        _scores,
+        _details,
     ),
     Check("validation scores follow from the predictions", ("outcome.scores.validation",), _validation),
 )

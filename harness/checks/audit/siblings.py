@@ -18,7 +18,7 @@ def _seeds(subject: Subject) -> Result:
 
 
 def _repeats(subject: Subject) -> Result:
-    """Check that repeats start from the same weights and data."""
+    """Check that repeats start from the same weights and data, and that none is a copy of another."""
     others = [other for other in _comparable(subject) if other.record.spec.seed == subject.spec.seed]
     return _compared(subject, others, _repeat_problem, "the results directory has no repeat of this run")
 
@@ -52,15 +52,26 @@ def _seed_problem(record: RunRecord, other: RunRecord) -> str:
     return "the trained weights are the same as in" if mine.final_weights_digest == theirs.final_weights_digest else ""
 
 
+def _samples_digest(record: RunRecord) -> str:
+    evidence = record.outcome.evidence if isinstance(record.outcome, Success) else None
+    return evidence.arrays_digest if evidence else ""
+
+
 def _repeat_problem(record: RunRecord, other: RunRecord) -> str:
-    """Return a description of how the starting points of two repeats differ; empty if they are the same."""
+    """Return a description of how the starting points of two repeats differ, or that one repeat is a copy of the other.
+
+    The description is empty if there is no problem.
+    """
     mine, theirs = record.provenance, other.provenance
     if mine.initial_weights_digest != theirs.initial_weights_digest:
         return "the initial weights differ from those of"
+    samples = {_samples_digest(record), _samples_digest(other)}
+    if len(samples) == 1 and "" not in samples:  # two runs never take exactly the same time
+        return "the raw samples are a copy of those of"
     return "the data differ from those of" if mine.dataset_digest != theirs.dataset_digest else ""
 
 
 CHECKS = (
     Check("distinct seeds gave distinct runs", (), _seeds),
-    Check("repeats started from the same weights and data", (), _repeats),
+    Check("repeats started from the same weights and data, and are not copies", (), _repeats),
 )

@@ -20,6 +20,9 @@ CLOCK_FRACTION, CLOCK_S = 0.01, 0.05
 adjusts the wall clock in small steps, for example when it synchronizes with an NTP server."""
 FROM_WINDOWS = ("wide", "drift", "bimodal")
 """Kinds of flags that follow from the windows. The others follow from counters of the machine."""
+UNTIMED_FRACTION, UNTIMED_S, UNTIMED_WINDOW_S = 0.1, 0.1, 0.05
+"""Allowed time between the timed windows or batches of a loop: a fraction of the timed seconds, plus a number of
+seconds, plus a number of seconds for each window. The loops stop by the clock, which also runs between windows."""
 
 
 def recipe_windows(subject: Subject) -> list[Window]:
@@ -114,11 +117,25 @@ def _protocol(subject: Subject) -> Result:
     for name, windows in (("training", sampled), ("inference", timed)):
         if sum(window.seconds for window in windows[:-1]) >= protocol.throughput_budget_s:
             problems.append(f"{name} continued after {protocol.throughput_budget_s:g} s")
+    for name, windows, required in (("training", sampled, [*recipe, *sampled]), ("inference", timed, timed)):
+        seconds = sum(window.seconds for window in windows)
+        longest_s = _with_untimed(seconds) + UNTIMED_WINDOW_S * len(windows)
+        if windows and longest_s < protocol.throughput_budget_s and not is_enough(required, protocol):
+            problems.append(f"{name} stopped after {seconds:.2f} s although the windows were not sufficient")
     latencies = subject.samples["latencies_s"]
-    most = 10 * protocol.latency_batches
+    most, seconds = 10 * protocol.latency_batches, float(latencies.sum())
     if len(latencies) > most or latencies[:-1].sum() >= protocol.latency_budget_s:
-        problems.append(f"{len(latencies)} latencies were measured in {latencies.sum():.2f} s")
+        problems.append(f"{len(latencies)} latencies were measured in {seconds:.2f} s")
+    longest_s = _with_untimed(seconds)
+    lasted = longest_s >= protocol.throughput_budget_s / 4 or len(latencies) >= most
+    if longest_s < protocol.latency_budget_s and not (len(latencies) >= protocol.latency_batches and lasted):
+        problems.append(f"the latency measurement stopped after {len(latencies)} latencies in {seconds:.2f} s")
     return Result(problems, f"{len(sampled)} windows after the recipe's steps")
+
+
+def _with_untimed(seconds: float) -> float:
+    """Return the longest duration of a loop whose timed parts took `seconds`."""
+    return seconds * (1 + UNTIMED_FRACTION) + UNTIMED_S
 
 
 def _flags(subject: Subject) -> Result:

@@ -34,7 +34,7 @@ def call(
         value = function(read_only(targets), read_only(outputs), data)
     except (HarnessError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         advice = "; copy the arrays before changing them" if "read-only" in str(error) else ""
         raise PluginError(f"the metric {name!r} failed: {described_with_place(error)}{advice}") from error
     return checked(name, value, declared.bounds)

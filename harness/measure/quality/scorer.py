@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from harness.errors import BadResultError, PluginError
 from harness.interfaces import Metric
 from harness.measure.quality import metrics as core_metrics
@@ -82,13 +84,17 @@ class Scorer:
         )
 
     def _values(self, names: Iterable[str], targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the values of metrics by name, after checking that no function changed the arrays."""
+        """Return the values of metrics by name, after checking that no function changed its arguments."""
         values = {}
-        before = digest({"targets": targets, "outputs": outputs})
+        before, info = digest({"targets": targets, "outputs": outputs}), msgspec.json.encode(self._info)
         for name in names:
             values[name] = self._value(name, targets, outputs)
             if digest({"targets": targets, "outputs": outputs}) != before:
                 raise PluginError(f"the metric {name!r} changed its targets or outputs; copy them before changing them")
+            if msgspec.json.encode(self._info) != info:
+                raise PluginError(
+                    f"the metric {name!r} changed the description of the data, which is stored in records"
+                )
         return values
 
     def _value(self, name: str, targets: Array, outputs: Array) -> float | None:
@@ -132,8 +138,6 @@ class Scorer:
 
         Only built-in metrics are computed, because a plugin's metric may need all targets at once.
         """
-        import msgspec
-
         info, parts = self._info, []
         alone_too = {name: f for name, f in self._functions.items() if f is getattr(core_metrics, name, None)}
         for number, unit in enumerate(info.units):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sample_records import failure, record, success
 
 from harness.analysis.compare.gates import bound_on, parse
 from harness.analysis.compare.judge import Comparison
-from harness.records import Outcome, RunRecord
+from harness.records import MetricInfo, Outcome, RunRecord, Success
 from harness.records.store import ARRAYS, RECORD
 
 SEEDS = range(5)
@@ -258,6 +259,85 @@ def test_bound_that_cannot_be_violated_fails(base: Path, same: Path, bound: str)
     done = invoke(base, same, "--fail-on", bound, "--allow-missing")
     assert done.exit_code == 1
     assert "is not possible, so the bound cannot be violated" in done.stderr
+
+
+def with_scores(one: RunRecord, **changes: Any) -> RunRecord:
+    assert isinstance(one.outcome, Success)
+    scores = msgspec.structs.replace(one.outcome.scores, **changes)
+    return msgspec.structs.replace(one, outcome=msgspec.structs.replace(one.outcome, scores=scores))
+
+
+@pytest.mark.parametrize("bound", ["accuracy:-1", "accuracy:-5", "accuracy:-100%", "accuracy:-0.71"])
+def test_bound_that_no_score_can_violate_fails(tmp_path: Path, bound: str) -> None:
+    """Such as an absolute bound of -5 that was meant as a percentage."""
+    meaning = {"accuracy": MetricInfo(higher_is_better=True, bounds=(0.0, 1.0))}
+    base, new = (
+        keep(tmp_path / name, [with_scores(one, metrics=meaning) for one in runs(quality, minute=minute)])
+        for name, quality, minute in (("base", 0.7, 0), ("new", 0.1, 1))
+    )
+    done = invoke(base, new, "--fail-on", bound, "--allow-missing")
+    assert (done.exit_code, "so the bound cannot be violated" in done.stderr) == (1, True), done.stderr
+
+
+def other_data(one: RunRecord) -> RunRecord:
+    return msgspec.structs.replace(one, provenance=msgspec.structs.replace(one.provenance, dataset_digest="e" * 64))
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("bound", ["accuracy:-0.01", "train_samples_per_s:-5%"])
+def test_runs_with_other_data_fail(tmp_path: Path, base: Path, bound: str, count: int) -> None:
+    made = runs(minute=1)
+    new = keep(tmp_path / "new", [*map(other_data, made[:count]), *made[count:]])
+    done = invoke(base, new, "--fail-on", bound, "--allow-missing")
+    assert done.exit_code == 1
+    assert "not checked: the runs were made with different data" in done.stderr
+
+
+def test_runs_with_other_options_of_the_task_are_compared(tmp_path: Path, base: Path) -> None:
+    """Options of the task change how the same examples are prepared, and with them the digest."""
+    made = [other_data(one) for one in runs(minute=1, task_options={"max_length": 8})]
+    done = invoke(base, keep(tmp_path / "new", made), "--fail-on", "accuracy:-0.01")
+    assert done.exit_code == 0, done.stderr
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0])
+@pytest.mark.parametrize("side", ["base", "new"])
+def test_value_that_has_no_ratio_is_not_left_out(tmp_path: Path, side: str, speed: float) -> None:
+    sides = {"base": runs(seeds=range(4)), "new": runs(seeds=range(4), minute=1)}
+    sides[side] += runs(speed=speed, seeds=[4], minute=12)
+    base, new = (keep(tmp_path / name, made) for name, made in sides.items())
+    done = invoke(base, new, "--fail-on", "train_samples_per_s:-5%", "--allow-missing")
+    assert done.exit_code == 1
+    assert f"train_samples_per_s is not positive in 1 of 5 runs of {side.upper()}" in done.stderr
+
+
+def test_copies_of_a_run_do_not_count_as_repeats(tmp_path: Path, base: Path) -> None:
+    new = keep(tmp_path / "new", runs(seeds=[0], minute=1))
+    (run,) = new.iterdir()
+    for number in range(3):
+        shutil.copytree(run, new / f"copy-{number}")
+    done = invoke(base, new, "--fail-on", "train_samples_per_s:-5%", "--allow-missing")
+    assert done.exit_code == 1
+    assert "a copy of the run in" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("bounds", "warned"),
+    [
+        (["accuracy:+0.01"], True),
+        (["train_samples_per_s:5%"], True),
+        (["latency_p50_ms:-5%"], True),
+        (["accuracy:-0.01"], False),
+        (["accuracy:-0.01", "accuracy:+0.01"], False),
+        (["latency_p50_ms:+5%"], False),
+    ],
+)
+def test_bound_that_limits_only_improvements_gives_a_warning(
+    base: Path, same: Path, bounds: list[str], warned: bool
+) -> None:
+    options = [word for bound in bounds for word in ("--fail-on", bound)]
+    done = invoke(base, same, *options)
+    assert (f"Warning: {bounds[0]} limits only improvements" in done.stderr) == warned, done.stderr
 
 
 def test_unreadable_predictions_fail(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from toy_plugin import TOY_REF, install_toy
 
 from harness.checks.audit import from_record, replay
 from harness.checks.audit.check import Subject
+from harness.checks.audit.finding import Finding
 from harness.execute.runner import thread_environment
 from harness.measure.steady import Window, summary, suspicions
 from harness.plugins import load
@@ -185,6 +186,29 @@ def test_samples_faster_windows_with_fitting_figures_are_noticed(run: StoredRun,
     assert failed(run, toy_catalog, forged) == {"the measurement followed the protocol"}
 
 
+@pytest.mark.parametrize(
+    ("protocol", "problem"),
+    [
+        ({"throughput_budget_s": 60.0, "min_steady_s": 30.0, "window_s": 0.001}, "inference stopped after"),
+        ({"throughput_budget_s": 60.0, "min_steady_s": 30.0, "window_s": 0.001}, "training stopped after"),
+        ({"latency_batches": 10_000, "latency_budget_s": 60.0}, "the latency measurement stopped after"),
+        ({"throughput_budget_s": 60.0, "latency_batches": 20, "latency_budget_s": 60.0}, "the latency measurement"),
+    ],
+)
+def test_samples_fewer_than_the_protocol_requires_are_noticed(
+    protocol: dict[str, Any], problem: str, run: StoredRun, toy_catalog: Catalog
+) -> None:
+    """Slow windows or batches could be removed from the samples, and all figures recomputed from the others."""
+    rewrite(run, lambda arrays: arrays.update(latencies_s=arrays["latencies_s"][:50]))
+    spec = msgspec.structs.replace(
+        run.record.spec, protocol=msgspec.structs.replace(run.record.spec.protocol, **protocol)
+    )
+    subject = Subject(StoredRun(run.path, msgspec.structs.replace(run.record, spec=spec)), toy_catalog)
+    (check,) = (check for check in from_record.CHECKS if check.name == "the measurement followed the protocol")
+    finding = check.finding(subject)
+    assert (finding.passed, problem in finding.detail) == (False, True), finding.detail
+
+
 def test_samples_other_predictions_with_fitting_scores_are_noticed_by_saved_weights(
     run: StoredRun, toy_catalog: Catalog
 ) -> None:
@@ -242,3 +266,43 @@ def test_samples_other_targets_are_noticed_in_the_data(run: StoredRun, toy_catal
     (check,) = (check for check in replay.CHECKS if check.name == "the stored targets are those of the data")
     with replay.opened(run.record, toy_catalog.refs_for(run.record.spec)) as repeated:
         assert check.finding(Subject(run, toy_catalog), repeated).passed is False
+
+
+def found(name: str, record: RunRecord, run: StoredRun, catalog: Catalog, *others: RunRecord) -> Finding:
+    """Return the finding of one check. `others` are the records of other runs in the results directory."""
+    stored = [StoredRun(run.path.parent / other.run_id, other) for other in others]
+    (check,) = (check for check in from_record.CHECKS if check.name == name)
+    return check.finding(Subject(StoredRun(run.path, record), catalog, stored))
+
+
+def test_record_made_to_look_old_does_not_pass_what_old_records_lack(run: StoredRun, toy_catalog: Catalog) -> None:
+    name = "intervals, scores by target and the meaning of the metrics follow from the predictions"
+    outcome = run.record.outcome
+    assert isinstance(outcome, Success)
+    old = msgspec.structs.replace(
+        outcome,
+        speed=msgspec.structs.replace(outcome.speed, by_steps=None),
+        scores=msgspec.structs.replace(outcome.scores, metrics={}, intervals={"accuracy": (0.87, 0.88)}),
+    )
+    forged = msgspec.structs.replace(run.record, outcome=old)
+    assert found(name, run.record, run, toy_catalog).passed is True
+    assert found(name, forged, run, toy_catalog).passed is None
+
+
+def test_repeat_that_is_a_copy_is_noticed(run: StoredRun, toy_catalog: Catalog) -> None:
+    name = "repeats started from the same weights and data, and are not copies"
+    copy = msgspec.structs.replace(
+        run.record, run_id=f"{run.record.run_id[:-1]}2", repeat=2, started_at="2026-01-01T00:00:00Z"
+    )
+    assert found(name, run.record, run, toy_catalog, copy).passed is False
+    assert isinstance(copy.outcome, Success)
+    assert copy.outcome.evidence
+    evidence = msgspec.structs.replace(copy.outcome.evidence, arrays_digest="0" * 64)
+    genuine = msgspec.structs.replace(copy, outcome=msgspec.structs.replace(copy.outcome, evidence=evidence))
+    assert found(name, run.record, run, toy_catalog, genuine).passed is True
+
+
+def test_record_without_plugins_is_noticed(run: StoredRun, toy_catalog: Catalog) -> None:
+    provenance = msgspec.structs.replace(run.record.provenance, plugins=[])
+    forged = msgspec.structs.replace(run.record, provenance=provenance)
+    assert found("the plugins are the installed ones", forged, run, toy_catalog).passed is False

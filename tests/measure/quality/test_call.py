@@ -175,6 +175,26 @@ def test_exception_of_a_metric_names_the_metric_and_the_line() -> None:
         scorer_of(lambda targets, outputs: 1 / 0).score(*example())
 
 
+def test_exit_in_a_metric_names_the_metric() -> None:
+    def leave(targets: Array, outputs: Array) -> float:
+        raise SystemExit(0)
+
+    with pytest.raises(PluginError, match=r"the metric 'odd' failed: SystemExit"):
+        scorer_of(leave).score(*example())
+
+
+def test_metric_that_changes_the_description_of_the_data_is_an_error_that_names_it() -> None:
+    """Otherwise, it could change the units and labels in the record."""
+    info = DataInfo(kind="x", inputs={}, objective="classification", outputs=2)
+
+    def rename(targets: Array, outputs: Array) -> float:
+        info.details["target_unit"] = "km"
+        return 1.0
+
+    with pytest.raises(PluginError, match="the metric 'odd' changed the description of the data"):
+        scorer_of(rename, info).score(*example())
+
+
 def test_exceptions_of_harness_are_passed_on() -> None:
     def refuse(targets: Array, outputs: Array) -> float:
         raise BadResultError("no good")
