@@ -62,11 +62,10 @@ def _classes(info: DataInfo) -> str:
         shown = [f"{names[number]} ({counts[number]:,})" for number in order]
         if len(names) > CLASSES:
             shown.insert(-1, "...")
+    what = "positions" if info.objective == "token_classification" else "examples"
     hidden = len(names) - min(len(names), CLASSES)
     return (
-        ", ".join(shown)
-        + (f"; {hidden} more" if hidden else "")
-        + ("; training examples in brackets" if counts else "")
+        ", ".join(shown) + (f"; {hidden} more" if hidden else "") + (f"; training {what} in brackets" if counts else "")
     )
 
 

@@ -67,8 +67,8 @@ def test_arrays_that_do_not_match_the_configuration_are_listed(
 @pytest.mark.parametrize("case", ["resnet", "wav2vec2"])
 def test_bfloat16_checkpoints_are_rejected_with_advice(case: str, tmp_path: Path) -> None:
     genuine.write(case, tmp_path / case, dtype="bfloat16")
-    with pytest.raises(DataError, match="store the checkpoint in float32 or float16"):
-        genuine.predicted(tmp_path / case, "torch")
+    with pytest.raises(UsageError, match="store the checkpoint in float32 or float16"):
+        genuine.planned(tmp_path / case, "torch")
 
 
 @pytest.mark.parametrize(
