@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from harness.errors import RecordError
 from harness.plugins import load
 from harness.records.store import RECORD, decode_record
 
-FAST, SLOW = 12, 300
+FAST, SLOW = 10, 300
 STRINGS = [
     "",
     "x" * 3000,
@@ -85,8 +86,8 @@ COMMANDS = [
 ]
 
 
-def check(seed: int, folder: Path) -> int:
-    """Mutate some records, run every command, and return the number of mutated records that can be read."""
+def check(seed: int, folder: Path, commands: Sequence[tuple[str, ...]]) -> int:
+    """Mutate some records, run the commands, and return the number of mutated records that can be read."""
     rng = random.Random(seed)
     shutil.rmtree(folder / "results", ignore_errors=True)
     shutil.copytree(folder / "sound", folder / "results")
@@ -101,7 +102,7 @@ def check(seed: int, folder: Path) -> int:
                 readable += 1
             except RecordError:
                 pass
-    for line in COMMANDS:
+    for line in commands:
         result = click.testing.CliRunner().invoke(cli, line, prog_name="harness")
         raised = "".join(traceback.format_exception(result.exception)) if result.exception else ""
         told = f"seed {seed}: harness {line}\n{result.output[-2000:]}\n{raised[-2000:]}"
@@ -119,10 +120,12 @@ def folder(tmp_path: Path, toy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_reports_of_mutated_records_end_as_documented(folder: Path) -> None:
-    assert sum(check(seed, folder) for seed in range(FAST)) > FAST  # many mutated records can be read
+    light = [line for line in COMMANDS if "html" not in line and line[0] != "bundle"]
+    readable = [check(seed, folder, random.Random(seed).sample(light, 2)) for seed in range(FAST)]
+    assert sum(readable) > FAST  # many mutated records can be read
 
 
 @pytest.mark.slow
 def test_reports_of_many_mutated_records_end_as_documented(folder: Path) -> None:
     for seed in range(FAST, FAST + SLOW):
-        check(seed, folder)
+        check(seed, folder, random.Random(seed).sample(COMMANDS, 4))
