@@ -186,7 +186,7 @@ class Store:
         repeat = 1
         while True:
             final = self.path / f"{stem}-{repeat}"
-            if not final.exists():
+            if not is_stored(final):  # a dangling link counts
                 named = msgspec.structs.replace(record, run_id=final.name, key=key, repeat=repeat)
                 write_json(scratch / RECORD, named)
                 try:
@@ -194,7 +194,7 @@ class Store:
                 except FileExistsError:
                     pass
                 except OSError as error:
-                    if not final.exists():  # otherwise, another process took this number; try the next one
+                    if not is_stored(final):  # otherwise, another process took this number; try the next one
                         raise RecordError(f"{final}: cannot be written: {error.strerror}") from None
                 else:
                     return StoredRun(final, named)

@@ -16,6 +16,7 @@ from sample_records import comparison
 from sample_store import write
 from toy_plugin import FAULTS_REF, TOY_REF
 
+from harness.checks.parity.verdict import FOLDER, ParityVerdict, Stage
 from harness.cli.root import cli
 from harness.errors import RecordError
 from harness.plugins import load
@@ -129,3 +130,34 @@ def test_reports_of_mutated_records_end_as_documented(folder: Path) -> None:
 def test_reports_of_many_mutated_records_end_as_documented(folder: Path) -> None:
     for seed in range(FAST, FAST + SLOW):
         check(seed, folder, random.Random(seed).sample(COMMANDS, 4))
+
+
+def verdict() -> ParityVerdict:
+    stage = Stage(name="logits", passed=True, error=1e-7, where="example 3", tolerance=1e-5, source="rounding")
+    return ParityVerdict(
+        key="k" * 64,
+        checked_at="2026-01-01T00:00:00Z",
+        wall_s=3.0,
+        spec=comparison()[0].spec,
+        backends=("torch", "tensorflow"),
+        devices=("cpu", "cpu"),
+        reference="torch",
+        steps=50,
+        parameters=10,
+        passed=True,
+        stages=[stage],
+        explanation="",
+    )
+
+
+def test_mutated_verdicts_do_not_fail_a_report(folder: Path) -> None:
+    rng = random.Random(0)
+    shutil.copytree(folder / "sound", folder / "results")
+    plain = msgspec.json.decode(msgspec.json.encode(verdict()))
+    (folder / "results" / FOLDER).mkdir()
+    for number in range(30):
+        content = msgspec.json.encode(mutated(plain, rng, 0.05))
+        (folder / "results" / FOLDER / f"{number}.json").write_bytes(content)
+    for line in (("report",), ("report", "--format", "html", "--output", "site"), ("bundle", "--output", "b.zip")):
+        result = click.testing.CliRunner().invoke(cli, line, prog_name="harness")
+        assert result.exit_code == 0, result.output
