@@ -117,7 +117,7 @@ def _matched(base: str, new: str, directory: Path) -> tuple[list[Match], list[st
     from harness.errors import UsageError
     from harness.records import Failure
 
-    sides = {"BASE": find(base, directory, options.catalog), "NEW": find(new, directory, options.catalog)}
+    sides = {side: find(text, directory, options.catalog, strict=True) for side, text in (("BASE", base), ("NEW", new))}
     failed: dict[str, list[str]] = {}
     for side, runs in sides.items():
         failed[side] = [run.path.name for run in runs if isinstance(run.record.outcome, Failure)]

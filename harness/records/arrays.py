@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -115,7 +114,7 @@ def _array(content: bytes) -> NDArray[Any]:
         raise ValueError("objects are not unpickled (allow_pickle=False)")
     if min(shape, default=0) < 0:
         raise ValueError(f"an array has the shape {shape}")
-    if not dtype.itemsize and math.prod(map(int, shape)):
+    if not dtype.itemsize and all(shape):
         raise ValueError("an array has elements without a size")
     # The array refers to the content and allocates nothing, so a header that declares more than there is raises.
     return np.ndarray(shape, dtype, content, start, order="F" if by_columns else "C")

@@ -216,7 +216,7 @@ class Store:
         spec, key, repeat = record.spec, record.spec.key, 1
         while True:
             final = self.path / run_id(spec, key, repeat)
-            if not final.exists():
+            if not is_stored(final):  # a dangling link counts
                 named = _named(record, final.name, repeat)
                 try:
                     write_json(scratch / RECORD, named)
@@ -229,7 +229,7 @@ class Store:
                 except FileExistsError:
                     pass
                 except OSError as error:
-                    if not final.exists():  # otherwise, another process took this number; try the next one
+                    if not is_stored(final):  # otherwise, another process took this number; try the next one
                         raise RecordError(f"{final}: cannot be written: {error.strerror}") from None
                 else:
                     return StoredRun(final, named)

@@ -71,7 +71,7 @@ def strings(value: object) -> set[str]:
     return {text for each in values for text in strings(each)}
 
 
-@pytest.mark.parametrize("name", EVIL)
+@pytest.mark.parametrize("name", [EVIL[0], "".join(EVIL)], ids=["script", "all"])
 def test_exported_plot_has_the_elements_of_a_harmless_one(name: str, tmp_path: Path) -> None:
     pages = []
     for number, label in enumerate((name, "harmless")):
@@ -83,7 +83,7 @@ def test_exported_plot_has_the_elements_of_a_harmless_one(name: str, tmp_path: P
     assert cleaned(name) in strings(json.loads(pages[0].scripts[1]))
 
 
-@pytest.mark.parametrize("name", EVIL)
+@pytest.mark.parametrize("name", [EVIL[0], "".join(EVIL)], ids=["script", "all"])
 def test_exported_drawing_is_valid_xml_without_elements_from_names(name: str, tmp_path: Path) -> None:
     tags = []
     for number, label in enumerate((name, "harmless")):

@@ -141,6 +141,18 @@ def test_run_directory_behind_a_link_is_reported_and_not_used(results: Path, inv
     assert (run / RECORD).is_file()
 
 
+def test_planted_link_with_the_name_of_the_next_run_does_not_lose_it(tmp_path: Path) -> None:
+    results = Store(tmp_path / "results")
+    results.prepare()
+    for name in ("first", "second"):
+        with results.scratch() as scratch:
+            run = results.commit(scratch, record(success()))
+        assert run.path.is_dir()
+        stem, _, number = run.path.name.rpartition("-")
+        (results.path / f"{stem}-{int(number) + 1}").symlink_to(tmp_path / name)
+    assert len(results.load().runs) == 2
+
+
 ROOT = Path(__file__).parents[2]
 PLACES = {
     "harness/records/files.py": "the atomic writer and the writer of new files",

@@ -31,7 +31,7 @@ from harness.analysis.compare.order import pairs
 from harness.analysis.metrics import METRICS, RunMetric, comparable, success
 from harness.errors import UnknownNameError, UsageError
 from harness.records import RunRecord
-from harness.records.samples import predictions, usable
+from harness.records.samples import predictions, stored
 from harness.records.store import StoredRun
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect 
 
 
 def _predictions(run: StoredRun) -> tuple[Any, Any] | None:
-    return predictions(run.record, usable(run))
+    return predictions(run.record, stored(run))
 
 
 _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any, float], Effect]]] = {

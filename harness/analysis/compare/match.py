@@ -42,20 +42,21 @@ class Match:
         return changes(*(described(runs[0].record) for runs in (self.base, self.new)))
 
 
-def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[StoredRun]:
+def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bool = False) -> list[StoredRun]:
     """Return the runs that `text` refers to.
 
     `text` is the path of a results directory, of the directory of one run, of a baseline file or of a suite file
     (``.toml``), or a prefix or part of run ids in `results`. The planned runs of a suite are looked up in `results`.
     `catalog` is called only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a
-    record cannot be read. Other records in a directory that cannot be read are left out, with a warning.
+    record cannot be read. Other records in a directory that cannot be read are left out with a warning or, if `strict`
+    is True, raise the same error.
     """
     path = Path(text)
     # Functions of os.path return False for names that are too long or contain null characters.
     if os.path.isfile(path / RECORD):  # noqa: PTH113
         return [StoredRun(path, read_record(path / RECORD))]
     if os.path.isdir(path):  # noqa: PTH112
-        runs = _readable(path)
+        runs = _readable(path, strict)
         if not runs:
             raise UsageError(f"{path}: the directory contains no runs")
         return runs
@@ -63,7 +64,7 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[Store
         return _of_suite(path, results, catalog()) if path.suffix == ".toml" else baseline.load(path)
     if os.sep in text:
         raise UsageError(f"{path}: no results directory, run or baseline has this path; check its spelling")
-    runs = _readable(results)
+    runs = _readable(results, strict)
     exact = [run for run in runs if run.path.name == text]
     matching = exact or [run for run in runs if run.path.name.startswith(text)]
     matching = matching or [run for run in runs if text in run.path.name]
@@ -74,13 +75,13 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog]) -> list[Store
     return matching
 
 
-def _readable(results: Path) -> list[StoredRun]:
+def _readable(results: Path, strict: bool) -> list[StoredRun]:
     """Return the runs in a results directory, and print a warning for each record that cannot be read.
 
-    Raises `harness.RecordError` if none of the records can be read.
+    Raises `harness.RecordError` if none of the records can be read or, if `strict` is True, if any cannot be read.
     """
     loaded = Store(results).load()
-    if loaded.problems and not loaded.runs:
+    if loaded.problems and (strict or not loaded.runs):
         raise RecordError("; ".join(loaded.problems))
     for problem in loaded.problems:
         note(f"{problem}; this run is left out")

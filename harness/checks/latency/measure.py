@@ -17,6 +17,7 @@ from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
 from harness.records import Failure, Success
 from harness.records.files import make_directory
+from harness.records.reading import is_stored
 from harness.records.store import StoredRun, write_json
 
 FOLDER, RESULT = "latency", "result.json"
@@ -112,10 +113,10 @@ def _saved(scratch: Path, folder: Path, scenario: Scenario) -> Path:
     number = 1
     while True:
         final = folder / f"{scenario}-{number}"
-        if not final.exists():
+        if not is_stored(final):
             try:
                 return scratch.rename(final)
             except OSError as error:
-                if not final.exists():
+                if not is_stored(final):
                     raise RecordError(f"{final}: cannot be written: {error.strerror}") from None
         number += 1

@@ -20,7 +20,7 @@ from harness.records.reading import MAX_ARRAYS_BYTES, MAX_JSON_BYTES, MAX_LOG_BY
 from harness.records.store import ARRAYS, AUDIT, LOG, RECORD
 from harness.report.bundle.manifest import MANIFEST, RECORDS, BundleEntry, BundleManifest
 from harness.report.csv_json import csv_text, json_text
-from harness.report.markdown import render
+from harness.report.markdown import escape, render
 from harness.report.report import Report
 from harness.report.site.build import files as site_files
 
@@ -106,9 +106,9 @@ def _digests(report: Report) -> bytes:
 
 
 def _readme(report: Report) -> str:
-    machines = dict.fromkeys(", ".join(machine_of(run.record).values()) for run in report.runs)
+    machines = dict.fromkeys(escape(", ".join(machine_of(run.record).values())) for run in report.runs)
     return (
-        f"# {report.title}\n\n"
+        f"# {escape(report.title)}\n\n"
         f"This bundle contains {len(report.runs)} runs, measured by `harness` on: {'; '.join(machines)}.\n\n"
         "Read the report in `site/index.html` or `report/report.md`. Reproduce the runs with\n\n"
         "    harness reproduce THIS.zip\n\n"

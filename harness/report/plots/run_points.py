@@ -129,7 +129,11 @@ def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, 
     if np.isnan(curves.tpr).all():
         return {}
     areas = [score.roc_auc for score in outcome.scores.per_class]
-    known = [number for number, area in enumerate(areas) if area is not None and not np.isnan(curves.tpr[number, 0])]
+    known = [
+        number
+        for number, area in enumerate(areas[: len(curves.tpr)])
+        if area is not None and not np.isnan(curves.tpr[number, 0])
+    ]
     shown = sorted(sorted(known, key=lambda number: areas[number] or 0.0)[:MAX_CLASSES])
     named = {"mean of classes": macro(curves)}
     for number in shown:

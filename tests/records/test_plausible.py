@@ -1,0 +1,50 @@
+"""Records whose values no run can have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from sample_records import record, success
+
+from harness.errors import RecordError
+from harness.records.store import decode_record
+
+
+def outcome_of(plain: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = plain["outcome"]
+    return found
+
+
+WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a large number": lambda plain: outcome_of(plain)["speed"].update(train_samples_per_s=1e300),
+    "a tiny number": lambda plain: outcome_of(plain)["scores"]["test"].update(accuracy=1e-310),
+    "a large negative number": lambda plain: plain.update(wall_s=-1e200),
+    "a matrix that is not square": lambda plain: outcome_of(plain)["scores"].update(confusion=[[1, 2, 3], [4, 5, 6]]),
+    "a ragged matrix": lambda plain: outcome_of(plain)["scores"].update(confusion=[[1, 2], [3]]),
+    "negative counts": lambda plain: outcome_of(plain)["scores"].update(confusion=[[-1]]),
+    "negative examples": lambda plain: outcome_of(plain)["examples"].update(train=-1),
+    "negative windows": lambda plain: outcome_of(plain)["speed"]["inference"].update(warmup_windows=-1),
+    "too many outputs": lambda plain: plain["provenance"].update(data=data(outputs=2**60)),
+    "no outputs": lambda plain: plain["provenance"].update(data=data(outputs=0)),
+    "too few names": lambda plain: plain["provenance"].update(data=data(outputs=3, label_names=["a"])),
+    "an input without an end": lambda plain: plain["provenance"].update(
+        data=data(inputs={"x": {"shape": [2**40, 2**40], "dtype": "float32"}})
+    ),
+}
+
+
+def data(**changes: Any) -> dict[str, Any]:
+    return {"kind": "text", "inputs": {}, "objective": "regression", "outputs": 1} | changes
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_decode_record_with_impossible_value_raises(wrong: str) -> None:
+    plain = msgspec.json.decode(msgspec.json.encode(record(success())))
+    decode_record(msgspec.json.encode(plain), Path("record.json"))
+    WRONG[wrong](plain)
+    with pytest.raises(RecordError, match=r"record\.json: not a valid record: "):
+        decode_record(msgspec.json.encode(plain), Path("record.json"))
