@@ -65,7 +65,9 @@ class _LazyGroup(SuggestingGroup):
             raise
         except KeyboardInterrupt:
             from harness.cli.output import say
+            from harness.cli.streams import ignore_signals
 
+            ignore_signals()  # The runs are saved, and the exit status must be 130.
             say("\ninterrupted")
             ctx.exit(130)
         except OSError as error:

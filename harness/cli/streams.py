@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     import select
 
 THREADS_WAIT_S = 5.0
+"""Time to wait for the threads of plugins at the end, in seconds."""
+_prepared = False
 
 
 def prepare() -> None:
     """Open the standard streams that are closed, and move stdout from descriptor 1 to another one."""
+    global _prepared
+    _prepared = True
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
@@ -44,6 +48,15 @@ def finish() -> None:
         except (OSError, ValueError):
             with contextlib.suppress(OSError, ValueError):
                 discard(stream.fileno())
+
+
+def ignore_signals() -> None:
+    """Ignore further interrupts, unless this function runs in a process that does more than one command."""
+    import signal
+
+    if _prepared:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def end_threads(status: int) -> None:

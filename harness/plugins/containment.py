@@ -48,32 +48,57 @@ def end_process(status: int) -> NoReturn:
     _exit(status)
 
 
-@contextmanager
-def contained(*, stdout_to_stderr: bool) -> Iterator[list[str]]:
-    """Run a plugin's code, and then restore the current directory and the standard streams of this process.
+class Surroundings:
+    """The current directory and the standard streams of this process, to which `restore` returns.
 
-    Yields a list, to which the changes that were undone are added at the end. If `stdout_to_stderr` is true, the code's
-    output on descriptor 1 goes to descriptor 2, also that of libraries in C.
+    They belong to all threads, so code in several threads shares one object.
+    """
+
+    def __init__(self) -> None:
+        self._open = contextlib.ExitStack()
+        self._here = _opened(self._open, ".")
+        self._streams = {fd: copy for fd in (0, 1, 2) if (copy := _copied(self._open, fd)) is not None}
+        self._expected = dict(self._streams)
+        self._restoring = threading.Lock()
+
+    def redirect_stdout(self) -> None:
+        """Let descriptor 1 refer to stderr until the next call of `restore`."""
+        if 1 in self._streams and 2 in self._streams:
+            os.dup2(2, 1)
+            self._expected[1] = self._streams[2]
+
+    def restore(self) -> list[str]:
+        """Restore everything, and return the changes that were undone, apart from `redirect_stdout`."""
+        with self._restoring:
+            changes = []
+            for fd, copy in self._streams.items():
+                if not _same(fd, self._expected[fd]):
+                    changes.append(f"closed or replaced descriptor {fd}")
+                if not _same(fd, copy):
+                    os.dup2(copy, fd)
+                self._expected[fd] = copy
+            if self._here is not None and not _is_current(self._here):
+                changes.append("changed the current directory")
+                os.fchdir(self._here)
+            return changes
+
+    def close(self) -> None:
+        self._open.close()
+
+
+@contextmanager
+def contained() -> Iterator[list[str]]:
+    """Run a plugin's code with its output on stderr, also that of libraries in C, and then restore the surroundings.
+
+    Yields a list, to which the changes that were undone are added at the end.
     """
     changes: list[str] = []
-    with contextlib.ExitStack() as stack:
-        here = _opened(stack, ".")
-        streams = {fd: copy for fd in (0, 1, 2) if (copy := _copied(stack, fd)) is not None}
-        if stdout_to_stderr and 1 in streams and 2 in streams:
-            os.dup2(2, 1)
-            expected = {**streams, 1: streams[2]}
-        else:
-            expected = streams
+    with contextlib.closing(Surroundings()) as surroundings:
+        surroundings.redirect_stdout()
         try:
             yield changes
         finally:
-            changes += [f"closed or replaced descriptor {fd}" for fd in expected if not _same(fd, expected[fd])]
-            for fd, copy in streams.items():
-                if not _same(fd, copy):
-                    os.dup2(copy, fd)
-            if here is not None and not _is_current(here):
-                changes.append("changed the current directory")
-                os.fchdir(here)
+            changes += surroundings.restore()
 
 
 def _opened(stack: contextlib.ExitStack, path: str) -> int | None:

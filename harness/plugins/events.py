@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.plugins.catalog import Catalog, LoadedPlugin
-from harness.plugins.containment import THREAD, contained, refuse_exit, report
+from harness.plugins.containment import THREAD, Surroundings, refuse_exit, report
 from harness.plugins.failures import described_with_place
 from harness.plugins.threads import limit_s, limit_text
 
@@ -32,7 +32,8 @@ class Events:
     def __init__(self, catalog: Catalog) -> None:
         limit = limit_s()
         refuse_exit()
-        self._deliveries = [_Delivery(plugin, limit) for plugin in catalog.plugins]
+        self._surroundings = Surroundings()
+        self._deliveries = [_Delivery(plugin, limit, self._surroundings) for plugin in catalog.plugins]
 
     def __enter__(self) -> Events:
         return self
@@ -43,7 +44,9 @@ class Events:
         limit = _INTERRUPTED_S if isinstance(error, KeyboardInterrupt) else None
         for delivery in self._deliveries:
             delivery.drain(limit)
-            delivery.close()
+        closed = [delivery.close() for delivery in self._deliveries]
+        if all(closed):  # A hook that still runs would restore descriptors that were closed.
+            self._surroundings.close()
 
     def notify(self, hook: str, **arguments: object) -> None:
         """Queue a call of a hook for every plugin that implements it."""
@@ -63,8 +66,8 @@ class _Delivery:
     created them. It is a daemon thread, so that a call that never returns does not keep the process alive.
     """
 
-    def __init__(self, plugin: LoadedPlugin, limit_s: float) -> None:
-        self._plugin, self._limit_s = plugin, limit_s
+    def __init__(self, plugin: LoadedPlugin, limit_s: float, surroundings: Surroundings) -> None:
+        self._plugin, self._limit_s, self._surroundings = plugin, limit_s, surroundings
         self._changed = threading.Condition()
         self._queue: deque[tuple[str, dict[str, Any]]] = deque()
         self._thread: threading.Thread | None = None
@@ -112,10 +115,12 @@ class _Delivery:
                 report(f"plugin {self._plugin.ref.name!r} is too slow: {self._dropped} {noun} not passed to it")
                 self._dropped = 0
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """Stop the thread, and return whether no hook is running."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            return not self._current
 
     def _abandoned(self, limit_s: float | None = None) -> bool:
         """Return whether the current call exceeds its time limit. If so, report it and stop the delivery."""
@@ -135,14 +140,15 @@ class _Delivery:
                     return
                 hook, arguments = self._queue.popleft()
                 self._current, self._started = hook, time.monotonic()
+            reasons = []
             try:
-                with contained(stdout_to_stderr=False) as changes:
-                    getattr(self._plugin.hooks, hook)(**arguments)
-                for change in changes:
-                    self._failed(hook, f"it {change}; this was undone")
+                getattr(self._plugin.hooks, hook)(**arguments)
             except BaseException as error:  # an error in a tracker must not end a benchmark
-                self._failed(hook, described_with_place(error))
+                reasons.append(described_with_place(error))
             finally:
+                reasons += [f"it {change}; this was undone" for change in self._surroundings.restore()]
+                for reason in reasons:
+                    self._failed(hook, reason)
                 with self._changed:
                     self._current = ""
                     self._changed.notify_all()

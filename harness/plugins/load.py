@@ -64,7 +64,7 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
         thread = PluginThread(limit)
         try:
             # stdout is reserved for tables and JSON.
-            with contextlib.redirect_stdout(sys.stderr), contained(stdout_to_stderr=True) as changes:
+            with contextlib.redirect_stdout(sys.stderr), contained() as changes:
                 plugin, offered = thread.call(partial(_load_one, ref), verb="load")
             for change in changes:
                 report(f"plugin {ref.name!r} {change} when it was loaded; this was undone")

@@ -63,7 +63,9 @@ def save(directory: Path, name: str, write: Callable[[Path], object]) -> None:
     errors = []
     for place in (directory, *spares(directory)):
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if place != directory:
+                _check_owner(place)
             write(place / name)
         except OSError as error:
             errors.append(error)
@@ -77,7 +79,7 @@ def save(directory: Path, name: str, write: Callable[[Path], object]) -> None:
 def collect(scratch: Path) -> None:
     """Move the files in the spare directories to `scratch`, which is created again if necessary. Raises OSError."""
     scratch.mkdir(parents=True, exist_ok=True)
-    for file in (file for spare in spares(scratch) for file in _files(spare)):
+    for file in _spared(scratch):
         _copy(file, scratch)
         file.unlink()
 
@@ -98,7 +100,7 @@ def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
             if made is not None:
                 shutil.rmtree(made, ignore_errors=True)
             continue
-        for file in (file for left in (scratch, *spares(scratch)) for file in _files(left)):
+        for file in (*_files(scratch), *_spared(scratch)):
             if file.name != "record.json":
                 with contextlib.suppress(OSError):
                     _copy(file, run)
@@ -165,6 +167,22 @@ def _files(directory: Path) -> list[Path]:
         return [file for file in directory.iterdir() if file.is_file() and file.name != RESERVE]
     except OSError:
         return []
+
+
+def _spared(scratch: Path) -> list[Path]:
+    """Return the files in the spare directories."""
+    found = []
+    for directory in spares(scratch):
+        with contextlib.suppress(OSError):
+            _check_owner(directory)
+            found += _files(directory)
+    return found
+
+
+def _check_owner(directory: Path) -> None:
+    """Raise PermissionError for a directory that someone else has created in a place for temporary files."""
+    if directory.lstat().st_uid != os.geteuid() or directory.is_symlink():
+        raise PermissionError(errno.EPERM, "this directory belongs to another user, or is a link", str(directory))
 
 
 def _copy(file: Path, directory: Path) -> None:

@@ -167,6 +167,23 @@ def test_abandoned_scratch_directories_are_removed_and_those_in_use_are_kept(tmp
     assert [path.name for path in store.path.iterdir()] == [".partial-link"]
 
 
+def test_spare_directory_that_is_a_link_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user could have created it in a directory for temporary files."""
+    monkeypatch.setattr(scratches, "places", lambda: [tmp_path / "bad", tmp_path / "good"])
+    scratch = tmp_path / "blocked" / ".partial-x"
+    (tmp_path / "blocked").write_text("a file")
+    bad, good = scratches.spares(scratch)
+    (tmp_path / "target").mkdir()
+    bad.parent.mkdir()
+    bad.symlink_to(tmp_path / "target")
+    scratches.save(scratch, "data", lambda path: path.write_text("kept"))
+    assert list((tmp_path / "target").iterdir()) == []
+    assert (good / "data").read_text() == "kept"
+    (tmp_path / "blocked").unlink()
+    scratches.collect(scratch)
+    assert (scratch / "data").read_text() == "kept"
+
+
 def test_scratch_directories_of_many_processes_survive_sweeps(tmp_path: Path) -> None:
     """Each process creates and locks directories while the others sweep."""
     code = """
