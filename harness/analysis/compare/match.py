@@ -95,7 +95,7 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
 
     selections = [selection.resolved(locate) for selection in suite.load(path)]
     planned = {_device_independent_key(spec) for spec in expand_all(selections, catalog)}
-    matching = [run for run in _readable(results) if _device_independent_key(run.record.spec) in planned]
+    matching = [run for run in _readable(results, strict=True) if _device_independent_key(run.record.spec) in planned]
     if not matching:
         raise UsageError(f"{path}: none of its runs is in {results}; run them first: harness run --suite {path}")
     return matching
