@@ -118,7 +118,10 @@ def legend(shown: list[Block]) -> list[str]:
     if names & set(RATIOS):
         lines.append("× is the ratio to the first backend with the same model and settings.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
-        lines.append("parity by `harness parity`: same (with the largest relative error of the logits) or differs.")
+        lines.append(
+            "parity by `harness parity`: same (with the largest relative error of the logits), partly "
+            "checked, or differs."
+        )
     if any(block.flags for block in shown):
         kinds = "wide interval, drift, two modes, throttling, other load or changed code"
         lines.append(f"! flagged: {kinds}; see `harness show` for details.")
