@@ -426,6 +426,105 @@ class LowPrecisionState(Counting):
         return loss
 
 
+class RateInVelocity(Counting):
+    """Multiply the learning rate into the velocity, as Keras does, which differs where the learning rate changes."""
+
+    def set_weights(self, weights: Mapping[str, Any]) -> None:
+        super().set_weights(weights)
+        self.velocities = [torch.zeros_like(parameter) for parameter in self._trainable]
+
+    def counted(self, batch: Batch, learning_rate: float) -> Any:
+        recipe, loss = self._request.recipe, self._backward(batch)
+        decayed = {id(parameter) for parameter in self._weights.decayed}
+        with torch.no_grad():
+            for parameter, velocity in zip(self._trainable, self.velocities, strict=True):
+                decay = recipe.weight_decay if id(parameter) in decayed else 0.0
+                step = learning_rate * (parameter.grad + decay * parameter)
+                velocity.mul_(recipe.momentum).sub_(step)
+                parameter += recipe.momentum * velocity - step if recipe.nesterov else velocity
+        return loss
+
+
+class Dampened(TorchSession):
+    """Dampen the momentum by 10%."""
+
+    def _start_optimizer(self) -> None:
+        super()._start_optimizer()
+        for group in self._optimizer.param_groups:
+            group |= {"dampening": 0.1, "nesterov": False}
+
+
+class AmsGrad(TorchSession):
+    """Divide by the largest second moment so far (Reddi et al. 2018) instead of the current one."""
+
+    def _start_optimizer(self) -> None:
+        super()._start_optimizer()
+        for group in self._optimizer.param_groups:
+            group["amsgrad"] = True
+
+
+class HalfPrecisionRate(Counting):
+    """Round the learning rate to float16."""
+
+    def counted(self, batch: Batch, learning_rate: float) -> Any:
+        return super().counted(batch, float(torch.tensor(learning_rate, dtype=torch.float16)))
+
+
+class LateStatistics(Counting):
+    """Stop updating the running statistics after ten steps."""
+
+    def counted(self, batch: Batch, learning_rate: float) -> Any:
+        if self.count == 10:
+            for module in self._module.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.momentum = 0.0
+        return super().counted(batch, learning_rate)
+
+
+class NoisyGradients(Modified):
+    """Add noise of a thousandth of the standard deviation to the gradients."""
+
+    def modify(self) -> None:
+        for parameter in self._trainable:
+            parameter.grad += 1e-3 * parameter.grad.square().mean().sqrt() * torch.randn_like(parameter.grad)
+
+
+class LateTargets(Counting):
+    """Exchange the targets of the examples after ten steps."""
+
+    def counted(self, batch: Batch, learning_rate: float) -> Any:
+        targets = batch.targets if self.count <= 10 else batch.targets[::-1].copy()
+        return super().counted(Batch(batch.inputs, targets), learning_rate)
+
+
+class DecayAfter(Counting):
+    """Apply decoupled weight decay after the step instead of before."""
+
+    def counted(self, batch: Batch, learning_rate: float) -> Any:
+        for group in self._optimizer.param_groups:
+            group["weight_decay"] = 0.0
+        loss = super().counted(batch, learning_rate)
+        with torch.no_grad():
+            for parameter in self._weights.decayed:
+                parameter *= 1 - learning_rate * self._request.recipe.weight_decay
+        return loss
+
+
+class ClippedByLastNorm(Modified):
+    """Clip the gradients by the norm of the step before."""
+
+    last: Any = None
+
+    def modify(self) -> None:
+        limit = self._request.recipe.clip_norm
+        if limit is not None:
+            norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self._trainable])
+            used, self.last = norm if self.last is None else self.last, norm
+            for parameter in self._trainable:
+                parameter.grad *= min(1.0, float(limit / (used + 1e-6)))
+            self._clip_norm = None
+
+
 class DroppedExample(TorchSession):
     """Ignore the last example of each batch."""
 
@@ -603,17 +702,18 @@ def _with_dropout(request: SessionRequest, rate: float) -> SessionRequest:
 
 SESSIONS: dict[str, list[type[TorchSession]]] = {
     "epochs": [Stopping, Stopping200, StoppingEpoch],
-    "batch_size": [DroppedExample, DroppedInSteps, RepeatedBatch, SummedLoss],
+    "batch_size": [DroppedExample, DroppedInSteps, RepeatedBatch, SummedLoss, LateTargets],
     "optimizer": [
         NeverZeroed, NeverZeroedInSteps, DiscardedState, KeptState, StateLostLate, SkippedSteps, Accumulated, Twice,
         StaleGradients, FrozenBias, FrozenFirst, ScaledFirst, SparseSteps, Uncorrected, LowPrecisionWeights,
-        LowPrecisionState, EvaluationMode, AveragedPredictions,
+        LowPrecisionState, EvaluationMode, AveragedPredictions, AmsGrad, LateStatistics, NoisyGradients,
     ],
-    "learning_rate": [ConstantRate, HigherRate],
+    "learning_rate": [ConstantRate, HigherRate, HalfPrecisionRate],
+    "momentum": [RateInVelocity, Dampened],
     "schedule": [LateRate, FrozenRate],
     "warmup_fraction": [NoWarmup],
-    "weight_decay": [DecayOnce, DecayLate, DecayEverything, DecayWithoutRate],
-    "clip_norm": [ClippedElements, ClippedSeparately, AlwaysNormalized],
+    "weight_decay": [DecayOnce, DecayLate, DecayEverything, DecayWithoutRate, DecayAfter],
+    "clip_norm": [ClippedElements, ClippedSeparately, AlwaysNormalized, ClippedByLastNorm],
     "label_smoothing": [SmoothedElsewhere],
     "dropout": [DropoutNeverZero, DoubleDropout, SameMask, NoDropoutInSteps],
 }  # fmt: skip
