@@ -50,7 +50,7 @@ DESCRIPTIONS = {
     "inference_gpu_j_per_sample": "GPU energy of inference.",
     "train_ratio": "Training throughput relative to the first backend.",
     "inference_ratio": "Inference throughput relative to the first backend.",
-    "parity": "`same` with the largest relative error of the logits, `differs`, or `unchecked`.",
+    "parity": "`same` with the largest relative error of the logits, `partly checked`, `differs`, or `unchecked`.",
     "status": "`ok`, or the number of successful runs and the kinds of failures.",
     "flags": "Reasons to doubt a value in the row.",
     "failures": "Split, seed, kind and message of each failed run.",

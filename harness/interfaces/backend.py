@@ -137,7 +137,8 @@ class Session(ABC):
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         """Compute the loss and gradients of a batch like `train_step`, but without updating the weights.
 
-        Only the parity check calls this method. As in any forward pass in training mode, running statistics may change.
+        Only the parity check calls this method. As in any forward pass in training mode, running statistics may change,
+        and each call draws new dropout masks.
 
         Parameters
         ----------

@@ -380,6 +380,16 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     """Largest relative error of the logits; None if the logits could not be compared."""
     verdict: str
     """Key of the verdict."""
+    partly: str = "training steps and dropout were not compared"
+    """Reason why the check covered only a part of the computation; empty if it covered all of it. The default applies
+    to records from before the check compared training steps and dropout."""
+
+    @property
+    def state(self) -> str:
+        """The result: ``same``, ``partly checked`` or ``differs``."""
+        if not self.passed:
+            return "differs"
+        return "partly checked" if self.partly else "same"
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):

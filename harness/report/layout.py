@@ -129,7 +129,8 @@ def legend(shown: list[Block]) -> list[str]:
             lines.append(f"± of × is over {pairs}, or combines both ± if the runs are not paired.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
         lines.append(
-            "parity: result of `harness parity`, same (with the largest relative error of the logits) or differs."
+            "parity: result of `harness parity`, same (with the largest relative error of the logits), partly checked, "
+            "or differs."
         )
     if any(block.flags for block in shown):
         lines.append("! flagged: there is a reason to doubt the value; see `harness show` for details.")

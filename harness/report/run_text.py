@@ -206,7 +206,7 @@ def circumstances(record: RunRecord) -> Iterator[Section]:
             *(
                 (
                     f"parity with {mark.backend}",
-                    f"{'same' if mark.passed else 'differs'}, largest relative error of the logits {text(mark.error)}",
+                    f"{mark.state}, largest relative error of the logits {text(mark.error)}",
                 )
                 for mark in record.parity
             ),

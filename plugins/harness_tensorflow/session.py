@@ -39,6 +39,7 @@ class TensorFlowSession(harness.Session):
         self._input_names = tuple(request.info.inputs)
         self._train_functions: dict[int, Callable[..., Any]] = {}
         self._predict_functions: dict[int, Callable[..., Any]] = {}
+        self._gradient_functions: dict[int, Callable[..., Any]] = {}
         self._learning_rate = tf.constant(0.0)
         self._learning_rate_value = 0.0
 
@@ -76,8 +77,9 @@ class TensorFlowSession(harness.Session):
             loss, gradients = self._loss_and_gradients(targets, inputs)
             return loss, self._loss_scale.unscale(gradients) if self._loss_scale else gradients
 
+        function = self._gradient_functions.setdefault(len(batch.targets), self._function(compute))
         arrays = [batch.targets, *(batch.inputs[name] for name in self._input_names)]
-        loss, gradients = self._function(compute)(*map(tf.convert_to_tensor, arrays))
+        loss, gradients = function(*map(tf.convert_to_tensor, arrays))
         shapes = {parameter.name: parameter.shape for parameter in self._request.parameters}
         return float(loss), {
             name: np.ascontiguousarray(self._bindings[name].to_canonical(gradient.numpy(), shapes[name]))
@@ -120,6 +122,7 @@ class TensorFlowSession(harness.Session):
     def close(self) -> None:
         self._train_functions.clear()
         self._predict_functions.clear()
+        self._gradient_functions.clear()
         del self._module, self._bindings, self._trained, self._optimizer
         keras.mixed_precision.set_global_policy("float32")
         keras.backend.clear_session()

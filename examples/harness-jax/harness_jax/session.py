@@ -53,6 +53,7 @@ class JaxSession(harness.Session):
         self._float = jnp.dtype("float64" if request.precision == "fp64" else "float32")
         self._key = jax.device_put(jax.random.key(request.seed), self._device)
         self._training: Training | None = None
+        self._gradient_calls = 0
         self._in_flight: collections.deque[Any] = collections.deque(maxlen=_MAX_IN_FLIGHT)
         self._step = self._compiled(self._one_step, donate=0)
         self._forward = self._compiled(self._evaluate)
@@ -89,9 +90,9 @@ class JaxSession(harness.Session):
 
     def gradients(self, batch: harness.Batch) -> tuple[float, dict[str, Array]]:
         training = self._started()
-        (loss, _), gradients = self._gradients(
-            training.params, training.statistics, self._key, batch.inputs, batch.targets
-        )
+        key = jax.random.fold_in(self._key, self._gradient_calls)
+        self._gradient_calls += 1
+        (loss, _), gradients = self._gradients(training.params, training.statistics, key, batch.inputs, batch.targets)
         return float(loss), self._weights.canonical(gradients)
 
     def predict(self, inputs: Mapping[str, Array]) -> jax.Array:

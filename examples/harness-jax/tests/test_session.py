@@ -36,6 +36,11 @@ def test_each_batch_size_is_traced_once_for_all_learning_rates() -> None:
     assert traced == [True, True, False, False]
 
 
+def test_gradients_draw_new_dropout_masks() -> None:
+    session = CASES.open("mlp", recipe=harness.Recipe(optimizer="sgd", dropout=0.5))
+    assert len({session.gradients(CASES.batch("mlp"))[0] for _ in range(5)}) == 5
+
+
 def slow(build_network: Any) -> Any:
     """Return a builder for the same network that first multiplies matrices for a few tenths of a second."""
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from harness.checks.parity.evidence import ParityJob, compute_evidence
-from harness.checks.parity.report import ARRAYS, ParityReport
-from harness.checks.parity.verdict import STEPS, ParityVerdict, Stage, keep, side_of_report, subject, verdict_key
+from harness.checks.parity.report import ARRAYS, STEPS, ParityReport
+from harness.checks.parity.verdict import ParityVerdict, Stage, keep, side_of_report, subject, verdict_key
 from harness.errors import UsageError
 from harness.execute.child import call_in_child
 from harness.execute.runner import child_environment
@@ -92,20 +92,27 @@ def check(
 
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="harness-parity-") as directory:
-        gathered = {}
+        gathered: dict[str, Gathered] = {}
+        late = ""
         for spec in (one, other):
             say(f"{spec.backend} in {spec.precision}")
-            gathered[spec.backend] = gather(spec, catalog, Path(directory) / spec.backend, steps, timeout_s)
+            job = ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps, late=late)
+            found = gathered[spec.backend] = gather(job, Path(directory) / spec.backend, timeout_s)
+            if found.report is None:
+                break
+            late = late or str(found.directory / ARRAYS)
         reports = {name: g.report for name, g in gathered.items() if g.report is not None}
         reference = None
         if len(reports) == 2:
-            reference = _reference(reports, catalog, Path(directory), steps, timeout_s, say)
+            reference = _reference(reports, catalog, Path(directory), steps, timeout_s, late, say)
         verdict = _verdict(one, other, gathered, reference, catalog, steps, start)
         failed = {stage.name for stage in verdict.stages if not stage.passed}
         if reference and reference.report and failed and failed <= set(BACKWARD):
             say(f"{reference.report.spec.backend} in fp64, from weights with perturbed last bits")
             spec = reference.report.spec
-            perturbed = gather(spec, catalog, Path(directory) / "roundings", steps, timeout_s, roundings=ROUNDINGS)
+            plugins = catalog.refs_for(spec)
+            job = ParityJob(spec=spec, plugins=plugins, steps=steps, reference=True, roundings=ROUNDINGS, late=late)
+            perturbed = gather(job, Path(directory) / "roundings", timeout_s)
             if perturbed.report is not None:
                 verdict = _verdict(one, other, gathered, perturbed, catalog, steps, start)
         return verdict
@@ -119,16 +126,14 @@ class Gathered(msgspec.Struct, frozen=True):
     failure: Failure | None
 
 
-def gather(
-    spec: RunSpec, catalog: Catalog, directory: Path, steps: int, timeout_s: float = TIMEOUT_S, *, roundings: int = 0
-) -> Gathered:
+def gather(job: ParityJob, directory: Path, timeout_s: float = TIMEOUT_S) -> Gathered:
     """Compute one backend's evidence in a child process, which saves the arrays in `directory`."""
     directory.mkdir()
     returned = call_in_child(
         compute_evidence,
-        ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps, roundings=roundings),
+        job,
         timeout_s=timeout_s,
-        environment=child_environment(spec),
+        environment=child_environment(job.spec),
         directory=directory,
         limit_option="harness parity --timeout",
     )
@@ -143,6 +148,7 @@ def _reference(
     directory: Path,
     steps: int,
     timeout_s: float,
+    late: str,
     say: Callable[[str], None],
 ) -> Gathered | None:
     """Repeat the computation in float64 on the CPU with the first backend that supports it.
@@ -160,7 +166,8 @@ def _reference(
     for name in able:
         spec = msgspec.structs.replace(first.spec, backend=name, device="cpu", precision="fp64", compile=False)
         say(f"{name} in fp64, the reference")
-        gathered = gather(spec, catalog, directory / f"reference-{name}", steps, timeout_s)
+        job = ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps, reference=True, late=late)
+        gathered = gather(job, directory / f"reference-{name}", timeout_s)
         if gathered.report is not None:
             return gathered
     return None
@@ -179,7 +186,8 @@ def _verdict(
     import numpy as np
 
     from harness.checks.parity.explain import explain
-    from harness.checks.parity.stages import Evidence, compare
+    from harness.checks.parity.report import Evidence
+    from harness.checks.parity.stages import compare
 
     failed = next(((name, g) for name, g in gathered.items() if g.report is None), None)
     reports = {name: g.report for name, g in gathered.items() if g.report is not None}

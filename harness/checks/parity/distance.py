@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 FLOOR = 1e-2
+ELEMENTS = 8192
+"""Number of randomly chosen elements that represent a larger parameter where arrays are computed many times."""
 
 
 def rms(array: Array) -> float:
@@ -85,3 +87,18 @@ def by_parameter(
     for name in names:
         floor = FLOOR * np.sqrt(total * squares[name][1] / scalars) if scalars else 0.0
         yield name, relative(chosen(a, name), chosen(b, name), floor if np.isfinite(floor) else 0.0)
+
+
+class Sample:
+    """At most `ELEMENTS` randomly chosen elements of each array."""
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        rng = np.random.default_rng(0)
+        self._indices: dict[str, Any] = {name: slice(None) for name in arrays}
+        for name, array in arrays.items():
+            if array.size > ELEMENTS:
+                self._indices[name] = np.sort(rng.choice(array.size, ELEMENTS, replace=False))
+
+    def of(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the elements of arrays with the same names and shapes as float64 vectors."""
+        return {name: np.asarray(arrays[name].ravel()[i], np.float64) for name, i in self._indices.items()}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.checks.parity.report import ARRAYS, CHECKPOINTS, ParityReport
+from harness.checks.parity.computations import Computations
+from harness.checks.parity.report import ARRAYS, ParityReport
 from harness.execute.child import ChildContext
 from harness.execute.preparation import opened_session, prepare, starting_weights
-from harness.interfaces import Batch, PreparedData, Session
 from harness.records import PluginRef, RunSpec
 from harness.records.arrays import write_arrays
 
@@ -23,13 +24,6 @@ LAST_BITS = 8
 """Maximum perturbation of a weight, in units in the last place. It is a few times the rounding error of a float32
 layer, so that a decision that depends on rounding, such as the sign of a ReLU's input, changes in about half of the
 draws."""
-DROPOUT = 0.1
-"""Dropout rate used if the recipe's rate is 0, so that the check can detect dropout in evaluation mode."""
-STEP_RATE = 0.1
-"""Minimum learning rate for the single step that is compared. With a typical rate, a step changes a parameter by a
-thousandth, and rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step,
-``a g / sqrt(0.01 g^2)``, is ten times as long. At the full rate, the step would move probe weights from 1 to 0 and
-leave only rounding errors."""
 
 
 class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,19 +33,27 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     plugins: tuple[PluginRef, ...]
     steps: int
     """Number of training steps of the loss curve."""
+    reference: bool = False
+    """True for the float64 reference, which is needed only for the stages that compare results."""
     roundings: int = 0
     """Number of times that the gradients, the step and the training are recomputed from weights with newly perturbed
     last bits."""
+    late: str = ""
+    """Archive of another backend's evidence, with the late weights at which to compute; if empty, the late weights are
+    those of this backend's training."""
 
 
 def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
     """Compute one backend's evidence, and save its arrays as `ARRAYS` in the call's directory."""
-    report, arrays = gather(job)
+    import numpy as np
+
+    late = dict(np.load(job.late)) if job.late else None
+    report, arrays = gather(job, late)
     write_arrays(context.directory / ARRAYS, arrays)
     return report
 
 
-def gather(job: ParityJob) -> tuple[ParityReport, dict[str, Array]]:
+def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[ParityReport, dict[str, Array]]:
     """Compute one backend's evidence and return the report and the arrays by name.
 
     Arrays computed at the probe weights:
@@ -60,15 +62,25 @@ def gather(job: ParityJob) -> tuple[ParityReport, dict[str, Array]]:
     - ``logits`` and ``logits_again``, ``[B, outputs]``: two predictions for the first test batch in evaluation mode,
     - ``loss``, ``[1]``: the loss of the first training batch in training mode without dropout,
     - ``gradients/NAME``: the gradients for this batch,
-    - ``step/NAME``: the parameters after one optimizer step.
+    - ``step/NAME``: the parameters after one optimizer step,
+    - ``masks/...``: statistics of dropout (`harness.checks.parity.masks.mask_statistics`).
 
-    Arrays computed while training from the initial weights:
+    Arrays computed while training:
 
-    - ``curve``, ``[steps]``: the losses,
-    - ``trained``, ``[K, B, outputs]``: the logits for the test batch at `CHECKPOINTS`.
+    - ``curve``, ``[steps]``: the losses of the training from the initial weights,
+    - ``trained``, ``[K, B, outputs]``: the logits for the test batch at `CHECKPOINTS`,
+    - ``replay/SEGMENT/...``: predicted and actual steps (`harness.checks.parity.replay.Replay.arrays`) of this training
+      (``curve``), of a longer one on small batches (``long``), and of one with another clipping norm (``clip``).
 
-    With `ParityJob.roundings`, the arrays from ``loss`` to ``trained`` are also stored under ``rounding/K/``, where K
-    counts from 1.
+    Arrays computed at late weights, which one backend reached at the end of its training, and which are numbered from
+    1. They are taken from `late`, the arrays of that backend, if given:
+
+    - ``late/K/weights/NAME``: the weights, if `late` is not given,
+    - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: as above,
+    - ``late/K/step loss``, ``late/K/statistics/NAME``: the loss of a training step, and the running statistics after.
+
+    With `ParityJob.roundings`, the arrays from ``loss`` to ``trained`` and those at late weights are also stored under
+    ``rounding/K/``, where K counts from 1.
     """
     from harness.checks.parity.probe_weights import probe_weights
     from harness.data.batches import inference_batches
@@ -79,28 +91,42 @@ def gather(job: ParityJob) -> tuple[ParityReport, dict[str, Array]]:
     spec, data, parameters = prepared.spec, prepared.data, prepared.request.parameters
     weights = probe_weights(parameters, spec.seed)
     initial, _ = starting_weights(prepared)
-    inputs, valid = next(inference_batches(data.test, spec.recipe.batch_size))
+    test, valid = next(inference_batches(data.test, spec.recipe.batch_size))
+    run = Computations(prepared, job.steps, weights, test, valid, reference=job.reference)
 
     arrays: dict[str, Array] = {}
-    if prepared.model.has_dropout:
-        with opened_session(prepared, weights, dropout=spec.recipe.dropout or DROPOUT) as session:
-            _evaluate(session, inputs, valid, arrays)
-    with opened_session(prepared, weights, dropout=0.0) as session:
-        returned = {name: array.copy() for name, array in session.get_weights().items()}
-        if not prepared.model.has_dropout:
-            _evaluate(session, inputs, valid, arrays)
+    with contextlib.ExitStack() as stack:
+        # As in a run, the session that is trained is the first in its process.
+        trained = stack.enter_context(opened_session(prepared, weights, dropout=0.0))
+        probe = stack.enter_context(opened_session(prepared, weights, dropout=0.0)) if job.steps else trained
+        returned = {name: array.copy() for name, array in trained.get_weights().items()}
         arrays.update({f"start/{name}": array for name, array in returned.items()})
-        _step(session, weights, data, spec, arrays)
-        session.set_weights(initial)
-        _train(session, data, spec, job.steps, inputs, valid, arrays)
-        notes = session.notes()
+        if not prepared.model.has_dropout:
+            arrays.update(run.evaluate(trained))
+        arrays.update(run.step(probe, weights))
+        reached = run.train(trained, probe, initial, arrays)
+        if job.steps and not job.reference:
+            reached += [run.train_long(trained, probe, arrays)]
+            run.train_clipped(probe, arrays)
+        if late is None:
+            points = reached
+            arrays.update({f"late/{k}/weights/{n}": a for k, point in enumerate(points, 1) for n, a in point.items()})
+        else:
+            points = [point for point in _late_weights(late) if point.keys() == weights.keys()]
+        for number, point in enumerate(points, 1):
+            arrays.update({f"late/{number}/{name}": array for name, array in run.late(trained, probe, point).items()})
+        if prepared.model.has_dropout:
+            arrays.update(run.dropout(probe))
+        notes = trained.notes()
     for number in range(1, job.roundings + 1):
         rounded: dict[str, Array] = {}
         perturbed = _perturbed(weights, number)
         with opened_session(prepared, perturbed, dropout=0.0) as session:
-            _step(session, perturbed, data, spec, rounded)
-            session.set_weights(_perturbed(initial, number))
-            _train(session, data, spec, job.steps, inputs, valid, rounded)
+            rounded.update(run.step(session, perturbed))
+            run.train(session, session, _perturbed(initial, number), rounded)
+            for late_number, point in enumerate(points, 1):
+                results = run.late(session, session, _perturbed(point, number))
+                rounded.update({f"late/{late_number}/{name}": array for name, array in results.items()})
         arrays.update({f"rounding/{number}/{name}": array for name, array in rounded.items()})
     backend = prepared.backend
     return (
@@ -112,6 +138,7 @@ def gather(job: ParityJob) -> tuple[ParityReport, dict[str, Array]]:
             data=data.info,
             dataset_digest=data.digest,
             weights_digest=digest(initial),
+            batches_digest=run.batches_digest(),
             cpu_precisions=next((d.precisions for d in backend.devices() if d.name == "cpu"), ()),
             parameters={name: tuple(array.shape) for name, array in returned.items()},
             changed_on_the_way=_changes(weights, returned),
@@ -120,6 +147,16 @@ def gather(job: ParityJob) -> tuple[ParityReport, dict[str, Array]]:
         ),
         arrays,
     )
+
+
+def _late_weights(arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """Return the late weights in another backend's evidence."""
+    points: dict[int, dict[str, Array]] = {}
+    for key, array in arrays.items():
+        if key.startswith("late/") and "/weights/" in key:
+            _, number, _, name = key.split("/", 3)
+            points.setdefault(int(number), {})[name] = array
+    return [points[number] for number in sorted(points)]
 
 
 def _perturbed(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
@@ -131,67 +168,6 @@ def _perturbed(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
     return {
         name: np.asarray(array + units[name] * np.spacing(np.abs(array)), np.float32) for name, array in weights.items()
     }
-
-
-def _evaluate(session: Session, inputs: Mapping[str, Array], valid: int, arrays: dict[str, Array]) -> None:
-    """Predict one batch twice in evaluation mode. Its first `valid` rows are examples; the others are padding."""
-    arrays["logits"] = _fetched(session, session.predict(inputs))[:valid]
-    arrays["logits_again"] = _fetched(session, session.predict(inputs))[:valid]
-
-
-def _step(
-    session: Session, weights: Mapping[str, Array], data: PreparedData, spec: RunSpec, arrays: dict[str, Array]
-) -> None:
-    """Compute gradients and then one optimizer step. Both start from `weights` with a new optimizer state."""
-    import numpy as np
-
-    first = next(_batches(data, spec))
-    loss, gradients = session.gradients(first)
-    arrays["loss"] = np.array([loss])
-    arrays.update({f"gradients/{name}": array for name, array in gradients.items()})
-    session.set_weights(weights)
-    least = STEP_RATE / 10 if spec.recipe.optimizer == "rmsprop" else STEP_RATE
-    session.train_step(first, max(spec.recipe.learning_rate, least))
-    arrays.update({f"step/{name}": array for name, array in session.get_weights().items()})
-
-
-def _train(
-    session: Session,
-    data: PreparedData,
-    spec: RunSpec,
-    steps: int,
-    inputs: Mapping[str, Array],
-    valid: int,
-    arrays: dict[str, Array],
-) -> None:
-    """Train with the recipe's schedule, as if the whole training had `steps` steps."""
-    import numpy as np
-
-    from harness.measure.schedule import learning_rate
-
-    losses, trained = [], []
-    for step, batch in zip(range(steps), _batches(data, spec), strict=False):
-        losses.append(float(_fetched(session, session.train_step(batch, learning_rate(spec.recipe, step, steps)))))
-        if step + 1 in CHECKPOINTS:
-            trained.append(_fetched(session, session.predict(inputs))[:valid])
-    arrays["curve"] = np.array(losses)
-    arrays["trained"] = np.array(trained)
-
-
-def _batches(data: PreparedData, spec: RunSpec) -> Iterator[Batch]:
-    """Yield the training batches of a run, epoch after epoch, indefinitely."""
-    import itertools
-
-    from harness.data.batches import training_batches
-
-    for epoch in itertools.count(1):
-        yield from training_batches(data.train, spec.recipe.batch_size, spec.seed, epoch, data.augment)
-
-
-def _fetched(session: Session, handle: Any) -> Array:
-    import numpy as np
-
-    return np.array(session.fetch(handle))
 
 
 def _changes(sent: Mapping[str, Array], returned: Mapping[str, Array]) -> dict[str, float]:

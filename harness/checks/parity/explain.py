@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from harness.checks.parity.distance import Array, relative, rowwise
-from harness.checks.parity.stages import Evidence
+from harness.checks.parity.report import Evidence
+from harness.checks.parity.training_stages import SEGMENTS, relative_errors, segments
 from harness.checks.parity.verdict import Stage
 
 _LOW_PRECISION = (2e-5, 2e-2)
@@ -25,6 +26,9 @@ def explain(stages: list[Stage], one: Evidence, other: Evidence) -> str:
         "gradients": _gradients,
         "step": _step,
         "statistics": _statistics,
+        "optimizer": _optimizer,
+        "dropout": _dropout,
+        "late": _late,
         "curve": _curve,
         "trained": _trained,
     }
@@ -130,6 +134,58 @@ def _statistics(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
         f"the running statistics `{stage.where}` {_differ(stage)} after one step while the gradients agree: their "
         "momentum differs, or one backend uses the biased variance of the batch and the other the unbiased variance"
+    )
+
+
+def _optimizer(stage: Stage, one: Evidence, other: Evidence) -> str:
+    worse = max((one, other), key=lambda e: _known(stage.from_reference.get(e.backend)))
+    text = (
+        f"training steps of {worse.backend} are not those of {one.report.spec.recipe.optimizer} as defined by "
+        f"`harness.Recipe`: {stage.where.removesuffix(f', {worse.backend}')} {_differs(stage)}"
+    )
+    for segment, arrays in segments(worse):
+        wrong = relative_errors(arrays, stage.tolerance) > stage.tolerance  # [S, P]
+        steps = np.flatnonzero(wrong.any(axis=1))
+        if not len(steps):
+            continue
+        first = int(steps[0])
+        actual, expected = arrays["actual"][first], arrays["size"][first]
+        ratio = np.median((actual / np.maximum(expected, 1e-300))[wrong[first]])
+        causes = {
+            0: "clipping, the learning rate, weight decay, epsilon, and Nesterov momentum",
+            1: "momentum, the moving averages, gradients that are not reset, weight decay, and the learning rate",
+        }
+        cause = causes.get(first, "what changes during training") if actual.any() else "why the weights do not change"
+        return (
+            f"{text}. In {SEGMENTS[segment]}, {len(steps)} of {len(wrong)} steps differ. At the first, step "
+            f"{first + 1}, {int(wrong[first].sum())} of {wrong.shape[1]} parameters differ, and their change is "
+            f"{ratio:.4g} times the expected one: check {cause}"
+        )
+    return f"{text}: `train_step` does not compute the same loss or outputs as `gradients` and `predict`"
+
+
+def _known(error: float | None) -> float:
+    return float("inf") if error is None else error
+
+
+def _differs(stage: Stage) -> str:
+    return "is not finite" if stage.error is None else f"differs by {stage.error:.1e}"
+
+
+def _dropout(stage: Stage, one: Evidence, other: Evidence) -> str:
+    size = "cannot be compared" if stage.error is None else f"differs by {stage.error:.1f} standard errors"
+    return (
+        f"dropout has different distributions in {one.backend} and {other.backend}: {stage.where} {size}, while "
+        "training without dropout agrees. Check the rate, the factor 1 / (1 - rate) and the place of each dropout "
+        "layer, and that every example and step has its own mask"
+    )
+
+
+def _late(stage: Stage, one: Evidence, other: Evidence) -> str:
+    return (
+        f"{stage.where} {_differs(stage)} at weights that {one.backend} reached in training, while results at the "
+        "first weights agree: state that persists in a session differs, such as gradients that are not reset or "
+        "running statistics, or a part of the network that the first weights do not use"
     )
 
 

@@ -11,7 +11,7 @@ from harness.records import ParityMark, RunRecord, Success
 
 @dataclass(frozen=True)
 class Mark:
-    """Parity of a row: ``same``, ``differs`` or ``unchecked``."""
+    """Parity of a row: ``same``, ``partly checked``, ``differs`` or ``unchecked``."""
 
     state: str
     error: float | None = None
@@ -42,7 +42,7 @@ def _of_pair(base: RunRecord, other: RunRecord, verdicts: list[ParityVerdict]) -
         return UNCHECKED
     stored = [v for v in _about(other, verdicts) if set(v.sides) == {side_of_record(base), side_of_record(other)}]
     if stored:
-        return _combined([Mark("same" if v.passed else "differs", v.error) for v in stored])
+        return _combined([Mark(v.state, v.error) for v in stored])
     keys = {mark.verdict for mark in base.parity}
     return _combined(_recorded(mark for mark in other.parity if mark.verdict in keys))
 
@@ -52,7 +52,7 @@ def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
     if not isinstance(record.outcome, Success):
         return []
     stored = [v for v in _about(record, verdicts) if side_of_record(record) in v.sides]
-    return [Mark("same" if v.passed else "differs", v.error) for v in stored] or _recorded(record.parity)
+    return [Mark(v.state, v.error) for v in stored] or _recorded(record.parity)
 
 
 def _about(record: RunRecord, verdicts: list[ParityVerdict]) -> list[ParityVerdict]:
@@ -64,15 +64,15 @@ def _about(record: RunRecord, verdicts: list[ParityVerdict]) -> list[ParityVerdi
 
 
 def _recorded(parity_marks: Iterable[ParityMark]) -> list[Mark]:
-    return [Mark("same" if mark.passed else "differs", mark.error) for mark in parity_marks]
+    return [Mark(mark.state, mark.error) for mark in parity_marks]
 
 
 def _combined(parts: list[Mark]) -> Mark:
-    """Return ``differs`` if any mark is ``differs``, else ``unchecked`` if any mark is, else ``same``.
+    """Return the first of ``differs``, ``unchecked``, ``partly checked`` and ``same`` that any of the marks has.
 
     A combined mark ``same`` has the largest error of its parts.
     """
-    for state in ("differs", "unchecked"):
+    for state in ("differs", "unchecked", "partly checked"):
         if any(mark.state == state for mark in parts):
             return Mark(state)
     return Mark("same", max(mark.error or 0.0 for mark in parts)) if parts else UNCHECKED

@@ -1,14 +1,27 @@
-"""The report on one backend's computation. Its arrays are saved separately, in an archive next to the child's log."""
+"""The evidence from one backend. Its arrays are saved in an archive next to the child's log."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from harness.records import DataInfo, Precision, RunSpec
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
 ARRAYS = "evidence.npz"
 CHECKPOINTS = (1, 5, 10, 20, 50)
 """Numbers of training steps after which the test batch is predicted."""
+STEPS = 50
+"""Number of training steps in a check whose verdict is saved."""
+LONG_STEPS = 300
+"""Number of steps of the longer training on small batches."""
 
 
 class ParityReport(Struct, frozen=True, kw_only=True):
@@ -22,6 +35,8 @@ class ParityReport(Struct, frozen=True, kw_only=True):
     data: DataInfo
     dataset_digest: str
     weights_digest: str
+    batches_digest: str
+    """Digest of the training batches, after augmentation."""
     cpu_precisions: tuple[Precision, ...]
     parameters: dict[str, tuple[int, ...]]
     """Shapes of the weights returned by the session, by canonical name."""
@@ -31,3 +46,24 @@ class ParityReport(Struct, frozen=True, kw_only=True):
     """Names of the running statistics."""
     decayed: tuple[str, ...]
     """Names of the parameters to which weight decay applies."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Report and arrays from one backend, as returned by `harness.checks.parity.evidence.gather`."""
+
+    report: ParityReport
+    arrays: Mapping[str, Array]
+
+    @property
+    def backend(self) -> str:
+        return self.report.spec.backend
+
+    def roundings(self) -> list[Evidence]:
+        """Return the evidence that was computed from weights with perturbed last bits."""
+        parts: dict[str, dict[str, Array]] = {}
+        for key in self.arrays:
+            if key.startswith("rounding/"):
+                _, number, name = key.split("/", 2)
+                parts.setdefault(number, {})[name] = self.arrays[key]
+        return [Evidence(self.report, arrays) for arrays in parts.values()]

@@ -21,15 +21,16 @@ compared up to the step at which twice the change exceeds the tolerance.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.checks.parity.distance import Array, by_parameter, norm, relative, rms, rowwise
-from harness.checks.parity.report import CHECKPOINTS, ParityReport
-from harness.checks.parity.tolerances import CEILING, tolerance
+from harness.checks.parity.report import CHECKPOINTS, Evidence
+from harness.checks.parity.tolerances import CEILING, Tolerance, tolerance
+from harness.checks.parity.training_stages import dropout_stage, optimizer_stage
 from harness.checks.parity.verdict import Stage
 
 NOISE = 10.0
@@ -37,29 +38,12 @@ NOISE = 10.0
 between the backends at this element and the root mean square error over its parameter."""
 HORIZON = 0.01
 """Fraction of the tolerance by which the loss may differ from float64 before the curves are no longer compared."""
-BACKWARD = ("gradients", "step", "statistics", "curve", "trained")
-"""Stages that depend on the backward pass."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Report and arrays from one backend, as returned by `harness.checks.parity.evidence.gather`."""
-
-    report: ParityReport
-    arrays: Mapping[str, Array]
-
-    @property
-    def backend(self) -> str:
-        return self.report.spec.backend
-
-    def roundings(self) -> list[Evidence]:
-        """Return the evidence that was computed from weights with perturbed last bits."""
-        parts: dict[str, dict[str, Array]] = {}
-        for key in self.arrays:
-            if key.startswith("rounding/"):
-                _, number, name = key.split("/", 2)
-                parts.setdefault(number, {})[name] = self.arrays[key]
-        return [Evidence(self.report, arrays) for arrays in parts.values()]
+BACKWARD = ("gradients", "step", "statistics", "late", "curve", "trained")
+"""Stages that depend on the backward pass of both backends."""
+COARSE = 0.03
+"""Tolerance above which a stage whose result rounding determines is only a partial check, in fp32."""
+FEWEST_STEPS = 10
+"""Number of steps of the loss curve that must be comparable, unless all steps were replayed."""
 
 
 def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[Stage]:
@@ -71,15 +55,25 @@ def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[
     stages += [comparison.logits(), comparison.loss(), comparison.gradients(), comparison.step()]
     if one.report.statistics:
         stages.append(comparison.statistics())
+    replayed = optimizer_stage(one, other)
+    stages.append(replayed)
+    if "masks/loss" in one.arrays:
+        stages.append(dropout_stage(one, other))
+    if all("late/1/loss" in evidence.arrays for evidence in (one, other)):
+        stages.append(comparison.late())
     if one.arrays["curve"].size:
-        stages += [comparison.curve(), comparison.trained()]
+        stages += [comparison.curve(covered=replayed.passed and not replayed.partly), comparison.trained()]
     return stages
 
 
 def _inputs(one: Evidence, other: Evidence) -> Stage:
     differing = [
         name
-        for name, field in (("prepared data", "dataset_digest"), ("initial weights", "weights_digest"))
+        for name, field in (
+            ("prepared data", "dataset_digest"),
+            ("initial weights", "weights_digest"),
+            ("training batches", "batches_digest"),
+        )
         if getattr(one.report, field) != getattr(other.report, field)
     ]
     return _exact("inputs", differing, one)
@@ -199,14 +193,47 @@ class _Comparison:
         names = self._one.report.statistics
         return self._stage("statistics", lambda a, b: by_parameter(a.arrays, b.arrays, "step/", names=names))
 
-    def curve(self) -> Stage:
+    def late(self) -> Stage:
+        """Compare logits, losses, gradients and running statistics at the late weights."""
+        kinds = {"logits": "logits", "loss": "loss", "step loss": "loss"}
+        points = sorted({key.split("/")[1] for key in self._other.arrays if key.startswith("late/")})
+        least: dict[str, Tolerance] = {}
+
+        def errors(a: Evidence, b: Evidence) -> Errors:
+            for point in points:
+                found = [
+                    (name, kind, relative(a.arrays[key], b.arrays[key]))
+                    for name, kind in kinds.items()
+                    for key in (f"late/{point}/{name}",)
+                ]
+                for kind in ("gradients", "statistics"):
+                    places = by_parameter(a.arrays, b.arrays, f"late/{point}/{kind}/")
+                    found += [(f"{kind} of {name}", kind, error) for name, error in places]
+                for name, kind, error in found:
+                    place = f"{name}, at point {point} of {len(points)}"
+                    least[place] = self._allowed(kind)
+                    yield place, error
+
+        return self._stage("late", errors, least)
+
+    def _allowed(self, stage: str) -> Tolerance:
+        return tolerance(stage, self._one.report.spec.precision, self._scalars)
+
+    def curve(self, *, covered: bool) -> Stage:
+        """Compare the losses of the training. `covered` is True if all of its steps were replayed."""
         count = self._comparable()
 
         def errors(a: Evidence, b: Evidence) -> Errors:
             pairs = zip(a.arrays["curve"][:count], b.arrays["curve"][:count], strict=True)
             return ((f"step {step}", relative(x, y)) for step, (x, y) in enumerate(pairs, start=1))
 
-        return self._stage("curve", errors, remark=self._limit(count))
+        few = count < min(FEWEST_STEPS, len(self._one.arrays["curve"]))
+        stage = self._stage("curve", errors, remark=self._limit(count))
+        return (
+            msgspec.structs.replace(stage, partly=f"only {count} steps can be compared")
+            if few and not covered
+            else stage
+        )
 
     def trained(self) -> Stage:
         count, allowed = self._comparable(), tolerance("trained", self._one.report.spec.precision, self._scalars).value
@@ -242,42 +269,53 @@ class _Comparison:
         beyond = np.flatnonzero(departed)
         return max(1, int(beyond[0])) if beyond.size else len(mine)
 
-    def _stage(self, name: str, errors: Any, *, where: str = "", remark: str = "") -> Stage:
-        allowed = tolerance(name, self._one.report.spec.precision, self._scalars)
-        bars = self._bars(errors, allowed.value) if name in BACKWARD else {}
-        measured = [(place, error, bars.get(place, allowed.value)) for place, error in errors(self._other, self._one)]
-        place, error, bar = max(measured, key=lambda one: one[1] / one[2], default=("", 0.0, allowed.value))
-        if bar > allowed.value:
+    def _stage(
+        self, name: str, errors: Any, least: Mapping[str, Tolerance] | None = None, *, where: str = "", remark: str = ""
+    ) -> Stage:
+        """Compare the backends. `least` maps places to their tolerances, if they are not that of the stage."""
+        measured = list(errors(self._other, self._one))
+        allowed = {place: (least or {}).get(place) or self._allowed(name) for place, _ in measured}
+        bars = self._bars(errors, allowed) if name in BACKWARD else {}
+        place, error = max(
+            measured, key=lambda one: one[1] / bars.get(one[0], allowed[one[0]].value or 1), default=("", 0.0)
+        )
+        worst = allowed.get(place) or self._allowed(name)
+        bar = bars.get(place, worst.value)
+        widest = max((bars[each] for each in bars if bars[each] > allowed[each].value), default=0.0)
+        if widest:
             text = (
                 "rounding determines this result: perturbing the last bits of the weights changes the float64 result "
                 "by half of the tolerance"
             )
             remark = "; ".join(filter(None, (remark, text)))
+        coarse = widest > max(COARSE, worst.value)
         references = {}
         if self._reference is not None:
             for evidence in (self._one, self._other):
-                references[evidence.backend] = _finite(_largest(errors(evidence, self._reference))[1])
+                references[evidence.backend] = _finite(_largest(errors(evidence, self._reference)))
         return Stage(
             name=name,
             passed=bool(error <= bar),
             error=_finite(error),
             where=where or place,
             tolerance=bar,
-            source=allowed.source
-            if bar == allowed.value
+            source=worst.source
+            if bar == worst.value
             else "twice the effect of perturbing the last bits of the weights",
             from_reference=references,
             remark=remark,
+            partly=f"rounding hides differences of up to {widest:.0%}" if coarse else "",
         )
 
-    def _bars(self, errors: Any, least: float) -> dict[str, float]:
+    def _bars(self, errors: Any, allowed: Mapping[str, Tolerance]) -> dict[str, float]:
         """Return the tolerance at each location, derived from the effect of rounding on the reference.
 
-        Tolerances are at least `least`.
+        Tolerances are at least those of `allowed`.
         """
         bars: dict[str, float] = {}
         for perturbed in self._roundings:
             for place, error in errors(perturbed, self._reference):
+                least = allowed[place].value
                 bars[place] = min(max(bars.get(place, least), 2 * error), max(CEILING, least))
         return bars
 
@@ -289,8 +327,8 @@ class _Comparison:
         return max((relative(perturbed.arrays[name][index], true) for perturbed in self._roundings), default=0.0)
 
 
-def _largest(errors: Errors) -> tuple[str, float]:
-    return max(errors, key=lambda pair: pair[1], default=("", 0.0))
+def _largest(errors: Errors) -> float:
+    return max((error for _, error in errors), default=0.0)
 
 
 def _finite(value: float) -> float | None:

@@ -38,7 +38,11 @@ def render(verdict: ParityVerdict) -> str:
     lines += [f"{stage.name}: {stage.remark}" for stage in verdict.stages if stage.remark]
     if verdict.reference is None and rows:
         lines.append("no float64 reference: no installed backend supports fp64 on the CPU")
-    outcome = "same" if verdict.passed else f"DIFFERS: {verdict.explanation}"
+    outcome = {
+        "same": "same",
+        "partly checked": f"partly checked: {verdict.partly}",
+        "differs": f"DIFFERS: {verdict.explanation}",
+    }[verdict.state]
     return "\n".join([*lines, f"{outcome} ({verdict.wall_s:.0f} s)"])
 
 
@@ -58,7 +62,7 @@ def summary(verdicts: Sequence[ParityVerdict]) -> str:
                 verdict.spec.recipe.optimizer,
                 " / ".join(verdict.backends),
                 *(errors.get(name, "") for name in names),
-                "same" if verdict.passed else "differs",
+                verdict.state,
             ]
         )
     header = ["task", "model", "optimizer", "backends", *names, "verdict"]

@@ -32,6 +32,9 @@ _FP32: dict[str, Tolerance] = {
         1e-5, "a tenth of that of the gradients: a step is at most about as large as the parameters; the rest is exact"
     ),
     "statistics": Tolerance(1e-5, "that of the logits: batch means of activations on the way to the logits"),
+    "optimizer": Tolerance(
+        1e-4, "that of the gradients; frameworks also round beta2 to float32, which changes 1 - 0.999 by 1e-5"
+    ),
     "curve": Tolerance(1e-3, "ten times that of the gradients: rounding errors grow from step to step"),
     "trained": Tolerance(1e-2, "ten times that of the curve: logits change more than their mean loss"),
 }
@@ -45,6 +48,9 @@ _SCALE: dict[Precision, tuple[float, str]] = {
     "fp16": (1e3, "the fp32 tolerance times 1000: u of the matrix products is 2^-11, of the rest 2^-24"),
     "bf16": (5e3, "the fp32 tolerance times 5000: u of the matrix products is 2^-8, of the rest 2^-24"),
 }
+_REPLAY: dict[Precision, float] = {"tf32": 100.0, "fp16": 100.0, "bf16": 500.0}
+"""Factors for the stage ``optimizer``, which are a tenth of the others: the gradients of both of its sides are computed
+by the same backend."""
 CEILING = 0.3
 """Maximum tolerance for any precision, as a relative error."""
 
@@ -58,4 +64,7 @@ def tolerance(stage: str, precision: Precision, parameters: int) -> Tolerance:
         return Tolerance(0.0, "copies are exact")
     fp32 = _DEEP if stage == "logits" and parameters > _DEEP_PARAMETERS else _FP32[stage]
     factor, reason = _SCALE[precision]
+    if stage == "optimizer" and precision in _REPLAY:
+        factor = _REPLAY[precision]
+        reason = f"the fp32 tolerance times {factor:.0f}: both gradients are computed by the same backend"
     return Tolerance(min(fp32.value * factor, max(CEILING, fp32.value)), reason or fp32.source)

@@ -17,14 +17,16 @@ from harness.records.files import make_directory
 from harness.records.reading import MAX_JSON_BYTES, decode, read_stored
 from harness.records.store import write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FOLDER = "parity"
-STEPS = 50
-"""Number of training steps in a check whose verdict is saved."""
 
 
 class Stage(Struct, frozen=True, kw_only=True):
-    """Comparison of one stage. Errors are norm-wise relative, and None if they are not finite."""
+    """Comparison of one stage.
+
+    Errors are norm-wise relative, except that those of the stage ``dropout`` are in standard errors. Errors that are
+    not finite are None.
+    """
 
     name: str
     passed: bool
@@ -38,6 +40,8 @@ class Stage(Struct, frozen=True, kw_only=True):
     """Largest error of each backend relative to the float64 reference."""
     remark: str = ""
     """Description of the values that the comparison excluded, with the reason."""
+    partly: str = ""
+    """Reason why the stage covers too little for the verdict ``same``; empty if it does not."""
 
 
 class ParityVerdict(Struct, frozen=True, kw_only=True):
@@ -76,13 +80,25 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     """Settings used by each backend: threads, TF32, autocast, determinism."""
 
     @property
+    def partly(self) -> str:
+        """Reasons why the check covers only a part of the computation; empty if it covers all of it."""
+        return "; ".join(f"{stage.name}: {stage.partly}" for stage in self.stages if stage.partly)
+
+    @property
+    def state(self) -> str:
+        """The result: ``same``, ``partly checked`` or ``differs``."""
+        if not self.passed:
+            return "differs"
+        return "partly checked" if self.partly else "same"
+
+    @property
     def error(self) -> float | None:
         """Error in the logits, which is the error shown in tables; None if unknown."""
         return next((stage.error for stage in self.stages if stage.name == "logits"), None)
 
     def mark(self, backend: str) -> ParityMark:
         """Return the parity mark for a run's record. The run's backend was compared with `backend`."""
-        return ParityMark(backend=backend, passed=self.passed, error=self.error, verdict=self.key)
+        return ParityMark(backend=backend, passed=self.passed, partly=self.partly, error=self.error, verdict=self.key)
 
 
 # ---- the computation to which a verdict applies -------------------------------------------------------------

@@ -87,7 +87,8 @@ def _contest(report: Report, rows: Sequence[Row], sides: dict[str, list[StoredRu
     name = " · ".join([*names, *(options if len(options) == 1 else set())])
     leads = _leads(report, sides, confidence)
     marks = [row.text("parity") for row in rows if row.text("parity")]
-    parity = next((mark for mark in marks if mark.startswith("differs")), marks[-1] if marks else "")
+    worst = (mark for state in ("differs", "partly") for mark in marks if mark.startswith(state))
+    parity = next(worst, marks[-1] if marks else "")
     return Contest(first.text("task"), one_line(name.rstrip(" ·")), parity, leads)
 
 

@@ -206,8 +206,11 @@ def _pair(name: str, value: str) -> str:
 
 
 def _parity(mark: Any) -> str:
-    state = "agrees with" if mark.passed else "DIFFERS from"
-    return f"Parity: {state} {mark.backend} (largest relative error of the logits: {text(mark.error)})"
+    state = {"same": "agrees with", "partly checked": "partly checked, agrees with", "differs": "DIFFERS from"}[
+        mark.state
+    ]
+    reason = f"; {mark.partly}" if mark.state == "partly checked" else ""
+    return f"Parity: {state} {mark.backend} (largest relative error of the logits: {text(mark.error)}{reason})"
 
 
 def _audit(path: Path) -> list[Finding] | None:

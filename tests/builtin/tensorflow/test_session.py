@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from framework_cases import MODELS
 
 import harness
 from harness.testing import SessionCases
+from harness.testing.sessions import SGD
 
 pytestmark = pytest.mark.tensorflow
 
@@ -32,6 +34,16 @@ def test_each_batch_size_is_traced_once_whatever_the_learning_rate() -> None:
     notes = session.notes()
     assert notes["train_batch_sizes_traced"] == "6, 3"
     assert notes["predict_batch_sizes_traced"] == "6, 3"
+
+
+def test_gradients_are_traced_once_and_draw_new_dropout_masks() -> None:
+    session = CASES.open("mlp", recipe=msgspec.structs.replace(SGD, dropout=0.5))
+    traced = []
+    module = session._module
+    session._module = lambda inputs, training: traced.append(training) or module(inputs, training=training)
+    losses = [session.gradients(CASES.batch("mlp"))[0] for _ in range(5)]
+    assert traced == [True]
+    assert len(set(losses)) == 5
 
 
 def test_another_thread_count_in_the_same_process_is_refused() -> None:

@@ -15,7 +15,7 @@ from toy_plugin import PEERS, SET_FAST, install, install_toy
 
 from harness import load as load_results
 from harness.checks.parity.verdict import load
-from harness.records import RunRecord
+from harness.records import ParityMark, RunRecord
 
 SAME, HASTY = ("--backend", "toy-numpy,peer-wide"), ("--backend", "toy-numpy,peer-hasty")
 
@@ -62,7 +62,7 @@ def test_equivalent_backends_pass(tmp_path: Path) -> None:
     assert kept.reference == "peer-wide"
     assert kept.parameters == 10
     assert [stage.name for stage in kept.stages] == [
-        "inputs", "weights", "logits", "loss", "gradients", "step", "curve", "trained"
+        "inputs", "weights", "logits", "loss", "gradients", "step", "optimizer", "late", "curve", "trained"
     ]  # fmt: skip
     logits = kept.stages[2]
     assert logits.from_reference["peer-wide"] == 0
@@ -85,8 +85,15 @@ def test_failing_backend_does_not_pass_and_saves_no_verdict(tmp_path: Path) -> N
 
 
 def test_verdict_of_a_shorter_check_is_not_saved(tmp_path: Path) -> None:
-    parity(*SAME, "--steps", "3", results=tmp_path)
+    done = parity(*SAME, "--steps", "3", results=tmp_path)
+    assert "partly checked: optimizer: only 3 training steps were checked, instead of 50" in done.stdout
     assert load(tmp_path) == {}
+
+
+def test_partly_checked_model_fails_only_if_the_check_is_strict(tmp_path: Path) -> None:
+    done = parity(*SAME, "--steps", "0", "--format", "markdown", results=tmp_path)
+    assert done.stdout.splitlines()[2].rstrip(" |").endswith("partly checked")
+    parity(*SAME, "--steps", "0", "--strict", results=tmp_path, status=1)
 
 
 def test_single_backend_is_refused(tmp_path: Path) -> None:
@@ -124,6 +131,26 @@ def test_run_with_parity_records_its_marks(checked: tuple[Path, str], results: P
     for path in (results / "parity").iterdir():
         path.unlink()
     assert all(mark.startswith("same (") for mark in marks_of(results)), "the records contain their marks"
+
+
+def test_marks_of_partial_checks_and_of_older_records_are_partly_checked(results: Path) -> None:
+    (path,) = (results / "parity").iterdir()
+    verdict = next(iter(load(results).values()))
+    stages = [*verdict.stages[:-1], msgspec.structs.replace(verdict.stages[-1], partly="a reason")]
+    partial = msgspec.structs.replace(verdict, stages=stages)
+    assert (verdict.state, partial.state, partial.partly) == ("same", "partly checked", "trained: a reason")
+    path.write_bytes(msgspec.json.encode(partial))
+    assert marks_of(results) == ["partly checked", "partly checked"]
+    assert partial.mark("a").state == "partly checked"
+    older = {"backend": "a", "passed": True, "error": 1e-7, "verdict": ""}
+    assert msgspec.convert(older, ParityMark).state == "partly checked"
+    assert msgspec.convert(older | {"passed": False}, ParityMark).state == "differs"
+
+
+def test_verdict_of_an_older_version_is_ignored(results: Path) -> None:
+    (path,) = (results / "parity").iterdir()
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    assert load(results) == {}
 
 
 def test_rows_that_differ_have_a_ratio_only_with_all_ratios(tmp_path: Path) -> None:

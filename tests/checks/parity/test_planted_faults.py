@@ -5,18 +5,21 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+from planted_faults import catalog
 
 from harness.checks.parity.check import ROUNDINGS
 from harness.checks.parity.evidence import ParityJob, gather
 from harness.checks.parity.explain import explain
-from harness.checks.parity.stages import Evidence, compare
+from harness.checks.parity.report import Evidence
+from harness.checks.parity.stages import compare
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
-from harness.plugins import load
-from harness.plugins.catalog import Catalog
-from harness.records import PluginRef
 
-pytestmark = [pytest.mark.torch, pytest.mark.plugins("nlp", "vision", "torch"), pytest.mark.usefixtures("faulty")]
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.plugins("nlp", "vision", "regression", "speech", "torch"),
+    pytest.mark.usefixtures("faulty"),
+]
 
 SMALL_BERT = (
     "model.hidden_size=64",
@@ -26,18 +29,10 @@ SMALL_BERT = (
     "recipe.optimizer=adam",
     "recipe.weight_decay=0",
     "recipe.clip_norm=null",
+    "recipe.dropout=0",
 )
 SMALL_RESNET = ("model.hidden_sizes=[16,32]", "model.depths=[1,1]", "recipe.batch_size=16")
 TASKS = {"bert": ("nlp", SMALL_BERT), "resnet": ("vision", SMALL_RESNET)}
-
-
-@cache
-def catalog() -> Catalog:
-    names = ("nlp", "vision", "torch", "faulty")
-    refs = [PluginRef(name=name, value=f"harness_{name}", distribution="harness", version="0") for name in names]
-    loaded = load(refs)
-    assert loaded.failures == ()
-    return loaded
 
 
 @cache
@@ -56,17 +51,26 @@ def evidence(backend: str, family: str, precision: str = "fp32", steps: int = 3,
         ),
         catalog(),
     )
-    return Evidence(*gather(ParityJob(spec=spec, plugins=catalog().refs_for(spec), steps=steps, roundings=roundings)))
+    first = (backend, precision) == ("torch", "fp32")
+    job = ParityJob(
+        spec=spec,
+        plugins=catalog().refs_for(spec),
+        steps=steps,
+        reference=precision == "fp64",
+        roundings=roundings,
+    )
+    return Evidence(*gather(job, None if first else dict(evidence("torch", family, steps=steps).arrays)))
 
 
 @pytest.mark.parametrize("family", TASKS)
 def test_correct_backend_agrees_with_itself_and_with_float64(family: str) -> None:
     healthy, reference = evidence("torch", family), evidence("torch", family, "fp64")
-    assert all(array.dtype.kind == "f" for array in healthy.arrays.values())
+    compared = {name: array for name, array in healthy.arrays.items() if not name.startswith("replay/")}
+    assert all(array.dtype.kind == "f" for array in compared.values())
     assert reference.arrays["logits"].dtype == "float64"
     stages = compare(healthy, healthy, reference)
     assert [stage.name for stage in stages if not stage.passed] == []
-    assert all(stage.error == 0 for stage in stages)
+    assert all(stage.error == 0 for stage in stages if stage.name != "optimizer")
     errors = {stage.name: stage.from_reference["torch"] for stage in stages if stage.from_reference}
     assert all(error is not None and 0 < error < 1e-4 for error in errors.values()), errors
     assert explain(stages, healthy, healthy) == ""

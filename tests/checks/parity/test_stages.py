@@ -14,9 +14,10 @@ from sample_records import spec
 from harness.checks.parity.distance import by_parameter, relative, rowwise
 from harness.checks.parity.explain import explain
 from harness.checks.parity.probe_weights import probe_weights
-from harness.checks.parity.report import ParityReport
-from harness.checks.parity.stages import Evidence, compare
+from harness.checks.parity.report import Evidence, ParityReport
+from harness.checks.parity.stages import compare
 from harness.checks.parity.tolerances import tolerance
+from harness.checks.parity.verdict import Stage
 from harness.interfaces import Parameter
 from harness.records import DataInfo, InputSpec, Recipe
 
@@ -84,6 +85,7 @@ def evidence(backend: str = "a", recipe: Recipe | None = None, **changes: Array)
         ),
         dataset_digest="d",
         weights_digest="w",
+        batches_digest="b",
         cpu_precisions=("fp32",),
         parameters=shapes,
         changed_on_the_way={},
@@ -103,10 +105,11 @@ def first_failure(other: Evidence, one: Evidence | None = None) -> tuple[str, st
 def test_equal_evidence_passes_every_stage() -> None:
     stages = compare(evidence(), evidence("b"), evidence("c"))
     assert [stage.name for stage in stages] == [
-        "inputs", "weights", "logits", "loss", "gradients", "step", "statistics", "curve", "trained"
+        "inputs", "weights", "logits", "loss", "gradients", "step", "statistics", "optimizer", "curve", "trained"
     ]  # fmt: skip
     assert all(stage.passed and stage.error == 0 for stage in stages)
     assert all(stage.from_reference == {"a": 0, "b": 0} for stage in stages[2:])
+    assert [stage.name for stage in stages if stage.partly] == ["optimizer"], "no steps were replayed"
 
 
 @pytest.mark.parametrize(
@@ -247,6 +250,127 @@ def test_curve_counts_until_rounding_changes_it() -> None:
         curve = next(stage for stage in compare(evidence(), other, reference) if stage.name == "curve")
         assert curve.passed is passes
         assert curve.remark.startswith("only the first 2 of 3 steps") is passes
+
+
+def steps_replayed(steps: int = 3, **changes: Any) -> dict[str, Array]:
+    """Return the arrays of a replay of correct steps of the parameters `w` and `b`."""
+    ones = np.ones((steps, 2))
+    arrays = {
+        "planned": np.array([steps]),
+        "elements": np.array([12, 4]),
+        "loss": ones,
+        "size": ones,
+        "actual": ones,
+        "error": 1e-6 * ones,
+        "rounding": 1e-6 * ones,
+        "kept": ones * [12, 4],
+        "clipping": np.ones(steps),
+        "logits": np.ones((2, 8, 4)),
+    }
+    return {f"replay/curve/{name}": array for name, array in (arrays | changes).items()}
+
+
+def with_replay(backend: str, **changes: Any) -> Evidence:
+    own = evidence(backend)
+    return Evidence(own.report, {**own.arrays, **steps_replayed(**changes)})
+
+
+def stage_of(name: str, other: Evidence, one: Evidence | None = None, reference: Evidence | None = None) -> Stage:
+    stages = compare(one or with_replay("a"), other, reference)
+    return next(stage for stage in stages if stage.name == name)
+
+
+def test_replayed_steps_within_the_tolerance_pass() -> None:
+    stage = stage_of("optimizer", with_replay("b"))
+    assert stage.passed
+    assert stage.from_reference == pytest.approx({"a": 1e-6 / 1.01, "b": 1e-6 / 1.01})
+    assert stage.partly == "only 3 training steps were checked, instead of 50"
+
+
+def test_replayed_step_with_an_error_fails_and_is_explained() -> None:
+    error, actual = np.full((3, 2), 1e-6), np.ones((3, 2))
+    error[1, 1], actual[1, 1] = 0.5, 0.5
+    one, other = with_replay("a"), with_replay("b", error=error, actual=actual)
+    stage = stage_of("optimizer", other, one)
+    assert not stage.passed
+    assert stage.where == "`b`, step 2 of the loss curve, b"
+    explanation = explain(compare(one, other, None), one, other)
+    assert "training steps of b are not those of sgd as defined by `harness.Recipe`: `b`, step 2" in explanation
+    assert "1 of 3 steps differ. At the first, step 2, 1 of 2 parameters differ" in explanation
+    assert "0.5 times the expected one: check momentum" in explanation
+    assert explanation.endswith("check b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"kept": np.ones((3, 2)) * [12, 0]}, "rounding determines 25% of the changes of the weights in b"),
+        ({"rounding": np.ones((3, 2)) * [1e-6, 0.5]}, "rounding determines 25% of the changes of the weights in b"),
+        (
+            {"planned": np.array([50])},
+            "b computed finite weights and gradients in only 3 of 50 steps of the loss curve",
+        ),
+    ],
+)
+def test_replay_that_compares_too_little_is_partial(changes: dict[str, Any], reason: str) -> None:
+    stage = stage_of("optimizer", with_replay("b", **changes))
+    assert stage.passed
+    assert reason in stage.partly
+
+
+def test_parameter_that_is_never_compared_is_named() -> None:
+    stage = stage_of("optimizer", with_replay("b", kept=np.ones((3, 2)) * [12, 0]))
+    assert "the gradient of b is zero up to rounding" in stage.remark
+
+
+def test_losses_and_outputs_of_both_sessions_are_compared() -> None:
+    stage = stage_of("optimizer", with_replay("b", loss=np.array([[1.0, 1.0], [1.0, 1.1], [1.0, 1.0]])))
+    assert (stage.passed, stage.where) == (False, "loss, step 2 of the loss curve, b")
+    stage = stage_of("optimizer", with_replay("b", logits=np.array([np.ones((8, 4)), 2 * np.ones((8, 4))])))
+    assert (stage.passed, stage.where) == (False, "logits after the loss curve, b")
+
+
+def test_short_curve_is_partial_unless_its_steps_were_replayed() -> None:
+    curve = np.linspace(3, 1, 50)
+    moved = np.where(np.arange(50) > 4, 1.1, 1.0) * curve
+    arrays = {"curve": curve, "trained": np.ones((5, 8, 4))}
+    reference = Evidence(
+        evidence().report, {**perturbed_by(0.0, curve=moved, trained=arrays["trained"]).arrays, **arrays}
+    )
+    for replay, reason in (({}, "only 5 steps can be compared"), (steps_replayed(50), "")):
+        one, other = (Evidence(evidence(b).report, {**evidence(b).arrays, **arrays, **replay}) for b in ("a", "b"))
+        assert stage_of("curve", other, one, reference).partly == reason
+
+
+def late_arrays(gradient: float = 1.0, statistics: float = 1.0) -> dict[str, Array]:
+    base = evidence().arrays
+    return {
+        "late/1/logits": base["logits"],
+        "late/1/loss": base["loss"],
+        "late/1/step loss": base["loss"],
+        "late/1/gradients/w": gradient * base["gradients/w"],
+        "late/1/statistics/mean": statistics * base["step/mean"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "passes", "where"),
+    [
+        ({}, True, ""),
+        ({"gradient": 1.00005}, True, "gradients of w, at point 1 of 1"),
+        ({"gradient": 1.001}, False, "gradients of w, at point 1 of 1"),
+        ({"statistics": 1.00005}, False, "statistics of mean, at point 1 of 1"),
+    ],
+)
+def test_late_results_have_the_tolerances_of_their_kinds(changes: dict[str, float], passes: bool, where: str) -> None:
+    one, other = (
+        Evidence(evidence(backend).report, {**evidence(backend).arrays, **late_arrays(**more)})
+        for backend, more in (("a", {}), ("b", changes))
+    )
+    stage = stage_of("late", other, one)
+    assert stage.passed is passes
+    assert not where or stage.where == where
+    assert passes or "that a reached in training" in explain(compare(one, other, None), one, other)
 
 
 @given(st.sampled_from(["logits", "loss", "gradients", "step", "statistics", "curve", "trained"]))

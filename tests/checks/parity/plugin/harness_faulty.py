@@ -246,6 +246,15 @@ SESSIONS: dict[str, Callable[[SessionRequest], Any]] = {
 }
 
 
+def training_faults() -> dict[str, Callable[[SessionRequest], Any]]:
+    """Return the sessions of `harness_faulty_training`, by name."""
+    import harness_faulty_training as training
+
+    edits = {name: change for changes in training.EDITED.values() for name, change in changes.items()}
+    sessions = {name: training.edited(change) for name, change in edits.items()}
+    return sessions | {each.__name__: each for group in training.SESSIONS.values() for each in group}
+
+
 class FaultyBackend(TorchBackend):
     def __init__(self, fault: str) -> None:
         self.name = fault
@@ -255,10 +264,23 @@ class FaultyBackend(TorchBackend):
         return SESSIONS[self.name](request) if self.name in SESSIONS else super().open(request)
 
 
+class FaultyTraining(TorchBackend):
+    """The torch backend with the fault that the class attribute `fault` names."""
+
+    name = "faulty-training"
+    summary = "PyTorch with a fault in training"
+    fault = ""
+
+    def open(self, request: SessionRequest) -> Any:
+        faults = training_faults()
+        return faults[self.fault](request) if self.fault else super().open(request)
+
+
 @harness.hookimpl
 def harness_backends() -> Iterable[harness.Backend]:
     for fault in (*NETWORKS, *SESSIONS):
         yield FaultyBackend(fault)
+    yield FaultyTraining()
 
 
 @harness.hookimpl
@@ -267,3 +289,5 @@ def harness_networks() -> Iterable[NetworkRef]:
         for model in ("bert", "resnet"):
             build = f"harness_faulty:{fault}" if fault in NETWORKS else f"harness_torch.networks.{model}:build"
             yield NetworkRef(model=model, backend=fault, build=build)
+    for model in ("bert", "lstm", "resnet", "wav2vec2", "mlp", "linear"):
+        yield NetworkRef(model=model, backend="faulty-training", build=f"harness_torch.networks.{model}:build")

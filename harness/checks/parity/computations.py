@@ -1,0 +1,253 @@
+"""The computations of one backend in a parity check, on data and weights that are the same for every backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from harness.checks.parity.report import CHECKPOINTS, LONG_STEPS, STEPS
+from harness.execute.preparation import Preparation, opened_session
+from harness.interfaces import Batch, Session
+from harness.records import Recipe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from harness.checks.parity.replay import Replay
+
+    Array = NDArray[Any]
+
+DROPOUT = 0.1
+"""Dropout rate used if the recipe's rate is 0, so that the check can detect dropout in evaluation mode."""
+STEP_RATE = 0.1
+"""Minimum learning rate for the single step that is compared. With a typical rate, a step changes a parameter by a
+thousandth, and rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step,
+``a g / sqrt(0.01 g^2)``, is ten times as long. At the full rate, the step would move probe weights from 1 to 0 and
+leave only rounding errors."""
+EXAMPLES = 8
+"""Number of examples in the small batches."""
+LARGE = 5_000_000
+"""Number of scalars above which a model is trained for no more steps than the loss curve has."""
+CLIPPED_STEPS = 20
+"""Number of training steps with a clipping norm that binds in about half of them."""
+
+
+class Computations:
+    """The computations that make up the evidence, in sessions that the caller opens."""
+
+    def __init__(
+        self,
+        prepared: Preparation,
+        steps: int,
+        weights: Mapping[str, Array],
+        test: Mapping[str, Array],
+        valid: int,
+        *,
+        reference: bool,
+    ) -> None:
+        """Create the computations.
+
+        Parameters
+        ----------
+        prepared : Preparation
+            Backend, model and data.
+        steps : int
+            Number of training steps of the loss curve.
+        weights : mapping of str to ndarray
+            The probe weights.
+        test : mapping of str to ndarray
+            Inputs of the test batch. Its first `valid` rows are examples, the others are padding.
+        valid : int
+            Number of examples in the test batch.
+        reference : bool
+            True for the float64 reference.
+        """
+        self._prepared, self._steps, self._reference = prepared, steps, reference
+        self._weights, self._test, self._valid = weights, test, valid
+        self._spec, self._data = prepared.spec, prepared.data
+
+    def evaluate(self, session: Session) -> dict[str, Array]:
+        """Predict the test batch twice in evaluation mode."""
+        return {name: self._predicted(session) for name in ("logits", "logits_again")}
+
+    def _predicted(self, session: Session) -> Array:
+        return _fetched(session, session.predict(self._test))[: self._valid]
+
+    def step(self, session: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute gradients and then one optimizer step. Both start from `weights` with a new optimizer state."""
+        import numpy as np
+
+        recipe = self._spec.recipe
+        first = next(self._batches())
+        session.set_weights(weights)
+        loss, gradients = session.gradients(first)
+        arrays = {"loss": np.array([loss])} | {f"gradients/{name}": array for name, array in gradients.items()}
+        session.set_weights(weights)
+        least = STEP_RATE / 10 if recipe.optimizer == "rmsprop" else STEP_RATE
+        session.train_step(first, max(recipe.learning_rate, least))
+        return arrays | {f"step/{name}": array for name, array in session.get_weights().items()}
+
+    def train(
+        self, trained: Session, probe: Session, initial: Mapping[str, Array], arrays: dict[str, Array]
+    ) -> list[Mapping[str, Array]]:
+        """Train from `initial` with the recipe's schedule, as if the whole training had `steps` steps.
+
+        The steps are predicted with `probe` unless it is the same session, as for the reference. Return the trained
+        weights, if there were any steps.
+        """
+        import numpy as np
+
+        from harness.measure.schedule import learning_rate
+
+        steps, recipe = self._steps, self._spec.recipe
+        trained.set_weights(initial)
+        replay = None if probe is trained or self._reference else self._replay(trained, probe, initial, recipe)
+        losses, predicted = [], []
+        for step, batch in zip(range(steps), self._batches(), strict=False):
+            rate = learning_rate(recipe, step, steps)
+            loss = replay.step(batch, rate) if replay else float(_fetched(trained, trained.train_step(batch, rate)))
+            losses.append(loss)
+            if step + 1 in CHECKPOINTS:
+                predicted.append(self._predicted(trained))
+        arrays["curve"] = np.array(losses)
+        arrays["trained"] = np.array(predicted)
+        if not replay:
+            return []
+        self._add(arrays, "curve", replay, steps)
+        return [replay.weights]
+
+    def train_long(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> Mapping[str, Array]:
+        """Train from the probe weights for many steps on small batches, and return the trained weights.
+
+        The learning rate follows the schedule, but changes at each step, even if the schedule is constant, and stays
+        large enough for the steps to be resolved.
+        """
+        import numpy as np
+
+        from harness.measure.schedule import learning_rate
+
+        recipe, steps = self._spec.recipe, self.long_steps
+        factors = np.random.default_rng(self._spec.seed).uniform(0.3, 1, steps)
+        replay = self._replay(trained, probe, self._weights, recipe)
+        for step, batch in zip(range(steps), self._batches(EXAMPLES), strict=False):
+            scheduled = max(learning_rate(recipe, step, steps), recipe.learning_rate / 20)
+            replay.step(batch, scheduled * float(factors[step]))
+        self._add(arrays, "long", replay, steps)
+        return replay.weights
+
+    @property
+    def long_steps(self) -> int:
+        """Number of steps of the longer training."""
+        scalars = sum(math.prod(parameter.shape) for parameter in self._prepared.request.parameters)
+        return self._steps if self._steps < STEPS or scalars > LARGE else LONG_STEPS
+
+    def train_clipped(self, probe: Session, arrays: dict[str, Array]) -> None:
+        """Train a few steps with a clipping norm that binds in about half of them, if the recipe has one at all.
+
+        Adam's steps are the same at any constant scale of the gradients, so a wrong norm that always binds has hardly
+        any effect.
+        """
+        import itertools
+
+        import numpy as np
+
+        from harness.checks.parity.optimizer import global_norm
+
+        recipe = self._spec.recipe
+        if recipe.clip_norm is None:
+            return
+        probe.set_weights(self._weights)
+        batches = list(itertools.islice(self._batches(EXAMPLES), CLIPPED_STEPS))
+        limit = float(np.median([global_norm(probe.gradients(batch)[1]) for batch in batches]))
+        if not 0 < limit < math.inf:
+            return
+        changed = msgspec.structs.replace(recipe, clip_norm=limit)
+        with opened_session(self._prepared, self._weights, dropout=0.0, clip_norm=limit) as session:
+            replay = self._replay(session, probe, self._weights, changed)
+            for batch in batches:
+                replay.step(batch, recipe.learning_rate / 10)
+            self._add(arrays, "clip", replay, CLIPPED_STEPS)
+
+    def late(self, trained: Session, probe: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute predictions, gradients and a step at late weights, in sessions with a history."""
+        import itertools
+
+        import numpy as np
+
+        recipe = self._spec.recipe
+        batch = next(itertools.islice(self._batches(), self._steps, None))
+        trained.set_weights(weights)
+        arrays = {"logits": self._predicted(trained)}
+        probe.set_weights(weights)
+        loss, gradients = probe.gradients(batch)
+        arrays |= {"loss": np.array([loss])} | {f"gradients/{name}": array for name, array in gradients.items()}
+        trained.set_weights(weights)
+        arrays["step loss"] = np.atleast_1d(_fetched(trained, trained.train_step(batch, recipe.learning_rate)))
+        after = trained.get_weights()
+        names = [parameter.name for parameter in self._prepared.request.parameters if not parameter.trainable]
+        return arrays | {f"statistics/{name}": after[name] for name in names}
+
+    def dropout(self, probe: Session) -> dict[str, Array]:
+        """Predict with dropout, which must have no effect, and compute the statistics of its masks in training."""
+        from harness.checks.parity.masks import RATE, mask_statistics, step_losses
+
+        prepared, wanted = self._prepared, self._spec.recipe.dropout
+        compared = bool(wanted and self._steps and not self._reference)
+        masks: dict[str, Array] = {}
+        batch = next(self._batches(EXAMPLES))
+        with opened_session(prepared, self._weights, dropout=max(wanted, RATE) if compared else wanted or DROPOUT) as s:
+            arrays = self.evaluate(s)
+            if compared:
+                probe.set_weights(self._weights)
+                _, plain = probe.gradients(batch)
+                masks = mask_statistics(s, batch, plain)
+        if compared:
+            with opened_session(prepared, self._weights, dropout=wanted) as s:
+                masks["step loss"] = step_losses(s, batch)
+        return arrays | {f"masks/{name}": array for name, array in masks.items()}
+
+    def batches_digest(self) -> str:
+        """Return a digest of the first training batches, which are augmented."""
+        import itertools
+
+        from harness.records.arrays import digest
+
+        batches = itertools.islice(self._batches(), self._steps + 1)
+        return digest(
+            {
+                f"{number}/{name}": array
+                for number, batch in enumerate(batches)
+                for name, array in {**batch.inputs, "": batch.targets}.items()
+            }
+        )
+
+    def _replay(self, trained: Session, probe: Session, start: Mapping[str, Array], recipe: Recipe) -> Replay:
+        from harness.checks.parity.replay import Replay
+
+        return Replay(trained, probe, start, recipe, self._prepared.request.parameters, self._spec.precision)
+
+    def _add(self, arrays: dict[str, Array], segment: str, replay: Replay, planned: int) -> None:
+        import numpy as np
+
+        outputs = replay.predictions(self._test)[:, : self._valid]
+        measured = replay.arrays() | {"logits": outputs, "planned": np.array([planned])}
+        arrays.update({f"replay/{segment}/{name}": array for name, array in measured.items()})
+
+    def _batches(self, limit: int | None = None) -> Iterator[Batch]:
+        """Yield the training batches of a run, with at most `limit` examples each, epoch after epoch, indefinitely."""
+        import itertools
+
+        from harness.data.batches import training_batches
+
+        size, data = min(limit or self._spec.recipe.batch_size, self._spec.recipe.batch_size), self._data
+        for epoch in itertools.count(1):
+            yield from training_batches(data.train, size, self._spec.seed, epoch, data.augment)
+
+
+def _fetched(session: Session, handle: Any) -> Array:
+    import numpy as np
+
+    return np.array(session.fetch(handle))

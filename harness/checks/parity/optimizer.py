@@ -1,0 +1,145 @@
+"""The optimizers of `harness.Recipe` in float64, against which the parity check replays training steps.
+
+The formulas are those in the docstring of `harness.Recipe`. Their sources are: momentum and Nesterov momentum as in
+Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning", in the form that applies the
+learning rate outside the velocity; RMSProp as in Hinton's lecture 6e (2012), with 0.99 and an epsilon outside the
+square root; Adam as in Kingma and Ba 2015, algorithm 1; decoupled weight decay as in Loshchilov and Hutter 2019,
+algorithm 2, with the schedule multiplier included in the learning rate; clipping by the global norm as in Pascanu et
+al. 2013, "On the difficulty of training recurrent neural networks", with PyTorch's 1e-6 in the denominator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.records import Recipe
+
+Array = NDArray[Any]
+
+_RMSPROP_DECAY = 0.99
+_CLIP_EPSILON = 1e-6
+
+
+class Change(NamedTuple):
+    """The change of one parameter in one step."""
+
+    value: Array
+    """New value minus old value, float64."""
+    doubt: Array
+    """Bound on the error of each element of `value` that the rounding errors of the gradients cause."""
+
+
+class ReferenceOptimizer:
+    """An optimizer that predicts the change of the weights in each step.
+
+    It keeps its own state, but takes the weights before each step from the caller. Errors therefore do not accumulate
+    from step to step, except in the state.
+    """
+
+    def __init__(self, recipe: Recipe, decayed: Collection[str]) -> None:
+        """Start with an empty state. `decayed` are the names of the parameters to which weight decay applies."""
+        self._recipe = recipe
+        self._decayed = frozenset(decayed)
+        self._step = 0
+        self._state: dict[str, dict[str, Array]] = {}
+
+    def step(
+        self,
+        weights: Mapping[str, Array],
+        gradients: Mapping[str, Array],
+        noise: Mapping[str, Array],
+        learning_rate: float,
+        clipping: float = 1.0,
+    ) -> dict[str, Change]:
+        """Return the change of each parameter.
+
+        Parameters
+        ----------
+        weights : mapping of str to ndarray
+            Weights before the step, by name.
+        gradients : mapping of str to ndarray
+            Gradients of the loss at these weights, before clipping.
+        noise : mapping of str to ndarray
+            Rounding errors of the gradients.
+        learning_rate : float
+            Learning rate of this step.
+        clipping : float, default=1.0
+            Factor by which the gradients are clipped.
+
+        Returns
+        -------
+        dict of str to Change
+            Changes, by name.
+        """
+        self._step += 1
+        return {
+            name: self._changed(
+                name,
+                np.asarray(weights[name], np.float64),
+                clipping * np.asarray(gradient, np.float64),
+                clipping * noise[name],
+                learning_rate,
+            )
+            for name, gradient in gradients.items()
+        }
+
+    def _changed(self, name: str, p: Array, g: Array, noise: Array, a: float) -> Change:
+        recipe = self._recipe
+        w = recipe.weight_decay if name in self._decayed else 0.0
+        if recipe.optimizer != "adamw":
+            g = g + w * p
+        match recipe.optimizer:
+            case "sgd":
+                return self._sgd(name, g, noise, a)
+            case "rmsprop":
+                square = self._average(name, "square", _RMSPROP_DECAY, g * g)
+                size = np.sqrt(square) + recipe.epsilon
+                return _adaptive(g, size, noise, a)
+            case "adam" | "adamw":
+                t = self._step
+                mean = self._average(name, "mean", recipe.beta1, g) / (1 - recipe.beta1**t)
+                square = self._average(name, "square", recipe.beta2, g * g) / (1 - recipe.beta2**t)
+                noise = self._average(name, "noise", recipe.beta1, noise) / (1 - recipe.beta1**t)
+                change = _adaptive(mean, np.sqrt(square) + recipe.epsilon, noise, a)
+                return change if recipe.optimizer == "adam" else Change(change.value - a * w * p, change.doubt)
+
+    def _sgd(self, name: str, g: Array, noise: Array, a: float) -> Change:
+        momentum = self._recipe.momentum
+        state = self._state.setdefault(name, {"velocity": np.zeros_like(g), "noise": np.zeros_like(g)})
+        state["velocity"] = momentum * state["velocity"] + g
+        state["noise"] = momentum * state["noise"] + noise
+        if self._recipe.nesterov:
+            return Change(-a * (g + momentum * state["velocity"]), a * (noise + momentum * state["noise"]))
+        return Change(-a * state["velocity"], a * state["noise"])
+
+    def _average(self, name: str, kind: str, beta: float, value: Array) -> Array:
+        state = self._state.setdefault(name, {})
+        state[kind] = beta * state[kind] + (1 - beta) * value if kind in state else (1 - beta) * value
+        return state[kind]
+
+
+def _adaptive(mean: Array, size: Array, noise: Array, a: float) -> Change:
+    """Return ``-a mean / size``, where `size` is the root mean square of the gradient plus epsilon.
+
+    If each gradient has an error of at most `noise`, so do the mean and the root mean square, and ``|u|`` for
+    ``u = mean / size`` changes by at most ``noise (1 + |u|) / size``.
+    """
+    u = np.divide(mean, size, out=np.zeros_like(mean), where=size > 0)
+    doubt = np.divide(noise * (1 + np.abs(u)), size, out=np.zeros_like(mean), where=size > 0)
+    return Change(-a * u, a * doubt)
+
+
+def clipping(gradients: Mapping[str, Array], limit: float | None) -> float:
+    """Return the factor by which these gradients are clipped, which must be those of all parameters."""
+    return 1.0 if limit is None else min(1.0, limit / (global_norm(gradients) + _CLIP_EPSILON))
+
+
+def global_norm(gradients: Mapping[str, Array]) -> float:
+    """Return the 2-norm of all gradients together, in float64."""
+    # Not a BLAS product: its threads would compete with those of the backend.
+    squares = (np.einsum("i,i->", array, array, dtype=np.float64) for array in map(np.ravel, gradients.values()))
+    return float(np.sqrt(sum(map(float, squares))))

@@ -1,0 +1,171 @@
+"""Replay of training steps: every step of a session is predicted from its weights before the step.
+
+Two sessions of one backend are used. The first is trained with `Session.train_step` alone, as in a run. Before each of
+its steps, the second receives the first's weights and computes the gradients there. `ReferenceOptimizer` turns them
+into a predicted step, which is compared with the actual one. Since each prediction starts from the actual weights,
+training that amplifies rounding errors does not matter; only the optimizer's state has a history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.checks.parity.distance import Sample, rms
+from harness.checks.parity.optimizer import ReferenceOptimizer, clipping
+from harness.checks.parity.tolerances import tolerance
+from harness.interfaces import Batch, Parameter, Session
+from harness.records import Precision, Recipe
+
+Array = NDArray[Any]
+
+_ROUNDOFF: dict[Precision, float] = {"fp64": 2.0**-53}
+"""Unit roundoff of the weights if it is not that of float32."""
+_STORED = 4.0
+"""Allowed rounding errors of a stored weight, in units of the roundoff: a step is a few additions in place."""
+_NOISE = 2.0
+"""Safety factor for the rounding errors of gradients."""
+_DRAWS = 3
+_NOISE_EVERY = 50
+"""Number of steps after which the rounding errors of the gradients are measured again."""
+_SKIPPED = 30
+"""Largest number of steps that gradient scaling at fp16 may skip."""
+
+
+class Replay:
+    """Training of a session, each step of which is predicted with the help of a second session."""
+
+    def __init__(
+        self,
+        trained: Session,
+        probe: Session,
+        start: Mapping[str, Array],
+        recipe: Recipe,
+        parameters: Sequence[Parameter],
+        precision: Precision,
+    ) -> None:
+        """Set the weights of `trained` to `start`. `recipe` is the one with which the sessions were opened."""
+        self._trained, self._probe = trained, probe
+        self._recipe, self._precision = recipe, precision
+        self._roundoff = _ROUNDOFF.get(precision, 2.0**-24)
+        self._trainable = [parameter.name for parameter in parameters if parameter.trainable]
+        decayed = {parameter.name for parameter in parameters if parameter.trainable and parameter.decay}
+        self._optimizer = ReferenceOptimizer(recipe, decayed)
+        trained.set_weights(start)
+        self.weights = _copied(trained.get_weights())
+        """The weights after the last step that was predicted."""
+        self._sample = Sample({name: self.weights[name] for name in self._trainable})
+        self._noise: dict[str, float] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._steps = self._skipped = 0
+        self._lost = False
+
+    def step(self, batch: Batch, rate: float) -> float:
+        """Train one step and return its loss. After weights or gradients that are not finite, nothing is predicted."""
+        loss = float(np.array(self._trained.fetch(self._trained.train_step(batch, rate))))
+        if not self._lost:
+            self._predict(batch, rate, loss)
+        return loss
+
+    def _predict(self, batch: Batch, rate: float, loss: float) -> None:
+        before, after = self.weights, _copied(self._trained.get_weights())
+        self._probe.set_weights(before)
+        expected_loss, gradients = self._probe.gradients(batch)
+        self._lost = not (_finite(after) and _finite(gradients))
+        if self._lost:
+            return
+        if self._precision == "fp16" and self._skipped < _SKIPPED and self._unchanged(after):
+            self._skipped += 1
+            return
+        if self._steps % _NOISE_EVERY == 0:
+            gradients = _copied(gradients)
+            self._noise = _noise(self._probe, before, batch, gradients, self._roundoff)
+        self._steps += 1
+        factor = clipping(gradients, self._recipe.clip_norm)
+        old, new, used = (self._sample.of(arrays) for arrays in (before, after, gradients))
+        noise = {name: self._noise[name] * _magnitude(gradient) for name, gradient in used.items()}
+        allowed = tolerance("optimizer", self._precision, 0).value
+        row: dict[str, Any] = {name: [] for name in ("size", "actual", "error", "rounding", "kept")}
+        for name, (change, doubt) in self._optimizer.step(old, used, noise, rate, factor).items():
+            actual = new[name] - old[name]
+            kept = doubt <= allowed * rms(change)
+            row["size"].append(_norm(change[kept]))
+            row["actual"].append(_norm(actual[kept]))
+            row["error"].append(_norm((actual - change)[kept]))
+            row["rounding"].append(_STORED * self._roundoff * _norm(old[name][kept]))
+            row["kept"].append(float(np.count_nonzero(kept)))
+        self._rows.append({**row, "loss": [loss, expected_loss], "clipping": factor})
+        self.weights = after
+
+    def _unchanged(self, after: Mapping[str, Array]) -> bool:
+        """Return True if no parameter changed, as in a step that gradient scaling skipped."""
+        return all(np.array_equal(self.weights[name], after[name]) for name in self._trainable)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return what was measured, for S predicted steps and P trainable parameters.
+
+        - ``loss``, ``[S, 2]``: the loss that the trained session returned, and the one at its weights,
+        - ``size``, ``actual`` and ``error``, ``[S, P]``: 2-norms of the predicted change of a parameter, the actual
+          change, and their difference,
+        - ``rounding``, ``[S, P]``: bound on the rounding error of the parameter,
+        - ``kept``, ``[S, P]``: number of elements in these norms; the change of the others is determined by the
+          rounding error of their gradient,
+        - ``elements``, ``[P]``: number of elements that were considered,
+        - ``clipping``, ``[S]``: factor by which the gradients are clipped.
+        """
+        keys = ("loss", "size", "actual", "error", "rounding", "kept", "clipping")
+        arrays = {key: np.array([row[key] for row in self._rows]) for key in keys}
+        return arrays | {"elements": np.array([array.size for array in self._sample.of(self.weights).values()])}
+
+    def predictions(self, inputs: Mapping[str, Array]) -> Array:
+        """Return the outputs of the trained session and of the other one with the same weights, ``[2, B, ...]``."""
+        outputs = [np.array(self._trained.fetch(self._trained.predict(inputs)))]
+        self._probe.set_weights(self._trained.get_weights())
+        return np.array([*outputs, np.array(self._probe.fetch(self._probe.predict(inputs)))])
+
+
+def _noise(
+    probe: Session, weights: Mapping[str, Array], batch: Batch, gradients: Mapping[str, Array], roundoff: float
+) -> dict[str, float]:
+    """Return the size of the rounding errors of each parameter's gradient, relative to its root mean square.
+
+    They are measured by changing the last bits of the weights. A change may also switch a ReLU, which is not a rounding
+    error, so the draw with the smallest effect counts. The median excludes elements that depend on few examples.
+    """
+    ratios = dict.fromkeys(gradients, float("inf"))
+    for draw in range(_DRAWS):
+        rng = np.random.default_rng(draw)
+        probe.set_weights({name: _nudged(array, rng) for name, array in weights.items()})
+        _, again = probe.gradients(batch)
+        for name, gradient in gradients.items():
+            size = rms(gradient)
+            moved = np.abs(np.subtract(again[name], gradient, dtype=np.float64))[gradient != 0]
+            ratio = float(np.median(moved)) / size if moved.size and np.isfinite(size) else 0.0
+            ratios[name] = min(ratios[name], ratio)
+    return {name: _NOISE * max(ratio, roundoff) for name, ratio in ratios.items()}
+
+
+def _nudged(array: Array, rng: np.random.Generator) -> Array:
+    """Return the array, each element of which is changed by at most one unit in the last place."""
+    return np.asarray(array + rng.integers(-1, 2, array.shape) * np.spacing(np.abs(array)), array.dtype)
+
+
+def _magnitude(gradient: Array) -> Array:
+    """Return the scale of each element's rounding error; 0 if the gradient is exactly 0, as for an unused embedding."""
+    return np.where(gradient == 0, 0.0, rms(gradient) + np.abs(gradient, dtype=np.float64))
+
+
+def _copied(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: np.array(array) for name, array in arrays.items()}
+
+
+def _finite(arrays: Mapping[str, Array]) -> bool:
+    # A sum is several times as fast as a test of each element; that of finite weights does not overflow in float64.
+    return all(bool(np.isfinite(array.sum(dtype=np.float64))) for array in arrays.values())
+
+
+def _norm(array: Array) -> float:
+    return float(np.sqrt(np.sum(np.square(array, dtype=np.float64))))

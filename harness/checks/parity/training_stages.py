@@ -1,0 +1,161 @@
+"""The stages that check training: the optimizer against its definition, and the distribution of dropout masks.
+
+The stage ``optimizer`` compares every replayed step of each backend with the definition of the optimizer in
+`harness.Recipe`. The stage ``dropout`` compares the distributions of losses and gradients over dropout masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.checks.parity.distance import relative
+from harness.checks.parity.masks import FALSE_ALARMS, MASKS, compare_masks
+from harness.checks.parity.report import STEPS, Evidence
+from harness.checks.parity.tolerances import tolerance
+from harness.checks.parity.verdict import Stage
+
+Array = NDArray[Any]
+
+EXCLUDED = 0.1
+"""Fraction of the elements that may be excluded in the stage ``optimizer``; with more, the check is partial."""
+_RESOLVED = 0.1
+"""Largest rounding error of a parameter, relative to its change, at which a step counts as compared."""
+SEGMENTS = {"curve": "the loss curve", "long": "the long training", "clip": "the training with another clipping norm"}
+
+
+class Replayed(NamedTuple):
+    """One comparison between an actual and a predicted result of a backend."""
+
+    place: str
+    error: float
+    allowed: float
+    """Tolerance for the error."""
+
+
+def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
+    """Compare the steps of both backends with the definition of the recipe's optimizer."""
+    precision = one.report.spec.precision
+    allowed = tolerance("optimizer", precision, 0)
+    found = {evidence.backend: list(replayed(evidence)) for evidence in (one, other)}
+    worst = {
+        backend: max(results, key=lambda each: each.error / each.allowed, default=Replayed("", 0.0, allowed.value))
+        for backend, results in found.items()
+    }
+    backend, (place, error, bar) = max(worst.items(), key=lambda item: item[1].error / item[1].allowed)
+    remarks = dict.fromkeys(remark for evidence in (one, other) for remark in _remarks(evidence))
+    reasons = dict.fromkeys(reason for evidence in (one, other) for reason in _reasons(evidence))
+    return Stage(
+        name="optimizer",
+        passed=error <= bar,
+        error=error if np.isfinite(error) else None,
+        where=f"{place}, {backend}" if place else "",
+        tolerance=bar,
+        source=allowed.source,
+        from_reference={name: each.error if np.isfinite(each.error) else None for name, each in worst.items()},
+        remark="; ".join(remarks),
+        partly="; ".join(reasons),
+    )
+
+
+def segments(evidence: Evidence) -> Iterator[tuple[str, dict[str, Array]]]:
+    """Yield the name and the arrays of each replayed training that has steps."""
+    for segment in SEGMENTS:
+        prefix = f"replay/{segment}/"
+        if f"{prefix}planned" in evidence.arrays:
+            yield segment, {k.removeprefix(prefix): evidence.arrays[k] for k in evidence.arrays if k.startswith(prefix)}
+
+
+def replayed(evidence: Evidence) -> Iterator[Replayed]:
+    """Yield the comparisons of one backend: each parameter in each step, each loss, and the final predictions."""
+    spec = evidence.report.spec
+    step_allowed, loss_allowed, logits_allowed = (
+        tolerance(name, spec.precision, 0).value for name in ("optimizer", "loss", "logits")
+    )
+    names = [name for name in evidence.report.parameters if name not in evidence.report.statistics]
+    for segment, arrays in segments(evidence):
+        for (step, index), error in np.ndenumerate(relative_errors(arrays, step_allowed)):
+            place = f"`{names[index]}`, step {step + 1} of {SEGMENTS[segment]}"
+            yield Replayed(place, float(error), step_allowed)
+        for step, (actual, expected) in enumerate(arrays["loss"], start=1):
+            error = relative(np.array([actual]), np.array([expected]))
+            yield Replayed(f"loss, step {step} of {SEGMENTS[segment]}", error, loss_allowed)
+        yield Replayed(f"logits after {SEGMENTS[segment]}", relative(*arrays["logits"]), logits_allowed)
+
+
+def relative_errors(arrays: dict[str, Array], allowed: float) -> Array:
+    """Return the error of each step and parameter, ``[S, P]``, relative to the predicted change.
+
+    The denominator is increased such that the rounding error of the weights causes at most the error `allowed`.
+    """
+    if not len(arrays["loss"]):
+        return np.zeros((0, len(arrays["elements"])))
+    size = arrays["size"] + arrays["rounding"] / allowed
+    return np.divide(arrays["error"], size, out=np.where(arrays["error"] > 0, np.inf, 0.0), where=size > 0)
+
+
+def _remarks(evidence: Evidence) -> Iterator[str]:
+    names = [name for name in evidence.report.parameters if name not in evidence.report.statistics]
+    found = dict(segments(evidence))
+    if not found:
+        return
+    steps = sum(len(arrays["loss"]) for arrays in found.values())
+    yield f"{evidence.backend}: {steps} steps, {_excluded(evidence):.2%} of the elements excluded by rounding"
+    kept = sum(arrays["kept"].sum(axis=0) for arrays in found.values() if len(arrays["loss"]))
+    hidden = [name for name, count in zip(names, np.atleast_1d(kept), strict=False) if not count]
+    if hidden:
+        yield f"the gradient of {', '.join(hidden)} is zero up to rounding"
+
+
+def _excluded(evidence: Evidence) -> float:
+    """Return the fraction of elements, over all steps, whose change is determined by rounding."""
+    total = compared = 0.0
+    for _, arrays in segments(evidence):
+        if len(arrays["loss"]):
+            resolved = (arrays["rounding"] <= _RESOLVED * arrays["size"]) | (arrays["size"] == 0)
+            total += float(arrays["elements"].sum() * len(arrays["loss"]))
+            compared += float((arrays["kept"] * resolved).sum())
+    return 1 - compared / total if total else 0.0
+
+
+def _reasons(evidence: Evidence) -> Iterator[str]:
+    """Yield the reasons why the stage is a partial check."""
+    found = dict(segments(evidence))
+    if not found:
+        yield "no training steps were checked"
+        return
+    if int(found["curve"]["planned"][0]) < STEPS:
+        yield f"only {int(found['curve']['planned'][0])} training steps were checked, instead of {STEPS}"
+    for segment, arrays in found.items():
+        planned, done = int(arrays["planned"][0]), len(arrays["loss"])
+        if done < 0.9 * planned:
+            yield (
+                f"{evidence.backend} computed finite weights and gradients in only {done} of {planned} steps of "
+                f"{SEGMENTS[segment]}"
+            )
+    if _excluded(evidence) > EXCLUDED:
+        yield f"rounding determines {_excluded(evidence):.0%} of the changes of the weights in {evidence.backend}"
+
+
+def dropout_stage(one: Evidence, other: Evidence) -> Stage:
+    """Compare the distributions of losses and gradients over dropout masks."""
+    masks = [
+        {key.removeprefix("masks/"): e.arrays[key] for key in e.arrays if key.startswith("masks/")}
+        for e in (one, other)
+    ]
+    found = compare_masks(*masks)
+    return Stage(
+        name="dropout",
+        passed=found.errors <= found.critical,
+        error=found.errors if np.isfinite(found.errors) else None,
+        where=found.where,
+        tolerance=found.critical,
+        source=(
+            f"standard errors of a difference of means over {MASKS} masks, such that correct backends fail one of "
+            f"{found.tests} Welch tests with a probability of at most {FALSE_ALARMS:g}"
+        ),
+        remark=f"{found.tests} statistics of {MASKS} masks; errors are in standard errors",
+    )

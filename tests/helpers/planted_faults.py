@@ -1,0 +1,77 @@
+"""Evidence for parity checks, computed in the tests' process with the torch backend and with planted faults."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from harness.checks.parity.evidence import ParityJob, gather
+from harness.checks.parity.report import Evidence
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
+from harness.plugins import load
+from harness.plugins.catalog import Catalog
+from harness.records import PluginRef, RunSpec
+
+FAMILIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "linear": ("regression", "linear", ()),
+    "mlp": ("vision", "mlp", ()),
+    "resnet": (
+        "vision",
+        "resnet-20",
+        ("model.embedding_size=8", "model.hidden_sizes=[8,16]", "model.depths=[1,1]", "recipe.batch_size=16"),
+    ),
+    "bert": (
+        "nlp",
+        "bert-tiny",
+        (
+            "model.hidden_size=32",
+            "model.num_attention_heads=2",
+            "model.intermediate_size=64",
+            "recipe.batch_size=16",
+        ),
+    ),
+    "lstm": ("nlp", "lstm", ("model.embedding_size=16", "model.hidden_size=16", "recipe.batch_size=16")),
+    "wav2vec2": ("speech", "wav2vec2-tiny", ("model.num_hidden_layers=1", "recipe.batch_size=4")),
+}
+"""Task, model and overrides that make the model small, for each family. The recipe is the model's own."""
+PLUGINS = ("nlp", "regression", "speech", "vision", "torch", "faulty")
+
+
+@cache
+def catalog() -> Catalog:
+    refs = [PluginRef(name=name, value=f"harness_{name}", distribution="harness", version="0") for name in PLUGINS]
+    loaded = load(refs)
+    assert loaded.failures == ()
+    return loaded
+
+
+def spec_of(family: str, overrides: tuple[str, ...] = (), precision: str = "fp32", backend: str = "torch") -> RunSpec:
+    task, model, small = FAMILIES[family]
+    (spec,) = expand(
+        Selection(
+            tasks=(task,),
+            backends=(backend,),
+            models=(model,),
+            devices=("cpu",),
+            precisions=(precision,),
+            threads=1,
+            overrides=small + overrides,
+        ),
+        catalog(),
+    )
+    return spec
+
+
+@cache
+def training_evidence(
+    fault: str, family: str, overrides: tuple[str, ...] = (), steps: int = 12, precision: str = "fp32"
+) -> Evidence:
+    """Return the evidence for a session of `harness_faulty_training`, or for torch if `fault` is empty."""
+    import harness_faulty
+
+    spec = spec_of(family, overrides, precision, "faulty-training" if fault else "torch")
+    first = not fault and precision == "fp32"
+    late = None if first else dict(training_evidence("", family, overrides, steps).arrays)
+    job = ParityJob(spec=spec, plugins=catalog().refs_for(spec), steps=steps, reference=precision == "fp64")
+    harness_faulty.FaultyTraining.fault = fault
+    return Evidence(*gather(job, late))
