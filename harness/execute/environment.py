@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +19,24 @@ _GIT_TIMEOUT_S = 20.0
 def collect(packages: Iterable[str] = ()) -> Environment:
     """Return `harness.measure.environment.collect` with the commit of the harness."""
     return msgspec.structs.replace(environment.collect(packages), git_commit=git_commit())
+
+
+def collect_failed(packages: Iterable[str]) -> Environment:
+    """Return `collect` for a failed run, or only what is known without reading files if too many files are open."""
+    try:
+        return collect(packages)
+    except OSError:
+        return Environment(
+            os=platform.system(),
+            kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
+            python=f"{platform.python_implementation()} {platform.python_version()}",
+            cpu=platform.machine(),
+            cores=os.cpu_count() or 1,
+            memory_bytes=0,
+            gpus=[],
+            packages={},
+            load_1min=None,
+        )
 
 
 def git_commit() -> str | None:

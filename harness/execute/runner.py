@@ -12,7 +12,7 @@ import msgspec
 
 from harness.errors import RecordError, UsageError
 from harness.execute.child import call_in_child
-from harness.execute.environment import collect
+from harness.execute.environment import collect_failed
 from harness.execute.failures import tail
 from harness.execute.interrupts import Interrupts
 from harness.execute.worker import RunJob, carry_out
@@ -197,7 +197,7 @@ def run_one(
                 started_at=started_at,
                 wall_s=wall_s,
                 spec=spec,
-                environment=collect(catalog.backend(spec.backend).packages),
+                environment=collect_failed(catalog.backend(spec.backend).packages),
                 provenance=Provenance(plugins=list(plugins)),
                 outcome=returned,
             )

@@ -118,7 +118,8 @@ def test_directory_without_permission_is_an_error(tmp_path: Path) -> None:
         Store(tmp_path).prepare()
 
 
-def test_full_disk_is_an_error_and_leaves_no_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_an_error_and_leaves_no_run(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     kept = keep(store, record())
 
     def full(fd: int) -> None:
