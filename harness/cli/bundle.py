@@ -57,5 +57,12 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     verdicts = [v for folder in {run.path.parent for run in included} for v in load_verdicts(folder).values()]
     report = Report(runs=tuple(included), catalog=options.catalog(), verdicts=tuple(verdicts), title=title)
     digest = pack(report, output, version(DISTRIBUTION))
+    if any(run.record.spec.source for run in included):
+        echo(
+            "Warning: the bundle does not contain the data files of the runs, but it contains the targets of the test "
+            "and validation examples, the names of columns and classes, texts of skipped rows, and the paths of the "
+            "files; check that you may publish these",
+            err=True,
+        )
     size = output.stat().st_size / 2**20
     echo(f"{output}: {counted(len(included), 'run')}, {size:.1f} MiB\nmanifest SHA-256 {digest}")

@@ -12,6 +12,7 @@ from harness.cli import options
 from harness.cli.output import counted, echo, say, show
 
 if TYPE_CHECKING:
+    from harness.records import RunSpec
     from harness.records.store import StoredRun
     from harness.report.bundle.reproduce import Reproduced
 
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @options.filters("task", "model", "backend")
 @click.option("--verify", is_flag=True, help="Only check the bundle against its manifest; do not run anything.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help=options.with_default(
+        "File or folder with the user's data, whose content must be that of the runs.",
+        "the recorded path, or a file of this name in the current folder or next to the bundle",
+    ),
+)
 @options.results
 @options.timeout("Maximum duration of a run, in seconds.")
 @options.quiet
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
 def reproduce(
     bundle: Path,
     verify: bool,
+    data: Path | None,
     results: str | None,
     timeout: float,
     quiet: bool,
@@ -46,7 +57,8 @@ def reproduce(
     Examples:
       harness reproduce comparison.zip
       harness reproduce comparison.zip --verify
-      harness reproduce comparison.zip --task nlp --results results/again
+      harness reproduce comparison.zip --task nlp --results reproduced
+      harness reproduce comparison.zip --data wine.csv --results reproduced
     """
     import tempfile
 
@@ -82,7 +94,7 @@ def reproduce(
         own = catalog.for_run(record.provenance.plugins)
         own.refs_for(record.spec)
         own.metrics_of(record.spec.task)
-    specs = list({record.spec.key: record.spec for record in chosen}.values())
+    specs = [_with_data(spec, data, bundle) for spec in {r.spec.key: r.spec for r in chosen}.values()]
     store = Store(results_dir(results))
     records = carry_out(specs, catalog, store, quiet=quiet, timeout_s=timeout)
     here = {spec.key: record for spec, record in zip(specs, records, strict=True)}
@@ -93,6 +105,28 @@ def reproduce(
     show(outcomes, format_, render)
     if not all(outcome.agrees for outcome in outcomes):
         raise click.exceptions.Exit(1)
+
+
+def _with_data(spec: RunSpec, data: Path | None, bundle: Path) -> RunSpec:
+    """Return the spec with the path of the user's data on this machine. The content is verified when it is read.
+
+    Raises `harness.UsageError` if the data are not found.
+    """
+    import msgspec
+
+    from harness.errors import UsageError
+
+    if spec.source is None:
+        return spec
+    recorded = Path(spec.source.path)
+    found = [data] if data else [recorded, Path(recorded.name), bundle.parent / recorded.name]
+    path = next((candidate for candidate in found if candidate.exists()), None)
+    if path is None:
+        raise UsageError(
+            f"the runs of the bundle used the file or folder {recorded}, which does not exist here; pass its path with "
+            "--data"
+        )
+    return msgspec.structs.replace(spec, source=msgspec.structs.replace(spec.source, path=str(path.absolute())))
 
 
 def render(outcomes: Sequence[Reproduced]) -> str:

@@ -25,8 +25,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min_steady_s: float = field(default=2.5, name="steady_s")
     """Minimum duration of the steady state, in seconds."""
     max_relative_half_width: float = field(default=0.02, name="interval")
-    """Sampling stops when the half-width of the within-run range of the median (see `Steady` in
-    ``harness/records/record.py``) is at most this fraction of the median."""
+    """Sampling stops when the half-width of the within-run range of the median, which is a measure of
+    spread over windows, is at most this fraction of the median."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
     """Time limit for sampling, in seconds. For training, it applies to the windows after the recipe's steps; for
     inference, to all windows."""

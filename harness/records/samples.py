@@ -41,6 +41,7 @@ _PAIRS = (
     ("sampling_window_steps", "sampling_window_s"),
     ("inference_window_batches", "inference_window_s"),
     ("test_targets", "test_outputs"),
+    ("validation_targets", "validation_outputs"),
 )
 """Arrays that are saved together and have the same length."""
 

@@ -37,9 +37,11 @@ def test_every_command_of_the_tutorial_succeeds(tmp_path: Path) -> None:
     if importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    clone = tmp_path / "clone"
+    clone.mkdir()
     done = subprocess.run(
         ["bash", "-c", script()],
-        cwd=tmp_path,
+        cwd=clone,
         env=os.environ | {"PATH": path},
         capture_output=True,
         text=True,

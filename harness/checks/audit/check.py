@@ -11,10 +11,11 @@ import msgspec
 
 from harness.checks.audit.finding import Finding
 from harness.checks.parity.verdict import ParityVerdict
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RecordError
 from harness.plugins.catalog import Catalog
 from harness.records import SCHEMA_VERSION, Evidence, RunRecord, RunSpec, Success
 from harness.records.arrays import read_arrays
+from harness.records.reading import MAX_JSON_BYTES, read_stored
 from harness.records.spec import key_of
 from harness.records.store import ARRAYS, RECORD, StoredRun
 
@@ -108,8 +109,8 @@ class Subject:
     @cached_property
     def _stored(self) -> dict[str, Any]:
         try:
-            values: dict[str, Any] = msgspec.json.decode((self.run.path / RECORD).read_bytes())
-        except (OSError, ValueError):
+            values: dict[str, Any] = msgspec.json.decode(read_stored(self.run.path / RECORD, MAX_JSON_BYTES))
+        except (OSError, ValueError, RecordError):
             return {}
         return values
 

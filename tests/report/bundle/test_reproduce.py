@@ -10,8 +10,9 @@ from command_line import Invoke, harness_cli
 from sample_records import failure, record, success
 from toy_plugin import SET_FAST, install_toy
 
-from harness.cli.reproduce import render
-from harness.records import RunRecord, Success
+from harness.cli.reproduce import _with_data, render
+from harness.errors import UsageError
+from harness.records import DataSource, RunRecord, Success
 from harness.records.store import Store
 from harness.report.bundle.reproduce import judge
 
@@ -150,3 +151,30 @@ def test_bundle_of_two_directories_with_equal_runs_is_a_usage_error(invoke: Invo
     done = invoke("bundle", str(bundled / "published"), "other", "--output", "both.zip")
     assert done.exit_code == 2
     assert "bundle one results directory at a time" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["recorded", "current folder", "next to the bundle", "given", "nowhere"])
+def test_reproduce_finds_the_users_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    for folder in ("old", "here", "bundles", "other"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    recorded = tmp_path / "old" / "wine.csv"
+    spec = msgspec.structs.replace(record(success()).spec, source=DataSource(path=str(recorded)))
+    paths = {
+        "recorded": recorded,
+        "current folder": tmp_path / "here" / "wine.csv",
+        "next to the bundle": tmp_path / "bundles" / "wine.csv",
+        "given": tmp_path / "other" / "renamed.csv",
+    }
+    if place in paths:
+        paths[place].touch()
+    given = paths["given"] if place == "given" else None
+    bundle = tmp_path / "bundles" / "comparison.zip"
+    if place == "nowhere":
+        with pytest.raises(UsageError, match="which does not exist here; pass its path with --data"):
+            _with_data(spec, given, bundle)
+        return
+    found = _with_data(spec, given, bundle)
+    assert found.source is not None
+    assert Path(found.source.path) == paths[place]
+    assert found.key == spec.key
