@@ -16,6 +16,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+
 T = TypeVar("T")
 
 _STDOUT = "harness.stdout"
@@ -62,6 +63,11 @@ def say(text: str, *, nl: bool = True) -> None:
 
     with contextlib.suppress(OSError, ValueError):
         click.echo(clean(text), file=screen(wait_s=3.0), nl=nl)
+
+
+def show_progress(text: str, stream: TextIO) -> None:
+    """Print a line of progress."""
+    click.echo(clean(text), file=stream)
 
 
 def echo_data(text: str, *, nl: bool = True) -> None:

@@ -9,10 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from harness import api
-from harness.cli.output import console
+from harness.cli.output import console, show_progress
 from harness.cli.streams import screen
 from harness.execute.runner import Listener
 from harness.records import (
@@ -26,7 +24,6 @@ from harness.records import (
     RunRecord,
     RunSpec,
 )
-from harness.records.printing import clean
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -76,7 +73,7 @@ class Plain(Listener):
         self._epoch_shown = self._download_shown = 0.0
 
     def message(self, text: str) -> None:
-        click.echo(clean(text), file=self._screen)
+        show_progress(text, self._screen)
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._prefix = f"[{index}/{total}] {title(spec)}: "
@@ -87,21 +84,21 @@ class Plain(Listener):
             if event.epoch < event.epochs and time.monotonic() - self._epoch_shown < _EPOCH_S:
                 return
             self._epoch_shown = time.monotonic()
-            click.echo(clean(self._prefix + describe_epoch(event)), file=self._screen)
+            show_progress(self._prefix + describe_epoch(event), self._screen)
         elif isinstance(event, Fetching):
             if time.monotonic() - self._download_shown >= _DOWNLOAD_S:
                 self._download_shown = time.monotonic()
-                click.echo(clean(self._prefix + describe_fetching(event)), file=self._screen)
+                show_progress(self._prefix + describe_fetching(event), self._screen)
         elif isinstance(event, DataPrepared):
             for warning in new_warnings(event, self._warned):
-                click.echo(clean(warning), file=self._screen)
+                show_progress(warning, self._screen)
         elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
             self._phases.add(event.phase)  # Phases alternate in each epoch; show each phase only once.
-            click.echo(clean(self._prefix + event.phase), file=self._screen)
+            show_progress(self._prefix + event.phase, self._screen)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         super().run_finished(index, total, record)
-        click.echo(clean(self._prefix + describe_result(record)), file=self._screen)
+        show_progress(self._prefix + describe_result(record), self._screen)
 
 
 class Live(Listener):

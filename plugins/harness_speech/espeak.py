@@ -43,7 +43,7 @@ def _data_folder() -> Path:
     try:
         import espeakng_loader
     except ImportError as error:
-        raise DataError(f"speech synthesis needs espeak-ng; run: {REQUIRES['espeakng_loader']}") from error
+        raise DataError("speech synthesis needs espeak-ng; run: pip install espeakng-loader") from error
     return Path(espeakng_loader.get_data_path())
 
 

@@ -486,7 +486,9 @@ call_in_child(functions.hold_the_interpreter, job, timeout_s=60, environment={{}
 KINDS = {
     "harness.execute.worker:carry_out": "run_all([spec], catalog, Store(folder / 'results'))",
     "harness.execute.devices:find_devices": "probe('toy-hang', FAULTS_REF)",
-    "harness.checks.parity.evidence:compute_evidence": "gather(spec, catalog, folder / 'parity', 1)",
+    "harness.checks.parity.evidence:compute_evidence": (
+        "gather(ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=1), folder / 'parity')"
+    ),
     "harness.checks.audit.replay:make_checks": "replay(run, catalog, 60)",
     "harness.checks.evaluate:predict_test_split": "evaluate(run, 'toy-hang', catalog, device='cpu', timeout_s=60)",
     "harness.checks.latency.child:measure_latency": (
@@ -536,6 +538,7 @@ from harness.checks.audit.replay import replay
 from harness.checks.evaluate import evaluate
 from harness.checks.latency.measure import measure, settings
 from harness.checks.parity.check import gather
+from harness.checks.parity.evidence import ParityJob
 from harness.execute import trial
 from harness.execute.child import call_in_child
 from harness.execute.devices import probe

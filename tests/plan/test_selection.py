@@ -47,7 +47,7 @@ def passed_to_run(**values: Any) -> Selection:
     """Return the selection that `harness.run` plans for these arguments."""
     received: list[Selection] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.plugins.discover", lambda plugins: None)
+        patch.setattr("harness.plugins.discover", lambda *arguments, **settings: None)
         patch.setattr("harness.data.checkpoint.locate", lambda name: name)
         patch.setattr("harness.plan.expand.expand_all", lambda selections, catalog: received.extend(selections))
         patch.setattr("harness.api.carry_out", lambda *arguments, **settings: None)

@@ -161,7 +161,10 @@ PLACES = {
     "harness/data/download.py": "a new file in a new directory, opened with mode x",
     "harness/report/bundle/unpack.py": "new files of an extracted bundle, opened with mode x",
     "harness/report/bundle/pack.py": "an archive in a file that the atomic writer opened",
-    "harness/execute/child.py": "the log of a child in its own new directory",
+    "harness/execute/channel.py": "the log of a child in its own new directory",
+    "harness/execute/trial.py": "a new file in the cache, which replaces the old one",
+    "harness/execute/worker.py": "files in the locked directory of the run, with `harness.records.scratch.save`",
+    "harness/records/scratch.py": "files in new directories, and copies of them",
     "harness/measure/memory.py": "files of /proc",
 }
 """Modules that open files for writing, with the reason why they cannot overwrite another file."""

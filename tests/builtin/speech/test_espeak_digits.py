@@ -196,7 +196,7 @@ def test_synthesis_works_from_a_long_installation_path(tmp_path: Path, monkeypat
 def test_a_missing_loader_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert EspeakDigits.requires == {"espeakng_loader": "ml-harness[speech]"}
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(DataError, match=r"pip install 'harness\[speech\]'"):
+    with pytest.raises(DataError, match="pip install espeakng-loader"):
         EspeakDigits().load(EspeakDigitsOptions())
 
 
