@@ -19,6 +19,8 @@ REPEATED = 0.05
 """Fraction of a split above which equal examples are reported."""
 CONSTANT = 0.01
 """Fraction of a split above which constant examples are reported."""
+CONTRADICTORY = 0.001
+"""Fraction of all examples above which equal examples of different classes are reported."""
 MAJORITY = 0.8
 """Fraction of the test split above which the most frequent class is reported."""
 
@@ -100,7 +102,7 @@ def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]
     np.minimum.at(low, number, classes)
     np.maximum.at(high, number, classes)
     count = int((low < high)[number].sum())
-    if not count:
+    if count <= CONTRADICTORY * len(inputs):
         return []
     return [f"{count:,} of {len(inputs):,} examples are equal to an example of another class after preparation"]
 
