@@ -14,7 +14,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupts:
     """A context in which signals raise KeyboardInterrupt only where it is allowed, and are remembered elsewhere.
 
-    This applies to SIGINT, and to SIGTERM and SIGHUP if they have the handler of SIGINT. In a thread other than the
+    This applies to SIGINT, and also to SIGTERM and SIGHUP if they use the same handler. In a thread other than the
     main thread, which receives no signals, and for signals with other handlers, nothing changes. A signal that arrived
     outside of `allowed` raises KeyboardInterrupt at the end of the context.
     """

@@ -106,7 +106,7 @@ def load_each(job: TrialJob, context: object) -> None:
 
 
 def _key(ref: PluginRef) -> str:
-    """Return what identifies a plugin's code and the interpreter that loads it; "" if the code cannot be read."""
+    """Return a string that identifies a plugin's code and interpreter, or "" if the code cannot be read."""
     code = digest(ref.value)
     return (
         hashlib.sha256("\0".join((ref.value, code, sys.version, sys.executable)).encode()).hexdigest() if code else ""

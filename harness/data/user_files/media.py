@@ -154,8 +154,8 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 STREAMED = 0x7FFF0000
-"""Sizes in the header of a WAV file from which on the file was written as a stream. Programs that cannot return to the
-header store 0, or the largest number of 31 or 32 bits, sometimes rounded."""
+"""Smallest size in the header of a WAV file that indicates a file written as a stream. Programs that cannot return to
+the header store 0, or the largest number of 31 or 32 bits, sometimes rounded."""
 
 
 @contextmanager
