@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import get_args
+from typing import cast, get_args
 
 import msgspec
 
@@ -221,4 +221,4 @@ def failure_kinds(names: str | Iterable[str] | None) -> tuple[FailureKind, ...] 
     for kind in kinds:
         if kind not in known:
             raise UnknownNameError("kind of failure", kind, known)
-    return kinds
+    return cast("tuple[FailureKind, ...]", kinds)

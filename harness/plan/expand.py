@@ -181,7 +181,7 @@ class _DataOfVariants:
         key = msgspec.json.encode(overrides, order="sorted").decode()
         if key not in self._known:
             splits = _splits(self._selection, self._dataset, overrides)
-            self._known[key] = [data_settings(self._dataset, overrides | split) for split in splits]
+            self._known[key] = [data_settings(self._dataset, {**overrides, **split}) for split in splits]
         return self._known[key]
 
 
