@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -137,6 +138,7 @@ def run(
     timeout_s: float | None = None,
     rerun: bool = False,
     retry: str | Iterable[str] | None = None,
+    wait: bool = False,
     plugins: Iterable[str] = (),
 ) -> Results:
     """Train, score and measure models, each run in a separate process, and return the records.
@@ -194,6 +196,8 @@ def run(
     retry : str or iterable of str, optional
         Kinds of failures, such as ``"crash"`` or ``"timeout"``. Of the runs that failed before, only those that failed
         in one of these ways are executed again. By default, all of them.
+    wait : bool, default=False
+        If another harness process is measuring on the same device, wait for its end.
     plugins : iterable of str, optional
         Python files or modules to load as plugins, in addition to the installed plugins.
 
@@ -210,6 +214,8 @@ def run(
         If a requested name is provided by more than one plugin, or a plugin in `plugins` cannot be loaded.
     RecordError
         If results cannot be written.
+    BusyError
+        If another harness process is measuring on the same device, and `wait` is false.
 
     Examples
     --------
@@ -264,13 +270,15 @@ def carry_out(
     save_weights: bool = False,
     rerun: bool = True,
     retry: str | Iterable[str] | None = None,
+    wait: bool = False,
     listener: Listener | None = None,
     show: Callable[[Results], None] | None = None,
 ) -> Results:
     """Execute planned runs, after a parity check if `parity` is true, and return their records.
 
     Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
-    Their records are returned in place of new ones.
+    Their records are returned in place of new ones. If another process is measuring on the same device,
+    `harness.BusyError` is raised, or this function waits for its end if `wait` is true.
 
     `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
     early.
@@ -280,36 +288,52 @@ def carry_out(
     """
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
-    from harness.execute.resume import decide, describe, failure_kinds
+    from harness.execute.device_lock import measuring_on
+    from harness.execute.resume import Decision, decide, describe, failure_kinds
     from harness.execute.runner import DEFAULT_TIMEOUT_S, Guarded, Listener, check_limit, run_all
 
     listener = Guarded(listener or Listener())
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     kinds = failure_kinds(retry)
-    stored: list[RunRecord | None] = [None] * len(specs)
+    decisions = [Decision(spec, None, "") for spec in specs]
     try:
-        marks, pairs = None, set[str]()
         check_limit(limit_s)
         store.prepare()
-        if parity:
-            pairs = compared(specs)
-        if not rerun:
-            decisions = decide(specs, catalog, store, save_weights=save_weights, compared=pairs, retry=kinds)
-            stored = [decision.stored.record if decision.stored else None for decision in decisions]
+        pairs = compared(specs) if parity else set[str]()
+
+        def left() -> list[RunSpec]:
+            return [decision.spec for decision in decisions if decision.stored is None]
+
+        def decide_again() -> None:
+            if not rerun:
+                decisions[:] = decide(specs, catalog, store, save_weights=save_weights, compared=pairs, retry=kinds)
+
+        decide_again()
+        with contextlib.ExitStack() as stack:
+            if left():
+                devices = [spec.device for spec in left()]
+                if stack.enter_context(measuring_on(devices, wait=wait, say=listener.message)):
+                    decide_again()  # the other process may have executed the same runs
             for line in describe(decisions):
                 listener.message(line)
-        todo = [spec for spec, record in zip(specs, stored, strict=True) if record is None]
-        if parity and todo:
-            marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
-        run_all(todo, catalog, store, timeout_s=limit_s, listener=listener, marks=marks, save_weights=save_weights)
+            marks = None
+            if parity and left():
+                marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
+            run_all(
+                left(), catalog, store, timeout_s=limit_s, listener=listener, marks=marks, save_weights=save_weights
+            )
     finally:
         listener.close()
         executed = iter(listener.records)
         results = Results(
-            [record for each in stored for record in (each or next(executed, None),) if record is not None],
+            [
+                record
+                for decision in decisions
+                if (record := decision.stored.record if decision.stored else next(executed, None)) is not None
+            ],
             verdicts=load_verdicts(store.path).values(),
             metrics=[provided.value for provided in catalog.metrics.values()],
-            reused=sum(record is not None for record in stored),
+            reused=sum(decision.stored is not None for decision in decisions),
         )
         if show is not None and results:
             show(results)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         "the recorded path, or a file of this name in the current folder or next to the bundle",
     ),
 )
+@options.wait
 @options.results
 @options.timeout("Maximum duration of a run, in seconds.")
 @options.quiet
@@ -39,6 +40,7 @@ def reproduce(
     bundle: Path,
     verify: bool,
     data: Path | None,
+    wait: bool,
     results: str | None,
     timeout: float,
     quiet: bool,
@@ -96,7 +98,7 @@ def reproduce(
         own.metrics_of(record.spec.task)
     specs = [_with_data(spec, data, bundle) for spec in {r.spec.key: r.spec for r in chosen}.values()]
     store = Store(results_dir(results))
-    records = carry_out(specs, catalog, store, quiet=quiet, timeout_s=timeout)
+    records = carry_out(specs, catalog, store, quiet=quiet, timeout_s=timeout, wait=wait)
     here = {spec.key: record for spec, record in zip(specs, records, strict=True)}
     outcomes = []
     for record in {record.spec.key: record for record in chosen}.values():

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     "oom, timeout, crash, error, unsupported, bad_result or interrupted.",
     default="all failed runs",
 )
+@options.wait
 @options.results
 @options.timeout("Maximum duration of a run, in seconds.")
 @options.quiet
@@ -57,6 +58,7 @@ def run(
     save_weights: bool,
     rerun: bool,
     retry: tuple[str, ...],
+    wait: bool,
     results: str | None,
     timeout: float,
     quiet: bool,
@@ -129,6 +131,7 @@ def run(
         save_weights=save_weights,
         rerun=rerun,
         retry=retry or None,
+        wait=wait,
         show=show,
     )
     if len(finished) < len(specs) or any(isinstance(record.outcome, Failure) for record in finished):
