@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @click.argument("new")
 @options.names(
     "--metric",
-    "Metric to compare, such as accuracy, train_samples_per_s, latency_p50_ms or host_peak_mib.",
+    "Metric to compare, such as quality (the primary metric of the task), accuracy, train_samples_per_s, "
+    "latency_p50_ms or host_peak_mib.",
     default="the primary metric of the task, speed, latency and memory",
 )
 @click.option(
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     help="Accept that a bound cannot be checked for some settings, because they have runs on one side only, runs "
     "without the metric, or too few runs for a confidence interval. It must be checked for at least one setting.",
 )
+@options.price_per_hour
 @options.format_
 @options.results
 def compare(
@@ -48,6 +50,7 @@ def compare(
     metric: tuple[str, ...],
     fail_on: tuple[str, ...],
     allow_missing: bool,
+    price_per_hour: float | None,
     format_: str,
     results: str | None,
 ) -> None:
@@ -82,14 +85,16 @@ def compare(
         raise UsageError("--allow-missing requires --fail-on")
     try:
         matches, left, failed_runs = _matched(base, new, results_dir(results))
-        compared = compare_all(matches, options.catalog(), metric, [gate.metric for gate in gates])
+        compared = compare_all(
+            matches, options.catalog(), metric, [gate.metric for gate in gates], price_per_hour=price_per_hour
+        )
     except HarnessError as error:
         if not gates or isinstance(error, UnknownNameError):
             raise
         for gate in gates:
             echo(f"Failed: {gate.text}: not checked: {error}", err=True)
         raise click.exceptions.Exit(1) from None
-    checked = check(gates, matches, compared, unmatched=left, failed=failed_runs)
+    checked = check(gates, matches, compared, unmatched=left, failed=failed_runs, price_per_hour=price_per_hour)
     failed = not_held(checked, allow_missing=allow_missing)
     if format_ == "json":
         print_json(compared)

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also show settings whose runs all have the same commit and package versions.",
 )
+@options.price_per_hour
 @options.format_
 @options.results
 def history(
     metric: tuple[str, ...],
     everything: bool,
+    price_per_hour: float | None,
     format_: str,
     results: str | None,
     **filters: tuple[str, ...],
@@ -61,7 +63,7 @@ def history(
         raise UsageError(
             f"no run in results directory {str(directory)!r} matches; choose another directory with --results DIR"
         )
-    every = histories(chosen, options.catalog(), metric or ())
+    every = histories(chosen, options.catalog(), metric or (), price_per_hour=price_per_hour)
     shown = [one for one in every if everything or len(one.points) > 1]
     if format_ == "json":
         print_json(shown)

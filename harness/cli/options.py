@@ -302,5 +302,6 @@ def price_per_hour(command: F) -> F:
         "--price-per-hour",
         type=click.FloatRange(min=0, min_open=True),
         metavar="PRICE",
-        help="Price of the machine per hour, in any currency; adds the cost of a million samples to the table.",
+        help="Price of the machine per hour, in any currency, for the cost of a million samples "
+        "(train_cost_per_million, inference_cost_per_million).",
     )(command)
