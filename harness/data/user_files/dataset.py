@@ -131,7 +131,7 @@ class UserDataset(Dataset[OwnOptions]):
         )
 
     def _read(self, options: OwnOptions) -> Examples:
-        from harness.data.user_files.examples import read
+        from harness.data.user_files.read_examples import read
 
         return read(self.path, self.kind, self.objective, options)
 
