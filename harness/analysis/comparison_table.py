@@ -112,7 +112,7 @@ def build_table(
             for flag in flags:
                 if not flag.columns and flag.name in cells:
                     cells[flag.name] = Cell(None)
-                for column in flag.columns:
+                for column in cells.keys() & flag.columns:  # some metrics have no column
                     cells[column] = dataclasses.replace(cells[column], flagged=cells[column].value is not None)
             cells["flags"] = Cell("; ".join(f"{flag.name}: {flag.text}" for flag in flags))
             run_ids = tuple(record.run_id for record in groups[index])

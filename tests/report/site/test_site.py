@@ -172,7 +172,7 @@ def test_contest_difference_has_metric_and_unit(tmp_path: Path) -> None:
         for backend, error in (("torch", 5.0), ("tensorflow", 6.0))
     ]
     (contest,) = contests(report_of(write(tmp_path, records)))
-    assert contest.leads["quality"].amount.startswith("rmse -1 score (")
+    assert contest.leads["quality"].amount.startswith("RMSE -1 score (")
 
 
 def test_contest_with_one_run_per_side_is_inconclusive(tmp_path: Path) -> None:
