@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,10 @@ class Loaded:
 
     runs: list[StoredRun]
     problems: list[str]
+
+
+MAX_LISTED = 10
+"""Maximum number of runs that the message about an ambiguous id lists."""
 
 
 def results_dir(option: str | os.PathLike[str] | None = None) -> Path:
@@ -276,8 +280,10 @@ class Store:
         if not matches:
             raise UnknownNameError("run", text, names, hint=f"(looked in {self.path})")
         if len(matches) > 1:
-            shown = ", ".join(sorted(matches)[:6])
-            raise UsageError(f"{len(matches)} runs match {text!r}: {shown}{' ...' if len(matches) > 6 else ''}")
+            listed = sorted(matches)[:MAX_LISTED]
+            more = f"\n  ... and {len(matches) - MAX_LISTED} more" if len(matches) > MAX_LISTED else ""
+            runs = "".join(f"\n  {line}" for line in _distinguished({name: names[name] for name in listed}))
+            raise UsageError(f"{len(matches)} runs match {text!r}; pass more of the id of one of them:{runs}{more}")
         path = names[matches[0]]
         return StoredRun(path, read_record(path / RECORD))
 
@@ -290,6 +296,28 @@ class Store:
         except OSError as error:
             raise RecordError(f"{self.path}: cannot be read: {error.strerror}") from None
         return [self.path / name for name in sorted(names)]
+
+
+def _distinguished(paths: Mapping[str, Path]) -> list[str]:
+    """Return a line for each run, with its id and the settings in which these runs differ."""
+    found: dict[str, dict[str, str]] = {}
+    for name, path in paths.items():
+        try:
+            record = read_record(path / RECORD)
+        except RecordError:
+            found[name] = {}
+            continue
+        settings = msgspec.to_builtins(record.spec)
+        groups = [key for key, value in settings.items() if isinstance(value, dict)]
+        nested = {f"{group}.{key}": value for group in groups for key, value in settings.pop(group).items()}
+        values = {**settings, **nested, "repeat": record.repeat, "started": record.started_at}
+        found[name] = {key: str(value) for key, value in values.items()}
+    keys = dict.fromkeys(key for values in found.values() for key in values)
+    differing = [key for key in keys if len({values.get(key, "none") for values in found.values() if values}) > 1]
+    return [
+        f"{name}: " + (", ".join(f"{key}={values.get(key, 'none')}" for key in differing) if values else "not readable")
+        for name, values in found.items()
+    ]
 
 
 def _named(record: RunRecord, name: str, repeat: int) -> RunRecord:

@@ -25,7 +25,7 @@ from harness.analysis.metrics import (
 )
 
 if TYPE_CHECKING:
-    from harness.records import RunRecord, Steady, Success
+    from harness.records import RunRecord, Steady
 
 Section = tuple[str, list[tuple[str, object]]]
 """Title of a section, followed by its (name, value) pairs."""
@@ -88,13 +88,23 @@ def sections(record: RunRecord) -> Iterator[Section]:
     )
 
 
-def epochs(outcome: Success) -> Section:
+_LOSSES = {"regression": "mean squared error of the standardized targets"}
+"""Training loss by objective; cross-entropy for the others."""
+
+
+def epochs(record: RunRecord) -> Section:
     """Return a section with the time, the training loss and the validation scores for each epoch."""
+    data = record.provenance.data
+    loss = "" if data is None else f"; training loss: {_LOSSES.get(data.objective, 'cross-entropy')}"
     return (
-        "training",
+        f"training (validation scores after each epoch{loss})",
         [
-            (f"epoch {epoch.epoch}", f"{epoch.train_s:.2f} s, loss {epoch.train_loss:.5g}, {text(epoch.validation)}")
-            for epoch in outcome.curves
+            (
+                f"epoch {epoch.epoch}",
+                f"{epoch.train_s:.2f} s, training loss {epoch.train_loss:.5g}"
+                + (f", validation {text(epoch.validation)}" if epoch.validation else ""),
+            )
+            for epoch in success(record).curves
         ],
     )
 

@@ -19,7 +19,7 @@ def render(record: RunRecord, path: Path) -> str:
     if record.provenance.data is not None:
         parts.append(_lines(run_data(record, record.provenance.data)))
     opening = len(parts)
-    costs = [*sections(record), epochs(outcome)] if isinstance(outcome, Success) else []
+    costs = [*sections(record), epochs(record)] if isinstance(outcome, Success) else []
     parts += [_lines(section) for section in [run_section(record), *costs, *circumstances(record)] if section[1]]
     if isinstance(record.outcome, Success):
         parts[opening + 1 : opening + 1] = _quality(record.outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,9 @@ from harness.data.user_files.problems import Problems
 from harness.data.user_files.spelling import Name
 from harness.data.user_files.tables import Table
 from harness.errors import DataError
+
+MAX_CATEGORIES = 12
+"""Maximum number of categories of a column that the description of the data lists."""
 
 
 @dataclass
@@ -69,6 +73,19 @@ class Examples:
         features = [list(map(repr, column)) for column in self.features]
         rows: list[Hashable] = list(zip(*features, *self.categories, strict=True))
         return rows if 2 * len(set(rows)) > len(rows) else None
+
+    def encodings(self, rows: Sequence[int]) -> dict[str, str]:
+        """Return the categories of each categorical column in the training `rows`, by which a task encodes it.
+
+        The most frequent ones are listed, with their numbers of rows.
+        """
+        found = {}
+        for name, cells in zip(self.category_names, self.categories, strict=True):
+            counts = Counter("missing" if cells[row] is None else str(cells[row]) for row in rows)
+            listed = [f"{category[:40]} ({count:,})" for category, count in counts.most_common(MAX_CATEGORIES)]
+            more = [f"{len(counts) - MAX_CATEGORIES} more"] if len(counts) > MAX_CATEGORIES else []
+            found[f"categories of {name}"] = ", ".join([*listed, *more])
+        return found
 
     def good(self) -> list[int]:
         """Return the indices of the rows without problems."""

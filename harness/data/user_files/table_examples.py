@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,29 +209,52 @@ def _features(found: Examples, table: Table, features: Sequence[str], options: T
     both = [name for name in options.date_columns if name in options.categorical_columns]
     if both:
         raise UsageError(f"column {both[0]!r} is listed in dataset.date_columns and in dataset.categorical_columns")
-    declared = _declared(options)
+    refused: dict[str, DataError] = {}
     for name in features:
-        if name in options.date_columns:
-            parts = values.date_parts(table, name, found.problems, options.date_format, declared)
-            found.features += parts.values()
-            found.feature_names += parts
-            continue
-        categorical = name in options.categorical_columns
-        notation, warnings = (None, []) if categorical else values.notation_of(table, name, declared)
-        if notation is None:
-            cells, more = values.categories(table, name, found.problems, declared, declared=categorical)
-            found.categories.append(spelled(cells, f"category of column {name!r}", found.warnings))
-            found.category_names.append(name)
-        else:
-            numbers, more = values.numbers(table, name, found.problems, notation)
-            found.features.append(numbers)
-            found.feature_names.append(name)
-            if all(map(math.isnan, numbers)):
-                raise DataError(
-                    f"{table.source}: column {name!r} has no values; select the features with --feature-columns "
-                    "(dataset.feature_columns)"
-                )
-        found.warnings += [*warnings, *more]
+        try:
+            _feature(found, table, name, options)
+        except DataError as error:
+            refused[name] = error
+    if refused:
+        raise DataError(_refusal(table, features, refused))
+
+
+def _feature(found: Examples, table: Table, name: str, options: TableOptions) -> None:
+    """Add one feature column of a table. Raises `harness.DataError` if it cannot be a feature."""
+    declared = _declared(options)
+    if name in options.date_columns:
+        parts = values.date_parts(table, name, found.problems, options.date_format, declared)
+        found.features += parts.values()
+        found.feature_names += parts
+        return
+    categorical = name in options.categorical_columns
+    notation, warnings = (None, []) if categorical else values.notation_of(table, name, declared)
+    if notation is None:
+        cells, more = values.categories(table, name, found.problems, declared, declared=categorical)
+        found.categories.append(spelled(cells, f"category of column {name!r}", found.warnings))
+        found.category_names.append(name)
+    else:
+        numbers, more = values.numbers(table, name, found.problems, notation)
+        found.features.append(numbers)
+        found.feature_names.append(name)
+        if all(map(math.isnan, numbers)):
+            raise DataError(
+                f"{table.source}: column {name!r} has no values; select the features with --feature-columns "
+                "(dataset.feature_columns)"
+            )
+    found.warnings += [*warnings, *more]
+
+
+def _refusal(table: Table, features: Sequence[str], refused: Mapping[str, DataError]) -> str:
+    """Return a message about the columns that cannot be features, with an option that selects the other ones."""
+    others = [name for name in features if name not in refused]
+    option = f"--feature-columns {shlex.quote(','.join(others))}"
+    advice = f"to use only the other columns, pass {option}" if others else "no other column can be a feature"
+    texts = [str(error).removeprefix(f"{table.source}: ") for error in refused.values()]
+    if len(texts) == 1:
+        return f"{table.source}: {texts[0]}; {advice}"
+    reasons = [text.partition("; ")[0] for text in texts]
+    return f"{table.source}: {len(reasons)} columns cannot be features: {'; '.join(reasons)}; {advice}"
 
 
 def _ordered(table: Table) -> list[str]:
