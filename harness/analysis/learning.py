@@ -53,13 +53,14 @@ def _worse_than_closed_form(record: RunRecord) -> Iterator[RunFlag]:
     scores, data = outcome.scores, record.provenance.data
     info = scores.metrics.get(scores.primary) or _BUILTIN.get(scores.primary)
     reached, solution = scores.test.get(scores.primary), (scores.reference or {}).get(scores.primary)
-    if info is None or reached is None or solution is None or data is None:
+    if info is None or reached is None or solution is None or data is None or not data.target_scale:
         return
-    best = info.bounds[1 if info.higher_is_better else 0]
+    best, worst = info.bounds[::-1] if info.higher_is_better else info.bounds
     if best is None:
         return
     error, least = abs(best - reached), abs(best - solution)
-    spread = sum(data.target_scale) / len(data.target_scale) if info.unit and data.target_scale else 1.0
+    in_target_unit = best == 0 and worst is None  # unlike a coefficient of determination
+    spread = sum(data.target_scale) / len(data.target_scale) if in_target_unit else 1.0
     if error > FAR * least and error - least > (FAR - 1) * spread:
         epochs = 2 * record.spec.recipe.epochs
         yield RunFlag(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sample_records import comparison, record, success
+from sample_records import comparison, record
 from sample_store import example
 
 from harness.analysis.comparison_table import RATIOS, build_table
