@@ -24,7 +24,12 @@ EXCLUDED = 0.1
 """Fraction of the elements that may be excluded in the stage ``optimizer``; with more, the check is partial."""
 _RESOLVED = 0.1
 """Largest rounding error of a parameter, relative to its change, at which a step counts as compared."""
-SEGMENTS = {"curve": "the loss curve", "long": "the long training", "clip": "the training with another clipping norm"}
+SEGMENTS = {
+    "curve": "the loss curve",
+    "long": "the long training",
+    "clip": "the training with another clipping norm",
+    "scaled": "the training with gradients that overflow",
+}
 
 
 class Replayed(NamedTuple):
@@ -104,6 +109,9 @@ def _remarks(evidence: Evidence) -> Iterator[str]:
         return
     steps = sum(len(arrays["loss"]) for arrays in found.values())
     yield f"{evidence.backend}: {steps} steps, {_excluded(evidence):.2%} of the elements excluded by rounding"
+    if evidence.report.spec.precision == "fp16":
+        skipped = sum(int(arrays["skipped"][0]) for arrays in found.values())
+        yield f"{evidence.backend}: {skipped} more steps were skipped because their gradients overflowed"
     kept = sum(arrays["kept"].sum(axis=0) for arrays in found.values() if len(arrays["loss"]))
     hidden = [name for name, count in zip(names, np.atleast_1d(kept), strict=False) if not count]
     if hidden:
@@ -130,7 +138,7 @@ def _reasons(evidence: Evidence) -> Iterator[str]:
     if int(found["curve"]["planned"][0]) < STEPS:
         yield f"only {int(found['curve']['planned'][0])} training steps were checked, instead of {STEPS}"
     for segment, arrays in found.items():
-        planned, done = int(arrays["planned"][0]), len(arrays["loss"])
+        planned, done = int(arrays["planned"][0]), len(arrays["loss"]) + int(arrays["skipped"][0])
         if done < 0.9 * planned:
             yield (
                 f"{evidence.backend} computed finite weights and gradients in only {done} of {planned} steps of "
