@@ -80,6 +80,8 @@ class Replay:
         expected_loss, gradients, halvings = scaled_gradients(self._probe, batch, self._precision)
         if not finite(gradients):
             self._lost = True
+            if halvings and np.isfinite(expected_loss):  # halving the loss scale again and again did not help
+                self._add_undefined(loss, expected_loss)
             return
         ended = not finite(after)
         if ended and _may_overflow({**before, **gradients}):
@@ -110,6 +112,12 @@ class Replay:
         self._lost = ended
         if not ended:
             self.weights = after
+
+    def _add_undefined(self, loss: float, expected_loss: float) -> None:
+        """Add a step in which no parameter has a change that can be compared."""
+        row = {name: [0.0] * len(self._trainable) for name in ("size", "rounding", "kept")}
+        row |= {name: [np.inf] * len(self._trainable) for name in ("actual", "error")}
+        self._rows.append({**row, "loss": [loss, expected_loss], "clipping": 1.0})
 
     def _unchanged(self, after: Mapping[str, Array]) -> bool:
         """Return True if no parameter changed, as in a step that gradient scaling skipped."""

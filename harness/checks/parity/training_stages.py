@@ -24,6 +24,9 @@ EXCLUDED = 0.1
 """Fraction of the elements that may be excluded in the stage ``optimizer``; with more, the check is partial."""
 _RESOLVED = 0.1
 """Largest rounding error of a parameter, relative to its change, at which a step counts as compared."""
+_SKIPPED = 2.0
+"""Largest difference in the number of steps that two backends skip because their gradients overflow at fp16. One is due
+to rounding if a gradient is about as large as the largest number."""
 SEGMENTS = {
     "curve": "the loss curve",
     "long": "the long training",
@@ -46,6 +49,11 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
     precision = one.report.spec.precision
     allowed = tolerance("optimizer", precision, 0)
     found = {evidence.backend: list(replayed(evidence)) for evidence in (one, other)}
+    skipped = {each.backend: int(each.arrays["replay/scaled/skipped"][0]) for each in (one, other) if _scales(each)}
+    if len(skipped) == 2:
+        more, fewer = sorted(skipped, key=skipped.__getitem__, reverse=True)
+        place = f"steps skipped in {SEGMENTS['scaled']} ({skipped[more]} and {skipped[fewer]})"
+        found[more].append(Replayed(place, float(skipped[more] - skipped[fewer]), _SKIPPED))
     worst = {
         backend: max(results, key=lambda each: each.error / each.allowed, default=Replayed("", 0.0, allowed.value))
         for backend, results in found.items()
@@ -64,6 +72,10 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
         remark="; ".join(remarks),
         partly="; ".join(reasons),
     )
+
+
+def _scales(evidence: Evidence) -> bool:
+    return "replay/scaled/skipped" in evidence.arrays
 
 
 def segments(evidence: Evidence) -> Iterator[tuple[str, dict[str, Array]]]:
