@@ -49,4 +49,5 @@ def scaled_gradients(session: Session, batch: Batch, precision: Precision) -> Sc
 def finite(arrays: Mapping[str, Array]) -> bool:
     """Return True if all elements are finite."""
     # A sum is several times as fast as a test of each element; that of finite weights does not overflow in float64.
-    return all(bool(np.isfinite(array.sum(dtype=np.float64))) for array in arrays.values())
+    with np.errstate(invalid="ignore"):  # for the sum of two infinities
+        return all(bool(np.isfinite(array.sum(dtype=np.float64))) for array in arrays.values())

@@ -33,6 +33,7 @@ SEGMENTS = {
     "clip": "the training with another clipping norm",
     "scaled": "the training with gradients that overflow",
 }
+MORE_SKIPPED = f"different numbers of steps skipped in {SEGMENTS['scaled']}"
 
 
 class Replayed(NamedTuple):
@@ -52,7 +53,7 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
     skipped = {each.backend: int(each.arrays["replay/scaled/skipped"][0]) for each in (one, other) if _scales(each)}
     if len(skipped) == 2:
         more, fewer = sorted(skipped, key=skipped.__getitem__, reverse=True)
-        place = f"steps skipped in {SEGMENTS['scaled']} ({skipped[more]} and {skipped[fewer]})"
+        place = f"{MORE_SKIPPED} ({skipped[more]} and {skipped[fewer]})"
         found[more].append(Replayed(place, float(skipped[more] - skipped[fewer]), _SKIPPED))
     worst = {
         backend: max(results, key=lambda each: each.error / each.allowed, default=Replayed("", 0.0, allowed.value))

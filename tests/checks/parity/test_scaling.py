@@ -8,6 +8,7 @@ import pytest
 from planted_faults import training_evidence
 
 from harness import DeviceInfo
+from harness.checks.parity.explain import explain
 from harness.checks.parity.stages import compare
 from harness.checks.parity.verdict import Stage
 
@@ -71,6 +72,15 @@ def test_correct_gradient_scaling_passes(recipe: tuple[str, ...]) -> None:
     assert [name for name, stage in stages.items() if not stage.passed] == []
     assert "were skipped because their gradients overflowed" in stages["optimizer"].remark
     assert "torch: 0 more steps" not in stages["optimizer"].remark
+
+
+def test_scale_that_falls_slowly_is_explained() -> None:
+    one, other = (training_evidence(name, "mlp", MOMENTUM, 12, "fp16") for name in ("", "HalvedSlowly"))
+    stages = compare(one, other, None)
+    assert [each.name for each in stages if not each.passed] == ["optimizer"]
+    explanation = explain(stages, one, other)
+    assert "faulty-training skips more steps than the other backend" in explanation
+    assert "check faulty-training" in explanation
 
 
 def test_scaling_written_out_passes() -> None:

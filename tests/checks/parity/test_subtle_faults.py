@@ -93,9 +93,7 @@ def failed(planted: Planted) -> list[str]:
     overrides = planted.overrides
     if planted.stage != "dropout":
         overrides = (*overrides, "recipe.dropout=0")
-    one, other = (
-        training_evidence(name, planted.family, overrides, planted.steps) for name in ("", planted.fault)
-    )
+    one, other = (training_evidence(name, planted.family, overrides, planted.steps) for name in ("", planted.fault))
     stages = compare(one, other, training_evidence("", planted.family, overrides, planted.steps, "fp64"))
     return [stage.name for stage in stages if not stage.passed]
 
