@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-missing",
     is_flag=True,
-    help="Accept that a bound cannot be checked for some settings, because they have runs on one side only, runs "
-    "without the metric, or too few runs for a confidence interval. It must be checked for at least one setting.",
+    help="Accept that a bound cannot be checked for some settings or runs, because they have runs on one side only, no "
+    "run in NEW with a seed of BASE, runs without the metric, or too few runs for a confidence interval. It must be "
+    "checked for at least one setting.",
 )
 @options.format_
 @options.results
