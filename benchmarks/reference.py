@@ -3,7 +3,8 @@
 The command makes the runs that are missing from the directories of `GROUPS`: the default runs of every task with both
 frameworks and the baseline, after a parity check, the runs of ``make demo``, and those of the model ``lstm``. It then
 copies the verdicts of the parity checks to ``results/reference/parity``, and writes the tables, the figure
-``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records. With ``--no-run``, it only writes them.
+``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records. With ``--no-run``, it only
+writes them.
 """
 
 from __future__ import annotations
@@ -160,6 +161,8 @@ def overview() -> str:
     for name, (shown, command) in SHOWN.items():
         if name == FOLDER:
             kept = load_verdicts(REFERENCE).values()
+            if not kept:
+                continue
             days = sorted(verdict.checked_at[:10] for verdict in kept)
             period = " to ".join(dict.fromkeys([days[0], days[-1]]))
             rows.append(
