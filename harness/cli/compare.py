@@ -163,9 +163,12 @@ def render(compared: Sequence[Compared]) -> str:
         lines = [f"  {name}: {before} -> {after}" for name, before, after in pair.differences]
         parts.append("\n".join([pair.name, "", grid, *(["", "other differences", *lines] if lines else [])]))
     comparisons = [comparison for pair in compared for comparison in pair.comparisons]
-    if all(comparison.interleaved for comparison in comparisons):
+    judged = sum(comparison.low is not None for comparison in comparisons)
+    if not judged:
+        promise = "No comparison has a confidence interval; the column evidence gives the reason."
+    elif all(comparison.interleaved for comparison in comparisons):
         promise = (
-            f"The probability of a false difference in any of {len(comparisons)} comparisons is at most 1% (Bonferroni "
+            f"The probability of a false difference in any of {judged} comparisons is at most 1% (Bonferroni "
             "correction)."
         )
     else:

@@ -20,7 +20,6 @@ from harness.analysis.metrics import BY_NAME, METRICS, score, success
 from harness.errors import UnknownNameError, UsageError
 from harness.records.store import StoredRun
 
-
 MAX_NAMED = 5
 """Maximum number of seeds or splits that a message lists."""
 
