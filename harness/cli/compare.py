@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-missing",
     is_flag=True,
-    help="Accept that a bound cannot be checked for some settings, because they have runs on one side only, runs "
-    "without the metric, or too few runs for a confidence interval. It must be checked for at least one setting.",
+    help="Accept that a bound cannot be checked for some settings or runs, because they have runs on one side only, no "
+    "run in NEW with a seed of BASE, runs without the metric, or too few runs for a confidence interval. It must be "
+    "checked for at least one setting.",
 )
 @options.price_per_hour
 @options.format_
@@ -167,9 +168,12 @@ def render(compared: Sequence[Compared]) -> str:
         lines = [f"  {name}: {before} -> {after}" for name, before, after in pair.differences]
         parts.append("\n".join([pair.name, "", grid, *(["", "other differences", *lines] if lines else [])]))
     comparisons = [comparison for pair in compared for comparison in pair.comparisons]
-    if all(comparison.interleaved for comparison in comparisons):
+    judged = sum(comparison.low is not None for comparison in comparisons)
+    if not judged:
+        promise = "No comparison has a confidence interval; the column evidence gives the reason."
+    elif all(comparison.interleaved for comparison in comparisons):
         promise = (
-            f"The probability of a false difference in any of {len(comparisons)} comparisons is at most 1% (Bonferroni "
+            f"The probability of a false difference in any of {judged} comparisons is at most 1% (Bonferroni "
             "correction)."
         )
     else:

@@ -1,7 +1,8 @@
 """Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``.
 
 A bound is checked for every setting that has runs. It holds if the whole confidence interval for the change is not
-beyond it. A bound that cannot be checked does not hold; `GateResult.excusable` states which reasons may be excused.
+beyond it. A bound that cannot be checked, or only for a part of the runs, does not hold; `GateResult.excusable` states
+which reasons may be excused.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from harness.analysis.compare.judge import Compared, Comparison
 from harness.analysis.compare.match import Match
 from harness.analysis.metrics import RunMetric, available, success
 from harness.errors import UnknownNameError, UsageError
+
+MAX_NAMED = 5
+"""Maximum number of seeds or splits that a message lists."""
 
 
 class Gate(Struct, frozen=True, kw_only=True):
@@ -41,6 +45,8 @@ class GateResult(Struct, frozen=True, kw_only=True):
     """Change and interval of a broken bound, or the reason why the bound could not be checked."""
     excusable: bool = False
     """True if the bound could not be checked because data are missing, which ``--allow-missing`` excuses."""
+    partly: bool = False
+    """True if the bound holds for the runs that have the required data, but other runs lack them."""
 
 
 def parse(texts: Iterable[str]) -> list[Gate]:
@@ -111,9 +117,9 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
     """Return the results for which the comparison fails.
 
     These are all results except ``holds`` and, with `allow_missing`, those that are excusable, provided that the same
-    bound was checked for at least one other setting.
+    bound was checked for at least one setting, if only for a part of its runs.
     """
-    checked = {result.gate.text for result in results if result.state != "not checked"}
+    checked = {result.gate.text for result in results if result.state != "not checked" or result.partly}
     return [
         result
         for result in results
@@ -137,9 +143,13 @@ def bound_on(gate: Gate, comparison: Comparison) -> float | None:
 
 def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | None) -> GateResult:
     def result(
-        state: Literal["holds", "broken", "not checked"], reason: str = "", *, excusable: bool = False
+        state: Literal["holds", "broken", "not checked"],
+        reason: str = "",
+        *,
+        excusable: bool = False,
+        partly: bool = False,
     ) -> GateResult:
-        return GateResult(gate=gate, name=pair.name, state=state, reason=reason, excusable=excusable)
+        return GateResult(gate=gate, name=pair.name, state=state, reason=reason, excusable=excusable, partly=partly)
 
     comparison = next((one for one in pair.comparisons if one.metric == gate.metric), None)
     if metric is None:
@@ -163,7 +173,8 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | 
         return result("not checked", "the confidence interval is not finite")
     if comparison.high < bound if bound < 0 else comparison.low > bound:
         return result("broken", described(comparison, bound))
-    return result("not checked", missing, excusable=True) if missing else result("holds")
+    missing = " and ".join(filter(None, [missing, _absent(matched)]))
+    return result("not checked", missing, excusable=True, partly=True) if missing else result("holds")
 
 
 def described(comparison: Comparison, bound: float) -> str:
@@ -191,6 +202,20 @@ def _missing(metric: RunMetric, matched: Match) -> str:
         if without:
             parts.append(f"{without} of {len(runs)} runs of {side} have no value of {metric.name}")
     return " and ".join(parts) + (metric.advice if parts else "")
+
+
+def _absent(matched: Match) -> str:
+    """Return a message if BASE has runs with seeds or splits of which NEW has no run; empty otherwise."""
+    draws = [
+        dict.fromkeys((run.record.spec.split, run.record.spec.seed) for run in side)
+        for side in (matched.base, matched.new)
+    ]
+    absent = sorted(draws[0].keys() - draws[1].keys(), key=lambda draw: (str(draw[0]), draw[1]))
+    if not absent:
+        return ""
+    named = [f"seed {seed}" if split is None else f"seed {seed} of split {split}" for split, seed in absent]
+    shown = ", ".join(named[:MAX_NAMED]) + (f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else "")
+    return f"NEW has no run with {shown}, but BASE has"
 
 
 def _other_data(matched: Match) -> str:
