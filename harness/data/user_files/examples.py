@@ -70,7 +70,10 @@ class Examples:
             return [" ".join(unicodedata.normalize("NFC", text).casefold().split()) for text in self.texts]
         if self.digests:
             return [row if digest == UNREAD else digest for row, digest in enumerate(self.digests)]
-        features = [list(map(repr, column)) for column in self.features]
+        features = [
+            [None if value != value else value for value in column] if any(map(math.isnan, column)) else column
+            for column in self.features
+        ]  # NaN does not equal NaN
         rows: list[Hashable] = list(zip(*features, *self.categories, strict=True))
         return rows if 2 * len(set(rows)) > len(rows) else None
 
@@ -89,6 +92,8 @@ class Examples:
 
     def good(self) -> list[int]:
         """Return the indices of the rows without problems."""
+        if not self.problems:
+            return list(range(len(self.where)))
         return [number for number, where in enumerate(self.where) if where not in self.problems]
 
 
