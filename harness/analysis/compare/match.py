@@ -14,6 +14,7 @@ from harness.analysis.differences import IDENTITY, changes, described
 from harness.errors import RecordError, UsageError
 from harness.plugins.catalog import Catalog
 from harness.records import RunSpec, Success
+from harness.records.index import Setting, Summary
 from harness.records.printing import note
 from harness.records.store import RECORD, Store, StoredRun, read_record
 
@@ -64,10 +65,10 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bo
         return _of_suite(path, results, catalog()) if path.suffix == ".toml" else baseline.load(path)
     if os.sep in text:
         raise UsageError(f"{path}: no results directory, run or baseline has this path; check its spelling")
-    runs = _readable(results, strict)
+    runs = _readable(results, strict, lambda run: text in run.name)
     exact = [run for run in runs if run.path.name == text]
     matching = exact or [run for run in runs if run.path.name.startswith(text)]
-    matching = matching or [run for run in runs if text in run.path.name]
+    matching = matching or runs
     if not matching:
         raise UsageError(
             f"no directory and no run in {results} has the name {text!r}; list the runs with `harness report`"
@@ -75,13 +76,14 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bo
     return matching
 
 
-def _readable(results: Path, strict: bool) -> list[StoredRun]:
+def _readable(results: Path, strict: bool, wanted: Callable[[Summary], bool] | None = None) -> list[StoredRun]:
     """Return the runs in a results directory, and print a warning for each record that cannot be read.
 
-    Raises `harness.RecordError` if none of the records can be read or, if `strict` is True, if any cannot be read.
+    If `wanted` is given, return only the runs for which it returns True. Raises `harness.RecordError` if none of the
+    records can be read or, if `strict` is True, if any cannot be read.
     """
-    loaded = Store(results).load()
-    if loaded.problems and (strict or not loaded.runs):
+    loaded = Store(results).load(wanted)
+    if loaded.problems and (strict or not loaded.summaries):
         raise RecordError("; ".join(loaded.problems))
     for problem in loaded.problems:
         note(f"{problem}; this run is left out")
@@ -94,8 +96,11 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
     from harness.plan.expand import expand_all
 
     selections = [selection.resolved(locate) for selection in suite.load(path)]
-    planned = {_device_independent_key(spec) for spec in expand_all(selections, catalog)}
-    matching = [run for run in _readable(results, strict=True) if _device_independent_key(run.record.spec) in planned]
+    specs = expand_all(selections, catalog)
+    planned = {_device_independent_key(spec) for spec in specs}
+    models = {_model(spec) for spec in specs}
+    runs = _readable(results, strict=True, wanted=lambda run: _model(run.setting) in models)
+    matching = [run for run in runs if _device_independent_key(run.record.spec) in planned]
     if not matching:
         raise UsageError(f"{path}: none of its runs is in {results}; run them first: harness run --suite {path}")
     return matching
@@ -104,6 +109,11 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
 def _device_independent_key(spec: RunSpec) -> str:
     """Return the key of a spec without its device, because the device ``auto`` is replaced when the run starts."""
     return msgspec.structs.replace(spec, device="auto").key
+
+
+def _model(run: RunSpec | Setting) -> tuple[str, ...]:
+    """Return settings that are equal for specs with the same key. The name of a user's own data is not one of them."""
+    return run.task, run.model, run.backend, run.precision
 
 
 def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Match], list[str]]:
