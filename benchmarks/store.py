@@ -165,7 +165,9 @@ def main() -> None:
     options = parser.parse_args()
     for count in map(int, options.records.split(",")):
         headers = [f"command, {count} records", "state", "wall, s", "user, s", "system, s", "peak, MiB"]
-        print(tabulate(table(count, options.rounds, options.directory), headers, tablefmt="pipe", disable_numparse=True))
+        print(
+            tabulate(table(count, options.rounds, options.directory), headers, tablefmt="pipe", disable_numparse=True)
+        )
         print()
 
 

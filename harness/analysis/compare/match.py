@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -52,6 +53,28 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bo
     record cannot be read. Other records in a directory that cannot be read are left out with a warning or, if `strict`
     is True, raise the same error.
     """
+    return find_each([text], results, catalog, strict=strict)[0]
+
+
+def find_each(
+    texts: Sequence[str], results: Path, catalog: Callable[[], Catalog], *, strict: bool = False
+) -> list[list[StoredRun]]:
+    """Return the runs that each text refers to; see `find`. The directory `results` is read once for all run ids."""
+
+    @cache
+    def with_names() -> list[StoredRun]:
+        return _readable(results, strict, lambda run: any(text in run.name for text in texts))
+
+    return [_found(text, results, catalog, with_names, strict) for text in texts]
+
+
+def _found(
+    text: str,
+    results: Path,
+    catalog: Callable[[], Catalog],
+    with_names: Callable[[], list[StoredRun]],
+    strict: bool,
+) -> list[StoredRun]:
     path = Path(text)
     # Functions of os.path return False for names that are too long or contain null characters.
     if os.path.isfile(path / RECORD):  # noqa: PTH113
@@ -65,10 +88,10 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bo
         return _of_suite(path, results, catalog()) if path.suffix == ".toml" else baseline.load(path)
     if os.sep in text:
         raise UsageError(f"{path}: no results directory, run or baseline has this path; check its spelling")
-    runs = _readable(results, strict, lambda run: text in run.name)
-    exact = [run for run in runs if run.path.name == text]
-    matching = exact or [run for run in runs if run.path.name.startswith(text)]
-    matching = matching or runs
+    runs = with_names()
+    matching = [run for run in runs if run.path.name == text]
+    matching = matching or [run for run in runs if run.path.name.startswith(text)]
+    matching = matching or [run for run in runs if text in run.path.name]
     if not matching:
         raise UsageError(
             f"no directory and no run in {results} has the name {text!r}; list the runs with `harness report`"
