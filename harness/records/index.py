@@ -95,12 +95,12 @@ class Index:
     exception because of the index: without one, all records are read.
     """
 
-    def __init__(self, results: Path, count: int) -> None:
-        """Read the index of the directory `results`, which contains `count` directories."""
+    def __init__(self, results: Path | None, count: int) -> None:
+        """Read the index of the directory `results`, which contains `count` directories; use none if it is None."""
         self._opened_ns = time.time_ns()
         self._rows: dict[str, tuple[Identity, Summary]] = {}
         self._added: dict[str, tuple[Identity, Summary]] = {}
-        self._path = _location(results) if count >= SMALLEST else None
+        self._path = _location(results) if results is not None and count >= SMALLEST else None
         if self._path is not None:
             self._rows = _read(self._path, (count + SMALLEST) * (MAX_NAMES + 200))
 

@@ -252,7 +252,7 @@ class Store:
 
     def _load(self, wanted: Callable[[Summary], bool] | None) -> Loaded:
         directories = self._directories()
-        index = Index(self.path, 0 if wanted is None else len(directories))
+        index = Index(None if wanted is None else self.path, len(directories))
         runs: dict[str, StoredRun] = {}
         first: dict[tuple[str, str], Summary] = {}
         summaries: list[Summary] = []
