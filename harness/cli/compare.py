@@ -119,11 +119,12 @@ def _matched(base: str, new: str, directory: Path) -> tuple[list[Match], list[st
     Excluded runs and doubtful measurements are listed on stderr. Raises `harness.HarnessError` if no runs match or if a
     record cannot be read.
     """
-    from harness.analysis.compare.match import find, match
+    from harness.analysis.compare.match import find_each, match
     from harness.errors import UsageError
     from harness.records import Failure
 
-    sides = {side: find(text, directory, options.catalog, strict=True) for side, text in (("BASE", base), ("NEW", new))}
+    found = find_each([base, new], directory, options.catalog, strict=True)
+    sides = dict(zip(("BASE", "NEW"), found, strict=True))
     failed: dict[str, list[str]] = {}
     for side, runs in sides.items():
         failed[side] = [run.path.name for run in runs if isinstance(run.record.outcome, Failure)]

@@ -13,6 +13,7 @@ from harness.plan.selection import OPTIONS, Option, Selection
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
+    from harness.records.index import Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -135,10 +136,10 @@ def filters(*fields: str, **texts: str) -> Callable[[F], F]:
     return decorate
 
 
-def matches(spec: RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
-    """Return whether each field of `spec` has one of the values in `wanted`. Fields without values in `wanted`
+def matches(setting: Setting | RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
+    """Return whether each field of `setting` has one of the values in `wanted`. Fields without values in `wanted`
     match."""
-    return all(not values or getattr(spec, field) in values for field, values in wanted.items())
+    return all(not values or getattr(setting, field) in values for field, values in wanted.items())
 
 
 _INFERRED = "inferred from the data"
