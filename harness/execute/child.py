@@ -64,13 +64,16 @@ _SMALL_PIPE_BYTES = 2**16
 """Lower bound on a pipe's capacity, which a user's limit may enforce (pipe(7))."""
 BATCH_S = 0.1
 """Time between two readings of the pipes, in seconds, so that a child that sends many small messages does not keep the
-parent busy. A pipe that is at least half full is read again immediately, so that it does not block the child."""
+parent busy. A pipe that is at least half full is read again immediately, so that it does not block the child, unless
+the child has already written `_FLOOD_BYTES`."""
+_FLOOD_BYTES = 64 * 2**20
 
 JobT = TypeVar("JobT", bound=Struct)
 ResultT = TypeVar("ResultT")
 
 _EVENT = b'{"type":"event"'
-"""Beginning of an event frame, as `harness.execute.child_main` writes it."""
+_FRAMES = (_EVENT, b'{"type":"result"', b'{"type":"failure"')
+"""Beginnings of frames, as `harness.execute.child_main` writes them. Other lines are not decoded."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def call_in_child(
 
     def on_line(line: bytes) -> None:
         nonlocal answer
-        if line.startswith(_EVENT) and not limit.admits():
+        if not line.startswith(_FRAMES) or (line.startswith(_EVENT) and not limit.admits()):
             return
         try:
             frame = msgspec.json.decode(line, type=EventFrame | ResultFrame | FailureFrame)
@@ -338,6 +341,7 @@ def _listen(
 ) -> Literal["ended", "timeout", "lingers"]:
     """Read until the process ends, the deadline passes, or the process has been complete for `EXIT_WAIT_S`."""
     at_deadline: Literal["timeout", "lingers"] = "timeout"
+    total = 0
     with (
         selectors.DefaultSelector() as selector,
         selectors.DefaultSelector() as exit_selector,
@@ -358,14 +362,14 @@ def _listen(
             for fd, feed in readers.items():
                 if fd in selector.get_map() and (fd in ready or ended):
                     count, at_end = _read(fd, feed, _MAX_PIPE_BYTES)
-                    most = max(most, count)
+                    most, total = max(most, count), total + count
                     if at_end:
                         selector.unregister(fd)
             if ended:
                 return "ended"
             if at_deadline == "timeout" and is_complete() and time.monotonic() + EXIT_WAIT_S < deadline:
                 at_deadline, deadline = "lingers", time.monotonic() + EXIT_WAIT_S
-            if most < _SMALL_PIPE_BYTES // 2:
+            if most < _SMALL_PIPE_BYTES // 2 or total > _FLOOD_BYTES:
                 exit_selector.select(max(0.0, min(BATCH_S, deadline - time.monotonic())))
         return at_deadline
 
