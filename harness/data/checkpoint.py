@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from harness.data.cache import offline
-from harness.errors import UsageError
+from harness.errors import RecordError, UsageError
 from harness.records import Pretrained
+from harness.records.reading import load_named
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 _FILES = [WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "preprocessor_config.json"]
@@ -73,9 +75,9 @@ def weight_files(folder: Path) -> dict[str, frozenset[str]]:
     if not path.is_file():
         return {}
     try:
-        index = msgspec.json.decode(path.read_bytes(), type=_Index)
-    except (OSError, msgspec.DecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from None
+        index = load_named(path, _Index)
+    except RecordError as error:
+        raise UsageError(str(error)) from None
     files: dict[str, set[str]] = {}
     for array, file in index.weight_map.items():
         if Path(file).name != file or not file.endswith(".safetensors"):
@@ -155,9 +157,8 @@ def _conversion(folder: Path, found: list[str]) -> str:
 def _architecture(folder: Path) -> str:
     """Return the class of `transformers` that wrote the checkpoint."""
     try:
-        config = msgspec.json.decode((folder / CONFIG).read_bytes())
-        name = config["architectures"][0]
-    except (OSError, msgspec.DecodeError, LookupError, TypeError):
+        name = load_named(folder / CONFIG, dict[str, Any])["architectures"][0]
+    except (RecordError, LookupError, TypeError):
         return "AutoModel"
     return name if isinstance(name, str) and name.isidentifier() else "AutoModel"
 

@@ -77,6 +77,14 @@ def read_named(path: Path, limit: int) -> bytes:
     return _read(open_named(path, limit), path, limit)
 
 
+def load_named(path: Path, kind: type[T]) -> T:
+    """Return the value in a JSON file that the user named, or in the cache. Raises `harness.RecordError`.
+
+    A damaged cache may contain anything, such as a pipe or text that is not UTF-8.
+    """
+    return decode(read_named(path, MAX_JSON_BYTES), kind, path)
+
+
 def decode(data: bytes, kind: type[T], path: Path) -> T:
     """Decode JSON. Raises `harness.RecordError`, which names `path`, if the value is not of the type."""
     try:
@@ -111,11 +119,12 @@ def _checked(file: int, path: Path, limit: int) -> BinaryIO:
 def _read(file: BinaryIO, path: Path, limit: int) -> bytes:
     try:
         with file:
-            data = file.read(limit + 1)
+            size = min(limit, os.fstat(file.fileno()).st_size)
+            data = file.read(size + 1)  # reading allocates as much as it may return
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {_reason(error)}") from error
-    if len(data) > limit:  # the file has grown
-        raise RecordError(f"{path}: the file has more than {limit} bytes")
+    if len(data) > size:
+        raise RecordError(f"{path}: the file has grown while it was read, or has more than {limit} bytes")
     return data
 
 
