@@ -103,9 +103,14 @@ def test_directory_that_becomes_a_link_while_a_file_is_written_is_not_followed(t
 
 def test_file_that_becomes_a_link_while_it_is_written_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"precious")
-    with pytest.raises(OSError, match="symbolic link"), replacing(tmp_path / "file") as file:
-        (tmp_path / "file").symlink_to(tmp_path / "target")
-        file.write(b"new")
+
+    def write() -> None:
+        with replacing(tmp_path / "file") as file:
+            (tmp_path / "file").symlink_to(tmp_path / "target")
+            file.write(b"new")
+
+    with pytest.raises(OSError, match="symbolic link"):
+        write()
     assert (tmp_path / "target").read_bytes() == b"precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "target"]
 
