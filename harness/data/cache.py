@@ -20,7 +20,7 @@ def cache_dir() -> Path:
     """Return the cache folder: ``HARNESS_CACHE``, or the platform's default (``~/.cache/harness`` on Linux)."""
     configured = os.environ.get("HARNESS_CACHE")
     if configured:
-        return Path(configured).expanduser().absolute()
+        return Path(os.path.expanduser(configured)).absolute()  # noqa: PTH111 - it does not raise for an unknown user
     import platformdirs
 
     return platformdirs.user_cache_path("harness", appauthor=False)
@@ -41,7 +41,7 @@ def mirror() -> str | Path | None:
         return None
     if location.startswith(("http://", "https://")):
         return location.rstrip("/")
-    directory = Path(location).expanduser().absolute()
+    directory = Path(os.path.expanduser(location)).absolute()  # noqa: PTH111
     if not directory.is_dir():
         raise UsageError(
             f"HARNESS_DATA_MIRROR={location}: the directory does not exist; set the variable to a directory "

@@ -17,6 +17,7 @@ import msgspec
 from harness.data.cache import offline
 from harness.errors import RecordError, UsageError
 from harness.records import Pretrained
+from harness.records.files import real_path
 from harness.records.reading import load_named
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
@@ -55,10 +56,10 @@ def locate(name: str) -> Pretrained:
         raise UsageError(f"the checkpoint {name!r} has no {WEIGHTS} in {folder}; {_conversion(folder, found)}")
     _check(folder, files)
     return Pretrained(
-        name=name if revision else folder.resolve().name,
+        name=name if revision else real_path(folder).name,
         revision=revision,
         digest=_digest(folder),
-        path=str(folder.resolve()),
+        path=str(real_path(folder)),
     )
 
 

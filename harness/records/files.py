@@ -79,6 +79,18 @@ def _check_replaceable(path: Path, folder: int) -> None:
         raise OSError(errno.EINVAL, "pipes and devices are not written to; choose another path", str(path))
 
 
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Return an absolute path without links, in which ``~`` is replaced by a home directory.
+
+    Unlike `Path.resolve` and `Path.expanduser`, a loop of links or an unknown user is not an error here, but when the
+    path is opened. Raises `harness.UsageError` for a path with a null character.
+    """
+    text = os.fspath(path)
+    if "\0" in text:
+        raise UsageError(f"{text!r} is not a path: it contains a null character")
+    return Path(os.path.realpath(os.path.expanduser(text)))  # noqa: PTH111
+
+
 def make_directory(path: Path) -> None:
     """Create a directory within a run or a results directory, unless it exists. Raises `OSError`, also for a link."""
     path.mkdir(parents=True, exist_ok=True)
