@@ -307,6 +307,31 @@ def bad_encoding(request: BaseHTTPRequestHandler) -> None:
     request.wfile.write(b"not gzip")
 
 
+def status(number: int) -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(number)
+        request.end_headers()
+        if number != 204:
+            request.wfile.write(b"a part")
+
+    return answer
+
+
+def encoded(encoding: str, content: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Encoding", encoding)
+        request.end_headers()
+        request.wfile.write(content)
+
+    return answer
+
+
+def continues(request: BaseHTTPRequestHandler) -> None:
+    with contextlib.suppress(OSError):
+        request.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000)
+
+
 BAD: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {
     "endless": endless,
     "announced": announced,
@@ -318,6 +343,15 @@ BAD: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {
     "redirect to a bad host": redirect_to("http://.../x"),
     "redirect to a long label": redirect_to(f"http://{'a' * 70}.invalid/"),
     "redirect to a file": redirect_to("file:///etc/passwd"),
+    "redirect to data": redirect_to("data:,x"),
+    "redirect without an end": redirect_to("/bad"),
+    "redirect to nothing": redirect_to(""),
+    "a part of the file": status(206),
+    "no content": status(204),
+    "unknown encoding": encoded("zstd", b"x"),
+    "nested encodings": encoded("gzip, gzip", gzip.compress(gzip.compress(bytes(2**25)))),
+    "compressed bomb": encoded("gzip", gzip.compress(bytes(2**25))),
+    "headers without an end": continues,
 }
 
 

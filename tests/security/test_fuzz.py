@@ -224,6 +224,7 @@ def test_generated_command_lines_end_as_documented(fuzzed: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_many_generated_command_lines_end_as_documented(fuzzed: Path) -> None:
     ended: dict[str, list[int]] = {}
     for seed in range(FAST, FAST + SLOW):
