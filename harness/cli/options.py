@@ -99,15 +99,25 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 
 
 def loaded(extra: Iterable[str]) -> Catalog:
-    """Return the catalog of the installed plugins and `extra`. It contains the reasons why plugins are not loaded."""
-    from harness.cli.output import reserve_stdout
+    """Return the catalog of the installed plugins and `extra`. It contains the reasons why plugins are not loaded.
+
+    The reasons are also printed to stderr, because a command that succeeds without a plugin may not be what the user
+    wants, such as a run that a tracker should receive.
+    """
+    from harness.cli.output import reserve_stdout, say
     from harness.execute.trial import crashing
     from harness.plugins import discover
     from harness.plugins.containment import refuse_exit
+    from harness.plugins.find import disabled
 
     reserve_stdout()
     refuse_exit(whole_process=True)
-    return discover(extra, crashing)
+    discovered = discover(extra, crashing)
+    left_out = disabled()
+    for failure in discovered.failures:
+        if failure.ref.name not in left_out:
+            say(f"Warning: plugin {failure.ref.name!r} ({failure.ref.value}) is not loaded: {failure.message}")
+    return discovered
 
 
 def with_default(text: str, default: str) -> str:

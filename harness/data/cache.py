@@ -32,7 +32,7 @@ def mirror() -> str | Path | None:
         return None
     if location.startswith(("http://", "https://")):
         return location.rstrip("/")
-    directory = Path(location).expanduser().absolute()
+    directory = Path(os.path.expanduser(location)).absolute()  # noqa: PTH111
     if not directory.is_dir():
         raise UsageError(
             f"HARNESS_DATA_MIRROR={location}: the directory does not exist; set the variable to a directory "

@@ -84,6 +84,14 @@ def read_named(path: Path, limit: int) -> bytes:
     return _read(open_named(path, limit), path, limit)
 
 
+def load_named(path: Path, kind: type[T]) -> T:
+    """Return the value in a JSON file that the user named, or in the cache. Raises `harness.RecordError`.
+
+    A damaged cache may contain anything, such as a pipe or text that is not UTF-8.
+    """
+    return decode(read_named(path, MAX_JSON_BYTES), kind, path)
+
+
 def decode(data: bytes, kind: type[T], path: Path) -> T:
     """Decode JSON. Raises `harness.RecordError`, which names `path`, if the value is not of the type."""
     try:

@@ -141,10 +141,13 @@ def _plausible(record: RunRecord) -> RunRecord:
     return record
 
 
-def write_json(path: Path, value: object) -> None:
-    """Atomically write a value as indented JSON. Raises `harness.RecordError`, which names the file."""
+def write_json(path: Path, value: object, *, linked_folder: bool = False) -> None:
+    """Atomically write a value as indented JSON; see `harness.records.files.replacing`.
+
+    Raises `harness.RecordError`, which names the file.
+    """
     try:
-        with replacing(path) as file:
+        with replacing(path, linked_folder=linked_folder) as file:
             file.write(msgspec.json.format(msgspec.json.encode(value), indent=1))
     except OSError as error:
         raise RecordError(f"{path}: cannot be written: {error.strerror}") from None
