@@ -12,6 +12,7 @@ from harness.errors import RecordError
 from harness.plugins.code import with_digest
 from harness.records import RunSpec
 from harness.records.arrays import digest
+from harness.records.files import real_path
 from harness.records.store import run_id
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _identity(subject: Subject) -> Result:
         problems.append(f"the run id is {record.run_id} in the record, but spec, key and repeat give {expected}")
     if record.request_key and record.request_key not in _requests(spec):
         problems.append(f"the requested key is {record.request_key[:8]}, which is not a key of the spec for any device")
-    directory = subject.run.path.resolve().name
+    directory = real_path(subject.run.path).name
     if record.run_id != directory:
         problems.append(f"the run id is {record.run_id}, but the directory is {directory}")
     return Result(problems, f"key {record.key[:8]}, repeat {record.repeat}")
