@@ -280,14 +280,14 @@ def _declared(option: Option, text: str) -> Callable[[F], F]:
     return click.option(form, type=kind, metavar=option.metavar or "NAME", help=text)
 
 
+def results_in(help_: str, default: str) -> Callable[[F], F]:
+    """Return the option ``--results`` with this help and default."""
+    return click.option("--results", metavar="DIR", type=click.Path(file_okay=False), help=with_default(help_, default))
+
+
 def results(command: F) -> F:
     """Add the option ``--results`` to a command."""
-    return click.option(
-        "--results",
-        metavar="DIR",
-        type=click.Path(file_okay=False),
-        help=with_default("Results directory.", "HARNESS_RESULTS, else ./results"),
-    )(command)
+    return results_in("Results directory.", "HARNESS_RESULTS, else ./results")(command)
 
 
 def formats(*known: str) -> Callable[[F], F]:

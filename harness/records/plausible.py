@@ -13,7 +13,7 @@ import msgspec
 
 from harness.records import DataInfo, RunRecord, Success
 
-LEAST, MOST = 1e-100, 1e100
+MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
 """Smallest and largest absolute value of a floating-point number other than 0. Squares and ratios of such numbers are
 finite."""
 MAX_OUTPUTS = 10**6
@@ -23,7 +23,7 @@ MAX_OUTPUTS = 10**6
 def problem(record: RunRecord) -> str:
     """Return the reason why no run can have this record; empty if there is none."""
     for number in _numbers(record):
-        if type(number) is float and number and not LEAST <= abs(number) <= MOST:
+        if type(number) is float and number and not MIN_MAGNITUDE <= abs(number) <= MAX_MAGNITUDE:
             return f"the number {number} is out of range"
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data)

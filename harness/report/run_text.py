@@ -80,7 +80,7 @@ def run_section(record: RunRecord) -> Section:
         revision = f"@{spec.pretrained.revision}" if spec.pretrained.revision else ""
         rows += [("pretrained", f"{spec.pretrained.name}{revision}"), ("checkpoint", spec.pretrained.path)]
     if spec.source is not None:
-        rows += [("own data", spec.source.path), ("inferred options", ", ".join(spec.source.guessed) or "nothing")]
+        rows += [("user data", spec.source.path), ("inferred options", ", ".join(spec.source.guessed) or "nothing")]
     rows += [
         (f"{group}.{name}", "none" if value is None else value)
         for group, values in groups.items()

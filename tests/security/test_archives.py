@@ -64,7 +64,7 @@ def test_tar_header_bomb_is_refused_without_allocating(form: str, kind: str, tmp
 
 
 def test_members_that_are_not_wanted_are_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "LEAST_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(archives, "MIN_LIMIT_BYTES", 1000)
     monkeypatch.setattr(archives, "_TAR_OVERHEAD_BYTES", 10_000)
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(tar_of({"skipped": bytes(10**7), "wanted": b"x"})))
     (tmp_path / "out").mkdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.user_files.location import is_path
-from harness.data.user_files.options import OPTIONS, OwnOptions
+from harness.data.user_files.options import OPTIONS, UserOptions
 from harness.errors import CombinationError
 from harness.interfaces import Dataset, RawData, Split, Task
 from harness.records import DataSource, Objective, RunSpec
@@ -45,7 +45,7 @@ def dataset_of(spec: RunSpec, catalog: Catalog) -> Dataset:
     return UserDataset(Path(spec.source.path), task.kind, task.objective)
 
 
-class UserDataset(Dataset[OwnOptions]):
+class UserDataset(Dataset[UserOptions]):
     """A dataset read from a user's file or folder, for tasks with one kind of input and one objective.
 
     The inputs depend on the kind:
@@ -79,7 +79,7 @@ class UserDataset(Dataset[OwnOptions]):
         decoder: Mapping[str, str] = {"image": PILLOW, "audio": SOUNDFILE}.get(kind, {})
         self.requires = {**decoder, **(PYARROW if path.suffix.lower() == ".parquet" else {})}  # type: ignore[misc]
 
-    def settle(self, options: OwnOptions) -> tuple[OwnOptions, DataSource]:
+    def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource]:
         """Return the options with all columns and the digest filled in, and the source of the data.
 
         Images and recordings are not decoded. Raises `harness.UsageError` and `harness.DataError` if the options or
@@ -102,7 +102,7 @@ class UserDataset(Dataset[OwnOptions]):
         examples = self._read(msgspec.convert(options, OPTIONS[self.kind]))
         return () if examples.table is None else of_table(examples.table, examples.options)
 
-    def load(self, options: OwnOptions) -> RawData:
+    def load(self, options: UserOptions) -> RawData:
         """Return the data. Raises `harness.DataError` for bad rows, or if the content does not match ``sha256``."""
         import numpy as np
 
@@ -132,7 +132,7 @@ class UserDataset(Dataset[OwnOptions]):
             feature_names=tuple(examples.feature_names),
         )
 
-    def _read(self, options: OwnOptions) -> Examples:
+    def _read(self, options: UserOptions) -> Examples:
         from harness.data.user_files.read_examples import read
 
         return read(self.path, self.kind, self.objective, options)
@@ -200,7 +200,7 @@ class UserDataset(Dataset[OwnOptions]):
         return targets, names, parts, {**examples.problems.details(), "splits": description, **missing}
 
 
-def _uneven(parts: Mapping[str, NDArray[Any]], options: OwnOptions) -> list[str]:
+def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str]:
     """Return a warning if the sizes of splits by time differ much from the requested ones."""
     sizes = {name: len(rows) for name, rows in parts.items()}
     wanted = {"validation": options.validation_share, "test": options.test_share}

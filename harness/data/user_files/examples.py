@@ -13,7 +13,7 @@ import msgspec
 
 from harness.data.user_files import spelling
 from harness.data.user_files.media import UNREAD, UnreadableError, check_header
-from harness.data.user_files.options import OwnOptions
+from harness.data.user_files.options import UserOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.spelling import Name
 from harness.data.user_files.tables import Table
@@ -28,7 +28,7 @@ class Examples:
     """Sequences with one item per row, including the bad rows listed in `problems`."""
 
     where: list[str]
-    options: OwnOptions
+    options: UserOptions
     """Options with all columns and the content's digest filled in."""
     problems: Problems
     labels: list[str] | None = None
@@ -117,7 +117,7 @@ def unreadable(where: str, file: Path, error: UnreadableError) -> str:
     return str(error) if file.as_posix().endswith(where) else f"{file}: {error}"
 
 
-def with_digest(path: Path, options: OwnOptions, digest: str) -> OwnOptions:
+def with_digest(path: Path, options: UserOptions, digest: str) -> UserOptions:
     if options.sha256 not in ("", digest):
         raise DataError(
             f"{path}: the content has changed: its SHA-256 is {digest[:16]}..., expected {options.sha256[:16]}... "

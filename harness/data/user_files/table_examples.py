@@ -21,7 +21,7 @@ from harness.data.user_files.folders import Tree, ignored_files, scan
 from harness.data.user_files.location import MEDIA, is_table
 from harness.data.user_files.media import content_digest, file_digests
 from harness.data.user_files.notations import PLAIN, Notation, with_missing
-from harness.data.user_files.options import AudioOptions, OwnOptions, TableOptions, TextOptions
+from harness.data.user_files.options import AudioOptions, TableOptions, TextOptions, UserOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.splitting import NAMES
 from harness.data.user_files.tables import Table
@@ -39,7 +39,7 @@ def from_table(
     table: Table,
     kind: str,
     objective: str,
-    options: OwnOptions,
+    options: UserOptions,
     problems: Problems,
     listed_in: Path | None = None,
 ) -> Examples:
@@ -183,7 +183,7 @@ def _holds_paths(cells: Sequence[Any], kind: str) -> bool:
     return bool(known) and 2 * sum(cell.lower().endswith(MEDIA[kind]) for cell in known) > len(known)
 
 
-def _declared(options: OwnOptions) -> Notation:
+def _declared(options: UserOptions) -> Notation:
     """Return the notation of numbers that the options declare."""
     if not isinstance(options, TableOptions):
         return PLAIN
