@@ -56,6 +56,7 @@ PLANTED = (
     Planted("FrozenLater", steps=50),
     Planted("ScaledLayer", recipe("optimizer=sgd")),
     Planted("InfiniteLater", steps=50),
+    Planted("UndefinedGradients"),
     Planted("StalePredictions"),
     Planted("InvertedMomentum", stage="statistics", family="resnet"),
     Planted("ConstantStatistics", stage="statistics", family="resnet"),

@@ -431,6 +431,18 @@ class InfiniteLater(Counting):
         return loss
 
 
+class UndefinedGradients(Counting):
+    """Compute gradients that are not finite from the third step on."""
+
+    def _backward(self, batch: Batch) -> Any:
+        loss = super()._backward(batch)
+        if self.count >= 3 or getattr(self, "broken", False):
+            self.broken = True
+            for parameter in self._trainable:
+                parameter.grad = torch.full_like(parameter, float("nan"))
+        return loss
+
+
 class StalePredictions(Counting):
     """Predict with the weights before the last step."""
 
@@ -604,7 +616,7 @@ class DropoutStops(Counting):
 SESSIONS: dict[str, list[type[TorchSession]]] = {
     "optimizer": [
         UncorrectedLater, UncorrectedMean, StaleSquare, NesterovAdam, OtherDecayInRmsprop, CenteredRmsprop, SharedState,
-        HalfState, StateLostEachEpoch, StateLostInPrediction, StaleTenth, FrozenLater, ScaledLayer, InfiniteLater,
+        HalfState, StateLostEachEpoch, StateLostInPrediction, StaleTenth, FrozenLater, ScaledLayer, InfiniteLater, UndefinedGradients,
         StalePredictions, InvertedMomentum, ConstantStatistics, StatisticsInPrediction, BatchStatistics,
         StuckInEvaluation,
     ],
