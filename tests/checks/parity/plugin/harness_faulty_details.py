@@ -616,8 +616,8 @@ class DropoutStops(Counting):
 SESSIONS: dict[str, list[type[TorchSession]]] = {
     "optimizer": [
         UncorrectedLater, UncorrectedMean, StaleSquare, NesterovAdam, OtherDecayInRmsprop, CenteredRmsprop, SharedState,
-        HalfState, StateLostEachEpoch, StateLostInPrediction, StaleTenth, FrozenLater, ScaledLayer, InfiniteLater, UndefinedGradients,
-        StalePredictions, InvertedMomentum, ConstantStatistics, StatisticsInPrediction, BatchStatistics,
+        HalfState, StateLostEachEpoch, StateLostInPrediction, StaleTenth, FrozenLater, ScaledLayer, InfiniteLater,
+        UndefinedGradients, StalePredictions, InvertedMomentum, ConstantStatistics, StatisticsInPrediction, BatchStatistics,
         StuckInEvaluation,
     ],
     "epsilon": [EpsilonInside, EpsilonUncorrected],
