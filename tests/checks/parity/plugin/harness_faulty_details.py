@@ -615,10 +615,10 @@ class DropoutStops(Counting):
 
 SESSIONS: dict[str, list[type[TorchSession]]] = {
     "optimizer": [
-        UncorrectedLater, UncorrectedMean, StaleSquare, NesterovAdam, OtherDecayInRmsprop, CenteredRmsprop, SharedState,
-        HalfState, StateLostEachEpoch, StateLostInPrediction, StaleTenth, FrozenLater, ScaledLayer, InfiniteLater,
-        UndefinedGradients, StalePredictions, InvertedMomentum, ConstantStatistics, StatisticsInPrediction, BatchStatistics,
-        StuckInEvaluation,
+        UncorrectedLater, UncorrectedMean, StaleSquare, NesterovAdam, OtherDecayInRmsprop, CenteredRmsprop,
+        SharedState, HalfState, StateLostEachEpoch, StateLostInPrediction, StaleTenth, FrozenLater, ScaledLayer,
+        InfiniteLater, UndefinedGradients, StalePredictions, InvertedMomentum, ConstantStatistics,
+        StatisticsInPrediction, BatchStatistics, StuckInEvaluation,
     ],
     "epsilon": [EpsilonInside, EpsilonUncorrected],
     "momentum": [AveragedMomentum],
