@@ -26,8 +26,8 @@ from harness.plugins import discover
 Array = NDArray[Any]
 
 LEVELS = (0.1, 0.05, 0.01, 1e-3, 1e-4)
-OTHER_TESTS = 4
-"""Tests of a check that are not simulated: of the losses of training steps, and of repeated masks."""
+OTHER_TESTS = 6
+"""Tests of a check that are not simulated: of the losses of training steps, and of repeated and successive masks."""
 
 
 def main() -> None:

@@ -84,6 +84,7 @@ PLANTED = (
     Planted("CyclicMasks", DROPOUT, "dropout"),
     Planted("LongCyclicMasks", DROPOUT, "dropout"),
     Planted("PairedMasks", DROPOUT, "dropout"),
+    Planted("SlowMasks", DROPOUT, "dropout"),
     Planted("DropoutStops", DROPOUT, "dropout"),
 )
 """Each fault with a small model."""
