@@ -65,11 +65,10 @@ def _roofline(subject: Subject) -> Result:
 
 
 def _flop_rates(subject: Subject) -> list[tuple[str, float]]:
-    outcome = subject.outcome
-    rates = [("inference", outcome.speed.inference_samples_per_s * outcome.model.flops_per_sample)]
-    if outcome.speed.train_flops_per_s is not None:
-        rates.append(("training", outcome.speed.train_flops_per_s))
-    return rates
+    speed, flops = subject.outcome.speed, subject.outcome.model.flops_per_sample
+    inference = None if speed.inference_samples_per_s is None else speed.inference_samples_per_s * flops
+    rates = {"inference": inference, "training": speed.train_flops_per_s}
+    return [(name, rate) for name, rate in rates.items() if rate is not None]
 
 
 CHECKS = (
