@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @click.argument("new")
 @options.names(
     "--metric",
-    "Metric to compare, such as accuracy, train_samples_per_s, latency_p50_ms or host_peak_mib.",
+    "Metric to compare, such as quality (the primary metric of the task), accuracy, train_samples_per_s, "
+    "latency_p50_ms or host_peak_mib.",
     default="the primary metric of the task, speed, latency and memory",
 )
 @click.option(
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     "run in NEW with a seed of BASE, runs without the metric, or too few runs for a confidence interval. It must be "
     "checked for at least one setting.",
 )
+@options.price_per_hour
 @options.format_
 @options.results
 def compare(
@@ -49,6 +51,7 @@ def compare(
     metric: tuple[str, ...],
     fail_on: tuple[str, ...],
     allow_missing: bool,
+    price_per_hour: float | None,
     format_: str,
     results: str | None,
 ) -> None:
@@ -83,14 +86,16 @@ def compare(
         raise UsageError("--allow-missing requires --fail-on")
     try:
         matches, left, failed_runs = _matched(base, new, results_dir(results))
-        compared = compare_all(matches, options.catalog(), metric, [gate.metric for gate in gates])
+        compared = compare_all(
+            matches, options.catalog(), metric, [gate.metric for gate in gates], price_per_hour=price_per_hour
+        )
     except HarnessError as error:
         if not gates or isinstance(error, UnknownNameError):
             raise
         for gate in gates:
             echo(f"Failed: {gate.text}: not checked: {error}", err=True)
         raise click.exceptions.Exit(1) from None
-    checked = check(gates, matches, compared, unmatched=left, failed=failed_runs)
+    checked = check(gates, matches, compared, unmatched=left, failed=failed_runs, price_per_hour=price_per_hour)
     failed = not_held(checked, allow_missing=allow_missing)
     if format_ == "json":
         print_json(compared)
@@ -114,11 +119,12 @@ def _matched(base: str, new: str, directory: Path) -> tuple[list[Match], list[st
     Excluded runs and doubtful measurements are listed on stderr. Raises `harness.HarnessError` if no runs match or if a
     record cannot be read.
     """
-    from harness.analysis.compare.match import find, match
+    from harness.analysis.compare.match import find_each, match
     from harness.errors import UsageError
     from harness.records import Failure
 
-    sides = {side: find(text, directory, options.catalog, strict=True) for side, text in (("BASE", base), ("NEW", new))}
+    found = find_each([base, new], directory, options.catalog, strict=True)
+    sides = dict(zip(("BASE", "NEW"), found, strict=True))
     failed: dict[str, list[str]] = {}
     for side, runs in sides.items():
         failed[side] = [run.path.name for run in runs if isinstance(run.record.outcome, Failure)]

@@ -16,9 +16,8 @@ from msgspec import Struct
 
 from harness.analysis.compare.judge import Compared, Comparison
 from harness.analysis.compare.match import Match
-from harness.analysis.metrics import BY_NAME, METRICS, score, success
+from harness.analysis.metrics import RunMetric, available, success
 from harness.errors import UnknownNameError, UsageError
-from harness.records.store import StoredRun
 
 MAX_NAMED = 5
 """Maximum number of seeds or splits that a message lists."""
@@ -80,18 +79,28 @@ def check(
     *,
     unmatched: Sequence[str] = (),
     failed: Sequence[str] = (),
+    price_per_hour: float | None = None,
 ) -> list[GateResult]:
     """Return the results of every bound.
 
     `compared` contains the comparisons of `matches`, in the same order. `unmatched` are the names of the settings with
-    runs on one side only, and `failed` the ids of the failed runs of the new side.
+    runs on one side only, and `failed` the ids of the failed runs of the new side. `price_per_hour` is that of
+    `compared`.
     """
+    known = [
+        available([run.record for run in (*matched.base, *matched.new)], {}, price_per_hour) for matched in matches
+    ]
+    names = {name for metrics in known for name in metrics}
     results = []
     for gate in gates:
-        if unknown := _unknown(gate.metric, matches):
-            results.append(GateResult(gate=gate, name="", state="not checked", reason=unknown))
+        if gate.metric not in names:
+            reason = str(UnknownNameError("metric", gate.metric, names))
+            results.append(GateResult(gate=gate, name="", state="not checked", reason=reason))
             continue
-        results += [_of_setting(gate, matched, pair) for matched, pair in zip(matches, compared, strict=True)]
+        results += [
+            _of_setting(gate, matched, pair, metrics.get(gate.metric))
+            for matched, pair, metrics in zip(matches, compared, known, strict=True)
+        ]
         results += [
             GateResult(
                 gate=gate, name=name, state="not checked", reason="no run on the other side matches", excusable=True
@@ -132,7 +141,7 @@ def bound_on(gate: Gate, comparison: Comparison) -> float | None:
     return gate.bound * abs(base) if gate.relative else gate.bound / base
 
 
-def _of_setting(gate: Gate, matched: Match, pair: Compared) -> GateResult:
+def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | None) -> GateResult:
     def result(
         state: Literal["holds", "broken", "not checked"],
         reason: str = "",
@@ -143,10 +152,12 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared) -> GateResult:
         return GateResult(gate=gate, name=pair.name, state=state, reason=reason, excusable=excusable, partly=partly)
 
     comparison = next((one for one in pair.comparisons if one.metric == gate.metric), None)
-    missing = _missing(gate.metric, matched)
+    if metric is None:
+        return result("not checked", f"the runs have no value of {gate.metric}", excusable=True)
+    missing = _missing(metric, matched)
     if comparison is None:
         return result("not checked", missing or "the runs cannot be compared", excusable=True)
-    if wrong := _other_data(matched) or _without_ratio(comparison, matched):
+    if wrong := _other_data(matched) or _without_ratio(metric, matched):
         return result("not checked", wrong)
     bound = bound_on(gate, comparison)
     if bound is None:
@@ -154,7 +165,7 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared) -> GateResult:
         return result("not checked", f"the mean of the base is {comparison.base:.4g}, so the {kind} bound has no value")
     if comparison.relative and bound <= -1:
         return result("not checked", f"a decrease by {-bound:.0%} is not possible, so the bound cannot be violated")
-    if _is_beyond_limit(comparison, bound, matched):
+    if _is_beyond_limit(metric, comparison, bound, matched):
         return result("not checked", f"{gate.metric} cannot change by {bound:+.4g}, so the bound cannot be violated")
     if comparison.low is None or comparison.high is None:
         return result("not checked", f"there is no confidence interval: {comparison.evidence}", excusable=True)
@@ -181,17 +192,16 @@ def shown(value: float | None, relative: bool) -> str:
     return f"{100 * value:+.2f}%" if relative else f"{value:+.4g}"
 
 
-def _missing(metric: str, matched: Match) -> str:
+def _missing(metric: RunMetric, matched: Match) -> str:
     """Return the number of runs without a value of the metric; empty if all runs have one."""
-    found = BY_NAME.get(metric) or score(metric, None)
-    if found.compared == "never":
-        return f"{metric} is never compared, because runs without a value would bias the result"
+    if metric.never_compared:
+        return f"{metric.name} is never compared, because {metric.never_compared}"
     parts = []
     for side, runs in (("BASE", matched.base), ("NEW", matched.new)):
-        without = sum(found.value(run.record) is None for run in runs)
+        without = sum(metric.value(run.record) is None for run in runs)
         if without:
-            parts.append(f"{without} of {len(runs)} runs of {side} have no value of {metric}")
-    return " and ".join(parts)
+            parts.append(f"{without} of {len(runs)} runs of {side} have no value of {metric.name}")
+    return " and ".join(parts) + (metric.advice if parts else "")
 
 
 def _absent(matched: Match) -> str:
@@ -225,30 +235,23 @@ def _other_data(matched: Match) -> str:
     return "the runs were made with different data" if len(datasets) > 1 or len(options) == 1 else ""
 
 
-def _without_ratio(comparison: Comparison, matched: Match) -> str:
+def _without_ratio(metric: RunMetric, matched: Match) -> str:
     """Return a message if a value of a metric that is compared as a ratio is not positive, and was thus left out."""
-    if not comparison.relative:
+    if not metric.relative:
         return ""
-    found, parts = BY_NAME[comparison.metric], []
+    parts = []
     for side, runs in (("BASE", matched.base), ("NEW", matched.new)):
-        values = [value for run in runs if (value := found.value(run.record)) is not None]
+        values = [value for run in runs if (value := metric.value(run.record)) is not None]
         without = sum(value <= 0 for value in values)
         if without and (side == "NEW" or without < len(values)):  # `bound_on` explains a base of zero
-            parts.append(f"{comparison.metric} is not positive in {without} of {len(runs)} runs of {side}")
+            parts.append(f"{metric.name} is not positive in {without} of {len(runs)} runs of {side}")
     return " and ".join(parts)
 
 
-def _is_beyond_limit(comparison: Comparison, bound: float, matched: Match) -> bool:
+def _is_beyond_limit(metric: RunMetric, comparison: Comparison, bound: float, matched: Match) -> bool:
     """Return True if the score would be worse than its worst possible value before the bound is violated."""
-    info = success(matched.base[0].record).scores.metrics.get(comparison.metric)
+    info = success(matched.base[0].record).scores.metrics.get(metric.score)
     if info is None or comparison.base is None or (bound < 0) != info.higher_is_better:
         return False
     limit = info.bounds[0 if bound < 0 else 1]
     return limit is not None and abs(bound) >= abs(comparison.base - limit)
-
-
-def _unknown(metric: str, matches: Sequence[Match]) -> str:
-    """Return an error message if no run can have the metric; empty otherwise."""
-    runs: list[StoredRun] = [run for matched in matches for run in (*matched.base, *matched.new)]
-    names = {metric.name for metric in METRICS}.union(*(success(run.record).scores.test for run in runs))
-    return "" if metric in names else str(UnknownNameError("metric", metric, names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -469,3 +470,37 @@ def test_comparison_without_bounds_keeps_its_exit_statuses(base: Path, same: Pat
     assert invoke(base, same).exit_code == 0
     assert invoke(base, nothing(tmp_path / "empty")).exit_code == 2
     assert invoke(base, unreadable(same)).exit_code == 1
+
+
+def test_cost_needs_a_price(base: Path, same: Path) -> None:
+    arguments = (base, same, "--fail-on", "train_cost_per_million:+5%")
+    without = invoke(*arguments)
+    assert without.exit_code == 1
+    assert "no value of train_cost_per_million; pass the price of the machine with --price-per-hour" in without.stderr
+    assert invoke(*arguments, "--price-per-hour", "2.5").exit_code == 0
+    without = invoke(base, same, "--metric", "train_cost_per_million")
+    assert (without.exit_code, "--price-per-hour" in without.stderr) == (2, True)
+
+
+def test_higher_cost_is_worse(base: Path, tmp_path: Path) -> None:
+    slower = keep(tmp_path / "slower", runs(speed=800.0, minute=1))
+    metric = "train_cost_per_million"
+    done = invoke(
+        base, slower, "--metric", metric, "--fail-on", f"{metric}:+10%", "--price-per-hour", "3", "--format", "json"
+    )
+    (comparison,) = json.loads(done.stdout)[0]["comparisons"]
+    assert (done.exit_code, comparison["verdict"], comparison["unit"]) == (1, "worse", "per 1M")
+    assert comparison["change"] == pytest.approx(0.25, rel=0.01)
+    assert comparison["base"] == pytest.approx(3 / 3600 * 1e6 / 1002, rel=1e-3)
+
+
+def test_quality_stands_for_the_primary_metric(base: Path, tmp_path: Path) -> None:
+    worse = keep(tmp_path / "worse", runs(quality=0.6, minute=1))
+    done = invoke(base, worse, "--metric", "accuracy,quality", "--fail-on", "quality:-0.05", "--format", "json")
+    accuracy, quality = json.loads(done.stdout)[0]["comparisons"]
+    assert (done.exit_code, accuracy | {"metric": "quality"}) == (1, quality)
+
+
+def test_metric_that_is_never_compared_names_the_reason(base: Path, same: Path) -> None:
+    done = invoke(base, same, "--metric", "parameters")
+    assert (done.exit_code, "because it is a property of the model" in done.stderr) == (2, True)
