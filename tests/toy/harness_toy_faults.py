@@ -240,6 +240,10 @@ def results_become_read_only() -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", str(_results())], check=True)
 
 
+def results_become_unwritable() -> None:
+    _results().chmod(0o555)
+
+
 def fill_disk() -> None:
     """Fill the file system of the results directory, which a test has mounted there."""
     with contextlib.suppress(OSError), Path(sys.argv[2], "filler").open("wb", buffering=0) as file:
@@ -318,6 +322,7 @@ FAULTS = {
     "toy-results-file": results_become_a_file,
     "toy-results-dangling": results_become_a_dangling_link,
     "toy-results-read-only": results_become_read_only,
+    "toy-results-unwritable": results_become_unwritable,
     "toy-fill-disk": fill_disk,
     "toy-fill-disk-outside": fill_disk_from_outside,
     "toy-fill-disk-and-die": fill_disk_and_die,
