@@ -400,7 +400,7 @@ def test_mirror_without_a_regular_file_falls_back(
     assert download.obtain(RemoteFile(url=url, name="data.txt"), tmp_path / "out", lambda *_: None) == url
 
 
-# ---- files in the cache -----------------------------------------------------------------------------------------------
+# ---- files in the cache ---------------------------------------------------------------------------------------------
 
 DAMAGE = [
     b"",
