@@ -13,6 +13,7 @@ from harness.plan.selection import OPTIONS, Option, Selection
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
+    from harness.records.index import Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -147,10 +148,10 @@ def filters(*fields: str, **texts: str) -> Callable[[F], F]:
     return decorate
 
 
-def matches(spec: RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
-    """Return whether each field of `spec` has one of the values in `wanted`. Fields without values in `wanted`
+def matches(setting: Setting | RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
+    """Return whether each field of `setting` has one of the values in `wanted`. Fields without values in `wanted`
     match."""
-    return all(not values or getattr(spec, field) in values for field, values in wanted.items())
+    return all(not values or getattr(setting, field) in values for field, values in wanted.items())
 
 
 _INFERRED = "inferred from the data"
@@ -260,6 +261,13 @@ def _dataset_overrides(columns: dict[str, Any]) -> tuple[str, ...]:
     return as_overrides({f"dataset.{name}": value for name, value in columns.items() if value})
 
 
+def wait(command: F) -> F:
+    """Add the option ``--wait``."""
+    return click.option(
+        "--wait", is_flag=True, help="If another harness command is measuring on the same device, wait for its end."
+    )(command)
+
+
 def _declared(option: Option, text: str) -> Callable[[F], F]:
     form = f"--{option.name}"
     if option.kind is bool:
@@ -314,5 +322,6 @@ def price_per_hour(command: F) -> F:
         "--price-per-hour",
         type=click.FloatRange(min=0, min_open=True),
         metavar="PRICE",
-        help="Price of the machine per hour, in any currency; adds the cost of a million samples to the table.",
+        help="Price of the machine per hour, in any currency, for the cost of a million samples "
+        "(train_cost_per_million, inference_cost_per_million).",
     )(command)

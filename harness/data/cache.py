@@ -12,18 +12,9 @@ import msgspec
 from harness.errors import UsageError
 from harness.interfaces import Dataset
 from harness.interfaces.remote import mirror_path
+from harness.records.locations import cache_dir as cache_dir
 
 State = Literal["embedded", "cached", "to fetch"]
-
-
-def cache_dir() -> Path:
-    """Return the cache folder: ``HARNESS_CACHE``, or the platform's default (``~/.cache/harness`` on Linux)."""
-    configured = os.environ.get("HARNESS_CACHE")
-    if configured:
-        return Path(os.path.expanduser(configured)).absolute()  # noqa: PTH111 - it does not raise for an unknown user
-    import platformdirs
-
-    return platformdirs.user_cache_path("harness", appauthor=False)
 
 
 def offline() -> bool:

@@ -73,6 +73,13 @@ def read_stored(path: Path, limit: int) -> bytes:
     return _read(open_stored(path, limit), path, limit)
 
 
+def read_stored_state(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
+    """Return the content of a file in a results directory, and its state before it was read; see `open_stored`."""
+    file = open_stored(path, limit)
+    state = os.fstat(file.fileno())
+    return _read(file, path, limit), state
+
+
 def read_named(path: Path, limit: int) -> bytes:
     """Return the content of a file that the user named; see `open_named`."""
     return _read(open_named(path, limit), path, limit)
@@ -120,12 +127,15 @@ def _checked(file: int, path: Path, limit: int) -> io.BufferedReader:
 def _read(file: io.BufferedReader, path: Path, limit: int) -> bytes:
     try:
         with file:
-            size = min(limit, os.fstat(file.fileno()).st_size)
-            data = file.read(size + 1)  # reading allocates as much as it may return
+            # A buffer of `limit` bytes would take longer to allocate than a record takes to read.
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size + 1)
+            if len(data) > size:  # the file has grown
+                data += file.read(limit + 1 - len(data))
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {_reason(error)}") from error
-    if len(data) > size:
-        raise RecordError(f"{path}: the file has grown while it was read, or has more than {limit} bytes")
+    if len(data) > limit:  # as above
+        raise RecordError(f"{path}: the file has more than {limit} bytes")
     return data
 
 

@@ -116,6 +116,7 @@ class UserDataset(Dataset[OwnOptions]):
         inputs = {name: array[rows] for name, array in decoded.items()}
         if self.kind == "image":
             details |= _scale(inputs["image"], parts["train"], examples)
+        details |= examples.encodings([rows[row] for row in parts["train"]])
         groups = {name: np.array(values)[rows] for name, values in examples.slices.items()}
         if examples.groups is not None:
             groups[str(examples.options.group_column)] = np.array(examples.groups)[rows]
@@ -132,7 +133,7 @@ class UserDataset(Dataset[OwnOptions]):
         )
 
     def _read(self, options: OwnOptions) -> Examples:
-        from harness.data.user_files.examples import read
+        from harness.data.user_files.read_examples import read
 
         return read(self.path, self.kind, self.objective, options)
 
