@@ -58,6 +58,8 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
     for name in split(ctx, param, values):
         if not (name.isascii() and name.isdigit()):
             raise click.BadParameter(f"{name!r} is not a non-negative integer")
+        if len(name) > 18:
+            raise click.BadParameter(f"{name[:30]!r} has more than 18 digits")
         numbers.append(int(name))
     return tuple(dict.fromkeys(numbers))
 
