@@ -186,7 +186,7 @@ def _flags(group: list[RunRecord], cells: Mapping[str, Cell], metrics: Mapping[s
 
 
 def _splits(group: list[RunRecord]) -> str:
-    """Return a string such as ``20 splits`` or ``split 3``; empty if the dataset has no numbered splits."""
+    """Return a string such as ``20 splits`` or ``split 3``, or an empty string for a dataset without numbered splits."""
     splits = sorted({_split(record) for record in group} - {-1})
     return f"{len(splits)} splits" if len(splits) > 1 else "".join(f"split {number}" for number in splits)
 
@@ -243,7 +243,7 @@ def _cost(samples_per_s: Cell, price_per_hour: float | None) -> Cell:
 
 
 def _paired_spread(group: list[RunRecord], base: list[RunRecord], metric: RunMetric) -> float | None:
-    """Return the relative half-width of the ratio of two means over pairs of runs; None if the runs are not paired.
+    """Return the relative half-width of the ratio of two means over pairs of runs, or None if the runs are not paired.
 
     Runs are paired if both groups have the same splits, seeds and numbers of repeats. The half-width is t(0.975, n - 1)
     s / sqrt(n), where s is the standard deviation of x / mean(x) - y / mean(y) over the n pairs: the delta method for

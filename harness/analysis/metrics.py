@@ -29,7 +29,7 @@ class RunMetric:
     title: str
     """Header of the metric's column, without the unit."""
     unit: str
-    """Unit of the values; empty for fractions."""
+    """Unit of the values, or an empty string for fractions."""
     higher_is_better: bool | None
     """None if the direction is not known; such a metric is shown but never ranked."""
     read: Callable[[RunRecord], float | None]
@@ -38,7 +38,9 @@ class RunMetric:
     part: str = ""
     """Name within the group, such as ``training`` or ``device, allocator``."""
     headline: str = ""
-    """Title in summaries, which show only the most important metrics; empty if summaries do not show the metric."""
+    """Title in summaries, which show only the most important metrics, or an empty string if summaries do not show the
+    metric.
+    """
     flag: str = ""
     """Name by which a record's flags refer to the metric."""
     compared: Literal["by default", "on request", "never"] = "on request"
@@ -47,7 +49,7 @@ class RunMetric:
     """True if changes are relative to the base, False if they are absolute differences."""
 
     def value(self, record: RunRecord) -> float | None:
-        """Return the value for this run; None if the run failed or its record has no finite value."""
+        """Return the value for this run, or None if the run failed or its record has no finite value."""
         return finite(self.read(record)) if isinstance(record.outcome, Success) else None
 
 
@@ -227,7 +229,7 @@ def _declared(name: str, record: RunRecord, metrics: Mapping[str, Metric]) -> Me
 
 
 def score(name: str, info: MetricInfo | None) -> RunMetric:
-    """Return a `RunMetric` for the test score `name`, whose meaning is `info`; None if it is not known."""
+    """Return a `RunMetric` for the test score `name`, whose meaning is `info`, or None if it is not known."""
     return RunMetric(
         name,
         name,

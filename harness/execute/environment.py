@@ -40,7 +40,7 @@ def collect_failed(packages: Iterable[str]) -> Environment:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that the harness runs from; None for an installed package."""
+    """Return the commit of the checkout that the harness runs from, or None for an installed package."""
     home = Path(__file__).resolve().parents[2]
     if not (home / ".git").exists():
         return None

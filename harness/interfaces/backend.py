@@ -31,8 +31,9 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     precisions: tuple[Precision, ...]
     """Supported precisions, which always include ``fp32``."""
     uuid: str = ""
-    """UUID of an NVIDIA GPU or MIG device, with or without its prefix; empty if the framework does not report it. The
-    core uses it to find the counters of the GPU."""
+    """UUID of an NVIDIA GPU or MIG device, with or without its prefix, or an empty string if the framework does not
+    report it. The core uses it to find the counters of the GPU.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +204,7 @@ class Session(ABC):
         Returns
         -------
         DeviceMemory or None
-            Peak memory in bytes; None if the device is the host or if the framework does not report it.
+            Peak memory in bytes, or None if the device is the host or if the framework does not report it.
         """
         return None
 
@@ -285,7 +286,7 @@ class Backend(ABC):
         Returns
         -------
         int or None
-            Increase in peak memory, in bytes; None if the framework does not report its peak memory.
+            Increase in peak memory, in bytes, or None if the framework does not report its peak memory.
         """
         return None
 
@@ -306,7 +307,7 @@ class Backend(ABC):
         Returns
         -------
         RooflineKernels or None
-            The kernels; None if the backend does not provide them.
+            The kernels, or None if the backend does not provide them.
         """
         return None
 

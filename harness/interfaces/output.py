@@ -39,7 +39,7 @@ class Metric:
     """Unit of the metric's values: empty for a fraction between 0 and 1, ``target`` for the target's unit, or the name
     of another unit."""
     bounds: tuple[float | None, float | None] = (None, None)
-    """Minimum and maximum of the values; None if unbounded."""
+    """Minimum and maximum of the values, or None if unbounded."""
 
 
 @dataclass(frozen=True, kw_only=True)

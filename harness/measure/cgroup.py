@@ -37,7 +37,7 @@ def cpu_groups(root: Path = Path("/")) -> Groups:
 
 
 def cpu_quota(groups: Groups) -> float | None:
-    """Return the smallest quota of the groups, in cores; None if no group has a quota."""
+    """Return the smallest quota of the groups, in cores, or None if no group has a quota."""
     quotas = [quota for quota in map(_quota, groups) if quota is not None]
     return min(quotas, default=None)
 
@@ -109,7 +109,7 @@ def _directories(
 
 
 def _quota(group: Path) -> float | None:
-    """Return the quota of one group in cores; None if it has none."""
+    """Return the quota of one group in cores, or None if it has none."""
     with contextlib.suppress(ValueError, ZeroDivisionError):
         if maximum := _text(group / "cpu.max").split():
             return None if maximum[0] == "max" else int(maximum[0]) / int(maximum[1])

@@ -22,7 +22,7 @@ class Device(NamedTuple):
     """UUID with its prefix, ``GPU-`` or ``MIG-``."""
     handle: Any
     parent: str | None = None
-    """UUID of the GPU that a MIG device is part of; None for a GPU."""
+    """UUID of the GPU that a MIG device is part of, or None for a GPU."""
     instance: tuple[int, int] | None = None
     """IDs of the GPU instance and the compute instance of a MIG device."""
 
@@ -63,7 +63,7 @@ def find_device(devices: Sequence[Device], index: int, uuid: str = "") -> Device
 
 
 def driver_uuid(index: int) -> str:
-    """Return the UUID that the CUDA driver reports for device `index`; empty if it reports none.
+    """Return the UUID that the CUDA driver reports for device `index`, or an empty string if it reports none.
 
     The driver does not create a CUDA context for this. For a MIG device, the UUID is that of the MIG device
     (cuDeviceGetUuid_v2, CUDA 11.4 and later).

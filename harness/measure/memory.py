@@ -106,7 +106,7 @@ def _peak_of(pid: int) -> int:
 
 
 def _high_water(status: Path) -> int | None:
-    """Return ``VmHWM`` in bytes; None if the file does not contain it."""
+    """Return ``VmHWM`` in bytes, or None if the file does not contain it."""
     for line in status.read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

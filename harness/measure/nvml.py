@@ -24,7 +24,7 @@ class GpuUse(NamedTuple):
     """Use of a GPU at one moment."""
 
     own_bytes: int | None
-    """GPU memory used by this process in bytes, including the CUDA context; None if unknown."""
+    """GPU memory used by this process in bytes, including the CUDA context, or None if unknown."""
     others: int
     """Number of other processes that use the GPU for computing."""
 
@@ -122,7 +122,7 @@ def _library() -> Any:
 
 
 def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
-    """Return the memory in bytes of each process that computes on a device, by process ID; None if unknown.
+    """Return the memory in bytes of each process that computes on a device, by process ID, or None if unknown.
 
     Drivers report a size that they do not know as not available or as zero.
     """
@@ -146,7 +146,7 @@ def _own_ids() -> set[int]:
 
 
 def _query(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of an NVML function; None if it raises an NVML error, such as for a missing counter."""
+    """Return the result of an NVML function, or None if it raises an NVML error, such as for a missing counter."""
     try:
         return function(*arguments)
     except (nvml.NVMLError, nvml.NVMLLibraryMismatchError):

@@ -29,7 +29,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     default: Any
     """Default value, as JSON types; `msgspec.NODEFAULT` if the setting has no default."""
     meaning: str
-    """Description from the docstring of the field; empty if it has none."""
+    """Description from the docstring of the field, or an empty string if it has none."""
 
 
 def settings_of(

@@ -17,7 +17,7 @@ DISTRIBUTION = "ml-harness"
 
 
 def missing(requires: Mapping[str, str]) -> str | None:
-    """Return a message that lists missing modules and the commands that install them; None if all are installed.
+    """Return a message that lists missing modules and the commands that install them, or None if all are installed.
 
     `requires` maps module names to install commands or requirements (see `install_command`). The modules are not
     imported.
@@ -53,7 +53,7 @@ def install_command(requirement: str) -> str:
 
 
 def _origin(name: str) -> dict[str, dict[str, str]]:
-    """Return the contents of ``direct_url.json`` of an installed distribution; empty if it has none."""
+    """Return the contents of the file ``direct_url.json`` of a distribution, or an empty dictionary without it."""
     try:
         text = importlib.metadata.distribution(name).read_text("direct_url.json")
         origin = json.loads(text or "{}")

@@ -76,7 +76,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
-    """Return the content of a member that is stored uncompressed, as numpy stores arrays; None if it is compressed.
+    """Return the content of a member that is stored uncompressed, as numpy stores arrays, or None if it is compressed.
 
     This is faster than zipfile, which reads in small chunks. Speed matters because a report may read thousands of
     files. For a damaged member, return None as well, so that zipfile raises its error.

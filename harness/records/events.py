@@ -22,7 +22,7 @@ class Fetching(Struct, frozen=True, kw_only=True, tag="fetching"):
     done_bytes: int
     """Number of bytes received so far."""
     total_bytes: int | None
-    """Size of the file; None if the size of the file is unknown."""
+    """Size of the file, or None if the size of the file is unknown."""
 
 
 class DataPrepared(Struct, frozen=True, kw_only=True, tag="data"):

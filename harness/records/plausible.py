@@ -21,7 +21,7 @@ MAX_OUTPUTS = 10**6
 
 
 def problem(record: RunRecord) -> str:
-    """Return the reason why no run can have this record; empty if there is none."""
+    """Return the reason why no run can have this record, or an empty string if there is none."""
     for number in _numbers(record):
         if type(number) is float and number and not LEAST <= abs(number) <= MOST:
             return f"the number {number} is out of range"

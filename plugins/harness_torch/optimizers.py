@@ -57,7 +57,7 @@ class ScaledRMSprop(torch.optim.RMSprop):
     _step_supports_amp_scaling = True
     # GradScaler.step sets these attributes before each step and deletes them afterwards.
     grad_scale: torch.Tensor | None
-    """Factor by which the gradients are too large; None if they have been divided by it."""
+    """Factor by which the gradients are too large, or None if they have been divided by it."""
     found_inf: torch.Tensor
     """Zero if all gradients are finite."""
 

@@ -36,7 +36,7 @@ class GateResult(Struct, frozen=True, kw_only=True):
 
     gate: Gate
     name: str
-    """Name of the setting; empty if the result applies to the whole comparison."""
+    """Name of the setting, or an empty string if the result applies to the whole comparison."""
     state: Literal["holds", "broken", "not checked"]
     reason: str = ""
     """Change and interval of a broken bound, or the reason why the bound could not be checked."""
@@ -171,7 +171,7 @@ def shown(value: float | None, relative: bool) -> str:
 
 
 def _missing(metric: str, matched: Match) -> str:
-    """Return the number of runs without a value of the metric; empty if all runs have one."""
+    """Return the number of runs without a value of the metric, or an empty string if all runs have one."""
     found = BY_NAME.get(metric) or score(metric, None)
     if found.compared == "never":
         return f"{metric} is never compared, because runs without a value would bias the result"
@@ -184,7 +184,7 @@ def _missing(metric: str, matched: Match) -> str:
 
 
 def _other_data(matched: Match) -> str:
-    """Return a message if the runs were not made with the same data; empty if they were.
+    """Return a message if the runs were not made with the same data, or an empty string if they were.
 
     The digests also depend on the task's options, which may be the settings that are compared.
     """

@@ -57,16 +57,16 @@ class Comparison(Struct, frozen=True, kw_only=True):
     change: float | None
     low: float | None
     high: float | None
-    """Ends of the confidence interval for the change; None if there are too few runs."""
+    """Ends of the confidence interval for the change, or None if there are too few runs."""
     detectable: float | None
-    """Smallest change that would be detected with probability 0.95; None if there are too few runs."""
+    """Smallest change that would be detected with probability 0.95, or None if there are too few runs."""
     verdict: ComparisonVerdict
     """``inconclusive`` if the interval includes 0 or if there are too few runs for an interval; ``differs`` if it does
     not include 0, but the direction is not known."""
     evidence: str
     """Number of runs, pairs or examples from which the interval was computed, or the reason for a missing interval."""
     unit: str = ""
-    """Unit of `base` and `new`; empty for fractions."""
+    """Unit of `base` and `new`, or an empty string for fractions."""
     interleaved: bool = True
     """False if the metric depends on the state of the machine and the runs of the two sides were not interleaved. The
     interval is then wider, and its confidence level does not hold if the machine changed between the sides."""

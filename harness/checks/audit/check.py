@@ -35,7 +35,7 @@ class Result(NamedTuple):
     """Result of a check that was performed."""
 
     problems: Sequence[str]
-    """Descriptions of what does not hold; empty if the check passed."""
+    """Descriptions of what does not hold, or an empty list if the check passed."""
     detail: str
     """Observed values, shown if there are no problems."""
 
@@ -67,7 +67,7 @@ class Subject:
 
     @cached_property
     def arrays(self) -> Arrays | None:
-        """The raw samples; None if the file is missing. Raises `harness.RecordError` if it cannot be read."""
+        """The raw samples, or None if the file is missing. Raises `harness.RecordError` if it cannot be read."""
         path = self.run.path / ARRAYS
         return read_arrays(path) if path.exists() else None
 

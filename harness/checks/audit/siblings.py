@@ -45,7 +45,9 @@ def _compared(
 
 
 def _seed_problem(record: RunRecord, other: RunRecord) -> str:
-    """Return a phrase naming the weights that two runs with distinct seeds wrongly share; empty if they share none."""
+    """Return a phrase naming the weights that two runs with distinct seeds wrongly share, or an empty string if they
+    share none.
+    """
     mine, theirs = record.provenance, other.provenance
     if mine.initial_weights_digest == theirs.initial_weights_digest and record.spec.pretrained is None:
         return "the initial weights are the same as in"

@@ -19,7 +19,7 @@ class ColumnInfo(Struct, frozen=True, kw_only=True):
 
     name: str
     roles: tuple[str, ...]
-    """Uses of the column, such as ``target`` or ``categorical feature``; empty if it is ignored."""
+    """Uses of the column, such as ``target`` or ``categorical feature``, or an empty tuple if it is ignored."""
     type: ColumnType
     """Type of the known cells. Text that is a number counts as a number."""
     missing: int

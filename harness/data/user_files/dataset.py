@@ -90,7 +90,7 @@ class UserDataset(Dataset[OwnOptions]):
         return examples.options, DataSource(path=str(self.path), guessed=examples.guessed)
 
     def columns(self, options: Mapping[str, Any]) -> tuple[ColumnInfo, ...]:
-        """Return the role and type of each column of the table; empty for a folder without a table.
+        """Return the role and type of each column of the table, or an empty tuple for a folder without a table.
 
         `options` are those that `settle` returned, as plain values.
         """
@@ -240,7 +240,7 @@ def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
 
 
 def _copies(examples: Examples, rows: Sequence[int]) -> NDArray[np.int64] | None:
-    """Return a number for each row that is equal for copies of one example, int64 ``[N]``; None without copies."""
+    """Return a number for each row that is equal for copies of one example, int64 ``[N]``, or None without copies."""
     import numpy as np
 
     contents = examples.contents()

@@ -39,7 +39,7 @@ class Record(NamedTuple):
     """Index of the line after its last line."""
     cells: list[str]
     problem: str = ""
-    """Reason why the row is bad; empty for a good row."""
+    """Reason why the row is bad, or an empty string for a good row."""
     unclear: bool = False
     """True if the row's end is not known, because its quotes are not balanced."""
 
@@ -265,7 +265,7 @@ class _File:
         return csv.reader(lines, delimiter=self.separator, strict=True, **dialect)
 
     def _record(self, start: int, **dialect: Any) -> tuple[int, list[str] | None]:
-        """Return the index of the line after the row that starts here, and its cells; None for invalid quoting."""
+        """Return the index of the line after the row that starts here, and its cells, or None for invalid quoting."""
         reader = self._reader(start, **dialect)
         try:
             cells = next(reader)

@@ -42,7 +42,7 @@ class Examples:
     """Options with all columns and the content's digest filled in."""
     problems: Problems
     labels: list[str] | None = None
-    """Class labels; None for regression, whose targets are in `numbers`."""
+    """Class labels, or None for regression, whose targets are in `numbers`."""
     numbers: list[list[float]] = field(default_factory=list)
     """Values of each target column."""
     splits: list[str] | None = None
@@ -68,7 +68,7 @@ class Examples:
     warnings: list[str] = field(default_factory=list)
     """Sentences about what was ignored, merged or changed."""
     table: Table | None = None
-    """Table with the rows; None for a folder of class folders."""
+    """Table with the rows, or None for a folder of class folders."""
 
     def contents(self) -> list[Hashable] | None:
         """Return a value for each row that is equal for copies of one example. None if repeated rows are not copies.
@@ -125,8 +125,10 @@ def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples
 
 
 def _folder_entries(path: Path) -> list[Path] | None:
-    """Return the sorted entries of a folder; None for a file. Raises `harness.UsageError` if `path` does not exist or
-    cannot be read."""
+    """Return the sorted entries of a folder, or None for a file.
+
+    Raises `harness.UsageError` if `path` does not exist or cannot be read.
+    """
     try:
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
@@ -136,7 +138,7 @@ def _folder_entries(path: Path) -> list[Path] | None:
 
 
 def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
-    """Return the metadata file of each split folder in `root`; empty if no split folder has one.
+    """Return the metadata file of each split folder in `root`, or an empty dictionary if no split folder has one.
 
     Raises `harness.DataError` if a split folder has none or several while others have one.
     """

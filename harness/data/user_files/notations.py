@@ -164,7 +164,7 @@ def _word(cell: Any) -> str:
 
 
 def separated(digits: str, decimal: str, thousands: str) -> str | None:
-    """Return a number without sign, such as ``1.250,5``, in plain notation; None if it has other separators.
+    """Return a number without sign, such as ``1.250,5``, in plain notation, or None if it has other separators.
 
     The groups are of three digits, or of two before the last one, as in India.
     """
@@ -199,7 +199,7 @@ class Finding:
     example: str
     """The first of these cells."""
     notation: Notation | None = None
-    """The notation in which the cells are read; None if the column is refused."""
+    """The notation in which the cells are read, or None if the column is refused."""
     what: str = ""
     """Description of the notation."""
     options: tuple[tuple[str, str, str], ...] = ()

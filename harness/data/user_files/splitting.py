@@ -40,8 +40,8 @@ def split(
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
     `given` lists the split of each row, a member of `SPLITS`. Splits without rows are drawn from the training rows,
-    stratified by `classes` (int64 ``[N]``; None for regression). The rows of each group in `groups` (``[N]``) stay in
-    one split, and so do rows with the same content: rows with equal values in `copies` (``[N]``) are copies.
+    stratified by `classes` (int64 ``[N]``, or None for regression). The rows of each group in `groups` (``[N]``) stay
+    in one split, and so do rows with the same content: rows with equal values in `copies` (``[N]``) are copies.
 
     Raises `harness.DataError` if the rows cannot be split in this way.
     """

@@ -45,7 +45,7 @@ class Table:
     where: list[str]
     """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
     folders: list[str] = field(default_factory=list)
-    """Split folder of each row, for the metadata files of split folders; empty for a single file."""
+    """Split folder of each row, for the metadata files of split folders, or an empty list for a single file."""
     warnings: list[str] = field(default_factory=list)
     """Sentences about what was ignored or changed."""
 

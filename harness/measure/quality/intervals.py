@@ -173,7 +173,7 @@ def _unexplained(errors: Array, squares: Array) -> tuple[float, Array]:
 
 
 def _positive(seen: tuple[float, Array], extended: tuple[float, Array]) -> Interval | None:
-    """Return the interval of a positive value; None if the examples do not vary.
+    """Return the interval of a positive value, or None if the examples do not vary.
 
     Both arguments contain a value and the influence of each example on it: `seen` for the test examples, and `extended`
     for these and an additional one. The ends are those of Student's t for the logarithm of the value.

@@ -43,7 +43,7 @@ class Panel:
     metric: str
     unit: str
     better: str
-    """``higher`` or ``lower``; empty if the direction is not known or differs between rows."""
+    """``higher`` or ``lower``, or an empty string if the direction is not known or differs between rows."""
     block: Block
     report: Report
 
@@ -213,7 +213,7 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
 
 
 def arrays_of(run: StoredRun) -> dict[str, Any]:
-    """Return the raw samples of a run by name; empty if they were not saved or cannot be read."""
+    """Return the raw samples of a run by name, or an empty dictionary if they were not saved or cannot be read."""
     return usable(run)
 
 

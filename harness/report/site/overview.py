@@ -35,7 +35,7 @@ class BackendLead:
     """The leading backend in one contest for one metric."""
 
     winner: str
-    """Backend that is significantly better than all others; empty if no backend is."""
+    """Backend that is significantly better than all others, or an empty string if no backend is."""
     certainty: str
     """``significant after Bonferroni correction``, ``significant (95%)`` or ``inconclusive``."""
     leader: str
