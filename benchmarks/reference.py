@@ -58,7 +58,7 @@ class Group:
         return Report(runs=tuple(runs), catalog=discover(), verdicts=verdicts, title="Default runs of the four tasks")
 
     def missing(self) -> list[list[str]]:
-        """Return the arguments of ``harness run`` for the tasks of which a run is missing."""
+        """Return the arguments of ``harness run`` for the tasks with missing runs."""
         present = {(record.spec.task, record.spec.backend, record.spec.seed) for record in self.records()}
         missing = []
         for _, tasks, _, backends, _, seeds, *rest in self.commands:
@@ -139,7 +139,9 @@ SHOWN = {
     "uci": (f"[Results]({RESULTS}#published-results), rows `uci-*`", "python -m benchmarks.published run"),
     "published": (f"[Results]({RESULTS}#published-results), other rows", "python -m benchmarks.published run"),
 }
-"""For each directory of results, the places where its runs are shown, and the command if it is not that of a group."""
+"""Pages that show the runs in each directory of results, and the command that made the runs unless it is that of a
+group.
+"""
 
 
 def overview() -> str:

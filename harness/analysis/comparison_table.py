@@ -186,7 +186,7 @@ def _flags(group: list[RunRecord], cells: Mapping[str, Cell], metrics: Mapping[s
 
 
 def _splits(group: list[RunRecord]) -> str:
-    """Return a string such as ``20 splits`` or ``split 3``, or an empty string for a dataset without numbered splits."""
+    """Return a string such as ``20 splits`` or ``split 3``, or an empty string without numbered splits."""
     splits = sorted({_split(record) for record in group} - {-1})
     return f"{len(splits)} splits" if len(splits) > 1 else "".join(f"split {number}" for number in splits)
 
@@ -209,8 +209,10 @@ def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric
 
 
 def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str]:
-    """Return the name and the unit of the primary metric, and which direction is better: ``higher``, ``lower`` or, if
-    this is not known, an empty string."""
+    """Return the name, the unit and the better direction of the primary metric.
+
+    The direction is ``higher``, ``lower`` or, if it is not known, an empty string.
+    """
     if not done:
         return "", "", ""
     name = success(done[0]).scores.primary

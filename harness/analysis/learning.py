@@ -1,8 +1,8 @@
-"""Flags for models that did not learn, and for training that ended too early or too late.
+"""Flag models that did not learn, and training that ended too early or too late.
 
-A validation curve is judged by the means of blocks of consecutive epochs. A difference between blocks counts only if it
-is larger than noise explains, both that from the limited number of validation examples and that of training, which is
-estimated from the scatter of the scores around the curve.
+A validation curve is judged by the means of blocks of consecutive epochs. A difference between blocks is flagged only
+if it is larger than noise can explain. There are two kinds of noise: the sampling error of the validation examples, and
+the randomness of training, which is estimated from the scatter of the scores around the curve.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from harness.measure.quality.metrics import info_of
 from harness.records import MetricInfo, RunRecord, Success
 
 _BUILTIN = {metric.name: info_of(metric, None) for metric in METRICS}
-"""Meaning of the scores in older records, which do not contain it."""
+"""Properties of the metrics for older records, which do not contain them."""
 LEAST_EPOCHS = 5
-"""Minimum number of epochs for estimating the scatter of the scores. Without it, only a strong rise is flagged."""
+"""Minimum number of epochs for estimating the scatter of the scores.
+
+With fewer epochs, only a strong rise is flagged.
+"""
 STRONG = 5.0
-"""Number of standard errors of a difference from which on a rise is strong."""
+"""Minimum difference, in standard errors, for a rise to be called strong."""
 FALSE_ALARMS = 0.02
 """Probability of each flag for a validation curve that is flat except for noise."""
 
@@ -59,8 +62,8 @@ def _one_class(outcome: Success) -> Iterator[RunFlag]:
 def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequence[float]) -> Iterator[RunFlag]:
     """Yield a flag if the last epochs are better than those before, or clearly worse than the best ones.
 
-    Larger values of `curve` are better; `scores` contains the same values with their own sign. `error` is the standard
-    error of a score over the validation examples.
+    Larger values of `curve` are better; `scores` contains the same values with their original sign. `error` is the
+    standard error of a score over the validation examples.
     """
     from scipy.special import ndtri, stdtrit
 

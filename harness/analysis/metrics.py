@@ -54,7 +54,7 @@ class RunMetric:
 
 
 def better_value(higher_is_better: bool | None) -> Literal["higher", "lower", ""]:
-    """Return which values of a metric are better, as text; empty if this is not known."""
+    """Return a phrase that states which values of a metric are better; empty if this is not known."""
     return "" if higher_is_better is None else "higher" if higher_is_better else "lower"
 
 
@@ -91,9 +91,10 @@ def fitted_in_one_call(record: RunRecord) -> bool:
     """Return True if each training step of a successful run fitted the model to the whole training split.
 
     The duration of such a step depends on the solver, not on the number of examples alone, so its rate is not compared
-    with that of steps on batches. Older records do not state how the model was trained. It was then fitted in one call
-    if there was one step per epoch although the training split has several batches. If it has only one, models without
-    canonical weights were fitted in one call.
+    with that of steps on batches. Older records do not state how the model was trained. In this case, the model is
+    assumed to have been fitted in one call if there was one step per epoch although the training split has several
+    batches. If the split has only one batch, models without canonical weights are assumed to have been fitted in one
+    call.
     """
     outcome = success(record)
     if outcome.speed.by_steps is not None:
@@ -167,8 +168,10 @@ FIT_THROUGHPUT = RunMetric(
     headline="rate of the fit in one call",
     compared="by default",
 )
-"""Training throughput of runs that were fitted in one call. It is a separate metric because it cannot be compared with
-`TRAIN_THROUGHPUT`, and each run has only one of the two."""
+"""Training throughput of models that were fitted in one call.
+
+It is a separate metric because it cannot be compared with `TRAIN_THROUGHPUT`, and each run has only one of the two.
+"""
 MFU = RunMetric("mfu_percent", "MFU", "%", True, _if_fitted(_mfu_percent, in_one_call=False))
 HOST_PEAK = RunMetric(
     "host_peak_mib",

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-missing",
     is_flag=True,
-    help="Accept that a bound cannot be checked for some settings, because they have runs on one side only, runs "
-    "without the metric, or too few runs for a confidence interval. It must be checked for at least one setting.",
+    help="Do not fail for settings in which a bound cannot be checked because they have runs on one side only, "
+    "runs without the metric, or too few runs for a confidence interval. It must be checked for at least one setting.",
 )
 @options.format_
 @options.results
@@ -195,7 +195,7 @@ def _flags(runs: Sequence[StoredRun]) -> list[str]:
 
 
 def _wrong_signs(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a line for each metric whose bounds limit only improvements, which is rarely intended."""
+    """Return a line for each metric whose bounds limit only improvements, since this is rarely intended."""
     better = {c.metric: c.higher_is_better for pair in compared for c in pair.comparisons}
     return [
         f"{gate.text} limits only improvements, because {'higher' if better[gate.metric] else 'lower'} values of "

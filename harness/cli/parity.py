@@ -51,8 +51,8 @@ def parity(
     predictions of a short training run.
 
     Each backend runs in a separate process. If a backend supports float64, it also computes a reference on the CPU.
-    Verdicts are saved in the results directory and shown by `harness report`. The exit status is 1 if a check failed
-    and 0 if all that was checked agrees, even if a model could only be partly checked, unless --strict is given.
+    Verdicts are saved in the results directory and shown by `harness report`. The exit status is 1 if a check failed,
+    and 0 otherwise. With --strict, it is also 1 if a model could only be partly checked.
 
     \b
     Examples:

@@ -1,9 +1,9 @@
-"""Standard streams that cannot end a command, and threads that cannot keep it alive.
+"""Prevent errors of the standard streams from ending a command, and threads from keeping it alive.
 
 Closed streams are replaced, and errors of the last flush are ignored.
 
-Only what harness prints goes to stdout. Descriptor 1 is another name of stderr in this process, so that text that a
-plugin or a library in C writes to it does not become part of a table or of JSON.
+Only harness writes to stdout. Descriptor 1 refers to stderr in this process, so that text that a plugin or a C library
+writes to it does not become part of a table or of JSON output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import select
 
 THREADS_WAIT_S = 5.0
-"""Time to wait for the threads of plugins at the end, in seconds."""
+"""Time to wait for the threads of plugins before exiting, in seconds."""
 _prepared = False
 
 
@@ -41,7 +41,10 @@ def prepare() -> None:
 
 
 def finish() -> None:
-    """Flush the streams. What cannot be written is discarded, so that it does not change the exit status."""
+    """Flush the streams.
+
+    Output that cannot be written is discarded, so that the error does not change the exit status.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -51,7 +54,7 @@ def finish() -> None:
 
 
 def ignore_signals() -> None:
-    """Ignore further interrupts, unless this function runs in a process that does more than one command."""
+    """Ignore further interrupts, unless this process will run other commands."""
     import signal
 
     if _prepared:
@@ -74,12 +77,12 @@ def end_threads(status: int) -> None:
         if thread.is_alive():
             from harness.plugins.containment import end_process, report
 
-            report(f"the thread {thread.name!r}, which a plugin has started, does not end; it is ended now")
+            report(f"the thread {thread.name!r}, which a plugin has started, did not end in time; ending the process")
             end_process(status)
 
 
 def discard(fd: int) -> None:
-    """Let a descriptor refer to the null device."""
+    """Redirect a descriptor to the null device."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, fd)
     os.close(null)
@@ -96,7 +99,7 @@ def screen(*, wait_s: float = 0.0) -> TextIO:
 
 class _Screen:
     def __init__(self, stream: TextIO, wait_s: float) -> None:
-        import select  # not needed by most commands
+        import select  # imported here because most commands do not need it
 
         self._stream, self._wait_ms = stream, 1000 * wait_s
         self._poll: select.poll | None = None

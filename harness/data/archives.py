@@ -79,10 +79,10 @@ def _limit(archive: Path) -> int:
 
 
 def index_bytes(file: IO[bytes]) -> int:
-    """Return the declared size of a zip archive's list of members, in bytes; 0 if it is not an archive.
+    """Return the declared size of a zip archive's list of members, in bytes, or 0 if the file is not an archive.
 
-    An archive that needs the larger fields of ZIP64 has a smaller list, unless it has more than 65,535 members; then
-    the size in the ZIP64 record is returned (APPNOTE.TXT 6.3.10, sections 4.3.14 and 4.3.16).
+    If an archive has more than 65,535 members, the size in the ZIP64 record is returned (APPNOTE.TXT 6.3.10, sections
+    4.3.14 and 4.3.16).
     """
     file.seek(0, 2)
     end = file.tell()
@@ -198,7 +198,7 @@ def _entries(archive: Path, name: str) -> Iterator[Iterator[Entry]]:
 
 
 _TAR_OVERHEAD_BYTES = 2 * 512 * MAX_MEMBERS
-"""Bytes of a tar archive that are not content: a header and padding for each member."""
+"""Overhead of a tar archive in bytes, which is a header and padding for each member."""
 _OPENERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),

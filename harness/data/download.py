@@ -199,7 +199,7 @@ def _get(url: str, target: _Counted) -> None:
             target.check(int(declared))
         received, before, since = 0, 0, time.monotonic()
         while data := _part(response):
-            target.write(data)  # an error of the disk is not an error of the source
+            target.write(data)  # disk errors are not errors of the source
             received += len(data)
             now = time.monotonic()
             if now - start > DEADLINE_S:
@@ -212,11 +212,11 @@ def _get(url: str, target: _Counted) -> None:
 
 
 def _part(response: requests.Response) -> bytes:
-    """Return the data that have arrived, at least one byte; empty at the end."""
+    """Return at least one byte of the data that have arrived, or no bytes at the end."""
     try:
         data: bytes = response.raw.read1(_CHUNK, decode_content=True)
         return data
-    except Exception as error:  # urllib3 raises many types of exceptions, and none of them concerns the other sources
+    except Exception as error:  # urllib3 raises many types of exceptions, none of which affects the other sources
         raise _FailedError(_cause(error), retry=True) from None
 
 

@@ -230,7 +230,8 @@ def _write(folder: Path, number: int, split: Any, role: Any, name: str, array: N
 
 def _read(folder: Path, stored: StoredArray, large: bool) -> NDArray[Any]:
     path = folder / stored.file
-    if not 0 <= path.stat().st_size - stored.bytes <= MAX_HEADER_BYTES:  # check it first: loading allocates the array
+    # Check the size before loading, which allocates the array.
+    if not 0 <= path.stat().st_size - stored.bytes <= MAX_HEADER_BYTES:
         raise ValueError(f"{stored.file} has {path.stat().st_size} bytes for an array of {stored.bytes} bytes")
     array: Any = StoredRows(path) if large and stored.role == "inputs" else np.load(path, allow_pickle=False)
     if (array.shape, array.dtype.str) != (stored.shape, stored.dtype):

@@ -193,7 +193,7 @@ def _prepared(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
 def load_and_prepare(
     task: Task, dataset: Dataset, dataset_options: Mapping[str, Any], task_options: Mapping[str, Any]
 ) -> tuple[RawData, PreparedData]:
-    """Return the raw and the prepared data, which are validated and described, without the cache."""
+    """Validate and return the raw and the prepared data, with their descriptions, without using the cache."""
     from harness.data.prepared import check, dataset_digest
     from harness.data.protect import read_only_raw, writable
     from harness.data.raw import check_raw
@@ -213,7 +213,10 @@ def load_and_prepare(
 
 
 def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:
-    """Let the task prepare the data. Raises `harness.PluginError`, which names the task, for a mistake in the task."""
+    """Let the task prepare the data.
+
+    Raises `harness.PluginError`, which names the task, if the task's code is wrong.
+    """
     try:
         data = task.prepare(raw, msgspec.convert(options, task.Options))
     except (HarnessError, MemoryError):

@@ -71,10 +71,11 @@ class RooflineKernels:
     The core calls the kernels repeatedly and measures the elapsed time. A call may return before the device has
     finished.
 
-    A GPU with a power limit computes faster with constants than with numbers that vary. The inputs of both kernels are
-    therefore standard normal, and the same for every backend: ``standard_normal(shape, numpy.float32)`` of
-    ``numpy.random.default_rng(0)``, called once for each matrix, and converted to the dtype of the precision. A kernel
-    must not use its output as its next input, because the numbers would overflow or vanish.
+    A GPU that reaches its power limit computes faster with constants than with random numbers. The inputs of both
+    kernels are therefore drawn from a standard normal distribution and are the same for every backend:
+    ``standard_normal(shape, numpy.float32)`` of ``numpy.random.default_rng(0)``, called once for each matrix, and
+    converted to the dtype of the precision. A kernel must not use its output as its next input, because the numbers
+    would overflow or vanish.
     """
 
     matrix: Callable[[int], Callable[[], Any]]

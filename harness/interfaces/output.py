@@ -15,9 +15,9 @@ class Metric:
     Notes
     -----
     A metric's function is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`. It returns a
-    float within `bounds`, or None if the metric is undefined; any other value fails the run. The primary metric of a
-    task must be defined for the test split. The arrays are read-only.
-    Their shapes and dtypes depend on the objective:
+    float within `bounds`, or None if the metric is undefined; any other value makes the run fail. The primary metric of
+    a task must be defined for the test split. The arrays are read-only. Their shapes and dtypes depend on the
+    objective:
 
     - ``classification``: int64 class indices ``[N]`` and float32 logits ``[N, C]``.
     - ``regression``: float64 targets and predictions, both ``[N, T]``, in the unit of the target.

@@ -59,9 +59,9 @@ def gpu_processes() -> GpuProcesses:
 class NvmlDevice:
     """The GPU that a framework uses as CUDA device `index`.
 
-    `uuid` is the UUID that the framework reports, if it does. `before` contains the processes that computed on the GPUs
+    `uuid` is the UUID that the framework reports, if any. `before` contains the processes that computed on the GPUs
     before the framework created its CUDA context; without it, the current ones are used. Raises `OSError` if the
-    library, the driver or the device is missing, or if it is unknown which GPU the device is.
+    library, the driver or the device is missing, or if the GPU of the device cannot be determined.
     """
 
     def __init__(self, index: int, uuid: str = "", before: GpuProcesses | None = None) -> None:
@@ -71,7 +71,7 @@ class NvmlDevice:
         self._handle = device.handle
         self._before = (gpu_processes() if before is None else before).get(device.uuid, frozenset())
         self._own: frozenset[int] = frozenset()
-        """IDs of the processes one of which is this process."""
+        """IDs of the processes that may be this process."""
 
     def energy_j(self) -> float | None:
         """Return the energy in joules since the driver was loaded (Volta and later GPUs)."""
@@ -88,11 +88,11 @@ class NvmlDevice:
         return sum(known) if known else None
 
     def use(self) -> GpuUse:
-        """Return the memory used by this process and the number of other processes.
+        """Return the GPU memory used by this process and the number of other processes on the GPU.
 
-        In a container, the driver may report the process IDs of the host, which this process cannot know. It is then
-        one of the processes that have appeared since its CUDA context was created. If several have appeared by the
-        first call, its memory is unknown until the others have ended, but the number of others is exact.
+        In a container, the driver may report the process IDs of the host, which this process cannot know. This process
+        is then one of the processes that have appeared since its CUDA context was created. If several have appeared by
+        the first call, its memory is unknown until the others have ended, but the number of others is exact.
         """
         now = _processes(self._nvml, self._handle)
         new = now.keys() - self._before
@@ -124,7 +124,7 @@ def _library() -> Any:
 def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
     """Return the memory in bytes of each process that computes on a device, by process ID, or None if unknown.
 
-    Drivers report a size that they do not know as not available or as zero.
+    Drivers report an unknown size as not available or as zero.
     """
     listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle)
     if listed is None:  # drivers older than R510

@@ -57,7 +57,8 @@ def median_interval(values: Array) -> tuple[float, float] | None:
     k-th largest of n values. They enclose the median with probability 1 - 2 P(X < k), where X ~ binomial(n, 1/2)
     (Conover 1999, Practical Nonparametric Statistics, section 3.2).
 
-    Windows of one run are not independent, so for them, the interval is only a measure of spread: the within-run range.
+    The windows of one run are not independent. For windows, the interval is therefore only a measure of spread, which
+    is called the within-run range.
     """
     n = len(values)
     if n < 6:

@@ -229,7 +229,7 @@ OPTIONS: dict[str, Option] = {each.name: each.metadata["option"] for each in dat
 
 
 def _checked(option: Option, value: Any) -> str | int | bool:
-    """Return a value as the option's kind. Paths are converted to str, and integers of other libraries to int."""
+    """Convert a value to the type of the option. Paths are converted to str, and integers of other libraries to int."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if option.kind is int and not isinstance(value, bool) and hasattr(value, "__index__"):

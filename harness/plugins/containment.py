@@ -1,4 +1,6 @@
-"""Undo what a plugin's code does to the whole process: ending it, changing its directory, or closing its streams."""
+"""Undo changes that a plugin's code makes to the whole process, such as ending it, changing the current directory or
+closing the standard streams.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,19 @@ from harness.errors import PluginError
 from harness.records.printing import note
 
 THREAD = "harness-plugin"
-"""Beginning of the names of the threads that run only plugins' code."""
+"""Prefix of the names of the threads that run only code of plugins."""
 _exit = os._exit
 _whole_process = False
 
 
 class EndedProcessError(PluginError):
-    """Error raised where a plugin's code would have ended the process with `os._exit`."""
+    """Error that is raised instead of ending the process when a plugin's code calls `os._exit`."""
 
 
 def refuse_exit(*, whole_process: bool = False) -> None:
     """Let `os._exit` raise `EndedProcessError` in the threads of plugins, or in all threads if `whole_process` is true.
 
-    Forked processes can still end with it.
+    Forked processes can still call it.
     """
     global _whole_process
     _whole_process = _whole_process or whole_process
@@ -44,14 +46,14 @@ def refuse_exit(*, whole_process: bool = False) -> None:
 
 
 def end_process(status: int) -> NoReturn:
-    """End the process with `os._exit`, even if it is refused to plugins."""
+    """End the process with `os._exit`, even if plugins are not allowed to call it."""
     _exit(status)
 
 
 class Surroundings:
     """The current directory and the standard streams of this process, to which `restore` returns.
 
-    They belong to all threads, so code in several threads shares one object.
+    They are shared by all threads, so code in several threads uses the same object.
     """
 
     def __init__(self) -> None:
@@ -68,7 +70,7 @@ class Surroundings:
             self._expected[1] = self._streams[2]
 
     def restore(self) -> list[str]:
-        """Restore everything, and return the changes that were undone, apart from `redirect_stdout`."""
+        """Restore the directory and the streams, except for `redirect_stdout`, and return the undone changes."""
         with self._restoring:
             changes = []
             for fd, copy in self._streams.items():
@@ -88,9 +90,10 @@ class Surroundings:
 
 @contextmanager
 def contained() -> Iterator[list[str]]:
-    """Run a plugin's code with its output on stderr, also that of libraries in C, and then restore the surroundings.
+    """Run a plugin's code with its output redirected to stderr, and restore the process's directory and streams.
 
-    Yields a list, to which the changes that were undone are added at the end.
+    The output of C libraries is also redirected. The context yields a list, to which the changes that were undone are
+    added at the end.
     """
     changes: list[str] = []
     with contextlib.closing(Surroundings()) as surroundings:
@@ -104,7 +107,7 @@ def contained() -> Iterator[list[str]]:
 def _opened(stack: contextlib.ExitStack, path: str) -> int | None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # the directory was removed, or must not be read
+    except OSError:  # the directory was removed or is not accessible
         return None
     stack.callback(os.close, fd)
     return fd

@@ -14,7 +14,7 @@ from harness.plugins.requirements import DISTRIBUTION, install_command
 from harness.records import PluginRef
 
 FORMER = "harness"
-"""Name under which records of older versions list the distribution `DISTRIBUTION`."""
+"""Former name of the distribution `DISTRIBUTION`, which is used in older records."""
 _NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
 """Name of a distribution (PEP 508)."""
 _ABSTRACT = re.compile(r"Can't instantiate abstract class (?P<name>\w+) .*abstract (?P<methods>methods? .+)")
@@ -55,7 +55,7 @@ def _how_to_load(ref: PluginRef) -> str:
         return f"pass --plugin {ref.value}, or list it in HARNESS_PLUGINS"
     if ref.distribution in (DISTRIBUTION, FORMER):
         return f"remove it from HARNESS_DISABLE_PLUGINS, or install it again: {install_command(DISTRIBUTION)}"
-    if not _NAME.fullmatch(ref.distribution):  # the record may come from someone else
+    if not _NAME.fullmatch(ref.distribution):  # records may come from untrusted sources
         return f"install the distribution that contains {ref.value!r}"
     named = f", and pass --plugin {ref.value}" if ref.name == ref.value else ""
     return f"run: {install_command(ref.distribution)}{named}"

@@ -33,7 +33,7 @@ def install_command(requirement: str) -> str:
     """Return the command that installs a requirement, such as ``ml-harness[torch]``.
 
     If the distribution is already installed from a local folder or file, or from a repository, the command installs it
-    from there (PEP 610), because an index may not have it. A text with blanks is a command, which is returned
+    from there (PEP 610), because an index may not have it. A text that contains spaces is a command, which is returned
     unchanged.
     """
     parts = re.fullmatch(r"([\w.-]+)(\[[\w., -]+\])?", requirement)

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 MAX_ARRAYS = 10_000
 """Maximum number of arrays in a file."""
 EXPANSION, LEAST_LIMIT_BYTES = 20, 64 * 2**20
-"""Maximum ratio of the size of the arrays to the size of their file, and size that is always accepted, in bytes.
-harness does not compress arrays, and compressed floating-point numbers rarely exceed a ratio of 5."""
+"""Maximum ratio of the size of the arrays to the size of their file, and the total size in bytes that is accepted for
+any ratio. harness does not compress arrays, and compressed floating-point numbers rarely exceed a ratio of 5.
+"""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -93,7 +94,7 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
 
 
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Return the content of a compressed member, which is at most as long as declared."""
+    """Return the content of a compressed member, and stop reading at the declared length."""
     with archive.open(member) as source:
         content = source.read(member.file_size)
         if len(content) < member.file_size or source.read(1):
@@ -115,8 +116,9 @@ def _array(content: bytes) -> NDArray[Any]:
     if min(shape, default=0) < 0:
         raise ValueError(f"an array has the shape {shape}")
     if not dtype.itemsize and all(shape):
-        raise ValueError("an array has elements without a size")
-    # The array refers to the content and allocates nothing, so a header that declares more than there is raises.
+        raise ValueError("an array has elements of size zero")
+    # The array refers to the content and allocates no memory, so a header that declares more data than there is raises
+    # an error.
     return np.ndarray(shape, dtype, content, start, order="F" if by_columns else "C")
 
 

@@ -26,7 +26,7 @@ class Fetching(Struct, frozen=True, kw_only=True, tag="fetching"):
 
 
 class DataPrepared(Struct, frozen=True, kw_only=True, tag="data"):
-    """The end of data preparation, before the model is built."""
+    """Event at the end of data preparation, before the model is built."""
 
     dataset: str
     examples: dict[str, int]

@@ -26,9 +26,9 @@ that contain it."""
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file next to `path`. When the block ends, flush it to disk and move it to `path`.
 
-    If the block raises an exception, `path` is left unchanged. Only regular files are replaced: a link could have been
-    planted in a directory from another person, so that its target is overwritten. Raises `OSError`, also for links,
-    pipes, devices and directories.
+    If the block raises an exception, `path` is left unchanged. Only regular files are replaced, because a link in a
+    directory from an untrusted source could lead to another file, which would be overwritten. Raises `OSError` for
+    links, pipes, devices and directories, and if writing fails.
     """
     _check_replaceable(path)
     scratch = _sibling(path)
@@ -58,14 +58,17 @@ def _check_replaceable(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory within a run or a results directory, unless it exists. Raises `OSError`, also for a link."""
+    """Create a directory within a run or a results directory, unless it exists.
+
+    Raises `OSError` for a link, or if the directory cannot be created.
+    """
     path.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
         raise OSError(errno.ELOOP, "this is a symbolic link, which is not followed", str(path))
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file that must not exist, such as one in a new directory. Raises `OSError`."""
+    """Write a file that must not exist yet, such as one in a new directory. Raises `OSError`."""
     with path.open("xb") as file:
         file.write(content)
 

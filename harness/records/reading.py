@@ -86,7 +86,10 @@ def decode(data: bytes, kind: type[T], path: Path) -> T:
 
 
 def is_stored(path: Path) -> bool:
-    """Return whether a file exists in a results directory. A link counts, so that opening it raises an error."""
+    """Return whether a file exists in a results directory.
+
+    A link is treated as an existing file, so that opening it raises an error.
+    """
     try:
         path.lstat()
     except (OSError, ValueError):

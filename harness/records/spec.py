@@ -51,7 +51,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     momentum: float = 0.0
     """Momentum of ``sgd``."""
     nesterov: bool = False
-    """True for Nesterov momentum in ``sgd``."""
+    """If True, ``sgd`` uses Nesterov momentum."""
     beta1: float = 0.9
     """Decay rate of the first moment estimate in ``adam`` and ``adamw``."""
     beta2: float = 0.999

@@ -126,7 +126,7 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
 
 
 def _plausible(record: RunRecord) -> RunRecord:
-    """Return a record whose values a run can have. Raises ValueError for any other record."""
+    """Return the record if a run can have its values. Raises ValueError otherwise."""
     reason = problem(record)
     if reason:
         raise ValueError(reason)
@@ -161,7 +161,7 @@ class Store:
         self.path = path
 
     def prepare(self) -> None:
-        """Create the directory, and remove what runs that were killed have left in it.
+        """Create the directory, and remove incomplete runs of plans that were killed.
 
         Raises `harness.RecordError` if it cannot be created or is not writable.
         """
@@ -193,7 +193,7 @@ class Store:
         """Assign the repeat number and run ID, write the record, and rename the directory.
 
         A results directory that was removed while the run was in progress is created again. If the record cannot be
-        written, the run is saved elsewhere, and `harness.RecordError` is raised, which names this place.
+        written, the run is saved elsewhere, and the `harness.RecordError` that is raised names this place.
         """
         try:
             return self._commit(scratch, record)
@@ -221,7 +221,7 @@ class Store:
                 try:
                     write_json(scratch / RECORD, named)
                 except RecordError:
-                    (scratch / scratches.RESERVE).unlink(missing_ok=True)  # if the disk is full, this makes space
+                    (scratch / scratches.RESERVE).unlink(missing_ok=True)  # makes space if the disk is full
                     write_json(scratch / RECORD, named)
                 try:
                     (scratch / scratches.RESERVE).unlink(missing_ok=True)
@@ -238,7 +238,7 @@ class Store:
     def load(self) -> Loaded:
         """Return all readable runs, each once.
 
-        Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise.
+        Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise an exception.
 
         Raises `harness.RecordError` if the results directory itself cannot be read.
         """
@@ -250,13 +250,13 @@ class Store:
                 try:
                     run = StoredRun(path, read_record(path / RECORD))
                 except RecordError as error:
-                    # A symbolic link whose target is missing is not an absent record.
+                    # A symbolic link whose target is missing must be reported, unlike a missing record.
                     if not isinstance(error.__cause__, _NO_RECORD) or (path / RECORD).is_symlink():
                         problems.append(str(error))
                     continue
                 other = first.setdefault((run.record.run_id, run.record.started_at), run)
                 if other is not run and other.record == run.record:
-                    problems.append(f"{path}: a copy of the run in {other.path}, which counts once; remove the copy")
+                    problems.append(f"{path}: a copy of the run in {other.path}, which is ignored; remove the copy")
                 else:
                     runs.append(run)
             runs.sort(key=lambda run: (run.record.started_at, run.record.run_id))
@@ -312,7 +312,7 @@ def no_collection() -> Iterator[None]:
 
 
 def _is_candidate(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry may be a run. A link is a candidate if it leads to a record, so that it is reported."""
+    """Return True if an entry may be a run. This includes links that lead to a record, so that they are reported."""
     return entry.is_dir() and (not entry.is_symlink() or Path(entry.path, RECORD).exists())
 
 

@@ -20,7 +20,7 @@ def build_optimizer(
     """Build the optimizer for `recipe`, with weight decay for `decayed` only.
 
     Fused implementations compute the same update in a single pass. `scaled` is True if the optimizer is used with a
-    `torch.amp.GradScaler`. No optimizer then waits for the GPU to learn whether a gradient overflowed.
+    `torch.amp.GradScaler`. In that case, no optimizer waits for the GPU to determine whether a gradient overflowed.
     """
     groups: list[dict[str, Any]] = [
         {"params": list(decayed), "weight_decay": recipe.weight_decay},

@@ -75,7 +75,7 @@ def test_process_that_does_not_end_after_its_result_is_ended(runs: Runs, monkeyp
     assert isinstance(record.outcome, Success)
     assert record.wall_s < 30
     log = (runs.results / record.run_id / LOG).read_text()
-    assert "harness: the process was ended because it had not ended 1 s after its result" in log
+    assert "harness: the process was terminated because it had not exited 1 s after sending its result" in log
 
 
 def test_long_log_keeps_its_head_and_tail(runs: Runs) -> None:

@@ -1,7 +1,8 @@
 """Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``.
 
-A bound is checked for every setting that has runs. It holds if the whole confidence interval for the change is not
-beyond it. A bound that cannot be checked does not hold; `GateResult.excusable` states which reasons may be excused.
+A bound is checked for every setting that has runs. It is violated if the whole confidence interval for the change is
+beyond it. A bound that cannot be checked also makes the comparison fail, unless `GateResult.excusable` is true and the
+user allows missing results.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class GateResult(Struct, frozen=True, kw_only=True):
     """Name of the setting, or an empty string if the result applies to the whole comparison."""
     state: Literal["holds", "broken", "not checked"]
     reason: str = ""
-    """Change and interval of a broken bound, or the reason why the bound could not be checked."""
+    """Change and confidence interval if the bound is violated, or the reason why it could not be checked."""
     excusable: bool = False
     """True if the bound could not be checked because data are missing, which ``--allow-missing`` excuses."""
 
@@ -101,7 +102,7 @@ def check(
 def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[GateResult]:
     """Return the results for which the comparison fails.
 
-    These are all results except ``holds`` and, with `allow_missing`, those that are excusable, provided that the same
+    These are all results whose state is not ``holds``. With `allow_missing`, excusable results are left out if the same
     bound was checked for at least one other setting.
     """
     checked = {result.gate.text for result in results if result.state != "not checked"}
@@ -115,8 +116,9 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
 def bound_on(gate: Gate, comparison: Comparison) -> float | None:
     """Return the bound in the unit of the comparison's change.
 
-    The mean of the base, which is considered to be exact, converts between relative and absolute bounds. Return None if
-    this is not possible because the mean is zero or, for a metric that is compared as a ratio, not positive.
+    Relative and absolute bounds are converted into each other with the mean of the base, which is treated as exact.
+    Return None if this is not possible because the mean is zero or, for a metric that is compared as a ratio, not
+    positive.
     """
     if gate.relative == comparison.relative:
         return gate.bound
@@ -141,7 +143,8 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared) -> GateResult:
     bound = bound_on(gate, comparison)
     if bound is None:
         kind = "relative" if gate.relative else "absolute"
-        return result("not checked", f"the mean of the base is {comparison.base:.4g}, so the {kind} bound has no value")
+        reason = f"the mean of the base is {comparison.base:.4g}, so the {kind} bound cannot be computed"
+        return result("not checked", reason)
     if comparison.relative and bound <= -1:
         return result("not checked", f"a decrease by {-bound:.0%} is not possible, so the bound cannot be violated")
     if _is_beyond_limit(comparison, bound, matched):
@@ -164,7 +167,7 @@ def described(comparison: Comparison, bound: float) -> str:
 
 
 def shown(value: float | None, relative: bool) -> str:
-    """Return a change as text, with its sign; a dash if it is missing."""
+    """Return a change as text with its sign, or a dash if it is missing."""
     if value is None:
         return "–"
     return f"{100 * value:+.2f}%" if relative else f"{value:+.4g}"
@@ -201,14 +204,14 @@ def _other_data(matched: Match) -> str:
 
 
 def _without_ratio(comparison: Comparison, matched: Match) -> str:
-    """Return a message if a value of a metric that is compared as a ratio is not positive, and was thus left out."""
+    """Return a message if values of a metric that is compared as a ratio are not positive, and were excluded."""
     if not comparison.relative:
         return ""
     found, parts = BY_NAME[comparison.metric], []
     for side, runs in (("BASE", matched.base), ("NEW", matched.new)):
         values = [value for run in runs if (value := found.value(run.record)) is not None]
         without = sum(value <= 0 for value in values)
-        if without and (side == "NEW" or without < len(values)):  # `bound_on` explains a base of zero
+        if without and (side == "NEW" or without < len(values)):  # `bound_on` reports a base of zero
             parts.append(f"{comparison.metric} is not positive in {without} of {len(runs)} runs of {side}")
     return " and ".join(parts)
 
@@ -223,7 +226,7 @@ def _is_beyond_limit(comparison: Comparison, bound: float, matched: Match) -> bo
 
 
 def _unknown(metric: str, matches: Sequence[Match]) -> str:
-    """Return an error message if no run can have the metric; empty otherwise."""
+    """Return an error message if no run can have the metric, or an empty string otherwise."""
     runs: list[StoredRun] = [run for matched in matches for run in (*matched.base, *matched.new)]
     names = {metric.name for metric in METRICS}.union(*(success(run.record).scores.test for run in runs))
     return "" if metric in names else str(UnknownNameError("metric", metric, names))

@@ -122,7 +122,10 @@ def _effect(
 
 
 def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str, bool]:
-    """Compare the logarithms of a cost over runs. Returns the effect, the evidence, and whether the order is sound."""
+    """Compare the logarithms of a cost over runs.
+
+    Return the effect, the evidence, and True if the runs were interleaved.
+    """
     base, new = (
         [(run, math.log(value)) for run in side if (value := metric.value(run.record) or 0.0) > 0]
         for side in (matched.base, matched.new)
@@ -205,8 +208,11 @@ _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any, flo
         lambda base, new, confidence: of_pairs(new - base, confidence),
     ),
 }
-"""Metric -> two functions. The first computes each example's term from targets and outputs. The second computes the
-change and its interval from the terms of both models."""
+"""Metric -> two functions.
+
+The first computes a value for each example from targets and outputs. The second computes the change and its interval
+from the values of both models.
+"""
 
 
 def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | None, int, int], float]:
@@ -290,7 +296,7 @@ def compare_all(
             costs = {metric.name for metric in METRICS if metric.compared != "never"}
             if name in costs.union(*(success(m.base[0].record).scores.test for m in matches)):
                 raise UsageError(
-                    f"the runs cannot be compared by {name}, because those of BASE or NEW have no value of it"
+                    f"the runs cannot be compared by {name}, because the runs of BASE or NEW have no value for it"
                 )
             raise UnknownNameError("metric", name, names)
     defaults = [metric.name for metric in METRICS if metric.compared == "by default"]

@@ -10,7 +10,7 @@ from harness.records.store import StoredRun
 Pair = tuple[StoredRun, StoredRun]
 """A run of the base and a run of the new side."""
 _Turn = tuple[str, bool, StoredRun]
-"""Start time, True for a run of the new side, and the run."""
+"""Start time of the run, True if it belongs to the new side, and the run."""
 
 
 def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
@@ -33,7 +33,7 @@ def _balanced(ordered: Sequence[_Turn]) -> list[Pair]:
     times = [{started for started, is_new, _ in ordered if is_new == side} for side in (False, True)]
     unclear = times[0] & times[1]
     chosen: list[Pair] = []
-    index = surplus = 0  # number of pairs that the base started, minus those that the new side started
+    index = surplus = 0  # number of pairs in which the base ran first, minus the number in which the new side ran first
     while index + 1 < len(ordered):
         (started, first_is_new, first), (next_started, second_is_new, second) = ordered[index : index + 2]
         step = -1 if first_is_new else 1

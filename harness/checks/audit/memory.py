@@ -26,7 +26,7 @@ def _memory(subject: Subject) -> Result:
         if min(given, default=0) < 0 or (allocated is not None and reserved is not None and allocated > reserved):
             problems.append(f"the device's peaks are {memory.device}")
         if subject.spec.device == "cpu":
-            problems.append("the run used no device, but has memory of one")
+            problems.append("the run used no accelerator, but the record contains accelerator memory")
     return Result(problems, f"host peak {memory.host_peak_bytes / 2**20:.1f} MiB in {len(peaks)} phases")
 
 

@@ -60,7 +60,8 @@ def _samples_digest(record: RunRecord) -> str:
 
 
 def _repeat_problem(record: RunRecord, other: RunRecord) -> str:
-    """Return a description of how the starting points of two repeats differ, or that one repeat is a copy of the other.
+    """Return a description of the differences between the starting points of two repeats, or a statement that one
+    repeat is a copy of the other.
 
     The description is empty if there is no problem.
     """

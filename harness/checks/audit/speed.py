@@ -95,7 +95,7 @@ def _flops(subject: Subject) -> Result:
 
 
 def _protocol(subject: Subject) -> Result:
-    """Check that the measurement stopped when the protocol required it, and that windows are as long as it requires."""
+    """Check that the measurement stopped as the protocol requires, and that the windows have the required length."""
     from harness.measure.steady import is_enough
 
     if subject.migrated_from == 1:
@@ -159,9 +159,9 @@ def _flags(subject: Subject) -> Result:
 
 
 def _figures(flag: tuple[str, str, str]) -> list[str]:
-    """Return a flag with only the measured percentages of its detail, because the words differ between versions."""
+    """Return a flag with only the measured percentages, because the wording of the details differs between versions."""
     metric, kind, detail = flag
-    measured = re.sub(r"95% (confidence )?interval", "range", detail)  # as older versions called the range
+    measured = re.sub(r"95% (confidence )?interval", "range", detail)  # the name of the range in older versions
     return [metric, kind, *re.findall(r"[-+±]?\d[\d.]*%", measured)]
 
 

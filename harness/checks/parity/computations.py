@@ -32,7 +32,7 @@ EXAMPLES = 8
 LARGE = 5_000_000
 """Number of scalars above which a model is trained for no more steps than the loss curve has."""
 CLIPPED_STEPS = 20
-"""Number of training steps with a clipping norm that binds in about half of them."""
+"""Number of training steps with a clipping norm that is exceeded in about half of them."""
 
 
 class Computations:
@@ -95,8 +95,8 @@ class Computations:
     ) -> list[Mapping[str, Array]]:
         """Train from `initial` with the recipe's schedule, as if the whole training had `steps` steps.
 
-        The steps are predicted with `probe` unless it is the same session, as for the reference. Return the trained
-        weights, if there were any steps.
+        The steps are predicted with `probe` unless it is the same session, as for the reference. Return a list with the
+        trained weights, which is empty for the reference.
         """
         import numpy as np
 
@@ -145,10 +145,10 @@ class Computations:
         return self._steps if self._steps < STEPS or scalars > LARGE else LONG_STEPS
 
     def train_clipped(self, probe: Session, arrays: dict[str, Array]) -> None:
-        """Train a few steps with a clipping norm that binds in about half of them, if the recipe has one at all.
+        """If the recipe clips gradients, train a few steps with a clipping norm that is exceeded in about half of them.
 
-        Adam's steps are the same at any constant scale of the gradients, so a wrong norm that always binds has hardly
-        any effect.
+        Adam's steps are the same at any constant scale of the gradients, so a wrong norm that is always exceeded has
+        hardly any effect.
         """
         import itertools
 
@@ -172,7 +172,9 @@ class Computations:
             self._add(arrays, "clip", replay, CLIPPED_STEPS)
 
     def late(self, trained: Session, probe: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute predictions, gradients and a step at late weights, in sessions with a history."""
+        """Compute predictions, gradients and a step at weights from late in training, in sessions that have already
+        been trained.
+        """
         import itertools
 
         import numpy as np
@@ -191,7 +193,9 @@ class Computations:
         return arrays | {f"statistics/{name}": after[name] for name in names}
 
     def dropout(self, probe: Session) -> dict[str, Array]:
-        """Predict with dropout, which must have no effect, and compute the statistics of its masks in training."""
+        """Predict with a dropout rate above zero, which must have no effect, and compute the statistics of the dropout
+        masks in training.
+        """
         from harness.checks.parity.masks import RATE, mask_statistics, step_losses
 
         prepared, wanted = self._prepared, self._spec.recipe.dropout

@@ -36,8 +36,8 @@ class Change(NamedTuple):
 class ReferenceOptimizer:
     """An optimizer that predicts the change of the weights in each step.
 
-    It keeps its own state, but takes the weights before each step from the caller. Errors therefore do not accumulate
-    from step to step, except in the state.
+    It stores its own moments, but receives the weights before each step from the caller. Errors therefore do not
+    accumulate from step to step, except in the state.
     """
 
     def __init__(self, recipe: Recipe, decayed: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""Replay of training steps: every step of a session is predicted from its weights before the step.
+"""Replay training steps: predict every step of a session from its weights before the step.
 
 Two sessions of one backend are used. The first is trained with `Session.train_step` alone, as in a run. Before each of
 its steps, the second receives the first's weights and computes the gradients there. `ReferenceOptimizer` turns them
@@ -23,7 +23,7 @@ from harness.records import Precision, Recipe
 Array = NDArray[Any]
 
 _ROUNDOFF: dict[Precision, float] = {"fp64": 2.0**-53}
-"""Unit roundoff of the weights if it is not that of float32."""
+"""Unit roundoff of the weights in precisions other than float32."""
 _STORED = 4.0
 """Allowed rounding errors of a stored weight, in units of the roundoff: a step is a few additions in place."""
 _NOISE = 2.0
@@ -56,7 +56,7 @@ class Replay:
         self._optimizer = ReferenceOptimizer(recipe, decayed)
         trained.set_weights(start)
         self.weights = _copied(trained.get_weights())
-        """The weights after the last step that was predicted."""
+        """The weights after the last predicted step."""
         self._sample = Sample({name: self.weights[name] for name in self._trainable})
         self._noise: dict[str, float] = {}
         self._rows: list[dict[str, Any]] = []
@@ -64,7 +64,7 @@ class Replay:
         self._lost = False
 
     def step(self, batch: Batch, rate: float) -> float:
-        """Train one step and return its loss. After weights or gradients that are not finite, nothing is predicted."""
+        """Train one step and return its loss. If weights or gradients are not finite, later steps are not predicted."""
         loss = float(np.array(self._trained.fetch(self._trained.train_step(batch, rate))))
         if not self._lost:
             self._predict(batch, rate, loss)
@@ -105,7 +105,7 @@ class Replay:
         return all(np.array_equal(self.weights[name], after[name]) for name in self._trainable)
 
     def arrays(self) -> dict[str, Array]:
-        """Return what was measured, for S predicted steps and P trainable parameters.
+        """Return the measurements for S predicted steps and P trainable parameters.
 
         - ``loss``, ``[S, 2]``: the loss that the trained session returned, and the one at its weights,
         - ``size``, ``actual`` and ``error``, ``[S, P]``: 2-norms of the predicted change of a parameter, the actual

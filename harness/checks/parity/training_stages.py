@@ -21,9 +21,12 @@ from harness.checks.parity.verdict import Stage
 Array = NDArray[Any]
 
 EXCLUDED = 0.1
-"""Fraction of the elements that may be excluded in the stage ``optimizer``; with more, the check is partial."""
+"""Largest fraction of elements that may be excluded in the stage ``optimizer``.
+
+If more are excluded, the check is partial.
+"""
 _RESOLVED = 0.1
-"""Largest rounding error of a parameter, relative to its change, at which a step counts as compared."""
+"""Largest rounding error of a parameter, relative to its change, for which a step is considered to be compared."""
 SEGMENTS = {"curve": "the loss curve", "long": "the long training", "clip": "the training with another clipping norm"}
 
 

@@ -227,7 +227,7 @@ def _by_name(
 
 
 def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
-    """Return warnings about features that number the rows or determine the target."""
+    """Return warnings about features that contain row numbers or determine the target."""
     import numpy as np
 
     from harness.data.user_files.leaks import giveaways, label_giveaways, row_numbers
@@ -240,7 +240,7 @@ def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
 
 
 def _copies(examples: Examples, rows: Sequence[int]) -> NDArray[np.int64] | None:
-    """Return a number for each row that is equal for copies of one example, int64 ``[N]``, or None without copies."""
+    """Return an identifier of the content of each row, int64 ``[N]``, or None if no two rows are equal."""
     import numpy as np
 
     contents = examples.contents()

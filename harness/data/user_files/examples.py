@@ -71,11 +71,11 @@ class Examples:
     """Table with the rows, or None for a folder of class folders."""
 
     def contents(self) -> list[Hashable] | None:
-        """Return a value for each row that is equal for copies of one example. None if repeated rows are not copies.
+        """Return an identifier of the content of each row, or None if rows with the same content are not copies.
 
         Texts are compared without letter case and with single blanks, files by their bytes, and tables by all features.
-        If at least half of the rows of a table repeat others, its features have few distinct values, so that equal rows
-        are different examples.
+        If at least half of the rows of a table are equal to others, its features have few distinct values, and equal
+        rows are regarded as different examples.
         """
         if self.texts:
             return [" ".join(unicodedata.normalize("NFC", text).casefold().split()) for text in self.texts]
@@ -226,7 +226,7 @@ def _from_table(
     problems: Problems,
     listed_in: Path | None = None,
 ) -> Examples:
-    """Return the rows of a table. `listed_in` is the folder whose files a metadata table is expected to list."""
+    """Return the rows of a table. `listed_in` is the folder whose files the metadata table should list."""
     columns = Columns(table)
     assigned = {
         name: columns.assign(getattr(options, name, None))
@@ -345,7 +345,7 @@ def resolved(folder: Path, name: str) -> Path:
     forms = [form for text in (name, name.replace("\\", "/")) for form in (text, *_normal_forms(text))]
     try:
         return next((folder / form for form in forms if (folder / form).exists()), plain)
-    except (OSError, ValueError):  # not a valid name; reported when the file is read
+    except (OSError, ValueError):  # The name is not valid; this is reported when the file is read.
         return plain
 
 

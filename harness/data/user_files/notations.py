@@ -1,4 +1,4 @@
-"""Numbers in tables, and the notations in which they are written: separators, signs and units."""
+"""Parsing of numbers in tables, which may be written with different separators, signs and units."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ SHAPE = re.compile(
     rf"[{CURRENCIES}])?(?P<trail>[{MINUS}])?\s*(?P<close>\))?"
 )
 LONGEST = 40
-"""Length from which a text is not examined as a number."""
+"""Minimum length of a text that is never parsed as a number."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Notation:
     def number(self, cell: Any) -> float | None:
         """Return the cell as a number, NaN if it is missing, or None if it is not a number."""
         if isinstance(cell, str):
-            if self.is_standard and "_" not in cell:  # most numbers, without further analysis
+            if self.is_standard and "_" not in cell:  # fast path for most numbers
                 try:
                     return float(cell)
                 except ValueError:
@@ -197,7 +197,7 @@ class Finding:
     odd: int
     """Number of these cells that are not plain numbers."""
     example: str
-    """The first of these cells."""
+    """First of these cells."""
     notation: Notation | None = None
     """The notation in which the cells are read, or None if the column is refused."""
     what: str = ""
@@ -209,8 +209,8 @@ class Finding:
 def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
     """Return the notation of the numbers in a column, or None if no text in it is a number in another notation.
 
-    Numbers with the same unit or currency, and negative numbers with another sign, have one meaning. Separators of
-    decimals and thousands are never guessed.
+    A column in which all numbers have the same unit or currency, or in which negative numbers are marked in another
+    way, is unambiguous. Decimal and thousands separators are never guessed.
     """
     texts = Counter(cell.strip() for cell in cells if isinstance(cell, str))
     plain = {}
@@ -245,7 +245,7 @@ def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
     read = replace(notation, affix=unit, signs=any(is_negative(shape) for shape in shapes.values()))
     if all(read.number(text) is not None for text in shapes):
         return replace(found, notation=read, what=f"{unit!r}" if unit else "another sign of negative numbers")
-    what = "separators of decimals or thousands"
+    what = "decimal or thousands separators"
     return replace(found, what=what, options=_readings(cores, shapes[example]["core"]))
 
 
@@ -284,5 +284,5 @@ def with_missing(words: Iterable[str], decimal: str, thousands: str) -> Notation
 
 
 def words_for_missing(cells: Iterable[Any], missing: frozenset[str]) -> Mapping[str, int]:
-    """Return how often each word for a missing value occurs."""
+    """Return the number of occurrences of each word for a missing value."""
     return Counter(cell.strip() for cell in cells if isinstance(cell, str) and cell.strip() and _word(cell) in missing)

@@ -24,20 +24,21 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     split."""
     time_column: str | None = None
     """Column with the date, time or number by which the rows are ordered. The last rows form the test split, the rows
-    before them the validation split; rows with the same time stay together. Excludes a split or group column."""
+    before them the validation split; rows with the same time stay together. This option cannot be combined with a split
+    or group column."""
     date_format: str | None = None
     """Format of dates that are not ISO 8601, in the notation of Python's ``strptime``, such as ``%d/%m/%Y``."""
     encoding: str | None = None
     """Encoding of the file, such as ``windows-1252`` or ``utf-16``. None for UTF-8."""
     separator: str | None = None
-    """Character between the cells of a CSV file. None to infer it from the header."""
+    """Character between the cells of a CSV file. If None, it is inferred from the header."""
     slice_columns: tuple[str, ...] = ()
     """Columns that define slices of the test split, which are scored separately: one slice for each value, or for each
     quartile of a numeric column. They can also be features."""
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists them; ``skip`` drops them."""
     copies: Literal["together", "independent"] = "together"
-    """Treatment of rows with the same content when splits are drawn: ``together`` keeps them in one split,
+    """Treatment of rows with the same content when splits are drawn. ``together`` keeps them in one split,
     ``independent`` treats them like other rows."""
     split_seed: int = 0
     """Seed for drawing splits."""
@@ -50,7 +51,7 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.time_column is not None and (self.split_column or self.group_column):
-            raise ValueError("time_column excludes split_column and group_column; remove one of them")
+            raise ValueError("time_column cannot be combined with split_column or group_column; remove one of them")
         if self.date_format is not None:
             _check_date_format(self.date_format)
         if self.encoding is not None:
@@ -128,8 +129,10 @@ class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_field
     use."""
 
     image_range: tuple[float, float] | None = None
-    """Smallest and largest pixel value of grayscale images with more than 8 bits, which are scaled to 8 bits. None for
-    the range of the training split."""
+    """Smallest and largest pixel value of grayscale images with more than 8 bits, which are scaled to 8 bits.
+
+    If None, the range of the training split is used.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()

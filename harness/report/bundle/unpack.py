@@ -24,8 +24,9 @@ MAX_FILES = 200_000
 MAX_BYTES = 16 * 2**30
 """Maximum total size of the extracted files."""
 EXPANSION, LEAST_LIMIT_BYTES = 200, 64 * 2**20
-"""Maximum ratio of the size of the extracted files to the size of the archive, and size that is always accepted, in
-bytes. Logs and records rarely exceed a ratio of 20."""
+"""Maximum ratio of the size of the extracted files to the size of the archive, and the size in bytes that is accepted
+for any ratio. Logs and records rarely exceed a ratio of 20.
+"""
 MAX_MANIFEST_BYTES = 64 * 2**20
 MAX_INDEX_BYTES = 256 * 2**20
 """Maximum size of the archive's list of files, which `zipfile` reads into memory."""

@@ -134,7 +134,7 @@ def test_bound_in_percent_of_zero_cannot_be_checked(tmp_path: Path) -> None:
     for options in ([], ["--allow-missing"]):
         done = invoke(base, new, "--fail-on", "rmse:+5%", *options)
         assert done.exit_code == 1
-        assert "not checked: the mean of the base is 0, so the relative bound has no value" in done.stderr
+        assert "not checked: the mean of the base is 0, so the relative bound cannot be computed" in done.stderr
     assert invoke(base, new, "--fail-on", "rmse:+0.01").exit_code == 1
     assert invoke(base, base, "--fail-on", "rmse:+0.01").exit_code == 0
 
@@ -425,7 +425,9 @@ def test_requested_metric_without_values_is_a_usage_error_that_says_so(tmp_path:
     base, new = (keep(tmp_path / name, runs(None)) for name in ("base", "new"))
     done = invoke(base, new, "--metric", metric)
     assert done.exit_code == 2
-    assert f"the runs cannot be compared by {metric}, because those of BASE or NEW have no value of it" in done.stderr
+    assert (
+        f"the runs cannot be compared by {metric}, because the runs of BASE or NEW have no value for it" in done.stderr
+    )
 
 
 def test_allow_missing_without_a_bound_is_a_usage_error(base: Path, same: Path) -> None:
