@@ -39,7 +39,8 @@ def settings_of(
 
     With a task, the defaults are those of its runs with `dataset` and `model`, or with the task's default ones.
     Without a task, the sections of all tasks, models, datasets with options and kinds of user files are returned. If
-    only `model` is given, only its sections are returned. Datasets with the same options share a section.
+    only `model` is given, the sections of tasks, datasets and other models are omitted. Datasets with the same options
+    share a section.
 
     Raises `harness.UnknownNameError` for an unknown name.
     """
