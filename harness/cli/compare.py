@@ -61,9 +61,10 @@ def compare(
     these differ.
 
     To compare speed, latency and memory, each side needs at least three runs (`harness run --repeat 3`). Speed, latency
-    and energy drift with the machine, so the runs of BASE and NEW must be interleaved (A B B A); otherwise, the verdict
-    says so. Quality is compared across seeds or splits if there are at least three, and across the examples of one seed
-    otherwise. The exit status is 1 if a --fail-on bound is violated or cannot be checked, and 0 otherwise.
+    and energy drift with the machine, so the runs of BASE and NEW must be interleaved (A B B A). If they are not, the
+    verdict is followed by a note. Quality is compared across seeds or splits if there are at least three, and across
+    the examples of one seed otherwise. The exit status is 1 if a --fail-on bound is violated or cannot be checked, and
+    0 otherwise.
 
     \b
     Examples:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     default=50,
     help="Number of training steps in the loss curve. Verdicts with fewer than 50 steps are not saved.",
 )
-@click.option("--strict", is_flag=True, help="Exit with status 1 also if a model is only partly checked.")
+@click.option("--strict", is_flag=True, help="Also exit with status 1 if a model is only partly checked.")
 @options.results
 @options.timeout("Maximum duration of the check of one backend, in seconds.", 1800)
 @options.formats("text", "markdown", "json")

@@ -16,7 +16,7 @@ LOG_HEAD_BYTES = LOG_TAIL_BYTES = 4 * 2**20
 EVENT_BURST = 20_000
 EVENTS_PER_S = 2_000
 """Number of events that a child can send at once, and the rate at which it can send more. Further events are
-dropped, so that a child that floods its channel does not keep the parent busy."""
+dropped, so that a child that sends too many events does not slow down the parent."""
 
 
 class Lines:
@@ -67,9 +67,9 @@ class Log:
     """The log file of a child. It contains the beginning and the end of the output if the output is longer than
     `LOG_HEAD_BYTES` + `LOG_TAIL_BYTES`.
 
-    The beginning is written at once, and the end when the log is closed. A write that fails, for example because the
-    disk is full, is not an error. A file that was removed in the meantime is written again. Raises OSError if the file
-    cannot be created.
+    The beginning is written immediately, and the end when the log is closed. A write that fails, for example because
+    the disk is full, is not an error. A file that was removed in the meantime is written again. Raises OSError if the
+    file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:

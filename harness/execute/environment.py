@@ -22,7 +22,10 @@ def collect(packages: Iterable[str] = ()) -> Environment:
 
 
 def collect_failed(packages: Iterable[str]) -> Environment:
-    """Return `collect` for a failed run, or only what is known without reading files if too many files are open."""
+    """Return the environment of a failed run.
+
+    If too many files are open, it contains only facts that are known without reading files.
+    """
     try:
         return collect(packages)
     except OSError:

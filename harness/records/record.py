@@ -106,7 +106,7 @@ class Steady(Struct, frozen=True, kw_only=True):
     low: float | None
     """Lower end of the within-run range of the median, in samples per second, or None if there are fewer than six
     windows. The ends are order statistics of the windows. If the windows were independent, the range would be a 95%
-    confidence interval, but consecutive windows usually resemble each other.
+    confidence interval, but consecutive windows are usually similar.
     """
     high: float | None
     """Upper end of the same range, in samples per second."""

@@ -76,7 +76,7 @@ def usable(run: StoredRun) -> dict[str, NDArray[Any]]:
 @lru_cache(maxsize=4096)
 def _warn(problem: str) -> None:
     """Print a warning. Results are cached, so that each warning is printed once."""
-    note(f"{problem}; the raw samples of this run are left out")
+    note(f"{problem}; the raw samples of this run are ignored")
 
 
 def _problem(record: RunRecord, arrays: Arrays) -> str:

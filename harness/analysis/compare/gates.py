@@ -102,7 +102,7 @@ def check(
 def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[GateResult]:
     """Return the results for which the comparison fails.
 
-    These are all results whose state is not ``holds``. With `allow_missing`, excusable results are left out if the same
+    These are all results whose state is not ``holds``. With `allow_missing`, excusable results are omitted if the same
     bound was checked for at least one other setting.
     """
     checked = {result.gate.text for result in results if result.state != "not checked"}

@@ -48,7 +48,7 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bo
     `text` is the path of a results directory, of the directory of one run, of a baseline file or of a suite file
     (``.toml``), or a prefix or part of run ids in `results`. The planned runs of a suite are looked up in `results`.
     `catalog` is called only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a
-    record cannot be read. Other records in a directory that cannot be read are left out with a warning or, if `strict`
+    record cannot be read. Other records in a directory that cannot be read are excluded with a warning or, if `strict`
     is True, raise the same error.
     """
     path = Path(text)
@@ -84,7 +84,7 @@ def _readable(results: Path, strict: bool) -> list[StoredRun]:
     if loaded.problems and (strict or not loaded.runs):
         raise RecordError("; ".join(loaded.problems))
     for problem in loaded.problems:
-        note(f"{problem}; this run is left out")
+        note(f"{problem}; this run is excluded")
     return loaded.runs
 
 

@@ -1,4 +1,4 @@
-"""Order in time of the runs of two sides, and pairs of runs between which a drifting machine hardly changed."""
+"""Order in time of the runs of two sides, and pairs of runs that were made close to each other in time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
 
     On each machine, the number of pairs in which the base ran first differs by at most one from the number of pairs in
     which it ran second, so that a linear drift in the machine's speed cancels out of the mean difference. In the order
-    A B B A, every run is in a pair. In the order A B A B, some runs are left out. Runs of both sides that started at
-    the same time are left out, because their order is unknown.
+    A B B A, every run is in a pair. In the order A B A B, some runs are not in any pair. Runs of the two sides that
+    started at the same time are excluded, because their order is unknown.
     """
     machines: dict[tuple[str, ...], list[_Turn]] = {}
     for is_new, side in ((False, base), (True, new)):

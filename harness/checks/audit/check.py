@@ -35,7 +35,7 @@ class Result(NamedTuple):
     """Result of a check that was performed."""
 
     problems: Sequence[str]
-    """Descriptions of what does not hold, or an empty list if the check passed."""
+    """Descriptions of the problems, or an empty list if the check passed."""
     detail: str
     """Observed values, which are shown if there are no problems."""
 

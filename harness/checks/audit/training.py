@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def batch_size(subject: Subject) -> int:
-    """Return the number of examples in a training step: a batch, or all examples if the backend trains at once."""
+    """Return the number of examples in a training step:
+
+    a batch, or all examples if the backend fits the model in one call.
+    """
     examples, backend = subject.outcome.examples["train"], subject.catalog.backends.get(subject.spec.backend)
     at_once = backend is not None and not backend.value.trains_by_steps
     return examples if at_once else min(subject.spec.recipe.batch_size, examples)

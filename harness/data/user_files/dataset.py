@@ -212,7 +212,7 @@ def _uneven(parts: Mapping[str, NDArray[Any]], options: OwnOptions) -> list[str]
 def _by_name(
     examples: Examples, rows: Sequence[int]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[Any]], dict[str, NDArray[np.float64]]]:
-    """Return the numeric features, the categories and the targets of regression, with their names."""
+    """Return the numeric features, the categories and the regression targets, with their names."""
     import numpy as np
 
     targets = (examples.options.target_column or ()) if examples.numbers else ()

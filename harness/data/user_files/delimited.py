@@ -236,18 +236,18 @@ class _File:
         elif spans:
             problem = f"the quote opened in this row is not closed before line {last}"
         elif re.search(rf'"[ \t]+({re.escape(self.separator)}|[\r\n]*$)', self.lines[first]):
-            problem = "there are blanks after a quote; remove them"
+            problem = "there are spaces after a quote; remove them"
         else:
             problem = "the quoting is invalid"
         return Record(first, first + 1, [], f"{problem}; {CLOSED}", unclear=spans or self._is_odd(first))
 
     def _without_blanks(self, first: int) -> Record:
-        """Return a row with blanks before a quote, which are ignored."""
+        """Return a row after removing spaces before a quote."""
         end, cells = self._record(first, skipinitialspace=True)
         if cells is None or len(cells) != self.width:
-            problem = "there are blanks before a quote; remove them"
+            problem = "there are spaces before a quote; remove them"
             return Record(first, first + 1, [], problem, unclear=self._is_odd(first))
-        self.notes["rows with blanks before a quote, which were ignored"] += 1
+        self.notes["rows with spaces before a quote, which were ignored"] += 1
         return Record(first, end, cells)
 
     def _is_strict(self, first: int, last: int) -> bool:

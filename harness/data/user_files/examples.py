@@ -66,14 +66,14 @@ class Examples:
     guessed: tuple[str, ...] = ()
     """Names of the options that were inferred."""
     warnings: list[str] = field(default_factory=list)
-    """Sentences about what was ignored, merged or changed."""
+    """Sentences about data that were ignored, merged or changed."""
     table: Table | None = None
     """Table with the rows, or None for a folder of class folders."""
 
     def contents(self) -> list[Hashable] | None:
         """Return an identifier of the content of each row, or None if rows with the same content are not copies.
 
-        Texts are compared without letter case and with single blanks, files by their bytes, and tables by all features.
+        Texts are compared ignoring case and repeated whitespace, files by their bytes, and tables by all features.
         If at least half of the rows of a table are equal to others, its features have few distinct values, and equal
         rows are regarded as different examples.
         """

@@ -123,7 +123,7 @@ def _refusal(column: str, finding: Finding, target: bool) -> str:
             f"with the same separators{categories}"
         )
     ways = [f"pass {_separators(decimal, thousands)} to read {value}" for decimal, thousands, value in finding.options]
-    several = "; it is not clear what they mean" if len(ways) > 1 else ""
+    several = "; their meaning is not clear" if len(ways) > 1 else ""
     return (
         f"contains numbers with {finding.what} that were not declared ({cells}, such as {finding.example!r}{several}); "
         f"{', or '.join(ways)}{categories}"

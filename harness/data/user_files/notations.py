@@ -199,7 +199,7 @@ class Finding:
     example: str
     """First of these cells."""
     notation: Notation | None = None
-    """The notation in which the cells are read, or None if the column is refused."""
+    """The notation in which the cells are read, or None if the column is rejected."""
     what: str = ""
     """Description of the notation."""
     options: tuple[tuple[str, str, str], ...] = ()

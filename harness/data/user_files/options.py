@@ -91,7 +91,7 @@ class TableOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=
     decimal: Literal[".", ","] = "."
     """Decimal separator of numbers that are written as text."""
     thousands: str = ""
-    """Separator between groups of digits, such as ``,`` in 1,250 or a blank in 1 250. Empty if there is none."""
+    """Separator between groups of digits, such as ``,`` in 1,250 or a space in 1 250. Empty if there is none."""
     missing_values: tuple[str, ...] = ()
     """Words that mean a missing value in every feature column, in addition to those of numeric columns (``NA``, ``?``
     and others). Letter case is ignored."""

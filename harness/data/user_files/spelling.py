@@ -54,7 +54,7 @@ def lookalikes(names: Sequence[str | None], what: str) -> list[str]:
 def skeleton(name: str) -> str:
     """Return a string that is equal for names that look alike.
 
-    Letter case, invisible characters, the kind and number of blanks, compatibility forms and similar letters of other
+    Letter case, invisible characters, the kind and number of spaces, compatibility forms and similar letters of other
     alphabets are ignored, and numbers are compared by value.
     """
     text = unicodedata.normalize("NFKC", name).translate(LOOK_ALIKES).casefold()
