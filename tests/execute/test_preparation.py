@@ -1,4 +1,4 @@
-"""Tests of the preparation of data by a task that makes mistakes."""
+"""Tests of the preparation of data by faulty tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Faults of plugins in the process of the command line: each is contained and named, and none looks like a success."""
+"""Faults of plugins in the command-line process.
+
+Each fault is contained and reported, and none looks like a success.
+"""
 
 from __future__ import annotations
 
@@ -215,7 +218,7 @@ def test_slow_listener_does_not_lengthen_the_run(
     assert f"plugin '{path.stem}' is too slow: {dropped} epochs were not passed to it" in capsys.readouterr().err
 
 
-def test_hook_that_floods_its_queue_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_that_receives_many_events_has_a_bounded_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.plugins import events as module
     from harness.records import EpochEnded
 

@@ -1,4 +1,4 @@
-"""Faults of a run's process: each has a named outcome, within the time limit, and the next run succeeds."""
+"""Faults of a run's process. Each has a defined outcome within the time limit, and the next run succeeds."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_long_log_keeps_its_head_and_tail(runs: Runs) -> None:
     log = (runs.results / record.run_id / LOG).read_text()
     assert log.startswith("first line\n")
     assert log.endswith("last line\n")
-    assert "bytes are left out here" in log
+    assert "bytes were left out here" in log
 
 
 def test_run_after_each_kind_of_end_succeeds(runs: Runs) -> None:

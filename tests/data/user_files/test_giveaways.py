@@ -1,4 +1,4 @@
-"""Features that give away the target or number the rows, and features that the training split cannot teach."""
+"""Features that reveal the target or contain row numbers, and features without information in the training split."""
 
 from __future__ import annotations
 
