@@ -31,7 +31,10 @@ class RunMetric:
     unit: str
     """Unit of the values, or an empty string for fractions."""
     higher_is_better: bool | None
-    """None if the direction is not known; such a metric is shown but never ranked."""
+    """True if higher values are better, or None if the direction is not known.
+
+    A metric without a direction is shown but never ranked.
+    """
     read: Callable[[RunRecord], float | None]
     """Function that returns the value from the record of a successful run, or None if the record does not have it."""
     group: Literal["score", "throughput", "latency", "memory", "energy", "other"] = "other"

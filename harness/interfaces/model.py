@@ -36,7 +36,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
     is truncated at two standard deviations; the bound b of ``uniform``, which draws from [-b, b]; or the gain of
     ``orthogonal``."""
     trainable: bool = True
-    """False for running statistics, which are loaded and saved, but not optimized."""
+    """If False, the array is loaded and saved, but not optimized, as for running statistics."""
     decay: bool = False
     """True to apply weight decay. By convention, weight decay is applied to matrices and kernels, but not to biases and
     normalization parameters."""

@@ -32,7 +32,7 @@ class Metric:
     function: str
     """Location of the function, ``"module:callable"``."""
     higher_is_better: bool
-    """False for errors and losses."""
+    """True if higher values are better; False for errors and losses."""
     summary: str
     """One-line description."""
     unit: str = ""

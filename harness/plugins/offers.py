@@ -95,7 +95,10 @@ def _check_metric(metric: Metric) -> None:
 
 
 def enter(offers: Iterable[Offer], catalog: Catalog) -> None:
-    """Add objects to the catalog. If several objects have the same name, only a conflict is added."""
+    """Add objects to the catalog.
+
+    If several objects have the same name, none of them is added, and the conflict is recorded.
+    """
     claims: dict[tuple[str, Any], list[Offer]] = {}
     for offer in offers:
         value = offer.value

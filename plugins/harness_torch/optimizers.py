@@ -50,8 +50,8 @@ def build_optimizer(
 class ScaledRMSprop(torch.optim.RMSprop):
     """RMSprop for `torch.amp.GradScaler` that skips a step without waiting for the GPU, like the fused optimizers.
 
-    For `torch.optim.RMSprop`, GradScaler copies to the host whether a gradient overflowed. This class performs every
-    step, and restores the previous values on the device if a gradient overflowed.
+    For `torch.optim.RMSprop`, GradScaler copies a flag to the host that states whether a gradient overflowed. This
+    class performs every step, and restores the previous values on the device if a gradient overflowed.
     """
 
     _step_supports_amp_scaling = True

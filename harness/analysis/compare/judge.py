@@ -49,7 +49,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
     metric: str
     higher_is_better: bool | None
-    """None if the direction is not known."""
+    """True if higher values are better, or None if the direction is not known."""
     relative: bool
     base: float | None
     """Mean over the runs. This is the geometric mean for metrics that are compared as ratios."""

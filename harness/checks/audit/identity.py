@@ -137,7 +137,7 @@ def _plugins(subject: Subject) -> Result:
         raise NotCheckedError("the record was written before digests of the plugins' code were recorded")
     problems = differences(recorded, installed, "plugins")
     if problems:  # a later version of a plugin does not make the record wrong
-        raise NotCheckedError("other plugins are installed here: " + "; ".join(problems))
+        raise NotCheckedError("the installed plugins are not those of the run: " + "; ".join(problems))
     return Result((), f"{len(installed)} plugins, with the same code")
 
 

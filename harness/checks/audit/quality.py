@@ -61,7 +61,9 @@ def _scores(subject: Subject) -> Result:
 def _details(subject: Subject) -> Result:
     """Compare the details of the scores that older records do not contain or compute with another method."""
     if subject.is_old:
-        raise NotCheckedError("the record was written before these details were recorded or computed in this way")
+        raise NotCheckedError(
+            "the record is from a version that did not record these details or computed them in another way"
+        )
     recorded, arrays = subject.outcome.scores, subject.samples
     test = arrays["test_targets"], arrays["test_outputs"]
     computed = judge(subject).scores(test, test, None, {})

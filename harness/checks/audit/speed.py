@@ -253,7 +253,7 @@ def _phases(subject: Subject) -> Result:
         "sampling": arrays["sampling_window_s"].sum() if "sampling_window_s" in arrays else 0.0,
     }
     problems = [
-        f"the phase {name} took {phases.get(name, 0.0):.3f} s, but its windows {seconds:.3f} s"
+        f"the phase {name} took {phases.get(name, 0.0):.3f} s, but its windows took {seconds:.3f} s"
         for name, seconds in parts.items()
         if phases.get(name, 0.0) < seconds
     ]

@@ -29,7 +29,9 @@ def _by_steps(subject: Subject) -> Result:
     """Check that the record describes the way in which its backend trains."""
     recorded, backend = subject.outcome.speed.by_steps, subject.catalog.backends.get(subject.spec.backend)
     if backend is None or (recorded is None and subject.is_old):
-        raise NotCheckedError("the backend is not installed" if backend is None else "the record does not state it")
+        raise NotCheckedError(
+            "the backend is not installed" if backend is None else "the record does not state how the backend trains"
+        )
     expected = backend.value.trains_by_steps
     problems = (
         [] if recorded == expected else [f"by_steps is {recorded}, but it is {expected} for {subject.spec.backend}"]

@@ -114,7 +114,7 @@ class Replay:
         - ``kept``, ``[S, P]``: number of elements in these norms; the change of the others is determined by the
           rounding error of their gradient,
         - ``elements``, ``[P]``: number of elements that were considered,
-        - ``clipping``, ``[S]``: factor by which the gradients are clipped.
+        - ``clipping``, ``[S]``: factor by which the gradients are scaled in clipping.
         """
         keys = ("loss", "size", "actual", "error", "rounding", "kept", "clipping")
         arrays = {key: np.array([row[key] for row in self._rows]) for key in keys}

@@ -36,7 +36,7 @@ class ClassFolders:
     files: list[str]
     labels: list[str]
     splits: list[str] | None
-    """None if the folders do not define splits."""
+    """Split of each file, or None if the folders do not define splits."""
     warnings: list[str]
 
 

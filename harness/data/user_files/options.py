@@ -14,7 +14,7 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options shared by text, tables, images and recordings."""
 
     target_column: str | tuple[str, ...] | None = None
-    """Column with the label of each row, or one or several numeric columns for regression. None to infer it."""
+    """Column with the label of each row, or one or several numeric columns for regression. If None, it is inferred."""
     split_column: str | None = None
     """Column with the split of each row: ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) or ``test``. Splits
     without rows are drawn from the training rows. If None, the column named ``split`` is used if it exists; otherwise,
@@ -76,7 +76,7 @@ class TextOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Options for text."""
 
     text_column: str | None = None
-    """Column with the text. None to infer it."""
+    """Column with the text. If None, it is inferred."""
 
 
 class TableOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,10 +110,15 @@ class AudioOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=
     """Options for recordings."""
 
     path_column: str | None = None
-    """Column of the metadata file that contains the file paths, relative to the metadata file. None to infer it."""
+    """Column of the metadata file that contains the file paths, relative to the metadata file.
+
+    If None, it is inferred.
+    """
     class_level: int | None = None
-    """Level of the class folders: 1 for the folders in the given folder, 2 for the folders inside these. None to infer
-    it."""
+    """Level of the class folders:
+
+    1 for the folders in the given folder, 2 for the folders inside these. If None, it is inferred.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()

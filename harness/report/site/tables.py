@@ -31,7 +31,7 @@ class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     t: str
     """Text."""
     v: float | None = None
-    """Sort key; None to sort by the text."""
+    """Sort key. If None, cells are sorted by their text."""
     ci: str = ""
     """Half-width of the 95% confidence interval as text, or an empty string if there is none."""
     c: str = ""
