@@ -57,7 +57,7 @@ class RunMetric:
 
 
 def better_value(higher_is_better: bool | None) -> Literal["higher", "lower", ""]:
-    """Return a phrase that states which values of a metric are better; empty if this is not known."""
+    """Return a phrase that states which values of a metric are better, or an empty string if this is not known."""
     return "" if higher_is_better is None else "higher" if higher_is_better else "lower"
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     "--scenario",
     type=click.Choice(["single-stream", "multi-stream", "server", "offline"]),
     default="single-stream",
-    help="How queries are sent: one after another, with one sample (single-stream) or eight samples (multi-stream) "
-    "each; at random times (server); or all samples at once (offline).",
+    help="Arrival of the queries: one after another, with one sample (single-stream) or eight samples "
+    "(multi-stream) each; at random times (server); or all samples at once (offline).",
 )
 @click.option(
     "--seconds",

@@ -99,7 +99,7 @@ class PhaseMemory:
 
 
 def _peak_of(pid: int) -> int:
-    """Return the peak memory of a process in bytes; 0 if the process has exited."""
+    """Return the peak memory of a process in bytes, or 0 if the process has exited."""
     with contextlib.suppress(OSError):
         return _high_water(Path(f"/proc/{pid}/status")) or 0
     return 0

@@ -123,7 +123,7 @@ def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[Flag
 
 
 def _relative_half_width(rates: Array) -> float:
-    """Return the half-width of the within-run range as a fraction of the median; infinite if undefined."""
+    """Return the half-width of the within-run range as a fraction of the median, or infinity if it is undefined."""
     interval = median_interval(rates)
     return float("inf") if interval is None else float((interval[1] - interval[0]) / 2 / np.median(rates))
 

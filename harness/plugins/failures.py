@@ -29,7 +29,7 @@ class PluginFailure:
 
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
-    """Return how to load each of the wanted plugins that is not loaded in the same version; "" if all are."""
+    """Return instructions for loading the wanted plugins that are not loaded in the same version, or "" if all are."""
     here = {ref.name: ref for ref in loaded}
     reasons = {failure.ref.name: failure.message for failure in failures}
     texts = []
@@ -81,7 +81,9 @@ def unwritten(error: BaseException) -> str:
 
 
 def place(error: BaseException) -> str:
-    """Return the location of an error in a plugin's code, such as ``my_plugin.py, line 4, in load``; "" if unknown."""
+    """Return the location of an error in a plugin's code, such as ``my_plugin.py, line 4, in load``, or "" if it is
+    unknown.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _is_library(frame.filename)]
     return f"{Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}" if own else ""

@@ -306,7 +306,7 @@ class Gpu(Struct, frozen=True, kw_only=True):
 
     name: str
     memory_bytes: int
-    """Total memory in bytes; 0 if the driver does not report it."""
+    """Total memory in bytes, or 0 if the driver does not report it."""
     driver: str
 
 

@@ -70,7 +70,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     label_smoothing: float = 0.0
     """Probability mass that the target distribution spreads evenly over all classes (Szegedy et al. 2016)."""
     dropout: float = 0.0
-    """Dropout probability in all dropout layers of the model; 0 for models without dropout layers."""
+    """Dropout probability in all dropout layers of the model, or 0 for models without dropout layers."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -216,7 +216,7 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     repeated: int = 0
     """Number of examples whose prepared inputs are equal to those of an earlier example of the split."""
     shared: int = 0
-    """Number of examples whose prepared inputs also occur in the training split; 0 for the training split."""
+    """Number of examples whose prepared inputs also occur in the training split. It is 0 for the training split."""
 
 
 class DataInfo(Struct, frozen=True, kw_only=True):

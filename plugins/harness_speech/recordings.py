@@ -65,7 +65,7 @@ def facts(recorded: Iterable[NDArray[np.float32]], resampled: Sequence[NDArray[n
 
 
 def peak(waveform: NDArray[Any]) -> float:
-    """Return the largest deviation from the mean; 0 without samples."""
+    """Return the largest deviation from the mean, or 0 if there are no samples."""
     import numpy as np
 
     return float(np.abs(waveform - waveform.mean(dtype=np.float64)).max()) if len(waveform) else 0.0

@@ -238,7 +238,7 @@ def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[in
 
 
 def _resolution(matched: Match) -> float:
-    """Return the change in the score caused by one example, as a fraction; 0 if the score does not count examples."""
+    """Return the change in the score caused by one example, or 0 if the score does not count examples."""
     info = matched.base[0].record.provenance.data
     if info is None or info.objective != "classification":
         return 0.0

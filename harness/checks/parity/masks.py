@@ -53,7 +53,7 @@ class Difference(NamedTuple):
 
     where: str
     errors: float
-    """Difference of the means, in standard errors; infinite for constant statistics that differ."""
+    """Difference of the means, in standard errors. It is infinite for constant statistics that differ."""
     critical: float
     """Largest difference that passes."""
     tests: int

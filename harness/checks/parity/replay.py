@@ -154,7 +154,7 @@ def _nudged(array: Array, rng: np.random.Generator) -> Array:
 
 
 def _magnitude(gradient: Array) -> Array:
-    """Return the scale of each element's rounding error; 0 if the gradient is exactly 0, as for an unused embedding."""
+    """Return the scale of each element's rounding error, or 0 if its gradient is exactly 0 (unused embeddings)."""
     return np.where(gradient == 0, 0.0, rms(gradient) + np.abs(gradient, dtype=np.float64))
 
 

@@ -320,7 +320,7 @@ class _Comparison:
         return bars
 
     def _effect_of_rounding(self, name: str, index: int) -> float:
-        """Return the reference's largest change when the last bits of the weights are perturbed; 0 if not computed."""
+        """Return the reference's largest change for perturbed last bits of the weights, or 0 if it was not computed."""
         if self._reference is None:
             return 0.0
         true = self._reference.arrays[name][index]

@@ -88,7 +88,7 @@ def moment(value: datetime | time | None) -> float | None:
 
 
 def parts(values: Sequence[datetime | time | None]) -> dict[str, list[float]]:
-    """Return the year, month, day, weekday (0 is Monday) and hour of each value; NaN for None.
+    """Return the year, month, day, weekday (0 is Monday) and hour of each value, or NaN for None.
 
     The hour includes minutes and seconds as a fraction. It is omitted if all hours are 0. Times of day have only an
     hour.
@@ -114,7 +114,7 @@ def _hour(value: datetime | time) -> float:
 
 
 def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
-    """Return whether the cells are times in ascending or descending order, with at least three different ones.
+    """Return True if the cells are times in ascending or descending order, with at least three distinct times.
 
     `numbers` contains the cells as numbers, if they are numbers. Up to 5,000 cells, evenly distributed, are compared.
     """

@@ -27,7 +27,7 @@ class UnreadableError(Exception):
 
 
 def file_digests(files: Iterable[Path]) -> list[str]:
-    """Return the SHA-256 digest (hex) of each file; ``-`` for a file that cannot be read."""
+    """Return the SHA-256 digest (hex) of each file, or ``-`` for a file that cannot be read."""
     digests = []
     for path in files:
         try:

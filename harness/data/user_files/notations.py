@@ -245,7 +245,7 @@ def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
     read = replace(notation, affix=unit, signs=any(is_negative(shape) for shape in shapes.values()))
     if all(read.number(text) is not None for text in shapes):
         return replace(found, notation=read, what=f"{unit!r}" if unit else "another sign of negative numbers")
-    what = "decimal or thousands separators"
+    what = "separators of decimals or thousands"
     return replace(found, what=what, options=_readings(cores, shapes[example]["core"]))
 
 
