@@ -1,4 +1,4 @@
-"""Error rates of `harness compare`: false differences, and detection of a planted slowdown.
+"""Measure the error rates of `harness compare`: false differences, and detection of an artificial slowdown.
 
 ``python -m benchmarks.same_build`` simulates runs of one build on a machine whose speed drifts or whose noise is
 autocorrelated, assigns them to two sides in several orders, and compares the sides. With ``--results DIR`` or

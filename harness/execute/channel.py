@@ -20,7 +20,7 @@ dropped, so that a child that sends too many events does not slow down the paren
 
 
 class Lines:
-    """A splitter that passes on complete lines, except empty lines and lines longer than `MAX_LINE_BYTES`."""
+    """A splitter that forwards complete lines, except empty lines and lines longer than `MAX_LINE_BYTES`."""
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
         self._on_line = on_line

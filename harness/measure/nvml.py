@@ -30,7 +30,7 @@ class GpuUse(NamedTuple):
 
 
 def gpus() -> list[Gpu]:
-    """Return the NVIDIA GPUs of this machine; an empty list if the library or the driver is missing."""
+    """Return the NVIDIA GPUs of this machine, or an empty list if the library or the driver is missing."""
     found: list[Gpu] = []
     with contextlib.suppress(OSError):
         nvml = _library()
@@ -45,7 +45,7 @@ def gpus() -> list[Gpu]:
 
 
 def gpu_processes() -> GpuProcesses:
-    """Return the processes that compute on each GPU; an empty mapping if the library or the driver is missing.
+    """Return the processes that compute on each GPU, or an empty mapping if the library or the driver is missing.
 
     Call this function before a framework creates its CUDA context, and pass the result to `NvmlDevice`.
     """

@@ -391,7 +391,7 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     partly: str = "training steps and dropout were not compared"
     """Reason why the check covered only a part of the computation, or an empty string if it covered all of it.
 
-    The default applies to records from before the check compared training steps and dropout.
+    The default applies to records that were written before the check compared training steps and dropout.
     """
 
     @property

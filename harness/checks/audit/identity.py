@@ -82,7 +82,7 @@ def _samples(subject: Subject) -> Result:
         return Result((), f"{count}; the record was written before their digest was recorded")
     actual = digest(arrays)
     if actual != recorded:
-        problems.append(f"the SHA-256 of the arrays is {actual[:8]}, but {recorded[:8]} in the record")
+        problems.append(f"the SHA-256 of the arrays is {actual[:8]}, but the record contains {recorded[:8]}")
     return Result(problems, count)
 
 

@@ -134,7 +134,7 @@ class Scorer:
         ]
 
     def _per_target(self, targets: Array, outputs: Array) -> list[TargetScore]:
-        """Return the scores of each target alone. The arrays are in the targets' units.
+        """Return the scores of each target separately. The arrays are in the targets' units.
 
         Only built-in metrics are computed, because a plugin's metric may need all targets at once.
         """
