@@ -245,8 +245,7 @@ def categories(
 
 
 def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:
-    """Raise `harness.DataError` if there are so many cells of another type that they are unlikely to be isolated
-    errors.
+    """Raise `harness.DataError` if cells of another type are too frequent to be isolated errors.
     """
     known = sum(not is_missing(cell) for cell in table.columns[column])
     total, most = rare.total(), max(rare.values(), default=0)
