@@ -22,8 +22,8 @@ LARGEST = 1e100
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
 """Lists and objects that are written as text."""
 FEW, RARE = 3, 0.05
-"""Number of equal cells, and fraction of the cells, from which cells of another type are considered to be systematic.
-"""
+"""Cells of another type are isolated errors if there are fewer than `FEW` of them, or if no value occurs `FEW` times and
+they are at most the fraction `RARE` of the known cells."""
 
 
 def notation_of(
@@ -245,8 +245,7 @@ def categories(
 
 
 def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:
-    """Raise `harness.DataError` if cells of another type are too frequent to be isolated errors.
-    """
+    """Raise `harness.DataError` if cells of another type are too frequent to be isolated errors."""
     known = sum(not is_missing(cell) for cell in table.columns[column])
     total, most = rare.total(), max(rare.values(), default=0)
     if total < FEW or (most < FEW and total <= RARE * known):
