@@ -22,8 +22,8 @@ LARGEST = 1e100
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
 """Lists and objects that are written as text."""
 FEW, RARE = 3, 0.05
-"""Cells of another type are isolated errors if there are fewer than `FEW` of them, or if no value occurs `FEW` times and
-they are at most the fraction `RARE` of the known cells."""
+"""Cells of another type are isolated errors if there are fewer than `FEW`, or if no value occurs `FEW` times and they
+are at most the fraction `RARE` of the known cells."""
 
 
 def notation_of(
