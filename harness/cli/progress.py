@@ -231,7 +231,11 @@ def new_warnings(event: DataPrepared, shown: set[str]) -> list[str]:
 
 
 def describe_epoch(event: EpochEnded) -> str:
-    parts = [f"epoch {event.epoch}/{event.epochs}", f"loss {event.train_loss:.4g}", *describe_validation(event)]
+    parts = [
+        f"epoch {event.epoch}/{event.epochs}",
+        f"training loss {event.train_loss:.4g}",
+        *describe_validation(event),
+    ]
     return "  ".join([*parts, f"{event.train_s:.1f} s"])
 
 

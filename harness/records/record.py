@@ -59,11 +59,16 @@ class MetricInfo(Struct, frozen=True, kw_only=True):
 
     higher_is_better: bool
     title: str = ""
-    """One-line description of the metric."""
+    """Title of the metric's column in tables. In older records, which have no `summary`, it is a one-line description
+    of the metric."""
     unit: str = ""
     """Unit of the scores, or an empty string for fractions."""
     bounds: tuple[float | None, float | None] = (None, None)
     """Minimum and maximum of the scores, or None if unbounded."""
+    summary: str = ""
+    """One-line description of the metric."""
+    in_tables: bool = False
+    """True if comparison tables have a column for the metric even if it is not the primary metric."""
 
 
 class Scores(Struct, frozen=True, kw_only=True):

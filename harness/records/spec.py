@@ -248,7 +248,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Unit of each regression target; empty for other objectives.
+        """Unit of each regression target, or an empty tuple for other objectives.
 
         The unit is an empty string if it is unknown. The entry ``target_unit`` of `details` contains the unit that all
         targets share, or one unit per target, separated by commas.

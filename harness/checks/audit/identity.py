@@ -9,6 +9,7 @@ from harness.checks.audit.compare import differences
 from harness.errors import RecordError
 from harness.plugins.code import with_digest
 from harness.records.arrays import digest
+from harness.records.files import real_path
 from harness.records.store import run_id
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _identity(subject: Subject) -> Result:
         problems.append(f"the key is {record.key[:8]} in the record, but the spec gives {subject.spec_key[:8]}")
     if record.run_id != expected:
         problems.append(f"the run id is {record.run_id} in the record, but spec, key and repeat give {expected}")
-    directory = subject.run.path.resolve().name
+    directory = real_path(subject.run.path).name
     if record.run_id != directory:
         problems.append(f"the run id is {record.run_id}, but the directory is {directory}")
     return Result(problems, f"key {record.key[:8]}, repeat {record.repeat}")

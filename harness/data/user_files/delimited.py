@@ -68,6 +68,7 @@ def read_delimited(
             )
     rows: list[Row] = []
     undecoded: list[str] = []
+    nul, valid = "\0" in text, is_utf8(text)
     for number, record in enumerate(records, start=1):
         where = f"row {number} (line {record.first + 1})"
         cells = record.cells
@@ -79,9 +80,9 @@ def read_delimited(
             problems.add(where, _ragged(header, cells))
         elif cells == header and len(header) > 1:
             problems.add(where, "the row repeats the header")
-        elif any("\0" in cell for cell in cells):
+        elif nul and any("\0" in cell for cell in cells):
             problems.add(where, "the row contains a NUL character (byte 0)")
-        elif not all(map(is_utf8, cells)):
+        elif not (valid or all(map(is_utf8, cells))):
             column = next(name for name, cell in zip(header, cells, strict=True) if not is_utf8(cell))
             problems.add(where, f"column {column!r} contains bytes that are not UTF-8")
             undecoded.append(where)
@@ -217,6 +218,8 @@ class _File:
         The returned row ends earlier than `last` if its quoting is invalid.
         """
         spans = last - first > 1
+        if cells is not None and not spans and '"' not in self.lines[first]:
+            return Record(first, last, cells)
         if cells is not None and self.quotes and any(map(BLANKS.match, cells)) and not self._is_strict(first, last):
             return self._without_blanks(first)
         escaped = self.quotes and '\\"' in "".join(self.lines[first : min(last, first + 20)])
@@ -347,7 +350,7 @@ def _warnings(file: _File, header: list[str], records: list[Record]) -> list[str
         cells = [row[column] for row in good if row[column].strip()]
         if not name and cells:
             warnings.append(f"column {column + 1} has no name and was ignored (its first cell is {cells[0][:30]!r})")
-        quoted = sum(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells) if not file.quotes else 0
+        quoted = 0 if file.quotes else sum(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
         if quoted and 2 * quoted >= len(good):
             warnings.append(
                 f"{quoted:,} cells of column {name!r} are enclosed in quotes, which TSV files keep; if "

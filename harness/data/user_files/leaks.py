@@ -153,7 +153,7 @@ def check_trained(source: str, features: Mapping[str, Numbers], train: NDArray[A
 def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -> list[str]:
     """Return warnings about features that are constant in the training split, and about categories that it lacks."""
     train = parts["train"]
-    constant = [name for name, values in features.items() if len(np.unique(values[train])) == 1]
+    constant = [name for name, values in features.items() if _is_constant(values[train])]
     constant += [name for name, cells in categories.items() if len({cells[row] for row in train}) == 1]
     found = []
     if constant:
@@ -175,6 +175,10 @@ def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -
                     f"they are encoded as all zeros"
                 )
     return found
+
+
+def _is_constant(values: Numbers) -> bool:
+    return bool(((values == values[0]) | np.isnan(values) & np.isnan(values[0])).all())
 
 
 def constant_targets(targets: Mapping[str, Numbers], parts: Parts) -> list[str]:

@@ -29,6 +29,9 @@ class Problems:
         for where, what in other._found.items():
             self.add(prefix + where, what)
 
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
     def __contains__(self, where: str) -> bool:
         return where in self._found
 
