@@ -152,7 +152,7 @@ group.
 
 
 def verdicts() -> list[ParityVerdict]:
-    """Return the verdicts that the records of the default runs name."""
+    """Return the verdicts to which the records of the default runs refer."""
     named = {mark.verdict for record in GROUPS["defaults"].records() for mark in record.parity}
     return [verdict for key, verdict in load_verdicts(DEFAULTS).items() if key in named]
 

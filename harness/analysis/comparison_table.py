@@ -121,7 +121,7 @@ def build_table(
 
 
 def _secondary(records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> list[RunMetric]:
-    """Return the scores that have a column of their own, first the built-in ones."""
+    """Return the scores that have a separate column, starting with the built-in ones."""
     done = [record for record in records if isinstance(record.outcome, Success)]
     declared = dict.fromkeys(
         name for record in done for name, info in success(record).scores.metrics.items() if info.in_tables
@@ -208,8 +208,10 @@ def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric
 
 
 def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str, str]:
-    """Return the name, the title and the unit of the primary metric, and which direction is better: ``higher``,
-    ``lower`` or, if this is not known, an empty string."""
+    """Return the name, the title, the unit and the better direction of the primary metric.
+
+    The direction is ``higher``, ``lower`` or, if it is not known, an empty string.
+    """
     if not done:
         return "", "", "", ""
     name = success(done[0]).scores.primary

@@ -26,8 +26,10 @@ With fewer epochs, only a strong rise is flagged.
 STRONG = 5.0
 """Minimum difference, in standard errors, for a rise to be called strong."""
 FAR = 1.05
-"""Ratio of the error after training to that of the closed form from which on training is flagged. The difference must
-also be larger than 5% of the standard deviation of the targets."""
+"""Minimum ratio of the error after training to the error of the closed form for which training is flagged.
+
+The difference must also be larger than 5% of the standard deviation of the targets.
+"""
 FALSE_ALARMS = 0.02
 """Probability of each flag for a validation curve that is flat except for noise."""
 
@@ -62,7 +64,7 @@ def _worse_than_closed_form(record: RunRecord) -> Iterator[RunFlag]:
     if best is None:
         return
     error, least = abs(best - reached), abs(best - solution)
-    in_target_unit = best == 0 and worst is None  # unlike a coefficient of determination
+    in_target_unit = best == 0 and worst is None  # not for a coefficient of determination
     spread = sum(data.target_scale) / len(data.target_scale) if in_target_unit else 1.0
     if error > FAR * least and error - least > (FAR - 1) * spread:
         epochs = 2 * record.spec.recipe.epochs

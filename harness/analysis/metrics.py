@@ -77,7 +77,7 @@ class RunMetric:
 
     @property
     def advice(self) -> str:
-        """Advice for the case that no run has a value, after a semicolon, or an empty string if there is none."""
+        """Advice for the case that no run has a value, preceded by a semicolon, or an empty string if there is none."""
         known = self.in_hours and self.price_per_hour is not None
         return f"; {self.requires}" if self.requires and not known else ""
 
@@ -370,7 +370,7 @@ def meaning(name: str, records: Iterable[RunRecord], metrics: Mapping[str, Metri
 
 
 def _declared(name: str, record: RunRecord, metrics: Mapping[str, Metric]) -> MetricInfo | None:
-    """Return the meaning of a score in a record, with the title from `metrics` if the record does not have it."""
+    """Return the properties of a score in a record, with the title from `metrics` if the record does not contain it."""
     info = success(record).scores.metrics.get(name)
     plugin = info_of(metrics[name], record.provenance.data) if name in metrics else None
     if info is None or info.summary or plugin is None:

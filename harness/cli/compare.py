@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-missing",
     is_flag=True,
-    help="Accept that a bound cannot be checked for some settings or runs, because they have runs on one side only, no "
-    "run in NEW with a seed of BASE, runs without the metric, or too few runs for a confidence interval. It must be "
+    help="Do not fail if a bound cannot be checked for some settings or runs because they have runs on one side "
+    "only, no run in NEW with a seed of BASE, runs without the metric, or too few runs for a confidence "
+    "interval. It must be "
     "checked for at least one setting.",
 )
 @options.price_per_hour

@@ -101,8 +101,8 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 def loaded(extra: Iterable[str]) -> Catalog:
     """Return the catalog of the installed plugins and `extra`. It contains the reasons why plugins are not loaded.
 
-    The reasons are also printed to stderr, because a command that succeeds without a plugin may not be what the user
-    wants, such as a run that a tracker should receive.
+    The reasons are also printed to stderr, because a command that succeeds without a plugin may not do what the user
+    wants. For example, a tracker would not receive a run.
     """
     from harness.cli.output import reserve_stdout, say
     from harness.execute.trial import crashing

@@ -33,7 +33,7 @@ def prepare() -> None:
             os.fstat(fd)
         except OSError:  # Otherwise, the next file that is opened would become a standard stream.
             os.open(os.devnull, os.O_RDWR)
-    # What warnings, logging and tracebacks print may quote names from untrusted files.
+    # The output of warnings, logging and tracebacks may contain names from untrusted files.
     sys.stderr = cast("TextIO", _Clean(sys.stderr or _text(2, line_buffering=True)))
     old = sys.stdout
     real = os.dup(1)
@@ -97,7 +97,7 @@ def end_exit_functions(status: int) -> None:
     thread.start()
     thread.join(THREADS_WAIT_S)
     if thread.is_alive():
-        report("a function that was registered with atexit does not return; the process is ended now")
+        report("a function that was registered with atexit did not return in time; ending the process")
         end_process(status)
 
 
@@ -127,7 +127,7 @@ class _Clean:
 
     def write(self, text: str) -> int:
         if not (text.isascii() and text.isprintable()) and text != "\n":
-            from harness.records.printing import clean  # not needed for help texts
+            from harness.records.printing import clean  # slow to import, and not needed for help texts
 
             return self.uncleaned.write(clean(text))
         return self.uncleaned.write(text)
@@ -141,7 +141,7 @@ class _Clean:
 
 
 _PART = 1000
-"""Number of characters that a pipe accepts at once if it is ready: 4096 bytes (``PIPE_BUF``) in UTF-8."""
+"""Number of characters that a pipe that is ready accepts in one write, which is 4096 bytes (``PIPE_BUF``) in UTF-8."""
 
 
 class _Screen:

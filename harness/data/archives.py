@@ -36,7 +36,7 @@ MAX_HEADER_BYTES = 2**24
 MAX_DICTIONARY_BYTES = 2**28
 """Maximum memory for decompressing xz and lzma. ``xz -9`` needs 65 MiB; the format allows 4 GiB."""
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
-"""Compression methods of zip members, all of which need little memory."""
+"""Supported compression methods of zip members, all of which need little memory."""
 _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _CHUNK = 1 << 20
 

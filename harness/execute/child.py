@@ -74,7 +74,7 @@ ResultT = TypeVar("ResultT")
 
 _EVENT = b'{"type":"event"'
 _FRAMES = (_EVENT, b'{"type":"result"', b'{"type":"failure"')
-"""Beginnings of frames, as `harness.execute.child_main` writes them. Other lines are not decoded."""
+"""Prefixes of the frames that `harness.execute.child_main` writes. Other lines are not decoded."""
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def load_and_prepare(
         check_raw(raw, task.objective)
     data = writable(_by_task(task, read_only_raw(raw), task_options))
     with _naming(dataset, f"the task {task.name!r}"):
-        check(data)  # finds mistakes of the task, but also values of the dataset that are not finite
+        check(data)  # finds errors of the task, and values of the dataset that are not finite
     info = msgspec.structs.replace(
         data.info,
         details={**raw.details, **data.info.details},
@@ -251,7 +251,7 @@ def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
 
 def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
     """Load the dataset. Raises `harness.DataError` if this fails and the dataset's installed files are damaged, and
-    `harness.PluginError`, which names the dataset, for a mistake in the dataset."""
+    `harness.PluginError`, which names the dataset, if the dataset's code is wrong."""
     name = dataset.name
     try:
         data = dataset.load(msgspec.convert(options, dataset.Options))

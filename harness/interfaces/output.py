@@ -51,7 +51,7 @@ class Metric:
 
 
 def readable(name: str) -> str:
-    """Return the name of a metric as words."""
+    """Return the name of a metric with spaces for underscores."""
     return name.replace("_", " ") if isinstance(name, str) else ""
 
 

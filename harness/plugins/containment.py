@@ -46,7 +46,7 @@ def refuse_exit(*, whole_process: bool = False) -> None:
 def end_fork(owner: int) -> None:
     """End this process unless it is the process `owner`.
 
-    A plugin that forks and returns in both processes would otherwise leave a second one, which holds the streams open.
+    If a plugin forks and returns in both processes, the second process would otherwise keep the streams open.
     """
     if os.getpid() != owner:
         _exit(0)
@@ -58,11 +58,11 @@ def end_process(status: int) -> NoReturn:
 
 
 class Surroundings:
-    """State that belongs to all threads of this process, to which `restore` returns.
+    """State that is shared by all threads of this process, and that `restore` restores.
 
     It consists of the current directory, the standard streams, the file mode creation mask, the recursion limit, and
     the entries of `sys.path` and `os.environ`, which a plugin may add to but not remove from. Code in several threads
-    shares one object.
+    uses the same object.
     """
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class Surroundings:
             return changes
 
     def _reopen_stderr(self) -> bool:
-        """Open `sys.stderr` again if it is closed or missing, and return whether it was."""
+        """Open `sys.stderr` again if it is closed or missing, and return True in this case."""
         current = getattr(sys, "stderr", None)
         if (current is not None and not current.closed) or self._stderr is None:
             return False

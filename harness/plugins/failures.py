@@ -71,7 +71,7 @@ def describe(error: BaseException) -> str:
         return f"an abstract method is not implemented; implement {missing_methods}"
     try:
         text = str(error)
-    except Exception:  # an exception of a plugin may not have a text
+    except Exception:  # an exception of a plugin may have no text
         text = "it has no text"
     return f"{type(error).__name__}: {_shortened(text)}"
 

@@ -129,7 +129,7 @@ def _checked(file: int, path: Path, limit: int) -> BinaryIO:
 def _read(file: BinaryIO, path: Path, limit: int) -> bytes:
     try:
         with file:
-            # A buffer of `limit` bytes would take longer to allocate than a record takes to read.
+            # Allocating a buffer of `limit` bytes would take longer than reading a record.
             size = os.fstat(file.fileno()).st_size
             data = file.read(size + 1)
             if len(data) > size:  # the file has grown

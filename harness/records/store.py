@@ -247,7 +247,7 @@ class Store:
             repeat += 1
 
     def load(self, wanted: Callable[[Summary], bool] | None = None) -> Loaded:
-        """Return the readable runs, each once; all of them or, if `wanted` is given, those for which it returns True.
+        """Return each readable run once. If `wanted` is given, only runs for which it returns True are returned.
 
         Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise an exception. The
         records of the other runs are not read if the index contains them (see `harness.records.index`) and their files
@@ -296,7 +296,7 @@ class Store:
         return Loaded([runs[one.name] for one in summaries if one.name in runs], problems, summaries)
 
     def _are_copies(self, one: str, other: str, loaded: Mapping[str, StoredRun]) -> bool:
-        """Return whether two directories contain equal records; False if either has become unreadable."""
+        """Return True if two directories contain equal records, and False if either has become unreadable."""
         try:
             mine, theirs = (
                 loaded[name].record if name in loaded else read_record(self.path / name / RECORD)
@@ -332,7 +332,7 @@ class Store:
         return [name for name in names if _may_hold_record(self.path / name)]
 
     def _directories(self) -> dict[str, bool]:
-        """Return the names of the directories that may contain runs, sorted, and whether each is a symbolic link."""
+        """Return the sorted names of the directories that may contain runs, with True for symbolic links."""
         try:
             with os.scandir(self.path) as entries:
                 found = {e.name: e.is_symlink() for e in entries if not e.name.startswith(".") and _is_candidate(e)}

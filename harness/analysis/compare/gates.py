@@ -1,8 +1,8 @@
 """Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``.
 
-A bound is checked for every setting that has runs. It holds if the whole confidence interval for the change is not
-beyond it. A bound that cannot be checked, or only for a part of the runs, does not hold; `GateResult.excusable` states
-which reasons may be excused.
+A bound is checked for every setting that has runs. It is violated if the whole confidence interval for the change is
+beyond it. A bound that cannot be checked, or that can be checked only for a part of the runs, also makes the comparison
+fail, unless `GateResult.excusable` is true and the user allows missing results.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ def check(
 def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[GateResult]:
     """Return the results for which the comparison fails.
 
-    These are all results except ``holds`` and, with `allow_missing`, those that are excusable, provided that the same
-    bound was checked for at least one setting, if only for a part of its runs.
+    These are all results whose state is not ``holds``. With `allow_missing`, excusable results are omitted if the same
+    bound was checked for at least one setting, even if only for a part of its runs.
     """
     checked = {result.gate.text for result in results if result.state != "not checked" or result.partly}
     return [
@@ -207,7 +207,7 @@ def _missing(metric: RunMetric, matched: Match) -> str:
 
 
 def _absent(matched: Match) -> str:
-    """Return a message if BASE has runs with seeds or splits of which NEW has no run; empty otherwise."""
+    """Return a message if BASE has runs with seeds or splits of which NEW has no run, or an empty string otherwise."""
     draws = [
         dict.fromkeys((run.record.spec.split, run.record.spec.seed) for run in side)
         for side in (matched.base, matched.new)

@@ -135,7 +135,10 @@ def _device_independent_key(spec: RunSpec) -> str:
 
 
 def _model(run: RunSpec | Setting) -> tuple[str, ...]:
-    """Return settings that are equal for specs with the same key. The name of a user's own data is not one of them."""
+    """Return settings that are equal for specs with the same key.
+
+    They do not include the name of the user's own data.
+    """
     return run.task, run.model, run.backend, run.precision
 
 

@@ -1,8 +1,8 @@
 """Order in time of the runs of two sides, and pairs of runs that were made close to each other in time.
 
-The order follows from the start times, which are those of the system's clock. Runs for which it is doubtful are left
-out of the pairs: those that started at the same time as a run of the other side, that overlapped another run, or that
-ran on a machine whose clock was changed during a run.
+The order is determined from the start times, which are read from the system's clock. Runs whose order is doubtful are
+not paired. These are runs that started at the same time as a run of the other side, that overlapped another run, or
+that ran on a machine whose clock was changed during a run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ duration. The operating system adjusts the clock in small steps."""
 class _Turn(NamedTuple):
     started: datetime
     ended: datetime
-    """Start plus the sum of the phases, which is not later than the end of the run."""
+    """Start time plus the sum of the phases, which is a lower bound on the end time."""
     is_new: bool
     """True for a run of the new side."""
     run: StoredRun
@@ -111,7 +111,7 @@ def _at_the_same_time(ordered: Sequence[_Turn]) -> set[int]:
 def _overlapping(ordered: Sequence[_Turn]) -> set[int]:
     """Return the indices of the runs that started before another run had ended, and of those that had not ended."""
     found: set[int] = set()
-    last = 0  # index of the run that ends last so far
+    last = 0  # index of the run with the latest end so far
     for index, turn in enumerate(ordered[1:], start=1):
         before = ordered[last]
         slack = timedelta(seconds=SLACK_S) + SLACK_FRACTION * (before.ended - before.started)

@@ -37,7 +37,7 @@ CLIPPED_STEPS = 20
 SCALED_STEPS = 30
 """Number of training steps at fp16 from weights at which gradients overflow."""
 _GAINS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Factors for the matrices, of which the first is used at which gradients overflow at fp16."""
+"""Factors for the matrices. The first one at which gradients overflow at fp16 is used."""
 _SLIGHT = 5e-4
 """Relative change of the learning rate in every second step of the long training."""
 
@@ -134,7 +134,7 @@ class Computations:
         """Train from the probe weights for many steps on small batches, and return the trained weights.
 
         The learning rate follows the schedule, but changes at each step, even if the schedule is constant, and stays
-        large enough for the steps to be resolved. Every second change is slight, as in a long training.
+        large enough for the steps to be resolved. Every second change is small, as in long training runs.
         """
         import numpy as np
 
@@ -187,7 +187,7 @@ class Computations:
     def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
         """Train a few steps at fp16 from weights at which gradients overflow.
 
-        The matrices are multiplied by a factor, with which activations and gradients grow. If no factor makes the
+        The matrices are multiplied by a factor, which increases the activations and gradients. If no factor makes the
         gradients overflow, as in a model that normalizes its activations, the training starts from the probe weights.
         """
         import numpy as np

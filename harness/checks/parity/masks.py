@@ -149,7 +149,7 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
 
 
 def _repeated(losses: Array) -> Array:
-    """Return 1 for each loss that is equal to an earlier one, as those of a repeated mask are, and 0 for the others."""
+    """Return 1 for each loss that is equal to an earlier one, which indicates a repeated mask, and 0 for the others."""
     repeated = np.ones(len(losses))
     repeated[np.unique(losses, return_index=True)[1]] = 0
     return repeated

@@ -31,7 +31,7 @@ _DRAWS = 3
 _NOISE_EVERY = 50
 """Number of steps after which the rounding errors of the gradients are measured again."""
 _LARGE = 1e18
-"""Magnitude of weights and gradients above which float32 arithmetic may overflow in a correct backend, too."""
+"""Magnitude of weights and gradients above which float32 arithmetic may overflow even in a correct backend."""
 
 
 class Replay:
@@ -65,7 +65,7 @@ class Replay:
     def step(self, batch: Batch, rate: float) -> float:
         """Train one step and return its loss. If weights or gradients are not finite, later steps are not predicted.
 
-        At fp16, gradients may overflow. The loss scale of `probe` is set back with its weights, so the number of times
+        At fp16, gradients may overflow. The loss scale of `probe` is reset with its weights, so the number of times
         that it has to be halved is the number of steps that `trained` may skip for this batch. A step is also predicted
         if its gradients overflow in `probe` only.
         """
@@ -80,7 +80,7 @@ class Replay:
         expected_loss, gradients, halvings = scaled_gradients(self._probe, batch, self._precision)
         if not finite(gradients):
             self._lost = True
-            if halvings and np.isfinite(expected_loss):  # halving the loss scale again and again did not help
+            if halvings and np.isfinite(expected_loss):  # halving the loss scale repeatedly did not help
                 self._add_undefined(loss, expected_loss)
             return
         ended = not finite(after)
@@ -114,7 +114,7 @@ class Replay:
             self.weights = after
 
     def _add_undefined(self, loss: float, expected_loss: float) -> None:
-        """Add a step in which no parameter has a change that can be compared."""
+        """Add a step in which no change can be compared."""
         row = {name: [0.0] * len(self._trainable) for name in ("size", "rounding", "kept")}
         row |= {name: [np.inf] * len(self._trainable) for name in ("actual", "error")}
         self._rows.append({**row, "loss": [loss, expected_loss], "clipping": 1.0})
@@ -133,7 +133,7 @@ class Replay:
         - ``kept``, ``[S, P]``: number of elements in these norms; the change of the others is determined by the
           rounding error of their gradient,
         - ``elements``, ``[P]``: number of elements that were considered,
-        - ``clipping``, ``[S]``: factor by which the gradients are clipped,
+        - ``clipping``, ``[S]``: factor by which the gradients are scaled in clipping,
         - ``skipped``, ``[1]``: number of steps that were skipped because their gradients overflowed.
         """
         keys = ("loss", "size", "actual", "error", "rounding", "kept", "clipping")

@@ -28,8 +28,10 @@ If more are excluded, the check is partial.
 _RESOLVED = 0.1
 """Largest rounding error of a parameter, relative to its change, for which a step is considered to be compared."""
 _SKIPPED = 2.0
-"""Largest difference in the number of steps that two backends skip because their gradients overflow at fp16. One is due
-to rounding if a gradient is about as large as the largest number."""
+"""Largest difference in the number of steps that two backends skip because their gradients overflow at fp16.
+
+A difference of one can be due to rounding if a gradient is about as large as the largest number.
+"""
 SEGMENTS = {
     "curve": "the loss curve",
     "long": "the long training",

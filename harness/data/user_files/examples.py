@@ -81,7 +81,7 @@ class Examples:
     def encodings(self, rows: Sequence[int]) -> dict[str, str]:
         """Return the categories of each categorical column in the training `rows`, by which a task encodes it.
 
-        The most frequent ones are listed, with their numbers of rows.
+        The most frequent categories are listed with their numbers of rows.
         """
         found = {}
         for name, cells in zip(self.category_names, self.categories, strict=True):

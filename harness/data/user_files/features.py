@@ -22,7 +22,7 @@ LARGEST = 1e100
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
 """Lists and objects that are written as text."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
-"""Numbers with one point before three digits, which may separate thousands, and short whole numbers."""
+"""Numbers with one point that precedes three digits and may separate thousands, and short whole numbers."""
 FEW, RARE = 3, 0.05
 """Cells of another type are isolated errors if there are fewer than `FEW`, or if no value occurs `FEW` times and they
 are at most the fraction `RARE` of the known cells."""
@@ -180,7 +180,10 @@ def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
 
 
 def plain_numbers(cells: Sequence[Any], notation: Notation) -> list[float] | None:
-    """Return the numbers if all cells are strings with plain finite numbers, in much less time than cell by cell."""
+    """Return the numbers if all cells are strings with plain finite numbers.
+
+    This is much faster than converting each cell.
+    """
     if not notation.is_standard or not all(type(cell) is str for cell in cells) or "_" in "".join(cells):
         return None
     try:

@@ -231,7 +231,7 @@ def _register_heif() -> None:
 def _as_unreadable(path: Path) -> Iterator[None]:
     """Convert the exceptions that decoders raise for damaged files to `UnreadableError`.
 
-    Raises it also for a file that is not a regular file, because reading a pipe could wait forever.
+    It is also raised for a file that is not a regular file, because reading a pipe could wait forever.
     """
     try:
         if path.exists() and not path.is_file():
