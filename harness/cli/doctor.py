@@ -84,7 +84,10 @@ def doctor(
       harness doctor --roofline --backend torch --precision fp32
     """
     if roofline:
-        _print_rooflines(backend, precision, threads, format_)
+        from harness.execute.device_lock import measuring_on
+
+        with measuring_on(["auto"]):
+            _print_rooflines(backend, precision, threads, format_)
         return
     if backend or precision or threads:
         raise click.UsageError("--backend, --precision and --threads can only be used with --roofline")

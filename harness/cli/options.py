@@ -259,6 +259,13 @@ def _dataset_overrides(columns: dict[str, Any]) -> tuple[str, ...]:
     return as_overrides({f"dataset.{name}": value for name, value in columns.items() if value})
 
 
+def wait(command: F) -> F:
+    """Add the option ``--wait``."""
+    return click.option(
+        "--wait", is_flag=True, help="If another harness command is measuring on the same device, wait for its end."
+    )(command)
+
+
 def _declared(option: Option, text: str) -> Callable[[F], F]:
     form = f"--{option.name}"
     if option.kind is bool:

@@ -43,6 +43,7 @@ REPRODUCED = "reproduced"
         "Directory in which the new runs are saved.", "the folder reproduced in $HARNESS_RESULTS or results"
     ),
 )
+@options.wait
 @options.timeout("Maximum duration of a run, in seconds.")
 @options.quiet
 @options.format_
@@ -50,6 +51,7 @@ def reproduce(
     bundle: Path,
     verify: bool,
     data: Path | None,
+    wait: bool,
     results: str | None,
     timeout: float,
     quiet: bool,
@@ -109,7 +111,7 @@ def reproduce(
     specs = [_with_data(spec, data, bundle) for spec in {r.spec.key: r.spec for r in chosen}.values()]
     store = Store(Path(results) if results else results_dir() / REPRODUCED)
     inform(f"the new runs are saved in {store.path}")
-    records = carry_out(specs, catalog, store, quiet=quiet, timeout_s=timeout)
+    records = carry_out(specs, catalog, store, quiet=quiet, timeout_s=timeout, wait=wait)
     here = {spec.key: record for spec, record in zip(specs, records, strict=True)}
     outcomes = []
     for record in {record.spec.key: record for record in chosen}.values():

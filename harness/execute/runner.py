@@ -233,6 +233,7 @@ def run_one(
         record = msgspec.structs.replace(
             returned,
             wall_s=wall_s,
+            request_key=spec.key,
             outcome=outcome,
             parity=list(marks),
             roofline=lookup(returned, tuple(catalog.backend(spec.backend).packages)),

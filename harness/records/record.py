@@ -415,6 +415,10 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     """Name of the run's directory."""
     key: str
     """SHA-256 (hex) that identifies the run's specification; see `RunSpec.key`."""
+    request_key: str = ""
+    """Key of the specification as it was requested, before the worker resolved the device, or an empty string in older
+    records.
+    """
     repeat: int
     """Number of this repeat: 1 for the first run with this specification in the results directory, 2 for the second,
     and so on."""

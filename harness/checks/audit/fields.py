@@ -10,6 +10,7 @@ from harness.checks.audit.check import is_part_of
 from harness.records import RunRecord, Success
 
 UNCHECKABLE: dict[str, str] = {
+    "request_key": "removing the key from the record cannot be detected; its value is checked",
     "started_at": "no other field depends on the start time",
     "wall_s": "measured only once; the audit checks that it is at least the sum of the phases",
     "spec.dataset": "the name of the user's data file, which is not part of the key",
