@@ -262,7 +262,7 @@ def _dataset_overrides(columns: dict[str, Any]) -> tuple[str, ...]:
 def wait(command: F) -> F:
     """Add the option ``--wait``."""
     return click.option(
-        "--wait", is_flag=True, help="If another harness command is measuring on the same device, wait for its end."
+        "--wait", is_flag=True, help="If another harness command is measuring on the same device, wait until it ends."
     )(command)
 
 
