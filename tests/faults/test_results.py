@@ -206,7 +206,7 @@ for _ in range(100):
 
 def test_many_writers_that_are_killed_lose_no_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """16 processes commit 50 runs each, and half of them are killed at random times. Each run that a process reported
-    as finished is stored once, and no reader ever sees an incomplete run, also through the index."""
+    as finished is stored once, and no reader ever sees an incomplete run, even through the index."""
     monkeypatch.setattr(index, "SMALLEST", 0)
     monkeypatch.setattr(index, "SETTLED_NS", 4 * 10**7)
     code = """

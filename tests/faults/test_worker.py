@@ -18,7 +18,7 @@ from .conftest import Runs, pids
 
 SUCCESS = "success"
 LIMIT_S = 5
-"""Time limit of endless runs, which must have started by then also on a machine with other work."""
+"""Time limit of endless runs. It must be long enough for a run to start on a busy machine."""
 
 # Backend: expected outcome and a part of the message.
 OUTCOMES = {
