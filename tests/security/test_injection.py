@@ -1,4 +1,4 @@
-"""Tests that every text in a record, including the keys of dictionaries, is treated as text in every exported format."""
+"""Tests that every text in a record, including dictionary keys, is treated as text in every exported format."""
 
 from __future__ import annotations
 
