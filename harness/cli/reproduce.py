@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 REPRODUCED = "reproduced"
-"""Folder of the results directory for new runs. Commands that read the results directory ignore it."""
+"""Folder for new runs in the results directory. Commands that read the results directory ignore it."""
 
 
 @click.command(short_help="Repeat a published comparison and report what agrees.")

@@ -1,7 +1,7 @@
 """Validation of the values of a record, beyond their types.
 
 Reports compute with the values of records, which may be damaged or come from untrusted sources. A value that no run can
-have, such as a matrix that is not square, is found here and not in a report.
+have, such as a confusion matrix that is not square, is detected here rather than in a report.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_OUTPUTS = 10**6
 
 
 def problem(record: RunRecord) -> str:
-    """Return the reason why no run can have this record; empty if there is none."""
+    """Return the reason why no run can have this record, or an empty string if there is none."""
     for number in _numbers(record):
         if type(number) is float and number and not MIN_MAGNITUDE <= abs(number) <= MAX_MAGNITUDE:
             return f"the number {number} is out of range"
@@ -35,7 +35,7 @@ def problem(record: RunRecord) -> str:
 
 
 def _numbers(record: RunRecord) -> list[Any]:
-    """Return the numbers with which reports compute. Some elements are None or strings.
+    """Return the numbers that reports use in computations. Some elements are None or strings.
 
     They are listed here because inspecting all values of a record would take half as long as decoding it.
     """

@@ -35,7 +35,7 @@ FAMILIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "lstm": ("nlp", "lstm", ("model.embedding_size=16", "model.hidden_size=16", "recipe.batch_size=16")),
     "wav2vec2": ("speech", "wav2vec2-tiny", ("model.num_hidden_layers=1", "recipe.batch_size=4")),
 }
-"""Task, model and overrides that make the model small, for each family. The recipe is the model's own."""
+"""Task, model and overrides that make the model small, for each family. The recipe is that of the model."""
 PLUGINS = ("nlp", "regression", "speech", "vision", "torch", "faulty")
 
 

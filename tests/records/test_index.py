@@ -1,4 +1,4 @@
-"""The index of a results directory: a selection through it equals a selection by reading all records."""
+"""Tests that a selection with the index of a results directory equals a selection by reading all records."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ def test_summary_has_the_fields_that_commands_select_by() -> None:
 
 @pytest.mark.usefixtures("small")
 def test_writers_and_readers_at_once_keep_the_index_correct(store: Store) -> None:
-    """Writers commit, and readers write the index; some of both are killed."""
+    """Writers commit runs, and readers write the index. Some of both are killed."""
     writer = """
 import sys
 from pathlib import Path

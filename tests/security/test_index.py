@@ -1,4 +1,6 @@
-"""The index of a results directory: nobody else can supply it, and nothing in its place harms a command."""
+"""Tests that no one else can provide the index of a results directory, and that any other file in its place is
+harmless.
+"""
 
 from __future__ import annotations
 

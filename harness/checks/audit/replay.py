@@ -47,7 +47,7 @@ window. Windows with fresh batches and windows with a repeated batch alternate."
 
 @dataclass(frozen=True)
 class Replay:
-    """The parts of a run that have been repeated."""
+    """The parts of a run that the audit has repeated."""
 
     prepared: Preparation
     weights: dict[str, Any]
@@ -147,7 +147,8 @@ def _settings(subject: Subject, replay: Replay) -> Result:
 
 
 def _first_steps(subject: Subject, replay: Replay) -> Result:
-    """Train for a few steps from the initial weights and compare the losses, which depend on the recipe and the data.
+    """Train for a few steps from the initial weights and compare the losses, so that changes to the recipe or the data
+    are detected.
 
     Dropout masks are drawn by the framework, and are the same only with the same packages. On a machine like that of
     the run, more steps are compared. If a loss differs there, the steps are repeated once more, because rounding errors
@@ -323,7 +324,10 @@ CHECKS: tuple[Check, ...] = (
     Check("the saved weights reproduce the predictions", ("provenance.final_weights_digest",), _saved),
     Check("no results are cached between batches", (), _no_cache),
 )
-"""Checks in the order in which they are performed, because some change the weights of the session."""
+"""Checks in the order in which they are performed.
+
+The order matters because some checks change the weights of the session.
+"""
 
 
 class ReplayJob(msgspec.Struct, frozen=True, kw_only=True):

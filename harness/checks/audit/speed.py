@@ -95,7 +95,7 @@ def _flops(subject: Subject) -> Result:
 
 
 def _protocol(subject: Subject) -> Result:
-    """Check that the measurement stopped when the protocol required it, and that windows are as long as it requires."""
+    """Check that the measurement stopped as the protocol requires, and that the windows have the required length."""
     from harness.measure.steady import is_enough
 
     if subject.migrated_from == 1:
@@ -181,9 +181,9 @@ def _flags(subject: Subject) -> Result:
 
 
 def _figures(flag: tuple[str, str, str]) -> list[str]:
-    """Return a flag with only the measured percentages of its detail, because the words differ between versions."""
+    """Return a flag with only the measured percentages, because the wording of the details differs between versions."""
     metric, kind, detail = flag
-    measured = re.sub(r"95% (confidence )?interval", "range", detail)  # as older versions called the range
+    measured = re.sub(r"95% (confidence )?interval", "range", detail)  # the name of the range in older versions
     return [metric, kind, *re.findall(r"[-+±]?\d[\d.]*%", measured)]
 
 
@@ -275,7 +275,7 @@ def _phases(subject: Subject) -> Result:
         "sampling": arrays["sampling_window_s"].sum() if "sampling_window_s" in arrays else 0.0,
     }
     problems = [
-        f"the phase {name} took {phases.get(name, 0.0):.3f} s, but its windows {seconds:.3f} s"
+        f"the phase {name} took {phases.get(name, 0.0):.3f} s, but its windows took {seconds:.3f} s"
         for name, seconds in parts.items()
         if phases.get(name, 0.0) < seconds
     ]

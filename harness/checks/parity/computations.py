@@ -33,11 +33,11 @@ EXAMPLES = 8
 LARGE = 5_000_000
 """Number of scalars above which a model is trained for no more steps than the loss curve has."""
 CLIPPED_STEPS = 20
-"""Number of training steps with a clipping norm that binds in about half of them."""
+"""Number of training steps with a clipping norm that is exceeded in about half of them."""
 SCALED_STEPS = 30
 """Number of training steps at fp16 from weights at which gradients overflow."""
 _GAINS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Factors for the matrices, of which the first is used at which gradients overflow at fp16."""
+"""Factors for the matrices. The first one at which gradients overflow at fp16 is used."""
 _SLIGHT = 5e-4
 """Relative change of the learning rate in every second step of the long training."""
 
@@ -136,7 +136,7 @@ class Computations:
         Return the trained weights, unless the training diverged.
 
         The learning rate follows the schedule, but changes at each step, even if the schedule is constant, and stays
-        large enough for the steps to be resolved. Every second change is slight, as in a long training.
+        large enough for the steps to be resolved. Every second change is small, as in long training runs.
         """
         import numpy as np
 
@@ -160,10 +160,10 @@ class Computations:
         return self._steps if self._steps < STEPS or scalars > LARGE else LONG_STEPS
 
     def train_clipped(self, probe: Session, arrays: dict[str, Array]) -> None:
-        """Train a few steps with a clipping norm that binds in about half of them, if the recipe has one at all.
+        """If the recipe clips gradients, train a few steps with a clipping norm that is exceeded in about half of them.
 
-        Adam's steps are the same at any constant scale of the gradients, so a wrong norm that always binds has hardly
-        any effect.
+        Adam's steps are the same at any constant scale of the gradients, so a wrong norm that is always exceeded has
+        hardly any effect.
         """
         import numpy as np
 
@@ -189,7 +189,7 @@ class Computations:
     def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
         """Train a few steps at fp16 from weights at which gradients overflow.
 
-        The matrices are multiplied by a factor, with which activations and gradients grow. If no factor makes the
+        The matrices are multiplied by a factor, which increases the activations and gradients. If no factor makes the
         gradients overflow, as in a model that normalizes its activations, the training starts from the probe weights.
         """
         import numpy as np
@@ -213,7 +213,9 @@ class Computations:
         self._add(arrays, "scaled", replay, SCALED_STEPS)
 
     def late(self, trained: Session, probe: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute predictions, gradients and a step at late weights, in sessions with a history."""
+        """Compute predictions, gradients and a step at weights from late in training, in sessions that have already
+        been trained.
+        """
         import numpy as np
 
         from harness.checks.parity.scaling import scaled_gradients
@@ -232,7 +234,9 @@ class Computations:
         return arrays | {f"statistics/{name}": after[name] for name in names}
 
     def dropout(self, probe: Session) -> dict[str, Array]:
-        """Predict with dropout, which must have no effect, and compute the statistics of its masks in training."""
+        """Predict with a dropout rate above zero, which must have no effect, and compute the statistics of the dropout
+        masks in training.
+        """
         from harness.checks.parity.masks import RATE, mask_statistics, step_losses
         from harness.checks.parity.scaling import scaled_gradients
 

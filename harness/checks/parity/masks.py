@@ -1,8 +1,8 @@
 """Statistics of dropout over many masks, and their comparison between two backends.
 
 The weights and the batch are fixed, so that the loss and the gradients of a step vary only with the dropout masks. Two
-backends draw different masks, but the distributions must be equal. A few numbers are computed for each mask and
-parameter. Their means over the masks are compared by Welch's t-test.
+backends draw different masks, but the distributions must be equal. A few statistics are computed for each mask and
+parameter, and their means over the masks are compared with Welch's t-test.
 
 Each dropout layer affects the gradients of the parameters around it more than those far away, so a fault in one layer
 of many is visible in the statistics of a few parameters. `Statistic` lists the numbers.
@@ -51,11 +51,11 @@ class Statistic(IntEnum):
 
 
 class Difference(NamedTuple):
-    """The largest difference between two backends."""
+    """The largest difference between the statistics of two backends."""
 
     where: str
     errors: float
-    """Difference of the means, in standard errors; infinite for constant statistics that differ."""
+    """Difference of the means, in standard errors. It is infinite for constant statistics that differ."""
     critical: float
     """Largest difference that passes."""
     tests: int
@@ -150,7 +150,7 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
 
 
 def _repeated(losses: Array) -> Array:
-    """Return 1 for each loss that is equal to an earlier one, as those of a repeated mask are, and 0 for the others."""
+    """Return 1 for each loss that is equal to an earlier one, which indicates a repeated mask, and 0 for the others."""
     repeated = np.ones(len(losses))
     repeated[np.unique(losses, return_index=True)[1]] = 0
     return repeated
@@ -180,7 +180,7 @@ def welch(a: Array, b: Array) -> tuple[float, float, float]:
     if not a.std() and not b.std():
         return 0.0, float(np.copysign(np.inf, difference)), freedom
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # about one sample without variance, as without dropout
+        warnings.simplefilter("ignore", RuntimeWarning)  # a sample has no variance
         test = stats.ttest_ind(a, b, equal_var=False)
     return float(test.pvalue), float(test.statistic), float(test.df)
 

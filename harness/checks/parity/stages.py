@@ -7,8 +7,8 @@ Two stages exclude values that are determined by rounding, and report how many v
 - Adam and RMSProp divide a gradient by its own magnitude, so that a step is ``u(g) = g / (|g| + epsilon)``. An element
   is compared if changing g by `NOISE` times its rounding error changes u by at most the tolerance.
 - Training can amplify rounding errors tenfold within a few steps, for example in a ResNet with a high learning rate.
-  Losses are compared as long as the backend that is closer to the float64 reference differs from it by at most the
-  fraction `HORIZON` of the tolerance.
+  Losses are compared up to the last step at which the more accurate backend differs from the float64 reference by at
+  most the fraction `HORIZON` of the tolerance.
 
 Rounding also determines the derivative of a ReLU whose input is zero up to rounding. The derivative is discontinuous
 there, so frameworks that sum in different orders compute gradients whose difference is far above the tolerance. If the
@@ -272,7 +272,7 @@ class _Comparison:
     def _stage(
         self, name: str, errors: Any, least: Mapping[str, Tolerance] | None = None, *, where: str = "", remark: str = ""
     ) -> Stage:
-        """Compare the backends. `least` maps places to their tolerances, if they are not that of the stage."""
+        """Compare the backends. `least` maps places to tolerances that differ from that of the stage."""
         measured = list(errors(self._other, self._one))
         allowed = {place: (least or {}).get(place) or self._allowed(name) for place, _ in measured}
         bars = self._bars(errors, allowed) if name in BACKWARD else {}
@@ -320,7 +320,7 @@ class _Comparison:
         return bars
 
     def _effect_of_rounding(self, name: str, index: int) -> float:
-        """Return the reference's largest change when the last bits of the weights are perturbed; 0 if not computed."""
+        """Return the reference's largest change for perturbed last bits of the weights, or 0 if it was not computed."""
         if self._reference is None:
             return 0.0
         true = self._reference.arrays[name][index]

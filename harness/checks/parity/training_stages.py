@@ -21,12 +21,17 @@ from harness.checks.parity.verdict import Stage
 Array = NDArray[Any]
 
 EXCLUDED = 0.1
-"""Fraction of the elements that may be excluded in the stage ``optimizer``; with more, the check is partial."""
+"""Largest fraction of elements that may be excluded in the stage ``optimizer``.
+
+If more are excluded, the check is partial.
+"""
 _RESOLVED = 0.1
-"""Largest rounding error of a parameter, relative to its change, at which a step counts as compared."""
+"""Largest rounding error of a parameter, relative to its change, for which a step is considered to be compared."""
 _SKIPPED = 2.0
-"""Largest difference in the number of steps that two backends skip because their gradients overflow at fp16. One is due
-to rounding if a gradient is about as large as the largest number."""
+"""Largest difference in the number of steps that two backends skip because their gradients overflow at fp16.
+
+A difference of one can be due to rounding if a gradient is about as large as the largest number.
+"""
 SEGMENTS = {
     "curve": "the loss curve",
     "long": "the long training",

@@ -19,9 +19,9 @@ class ColumnInfo(Struct, frozen=True, kw_only=True):
 
     name: str
     roles: tuple[str, ...]
-    """Uses of the column, such as ``target`` or ``categorical feature``; empty if it is ignored."""
+    """Uses of the column, such as ``target`` or ``categorical feature``, or an empty tuple if it is ignored."""
     type: ColumnType
-    """Type of the known cells. Text that is a number counts as a number."""
+    """Type of the known cells. Text that can be parsed as a number is treated as a number."""
     missing: int
     """Number of cells without a value."""
     distinct: int
@@ -60,7 +60,7 @@ def _is_category(name: str, cells: list[Any], options: TableOptions) -> bool:
 
 def _is_missing(cell: Any) -> bool:
     value = PLAIN.number(cell)
-    return is_missing(cell) or (value is not None and value != value)  # NaN, or a text that stands for it
+    return is_missing(cell) or (value is not None and value != value)  # NaN, or a word that means a missing value
 
 
 def _type(cells: list[Any]) -> ColumnType:

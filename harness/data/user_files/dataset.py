@@ -91,7 +91,7 @@ class UserDataset(Dataset[UserOptions]):
         return examples.options, DataSource(path=str(self.path), guessed=examples.guessed)
 
     def columns(self, options: Mapping[str, Any]) -> tuple[ColumnInfo, ...]:
-        """Return the role and type of each column of the table; empty for a folder without a table.
+        """Return the role and type of each column of the table, or an empty tuple for a folder without a table.
 
         `options` are those that `settle` returned, as plain values.
         """
@@ -214,7 +214,7 @@ def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str
 def _by_name(
     examples: Examples, rows: Sequence[int]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[Any]], dict[str, NDArray[np.float64]]]:
-    """Return the numeric features, the categories and the targets of regression, with their names."""
+    """Return the numeric features, the categories and the regression targets, with their names."""
     import numpy as np
 
     targets = (examples.options.target_column or ()) if examples.numbers else ()
@@ -229,7 +229,7 @@ def _by_name(
 
 
 def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
-    """Return warnings about features that number the rows or determine the target."""
+    """Return warnings about features that contain row numbers or determine the target."""
     import numpy as np
 
     from harness.data.user_files.leaks import giveaways, label_giveaways, row_numbers
@@ -242,7 +242,7 @@ def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
 
 
 def _copies(examples: Examples, rows: Sequence[int]) -> NDArray[np.int64] | None:
-    """Return a number for each row that is equal for copies of one example, int64 ``[N]``; None without copies."""
+    """Return an identifier of the content of each row, int64 ``[N]``, or None if no two rows are equal."""
     import numpy as np
 
     contents = examples.contents()

@@ -53,8 +53,10 @@ def read(path: Path, kind: str, objective: str, options: UserOptions) -> Example
 
 
 def _folder_entries(path: Path) -> list[Path] | None:
-    """Return the sorted entries of a folder; None for a file. Raises `harness.UsageError` if `path` does not exist or
-    cannot be read."""
+    """Return the sorted entries of a folder, or None for a file.
+
+    Raises `harness.UsageError` if `path` does not exist or cannot be read.
+    """
     try:
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
@@ -64,7 +66,7 @@ def _folder_entries(path: Path) -> list[Path] | None:
 
 
 def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
-    """Return the metadata file of each split folder in `root`; empty if no split folder has one.
+    """Return the metadata file of each split folder in `root`, or an empty dictionary if no split folder has one.
 
     Raises `harness.DataError` if a split folder has none or several while others have one.
     """

@@ -25,7 +25,7 @@ ROUNDING = 1e-6
 def call(
     name: str, function: Function, declared: MetricInfo, targets: Array, outputs: Array, data: DataInfo
 ) -> float | None:
-    """Call a metric function with read-only arrays, and return its value as a float; None if it is undefined.
+    """Call a metric function with read-only arrays, and return its value as a float, or None if it is undefined.
 
     Raises `harness.PluginError` if the function raises an exception or returns anything but a number or None, and
     `harness.BadResultError` if the number is not finite or not within the bounds of the metric.

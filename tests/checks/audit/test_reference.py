@@ -12,7 +12,7 @@ from harness.plugins import discover, load
 from harness.records.store import ARRAYS, Store, StoredRun
 
 REFERENCE = Path(__file__).parents[3] / "results" / "reference"
-NO_SAMPLES = "not checkable without the raw samples (arrays.npz)"
+NO_SAMPLES = "cannot be checked without the raw samples (arrays.npz)"
 
 
 def some_runs(group: str) -> list[StoredRun]:

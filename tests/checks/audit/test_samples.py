@@ -64,7 +64,7 @@ def rewrite(run: StoredRun, change: Callable[[Arrays], None]) -> Arrays:
 
 
 def with_digest(record: RunRecord, arrays: Arrays, **changes: Any) -> RunRecord:
-    """Return the record with the digest of changed arrays, as a forger would write it."""
+    """Return the record with the digest of the changed arrays, as if both had been manipulated."""
     outcome = record.outcome
     assert isinstance(outcome, Success)
     assert outcome.evidence

@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 LATE = ("Stopping", "Stopping200", "StoppingEpoch", "StateLostLate", "FrozenRate")
-"""Faults that show only after some steps."""
+"""Faults that have an effect only after some steps."""
 NEUTRAL = ("recipe.clip_norm=1", "recipe.label_smoothing=0.1")
 """Settings of fields that the recipes of most models leave at their neutral values."""
 STAGES = {
@@ -32,7 +32,7 @@ STAGES = {
     "RepeatedBatch": "late",
     "SummedLoss": "optimizer",
 } | dict.fromkeys(("no_smoothing", "double_smoothing", "SmoothedElsewhere"), "loss")
-"""Stages that find the faults, if it is not ``optimizer``."""
+"""Stages that find the faults, if other than ``optimizer``."""
 
 
 def faults() -> dict[str, str]:

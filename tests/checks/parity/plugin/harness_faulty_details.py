@@ -20,7 +20,7 @@ from harness import Batch, SessionRequest
 
 
 class Written(Counting):
-    """The optimizers of `harness.Recipe`, written out. Subclasses replace one part."""
+    """An explicit implementation of the optimizers of `harness.Recipe`. Subclasses replace one part."""
 
     dampening = 0.0
     rmsprop_decay = 0.99
@@ -106,7 +106,7 @@ class EpsilonUncorrected(Written):
 
 
 class UncorrectedLater(Written):
-    """Leave out the bias correction after the fifth step."""
+    """Omit the bias correction after the fifth step."""
 
     def corrected_for(self) -> float:
         return self.count if self.count <= 5 else 1e9
@@ -269,7 +269,7 @@ class ClippedBySumOfNorms(Written):
 
 
 class ClippedByDecayed(Written):
-    """Leave out the parameters without weight decay in the norm."""
+    """Omit the parameters without weight decay from the norm."""
 
     def norm(self, gradients: list[Any]) -> Any:
         return super().norm([parameter.grad for parameter in self._weights.decayed])
@@ -288,7 +288,7 @@ class RateOfEpoch(Counting):
 
 
 class LateWarmupEnd(Counting):
-    """Use the rate of the step before in the first step in which the rate does not increase."""
+    """Use the rate of the previous step in the first step in which the rate does not increase."""
 
     before = 0.0
     ended = False
@@ -353,13 +353,13 @@ class SummedParts(Accumulating):
 
 
 class UnequalParts(Accumulating):
-    """Give a quarter of the batch the same weight as the rest."""
+    """Weight a quarter of the batch as much as the rest."""
 
     split = 0.25
 
 
 class RepeatedEpoch(Counting):
-    """Train on the first 20 batches again and again."""
+    """Train on the first 20 batches repeatedly."""
 
     batches: list[Batch]
 
@@ -374,7 +374,7 @@ class RepeatedEpoch(Counting):
 
 
 class StaleTenth(Counting):
-    """Apply the gradients of the step before in every tenth step."""
+    """Apply the gradients of the previous step in every tenth step."""
 
     stale: list[Any] | None = None
     training_step = False
