@@ -25,7 +25,7 @@ def problem(record: RunRecord) -> str:
     for number in _numbers(record):
         if type(number) is float and number and not MIN_MAGNITUDE <= abs(number) <= MAX_MAGNITUDE:
             return f"the number {number} is out of range"
-        if type(number) is int and abs(number) > MOST:  # it cannot be converted to a float
+        if type(number) is int and abs(number) > MAX_MAGNITUDE:  # it cannot be converted to a float
             return "a number has more than 100 digits"
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data)
