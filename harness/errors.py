@@ -9,6 +9,7 @@
     |-- PluginError               a plugin failed to load or violates the plugin interface
     |-- RecordError               a record on disk cannot be read or written
     |-- DataError                 a dataset is missing, damaged or not as declared
+    |-- BusyError                 another harness process is measuring on the device
     |-- UnsupportedError          this machine, device or backend cannot do what was requested
     `-- BadResultError            a run computed an unusable value (a non-finite loss)
 
@@ -23,7 +24,7 @@ from collections.abc import Iterable
 SIMILAR = 0.7
 """Minimum similarity of a suggested name, as defined by `difflib.SequenceMatcher.ratio`."""
 SHORTEST = 3
-"""Minimum length of a beginning or end of a name for which the whole name is suggested."""
+"""Minimum length of a prefix or suffix for which the whole name is suggested."""
 
 
 class HarnessError(Exception):
@@ -121,6 +122,10 @@ class RecordError(HarnessError):
 
 class DataError(HarnessError):
     """A dataset that is missing, damaged or not as declared."""
+
+
+class BusyError(HarnessError):
+    """Another harness process is measuring on the same device."""
 
 
 class UnsupportedError(HarnessError):

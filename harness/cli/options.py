@@ -13,6 +13,7 @@ from harness.plan.selection import OPTIONS, Option, Selection
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
+    from harness.records.index import Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +58,8 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
     for name in split(ctx, param, values):
         if not (name.isascii() and name.isdigit()):
             raise click.BadParameter(f"{name!r} is not a non-negative integer")
+        if len(name) > 18:
+            raise click.BadParameter(f"{name[:30]!r} has more than 18 digits")
         numbers.append(int(name))
     return tuple(dict.fromkeys(numbers))
 
@@ -98,15 +101,25 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 
 
 def loaded(extra: Iterable[str]) -> Catalog:
-    """Return the catalog of the installed plugins and `extra`. It contains the reasons why plugins are not loaded."""
-    from harness.cli.output import reserve_stdout
+    """Return the catalog of the installed plugins and `extra`. It contains the reasons why plugins are not loaded.
+
+    The reasons are also printed to stderr, because a command that succeeds without a plugin may not do what the user
+    wants. For example, a tracker would not receive a run.
+    """
+    from harness.cli.output import reserve_stdout, say
     from harness.execute.trial import crashing
     from harness.plugins import discover
     from harness.plugins.containment import refuse_exit
+    from harness.plugins.find import disabled
 
     reserve_stdout()
     refuse_exit(whole_process=True)
-    return discover(extra, crashing)
+    discovered = discover(extra, crashing)
+    left_out = disabled()
+    for failure in discovered.failures:
+        if failure.ref.name not in left_out:
+            say(f"Warning: plugin {failure.ref.name!r} ({failure.ref.value}) is not loaded: {failure.message}")
+    return discovered
 
 
 def with_default(text: str, default: str) -> str:
@@ -135,10 +148,10 @@ def filters(*fields: str, **texts: str) -> Callable[[F], F]:
     return decorate
 
 
-def matches(spec: RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
-    """Return whether each field of `spec` has one of the values in `wanted`. Fields without values in `wanted`
+def matches(setting: Setting | RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
+    """Return whether each field of `setting` has one of the values in `wanted`. Fields without values in `wanted`
     match."""
-    return all(not values or getattr(spec, field) in values for field, values in wanted.items())
+    return all(not values or getattr(setting, field) in values for field, values in wanted.items())
 
 
 _INFERRED = "inferred from the data"
@@ -248,6 +261,13 @@ def _dataset_overrides(columns: dict[str, Any]) -> tuple[str, ...]:
     return as_overrides({f"dataset.{name}": value for name, value in columns.items() if value})
 
 
+def wait(command: F) -> F:
+    """Add the option ``--wait``."""
+    return click.option(
+        "--wait", is_flag=True, help="If another harness command is measuring on the same device, wait until it ends."
+    )(command)
+
+
 def _declared(option: Option, text: str) -> Callable[[F], F]:
     form = f"--{option.name}"
     if option.kind is bool:
@@ -262,14 +282,14 @@ def _declared(option: Option, text: str) -> Callable[[F], F]:
     return click.option(form, type=kind, metavar=option.metavar or "NAME", help=text)
 
 
+def results_in(help_: str, default: str) -> Callable[[F], F]:
+    """Return the option ``--results`` with this help and default."""
+    return click.option("--results", metavar="DIR", type=click.Path(file_okay=False), help=with_default(help_, default))
+
+
 def results(command: F) -> F:
     """Add the option ``--results`` to a command."""
-    return click.option(
-        "--results",
-        metavar="DIR",
-        type=click.Path(file_okay=False),
-        help=with_default("Results directory.", "HARNESS_RESULTS, else ./results"),
-    )(command)
+    return results_in("Results directory.", "HARNESS_RESULTS, else ./results")(command)
 
 
 def formats(*known: str) -> Callable[[F], F]:
@@ -302,5 +322,6 @@ def price_per_hour(command: F) -> F:
         "--price-per-hour",
         type=click.FloatRange(min=0, min_open=True),
         metavar="PRICE",
-        help="Price of the machine per hour, in any currency; adds the cost of a million samples to the table.",
+        help="Price of the machine per hour, in any currency, for the cost of a million samples "
+        "(train_cost_per_million, inference_cost_per_million).",
     )(command)

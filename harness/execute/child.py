@@ -7,8 +7,8 @@ and `run_program` runs a short external program.
 
 The channel is a private pipe of JSON lines. Each line is a frame: any number of events, then a result or a failure.
 Lines that are not valid frames, such as output written by a plugin, are ignored. The child's output is a second pipe,
-which the parent writes to the log. The parent stops reading both when the child ends, also if another process holds
-them open; `harness.execute.channel` limits what it keeps.
+which the parent writes to the log. The parent stops reading both pipes when the child ends, even if another process
+holds them open. `harness.execute.channel` limits the amount of data that is kept.
 
 A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect this, the child watches the
 *lifeline*, a pipe whose other end is open only in the parent. On Linux the kernel also kills the child
@@ -51,21 +51,30 @@ DEFAULT_ENVIRONMENT = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 TERM_WAIT_S = 5.0
 """Time between SIGTERM and SIGKILL when a process group is ended, in seconds."""
 EXIT_WAIT_S = 20.0
-"""Time between the result of a child and its exit, in seconds, after which its process group is ended. A thread that a
-plugin has started can keep a process alive forever."""
+"""Time that a child may take to exit after sending its result, in seconds.
+
+Its process group is then terminated. A thread that a plugin has started can keep a process alive forever.
+"""
 KILL_WAIT_S = 30.0
-"""Time to wait for the end of a process after SIGKILL, which a process that is blocked in the kernel delays, in
-seconds."""
+"""Time to wait for a process to end after SIGKILL, in seconds. A process that is blocked in the kernel ends later."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
 """Upper bound on a pipe's capacity, and on the number of bytes read after a child has ended. These bytes include
 everything that the child wrote, but not the endless output of a process that outlives it."""
+_SMALL_PIPE_BYTES = 2**16
+"""Lower bound on a pipe's capacity, which a user's limit may enforce (pipe(7))."""
+BATCH_S = 0.1
+"""Time between two readings of the pipes, in seconds, so that a child that sends many small messages does not keep the
+parent busy. A pipe that is at least half full is read again immediately, so that it does not block the child, unless
+the child has already written `_FLOOD_BYTES`."""
+_FLOOD_BYTES = 64 * 2**20
 
 JobT = TypeVar("JobT", bound=Struct)
 ResultT = TypeVar("ResultT")
 
 _EVENT = b'{"type":"event"'
-"""Beginning of an event frame, as `harness.execute.child_main` writes it."""
+_FRAMES = (_EVENT, b'{"type":"result"', b'{"type":"failure"')
+"""Prefixes of the frames that `harness.execute.child_main` writes. Other lines are not decoded."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ def call_in_child(
 
     def on_line(line: bytes) -> None:
         nonlocal answer
-        if line.startswith(_EVENT) and not limit.admits():
+        if not line.startswith(_FRAMES) or (line.startswith(_EVENT) and not limit.admits()):
             return
         try:
             frame = msgspec.json.decode(line, type=EventFrame | ResultFrame | FailureFrame)
@@ -190,7 +199,8 @@ def calls_in_children(
     The children that are still running at the end of the context, for example after KeyboardInterrupt, are killed.
     """
     lifeline, held = _pipe()
-    # Contexts end in reverse order: closing `held` ends the children, and then the threads that wait for them end.
+    # Contexts are closed in reverse order: closing `held` terminates the children, so that the threads that wait for
+    # them end.
     with lifeline, ThreadPoolExecutor(len(jobs)) as threads, held:
         yield [
             threads.submit(
@@ -235,8 +245,8 @@ def run_process(
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
     CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
-    When `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to end; it is then ended as if it had exited
-    with status 0. `notes` returns the lines to add to the log at the end.
+    After `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. It is then terminated and treated
+    as if it had exited with status 0. `notes` returns the lines to add to the log at the end.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -244,6 +254,7 @@ def run_process(
         printed, output = map(stack.enter_context, _pipe())
         for pipe in (received, printed):
             os.set_blocking(pipe.fileno(), False)
+            _enlarge(pipe.fileno())
         if lifeline is None:
             lifeline, _held = map(stack.enter_context, _pipe())
         kept = stack.enter_context(Log(log))
@@ -269,12 +280,16 @@ def run_process(
                 finally:
                     end_group(process)
         finally:
-            _read(printed.fileno(), kept.feed, _MAX_PIPE_BYTES)  # what the group wrote while it was ended
+            _read(
+                printed.fileno(), kept.feed, _MAX_PIPE_BYTES
+            )  # read the output that the group wrote while it was being terminated
             seconds, printed_last = time.monotonic() - start, kept.last(failures.LOG_TAIL_BYTES)
             for note in notes():
                 kept.note(note)
         if heard == "lingers":
-            kept.note(f"the process was ended because it had not ended {EXIT_WAIT_S:g} s after its result")
+            kept.note(
+                f"the process was terminated because it had not exited {EXIT_WAIT_S:g} s after sending its result"
+            )
             status = 0
         return Ended(status, heard == "timeout", seconds, printed_last, lines.too_long)
 
@@ -316,8 +331,15 @@ def _pipe() -> tuple[io.FileIO, io.FileIO]:
     return io.FileIO(reading, "r"), io.FileIO(writing, "w")
 
 
+def _enlarge(pipe: int) -> None:
+    """Set a pipe's capacity to `_MAX_PIPE_BYTES` if the system allows it."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # the user's limit on the capacity of all pipes is reached
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _MAX_PIPE_BYTES)
+
+
 Readers = Mapping[int, Callable[[bytes], None]]
-"""Functions that receive what is read, by file descriptor."""
+"""Functions that receive the data read, by file descriptor."""
 
 
 def _listen(
@@ -325,40 +347,55 @@ def _listen(
 ) -> Literal["ended", "timeout", "lingers"]:
     """Read until the process ends, the deadline passes, or the process has been complete for `EXIT_WAIT_S`."""
     at_deadline: Literal["timeout", "lingers"] = "timeout"
-    with selectors.DefaultSelector() as selector, _exit_signal(process) as exit_fd:
+    total = 0
+    with (
+        selectors.DefaultSelector() as selector,
+        selectors.DefaultSelector() as exit_selector,
+        _exit_signal(process) as exit_fd,
+    ):
         for fd in readers:
             selector.register(fd, selectors.EVENT_READ)
         if exit_fd is not None:
             selector.register(exit_fd, selectors.EVENT_READ)
+            exit_selector.register(exit_fd, selectors.EVENT_READ)
         while (remaining := deadline - time.monotonic()) > 0:
             # Without an exit signal (macOS), poll the process twice a second. Otherwise wait at most an hour at a time,
             # because epoll rejects timeouts of more than 24 days.
             longest_s = 3600 if exit_fd is not None else 0.5
             ready = {key.fd for key, _ in selector.select(min(longest_s, remaining))}
             ended = process.poll() is not None
+            most = 0
             for fd, feed in readers.items():
-                open_ = fd in selector.get_map()
-                if open_ and (fd in ready or ended) and _read(fd, feed, _MAX_PIPE_BYTES if ended else 1):
-                    selector.unregister(fd)
+                if fd in selector.get_map() and (fd in ready or ended):
+                    count, at_end = _read(fd, feed, _MAX_PIPE_BYTES)
+                    most, total = max(most, count), total + count
+                    if at_end:
+                        selector.unregister(fd)
             if ended:
                 return "ended"
             if at_deadline == "timeout" and is_complete() and time.monotonic() + EXIT_WAIT_S < deadline:
                 at_deadline, deadline = "lingers", time.monotonic() + EXIT_WAIT_S
+            if most < _SMALL_PIPE_BYTES // 2 or total > _FLOOD_BYTES:
+                exit_selector.select(max(0.0, min(BATCH_S, deadline - time.monotonic())))
         return at_deadline
 
 
-def _read(fd: int, feed: Callable[[bytes], None], unread: int) -> bool:
-    """Read a non-blocking descriptor until it is empty or `unread` bytes are read. Return True at its end."""
-    while unread > 0:
+def _read(fd: int, feed: Callable[[bytes], None], limit: int) -> tuple[int, bool]:
+    """Read a non-blocking descriptor until it is empty or at least `limit` bytes are read.
+
+    Return the number of bytes, and whether the end was reached.
+    """
+    count = 0
+    while count < limit:
         try:
             data = os.read(fd, 1 << 16)
         except BlockingIOError:
             break
         if not data:
-            return True
+            return count, True
         feed(data)
-        unread -= len(data)
-    return False
+        count += len(data)
+    return count, False
 
 
 @contextlib.contextmanager

@@ -20,12 +20,26 @@ from harness.measure.roofline import lookup
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.plugins.events import Events
-from harness.records import EpochEnded, Event, Failure, ParityMark, Provenance, RunRecord, RunSpec
+from harness.records import (
+    EpochEnded,
+    Event,
+    Failure,
+    MetricCalled,
+    ParityMark,
+    PhaseStarted,
+    Provenance,
+    RunRecord,
+    RunSpec,
+)
 from harness.records.scratch import spares
 from harness.records.store import ARRAYS, LOG, WEIGHTS, Store
 
 DEFAULT_TIMEOUT_S = 3600.0
 """Default time limit of a run, in seconds."""
+
+
+MAX_NAME = 100
+"""Maximum length of the name of a phase or metric in a failure."""
 
 
 class Listener:
@@ -52,8 +66,10 @@ class Listener:
 
 
 class Guarded(Listener):
-    """A listener that passes everything on to another one, until that raises an exception: output that fails, for
-    example because a terminal was closed, must not end a run."""
+    """A listener that forwards events to another listener until that listener raises an exception.
+
+    Output errors, for example because a terminal was closed, must not end a run.
+    """
 
     def __init__(self, listener: Listener) -> None:
         super().__init__()
@@ -80,7 +96,7 @@ class Guarded(Listener):
             return
         try:
             getattr(self._listener, method)(*arguments)
-        except Exception:  # the output may be any stream, and rich raises further exceptions
+        except Exception:  # the output may be any stream, and rich raises many types of exceptions
             self._listener = None
 
 
@@ -99,8 +115,8 @@ def run_all(
     `marks` maps the keys of specs to the parity marks that their records contain. With `save_weights`, the trained
     weights are saved next to the record.
 
-    If interrupted, ends and records the current run before raising KeyboardInterrupt. Exceptions of the listener are
-    ignored, and it is not called again. Raises `harness.RecordError` if the store cannot be written,
+    If interrupted, this function ends and records the current run before raising KeyboardInterrupt. Exceptions of the
+    listener are ignored, and it is not called again. Raises `harness.RecordError` if the store cannot be written,
     `harness.UsageError` if the time limit is not positive, and before anything runs `harness.UnknownNameError` or
     `harness.CombinationError` if the plugins for one of the specs are not installed.
     """
@@ -116,7 +132,7 @@ def run_all(
             listener.run_started(index, len(specs), spec)
             events.notify("harness_run_started", spec=spec)
             with interrupts.allowed():
-                events.drain()  # a hook that is still running would disturb the run
+                events.drain()  # a hook that is still running would disturb the measurement
             record = run_one(
                 spec,
                 catalog,
@@ -158,7 +174,15 @@ def run_one(
 ) -> RunRecord:
     """Execute one run in a child process and return its record. The record is stored even if the child fails."""
 
-    def on_event(event: Event) -> None:
+    phase = metric = ""
+
+    def on_event(event: Event | MetricCalled) -> None:
+        nonlocal phase, metric
+        if isinstance(event, MetricCalled):
+            metric = event.metric[:MAX_NAME]
+            return
+        if isinstance(event, PhaseStarted):
+            phase, metric = event.phase[:MAX_NAME], ""
         listener.event(spec, event)
         if isinstance(event, EpochEnded):
             events.notify("harness_epoch_ended", spec=spec, epoch=event)
@@ -176,16 +200,18 @@ def run_one(
                     timeout_s=timeout_s,
                     environment=child_environment(spec),
                     directory=scratch,
-                    event_type=Event,
+                    event_type=Event | MetricCalled,
                     on_event=on_event,
                     limit_option="--timeout",
                 )
         except KeyboardInterrupt:
             returned = Failure(kind="interrupted", message="stopped by the user")
-        except (OSError, RecordError) as error:  # such as too many open files, or a full disk
+        except (OSError, RecordError) as error:  # for example too many open files, or a full disk
             returned = Failure(kind="error", message=f"the run could not be started: {error}")
         wall_s = time.monotonic() - start
         if isinstance(returned, Failure):
+            called = f" (during the call of the metric {metric!r})" if metric else ""
+            returned = msgspec.structs.replace(returned, message=returned.message + called, phase=phase)
             for name in (ARRAYS, WEIGHTS):
                 for directory in (scratch, *spares(scratch)):
                     with contextlib.suppress(OSError):
@@ -207,6 +233,7 @@ def run_one(
         record = msgspec.structs.replace(
             returned,
             wall_s=wall_s,
+            request_key=spec.key,
             outcome=outcome,
             parity=list(marks),
             roofline=lookup(returned, tuple(catalog.backend(spec.backend).packages)),

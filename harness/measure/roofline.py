@@ -9,13 +9,14 @@ from pathlib import Path
 import msgspec
 
 from harness.data.cache import cache_dir
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RecordError
 from harness.records import Environment, Roofline, RunRecord
 from harness.records.files import replacing
+from harness.records.reading import load_named
 
 
 def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
-    """Return the cached roofline that applies to a run; None if it has not been measured or the file is damaged.
+    """Return the cached roofline that applies to a run, or None if it has not been measured or the file is damaged.
 
     The backend, device, precision, thread count, hardware and versions of `packages` must match. The record must
     specify a device.
@@ -25,8 +26,8 @@ def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
     hardware = hardware_of(environment, spec.device, record.provenance.device_name or "")
     path = _path(spec.backend, spec.device, spec.precision, spec.threads, hardware, known)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Roofline)
-    except (OSError, msgspec.DecodeError):
+        return load_named(path, Roofline)
+    except RecordError:
         return None
 
 

@@ -1,4 +1,4 @@
-"""Undo what a plugin's code does to the whole process: ending it, changing its directory, or closing its streams."""
+"""Undo what a plugin's code does to the whole process, such as ending it or closing its streams."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from harness.errors import PluginError
 from harness.records.printing import note
 
 THREAD = "harness-plugin"
-"""Beginning of the names of the threads that run only plugins' code."""
+"""Prefix of the names of the threads that run only code of plugins."""
 _exit = os._exit
 _whole_process = False
 
 
 class EndedProcessError(PluginError):
-    """Error raised where a plugin's code would have ended the process with `os._exit`."""
+    """Error that is raised instead of ending the process when a plugin's code calls `os._exit`."""
 
 
 def refuse_exit(*, whole_process: bool = False) -> None:
     """Let `os._exit` raise `EndedProcessError` in the threads of plugins, or in all threads if `whole_process` is true.
 
-    Forked processes can still end with it.
+    Forked processes can still call it.
     """
     global _whole_process
     _whole_process = _whole_process or whole_process
@@ -43,15 +43,26 @@ def refuse_exit(*, whole_process: bool = False) -> None:
     os._exit = refuse
 
 
+def end_fork(owner: int) -> None:
+    """End this process unless it is the process `owner`.
+
+    If a plugin forks and returns in both processes, the second process would otherwise keep the streams open.
+    """
+    if os.getpid() != owner:
+        _exit(0)
+
+
 def end_process(status: int) -> NoReturn:
-    """End the process with `os._exit`, even if it is refused to plugins."""
+    """End the process with `os._exit`, even if plugins are not allowed to call it."""
     _exit(status)
 
 
 class Surroundings:
-    """The current directory and the standard streams of this process, to which `restore` returns.
+    """State that is shared by all threads of this process, and that `restore` restores.
 
-    They belong to all threads, so code in several threads shares one object.
+    It consists of the current directory, the standard streams, the file mode creation mask, the recursion limit, and
+    the entries of `sys.path` and `os.environ`, which a plugin may add to but not remove from. Code in several threads
+    uses the same object.
     """
 
     def __init__(self) -> None:
@@ -59,6 +70,10 @@ class Surroundings:
         self._here = _opened(self._open, ".")
         self._streams = {fd: copy for fd in (0, 1, 2) if (copy := _copied(self._open, fd)) is not None}
         self._expected = dict(self._streams)
+        self._stderr = sys.stderr
+        self._mask = os.umask(0o077)
+        os.umask(self._mask)
+        self._recursion, self._path, self._environment = sys.getrecursionlimit(), list(sys.path), dict(os.environ)
         self._restoring = threading.Lock()
 
     def redirect_stdout(self) -> None:
@@ -68,19 +83,52 @@ class Surroundings:
             self._expected[1] = self._streams[2]
 
     def restore(self) -> list[str]:
-        """Restore everything, and return the changes that were undone, apart from `redirect_stdout`."""
+        """Restore the directory and the streams, except for `redirect_stdout`, and return the undone changes."""
         with self._restoring:
             changes = []
-            for fd, copy in self._streams.items():
+            for fd, copy in list(self._streams.items()):
                 if not _same(fd, self._expected[fd]):
                     changes.append(f"closed or replaced descriptor {fd}")
                 if not _same(fd, copy):
-                    os.dup2(copy, fd)
+                    try:
+                        os.dup2(copy, fd)
+                    except OSError:  # the plugin has closed the copy, too
+                        del self._streams[fd]
                 self._expected[fd] = copy
+            if self._reopen_stderr():
+                changes.append("closed or removed sys.stderr")
             if self._here is not None and not _is_current(self._here):
                 changes.append("changed the current directory")
-                os.fchdir(self._here)
+                try:
+                    os.fchdir(self._here)
+                except OSError:
+                    self._here = None
+            if os.umask(self._mask) != self._mask:
+                changes.append("changed the umask")
+            if sys.getrecursionlimit() < self._recursion:
+                changes.append("lowered the recursion limit")
+                sys.setrecursionlimit(self._recursion)
+            if not set(self._path) <= set(sys.path):
+                changes.append("removed entries of sys.path")
+                sys.path[:] = [*(entry for entry in sys.path if entry not in self._path), *self._path]
+            if removed := self._environment.keys() - os.environ.keys():
+                changes.append(f"removed {len(removed)} environment variables")
+                os.environ.update({name: self._environment[name] for name in removed})
             return changes
+
+    def _reopen_stderr(self) -> bool:
+        """Open `sys.stderr` again if it is closed or missing, and return True in this case."""
+        current = getattr(sys, "stderr", None)
+        if (current is not None and not current.closed) or self._stderr is None:
+            return False
+        if self._stderr.closed:
+            opened = open(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
+            # The command line wraps stderr in a class that cleans the text.
+            self._stderr = type(self._stderr)(opened) if hasattr(self._stderr, "uncleaned") else opened  # type: ignore[call-arg]
+        sys.stderr = self._stderr
+        if getattr(sys, "stdout", None) is None or sys.stdout.closed:
+            sys.stdout = self._stderr
+        return True
 
     def close(self) -> None:
         self._open.close()
@@ -88,9 +136,10 @@ class Surroundings:
 
 @contextmanager
 def contained() -> Iterator[list[str]]:
-    """Run a plugin's code with its output on stderr, also that of libraries in C, and then restore the surroundings.
+    """Run a plugin's code with its output redirected to stderr, and restore the process's directory and streams.
 
-    Yields a list, to which the changes that were undone are added at the end.
+    The output of C libraries is also redirected. The context yields a list, to which the changes that were undone are
+    added at the end.
     """
     changes: list[str] = []
     with contextlib.closing(Surroundings()) as surroundings:
@@ -104,7 +153,7 @@ def contained() -> Iterator[list[str]]:
 def _opened(stack: contextlib.ExitStack, path: str) -> int | None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # the directory was removed, or must not be read
+    except OSError:  # the directory was removed or is not accessible
         return None
     stack.callback(os.close, fd)
     return fd
@@ -135,6 +184,6 @@ def _is_current(directory: int) -> bool:
 
 def report(text: str) -> None:
     """Print a line about a plugin to stderr, if there is one."""
-    if sys.stderr is not None:
+    if getattr(sys, "stderr", None) is not None:
         with contextlib.suppress(OSError, ValueError):
             note(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from harness.errors import RecordError
 from harness.records.files import replacing
 from harness.records.reading import MAX_ARRAYS_BYTES, open_stored
+from harness.records.zip_index import index_problem
 
 if TYPE_CHECKING:
     import zipfile
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 MAX_ARRAYS = 10_000
 """Maximum number of arrays in a file."""
-EXPANSION, LEAST_LIMIT_BYTES = 20, 64 * 2**20
+MAX_INDEX_BYTES = 2**24
+"""Maximum size of the list of arrays, in bytes."""
+EXPANSION, MIN_LIMIT_BYTES = 20, 64 * 2**20
 """Maximum ratio of the size of the arrays to the size of their file, and size that is always accepted, in bytes.
 harness does not compress arrays, and compressed floating-point numbers rarely exceed a ratio of 5."""
 
@@ -51,20 +55,24 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
     arrays = {}
     try:
-        with open_stored(path, MAX_ARRAYS_BYTES) as file, zipfile.ZipFile(file) as archive:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open_stored(path, MAX_ARRAYS_BYTES))
+            if problem := index_problem(file, MAX_INDEX_BYTES, MAX_ARRAYS):
+                raise RecordError(f"{path}: the arrays are not read, because {problem}")
+            archive = stack.enter_context(zipfile.ZipFile(file))
             members = archive.infolist()
             size = os.fstat(file.fileno()).st_size
             if sum(member.compress_size for member in members) > size:
                 raise RecordError(f"{path}: cannot be read: its members overlap")
-            if len(members) > MAX_ARRAYS:
-                raise RecordError(f"{path}: it contains {len(members)} arrays, but at most {MAX_ARRAYS} are read")
-            limit = min(MAX_ARRAYS_BYTES, max(LEAST_LIMIT_BYTES, EXPANSION * size))
+            limit = min(MAX_ARRAYS_BYTES, max(MIN_LIMIT_BYTES, EXPANSION * size))
             declared = sum(member.file_size for member in members)
             if declared > limit:
                 raise RecordError(f"{path}: its arrays have {declared} bytes, but at most {limit} are read")
             for member in members:
                 if not member.filename.endswith(".npy"):
                     raise RecordError(f"{path}: cannot be read: {member.filename!r} is not an array")
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise RecordError(f"{path}: cannot be read: {member.filename!r} is neither stored nor deflated")
                 content = _uncompressed(file, member)
                 array = _array(_unpacked(archive, member) if content is None else content)
                 arrays[member.filename.removesuffix(".npy")] = array
@@ -76,7 +84,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
-    """Return the content of a member that is stored uncompressed, as numpy stores arrays; None if it is compressed.
+    """Return the content of a member that is stored uncompressed, as numpy stores arrays, or None if it is compressed.
 
     This is faster than zipfile, which reads in small chunks. Speed matters because a report may read thousands of
     files. For a damaged member, return None as well, so that zipfile raises its error.
@@ -93,7 +101,7 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
 
 
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Return the content of a compressed member, which is at most as long as declared."""
+    """Return the content of a compressed member, and stop reading at the declared length."""
     with archive.open(member) as source:
         content = source.read(member.file_size)
         if len(content) < member.file_size or source.read(1):
@@ -115,8 +123,9 @@ def _array(content: bytes) -> NDArray[Any]:
     if min(shape, default=0) < 0:
         raise ValueError(f"an array has the shape {shape}")
     if not dtype.itemsize and all(shape):
-        raise ValueError("an array has elements without a size")
-    # The array refers to the content and allocates nothing, so a header that declares more than there is raises.
+        raise ValueError("an array has elements of size zero")
+    # The array refers to the content and allocates no memory, so a header that declares more data than there is raises
+    # an error.
     return np.ndarray(shape, dtype, content, start, order="F" if by_columns else "C")
 
 

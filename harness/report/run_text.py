@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.metrics import better_value, named_with_unit
+from harness.analysis.metrics import WALL, better_value, named_with_unit, score
 from harness.records import DataInfo, Failure, PluginRef, RunRecord, Scores, Success
 from harness.report.costs import Section, epochs, sections, text
 from harness.report.data_text import data_section
+
+MOST_ROWS = 1000
+"""Maximum number of rows that are shown of a table. Laying out more of them takes seconds."""
 
 
 def render(record: RunRecord, path: Path) -> str:
@@ -19,7 +22,7 @@ def render(record: RunRecord, path: Path) -> str:
     if record.provenance.data is not None:
         parts.append(_lines(run_data(record, record.provenance.data)))
     opening = len(parts)
-    costs = [*sections(record), epochs(outcome)] if isinstance(outcome, Success) else []
+    costs = [*sections(record), epochs(record)] if isinstance(outcome, Success) else []
     parts += [_lines(section) for section in [run_section(record), *costs, *circumstances(record)] if section[1]]
     if isinstance(record.outcome, Success):
         parts[opening + 1 : opening + 1] = _quality(record.outcome)
@@ -36,15 +39,24 @@ def _lines(section: Section) -> str:
 def _grid(title: str, rows: list[list[Any]], headers: Sequence[str] = (), align: Sequence[str] | None = None) -> str:
     from tabulate import tabulate
 
-    grid = tabulate(rows, headers=headers, tablefmt="plain", colalign=align, disable_numparse=True)
-    return "\n".join([title, *(f"  {line}".rstrip() for line in grid.splitlines())])
+    shown = rows[:MOST_ROWS]
+    grid = tabulate(shown, headers=headers, tablefmt="plain", colalign=align, disable_numparse=True)
+    return "\n".join([title, *(f"  {line}".rstrip() for line in grid.splitlines()), *_omitted(rows, "rows")])
+
+
+def _omitted(values: Sequence[Any], kind: str) -> list[str]:
+    """Return a line with the number of values beyond `MOST_ROWS`; empty if there are none."""
+    more = len(values) - MOST_ROWS
+    return [f"  ... and {more} more {kind}, which `harness show --format json` prints"] if more > 0 else []
 
 
 def _failure(failure: Failure) -> str:
     where = f" in phase {failure.phase}" if failure.phase else ""
     parts = [f"FAILED{where}: {failure.kind}: {failure.message}"]
     if failure.log_tail:
-        parts.append("\n".join(["last lines of the log", *(f"  | {line}" for line in failure.log_tail.splitlines())]))
+        lines = failure.log_tail.splitlines()
+        shown = [f"  | {line}" for line in lines[-MOST_ROWS:]]
+        parts.append("\n".join(["last lines of the log", *_omitted(lines, "lines"), *shown]))
     return "\n\n".join(parts)
 
 
@@ -80,7 +92,7 @@ def run_section(record: RunRecord) -> Section:
         revision = f"@{spec.pretrained.revision}" if spec.pretrained.revision else ""
         rows += [("pretrained", f"{spec.pretrained.name}{revision}"), ("checkpoint", spec.pretrained.path)]
     if spec.source is not None:
-        rows += [("own data", spec.source.path), ("inferred options", ", ".join(spec.source.guessed) or "nothing")]
+        rows += [("user data", spec.source.path), ("inferred options", ", ".join(spec.source.guessed) or "nothing")]
     rows += [
         (f"{group}.{name}", "none" if value is None else value)
         for group, values in groups.items()
@@ -88,7 +100,7 @@ def run_section(record: RunRecord) -> Section:
     ]
     started: list[tuple[str, object]] = [
         ("started", record.started_at),
-        ("whole process", f"{record.wall_s:.1f} s"),
+        (WALL.title, f"{record.wall_s:.1f} {WALL.unit}"),
         ("repeat", record.repeat),
     ]
     return "run", started + rows
@@ -147,14 +159,17 @@ def per_target(outcome: Success) -> tuple[list[str], list[list[Any]]]:
     """Return the headers and rows of the table of scores for each target of a regression with several targets."""
     parts = outcome.scores.per_target
     names = list(dict.fromkeys(name for part in parts for name in part.scores))
+    titles = [score(name, outcome.scores.metrics.get(name)).title for name in names]
     rows = [[part.label, part.unit or "not known", *(part.scores.get(name) for name in names)] for part in parts]
-    return ["target", "unit", *names], rows
+    return ["target", "unit", *titles], rows
 
 
 def by_group(outcome: Success) -> tuple[list[str], list[list[Any]]]:
     """Return the headers and rows of a table with the primary metric for each group of test examples."""
     rows = [[part.group, part.value, part.score, part.support] for part in outcome.scores.slices]
-    return ["group", "value", outcome.scores.primary, "support"], rows
+    primary = outcome.scores.primary
+    column = score(primary, outcome.scores.metrics.get(primary)).column
+    return ["group", "value", column.header, "support"], rows
 
 
 def _quality(outcome: Success) -> list[str]:

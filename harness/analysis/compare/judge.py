@@ -28,7 +28,7 @@ from harness.analysis.compare.effects import (
 )
 from harness.analysis.compare.match import Match
 from harness.analysis.compare.order import pairs
-from harness.analysis.metrics import METRICS, RunMetric, comparable, success
+from harness.analysis.metrics import METRICS, RunMetric, available, comparable, success
 from harness.errors import UnknownNameError, UsageError
 from harness.records import RunRecord
 from harness.records.samples import predictions, stored
@@ -49,7 +49,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
     metric: str
     higher_is_better: bool | None
-    """None if the direction is not known."""
+    """True if higher values are better, or True if higher values are better, or None if the direction is not known."""
     relative: bool
     base: float | None
     """Mean over the runs. This is the geometric mean for metrics that are compared as ratios."""
@@ -57,16 +57,16 @@ class Comparison(Struct, frozen=True, kw_only=True):
     change: float | None
     low: float | None
     high: float | None
-    """Ends of the confidence interval for the change; None if there are too few runs."""
+    """Ends of the confidence interval for the change, or None if there are too few runs."""
     detectable: float | None
-    """Smallest change that would be detected with probability 0.95; None if there are too few runs."""
+    """Smallest change that would be detected with probability 0.95, or None if there are too few runs."""
     verdict: ComparisonVerdict
     """``inconclusive`` if the interval includes 0 or if there are too few runs for an interval; ``differs`` if it does
     not include 0, but the direction is not known."""
     evidence: str
     """Number of runs, pairs or examples from which the interval was computed, or the reason for a missing interval."""
     unit: str = ""
-    """Unit of `base` and `new`; empty for fractions."""
+    """Unit of `base` and `new`, or an empty string for fractions."""
     interleaved: bool = True
     """False if the metric depends on the state of the machine and the runs of the two sides were not interleaved. The
     interval is then wider, and its confidence level does not hold if the machine changed between the sides."""
@@ -122,7 +122,10 @@ def _effect(
 
 
 def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str, bool]:
-    """Compare the logarithms of a cost over runs. Returns the effect, the evidence, and whether the order is sound."""
+    """Compare the logarithms of a cost over runs.
+
+    Return the effect, the evidence, and True if the runs were interleaved.
+    """
     base, new = (
         [(run, math.log(value)) for run in side if (value := metric.value(run.record) or 0.0) > 0]
         for side in (matched.base, matched.new)
@@ -150,7 +153,7 @@ def _of_scores(
     if len(common) >= MIN_RUNS or min(map(len, by_draw)) >= MIN_RUNS or not by_example:
         unit = "seed" if matched.base[0].record.spec.split is None else "split"
         return _of_draws(by_draw, confidence, unit=unit, resolution=resolution)
-    return _of_one_run(matched, metric.name, confidence)
+    return _of_one_run(matched, metric.score, confidence)
 
 
 def _of_draws(
@@ -205,8 +208,11 @@ _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any, flo
         lambda base, new, confidence: of_pairs(new - base, confidence),
     ),
 }
-"""Metric -> two functions. The first computes each example's term from targets and outputs. The second computes the
-change and its interval from the terms of both models."""
+"""Metric -> two functions.
+
+The first computes a value for each example from targets and outputs. The second computes the change and its interval
+from the values of both models.
+"""
 
 
 def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | None, int, int], float]:
@@ -232,7 +238,7 @@ def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[in
 
 
 def _resolution(matched: Match) -> float:
-    """Return the change in the score caused by one example, as a fraction; 0 if the score does not count examples."""
+    """Return the change in the score caused by one example, or 0 if the score does not count examples."""
     info = matched.base[0].record.provenance.data
     if info is None or info.objective != "classification":
         return 0.0
@@ -275,30 +281,41 @@ def _verdict(effect: Effect | None, higher_is_better: bool | None) -> Comparison
 
 
 def compare_all(
-    matches: Sequence[Match], catalog: Catalog, metrics: Sequence[str] = (), additional: Sequence[str] = ()
+    matches: Sequence[Match],
+    catalog: Catalog,
+    metrics: Sequence[str] = (),
+    additional: Sequence[str] = (),
+    *,
+    price_per_hour: float | None = None,
 ) -> list[Compared]:
     """Compare the two sides of every match with respect to each of `metrics`.
 
     If `metrics` is empty, the primary metric and the costs that are compared by default are compared. Those of
-    `additional` that can be compared are added. Raises `harness.UsageError` for one of `metrics` that has no value on
-    one side of every match, and `harness.UnknownNameError` if no run can have it.
+    `additional` that can be compared are added. `price_per_hour` is the price of the machine, from which the costs per
+    million samples are computed. Raises `harness.UsageError` for one of `metrics` that has no value on one side of
+    every match, and `harness.UnknownNameError` if no run can have it.
     """
-    known = [comparable([[run.record for run in side] for side in (m.base, m.new)], catalog) for m in matches]
+    sides = [[[run.record for run in side] for side in (matched.base, matched.new)] for matched in matches]
+    known = [comparable(records, catalog, price_per_hour) for records in sides]
     names = dict.fromkeys(itertools.chain.from_iterable(known))
+    possible = {
+        name: metric for base, new in sides for name, metric in available([*base, *new], {}, price_per_hour).items()
+    }
     for name in metrics:
-        if name not in names:
-            costs = {metric.name for metric in METRICS if metric.compared != "never"}
-            if name in costs.union(*(success(m.base[0].record).scores.test for m in matches)):
-                raise UsageError(
-                    f"the runs cannot be compared by {name}, because those of BASE or NEW have no value of it"
-                )
+        if name in names:
+            continue
+        if name not in possible:
             raise UnknownNameError("metric", name, names)
+        raise UsageError(
+            f"the runs cannot be compared by {name}, because "
+            + (possible[name].never_compared or f"those of BASE or NEW have no value of it{possible[name].advice}")
+        )
     defaults = [metric.name for metric in METRICS if metric.compared == "by default"]
     chosen = []
-    for matched, available in zip(matches, known, strict=True):
+    for matched, metrics_of in zip(matches, known, strict=True):
         primary = success(matched.base[0].record).scores.primary
         wanted = (*(metrics or (primary, *defaults)), *additional)
-        chosen.append([available[name] for name in dict.fromkeys(wanted) if name in available])
+        chosen.append([metrics_of[name] for name in dict.fromkeys(wanted) if name in metrics_of])
     confidence = 1 - ALPHA / max(1, sum(map(len, chosen)))
     return [
         Compared(

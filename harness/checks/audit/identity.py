@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import differences
 from harness.errors import RecordError
 from harness.plugins.code import with_digest
+from harness.records import RunSpec
 from harness.records.arrays import digest
+from harness.records.files import real_path
 from harness.records.store import run_id
 
 if TYPE_CHECKING:
@@ -29,9 +33,9 @@ EXPECTED = {
     "validation_outputs": ("f", None),
     "validation_targets": (None, None),
 }
-"""Kind of dtype and number of axes of each array. They depend on the task if they are None."""
+"""Kind of dtype and number of axes of each array. None means that they depend on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
-"""Arrays that older records lack. A record with a digest of its arrays has all of them."""
+"""Arrays that older records lack. A record that contains a digest of its arrays must have all of them."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
 """Arrays that records of schema version 1 lack."""
 
@@ -41,13 +45,21 @@ def _identity(subject: Subject) -> Result:
     expected = run_id(spec, record.key, record.repeat)
     problems = []
     if record.key != subject.spec_key:
-        problems.append(f"the key is {record.key[:8]} in the record, but the spec has the key {subject.spec_key[:8]}")
+        problems.append(f"the key is {record.key[:8]} in the record, but the spec gives {subject.spec_key[:8]}")
     if record.run_id != expected:
         problems.append(f"the run id is {record.run_id} in the record, but spec, key and repeat give {expected}")
-    directory = subject.run.path.resolve().name
+    if record.request_key and record.request_key not in _requests(spec):
+        problems.append(f"the requested key is {record.request_key[:8]}, which is not a key of the spec for any device")
+    directory = real_path(subject.run.path).name
     if record.run_id != directory:
         problems.append(f"the run id is {record.run_id}, but the directory is {directory}")
     return Result(problems, f"key {record.key[:8]}, repeat {record.repeat}")
+
+
+def _requests(spec: RunSpec) -> set[str]:
+    """Return the keys of all specs that a worker may have resolved to this one."""
+    devices = {spec.device, "auto", spec.device.partition(":")[0]}
+    return {msgspec.structs.replace(spec, device=device).key for device in devices}
 
 
 def _samples(subject: Subject) -> Result:
@@ -82,7 +94,7 @@ def _samples(subject: Subject) -> Result:
         return Result((), f"{count}; the record was written before their digest was recorded")
     actual = digest(arrays)
     if actual != recorded:
-        problems.append(f"the SHA-256 of the arrays is {actual[:8]}, but {recorded[:8]} in the record")
+        problems.append(f"the SHA-256 of the arrays is {actual[:8]}, but the record contains {recorded[:8]}")
     return Result(problems, count)
 
 
@@ -111,11 +123,11 @@ def _weights(subject: Subject) -> Result:
     initial, final = record.provenance.initial_weights_digest, record.provenance.final_weights_digest
     evaluated = subject.evidence.evaluated_weights_digest
     if not outcome.model.parameters:
-        if {initial, final, evaluated} - {None, "", digest({})}:  # older records have the digest of no arrays
+        if {initial, final, evaluated} - {None, "", digest({})}:  # older records contain digest({})
             return Result(["the model has no parameters, but the record has a digest of its weights"], "")
         raise NotCheckedError("the model has no canonical weights")
     if not (initial and final and evaluated):
-        return Result(["the record lacks a digest of the weights"], "")
+        return Result(["the record contains no digest of the weights"], "")
     shown = f"initial {initial[:8]}, trained {final[:8]}, evaluated {evaluated[:8]}"
     return Result([] if initial != final == evaluated else [shown], shown)
 
@@ -136,13 +148,13 @@ def _plugins(subject: Subject) -> Result:
     if not all(ref.code_digest for ref in recorded):
         raise NotCheckedError("the record was written before digests of the plugins' code were recorded")
     problems = differences(recorded, installed, "plugins")
-    if problems:  # a later version of a plugin is not a fault of the record
-        raise NotCheckedError("other plugins are installed here: " + "; ".join(problems))
+    if problems:  # a later version of a plugin does not make the record wrong
+        raise NotCheckedError("the installed plugins are not those of the run: " + "; ".join(problems))
     return Result((), f"{len(installed)} plugins, with the same code")
 
 
 CHECKS = (
-    Check("the key and the run id follow from the spec", ("run_id", "key", "repeat", "spec"), _identity),
+    Check("the key and the run id follow from the spec", ("run_id", "key", "request_key", "repeat", "spec"), _identity),
     Check("the raw samples are complete", ("outcome.evidence.arrays_digest",), _samples),
     Check(
         "training changed the weights, and the trained weights were evaluated",

@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.checks.parity.distance import Array, relative, rowwise
 from harness.checks.parity.report import Evidence
-from harness.checks.parity.training_stages import SEGMENTS, relative_errors, segments
+from harness.checks.parity.training_stages import MORE_SKIPPED, SEGMENTS, relative_errors, segments
 from harness.checks.parity.verdict import Stage
 
 _LOW_PRECISION = (2e-5, 2e-2)
@@ -14,7 +14,7 @@ _LOW_PRECISION = (2e-5, 2e-2)
 
 
 def explain(stages: list[Stage], one: Evidence, other: Evidence) -> str:
-    """Return an explanation of the first stage that failed; empty if every stage passed."""
+    """Return an explanation of the first stage that failed, or an empty string if every stage passed."""
     failed = next((stage for stage in stages if not stage.passed), None)
     if failed is None:
         return ""
@@ -42,7 +42,9 @@ def _differ(stage: Stage) -> str:
 
 
 def _culprit(stage: Stage, one: Evidence, other: Evidence) -> str:
-    """Return a remark naming the backend that is ten times as far from float64 as the other; empty if there is none."""
+    """Return a remark naming the backend that is ten times as far from float64 as the other, or an empty string if
+    there is none.
+    """
     errors = [stage.from_reference.get(e.backend, 0.0) for e in (one, other)]
     known = [float("inf") if error is None else error for error in errors]
     if not stage.from_reference or max(known) <= 10 * min(known):
@@ -139,6 +141,11 @@ def _statistics(stage: Stage, one: Evidence, other: Evidence) -> str:
 
 def _optimizer(stage: Stage, one: Evidence, other: Evidence) -> str:
     worse = max((one, other), key=lambda e: _known(stage.from_reference.get(e.backend)))
+    if stage.where.startswith(MORE_SKIPPED):
+        return (
+            f"{stage.where.removesuffix(f', {worse.backend}')}: {worse.backend} skips more steps than the other "
+            "backend because of gradients that overflow. Check the first loss scale, and that it is halved"
+        )
     text = (
         f"training steps of {worse.backend} are not those of {one.report.spec.recipe.optimizer} as defined by "
         f"`harness.Recipe`: {stage.where.removesuffix(f', {worse.backend}')} {_differs(stage)}"

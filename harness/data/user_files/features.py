@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, time
 from typing import Any
 
@@ -21,8 +21,11 @@ LARGEST = 1e100
 """Largest accepted absolute value of a number. It keeps the sum of squares for standardization finite."""
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
 """Lists and objects that are written as text."""
+POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
+"""Numbers with one point that precedes three digits and may separate thousands, and short whole numbers."""
 FEW, RARE = 3, 0.05
-"""Number of equal cells, and fraction of the cells, from which on cells of another type are not single errors."""
+"""Cells of another type are isolated errors if there are fewer than `FEW`, or if no value occurs `FEW` times and they
+are at most the fraction `RARE` of the known cells."""
 
 
 def notation_of(
@@ -33,8 +36,11 @@ def notation_of(
     The kind of a column is that of most cells; words for missing values do not count. Raises `harness.DataError` for
     dates, nested values, and numbers whose notation was not declared.
     """
-    cells = [cell for cell in table.columns[column] if not declared.is_missing(cell)]
+    cells = table.columns[column]
     where = f"{table.source}: {'target ' * target}column {column!r}"
+    if plain_numbers(table.columns[column], declared) is not None:
+        return declared, _doubts(column, cells, declared)
+    cells = [cell for cell in cells if not declared.is_missing(cell)]
     _check_kinds(where, column, cells, target)
     finding = examined(cells, declared)
     found, warnings = declared, []
@@ -43,10 +49,15 @@ def notation_of(
             found, warnings = finding.notation, [_read_as(column, finding)]
         elif finding.odd >= FEW or finding.odd > RARE * len(cells):
             raise DataError(f"{where} {_refusal(column, finding, target)}")
-    texts = sum(found.number(cell) is None for cell in cells)
+    texts = sum(count for cell, count in _counted(cells) if found.number(cell) is None)
     if 2 * texts > len(cells) and not target:
         return None, []
     return found, [*warnings, *_doubts(column, cells, found)]
+
+
+def _counted(cells: Sequence[Any]) -> Iterable[tuple[Any, int]]:
+    """Return the distinct cells with their numbers of occurrences, or each cell once if some are not strings."""
+    return Counter(cells).items() if all(type(cell) is str for cell in cells) else ((cell, 1) for cell in cells)
 
 
 def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) -> None:
@@ -82,8 +93,11 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
 
 
 def _most(condition: Callable[[Any], bool], cells: Sequence[Any]) -> bool:
-    """Return whether the condition holds for most cells. Further cells are checked only if it holds for some of the
-    first ones and of others that are evenly distributed."""
+    """Return True if the condition holds for most cells.
+
+    All cells are checked only if it holds for some cells of a sample, which consists of the first cells and of others
+    that are evenly distributed.
+    """
     if not any(map(condition, [*cells[:50], *cells[:: len(cells) // 500 + 1]])):
         return False
     return 2 * sum(map(condition, cells)) > len(cells)
@@ -107,7 +121,7 @@ def _read_as(column: str, finding: Finding) -> str:
 
 
 def _refusal(column: str, finding: Finding, target: bool) -> str:
-    """Return why a column of numbers is refused, and the options that read it."""
+    """Return the reason why a column of numbers is rejected, with the options that make it readable."""
     cells = f"{finding.odd:,} of {finding.count:,} numbers"
     categories = "" if target else f", or pass {_setting('categorical_columns', column)} to use categories"
     if not finding.what.startswith("separators"):
@@ -119,7 +133,7 @@ def _refusal(column: str, finding: Finding, target: bool) -> str:
             f"with the same separators{categories}"
         )
     ways = [f"pass {_separators(decimal, thousands)} to read {value}" for decimal, thousands, value in finding.options]
-    several = "; it is not clear what they mean" if len(ways) > 1 else ""
+    several = "; their meaning is not clear" if len(ways) > 1 else ""
     return (
         f"contains numbers with {finding.what} that were not declared ({cells}, such as {finding.example!r}{several}); "
         f"{', or '.join(ways)}{categories}"
@@ -137,18 +151,21 @@ def _setting(option: str, *values: str) -> str:
 
 
 def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
-    """Return warnings about plain numbers that may mean something else."""
+    """Return warnings about plain numbers that may have another meaning."""
     texts = [cell.strip() for cell in cells if isinstance(cell, str)]
-    points = [text for text in texts if re.fullmatch(r"-?[1-9]\d{0,2}\.\d{3}", text)]
-    whole = sum(bool(re.fullmatch(r"-?\d{1,3}", text)) for text in texts)
     warnings = []
-    padded = next((text for text in points if text.endswith("0")), None)
-    if notation.decimal == "." and padded and whole and whole + len(points) == len(texts):
+    padded = next((text for text in texts if text.endswith("0") and POINT.fullmatch(text)), None)
+    if (
+        notation.decimal == "."
+        and padded
+        and all(POINT.fullmatch(text) or WHOLE.fullmatch(text) for text in texts)
+        and any(map(WHOLE.fullmatch, texts))
+    ):
         warnings.append(
             f"column {column!r}: {padded!r} was read with a decimal point; if the point separates thousands, pass "
             "--set dataset.decimal=, --set dataset.thousands=."
         )
-    zeros = [text for text in texts if re.fullmatch(r"0\d+", text)]
+    zeros = [text for text in texts if text[:1] == "0" and len(text) > 1 and text.isdecimal()]
     if zeros:
         warnings.append(
             f"column {column!r}: {len(zeros):,} cells that start with a zero, such as {zeros[0]!r}, were read as "
@@ -162,14 +179,31 @@ def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
     return warnings
 
 
+def plain_numbers(cells: Sequence[Any], notation: Notation) -> list[float] | None:
+    """Return the numbers if all cells are strings with plain finite numbers.
+
+    This is much faster than converting each cell.
+    """
+    if not notation.is_standard or not all(type(cell) is str for cell in cells) or "_" in "".join(cells):
+        return None
+    try:
+        found = list(map(float, cells))
+    except ValueError:
+        return None
+    return found if found and max(found) <= LARGEST and min(found) >= -LARGEST and sum(found) == sum(found) else None
+
+
 def numbers(
     table: Table, column: str, problems: Problems, notation: Notation = PLAIN, *, target: bool = False
 ) -> tuple[list[float], list[str]]:
     """Return the numbers in a column, and warnings. Rows whose value is not a finite number are added to `problems`.
 
     A missing value becomes NaN in a feature column and is added to `problems` in a target column. Raises
-    `harness.DataError` if several cells of a feature column are texts, because they may be a category.
+    `harness.DataError` if several cells of a feature column are texts, because these texts may be categories.
     """
+    plain = plain_numbers(table.columns[column], notation)
+    if plain is not None:
+        return plain, []
     found = []
     what = "target column" if target else "column"
     texts: Counter[str] = Counter()
@@ -215,8 +249,11 @@ def categories(
     found: list[str | None] = []
     rare: Counter[str] = Counter()
     missing = notation.missing - MISSING
+    known: dict[str, str] = {}
     for where, cell in zip(table.where, table.columns[column], strict=True):
-        if is_missing(cell) or str(cell).strip().lower() in missing:
+        if type(cell) is str and cell in known:
+            found.append(known[cell])
+        elif is_missing(cell) or str(cell).strip().lower() in missing:
             found.append(None)
         elif not isinstance(cell, str | int | float) or (isinstance(cell, float) and not cell.is_integer()):
             problems.add(where, f"column {column!r} contains {shown(cell)}, which is not a category")
@@ -230,6 +267,8 @@ def categories(
             found.append(None)
         else:
             found.append(str(int(cell)) if isinstance(cell, float) else str(cell).strip())
+            if type(cell) is str:
+                known[cell] = cell.strip()
     _check_rare(table, column, rare, "text", "")
     distinct = len({cell for cell in found if cell is not None})
     if not declared and distinct > max(20, len(found) // 2):
@@ -241,7 +280,7 @@ def categories(
 
 
 def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:
-    """Raise `harness.DataError` if there are too many cells of another type for single errors."""
+    """Raise `harness.DataError` if cells of another type are too frequent to be isolated errors."""
     known = sum(not is_missing(cell) for cell in table.columns[column])
     total, most = rare.total(), max(rare.values(), default=0)
     if total < FEW or (most < FEW and total <= RARE * known):
@@ -306,6 +345,6 @@ def moments(table: Table, column: str, problems: Problems, form: str | None) -> 
     if len(kinds) > 1:
         raise DataError(
             f"{table.source}: the times in column {column!r} cannot be compared: some are "
-            f"{' and some '.join(sorted(kinds))}; write all of them alike"
+            f"{' and some '.join(sorted(kinds))}; write all of them in the same form"
         )
     return found

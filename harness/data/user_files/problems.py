@@ -25,9 +25,12 @@ class Problems:
         self._found.setdefault(where, what)
 
     def include(self, other: Problems, prefix: str) -> None:
-        """Add the problems of another source. `prefix` is prepended to their positions."""
+        """Add the problems that were found in another file. `prefix` is prepended to their positions."""
         for where, what in other._found.items():
             self.add(prefix + where, what)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
 
     def __contains__(self, where: str) -> bool:
         return where in self._found

@@ -23,7 +23,7 @@ from harness.report.plots.run_points import labels
 from harness.report.report import Report
 
 Points = tuple[dict[str, Any], ...]
-"""Points with the same names. A tuple, because altair copies lists whenever a chart is modified."""
+"""Points with the same names. It is a tuple because altair copies lists whenever a chart is modified."""
 
 MAX_CURVES = 48
 """Maximum number of runs whose curves or raw samples are shown in one plot. The first runs of each row are selected."""
@@ -41,9 +41,11 @@ class Panel:
     number: int
     title: str
     metric: str
+    """Name of the primary metric."""
+    metric_title: str
     unit: str
     better: str
-    """``higher`` or ``lower``; empty if the direction is not known or differs between rows."""
+    """``higher`` or ``lower``, or an empty string if the direction is not known or differs between rows."""
     block: Block
     report: Report
 
@@ -54,8 +56,8 @@ class Panel:
 
     @property
     def quality(self) -> str:
-        """Name of the metric with its unit, for use as an axis title."""
-        return f"{self.metric} ({self.unit})" if self.unit else self.metric
+        """Title of the metric with its unit, for use as an axis title."""
+        return f"{self.metric_title} ({self.unit})" if self.unit else self.metric_title
 
 
 def panels(report: Report, table: Table | None = None) -> list[Panel]:
@@ -64,10 +66,10 @@ def panels(report: Report, table: Table | None = None) -> list[Panel]:
     for number, block in enumerate(blocks(report.table if table is None else table)):
         first = next((row for row in block.rows if row.text("metric")), block.rows[0])
         title = " · ".join(first.text(name) for name in ("task", "dataset", "device"))
-        metric, unit = first.text("metric"), first.text("metric_unit")
+        metric, shown, unit = (first.text(name) for name in ("metric", "metric_title", "metric_unit"))
         judged = {(row.text("metric"), row.text("metric_better")) for row in block.rows if row.text("metric")}
         better = first.text("metric_better") if len(judged) == 1 else ""
-        made.append(Panel(number, title, metric, unit, better, block, report))
+        made.append(Panel(number, title, metric, shown, unit, better, block, report))
     return made
 
 
@@ -138,8 +140,8 @@ def curves(panel: Panel) -> Points:
 def time_to_quality(panel: Panel) -> tuple[float | None, Points]:
     """Return a validation score that all runs reach, and the training time that each row needs to reach it.
 
-    This score is the worst of the runs' best scores. Returns None and no points if fewer than two rows have learning
-    curves, or if it is not known whether higher scores are better.
+    The score is the worst of the best scores of the runs. Returns None and no points if fewer than two rows have
+    learning curves, or if it is not known whether higher scores are better.
     """
     if not panel.better:
         return None, ()
@@ -213,7 +215,7 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
 
 
 def arrays_of(run: StoredRun) -> dict[str, Any]:
-    """Return the raw samples of a run by name; empty if they were not saved or cannot be read."""
+    """Return the raw samples of a run by name, or an empty dictionary if they were not saved or cannot be read."""
     return usable(run)
 
 

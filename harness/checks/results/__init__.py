@@ -1,0 +1,1 @@
+"""Merging, pruning and verification of results directories."""
