@@ -27,7 +27,7 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     devices: list[Device]
     problem: str | None
-    """Reason why the backend is not available, and the command that fixes this; None if it is available."""
+    """Reason why the backend is not available, and the command that fixes this, or None if it is available."""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,7 +38,7 @@ _FILE_ERRORS = {
     *(errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC),
     *(errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS),
 }
-"""Errors whose cause is the named file or the machine, not this program."""
+"""Errors that are caused by the named file or the machine, and not by a bug."""
 
 
 class _LazyGroup(SuggestingGroup):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.interfaces import Backend
 
 _NO_MEMORY = ("MemoryError", "  what():  std::bad_alloc", "Fatal Python error: _PyErr_NoMemory")
-"""Beginnings of the last lines of a process that could not allocate memory, in Python and C++."""
+"""Prefixes of the last line that Python and C++ print when a process cannot allocate memory."""
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
 """Maximum number of lines, and of bytes, from the end of the log that a failure contains."""
 

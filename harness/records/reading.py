@@ -102,7 +102,10 @@ def decode(data: bytes, kind: type[T], path: Path) -> T:
 
 
 def is_stored(path: Path) -> bool:
-    """Return whether a file exists in a results directory. A link counts, so that opening it raises an error."""
+    """Return whether a file exists in a results directory.
+
+    A link is treated as an existing file, so that opening it raises an error.
+    """
     try:
         path.lstat()
     except (OSError, ValueError):
@@ -127,7 +130,7 @@ def _checked(file: int, path: Path, limit: int) -> io.BufferedReader:
 def _read(file: io.BufferedReader, path: Path, limit: int) -> bytes:
     try:
         with file:
-            # A buffer of `limit` bytes would take longer to allocate than a record takes to read.
+            # Allocating a buffer of `limit` bytes would take longer than reading a record.
             size = os.fstat(file.fileno()).st_size
             data = file.read(size + 1)
             if len(data) > size:  # the file has grown

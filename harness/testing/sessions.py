@@ -216,7 +216,7 @@ class SessionSuite:
     """Cases whose tests are marked ``slow``. Tests that neither train nor predict are not marked."""
     positions: ClassVar[BuildNetwork | None] = None
     """Static method that builds a network for token classification: a dense layer from ``features`` ``[B, L, 2]`` to
-    ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. None to skip its tests."""
+    ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. If None, its tests are skipped."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         model, parameters = self.cases.model, self.cases._parameters

@@ -1,4 +1,4 @@
-"""Faults of the command line's process: signals, and closed, full and blocked streams."""
+"""Faults of the command-line process: signals, and closed, full and blocked streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of the results directory and of the disk: a finished run is saved, in the results directory or elsewhere."""
+"""Faults of the results directory and of the disk. A finished run is saved in the results directory or elsewhere."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_results_that_vanish_are_created_again(backend: str, runs: Runs) -> None
 
 
 def rescued(runs: Runs, error: RecordError) -> RunRecord:
-    """Return the record of the run that was saved elsewhere, and check that the message names the place."""
+    """Return the record of the run that was saved elsewhere, and check that the message names its directory."""
     (place,) = [path for path in (runs.folder / "tmp").iterdir() if path.name.startswith(scratches.RESCUED)]
     assert f"the run was saved in {place} instead" in str(error)
     (record,) = runs.stored(place)
@@ -201,7 +201,7 @@ def test_log_is_kept_in_memory_if_it_cannot_be_written(runs: Runs, monkeypatch: 
     assert record.outcome.message == "ValueError: the toy broke"
 
 
-def test_rescue_without_any_place_is_said(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rescue_without_a_writable_directory_is_reported(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scratches, "rescue", lambda *_: None)
     with pytest.raises(RecordError, match="it could not be saved elsewhere either"):
         runs("toy-results-file")
@@ -265,7 +265,7 @@ for _ in range(100):
 
 def test_many_writers_that_are_killed_lose_no_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """16 processes commit 50 runs each, and half of them are killed at random times. Each run that a process reported
-    as finished is stored once, and no reader ever sees an incomplete run, also through the index."""
+    as finished is stored once, and no reader ever sees an incomplete run, even through the index."""
     monkeypatch.setattr(index, "SMALLEST", 0)
     monkeypatch.setattr(index, "SETTLED_NS", 4 * 10**7)
     code = """

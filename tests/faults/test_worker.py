@@ -1,4 +1,4 @@
-"""Faults of a run's process: each has a named outcome, within the time limit, and the next run succeeds."""
+"""Faults of a run's process. Each has a defined outcome within the time limit, and the next run succeeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .conftest import Runs, pids
 
 SUCCESS = "success"
 LIMIT_S = 5
-"""Time limit of endless runs, which must have started by then also on a machine with other work."""
+"""Time limit of endless runs. It must be long enough for a run to start on a busy machine."""
 
 # Backend: expected outcome and a part of the message.
 OUTCOMES = {
@@ -80,7 +80,7 @@ def test_process_that_does_not_end_after_its_result_is_ended(runs: Runs, monkeyp
     assert isinstance(record.outcome, Success)
     assert record.wall_s < 30
     log = (runs.results / record.run_id / LOG).read_text()
-    assert "harness: the process was ended because it had not ended 1 s after its result" in log
+    assert "harness: the process was terminated because it had not exited 1 s after sending its result" in log
 
 
 def test_long_log_keeps_its_head_and_tail(runs: Runs) -> None:
@@ -88,7 +88,7 @@ def test_long_log_keeps_its_head_and_tail(runs: Runs) -> None:
     log = (runs.results / record.run_id / LOG).read_text()
     assert log.startswith("first line\n")
     assert log.endswith("last line\n")
-    assert "bytes are left out here" in log
+    assert "bytes were left out here" in log
 
 
 def test_run_after_each_kind_of_end_succeeds(runs: Runs) -> None:

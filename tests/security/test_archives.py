@@ -1,4 +1,4 @@
-"""Archives, bundles and downloads are bounded before and while they are read."""
+"""Tests of the limits on archives, bundles and downloads, before and while they are read."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_tar_header_bomb_is_refused_without_allocating(form: str, kind: str, tmp
     (tmp_path / "out").mkdir()
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match="refused: a header has"):
+        with pytest.raises(DataError, match="rejected: a header has"):
             extract(path, path.name, tmp_path / "out", {})
         assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
     finally:
@@ -65,7 +65,7 @@ def test_tar_header_bomb_is_refused_without_allocating(form: str, kind: str, tmp
 
 
 def test_members_that_are_not_wanted_are_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "LEAST_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(archives, "MIN_LIMIT_BYTES", 1000)
     monkeypatch.setattr(archives, "_TAR_OVERHEAD_BYTES", 10_000)
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(tar_of({"skipped": bytes(10**7), "wanted": b"x"})))
     (tmp_path / "out").mkdir()

@@ -1,4 +1,4 @@
-"""Records with any values of the right types: reports show them or leave them out, but do not fail."""
+"""Tests that reports show or exclude records with arbitrary values of the right types, but do not fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Reads of a results directory: no links out of it, no pipes, no bombs, and no bad run that blocks the others."""
+"""Tests of reading a results directory.
+
+Links, pipes and bombs are rejected, and a bad run does not block the others.
+"""
 
 from __future__ import annotations
 
@@ -308,7 +311,7 @@ def test_unknown_names_in_a_bundle_stop_before_the_first_run(
 def test_run_that_cannot_be_read_blocks_comparisons_only(stored: Path, invoke: Invoke) -> None:
     damaged = next(run for run in Store(stored).load().runs if run.record.spec.seed == 2)
     (damaged.path / RECORD).write_bytes(b"{")
-    # A comparison must not ignore runs, because its result would then depend on which ones.
+    # A comparison must not ignore runs, because its result would depend on the ignored runs.
     statuses = {("compare", "torch", "tensorflow"): 1, ("bundle", "--output", "b.zip"): 0, ("history", "--all"): 0}
     for command, status in statuses.items():
         result = invoke(*command, "--results", str(stored))

@@ -1,4 +1,4 @@
-"""Decoding of text files. A file that is not UTF-8 is refused with the encoding that it seems to have."""
+"""Decoding of text files. If a file is not encoded in UTF-8, an error names the encoding that it seems to have."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Byte order marks. Those of UTF-32 come first, because the mark of UTF-16 is a prefix of one of them."""
+"""Byte order marks. The marks of UTF-32 come first, because a mark of UTF-16 is a prefix of one of them."""
 GARBLED = re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a2\u00a6]")
 """Characters of UTF-8 that were decoded as Windows-1252, such as those of an e with an acute accent or of a dash."""
 WESTERN = "windows-1252"
-"""Suggested encoding of files with single-byte characters. It agrees with ISO 8859-1 on all printable characters."""
+"""Encoding that is suggested for files with single-byte characters.
+
+It agrees with ISO 8859-1 on all printable characters.
+"""
 
 
 def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[str]]:
     """Return the text of a file, and warnings about it.
 
     Without an `encoding`, the file is UTF-8. If most of its characters beyond ASCII are valid, the other bytes are
-    decoded with ``surrogateescape``, so that the rows with invalid bytes can be named. Otherwise, the file has another
-    encoding, and `harness.DataError` is raised.
+    decoded with ``surrogateescape``, so that errors can name the rows with invalid bytes. Otherwise, the file is
+    assumed to have another encoding, and `harness.DataError` is raised.
     """
     if encoding is not None:
         text, warnings = _as_declared(source, data, encoding)
