@@ -70,7 +70,7 @@ def run(
     """
     from pathlib import Path
 
-    from harness.cli.progress import carry_out
+    from harness.cli.progress import carry_out, planned_warnings
     from harness.data.checkpoint import locate
     from harness.plan.expand import expand_all
     from harness.plan.suite import load
@@ -82,6 +82,9 @@ def run(
     selections = [selection] if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     specs = expand_all([each.resolved(locate) for each in selections], catalog)
+    warned = [] if quiet else planned_warnings(specs)
+    for line in warned:
+        say(line)
     if dry_run:
         _print_plan(specs)
         return
@@ -99,7 +102,15 @@ def run(
             say(f"Saved {counted(len(finished), 'run')} to {store.path}/")
 
     finished = carry_out(
-        specs, catalog, store, quiet=quiet, timeout_s=timeout, parity=parity, save_weights=save_weights, show=show
+        specs,
+        catalog,
+        store,
+        quiet=quiet,
+        warned=warned,
+        timeout_s=timeout,
+        parity=parity,
+        save_weights=save_weights,
+        show=show,
     )
     if len(finished) < len(specs) or any(isinstance(record.outcome, Failure) for record in finished):
         raise click.exceptions.Exit(1)

@@ -89,6 +89,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                 protocol=protocol.protocol,
                 overrides=overrides,
                 checkpoint=selection.pretrained,
+                data=data,
             )
             for model_name in selection.models or (_default_model(task, selection.pretrained, catalog),):
                 training = _training_by_backend(selection, comparison, model_name, available, catalog)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import unicodedata
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from harness.data.user_files import columns as reading
 from harness.data.user_files import dates, spelling
 from harness.data.user_files import features as values
 from harness.data.user_files.columns import Columns
-from harness.data.user_files.folders import Tree, files_by_class, ignored_files, scan
+from harness.data.user_files.folders import Tree, check_names, files_by_class, ignored_files, scan
 from harness.data.user_files.location import MEDIA, is_hidden, is_table
 from harness.data.user_files.media import UNREAD, UnreadableError, check_header, content_digest, file_digests
 from harness.data.user_files.notations import PLAIN, Notation, with_missing
@@ -52,7 +54,9 @@ class Examples:
     texts: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
-    """Digest of each file's content."""
+    """Digest of each file's content, and of the decoded content once it is known."""
+    bytes_digests: list[str] = field(default_factory=list)
+    """Digest of each file's content if `digests` are those of the decoded content."""
     features: list[list[float]] = field(default_factory=list)
     """Values of each numeric column; NaN marks a missing value."""
     feature_names: list[str] = field(default_factory=list)
@@ -73,12 +77,13 @@ class Examples:
     def contents(self) -> list[Hashable] | None:
         """Return a value for each row that is equal for copies of one example. None if repeated rows are not copies.
 
-        Texts are compared without letter case and with single blanks, files by their bytes, and tables by all features.
+        Texts are compared without letter case and invisible characters and with single blanks, files by their digests,
+        and tables by all features.
         If at least half of the rows of a table repeat others, its features have few distinct values, so that equal rows
         are different examples.
         """
         if self.texts:
-            return [" ".join(unicodedata.normalize("NFC", text).casefold().split()) for text in self.texts]
+            return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]
         if self.digests:
             return [row if digest == UNREAD else digest for row, digest in enumerate(self.digests)]
         features = [
@@ -87,6 +92,10 @@ class Examples:
         ]  # NaN does not equal NaN
         rows: list[Hashable] = list(zip(*features, *self.categories, strict=True))
         return rows if 2 * len(set(rows)) > len(rows) else None
+
+    def all_warnings(self) -> tuple[str, ...]:
+        """Return the warnings, each of them once, with one about the rows that were skipped."""
+        return tuple(dict.fromkeys((*self.problems.warnings(), *self.warnings)))
 
     def good(self) -> list[int]:
         """Return the indices of the rows without problems."""
@@ -103,7 +112,7 @@ def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples
     problems = Problems(path.name, options.on_bad_row)
     entries = _folder_entries(path)
     if entries is not None and kind in MEDIA:
-        metadata = [file for file in entries if file.stem == "metadata" and is_table(file)]
+        metadata = [file for file in entries if _is_metadata(file)]
         if len(metadata) > 1:
             names = ", ".join(file.name for file in metadata)
             raise DataError(f"{path}: the folder has several metadata files: {names}; pass the path of one of them")
@@ -129,6 +138,10 @@ def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples
     return _from_table(path, table, kind, objective, options, problems)
 
 
+def _is_metadata(file: Path) -> bool:
+    return file.stem.lower() == "metadata" and is_table(file)
+
+
 def _folder_entries(path: Path) -> list[Path] | None:
     """Return the sorted entries of a folder; None for a file. Raises `harness.UsageError` if `path` does not exist or
     cannot be read."""
@@ -146,10 +159,7 @@ def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
     Raises `harness.DataError` if a split folder has none or several while others have one.
     """
     folders = [entry for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
-    found = {
-        folder.name: sorted(file for file in folder.iterdir() if file.stem == "metadata" and is_table(file))
-        for folder in folders
-    }
+    found = {folder.name: sorted(file for file in folder.iterdir() if _is_metadata(file)) for folder in folders}
     if not any(found.values()):
         return {}
     for name, files in found.items():
@@ -161,6 +171,7 @@ def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
         if len(files) != 1:
             count = "no" if not files else "more than one"
             raise DataError(f"{root}: the folder {name} has {count} metadata file; each split folder needs one")
+    check_names(root, sorted(found))
     return {name: files[0] for name, files in found.items()}
 
 
@@ -261,7 +272,7 @@ def _from_table(
         )
     features = tuple(columns.assign(name) or "" for name in chosen)
     if not targets:
-        inferred = columns.infer_by_name("target_column", TARGETS)
+        inferred = columns.infer_by_name("target_column", TARGETS) or columns.infer_by_name("target_column", ("y",))
         targets = (inferred,) if inferred else ()
     notation = _declared(options)
     found = Examples(table.where, options, problems, warnings=list(table.warnings), table=table)
@@ -277,7 +288,15 @@ def _from_table(
         assigned["path_column"] = paths
         names = reading.words(table, paths, "path", problems)
         folders = [path / name for name in table.folders] or [path.parent] * len(names)
+        _entries.cache_clear()
         found.files = [resolved(folder, name) for folder, name in zip(folders, names, strict=True)]
+        cases = sum(
+            file.name != Path(name.replace("\\", "/")).name
+            and file.name.casefold() == Path(name.replace("\\", "/")).name.casefold()
+            for name, file in zip(names, found.files, strict=True)
+        )
+        if cases:
+            found.warnings.append(f"{cases:,} paths differ from the names of the files in letter case")
         windows = sum("\\" in name and file.exists() for name, file in zip(names, found.files, strict=True))
         if windows:
             found.warnings.append(f"{windows:,} paths with backslashes were read as paths with slashes")
@@ -301,10 +320,12 @@ def _from_table(
         found.splits = [NAMES[name.lower()] for name in table.folders]
     elif assigned["split_column"]:
         found.splits = reading.splits(table, assigned["split_column"], problems)
+        found.warnings += reading.split_warnings(table, assigned["split_column"])
     if time_column is not None:
         found.times = values.moments(table, time_column, problems, options.date_format)
     else:
         found.ordered = _ordered(table)
+    found.warnings += reading.unused_splits(table, assigned["split_column"])
     if assigned["group_column"]:
         found.groups = _spelled(
             reading.words(table, assigned["group_column"], "group", problems), "group", found.warnings
@@ -334,7 +355,7 @@ def _from_table(
 def _spelled(names: Sequence[Name], what: str, warnings: list[str]) -> list[Name]:
     """Return the names in composed form, and add warnings about spellings that were merged or that look alike."""
     unified: tuple[list[Name], list[str]] = spelling.composed(names, what)
-    warnings += [*unified[1], *spelling.lookalikes(unified[0], what)]
+    warnings += [*unified[1], *spelling.lookalikes(unified[0], what), *spelling.mixed_truths(unified[0], what)]
     return unified[0]
 
 
@@ -342,14 +363,34 @@ def resolved(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder.
 
     If the file does not exist, the name is also looked up with slashes in place of backslashes, as Windows writes
-    paths, and in the composed and decomposed forms of Unicode, in which file systems differ.
+    paths, in the composed and decomposed forms of Unicode, in which file systems differ, and without letter case.
     """
     plain = folder / name
     forms = [form for text in (name, name.replace("\\", "/")) for form in (text, *_normal_forms(text))]
     try:
-        return next((folder / form for form in forms if (folder / form).exists()), plain)
+        found = next((folder / form for form in forms if (folder / form).exists()), None)
+        return found or next((path for form in forms if (path := _without_case(folder, form))), plain)
     except (OSError, ValueError):  # not a valid name; reported when the file is read
         return plain
+
+
+def _without_case(folder: Path, name: str) -> Path | None:
+    """Return the only file whose path below the folder differs from the name in letter case at most."""
+    found = [folder]
+    for part in Path(name).parts:
+        if part in ("..", "/"):
+            return None
+        found = [path / entry for path in found for entry in _entries(path).get(part.casefold(), ())]
+    return found[0] if len(found) == 1 else None
+
+
+@cache
+def _entries(folder: Path) -> dict[str, list[str]]:
+    """Return the names in a folder by their case-folded form; empty for a file."""
+    names: dict[str, list[str]] = {}
+    for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208 - names, not paths
+        names.setdefault(name.casefold(), []).append(name)
+    return names
 
 
 def _normal_forms(text: str) -> tuple[str, ...]:
@@ -361,8 +402,8 @@ def _unlisted(root: Path, kind: str, files: Sequence[Path]) -> list[str]:
     tree: Tree = scan(root, kind)
     listed = {os.path.normpath(file) for file in files}
     missing = [name for name in tree.files if os.path.normpath(root / name) not in listed]
-    others = [name for name in tree.others if not (Path(name).stem == "metadata" and is_table(Path(name)))]
-    warnings = ignored_files(others, kind)
+    tables = {name for name in tree.others if _is_metadata(Path(name))}
+    warnings = ignored_files(tree, kind, tables)
     if missing:
         warnings.append(
             f"{len(missing):,} {kind} files are not listed in the metadata and were ignored: {missing[0]}"
@@ -432,7 +473,10 @@ def _ordered(table: Table) -> list[str]:
     found = []
     for name, cells in table.columns.items():
         dated = (
-            name.strip().lower() in dates.NAMES or all(map(dates.looks_dated, cells[:20])) or dates.are_digits(cells)
+            name.strip().lower() in dates.NAMES
+            or all(map(dates.looks_dated, cells[:20]))
+            or dates.are_digits(cells)
+            or (dates.are_epochs(cells[:20]) and dates.are_epochs(cells))
         )
         if dated and dates.is_ordered(cells, [PLAIN.number(cell) for cell in cells]):
             found.append(name)
@@ -448,7 +492,18 @@ def _check_file(where: str, file: Path, kind: str, problems: Problems) -> None:
 
 def unreadable(where: str, file: Path, error: UnreadableError) -> str:
     """Return the message for an unreadable file. It includes the file's path unless `where` is that path."""
-    return str(error) if file.as_posix().endswith(where) else f"{file}: {error}"
+    if file.as_posix().endswith(where):
+        return str(error)
+    hint = ""
+    if not file.exists():
+        name = file.as_posix()
+        if re.search(r"(^|/)[A-Za-z]:[\\/]", name):
+            hint = "; it is an absolute path of Windows: write paths relative to the metadata file"
+        elif re.search(r"(^|/)[a-z]+:/", name):
+            hint = "; it is a URL: download the files, and write their paths"
+        elif "\\" in name:
+            hint = "; it was also looked up with slashes instead of backslashes"
+    return f"{file}: {error}{hint}"
 
 
 def _with_digest(path: Path, options: OwnOptions, digest: str) -> OwnOptions:

@@ -17,6 +17,9 @@ MEDIA = {
     "audio": (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"),
 }
 """Lower-case file name suffixes for each kind of raw input."""
+_CONVERT = "convert the recordings, such as with: ffmpeg -i in.m4a out.flac"
+REMEDIES = dict.fromkeys((".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".mka", ".3gp"), _CONVERT)
+"""Advice for suffixes that no required package reads."""
 
 
 def is_path(name: str, known: Container[str]) -> bool:

@@ -67,6 +67,9 @@ LINEAR = [
     ({"a": 2 * Y + 3, "b": B}, ["a"]),
     ({"a": -1e6 * Y}, ["a"]),
     ({"a": A, "b": Y - A}, ["a", "b"]),
+    ({"a": Y + 1e-6 * A}, ["a"]),
+    ({"a": np.round(Y, 3), "b": B}, ["a"]),
+    ({"a": A, "b": np.where(np.arange(COUNT) % 9 == 0, np.nan, Y - A), "d": D}, ["a", "b"]),
     ({"a": A, "b": B, "c": (Y - A - B) / 7 + 1, "d": D}, ["a", "b", "c"]),
     ({"a": A, "b": 1e6 * (Y - A), "d": D}, ["a", "b"]),
     ({"a": A, "b": A * 1.0, "c": Y + A}, ["a", "b", "c"]),
@@ -88,8 +91,8 @@ def test_load_linear_combination_equal_to_the_target_is_reported(
     "features",
     [
         {"a": A, "b": B},
-        {"a": Y + 1e-6 * A},
-        {"a": np.round(Y, 3), "b": B},
+        {"a": Y + 0.01 * A},
+        {"a": np.round(Y, 1), "b": B},
         {f"x{n}": np.random.default_rng(n + 10).normal(size=COUNT) for n in range(COUNT)},
         {"a": np.ones(COUNT)},
         {"a": np.full(COUNT, np.nan)},
@@ -253,17 +256,17 @@ def test_load_constant_target_is_reported(tmp_path: Path, part: str) -> None:
 def test_load_columns_with_unusual_names_can_be_chosen(tmp_path: Path, name: str, listed: tuple[str, ...]) -> None:
     path = table(tmp_path, **{name: A, "x": B, "other": C, "y": Y})
     dataset = UserDataset(path, "table", "regression")
-    settled, _ = dataset.settle(dataset.Options(target_column="y", feature_columns=("other", *listed)))
+    settled, *_ = dataset.settle(dataset.Options(target_column="y", feature_columns=("other", *listed)))
     assert settled.feature_columns == ("other", name)  # type: ignore[attr-defined]
-    settled, _ = dataset.settle(dataset.Options(target_column=listed, slice_columns=("other", *listed)))
+    settled, *_ = dataset.settle(dataset.Options(target_column=listed, slice_columns=("other", *listed)))
     assert (settled.target_column, settled.slice_columns) == ((name,), ("other", name))
 
 
 def test_load_columns_that_exist_are_not_joined(tmp_path: Path) -> None:
     path = table(tmp_path, **{"a": A, "b": B, "a,b": C, "y": Y})
     dataset = UserDataset(path, "table", "regression")
-    settled, _ = dataset.settle(dataset.Options(target_column="y", feature_columns=("a", "b")))
+    settled, *_ = dataset.settle(dataset.Options(target_column="y", feature_columns=("a", "b")))
     assert settled.feature_columns == ("a", "b")  # type: ignore[attr-defined]
     path = table(tmp_path, **{"a": A, "a,b": C, "c": B, "y": Y})
-    settled, _ = dataset.settle(dataset.Options(target_column="y", feature_columns=("c", "a", "b")))
+    settled, *_ = dataset.settle(dataset.Options(target_column="y", feature_columns=("c", "a", "b")))
     assert settled.feature_columns == ("c", "a,b")  # type: ignore[attr-defined]
