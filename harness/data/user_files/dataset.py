@@ -338,7 +338,9 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> dic
     if clipped:
         warning += f"; {clipped:,} of them have values outside of it, which were clipped"
     if len(unscaled) < len(images):
-        warning += f"; the other {len(images) - len(unscaled):,} images have 8 bits and were not scaled"
+        others = len(images) - len(unscaled)
+        what = "other images have 8 bits and were" if others > 1 else "other image has 8 bits and was"
+        warning += f"; {others:,} {what} not scaled"
     if declared is None:
         warning += _crowded(np.concatenate([images[index].reshape(-1) for index in learned[:64]]), low, high)
     for index in unscaled:
