@@ -45,7 +45,7 @@ def main() -> int:
         if result.exists() and result.stat().st_size:
             benchmarks = json.loads(result.read_text())["benchmarks"]
             rows += [row for benchmark in benchmarks for row in rows_of(backend, benchmark)]
-    headers = ["backend", "phase", "model", "contender", "samples/s", "relative to bare", "95% interval", "rounds"]
+    headers = ["backend", "phase", "model", "contender", "samples/s", "relative to bare", "range", "rounds"]
     print("\n" + tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
     return status
 
@@ -61,7 +61,7 @@ def rows_of(backend: str, benchmark: dict[str, Any]) -> list[list[str]]:
             name,
             f"{result['samples_per_s']:.0f}",
             f"{result['ratio']:.3f}",
-            "" if name == "bare" else "{:.3f} to {:.3f}".format(*result["ratio_range95"]),
+            "" if name == "bare" else "{:.3f} to {:.3f}".format(*result["ratio_range"]),
             str(info["pairs"]),
         ]
         for name, result in info["contenders"].items()

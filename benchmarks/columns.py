@@ -24,9 +24,10 @@ DESCRIPTIONS = {
     "seeds": "Number of seeds with a successful run.",
     "runs": "Number of runs, including failed ones.",
     "metric": "Name of the task's primary metric.",
+    "metric_title": "Title of the primary metric.",
     "metric_unit": "Unit of the primary metric, if it has the unit of the target.",
     "metric_better": "`higher` or `lower`.",
-    "quality": "Primary metric on the test split; text tables use its name as the title.",
+    "quality": "Primary metric on the test split; text tables use its title.",
     "reference": "Primary metric of the closed-form solution, for models that have one.",
     "f1_macro": "F1, averaged over classes.",
     "r2": "Coefficient of determination R².",
@@ -50,6 +51,10 @@ DESCRIPTIONS = {
     "inference_gpu_j_per_sample": "GPU energy of inference.",
     "train_ratio": "Training throughput relative to the first backend.",
     "inference_ratio": "Inference throughput relative to the first backend.",
+    "train_gflop_per_s": "Floating-point operations per second of training.",
+    "first_step_s": "Duration of the first training step, including compilation.",
+    "wall_s": "Duration of the process that ran the model.",
+    "worker_peak_mib": "Peak resident memory of the process alone.",
     "parity": "`same` with the largest relative error of the logits, `partly checked`, `differs`, or `unchecked`.",
     "status": "`ok`, or the number of successful runs and the kinds of failures.",
     "flags": "Reasons to doubt a value in the row.",
@@ -72,13 +77,14 @@ def tables() -> dict[str, str]:
     """Return the tables, keyed by the line that precedes each table on the page."""
     columns = [(f"`{c.name}`", c.title, c.unit, c.kind, c.better or "–", DESCRIPTIONS[c.name]) for c in COLUMNS]
     costs = [
-        (f"`{m.name}`", m.unit, better_value(m.higher_is_better), COMPARED[m.compared])
+        (f"`{m.name}`", m.unit, better_value(m.higher_is_better), COMPARED[m.compared], DESCRIPTIONS[m.name])
         for m in METRICS
-        if m.compared != "never"
+        if not m.never_compared
     ]
     scores = [
         (
             f"`{m.name}`",
+            m.title,
             m.objective,
             "that of the target" if m.unit == "target" else m.unit,
             better_value(m.higher_is_better),
@@ -90,9 +96,11 @@ def tables() -> dict[str, str]:
         "<!-- python -m benchmarks.columns: columns -->\n": _table(
             ("name", "title", "unit", "kind", "better", "description"), columns
         ),
-        "<!-- python -m benchmarks.columns: costs -->\n": _table(("name", "unit", "better", "compared"), costs),
+        "<!-- python -m benchmarks.columns: costs -->\n": _table(
+            ("name", "unit", "better", "compared", "description"), costs
+        ),
         "<!-- python -m benchmarks.columns: scores -->\n": _table(
-            ("name", "objective", "unit", "better", "description"), scores
+            ("name", "title", "objective", "unit", "better", "description"), scores
         ),
     }
 

@@ -2,13 +2,15 @@
 
 The command makes the runs that are missing from the directories of `GROUPS`: the default runs of every task with both
 frameworks and the baseline, after a parity check, the runs of ``make demo``, and those of the model ``lstm``. It then
-writes the tables, the figure ``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records.
-With ``--no-run``, it only writes them.
+copies the verdicts of the parity checks to ``results/reference/parity``, and writes the tables, the figure
+``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records. With ``--no-run``, it only
+writes them.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +19,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from harness.checks.parity.verdict import FOLDER, ParityVerdict, keep
 from harness.checks.parity.verdict import load as load_verdicts
 from harness.plugins import discover
 from harness.records import RunRecord
@@ -138,14 +141,34 @@ SHOWN = {
     "lstm": (f"[Results]({RESULTS}#lstm)", ""),
     "uci": (f"[Results]({RESULTS}#published-results), rows `uci-*`", "python -m benchmarks.published run"),
     "published": (f"[Results]({RESULTS}#published-results), other rows", "python -m benchmarks.published run"),
+    FOLDER: (
+        f"[Results]({RESULTS}#default-runs), column `parity`",
+        f"harness parity --task {','.join(TASKS)} --backend {','.join(FRAMEWORKS)} --results results/reference",
+    ),
 }
 """For each directory of results, the places where its runs are shown, and the command if it is not that of a group."""
+
+
+def verdicts() -> list[ParityVerdict]:
+    """Return the verdicts that the records of the default runs name."""
+    named = {mark.verdict for record in GROUPS["defaults"].records() for mark in record.parity}
+    return [verdict for key, verdict in load_verdicts(DEFAULTS).items() if key in named]
 
 
 def overview() -> str:
     """Return a table of the directories of results, with the time and the machine of their runs."""
     rows = []
     for name, (shown, command) in SHOWN.items():
+        if name == FOLDER:
+            kept = load_verdicts(REFERENCE).values()
+            if not kept:
+                continue
+            days = sorted(verdict.checked_at[:10] for verdict in kept)
+            period = " to ".join(dict.fromkeys([days[0], days[-1]]))
+            rows.append(
+                [f"`{name}`", shown, f"`{command}`", f"{len(kept)} verdicts", "–", period, "–", "as `defaults`"]
+            )
+            continue
         records = [run.record for run in Store(REFERENCE / name).load().runs]
         if not records:
             continue
@@ -189,6 +212,9 @@ def main() -> None:
             subprocess.run(command, check=True)
         if group.records():
             group.write()
+    shutil.rmtree(REFERENCE / FOLDER, ignore_errors=True)
+    for verdict in verdicts():
+        keep(verdict, REFERENCE)
     _replace(REFERENCE / "README.md", OVERVIEW, overview())
     (ROOT / "docs" / "pareto.svg").write_bytes(figure(GROUPS["defaults"].report(), "pareto", ".svg"))
 

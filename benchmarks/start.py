@@ -45,7 +45,7 @@ def main() -> None:
         extra = np.array([1e3 * (t - b) for t, b in zip(times, bare, strict=True)])
         low, high = median_interval(extra) or (np.nan, np.nan)
         rows.append([name, f"{1e3 * median(times):.0f}", f"{np.median(extra):.0f}", f"{low:.0f} to {high:.0f}"])
-    headers = ["command", "ms", "more than python, ms", "95% interval"]
+    headers = ["command", "ms", "more than python, ms", "range"]
     print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
 
 

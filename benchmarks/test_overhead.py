@@ -186,7 +186,7 @@ def compare(
         contenders[name] = {
             "samples_per_s": samples / median(times),
             "ratio": float(np.median(ratios)),
-            "ratio_range95": median_interval(ratios),
+            "ratio_range": median_interval(ratios),
             "seconds": times,
         }
     benchmark.extra_info.update(phase=phase, model=bench.spec.model, pairs=pairs, contenders=contenders)

@@ -8,6 +8,7 @@ from harness.data.holdout import holdout as holdout
 from harness.data.install import installed as installed
 from harness.data.lines import read_lines as read_lines
 from harness.errors import BadResultError as BadResultError
+from harness.errors import BusyError as BusyError
 from harness.errors import CombinationError as CombinationError
 from harness.errors import DataError as DataError
 from harness.errors import HarnessError as HarnessError

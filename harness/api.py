@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ class Results(Sequence[RunRecord]):
         The records, in order.
     problems : tuple of str
         A message for each record file that could not be read: the path of the file and the reason.
+    reused : int
+        Number of records of earlier runs that were returned instead of executing the runs again.
     """
 
     def __init__(
@@ -51,11 +54,14 @@ class Results(Sequence[RunRecord]):
         problems: Iterable[str] = (),
         verdicts: Iterable[ParityVerdict] = (),
         metrics: Iterable[Metric] = (),
+        *,
+        reused: int = 0,
     ) -> None:
         self.records = tuple(records)
         self.problems = tuple(problems)
         self._verdicts = tuple(verdicts)
         self._metrics = tuple(metrics)
+        self.reused = reused
 
     @overload
     def __getitem__(self, index: int) -> RunRecord: ...
@@ -130,12 +136,18 @@ def run(
     overrides: Mapping[str, Any] | Iterable[str] = (),
     results: str | os.PathLike[str] | None = None,
     timeout_s: float | None = None,
+    rerun: bool = False,
+    retry: str | Iterable[str] | None = None,
+    wait: bool = False,
     plugins: Iterable[str] = (),
 ) -> Results:
     """Train, score and measure models, each run in a separate process, and return the records.
 
     This is the Python form of ``harness run``. If several values are given for an argument, all combinations are run. A
     failed run does not raise an exception; its record contains a `Failure`.
+
+    Runs that are already in the results directory are not executed again, and their records are returned instead. See
+    ``docs/how-to/many-runs.md`` for the conditions.
 
     Parameters
     ----------
@@ -179,6 +191,13 @@ def run(
         Results directory. By default, the environment variable ``HARNESS_RESULTS``, or ``results`` if it is not set.
     timeout_s : float, optional
         Maximum duration of a run, in seconds; a longer run is stopped and recorded as failed. By default, 3600.
+    rerun : bool, default=False
+        Execute all runs, including those that are already in the results directory.
+    retry : str or iterable of str, optional
+        Kinds of failures, such as ``"crash"`` or ``"timeout"``. Of the runs that failed before, only those that failed
+        in one of these ways are executed again. By default, all of them.
+    wait : bool, default=False
+        If another harness process is measuring on the same device, wait for its end.
     plugins : iterable of str, optional
         Python files or modules to load as plugins, in addition to the installed plugins.
 
@@ -195,6 +214,8 @@ def run(
         If a requested name is provided by more than one plugin, or a plugin in `plugins` cannot be loaded.
     RecordError
         If results cannot be written.
+    BusyError
+        If another harness process is measuring on the same device, and `wait` is false.
 
     Examples
     --------
@@ -234,7 +255,9 @@ def run(
     catalog = discover(sources, crashing)
     check_loaded(sources, catalog)
     specs = expand_all([selection.resolved(locate)], catalog)
-    return carry_out(specs, catalog, Store(results_dir(results)), parity=parity, timeout_s=timeout_s)
+    return carry_out(
+        specs, catalog, Store(results_dir(results)), parity=parity, timeout_s=timeout_s, rerun=rerun, retry=retry
+    )
 
 
 def carry_out(
@@ -245,10 +268,17 @@ def carry_out(
     parity: bool = False,
     timeout_s: float | None = None,
     save_weights: bool = False,
+    rerun: bool = True,
+    retry: str | Iterable[str] | None = None,
+    wait: bool = False,
     listener: Listener | None = None,
     show: Callable[[Results], None] | None = None,
 ) -> Results:
     """Execute planned runs, after a parity check if `parity` is true, and return their records.
+
+    Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
+    Their records are returned in place of new ones. If another process is measuring on the same device,
+    `harness.BusyError` is raised, or this function waits for its end if `wait` is true.
 
     `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
     early.
@@ -256,25 +286,54 @@ def carry_out(
     Raises the same errors as `harness.execute.runner.run_all`, and `harness.UsageError` if `parity` is true and fewer
     than two backends are selected.
     """
-    from harness.checks.parity.check import marks_for
+    from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
+    from harness.execute.device_lock import measuring_on
+    from harness.execute.resume import Decision, decide, describe, failure_kinds
     from harness.execute.runner import DEFAULT_TIMEOUT_S, Guarded, Listener, check_limit, run_all
 
     listener = Guarded(listener or Listener())
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
+    kinds = failure_kinds(retry)
+    decisions = [Decision(spec, None, "") for spec in specs]
     try:
-        marks = None
         check_limit(limit_s)
-        if parity:
-            store.prepare()
-            marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
-        run_all(specs, catalog, store, timeout_s=limit_s, listener=listener, marks=marks, save_weights=save_weights)
+        store.prepare()
+        pairs = compared(specs) if parity else set[str]()
+
+        def left() -> list[RunSpec]:
+            return [decision.spec for decision in decisions if decision.stored is None]
+
+        def decide_again() -> None:
+            if not rerun:
+                decisions[:] = decide(specs, catalog, store, save_weights=save_weights, compared=pairs, retry=kinds)
+
+        decide_again()
+        with contextlib.ExitStack() as stack:
+            if left():
+                devices = [spec.device for spec in left()]
+                if stack.enter_context(measuring_on(devices, wait=wait, say=listener.message)):
+                    decide_again()  # the other process may have executed the same runs
+            for line in describe(decisions):
+                listener.message(line)
+            marks = None
+            if parity and left():
+                marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
+            run_all(
+                left(), catalog, store, timeout_s=limit_s, listener=listener, marks=marks, save_weights=save_weights
+            )
     finally:
         listener.close()
+        executed = iter(listener.records)
         results = Results(
-            listener.records,
+            [
+                record
+                for decision in decisions
+                if (record := decision.stored.record if decision.stored else next(executed, None)) is not None
+            ],
             verdicts=load_verdicts(store.path).values(),
             metrics=[provided.value for provided in catalog.metrics.values()],
+            reused=sum(decision.stored is not None for decision in decisions),
         )
         if show is not None and results:
             show(results)

@@ -9,6 +9,7 @@
     |-- PluginError               a plugin failed to load or violates the plugin interface
     |-- RecordError               a record on disk cannot be read or written
     |-- DataError                 a dataset is missing, damaged or not as declared
+    |-- BusyError                 another harness process is measuring on the device
     |-- UnsupportedError          this machine, device or backend cannot do what was requested
     `-- BadResultError            a run computed an unusable value (a non-finite loss)
 
@@ -121,6 +122,10 @@ class RecordError(HarnessError):
 
 class DataError(HarnessError):
     """A dataset that is missing, damaged or not as declared."""
+
+
+class BusyError(HarnessError):
+    """Another harness process is measuring on the same device."""
 
 
 class UnsupportedError(HarnessError):

@@ -18,13 +18,13 @@ from harness.analysis.flags import RowFlag, row_flags
 from harness.analysis.formatting import one_line
 from harness.analysis.grouping import group_runs, representative, rival_key
 from harness.analysis.metrics import (
-    FIT_THROUGHPUT,
     INFERENCE_THROUGHPUT,
     METRICS,
+    QUALITY,
+    REFERENCE,
     TRAIN_THROUGHPUT,
     RunMetric,
-    better_value,
-    finite,
+    at_price,
     meaning,
     score,
     success,
@@ -38,45 +38,31 @@ from harness.measure.quality.builtin import METRICS as QUALITY_METRICS
 from harness.measure.quality.metrics import averaged_over, info_of
 from harness.records import Failure, RunRecord, Success
 
-__all__ = ["COLUMNS", "COSTS", "RATIOS", "Table", "build_table"]
+__all__ = ["COLUMNS", "RATIOS", "Table", "build_table"]
 
-COSTS = {"train_cost_per_million": TRAIN_THROUGHPUT, "inference_cost_per_million": INFERENCE_THROUGHPUT}
-RATIOS = {"train_ratio": TRAIN_THROUGHPUT, "inference_ratio": INFERENCE_THROUGHPUT}
-"""Column name -> throughput from which the ratio is computed."""
-_SECONDARY = tuple(
-    score(metric.name, info_of(metric, None)) for metric in QUALITY_METRICS if metric.name in ("f1_macro", "r2")
-)
-"""Scores that have a separate column in addition to the column for the primary metric."""
+RATIOS = {metric.ratio_column.name: metric for metric in (TRAIN_THROUGHPUT, INFERENCE_THROUGHPUT)}
+"""Column name -> metric from which the ratio is computed."""
+_BUILTIN = {metric.name: score(metric.name, info_of(metric, None)) for metric in QUALITY_METRICS if metric.in_tables}
+_IN_TABLE = tuple(metric for metric in METRICS if metric.in_table)
 
 
-def _column(metric: RunMetric) -> Column:
-    return Column(metric.name, metric.title, metric.unit, "number", better_value(metric.higher_is_better))
+def _columns(secondary: Iterable[RunMetric]) -> tuple[Column, ...]:
+    """Return the columns of the table. `secondary` are the scores that have a column in addition to the quality."""
+    return (
+        *(Column(name, name, "", "text") for name in (*IDENTITY, "options")),
+        Column("batch_size", "batch", "", "count"),
+        Column("seeds", "seeds", "", "count"),
+        Column("runs", "runs", "", "count"),
+        *(Column(name, name.replace("_", " "), "", "text") for name in _METRIC),
+        *(metric.column for metric in (QUALITY, REFERENCE, *secondary, *_IN_TABLE)),
+        *(metric.ratio_column for metric in RATIOS.values()),
+        *(Column(name, name, "", "text") for name in ("parity", "status", "flags", "failures")),
+    )
 
 
-_THROUGHPUTS = (TRAIN_THROUGHPUT, FIT_THROUGHPUT, INFERENCE_THROUGHPUT)
-COLUMNS = (
-    *(Column(name, name, "", "text") for name in (*IDENTITY, "options")),
-    Column("batch_size", "batch", "", "count"),
-    Column("seeds", "seeds", "", "count"),
-    Column("runs", "runs", "", "count"),
-    Column("metric", "metric", "", "text"),
-    Column("metric_unit", "metric unit", "", "text"),
-    Column("metric_better", "metric better", "", "text"),
-    Column("quality", "quality", "", "number"),
-    Column("reference", "closed form", "", "number"),
-    *map(_column, _SECONDARY),
-    *map(_column, _THROUGHPUTS),
-    Column("train_cost_per_million", "train cost", "per 1M", "number", "lower"),
-    Column("inference_cost_per_million", "infer. cost", "per 1M", "number", "lower"),
-    *(_column(metric) for metric in METRICS if metric not in _THROUGHPUTS),
-    Column("train_ratio", "train", "×", "number"),
-    Column("inference_ratio", "infer.", "×", "number"),
-    Column("parity", "parity", "", "text"),
-    Column("status", "status", "", "text"),
-    Column("flags", "flags", "", "text"),
-    Column("failures", "failures", "", "text"),
-)
-_MEASURED = tuple(c.name for c in COLUMNS if c.kind == "number" and c.name not in RATIOS | COSTS)
+_METRIC = ("metric", "metric_title", "metric_unit", "metric_better")
+COLUMNS = _columns(_BUILTIN.values())
+"""Columns of every table. A table also has a column for each score that a plugin declares with ``in_tables``."""
 
 
 def build_table(
@@ -101,7 +87,10 @@ def build_table(
     """
     known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
     groups = group_runs(records)
-    measured = _means(groups)
+    secondary = _secondary(records, known)
+    columns = _columns(secondary)
+    averaged = (QUALITY, REFERENCE, *secondary, *(m for m in at_price(price_per_hour) if m.in_table))
+    measured = _means(groups, averaged)
     options = [
         ", ".join(filter(None, [_splits(group), text]))
         for group, text in zip(groups, differences([representative(group) for group in groups]), strict=True)
@@ -119,39 +108,50 @@ def build_table(
                 mean, base = (measured[row][metric.name] for row in (index, indices[0]))
                 spread = _paired_spread(groups[index], groups[indices[0]], metric)
                 cells[ratio] = _ratio(mean, base, spread, index == indices[0]) if comparable else Cell(None)
-            for cost, metric in COSTS.items():
-                cells[cost] = _cost(measured[index][metric.name], price_per_hour)
-            flags = _flags(groups[index], cells, known)
+            flags = _flags(groups[index], cells, averaged, known)
             for flag in flags:
                 if not flag.columns and flag.name in cells:
                     cells[flag.name] = Cell(None)
-                for column in flag.columns:
+                for column in cells.keys() & flag.columns:  # some metrics have no column
                     cells[column] = dataclasses.replace(cells[column], flagged=cells[column].value is not None)
             cells["flags"] = Cell("; ".join(f"{flag.name}: {flag.text}" for flag in flags))
             run_ids = tuple(record.run_id for record in groups[index])
-            rows.append(Row({column.name: cells[column.name] for column in COLUMNS}, run_ids))
-    return Table(COLUMNS, tuple(rows))
+            rows.append(Row({column.name: cells[column.name] for column in columns}, run_ids))
+    return Table(columns, tuple(rows))
 
 
-def _means(groups: list[list[RunRecord]]) -> list[dict[str, Cell]]:
-    drawn = map(_drawn, groups)
-    return [{name: _mean([row[name] for row in rows]) for name in _MEASURED} for rows in drawn]
+def _secondary(records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> list[RunMetric]:
+    """Return the scores that have a column of their own, first the built-in ones."""
+    done = [record for record in records if isinstance(record.outcome, Success)]
+    declared = dict.fromkeys(
+        name for record in done for name, info in success(record).scores.metrics.items() if info.in_tables
+    )
+    declared |= dict.fromkeys(name for name, metric in metrics.items() if metric.in_tables)
+    taken = {column.name for column in COLUMNS}
+    named = {name: [r for r in done if name in success(r).scores.test] for name in declared if name not in taken}
+    shown = {name: score(name, meaning(name, having, metrics)) for name, having in named.items() if having}
+    return list((_BUILTIN | shown).values())
 
 
-def _drawn(group: list[RunRecord]) -> list[dict[str, float | None]]:
+def _means(groups: list[list[RunRecord]], metrics: Sequence[RunMetric]) -> list[dict[str, Cell]]:
+    drawn = (_drawn(group, metrics) for group in groups)
+    return [{metric.name: _mean([row[metric.name] for row in rows]) for metric in metrics} for rows in drawn]
+
+
+def _drawn(group: list[RunRecord], metrics: Sequence[RunMetric]) -> list[dict[str, float | None]]:
     """Return the values to average: one set for each split if there are several splits, else one for each seed."""
     splits: dict[int, dict[int, list[dict[str, float | None]]]] = {}
     for record in group:
         if isinstance(record.outcome, Success):
             seeds = splits.setdefault(_split(record), {})
-            seeds.setdefault(record.spec.seed, []).append(_values(record, record.outcome))
+            seeds.setdefault(record.spec.seed, []).append(_values(record, metrics))
     by_seed = [[_average(repeats) for repeats in seeds.values()] for seeds in splits.values()]
     return [_average(rows) for rows in by_seed] if len(by_seed) > 1 else [row for rows in by_seed for row in rows]
 
 
 def _average(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
     """Return the mean of each column over the rows in which it has a value."""
-    known = {name: [value for row in rows if (value := row.get(name)) is not None] for name in _MEASURED}
+    known = {name: [value for row in rows if (value := row[name]) is not None] for name in rows[0]}
     return {name: stats.average(values) if values else None for name, values in known.items()}
 
 
@@ -167,19 +167,21 @@ def _mean(values: list[float | None]) -> Cell:
     return Cell(mean.value, mean.ci95)
 
 
-def _values(record: RunRecord, outcome: Success) -> dict[str, float | None]:
-    scores, primary = outcome.scores, outcome.scores.primary
-    values = {"quality": finite(scores.test.get(primary)), "reference": finite((scores.reference or {}).get(primary))}
-    return values | {metric.name: metric.value(record) for metric in (*_SECONDARY, *METRICS) if metric.name != primary}
+def _values(record: RunRecord, metrics: Iterable[RunMetric]) -> dict[str, float | None]:
+    """Return the values of a successful run by column. The primary metric has no second column."""
+    primary = success(record).scores.primary
+    return {metric.name: None if metric.name == primary else metric.value(record) for metric in metrics}
 
 
-def _flags(group: list[RunRecord], cells: Mapping[str, Cell], metrics: Mapping[str, Metric]) -> list[RowFlag]:
+def _flags(
+    group: list[RunRecord], cells: Mapping[str, Cell], averaged: Sequence[RunMetric], metrics: Mapping[str, Metric]
+) -> list[RowFlag]:
     """Return the flags of a row, including a note if its quality is averaged over targets of different units."""
     done = [record for record in group if isinstance(record.outcome, Success)]
     if not done:
         return []
     shown = {name: value for name, cell in cells.items() if isinstance(value := cell.value, float)}
-    flags = list(row_flags(done, shown, [_values(record, success(record)) for record in done]))
+    flags = list(row_flags(done, shown, [_values(record, averaged) for record in done]))
     primary = success(done[0]).scores.primary
     note = averaged_over(metrics[primary], done[0].provenance.data) if primary in metrics else ""
     return [*flags, RowFlag(("quality", "reference"), primary, note)] if note else flags
@@ -194,28 +196,25 @@ def _splits(group: list[RunRecord]) -> str:
 def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric]) -> dict[str, Cell]:
     spec = group[0].spec
     done = [record for record in group if isinstance(record.outcome, Success)]
-    metric, unit, better = _metric(done, metrics)
     return {name: Cell(getattr(spec, name)) for name in IDENTITY} | {
         "options": Cell(options),
         "batch_size": Cell(spec.recipe.batch_size),
         "seeds": Cell(len({record.spec.seed for record in done})),
         "runs": Cell(len(group)),
-        "metric": Cell(metric),
-        "metric_unit": Cell(unit),
-        "metric_better": Cell(better),
+        **dict(zip(_METRIC, map(Cell, _metric(done, metrics)), strict=True)),
         "status": Cell(_status(group)),
         "failures": Cell("; ".join(_explain(record) for record in group if isinstance(record.outcome, Failure))),
     }
 
 
-def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str]:
-    """Return the name and the unit of the primary metric, and which direction is better: ``higher``, ``lower`` or, if
-    this is not known, an empty string."""
+def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str, str]:
+    """Return the name, the title and the unit of the primary metric, and which direction is better: ``higher``,
+    ``lower`` or, if this is not known, an empty string."""
     if not done:
-        return "", "", ""
+        return "", "", "", ""
     name = success(done[0]).scores.primary
-    column = _column(score(name, meaning(name, done, metrics)))
-    return name, column.unit, column.better
+    column = score(name, meaning(name, done, metrics)).column
+    return name, column.title, column.unit, column.better
 
 
 def _status(group: list[RunRecord]) -> str:
@@ -231,15 +230,6 @@ def _explain(record: RunRecord) -> str:
     assert isinstance(record.outcome, Failure)
     split = "" if record.spec.split is None else f"split {record.spec.split}, "
     return f"{split}seed {record.spec.seed}: {record.outcome.kind}: {one_line(record.outcome.message)}"
-
-
-def _cost(samples_per_s: Cell, price_per_hour: float | None) -> Cell:
-    """Return the price of a million samples. Its relative half-width equals that of the throughput."""
-    rate = samples_per_s.value
-    if price_per_hour is None or not isinstance(rate, float) or not rate:
-        return Cell(None)
-    cost = price_per_hour / 3600 / rate * 1e6
-    return Cell(cost, None if samples_per_s.ci95 is None else cost * samples_per_s.ci95 / rate)
 
 
 def _paired_spread(group: list[RunRecord], base: list[RunRecord], metric: RunMetric) -> float | None:

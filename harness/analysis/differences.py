@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -46,7 +46,7 @@ def described(record: RunRecord) -> dict[str, str]:
     drivers = {"driver": environment.gpus[0].driver} if environment.gpus else {}
     commit = {"commit": environment.git_commit[:12]} if environment.git_commit else {}
     place = {"os": environment.os, "kernel": environment.kernel, **drivers}
-    return _settings(record.spec) | machine_of(record) | place | software_of(record) | commit
+    return settings_of(record.spec) | machine_of(record) | place | software_of(record) | commit
 
 
 def differences(firsts: list[RunRecord]) -> list[str]:
@@ -61,7 +61,7 @@ def differences(firsts: list[RunRecord]) -> list[str]:
         alike.setdefault(tuple(getattr(record.spec, name) for name in IDENTITY if name != "backend"), []).append(index)
     texts = [""] * len(firsts)
     for indices in alike.values():
-        settings = {index: _settings(firsts[index].spec) | machine_of(firsts[index]) for index in indices}
+        settings = {index: settings_of(firsts[index].spec) | machine_of(firsts[index]) for index in indices}
         software = {index: software_of(firsts[index]) for index in indices}
         differing = _differing(list(settings.values()))
         for index in indices:
@@ -75,7 +75,13 @@ def differences(firsts: list[RunRecord]) -> list[str]:
     return texts
 
 
-def _settings(spec: RunSpec) -> dict[str, str]:
+def varying(specs: Sequence[RunSpec]) -> list[str]:
+    """Return the names of the settings that are not the same in all specs, such as ``recipe.batch_size``."""
+    return _differing([settings_of(spec) for spec in specs])
+
+
+def settings_of(spec: RunSpec) -> dict[str, str]:
+    """Return the settings of a spec, except for the seed, the split and the fields of `IDENTITY`, by name."""
     sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}options": s for s in ("task", "dataset", "model")}
     flat: dict[str, str] = {}
     for name, value in (msgspec.to_builtins(spec) | {"protocol": msgspec.structs.asdict(spec.protocol)}).items():

@@ -7,7 +7,7 @@ consecutive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -15,15 +15,15 @@ from harness.analysis.compare.judge import ALPHA, Comparison, compare
 from harness.analysis.compare.match import Match
 from harness.analysis.differences import IDENTITY, changes, machine_of, software_of
 from harness.analysis.grouping import without_split_digests
-from harness.analysis.metrics import RunMetric, comparable, success
-from harness.errors import UnknownNameError
+from harness.analysis.metrics import RunMetric, available, comparable
+from harness.errors import UnknownNameError, UsageError
 from harness.measure import stats
 from harness.plugins.catalog import Catalog
 from harness.records import Failure, RunRecord
 from harness.records.store import StoredRun
 
 DEFAULT_METRICS = ("quality", "train_samples_per_s", "fit_samples_per_s", "inference_samples_per_s")
-"""``quality`` is the task's primary metric. Each run has only one of ``train_samples_per_s`` and
+"""Metrics that are shown by default. Each run has only one of ``train_samples_per_s`` and
 ``fit_samples_per_s``."""
 
 
@@ -61,11 +61,14 @@ class History(Struct, frozen=True, kw_only=True):
     points: list[Point]
 
 
-def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str] = ()) -> list[History]:
+def histories(
+    runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str] = (), *, price_per_hour: float | None = None
+) -> list[History]:
     """Return the histories of these runs, ordered by their first runs.
 
-    If `metrics` is empty, those in `DEFAULT_METRICS` that the runs have are shown. Raises `harness.UnknownNameError`
-    for a metric that is missing from all runs.
+    If `metrics` is empty, those in `DEFAULT_METRICS` that the runs have are shown. `price_per_hour` is the price of the
+    machine, from which the costs per million samples are computed. Raises `harness.UsageError` for a metric without a
+    value in any run, and `harness.UnknownNameError` if no run can have it.
     """
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[StoredRun]]] = {}
     runs = sorted(runs, key=lambda run: run.record.started_at)
@@ -74,21 +77,19 @@ def histories(runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str
         key = (run.record.spec.group_key, *machine_of(run.record).values())
         state = tuple(f"{name} {version}" for name, version in sorted(_state(run.record).items()))
         groups.setdefault(key, {}).setdefault(state, []).append(run)
-    available = [_metrics(_done_of(states), catalog) for states in groups.values()]
-    known = {name for names in available for name in names}
-    for name in metrics:
-        if name not in known and known:
-            raise UnknownNameError("metric", name, known)
-    shown = [[name for name in metrics or DEFAULT_METRICS if name in names] for names in available]
+    known = [
+        comparable([[run.record for run in _done_of(states)]], catalog, price_per_hour) for states in groups.values()
+    ]
+    _check_names(metrics, known, [_done_of(states) for states in groups.values()])
+    shown = [[names[name] for name in metrics or DEFAULT_METRICS if name in names] for names in known]
     pairs = sum((len(states) - 1) * len(names) for states, names in zip(groups.values(), shown, strict=True))
     confidence = 1 - ALPHA / max(1, pairs)
-    return [_history(states, catalog, names, confidence) for states, names in zip(groups.values(), shown, strict=True)]
+    return [_history(states, names, confidence) for states, names in zip(groups.values(), shown, strict=True)]
 
 
 def _history(
-    states: dict[tuple[str, ...], list[StoredRun]], catalog: Catalog, metrics: Sequence[str], confidence: float
+    states: dict[tuple[str, ...], list[StoredRun]], metrics: Sequence[RunMetric], confidence: float
 ) -> History:
-    known = _metrics(_done_of(states), catalog)
     points: list[Point] = []
     before: list[StoredRun] | None = None
     for runs in states.values():
@@ -100,7 +101,7 @@ def _history(
                 runs=len(runs),
                 failed=len(runs) - len(done),
                 changed=[] if before is None else changes(_state(before[0].record), _state(runs[0].record)),
-                figures=[_figure(name, known[name], before, done, confidence) for name in metrics if name in known],
+                figures=[_figure(metric, before, done, confidence) for metric in metrics],
             )
         )
         before = done or before
@@ -114,20 +115,30 @@ def _history(
     )
 
 
-def _figure(
-    name: str, metric: RunMetric, before: list[StoredRun] | None, done: list[StoredRun], confidence: float
-) -> Figure:
+def _figure(metric: RunMetric, before: list[StoredRun] | None, done: list[StoredRun], confidence: float) -> Figure:
     values = [value for run in done if (value := metric.value(run.record)) is not None]
     mean = stats.mean(values) if values else None
     since = compare(Match(before, done), metric, confidence, by_example=False) if before and done else None
     value, ci95 = (mean.value, mean.ci95) if mean else (None, None)
-    return Figure(metric=name, unit=metric.unit, value=value, ci95=ci95, since=since)
+    return Figure(metric=metric.name, unit=metric.unit, value=value, ci95=ci95, since=since)
 
 
-def _metrics(done: list[StoredRun], catalog: Catalog) -> dict[str, RunMetric]:
-    metrics = comparable([[run.record for run in done]], catalog)
-    quality = metrics.get(success(done[0].record).scores.primary) if done else None
-    return ({"quality": quality} if quality else {}) | metrics
+def _check_names(
+    names: Sequence[str], known: Sequence[Mapping[str, RunMetric]], done: Sequence[Sequence[StoredRun]]
+) -> None:
+    """Raise a `harness.HarnessError` for the first name that no history has, unless all runs failed."""
+    shown = {name for metrics in known for name in metrics}
+    possible = {name: metric for runs in done for name, metric in available([run.record for run in runs], {}).items()}
+    for name in names:
+        if name in shown or not shown:
+            continue
+        if name not in possible:
+            raise UnknownNameError("metric", name, shown)
+        metric = possible[name]
+        raise UsageError(
+            f"{name} has no history, because "
+            + (metric.never_compared or f"none of the runs has a value of it{metric.advice}")
+        )
 
 
 def _state(record: RunRecord) -> dict[str, str]:

@@ -22,6 +22,9 @@ LEAST_EPOCHS = 5
 """Minimum number of epochs for estimating the scatter of the scores. Without it, only a strong rise is flagged."""
 STRONG = 5.0
 """Number of standard errors of a difference from which on a rise is strong."""
+FAR = 1.05
+"""Ratio of the error after training to that of the closed form from which on training is flagged. The difference must
+also be larger than 5% of the standard deviation of the targets."""
 FALSE_ALARMS = 0.02
 """Probability of each flag for a validation curve that is flat except for noise."""
 
@@ -30,6 +33,7 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
     """Yield the flags of a successful run that concern its training."""
     outcome = success(record)
     yield from _one_class(outcome)
+    yield from _worse_than_closed_form(record)
     name = outcome.scores.primary
     info = outcome.scores.metrics.get(name) or _BUILTIN.get(name)
     scores = [epoch.validation.get(name) for epoch in outcome.curves]
@@ -38,6 +42,33 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
         return
     error = _standard_error(outcome, known, info)
     yield from of_curve(name, known if info.higher_is_better else [-score for score in known], error, scores=known)
+
+
+def _worse_than_closed_form(record: RunRecord) -> Iterator[RunFlag]:
+    """Yield a flag if training ended far from the closed-form solution of the same model.
+
+    The test scores are compared by their distances from the best possible value.
+    """
+    outcome = success(record)
+    scores, data = outcome.scores, record.provenance.data
+    info = scores.metrics.get(scores.primary) or _BUILTIN.get(scores.primary)
+    reached, solution = scores.test.get(scores.primary), (scores.reference or {}).get(scores.primary)
+    if info is None or reached is None or solution is None or data is None or not data.target_scale:
+        return
+    best, worst = info.bounds[::-1] if info.higher_is_better else info.bounds
+    if best is None:
+        return
+    error, least = abs(best - reached), abs(best - solution)
+    in_target_unit = best == 0 and worst is None  # unlike a coefficient of determination
+    spread = sum(data.target_scale) / len(data.target_scale) if in_target_unit else 1.0
+    if error > FAR * least and error - least > (FAR - 1) * spread:
+        epochs = 2 * record.spec.recipe.epochs
+        yield RunFlag(
+            ("quality",),
+            "worse than the closed form",
+            f"training reached a {scores.primary} of {reached:.4g}, but the closed-form solution of the same model has "
+            f"{solution:.4g}; train longer, such as with recipe.epochs={epochs}, or change recipe.learning_rate",
+        )
 
 
 def _one_class(outcome: Success) -> Iterator[RunFlag]:

@@ -1,18 +1,23 @@
 """Declarations of run metrics, shared by tables, comparisons, histories, reports and the site.
 
-`METRICS` lists the costs, such as throughput and memory. Scores are declared in the records (`MetricInfo`). Costs and
-scores are instances of `RunMetric`, which keeps a metric's name, its unit and the function that reads its value in one
-place.
+Every number about a run is an instance of `RunMetric`, which keeps its name, its unit, its direction and the function
+that reads its value in one place. `METRICS` lists the costs, such as throughput and memory. `QUALITY` and `REFERENCE`
+are scores whose meaning depends on the task. The other scores are declared in the records (`MetricInfo`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
+from harness.analysis.table import Column
 from harness.interfaces import Metric
+from harness.interfaces.output import readable
 from harness.measure.quality.metrics import info_of
 from harness.records import MetricInfo, RunRecord, Success
 
@@ -41,14 +46,46 @@ class RunMetric:
     """Title in summaries, which show only the most important metrics; empty if summaries do not show the metric."""
     flag: str = ""
     """Name by which a record's flags refer to the metric."""
-    compared: Literal["by default", "on request", "never"] = "on request"
+    in_table: bool = True
+    """True if the metric has a column in the comparison table; False if only the details of a run show it."""
+    compared: Literal["by default", "on request"] = "on request"
     """Condition under which ``harness compare`` includes the metric."""
+    never_compared: str = ""
+    """Reason why the metric cannot be compared; empty if it can."""
     relative: bool = True
     """True if changes are relative to the base, False if they are absolute differences."""
+    score: str = ""
+    """Name of the score in the record; empty for costs."""
+    requires: str = ""
+    """Advice for the case that no run has a value; empty if there is none."""
+    in_hours: bool = False
+    """True if `read` returns machine hours, which are multiplied by the price of an hour."""
+    price_per_hour: float | None = None
+    """Price of an hour for a metric in hours; None if it is not known. The metric then has no value."""
 
     def value(self, record: RunRecord) -> float | None:
         """Return the value for this run; None if the run failed or its record has no finite value."""
-        return finite(self.read(record)) if isinstance(record.outcome, Success) else None
+        if not isinstance(record.outcome, Success) or (self.in_hours and self.price_per_hour is None):
+            return None
+        value = self.read(record)
+        return finite(value * self.price_per_hour if value is not None and self.price_per_hour is not None else value)
+
+    @property
+    def advice(self) -> str:
+        """Advice for the case that no run has a value, after a semicolon; empty if there is none."""
+        known = self.in_hours and self.price_per_hour is not None
+        return f"; {self.requires}" if self.requires and not known else ""
+
+    @property
+    def column(self) -> Column:
+        """Column with the values of the metric."""
+        return Column(self.name, self.title, self.unit, "number", better_value(self.higher_is_better))
+
+    @property
+    def ratio_column(self) -> Column:
+        """Column with the values of the metric relative to those of another run."""
+        name = f"{self.title}_ratio"
+        return dataclasses.replace(self.column, name=name, unit="×")
 
 
 def better_value(higher_is_better: bool | None) -> Literal["higher", "lower", ""]:
@@ -120,6 +157,16 @@ def _host_peak_mib(record: RunRecord) -> float:
     return max(memory.host_peak_bytes, memory.tree_peak_bytes or 0) / 2**20
 
 
+def _hours_per_million(throughput: RunMetric) -> Callable[[RunRecord], float | None]:
+    """Return a function that reads the number of hours for a million samples."""
+
+    def read(record: RunRecord) -> float | None:
+        samples_per_s = throughput.value(record)
+        return 1e6 / samples_per_s / 3600 if samples_per_s else None
+
+    return read
+
+
 def _throughput(phase: str, part: str, read: Callable[[RunRecord], float | None]) -> RunMetric:
     return RunMetric(
         f"{phase}_samples_per_s",
@@ -152,6 +199,24 @@ def _energy(phase: str, title: str, chip: str) -> RunMetric:
     return RunMetric(f"{phase}_{chip}_j_per_sample", f"{title} {chip}", "J/sample", False, read, "energy")
 
 
+def _cost(phase: str, title: str, throughput: RunMetric) -> RunMetric:
+    return RunMetric(
+        f"{phase}_cost_per_million",
+        f"{title} cost",
+        "per 1M",
+        False,
+        _hours_per_million(throughput),
+        requires="pass the price of the machine with --price-per-hour PRICE",
+        in_hours=True,
+    )
+
+
+def _power(phase: str, chip: str) -> RunMetric:
+    read = _at(f"energy.{chip}.{phase}_w")
+    reason = "power depends on the speed; compare the energy per sample"
+    return RunMetric(f"{phase}_{chip}_w", f"{phase} {chip}", "W", None, read, in_table=False, never_compared=reason)
+
+
 _TRAINING = _at("speed.train_samples_per_s")
 TRAIN_THROUGHPUT = _throughput("train", "training", _if_fitted(_TRAINING, in_one_call=False))
 INFERENCE_THROUGHPUT = _throughput("inference", "inference", _at("speed.inference_samples_per_s"))
@@ -167,7 +232,42 @@ FIT_THROUGHPUT = RunMetric(
 )
 """Training throughput of runs that were fitted in one call. It is a separate metric because it cannot be compared with
 `TRAIN_THROUGHPUT`, and each run has only one of the two."""
-MFU = RunMetric("mfu_percent", "MFU", "%", True, _if_fitted(_mfu_percent, in_one_call=False))
+MFU = RunMetric(
+    "mfu_percent",
+    "MFU",
+    "%",
+    True,
+    _if_fitted(_mfu_percent, in_one_call=False),
+    requires="measure the peak of the device with `harness doctor --roofline` before the runs",
+)
+TRAIN_FLOPS = RunMetric(
+    "train_gflop_per_s",
+    "training FLOP/s",
+    "GFLOP/s",
+    True,
+    _if_fitted(_at("speed.train_flops_per_s", 1e-9), in_one_call=False),
+    in_table=False,
+)
+FIRST_STEP = RunMetric("first_step_s", "first training step", "s", False, _at("speed.first_step_s"), in_table=False)
+WALL = RunMetric("wall_s", "whole process", "s", False, lambda record: record.wall_s, in_table=False)
+PARAMETERS = RunMetric(
+    "parameters",
+    "trainable parameters",
+    "",
+    None,
+    _at("model.parameters"),
+    in_table=False,
+    never_compared="it is a property of the model",
+)
+FORWARD_FLOPS = RunMetric(
+    "forward_flop_per_sample",
+    "forward pass",
+    "FLOP/sample",
+    None,
+    _at("model.flops_per_sample"),
+    in_table=False,
+    never_compared="it is a property of the model",
+)
 HOST_PEAK = RunMetric(
     "host_peak_mib",
     "host peak",
@@ -179,13 +279,24 @@ HOST_PEAK = RunMetric(
     headline="peak host memory",
     compared="by default",
 )
+WORKER_PEAK = RunMetric(
+    "worker_peak_mib", "worker peak", "MiB", False, _at("memory.host_peak_bytes", 2**-20), in_table=False
+)
 METRICS = (
     TRAIN_THROUGHPUT,
     FIT_THROUGHPUT,
     INFERENCE_THROUGHPUT,
+    _cost("train", "train", TRAIN_THROUGHPUT),
+    _cost("inference", "infer.", INFERENCE_THROUGHPUT),
     MFU,
-    # Never compared, because runs that missed the target have no value and the remaining runs are a biased sample.
-    RunMetric("time_to_target_s", "to target", "s", False, _at("time_to_target.train_s"), compared="never"),
+    RunMetric(
+        "time_to_target_s",
+        "to target",
+        "s",
+        False,
+        _at("time_to_target.train_s"),
+        never_compared="runs that missed the target have no value, so the remaining runs are a biased sample",
+    ),
     _latency(50, headline="median latency", compared="by default"),
     _latency(90),
     _latency(99, compared="by default"),
@@ -197,8 +308,32 @@ METRICS = (
     _energy("inference", "infer.", "cpu"),
     _energy("train", "train", "gpu"),
     _energy("inference", "infer.", "gpu"),
+    TRAIN_FLOPS,
+    FIRST_STEP,
+    WALL,
+    WORKER_PEAK,
+    *(_power(phase, chip) for chip in ("cpu", "gpu") for phase in ("train", "inference")),
+    PARAMETERS,
+    FORWARD_FLOPS,
 )
 """Costs of a run, in the order of the comparison table's columns."""
+_SCORES: dict[str, Any] = {"higher_is_better": None, "group": "score", "relative": False}
+QUALITY = RunMetric(
+    "quality",
+    "quality",
+    "",
+    read=lambda record: success(record).scores.test.get(success(record).scores.primary),
+    **_SCORES,
+)
+"""Primary metric of the run's task. `available` fills in its title, unit and direction."""
+REFERENCE = RunMetric(
+    "reference",
+    "closed form",
+    "",
+    read=lambda record: (success(record).scores.reference or {}).get(success(record).scores.primary),
+    **_SCORES,
+)
+"""Primary metric of the model's closed-form solution."""
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 BY_FLAG = {metric.flag: metric for metric in METRICS if metric.flag}
@@ -208,6 +343,13 @@ HEADLINES = tuple(metric for metric in METRICS if metric.headline)
 def in_group(group: str) -> tuple[RunMetric, ...]:
     """Return the metrics in a group, in the order of `METRICS`."""
     return tuple(metric for metric in METRICS if metric.group == group)
+
+
+def at_price(price_per_hour: float | None) -> tuple[RunMetric, ...]:
+    """Return `METRICS`, with the price of an hour of the machine in metrics that depend on it."""
+    return tuple(
+        dataclasses.replace(metric, price_per_hour=price_per_hour) if metric.in_hours else metric for metric in METRICS
+    )
 
 
 def meaning(name: str, records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> MetricInfo | None:
@@ -220,42 +362,63 @@ def meaning(name: str, records: Iterable[RunRecord], metrics: Mapping[str, Metri
 
 
 def _declared(name: str, record: RunRecord, metrics: Mapping[str, Metric]) -> MetricInfo | None:
+    """Return the meaning of a score in a record, with the title from `metrics` if the record does not have it."""
     info = success(record).scores.metrics.get(name)
-    if info is None and name in metrics:
-        return info_of(metrics[name], record.provenance.data)
-    return info
+    plugin = info_of(metrics[name], record.provenance.data) if name in metrics else None
+    if info is None or info.summary or plugin is None:
+        return info or plugin
+    return msgspec.structs.replace(info, title=plugin.title, summary=plugin.summary, in_tables=plugin.in_tables)
 
 
 def score(name: str, info: MetricInfo | None) -> RunMetric:
     """Return a `RunMetric` for the test score `name`, whose meaning is `info`; None if it is not known."""
     return RunMetric(
         name,
-        name,
+        info.title if info is not None and info.summary else readable(name),
         info.unit if info else "",
         info.higher_is_better if info else None,
         lambda record: success(record).scores.test.get(name),
         group="score",
         relative=False,
+        score=name,
     )
 
 
-def comparable(sides: Sequence[Sequence[RunRecord]], catalog: Catalog) -> dict[str, RunMetric]:
+def available(
+    records: Sequence[RunRecord], metrics: Mapping[str, Metric], price_per_hour: float | None = None
+) -> dict[str, RunMetric]:
+    """Return all metrics that successful runs of one task may have, by name. Scores come first.
+
+    `metrics` are those of plugins, which are needed only for scores of older records.
+    """
+    primaries = {success(record).scores.primary for record in records}
+    names = dict.fromkeys(name for record in records for name in success(record).scores.test)
+    scores = [score(name, meaning(name, records, metrics)) for name in dict.fromkeys((*names, *primaries))]
+    primary = next((metric for metric in scores if {metric.name} == primaries), None)
+    if primary is not None:
+        unit, better = primary.unit, primary.higher_is_better
+        scores += [
+            dataclasses.replace(QUALITY, title=primary.title, unit=unit, higher_is_better=better, score=primary.name),
+            dataclasses.replace(REFERENCE, unit=unit, higher_is_better=better),
+        ]
+    return {metric.name: metric for metric in (*scores, *at_price(price_per_hour))}
+
+
+def comparable(
+    sides: Sequence[Sequence[RunRecord]], catalog: Catalog, price_per_hour: float | None = None
+) -> dict[str, RunMetric]:
     """Return the metrics with a value on each side, which can be used to compare successful runs of one task.
 
-    Scores come first. The plugins in `catalog` are needed only for scores of older records.
+    Scores come first.
     """
     records = [record for side in sides for record in side]
     if not records:
         return {}
-    scores = [success(record).scores.test for record in records]
     plugins = {name: provided.value for name, provided in catalog.metrics.items()}
-    common = [name for name in scores[0] if all(name in test for test in scores)]
-    metrics = [score(name, meaning(name, records, plugins)) for name in common]
-    metrics += [metric for metric in METRICS if metric.compared != "never"]
     return {
-        metric.name: metric
-        for metric in metrics
-        if all(any(metric.value(record) is not None for record in side) for side in sides)
+        name: metric
+        for name, metric in available(records, plugins, price_per_hour).items()
+        if not metric.never_compared and all(any(metric.value(run) is not None for run in side) for side in sides)
     }
 
 

@@ -19,5 +19,7 @@ def main() -> None:
         raise SystemExit(1) from None
     except SystemExit as end:
         streams.finish()
-        streams.end_threads(end.code if isinstance(end.code, int) else 0)
+        status = end.code if isinstance(end.code, int) else 0
+        streams.end_threads(status)
+        streams.end_exit_functions(status)
         raise

@@ -44,6 +44,7 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     """
     from harness.checks.audit.from_record import on_record
     from harness.checks.audit.replay import replay
+    from harness.checks.audit.siblings import is_comparable
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import UsageError
     from harness.records import Success
@@ -54,7 +55,8 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
         raise UsageError(f"run {stored.record.run_id!r} failed; only successful runs can be audited")
     catalog = options.catalog().for_run(stored.record.provenance.plugins)
     results_path = stored.path.absolute().parent
-    siblings, verdicts = Store(results_path).load().runs, load_verdicts(results_path)
+    siblings = Store(results_path).load(lambda run: is_comparable(run.setting, stored.record.spec)).runs
+    verdicts = load_verdicts(results_path)
     findings = [*on_record(stored, siblings, verdicts, catalog), *replay(stored, catalog, timeout)]
     write_json(stored.path / AUDIT, findings)
     show(findings, format_, lambda findings: f"{stored.record.run_id}\n\n{render(findings)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -41,18 +42,19 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import UsageError
     from harness.plugins.requirements import DISTRIBUTION
+    from harness.records.files import real_path
     from harness.records.store import results_dir
     from harness.report.bundle.pack import pack
     from harness.report.report import Report
 
     directory = results_dir(results)
     chosen = {
-        run.path.resolve(): run for text in runs or (str(directory),) for run in find(text, directory, options.catalog)
+        real_path(run.path): run for text in runs or (str(directory),) for run in find(text, directory, options.catalog)
     }
     included = sorted(chosen.values(), key=lambda run: (run.record.started_at, run.record.run_id))
     names = [run.record.run_id for run in included]
-    duplicate = next((name for name in names if names.count(name) > 1), None)
-    if duplicate is not None:
+    duplicate, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
         raise UsageError(f"two of these runs have the id {duplicate!r}; bundle one results directory at a time")
     verdicts = [v for folder in {run.path.parent for run in included} for v in load_verdicts(folder).values()]
     report = Report(runs=tuple(included), catalog=options.catalog(), verdicts=tuple(verdicts), title=title)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @click.argument("new")
 @options.names(
     "--metric",
-    "Metric to compare, such as accuracy, train_samples_per_s, latency_p50_ms or host_peak_mib.",
+    "Metric to compare, such as quality (the primary metric of the task), accuracy, train_samples_per_s, "
+    "latency_p50_ms or host_peak_mib.",
     default="the primary metric of the task, speed, latency and memory",
 )
 @click.option(
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-missing",
     is_flag=True,
-    help="Accept that a bound cannot be checked for some settings, because they have runs on one side only, runs "
-    "without the metric, or too few runs for a confidence interval. It must be checked for at least one setting.",
+    help="Accept that a bound cannot be checked for some settings or runs, because they have runs on one side only, no "
+    "run in NEW with a seed of BASE, runs without the metric, or too few runs for a confidence interval. It must be "
+    "checked for at least one setting.",
 )
+@options.price_per_hour
 @options.format_
 @options.results
 def compare(
@@ -48,6 +51,7 @@ def compare(
     metric: tuple[str, ...],
     fail_on: tuple[str, ...],
     allow_missing: bool,
+    price_per_hour: float | None,
     format_: str,
     results: str | None,
 ) -> None:
@@ -82,14 +86,16 @@ def compare(
         raise UsageError("--allow-missing requires --fail-on")
     try:
         matches, left, failed_runs = _matched(base, new, results_dir(results))
-        compared = compare_all(matches, options.catalog(), metric, [gate.metric for gate in gates])
+        compared = compare_all(
+            matches, options.catalog(), metric, [gate.metric for gate in gates], price_per_hour=price_per_hour
+        )
     except HarnessError as error:
         if not gates or isinstance(error, UnknownNameError):
             raise
         for gate in gates:
             echo(f"Failed: {gate.text}: not checked: {error}", err=True)
         raise click.exceptions.Exit(1) from None
-    checked = check(gates, matches, compared, unmatched=left, failed=failed_runs)
+    checked = check(gates, matches, compared, unmatched=left, failed=failed_runs, price_per_hour=price_per_hour)
     failed = not_held(checked, allow_missing=allow_missing)
     if format_ == "json":
         print_json(compared)
@@ -113,11 +119,12 @@ def _matched(base: str, new: str, directory: Path) -> tuple[list[Match], list[st
     Excluded runs and doubtful measurements are listed on stderr. Raises `harness.HarnessError` if no runs match or if a
     record cannot be read.
     """
-    from harness.analysis.compare.match import find, match
+    from harness.analysis.compare.match import find_each, match
     from harness.errors import UsageError
     from harness.records import Failure
 
-    sides = {side: find(text, directory, options.catalog, strict=True) for side, text in (("BASE", base), ("NEW", new))}
+    found = find_each([base, new], directory, options.catalog, strict=True)
+    sides = dict(zip(("BASE", "NEW"), found, strict=True))
     failed: dict[str, list[str]] = {}
     for side, runs in sides.items():
         failed[side] = [run.path.name for run in runs if isinstance(run.record.outcome, Failure)]
@@ -162,9 +169,12 @@ def render(compared: Sequence[Compared]) -> str:
         lines = [f"  {name}: {before} -> {after}" for name, before, after in pair.differences]
         parts.append("\n".join([pair.name, "", grid, *(["", "other differences", *lines] if lines else [])]))
     comparisons = [comparison for pair in compared for comparison in pair.comparisons]
-    if all(comparison.interleaved for comparison in comparisons):
+    judged = sum(comparison.low is not None for comparison in comparisons)
+    if not judged:
+        promise = "No comparison has a confidence interval; the column evidence gives the reason."
+    elif all(comparison.interleaved for comparison in comparisons):
         promise = (
-            f"The probability of a false difference in any of {len(comparisons)} comparisons is at most 1% (Bonferroni "
+            f"The probability of a false difference in any of {judged} comparisons is at most 1% (Bonferroni "
             "correction)."
         )
     else:

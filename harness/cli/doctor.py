@@ -12,6 +12,7 @@ import msgspec
 from harness.cli import options
 from harness.cli.output import echo, print_json, show
 from harness.records import Environment
+from harness.records.files import real_path
 
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
@@ -83,7 +84,10 @@ def doctor(
       harness doctor --roofline --backend torch --precision fp32
     """
     if roofline:
-        _print_rooflines(backend, precision, threads, format_)
+        from harness.execute.device_lock import measuring_on
+
+        with measuring_on(["auto"]):
+            _print_rooflines(backend, precision, threads, format_)
         return
     if backend or precision or threads:
         raise click.UsageError("--backend, --precision and --threads can only be used with --roofline")
@@ -160,14 +164,14 @@ def diagnose(results: str | None) -> Diagnosis:
         backends=[_state_of(name, catalog) for name in sorted(catalog.backends)],
         plugin_problems={failure.ref.name: failure.message for failure in catalog.failures}
         | {f"{kind} {name}": explanation for (kind, name), explanation in catalog.conflicts.items()},
-        results_dir=str(directory.resolve()),
+        results_dir=str(real_path(directory)),
         results_problem=_problem_with(directory),
     )
 
 
 def _problem_with(directory: Path) -> str | None:
     """Return the reason why results cannot be written to `directory`, or None if they can. Nothing is created."""
-    existing = next(path for path in (directory, *directory.resolve().parents) if path.exists())
+    existing = next(path for path in (directory, *real_path(directory).parents) if path.exists())
     if not existing.is_dir():
         return f"{existing} is not a directory; choose another directory with --results DIR"
     if not os.access(existing, os.W_OK | os.X_OK):

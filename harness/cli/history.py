@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also show settings whose runs all have the same commit and package versions.",
 )
+@options.price_per_hour
 @options.format_
 @options.results
 def history(
     metric: tuple[str, ...],
     everything: bool,
+    price_per_hour: float | None,
     format_: str,
     results: str | None,
     **filters: tuple[str, ...],
@@ -53,15 +55,14 @@ def history(
     from harness.records.store import Store, results_dir
 
     directory = results_dir(results)
-    loaded = Store(directory).load()
+    loaded = Store(directory).load(lambda run: options.matches(run.setting, filters))
     for problem in loaded.problems:
         echo(f"Warning: excluded: {problem}", err=True)
-    chosen = [run for run in loaded.runs if options.matches(run.record.spec, filters)]
-    if not chosen:
+    if not loaded.runs:
         raise UsageError(
             f"no run in results directory {str(directory)!r} matches; choose another directory with --results DIR"
         )
-    every = histories(chosen, options.catalog(), metric or ())
+    every = histories(loaded.runs, options.catalog(), metric or (), price_per_hour=price_per_hour)
     shown = [one for one in every if everything or len(one.points) > 1]
     if format_ == "json":
         print_json(shown)

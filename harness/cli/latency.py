@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
-from harness.cli.output import echo, show
+from harness.cli.output import echo, say, show
 
 if TYPE_CHECKING:
     from harness.checks.latency.result import LatencyResult
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 )
 @options.format_
 @options.timeout("Maximum duration of the measurement, in seconds.")
+@options.wait
 @options.results
 def latency(
     run: str,
@@ -64,6 +65,7 @@ def latency(
     batch_size: int | None,
     format_: str,
     timeout: float,
+    wait: bool,
     results: str | None,
 ) -> None:
     """Measure the latency of a run's model in one of the four MLPerf Inference scenarios. MLPerf's LoadGen is used if
@@ -80,6 +82,7 @@ def latency(
       harness latency resnet-20-torch-s0 --scenario server --target-qps 200
     """
     from harness.checks.latency.measure import measure, settings
+    from harness.execute.device_lock import measuring_on
     from harness.records.store import Store, results_dir
 
     stored = Store(results_dir(results)).find(run)
@@ -92,7 +95,8 @@ def latency(
         latency_bound_ms=latency_bound_ms,
     )
     echo(f"{stored.record.run_id}: measuring {scenario} for at least {seconds:g} s", err=True)
-    result, folder = measure(stored, chosen, options.catalog(), timeout_s=timeout)
+    with measuring_on([stored.record.spec.device], wait=wait, say=say):
+        result, folder = measure(stored, chosen, options.catalog(), timeout_s=timeout)
     show(result, format_, render)
     if format_ == "text":
         echo(f"Saved to {folder}/", err=True)

@@ -13,6 +13,7 @@ from harness.plan.selection import OPTIONS, Option, Selection
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
+    from harness.records.index import Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,15 +99,25 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 
 
 def loaded(extra: Iterable[str]) -> Catalog:
-    """Return the catalog of the installed plugins and `extra`. It contains the reasons why plugins are not loaded."""
-    from harness.cli.output import reserve_stdout
+    """Return the catalog of the installed plugins and `extra`. It contains the reasons why plugins are not loaded.
+
+    The reasons are also printed to stderr, because a command that succeeds without a plugin may not be what the user
+    wants, such as a run that a tracker should receive.
+    """
+    from harness.cli.output import reserve_stdout, say
     from harness.execute.trial import crashing
     from harness.plugins import discover
     from harness.plugins.containment import refuse_exit
+    from harness.plugins.find import disabled
 
     reserve_stdout()
     refuse_exit(whole_process=True)
-    return discover(extra, crashing)
+    discovered = discover(extra, crashing)
+    left_out = disabled()
+    for failure in discovered.failures:
+        if failure.ref.name not in left_out:
+            say(f"Warning: plugin {failure.ref.name!r} ({failure.ref.value}) is not loaded: {failure.message}")
+    return discovered
 
 
 def with_default(text: str, default: str) -> str:
@@ -135,10 +146,10 @@ def filters(*fields: str, **texts: str) -> Callable[[F], F]:
     return decorate
 
 
-def matches(spec: RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
-    """Return whether each field of `spec` has one of the values in `wanted`. Fields without values in `wanted`
+def matches(setting: Setting | RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
+    """Return whether each field of `setting` has one of the values in `wanted`. Fields without values in `wanted`
     match."""
-    return all(not values or getattr(spec, field) in values for field, values in wanted.items())
+    return all(not values or getattr(setting, field) in values for field, values in wanted.items())
 
 
 _INFERRED = "inferred from the data"
@@ -248,6 +259,13 @@ def _dataset_overrides(columns: dict[str, Any]) -> tuple[str, ...]:
     return as_overrides({f"dataset.{name}": value for name, value in columns.items() if value})
 
 
+def wait(command: F) -> F:
+    """Add the option ``--wait``."""
+    return click.option(
+        "--wait", is_flag=True, help="If another harness command is measuring on the same device, wait for its end."
+    )(command)
+
+
 def _declared(option: Option, text: str) -> Callable[[F], F]:
     form = f"--{option.name}"
     if option.kind is bool:
@@ -302,5 +320,6 @@ def price_per_hour(command: F) -> F:
         "--price-per-hour",
         type=click.FloatRange(min=0, min_open=True),
         metavar="PRICE",
-        help="Price of the machine per hour, in any currency; adds the cost of a million samples to the table.",
+        help="Price of the machine per hour, in any currency, for the cost of a million samples "
+        "(train_cost_per_million, inference_cost_per_million).",
     )(command)

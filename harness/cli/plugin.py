@@ -214,11 +214,12 @@ def _project(folder: Path) -> str:
     """Return the normalized name of the distribution whose pyproject.toml is in `folder`."""
     import tomllib
 
-    from harness.errors import UsageError
+    from harness.errors import RecordError, UsageError
+    from harness.records.reading import MAX_JSON_BYTES, read_named
 
     try:
-        content = tomllib.loads((folder / "pyproject.toml").read_text())
+        content = tomllib.loads(read_named(folder / "pyproject.toml", MAX_JSON_BYTES).decode())
         name = str(content["project"]["name"])
-    except (OSError, tomllib.TOMLDecodeError, KeyError) as error:
+    except (RecordError, ValueError, RecursionError, LookupError, TypeError) as error:
         raise UsageError(f"{folder}: cannot read the project name from pyproject.toml ({error})") from None
     return name.replace("_", "-").lower()

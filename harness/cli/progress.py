@@ -94,7 +94,7 @@ class Plain(Listener):
         show_progress(text, self._screen)
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
-        self._prefix = f"[{index}/{total}] {title(spec)}: "
+        self._prefix = f"[{index}/{total}] {spec.title}: "
         self._phases.clear()
 
     def event(self, spec: RunSpec, event: Event) -> None:
@@ -177,7 +177,7 @@ class Live(Listener):
         from rich.text import Text
 
         failed = isinstance(record.outcome, Failure)
-        line = Text(f"[{index}/{total}] {title(record.spec)}: ")
+        line = Text(f"[{index}/{total}] {record.spec.title}: ")
         line.append(describe_result(record), style="red" if failed else "green")
         self._console.print(line)
 
@@ -199,7 +199,7 @@ class Live(Listener):
         head = Table.grid(padding=(0, 2))
         head.add_column(no_wrap=True)
         head.add_row(
-            Text(f"[{self._index}/{self._total}] {title(self._spec)}", style="bold"),
+            Text(f"[{self._index}/{self._total}] {self._spec.title}", style="bold"),
             ProgressBar(total=total, completed=done, width=16),
         )
         lines = ("  ".join(parts) for parts in (self._state(), self._outlook()))
@@ -229,11 +229,6 @@ class Live(Listener):
         return parts
 
 
-def title(spec: RunSpec) -> str:
-    split = [] if spec.split is None else [f"split {spec.split}"]
-    return " · ".join([spec.task, spec.model, spec.backend, *split, f"seed {spec.seed}"])
-
-
 def describe_fetching(event: Fetching) -> str:
     from harness.interfaces.remote import megabytes
 
@@ -253,7 +248,11 @@ def warning_line(dataset: str, warning: str) -> str:
 
 
 def describe_epoch(event: EpochEnded) -> str:
-    parts = [f"epoch {event.epoch}/{event.epochs}", f"loss {event.train_loss:.4g}", *describe_validation(event)]
+    parts = [
+        f"epoch {event.epoch}/{event.epochs}",
+        f"training loss {event.train_loss:.4g}",
+        *describe_validation(event),
+    ]
     return "  ".join([*parts, f"{event.train_s:.1f} s"])
 
 

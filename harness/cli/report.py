@@ -13,7 +13,7 @@ from harness.cli import options
 from harness.cli.output import console, counted, echo, echo_data
 
 if TYPE_CHECKING:
-    from harness.records.store import StoredRun
+    from harness.records.store import Loaded, StoredRun
     from harness.report.report import Report
 
 _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
@@ -90,20 +90,20 @@ def report(
         raise UsageError(f"pass --output with {wanted}")
     directory = results_dir(results)
     with no_collection():
-        loaded = Store(directory).load()
+        loaded = Store(directory).load(lambda run: options.matches(run.setting, filters))
         gc.freeze()  # Exclude the runs from later garbage collections, since they are in use until the end.
     for problem in loaded.problems:
         echo(f"Warning: excluded: {problem}", err=True)
-    if loaded.problems and not loaded.runs:
+    if loaded.problems and not loaded.summaries:
         raise RecordError(f"{directory}: none of the records can be read")
-    if not loaded.runs:
+    if not loaded.summaries:
         state = "contains no runs" if directory.is_dir() else "does not exist"
         raise UsageError(
             f"results directory {str(directory)!r} {state}; create runs with `harness run --task ...`, "
             "or choose another directory with --results DIR"
         )
     comparison = Report(
-        runs=tuple(_selected(loaded.runs, filters)),
+        runs=tuple(_selected(loaded, filters)),
         catalog=catalog,
         verdicts=tuple(load_verdicts(directory).values()),
         all_ratios=all_ratios,
@@ -142,16 +142,17 @@ def _write_site(files: Iterable[tuple[str, bytes]], report: Report, output: Path
     echo(f"Saved {counted(len(report.runs), 'run')} to {output / 'index.html'} ({counted(count, 'file')})", err=True)
 
 
-def _selected(runs: list[StoredRun], filters: dict[str, tuple[str, ...]]) -> list[StoredRun]:
+def _selected(loaded: Loaded, filters: dict[str, tuple[str, ...]]) -> list[StoredRun]:
+    """Return the loaded runs in the order of their backends. Raises `harness.UsageError` if there are none."""
     from harness.errors import CombinationError, UsageError
 
+    settings = {run.setting for run in loaded.summaries}
     for name, names in filters.items():
-        present = {getattr(run.record.spec, name) for run in runs}
+        present = {getattr(setting, name) for setting in settings}
         for wanted in names:
             if wanted not in present:
                 raise UsageError(f"no run has the {name} {wanted!r}; the results have: {', '.join(sorted(present))}")
-    chosen = [run for run in runs if options.matches(run.record.spec, filters)]
-    if not chosen:
+    if not loaded.runs:
         raise CombinationError("no run matches all of these filters; remove some of them")
     order = {name: position for position, name in enumerate(filters["backend"])}
-    return sorted(chosen, key=lambda run: order.get(run.record.spec.backend, 0))
+    return sorted(loaded.runs, key=lambda run: order.get(run.record.spec.backend, 0))

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from harness.report.bundle.reproduce import Reproduced
 
 
+REPRODUCED = "reproduced"
+"""Folder of the results directory for new runs. Commands that read the results directory ignore it."""
+
+
 @click.command(short_help="Repeat a published comparison and report what agrees.")
 @options.plugins
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -31,7 +35,15 @@ if TYPE_CHECKING:
         "the recorded path, or a file of this name in the current folder or next to the bundle",
     ),
 )
-@options.results
+@click.option(
+    "--results",
+    type=click.Path(),
+    metavar="DIR",
+    help=options.with_default(
+        "Directory in which the new runs are saved.", "the folder reproduced in $HARNESS_RESULTS or results"
+    ),
+)
+@options.wait
 @options.timeout("Maximum duration of a run, in seconds.")
 @options.quiet
 @options.format_
@@ -39,6 +51,7 @@ def reproduce(
     bundle: Path,
     verify: bool,
     data: Path | None,
+    wait: bool,
     results: str | None,
     timeout: float,
     quiet: bool,
@@ -50,15 +63,16 @@ def reproduce(
     side by side.
 
     A bundle is rejected if a file does not match its manifest; the message names the file. No code from a bundle is
-    executed: the installed plugins repeat the runs from their specs. The new runs are saved in the results directory.
-    The exit status is 1 if the quality, data or initial weights do not agree.
+    executed: the installed plugins repeat the runs from their specs. The new runs are saved in the folder "reproduced"
+    of the results directory, or in the directory --results, so that they are not mixed with the original ones. The exit
+    status is 1 if the quality, data or initial weights do not agree.
 
     \b
     Examples:
       harness reproduce comparison.zip
       harness reproduce comparison.zip --verify
-      harness reproduce comparison.zip --task nlp --results reproduced
-      harness reproduce comparison.zip --data wine.csv --results reproduced
+      harness reproduce comparison.zip --task nlp --results elsewhere
+      harness reproduce comparison.zip --data wine.csv
     """
     import tempfile
 
@@ -95,8 +109,9 @@ def reproduce(
         own.refs_for(record.spec)
         own.metrics_of(record.spec.task)
     specs = [_with_data(spec, data, bundle) for spec in {r.spec.key: r.spec for r in chosen}.values()]
-    store = Store(results_dir(results))
-    records = carry_out(specs, catalog, store, quiet=quiet, timeout_s=timeout)
+    store = Store(Path(results) if results else results_dir() / REPRODUCED)
+    inform(f"the new runs are saved in {store.path}")
+    records = carry_out(specs, catalog, store, quiet=quiet, timeout_s=timeout, wait=wait)
     here = {spec.key: record for spec, record in zip(specs, records, strict=True)}
     outcomes = []
     for record in {record.spec.key: record for record in chosen}.values():

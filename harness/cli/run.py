@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,9 @@ from harness.cli.output import counted, echo, say
 if TYPE_CHECKING:
     from harness.api import Results
     from harness.plan.selection import Selection
+    from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
+    from harness.records.store import Store
 
 
 @click.command(short_help="Train models and measure speed, then print the comparison.")
@@ -33,6 +36,16 @@ if TYPE_CHECKING:
 @click.option(
     "--save-weights", is_flag=True, help="Save the trained weights, for `harness evaluate` and `harness audit`."
 )
+@click.option(
+    "--rerun", is_flag=True, help="Execute all runs, including those that are already in the results directory."
+)
+@options.names(
+    "--retry",
+    "Of the runs that failed before, execute only those again that failed in one of these ways: "
+    "oom, timeout, crash, error, unsupported, bad_result or interrupted.",
+    default="all failed runs",
+)
+@options.wait
 @options.results
 @options.timeout("Maximum duration of a run, in seconds.")
 @options.quiet
@@ -43,6 +56,9 @@ def run(
     parity: bool,
     price_per_hour: float | None,
     save_weights: bool,
+    rerun: bool,
+    retry: tuple[str, ...],
+    wait: bool,
     results: str | None,
     timeout: float,
     quiet: bool,
@@ -51,7 +67,13 @@ def run(
     """Train a model under each backend, score it, measure its speed, latency and memory, and print the comparison.
 
     Each run is executed in a separate process. Its record is saved in the results directory, even if the run fails.
-    Progress is written to stderr, the table to stdout. The exit status is 0 if all runs succeeded, 1 if a run failed,
+    Progress is written to stderr, the table to stdout.
+
+    The same command can be repeated to complete a comparison that was stopped: a run that is already in the results
+    directory is skipped if its settings, the code of its plugins, the versions of its packages and the class of machine
+    are the same. A failed run is executed again.
+
+    The exit status is 0 if all runs succeeded, 1 if a run failed,
     2 if the request is invalid (no run is started), and 130 after Ctrl-C.
 
     Options described as "Own data" apply only if --dataset is a path to a file or directory.
@@ -86,7 +108,7 @@ def run(
     for line in warned:
         say(line)
     if dry_run:
-        _print_plan(specs)
+        _print_plan(specs, catalog, store, rerun=rerun, retry=retry or None)
         return
 
     def show(finished: Results) -> None:
@@ -99,7 +121,8 @@ def run(
             if not isinstance(error, BrokenPipeError):
                 say(f"Warning: cannot write the table to stdout: {error}; show it with `harness report`")
         if not quiet:
-            say(f"Saved {counted(len(finished), 'run')} to {store.path}/")
+            reused = f"; {counted(finished.reused, 'run')} skipped, use --rerun to repeat" if finished.reused else ""
+            say(f"Saved {counted(len(finished) - finished.reused, 'run')} to {store.path}/{reused}")
 
     finished = carry_out(
         specs,
@@ -110,6 +133,9 @@ def run(
         timeout_s=timeout,
         parity=parity,
         save_weights=save_weights,
+        rerun=rerun,
+        retry=retry or None,
+        wait=wait,
         show=show,
     )
     if len(finished) < len(specs) or any(isinstance(record.outcome, Failure) for record in finished):
@@ -128,18 +154,13 @@ def _check_nothing_selected() -> None:
         raise click.UsageError(f"--suite selects the runs; remove {', '.join(given)}")
 
 
-def _print_plan(specs: tuple[RunSpec, ...]) -> None:
-    from tabulate import tabulate
+def _print_plan(
+    specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, rerun: bool, retry: tuple[str, ...] | None
+) -> None:
+    from harness.cli.dry_run import print_plan
+    from harness.execute.estimate import estimates
+    from harness.execute.resume import Decision, decide, failure_kinds
 
-    split = ["split"] if any(spec.split is not None for spec in specs) else []
-    names = ["task", "dataset", "model", "backend", "device", "precision", "compile", "threads", *split, "seed"]
-    rows = [
-        [*(getattr(spec, name) for name in names), spec.recipe.epochs, spec.recipe.batch_size, spec.key[:8]]
-        for spec in specs
-    ]
-    headers = [*names, "epochs", "batch", "key"]
-    texts = [
-        headers.index(name) for name in ("dataset", "key")
-    ]  # Show these columns as text, even if a value looks like a number, such as the key 084e0232.
-    echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts))
-    echo(f"\n{counted(len(specs), 'run')} planned; none was started")
+    kinds = failure_kinds(retry)
+    decisions = [Decision(s, None, "") for s in specs] if rerun else decide(specs, catalog, store, retry=kinds)
+    print_plan(decisions, estimates(specs, store.load().runs))

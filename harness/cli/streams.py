@@ -13,7 +13,8 @@ import io
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, TextIO, cast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     import select
@@ -32,8 +33,8 @@ def prepare() -> None:
             os.fstat(fd)
         except OSError:  # Otherwise, the next file that is opened would become a standard stream.
             os.open(os.devnull, os.O_RDWR)
-    if sys.stderr is None:
-        sys.stderr = _text(2, line_buffering=True)
+    # What warnings, logging and tracebacks print may quote names from untrusted files.
+    sys.stderr = cast("TextIO", _Clean(sys.stderr or _text(2, line_buffering=True)))
     old = sys.stdout
     real = os.dup(1)
     sys.stdout = _text(real, old.encoding, old.errors, line_buffering=old.isatty()) if old else _text(real)
@@ -42,9 +43,10 @@ def prepare() -> None:
 
 def finish() -> None:
     """Flush the streams. What cannot be written is discarded, so that it does not change the exit status."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
         try:
-            stream.flush()
+            if stream is not None:  # a plugin may have removed it
+                stream.flush()
         except (OSError, ValueError):
             with contextlib.suppress(OSError, ValueError):
                 discard(stream.fileno())
@@ -78,11 +80,30 @@ def end_threads(status: int) -> None:
             end_process(status)
 
 
+def end_exit_functions(status: int) -> None:
+    """Call the functions that plugins registered with `atexit`. End the process if they take more than
+    `THREADS_WAIT_S`."""
+    if "harness.plugins.containment" not in sys.modules:
+        return
+    import atexit
+    import threading
+
+    from harness.plugins.containment import THREAD, end_process, report
+
+    thread = threading.Thread(target=atexit._run_exitfuncs, name=f"{THREAD}-exit", daemon=True)
+    thread.start()
+    thread.join(THREADS_WAIT_S)
+    if thread.is_alive():
+        report("a function that was registered with atexit does not return; the process is ended now")
+        end_process(status)
+
+
 def discard(fd: int) -> None:
     """Let a descriptor refer to the null device."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, fd)
-    os.close(null)
+    if null != fd:  # otherwise, the descriptor was closed
+        os.dup2(null, fd)
+        os.close(null)
 
 
 def screen(*, wait_s: float = 0.0) -> TextIO:
@@ -91,7 +112,33 @@ def screen(*, wait_s: float = 0.0) -> TextIO:
     A terminal that is stopped with Ctrl-S, or a pipe that is not read, would otherwise stop the process that enforces
     the time limit of a run.
     """
-    return cast("TextIO", _Screen(sys.stderr, wait_s))
+    stream = getattr(sys, "stderr", None) or _text(2)
+    return cast("TextIO", _Screen(stream.uncleaned if isinstance(stream, _Clean) else stream, wait_s))
+
+
+class _Clean:
+    """A text stream that cleans what is written; see `harness.records.printing.clean`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.uncleaned = stream
+
+    def write(self, text: str) -> int:
+        if not (text.isascii() and text.isprintable()) and text != "\n":
+            from harness.records.printing import clean  # not needed for help texts
+
+            return self.uncleaned.write(clean(text))
+        return self.uncleaned.write(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.uncleaned, name)
+
+
+_PART = 1000
+"""Number of characters that a pipe accepts at once if it is ready: 4096 bytes (``PIPE_BUF``) in UTF-8."""
 
 
 class _Screen:
@@ -106,8 +153,10 @@ class _Screen:
             self._poll = poll
 
     def write(self, text: str) -> int:
-        if self._poll is None or self._poll.poll(self._wait_ms):
-            self._stream.write(text)
+        for start in range(0, len(text), _PART):
+            if self._poll is not None and not self._poll.poll(self._wait_ms):
+                break
+            self._stream.write(text[start : start + _PART])
             self._stream.flush()
         return len(text)
 

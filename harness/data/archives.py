@@ -6,6 +6,7 @@ import bz2
 import errno
 import gzip
 import hashlib
+import io
 import lzma
 import re
 import stat
@@ -18,16 +19,21 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from harness.errors import DataError, HarnessError
+from harness.records.zip_index import index_problem
 
 EXPANSION = 200
 """Maximum ratio of extracted size to archive size. Text rarely exceeds 20; a deflate bomb reaches 1000."""
 LEAST_LIMIT_BYTES = 64 * 2**20
 """Extracted size, in bytes, that is always accepted, however small the archive is."""
 MAX_MEMBERS = 1_000_000
-MAX_INDEX_BYTES = 2**30
+MAX_INDEX_BYTES = 2**28
 """Maximum size of a zip archive's list of members, which `zipfile` reads into memory."""
 MAX_HEADER_BYTES = 2**24
 """Maximum size of a member's header in a tar archive, which `tarfile` reads into memory."""
+MAX_DICTIONARY_BYTES = 2**28
+"""Maximum memory for decompressing xz and lzma. ``xz -9`` needs 65 MiB; the format allows 4 GiB."""
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+"""Compression methods of zip members, all of which need little memory."""
 _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _CHUNK = 1 << 20
 
@@ -76,26 +82,6 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
 
 def _limit(archive: Path) -> int:
     return max(LEAST_LIMIT_BYTES, EXPANSION * archive.stat().st_size)
-
-
-def index_bytes(file: IO[bytes]) -> int:
-    """Return the declared size of a zip archive's list of members, in bytes; 0 if it is not an archive.
-
-    An archive that needs the larger fields of ZIP64 has a smaller list, unless it has more than 65,535 members; then
-    the size in the ZIP64 record is returned (APPNOTE.TXT 6.3.10, sections 4.3.14 and 4.3.16).
-    """
-    file.seek(0, 2)
-    end = file.tell()
-    file.seek(max(0, end - 2**16 - 22 - 20 - 56))
-    tail = file.read()
-    file.seek(0)
-    declared = [0]
-    for mark, offset, width in ((b"PK\5\6", 12, 4), (b"PK\6\6", 40, 8)):
-        place = tail.rfind(mark)
-        field = tail[place + offset : place + offset + width]
-        if place >= 0 and len(field) == width and field != b"\xff" * width:
-            declared.append(int.from_bytes(field, "little"))
-    return min(max(declared), end)
 
 
 def sha256(path: Path) -> str:
@@ -179,8 +165,8 @@ def _as_data_errors(archive: Path) -> Iterator[None]:
 def _entries(archive: Path, name: str) -> Iterator[Iterator[Entry]]:
     if name.lower().endswith(".zip"):
         with archive.open("rb") as file:
-            if index_bytes(file) > MAX_INDEX_BYTES:
-                raise DataError(f"archive refused: its list of members has more than {MAX_INDEX_BYTES} bytes")
+            if problem := index_problem(file, MAX_INDEX_BYTES, MAX_MEMBERS):
+                raise DataError(f"archive refused: {problem}")
             with zipfile.ZipFile(file) as zipped:
                 yield _zip_entries(zipped)
     elif _TAR.search(name):
@@ -199,11 +185,73 @@ def _entries(archive: Path, name: str) -> Iterator[Iterator[Entry]]:
 
 _TAR_OVERHEAD_BYTES = 2 * 512 * MAX_MEMBERS
 """Bytes of a tar archive that are not content: a header and padding for each member."""
+
+
+class _Xz(io.RawIOBase):
+    """Content of an xz or lzma file, with a limit on memory, which `lzma.open` does not have."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._restart()
+
+    def _restart(self) -> None:
+        self._file.seek(0)
+        self._decompressor: lzma.LZMADecompressor | None = None
+        self._unread, self._position = b"", 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        if whence:
+            raise io.UnsupportedOperation("only absolute positions are supported")
+        if position < self._position:
+            self._restart()
+        skipped = memoryview(bytearray(min(_CHUNK, position - self._position)))
+        while self._position < position and self.readinto(skipped[: position - self._position]):
+            pass
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            if self._decompressor is None or self._decompressor.eof:  # A file may contain several streams.
+                rest = self._decompressor.unused_data if self._decompressor else self._unread
+                rest = (rest or self._file.read(_CHUNK)).lstrip(b"\0")  # padding between them
+                if not rest and self._file.peek(1) == b"":
+                    return 0
+                if not rest:
+                    continue
+                self._decompressor, self._unread = lzma.LZMADecompressor(memlimit=MAX_DICTIONARY_BYTES), rest
+            elif self._decompressor.needs_input and not self._unread:
+                self._unread = self._file.read(_CHUNK)
+                if not self._unread:
+                    raise EOFError("the compressed file ends before its end-of-stream marker")
+            data, self._unread = self._decompressor.decompress(self._unread, len(buffer)), b""
+            if data:
+                buffer[: len(data)] = data
+                self._position += len(data)
+                return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _open_xz(path: Path) -> IO[bytes]:
+    return io.BufferedReader(_Xz(path), _CHUNK)
+
+
 _OPENERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
-    (b"\xfd7zXZ", lzma.open),
-    (b"\x5d\x00\x00", lzma.open),
+    (b"\xfd7zXZ", _open_xz),
+    (b"\x5d\x00\x00", _open_xz),
 )
 """First bytes of compressed files, and the functions that open them."""
 
@@ -256,6 +304,11 @@ def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Entry]:
             kind = "link" if stat.S_ISLNK(mode) else "device"
 
         def open_member(info: zipfile.ZipInfo = info) -> IO[bytes]:
+            if info.compress_type not in _COMPRESSIONS:
+                raise DataError(
+                    f"archive refused: the member {info.filename!r} uses compression method {info.compress_type}; "
+                    "only stored, deflated and bzip2 members are extracted"
+                )
             return archive.open(info)
 
         yield info.orig_filename.replace("\0", "\\0"), kind, open_member

@@ -12,18 +12,9 @@ import msgspec
 from harness.errors import UsageError
 from harness.interfaces import Dataset
 from harness.interfaces.remote import mirror_path
+from harness.records.locations import cache_dir as cache_dir
 
 State = Literal["embedded", "cached", "to fetch"]
-
-
-def cache_dir() -> Path:
-    """Return the cache folder: ``HARNESS_CACHE``, or the platform's default (``~/.cache/harness`` on Linux)."""
-    configured = os.environ.get("HARNESS_CACHE")
-    if configured:
-        return Path(configured).expanduser().absolute()
-    import platformdirs
-
-    return platformdirs.user_cache_path("harness", appauthor=False)
 
 
 def offline() -> bool:
@@ -41,7 +32,7 @@ def mirror() -> str | Path | None:
         return None
     if location.startswith(("http://", "https://")):
         return location.rstrip("/")
-    directory = Path(location).expanduser().absolute()
+    directory = Path(os.path.expanduser(location)).absolute()  # noqa: PTH111
     if not directory.is_dir():
         raise UsageError(
             f"HARNESS_DATA_MIRROR={location}: the directory does not exist; set the variable to a directory "

@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from harness.data.cache import offline
-from harness.errors import UsageError
+from harness.errors import RecordError, UsageError
 from harness.records import Pretrained
+from harness.records.files import real_path
+from harness.records.reading import load_named
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 _FILES = [WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "preprocessor_config.json"]
@@ -53,10 +56,10 @@ def locate(name: str) -> Pretrained:
         raise UsageError(f"the checkpoint {name!r} has no {WEIGHTS} in {folder}; {_conversion(folder, found)}")
     _check(folder, files)
     return Pretrained(
-        name=name if revision else folder.resolve().name,
+        name=name if revision else real_path(folder).name,
         revision=revision,
         digest=_digest(folder),
-        path=str(folder.resolve()),
+        path=str(real_path(folder)),
     )
 
 
@@ -73,9 +76,9 @@ def weight_files(folder: Path) -> dict[str, frozenset[str]]:
     if not path.is_file():
         return {}
     try:
-        index = msgspec.json.decode(path.read_bytes(), type=_Index)
-    except (OSError, msgspec.DecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from None
+        index = load_named(path, _Index)
+    except RecordError as error:
+        raise UsageError(str(error)) from None
     files: dict[str, set[str]] = {}
     for array, file in index.weight_map.items():
         if Path(file).name != file or not file.endswith(".safetensors"):
@@ -155,9 +158,8 @@ def _conversion(folder: Path, found: list[str]) -> str:
 def _architecture(folder: Path) -> str:
     """Return the class of `transformers` that wrote the checkpoint."""
     try:
-        config = msgspec.json.decode((folder / CONFIG).read_bytes())
-        name = config["architectures"][0]
-    except (OSError, msgspec.DecodeError, LookupError, TypeError):
+        name = load_named(folder / CONFIG, dict[str, Any])["architectures"][0]
+    except (RecordError, LookupError, TypeError):
         return "AutoModel"
     return name if isinstance(name, str) and name.isidentifier() else "AutoModel"
 

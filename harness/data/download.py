@@ -249,9 +249,13 @@ def _response(url: str) -> requests.Response:
         transient = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
         raise _FailedError(_cause(outcome), retry=isinstance(outcome, transient))
     status = outcome.status_code
-    if status >= 400:
+    if status != 200:  # such as 206, a part of the file
         outcome.close()
         raise _FailedError(f"HTTP status {status} {outcome.reason}", retry=status >= 500 or status in (408, 429))
+    encoding = outcome.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):  # others may not be decoded
+        outcome.close()
+        raise _FailedError(f"the response has the encoding {encoding!r}, which was not requested")
     return outcome
 
 

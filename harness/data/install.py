@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.data.cache import cache_dir, dataset_dir, install_dir, out_of_reach
-from harness.errors import DataError, PluginError, UsageError
+from harness.errors import DataError, PluginError, RecordError, UsageError
 from harness.interfaces import Dataset
 from harness.interfaces.remote import megabytes, mirror_path, total_bytes
 from harness.records.files import write_new, write_whole
 from harness.records.printing import note
+from harness.records.reading import load_named, open_named
 
 if TYPE_CHECKING:
     from harness.data.download import Report
@@ -109,19 +111,18 @@ def verify(dataset: Dataset) -> list[str]:
 
     Raises `harness.DataError` if the dataset is not installed.
     """
-    from harness.data import archives
-
     folder = require_installed(dataset)
     try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError) as error:
-        return [f"{folder / MANIFEST}: cannot be read: {error}"]
+        manifest = load_named(folder / MANIFEST, Manifest)
+    except RecordError as error:
+        return [str(error)]
     problems = []
     for name, expected in manifest.files.items():
         try:
-            actual = archives.sha256(folder / name)
-        except OSError as error:
-            problems.append(f"{folder / name}: cannot be read: {error.strerror}")
+            with open_named(folder / name, 2**63) as file:
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
+        except (RecordError, OSError) as error:
+            problems.append(str(error))
             continue
         if actual != expected:
             problems.append(f"{folder / name}: expected SHA-256 {expected}, found {actual}")

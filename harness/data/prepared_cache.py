@@ -35,6 +35,7 @@ from harness.plugins.requirements import DISTRIBUTION
 from harness.records import DataInfo, RunSpec
 from harness.records.files import write_new
 from harness.records.printing import note
+from harness.records.reading import MAX_JSON_BYTES, read_named
 
 IN_MEMORY_BYTES = 256 * 2**20
 """Size, in bytes, up to which an entry is read into memory. The inputs of larger entries are `StoredRows`."""
@@ -81,7 +82,9 @@ def entry(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> Path | None:
 def load(folder: Path) -> PreparedData | None:
     """Return the prepared data in `folder`, or None if the entry does not exist or is damaged."""
     try:
-        meta = _meta((folder / META).read_bytes())
+        if not (folder / META).exists():
+            return None
+        meta = _meta(read_named(folder / META, MAX_JSON_BYTES))
         large = sum(stored.bytes for stored in meta.arrays) > IN_MEMORY_BYTES
         parts: dict[str, dict[str, dict[str, NDArray[Any]]]] = {
             split: {"inputs": {}, "targets": {}, "groups": {}} for split in SPLITS
@@ -91,8 +94,6 @@ def load(folder: Path) -> PreparedData | None:
         train, validation, test = (
             Split(inputs=part["inputs"], targets=part["targets"][""], groups=part["groups"]) for part in parts.values()
         )
-    except FileNotFoundError:
-        return None
     except Exception as error:  # numpy raises many types of exceptions for damaged files
         note(f"{folder}: the cached data are damaged ({error}); preparing them again")
         return None
@@ -230,6 +231,8 @@ def _write(folder: Path, number: int, split: Any, role: Any, name: str, array: N
 
 def _read(folder: Path, stored: StoredArray, large: bool) -> NDArray[Any]:
     path = folder / stored.file
+    if not path.is_file():  # opening a pipe would wait forever
+        raise ValueError(f"{stored.file} is not a regular file")
     if not 0 <= path.stat().st_size - stored.bytes <= MAX_HEADER_BYTES:  # check it first: loading allocates the array
         raise ValueError(f"{stored.file} has {path.stat().st_size} bytes for an array of {stored.bytes} bytes")
     array: Any = StoredRows(path) if large and stored.role == "inputs" else np.load(path, allow_pickle=False)

@@ -60,12 +60,20 @@ JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
 """Upper bound on a pipe's capacity, and on the number of bytes read after a child has ended. These bytes include
 everything that the child wrote, but not the endless output of a process that outlives it."""
+_SMALL_PIPE_BYTES = 2**16
+"""Lower bound on a pipe's capacity, which a user's limit may enforce (pipe(7))."""
+BATCH_S = 0.1
+"""Time between two readings of the pipes, in seconds, so that a child that sends many small messages does not keep the
+parent busy. A pipe that is at least half full is read again immediately, so that it does not block the child, unless
+the child has already written `_FLOOD_BYTES`."""
+_FLOOD_BYTES = 64 * 2**20
 
 JobT = TypeVar("JobT", bound=Struct)
 ResultT = TypeVar("ResultT")
 
 _EVENT = b'{"type":"event"'
-"""Beginning of an event frame, as `harness.execute.child_main` writes it."""
+_FRAMES = (_EVENT, b'{"type":"result"', b'{"type":"failure"')
+"""Beginnings of frames, as `harness.execute.child_main` writes them. Other lines are not decoded."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ def call_in_child(
 
     def on_line(line: bytes) -> None:
         nonlocal answer
-        if line.startswith(_EVENT) and not limit.admits():
+        if not line.startswith(_FRAMES) or (line.startswith(_EVENT) and not limit.admits()):
             return
         try:
             frame = msgspec.json.decode(line, type=EventFrame | ResultFrame | FailureFrame)
@@ -244,6 +252,7 @@ def run_process(
         printed, output = map(stack.enter_context, _pipe())
         for pipe in (received, printed):
             os.set_blocking(pipe.fileno(), False)
+            _enlarge(pipe.fileno())
         if lifeline is None:
             lifeline, _held = map(stack.enter_context, _pipe())
         kept = stack.enter_context(Log(log))
@@ -316,6 +325,13 @@ def _pipe() -> tuple[io.FileIO, io.FileIO]:
     return io.FileIO(reading, "r"), io.FileIO(writing, "w")
 
 
+def _enlarge(pipe: int) -> None:
+    """Set a pipe's capacity to `_MAX_PIPE_BYTES` if the system allows it."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # the user's limit on the capacity of all pipes is reached
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _MAX_PIPE_BYTES)
+
+
 Readers = Mapping[int, Callable[[bytes], None]]
 """Functions that receive what is read, by file descriptor."""
 
@@ -325,40 +341,55 @@ def _listen(
 ) -> Literal["ended", "timeout", "lingers"]:
     """Read until the process ends, the deadline passes, or the process has been complete for `EXIT_WAIT_S`."""
     at_deadline: Literal["timeout", "lingers"] = "timeout"
-    with selectors.DefaultSelector() as selector, _exit_signal(process) as exit_fd:
+    total = 0
+    with (
+        selectors.DefaultSelector() as selector,
+        selectors.DefaultSelector() as exit_selector,
+        _exit_signal(process) as exit_fd,
+    ):
         for fd in readers:
             selector.register(fd, selectors.EVENT_READ)
         if exit_fd is not None:
             selector.register(exit_fd, selectors.EVENT_READ)
+            exit_selector.register(exit_fd, selectors.EVENT_READ)
         while (remaining := deadline - time.monotonic()) > 0:
             # Without an exit signal (macOS), poll the process twice a second. Otherwise wait at most an hour at a time,
             # because epoll rejects timeouts of more than 24 days.
             longest_s = 3600 if exit_fd is not None else 0.5
             ready = {key.fd for key, _ in selector.select(min(longest_s, remaining))}
             ended = process.poll() is not None
+            most = 0
             for fd, feed in readers.items():
-                open_ = fd in selector.get_map()
-                if open_ and (fd in ready or ended) and _read(fd, feed, _MAX_PIPE_BYTES if ended else 1):
-                    selector.unregister(fd)
+                if fd in selector.get_map() and (fd in ready or ended):
+                    count, at_end = _read(fd, feed, _MAX_PIPE_BYTES)
+                    most, total = max(most, count), total + count
+                    if at_end:
+                        selector.unregister(fd)
             if ended:
                 return "ended"
             if at_deadline == "timeout" and is_complete() and time.monotonic() + EXIT_WAIT_S < deadline:
                 at_deadline, deadline = "lingers", time.monotonic() + EXIT_WAIT_S
+            if most < _SMALL_PIPE_BYTES // 2 or total > _FLOOD_BYTES:
+                exit_selector.select(max(0.0, min(BATCH_S, deadline - time.monotonic())))
         return at_deadline
 
 
-def _read(fd: int, feed: Callable[[bytes], None], unread: int) -> bool:
-    """Read a non-blocking descriptor until it is empty or `unread` bytes are read. Return True at its end."""
-    while unread > 0:
+def _read(fd: int, feed: Callable[[bytes], None], limit: int) -> tuple[int, bool]:
+    """Read a non-blocking descriptor until it is empty or at least `limit` bytes are read.
+
+    Return the number of bytes, and whether the end was reached.
+    """
+    count = 0
+    while count < limit:
         try:
             data = os.read(fd, 1 << 16)
         except BlockingIOError:
             break
         if not data:
-            return True
+            return count, True
         feed(data)
-        unread -= len(data)
-    return False
+        count += len(data)
+    return count, False
 
 
 @contextlib.contextmanager

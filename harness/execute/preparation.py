@@ -199,10 +199,12 @@ def load_and_prepare(
     from harness.data.raw import check_raw
     from harness.data.suspicions import described
 
-    raw = _loaded(dataset, dataset_options)
-    check_raw(raw, task.objective)
+    with _naming(dataset, f"the dataset {dataset.name!r}"):
+        raw = _loaded(dataset, dataset_options)
+        check_raw(raw, task.objective)
     data = writable(_by_task(task, read_only_raw(raw), task_options))
-    check(data)
+    with _naming(dataset, f"the task {task.name!r}"):
+        check(data)  # finds mistakes of the task, but also values of the dataset that are not finite
     info = msgspec.structs.replace(
         data.info,
         details={**raw.details, **data.info.details},
@@ -228,21 +230,46 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
     return data
 
 
-def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
-    """Load the dataset. Raises `harness.DataError` if this fails and the dataset's installed files are damaged."""
+@contextmanager
+def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
+    """Add the name of the dataset to each `harness.DataError` whose message does not contain it, and convert exceptions
+    that harness does not raise deliberately to a `harness.PluginError` that names the origin of the data."""
     try:
-        return dataset.load(msgspec.convert(options, dataset.Options))
+        yield
+    except DataError as error:
+        if dataset.name in str(error):
+            raise
+        raise DataError(f"dataset {dataset.name!r}: {error}") from error
+    except (HarnessError, MemoryError):
+        raise
     except Exception as error:
+        raise PluginError(f"{origin} returned data that cannot be checked: {described_with_place(error)}") from error
+
+
+def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
+    """Load the dataset. Raises `harness.DataError` if this fails and the dataset's installed files are damaged, and
+    `harness.PluginError`, which names the dataset, for a mistake in the dataset."""
+    name = dataset.name
+    try:
+        data = dataset.load(msgspec.convert(options, dataset.Options))
+    except (Exception, SystemExit) as error:
         from harness.data.cache import install_dir
         from harness.data.install import verify
 
-        problems = verify(dataset) if dataset.files and install_dir(dataset).is_dir() else []
-        if not problems:
+        if isinstance(error, MemoryError):
             raise
-        name = dataset.name
-        raise DataError(
-            f"dataset {name!r} is damaged; run: harness data clear {name} && harness data fetch {name}: {problems[0]}"
-        ) from error
+        problems = verify(dataset) if dataset.files and install_dir(dataset).is_dir() else []
+        if problems:
+            raise DataError(
+                f"dataset {name!r} is damaged; run: harness data clear {name} && harness data fetch {name}: "
+                f"{problems[0]}"
+            ) from error
+        if isinstance(error, HarnessError):
+            raise
+        raise PluginError(f"the dataset {name!r} failed to load: {described_with_place(error)}") from error
+    if not isinstance(data, RawData):
+        raise PluginError(f"the dataset {name!r} returned {type(data).__name__} instead of RawData")
+    return data
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:

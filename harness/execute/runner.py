@@ -20,12 +20,26 @@ from harness.measure.roofline import lookup
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.plugins.events import Events
-from harness.records import EpochEnded, Event, Failure, ParityMark, Provenance, RunRecord, RunSpec
+from harness.records import (
+    EpochEnded,
+    Event,
+    Failure,
+    MetricCalled,
+    ParityMark,
+    PhaseStarted,
+    Provenance,
+    RunRecord,
+    RunSpec,
+)
 from harness.records.scratch import spares
 from harness.records.store import ARRAYS, LOG, WEIGHTS, Store
 
 DEFAULT_TIMEOUT_S = 3600.0
 """Default time limit of a run, in seconds."""
+
+
+MAX_NAME = 100
+"""Maximum length of the name of a phase or metric in a failure."""
 
 
 class Listener:
@@ -158,7 +172,15 @@ def run_one(
 ) -> RunRecord:
     """Execute one run in a child process and return its record. The record is stored even if the child fails."""
 
-    def on_event(event: Event) -> None:
+    phase = metric = ""
+
+    def on_event(event: Event | MetricCalled) -> None:
+        nonlocal phase, metric
+        if isinstance(event, MetricCalled):
+            metric = event.metric[:MAX_NAME]
+            return
+        if isinstance(event, PhaseStarted):
+            phase, metric = event.phase[:MAX_NAME], ""
         listener.event(spec, event)
         if isinstance(event, EpochEnded):
             events.notify("harness_epoch_ended", spec=spec, epoch=event)
@@ -176,7 +198,7 @@ def run_one(
                     timeout_s=timeout_s,
                     environment=child_environment(spec),
                     directory=scratch,
-                    event_type=Event,
+                    event_type=Event | MetricCalled,
                     on_event=on_event,
                     limit_option="--timeout",
                 )
@@ -186,6 +208,8 @@ def run_one(
             returned = Failure(kind="error", message=f"the run could not be started: {error}")
         wall_s = time.monotonic() - start
         if isinstance(returned, Failure):
+            called = f" (during the call of the metric {metric!r})" if metric else ""
+            returned = msgspec.structs.replace(returned, message=returned.message + called, phase=phase)
             for name in (ARRAYS, WEIGHTS):
                 for directory in (scratch, *spares(scratch)):
                     with contextlib.suppress(OSError):
@@ -207,6 +231,7 @@ def run_one(
         record = msgspec.structs.replace(
             returned,
             wall_s=wall_s,
+            request_key=spec.key,
             outcome=outcome,
             parity=list(marks),
             roofline=lookup(returned, tuple(catalog.backend(spec.backend).packages)),

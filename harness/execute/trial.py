@@ -7,18 +7,20 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from harness.data.cache import cache_dir
+from harness.errors import HarnessError, RecordError
 from harness.plugins.code import digest
 from harness.plugins.failures import PluginFailure
 from harness.plugins.find import core
 from harness.plugins.load import load
 from harness.plugins.threads import limit_s, limit_text
 from harness.records import Failure, PluginRef
+from harness.records.files import write_whole
+from harness.records.reading import load_named
 
 # `harness.execute.child` is imported when a trial is needed, which is rare.
 KNOWN = "plugins-tried.json"
@@ -114,15 +116,13 @@ def _key(ref: PluginRef) -> str:
 
 
 def _known() -> list[str]:
-    with suppress(OSError, msgspec.DecodeError, RuntimeError):
-        return msgspec.json.decode((cache_dir() / KNOWN).read_bytes(), type=list[str])
+    with suppress(RecordError, RuntimeError):  # the file does not exist, is damaged, or there is no home directory
+        return load_named(cache_dir() / KNOWN, list[str])
     return []
 
 
 def _keep(keys: Sequence[str]) -> None:
     """Write the file with the known digests. It saves time only, so errors are ignored."""
-    with suppress(OSError, RuntimeError):
+    with suppress(OSError, RuntimeError, HarnessError):
         cache_dir().mkdir(parents=True, exist_ok=True)
-        new = Path(cache_dir(), f".{KNOWN}-{os.getpid()}")
-        new.write_bytes(msgspec.json.encode(keys))
-        new.replace(cache_dir() / KNOWN)
+        write_whole(cache_dir() / KNOWN, msgspec.json.encode(keys))

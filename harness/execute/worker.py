@@ -48,6 +48,7 @@ from harness.records import (
     Evidence,
     Failure,
     Fetching,
+    MetricCalled,
     ModelInfo,
     PluginRef,
     Provenance,
@@ -141,7 +142,8 @@ class Run:
         self._save_weights = job.save_weights
         self.provenance = Provenance(plugins=list(job.plugins))
         self.phases = Phases(context.send)
-        self._emit = context.send
+        self._emit: Emit = context.send
+        self._announce = lambda metric: context.send(MetricCalled(metric=metric))
         self._directory = context.directory
         self._catalog = load_plugins(job.plugins)
         self.task = self._catalog.task(self.spec.task)
@@ -158,7 +160,8 @@ class Run:
 
         prepared, machine = self._prepare()
         unchanged = Unchanged(prepared.data)
-        judge = scorer(prepared.data.info, self.task.metric, self._catalog.metrics_of(self.task.name))
+        metrics = self._catalog.metrics_of(self.task.name)
+        judge = scorer(prepared.data.info, self.task.metric, metrics, self._announce)
         with contextlib.ExitStack() as stack:
             with self.phases("build"):
                 session = stack.enter_context(self._opened(prepared))

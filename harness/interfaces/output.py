@@ -40,6 +40,19 @@ class Metric:
     of another unit."""
     bounds: tuple[float | None, float | None] = (None, None)
     """Minimum and maximum of the values; None if unbounded."""
+    title: str = ""
+    """Title of the metric's column in tables, without the unit. The default is `name` with spaces for underscores."""
+    in_tables: bool = False
+    """True to add a column for the metric to the comparison table of tasks that have another primary metric."""
+
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", readable(self.name))
+
+
+def readable(name: str) -> str:
+    """Return the name of a metric as words."""
+    return name.replace("_", " ") if isinstance(name, str) else ""
 
 
 @dataclass(frozen=True, kw_only=True)

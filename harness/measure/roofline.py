@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 
 from harness.data.cache import cache_dir
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RecordError
 from harness.records import Environment, Roofline, RunRecord
 from harness.records.files import replacing
+from harness.records.reading import load_named
 
 
 def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
@@ -25,8 +26,8 @@ def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
     hardware = hardware_of(environment, spec.device, record.provenance.device_name or "")
     path = _path(spec.backend, spec.device, spec.precision, spec.threads, hardware, known)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Roofline)
-    except (OSError, msgspec.DecodeError):
+        return load_named(path, Roofline)
+    except RecordError:
         return None
 
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from harness.data.checkpoint import CONFIG, shapes
-from harness.errors import UsageError
+from harness.errors import RecordError, UsageError
 from harness.records import Pretrained
+from harness.records.reading import load_named
 
 if TYPE_CHECKING:
     from harness.interfaces import Model
@@ -20,9 +19,9 @@ def read_config(checkpoint: Pretrained) -> dict[str, Any]:
     """Return the contents of the checkpoint's ``config.json``. Raises `harness.UsageError` if it cannot be read."""
     path = Path(checkpoint.path) / CONFIG
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from None
+        return load_named(path, dict[str, Any])
+    except RecordError as error:
+        raise UsageError(str(error)) from None
 
 
 def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from harness.errors import CombinationError, UnknownNameError, UsageError
 from harness.interfaces import Dataset, Model, Task
 from harness.measure.cgroup import available_cores
 from harness.plan.checkpoint import model_options, read_config
-from harness.plan.overrides import parse_overrides
+from harness.plan.overrides import combinations, parse_overrides
 from harness.plan.selection import Selection
-from harness.plan.settings import ComparisonSettings, TrainingSettings, data_settings
+from harness.plan.settings import ComparisonSettings, DataSettings, TrainingSettings, data_settings
 from harness.plugins.catalog import Catalog
 from harness.plugins.requirements import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
@@ -47,7 +47,8 @@ def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSp
 def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of a selection, without repeats.
 
-    Backends vary fastest, and their order is reversed from each seed or split to the next (A B B A).
+    Backends vary fastest, then the values of overrides. The order of both is reversed from each seed or split to the
+    next (A B B A).
 
     Raises `harness.UsageError` for an unknown name, an impossible combination or an invalid value, and `ValueError` if
     the selection's checkpoint has not been located (see `Selection.resolved`).
@@ -57,6 +58,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     precisions = [_precision(name) for name in selection.precisions]
     for device in selection.devices:
         _check_device(device)
+    threads = selection.threads or available_cores()
     if selection.threads is not None and not 1 <= selection.threads <= MAX_THREADS:
         raise UsageError(f"threads must be between 1 and {MAX_THREADS}, got {selection.threads}")
     if not all(0 <= seed < 2**32 for seed in selection.seeds):  # the range that numpy and all frameworks accept
@@ -66,8 +68,8 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     if isinstance(selection.pretrained, str):
         raise ValueError("the selection's checkpoint is not resolved; call Selection.resolved first")
     protocol = _named_protocol(selection.protocol)
-    overrides = parse_overrides(selection.overrides)
-    if "name" in overrides["protocol"]:
+    variants = [parse_overrides(overrides) for overrides in combinations(selection.overrides)]
+    if any("name" in overrides["protocol"] for overrides in variants):
         raise UsageError("protocol.name cannot be overridden; select the protocol with --protocol")
     available = _available_backends(selection, catalog)
     seeds = dict.fromkeys(selection.seeds or protocol.seeds)
@@ -79,44 +81,50 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
         for dataset_name in selection.datasets or (task.default_dataset,):
             dataset = find_dataset(dataset_name, task, catalog)
             check_dataset(task, dataset)
-            data = [
-                data_settings(dataset, overrides["dataset"] | split)
-                for split in _splits(selection, dataset, overrides["dataset"])
-            ]
-            comparison = ComparisonSettings(
-                task=task,
-                dataset=dataset,
-                protocol=protocol.protocol,
-                overrides=overrides,
-                checkpoint=selection.pretrained,
-                data=data,
-            )
+            data = _DataOfVariants(selection, dataset)
             for model_name in selection.models or (_default_model(task, selection.pretrained, catalog),):
-                training = _training_by_backend(selection, comparison, model_name, available, catalog)
+                settings = [
+                    (data.of(overrides["dataset"]), backend, training)
+                    for overrides in variants
+                    for backend, training in _training_by_backend(
+                        selection,
+                        ComparisonSettings(
+                            task=task,
+                            dataset=dataset,
+                            protocol=protocol.protocol,
+                            overrides=overrides,
+                            checkpoint=selection.pretrained,
+                            data=data.of(overrides["dataset"]),
+                        ),
+                        model_name,
+                        available,
+                        catalog,
+                    ).items()
+                ]
                 specs += [
                     RunSpec(
                         task=task_name,
                         dataset=dataset.name,
-                        model=settings.model,
+                        model=training.model,
                         backend=backend,
                         device=device,
                         precision=precision,
                         compile=selection.compile,
                         deterministic=selection.deterministic,
                         seed=seed,
-                        threads=selection.threads or available_cores(),
-                        recipe=settings.recipe,
-                        protocol=settings.protocol,
-                        pretrained=settings.pretrained,
-                        task_options=settings.task_options,
-                        dataset_options=each.dataset_options,
-                        model_options=settings.model_options,
-                        source=each.source,
+                        threads=threads,
+                        recipe=training.recipe,
+                        protocol=training.protocol,
+                        pretrained=training.pretrained,
+                        task_options=training.task_options,
+                        dataset_options=splits[number].dataset_options,
+                        model_options=training.model_options,
+                        source=splits[number].source,
                     )
                     for device in selection.devices
                     for precision in precisions
-                    for turn, (each, seed) in enumerate(itertools.product(data, seeds))
-                    for backend, settings in (reversed(training.items()) if turn % 2 else training.items())
+                    for turn, (number, seed) in enumerate(itertools.product(range(data.splits), seeds))
+                    for splits, backend, training in (reversed(settings) if turn % 2 else settings)
                 ]
     return tuple({spec.key: spec for spec in specs}.values())
 
@@ -156,6 +164,26 @@ def check_dataset(task: Task, dataset: Dataset) -> None:
     reason = missing(dataset.requires) or out_of_reach(dataset)
     if reason:
         raise UsageError(f"dataset {dataset.name!r} is not available: {reason}")
+
+
+class _DataOfVariants:
+    """The data settings of each selected split, by overrides. The user's files are read once for equal overrides."""
+
+    def __init__(self, selection: Selection, dataset: Dataset) -> None:
+        self._selection, self._dataset = selection, dataset
+        self._known: dict[str, list[DataSettings]] = {}
+
+    @property
+    def splits(self) -> int:
+        """Number of selected splits."""
+        return len(_splits(self._selection, self._dataset, {}))
+
+    def of(self, overrides: Mapping[str, Any]) -> list[DataSettings]:
+        key = msgspec.json.encode(overrides, order="sorted").decode()
+        if key not in self._known:
+            splits = _splits(self._selection, self._dataset, overrides)
+            self._known[key] = [data_settings(self._dataset, {**overrides, **split}) for split in splits]
+        return self._known[key]
 
 
 def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]) -> list[dict[str, int]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -13,6 +15,53 @@ from msgspec import Struct
 from harness.errors import UnknownNameError, UsageError
 
 SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
+
+
+MAX_COMBINATIONS = 100_000
+"""Maximum number of combinations of override values in one selection."""
+
+
+def combinations(overrides: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return all combinations of the values of overrides such as ``recipe.batch_size=16,32``, each as overrides with a
+    single value.
+
+    A value is divided at its commas, except for commas in brackets, braces and double quotes. A value that is valid
+    JSON, such as ``[1,2]`` or ``"a,b"``, and a value with an empty part, such as ``,``, are not divided. A later
+    override of a setting replaces an earlier one. The last override varies fastest.
+
+    Raises `harness.UsageError` if there are too many combinations, or if a value occurs twice.
+    """
+    choices: dict[str, list[str]] = {}
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        values = _divided(value) if equals else [value]
+        if len(set(values)) < len(values):
+            raise UsageError(f"invalid override {text!r}: a value occurs twice; remove one of them")
+        choices.pop(path.strip(), None)
+        choices[path.strip()] = [f"{path}{equals}{each}" for each in values]
+    if math.prod(map(len, choices.values())) > MAX_COMBINATIONS:
+        raise UsageError(f"the overrides have more than {MAX_COMBINATIONS} combinations; give fewer values")
+    return list(itertools.product(*choices.values()))
+
+
+def _divided(value: str) -> list[str]:
+    """Divide a value at its commas; see `combinations`."""
+    try:
+        msgspec.json.decode(value.encode())
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        parts, depth, quoted, escaped = [""], 0, False, False
+        for sign in value:
+            if sign == "," and depth == 0 and not quoted:
+                parts.append("")
+                continue
+            parts[-1] += sign
+            if sign == '"' and not escaped:
+                quoted = not quoted
+            depth += 0 if quoted else (sign in "[{") - (sign in "]}")
+            escaped = sign == "\\" and not escaped
+        stripped = [part.strip() for part in parts]
+        return stripped if all(stripped) and depth == 0 and not quoted else [value]
+    return [value]
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:

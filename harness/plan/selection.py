@@ -164,7 +164,8 @@ class Selection:
         default=(),
         metadata=_option(
             "set",
-            "Change a setting, such as recipe.epochs=3, model.hidden_size=256 or protocol.window_s=1. Can be repeated.",
+            "Change a setting, such as recipe.epochs=3 or model.hidden_size=256. Several values, such as "
+            "recipe.batch_size=16,32, are separate runs. Can be repeated.",
             argument="overrides",
             several=True,
             metavar="KEY=VALUE",

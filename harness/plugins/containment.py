@@ -1,4 +1,4 @@
-"""Undo what a plugin's code does to the whole process: ending it, changing its directory, or closing its streams."""
+"""Undo what a plugin's code does to the whole process, such as ending it or closing its streams."""
 
 from __future__ import annotations
 
@@ -43,15 +43,26 @@ def refuse_exit(*, whole_process: bool = False) -> None:
     os._exit = refuse
 
 
+def end_fork(owner: int) -> None:
+    """End this process unless it is the process `owner`.
+
+    A plugin that forks and returns in both processes would otherwise leave a second one, which holds the streams open.
+    """
+    if os.getpid() != owner:
+        _exit(0)
+
+
 def end_process(status: int) -> NoReturn:
     """End the process with `os._exit`, even if it is refused to plugins."""
     _exit(status)
 
 
 class Surroundings:
-    """The current directory and the standard streams of this process, to which `restore` returns.
+    """State that belongs to all threads of this process, to which `restore` returns.
 
-    They belong to all threads, so code in several threads shares one object.
+    It consists of the current directory, the standard streams, the file mode creation mask, the recursion limit, and
+    the entries of `sys.path` and `os.environ`, which a plugin may add to but not remove from. Code in several threads
+    shares one object.
     """
 
     def __init__(self) -> None:
@@ -59,6 +70,10 @@ class Surroundings:
         self._here = _opened(self._open, ".")
         self._streams = {fd: copy for fd in (0, 1, 2) if (copy := _copied(self._open, fd)) is not None}
         self._expected = dict(self._streams)
+        self._stderr = sys.stderr
+        self._mask = os.umask(0o077)
+        os.umask(self._mask)
+        self._recursion, self._path, self._environment = sys.getrecursionlimit(), list(sys.path), dict(os.environ)
         self._restoring = threading.Lock()
 
     def redirect_stdout(self) -> None:
@@ -71,16 +86,49 @@ class Surroundings:
         """Restore everything, and return the changes that were undone, apart from `redirect_stdout`."""
         with self._restoring:
             changes = []
-            for fd, copy in self._streams.items():
+            for fd, copy in list(self._streams.items()):
                 if not _same(fd, self._expected[fd]):
                     changes.append(f"closed or replaced descriptor {fd}")
                 if not _same(fd, copy):
-                    os.dup2(copy, fd)
+                    try:
+                        os.dup2(copy, fd)
+                    except OSError:  # the plugin has closed the copy, too
+                        del self._streams[fd]
                 self._expected[fd] = copy
+            if self._reopen_stderr():
+                changes.append("closed or removed sys.stderr")
             if self._here is not None and not _is_current(self._here):
                 changes.append("changed the current directory")
-                os.fchdir(self._here)
+                try:
+                    os.fchdir(self._here)
+                except OSError:
+                    self._here = None
+            if os.umask(self._mask) != self._mask:
+                changes.append("changed the umask")
+            if sys.getrecursionlimit() < self._recursion:
+                changes.append("lowered the recursion limit")
+                sys.setrecursionlimit(self._recursion)
+            if not set(self._path) <= set(sys.path):
+                changes.append("removed entries of sys.path")
+                sys.path[:] = [*(entry for entry in sys.path if entry not in self._path), *self._path]
+            if removed := self._environment.keys() - os.environ.keys():
+                changes.append(f"removed {len(removed)} environment variables")
+                os.environ.update({name: self._environment[name] for name in removed})
             return changes
+
+    def _reopen_stderr(self) -> bool:
+        """Open `sys.stderr` again if it is closed or missing, and return whether it was."""
+        current = getattr(sys, "stderr", None)
+        if (current is not None and not current.closed) or self._stderr is None:
+            return False
+        if self._stderr.closed:
+            opened = open(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
+            # The command line wraps stderr in a class that cleans the text.
+            self._stderr = type(self._stderr)(opened) if hasattr(self._stderr, "uncleaned") else opened  # type: ignore[call-arg]
+        sys.stderr = self._stderr
+        if getattr(sys, "stdout", None) is None or sys.stdout.closed:
+            sys.stdout = self._stderr
+        return True
 
     def close(self) -> None:
         self._open.close()
@@ -135,6 +183,6 @@ def _is_current(directory: int) -> bool:
 
 def report(text: str) -> None:
     """Print a line about a plugin to stderr, if there is one."""
-    if sys.stderr is not None:
+    if getattr(sys, "stderr", None) is not None:
         with contextlib.suppress(OSError, ValueError):
             note(text)

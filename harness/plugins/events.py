@@ -3,6 +3,7 @@ is slow cannot break or delay a run."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -10,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.plugins.catalog import Catalog, LoadedPlugin
-from harness.plugins.containment import THREAD, Surroundings, refuse_exit, report
+from harness.plugins.containment import THREAD, Surroundings, end_fork, refuse_exit, report
 from harness.plugins.failures import described_with_place
 from harness.plugins.threads import limit_s, limit_text
 
@@ -133,6 +134,7 @@ class _Delivery:
         return True
 
     def _work(self) -> None:
+        owner = os.getpid()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._closed)
@@ -146,6 +148,7 @@ class _Delivery:
             except BaseException as error:  # an error in a tracker must not end a benchmark
                 reasons.append(described_with_place(error))
             finally:
+                end_fork(owner)
                 reasons += [f"it {change}; this was undone" for change in self._surroundings.restore()]
                 for reason in reasons:
                     self._failed(hook, reason)

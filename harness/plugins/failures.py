@@ -17,6 +17,8 @@ FORMER = "harness"
 """Name under which records of older versions list the distribution `DISTRIBUTION`."""
 _NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
 """Name of a distribution (PEP 508)."""
+MAX_TEXT = 10_000
+"""Maximum length of an exception's text in a message."""
 _ABSTRACT = re.compile(r"Can't instantiate abstract class (?P<name>\w+) .*abstract (?P<methods>methods? .+)")
 
 
@@ -64,10 +66,18 @@ def _how_to_load(ref: PluginRef) -> str:
 def describe(error: BaseException) -> str:
     """Return the type and message of an exception in one line; for a `HarnessError`, return only the message."""
     if isinstance(error, HarnessError):
-        return str(error)
+        return _shortened(str(error))
     if missing_methods := unwritten(error):
         return f"an abstract method is not implemented; implement {missing_methods}"
-    return f"{type(error).__name__}: {error}"
+    try:
+        text = str(error)
+    except Exception:  # an exception of a plugin may not have a text
+        text = "it has no text"
+    return f"{type(error).__name__}: {_shortened(text)}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} ..."
 
 
 def unwritten(error: BaseException) -> str:

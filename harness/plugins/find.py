@@ -8,13 +8,13 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 
 from harness.errors import UsageError
 from harness.plugins.failures import PluginFailure
 from harness.plugins.hookspecs import GROUP
 from harness.plugins.requirements import DISTRIBUTION
 from harness.records import PluginRef
+from harness.records.files import real_path
 
 EXTRA, DISABLED = "HARNESS_PLUGINS", "HARNESS_DISABLE_PLUGINS"
 """Environment variables that contain comma-separated lists: the first lists files or modules to load in addition to the
@@ -84,7 +84,7 @@ def installed() -> set[PluginRef]:
 def named(source: str) -> PluginRef:
     """Return the plugin in a file or module. Raises `harness.UsageError` if the file does not exist."""
     if source.endswith(".py") or os.sep in source:
-        path = Path(source).expanduser().resolve()
+        path = real_path(source)
         if not path.exists():
             raise UsageError(f"plugin {source!r} does not exist; pass the path of a Python file, or a module name")
         if not path.is_file() or path.suffix != ".py":

@@ -63,25 +63,39 @@ def check_offer(hook: str, value: Any) -> None:
 RESERVED = frozenset(
     (
         *("backend", "batch_size", "cost", "data", "dataset", "device", "failures", "flags", "loss", "metric"),
-        *("metric_better", "metric_unit", "model", "options", "parity", "precision", "quality", "reference", "runs"),
+        *(
+            "metric_better",
+            "metric_title",
+            "metric_unit",
+            "model",
+            "options",
+            "parity",
+            "precision",
+            "quality",
+            "reference",
+            "runs",
+        ),
         *("seeds", "status", "task", "train_cost_per_million", "inference_cost_per_million", "train_ratio"),
         *("inference_ratio", "train_samples_per_s", "fit_samples_per_s", "inference_samples_per_s", "mfu_percent"),
         *("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "time_to_target_s", "host_peak_mib"),
         *("device_peak_mib", "reserved_peak_mib", "driver_peak_mib", "train_cpu_j_per_sample"),
         *("train_gpu_j_per_sample", "inference_cpu_j_per_sample", "inference_gpu_j_per_sample"),
+        *("train_gflop_per_s", "first_step_s", "wall_s", "worker_peak_mib", "train_cpu_w", "inference_cpu_w"),
+        *("train_gpu_w", "inference_gpu_w", "parameters", "forward_flop_per_sample"),
     )
 )
-"""Names that metrics must not have: the columns of the comparison table, its costs, and other names in reports."""
+"""Names that metrics must not have: the columns of the comparison table, the costs, and other names in reports."""
 
 
 def _check_metric(metric: Metric) -> None:
     """Raise `harness.PluginError` for a reserved name, and unless a record can store the metric's direction,
-    bounds, unit and summary."""
+    bounds, unit, title and summary."""
     if metric.name in RESERVED:
         raise PluginError(f"a metric cannot have the name {metric.name!r}, which is a column of reports; rename it")
     fields = {"higher_is_better": metric.higher_is_better, "bounds": metric.bounds, "unit": metric.unit}
+    fields |= {"title": metric.title, "summary": metric.summary, "in_tables": metric.in_tables}
     try:
-        declared = msgspec.convert({**fields, "title": metric.summary}, MetricInfo)
+        declared = msgspec.convert(fields, MetricInfo)
     except msgspec.ValidationError as error:
         raise PluginError(f"metric {metric.name!r} is not valid: {error}") from None
     low, high = declared.bounds

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from harness.errors import PluginError, UsageError
-from harness.plugins.containment import THREAD, refuse_exit
+from harness.plugins.containment import THREAD, end_fork, refuse_exit
 
 T = TypeVar("T")
 
@@ -75,8 +75,11 @@ class PluginThread:
         self._calls.put(None)
 
     def _work(self) -> None:
+        owner = os.getpid()
         while (function := self._calls.get()) is not None:
             try:
-                self._outcomes.put((function(), None))
+                outcome = (function(), None)
             except BaseException as error:
-                self._outcomes.put((None, error))
+                outcome = (None, error)
+            end_fork(owner)
+            self._outcomes.put(outcome)

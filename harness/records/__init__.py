@@ -9,6 +9,7 @@ from harness.records.events import (
     EpochEnded,
     Event,
     Fetching,
+    MetricCalled,
     PhaseStarted,
     Progress,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "InputSpec",
     "Latency",
     "Memory",
+    "MetricCalled",
     "MetricInfo",
     "ModelInfo",
     "NamedProtocol",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from harness.errors import RecordError
 from harness.records.files import replacing
 from harness.records.reading import MAX_ARRAYS_BYTES, open_stored
+from harness.records.zip_index import index_problem
 
 if TYPE_CHECKING:
     import zipfile
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_ARRAYS = 10_000
 """Maximum number of arrays in a file."""
+MAX_INDEX_BYTES = 2**24
+"""Maximum size of the list of arrays, in bytes."""
 EXPANSION, LEAST_LIMIT_BYTES = 20, 64 * 2**20
 """Maximum ratio of the size of the arrays to the size of their file, and size that is always accepted, in bytes.
 harness does not compress arrays, and compressed floating-point numbers rarely exceed a ratio of 5."""
@@ -51,13 +55,15 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
     arrays = {}
     try:
-        with open_stored(path, MAX_ARRAYS_BYTES) as file, zipfile.ZipFile(file) as archive:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open_stored(path, MAX_ARRAYS_BYTES))
+            if problem := index_problem(file, MAX_INDEX_BYTES, MAX_ARRAYS):
+                raise RecordError(f"{path}: the arrays are not read, because {problem}")
+            archive = stack.enter_context(zipfile.ZipFile(file))
             members = archive.infolist()
             size = os.fstat(file.fileno()).st_size
             if sum(member.compress_size for member in members) > size:
                 raise RecordError(f"{path}: cannot be read: its members overlap")
-            if len(members) > MAX_ARRAYS:
-                raise RecordError(f"{path}: it contains {len(members)} arrays, but at most {MAX_ARRAYS} are read")
             limit = min(MAX_ARRAYS_BYTES, max(LEAST_LIMIT_BYTES, EXPANSION * size))
             declared = sum(member.file_size for member in members)
             if declared > limit:
@@ -65,6 +71,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             for member in members:
                 if not member.filename.endswith(".npy"):
                     raise RecordError(f"{path}: cannot be read: {member.filename!r} is not an array")
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise RecordError(f"{path}: cannot be read: {member.filename!r} is neither stored nor deflated")
                 content = _uncompressed(file, member)
                 array = _array(_unpacked(archive, member) if content is None else content)
                 arrays[member.filename.removesuffix(".npy")] = array

@@ -12,6 +12,13 @@ class PhaseStarted(Struct, frozen=True, kw_only=True, tag="phase"):
     """Name of the phase."""
 
 
+class MetricCalled(Struct, frozen=True, kw_only=True, tag="metric"):
+    """The start of a call to a metric function, so that a function that ends the process can be named."""
+
+    metric: str
+    """Name of the metric; empty if the function has returned."""
+
+
 class Fetching(Struct, frozen=True, kw_only=True, tag="fetching"):
     """Progress of downloading one file of a dataset."""
 

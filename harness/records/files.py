@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -23,30 +24,51 @@ that contain it."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, linked_folder: bool = True) -> Iterator[BinaryIO]:
     """Open a temporary file next to `path`. When the block ends, flush it to disk and move it to `path`.
 
     If the block raises an exception, `path` is left unchanged. Only regular files are replaced: a link could have been
-    planted in a directory from another person, so that its target is overwritten. Raises `OSError`, also for links,
-    pipes, devices and directories.
+    planted in a directory from another person, so that its target is overwritten. The directory is opened once, so
+    that it cannot be replaced by a link in the meantime; if `linked_folder` is false, it must not be a link either.
+    Raises `OSError`, also for links, pipes, devices and directories.
     """
-    _check_replaceable(path)
-    scratch = _sibling(path)
+    folder = _open_folder(path.parent, linked_folder)
+    scratch = _sibling(path).name
     try:
-        with scratch.open("xb") as file:
+        _check_replaceable(path, folder)
+        try:
+            descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+        except OSError as error:
+            error.filename = str(path)
+            raise
+        with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _check_replaceable(path)
-        scratch.replace(path)
+        _check_replaceable(path, folder)
+        os.replace(scratch, path.name, src_dir_fd=folder, dst_dir_fd=folder)
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # usually because it was moved
+            os.unlink(scratch, dir_fd=folder)
+        os.close(folder)
 
 
-def _check_replaceable(path: Path) -> None:
-    """Raise `OSError` if `path` exists and is not a regular file."""
+def _open_folder(folder: Path, linked: bool) -> int:
+    """Open a directory for use as ``dir_fd``. Raises `OSError`, also for a link unless `linked` is true."""
+    # O_PATH (Linux) does not require the permission to list the directory.
+    flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC | (0 if linked else os.O_NOFOLLOW)
     try:
-        mode = path.lstat().st_mode
+        return os.open(folder, flags)
+    except NotADirectoryError:
+        if linked or not folder.is_symlink():
+            raise
+        raise OSError(errno.ELOOP, "this is a symbolic link, which is not followed", str(folder)) from None
+
+
+def _check_replaceable(path: Path, folder: int) -> None:
+    """Raise `OSError` if `path`, in the open directory `folder`, exists and is not a regular file."""
+    try:
+        mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
         return
     if stat.S_ISLNK(mode):
@@ -55,6 +77,18 @@ def _check_replaceable(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "pipes and devices are not written to; choose another path", str(path))
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Return an absolute path without links, in which ``~`` is replaced by a home directory.
+
+    Unlike `Path.resolve` and `Path.expanduser`, a loop of links or an unknown user is not an error here, but when the
+    path is opened. Raises `harness.UsageError` for a path with a null character.
+    """
+    text = os.fspath(path)
+    if "\0" in text:
+        raise UsageError(f"{text!r} is not a path: it contains a null character")
+    return Path(os.path.realpath(os.path.expanduser(text)))  # noqa: PTH111
 
 
 def make_directory(path: Path) -> None:

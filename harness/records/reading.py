@@ -72,9 +72,24 @@ def read_stored(path: Path, limit: int) -> bytes:
     return _read(open_stored(path, limit), path, limit)
 
 
+def read_stored_state(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
+    """Return the content of a file in a results directory, and its state before it was read; see `open_stored`."""
+    file = open_stored(path, limit)
+    state = os.fstat(file.fileno())
+    return _read(file, path, limit), state
+
+
 def read_named(path: Path, limit: int) -> bytes:
     """Return the content of a file that the user named; see `open_named`."""
     return _read(open_named(path, limit), path, limit)
+
+
+def load_named(path: Path, kind: type[T]) -> T:
+    """Return the value in a JSON file that the user named, or in the cache. Raises `harness.RecordError`.
+
+    A damaged cache may contain anything, such as a pipe or text that is not UTF-8.
+    """
+    return decode(read_named(path, MAX_JSON_BYTES), kind, path)
 
 
 def decode(data: bytes, kind: type[T], path: Path) -> T:
@@ -111,10 +126,14 @@ def _checked(file: int, path: Path, limit: int) -> BinaryIO:
 def _read(file: BinaryIO, path: Path, limit: int) -> bytes:
     try:
         with file:
-            data = file.read(limit + 1)
+            # A buffer of `limit` bytes would take longer to allocate than a record takes to read.
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size + 1)
+            if len(data) > size:  # the file has grown
+                data += file.read(limit + 1 - len(data))
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {_reason(error)}") from error
-    if len(data) > limit:  # the file has grown
+    if len(data) > limit:  # as above
         raise RecordError(f"{path}: the file has more than {limit} bytes")
     return data
 

@@ -58,11 +58,16 @@ class MetricInfo(Struct, frozen=True, kw_only=True):
 
     higher_is_better: bool
     title: str = ""
-    """One-line description of the metric."""
+    """Title of the metric's column in tables. In older records, which have no `summary`, it is a one-line description
+    of the metric."""
     unit: str = ""
     """Unit of the scores; empty for fractions."""
     bounds: tuple[float | None, float | None] = (None, None)
     """Minimum and maximum of the scores; None if unbounded."""
+    summary: str = ""
+    """One-line description of the metric."""
+    in_tables: bool = False
+    """True if comparison tables have a column for the metric even if it is not the primary metric."""
 
 
 class Scores(Struct, frozen=True, kw_only=True):
@@ -400,6 +405,8 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     """Name of the run's directory."""
     key: str
     """SHA-256 (hex) that identifies the run's specification; see `RunSpec.key`."""
+    request_key: str = ""
+    """Key of the specification as it was requested, before the worker resolved the device; empty in older records."""
     repeat: int
     """Number of this repeat: 1 for the first run with this specification in the results directory, 2 for the second,
     and so on."""

@@ -167,6 +167,12 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(self, seed=0, dataset_options=options).key
 
     @property
+    def title(self) -> str:
+        """Task, model, backend, published split and seed, for progress messages."""
+        split = [] if self.split is None else [f"split {self.split}"]
+        return " · ".join([self.task, self.model, self.backend, *split, f"seed {self.seed}"])
+
+    @property
     def split(self) -> int | None:
         """Number of the published split (the dataset option ``split``); None if the dataset has no numbered splits."""
         return self.dataset_options.get("split")

@@ -10,9 +10,9 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.records import SCHEMA_VERSION, RunRecord, RunSpec
 from harness.records import scratch as scratches
 from harness.records.files import replacing
+from harness.records.index import Index, Summary, summary_of
 from harness.records.plausible import problem
-from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored
+from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored, read_stored_state
 
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 AUDIT = "audit.json"
@@ -77,10 +78,17 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The runs in a results directory, ordered by start time, and one message for each unreadable record or copy."""
+    """The selected runs in a results directory, ordered by start time."""
 
     runs: list[StoredRun]
     problems: list[str]
+    """One message for each unreadable record or copy in the directory, whether it would be selected or not."""
+    summaries: list[Summary] = field(default_factory=list, compare=False)
+    """Summaries of all readable runs, selected or not, in the same order."""
+
+
+MAX_LISTED = 10
+"""Maximum number of runs that the message about an ambiguous id lists."""
 
 
 def results_dir(option: str | os.PathLike[str] | None = None) -> Path:
@@ -133,10 +141,13 @@ def _plausible(record: RunRecord) -> RunRecord:
     return record
 
 
-def write_json(path: Path, value: object) -> None:
-    """Atomically write a value as indented JSON. Raises `harness.RecordError`, which names the file."""
+def write_json(path: Path, value: object, *, linked_folder: bool = False) -> None:
+    """Atomically write a value as indented JSON; see `harness.records.files.replacing`.
+
+    Raises `harness.RecordError`, which names the file.
+    """
     try:
-        with replacing(path) as file:
+        with replacing(path, linked_folder=linked_folder) as file:
             file.write(msgspec.json.format(msgspec.json.encode(value), indent=1))
     except OSError as error:
         raise RecordError(f"{path}: cannot be written: {error.strerror}") from None
@@ -235,32 +246,64 @@ class Store:
                     return StoredRun(final, named)
             repeat += 1
 
-    def load(self) -> Loaded:
-        """Return all readable runs, each once.
+    def load(self, wanted: Callable[[Summary], bool] | None = None) -> Loaded:
+        """Return the readable runs, each once; all of them or, if `wanted` is given, those for which it returns True.
 
-        Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise.
+        Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise. The records of the
+        other runs are not read if the index contains them (see `harness.records.index`) and their files are unchanged.
 
         Raises `harness.RecordError` if the results directory itself cannot be read.
         """
-        runs: list[StoredRun] = []
-        problems: list[str] = []
-        first: dict[tuple[str, str], StoredRun] = {}
         with no_collection():
-            for path in self._directories():
+            return self._load(wanted)
+
+    def _load(self, wanted: Callable[[Summary], bool] | None) -> Loaded:
+        directories = self._directories()
+        index = Index(None if wanted is None else self.path, len(directories))
+        runs: dict[str, StoredRun] = {}
+        first: dict[tuple[str, str], Summary] = {}
+        summaries: list[Summary] = []
+        problems: list[str] = []
+        parent = os.fspath(self.path)
+        for name, is_link in directories.items():
+            summary = None if is_link else index.known(name, f"{parent}/{name}/{RECORD}")
+            if summary is None or wanted is None or wanted(summary):
+                path = self.path / name
                 try:
-                    run = StoredRun(path, read_record(path / RECORD))
+                    data, state = read_stored_state(path / RECORD, MAX_JSON_BYTES)
+                    run = StoredRun(path, decode_record(data, path / RECORD))
                 except RecordError as error:
                     # A symbolic link whose target is missing is not an absent record.
                     if not isinstance(error.__cause__, _NO_RECORD) or (path / RECORD).is_symlink():
                         problems.append(str(error))
                     continue
-                other = first.setdefault((run.record.run_id, run.record.started_at), run)
-                if other is not run and other.record == run.record:
-                    problems.append(f"{path}: a copy of the run in {other.path}, which counts once; remove the copy")
-                else:
-                    runs.append(run)
-            runs.sort(key=lambda run: (run.record.started_at, run.record.run_id))
-        return Loaded(runs, problems)
+                summary = summary_of(name, run.record)
+                index.add(summary, state)
+                if wanted is None or wanted(summary):
+                    runs[name] = run
+            other = first.setdefault((summary.run_id, summary.started_at), summary)
+            if other is not summary and self._are_copies(other.name, name, runs):
+                problems.append(
+                    f"{self.path / name}: a copy of the run in {self.path / other.name}, which counts once; "
+                    "remove the copy"
+                )
+                runs.pop(name, None)
+            else:
+                summaries.append(summary)
+        index.save()
+        summaries.sort(key=lambda one: (one.started_at, one.run_id))
+        return Loaded([runs[one.name] for one in summaries if one.name in runs], problems, summaries)
+
+    def _are_copies(self, one: str, other: str, loaded: Mapping[str, StoredRun]) -> bool:
+        """Return whether two directories contain equal records; False if either has become unreadable."""
+        try:
+            mine, theirs = (
+                loaded[name].record if name in loaded else read_record(self.path / name / RECORD)
+                for name in (one, other)
+            )
+        except RecordError:
+            return False
+        return mine == theirs
 
     def find(self, text: str) -> StoredRun:
         """Return the run that `text` refers to by its ID, a unique part of its ID, or the path of its directory.
@@ -270,26 +313,55 @@ class Store:
         """
         if os.sep in text or is_stored(Path(text) / RECORD):
             return StoredRun(Path(text), read_record(Path(text) / RECORD))
-        names = {path.name: path for path in self._directories() if _may_hold_record(path)}
-        matches = [text] if text in names else [name for name in names if name.startswith(text)]
-        matches = matches or [name for name in names if text in name]
+        names = self._directories()
+        matches = self._with_records(name for name in names if name == text)
+        matches = matches or self._with_records(name for name in names if name.startswith(text))
+        matches = matches or self._with_records(name for name in names if text in name)
         if not matches:
-            raise UnknownNameError("run", text, names, hint=f"(looked in {self.path})")
+            raise UnknownNameError("run", text, self._with_records(names), hint=f"(looked in {self.path})")
         if len(matches) > 1:
-            shown = ", ".join(sorted(matches)[:6])
-            raise UsageError(f"{len(matches)} runs match {text!r}: {shown}{' ...' if len(matches) > 6 else ''}")
-        path = names[matches[0]]
+            listed = sorted(matches)[:MAX_LISTED]
+            more = f"\n  ... and {len(matches) - MAX_LISTED} more" if len(matches) > MAX_LISTED else ""
+            runs = "".join(f"\n  {line}" for line in _distinguished({name: self.path / name for name in listed}))
+            raise UsageError(f"{len(matches)} runs match {text!r}; pass more of the id of one of them:{runs}{more}")
+        path = self.path / matches[0]
         return StoredRun(path, read_record(path / RECORD))
 
-    def _directories(self) -> list[Path]:
+    def _with_records(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if _may_hold_record(self.path / name)]
+
+    def _directories(self) -> dict[str, bool]:
+        """Return the names of the directories that may contain runs, sorted, and whether each is a symbolic link."""
         try:
             with os.scandir(self.path) as entries:
-                names = [e.name for e in entries if not e.name.startswith(".") and _is_candidate(e)]
+                found = {e.name: e.is_symlink() for e in entries if not e.name.startswith(".") and _is_candidate(e)}
         except FileNotFoundError:
-            return []
+            return {}
         except OSError as error:
             raise RecordError(f"{self.path}: cannot be read: {error.strerror}") from None
-        return [self.path / name for name in sorted(names)]
+        return dict(sorted(found.items()))
+
+
+def _distinguished(paths: Mapping[str, Path]) -> list[str]:
+    """Return a line for each run, with its id and the settings in which these runs differ."""
+    found: dict[str, dict[str, str]] = {}
+    for name, path in paths.items():
+        try:
+            record = read_record(path / RECORD)
+        except RecordError:
+            found[name] = {}
+            continue
+        settings = msgspec.to_builtins(record.spec)
+        groups = [key for key, value in settings.items() if isinstance(value, dict)]
+        nested = {f"{group}.{key}": value for group in groups for key, value in settings.pop(group).items()}
+        values = {**settings, **nested, "repeat": record.repeat, "started": record.started_at}
+        found[name] = {key: str(value) for key, value in values.items()}
+    keys = dict.fromkeys(key for values in found.values() for key in values)
+    differing = [key for key in keys if len({values.get(key, "none") for values in found.values() if values}) > 1]
+    return [
+        f"{name}: " + (", ".join(f"{key}={values.get(key, 'none')}" for key in differing) if values else "not readable")
+        for name, values in found.items()
+    ]
 
 
 def _named(record: RunRecord, name: str, repeat: int) -> RunRecord:

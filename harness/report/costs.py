@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 
 from harness.analysis.flags import run_flags
 from harness.analysis.metrics import (
+    BY_NAME,
+    FIRST_STEP,
     FIT_THROUGHPUT,
+    FORWARD_FLOPS,
     HOST_PEAK,
     INFERENCE_THROUGHPUT,
     MFU,
+    PARAMETERS,
+    TRAIN_FLOPS,
     TRAIN_THROUGHPUT,
+    WORKER_PEAK,
     RunMetric,
     fitted_in_one_call,
     in_group,
@@ -19,7 +25,7 @@ from harness.analysis.metrics import (
 )
 
 if TYPE_CHECKING:
-    from harness.records import Energy, RunRecord, Steady, Success
+    from harness.records import RunRecord, Steady
 
 Section = tuple[str, list[tuple[str, object]]]
 """Title of a section, followed by its (name, value) pairs."""
@@ -44,22 +50,21 @@ def sections(record: RunRecord) -> Iterator[Section]:
     """Yield the cost sections for a successful run."""
     outcome = success(record)
     speed, latency = outcome.speed, outcome.latency
-    flops = speed.train_flops_per_s
     if fitted_in_one_call(record):
         training = [_throughput(FIT_THROUGHPUT, record, speed.train)]
     else:
-        share = _unit(flops and flops / 1e9, "GFLOP/s", _share_of_peak(record))
+        share = _unit(TRAIN_FLOPS.value(record), TRAIN_FLOPS.unit, _share_of_peak(record))
         training = [_throughput(TRAIN_THROUGHPUT, record, speed.train), (TRAIN_THROUGHPUT.part, share)]
     yield (
         "speed (steady state)",
         [
             *training,
             _throughput(INFERENCE_THROUGHPUT, record, speed.inference),
-            ("first training step", f"{speed.first_step_s:.3g} s"),
+            (FIRST_STEP.title, f"{FIRST_STEP.value(record):.3g} {FIRST_STEP.unit}"),
             *((f"flag: {flag.columns[0]}", f"{flag.kind}: {flag.detail}") for flag in run_flags(record)),
         ],
     )
-    yield "energy", _energy(outcome.energy)
+    yield "energy", _energy(record)
     reached = outcome.time_to_target
     if reached is not None:
         when = "not reached" if reached.train_s is None else f"{reached.train_s:.3g} s, epoch {reached.epoch}"
@@ -76,20 +81,30 @@ def sections(record: RunRecord) -> Iterator[Section]:
     yield (
         "model and data",
         [
-            ("trainable parameters", f"{outcome.model.parameters:,}"),
-            ("forward FLOPs per sample", outcome.model.flops_per_sample),
+            (PARAMETERS.title, f"{outcome.model.parameters:,}"),
+            (FORWARD_FLOPS.title, _unit(FORWARD_FLOPS.value(record), FORWARD_FLOPS.unit)),
             *((f"examples, {split}", n) for split, n in outcome.examples.items()),
         ],
     )
 
 
-def epochs(outcome: Success) -> Section:
+_LOSSES = {"regression": "mean squared error of the standardized targets"}
+"""Training loss by objective; cross-entropy for the others."""
+
+
+def epochs(record: RunRecord) -> Section:
     """Return a section with the time, the training loss and the validation scores for each epoch."""
+    data = record.provenance.data
+    loss = "" if data is None else f"; training loss: {_LOSSES.get(data.objective, 'cross-entropy')}"
     return (
-        "training",
+        f"training (validation scores after each epoch{loss})",
         [
-            (f"epoch {epoch.epoch}", f"{epoch.train_s:.2f} s, loss {epoch.train_loss:.5g}, {text(epoch.validation)}")
-            for epoch in outcome.curves
+            (
+                f"epoch {epoch.epoch}",
+                f"{epoch.train_s:.2f} s, training loss {epoch.train_loss:.5g}"
+                + (f", validation {text(epoch.validation)}" if epoch.validation else ""),
+            )
+            for epoch in success(record).curves
         ],
     )
 
@@ -110,20 +125,22 @@ def _steady(steady: Steady | None) -> str:
     return f"median of {steady.windows} windows after {steady.warmup_windows} warm-up windows{interval}{short}"
 
 
-def _energy(energy: Energy) -> list[tuple[str, object]]:
+def _energy(record: RunRecord) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = []
-    unit = in_group("energy")[0].unit
+    energy = success(record).energy
     for name, use, source in (("cpu", energy.cpu, energy.cpu_source), ("gpu", energy.gpu, energy.gpu_source)):
         if use is None:
             rows.append((name, f"not known: {source}" if source else None))
             continue
         rows.append((name, source))
-        for part, joules, watts in (
-            ("training", use.train_j_per_sample, use.train_w),
-            ("inference", use.inference_j_per_sample, use.inference_w),
-        ):
-            if joules is not None and watts is not None:
-                rows.append((f"{name}, {part}", f"{joules:.4g} {unit}, {watts:.4g} W"))
+        for phase, part in (("train", "training"), ("inference", "inference")):
+            metrics = [BY_NAME[f"{phase}_{name}_{unit}"] for unit in ("j_per_sample", "w")]
+            values = [metric.value(record) for metric in metrics]
+            shown = [
+                _unit(value, metric.unit) for value, metric in zip(values, metrics, strict=True) if value is not None
+            ]
+            if shown:
+                rows.append((f"{name}, {part}", ", ".join(shown)))
     return rows
 
 
@@ -141,7 +158,7 @@ def _memory(record: RunRecord) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = []
     if memory.tree_peak_bytes is not None:
         rows.append(("host, including child processes", _mib(HOST_PEAK.value(record))))
-    rows.append(("host, worker", f"{_mib(memory.host_peak_bytes / 2**20)} ({memory.host_counter})"))
+    rows.append(("host, worker", f"{_mib(WORKER_PEAK.value(record))} ({memory.host_counter})"))
     rows += [(f"host, {phase}", _mib(size / 2**20)) for phase, size in memory.host_peak_by_phase_bytes.items()]
     return rows + [(counter, _mib(size)) for counter, size in device if memory.device]
 

@@ -18,7 +18,7 @@ from harness.analysis.table import Column, Row, Table
 from harness.measure.stats import MINIMUM_SAMPLES
 
 _HEADING = ("task", "dataset", "model", "device", "precision", "options", "batch_size", "seeds", "runs", "parity")
-_NEVER_SHOWN = ("metric", "metric_better", "flags", "failures")
+_NEVER_SHOWN = ("metric", "metric_title", "metric_better", "flags", "failures")
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
 
 
 def _titled(column: Column, rows: tuple[Row, ...]) -> Column:
-    """Return the column. The title of the quality column contains the name and the unit of the metric."""
+    """Return the column. The title and the unit of the quality column are those of the metric."""
     if column.name not in ("quality", "reference"):
         return column
-    metrics = dict.fromkeys(row.text("metric") for row in rows if row.text("metric"))
+    metrics = dict.fromkeys(row.text("metric_title") for row in rows if row.text("metric"))
     units = {row.text("metric_unit") for row in rows if row.text("metric")}
     title = one_line("/".join(metrics)) if column.name == "quality" else column.title
     return dataclasses.replace(column, title=title, unit=one_line(units.pop()) if len(units) == 1 else "")

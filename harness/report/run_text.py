@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.metrics import better_value, named_with_unit
+from harness.analysis.metrics import WALL, better_value, named_with_unit, score
 from harness.records import DataInfo, Failure, PluginRef, RunRecord, Scores, Success
 from harness.report.costs import Section, epochs, sections, text
 from harness.report.data_text import data_section
@@ -19,7 +19,7 @@ def render(record: RunRecord, path: Path) -> str:
     if record.provenance.data is not None:
         parts.append(_lines(run_data(record, record.provenance.data)))
     opening = len(parts)
-    costs = [*sections(record), epochs(outcome)] if isinstance(outcome, Success) else []
+    costs = [*sections(record), epochs(record)] if isinstance(outcome, Success) else []
     parts += [_lines(section) for section in [run_section(record), *costs, *circumstances(record)] if section[1]]
     if isinstance(record.outcome, Success):
         parts[opening + 1 : opening + 1] = _quality(record.outcome)
@@ -88,7 +88,7 @@ def run_section(record: RunRecord) -> Section:
     ]
     started: list[tuple[str, object]] = [
         ("started", record.started_at),
-        ("whole process", f"{record.wall_s:.1f} s"),
+        (WALL.title, f"{record.wall_s:.1f} {WALL.unit}"),
         ("repeat", record.repeat),
     ]
     return "run", started + rows
@@ -147,14 +147,17 @@ def per_target(outcome: Success) -> tuple[list[str], list[list[Any]]]:
     """Return the headers and rows of the table of scores for each target of a regression with several targets."""
     parts = outcome.scores.per_target
     names = list(dict.fromkeys(name for part in parts for name in part.scores))
+    titles = [score(name, outcome.scores.metrics.get(name)).title for name in names]
     rows = [[part.label, part.unit or "not known", *(part.scores.get(name) for name in names)] for part in parts]
-    return ["target", "unit", *names], rows
+    return ["target", "unit", *titles], rows
 
 
 def by_group(outcome: Success) -> tuple[list[str], list[list[Any]]]:
     """Return the headers and rows of a table with the primary metric for each group of test examples."""
     rows = [[part.group, part.value, part.score, part.support] for part in outcome.scores.slices]
-    return ["group", "value", outcome.scores.primary, "support"], rows
+    primary = outcome.scores.primary
+    column = score(primary, outcome.scores.metrics.get(primary)).column
+    return ["group", "value", column.header, "support"], rows
 
 
 def _quality(outcome: Success) -> list[str]:

@@ -8,7 +8,7 @@ from sample_records import ENVIRONMENT, failure, record, success
 from sample_store import write
 
 from harness.analysis.history import histories
-from harness.errors import UnknownNameError
+from harness.errors import UnknownNameError, UsageError
 from harness.plugins import load
 from harness.records import Outcome, RunRecord
 from harness.records.store import Store
@@ -101,3 +101,12 @@ def test_significant_change_of_speed_is_marked_because_points_are_not_interleave
     assert "-90.0% worse?" in text
     assert "?: the runs of the two points were not interleaved" in text
     assert "not interleaved" not in render(of(tmp_path / "memory", records, "host_peak_mib"))
+
+
+def test_cost_needs_a_price(tmp_path: Path) -> None:
+    records = [at(day, success(train=1000.0 * day), commit=str(day) * 40) for day in (1, 2)]
+    runs = Store(write(tmp_path, records)).load().runs
+    with pytest.raises(UsageError, match="no history, because none of the runs has a value of it; pass the price"):
+        histories(runs, load([]), ["train_cost_per_million"])
+    (history,) = histories(runs, load([]), ["train_cost_per_million"], price_per_hour=7.2)
+    assert [point.figures[0].value for point in history.points] == pytest.approx([2.0, 1.0])

@@ -187,3 +187,28 @@ def test_a_curve_has_at_most_one_flag(scores: list[float], primary: str) -> None
 def test_flags_of_the_run_include_those_of_learning() -> None:
     record = run([0.1 * number for number in range(8)], confusion=[[5, 0], [3, 0]])
     assert {"rising validation curve", "one predicted class"} <= {flag.kind for flag in run_flags(record)}
+
+
+@pytest.mark.parametrize(
+    ("primary", "reached", "solution", "flagged"),
+    [
+        ("rmse", 54.0, 53.9, False),
+        ("rmse", 70.0, 53.9, True),
+        ("rmse", 40.0, 53.9, False),
+        ("rmse", 0.2, 0.0001, False),  # both fit the targets, whose standard deviation is 70
+        ("r2", 0.45, 0.46, False),
+        ("r2", 0.10, 0.46, True),
+        ("r2", None, 0.46, False),
+        ("rmse", 70.0, None, False),
+    ],
+)
+def test_training_far_from_the_closed_form_is_flagged(
+    primary: str, reached: float | None, solution: float | None, flagged: bool
+) -> None:
+    outcome = sample_records.success(1.0, primary=primary, test={primary: reached}, reference={primary: solution})
+    made = sample_records.record(outcome, target_unit="points")
+    data = msgspec.structs.replace(made.provenance.data, target_mean=(150.0,), target_scale=(70.0,))  # type: ignore[type-var]
+    made = msgspec.structs.replace(made, provenance=msgspec.structs.replace(made.provenance, data=data))
+    flags = [flag for flag in run_flags(made) if flag.kind == "worse than the closed form"]
+    assert bool(flags) == flagged
+    assert all("recipe.epochs=4" in flag.detail for flag in flags)

@@ -104,7 +104,7 @@ def test_run_suite_executes_its_runs(invoke: Invoke, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert outcomes(tmp_path / "results") == ["ok", "ok"]
     planned = invoke("run", "--suite", "suite.toml", "--dry-run")
-    assert "2 runs planned; none was started" in planned.stdout
+    assert "2 runs planned, 2 of them already done; none was started" in planned.stdout
     mixed = invoke("run", "--suite", "suite.toml", "--task", "nlp", "--set", "recipe.epochs=1")
     assert mixed.exit_code == 2
     assert "--suite selects the runs; remove --task, --set" in mixed.stderr

@@ -8,6 +8,14 @@ from pathlib import Path
 import pytest
 from command_line import harness_cli
 
+from harness.checks.audit.check import Subject
+from harness.checks.audit.identity import CHECKS
+from harness.checks.parity.verdict import load as load_verdicts
+from harness.plugins import load
+from harness.records import Success
+from harness.records.samples import stored
+from harness.records.store import Store
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,6 +45,52 @@ def test_overview_of_reference_results_matches_the_records() -> None:
     assert shown == reference.overview(), "run: python -m benchmarks.reference --no-run"
     groups = {path.name for path in reference.REFERENCE.iterdir() if path.is_dir()}
     assert groups <= set(reference.SHOWN)
+
+
+def test_verdicts_of_the_default_runs_are_kept() -> None:
+    reference = pytest.importorskip("benchmarks.reference")
+    marks = {mark.verdict for record in reference.GROUPS["defaults"].records() for mark in record.parity}
+    kept = load_verdicts(reference.REFERENCE)
+    assert marks
+    assert kept == {verdict.key: verdict for verdict in reference.verdicts()}, "run: python -m benchmarks.reference"
+    assert kept.keys() == marks
+
+
+@pytest.mark.parametrize("name", ["defaults", "demo", "lstm"])
+def test_raw_samples_of_every_run_that_a_page_shows_are_kept(name: str) -> None:
+    reference = pytest.importorskip("benchmarks.reference")
+    results = reference.GROUPS[name].results
+    loaded = Store(results).load()
+    assert loaded.runs
+    assert loaded.problems == []
+    (complete,) = [check for check in CHECKS if check.name == "the raw samples are complete"]
+    for run in loaded.runs:
+        assert isinstance(run.record.outcome, Success), run.path
+        assert stored(run), f"{run.path}: the raw samples are missing"
+        finding = complete.finding(Subject(run, load([])))
+        assert finding.passed, f"{run.path}: {finding.detail}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_every_table_of_runs_follows_from_kept_records(page: str) -> None:
+    """Outside of the sections that are written from the records, a page has no table with speeds of runs."""
+    reference = pytest.importorskip("benchmarks.reference")
+    text = (ROOT / page).read_text(encoding="utf-8")
+    sections = [group for group in reference.GROUPS.values() if group.page == ROOT / page]
+    assert sections
+    for group in sections:
+        before, _, rest = text.partition(group.begin)
+        text = before + rest.partition(reference.END)[2]
+    tables = [line for line in text.splitlines() if line.startswith(("torch ", "tensorflow ", "|"))]
+    assert [line for line in tables if "samples" in line or re.search("^(torch|tensorflow) ", line)] == []
+
+
+def test_every_published_run_is_kept_with_its_scores() -> None:
+    published = pytest.importorskip("benchmarks.published")
+    for name in published.GROUPS:
+        for run in Store(published.RESULTS / name).load().runs:
+            assert isinstance(run.record.outcome, Success)
+            assert name == "uci" or stored(run), f"{run.path}: the raw samples are missing"
 
 
 @pytest.mark.plugins("vision", "torch", "tensorflow")

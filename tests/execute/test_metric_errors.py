@@ -15,6 +15,10 @@ from harness.records import Failure, PluginRef
 from harness.records.store import Store
 
 PLUGIN = """
+import ctypes
+import os
+import time
+
 import harness
 from harness_toy import ToyColors
 
@@ -26,6 +30,20 @@ def cheats(targets, outputs, info):
 
 def beyond(targets, outputs, info):
     return 1.5
+
+
+def leaves(targets, outputs, info):
+    if len(targets) > 3:
+        os._exit(3)
+    return 0.5
+
+
+def crashes(targets, outputs, info):
+    ctypes.string_at(0)
+
+
+def hangs(targets, outputs, info):
+    time.sleep(600)
 
 
 class Cheats(ToyColors):
@@ -57,6 +75,9 @@ def harness_tasks():
     [
         ("cheats", "error", "the metric 'toy_metric' failed: ValueError: assignment destination is read-only"),
         ("beyond", "bad_result", "the metric 'toy_metric' is 1.5, outside its declared bounds 0 to 1"),
+        ("leaves", "error", "ended with status 3 (during the call of the metric 'toy_metric')"),
+        ("crashes", "crash", "killed by SIGSEGV (during the call of the metric 'toy_metric')"),
+        ("hangs", "timeout", "did not end within 15 s; raise the limit with --timeout (during the call of the metric"),
     ],
 )
 def test_run_with_a_misbehaving_metric_fails_and_names_it(
@@ -69,6 +90,9 @@ def test_run_with_a_misbehaving_metric_fails_and_names_it(
     catalog = load([TOY_REF, PluginRef(name=function, value=name, distribution="module", version="")])
     assert catalog.failures == ()
     chosen = Selection(tasks=("toy-cheats",), backends=("toy-numpy",), threads=1, overrides=FAST)
-    (record,) = run_all(expand(chosen, catalog), catalog, Store(tmp_path / "results"), timeout_s=60)
+    (record,) = run_all(
+        expand(chosen, catalog), catalog, Store(tmp_path / "results"), timeout_s=15 if kind == "timeout" else 60
+    )
     assert isinstance(record.outcome, Failure)
     assert (record.outcome.kind, record.outcome.message[: len(message)]) == (kind, message)
+    assert record.outcome.phase == "validate"

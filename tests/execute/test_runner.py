@@ -340,7 +340,10 @@ def test_timeout_ends_the_process_group_and_saves_the_log(
     monkeypatch.setenv("TOY_PID_FILE", str(tmp_path / "pids"))
     record = run(catalog, tmp_path / "results", backends=("toy-hang-with-grandchild",), timeout_s=3)
     assert record.outcome == Failure(
-        kind="timeout", message="did not end within 3 s; raise the limit with --timeout", log_tail="hanging"
+        kind="timeout",
+        message="did not end within 3 s; raise the limit with --timeout",
+        log_tail="hanging",
+        phase="train",
     )
     assert 3 <= record.wall_s < 8
     assert [gone(int(pid)) for pid in (tmp_path / "pids").read_text().split()] == [True, True]
@@ -390,7 +393,9 @@ def test_interrupt_ends_the_child_and_saves_finished_runs(toy: Path, tmp_path: P
     runs = [run.record for run in Store(tmp_path / "results").load().runs]
     assert [run.spec.backend for run in runs] == ["toy-numpy", "toy-hang-with-grandchild"]
     assert isinstance(runs[0].outcome, Success)
-    assert runs[1].outcome == Failure(kind="interrupted", message="stopped by the user", log_tail="hanging")
+    assert runs[1].outcome == Failure(
+        kind="interrupted", message="stopped by the user", log_tail="hanging", phase="train"
+    )
     assert runs[1].wall_s > 0.1
     assert len(list((tmp_path / "results").iterdir())) == 2
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from harmful_text import harmful
 from toy_plugin import FAST, TOY_REF
 
 from harness.execute import trial
@@ -16,7 +18,7 @@ from harness.plan.expand import expand
 from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.find import named
-from harness.records import Success
+from harness.records import Failure, Success
 from harness.records.store import Store
 
 from .conftest import CommandLine
@@ -139,6 +141,107 @@ def test_change_of_the_process_is_undone_and_named(name: str, where: str, comman
     (record,) = command_line.stored()
     assert isinstance(record.outcome, Success)
     assert (command_line.folder / "pids").read_text() == record.run_id
+
+
+MANY_CHANGES = "; ".join(
+    [
+        "os.umask(0o777)",
+        "sys.path.clear()",
+        "sys.setrecursionlimit(sys.getrecursionlimit() // 4)",
+        "os.environ.clear()",
+        "sys.stderr.close()",
+        "(os.fork() or os.write(2, b'forked'))",
+    ]
+)
+REASONS = [
+    "changed the umask",
+    "removed entries of sys.path",
+    "lowered the recursion limit",
+    "environment variables",
+    "closed or removed sys.stderr",
+]
+
+
+@pytest.mark.parametrize("where", ["at_import", "in_hook"])
+def test_all_changes_of_the_process_are_undone_and_named(where: str, command_line: CommandLine) -> None:
+    """The fork of the process that continues with the plugin's code ends, so the pipes are closed."""
+    text = INTRUSIVE.format(**{"at_import": "", "in_hook": "pass"} | {where: MANY_CHANGES})
+    text = text.replace('Path(os.environ["TOY_PID_FILE"])', f"Path({str(command_line.folder / 'pids')!r})")
+    path = write(command_line.folder, "changes_all", text)
+    done = command_line.shell(f"$RUN --plugin {path}")
+    assert done.returncode == 0, done.stderr
+    assert [reason for reason in REASONS if reason not in done.stderr] == []
+    (record,) = command_line.stored()
+    assert isinstance(record.outcome, Success)
+    assert (command_line.folder / "results" / record.run_id / "record.json").stat().st_mode & 0o777 == 0o644
+    assert (command_line.folder / "pids").read_text() == record.run_id
+
+
+def test_plugin_that_closes_all_descriptors_is_named(command_line: CommandLine) -> None:
+    path = write(command_line.folder, "closes_all", INTRUSIVE.format(at_import="", in_hook="os.closerange(0, 200)"))
+    done = command_line.shell(f"$RUN --plugin {path}")
+    assert done.returncode in (0, 1), done
+    assert [type(record.outcome) for record in command_line.stored()] in ([Success], [Failure])
+
+
+def test_function_at_exit_that_hangs_is_ended(command_line: CommandLine) -> None:
+    code = "import atexit, time; atexit.register(time.sleep, 600)"
+    path = write(command_line.folder, "never_exits", INTRUSIVE.format(at_import="", in_hook=code))
+    done = command_line.shell(f"$RUN --plugin {path}", timeout_s=50)
+    assert done.returncode == 0, done.stderr
+    assert "a function that was registered with atexit does not return" in done.stderr
+
+
+PRINTING = {
+    "warnings": "import warnings; warnings.warn('evil\x1b[2J\x07\u202e')",
+    "logging": "import logging; logging.error('evil\x1b[2J\x07\u202e')",
+    "thread": "import threading; threading.Thread(target=exec, args=(\"raise OSError('evil\x1b[2J\x07')\",)).start()",
+    "exception": "raise OSError('evil\x1b[2J\x07\u202e')",
+    "print": "print('evil\x1b[2J\x07\u202e')",
+}
+
+
+def test_text_that_plugins_print_cannot_control_the_terminal(command_line: CommandLine) -> None:
+    files = [write(command_line.folder, f"uses_{name}", code) for name, code in PRINTING.items()]
+    command_line.environment |= {
+        "HARNESS_PLUGINS": ",".join(map(str, files)),
+        "HARNESS_CACHE": str(command_line.folder / "cache"),
+    }
+    done = command_line.shell("$HARNESS plugin list")
+    assert done.returncode == 0
+    assert done.stderr.count("evil") >= len(PRINTING)
+    assert harmful(done.stderr + done.stdout) == []
+
+
+@pytest.mark.parametrize("command", ["list", "plugin list", "$RUN", "plugin check plugin_that_is_broken"])
+def test_plugin_that_is_not_loaded_is_reported_loudly(command: str, command_line: CommandLine) -> None:
+    path = write(command_line.folder, "is_broken", "import sys; sys.exit(0)")
+    command_line.environment["HARNESS_PLUGINS"] = str(path)
+    done = command_line.shell(command if command == "$RUN" else f"$HARNESS {command}")
+    assert f"Warning: plugin 'plugin_that_is_broken' ({path}) is not loaded: SystemExit: 0" in done.stderr
+    assert done.returncode == (1 if "check" in command else 0), done.stderr
+
+
+def test_run_that_needs_a_plugin_that_is_not_loaded_fails(command_line: CommandLine) -> None:
+    path = write(command_line.folder, "is_broken", "import sys; sys.exit(0)")
+    command_line.environment["HARNESS_PLUGINS"] = str(path)
+    done = command_line.shell("$HARNESS run --task task-of-the-broken-plugin")
+    assert done.returncode == 2
+    assert "SystemExit: 0" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"damaged", b"\xff", b'["\xff"]', b"[" * 10**5, b"", b"{}", b"[1]", None])
+def test_damaged_list_of_tried_plugins_is_ignored(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    if content is None:
+        os.mkfifo(tmp_path / trial.KNOWN)
+    else:
+        (tmp_path / trial.KNOWN).write_bytes(content)
+    works = named(str(write(tmp_path, "works", HEALTHY)))
+    monkeypatch.setattr(trial, "_try", lambda refs: (len(refs), ""))
+    assert trial.crashing([works]) == []
 
 
 IN_HOOK = {

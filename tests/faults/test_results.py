@@ -15,7 +15,7 @@ from sample_records import record as sample
 from toy_plugin import environment_with
 
 from harness.errors import RecordError
-from harness.records import Failure, RunRecord, Success
+from harness.records import Failure, RunRecord, Success, index
 from harness.records import scratch as scratches
 from harness.records.store import ARRAYS, LOG, RECORD, Store
 
@@ -204,9 +204,11 @@ for _ in range(100):
     assert list((tmp_path / "results").iterdir()) == []
 
 
-def test_many_writers_that_are_killed_lose_no_finished_run(tmp_path: Path) -> None:
+def test_many_writers_that_are_killed_lose_no_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """16 processes commit 50 runs each, and half of them are killed at random times. Each run that a process reported
-    as finished is stored once, and no reader ever sees an incomplete run."""
+    as finished is stored once, and no reader ever sees an incomplete run, also through the index."""
+    monkeypatch.setattr(index, "SMALLEST", 0)
+    monkeypatch.setattr(index, "SETTLED_NS", 4 * 10**7)
     code = """
 import os, random, signal, sys, threading
 from pathlib import Path
@@ -241,11 +243,14 @@ for _ in range(50):
         writer.stdin.write("x")
         writer.stdin.flush()
     while any(writer.poll() is None for writer in writers):
-        for run in store.load().runs:
+        for run in store.load(lambda run: run.name.endswith("1")).runs:
             assert run.record.run_id == run.path.name
     reported = [name for writer in writers for name in writer.communicate()[0].split()]
     loaded = store.load()
     assert loaded.problems == []
+    selected = store.load(lambda run: run.name.endswith("1"))
+    assert selected.runs == [run for run in loaded.runs if run.path.name.endswith("1")]
+    assert len(selected.summaries) == len(loaded.runs)
     names = [run.record.run_id for run in loaded.runs]
     assert len(set(reported)) == len(reported)
     assert set(reported) <= set(names)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from processes import gone
 
-from harness.execute import channel
+from harness.execute import channel, child
 from harness.records import Failure, Success
 from harness.records.store import LOG
 
 from .conftest import Runs, pids
 
 SUCCESS = "success"
-LIMIT_S = 3
+LIMIT_S = 5
+"""Time limit of endless runs, which must have started by then also on a machine with other work."""
 
 # Backend: expected outcome and a part of the message.
 OUTCOMES = {
@@ -128,3 +130,46 @@ def test_holding_daemon_does_not_delay_the_end(runs: Runs) -> None:
         assert not gone(daemon, within_s=0.1)  # The run ended although the daemon still holds the channel.
     finally:
         psutil.Process(daemon).kill()
+
+
+def test_chatty_process_rarely_wakes_the_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that prints and sends an event every millisecond leaves the parent below 2% of a core."""
+    reads = 0
+    read = child._read
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return read(*arguments)
+
+    monkeypatch.setattr(child, "_read", counted)
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    lines: list[bytes] = []
+    before = psutil.Process().cpu_times()
+    ended = child.run_process(
+        "chatty",
+        [],
+        log=tmp_path / LOG,
+        timeout_s=60,
+        on_line=lines.append,
+        environment={"PYTHONPATH": str(tmp_path)},
+    )
+    after = psutil.Process().cpu_times()
+    used_s = after.user + after.system - before.user - before.system
+    assert ended.status == 0
+    assert len(lines) > 200
+    assert lines[-1] == b"last"
+    assert reads < 2 * (ended.seconds / child.BATCH_S + 5)
+    assert used_s < 0.02 * ended.seconds
+
+
+CHATTY = """
+import os, sys, time
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    os.write(1, b"step 1000, loss 0.123\\n")
+    os.write(int(sys.argv[1]), b"a line\\n")
+    time.sleep(0.001)
+os.write(int(sys.argv[1]), b"last")
+os.write(int(sys.argv[1]), b"\\n")
+"""

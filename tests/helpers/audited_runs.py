@@ -123,6 +123,7 @@ def completed(run: StoredRun) -> StoredRun:
         record,
         run_id=f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{spec.key[:8]}-1",
         key=spec.key,
+        request_key=spec.key,
         spec=spec,
         environment=environment,
         outcome=msgspec.structs.replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def write(path: Path, records: Sequence[RunRecord]) -> Path:
     """
     for number, made in enumerate(map(fitting, records)):
         if made.started_at == "2025-11-22T12:00:00Z":
-            at = f"2025-11-22T12:{number // 60:02}:{number % 60:02}Z"
+            at = f"{datetime(2025, 11, 22, 12) + timedelta(seconds=10 * number):%Y-%m-%dT%H:%M:%S}Z"  # after the end
             made = msgspec.structs.replace(made, started_at=at)
         name = f"{made.run_id}-{number}"
         folder = path / safe_name(name)

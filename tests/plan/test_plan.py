@@ -14,7 +14,7 @@ from harness.errors import CombinationError, HarnessError, PluginError, UnknownN
 from harness.measure.cgroup import available_cores
 from harness.plan import rerun, suite
 from harness.plan.expand import expand, expand_all
-from harness.plan.overrides import parse_overrides
+from harness.plan.overrides import combinations, parse_overrides
 from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog, Provided
@@ -555,3 +555,59 @@ def test_split_selected_twice_raises(catalog: Catalog) -> None:
     provide(catalog, dataset=Folded())
     with pytest.raises(UsageError, match=r"--split and --set dataset\.split both select the split"):
         plan(catalog, "dataset.split=1", datasets=("folded",), splits=(0,))
+
+
+# ---- several values of an override ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "values"),
+    [
+        ("recipe.batch_size=16,32", [16, 32]),
+        ("recipe.batch_size= 16 , 32 ", [16, 32]),
+        ("recipe.optimizer=sgd,adamw", ["sgd", "adamw"]),
+        ("dataset.columns=[1,2]", [[1, 2]]),
+        ("dataset.columns=[1,2],[3]", [[1, 2], [3]]),
+        ('dataset.column="a,b"', ["a,b"]),
+        ('dataset.column="a,b","c\\",d"', ["a,b", 'c",d']),
+        ("dataset.decimal=,", [","]),
+        ("dataset.decimal=,,.", [",,."]),
+        ("dataset.column=a,", ["a,"]),
+        ("dataset.column=f(x", ["f(x"]),
+        ("dataset.column=a[1,b", ["a[1,b"]),
+        ("recipe.epochs=1", [1]),
+    ],
+)
+def test_combinations_divides_values_at_commas(override: str, values: list[object]) -> None:
+    section, key = override.partition("=")[0].split(".")
+    assert [parse_overrides(each)[section][key] for each in combinations([override])] == values
+
+
+def test_combinations_last_override_varies_fastest_and_replaces_earlier_ones() -> None:
+    given = ["recipe.epochs=9", "recipe.batch_size=8,16", "recipe.epochs=1,2"]
+    assert combinations(given) == [
+        ("recipe.batch_size=8", "recipe.epochs=1"),
+        ("recipe.batch_size=8", "recipe.epochs=2"),
+        ("recipe.batch_size=16", "recipe.epochs=1"),
+        ("recipe.batch_size=16", "recipe.epochs=2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "given", [["recipe.epochs=1,1"], [f"recipe.{n}={','.join(map(str, range(99)))}" for n in "abc"]]
+)
+def test_combinations_rejects_equal_values_and_too_many(given: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"occurs twice|more than 100000 combinations"):
+        combinations(given)
+
+
+def test_expand_interleaves_values_of_overrides(catalog: Catalog) -> None:
+    chosen = Selection(
+        tasks=("toy-regress",),
+        backends=("toy-numpy", "toy-chatter"),
+        seeds=(0, 1),
+        overrides=("recipe.batch_size=8,16",),
+    )
+    order = [(spec.seed, spec.recipe.batch_size, spec.backend) for spec in expand(chosen, catalog)]
+    first = [(0, size, backend) for size in (8, 16) for backend in ("toy-numpy", "toy-chatter")]
+    assert order == first + [(1, size, backend) for _, size, backend in reversed(first)]

@@ -32,7 +32,9 @@ def test_metric_with_valid_bounds_is_accepted(bounds: Any) -> None:
         ({"bounds": (1.0, 0.0)}, "the bounds 1 and 0; the first must be the smaller one"),
         ({"bounds": (0.0, math.nan)}, "the bounds 0 and nan"),
         ({"unit": None}, "unit"),
-        ({"summary": 3}, "title"),
+        ({"summary": 3}, "summary"),
+        ({"title": 3}, "title"),
+        ({"in_tables": "yes"}, "in_tables"),
     ],
 )
 def test_metric_that_a_record_cannot_describe_is_rejected(change: dict[str, Any], said: str) -> None:

@@ -18,7 +18,7 @@ from strategies import records
 from toy_plugin import environment_with
 
 from harness.errors import RecordError, UnknownNameError, UsageError
-from harness.records import RunRecord
+from harness.records import Recipe, RunRecord
 from harness.records import store as store_module
 from harness.records.store import RECORD, Store, StoredRun, read_record, results_dir, write_json
 
@@ -166,16 +166,35 @@ def test_find_accepts_ids_keys_and_paths(store: Store, monkeypatch: pytest.Monke
     assert store.find(torch.record.run_id).record == torch.record
 
 
+def test_find_lists_the_settings_and_repeats_in_which_runs_differ(store: Store) -> None:
+    plain = keep(store, record())
+    again = keep(store, record(started_at="2025-11-23T12:00:00Z"))
+    longer = keep(store, record(recipe=Recipe(epochs=5)))
+    broken = keep(store, record(model="lstm"))
+    (broken.path / RECORD).write_text("{")
+    with pytest.raises(UsageError) as caught:
+        store.find("nlp")
+    lines = dict(line.strip().split(": ", 1) for line in str(caught.value).splitlines()[1:])
+    assert lines == {
+        plain.path.name: "recipe.epochs=2, repeat=1, started=2025-11-22T12:00:00Z",
+        again.path.name: "recipe.epochs=2, repeat=2, started=2025-11-23T12:00:00Z",
+        longer.path.name: "recipe.epochs=5, repeat=1, started=2025-11-22T12:00:00Z",
+        broken.path.name: "not readable",
+    }
+
+
 def test_find_prefers_the_exact_id(store: Store) -> None:
     first, *_ = [keep(store, record()) for _ in range(10)]
     assert store.find(first.record.run_id).record.repeat == 1
 
 
 def test_find_rejects_ambiguous_and_unknown_text(store: Store) -> None:
-    ids = [keep(store, record(seed=seed)).record.run_id for seed in range(8)]
-    with pytest.raises(UsageError, match=r"8 runs match 'nlp': .* \.\.\.") as caught:
+    ids = [keep(store, record(seed=seed)).record.run_id for seed in range(12)]
+    with pytest.raises(UsageError, match=r"12 runs match 'nlp'; pass more of the id") as caught:
         store.find("nlp")
-    assert sorted(ids)[0] in str(caught.value)
+    _, *lines, last = str(caught.value).splitlines()
+    assert lines == [f"  {name}: seed={name.split('-s')[1].split('-')[0]}" for name in sorted(ids)[:10]]
+    assert last == "  ... and 2 more"
     with pytest.raises(UnknownNameError, match=rf"unknown run '{ids[0]}x'; did you mean '{ids[0]}'\?.*looked in"):
         store.find(ids[0] + "x")
     with pytest.raises(RecordError, match=r"nowhere/record\.json: cannot be read: No such file"):

@@ -12,6 +12,7 @@ import tarfile
 import time
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -27,6 +28,9 @@ from harness.errors import DataError, RecordError
 from harness.interfaces import PreparedData, Split
 from harness.interfaces.remote import RemoteFile
 from harness.records import DataInfo, InputSpec
+from harness.records import arrays as stored_arrays
+from harness.records.arrays import read_arrays
+from harness.records.zip_index import index_bytes
 from harness.report.bundle import unpack as unpacking
 from harness.report.bundle.unpack import unpack
 
@@ -115,7 +119,7 @@ def test_zip_with_an_oversized_list_of_members_is_refused_before_it_is_read(
     with pytest.raises(DataError, match="list of members"):
         extract(tmp_path / "a.zip", "a.zip", tmp_path / "out", {})
     monkeypatch.setattr(unpacking, "MAX_INDEX_BYTES", 50_000)
-    with pytest.raises(RecordError, match="list of files"):
+    with pytest.raises(RecordError, match="list of members"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
@@ -126,8 +130,91 @@ def test_size_of_the_list_of_members_is_that_of_zipfile(count: int) -> None:
         for number in range(count):
             archive.writestr(f"{number}", b"")
         start = archive.start_dir
-    size = archives.index_bytes(buffer)
+    size = index_bytes(buffer)
     assert start + size <= len(buffer.getvalue()) <= start + size + 200
+
+
+def _many_members(count: int) -> bytes:
+    """Return a zip archive whose list repeats one entry without a name, and declares that there is one entry."""
+    entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", *[0] * 16)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, count * len(entry), 0, 0)
+    return count * entry + end
+
+
+def test_members_are_counted_before_the_list_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`zipfile` needs ten times the size of the list in memory, whatever number of members the archive declares."""
+    path = tmp_path / "a.zip"
+    path.write_bytes(_many_members(200_000))
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 100_000)
+    monkeypatch.setattr(unpacking, "MAX_FILES", 100_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="it has more than 100000 members"):
+            extract(path, path.name, tmp_path / "out", {})
+        with pytest.raises(RecordError, match="it has more than 100000 members"):
+            unpack(path, tmp_path / "out")
+        with pytest.raises(RecordError, match=f"it has more than {stored_arrays.MAX_ARRAYS} members"):
+            read_arrays(path)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_bundle_with_many_repeated_names_is_refused_at_once(tmp_path: Path) -> None:
+    names = [f"records/{number}" for number in range(30_000)]
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        for name in [*names, names[-1]]:
+            archive.filelist.append(zipfile.ZipInfo(name))
+        for info in archive.filelist:
+            info.header_offset = info.CRC = 0
+        archive._didModify = True
+    start = time.monotonic()
+    with pytest.raises(RecordError, match="contains 'records/29999' more than once"):
+        unpack(tmp_path / "b.zip", tmp_path / "out")
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_dictionary_beyond_the_limit_is_refused(parts: int, tmp_path: Path) -> None:
+    """The second stream of a file has its own dictionary."""
+    content = tar_of({"a.txt": b"x" * 3000})
+    # The encoder would allocate ten times the dictionary, so only the size in the header is changed.
+    small = lzma.compress(content[1024:] if parts == 2 else content, check=lzma.CHECK_NONE)
+    large = small.replace(b"\x21\x01\x16", b"\x21\x01\x22", 1)  # 512 MiB
+    header = large[12:20]
+    large = large[:20] + zlib.crc32(header).to_bytes(4, "little") + large[24:]
+    assert large != small
+    head = lzma.compress(content[:1024]) if parts == 2 else b""
+    path = tmp_path / "a.tar.xz"
+    path.write_bytes(head + large)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match="Memory usage limit"):
+        extract(path, path.name, tmp_path / "out", {})
+
+
+@pytest.mark.parametrize("pad", [b"", bytes(8)])
+def test_xz_file_with_several_streams_is_extracted(pad: bytes, tmp_path: Path) -> None:
+    files = {f"{number}.bin": bytes([number]) * (100_000 + number) for number in range(40)}
+    content = tar_of(files)
+    cut = len(content) // 3
+    path = tmp_path / "a.tar.xz"
+    path.write_bytes(lzma.compress(content[:cut]) + pad + lzma.compress(content[cut:]) + pad)
+    (tmp_path / "out").mkdir()
+    extract(path, path.name, tmp_path / "out", {})
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in files} == files
+
+
+def test_zip_members_with_lzma_are_refused(tmp_path: Path) -> None:
+    """Their dictionaries may have 4 GiB, and `zipfile` has no limit on it."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.npy", b"x")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match="uses compression method 14"):
+        extract(tmp_path / "a.zip", "a.zip", tmp_path / "out", {})
+    with pytest.raises(RecordError, match="neither stored nor deflated"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    with pytest.raises(RecordError, match="neither stored nor deflated"):
+        read_arrays(tmp_path / "a.zip")
 
 
 def test_bundle_that_expands_a_thousandfold_is_refused(tmp_path: Path) -> None:
@@ -220,6 +307,31 @@ def bad_encoding(request: BaseHTTPRequestHandler) -> None:
     request.wfile.write(b"not gzip")
 
 
+def status(number: int) -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(number)
+        request.end_headers()
+        if number != 204:
+            request.wfile.write(b"a part")
+
+    return answer
+
+
+def encoded(encoding: str, content: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Encoding", encoding)
+        request.end_headers()
+        request.wfile.write(content)
+
+    return answer
+
+
+def continues(request: BaseHTTPRequestHandler) -> None:
+    with contextlib.suppress(OSError):
+        request.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000)
+
+
 BAD: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {
     "endless": endless,
     "announced": announced,
@@ -231,6 +343,15 @@ BAD: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {
     "redirect to a bad host": redirect_to("http://.../x"),
     "redirect to a long label": redirect_to(f"http://{'a' * 70}.invalid/"),
     "redirect to a file": redirect_to("file:///etc/passwd"),
+    "redirect to data": redirect_to("data:,x"),
+    "redirect without an end": redirect_to("/bad"),
+    "redirect to nothing": redirect_to(""),
+    "a part of the file": status(206),
+    "no content": status(204),
+    "unknown encoding": encoded("zstd", b"x"),
+    "nested encodings": encoded("gzip, gzip", gzip.compress(gzip.compress(bytes(2**25)))),
+    "compressed bomb": encoded("gzip", gzip.compress(bytes(2**25))),
+    "headers without an end": continues,
 }
 
 

@@ -6,13 +6,13 @@ import ast
 import csv
 import io
 import json
-import unicodedata
 from pathlib import Path
 
 import msgspec
 import pandas as pd
 import pytest
 from command_line import Invoke, store
+from harmful_text import harmful
 from hypothesis import given
 from hypothesis import strategies as st
 from sample_records import comparison, failure, record
@@ -27,18 +27,6 @@ from harness.report.csv_json import csv_text
 
 ROOT = Path(__file__).parents[2]
 EVIL = "a\x1b[2J\x1b]0;owned\x07\b\b\r\x7f\x9b31m\u202egnp\u2066x\u200f\x00\x85z"
-
-
-def harmful(text: str) -> list[str]:
-    """Return the characters of a text that control a terminal: category Cc, except line feeds, and bidi controls."""
-    formats = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
-    return [
-        character
-        for character in text
-        if (unicodedata.category(character) == "Cc" and character != "\n")
-        or unicodedata.bidirectional(character) in formats
-        or character in "\u200e\u200f\u061c"
-    ]
 
 
 @given(st.text(st.characters() | st.sampled_from(EVIL)))

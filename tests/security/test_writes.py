@@ -14,10 +14,10 @@ from sample_records import record, success
 
 from harness.analysis.compare.baseline import save as save_baseline
 from harness.checks.parity.verdict import FOLDER
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, RecordError, UsageError
 from harness.execute.weights import save as save_weights
 from harness.records.arrays import write_arrays
-from harness.records.files import make_directory, write_directory, write_new, write_whole
+from harness.records.files import make_directory, replacing, write_directory, write_new, write_whole
 from harness.records.store import AUDIT, RECORD, Store, StoredRun, write_json
 
 Write = Callable[[Path], object]
@@ -80,6 +80,39 @@ def test_hard_link_is_replaced_without_changing_the_other_name(tmp_path: Path) -
     write_whole(tmp_path / "planted", b"new")
     assert (tmp_path / "target").read_bytes() == b"precious"
     assert (tmp_path / "planted").read_bytes() == b"new"
+
+
+def test_directory_that_becomes_a_link_while_a_file_is_written_is_not_followed(tmp_path: Path) -> None:
+    """Another process could replace the directory between the check and the write."""
+    run, victim = tmp_path / "run", tmp_path / "victim"
+    run.mkdir()
+    victim.mkdir()
+    (victim / AUDIT).write_bytes(b"precious")
+    with replacing(run / AUDIT, linked_folder=False) as file:
+        run.rename(tmp_path / "moved")
+        run.symlink_to(victim)
+        file.write(b"new")
+    assert {path.name: path.read_bytes() for path in victim.iterdir()} == {AUDIT: b"precious"}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "moved").iterdir()} == {AUDIT: b"new"}
+    with pytest.raises(RecordError, match="symbolic link"):
+        write_json(run / AUDIT, [])
+    assert (victim / AUDIT).read_bytes() == b"precious"
+    write_whole(run / "other", b"the user named this path")
+    assert (victim / "other").is_file()
+
+
+def test_file_that_becomes_a_link_while_it_is_written_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"precious")
+
+    def write() -> None:
+        with replacing(tmp_path / "file") as file:
+            (tmp_path / "file").symlink_to(tmp_path / "target")
+            file.write(b"new")
+
+    with pytest.raises(OSError, match="symbolic link"):
+        write()
+    assert (tmp_path / "target").read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "target"]
 
 
 @pytest.mark.parametrize("make", [write_directory, lambda path, files: make_directory(path)])
@@ -162,7 +195,7 @@ PLACES = {
     "harness/report/bundle/unpack.py": "new files of an extracted bundle, opened with mode x",
     "harness/report/bundle/pack.py": "an archive in a file that the atomic writer opened",
     "harness/execute/channel.py": "the log of a child in its own new directory",
-    "harness/execute/trial.py": "a new file in the cache, which replaces the old one",
+    "harness/plugins/containment.py": "descriptor 2, if a plugin has closed sys.stderr",
     "harness/execute/worker.py": "files in the locked directory of the run, with `harness.records.scratch.save`",
     "harness/records/scratch.py": "files in new directories, and copies of them",
     "harness/measure/memory.py": "files of /proc",

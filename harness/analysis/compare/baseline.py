@@ -35,7 +35,7 @@ def save(path: Path, runs: Sequence[StoredRun]) -> int:
     if not records:
         raise UsageError("none of these runs succeeded, so there is nothing to save; choose other runs")
     encoded = [msgspec.Raw(msgspec.json.encode(record)) for record in records]
-    write_json(path, _Baseline(baseline_version=VERSION, records=encoded))
+    write_json(path, _Baseline(baseline_version=VERSION, records=encoded), linked_folder=True)
     return len(records)
 
 

@@ -1,7 +1,8 @@
 """Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``.
 
 A bound is checked for every setting that has runs. It holds if the whole confidence interval for the change is not
-beyond it. A bound that cannot be checked does not hold; `GateResult.excusable` states which reasons may be excused.
+beyond it. A bound that cannot be checked, or only for a part of the runs, does not hold; `GateResult.excusable` states
+which reasons may be excused.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from msgspec import Struct
 
 from harness.analysis.compare.judge import Compared, Comparison
 from harness.analysis.compare.match import Match
-from harness.analysis.metrics import BY_NAME, METRICS, score, success
+from harness.analysis.metrics import RunMetric, available, success
 from harness.errors import UnknownNameError, UsageError
-from harness.records.store import StoredRun
+
+MAX_NAMED = 5
+"""Maximum number of seeds or splits that a message lists."""
 
 
 class Gate(Struct, frozen=True, kw_only=True):
@@ -42,6 +45,8 @@ class GateResult(Struct, frozen=True, kw_only=True):
     """Change and interval of a broken bound, or the reason why the bound could not be checked."""
     excusable: bool = False
     """True if the bound could not be checked because data are missing, which ``--allow-missing`` excuses."""
+    partly: bool = False
+    """True if the bound holds for the runs that have the required data, but other runs lack them."""
 
 
 def parse(texts: Iterable[str]) -> list[Gate]:
@@ -74,18 +79,28 @@ def check(
     *,
     unmatched: Sequence[str] = (),
     failed: Sequence[str] = (),
+    price_per_hour: float | None = None,
 ) -> list[GateResult]:
     """Return the results of every bound.
 
     `compared` contains the comparisons of `matches`, in the same order. `unmatched` are the names of the settings with
-    runs on one side only, and `failed` the ids of the failed runs of the new side.
+    runs on one side only, and `failed` the ids of the failed runs of the new side. `price_per_hour` is that of
+    `compared`.
     """
+    known = [
+        available([run.record for run in (*matched.base, *matched.new)], {}, price_per_hour) for matched in matches
+    ]
+    names = {name for metrics in known for name in metrics}
     results = []
     for gate in gates:
-        if unknown := _unknown(gate.metric, matches):
-            results.append(GateResult(gate=gate, name="", state="not checked", reason=unknown))
+        if gate.metric not in names:
+            reason = str(UnknownNameError("metric", gate.metric, names))
+            results.append(GateResult(gate=gate, name="", state="not checked", reason=reason))
             continue
-        results += [_of_setting(gate, matched, pair) for matched, pair in zip(matches, compared, strict=True)]
+        results += [
+            _of_setting(gate, matched, pair, metrics.get(gate.metric))
+            for matched, pair, metrics in zip(matches, compared, known, strict=True)
+        ]
         results += [
             GateResult(
                 gate=gate, name=name, state="not checked", reason="no run on the other side matches", excusable=True
@@ -102,9 +117,9 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
     """Return the results for which the comparison fails.
 
     These are all results except ``holds`` and, with `allow_missing`, those that are excusable, provided that the same
-    bound was checked for at least one other setting.
+    bound was checked for at least one setting, if only for a part of its runs.
     """
-    checked = {result.gate.text for result in results if result.state != "not checked"}
+    checked = {result.gate.text for result in results if result.state != "not checked" or result.partly}
     return [
         result
         for result in results
@@ -126,17 +141,23 @@ def bound_on(gate: Gate, comparison: Comparison) -> float | None:
     return gate.bound * abs(base) if gate.relative else gate.bound / base
 
 
-def _of_setting(gate: Gate, matched: Match, pair: Compared) -> GateResult:
+def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | None) -> GateResult:
     def result(
-        state: Literal["holds", "broken", "not checked"], reason: str = "", *, excusable: bool = False
+        state: Literal["holds", "broken", "not checked"],
+        reason: str = "",
+        *,
+        excusable: bool = False,
+        partly: bool = False,
     ) -> GateResult:
-        return GateResult(gate=gate, name=pair.name, state=state, reason=reason, excusable=excusable)
+        return GateResult(gate=gate, name=pair.name, state=state, reason=reason, excusable=excusable, partly=partly)
 
     comparison = next((one for one in pair.comparisons if one.metric == gate.metric), None)
-    missing = _missing(gate.metric, matched)
+    if metric is None:
+        return result("not checked", f"the runs have no value of {gate.metric}", excusable=True)
+    missing = _missing(metric, matched)
     if comparison is None:
         return result("not checked", missing or "the runs cannot be compared", excusable=True)
-    if wrong := _other_data(matched) or _without_ratio(comparison, matched):
+    if wrong := _other_data(matched) or _without_ratio(metric, matched):
         return result("not checked", wrong)
     bound = bound_on(gate, comparison)
     if bound is None:
@@ -144,7 +165,7 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared) -> GateResult:
         return result("not checked", f"the mean of the base is {comparison.base:.4g}, so the {kind} bound has no value")
     if comparison.relative and bound <= -1:
         return result("not checked", f"a decrease by {-bound:.0%} is not possible, so the bound cannot be violated")
-    if _is_beyond_limit(comparison, bound, matched):
+    if _is_beyond_limit(metric, comparison, bound, matched):
         return result("not checked", f"{gate.metric} cannot change by {bound:+.4g}, so the bound cannot be violated")
     if comparison.low is None or comparison.high is None:
         return result("not checked", f"there is no confidence interval: {comparison.evidence}", excusable=True)
@@ -152,7 +173,8 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared) -> GateResult:
         return result("not checked", "the confidence interval is not finite")
     if comparison.high < bound if bound < 0 else comparison.low > bound:
         return result("broken", described(comparison, bound))
-    return result("not checked", missing, excusable=True) if missing else result("holds")
+    missing = " and ".join(filter(None, [missing, _absent(matched)]))
+    return result("not checked", missing, excusable=True, partly=True) if missing else result("holds")
 
 
 def described(comparison: Comparison, bound: float) -> str:
@@ -170,17 +192,30 @@ def shown(value: float | None, relative: bool) -> str:
     return f"{100 * value:+.2f}%" if relative else f"{value:+.4g}"
 
 
-def _missing(metric: str, matched: Match) -> str:
+def _missing(metric: RunMetric, matched: Match) -> str:
     """Return the number of runs without a value of the metric; empty if all runs have one."""
-    found = BY_NAME.get(metric) or score(metric, None)
-    if found.compared == "never":
-        return f"{metric} is never compared, because runs without a value would bias the result"
+    if metric.never_compared:
+        return f"{metric.name} is never compared, because {metric.never_compared}"
     parts = []
     for side, runs in (("BASE", matched.base), ("NEW", matched.new)):
-        without = sum(found.value(run.record) is None for run in runs)
+        without = sum(metric.value(run.record) is None for run in runs)
         if without:
-            parts.append(f"{without} of {len(runs)} runs of {side} have no value of {metric}")
-    return " and ".join(parts)
+            parts.append(f"{without} of {len(runs)} runs of {side} have no value of {metric.name}")
+    return " and ".join(parts) + (metric.advice if parts else "")
+
+
+def _absent(matched: Match) -> str:
+    """Return a message if BASE has runs with seeds or splits of which NEW has no run; empty otherwise."""
+    draws = [
+        dict.fromkeys((run.record.spec.split, run.record.spec.seed) for run in side)
+        for side in (matched.base, matched.new)
+    ]
+    absent = sorted(draws[0].keys() - draws[1].keys(), key=lambda draw: (str(draw[0]), draw[1]))
+    if not absent:
+        return ""
+    named = [f"seed {seed}" if split is None else f"seed {seed} of split {split}" for split, seed in absent]
+    shown = ", ".join(named[:MAX_NAMED]) + (f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else "")
+    return f"NEW has no run with {shown}, but BASE has"
 
 
 def _other_data(matched: Match) -> str:
@@ -200,30 +235,23 @@ def _other_data(matched: Match) -> str:
     return "the runs were made with different data" if len(datasets) > 1 or len(options) == 1 else ""
 
 
-def _without_ratio(comparison: Comparison, matched: Match) -> str:
+def _without_ratio(metric: RunMetric, matched: Match) -> str:
     """Return a message if a value of a metric that is compared as a ratio is not positive, and was thus left out."""
-    if not comparison.relative:
+    if not metric.relative:
         return ""
-    found, parts = BY_NAME[comparison.metric], []
+    parts = []
     for side, runs in (("BASE", matched.base), ("NEW", matched.new)):
-        values = [value for run in runs if (value := found.value(run.record)) is not None]
+        values = [value for run in runs if (value := metric.value(run.record)) is not None]
         without = sum(value <= 0 for value in values)
         if without and (side == "NEW" or without < len(values)):  # `bound_on` explains a base of zero
-            parts.append(f"{comparison.metric} is not positive in {without} of {len(runs)} runs of {side}")
+            parts.append(f"{metric.name} is not positive in {without} of {len(runs)} runs of {side}")
     return " and ".join(parts)
 
 
-def _is_beyond_limit(comparison: Comparison, bound: float, matched: Match) -> bool:
+def _is_beyond_limit(metric: RunMetric, comparison: Comparison, bound: float, matched: Match) -> bool:
     """Return True if the score would be worse than its worst possible value before the bound is violated."""
-    info = success(matched.base[0].record).scores.metrics.get(comparison.metric)
+    info = success(matched.base[0].record).scores.metrics.get(metric.score)
     if info is None or comparison.base is None or (bound < 0) != info.higher_is_better:
         return False
     limit = info.bounds[0 if bound < 0 else 1]
     return limit is not None and abs(bound) >= abs(comparison.base - limit)
-
-
-def _unknown(metric: str, matches: Sequence[Match]) -> str:
-    """Return an error message if no run can have the metric; empty otherwise."""
-    runs: list[StoredRun] = [run for matched in matches for run in (*matched.base, *matched.new)]
-    names = {metric.name for metric in METRICS}.union(*(success(run.record).scores.test for run in runs))
-    return "" if metric in names else str(UnknownNameError("metric", metric, names))

@@ -28,7 +28,7 @@ from harness.analysis.compare.effects import (
 )
 from harness.analysis.compare.match import Match
 from harness.analysis.compare.order import pairs
-from harness.analysis.metrics import METRICS, RunMetric, comparable, success
+from harness.analysis.metrics import METRICS, RunMetric, available, comparable, success
 from harness.errors import UnknownNameError, UsageError
 from harness.records import RunRecord
 from harness.records.samples import predictions, stored
@@ -150,7 +150,7 @@ def _of_scores(
     if len(common) >= MIN_RUNS or min(map(len, by_draw)) >= MIN_RUNS or not by_example:
         unit = "seed" if matched.base[0].record.spec.split is None else "split"
         return _of_draws(by_draw, confidence, unit=unit, resolution=resolution)
-    return _of_one_run(matched, metric.name, confidence)
+    return _of_one_run(matched, metric.score, confidence)
 
 
 def _of_draws(
@@ -275,30 +275,41 @@ def _verdict(effect: Effect | None, higher_is_better: bool | None) -> Comparison
 
 
 def compare_all(
-    matches: Sequence[Match], catalog: Catalog, metrics: Sequence[str] = (), additional: Sequence[str] = ()
+    matches: Sequence[Match],
+    catalog: Catalog,
+    metrics: Sequence[str] = (),
+    additional: Sequence[str] = (),
+    *,
+    price_per_hour: float | None = None,
 ) -> list[Compared]:
     """Compare the two sides of every match with respect to each of `metrics`.
 
     If `metrics` is empty, the primary metric and the costs that are compared by default are compared. Those of
-    `additional` that can be compared are added. Raises `harness.UsageError` for one of `metrics` that has no value on
-    one side of every match, and `harness.UnknownNameError` if no run can have it.
+    `additional` that can be compared are added. `price_per_hour` is the price of the machine, from which the costs per
+    million samples are computed. Raises `harness.UsageError` for one of `metrics` that has no value on one side of
+    every match, and `harness.UnknownNameError` if no run can have it.
     """
-    known = [comparable([[run.record for run in side] for side in (m.base, m.new)], catalog) for m in matches]
+    sides = [[[run.record for run in side] for side in (matched.base, matched.new)] for matched in matches]
+    known = [comparable(records, catalog, price_per_hour) for records in sides]
     names = dict.fromkeys(itertools.chain.from_iterable(known))
+    possible = {
+        name: metric for base, new in sides for name, metric in available([*base, *new], {}, price_per_hour).items()
+    }
     for name in metrics:
-        if name not in names:
-            costs = {metric.name for metric in METRICS if metric.compared != "never"}
-            if name in costs.union(*(success(m.base[0].record).scores.test for m in matches)):
-                raise UsageError(
-                    f"the runs cannot be compared by {name}, because those of BASE or NEW have no value of it"
-                )
+        if name in names:
+            continue
+        if name not in possible:
             raise UnknownNameError("metric", name, names)
+        raise UsageError(
+            f"the runs cannot be compared by {name}, because "
+            + (possible[name].never_compared or f"those of BASE or NEW have no value of it{possible[name].advice}")
+        )
     defaults = [metric.name for metric in METRICS if metric.compared == "by default"]
     chosen = []
-    for matched, available in zip(matches, known, strict=True):
+    for matched, metrics_of in zip(matches, known, strict=True):
         primary = success(matched.base[0].record).scores.primary
         wanted = (*(metrics or (primary, *defaults)), *additional)
-        chosen.append([available[name] for name in dict.fromkeys(wanted) if name in available])
+        chosen.append([metrics_of[name] for name in dict.fromkeys(wanted) if name in metrics_of])
     confidence = 1 - ALPHA / max(1, sum(map(len, chosen)))
     return [
         Compared(

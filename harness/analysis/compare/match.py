@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from harness.analysis.differences import IDENTITY, changes, described
 from harness.errors import RecordError, UsageError
 from harness.plugins.catalog import Catalog
 from harness.records import RunSpec, Success
+from harness.records.index import Setting, Summary
 from harness.records.printing import note
 from harness.records.store import RECORD, Store, StoredRun, read_record
 
@@ -51,6 +53,28 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bo
     record cannot be read. Other records in a directory that cannot be read are left out with a warning or, if `strict`
     is True, raise the same error.
     """
+    return find_each([text], results, catalog, strict=strict)[0]
+
+
+def find_each(
+    texts: Sequence[str], results: Path, catalog: Callable[[], Catalog], *, strict: bool = False
+) -> list[list[StoredRun]]:
+    """Return the runs that each text refers to; see `find`. The directory `results` is read once for all run ids."""
+
+    @cache
+    def with_names() -> list[StoredRun]:
+        return _readable(results, strict, lambda run: any(text in run.name for text in texts))
+
+    return [_found(text, results, catalog, with_names, strict) for text in texts]
+
+
+def _found(
+    text: str,
+    results: Path,
+    catalog: Callable[[], Catalog],
+    with_names: Callable[[], list[StoredRun]],
+    strict: bool,
+) -> list[StoredRun]:
     path = Path(text)
     # Functions of os.path return False for names that are too long or contain null characters.
     if os.path.isfile(path / RECORD):  # noqa: PTH113
@@ -64,9 +88,9 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bo
         return _of_suite(path, results, catalog()) if path.suffix == ".toml" else baseline.load(path)
     if os.sep in text:
         raise UsageError(f"{path}: no results directory, run or baseline has this path; check its spelling")
-    runs = _readable(results, strict)
-    exact = [run for run in runs if run.path.name == text]
-    matching = exact or [run for run in runs if run.path.name.startswith(text)]
+    runs = with_names()
+    matching = [run for run in runs if run.path.name == text]
+    matching = matching or [run for run in runs if run.path.name.startswith(text)]
     matching = matching or [run for run in runs if text in run.path.name]
     if not matching:
         raise UsageError(
@@ -75,13 +99,14 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bo
     return matching
 
 
-def _readable(results: Path, strict: bool) -> list[StoredRun]:
+def _readable(results: Path, strict: bool, wanted: Callable[[Summary], bool] | None = None) -> list[StoredRun]:
     """Return the runs in a results directory, and print a warning for each record that cannot be read.
 
-    Raises `harness.RecordError` if none of the records can be read or, if `strict` is True, if any cannot be read.
+    If `wanted` is given, return only the runs for which it returns True. Raises `harness.RecordError` if none of the
+    records can be read or, if `strict` is True, if any cannot be read.
     """
-    loaded = Store(results).load()
-    if loaded.problems and (strict or not loaded.runs):
+    loaded = Store(results).load(wanted)
+    if loaded.problems and (strict or not loaded.summaries):
         raise RecordError("; ".join(loaded.problems))
     for problem in loaded.problems:
         note(f"{problem}; this run is left out")
@@ -94,8 +119,11 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
     from harness.plan.expand import expand_all
 
     selections = [selection.resolved(locate) for selection in suite.load(path)]
-    planned = {_device_independent_key(spec) for spec in expand_all(selections, catalog)}
-    matching = [run for run in _readable(results, strict=True) if _device_independent_key(run.record.spec) in planned]
+    specs = expand_all(selections, catalog)
+    planned = {_device_independent_key(spec) for spec in specs}
+    models = {_model(spec) for spec in specs}
+    runs = _readable(results, strict=True, wanted=lambda run: _model(run.setting) in models)
+    matching = [run for run in runs if _device_independent_key(run.record.spec) in planned]
     if not matching:
         raise UsageError(f"{path}: none of its runs is in {results}; run them first: harness run --suite {path}")
     return matching
@@ -104,6 +132,11 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
 def _device_independent_key(spec: RunSpec) -> str:
     """Return the key of a spec without its device, because the device ``auto`` is replaced when the run starts."""
     return msgspec.structs.replace(spec, device="auto").key
+
+
+def _model(run: RunSpec | Setting) -> tuple[str, ...]:
+    """Return settings that are equal for specs with the same key. The name of a user's own data is not one of them."""
+    return run.task, run.model, run.backend, run.precision
 
 
 def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Match], list[str]]:

@@ -1,16 +1,38 @@
-"""Order in time of the runs of two sides, and pairs of runs between which a drifting machine hardly changed."""
+"""Order in time of the runs of two sides, and pairs of runs between which a drifting machine hardly changed.
+
+The order follows from the start times, which are those of the system's clock. Runs for which it is doubtful are left
+out of the pairs: those that started at the same time as a run of the other side, that overlapped another run, or that
+ran on a machine whose clock was changed during a run.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from harness.analysis.differences import machine_of
+from harness.records import RunRecord, Success
 from harness.records.store import StoredRun
 
 Pair = tuple[StoredRun, StoredRun]
 """A run of the base and a run of the new side."""
-_Turn = tuple[str, bool, StoredRun]
-"""Start time, True for a run of the new side, and the run."""
+
+MAX_GAP = timedelta(hours=1)
+"""Maximum time between the end of the first run of a pair and the start of the second. A machine may change between
+runs that are further apart, for example from day to night."""
+SLACK_S, SLACK_FRACTION = 1.0, 0.01
+"""Allowed difference between the system's clock and the timer of the run: a number of seconds plus a fraction of the
+duration. The operating system adjusts the clock in small steps."""
+
+
+class _Turn(NamedTuple):
+    started: datetime
+    ended: datetime
+    """Start plus the sum of the phases, which is not later than the end of the run."""
+    is_new: bool
+    """True for a run of the new side."""
+    run: StoredRun
 
 
 def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
@@ -18,29 +40,83 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
 
     On each machine, the number of pairs in which the base ran first differs by at most one from the number of pairs in
     which it ran second, so that a linear drift in the machine's speed cancels out of the mean difference. In the order
-    A B B A, every run is in a pair. In the order A B A B, some runs are left out. Runs of both sides that started at
-    the same time are left out, because their order is unknown.
+    A B B A, every run is in a pair. In the order A B A B, some runs are left out. The time between the runs of a pair
+    is at most `MAX_GAP`. Two machines with the same hardware and kernel count as one machine.
     """
     machines: dict[tuple[str, ...], list[_Turn]] = {}
+    stepped: set[tuple[str, ...]] = set()
     for is_new, side in ((False, base), (True, new)):
         for run in side:
-            ordered = machines.setdefault(tuple(machine_of(run.record).values()), [])
-            ordered.append((run.record.started_at, is_new, run))
-    return [pair for ordered in machines.values() for pair in _balanced(sorted(ordered, key=lambda turn: turn[0]))]
+            environment = run.record.environment
+            machine = (*machine_of(run.record).values(), str(environment.memory_bytes), environment.kernel)
+            if _clock_was_changed(run.record):
+                stepped.add(machine)
+            elif turn := _turn(run, is_new):
+                machines.setdefault(machine, []).append(turn)
+    return [
+        pair
+        for machine, turns in machines.items()
+        if machine not in stepped
+        for pair in _balanced(sorted(turns, key=lambda turn: turn.started))
+    ]
+
+
+def _turn(run: StoredRun, is_new: bool) -> _Turn | None:
+    """Return a run with its start and end; None if the time of its start cannot be read."""
+    outcome = run.record.outcome
+    try:
+        started = datetime.fromisoformat(run.record.started_at)
+        started = started.astimezone(UTC) if started.tzinfo else started.replace(tzinfo=UTC)
+        lasted = timedelta(seconds=sum(outcome.phases_s.values()) if isinstance(outcome, Success) else 0.0)
+        return _Turn(started, started + lasted, is_new, run)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _clock_was_changed(record: RunRecord) -> bool:
+    evidence = record.outcome.evidence if isinstance(record.outcome, Success) else None
+    return evidence is not None and abs(evidence.clock_s - evidence.wall_s) > SLACK_S + SLACK_FRACTION * abs(
+        evidence.clock_s
+    )
 
 
 def _balanced(ordered: Sequence[_Turn]) -> list[Pair]:
-    times = [{started for started, is_new, _ in ordered if is_new == side} for side in (False, True)]
-    unclear = times[0] & times[1]
+    """Return the pairs of one machine. The runs are in the order in which they started."""
+    unclear = _at_the_same_time(ordered) | _overlapping(ordered)
     chosen: list[Pair] = []
     index = surplus = 0  # number of pairs that the base started, minus those that the new side started
     while index + 1 < len(ordered):
-        (started, first_is_new, first), (next_started, second_is_new, second) = ordered[index : index + 2]
-        step = -1 if first_is_new else 1
-        if first_is_new == second_is_new or unclear & {started, next_started} or abs(surplus + step) > 1:
+        first, second = ordered[index : index + 2]
+        step = -1 if first.is_new else 1
+        if (
+            first.is_new == second.is_new
+            or unclear & {index, index + 1}
+            or second.started - first.ended > MAX_GAP
+            or abs(surplus + step) > 1
+        ):
             index += 1
             continue
-        chosen.append((second, first) if first_is_new else (first, second))
+        chosen.append((second.run, first.run) if first.is_new else (first.run, second.run))
         surplus += step
         index += 2
     return chosen
+
+
+def _at_the_same_time(ordered: Sequence[_Turn]) -> set[int]:
+    """Return the indices of the runs that started at the same time as a run of the other side."""
+    times = [{turn.started for turn in ordered if turn.is_new == side} for side in (False, True)]
+    return {index for index, turn in enumerate(ordered) if turn.started in times[0] & times[1]}
+
+
+def _overlapping(ordered: Sequence[_Turn]) -> set[int]:
+    """Return the indices of the runs that started before another run had ended, and of those that had not ended."""
+    found: set[int] = set()
+    last = 0  # index of the run that ends last so far
+    for index, turn in enumerate(ordered[1:], start=1):
+        before = ordered[last]
+        slack = timedelta(seconds=SLACK_S) + SLACK_FRACTION * (before.ended - before.started)
+        if turn.started < before.ended - slack:
+            found |= {last, index}
+        if turn.ended > before.ended:
+            last = index
+    return found

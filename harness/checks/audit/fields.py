@@ -10,6 +10,7 @@ from harness.checks.audit.check import is_part_of
 from harness.records import RunRecord, Success
 
 UNCHECKABLE: dict[str, str] = {
+    "request_key": "a key that was removed leaves no trace; its value is checked",
     "started_at": "nothing else records the time of the start",
     "wall_s": "measured; only known to be at least the sum of the phases",
     "spec.dataset": "for a user's data file, a name that is not part of the key",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import differences
 from harness.errors import RecordError
 from harness.plugins.code import with_digest
+from harness.records import RunSpec
 from harness.records.arrays import digest
+from harness.records.files import real_path
 from harness.records.store import run_id
 
 if TYPE_CHECKING:
@@ -44,10 +48,18 @@ def _identity(subject: Subject) -> Result:
         problems.append(f"the key is {record.key[:8]} in the record, but the spec has the key {subject.spec_key[:8]}")
     if record.run_id != expected:
         problems.append(f"the run id is {record.run_id} in the record, but spec, key and repeat give {expected}")
-    directory = subject.run.path.resolve().name
+    if record.request_key and record.request_key not in _requests(spec):
+        problems.append(f"the requested key is {record.request_key[:8]}, which is not a key of the spec for any device")
+    directory = real_path(subject.run.path).name
     if record.run_id != directory:
         problems.append(f"the run id is {record.run_id}, but the directory is {directory}")
     return Result(problems, f"key {record.key[:8]}, repeat {record.repeat}")
+
+
+def _requests(spec: RunSpec) -> set[str]:
+    """Return the keys of all specs that a worker may have resolved to this one."""
+    devices = {spec.device, "auto", spec.device.partition(":")[0]}
+    return {msgspec.structs.replace(spec, device=device).key for device in devices}
 
 
 def _samples(subject: Subject) -> Result:
@@ -142,7 +154,7 @@ def _plugins(subject: Subject) -> Result:
 
 
 CHECKS = (
-    Check("the key and the run id follow from the spec", ("run_id", "key", "repeat", "spec"), _identity),
+    Check("the key and the run id follow from the spec", ("run_id", "key", "request_key", "repeat", "spec"), _identity),
     Check("the raw samples are complete", ("outcome.evidence.arrays_digest",), _samples),
     Check(
         "training changed the weights, and the trained weights were evaluated",

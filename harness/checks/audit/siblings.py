@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
-from harness.records import RunRecord, Success
+from harness.records import RunRecord, RunSpec, Success
+from harness.records.index import Setting
 from harness.records.store import StoredRun
 
 
@@ -21,6 +22,15 @@ def _repeats(subject: Subject) -> Result:
     """Check that repeats start from the same weights and data, and that none is a copy of another."""
     others = [other for other in _comparable(subject) if other.record.spec.seed == subject.spec.seed]
     return _compared(subject, others, _repeat_problem, "the results directory has no repeat of this run")
+
+
+def is_comparable(setting: Setting, spec: RunSpec) -> bool:
+    """Return whether runs with this setting may be compared with a run of `spec`.
+
+    The dataset is not considered, because the name of a user's own data is not part of a run's identity.
+    """
+    fields = ("task", "model", "backend", "device", "precision")
+    return all(getattr(setting, field) == getattr(spec, field) for field in fields)
 
 
 def _comparable(subject: Subject) -> list[StoredRun]:

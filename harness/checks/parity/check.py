@@ -54,6 +54,12 @@ def _kind(spec: RunSpec) -> str:
     return msgspec.structs.replace(spec, backend="", seed=0, recipe=recipe).key
 
 
+def compared(specs: Sequence[RunSpec]) -> set[str]:
+    """Return the keys of the specs that `marks_for` compares with another backend."""
+    involved = {(_kind(spec), spec.backend) for pair in pairs(specs) for spec in pair}
+    return {spec.key for spec in specs if (_kind(spec), spec.backend) in involved}
+
+
 def marks_for(
     specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, say: Callable[[str], None] = _silent
 ) -> dict[str, list[ParityMark]]:

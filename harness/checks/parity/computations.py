@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,12 @@ LARGE = 5_000_000
 """Number of scalars above which a model is trained for no more steps than the loss curve has."""
 CLIPPED_STEPS = 20
 """Number of training steps with a clipping norm that binds in about half of them."""
+SCALED_STEPS = 30
+"""Number of training steps at fp16 from weights at which gradients overflow."""
+_GAINS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Factors for the matrices, of which the first is used at which gradients overflow at fp16."""
+_SLIGHT = 5e-4
+"""Relative change of the learning rate in every second step of the long training."""
 
 
 class Computations:
@@ -80,12 +87,16 @@ class Computations:
         """Compute gradients and then one optimizer step. Both start from `weights` with a new optimizer state."""
         import numpy as np
 
+        from harness.checks.parity.scaling import scaled_gradients
+
         recipe = self._spec.recipe
         first = next(self._batches())
         session.set_weights(weights)
-        loss, gradients = session.gradients(first)
+        loss, gradients, halvings = scaled_gradients(session, first, self._spec.precision)
         arrays = {"loss": np.array([loss])} | {f"gradients/{name}": array for name, array in gradients.items()}
         session.set_weights(weights)
+        if halvings:  # so that the step is not skipped
+            scaled_gradients(session, first, self._spec.precision)
         least = STEP_RATE / 10 if recipe.optimizer == "rmsprop" else STEP_RATE
         session.train_step(first, max(recipe.learning_rate, least))
         return arrays | {f"step/{name}": array for name, array in session.get_weights().items()}
@@ -123,7 +134,7 @@ class Computations:
         """Train from the probe weights for many steps on small batches, and return the trained weights.
 
         The learning rate follows the schedule, but changes at each step, even if the schedule is constant, and stays
-        large enough for the steps to be resolved.
+        large enough for the steps to be resolved. Every second change is slight, as in a long training.
         """
         import numpy as np
 
@@ -132,9 +143,11 @@ class Computations:
         recipe, steps = self._spec.recipe, self.long_steps
         factors = np.random.default_rng(self._spec.seed).uniform(0.3, 1, steps)
         replay = self._replay(trained, probe, self._weights, recipe)
+        rate = 0.0
         for step, batch in zip(range(steps), self._batches(EXAMPLES), strict=False):
             scheduled = max(learning_rate(recipe, step, steps), recipe.learning_rate / 20)
-            replay.step(batch, scheduled * float(factors[step]))
+            rate = rate * (1 + _SLIGHT) if step % 2 else scheduled * float(factors[step])
+            replay.step(batch, rate)
         self._add(arrays, "long", replay, steps)
         return replay.weights
 
@@ -150,18 +163,18 @@ class Computations:
         Adam's steps are the same at any constant scale of the gradients, so a wrong norm that always binds has hardly
         any effect.
         """
-        import itertools
-
         import numpy as np
 
         from harness.checks.parity.optimizer import global_norm
+        from harness.checks.parity.scaling import scaled_gradients
 
         recipe = self._spec.recipe
         if recipe.clip_norm is None:
             return
         probe.set_weights(self._weights)
         batches = list(itertools.islice(self._batches(EXAMPLES), CLIPPED_STEPS))
-        limit = float(np.median([global_norm(probe.gradients(batch)[1]) for batch in batches]))
+        gradients = (scaled_gradients(probe, batch, self._spec.precision).gradients for batch in batches)
+        limit = float(np.median([global_norm(each) for each in gradients]))
         if not 0 < limit < math.inf:
             return
         changed = msgspec.structs.replace(recipe, clip_norm=limit)
@@ -171,18 +184,44 @@ class Computations:
                 replay.step(batch, recipe.learning_rate / 10)
             self._add(arrays, "clip", replay, CLIPPED_STEPS)
 
+    def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
+        """Train a few steps at fp16 from weights at which gradients overflow.
+
+        The matrices are multiplied by a factor, with which activations and gradients grow. If no factor makes the
+        gradients overflow, as in a model that normalizes its activations, the training starts from the probe weights.
+        """
+        import numpy as np
+
+        from harness.checks.parity.scaling import finite, scaled_gradients
+
+        if self._spec.precision != "fp16":
+            return
+        batches = self._batches(EXAMPLES)
+        first, start = next(batches), self._weights
+        for gain in _GAINS:
+            weights = {n: np.asarray(gain * a, a.dtype) if a.ndim > 1 else a for n, a in self._weights.items()}
+            probe.set_weights(weights)
+            found = scaled_gradients(probe, first, self._spec.precision)
+            if found.halvings and finite(found.gradients):
+                start = weights
+                break
+        replay = self._replay(trained, probe, start, self._spec.recipe)
+        for batch in [first, *itertools.islice(batches, SCALED_STEPS - 1)]:
+            replay.step(batch, self._spec.recipe.learning_rate / 10)
+        self._add(arrays, "scaled", replay, SCALED_STEPS)
+
     def late(self, trained: Session, probe: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
         """Compute predictions, gradients and a step at late weights, in sessions with a history."""
-        import itertools
-
         import numpy as np
+
+        from harness.checks.parity.scaling import scaled_gradients
 
         recipe = self._spec.recipe
         batch = next(itertools.islice(self._batches(), self._steps, None))
         trained.set_weights(weights)
         arrays = {"logits": self._predicted(trained)}
         probe.set_weights(weights)
-        loss, gradients = probe.gradients(batch)
+        loss, gradients, _ = scaled_gradients(probe, batch, self._spec.precision)
         arrays |= {"loss": np.array([loss])} | {f"gradients/{name}": array for name, array in gradients.items()}
         trained.set_weights(weights)
         arrays["step loss"] = np.atleast_1d(_fetched(trained, trained.train_step(batch, recipe.learning_rate)))
@@ -193,6 +232,7 @@ class Computations:
     def dropout(self, probe: Session) -> dict[str, Array]:
         """Predict with dropout, which must have no effect, and compute the statistics of its masks in training."""
         from harness.checks.parity.masks import RATE, mask_statistics, step_losses
+        from harness.checks.parity.scaling import scaled_gradients
 
         prepared, wanted = self._prepared, self._spec.recipe.dropout
         compared = bool(wanted and self._steps and not self._reference)
@@ -202,8 +242,8 @@ class Computations:
             arrays = self.evaluate(s)
             if compared:
                 probe.set_weights(self._weights)
-                _, plain = probe.gradients(batch)
-                masks = mask_statistics(s, batch, plain)
+                plain = scaled_gradients(probe, batch, self._spec.precision).gradients
+                masks = mask_statistics(s, batch, plain, precision=self._spec.precision)
         if compared:
             with opened_session(prepared, self._weights, dropout=wanted) as s:
                 masks["step loss"] = step_losses(s, batch)
@@ -211,7 +251,6 @@ class Computations:
 
     def batches_digest(self) -> str:
         """Return a digest of the first training batches, which are augmented."""
-        import itertools
 
         from harness.records.arrays import digest
 
@@ -238,7 +277,6 @@ class Computations:
 
     def _batches(self, limit: int | None = None) -> Iterator[Batch]:
         """Yield the training batches of a run, with at most `limit` examples each, epoch after epoch, indefinitely."""
-        import itertools
 
         from harness.data.batches import training_batches
 

@@ -70,7 +70,8 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
     - ``curve``, ``[steps]``: the losses of the training from the initial weights,
     - ``trained``, ``[K, B, outputs]``: the logits for the test batch at `CHECKPOINTS`,
     - ``replay/SEGMENT/...``: predicted and actual steps (`harness.checks.parity.replay.Replay.arrays`) of this training
-      (``curve``), of a longer one on small batches (``long``), and of one with another clipping norm (``clip``).
+      (``curve``), of a longer one on small batches (``long``), of one with another clipping norm (``clip``), and, at
+      fp16, of one whose gradients overflow (``scaled``).
 
     Arrays computed at late weights, which one backend reached at the end of its training, and which are numbered from
     1. They are taken from `late`, the arrays of that backend, if given:
@@ -108,6 +109,7 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
         if job.steps and not job.reference:
             reached += [run.train_long(trained, probe, arrays)]
             run.train_clipped(probe, arrays)
+            run.train_scaled(trained, probe, arrays)
         if late is None:
             points = reached
             arrays.update({f"late/{k}/weights/{n}": a for k, point in enumerate(points, 1) for n, a in point.items()})

@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.checks.parity.distance import Array, relative, rowwise
 from harness.checks.parity.report import Evidence
-from harness.checks.parity.training_stages import SEGMENTS, relative_errors, segments
+from harness.checks.parity.training_stages import MORE_SKIPPED, SEGMENTS, relative_errors, segments
 from harness.checks.parity.verdict import Stage
 
 _LOW_PRECISION = (2e-5, 2e-2)
@@ -139,6 +139,11 @@ def _statistics(stage: Stage, one: Evidence, other: Evidence) -> str:
 
 def _optimizer(stage: Stage, one: Evidence, other: Evidence) -> str:
     worse = max((one, other), key=lambda e: _known(stage.from_reference.get(e.backend)))
+    if stage.where.startswith(MORE_SKIPPED):
+        return (
+            f"{stage.where.removesuffix(f', {worse.backend}')}: {worse.backend} skips more steps than the other "
+            "backend because of gradients that overflow. Check the first loss scale, and that it is halved"
+        )
     text = (
         f"training steps of {worse.backend} are not those of {one.report.spec.recipe.optimizer} as defined by "
         f"`harness.Recipe`: {stage.where.removesuffix(f', {worse.backend}')} {_differs(stage)}"

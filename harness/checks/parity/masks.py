@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.checks.parity.distance import FLOOR, Sample, norm
+from harness.checks.parity.scaling import scaled_gradients
 from harness.interfaces import Batch, Session
+from harness.records import Precision
 
 Array = NDArray[Any]
 
@@ -59,7 +61,9 @@ class Difference(NamedTuple):
     tests: int
 
 
-def mask_statistics(session: Session, batch: Batch, plain: Mapping[str, Array], masks: int = MASKS) -> dict[str, Array]:
+def mask_statistics(
+    session: Session, batch: Batch, plain: Mapping[str, Array], masks: int = MASKS, precision: Precision = "fp32"
+) -> dict[str, Array]:
     """Draw dropout masks for a batch and compute the statistics.
 
     Parameters
@@ -72,6 +76,8 @@ def mask_statistics(session: Session, batch: Batch, plain: Mapping[str, Array], 
         Gradients for the same weights and batch without dropout.
     masks : int, default=256
         Number of masks.
+    precision : str, default="fp32"
+        Precision of the session.
 
     Returns
     -------
@@ -87,7 +93,7 @@ def mask_statistics(session: Session, batch: Batch, plain: Mapping[str, Array], 
     losses: list[float] = []
     rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in flat}
     for _ in range(masks):
-        loss, gradients = session.gradients(batch)
+        loss, gradients, _ = scaled_gradients(session, batch, precision)
         losses.append(loss)
         for name, gradient in sample.of(gradients).items():
             expected = flat[name]
@@ -134,11 +140,19 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
             middle = np.median(np.concatenate([one[name], other[name]]))
             yield f"the mean of the {name}", one[name], other[name]
             yield f"the variance of the {name}", np.abs(one[name] - middle), np.abs(other[name] - middle)
+            yield f"the fraction of repeated masks in the {name}", _repeated(one[name]), _repeated(other[name])
     for key in one:
         if key.startswith("parameter/") and key in other:
             for statistic in Statistic:
                 where = f"{key.removeprefix('parameter/')}, {statistic.name.lower()}"
                 yield where, one[key][:, statistic], other[key][:, statistic]
+
+
+def _repeated(losses: Array) -> Array:
+    """Return 1 for each loss that is equal to an earlier one, as those of a repeated mask are, and 0 for the others."""
+    repeated = np.ones(len(losses))
+    repeated[np.unique(losses, return_index=True)[1]] = 0
+    return repeated
 
 
 def welch(a: Array, b: Array) -> tuple[float, float, float]:

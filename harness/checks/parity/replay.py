@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from harness.checks.parity.distance import Sample, rms
 from harness.checks.parity.optimizer import ReferenceOptimizer, clipping
+from harness.checks.parity.scaling import finite, scaled_gradients
 from harness.checks.parity.tolerances import tolerance
 from harness.interfaces import Batch, Parameter, Session
 from harness.records import Precision, Recipe
 
 Array = NDArray[Any]
 
-_ROUNDOFF: dict[Precision, float] = {"fp64": 2.0**-53}
-"""Unit roundoff of the weights if it is not that of float32."""
 _STORED = 4.0
 """Allowed rounding errors of a stored weight, in units of the roundoff: a step is a few additions in place."""
 _NOISE = 2.0
@@ -31,8 +30,8 @@ _NOISE = 2.0
 _DRAWS = 3
 _NOISE_EVERY = 50
 """Number of steps after which the rounding errors of the gradients are measured again."""
-_SKIPPED = 30
-"""Largest number of steps that gradient scaling at fp16 may skip."""
+_LARGE = 1e18
+"""Magnitude of weights and gradients above which float32 arithmetic may overflow in a correct backend, too."""
 
 
 class Replay:
@@ -50,7 +49,7 @@ class Replay:
         """Set the weights of `trained` to `start`. `recipe` is the one with which the sessions were opened."""
         self._trained, self._probe = trained, probe
         self._recipe, self._precision = recipe, precision
-        self._roundoff = _ROUNDOFF.get(precision, 2.0**-24)
+        self._roundoff = _roundoff(precision)
         self._trainable = [parameter.name for parameter in parameters if parameter.trainable]
         decayed = {parameter.name for parameter in parameters if parameter.trainable and parameter.decay}
         self._optimizer = ReferenceOptimizer(recipe, decayed)
@@ -64,7 +63,12 @@ class Replay:
         self._lost = False
 
     def step(self, batch: Batch, rate: float) -> float:
-        """Train one step and return its loss. After weights or gradients that are not finite, nothing is predicted."""
+        """Train one step and return its loss. After weights or gradients that are not finite, nothing is predicted.
+
+        At fp16, gradients may overflow. The loss scale of `probe` is set back with its weights, so the number of times
+        that it has to be halved is the number of steps that `trained` may skip for this batch. A step is also predicted
+        if its gradients overflow in `probe` only.
+        """
         loss = float(np.array(self._trained.fetch(self._trained.train_step(batch, rate))))
         if not self._lost:
             self._predict(batch, rate, loss)
@@ -73,16 +77,22 @@ class Replay:
     def _predict(self, batch: Batch, rate: float, loss: float) -> None:
         before, after = self.weights, _copied(self._trained.get_weights())
         self._probe.set_weights(before)
-        expected_loss, gradients = self._probe.gradients(batch)
-        self._lost = not (_finite(after) and _finite(gradients))
-        if self._lost:
+        expected_loss, gradients, halvings = scaled_gradients(self._probe, batch, self._precision)
+        if not finite(gradients):
+            self._lost = True
+            if halvings and np.isfinite(expected_loss):  # halving the loss scale again and again did not help
+                self._add_undefined(loss, expected_loss)
             return
-        if self._precision == "fp16" and self._skipped < _SKIPPED and self._unchanged(after):
+        ended = not finite(after)
+        if ended and _may_overflow({**before, **gradients}):
+            self._lost = True
+            return
+        if self._skipped < halvings and self._unchanged(after):
             self._skipped += 1
             return
         if self._steps % _NOISE_EVERY == 0:
             gradients = _copied(gradients)
-            self._noise = _noise(self._probe, before, batch, gradients, self._roundoff)
+            self._noise = _noise(self._probe, before, batch, gradients, self._precision)
         self._steps += 1
         factor = clipping(gradients, self._recipe.clip_norm)
         old, new, used = (self._sample.of(arrays) for arrays in (before, after, gradients))
@@ -93,12 +103,21 @@ class Replay:
             actual = new[name] - old[name]
             kept = doubt <= allowed * rms(change)
             row["size"].append(_norm(change[kept]))
-            row["actual"].append(_norm(actual[kept]))
-            row["error"].append(_norm((actual - change)[kept]))
+            is_finite = not ended or finite({name: after[name]})
+            row["actual"].append(_norm(actual[kept]) if is_finite else np.inf)
+            row["error"].append(_norm((actual - change)[kept]) if is_finite else np.inf)
             row["rounding"].append(_STORED * self._roundoff * _norm(old[name][kept]))
             row["kept"].append(float(np.count_nonzero(kept)))
         self._rows.append({**row, "loss": [loss, expected_loss], "clipping": factor})
-        self.weights = after
+        self._lost = ended
+        if not ended:
+            self.weights = after
+
+    def _add_undefined(self, loss: float, expected_loss: float) -> None:
+        """Add a step in which no parameter has a change that can be compared."""
+        row = {name: [0.0] * len(self._trainable) for name in ("size", "rounding", "kept")}
+        row |= {name: [np.inf] * len(self._trainable) for name in ("actual", "error")}
+        self._rows.append({**row, "loss": [loss, expected_loss], "clipping": 1.0})
 
     def _unchanged(self, after: Mapping[str, Array]) -> bool:
         """Return True if no parameter changed, as in a step that gradient scaling skipped."""
@@ -114,11 +133,13 @@ class Replay:
         - ``kept``, ``[S, P]``: number of elements in these norms; the change of the others is determined by the
           rounding error of their gradient,
         - ``elements``, ``[P]``: number of elements that were considered,
-        - ``clipping``, ``[S]``: factor by which the gradients are clipped.
+        - ``clipping``, ``[S]``: factor by which the gradients are clipped,
+        - ``skipped``, ``[1]``: number of steps that were skipped because their gradients overflowed.
         """
         keys = ("loss", "size", "actual", "error", "rounding", "kept", "clipping")
         arrays = {key: np.array([row[key] for row in self._rows]) for key in keys}
-        return arrays | {"elements": np.array([array.size for array in self._sample.of(self.weights).values()])}
+        elements = np.array([array.size for array in self._sample.of(self.weights).values()])
+        return arrays | {"elements": elements, "skipped": np.array([self._skipped])}
 
     def predictions(self, inputs: Mapping[str, Array]) -> Array:
         """Return the outputs of the trained session and of the other one with the same weights, ``[2, B, ...]``."""
@@ -128,7 +149,7 @@ class Replay:
 
 
 def _noise(
-    probe: Session, weights: Mapping[str, Array], batch: Batch, gradients: Mapping[str, Array], roundoff: float
+    probe: Session, weights: Mapping[str, Array], batch: Batch, gradients: Mapping[str, Array], precision: Precision
 ) -> dict[str, float]:
     """Return the size of the rounding errors of each parameter's gradient, relative to its root mean square.
 
@@ -139,13 +160,13 @@ def _noise(
     for draw in range(_DRAWS):
         rng = np.random.default_rng(draw)
         probe.set_weights({name: _nudged(array, rng) for name, array in weights.items()})
-        _, again = probe.gradients(batch)
+        again = scaled_gradients(probe, batch, precision).gradients
         for name, gradient in gradients.items():
             size = rms(gradient)
             moved = np.abs(np.subtract(again[name], gradient, dtype=np.float64))[gradient != 0]
             ratio = float(np.median(moved)) / size if moved.size and np.isfinite(size) else 0.0
             ratios[name] = min(ratios[name], ratio)
-    return {name: _NOISE * max(ratio, roundoff) for name, ratio in ratios.items()}
+    return {name: _NOISE * max(ratio, _roundoff(precision)) for name, ratio in ratios.items()}
 
 
 def _nudged(array: Array, rng: np.random.Generator) -> Array:
@@ -162,9 +183,14 @@ def _copied(arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {name: np.array(array) for name, array in arrays.items()}
 
 
-def _finite(arrays: Mapping[str, Array]) -> bool:
-    # A sum is several times as fast as a test of each element; that of finite weights does not overflow in float64.
-    return all(bool(np.isfinite(array.sum(dtype=np.float64))) for array in arrays.values())
+def _may_overflow(arrays: Mapping[str, Array]) -> bool:
+    """Return True if a correct step from these weights and gradients may overflow in float32."""
+    return any(float(np.abs(array).max(initial=0)) > _LARGE for array in arrays.values())
+
+
+def _roundoff(precision: Precision) -> float:
+    """Return the unit roundoff of the weights."""
+    return 2.0**-53 if precision == "fp64" else 2.0**-24
 
 
 def _norm(array: Array) -> float:

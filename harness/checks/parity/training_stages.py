@@ -24,7 +24,16 @@ EXCLUDED = 0.1
 """Fraction of the elements that may be excluded in the stage ``optimizer``; with more, the check is partial."""
 _RESOLVED = 0.1
 """Largest rounding error of a parameter, relative to its change, at which a step counts as compared."""
-SEGMENTS = {"curve": "the loss curve", "long": "the long training", "clip": "the training with another clipping norm"}
+_SKIPPED = 2.0
+"""Largest difference in the number of steps that two backends skip because their gradients overflow at fp16. One is due
+to rounding if a gradient is about as large as the largest number."""
+SEGMENTS = {
+    "curve": "the loss curve",
+    "long": "the long training",
+    "clip": "the training with another clipping norm",
+    "scaled": "the training with gradients that overflow",
+}
+MORE_SKIPPED = f"different numbers of steps skipped in {SEGMENTS['scaled']}"
 
 
 class Replayed(NamedTuple):
@@ -41,6 +50,11 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
     precision = one.report.spec.precision
     allowed = tolerance("optimizer", precision, 0)
     found = {evidence.backend: list(replayed(evidence)) for evidence in (one, other)}
+    skipped = {each.backend: int(each.arrays["replay/scaled/skipped"][0]) for each in (one, other) if _scales(each)}
+    if len(skipped) == 2:
+        more, fewer = sorted(skipped, key=skipped.__getitem__, reverse=True)
+        place = f"{MORE_SKIPPED} ({skipped[more]} and {skipped[fewer]})"
+        found[more].append(Replayed(place, float(skipped[more] - skipped[fewer]), _SKIPPED))
     worst = {
         backend: max(results, key=lambda each: each.error / each.allowed, default=Replayed("", 0.0, allowed.value))
         for backend, results in found.items()
@@ -59,6 +73,10 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
         remark="; ".join(remarks),
         partly="; ".join(reasons),
     )
+
+
+def _scales(evidence: Evidence) -> bool:
+    return "replay/scaled/skipped" in evidence.arrays
 
 
 def segments(evidence: Evidence) -> Iterator[tuple[str, dict[str, Array]]]:
@@ -104,6 +122,9 @@ def _remarks(evidence: Evidence) -> Iterator[str]:
         return
     steps = sum(len(arrays["loss"]) for arrays in found.values())
     yield f"{evidence.backend}: {steps} steps, {_excluded(evidence):.2%} of the elements excluded by rounding"
+    if evidence.report.spec.precision == "fp16":
+        skipped = sum(int(arrays["skipped"][0]) for arrays in found.values())
+        yield f"{evidence.backend}: {skipped} more steps were skipped because their gradients overflowed"
     kept = sum(arrays["kept"].sum(axis=0) for arrays in found.values() if len(arrays["loss"]))
     hidden = [name for name, count in zip(names, np.atleast_1d(kept), strict=False) if not count]
     if hidden:
@@ -130,7 +151,7 @@ def _reasons(evidence: Evidence) -> Iterator[str]:
     if int(found["curve"]["planned"][0]) < STEPS:
         yield f"only {int(found['curve']['planned'][0])} training steps were checked, instead of {STEPS}"
     for segment, arrays in found.items():
-        planned, done = int(arrays["planned"][0]), len(arrays["loss"])
+        planned, done = int(arrays["planned"][0]), len(arrays["loss"]) + int(arrays["skipped"][0])
         if done < 0.9 * planned:
             yield (
                 f"{evidence.backend} computed finite weights and gradients in only {done} of {planned} steps of "

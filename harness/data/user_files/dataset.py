@@ -12,6 +12,7 @@ from harness.data.user_files.options import OPTIONS, OwnOptions
 from harness.errors import CombinationError
 from harness.interfaces import Dataset, RawData, Split, Task
 from harness.records import DataSource, Objective, RunSpec
+from harness.records.files import real_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +72,7 @@ class UserDataset(Dataset[OwnOptions]):
                 f"{path}: token classification needs one label per position, but files have one label per row; "
                 "use a dataset from a plugin"
             )
-        self.path = path.expanduser().resolve()
+        self.path = real_path(path)
         self.name, self.kind, self.objective = self.path.name or "/", kind, objective  # type: ignore[misc]
         self.summary = str(self.path)  # type: ignore[misc]
         self.Options = OPTIONS[kind]  # type: ignore[misc]
@@ -125,6 +126,7 @@ class UserDataset(Dataset[OwnOptions]):
         inputs = {name: array[rows] for name, array in decoded.items()}
         if self.kind == "image":
             details |= _scale(inputs["image"], parts["train"], examples)
+        details |= examples.encodings([rows[row] for row in parts["train"]])
         groups = {name: np.array(values)[rows] for name, values in examples.slices.items()}
         if examples.groups is not None:
             groups[str(examples.options.group_column)] = np.array(examples.groups)[rows]
@@ -141,7 +143,7 @@ class UserDataset(Dataset[OwnOptions]):
         )
 
     def _read(self, options: OwnOptions) -> Examples:
-        from harness.data.user_files.examples import read
+        from harness.data.user_files.read_examples import read
 
         return read(self.path, self.kind, self.objective, options)
 

@@ -35,6 +35,11 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLES
 
 
+def is_metadata(path: Path) -> bool:
+    """Return whether a file is a table that lists the files of a folder."""
+    return path.stem.lower() == "metadata" and is_table(path)
+
+
 def is_hidden(name: str) -> bool:
     """Return whether to skip a file or folder, such as one created by a file manager or notebook."""
     return name.startswith((".", "__MACOSX"))

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.user_files.location import HEIF, REMEDIES
+from harness.errors import RecordError
+from harness.records.reading import open_named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,9 +33,9 @@ def file_digests(files: Iterable[Path]) -> list[str]:
     digests = []
     for path in files:
         try:
-            with path.open("rb") as file:
+            with open_named(path, 2**63) as file:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        except (OSError, ValueError):  # ValueError for an invalid file name
+        except (OSError, RecordError):
             digests.append(UNREAD)
     return digests
 
@@ -256,8 +258,13 @@ def _register_heif() -> None:
 
 @contextmanager
 def _as_unreadable(path: Path) -> Iterator[None]:
-    """Convert the exceptions that decoders raise for damaged files to `UnreadableError`."""
+    """Convert the exceptions that decoders raise for damaged files to `UnreadableError`.
+
+    Raises it also for a file that is not a regular file, because reading a pipe could wait forever.
+    """
     try:
+        if path.exists() and not path.is_file():
+            raise UnreadableError("it is not a regular file")
         yield
     except (MemoryError, UnreadableError):
         raise

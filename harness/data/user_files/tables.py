@@ -16,8 +16,11 @@ from harness.data.user_files.encodings import decoded
 from harness.data.user_files.json_rows import read_json
 from harness.data.user_files.location import TABLES
 from harness.data.user_files.problems import Problems
-from harness.errors import DataError, UsageError
+from harness.errors import DataError, RecordError, UsageError
+from harness.records.reading import open_named, read_named
 
+MAX_TABLE_BYTES = 2**40
+"""Maximum size of a file. It is read into memory."""
 MARKS = {
     b"PK\x03\x04": "a spreadsheet or a ZIP archive",
     b"\x1f\x8b": "compressed with gzip",
@@ -92,9 +95,9 @@ def read_table(path: Path, problems: Problems, *, encoding: str | None = None, s
 
 def _bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        data = read_named(path, MAX_TABLE_BYTES)
+    except RecordError as error:
+        raise DataError(str(error)) from None
     for mark, kind in MARKS.items():
         if data.startswith(mark):
             raise DataError(f"{path.name}: the file is {kind}, not text; convert it to CSV, JSONL or Parquet")
@@ -108,8 +111,11 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet
 
     try:
-        check_once(path.name, pyarrow.parquet.read_schema(path).names)
-        table = pyarrow.parquet.read_table(path)
+        with open_named(path, MAX_TABLE_BYTES) as file:
+            check_once(path.name, pyarrow.parquet.read_schema(file).names)
+            table = pyarrow.parquet.read_table(file)
+    except RecordError as error:
+        raise DataError(str(error)) from None
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: not a valid Parquet file: {str(error).splitlines()[0]}") from None
     if not table.num_rows:

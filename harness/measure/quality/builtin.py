@@ -10,18 +10,20 @@ from harness.plugins.hookspecs import hookimpl
 HARNESS_API_VERSION = "1.0"
 
 
-def _classification(name: str, summary: str) -> Metric:
+def _classification(name: str, title: str, summary: str, *, in_tables: bool = False) -> Metric:
     return Metric(
         name=name,
         objective="classification",
         function=f"harness.measure.quality.metrics:{name}",
         higher_is_better=True,
         bounds=(0.0, 1.0),
+        title=title,
         summary=summary,
+        in_tables=in_tables,
     )
 
 
-def _error(name: str, summary: str) -> Metric:
+def _error(name: str, title: str, summary: str) -> Metric:
     return Metric(
         name=name,
         objective="regression",
@@ -29,26 +31,29 @@ def _error(name: str, summary: str) -> Metric:
         higher_is_better=False,
         unit="target",
         bounds=(0.0, None),
+        title=title,
         summary=summary,
     )
 
 
 METRICS: tuple[Metric, ...] = (
-    _classification("accuracy", "fraction of examples whose predicted class is correct"),
-    _classification("f1_macro", "unweighted mean of F1 over the classes"),
-    _classification("f1_micro", "F1 over all predictions; equals accuracy if each example has one label"),
-    _classification("f1_weighted", "mean of F1 over the classes, weighted by support"),
-    _classification("precision_macro", "unweighted mean of precision over the classes"),
-    _classification("recall_macro", "unweighted mean of recall over the classes"),
-    _classification("roc_auc", "area under the ROC curve, one-vs-rest, unweighted mean over the classes"),
-    _error("rmse", "root mean squared error"),
-    _error("mae", "mean absolute error"),
+    _classification("accuracy", "accuracy", "fraction of examples whose predicted class is correct"),
+    _classification("f1_macro", "macro F1", "unweighted mean of F1 over the classes", in_tables=True),
+    _classification("f1_micro", "micro F1", "F1 over all predictions; equals accuracy if each example has one label"),
+    _classification("f1_weighted", "weighted F1", "mean of F1 over the classes, weighted by support"),
+    _classification("precision_macro", "macro precision", "unweighted mean of precision over the classes"),
+    _classification("recall_macro", "macro recall", "unweighted mean of recall over the classes"),
+    _classification("roc_auc", "ROC AUC", "area under the ROC curve, one-vs-rest, unweighted mean over the classes"),
+    _error("rmse", "RMSE", "root mean squared error"),
+    _error("mae", "MAE", "mean absolute error"),
     Metric(
         name="r2",
         objective="regression",
         function="harness.measure.quality.metrics:r2",
         higher_is_better=True,
         bounds=(None, 1.0),
+        title="R²",
+        in_tables=True,
         summary="coefficient of determination: fraction of the target variance that is explained",
     ),
 )

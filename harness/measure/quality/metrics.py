@@ -122,7 +122,9 @@ def info_of(metric: Metric, data: DataInfo | None) -> MetricInfo:
     """Return the meaning of a metric's values on this data, for records."""
     return MetricInfo(
         higher_is_better=metric.higher_is_better,
-        title=metric.summary,
+        title=metric.title,
         unit=unit_of(metric, data) if metric.unit == "target" else metric.unit,
         bounds=metric.bounds,
+        summary=metric.summary or metric.title,
+        in_tables=metric.in_tables,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,12 +31,20 @@ class Scorer:
     Metric functions receive read-only arrays. `harness.PluginError` is raised if a function changes them nevertheless,
     which would falsify the other scores and the stored predictions, or if it does not return a number or None.
     `harness.BadResultError` is raised if the number is not finite or not within the bounds of the metric.
+
+    `announce` receives the name of a metric before its function is called, and an empty string afterwards.
     """
 
     def __init__(
-        self, info: DataInfo, primary: str, functions: dict[str, Function], declared: dict[str, MetricInfo]
+        self,
+        info: DataInfo,
+        primary: str,
+        functions: dict[str, Function],
+        declared: dict[str, MetricInfo],
+        announce: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._info, self._primary, self._functions, self._declared = info, primary, functions, declared
+        self._announce = announce
 
     def score(self, targets: Array, outputs: Array) -> dict[str, float | None]:
         """Return the values of all metrics of the task."""
@@ -98,7 +106,10 @@ class Scorer:
         return values
 
     def _value(self, name: str, targets: Array, outputs: Array) -> float | None:
-        return call(name, self._functions[name], self._declared[name], targets, outputs, self._info)
+        self._announce(name)
+        value = call(name, self._functions[name], self._declared[name], targets, outputs, self._info)
+        self._announce("")
+        return value
 
     def _in_target_unit(self, targets: Array, outputs: Array) -> tuple[Array, Array]:
         return self._info.in_target_unit(targets), self._info.in_target_unit(outputs)
@@ -186,8 +197,10 @@ class Scorer:
         return rows
 
 
-def scorer(info: DataInfo, primary: str, metrics: Sequence[Metric]) -> Scorer:
+def scorer(
+    info: DataInfo, primary: str, metrics: Sequence[Metric], announce: Callable[[str], None] = lambda name: None
+) -> Scorer:
     """Return a `Scorer` for these metrics. Raises `harness.PluginError` if a metric function cannot be imported."""
     functions = {metric.name: resolve(metric.function) for metric in metrics}
     declared = {metric.name: core_metrics.info_of(metric, info) for metric in metrics}
-    return Scorer(info, primary, functions, declared)
+    return Scorer(info, primary, functions, declared, announce)

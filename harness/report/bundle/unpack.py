@@ -11,13 +11,14 @@ import re
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from harness.data.archives import index_bytes
 from harness.errors import RecordError
 from harness.records.reading import open_named
+from harness.records.zip_index import index_problem
 from harness.report.bundle.manifest import BUNDLE_VERSION, MANIFEST, BundleEntry, BundleManifest
 
 MAX_FILES = 200_000
@@ -29,6 +30,7 @@ bytes. Logs and records rarely exceed a ratio of 20."""
 MAX_MANIFEST_BYTES = 64 * 2**20
 MAX_INDEX_BYTES = 256 * 2**20
 """Maximum size of the archive's list of files, which `zipfile` reads into memory."""
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _CHUNK = 2**20
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -53,8 +55,8 @@ def unpack(path: Path, folder: Path) -> tuple[BundleManifest, str]:
     """
     try:
         with open_named(path, MAX_BYTES) as file:
-            if index_bytes(file) > MAX_INDEX_BYTES:
-                raise RecordError(f"{path}: the list of files has more than {MAX_INDEX_BYTES} bytes")
+            if problem := index_problem(file, MAX_INDEX_BYTES, MAX_FILES):
+                raise RecordError(f"{path}: the archive is not read, because {problem}")
             with zipfile.ZipFile(file) as archive:
                 return _unpack(archive, path, folder, os.fstat(file.fileno()).st_size)
     except OSError as error:
@@ -65,11 +67,12 @@ def unpack(path: Path, folder: Path) -> tuple[BundleManifest, str]:
 
 def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path, size: int) -> tuple[BundleManifest, str]:
     infos = archive.infolist()
-    if len(infos) > MAX_FILES:
-        raise RecordError(f"{path}: the archive has {len(infos)} files, but at most {MAX_FILES} are allowed")
+    compressed = next((info for info in infos if info.compress_type not in _COMPRESSIONS), None)
+    if compressed is not None:
+        raise RecordError(f"{path}: {compressed.filename!r} is neither stored nor deflated, as in all bundles")
     members = {info.filename: info for info in infos}
     if len(members) < len(infos):
-        duplicate = next(name for name in members if [info.filename for info in infos].count(name) > 1)
+        duplicate = Counter(info.filename for info in infos).most_common(1)[0][0]
         raise RecordError(f"{path}: the archive contains {duplicate!r} more than once")
     if MANIFEST not in members:
         raise RecordError(f"{path}: not a bundle: it has no {MANIFEST}; pass a file written by `harness bundle`")

@@ -57,7 +57,7 @@ def curves(panel: Panel, points: Points, by: str) -> Chart:
 
 def time_to_quality(panel: Panel, points: Points, level: float) -> Chart:
     """Return a bar chart of each row's training time until the validation score reaches `level`."""
-    title = f"training time until validation {panel.metric} is {level:.4g} (s)"
+    title = f"training time until validation {panel.metric_title} is {level:.4g} (s)"
     return _bars(panel, points, "seconds", title)
 
 

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
 from harness.data.cache import cache_dir
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RecordError
 from harness.records.files import write_whole
 from harness.records.printing import clean
+from harness.records.reading import MAX_JSON_BYTES, read_named
 
 
 def vega() -> bytes:
     """Return Vega, Vega-Lite and vega-embed, bundled into one script. It is cached because bundling takes seconds."""
-    cached = cache_dir() / "site" / f"vega-by-vl-convert-{version('vl-convert-python')}.js"
-    try:
-        return cached.read_bytes()
-    except OSError:
-        import vl_convert
+    cached = cache_dir() / "site" / f"vega-2-by-vl-convert-{version('vl-convert-python')}.js"
+    with contextlib.suppress(RecordError):
+        bundle, _, digest = read_named(cached, MAX_JSON_BYTES).rpartition(b"\n")
+        if hashlib.sha256(bundle).hexdigest().encode() == digest:
+            return bundle
+    import vl_convert
 
-        bundle = vl_convert.javascript_bundle(None).encode()  # type: ignore[arg-type]  # the stub lacks the default None
+    bundle = vl_convert.javascript_bundle(None).encode()  # type: ignore[arg-type]  # the stub lacks the default None
     with contextlib.suppress(OSError, HarnessError):  # without a writable cache, reports still work but are slower
         cached.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(cached, bundle)
+        write_whole(cached, b"%b\n%b" % (bundle, hashlib.sha256(bundle).hexdigest().encode()))
     return bundle
 
 

@@ -41,6 +41,8 @@ class Panel:
     number: int
     title: str
     metric: str
+    """Name of the primary metric."""
+    metric_title: str
     unit: str
     better: str
     """``higher`` or ``lower``; empty if the direction is not known or differs between rows."""
@@ -54,8 +56,8 @@ class Panel:
 
     @property
     def quality(self) -> str:
-        """Name of the metric with its unit, for use as an axis title."""
-        return f"{self.metric} ({self.unit})" if self.unit else self.metric
+        """Title of the metric with its unit, for use as an axis title."""
+        return f"{self.metric_title} ({self.unit})" if self.unit else self.metric_title
 
 
 def panels(report: Report, table: Table | None = None) -> list[Panel]:
@@ -64,10 +66,10 @@ def panels(report: Report, table: Table | None = None) -> list[Panel]:
     for number, block in enumerate(blocks(report.table if table is None else table)):
         first = next((row for row in block.rows if row.text("metric")), block.rows[0])
         title = " · ".join(first.text(name) for name in ("task", "dataset", "device"))
-        metric, unit = first.text("metric"), first.text("metric_unit")
+        metric, shown, unit = (first.text(name) for name in ("metric", "metric_title", "metric_unit"))
         judged = {(row.text("metric"), row.text("metric_better")) for row in block.rows if row.text("metric")}
         better = first.text("metric_better") if len(judged) == 1 else ""
-        made.append(Panel(number, title, metric, unit, better, block, report))
+        made.append(Panel(number, title, metric, shown, unit, better, block, report))
     return made
 
 

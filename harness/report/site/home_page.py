@@ -10,6 +10,7 @@ from harness.report.plots.figure import drawn
 from harness.report.plots.points import panels
 from harness.report.report import Report
 from harness.report.site import overview, tables
+from harness.report.site.best_results import best_results
 from harness.report.site.plot_data import MAX_PLOTTED, Figures
 
 
@@ -27,6 +28,7 @@ def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
         "summary": _summary(report),
         "problems": report.problems[:20],
         "backends": report.backends,
+        "best": best_results(report, addresses),
         "contests": contests,
         "corrected": overview.CORRECTED,
         "notes": unranked(report.table.rows),

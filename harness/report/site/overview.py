@@ -17,12 +17,12 @@ from harness.analysis.compare.judge import ALPHA, Comparison, compare
 from harness.analysis.compare.match import Match
 from harness.analysis.formatting import one_line
 from harness.analysis.grouping import representative, rival_key
-from harness.analysis.metrics import FIT_THROUGHPUT, HEADLINES, RunMetric, comparable, success
+from harness.analysis.metrics import FIT_THROUGHPUT, HEADLINES, QUALITY, RunMetric, comparable
 from harness.analysis.table import Row
 from harness.records.store import StoredRun
 from harness.report.report import Report
 
-TITLES = {"quality": "Quality"} | {
+TITLES = {QUALITY.name: QUALITY.title.capitalize()} | {
     metric.name: metric.headline.capitalize() for metric in HEADLINES if metric is not FIT_THROUGHPUT
 }
 """Metric -> title; ``quality`` is the primary metric of the task."""
@@ -95,8 +95,7 @@ def _contest(report: Report, rows: Sequence[Row], sides: dict[str, list[StoredRu
 def _leads(report: Report, sides: dict[str, list[StoredRun]], confidence: float) -> dict[str, BackendLead]:
     records = [run.record for runs in sides.values() for run in runs]
     metrics = comparable([records], report.catalog)
-    primary = success(records[0]).scores.primary
-    by_name = {name: metrics.get(primary if name == "quality" else name) for name in TITLES}
+    by_name = {name: metrics.get(name) for name in TITLES}
     leads = {name: _lead(metric, sides, confidence) for name, metric in by_name.items() if metric}
     return {name: lead for name, lead in leads.items() if lead}
 
@@ -122,13 +121,13 @@ def _lead(metric: RunMetric, sides: dict[str, list[StoredRun]], confidence: floa
         winner=leader if won else "",
         certainty=CORRECTED if certain else SIGNIFICANT if won else INCONCLUSIVE,
         leader=leader,
-        amount=_amount(at_95[0]),
+        amount=_amount(at_95[0], metric.title),
         evidence=(at_95[0].evidence or "too few runs") + ("" if at_95[0].interleaved else ", not interleaved"),
     )
 
 
-def _amount(comparison: Comparison) -> str:
-    """Return the ratio of the means or, for scores, their difference with the metric and the unit."""
+def _amount(comparison: Comparison, title: str) -> str:
+    """Return the ratio of the means or, for scores, their difference with the title of the metric and the unit."""
     if comparison.change is None:
         return ""
     ends = (comparison.low, comparison.high)
@@ -136,7 +135,7 @@ def _amount(comparison: Comparison) -> str:
         factor = [1 + value for value in (comparison.change, *(end for end in ends if end is not None))]
         shown = [f"{value:.2f}" for value in factor]
         return f"{shown[0]}×" + (f" ({shown[1]} to {shown[2]})" if len(shown) == 3 else "")
-    difference = " ".join(filter(None, [comparison.metric, f"{comparison.change:+.3g}", comparison.unit]))
+    difference = " ".join(filter(None, [title, f"{comparison.change:+.3g}", comparison.unit]))
     return difference + (f" ({ends[0]:+.3g} to {ends[1]:+.3g})" if ends[0] is not None and ends[1] is not None else "")
 
 

@@ -11,7 +11,14 @@ from typing import Any
 from markupsafe import Markup
 
 from harness.analysis.flags import run_flags
-from harness.analysis.metrics import FIT_THROUGHPUT, HEADLINES, INFERENCE_THROUGHPUT, TRAIN_THROUGHPUT
+from harness.analysis.metrics import (
+    FIT_THROUGHPUT,
+    HEADLINES,
+    INFERENCE_THROUGHPUT,
+    PARAMETERS,
+    TRAIN_THROUGHPUT,
+    score,
+)
 from harness.checks.audit.finding import Finding
 from harness.errors import RecordError
 from harness.records import Failure, RunRecord, Steady, Success
@@ -83,9 +90,10 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         values["costs"] = _pairs(sections(record))
         values["flags"] = [(flag.columns[0], flag) for flag in run_flags(record)]
         values["plots"], values["notes"] = _plots(record, outcome, arrays)
+        quality = score(outcome.scores.primary, outcome.scores.metrics.get(outcome.scores.primary))
         for part, titles in (("quality_plots", _QUALITY), ("cost_plots", _COST)):
             shown = ((name, title) for name, title in titles.items() if name in values["plots"])
-            values[part] = [(name, title.format(metric=outcome.scores.primary)) for name, title in shown]
+            values[part] = [(name, title.format(metric=quality.title)) for name, title in shown]
         values["tables"] = _tables(outcome)
     return values
 
@@ -95,7 +103,8 @@ def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]
     scores, speed = outcome.scores, outcome.speed
     ends = scores.intervals.get(scores.primary)
     remark = f"{interval_title(scores)} over examples: {ends[0]:.4g} to {ends[1]:.4g}" if ends else "test split"
-    rows = [(scores.primary, text(scores.test.get(scores.primary)), remark)]
+    quality = score(scores.primary, scores.metrics.get(scores.primary))
+    rows = [(quality.column.header, text(scores.test.get(scores.primary)), remark)]
     steady = dict.fromkeys((TRAIN_THROUGHPUT.name, FIT_THROUGHPUT.name), speed.train)
     steady[INFERENCE_THROUGHPUT.name] = speed.inference
     for metric in HEADLINES:
@@ -109,7 +118,7 @@ def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]
             rows.append((metric.headline, f"{value:.3g}", remark))
         else:
             rows.append((metric.headline, f"{value:,.0f}", metric.unit))
-    return [*rows, ("parameters", f"{outcome.model.parameters:,}", "trainable")]
+    return [*rows, (PARAMETERS.title, f"{outcome.model.parameters:,}", PARAMETERS.unit)]
 
 
 def _interval(unit: str, steady: Steady | None) -> str:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from harness.analysis.flags import run_flags
 from harness.analysis.formatting import one_line, rounded
-from harness.analysis.metrics import in_group
+from harness.analysis.metrics import QUALITY, in_group
 from harness.analysis.table import Column
 from harness.records import Failure, Success
 from harness.records.store import StoredRun
@@ -101,15 +101,18 @@ def comparison(block: Block, name: str, caption: str, links: Mapping[int, str], 
 def plain(
     name: str,
     caption: str,
-    headers: Iterable[str],
+    headers: Iterable[str | Column],
     rows: Sequence[Sequence[Value]],
     *,
     places: str = ".4g",
     controls: bool = False,
 ) -> View:
-    """Return a table of strings and numbers. Headers have the form ``title`` or ``title (unit)``."""
+    """Return a table of strings and numbers. Headers are columns or strings of the form ``title`` or
+    ``title (unit)``."""
     columns = tuple(
-        Column(header, header, "", "number" if any(_is_number(row[place]) for row in rows) else "text")
+        header
+        if isinstance(header, Column)
+        else Column(header, header, "", "number" if any(_is_number(row[place]) for row in rows) else "text")
         for place, header in enumerate(headers)
     )
     return View(name, caption, columns, rows, places, controls=controls)
@@ -118,21 +121,25 @@ def plain(
 def runs(shown: Iterable[StoredRun], addresses: dict[str, str], caption: str, root: str) -> View:
     """Return a table with one row for each run. `root` is the relative path to the home page's directory."""
     names = ("dataset", "model", "backend", "device", "precision", "seed")
-    throughputs = in_group("throughput")
-    titles = (f"{metric.part} ({metric.unit})" for metric in throughputs)
+    figures = (QUALITY, *in_group("throughput"))
     rows: list[list[Value]] = []
     for run in shown:
         record, outcome = run.record, run.record.outcome
         if isinstance(outcome, Success):
-            score = outcome.scores.test.get(outcome.scores.primary)
             flagged = bool(run_flags(record))
             status = HtmlCell("flagged" if flagged else "ok", None, "", "flagged" if flagged else "")
         else:
-            score, status = None, HtmlCell(outcome.kind, None, "", "failed")
-        numbers = [_number(value) for value in (score, *(metric.value(record) for metric in throughputs))]
+            status = HtmlCell(outcome.kind, None, "", "failed")
+        numbers = [_number(value) for value in (metric.value(record) for metric in figures)]
         link = HtmlCell(one_line(record.run_id), None, "", "", root + addresses[record.run_id])
         rows.append([link, *(getattr(record.spec, name) for name in names), *numbers, status, record.started_at])
-    return plain("runs", caption, ("run", *names, "quality", *titles, "status", "started"), rows, controls=True)
+    return plain(
+        "runs",
+        caption,
+        ("run", *names, *(metric.column for metric in figures), "status", "started"),
+        rows,
+        controls=True,
+    )
 
 
 def failures(failed: list[StoredRun], addresses: dict[str, str], root: str) -> View | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -222,6 +223,11 @@ EXCUSED: dict[str, Any] = {
         [*runs(minute=1), *runs(seeds=range(4), minute=1, **TWO), *runs(None, seeds=[4], minute=11, **TWO)],
         "not checked: 1 of 5 runs of NEW have no value of accuracy",
     ),
+    "a setting of which NEW lacks a seed": (
+        [*runs(), *runs(**TWO)],
+        [*runs(minute=1), *runs(seeds=range(4), minute=1, **TWO)],
+        "not checked: NEW has no run with seed 4, but BASE has",
+    ),
     "a setting with too few runs": (
         [*runs(), *runs(seeds=[0, 1], **TWO)],
         [*runs(minute=1), *runs(seeds=[0, 1], minute=1, **TWO)],
@@ -252,6 +258,32 @@ def test_allow_missing_does_not_excuse_a_broken_bound(tmp_path: Path, case: str)
     done = invoke(base, new, "--fail-on", "accuracy:-0.01", "--allow-missing")
     assert done.exit_code == 1
     assert "Failed: accuracy:-0.01: nlp · cldr-langid · bert-tiny" in done.stderr
+
+
+PARTLY: dict[str, Any] = {
+    "fewer seeds": (runs(), runs(seeds=[0, 2, 4], minute=1), "NEW has no run with seed 1, seed 3, but BASE has"),
+    "other seeds": (runs(), runs(seeds=range(10, 15), minute=1), "NEW has no run with seed 0, seed 1, seed 2, seed 3"),
+    "many missing seeds": (runs(seeds=range(12)), runs(seeds=range(3), minute=1), "seed 6, seed 7 and 4 more, but"),
+    "fewer splits": (
+        [one for split in range(4) for one in runs(seeds=[0], minute=4 * split, dataset_options={"split": split})],
+        [one for split in range(3) for one in runs(seeds=[0], minute=4 * split + 1, dataset_options={"split": split})],
+        "NEW has no run with seed 0 of split 3, but BASE has",
+    ),
+}
+
+
+@pytest.mark.parametrize("bound", ["accuracy:-0.01", "train_samples_per_s:-9%", "host_peak_mib:+5%"])
+@pytest.mark.parametrize("case", PARTLY)
+def test_bound_that_holds_for_a_part_of_the_seeds_fails_unless_missing_data_are_allowed(
+    tmp_path: Path, case: str, bound: str
+) -> None:
+    before, after, reason = PARTLY[case]
+    base, new = keep(tmp_path / "base", before), keep(tmp_path / "new", after)
+    strict, lenient = (invoke(base, new, "--fail-on", bound, *more) for more in ([], ["--allow-missing"]))
+    assert (strict.exit_code, reason in strict.stderr) == (1, True), strict.stderr
+    assert (lenient.exit_code, reason in lenient.stderr) == (0, True), lenient.stderr
+    more_seeds = invoke(new, base, "--fail-on", bound) if case == "fewer seeds" else lenient
+    assert more_seeds.exit_code == 0, more_seeds.stderr
 
 
 @pytest.mark.parametrize("bound", ["train_samples_per_s:-100%", "train_samples_per_s:-2000"])
@@ -438,3 +470,37 @@ def test_comparison_without_bounds_keeps_its_exit_statuses(base: Path, same: Pat
     assert invoke(base, same).exit_code == 0
     assert invoke(base, nothing(tmp_path / "empty")).exit_code == 2
     assert invoke(base, unreadable(same)).exit_code == 1
+
+
+def test_cost_needs_a_price(base: Path, same: Path) -> None:
+    arguments = (base, same, "--fail-on", "train_cost_per_million:+5%")
+    without = invoke(*arguments)
+    assert without.exit_code == 1
+    assert "no value of train_cost_per_million; pass the price of the machine with --price-per-hour" in without.stderr
+    assert invoke(*arguments, "--price-per-hour", "2.5").exit_code == 0
+    without = invoke(base, same, "--metric", "train_cost_per_million")
+    assert (without.exit_code, "--price-per-hour" in without.stderr) == (2, True)
+
+
+def test_higher_cost_is_worse(base: Path, tmp_path: Path) -> None:
+    slower = keep(tmp_path / "slower", runs(speed=800.0, minute=1))
+    metric = "train_cost_per_million"
+    done = invoke(
+        base, slower, "--metric", metric, "--fail-on", f"{metric}:+10%", "--price-per-hour", "3", "--format", "json"
+    )
+    (comparison,) = json.loads(done.stdout)[0]["comparisons"]
+    assert (done.exit_code, comparison["verdict"], comparison["unit"]) == (1, "worse", "per 1M")
+    assert comparison["change"] == pytest.approx(0.25, rel=0.01)
+    assert comparison["base"] == pytest.approx(3 / 3600 * 1e6 / 1002, rel=1e-3)
+
+
+def test_quality_stands_for_the_primary_metric(base: Path, tmp_path: Path) -> None:
+    worse = keep(tmp_path / "worse", runs(quality=0.6, minute=1))
+    done = invoke(base, worse, "--metric", "accuracy,quality", "--fail-on", "quality:-0.05", "--format", "json")
+    accuracy, quality = json.loads(done.stdout)[0]["comparisons"]
+    assert (done.exit_code, accuracy | {"metric": "quality"}) == (1, quality)
+
+
+def test_metric_that_is_never_compared_names_the_reason(base: Path, same: Path) -> None:
+    done = invoke(base, same, "--metric", "parameters")
+    assert (done.exit_code, "because it is a property of the model" in done.stderr) == (2, True)

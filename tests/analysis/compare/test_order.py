@@ -9,21 +9,22 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_records import ENVIRONMENT, record
+from sample_records import ENVIRONMENT, record, success
 
 from harness.analysis.compare.order import pairs
+from harness.records import Evidence, Success
 from harness.records.store import StoredRun
 
 Sides = tuple[list[StoredRun], list[StoredRun]]
 
 
-def sides(order: str, *, minutes: list[int] | None = None, **changes: Any) -> Sides:
+def sides(order: str, *, minutes: list[int] | None = None, outcome: Success | None = None, **changes: Any) -> Sides:
     """Return the runs of A and B, which start one minute apart in the given order."""
     found: Sides = ([], [])
     for position, letter in enumerate(order):
         minute = minutes[position] if minutes else position
         started_at = f"2026-01-01T{minute // 60:02}:{minute % 60:02}:00.000+00:00"
-        found["AB".index(letter)].append(StoredRun(Path(), record(started_at=started_at, **changes)))
+        found["AB".index(letter)].append(StoredRun(Path(), record(outcome, started_at=started_at, **changes)))
     return found
 
 
@@ -77,6 +78,55 @@ def test_pairs_leave_out_runs_whose_order_is_unknown() -> None:
     base, new = sides("ABBAAB", minutes=[0, 0, 1, 2, 3, 4])
     assert positions(pairs(base, new)) == [(2, 1), (3, 4)]
     assert pairs(base, base) == []
+
+
+def test_pairs_compare_instants_not_texts() -> None:
+    """Times may be written with another offset from UTC, with or without fractions of a second."""
+    texts = ["2026-01-01T00:00:30Z", "2026-01-01T01:01:00.500+01:00", "2025-12-31T23:02:00-01:00", "2026-01-01T00:03"]
+    a, b, c, d = (StoredRun(Path(), record(started_at=text)) for text in texts)
+    assert pairs([a, d], [b, c]) == [(a, b), (d, c)]
+    assert pairs([a], [StoredRun(Path(), record(started_at="2026-01-01T03:00:30+03:00"))]) == []
+    for text in ("", "yesterday", "9999-12-31T23:59:59-10:00"):
+        assert pairs([a], [StoredRun(Path(), record(started_at=text)), b]) == [(a, b)]
+
+
+def lasting(seconds: float, *, clock_s: float = 5.0, **changes: Any) -> dict[str, Any]:
+    outcome = success()
+    evidence = Evidence(timed_examples=1, timed_error=0.0, evaluated_weights_digest="", clock_s=clock_s, wall_s=5.0)
+    return {"outcome": msgspec.structs.replace(outcome, phases_s={"train": seconds}, evidence=evidence), **changes}
+
+
+@pytest.mark.parametrize("order", ["ABBA", "ABBAAB", "ABABAB"])
+@pytest.mark.parametrize("overlap_s", [0.5, 3.0])
+def test_pairs_leave_out_runs_that_overlap(order: str, overlap_s: float) -> None:
+    """Runs that overlap disturb each other. Their start times follow the order also if they never alternated."""
+    chosen = pairs(*_lasting(order, 60 + overlap_s))
+    assert bool(chosen) == (overlap_s < 1)
+
+
+def test_pairs_leave_out_only_the_runs_that_overlap() -> None:
+    base, new = _lasting("ABBAAB", 50)
+    outcome = base[0].record.outcome
+    long = msgspec.structs.replace(base[0].record, outcome=msgspec.structs.replace(outcome, phases_s={"train": 200}))
+    assert positions(pairs([StoredRun(Path(), long), *base[1:]], new)) == [(4, 5)]
+
+
+def test_pairs_are_not_known_if_the_clock_was_changed() -> None:
+    base, new = sides("ABBA")
+    stepped = [StoredRun(Path(), record(started_at=base[0].record.started_at, **lasting(5, clock_s=65)))]
+    assert positions(pairs(base, new)) == [(0, 1), (3, 2)]
+    assert pairs([*stepped, *base[1:]], new) == []
+
+
+def test_pairs_are_not_further_apart_than_the_limit() -> None:
+    """Runs of one side in the day and of the other at night alternate, but a change of the machine does not cancel."""
+    base, new = sides("ABABABAB", minutes=[0, 600, 1200, 1260, 1270, 1290, 1300, 1379])
+    assert len(pairs(base, new)) == 2
+    assert pairs(*sides("ABABABAB", minutes=[90 * n for n in range(8)])) == []
+
+
+def _lasting(order: str, seconds: float) -> Sides:
+    return sides(order, **lasting(seconds))
 
 
 def test_pairs_are_on_one_machine() -> None:

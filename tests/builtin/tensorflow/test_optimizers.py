@@ -109,6 +109,33 @@ CONTROL_FLOW = {"If", "StatelessIf", "Switch", "RefSwitch", "Merge", "While", "S
 """Operators that read a condition on the host."""
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adamw"])
+def test_every_step_at_fp16_follows_the_recipe_or_is_skipped_because_gradients_overflow(
+    optimizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parity check replays steps from weights so large that the first gradients overflow."""
+    import keras
+    from harness_tensorflow import runtime
+
+    from harness.checks.parity.replay import Replay
+    from harness.testing.sessions import weights_for
+
+    cpu = harness.DeviceInfo(name="cpu", description="", precisions=("fp16",))
+    monkeypatch.setattr(runtime, "devices", lambda: [cpu])
+    recipe = harness.Recipe(optimizer=optimizer, momentum=0.9, weight_decay=0.1, clip_norm=1.0)
+    sessions = [CASES.open("mlp", recipe=recipe, precision="fp16") for _ in range(2)]
+    parameters = CASES.request("mlp").parameters
+    start = {name: np.float32(16 if array.ndim > 1 else 1) * array for name, array in weights_for(parameters).items()}
+    replay = Replay(sessions[0], sessions[1], start, recipe, parameters, "fp16")
+    for _ in range(15):
+        replay.step(CASES.batch("mlp"), 1e-3)
+    keras.mixed_precision.set_global_policy("float32")
+    arrays = replay.arrays()
+    assert 1 <= arrays["skipped"][0] <= 10
+    assert len(arrays["loss"]) + arrays["skipped"][0] == 15
+    assert (arrays["error"] <= 1e-2 * arrays["size"] + arrays["rounding"]).all()
+
+
 @pytest.fixture
 def fp16_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[harness.Recipe], Any]:
     """Return a function that returns the graph of a training step at fp16, which the CPU is made to offer here."""

@@ -99,24 +99,33 @@ def test_doubt_bounds_the_effect_of_noise(optimizer: str) -> None:
 
 
 class Quadratic:
-    """Session whose loss is half the squared distance of the weights from the batch, trained with momentum in numpy."""
+    """Session whose loss is half the squared distance of the weights from the batch, trained with momentum in numpy.
 
-    def __init__(self, recipe: Recipe, skipped: int = 0) -> None:
-        self.recipe, self.skipped = recipe, skipped
+    `overflows` is the number of times that the loss scale has to be halved before the gradients are finite, and
+    `skipped` the number of other steps that are skipped.
+    """
+
+    def __init__(self, recipe: Recipe, overflows: int = 0, skipped: int = 0) -> None:
+        self.recipe, self.overflows, self.skipped = recipe, overflows, skipped
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         self.weights = {name: array.copy() for name, array in weights.items()}
         self.velocity = np.zeros_like(self.weights["w"])
+        self.halvings = 0
 
     def get_weights(self) -> dict[str, Array]:
         return {name: array.copy() for name, array in self.weights.items()}
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         distance = self.weights["w"] - batch.inputs["x"]
-        return float((distance**2).sum() / 2), {"w": distance}
+        overflowed = np.full_like(distance, np.inf) if self.halvings < self.overflows else distance
+        return float((distance**2).sum() / 2), {"w": overflowed}
 
     def train_step(self, batch: Batch, learning_rate: float) -> float:
         loss, gradients = self.gradients(batch)
+        if self.halvings < self.overflows:
+            self.halvings += 1
+            return loss
         if self.skipped:
             self.skipped -= 1
             return loss
@@ -131,10 +140,12 @@ class Quadratic:
         return handle
 
 
-def replayed(precision: Any, *, skipped: int = 0, steps: int = 8, scale: float = 1.0) -> dict[str, Array]:
+def replayed(
+    precision: Any, *, overflows: int = 0, skipped: int = 0, steps: int = 8, scale: float = 1.0
+) -> dict[str, Array]:
     recipe = Recipe(optimizer="sgd", momentum=0.9)
     start = {"w": np.linspace(1, 2, 50, dtype=np.float32)}
-    sessions: Any = Quadratic(recipe, skipped), Quadratic(recipe)
+    sessions: Any = Quadratic(recipe, overflows, skipped), Quadratic(recipe, overflows)
     replay = Replay(*sessions, start, recipe, [Parameter(name="w", shape=(50,))], precision)
     for step in range(steps):
         x = np.full(50, step * scale, np.float32)
@@ -150,11 +161,20 @@ def test_replay_of_correct_steps_has_rounding_errors_only() -> None:
     np.testing.assert_array_equal(arrays["loss"][:, 0], arrays["loss"][:, 1])
 
 
-@pytest.mark.parametrize("precision", ["fp16", "fp32"])
-def test_steps_that_gradient_scaling_skips_are_allowed_at_fp16_only(precision: str) -> None:
-    arrays = replayed(precision, skipped=2)
+@pytest.mark.parametrize(
+    ("overflows", "skipped", "compared", "correct"), [(2, 0, 6, True), (2, 1, 6, False), (0, 1, 8, False)]
+)
+def test_steps_are_skipped_at_fp16_only_while_gradients_overflow(
+    overflows: int, skipped: int, compared: int, *, correct: bool
+) -> None:
+    arrays = replayed("fp16", overflows=overflows, skipped=skipped)
     wrong = arrays["error"] > 1e-2 * arrays["size"] + arrays["rounding"]
-    assert (len(arrays["loss"]), bool(wrong.any())) == ((6, False) if precision == "fp16" else (8, True))
+    assert (len(arrays["loss"]), arrays["skipped"][0], not wrong.any()) == (compared, overflows, correct)
+
+
+def test_skipped_step_is_wrong_at_fp32() -> None:
+    arrays = replayed("fp32", skipped=1)
+    assert (arrays["error"] > arrays["size"] / 2).any()
 
 
 def test_replay_ends_before_weights_that_are_not_finite() -> None:
@@ -162,3 +182,15 @@ def test_replay_ends_before_weights_that_are_not_finite() -> None:
         arrays = replayed("fp32", scale=1e38)
     assert 0 < len(arrays["loss"]) < 8
     assert np.isfinite(arrays["error"]).all()
+
+
+def test_undefined_weights_after_finite_gradients_are_an_error() -> None:
+    recipe = Recipe(optimizer="sgd", momentum=0.9)
+    start = {"w": np.linspace(1, 2, 50, dtype=np.float32)}
+    sessions: Any = Quadratic(recipe), Quadratic(recipe)
+    replay = Replay(*sessions, start, recipe, [Parameter(name="w", shape=(50,))], "fp32")
+    x = np.zeros(50, np.float32)
+    for rate in (0.1, float("nan"), 0.1):
+        replay.step(Batch({"x": x}, x), rate)
+    assert np.isfinite(replay.arrays()["error"]).tolist() == [[True], [False]]
+    assert np.isfinite(replay.weights["w"]).all()

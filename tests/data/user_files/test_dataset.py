@@ -479,3 +479,39 @@ def test_load_text_from_folder_lists_its_tables_in_the_error(tmp_path: Path) -> 
     write_csv(tmp_path / "d" / "t.csv", reviews())
     with pytest.raises(UsageError, match=r"is a folder; pass a CSV, .* file; the folder contains t\.csv"):
         load(tmp_path / "d", "text")
+
+
+def test_all_unsuitable_columns_are_named_with_an_option_for_the_others(tmp_path: Path) -> None:
+    rows = "".join(f"name {i},ticket {i},2024-01-{i % 28 + 1:02},{i},a{i % 2},{i * 2}\n" for i in range(60))
+    path = tmp_path / "t.csv"
+    path.write_text(f"name,ticket,day,age,kind of fare,target\n{rows}")
+    with pytest.raises(DataError) as caught:
+        load(path, "table")
+    message = str(caught.value)
+    assert message.startswith("t.csv: 3 columns cannot be features: column 'name' has 60 distinct texts in 60 rows")
+    for name in ("ticket", "day"):
+        assert f"column '{name}' " in message
+    assert message.endswith("; to use only the other columns, pass --feature-columns 'age,kind of fare'")
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_option_with_the_other_columns_reads_the_file(tmp_path: Path, count: int) -> None:
+    names = [f"id{number}" for number in range(count)]
+    rows = "".join(",".join(f"{name}-{i}" for name in names) + f",{i},{i * 2}\n" for i in range(60))
+    path = tmp_path / "t.csv"
+    path.write_text(f"{','.join(names)},age,target\n{rows}")
+    with pytest.raises(DataError) as caught:
+        load(path, "table")
+    columns = str(caught.value).rpartition("--feature-columns ")[2]
+    assert columns == "age"
+    assert load(path, "table", feature_columns=tuple(columns.split(","))).feature_names == ("age",)
+
+
+def test_categories_of_the_training_split_are_recorded(tmp_path: Path) -> None:
+    rows = "".join(f"{'abc'[i % 3] if i % 5 else ''},{i},{i * 2}\n" for i in range(60))
+    path = tmp_path / "t.csv"
+    path.write_text(f"kind,age,target\n{rows}")
+    data = load(path, "table")
+    listed = dict(part[:-1].split(" (") for part in str(data.details["categories of kind"]).split(", "))
+    assert listed.keys() == {"a", "b", "c", "missing"}
+    assert sum(map(int, listed.values())) == len(data.train.targets)

@@ -215,5 +215,5 @@ def test_scores_contain_the_meaning_of_each_metric() -> None:
     metric = Metric(name="odd", objective="regression", function=f"{__name__}:odd", **declared)
     scores = scorer(kcal, "odd", [metric]).scores(example(NUMBERS), example(NUMBERS), None, {})
     assert scores.metrics == {
-        "odd": MetricInfo(higher_is_better=False, title="an error", unit="kcal", bounds=(0.0, None))
+        "odd": MetricInfo(higher_is_better=False, title="odd", unit="kcal", bounds=(0.0, None), summary="an error")
     }

@@ -13,7 +13,7 @@ from toy_plugin import SET_FAST, install_toy
 from harness.cli.reproduce import _with_data, render
 from harness.errors import UsageError
 from harness.records import DataSource, RunRecord, Success
-from harness.records.store import Store
+from harness.records.store import Loaded, Store
 from harness.report.bundle.reproduce import judge
 
 RUN = ("run", "--task", "toy-classify,toy-regress", "--backend", "toy-numpy", "--threads", "1", "--seed", "0,1", "-q")
@@ -116,6 +116,13 @@ def test_reproduce_bundle_agrees(invoke: Invoke, published: Path) -> None:
     assert "4 of 4 runs agree in quality, data and initial weights" in done.output
     assert "4 runs, created by harness" in done.output
     assert len(Store(Path("here")).load().runs) == 4
+
+
+def test_reproduce_saves_its_runs_apart_from_the_others(invoke: Invoke, published: Path) -> None:
+    done = invoke("reproduce", str(published), "-q", "--task", "toy-regress")
+    assert (done.exit_code, "the new runs are saved in results/reproduced" in done.output) == (0, True)
+    assert len(Store(Path("results/reproduced")).load().runs) == 2
+    assert Store(Path("results")).load() == Loaded([], [])
 
 
 def test_reproduce_filtered_runs_as_json(invoke: Invoke, published: Path) -> None:

@@ -15,11 +15,13 @@ from sample_records import failure, record, success
 from sample_store import example, hostile, many, report_of, write
 
 from harness.checks.audit.finding import Finding
+from harness.records import RunRecord
 from harness.records.store import ARRAYS, AUDIT
 from harness.report.csv_json import csv_text, json_text
 from harness.report.report import Report
 from harness.report.site.build import files
 from harness.report.site.overview import contests, scoreboard
+from harness.report.site.tables import HtmlCell
 
 
 @pytest.fixture
@@ -172,7 +174,7 @@ def test_contest_difference_has_metric_and_unit(tmp_path: Path) -> None:
         for backend, error in (("torch", 5.0), ("tensorflow", 6.0))
     ]
     (contest,) = contests(report_of(write(tmp_path, records)))
-    assert contest.leads["quality"].amount.startswith("rmse -1 score (")
+    assert contest.leads["quality"].amount.startswith("RMSE -1 score (")
 
 
 def test_contest_with_one_run_per_side_is_inconclusive(tmp_path: Path) -> None:
@@ -200,3 +202,39 @@ def test_unreadable_record_is_listed_on_the_home_page(tmp_path: Path) -> None:
     (path / "broken").mkdir()
     (path / "broken" / "record.json").write_text("{")
     assert "A record was excluded" in build(report_of(path))["index.html"]
+
+
+def test_best_result_of_each_dataset_is_listed_with_those_that_tie(tmp_path: Path) -> None:
+    from harness.report.site.best_results import best_results
+
+    def three(quality: float, **changes: object) -> list[RunRecord]:
+        return [record(success(quality + seed / 100), seed=seed, **changes) for seed in range(3)]
+
+    records = [*three(0.9), *three(0.895, model="lstm"), *three(0.5, model="mlp")]
+    records += [*three(0.9, dataset="other"), *three(0.5, dataset="other", model="lstm")]
+    records += [record(success(0.9), dataset="alone"), record(failure(), dataset="alone", model="lstm")]
+    for dataset, second in (("near", 0.8), ("far", 0.5)):  # the test examples give intervals of 0.1
+        records += [record(success(0.9), dataset=dataset), record(success(second), dataset=dataset, model="lstm")]
+    records += [record(success(0.9), dataset="repeated", repeat=repeat) for repeat in (1, 2)]
+    records.append(record(success(0.8), dataset="repeated", model="lstm"))
+    report = report_of(write(tmp_path, records))
+    view = best_results(report, {run.record.run_id: "" for run in report.runs})
+    assert view is not None
+    cells = [[value.t if isinstance(value, HtmlCell) else value for value in row] for row in view.rows]
+    assert [(row[1], str(row[2]).split(" ")[0], row[5]) for row in cells] == [
+        ("cldr-langid", "bert-tiny", "tied with lstm · torch · cpu · fp32"),
+        ("other", "bert-tiny", "best of 2"),
+        ("alone", "bert-tiny", "the only result"),
+        ("near", "bert-tiny", "tied with lstm · torch · cpu · fp32"),
+        ("far", "bert-tiny", "best of 2"),
+        ("repeated", "bert-tiny", "best value, but without intervals"),
+    ]
+    assert {row[3] for row in cells} == {"accuracy"}
+
+
+def test_home_page_shows_its_title_once(tmp_path: Path) -> None:
+    page = build(example(tmp_path))["index.html"]
+    title = report_of(tmp_path).title
+    assert f"<title>{title}</title>" in page
+    body = page.partition("<body>")[2]
+    assert body.count(title) == 1

@@ -247,12 +247,15 @@ SESSIONS: dict[str, Callable[[SessionRequest], Any]] = {
 
 
 def training_faults() -> dict[str, Callable[[SessionRequest], Any]]:
-    """Return the sessions of `harness_faulty_training`, by name."""
+    """Return the sessions of the modules for faults in training, by name."""
+    import harness_faulty_details as details
+    import harness_faulty_scaling as scaling
     import harness_faulty_training as training
 
     edits = {name: change for changes in training.EDITED.values() for name, change in changes.items()}
     sessions = {name: training.edited(change) for name, change in edits.items()}
-    return sessions | {each.__name__: each for group in training.SESSIONS.values() for each in group}
+    groups = (*training.SESSIONS.values(), *details.SESSIONS.values(), (scaling.Scaling, *scaling.SESSIONS))
+    return sessions | {each.__name__: each for group in groups for each in group}
 
 
 class FaultyBackend(TorchBackend):

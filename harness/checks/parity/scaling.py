@@ -1,0 +1,53 @@
+"""Gradient scaling at fp16: gradients of sessions whose loss scale has to fall before they are finite.
+
+At fp16, sessions multiply the loss by a scale. A training step whose gradients overflow leaves the weights and the
+optimizer's state as they are, and halves the scale. `Session.gradients` returns the gradients divided by the scale, but
+those that overflowed remain infinite or undefined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.interfaces import Batch, Session
+from harness.records import Precision
+
+Array = NDArray[Any]
+
+_HALVINGS = 30
+"""Largest number of times that the loss scale is halved. The largest scales in use are about 2**24."""
+
+
+class Scaled(NamedTuple):
+    """The gradients of a batch, and what it took to compute them."""
+
+    loss: float
+    gradients: dict[str, Array]
+    halvings: int
+    """Number of times that the loss scale had to be halved; 0 except at fp16."""
+
+
+def scaled_gradients(session: Session, batch: Batch, precision: Precision) -> Scaled:
+    """Compute gradients; at fp16, halve the session's loss scale until they are finite.
+
+    The scale is halved by training steps with a learning rate of 0, whose gradients overflow like those returned. The
+    gradients are still not finite if that does not help.
+    """
+    loss, gradients = session.gradients(batch)
+    halvings = 0
+    while precision == "fp16" and halvings < _HALVINGS and not finite(gradients):
+        session.train_step(batch, 0.0)
+        halvings += 1
+        loss, gradients = session.gradients(batch)
+    return Scaled(loss, gradients, halvings)
+
+
+def finite(arrays: Mapping[str, Array]) -> bool:
+    """Return True if all elements are finite."""
+    # A sum is several times as fast as a test of each element; that of finite weights does not overflow in float64.
+    with np.errstate(invalid="ignore"):  # for the sum of two infinities
+        return all(bool(np.isfinite(array.sum(dtype=np.float64))) for array in arrays.values())

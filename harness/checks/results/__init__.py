@@ -1,0 +1,1 @@
+"""Procedures on whole results directories: merging, pruning and verification."""

@@ -1,0 +1,190 @@
+"""Merging of results directories."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from harness.checks.parity.verdict import ParityVerdict, keep
+from harness.checks.parity.verdict import load as load_verdicts
+from harness.errors import RecordError, UsageError
+from harness.records import RunRecord
+from harness.records.files import make_directory, replacing
+from harness.records.reading import is_stored, open_stored
+from harness.records.store import RECORD, Store, StoredRun, run_id, write_json
+
+MAX_FILE_BYTES = 64 * 2**30
+"""Maximum size of a file that is copied."""
+_RENAMING = "-renaming"
+"""End of the name of a run while its repeat number changes. If the merge is interrupted, the next one completes it."""
+
+
+@dataclass
+class Merged:
+    """Counts of what a merge did, and messages about what it could not merge."""
+
+    added: int = 0
+    """Number of runs that were copied."""
+    present: int = 0
+    """Number of runs that were already in the results directory."""
+    renamed: dict[str, str] = field(default_factory=dict)
+    """Old and new id of each run whose repeat number changed."""
+    verdicts: int = 0
+    """Number of parity verdicts that were added."""
+    problems: list[str] = field(default_factory=list)
+    """A message for each run or file that was not merged."""
+
+
+def merge(target: Path, others: Sequence[Path]) -> Merged:
+    """Add the runs and parity verdicts of `others` to the results directory `target`.
+
+    Runs with equal records, apart from their ids, are the same run. Its files, such as an audit or saved weights, are
+    added if they are missing. Repeats of a specification are then numbered by the times at which they started, so that
+    the result depends neither on the order of the directories nor on the number of merges. Files in `others` are only
+    read. Links, pipes and devices are not copied.
+
+    Raises `harness.UsageError` if one of `others` is not a directory, and `harness.RecordError` if a directory cannot
+    be read or `target` cannot be written.
+    """
+    for other in others:
+        if not other.is_dir():
+            raise UsageError(f"{other}: this results directory does not exist; pass the path of a results directory")
+    merged = Merged()
+    Store(target).prepare()
+    present = Store(target).load()
+    merged.problems += present.problems
+    places = {_content(run.record): run.path for run in present.runs}
+    arriving: dict[str, StoredRun] = {}
+    copies: dict[str, list[Path]] = defaultdict(list)
+    for other in (other for other in others if other.resolve() != target.resolve()):
+        loaded = Store(other).load()
+        merged.problems += loaded.problems
+        for run in loaded.runs:
+            content = _content(run.record)
+            if content in places:
+                merged.present += 1
+                merged.problems += _copy_files(run.path, places[content])
+            elif content in arriving:
+                merged.present += 1
+                copies[content].append(run.path)
+            else:
+                arriving[content] = run
+        merged.verdicts += _merge_verdicts(other, target)
+    numbers = _numbers({**{_content(run.record): run for run in present.runs}, **arriving})
+    _renumber(target, present.runs, numbers, merged)
+    if arriving:
+        with Store(target).scratch() as made_in:
+            for content, run in arriving.items():
+                _add(run, copies[content], made_in, numbers[content], merged)
+        os.sync()
+    return merged
+
+
+def _content(record: RunRecord) -> str:
+    """Return a digest of everything in a record except its id and its repeat number."""
+    plain = msgspec.structs.replace(record, run_id="", repeat=0)
+    return hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
+
+
+def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
+    """Return the repeat number of each run by its content: its rank among the runs of its specification, by time."""
+    repeats: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for content, run in runs.items():
+        repeats[run.record.spec.key].append((run.record.started_at, content))
+    return {content: number for each in repeats.values() for number, (_, content) in enumerate(sorted(each), start=1)}
+
+
+def _renumber(target: Path, runs: Sequence[StoredRun], numbers: Mapping[str, int], merged: Merged) -> None:
+    """Give the runs of the target their new numbers. All of them are renamed twice, because the names may overlap."""
+    moved = []
+    for run in runs:
+        named = _named(run.record, numbers[_content(run.record)])
+        if run.path.name != named.run_id:
+            moved.append((run.path.with_name(f"{run.path.name}{_RENAMING}"), named))
+            merged.renamed[run.record.run_id] = named.run_id
+            _rename(run.path, moved[-1][0])
+    for path, named in moved:
+        write_json(path / RECORD, named)
+        _rename(path, target / named.run_id)
+
+
+def _rename(path: Path, new: Path) -> None:
+    try:
+        path.rename(new)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be renamed to {new.name}: {error.strerror}") from None
+
+
+def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int, merged: Merged) -> None:
+    """Copy a run to the target, with the files of its copies that it lacks. The copy is made in a hidden directory."""
+    named = _named(run.record, number)
+    target, directory = made_in.parent / named.run_id, made_in / named.run_id
+    try:
+        directory.mkdir()
+        for source in (run.path, *copies):
+            merged.problems += _copy_files(source, directory, visible=False)
+        with _new_file(directory / RECORD) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(named), indent=1))
+        directory.rename(target)
+    except OSError as error:
+        raise RecordError(f"{target}: cannot be written: {error.strerror}") from None
+    merged.added += 1
+
+
+def _copy_files(source: Path, directory: Path, *, visible: bool = True) -> list[str]:
+    """Copy the files of a run that `directory` lacks, except the record. Return a message for each one left out.
+
+    Files in a directory that is not visible yet are written directly, which is faster than an atomic replacement.
+    """
+    writer: Callable[[Path], AbstractContextManager[BinaryIO]] = replacing if visible else _new_file
+    left_out = []
+    try:
+        for folder, names, files in os.walk(source):
+            names[:] = [name for name in names if not Path(folder, name).is_symlink()]
+            for name in files:
+                file = Path(folder, name)
+                place = directory / file.relative_to(source)
+                if file == source / RECORD or is_stored(place):
+                    continue
+                if not stat.S_ISREG(file.lstat().st_mode):
+                    left_out.append(f"{file}: not copied, because it is not a regular file")
+                    continue
+                make_directory(place.parent)
+                with writer(place) as copy, open_stored(file, MAX_FILE_BYTES) as original:
+                    shutil.copyfileobj(original, copy)
+    except OSError as error:
+        raise RecordError(f"{error.filename or source}: cannot be copied: {error.strerror}") from None
+    return left_out
+
+
+def _new_file(path: Path) -> BinaryIO:
+    return path.open("xb")
+
+
+def _merge_verdicts(other: Path, target: Path) -> int:
+    """Copy the parity verdicts that the target lacks, or that are newer than its own, and return their number."""
+    present, added = load_verdicts(target), 0
+    for key, verdict in load_verdicts(other).items():
+        if key not in present or _age(present[key]) < _age(verdict):
+            keep(verdict, target)
+            added += 1
+    return added
+
+
+def _age(verdict: ParityVerdict) -> tuple[str, bytes]:
+    return verdict.checked_at, msgspec.json.encode(verdict)
+
+
+def _named(record: RunRecord, number: int) -> RunRecord:
+    name = run_id(record.spec, record.spec.key, number)
+    return msgspec.structs.replace(record, run_id=name, key=record.spec.key, repeat=number)

@@ -1,0 +1,69 @@
+"""Estimates of the duration and the size of planned runs, from similar runs in the results directory."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from harness.records import RunSpec, Success
+from harness.records.store import StoredRun
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected cost of a run."""
+
+    seconds: float
+    """Duration, in seconds."""
+    disk_bytes: int
+    """Size of the run's directory, in bytes."""
+
+
+def estimates(specs: Sequence[RunSpec], runs: Iterable[StoredRun]) -> list[Estimate | None]:
+    """Return an estimate for each spec: the medians over the successful runs that are most similar to it.
+
+    These are the runs with the same specification except for the seed and the split or, if there are none, the runs of
+    the same task, dataset, model, backend and protocol. The estimate is None if there are none of these either.
+    """
+    done = [run for run in runs if isinstance(run.record.outcome, Success)]
+    levels = []
+    for similar in (_setting, _kind):
+        groups: dict[str, list[StoredRun]] = defaultdict(list)
+        for run in done:
+            groups[similar(run.record.spec)].append(run)
+        levels.append((similar, groups))
+    known: dict[str, Estimate | None] = {}
+    for spec in specs:
+        if (setting := _setting(spec)) not in known:
+            found = next((groups[key] for similar, groups in levels if (key := similar(spec)) in groups), None)
+            known[setting] = _estimate(found) if found else None
+    return [known[_setting(spec)] for spec in specs]
+
+
+def _estimate(runs: Sequence[StoredRun]) -> Estimate:
+    return Estimate(
+        seconds=statistics.median(run.record.wall_s for run in runs),
+        disk_bytes=int(statistics.median(_size(run.path) for run in runs)),
+    )
+
+
+def _size(directory: Path) -> int:
+    try:
+        with os.scandir(directory) as entries:
+            return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+    except OSError:
+        return 0
+
+
+def _setting(spec: RunSpec) -> str:
+    return msgspec.structs.replace(spec, device="auto").group_key
+
+
+def _kind(spec: RunSpec) -> str:
+    return "\0".join((spec.task, spec.dataset, spec.model, spec.backend, spec.protocol.name))

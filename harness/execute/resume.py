@@ -1,0 +1,224 @@
+"""Decisions which planned runs have to be executed, and which are already in the results directory."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast, get_args
+
+import msgspec
+
+from harness.errors import UnknownNameError
+from harness.measure import environment
+from harness.plugins.catalog import Catalog
+from harness.plugins.code import with_digest
+from harness.records import Environment, Failure, FailureKind, PluginRef, RunRecord, RunSpec
+from harness.records.reading import is_stored
+from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
+
+MEMORY_TOLERANCE = 0.05
+"""Relative difference in main memory up to which two machines can be of the same class. The memory that virtual
+machines report varies by a few percent."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision to execute a planned run or to use a stored one instead."""
+
+    spec: RunSpec
+    stored: StoredRun | None
+    """The run that is used instead; None if the run has to be executed."""
+    reason: str
+    """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``; empty for a run that has
+    never been executed."""
+
+
+def decide(
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    store: Store,
+    *,
+    save_weights: bool = False,
+    compared: Collection[str] = (),
+    retry: Collection[FailureKind] | None = None,
+) -> list[Decision]:
+    """Return a decision for each of `specs`, in order.
+
+    A stored run is used instead of a planned one if it succeeded, if its requested specification, the code of its
+    plugins and the versions of Python and of its packages are the same, and if it was executed on the same class of
+    machine: processor, number of cores, CPU quota, main memory and, for runs on a GPU, GPUs and driver. It must contain
+    the weights if `save_weights` is true, and a parity mark if its key is in `compared`. Each stored run replaces at
+    most one planned run, so that repeats are counted.
+
+    A failed run does not count as done. If `retry` is given, only runs that failed in one of these ways are executed
+    again, and other failed runs are used as they are.
+
+    Raises `harness.RecordError` if the results directory cannot be read.
+    """
+    wanted = Counter(spec.key for spec in specs)
+    stored = _by_request(store.load().runs, specs, wanted)
+    here = _Here(catalog)
+    usable: dict[str, list[tuple[StoredRun, str]]] = {}
+    reasons: dict[str, str] = {}
+    for spec in {spec.key: spec for spec in specs}.values():
+        usable[spec.key] = []
+        for run in stored.get(spec.key, ()):
+            changed = here.difference(spec, run, save_weights=save_weights, compared=compared)
+            outcome = run.record.outcome
+            if changed is None and isinstance(outcome, Failure) and (retry is None or outcome.kind in retry):
+                changed = f"failed before: {outcome.kind}"
+            if changed is None:
+                word = "failed" if isinstance(outcome, Failure) else "done"
+                usable[spec.key].append((run, f"{word} on {_day(run.record.started_at)}"))
+            else:
+                reasons[spec.key] = changed  # the reason of the newest run
+    decisions = []
+    for spec in specs:
+        if usable[spec.key]:
+            decisions.append(Decision(spec, *usable[spec.key].pop(0)))
+        else:
+            decisions.append(Decision(spec, None, reasons.get(spec.key, "")))
+    return decisions
+
+
+def _by_request(
+    runs: Iterable[StoredRun], specs: Sequence[RunSpec], wanted: Collection[str]
+) -> dict[str, list[StoredRun]]:
+    """Return the stored runs of each requested key, ordered by start time."""
+    # Records without the requested key have the key of the specification with the resolved device only.
+    resolved: dict[str, str] = {}
+    for spec in specs:
+        for device in {spec.device, "cpu"} if spec.device == "auto" else {spec.device}:
+            resolved.setdefault(msgspec.structs.replace(spec, device=device).key, spec.key)
+    found: dict[str, list[StoredRun]] = defaultdict(list)
+    for run in runs:
+        key = run.record.request_key or resolved.get(run.record.key, "")
+        if key in wanted:
+            found[key].append(run)
+    return found
+
+
+class _Here:
+    """The environment of this process, with which the environments of stored runs are compared."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._environment = environment.collect()
+        self._versions: dict[str, Mapping[str, str]] = {}
+        self._digests: dict[PluginRef, str] = {}
+
+    def difference(self, spec: RunSpec, run: StoredRun, *, save_weights: bool, compared: Collection[str]) -> str | None:
+        """Return why a stored run cannot replace a planned one; None if it can."""
+        record = run.record
+        changed = (
+            _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)
+            or _first_change("", self._with_python(record), self._packages(spec))
+            or _other_machine(record.environment, self._environment, on_gpu=record.spec.device != "cpu")
+        )
+        if changed or isinstance(record.outcome, Failure):
+            return changed
+        if not is_stored(run.path / ARRAYS):
+            return f"{ARRAYS} is missing"
+        if save_weights and not is_stored(run.path / WEIGHTS) and record.provenance.final_weights_digest:
+            return "its weights were not saved"
+        if spec.key in compared and not record.parity:
+            return "it was not checked for parity"
+        return None
+
+    def _packages(self, spec: RunSpec) -> Mapping[str, str]:
+        if spec.backend not in self._versions:
+            names = (*environment.CORE_PACKAGES, *self._catalog.backend(spec.backend).packages)
+            self._versions[spec.backend] = {"Python": self._environment.python, **environment.versions(names)}
+        return self._versions[spec.backend]
+
+    def _with_python(self, record: RunRecord) -> Mapping[str, str]:
+        # A run that ended before it recorded its packages is compared by Python only.
+        packages = record.environment.packages or self._packages(record.spec)
+        return {**packages, "Python": record.environment.python}
+
+    def _codes(self, spec: RunSpec) -> Mapping[str, str]:
+        refs = self._catalog.refs_for(spec)
+        for ref in refs:
+            if ref not in self._digests:
+                self._digests[ref] = with_digest(ref).code_digest
+        return {ref.name: self._digests[ref] for ref in refs}
+
+
+def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
+    return {ref.name: ref.code_digest for ref in plugins}
+
+
+def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
+    """Return the first name whose value differs, with both values if `shown` is true; empty if none differs."""
+    for name in (*now, *then):
+        old, new = then.get(name), now.get(name)
+        if old == new and (old or shown):  # code whose digest is unknown may have changed
+            continue
+        title = f"{kind} {name}".strip()
+        if old is None or new is None:
+            return f"{title} {'added' if old is None else 'removed'}"
+        return f"{title} {old} -> {new}" if shown else f"{title} changed"
+    return ""
+
+
+def _other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
+    """Return how two machines differ; None if they are of the same class."""
+    old, new = _machine(then, on_gpu=on_gpu), _machine(now, on_gpu=on_gpu)
+    if change := _first_change("", old, new):
+        return f"another machine: {change}"
+    if abs(then.memory_bytes - now.memory_bytes) > MEMORY_TOLERANCE * max(then.memory_bytes, now.memory_bytes):
+        return f"another machine: memory {then.memory_bytes / 2**30:.1f} GiB -> {now.memory_bytes / 2**30:.1f} GiB"
+    return None
+
+
+def _machine(machine: Environment, *, on_gpu: bool) -> dict[str, str]:
+    facts = {
+        "system": machine.kernel.partition(" ")[0],
+        "CPU": machine.cpu,
+        "cores": str(machine.cores),
+        "CPU quota": "none" if machine.cpu_quota is None else f"{machine.cpu_quota:g}",
+    }
+    if on_gpu:
+        facts["GPUs"] = ", ".join(gpu.name for gpu in machine.gpus) or "none"
+        facts["GPU driver"] = ", ".join(dict.fromkeys(gpu.driver for gpu in machine.gpus)) or "none"
+    return facts
+
+
+def _day(started_at: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(started_at):%-d %b %Y}"
+    except ValueError:
+        return started_at
+
+
+MAX_LINES = 20
+"""Number of runs up to which `describe` returns one line for each run."""
+
+
+def describe(decisions: Iterable[Decision]) -> list[str]:
+    """Return a line for each run that is skipped or executed again, with the reason, or for each reason if there are
+    many runs."""
+    explained = [decision for decision in decisions if decision.reason]
+    if len(explained) <= MAX_LINES:
+        return [
+            f"skip: {decision.spec.title}: {decision.reason} ({decision.stored.record.run_id})"
+            if decision.stored
+            else f"redo: {decision.spec.title}: {decision.reason}"
+            for decision in explained
+        ]
+    counts = Counter(("skip" if decision.stored else "redo", decision.reason) for decision in explained)
+    return [f"{word} {count} {'run' if count == 1 else 'runs'}: {reason}" for (word, reason), count in counts.items()]
+
+
+def failure_kinds(names: str | Iterable[str] | None) -> tuple[FailureKind, ...] | None:
+    """Return the kinds of failures with these names. Raises `harness.UnknownNameError` for an unknown name."""
+    if names is None:
+        return None
+    known = get_args(FailureKind)
+    kinds = tuple([names] if isinstance(names, str) else names)
+    for kind in kinds:
+        if kind not in known:
+            raise UnknownNameError("kind of failure", kind, known)
+    return cast("tuple[FailureKind, ...]", kinds)

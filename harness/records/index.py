@@ -1,0 +1,210 @@
+"""An index of a results directory, from which a command finds out which records it does not need to read.
+
+The index contains, for each record that was read and validated, the identity of its file and the few values by which
+runs are selected. It is a cache: it never supplies a record or a value of a report. It is a single file, which is
+replaced atomically, in the cache directory of the user, so that nobody else can supply it. An index that is missing,
+damaged or written by another version of this package is ignored and replaced. See ``docs/explanation/reliability.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from harness.errors import RecordError
+from harness.records.files import make_directory, replacing
+from harness.records.locations import cache_dir
+from harness.records.reading import read_stored
+from harness.records.record import RunRecord
+
+SMALLEST = 1000
+"""Number of directories from which on an index is used. Reading fewer records takes less than 0.2 s."""
+SETTLED_NS = 2 * 10**9
+"""Age from which on a file is indexed, in nanoseconds. A file that is changed twice within the resolution of its
+timestamps could otherwise have the same identity before and after the second change."""
+MAX_NAMES = 1000
+"""Maximum number of bytes of the values in one row. Records with longer names are not indexed."""
+KEPT_DAYS = 30
+"""Number of days after which an index that is not used is removed."""
+_DIGEST_BYTES = 32
+
+
+class Setting(Struct, frozen=True, array_like=True):
+    """The values of a run's specification by which commands select runs."""
+
+    task: str
+    dataset: str
+    model: str
+    backend: str
+    device: str
+    precision: str
+
+
+class Summary(NamedTuple):
+    """The values by which a run is selected and ordered."""
+
+    name: str
+    """Name of the run's directory."""
+    run_id: str
+    started_at: str
+    setting: Setting
+
+
+Identity = tuple[int, int, int, int]
+"""Size, time of the last modification, time of the last change of the inode, and number of the inode of a file. A user
+can set the modification time, but not the time of the last change."""
+
+
+class _Row(Struct, frozen=True, array_like=True):
+    name: str
+    identity: Identity
+    run_id: str
+    started_at: str
+    setting: int
+    """Position in `_Content.settings`."""
+
+
+class _Content(Struct, frozen=True, array_like=True):
+    settings: list[Setting]
+    rows: list[_Row]
+
+
+def summary_of(name: str, record: RunRecord) -> Summary:
+    """Return the summary of a record in the directory `name`."""
+    setting = Setting(*(getattr(record.spec, field) for field in Setting.__struct_fields__))
+    return Summary(name, record.run_id, record.started_at, setting)
+
+
+def identity_of(state: os.stat_result) -> Identity:
+    """Return the identity of a file, which differs after every change to the file."""
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
+
+
+class Index:
+    """The index of a results directory.
+
+    `known` returns what it contains, and `add` collects what it will contain after `save`. No method raises an
+    exception because of the index: without one, all records are read.
+    """
+
+    def __init__(self, results: Path | None, count: int) -> None:
+        """Read the index of the directory `results`, which contains `count` directories; use none if it is None."""
+        self._opened_ns = time.time_ns()
+        self._rows: dict[str, tuple[Identity, Summary]] = {}
+        self._added: dict[str, tuple[Identity, Summary]] = {}
+        self._path = _location(results) if results is not None and count >= SMALLEST else None
+        if self._path is not None:
+            self._rows = _read(self._path, (count + SMALLEST) * (MAX_NAMES + 200))
+
+    def known(self, name: str, path: str) -> Summary | None:
+        """Return the summary of the record in the directory `name`; None if the file `path` must be read."""
+        found = self._rows.get(name)
+        if found is None:
+            return None
+        try:
+            # os.lstat() takes half as long with a string as with a Path.
+            if identity_of(os.lstat(path)) != found[0]:
+                return None
+        except (OSError, ValueError):
+            return None
+        self._added[name] = found
+        return found[1]
+
+    def add(self, summary: Summary, state: os.stat_result) -> None:
+        """Add the summary of a valid record that was read from a file in this state."""
+        if state.st_ctime_ns < self._opened_ns - SETTLED_NS and _is_short(summary):
+            self._added[summary.name] = (identity_of(state), summary)
+
+    def save(self) -> None:
+        """Replace the index on disk if its content has changed. Ignore all errors of the file system."""
+        if self._path is None or self._added == self._rows:
+            return
+        with contextlib.suppress(OSError):
+            self._path.parent.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(self._path.parent)
+            _sweep(self._path.parent)
+            with replacing(self._path) as file:
+                payload = _encode(self._added)
+                file.write(_digest(payload))
+                file.write(payload)
+
+
+def _location(results: Path) -> Path | None:
+    """Return the path of the index of a results directory; None if there is no place for it."""
+    try:
+        name = hashlib.sha256(os.fsencode(os.path.realpath(results))).hexdigest()[:32]
+        return cache_dir() / f"indexes-{os.geteuid()}" / name
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def _read(path: Path, limit: int) -> dict[str, tuple[Identity, Summary]]:
+    """Return the rows of an index by name; empty if it is missing or cannot be used."""
+    try:
+        for place in (path, path.parent):
+            if place.lstat().st_uid != os.geteuid():
+                return {}
+        data = read_stored(path, limit)
+        payload = memoryview(data)[_DIGEST_BYTES:]
+        if data[:_DIGEST_BYTES] != _digest(payload):
+            return {}
+        content = msgspec.msgpack.decode(payload, type=_Content)
+        settings = content.settings
+        rows = {
+            row.name: (row.identity, Summary(row.name, row.run_id, row.started_at, settings[row.setting]))
+            for row in content.rows
+        }
+        os.utime(path)  # `_sweep` removes indexes that are not used
+    except (OSError, RecordError, ValueError, IndexError):
+        return {}
+    return rows
+
+
+def _encode(rows: dict[str, tuple[Identity, Summary]]) -> bytes:
+    settings: dict[Setting, int] = {}
+    encoded = [
+        _Row(name, identity, one.run_id, one.started_at, settings.setdefault(one.setting, len(settings)))
+        for name, (identity, one) in rows.items()
+    ]
+    return msgspec.msgpack.encode(_Content(list(settings), encoded))
+
+
+def _digest(payload: bytes | memoryview) -> bytes:
+    digest = hashlib.sha256(_code())
+    digest.update(payload)
+    return digest.digest()
+
+
+@cache
+def _code() -> bytes:
+    """Return a digest of the code that validates records. A new version of it makes all indexes invalid."""
+    digest = hashlib.sha256(msgspec.__version__.encode())
+    for file in sorted(Path(__file__).parent.glob("*.py*")):
+        digest.update(file.read_bytes())
+    return digest.digest()
+
+
+def _sweep(directory: Path) -> None:
+    """Remove the indexes that have not been used for `KEPT_DAYS` days."""
+    oldest = time.time() - KEPT_DAYS * 86400
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < oldest:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_short(summary: Summary) -> bool:
+    """Return whether the values of a summary fit into a row and are valid text, unlike some names of directories."""
+    values = (summary.name, summary.run_id, summary.started_at, *msgspec.structs.astuple(summary.setting))
+    try:
+        return sum(len(value.encode()) for value in values) <= MAX_NAMES
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,49 @@
+"""Limits on the list of members at the end of a zip archive, which `zipfile` reads into memory at once."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+_END_BYTES = 2**16 + 22 + 20 + 56
+"""Maximum size of everything after the list of members (APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16)."""
+_ENTRY = b"PK\1\2"
+_CHUNK = 2**20
+
+
+def index_problem(file: BinaryIO, max_bytes: int, max_members: int) -> str:
+    """Return why the list of members must not be read, such as "it has more than 10 members"; "" if it may be read.
+
+    The members are counted, because an archive may declare another number. `zipfile` needs about 500 bytes of memory
+    for each of them, also for a member without a name and content.
+    """
+    size = index_bytes(file)
+    if size > max_bytes:
+        return f"its list of members has more than {max_bytes} bytes"
+    end = file.seek(0, 2)
+    file.seek(max(0, end - size - _END_BYTES))
+    count, before = 0, b""
+    while count <= max_members and (chunk := file.read(_CHUNK)):
+        count += (before + chunk).count(_ENTRY)
+        before = chunk[1 - len(_ENTRY) :]
+    file.seek(0)
+    return f"it has more than {max_members} members" if count > max_members else ""
+
+
+def index_bytes(file: BinaryIO) -> int:
+    """Return the declared size of a zip archive's list of members, in bytes; 0 if it is not an archive.
+
+    An archive that needs the larger fields of ZIP64 has a smaller list, unless it has more than 65,535 members; then
+    the size in the ZIP64 record is returned (APPNOTE.TXT 6.3.10, sections 4.3.14 and 4.3.16).
+    """
+    file.seek(0, 2)
+    end = file.tell()
+    file.seek(max(0, end - _END_BYTES))
+    tail = file.read()
+    file.seek(0)
+    declared = [0]
+    for mark, offset, width in ((b"PK\5\6", 12, 4), (b"PK\6\6", 40, 8)):
+        place = tail.rfind(mark)
+        field = tail[place + offset : place + offset + width]
+        if place >= 0 and len(field) == width and field != b"\xff" * width:
+            declared.append(int.from_bytes(field, "little"))
+    return min(max(declared), end)
