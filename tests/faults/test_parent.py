@@ -33,7 +33,9 @@ def test_interrupted_plan_saves_its_records(number: signal.Signals, command_line
     assert all(gone(pid) for pid in below)
     first, second = command_line.stored()
     assert isinstance(first.outcome, Success)
-    assert second.outcome == Failure(kind="interrupted", message="stopped by the user", log_tail="hanging", phase="train")
+    assert second.outcome == Failure(
+        kind="interrupted", message="stopped by the user", log_tail="hanging", phase="train"
+    )
     assert command_line.partial() == []
 
 
