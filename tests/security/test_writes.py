@@ -212,9 +212,8 @@ def _writes(tree: ast.AST) -> list[int]:
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         modes = [arg.value for arg in (*node.args, *(k.value for k in node.keywords)) if isinstance(arg, ast.Constant)]
-        opens = name in ("open", "ZipFile", "FileIO") and any(
-            isinstance(mode, str) and set(mode) & set("wax") for mode in modes
-        )
+        opens = name in ("open", "ZipFile") and any(isinstance(mode, str) and set(mode) & set("wax") for mode in modes)
+        opens = opens or (name == "FileIO" and "w+" in modes)  # other calls open descriptors
         if name in _WRITES or (opens and any(m in ("w", "wb", "x", "xb", "a", "ab", "w+", "w+b") for m in modes)):
             lines.append(node.lineno)
     return lines
