@@ -2,7 +2,7 @@
 
 The index contains, for each record that was read and validated, the identity of its file and the few values by which
 runs are selected. It is a cache: it never supplies a record or a value of a report. It is a single file, which is
-replaced atomically, in the cache directory of the user, so that nobody else can supply it. An index that is missing,
+replaced atomically, in the cache directory of the user, so that no one else can supply it. An index that is missing,
 damaged or written by another version of this package is ignored and replaced. See ``docs/explanation/reliability.md``.
 """
 

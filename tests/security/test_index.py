@@ -1,4 +1,4 @@
-"""The index of a results directory: nobody else can supply it, and nothing in its place harms a command."""
+"""The index of a results directory: no one else can supply it, and nothing in its place harms a command."""
 
 from __future__ import annotations
 
