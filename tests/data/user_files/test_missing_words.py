@@ -15,7 +15,23 @@ from harness import DataError, RawData
 from harness.data.user_files.dataset import UserDataset
 
 COUNT = 60
-WORDS = ["NA", "N/A", "nan", "NaN", "null", "None", "-", "?", "<NA>", "#N/A", "n.a.", "NONE"]
+WORDS = [
+    "NA",
+    "N/A",
+    "nan",
+    "NaN",
+    "null",
+    "None",
+    "-",
+    "?",
+    "<NA>",
+    "#N/A",
+    "n.a.",
+    "NONE",
+    "\\N",
+    "#DIV/0!",
+    "(null)",
+]
 
 
 def loaded(path: Path, kind: str = "table", **options: Any) -> RawData:
